@@ -1,0 +1,250 @@
+"""Every exception the package raises on its own account.
+
+    PackerError
+    ├── InvalidParameter      (also ValueError)  an argument outside its documented range
+    │   └── InvalidReference                     a reference that does not follow the grammar
+    ├── NotFound                                 a tag, version, blob or path that is not there
+    ├── SourceError                              something in the directory given to pack
+    │   ├── SourceChanged                        a file changed while it was being read
+    │   └── UnsupportedFile                      a socket, device or fifo
+    ├── TargetExists                             the directory to restore into is not empty
+    ├── IntegrityError                           stored bytes are not what they should be
+    │   ├── DigestMismatch
+    │   ├── SizeMismatch
+    │   ├── FormatError                          a malformed index, manifest, config or frame
+    │   │   └── UnsafePath                       a stored path that would leave the target directory
+    │   └── UnsupportedVersion                   written by a later format, or by another tool
+    └── StoreError                               a store could not carry an operation out
+        ├── TransportError                       no answer: connection refused, timeout, TLS
+        └── RegistryError                        an answer that says no
+            └── AuthError                        401 or 403
+
+Errors of the user's own files (``FileNotFoundError``, ``PermissionError``, ``OSError`` for a full
+disk) pass through as they are, with their path. Messages say what failed, on which path or digest,
+what was expected and what was found; they never hold a secret or the query part of a URL. All
+exceptions can be pickled.
+"""
+
+from __future__ import annotations
+
+__all__ = [
+    "AuthError",
+    "DigestMismatch",
+    "FormatError",
+    "IntegrityError",
+    "InvalidParameter",
+    "InvalidReference",
+    "NotFound",
+    "PackerError",
+    "RegistryError",
+    "SizeMismatch",
+    "SourceChanged",
+    "SourceError",
+    "StoreError",
+    "TargetExists",
+    "TransportError",
+    "UnsafePath",
+    "UnsupportedFile",
+    "UnsupportedVersion",
+]
+
+
+class PackerError(Exception):
+    """Base of every exception defined by the package."""
+
+
+class InvalidParameter(PackerError, ValueError):
+    """An argument is outside its documented range."""
+
+
+class InvalidReference(InvalidParameter):
+    """A reference does not follow the grammar ``[transport:]name[:tag][@digest]``."""
+
+    def __init__(self, reference: str, why: str) -> None:
+        super().__init__(reference, why)
+        self.reference = reference
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"invalid reference {self.reference!r}: {self.why}"
+
+
+class NotFound(PackerError):
+    """Something named by the caller is not there.
+
+    Args:
+        kind: what was looked for: "tag", "version", "blob", "manifest", "path", ...
+        name: its name or digest.
+        where: the store it was looked for in, or a hint what to do; may be empty.
+    """
+
+    def __init__(self, kind: str, name: str, where: str = "") -> None:
+        super().__init__(kind, name, where)
+        self.kind = kind
+        self.name = name
+        self.where = where
+
+    def __str__(self) -> str:
+        return f"{self.kind} not found: {self.name}" + (f" ({self.where})" if self.where else "")
+
+
+class _PathError(PackerError):
+    """Base of errors about one path; ``path`` is text with undecodable bytes surrogate-escaped."""
+
+    what = "cannot use"
+
+    def __init__(self, path: str, why: str = "") -> None:
+        super().__init__(path, why)
+        self.path = path
+        self.why = why
+
+    def __str__(self) -> str:
+        shown = self.path.encode("utf-8", "backslashreplace").decode()
+        return f"{self.what}: {shown}" + (f" ({self.why})" if self.why else "")
+
+
+class SourceError(_PathError):
+    """Something in the directory given to ``pack`` cannot be packed."""
+
+
+class SourceChanged(SourceError):
+    """A file changed while it was being read; nothing was tagged. Pack again when it is at rest."""
+
+    what = "changed while being read"
+
+
+class UnsupportedFile(SourceError):
+    """A socket, device or fifo, which a version cannot hold."""
+
+    what = "unsupported file type"
+
+
+class TargetExists(_PathError):
+    """The directory to restore into exists and is not empty."""
+
+    what = "target is not empty"
+
+
+class IntegrityError(PackerError):
+    """Stored bytes are not what their digest, size or format promises."""
+
+
+class DigestMismatch(IntegrityError):
+    """Bytes do not hash to the digest they are stored under."""
+
+    def __init__(self, what: str, expected: str, actual: str) -> None:
+        super().__init__(what, expected, actual)
+        self.what = what
+        self.expected = expected
+        self.actual = actual
+
+    def __str__(self) -> str:
+        return f"{self.what}: digest mismatch: expected {self.expected}, got {self.actual}"
+
+
+class SizeMismatch(IntegrityError):
+    """Fewer or more bytes than the descriptor says."""
+
+    def __init__(self, what: str, expected: int, actual: int) -> None:
+        super().__init__(what, expected, actual)
+        self.what = what
+        self.expected = expected
+        self.actual = actual
+
+    def __str__(self) -> str:
+        return f"{self.what}: size mismatch: expected {self.expected} bytes, got {self.actual}"
+
+
+class FormatError(IntegrityError):
+    """A stored structure does not follow docs/format.md.
+
+    Args:
+        what: the structure, with its digest where it has one.
+        why: the rule that is broken.
+    """
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(what, why)
+        self.what = what
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"malformed {self.what}: {self.why}"
+
+
+class UnsafePath(FormatError):
+    """A stored path is absolute, climbs, holds a NUL or passes through something not a directory."""
+
+    def __init__(self, path: str, why: str) -> None:
+        super().__init__(f"path {path!r}", why)
+        self.args = (path, why)
+        self.path = path
+
+
+class UnsupportedVersion(IntegrityError):
+    """Written by a later format version, or not by layer-packer at all."""
+
+
+class StoreError(PackerError):
+    """A store could not carry an operation out.
+
+    Args:
+        message: what failed, on which digest or reference.
+        retryable: True if the same call may succeed later.
+    """
+
+    def __init__(self, message: str, *, retryable: bool = False) -> None:
+        super().__init__(message)
+        self.retryable = retryable
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return _rebuild, (type(self), self.args, self.__dict__)
+
+
+class TransportError(StoreError):
+    """No answer from a registry: refused, timed out, cut off, or TLS failed."""
+
+
+class RegistryError(StoreError):
+    """A registry answered with an error.
+
+    Args:
+        message: one line for people.
+        status: HTTP status.
+        code: error code of the distribution spec ("BLOB_UNKNOWN", ...), or "".
+        method: HTTP method.
+        url: the URL without its query.
+        detail: digests or names the registry's answer points at.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        status: int,
+        code: str = "",
+        method: str = "",
+        url: str = "",
+        detail: tuple[str, ...] = (),
+        retryable: bool = False,
+    ) -> None:
+        super().__init__(message, retryable=retryable)
+        self.status = status
+        self.code = code
+        self.method = method
+        self.url = url
+        self.detail = detail
+
+
+class AuthError(RegistryError):
+    """401 or 403: credentials are missing, wrong, or not allowed to do this."""
+
+
+def _rebuild(
+    cls: type[StoreError], args: tuple[object, ...], state: dict[str, object]
+) -> StoreError:
+    """Unpickle a StoreError, whose attributes are keyword-only in its constructor."""
+    error = cls.__new__(cls, *args)
+    error.args = args
+    error.__dict__.update(state)
+    return error

@@ -1,0 +1,261 @@
+"""The values everything else passes around: digests, descriptors, manifests, chunk parameters.
+
+Frozen and validated, no I/O. Sources: OCI image-spec 1.1 ``descriptor.md``, ``manifest.md``.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from packer.errors import FormatError, InvalidParameter, UnsupportedVersion
+
+ARTIFACT_TYPE = "application/vnd.layer-packer.version.v1"
+MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
+INDEX_MANIFEST_TYPE = "application/vnd.oci.image.index.v1+json"
+CONFIG_TYPE = "application/vnd.layer-packer.config.v1+json"
+DATA_TYPE = "application/vnd.layer-packer.data.v1+zstd"
+INDEX_TYPE = "application/vnd.layer-packer.index.v1+zstd"
+
+FORMAT_VERSION = 1
+
+MAX_MANIFEST_BYTES = 4 << 20
+"""Bound on manifests and configs: what registries and other clients accept."""
+MAX_LAYERS = 4096
+"""Bound on the layers of a manifest we are willing to read; what we write stays below 128."""
+MAX_BLOB_BYTES = 1 << 44
+"""Bound on the size a descriptor may claim (16 TiB)."""
+
+_DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
+
+
+def is_digest(text: str) -> bool:
+    """Tell whether `text` is ``sha256:`` and 64 lower-case hexadecimal digits."""
+    return _DIGEST.match(text) is not None
+
+
+def digest_of(data: bytes | bytearray | memoryview) -> str:
+    """Return the blob digest, ``sha256:<hex>``, of `data`."""
+    return "sha256:" + hashlib.sha256(data).hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class Descriptor:
+    """Media type, digest and size of a blob or manifest.
+
+    Args:
+        media_type: RFC 6838 media type.
+        digest: ``sha256:<hex>`` of the stored bytes.
+        size: their number, 0 to MAX_BLOB_BYTES.
+        annotations: string to string; not part of equality.
+
+    Raises:
+        FormatError: if a value is outside its grammar or range, so that a descriptor in hand is
+            always safe to use as a path or URL part.
+    """
+
+    media_type: str
+    digest: str
+    size: int
+    annotations: Mapping[str, str] = field(default_factory=dict, compare=False)
+
+    def __post_init__(self) -> None:
+        """Check what `Args` promises."""
+        if not isinstance(self.digest, str) or not is_digest(self.digest):
+            raise FormatError("descriptor", f"digest {str(self.digest)[:80]!r} is not sha256:<hex>")
+        if type(self.size) is not int or not 0 <= self.size <= MAX_BLOB_BYTES:
+            raise FormatError(f"descriptor of {self.digest}", f"size {self.size!r} is out of range")
+        if not isinstance(self.media_type, str) or len(self.media_type) > 255:
+            raise FormatError(f"descriptor of {self.digest}", "media type is not a short string")
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the descriptor as the JSON object of the image-spec."""
+        out: dict[str, Any] = {
+            "mediaType": self.media_type,
+            "digest": self.digest,
+            "size": self.size,
+        }
+        if self.annotations:
+            out["annotations"] = dict(self.annotations)
+        return out
+
+    @classmethod
+    def from_json(cls, value: object) -> Descriptor:
+        """Parse a descriptor out of decoded JSON; ``urls`` and ``data`` are ignored.
+
+        Raises:
+            FormatError: as the constructor, and if `value` is no object or lacks a field.
+        """
+        if not isinstance(value, dict):
+            raise FormatError("descriptor", "not a JSON object")
+        annotations = value.get("annotations", {})
+        check_annotations(annotations)
+        try:
+            return cls(value["mediaType"], value["digest"], value["size"], annotations)
+        except KeyError as missing:
+            raise FormatError("descriptor", f"no field {missing}") from None
+
+
+def check_annotations(value: object) -> None:
+    """Raise FormatError unless `value` is a JSON object of strings."""
+    if not isinstance(value, dict) or not all(isinstance(text, str) for text in value.values()):
+        raise FormatError("annotations", "not an object of strings")
+
+
+@dataclass(frozen=True, slots=True)
+class Manifest:
+    """An OCI 1.1 image manifest that holds a version.
+
+    Args:
+        config: descriptor of the config blob.
+        layers: data layers, then index layers, each in the order they came to be.
+        annotations: string to string.
+        artifact_type: ARTIFACT_TYPE for what this package writes.
+    """
+
+    config: Descriptor
+    layers: tuple[Descriptor, ...]
+    annotations: Mapping[str, str] = field(default_factory=dict)
+    artifact_type: str = ARTIFACT_TYPE
+
+    @property
+    def data_layers(self) -> tuple[Descriptor, ...]:
+        """The layers that hold chunks."""
+        return tuple(layer for layer in self.layers if layer.media_type == DATA_TYPE)
+
+    @property
+    def index_layers(self) -> tuple[Descriptor, ...]:
+        """The layers that hold the index: a full one, then patches."""
+        return tuple(layer for layer in self.layers if layer.media_type == INDEX_TYPE)
+
+    def encode(self) -> bytes:
+        """Return the canonical JSON bytes, whose SHA-256 is the manifest's digest."""
+        return canonical_json(
+            {
+                "schemaVersion": 2,
+                "mediaType": MANIFEST_TYPE,
+                "artifactType": self.artifact_type,
+                "config": self.config.to_json(),
+                "layers": [layer.to_json() for layer in self.layers],
+                "annotations": dict(self.annotations),
+            }
+        )
+
+    @classmethod
+    def decode(cls, data: bytes, what: str = "manifest") -> Manifest:
+        """Parse the manifest of a version.
+
+        Args:
+            data: the exact bytes, at most MAX_MANIFEST_BYTES.
+            what: how errors name it.
+
+        Raises:
+            FormatError: not JSON, ambiguous (both ``layers`` and ``manifests``), or out of bounds.
+            UnsupportedVersion: a sound OCI manifest, but of another tool or a later format.
+        """
+        value = load_json(data, what)
+        if "manifests" in value and "layers" in value:
+            raise FormatError(what, "holds both layers and manifests")
+        if "manifests" in value:
+            raise UnsupportedVersion(f"{what} is an image index, not a version of layer-packer")
+        if value.get("schemaVersion") != 2 or value.get("mediaType") != MANIFEST_TYPE:
+            raise UnsupportedVersion(f"{what} is not an OCI image manifest")
+        config = Descriptor.from_json(value.get("config"))
+        if value.get("artifactType") != ARTIFACT_TYPE or config.media_type != CONFIG_TYPE:
+            found = value.get("artifactType") or config.media_type
+            raise UnsupportedVersion(f"{what} was not written by layer-packer (it is {found!r})")
+        layers = value.get("layers")
+        if not isinstance(layers, list) or len(layers) > MAX_LAYERS:
+            raise FormatError(what, f"layers is not a list of at most {MAX_LAYERS}")
+        annotations = value.get("annotations", {})
+        check_annotations(annotations)
+        manifest = cls(config, tuple(Descriptor.from_json(item) for item in layers), annotations)
+        for layer in manifest.layers:
+            if layer.media_type not in (DATA_TYPE, INDEX_TYPE):
+                raise UnsupportedVersion(f"{what} has a layer of type {layer.media_type!r}")
+        if not manifest.index_layers:
+            raise FormatError(what, "no index layer")
+        return manifest
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkParams:
+    """Sizes of chunks, in bytes; recorded in every config, because cut points depend on them.
+
+    Args:
+        average_bytes: 1 KiB to 4 MiB; the minimum is half of it, the maximum one and a half.
+    """
+
+    average_bytes: int = 64 << 10
+
+    def __post_init__(self) -> None:
+        """Check what `Args` promises."""
+        if not 1 << 10 <= self.average_bytes <= 4 << 20 or self.average_bytes % 2:
+            raise InvalidParameter(
+                f"average chunk size {self.average_bytes} is not an even number from 1 KiB to 4 MiB"
+            )
+
+    @property
+    def min_bytes(self) -> int:
+        """Least length of a chunk that is not the last of its file."""
+        return self.average_bytes // 2
+
+    @property
+    def max_bytes(self) -> int:
+        """Greatest length of a chunk."""
+        return self.average_bytes + self.average_bytes // 2
+
+
+def canonical_json(value: object) -> bytes:
+    """Return `value` as UTF-8 JSON with sorted keys and no spaces: equal values, equal bytes."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
+
+
+def load_json(data: bytes, what: str) -> dict[str, Any]:
+    """Parse an I-JSON object from a stranger.
+
+    Args:
+        data: at most MAX_MANIFEST_BYTES.
+        what: how errors name it.
+
+    Raises:
+        FormatError: too large, not UTF-8, not JSON, nested too deep, a name twice in one object, a
+            number that is not a safe integer, or no object at the top.
+    """
+    if len(data) > MAX_MANIFEST_BYTES:
+        raise FormatError(what, f"{len(data)} bytes is above the limit of {MAX_MANIFEST_BYTES}")
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        out = dict(pairs)
+        if len(out) != len(pairs):
+            raise FormatError(what, "a name occurs twice in one JSON object")
+        return out
+
+    def reject(text: str) -> None:
+        raise FormatError(what, f"number {text[:20]} is not an integer")
+
+    def integer(text: str) -> int:
+        value = int(text) if len(text) < 20 else 1 << 60
+        if abs(value) >= 1 << 53:
+            raise FormatError(what, f"integer {text[:20]} is beyond 2^53")
+        return value
+
+    try:
+        value = json.loads(
+            data,
+            object_pairs_hook=unique,
+            parse_int=integer,
+            parse_float=reject,
+            parse_constant=reject,
+        )
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise FormatError(what, f"not JSON: {error}") from None
+    except RecursionError:
+        raise FormatError(what, "nested too deep") from None
+    if not isinstance(value, dict):
+        raise FormatError(what, "not a JSON object")
+    return value

@@ -1,0 +1,1 @@
+"""Where blobs, manifests and tags live: memory, an OCI image layout directory, a registry."""

@@ -1,0 +1,224 @@
+"""The store interface, as small protocols, and the reader that verifies what a store returns.
+
+A store holds *blobs* (addressed by descriptor) and *manifests* (addressed by digest, named by
+tags). Capabilities beyond `Store` are protocols of their own (`Ingest`, `Tags`), which callers
+test with ``isinstance``. All stores are safe to share between threads.
+
+Invariants every implementation keeps (docs/architecture.md):
+
+- `push` and `put_manifest` store nothing that differs from the descriptor or digest given;
+- a blob is durable when `push` returns;
+- a tag names only a manifest that is in the store.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+from types import TracebackType
+from typing import BinaryIO, Protocol, runtime_checkable
+
+from packer.errors import DigestMismatch, SizeMismatch
+from packer.model import Descriptor
+
+READ_BYTES = 1 << 20
+"""How much is moved at a time between stores."""
+
+
+class Reader(Protocol):
+    """Bytes of a blob, read once from front to back; a context manager."""
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return at most `size` bytes, b"" at the end."""
+
+    def close(self) -> None:
+        """Give back the file or connection."""
+
+    def __enter__(self) -> Reader:
+        """Return the reader."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the reader."""
+
+
+@runtime_checkable
+class Store(Protocol):
+    """What every store can do."""
+
+    @property
+    def name(self) -> str:
+        """How errors and logs name the store, without secrets."""
+
+    def exists(self, blob: Descriptor) -> bool:
+        """Tell whether the store has the blob (by digest and size)."""
+
+    def fetch(self, blob: Descriptor, start: int = 0, length: int | None = None) -> Reader:
+        """Open a blob, or `length` bytes of it from `start`.
+
+        A whole blob is verified while it is read: `read` raises DigestMismatch or SizeMismatch in
+        place of the final b"". A range is *not* verified; its users check the chunks inside.
+
+        Raises:
+            NotFound: there is no such blob.
+        """
+
+    def push(self, blob: Descriptor, source: BinaryIO) -> bool:
+        """Store a blob, durably, if the store lacks it.
+
+        Args:
+            blob: what the bytes must be.
+            source: seekable, read from position 0 to its end; may be read more than once.
+
+        Returns:
+            False if the blob was there already (`source` may then be unread).
+
+        Raises:
+            DigestMismatch, SizeMismatch: `source` is not what `blob` says; nothing is stored.
+        """
+
+    def get_manifest(self, reference: str) -> tuple[Descriptor, bytes]:
+        """Return a manifest's descriptor and exact bytes, verified.
+
+        Args:
+            reference: a tag or a digest.
+
+        Raises:
+            NotFound: there is no such tag or manifest.
+        """
+
+    def resolve(self, reference: str) -> Descriptor:
+        """Return the descriptor a tag or digest stands for, without reading the manifest."""
+
+    def put_manifest(self, data: bytes, media_type: str, tag: str | None = None) -> Descriptor:
+        """Store a manifest whose blobs are all in the store, and name it.
+
+        Args:
+            data: the exact bytes.
+            media_type: its media type.
+            tag: moved to this manifest if given.
+
+        Raises:
+            NotFound: a blob that the manifest names is missing (kind "blob").
+        """
+
+
+@runtime_checkable
+class Ingest(Protocol):
+    """A store that takes blobs whose digest is known only at the end."""
+
+    def create(self) -> BlobWriter:
+        """Open a writer for a new blob."""
+
+
+class BlobWriter(Protocol):
+    """A blob being written; a context manager that discards it unless `commit` was called."""
+
+    def write(self, data: bytes | bytearray | memoryview, /) -> int:
+        """Append `data` and return its length in bytes."""
+
+    def commit(self, media_type: str) -> tuple[Descriptor, bool]:
+        """Make the blob durable; return its descriptor and whether it is new to the store."""
+
+    def __enter__(self) -> BlobWriter:
+        """Return the writer."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Discard what was not committed."""
+
+
+@runtime_checkable
+class Tags(Protocol):
+    """A store that can list its tags."""
+
+    def tags(self) -> Iterator[tuple[str, Descriptor]]:
+        """Yield tags and what they name; a layout yields the one tagged last at the end."""
+
+    def untag(self, tag: str) -> None:
+        """Remove a tag; the manifest and its blobs stay.
+
+        Raises:
+            NotFound: there is no such tag.
+        """
+
+
+class VerifyingReader:
+    """Wraps a raw stream of a whole blob and checks size and digest at its end.
+
+    Source: image-spec ``descriptor.md``, "Verification": size first, then digest.
+    """
+
+    def __init__(self, raw: BinaryIO, blob: Descriptor, what: str) -> None:
+        self._raw = raw
+        self._blob = blob
+        self._what = what
+        self._hash = hashlib.sha256()
+        self._seen = 0
+        self._done = False
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return at most `size` bytes (all that remain if negative).
+
+        Raises:
+            SizeMismatch: more or fewer bytes came than the descriptor says.
+            DigestMismatch: the bytes are not the blob's.
+        """
+        if size < 0:
+            return b"".join(iter(lambda: self.read(READ_BYTES), b""))
+        if size == 0 or self._done:
+            return b""
+        data = self._raw.read(size)
+        self._seen += len(data)
+        if self._seen > self._blob.size or (not data and self._seen < self._blob.size):
+            raise SizeMismatch(self._what, self._blob.size, self._seen)
+        self._hash.update(data)
+        if not data:
+            self._done = True
+            actual = "sha256:" + self._hash.hexdigest()
+            if actual != self._blob.digest:
+                raise DigestMismatch(self._what, self._blob.digest, actual)
+        return data
+
+    def close(self) -> None:
+        """Close the raw stream."""
+        self._raw.close()
+
+    def __enter__(self) -> VerifyingReader:
+        """Return the reader."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the reader."""
+        self.close()
+
+
+def read_blob(store: Store, blob: Descriptor, limit: int) -> bytes:
+    """Return a whole blob, verified.
+
+    Args:
+        store: where it is.
+        blob: its descriptor.
+        limit: greatest size in bytes to hold in memory.
+
+    Raises:
+        SizeMismatch: the descriptor claims more than `limit`.
+        NotFound, DigestMismatch: as `Store.fetch`.
+    """
+    if blob.size > limit:
+        raise SizeMismatch(f"blob {blob.digest} (limit)", limit, blob.size)
+    with store.fetch(blob) as reader:
+        return reader.read()
