@@ -72,7 +72,9 @@ class Store(Protocol):
 
         Args:
             blob: what the bytes must be.
-            source: seekable, read from position 0 to its end; may be read more than once.
+            source: read from front to back. A store that must begin again (a registry that lost
+                the connection) calls `source.seek(0)`, the only seek it may use. What `source`
+                raises passes through, and nothing is stored then.
 
         Returns:
             False if the blob was there already (`source` may then be unread).
@@ -113,6 +115,20 @@ class Ingest(Protocol):
 
     def create(self) -> BlobWriter:
         """Open a writer for a new blob."""
+
+
+@runtime_checkable
+class Upload(Protocol):
+    """A store where asking whether a blob is there costs about as much as sending a small one."""
+
+    def upload(self, blob: Descriptor, source: BinaryIO) -> None:
+        """Store a blob as `Store.push` does, but without asking for it first.
+
+        Also repairs a blob that the store says it has and cannot give back.
+        """
+
+    def expect_writes(self) -> None:
+        """Say that blobs will be written, so that the right to do so is asked for at once."""
 
 
 class BlobWriter(Protocol):
