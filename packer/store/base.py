@@ -1,8 +1,8 @@
 """The store interface, as small protocols, and the reader that verifies what a store returns.
 
 A store holds *blobs* (addressed by descriptor) and *manifests* (addressed by digest, named by
-tags). Capabilities beyond `Store` are protocols of their own (`Ingest`, `Tags`), which callers
-test with ``isinstance``. All stores are safe to share between threads.
+tags). Capabilities beyond `Store` are protocols of their own (`Ingest`, `Tags`, `LocalBlobs`),
+which callers test with ``isinstance``. All stores are safe to share between threads.
 
 Invariants every implementation keeps (docs/architecture.md):
 
@@ -164,6 +164,22 @@ class Tags(Protocol):
 
         Raises:
             NotFound: there is no such tag.
+        """
+
+
+@runtime_checkable
+class LocalBlobs(Protocol):
+    """A store whose blobs can be opened for random access, at no cost worth counting."""
+
+    def open_file(self, blob: Descriptor) -> BinaryIO:
+        """Open a blob for reading, unbuffered, positioned at 0; *not* verified but for its size.
+
+        The file stays readable if the blob is removed meanwhile. A store on disk returns a file
+        with a ``fileno`` for ``os.pread``; one in memory returns a file without.
+
+        Raises:
+            NotFound: there is no such blob.
+            SizeMismatch: it is stored with another size.
         """
 
 

@@ -1,0 +1,197 @@
+"""Files that appear whole or not at all: temporary files, durable renames, locks.
+
+A temporary file lives in a directory of its own and is locked (``flock``) while its writer lives;
+the kernel drops the lock with the process, so one that can be locked was left behind by a dead one.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fcntl
+import os
+import stat
+import time
+from collections.abc import Iterator
+
+_SUFFIX = ".tmp"
+_SWEEP_SECONDS = 600.0
+"""Age before a temporary file is looked at: far above the moment between its creation and lock."""
+
+
+def sync(fd: int) -> None:
+    """Flush a file or directory to the disk itself.
+
+    On macOS fsync(2) stops at the drive's cache; F_FULLFSYNC goes on, where the file system has it.
+    """
+    full = getattr(fcntl, "F_FULLFSYNC", None)
+    if full is not None:
+        try:
+            fcntl.fcntl(fd, full)
+        except OSError as error:
+            if error.errno not in (errno.ENOTSUP, errno.EINVAL, errno.ENOTTY):
+                raise
+        else:
+            return
+    os.fsync(fd)
+
+
+def sync_directory(path: str) -> None:
+    """Make the names in a directory durable; a no-op on file systems that cannot."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # some FUSE and network file systems
+            raise
+    finally:
+        os.close(fd)
+
+
+def make_directory(path: str) -> None:
+    """Create a directory and its missing parents, durably."""
+    if os.path.isdir(path):
+        return
+    parent = os.path.dirname(path)
+    make_directory(parent)
+    with contextlib.suppress(FileExistsError):
+        os.mkdir(path)
+    sync_directory(parent)
+
+
+def open_regular(path: str) -> int:
+    """Open a regular file for reading and return its descriptor.
+
+    Raises:
+        FileNotFoundError: there is none.
+        IsADirectoryError: it is a directory, device, socket or fifo (which must not block us).
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    if not stat.S_ISREG(os.fstat(fd).st_mode):
+        os.close(fd)
+        raise IsADirectoryError(errno.EISDIR, "not a regular file", path)
+    return fd
+
+
+def read_bounded(path: str, limit: int) -> bytes:
+    """Return the first `limit` + 1 bytes of a regular file, so that the caller sees an excess."""
+    with open(open_regular(path), "rb", buffering=0) as file:
+        parts: list[bytes] = []
+        left = limit + 1
+        while left and (part := file.read(min(left, 1 << 20))):
+            parts.append(part)
+            left -= len(part)
+        return b"".join(parts)
+
+
+class TempFile:
+    """A file being written under a temporary name; a context manager that removes it at the end.
+
+    Args:
+        directory: where it lives; on the file system of its later name.
+    """
+
+    def __init__(self, directory: str) -> None:
+        # os.urandom and O_EXCL in place of tempfile, whose import costs more than a store's.
+        self._pid = os.getpid()
+        self._path = os.path.join(directory, f"{self._pid}-{os.urandom(8).hex()}{_SUFFIX}")
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        self._fd = os.open(self._path, flags, 0o666)
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX)
+        except BaseException:
+            self.discard()
+            raise
+
+    @property
+    def is_open(self) -> bool:
+        """Whether it can still be written."""
+        return self._fd >= 0
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        """Append all of `data`."""
+        with memoryview(data) as view, view.cast("B") as rest:
+            done = os.write(self._fd, rest)
+            while done < len(rest):  # a signal, or a disk about to be full
+                done += os.write(self._fd, rest[done:])
+
+    def publish(self, path: str) -> None:
+        """Flush the file and give it its name, in place of what bears it, durably."""
+        try:
+            sync(self._fd)
+            # rename and not link: USB sticks have file systems without hard links.
+            os.replace(self._path, path)
+        except BaseException:
+            self.discard()
+            raise
+        self._close()
+        sync_directory(os.path.dirname(path))
+
+    def discard(self) -> None:
+        """Remove the file, unless it was published or discarded before."""
+        if self._fd >= 0:
+            if os.getpid() == self._pid:  # a forked child drops its copy, not its parent's file
+                with contextlib.suppress(FileNotFoundError):
+                    os.unlink(self._path)
+            self._close()
+
+    def _close(self) -> None:
+        """Close the file descriptor, once."""
+        fd, self._fd = self._fd, -1
+        os.close(fd)
+
+    def __enter__(self) -> TempFile:
+        """Return the file."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Remove the file unless it was published."""
+        self.discard()
+
+    def __del__(self) -> None:
+        """Remove the file of a writer that was dropped without leaving its context."""
+        if getattr(self, "_fd", -1) >= 0:
+            self.discard()
+
+
+def sweep(directory: str) -> None:
+    """Remove temporary files whose writers are dead.
+
+    One is removed when it is older than ten minutes and not locked: the age covers the moment
+    between creation and lock, the lock a writer that is slow.
+    """
+    try:
+        entries = list(os.scandir(directory))
+    except FileNotFoundError:
+        return
+    now = time.time()
+    for entry in entries:
+        try:
+            if not entry.name.endswith(_SUFFIX) or not entry.is_file(follow_symlinks=False):
+                continue
+            if abs(now - entry.stat(follow_symlinks=False).st_mtime) < _SWEEP_SECONDS:
+                continue
+            fd = os.open(entry.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
+        except OSError:
+            continue  # published or removed meanwhile, or another user's
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            os.unlink(entry.path)
+        except OSError:
+            continue
+        finally:
+            os.close(fd)
+
+
+@contextlib.contextmanager
+def locked(path: str) -> Iterator[None]:
+    """Hold the lock file at `path` exclusively, against other threads and other processes.
+
+    The file stays: removing it would let two holders lock two files of the same name.
+    """
+    fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)

@@ -1,0 +1,612 @@
+"""A store in a directory that is an OCI image layout: the embedded default.
+
+    oci-layout                  the version of the layout
+    index.json                  tags: descriptors with a ref.name annotation, newest last
+    blobs/sha256/<hex>          blobs, manifests among them
+    ingest/                     ours, other tools ignore it: files being written, and the lock
+
+Any number of threads and processes may use one directory. A blob appears whole (temporary file,
+fsync, rename, fsync of the directory). What must hold together (a manifest's blobs are there, then
+it is named; what nothing names is removed) happens under one lock, ``ingest/lock``; pushing and
+reading blobs never take it. Source: OCI image-spec 1.1 ``image-layout.md``.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import io
+import json
+import os
+import re
+import stat
+import time
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any, BinaryIO
+
+from packer.errors import (
+    DigestMismatch,
+    FormatError,
+    InvalidParameter,
+    NotFound,
+    SizeMismatch,
+    StoreError,
+    UnsupportedVersion,
+)
+from packer.model import MAX_MANIFEST_BYTES, Descriptor, digest_of, is_digest, load_json
+from packer.store._common import (
+    MANIFEST_TYPES,
+    check_manifest,
+    check_range,
+    check_tag,
+    media_type_of,
+    named_blobs,
+)
+from packer.store._files import (
+    TempFile,
+    locked,
+    make_directory,
+    open_regular,
+    read_bounded,
+    sweep,
+    sync_directory,
+)
+from packer.store.base import READ_BYTES, Reader, VerifyingReader
+
+REF_NAME = "org.opencontainers.image.ref.name"
+MAX_INDEX_BYTES = MAX_MANIFEST_BYTES
+"""Bound on index.json, room for about 16,000 tags."""
+
+_LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
+_EMPTY_INDEX = b'{"schemaVersion":2,"manifests":[]}'
+_HEX = re.compile(r"[0-9a-f]{64}\Z")
+_OTHER_DIGEST = re.compile(r"(?!sha256:)[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[A-Za-z0-9=_-]+\Z")
+
+
+class LayoutStore:
+    """An OCI image layout; implements Store, Ingest, Tags and LocalBlobs.
+
+    Layouts of other tools are read and added to; entries and files that are not ours are kept.
+    Missing blobs and blobs that nothing names are legal, as the image-spec has it.
+
+    Args:
+        path: the directory.
+        create: make a missing or empty directory a layout. Opening a layout that exists writes
+            nothing, so one on a read-only disk can be read.
+
+    Raises:
+        NotFound: there is no layout, and `create` is false.
+        InvalidParameter: `path` is a file, or a directory that holds something else.
+        UnsupportedVersion: a layout of a later version.
+
+    Thread safety: all methods may be called from any thread, and from any number of processes.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], *, create: bool = True) -> None:
+        self._path = os.path.abspath(os.fspath(path))
+        self._blobs = os.path.join(self._path, "blobs", "sha256")
+        self._ingest = os.path.join(self._path, "ingest")
+        self._index = os.path.join(self._path, "index.json")
+        self._is_writable = False  # directories made, leftovers swept
+        marker = os.path.join(self._path, "oci-layout")
+        if not os.path.lexists(marker):
+            self._create(marker, create)
+        found = load_json(read_bounded(marker, 4096), marker).get("imageLayoutVersion")
+        if not isinstance(found, str) or not found.startswith("1."):
+            raise UnsupportedVersion(f"{marker}: image layout version {found!r} is not 1.x")
+
+    def _create(self, marker: str, create: bool) -> None:
+        """Make the directory a layout, or say why not."""
+        try:
+            others = set(os.listdir(self._path)) - {"ingest"}
+        except FileNotFoundError:
+            others = set()
+        except NotADirectoryError:
+            raise InvalidParameter(f"{self._path} is not a directory, so no image layout") from None
+        if os.path.lexists(marker):
+            return  # another process was faster
+        if others:
+            raise InvalidParameter(
+                f"{self._path} is not empty and no OCI image layout (it has no file oci-layout)"
+            )
+        if not create:
+            raise NotFound("image layout", self._path, "no file oci-layout there")
+        # Only ingest/ may exist before the marker does: one who finds less than a layout after a
+        # crash, or while another process is at this very place, can tell it from a stranger's.
+        make_directory(self._ingest)
+        with self._lock(), TempFile(self._ingest) as file:
+            if not os.path.lexists(marker):
+                file.write(_LAYOUT)
+                file.publish(marker)
+        self._prepare()
+
+    def _prepare(self) -> None:
+        """Before the first write: make missing directories and index.json, sweep leftovers."""
+        if self._is_writable:
+            return
+        make_directory(self._ingest)
+        make_directory(self._blobs)
+        with self._lock():
+            if not os.path.lexists(self._index):
+                with TempFile(self._ingest) as file:
+                    file.write(_EMPTY_INDEX)
+                    file.publish(self._index)
+        sweep(self._ingest)
+        self._is_writable = True
+
+    def _lock(self) -> contextlib.AbstractContextManager[None]:
+        """Hold the lock of the layout."""
+        return locked(os.path.join(self._ingest, "lock"))
+
+    @property
+    def name(self) -> str:
+        """How errors and logs name the store."""
+        return f"oci:{self._path}"
+
+    @property
+    def path(self) -> str:
+        """The directory, absolute."""
+        return self._path
+
+    # Blobs
+
+    def _blob_path(self, digest: str) -> str:
+        """Return where a blob lies; `digest` has been checked."""
+        return os.path.join(self._blobs, digest[7:])
+
+    def exists(self, blob: Descriptor) -> bool:
+        """Tell whether the store has the blob, in the right size; its bytes are not read."""
+        try:
+            status = os.stat(self._blob_path(blob.digest))
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        return stat.S_ISREG(status.st_mode) and status.st_size == blob.size
+
+    def open_file(self, blob: Descriptor) -> BinaryIO:
+        """Open a blob for random access, unverified but for its size; see `LocalBlobs`.
+
+        Raises:
+            NotFound: there is no such blob.
+            SizeMismatch: the file has another size.
+        """
+        try:
+            fd = open_regular(self._blob_path(blob.digest))
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
+            raise NotFound("blob", blob.digest, self.name) from None
+        size = os.fstat(fd).st_size
+        if size != blob.size:
+            os.close(fd)
+            raise SizeMismatch(f"blob {blob.digest} in {self.name}", blob.size, size)
+        return open(fd, "rb", buffering=0)
+
+    def fetch(self, blob: Descriptor, start: int = 0, length: int | None = None) -> Reader:
+        """Open a blob (verified), or `length` bytes of it from `start` (not verified).
+
+        Raises:
+            NotFound: there is no such blob.
+            SizeMismatch: the file has another size.
+            InvalidParameter: the range does not lie inside it.
+        """
+        first, end = check_range(blob, start, length)
+        file = self.open_file(blob)
+        what = f"blob {blob.digest} in {self.name}"
+        if start == 0 and length is None:
+            return VerifyingReader(file, blob, what)
+        return _RangeReader(file, first, end, what)
+
+    def push(self, blob: Descriptor, source: BinaryIO) -> bool:
+        """Store a blob durably, if the store lacks it; see `Store.push`.
+
+        A blob that is there in the right size is not read again; to replace one that proved to be
+        damaged, `discard` it first. One that is there in a wrong size is replaced.
+
+        Raises:
+            DigestMismatch, SizeMismatch: `source` is not what `blob` says; nothing is stored.
+            OSError: the disk is full, or the directory may not be written.
+        """
+        if self._renew(blob):
+            return False
+        what = f"source of blob {blob.digest}"
+        with self.create() as writer:
+            while data := source.read(READ_BYTES):
+                writer.write(data)
+                if writer.size > blob.size:
+                    break
+            if writer.size != blob.size:
+                raise SizeMismatch(what, blob.size, writer.size)
+            if writer.digest != blob.digest:
+                raise DigestMismatch(what, blob.digest, writer.digest)
+            return writer.commit(blob.media_type)[1]
+
+    def _renew(self, blob: Descriptor) -> bool:
+        """Tell whether the blob is there; if so, keep `collect_garbage` off it for a while."""
+        if not self.exists(blob):
+            return False
+        try:
+            os.utime(self._blob_path(blob.digest))
+        except FileNotFoundError:
+            return False  # collected just now
+        except OSError:
+            pass  # read-only, or another user's: then its age counts from when it was written
+        return True
+
+    def create(self) -> LayoutWriter:
+        """Open a writer for a new blob."""
+        self._prepare()
+        return LayoutWriter(self, TempFile(self._ingest))
+
+    def _publish(self, file: TempFile, digest: str, size: int) -> bool:
+        """Give a written file its digest as name; tell whether it was missing."""
+        if self._renew(Descriptor("", digest, size)):
+            file.discard()
+            return False
+        file.publish(self._blob_path(digest))
+        return True
+
+    def discard(self, blob: Descriptor) -> bool:
+        """Remove the stored bytes of a blob if they are damaged, so that a push can repair it.
+
+        The blob is read and hashed first: a sound one stays. Call it when reading raised an
+        IntegrityError, then `push` the blob again.
+
+        Returns:
+            True if a damaged blob was removed, False if it is sound or missing.
+        """
+        path = self._blob_path(blob.digest)
+        try:
+            fd = open_regular(path)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+        with open(fd, "rb", buffering=0) as file:
+            actual = hashlib.sha256()
+            while data := file.read(READ_BYTES):
+                actual.update(data)
+            if "sha256:" + actual.hexdigest() == blob.digest:
+                return False
+            self._prepare()
+            with self._lock():
+                # It may be repaired by now. The file being open, its number is not used again.
+                try:
+                    if not os.path.samestat(os.stat(path), os.fstat(fd)):
+                        return False
+                    os.unlink(path)
+                except FileNotFoundError:
+                    return False
+                sync_directory(self._blobs)
+        return True
+
+    # Manifests and tags
+
+    def _load_index(self) -> dict[str, Any]:
+        """Return index.json decoded, with a list under "manifests"."""
+        try:
+            value = load_json(read_bounded(self._index, MAX_INDEX_BYTES), self._index)
+        except FileNotFoundError:
+            return {"schemaVersion": 2, "manifests": []}  # killed while it was made
+        if value.get("schemaVersion") != 2:
+            raise UnsupportedVersion(f"{self._index}: schemaVersion is not 2")
+        items = value.get("manifests") or []
+        if not isinstance(items, list):
+            raise FormatError(self._index, "manifests is not a list")
+        return {**value, "manifests": items}
+
+    def _store_index(self, value: dict[str, Any]) -> None:
+        """Replace index.json; the lock is held."""
+        data = json.dumps(value, separators=(",", ":")).encode()
+        if len(data) > MAX_INDEX_BYTES:
+            raise StoreError(
+                f"{self._index} would grow beyond {MAX_INDEX_BYTES} bytes: remove old tags first"
+            )
+        with TempFile(self._ingest) as file:
+            file.write(data)
+            file.publish(self._index)
+
+    def _entries(self) -> list[Descriptor]:
+        """Return the descriptors in index.json that we can follow."""
+        out: list[Descriptor] = []
+        for item in self._load_index()["manifests"]:
+            digest = item.get("digest") if isinstance(item, dict) else None
+            if isinstance(digest, str) and _OTHER_DIGEST.match(digest):
+                continue  # sha512 and others are legal, and kept, but nothing we could verify
+            try:
+                out.append(Descriptor.from_json(item))
+            except FormatError as error:
+                raise FormatError(self._index, str(error)) from None
+        return out
+
+    def tags(self) -> Iterator[tuple[str, Descriptor]]:
+        """Yield tags and what they name, the one moved last at the end.
+
+        Raises:
+            FormatError, UnsupportedVersion: index.json is malformed.
+        """
+        named: dict[str, Descriptor] = {}
+        for entry in self._entries():
+            if REF_NAME in entry.annotations:
+                tag = entry.annotations[REF_NAME]
+                named.pop(tag, None)  # twice in a foreign layout: the last one counts
+                named[tag] = entry
+        yield from named.items()
+
+    def sole_manifest(self) -> Descriptor:
+        """Return the one manifest of a layout that holds one, as ``oci:DIR`` without a tag means.
+
+        Raises:
+            NotFound: the layout is empty.
+            InvalidParameter: it holds several, so that a tag is needed.
+        """
+        found = {entry.digest: entry for entry in self._entries()}
+        if not found:
+            raise NotFound("manifest", "any", self.name)
+        if len(found) > 1:
+            raise InvalidParameter(f"{self.name} holds {len(found)} manifests: name one by its tag")
+        return next(iter(found.values()))
+
+    def resolve(self, reference: str) -> Descriptor:
+        """Return the descriptor a tag or digest stands for.
+
+        A digest need not be listed in index.json; then the manifest is read for its media type.
+
+        Raises:
+            NotFound: there is no such tag, or no manifest of that digest.
+            FormatError, UnsupportedVersion: index.json is malformed.
+        """
+        if not is_digest(reference):
+            found = dict(self.tags()).get(reference)
+            if found is None:
+                raise NotFound("tag", reference, self.name)
+            return found
+        listed = [entry for entry in self._entries() if entry.digest == reference]
+        return listed[-1] if listed else self._read_unlisted(reference)[0]
+
+    def get_manifest(self, reference: str) -> tuple[Descriptor, bytes]:
+        """Return a manifest's descriptor and exact bytes, verified.
+
+        Raises:
+            NotFound: there is no such tag, or its manifest is missing.
+            DigestMismatch, SizeMismatch: it is damaged.
+            FormatError, UnsupportedVersion: index.json is malformed.
+        """
+        if is_digest(reference):
+            for entry in self._entries():
+                if entry.digest == reference:
+                    break
+            else:
+                return self._read_unlisted(reference)
+        else:
+            entry = self.resolve(reference)
+        return entry, self._read_manifest(entry)
+
+    def _read_manifest(self, descriptor: Descriptor) -> bytes:
+        """Return the verified bytes of a manifest."""
+        if descriptor.size > MAX_MANIFEST_BYTES:
+            what = f"manifest {descriptor.digest} in {self.name}"
+            raise FormatError(what, f"its size {descriptor.size} is above {MAX_MANIFEST_BYTES}")
+        try:
+            with self.fetch(descriptor) as reader:
+                return reader.read()
+        except NotFound:
+            raise NotFound("manifest", descriptor.digest, self.name) from None
+
+    def _read_unlisted(self, digest: str) -> tuple[Descriptor, bytes]:
+        """Return a manifest that index.json does not name."""
+        missing = NotFound("manifest", digest, self.name)
+        try:
+            size = os.stat(self._blob_path(digest)).st_size
+        except (FileNotFoundError, NotADirectoryError):
+            raise missing from None
+        if size > MAX_MANIFEST_BYTES:
+            raise missing  # a layer
+        data = self._read_manifest(Descriptor("", digest, size))
+        try:
+            media_type = media_type_of(load_json(data, f"manifest {digest}"))
+        except FormatError:
+            media_type = ""
+        if not media_type:
+            raise missing  # a config or layer
+        return Descriptor(media_type, digest, size), data
+
+    def put_manifest(self, data: bytes, media_type: str, tag: str | None = None) -> Descriptor:
+        """Store a manifest whose blobs are all in the store, and name it, durably.
+
+        A manifest without a tag is found by its digest, but is not in index.json: other tools do
+        not see it, and `collect_garbage` removes it unless a manifest with a tag names it.
+
+        Raises:
+            NotFound: a blob or child manifest that it names is missing.
+            FormatError: not a manifest.
+            InvalidParameter: `tag` is no tag, or `media_type` contradicts the manifest's own.
+            StoreError: index.json would grow too large.
+            OSError: the disk is full, or the directory may not be written.
+        """
+        if tag is not None:
+            check_tag(tag)
+        self._prepare()
+        with self._lock():
+            value = check_manifest(data, media_type, self.exists, self.name)
+            descriptor = Descriptor(media_type, digest_of(data), len(data))
+            path = self._blob_path(descriptor.digest)
+            # The bytes are at hand, so a damaged manifest is repaired on the way.
+            if not self._renew(descriptor) or read_bounded(path, len(data)) != data:
+                with TempFile(self._ingest) as file:
+                    file.write(data)
+                    file.publish(path)
+            else:
+                # What is there may be another process's, renamed but not yet durable.
+                sync_directory(self._blobs)
+            if tag is not None:
+                self._move_tag(tag, descriptor, value.get("artifactType"))
+        return descriptor
+
+    def _move_tag(self, tag: str, descriptor: Descriptor, artifact_type: object) -> None:
+        """Let `tag` name `descriptor`, as the last entry of index.json; the lock is held."""
+        entry = {**descriptor.to_json(), "annotations": {REF_NAME: tag}}
+        if isinstance(artifact_type, str):
+            entry["artifactType"] = artifact_type
+        index = self._load_index()
+        kept = [item for item in index["manifests"] if _tag_of(item) != tag]
+        if index["manifests"][-1:] == [entry] and len(kept) + 1 == len(index["manifests"]):
+            return
+        self._store_index({**index, "manifests": [*kept, entry]})
+
+    def untag(self, tag: str) -> None:
+        """Remove a tag; the manifest and its blobs stay until `collect_garbage`.
+
+        Raises:
+            NotFound: there is no such tag.
+        """
+        if tag not in dict(self.tags()):
+            raise NotFound("tag", tag, self.name)
+        self._prepare()
+        with self._lock():
+            index = self._load_index()
+            kept = [item for item in index["manifests"] if _tag_of(item) != tag]
+            if len(kept) == len(index["manifests"]):
+                raise NotFound("tag", tag, self.name)
+            self._store_index({**index, "manifests": kept})
+
+    # Housekeeping
+
+    def collect_garbage(self, grace_seconds: float = 3600.0) -> tuple[int, int]:
+        """Remove the blobs that no manifest in index.json needs, and leftover temporary files.
+
+        Args:
+            grace_seconds: blobs written, or pushed again, more recently than this stay: a process
+                may be about to name them. Should it take longer, its `put_manifest` raises
+                NotFound, and pushing again helps; a tag is never left without its blobs.
+
+        Returns:
+            How many blobs were removed, and their bytes.
+
+        Raises:
+            NotFound, IntegrityError: a manifest in index.json is missing or damaged, so what it
+                needs is not known; nothing was removed. Repair or untag it first.
+        """
+        self._prepare()
+        sweep(self._ingest)
+        count = size = 0
+        with self._lock():
+            needed = self._reachable()
+            limit = time.time() - grace_seconds
+            for entry in list(os.scandir(self._blobs)):
+                if not _HEX.match(entry.name) or "sha256:" + entry.name in needed:
+                    continue
+                with contextlib.suppress(FileNotFoundError):
+                    status = entry.stat(follow_symlinks=False)
+                    if stat.S_ISREG(status.st_mode) and status.st_mtime <= limit:
+                        os.unlink(entry.path)
+                        count += 1
+                        size += status.st_size
+        return count, size
+
+    def _reachable(self) -> set[str]:
+        """Return the digests that the manifests in index.json need, their own included."""
+        found: set[str] = set()
+        seen: set[tuple[str, str]] = set()
+        waiting = self._entries()
+        while waiting:
+            descriptor = waiting.pop()
+            found.add(descriptor.digest)
+            key = (descriptor.digest, descriptor.media_type)
+            if descriptor.media_type not in MANIFEST_TYPES or key in seen:
+                continue
+            seen.add(key)
+            what = f"manifest {descriptor.digest} in {self.name}"
+            blobs, children = named_blobs(load_json(self._read_manifest(descriptor), what), what)
+            found.update(blob.digest for blob in blobs)
+            waiting.extend(children)
+        return found
+
+
+def _tag_of(item: object) -> str | None:
+    """Return the tag of an entry of index.json."""
+    annotations = item.get("annotations") if isinstance(item, dict) else None
+    tag = annotations.get(REF_NAME) if isinstance(annotations, dict) else None
+    return tag if isinstance(tag, str) else None
+
+
+class LayoutWriter:
+    """A blob being written to a LayoutStore; see `BlobWriter`."""
+
+    def __init__(self, store: LayoutStore, file: TempFile) -> None:
+        self._store = store
+        self._file = file
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    @property
+    def digest(self) -> str:
+        """Digest of what was written so far."""
+        return "sha256:" + self._hash.hexdigest()
+
+    def write(self, data: bytes | bytearray | memoryview, /) -> int:
+        """Append `data` and return its length in bytes."""
+        if not self._file.is_open:
+            raise ValueError("write to a blob that is committed or discarded")
+        self._file.write(data)
+        self._hash.update(data)
+        length = memoryview(data).nbytes
+        self.size += length
+        return length
+
+    def commit(self, media_type: str) -> tuple[Descriptor, bool]:
+        """Make the blob durable; return its descriptor and whether it is new to the store."""
+        if not self._file.is_open:
+            raise ValueError("commit of a blob that is committed or discarded")
+        descriptor = Descriptor(media_type, self.digest, self.size)
+        return descriptor, self._store._publish(self._file, descriptor.digest, self.size)
+
+    def __enter__(self) -> LayoutWriter:
+        """Return the writer."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Discard what was not committed."""
+        self._file.discard()
+
+
+class _RangeReader:
+    """Reads `[start, end)` of a file, unverified."""
+
+    def __init__(self, file: BinaryIO, start: int, end: int, what: str) -> None:
+        self._file = file
+        self._left = end - start
+        self._what = what
+        file.seek(start, io.SEEK_SET)
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return at most `size` bytes, all that remain if negative.
+
+        Raises:
+            SizeMismatch: the file was truncated meanwhile.
+        """
+        if size < 0:
+            return b"".join(iter(lambda: self.read(READ_BYTES), b""))
+        data = self._file.read(min(size, self._left))
+        if not data and size and self._left:
+            raise SizeMismatch(self._what, self._file.tell() + self._left, self._file.tell())
+        self._left -= len(data)
+        return data
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> _RangeReader:
+        """Return the reader."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the file."""
+        self._file.close()
