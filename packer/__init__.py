@@ -1,0 +1,99 @@
+"""Ship application versions through any OCI registry: successive versions share their bytes.
+
+    packer.pack("app-1.4.2/")
+    packer.push("registry.example/acme/app:1.4.2")
+    packer.pull("registry.example/acme/app:1.4.2", "out/")
+"""
+
+from packer.api import (
+    Pulled,
+    RegistryOptions,
+    cat,
+    copy,
+    default_store_path,
+    diff,
+    inspect,
+    ls,
+    open_store,
+    open_version,
+    pack,
+    pull,
+    push,
+    unpack,
+    verify,
+    versions,
+)
+from packer.api import VERSION as __version__
+from packer.errors import (
+    AuthError,
+    DigestMismatch,
+    FormatError,
+    IntegrityError,
+    InvalidParameter,
+    InvalidReference,
+    NotFound,
+    PackerError,
+    RegistryError,
+    SizeMismatch,
+    SourceChanged,
+    SourceError,
+    StoreError,
+    TargetExists,
+    TransportError,
+    UnsafePath,
+    UnsupportedFile,
+    UnsupportedVersion,
+)
+from packer.listing import Change, Details, Entry, LayerUse, Verified
+from packer.model import ChunkParams, Descriptor
+from packer.pack import Packed
+from packer.progress import Progress
+from packer.restore import Restored
+
+__all__ = [
+    "AuthError",
+    "Change",
+    "ChunkParams",
+    "Descriptor",
+    "Details",
+    "DigestMismatch",
+    "Entry",
+    "FormatError",
+    "IntegrityError",
+    "InvalidParameter",
+    "InvalidReference",
+    "LayerUse",
+    "NotFound",
+    "Packed",
+    "PackerError",
+    "Progress",
+    "Pulled",
+    "RegistryError",
+    "RegistryOptions",
+    "Restored",
+    "SizeMismatch",
+    "SourceChanged",
+    "SourceError",
+    "StoreError",
+    "TargetExists",
+    "TransportError",
+    "UnsafePath",
+    "UnsupportedFile",
+    "UnsupportedVersion",
+    "Verified",
+    "__version__",
+    "cat",
+    "copy",
+    "default_store_path",
+    "diff",
+    "inspect",
+    "ls",
+    "open_store",
+    "open_version",
+    "pack",
+    "pull",
+    "push",
+    "unpack",
+    "verify",
+    "versions",
+]

@@ -1,0 +1,547 @@
+"""The library's calls: they turn arguments, then the environment, into explicit parameters.
+
+The only module that reads the environment (`LAYER_PACKER_STORE`, `SOURCE_DATE_EPOCH`,
+`XDG_DATA_HOME`). All functions may be called from several threads at once.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from packer import codec, listing
+from packer.copy import CopyResult
+from packer.copy import copy as copy_graph
+from packer.errors import InvalidParameter, NotFound, PackerError
+from packer.listing import Change, Details, Entry, Verified
+from packer.model import ChunkParams, is_digest
+from packer.pack import LocalStore, Packed, pack_tree
+from packer.progress import ProgressCallback
+from packer.reference import LayoutLocation, Reference, parse_location
+from packer.restore import Restored, restore
+from packer.store.base import Store, Tags
+from packer.store.layout import LayoutStore
+from packer.version import Version, family, find_base, load_version, newest_first
+
+VERSION = "0.1.0"
+"""Of the package; the compiled module is checked against it at import."""
+
+StoreLike = Store | str | os.PathLike[str] | None
+"""A store, the directory of an image layout, or None for the default one."""
+
+MAX_CANDIDATES = 64
+"""How many of a family's newest versions are compared with the tree that is being packed."""
+
+_last_packed: tuple[Store, Packed] | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryOptions:
+    """How to reach a registry.
+
+    Args:
+        plain_http: True to use http, False to insist on https; None means http for localhost only.
+        username, password: credentials; without them those of the docker config are used.
+        ca_file: PEM file of certificate authorities to trust instead of the system's.
+    """
+
+    plain_http: bool | None = None
+    username: str | None = None
+    password: str | None = None
+    ca_file: str | None = None
+
+    def __repr__(self) -> str:
+        """Show everything but the password."""
+        return (
+            f"RegistryOptions(plain_http={self.plain_http!r}, username={self.username!r}, "
+            f"ca_file={self.ca_file!r})"
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Pulled:
+    """The result of pulling: what was fetched, and what was written.
+
+    Args:
+        reference: what was asked for.
+        digest: of the manifest.
+        fetched_blobs, fetched_bytes: blobs that the local store lacked.
+        restored: see `Restored`.
+    """
+
+    reference: str
+    digest: str
+    fetched_blobs: int
+    fetched_bytes: int
+    restored: Restored
+
+
+def default_store_path() -> str:
+    """Return the directory of the default store.
+
+    ``$LAYER_PACKER_STORE``, else ``layer-packer/store`` in the user's data directory.
+    """
+    if path := os.environ.get("LAYER_PACKER_STORE"):
+        return path
+    if sys.platform == "darwin":
+        data = os.path.expanduser("~/Library/Application Support")
+    else:
+        data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+    return os.path.join(data, "layer-packer", "store")
+
+
+def open_store(store: StoreLike = None) -> Store:
+    """Return the store that an argument means; a directory is made if it is not there."""
+    if store is None:
+        return LayoutStore(default_store_path())
+    if isinstance(store, (str, os.PathLike)):
+        return LayoutStore(os.fspath(store))
+    return store
+
+
+def pack(
+    version_dir: str | bytes | os.PathLike[str],
+    *,
+    store: StoreLike = None,
+    tag: str | None = None,
+    base: str | None = None,
+    level: int = codec.DEFAULT_LEVEL,
+    params: ChunkParams | None = None,
+    progress: ProgressCallback | None = None,
+) -> Packed:
+    """Pack a directory or file as a version in a local store, and tag it.
+
+    Content that the base already has becomes references; identical content gives the identical
+    digest and adds nothing.
+
+    Args:
+        version_dir: a directory, or a single file (an archive).
+        store: where to; the default store if None.
+        tag: its name, such as ``app:1.4.2``; the directory's name if None.
+        base: tag or digest of the version to build on, ``"none"`` for no base; if None, the
+            version tagged last whose tag has the same name before the colon (or, without a colon,
+            the same name without its version).
+        level: zstd level, 1 to 22.
+        params: chunk sizes; a base with other ones is not used.
+        progress: called now and then from the calling thread.
+
+    Returns:
+        what was packed, with the bytes that it added.
+
+    Raises:
+        InvalidParameter: an argument is out of range.
+        NotFound: `base` does not exist.
+        SourceChanged, UnsupportedFile, OSError: about a file, by name; nothing is tagged.
+
+    Determinism: the same tree, base, parameters and library versions give the same layers and
+    index on every machine; the manifest adds the time (``SOURCE_DATE_EPOCH`` if set).
+    """
+    global _last_packed
+    if not codec.MIN_LEVEL <= level <= codec.MAX_LEVEL:
+        raise InvalidParameter(f"level {level} is not from {codec.MIN_LEVEL} to {codec.MAX_LEVEL}")
+    root = os.fsencode(version_dir)
+    os.stat(root)  # a missing or forbidden path is reported before a store is made
+    target = open_store(store)
+    if not isinstance(target, LocalStore):
+        raise InvalidParameter(f"{target.name}: versions are packed into a local store, then pushed")
+    if tag is None:
+        tag = _tag_for(root)
+    base_version = _base(target, tag, base)
+    candidates = [base_version] if base_version is not None else []
+    if base is None and isinstance(target, Tags):
+        candidates += _recent(target, tag)
+    packed = pack_tree(
+        root,
+        target,
+        tag,
+        base=base_version,
+        candidates=tuple(candidates),
+        params=params or ChunkParams(),
+        level=level,
+        created=_source_date_epoch(),
+        tool=f"layer-packer {VERSION}",
+        progress=progress,
+    )
+    _last_packed = (target, packed)
+    return packed
+
+
+def _tag_for(root: bytes) -> str:
+    """Return the name of a directory or file as a tag."""
+    name = os.path.basename(os.path.realpath(root))
+    return re.sub(r"[^A-Za-z0-9._+-]", "-", os.fsdecode(name)).lstrip(".+-")[:128] or "version"
+
+
+def _base(store: LocalStore, tag: str, base: str | None) -> Version | None:
+    if base == "none":
+        return None
+    if base is None:
+        return find_base(store, tag)
+    try:
+        return load_version(store, base)
+    except NotFound as error:
+        if not _names_registry(base):
+            raise NotFound("base", base, f"in {store.name}") from error
+    return _fetch(base, store, RegistryOptions(), None)[0]
+
+
+def _recent(store: Tags, tag: str) -> list[Version]:
+    """Return the newest readable versions of the tag's family."""
+    found: dict[str, Version] = {}
+    for name, descriptor in newest_first(store, family(tag)):
+        if len(found) == MAX_CANDIDATES:
+            break
+        if descriptor.digest not in found:
+            try:
+                assert isinstance(store, Store)
+                found[descriptor.digest] = load_version(store, name)
+            except PackerError:
+                continue  # not ours, or damaged: it cannot be reused
+    return list(found.values())
+
+
+def _source_date_epoch() -> int | None:
+    text = os.environ.get("SOURCE_DATE_EPOCH")
+    if not text:
+        return None
+    if not text.isascii() or not text.isdigit() or int(text) >= 1 << 33:
+        raise InvalidParameter(f"SOURCE_DATE_EPOCH {text[:40]!r} is not a number of seconds")
+    return int(text)
+
+
+def push(
+    ref: str,
+    version: Packed | str | os.PathLike[str] | None = None,
+    *,
+    store: StoreLike = None,
+    registry: RegistryOptions | None = None,
+    jobs: int = 4,
+    progress: ProgressCallback | None = None,
+) -> CopyResult:
+    """Push a version to a registry (or an ``oci:`` layout): only what it lacks.
+
+    Args:
+        ref: where to, such as ``registry.example/acme/app:1.4.2``.
+        version: result of `pack`, tag, digest, or a directory, which is packed first. If None: the
+            version this process packed last; if it packed none, the local version named like `ref`
+            (``app:1.4.2`` or ``app-1.4.2``).
+        store: the local store.
+        registry: how to reach the registry.
+        jobs: concurrent uploads.
+        progress: called now and then.
+
+    Returns:
+        the manifest's descriptor and what was uploaded.
+
+    Raises:
+        NotFound: there is no such version.
+        InvalidReference, RegistryError, AuthError, TransportError: about the registry; no tag
+            names anything incomplete, and a second call continues.
+    """
+    location = parse_location(ref)
+    source, name = _version_to_push(location, version, store, progress)
+    destination, tag = _open_location(location, registry or RegistryOptions(), create=True)
+    return copy_graph(source, name, destination, tag or _tag_of(name), jobs=jobs, progress=progress)
+
+
+def _tag_of(name: str) -> str | None:
+    return None if is_digest(name) else name
+
+
+def _version_to_push(
+    location: Reference | LayoutLocation,
+    version: Packed | str | os.PathLike[str] | None,
+    store: StoreLike,
+    progress: ProgressCallback | None,
+) -> tuple[Store, str]:
+    """Return the store that holds the version to push, and its digest or tag there."""
+    if version is None and _last_packed is not None:
+        last_store, packed = _last_packed
+        return (last_store if store is None else open_store(store)), packed.digest
+    source = open_store(store)
+    if isinstance(version, Packed):
+        return source, version.digest
+    if version is not None:
+        name = os.fspath(version)
+        try:
+            source.resolve(name)
+        except (NotFound, InvalidParameter):
+            if not os.path.exists(name):
+                raise NotFound("version", name, f"no tag, digest or path of {source.name}") from None
+            return source, pack(name, store=source, progress=progress).digest
+        return source, name
+    for name in _names_for(location):
+        try:
+            source.resolve(name)
+        except (NotFound, InvalidParameter):
+            continue
+        return source, name
+    tried = ", ".join(_names_for(location))
+    raise NotFound("version", tried, f"in {source.name}; say which one with --from")
+
+
+def _names_for(location: Reference | LayoutLocation) -> list[str]:
+    """Return the local tags that a reference may mean, the most exact first."""
+    if isinstance(location, LayoutLocation):
+        return [location.tag] if location.tag else []
+    if location.tag is None:
+        return [location.digest] if location.digest else []
+    short = location.repository.rpartition("/")[2]
+    return [
+        f"{location.registry}/{location.repository}:{location.tag}",
+        f"{location.repository}:{location.tag}",
+        f"{short}:{location.tag}",
+        f"{short}-{location.tag}",
+        location.tag,
+    ]
+
+
+def pull(
+    ref: str,
+    directory: str | bytes | os.PathLike[str],
+    *,
+    store: StoreLike = None,
+    registry: RegistryOptions | None = None,
+    update: bool = False,
+    delete: bool = False,
+    jobs: int = 4,
+    progress: ProgressCallback | None = None,
+) -> Pulled:
+    """Pull a version into the local store, only what it lacks, and write its tree to `directory`.
+
+    Args:
+        ref: such as ``registry.example/acme/app:1.4.2``, or with ``@sha256:...`` to pin it.
+        directory: as for `unpack`.
+        store: the local store, which keeps the layers for the next version.
+        registry: how to reach the registry.
+        update: as for `unpack`.
+        delete: as for `unpack`.
+        jobs: concurrent downloads.
+        progress: called now and then.
+
+    Raises:
+        NotFound: there is no such repository, tag or blob.
+        IntegrityError: something is not what its digest says; `directory` is as it was.
+        TargetExists, InvalidReference, StoreError, OSError: as they say.
+    """
+    local = open_store(store)
+    version, copied = _fetch(ref, local, registry or RegistryOptions(), progress, jobs)
+    restored = restore(
+        version, os.fsencode(directory), update=update, delete=delete, progress=progress
+    )
+    return Pulled(
+        ref, version.descriptor.digest, copied.blobs_copied, copied.bytes_copied, restored
+    )
+
+
+def _fetch(
+    ref: str,
+    local: Store,
+    options: RegistryOptions,
+    progress: ProgressCallback | None,
+    jobs: int = 4,
+) -> tuple[Version, CopyResult]:
+    """Copy a version into the local store."""
+    location = parse_location(ref)
+    source, name = _open_location(location, options, create=False)
+    wanted = _name_at(location, source, name)
+    tag = _local_tag(location)
+    copied = copy_graph(source, wanted, local, tag, jobs=jobs, progress=progress)
+    return load_version(local, copied.descriptor.digest), copied
+
+
+def _local_tag(location: Reference | LayoutLocation) -> str | None:
+    """Return the tag a pulled version gets in the local store."""
+    if isinstance(location, LayoutLocation):
+        return location.tag
+    if location.tag is None:
+        return None
+    return f"{location.registry}/{location.repository}:{location.tag}"
+
+
+def _name_at(location: Reference | LayoutLocation, store: Store, name: str | None) -> str:
+    """Return what to ask a location's store for; a layout with a single version needs no tag."""
+    if isinstance(location, Reference) and location.digest:
+        return location.digest
+    if name is not None:
+        return name
+    tags = [tag for tag, _ in store.tags()] if isinstance(store, Tags) else []
+    if len(tags) != 1:
+        raise InvalidParameter(f"{store.name} holds {len(tags)} tags: say which one")
+    return tags[0]
+
+
+def _open_location(
+    location: Reference | LayoutLocation, options: RegistryOptions, *, create: bool
+) -> tuple[Store, str | None]:
+    """Return the store of a location, and the tag in it."""
+    if isinstance(location, LayoutLocation):
+        return LayoutStore(location.path, create=create), location.tag
+    from packer.store.registry import RegistryStore
+
+    store = RegistryStore(
+        location,
+        plain_http=options.plain_http,
+        username=options.username,
+        password=options.password,
+        ca_file=options.ca_file,
+    )
+    return store, location.tag
+
+
+def unpack(
+    name: str,
+    directory: str | bytes | os.PathLike[str],
+    *,
+    store: StoreLike = None,
+    update: bool = False,
+    delete: bool = False,
+    progress: ProgressCallback | None = None,
+) -> Restored:
+    """Write a local version's tree to `directory`.
+
+    Args:
+        name: tag or digest in the store.
+        directory: must not exist or be empty, unless `update` is given; written aside, verified,
+            synced, then renamed, so that it never holds half a version.
+        store: the local store.
+        update: allow a directory with content; files that are equal already stay untouched.
+        delete: with `update`, remove what the version does not hold.
+        progress: called now and then.
+
+    Raises:
+        NotFound, TargetExists, IntegrityError, OSError: `directory` is as it was.
+    """
+    version = open_version(name, store=store)
+    return restore(version, os.fsencode(directory), update=update, delete=delete, progress=progress)
+
+
+def copy(
+    source: str,
+    destination: str,
+    *,
+    store: StoreLike = None,
+    registry: RegistryOptions | None = None,
+    jobs: int = 4,
+    progress: ProgressCallback | None = None,
+) -> CopyResult:
+    """Copy a version between any two places: registries, ``oci:`` layouts, the local store.
+
+    Args:
+        source: a reference, or a tag or digest of the local store.
+        destination: a reference.
+        store: the local store.
+        registry: how to reach registries, on both sides.
+        jobs: concurrent transfers.
+        progress: called now and then.
+
+    Raises:
+        NotFound, InvalidReference, IntegrityError, StoreError: as they say.
+    """
+    options = registry or RegistryOptions()
+    origin, name = _resolve(source, open_store(store), options)
+    location = parse_location(destination)
+    target, tag = _open_location(location, options, create=True)
+    return copy_graph(origin, name, target, tag or _tag_of(name), jobs=jobs, progress=progress)
+
+
+def _names_registry(name: str) -> bool:
+    """Tell whether a name has a transport, or a host as its first component."""
+    if name.startswith(("docker://", "oci:", "oci-archive:")):
+        return True
+    host, slash, _ = name.partition("/")
+    return bool(slash) and ("." in host or ":" in host or host == "localhost")
+
+
+def _resolve(name: str, local: Store, options: RegistryOptions) -> tuple[Store, str]:
+    """Return the store that holds `name`, and what it is called there: the local store first."""
+    try:
+        local.resolve(name)
+    except (NotFound, InvalidParameter):
+        if not _names_registry(name):
+            raise
+    else:
+        return local, name
+    location = parse_location(name)
+    store, tag = _open_location(location, options, create=False)
+    return store, _name_at(location, store, tag)
+
+
+def open_version(
+    name: str, *, store: StoreLike = None, registry: RegistryOptions | None = None
+) -> Version:
+    """Return a version by tag or digest of the local store, or by a reference elsewhere.
+
+    Raises:
+        NotFound: there is none.
+        UnsupportedVersion: it was not written by layer-packer, or by a later one.
+    """
+    holder, known = _resolve(name, open_store(store), registry or RegistryOptions())
+    return load_version(holder, known)
+
+
+def ls(
+    name: str, *, store: StoreLike = None, registry: RegistryOptions | None = None
+) -> list[Entry]:
+    """Return the entries of a version, from its index alone."""
+    return list(listing.entries(open_version(name, store=store, registry=registry)))
+
+
+def cat(
+    name: str,
+    path: str | bytes,
+    *,
+    store: StoreLike = None,
+    registry: RegistryOptions | None = None,
+) -> Iterator[bytes]:
+    """Yield the content of one file of a version, reading only the frames it needs.
+
+    Raises:
+        NotFound: the version has no such path.
+        InvalidParameter: it is no file.
+    """
+    version = open_version(name, store=store, registry=registry)
+    return listing.content(version, os.fsencode(path).strip(b"/"))
+
+
+def diff(
+    old: str, new: str, *, store: StoreLike = None, registry: RegistryOptions | None = None
+) -> list[Change]:
+    """Return what differs between two versions, from their indexes alone."""
+    before = open_version(old, store=store, registry=registry)
+    after = open_version(new, store=store, registry=registry)
+    return list(listing.differences(before, after))
+
+
+def inspect(
+    name: str, *, store: StoreLike = None, registry: RegistryOptions | None = None
+) -> Details:
+    """Return what a version says of itself: totals, layers and how much of each it uses."""
+    return listing.details(open_version(name, store=store, registry=registry))
+
+
+def verify(
+    name: str,
+    *,
+    store: StoreLike = None,
+    registry: RegistryOptions | None = None,
+    progress: ProgressCallback | None = None,
+) -> Verified:
+    """Read all blobs of a version and check every digest and chunk.
+
+    Raises:
+        NotFound, IntegrityError: about the first thing that is missing or damaged.
+    """
+    return listing.verify(open_version(name, store=store, registry=registry), progress)
+
+
+def versions(*, store: StoreLike = None) -> list[tuple[str, str]]:
+    """Return (tag, manifest digest) of what the local store holds, the one tagged last at the end."""
+    target = open_store(store)
+    if not isinstance(target, Tags):
+        raise InvalidParameter(f"{target.name} cannot list its tags")
+    return [(tag, descriptor.digest) for tag, descriptor in target.tags()]
+

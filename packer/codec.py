@@ -1,0 +1,120 @@
+"""Zstandard frames: one context per thread, prefixes for deltas, bounded decompression.
+
+A *prefix* is older plaintext that a frame is compressed against; on the wire it is a raw-content
+dictionary (RFC 8878 section 5), what ``zstd --patch-from`` uses too. Frames carry their content size and no
+checksum: every chunk inside is verified by its own digest.
+"""
+
+from __future__ import annotations
+
+import threading
+
+import zstandard
+
+from packer.errors import FormatError
+
+DEFAULT_LEVEL = 6
+MIN_LEVEL, MAX_LEVEL = 1, 22
+
+MAX_WINDOW_LOG = 28
+"""Window of a frame with a prefix: large enough for prefix and content of an index of 256 MiB."""
+
+_contexts = threading.local()
+
+
+def zstd_version() -> str:
+    """Return the version of the zstd library in use, which decides the bytes of a frame."""
+    return ".".join(map(str, zstandard.ZSTD_VERSION))
+
+
+def compress(data: bytes | bytearray | memoryview, level: int, prefix: bytes = b"") -> bytes:
+    """Compress `data` into one zstd frame.
+
+    Args:
+        data: the plaintext.
+        level: MIN_LEVEL to MAX_LEVEL.
+        prefix: plaintext the decoder will have; b"" for a frame that stands alone.
+
+    Determinism: the same arguments and zstd version give the same bytes.
+    """
+    if prefix:
+        # A window over prefix and content together: otherwise the far end of the prefix is lost.
+        window_log = min(max((len(prefix) + len(data)).bit_length(), 17), MAX_WINDOW_LOG)
+        params = zstandard.ZstdCompressionParameters.from_level(
+            level,
+            window_log=window_log,
+            source_size=len(prefix) + len(data),
+            write_content_size=True,
+            write_checksum=False,
+            write_dict_id=False,
+        )
+        dictionary = zstandard.ZstdCompressionDict(
+            prefix, dict_type=zstandard.DICT_TYPE_RAWCONTENT
+        )
+        return zstandard.ZstdCompressor(
+            dict_data=dictionary, compression_params=params
+        ).compress(data)
+    contexts: dict[int, zstandard.ZstdCompressor] = _contexts.__dict__.setdefault("compress", {})
+    context = contexts.get(level)
+    if context is None:
+        context = contexts[level] = zstandard.ZstdCompressor(
+            level=level, write_checksum=False, write_content_size=True
+        )
+    return context.compress(data)
+
+
+def decompress(
+    frame: bytes | memoryview, size: int, what: str, prefix: bytes | None = None
+) -> bytes:
+    """Return the plaintext of one zstd frame from a stranger.
+
+    Args:
+        frame: exactly one frame.
+        size: length of the plaintext in bytes, which the caller has bounded.
+        what: how errors name the frame.
+        prefix: the plaintext the frame was compressed against, if any.
+
+    Raises:
+        FormatError: no zstd frame, bytes behind it, another content size than `size` (so that
+            nothing larger is ever allocated), a dictionary, or damaged data.
+    """
+    try:
+        header = zstandard.get_frame_parameters(frame)
+    except zstandard.ZstdError as error:
+        raise FormatError(what, f"not a zstd frame: {error}") from None
+    if header.content_size != size:
+        raise FormatError(what, f"frame holds {header.content_size} bytes, expected {size}")
+    if header.dict_id:
+        raise FormatError(what, f"frame wants dictionary {header.dict_id}")
+    if prefix:
+        dictionary = zstandard.ZstdCompressionDict(
+            prefix, dict_type=zstandard.DICT_TYPE_RAWCONTENT
+        )
+        context = zstandard.ZstdDecompressor(dict_data=dictionary)
+    else:
+        plain: zstandard.ZstdDecompressor | None = getattr(_contexts, "decompress", None)
+        if plain is None:
+            plain = _contexts.decompress = zstandard.ZstdDecompressor()
+        context = plain
+    try:
+        data = context.decompress(frame, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise FormatError(what, f"damaged zstd frame: {error}") from None
+    if len(data) != size:
+        raise FormatError(what, f"frame gave {len(data)} bytes, expected {size}")
+    return data
+
+
+def content_size(frame: bytes, limit: int, what: str) -> int:
+    """Return the plaintext length that a frame's header states.
+
+    Raises:
+        FormatError: it states none, or one above `limit`.
+    """
+    try:
+        size = zstandard.frame_content_size(frame)
+    except zstandard.ZstdError as error:
+        raise FormatError(what, f"not a zstd frame: {error}") from None
+    if not 0 <= size <= limit:
+        raise FormatError(what, f"content size {size} is unknown or above {limit}")
+    return size

@@ -1,0 +1,491 @@
+"""The index: everything known about one version, as one table of packed columns.
+
+Self-contained and deterministic: the tree (entries), and the directory of all layers, frames and
+chunks it uses. What can be derived (offsets, ordinals, file sizes) is not stored, so it cannot
+lie; what is stored is checked by `Index.decode` before anything uses it. docs/format.md, section
+"Index", is the specification.
+"""
+
+from __future__ import annotations
+
+import struct
+import sys
+from array import array
+from bisect import bisect_right
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+import blake3
+
+from packer.errors import FormatError, UnsupportedVersion
+from packer.tree import DIRECTORY, FILE, SYMLINK, check_paths
+
+MAGIC = b"LPINDEX\x01"
+DIGEST_BYTES = 32
+
+MAX_INDEX_BYTES = 256 << 20
+"""Bound on an index in memory."""
+MAX_CHUNK_BYTES = 8 << 20
+MAX_FRAME_BYTES = 8 << 20
+"""Bound on the plaintext of a frame."""
+MAX_PREFIX_BYTES = 16 << 20
+MAX_DEPTH = 16
+"""Bound on a chain of delta frames."""
+
+OPTIONAL_SECTION = 1000
+"""Sections from this number on may be ignored by a reader that does not know them."""
+
+# Section numbers and the array type of their column (None: raw bytes). docs/format.md lists them.
+_PATHS, _KINDS, _MODES, _RUN_COUNTS, _TARGETS = 10, 11, 12, 13, 14
+_RUN_STARTS, _RUN_LENGTHS = 20, 21
+_RECIPES = 30
+_LAYER_DIGESTS, _LAYER_SIZES, _LAYER_FRAMES = 40, 41, 42
+_FRAME_STORED, _FRAME_CHUNKS, _FRAME_DEPTHS, _FRAME_PREFIX_RUNS = 50, 51, 52, 53
+_PREFIX_STARTS, _PREFIX_LENGTHS = 54, 55
+_CHUNK_LENGTHS, _CHUNK_DIGESTS = 60, 61
+_COLUMNS: dict[int, str | None] = {
+    _PATHS: None,
+    _KINDS: None,
+    _MODES: "H",
+    _RUN_COUNTS: "I",
+    _TARGETS: None,
+    _RUN_STARTS: "I",
+    _RUN_LENGTHS: "I",
+    _RECIPES: None,
+    _LAYER_DIGESTS: None,
+    _LAYER_SIZES: "Q",
+    _LAYER_FRAMES: "I",
+    _FRAME_STORED: "I",
+    _FRAME_CHUNKS: "I",
+    _FRAME_DEPTHS: None,
+    _FRAME_PREFIX_RUNS: "I",
+    _PREFIX_STARTS: "I",
+    _PREFIX_LENGTHS: "I",
+    _CHUNK_LENGTHS: "I",
+    _CHUNK_DIGESTS: None,
+}
+_HEAD = struct.Struct("<8sII")
+_ROW = struct.Struct("<IIQ")
+
+
+@dataclass(slots=True)
+class Index:
+    """The columns of one version, and what follows from them.
+
+    A *run* is (first chunk ordinal, number of chunks). A file's content is its runs' chunks one
+    after another; chunks are numbered through all frames of all layers in order.
+
+    Args:
+        paths: relative paths in strictly increasing byte order, every parent before its children.
+        kinds: DIRECTORY, FILE or SYMLINK, one byte an entry.
+        modes: permission bits, at most 0o777.
+        run_counts: runs of each entry (0 unless it is a file with content).
+        targets: link targets of the symbolic links, in order.
+        run_starts, run_lengths: the runs of all entries, in order.
+        layer_digests: SHA-256 of each data layer, 32 bytes each, in the manifest's order.
+        layer_sizes: their sizes in bytes.
+        layer_frames: number of frames in each.
+        frame_stored: compressed length of each frame; frames fill their layer without a gap.
+        frame_chunks: number of chunks in each.
+        frame_depths: 0 for a frame that stands alone, else 1 + the depth of its deepest prefix.
+        frame_prefix_runs: number of runs that make up its prefix.
+        prefix_starts, prefix_lengths: those runs; all of chunks before the frame's own.
+        chunk_lengths: plaintext length of each chunk.
+        chunk_digests: BLAKE3-256 of each, 32 bytes each.
+    """
+
+    paths: list[bytes] = field(default_factory=list)
+    kinds: bytearray = field(default_factory=bytearray)
+    modes: array[int] = field(default_factory=lambda: array("H"))
+    run_counts: array[int] = field(default_factory=lambda: array("I"))
+    targets: list[bytes] = field(default_factory=list)
+    run_starts: array[int] = field(default_factory=lambda: array("I"))
+    run_lengths: array[int] = field(default_factory=lambda: array("I"))
+    layer_digests: bytearray = field(default_factory=bytearray)
+    layer_sizes: array[int] = field(default_factory=lambda: array("Q"))
+    layer_frames: array[int] = field(default_factory=lambda: array("I"))
+    frame_stored: array[int] = field(default_factory=lambda: array("I"))
+    frame_chunks: array[int] = field(default_factory=lambda: array("I"))
+    frame_depths: bytearray = field(default_factory=bytearray)
+    frame_prefix_runs: array[int] = field(default_factory=lambda: array("I"))
+    prefix_starts: array[int] = field(default_factory=lambda: array("I"))
+    prefix_lengths: array[int] = field(default_factory=lambda: array("I"))
+    chunk_lengths: array[int] = field(default_factory=lambda: array("I"))
+    chunk_digests: bytearray = field(default_factory=bytearray)
+
+    @property
+    def chunk_count(self) -> int:
+        """Number of chunks in all layers, live or not."""
+        return len(self.chunk_lengths)
+
+    def chunk_digest(self, ordinal: int) -> bytes:
+        """Return the 32-byte digest of a chunk."""
+        at = ordinal * DIGEST_BYTES
+        return bytes(self.chunk_digests[at : at + DIGEST_BYTES])
+
+    def layer_digest(self, layer: int) -> str:
+        """Return the blob digest of a layer."""
+        at = layer * DIGEST_BYTES
+        return "sha256:" + self.layer_digests[at : at + DIGEST_BYTES].hex()
+
+    def entry_runs(self) -> Iterator[list[tuple[int, int]]]:
+        """Yield the runs of each entry, in order."""
+        at = 0
+        for count in self.run_counts:
+            if count == 1:
+                yield [(self.run_starts[at], self.run_lengths[at])]
+            else:
+                end = at + count
+                yield list(
+                    zip(self.run_starts[at:end], self.run_lengths[at:end], strict=True)
+                )
+            at += count
+
+    def runs_of(self, entry: int) -> list[tuple[int, int]]:
+        """Return the runs of one entry."""
+        at = sum(self.run_counts[:entry])
+        end = at + self.run_counts[entry]
+        return list(zip(self.run_starts[at:end], self.run_lengths[at:end], strict=True))
+
+    def entry_sizes(self) -> list[int]:
+        """Return the size in bytes of each entry's content (0 for what is not a file)."""
+        ends = [0, *accumulate(self.chunk_lengths)]
+        return [
+            sum(ends[start + length] - ends[start] for start, length in runs) if runs else 0
+            for runs in self.entry_runs()
+        ]
+
+    def find(self, path: bytes) -> int:
+        """Return the ordinal of the entry at `path`, -1 if there is none."""
+        at = bisect_right(self.paths, path) - 1
+        return at if at >= 0 and self.paths[at] == path else -1
+
+    def symlinks(self) -> dict[int, bytes]:
+        """Return the target of each symbolic link, by entry ordinal."""
+        links = (entry for entry, kind in enumerate(self.kinds) if kind == SYMLINK)
+        return dict(zip(links, self.targets, strict=True))
+
+    def content_key(self, runs: Iterable[tuple[int, int]]) -> bytes:
+        """Return the digests of the runs' chunks: equal for equal content, chunked alike."""
+        return b"".join(
+            bytes(self.chunk_digests[start * DIGEST_BYTES : (start + length) * DIGEST_BYTES])
+            for start, length in runs
+        )
+
+    def tree_digest(self) -> str:
+        """Return a digest of the tree alone: paths, kinds, modes, targets, contents.
+
+        Two versions with the same content and chunk parameters have the same one, however their
+        chunks are spread over layers.
+        """
+        hasher = blake3.blake3(b"layer-packer tree v1\0")
+        digests = memoryview(self.chunk_digests)
+        chunks = array("Q")
+        for runs in self.entry_runs():
+            chunks.append(sum(length for _, length in runs))
+        for column in (_join(self.paths), self.kinds, self.modes, _join(self.targets), chunks):
+            data = _bytes_of(column)
+            hasher.update(struct.pack("<Q", len(data)))
+            hasher.update(data)
+        for start, length in zip(self.run_starts, self.run_lengths, strict=True):
+            hasher.update(digests[start * DIGEST_BYTES : (start + length) * DIGEST_BYTES])
+        return "blake3:" + hasher.hexdigest()
+
+    def encode(self) -> bytes:
+        """Return the index's bytes; equal indexes have equal bytes."""
+        # Start of a run relative to the end of the previous one: mostly 0, so a file that moves to
+        # a new layer changes two numbers of the column instead of every number behind it.
+        expected = 0
+        starts = array("I")
+        for start, length in zip(self.run_starts, self.run_lengths, strict=True):
+            starts.append((start - expected) & 0xFFFFFFFF)
+            expected = start + length
+        columns: dict[int, bytes] = {
+            _PATHS: _join(self.paths),
+            _KINDS: bytes(self.kinds),
+            _MODES: _bytes_of(self.modes),
+            _RUN_COUNTS: _bytes_of(self.run_counts),
+            _TARGETS: _join(self.targets),
+            _RUN_STARTS: _bytes_of(starts),
+            _RUN_LENGTHS: _bytes_of(self.run_lengths),
+            _RECIPES: b"",
+            _LAYER_DIGESTS: bytes(self.layer_digests),
+            _LAYER_SIZES: _bytes_of(self.layer_sizes),
+            _LAYER_FRAMES: _bytes_of(self.layer_frames),
+            _FRAME_STORED: _bytes_of(self.frame_stored),
+            _FRAME_CHUNKS: _bytes_of(self.frame_chunks),
+            _FRAME_DEPTHS: bytes(self.frame_depths),
+            _FRAME_PREFIX_RUNS: _bytes_of(self.frame_prefix_runs),
+            _PREFIX_STARTS: _bytes_of(self.prefix_starts),
+            _PREFIX_LENGTHS: _bytes_of(self.prefix_lengths),
+            _CHUNK_LENGTHS: _bytes_of(self.chunk_lengths),
+            _CHUNK_DIGESTS: bytes(self.chunk_digests),
+        }
+        head = [_HEAD.pack(MAGIC, len(columns), 0)]
+        head += [_ROW.pack(number, 0, len(data)) for number, data in columns.items()]
+        return b"".join([*head, *columns.values()])
+
+    @classmethod
+    def decode(cls, data: bytes, what: str = "index") -> Index:
+        """Parse and check an index from a stranger.
+
+        Args:
+            data: its bytes, at most MAX_INDEX_BYTES.
+            what: how errors name it.
+
+        Raises:
+            UnsupportedVersion: another format version, or features this reader does not know.
+            FormatError: anything that docs/format.md does not allow.
+            UnsafePath: a path that could leave the target directory.
+        """
+        sections = _sections(data, what)
+        columns: dict[int, array[int]] = {}
+        for number, code in _COLUMNS.items():
+            if code is not None:
+                columns[number] = _column(code, sections[number], number, what)
+        if sections[_RECIPES]:
+            raise UnsupportedVersion(f"{what} holds recipes, which need a later layer-packer")
+        starts, lengths = columns[_RUN_STARTS], columns[_RUN_LENGTHS]
+        _check(len(starts) == len(lengths), what, "run columns differ in length")
+        expected = 0
+        for at, (delta, length) in enumerate(zip(starts, lengths, strict=True)):
+            starts[at] = start = (delta + expected) & 0xFFFFFFFF
+            expected = start + length
+        index = cls(
+            paths=_split(sections[_PATHS], "paths", what),
+            kinds=bytearray(sections[_KINDS]),
+            modes=columns[_MODES],
+            run_counts=columns[_RUN_COUNTS],
+            targets=_split(sections[_TARGETS], "targets", what),
+            run_starts=starts,
+            run_lengths=lengths,
+            layer_digests=bytearray(sections[_LAYER_DIGESTS]),
+            layer_sizes=columns[_LAYER_SIZES],
+            layer_frames=columns[_LAYER_FRAMES],
+            frame_stored=columns[_FRAME_STORED],
+            frame_chunks=columns[_FRAME_CHUNKS],
+            frame_depths=bytearray(sections[_FRAME_DEPTHS]),
+            frame_prefix_runs=columns[_FRAME_PREFIX_RUNS],
+            prefix_starts=columns[_PREFIX_STARTS],
+            prefix_lengths=columns[_PREFIX_LENGTHS],
+            chunk_lengths=columns[_CHUNK_LENGTHS],
+            chunk_digests=bytearray(sections[_CHUNK_DIGESTS]),
+        )
+        index._check_entries(what)
+        index._check_layers(what)
+        return index
+
+    def _check_entries(self, what: str) -> None:
+        count = len(self.paths)
+        _check(
+            len(self.kinds) == len(self.modes) == len(self.run_counts) == count,
+            what,
+            "entry columns differ in length",
+        )
+        _check(max(self.kinds, default=FILE) <= SYMLINK, what, "an entry of unknown kind")
+        _check(min(self.kinds, default=FILE) >= DIRECTORY, what, "an entry of unknown kind")
+        _check(max(self.modes, default=0) <= 0o777, what, "mode bits beyond permissions")
+        _check(self.kinds.count(SYMLINK) == len(self.targets), what, "targets do not match links")
+        _check(sum(self.run_counts) == len(self.run_starts), what, "runs do not match entries")
+        for kind, runs in zip(self.kinds, self.run_counts, strict=True):
+            _check(kind == FILE or not runs, what, "an entry with content that is not a file")
+        check_paths(self.paths, self.kinds)
+        for target in self.targets:
+            _check(0 < len(target) <= 4095, what, "a link target is empty or above 4095 bytes")
+        total = self.chunk_count
+        for start, length in zip(self.run_starts, self.run_lengths, strict=True):
+            _check(
+                0 < length and start + length <= total,
+                what,
+                f"run of {length} chunks from {start} is outside the {total} chunks",
+            )
+
+    def _check_layers(self, what: str) -> None:
+        layers, frames, chunks = len(self.layer_sizes), len(self.frame_stored), self.chunk_count
+        _check(len(self.layer_digests) == layers * DIGEST_BYTES, what, "layer digests")
+        _check(len(self.layer_frames) == layers, what, "layer columns differ in length")
+        _check(sum(self.layer_frames) == frames, what, "frames do not match layers")
+        _check(
+            len(self.frame_chunks)
+            == len(self.frame_depths)
+            == len(self.frame_prefix_runs)
+            == frames,
+            what,
+            "frame columns differ in length",
+        )
+        _check(sum(self.frame_chunks) == chunks, what, "chunks do not match frames")
+        _check(len(self.chunk_digests) == chunks * DIGEST_BYTES, what, "chunk digests")
+        _check(min(self.frame_chunks, default=1) > 0, what, "a frame without chunks")
+        _check(min(self.chunk_lengths, default=1) > 0, what, "an empty chunk")
+        _check(
+            max(self.chunk_lengths, default=0) <= MAX_CHUNK_BYTES,
+            what,
+            f"a chunk above {MAX_CHUNK_BYTES} bytes",
+        )
+        frame = 0
+        for layer, (size, count) in enumerate(
+            zip(self.layer_sizes, self.layer_frames, strict=True)
+        ):
+            stored = sum(self.frame_stored[frame : frame + count])
+            _check(
+                count > 0 and stored == size,
+                what,
+                f"frames of layer {layer} take {stored} bytes of its {size}",
+            )
+            frame += count
+        _check(
+            sum(self.frame_prefix_runs) == len(self.prefix_starts) == len(self.prefix_lengths),
+            what,
+            "prefix runs do not match frames",
+        )
+        self._check_frames(what)
+
+    def _check_frames(self, what: str) -> None:
+        directory = Frames(self)
+        prefix = 0
+        for frame, (runs, depth) in enumerate(
+            zip(self.frame_prefix_runs, self.frame_depths, strict=True)
+        ):
+            _check(
+                directory.plain_bytes(frame) <= MAX_FRAME_BYTES,
+                what,
+                f"frame {frame} holds more than {MAX_FRAME_BYTES} bytes",
+            )
+            if not runs:
+                _check(depth == 0, what, f"frame {frame} has a depth but no prefix")
+                continue
+            own, total, deepest = directory.first_chunk[frame], 0, 0
+            for start, length in zip(
+                self.prefix_starts[prefix : prefix + runs],
+                self.prefix_lengths[prefix : prefix + runs],
+                strict=True,
+            ):
+                # Only chunks before the frame's own: no cycle can be written down.
+                _check(
+                    0 < length and start + length <= own,
+                    what,
+                    f"prefix of frame {frame} is not before it",
+                )
+                total += directory.end[start + length] - directory.end[start]
+                first, last = directory.of_chunk(start), directory.of_chunk(start + length - 1)
+                deepest = max(deepest, *self.frame_depths[first : last + 1])
+            _check(
+                total <= MAX_PREFIX_BYTES,
+                what,
+                f"prefix of frame {frame} is above {MAX_PREFIX_BYTES} bytes",
+            )
+            _check(
+                deepest + 1 == depth <= MAX_DEPTH,
+                what,
+                f"frame {frame} has depth {depth} on prefixes of depth {deepest}",
+            )
+            prefix += runs
+
+
+class Frames:
+    """Where frames and chunks are: positions derived from an index's columns.
+
+    Args:
+        index: checked, or about to be.
+    """
+
+    def __init__(self, index: Index) -> None:
+        self.index = index
+        self.first_chunk = array("Q", [0, *accumulate(index.frame_chunks)])
+        """Ordinal of each frame's first chunk; one more row at the end."""
+        self.end = array("Q", [0, *accumulate(index.chunk_lengths)])
+        """Plaintext bytes before each chunk, through all layers; one more row at the end."""
+        self.first_prefix_run = array("Q", [0, *accumulate(index.frame_prefix_runs)])
+        self.layer = array("I")
+        """Layer of each frame."""
+        self.offset = array("Q")
+        """Offset in bytes of each frame in its layer."""
+        frame = 0
+        for layer, count in enumerate(index.layer_frames):
+            at = 0
+            for stored in index.frame_stored[frame : frame + count]:
+                self.layer.append(layer)
+                self.offset.append(at)
+                at += stored
+            frame += count
+
+    def of_chunk(self, chunk: int) -> int:
+        """Return the frame that holds a chunk."""
+        return bisect_right(self.first_chunk, chunk) - 1
+
+    def chunks_to_frame_end(self, chunk: int) -> int:
+        """Return how many chunks there are from `chunk` to the end of its frame."""
+        return self.first_chunk[self.of_chunk(chunk) + 1] - chunk
+
+    def plain_bytes(self, frame: int) -> int:
+        """Return the length in bytes of a frame's plaintext."""
+        return self.end[self.first_chunk[frame + 1]] - self.end[self.first_chunk[frame]]
+
+    def prefix_runs(self, frame: int) -> list[tuple[int, int]]:
+        """Return the runs of chunks a frame is compressed against."""
+        first, last = self.first_prefix_run[frame], self.first_prefix_run[frame + 1]
+        index = self.index
+        return list(
+            zip(index.prefix_starts[first:last], index.prefix_lengths[first:last], strict=True)
+        )
+
+
+def _check(sound: bool, what: str, why: str) -> None:
+    if not sound:
+        raise FormatError(what, why)
+
+
+def _join(names: Sequence[bytes]) -> bytes:
+    return b"\0".join(names) + b"\0" if names else b""
+
+
+def _split(data: bytes, column: str, what: str) -> list[bytes]:
+    if not data:
+        return []
+    _check(data.endswith(b"\0"), what, f"{column} do not end in NUL")
+    return data[:-1].split(b"\0")
+
+
+def _bytes_of(column: bytes | bytearray | array[int]) -> bytes:
+    if isinstance(column, array) and sys.byteorder == "big":
+        column = array(column.typecode, column)
+        column.byteswap()
+    return bytes(column)
+
+
+def _column(code: str, data: bytes, number: int, what: str) -> array[int]:
+    column = array(code)
+    _check(len(data) % column.itemsize == 0, what, f"section {number} has a broken length")
+    column.frombytes(data)
+    if sys.byteorder == "big":
+        column.byteswap()
+    return column
+
+
+def _sections(data: bytes, what: str) -> dict[int, bytes]:
+    _check(len(data) <= MAX_INDEX_BYTES, what, f"above {MAX_INDEX_BYTES} bytes")
+    if data[: len(MAGIC) - 1] != MAGIC[:-1] or len(data) < _HEAD.size:
+        raise FormatError(what, "not an index of layer-packer")
+    magic, count, reserved = _HEAD.unpack_from(data)
+    if magic != MAGIC:
+        raise UnsupportedVersion(f"{what} has format version {magic[-1]}, this reader knows 1")
+    at = _HEAD.size + count * _ROW.size
+    _check(count <= 1000 and at <= len(data), what, "section directory is cut off")
+    _check(reserved == 0, what, "reserved bytes are not zero")
+    sections: dict[int, bytes] = {}
+    last = -1
+    for row in range(count):
+        number, zero, length = _ROW.unpack_from(data, _HEAD.size + row * _ROW.size)
+        _check(number > last and zero == 0, what, "section directory is out of order")
+        _check(length <= len(data) - at, what, f"section {number} is cut off")
+        if number in _COLUMNS:
+            sections[number] = data[at : at + length]
+        elif number < OPTIONAL_SECTION:
+            raise UnsupportedVersion(f"{what} holds section {number}, unknown to this reader")
+        at += length
+        last = number
+    _check(at == len(data), what, "bytes behind the last section")
+    missing = [number for number in _COLUMNS if number not in sections]
+    _check(not missing, what, f"sections {missing} are missing")
+    return sections

@@ -1,0 +1,270 @@
+"""Chunks to frames to layers, and back: the only place that knows a data layer's bytes.
+
+A data layer is a sequence of zstd frames, nothing else; what is in them is written in the index.
+Frame and layer boundaries follow content (digests of chunks), so equal runs of new chunks give
+equal blobs on machines that never met. docs/format.md, section "Layers".
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections import OrderedDict, deque
+from collections.abc import Callable, Sequence
+from concurrent.futures import Executor, Future
+from threading import Lock
+
+import blake3
+
+from packer import codec
+from packer.errors import DigestMismatch
+from packer.index import Frames, Index
+from packer.model import DATA_TYPE, Descriptor
+from packer.store.base import BlobWriter, Ingest
+
+FRAME_MIN_BYTES = 512 << 10
+FRAME_MAX_BYTES = 2 << 20
+"""A frame's plaintext ends at a content-defined chunk between these, 1 MiB on average."""
+
+LAYER_BYTES = 16 << 20
+"""Average stored size of a layer of a version of up to `LAYER_BYTES * LAYER_COUNT` bytes."""
+LAYER_COUNT = 64
+"""Layers of larger versions grow, so that a first pack has about this many at most."""
+
+
+def layer_bytes_for(version_bytes: int) -> int:
+    """Return the average layer size to aim for: LAYER_BYTES times a power of two."""
+    size = LAYER_BYTES
+    while size * LAYER_COUNT < version_bytes:
+        size *= 2
+    return size
+
+
+def ends_here(draw: bytes, length: int, mean: int) -> bool:
+    """Tell whether a run ends behind something of `length` bytes with the digest part `draw`.
+
+    True for a share of ``length / mean`` of all digests: what follows is then geometric with that
+    mean in bytes, and depends on nothing but the content.
+    """
+    return int.from_bytes(draw, "little") * mean < length << 32
+
+
+class LayerWriter:
+    """Takes new chunks in order and writes them as layers.
+
+    Frames are compressed by `executor`, at most `backlog` at a time, and written in order, so
+    the result does not depend on the number of threads.
+
+    Args:
+        store: where the layers go.
+        executor: compresses frames.
+        level: zstd level.
+        layer_bytes: average stored size of a layer, from `layer_bytes_for`.
+        backlog: frames in flight; bounds memory to about 4 MiB each.
+        wrote: called with the plaintext length of each frame once it is written.
+    """
+
+    def __init__(
+        self,
+        store: Ingest,
+        executor: Executor,
+        *,
+        level: int,
+        layer_bytes: int,
+        backlog: int = 4,
+        wrote: Callable[[int], None] | None = None,
+    ) -> None:
+        self._store = store
+        self._executor = executor
+        self._level = level
+        self._half = layer_bytes // 2
+        self._max = layer_bytes * 2
+        self._backlog = backlog
+        self._wrote = wrote
+        self._buffer = bytearray()
+        self._chunks = 0
+        self._last = b""
+        self._pending: deque[tuple[Future[bytes], int, bytes, int]] = deque()
+        self._blob: BlobWriter | None = None
+        self._blob_bytes = 0
+        self._blob_frames = 0
+        self.layers: list[Descriptor] = []
+        """Layers written so far."""
+        self.layer_frames = array("I")
+        self.frame_stored = array("I")
+        self.frame_chunks = array("I")
+        self.new_bytes = 0
+        """Stored bytes of the layers that the store lacked before."""
+
+    def add(self, data: bytes | memoryview, digest: bytes) -> None:
+        """Append a chunk, whose bytes are copied."""
+        if self._buffer and len(self._buffer) + len(data) > FRAME_MAX_BYTES:
+            self._end_frame()
+        self._buffer += data
+        self._chunks += 1
+        self._last = digest
+        if len(self._buffer) >= FRAME_MIN_BYTES and ends_here(
+            digest[:4], len(data), FRAME_MIN_BYTES
+        ):
+            self._end_frame()
+
+    def close(self) -> None:
+        """Write what is left; afterwards `layers` is complete and durable."""
+        if self._buffer:
+            self._end_frame()
+        while self._pending:
+            self._write_frame()
+        if self._blob is not None:
+            self._end_layer()
+
+    def abort(self) -> None:
+        """Discard the layer being written; call it when packing fails."""
+        for future, _, _, _ in self._pending:
+            future.cancel()
+        self._pending.clear()
+        if self._blob is not None:
+            self._blob.__exit__(None, None, None)
+            self._blob = None
+
+    def _end_frame(self) -> None:
+        data, self._buffer = self._buffer, bytearray()
+        future = self._executor.submit(codec.compress, data, self._level)
+        self._pending.append((future, self._chunks, self._last, len(data)))
+        self._chunks = 0
+        while len(self._pending) > self._backlog or (self._pending and self._pending[0][0].done()):
+            self._write_frame()
+
+    def _write_frame(self) -> None:
+        future, chunks, last, plain = self._pending.popleft()
+        frame = future.result()
+        if self._blob is None:
+            self._blob = self._store.create().__enter__()
+        elif self._blob_bytes + len(frame) > self._max:
+            self._end_layer()
+            self._blob = self._store.create().__enter__()
+        self._blob.write(frame)
+        self._blob_bytes += len(frame)
+        self._blob_frames += 1
+        self.frame_stored.append(len(frame))
+        self.frame_chunks.append(chunks)
+        if self._wrote is not None:
+            self._wrote(plain)
+        if self._blob_bytes >= self._half and ends_here(last[4:8], len(frame), self._half):
+            self._end_layer()
+
+    def _end_layer(self) -> None:
+        blob = self._blob
+        assert blob is not None
+        descriptor, is_new = blob.commit(DATA_TYPE)
+        blob.__exit__(None, None, None)
+        self.layers.append(descriptor)
+        self.layer_frames.append(self._blob_frames)
+        if is_new:
+            self.new_bytes += descriptor.size
+        self._blob, self._blob_bytes, self._blob_frames = None, 0, 0
+
+
+class FrameReader:
+    """Decodes frames of one version and verifies every chunk that is asked for.
+
+    Prefixes are decoded as needed and kept in a cache of `cache_bytes`. Thread-safe: several
+    threads may call `chunks` at once.
+
+    Args:
+        index: checked.
+        fetch: returns the stored bytes of a frame: (layer ordinal, offset, length) -> bytes.
+        cache_bytes: bound on decoded frames kept for later prefixes.
+    """
+
+    def __init__(
+        self,
+        index: Index,
+        fetch: Callable[[int, int, int], bytes],
+        *,
+        cache_bytes: int = 32 << 20,
+    ) -> None:
+        self.index = index
+        self.frames = Frames(index)
+        self._fetch = fetch
+        self._cache: OrderedDict[int, bytes] = OrderedDict()
+        self._cached = 0
+        self._cache_bytes = cache_bytes
+        self._lock = Lock()
+        of_chunk = self.frames.of_chunk
+        self._prefix_frames = {
+            frame
+            for start, length in zip(index.prefix_starts, index.prefix_lengths, strict=True)
+            for frame in range(of_chunk(start), of_chunk(start + length - 1) + 1)
+        }
+
+    def decode(self, frame: int) -> bytes:
+        """Return the plaintext of a frame; its chunks are not verified yet.
+
+        Raises:
+            FormatError: the frame is damaged.
+        """
+        with self._lock:
+            data = self._cache.get(frame)
+            if data is not None:
+                self._cache.move_to_end(frame)
+                return data
+        frames, index = self.frames, self.index
+        prefix = b"".join(
+            bytes(part)
+            for start, length in frames.prefix_runs(frame)
+            for part in self.chunks(start, length)
+        )
+        layer = frames.layer[frame]
+        stored = self._fetch(layer, frames.offset[frame], index.frame_stored[frame])
+        data = codec.decompress(stored, frames.plain_bytes(frame), self._name(frame), prefix)
+        if frame in self._prefix_frames:
+            with self._lock:
+                self._cache[frame] = data
+                self._cached += len(data)
+                while self._cached > self._cache_bytes:
+                    _, old = self._cache.popitem(last=False)
+                    self._cached -= len(old)
+        return data
+
+    def chunks(self, start: int, length: int) -> list[memoryview]:
+        """Return the bytes of `length` chunks from `start`, verified.
+
+        Raises:
+            FormatError: a frame is damaged.
+            DigestMismatch: a chunk is not what the index says.
+        """
+        out: list[memoryview] = []
+        frames = self.frames
+        while length:
+            frame = frames.of_chunk(start)
+            count = min(length, frames.first_chunk[frame + 1] - start)
+            out += self.verified(frame, self.decode(frame), range(start, start + count))
+            start += count
+            length -= count
+        return out
+
+    def verified(self, frame: int, data: bytes, wanted: Sequence[int]) -> list[memoryview]:
+        """Return the bytes of `wanted` chunks of a decoded frame, each checked by its digest.
+
+        Raises:
+            DigestMismatch: a chunk is not what the index says.
+        """
+        index, ends = self.index, self.frames.end
+        base = ends[self.frames.first_chunk[frame]]
+        view = memoryview(data)
+        out = []
+        for chunk in wanted:
+            part = view[ends[chunk] - base : ends[chunk + 1] - base]
+            digest = blake3.blake3(part).digest()
+            if digest != index.chunk_digests[chunk * 32 : chunk * 32 + 32]:
+                raise DigestMismatch(
+                    f"chunk {chunk} in {self._name(frame)}",
+                    "blake3:" + index.chunk_digest(chunk).hex(),
+                    "blake3:" + digest.hex(),
+                )
+            out.append(part)
+        return out
+
+    def _name(self, frame: int) -> str:
+        layer = self.frames.layer[frame]
+        offset = self.frames.offset[frame]
+        return f"frame at offset {offset} of layer {self.index.layer_digest(layer)}"

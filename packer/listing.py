@@ -1,0 +1,308 @@
+"""What is in a version, what differs between two, and whether it is sound.
+
+Listing and comparing need the manifest and the index only; no data layer is touched.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from packer.errors import InvalidParameter, NotFound
+from packer.index import Frames, Index
+from packer.layer import FrameReader
+from packer.model import DATA_TYPE
+from packer.progress import Progress, ProgressCallback
+from packer.ranges import BlobRanges
+from packer.store.base import READ_BYTES
+from packer.tree import DIRECTORY, FILE, KIND_NAMES, show
+from packer.version import Version
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One line of a listing.
+
+    Args:
+        path: relative, as text; bytes that are no UTF-8 are surrogate-escaped.
+        kind: "file", "directory" or "symlink".
+        mode: permission bits.
+        size: bytes of a file, else 0.
+        target: of a link, else "".
+    """
+
+    path: str
+    kind: str
+    mode: int
+    size: int
+    target: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One difference between two versions.
+
+    Args:
+        path: relative, as text.
+        change: "added", "removed" or "changed".
+        old_size, new_size: bytes; 0 where there is no file.
+        new_chunk_bytes: bytes of the new file in chunks that its old self did not have.
+    """
+
+    path: str
+    change: str
+    old_size: int
+    new_size: int
+    new_chunk_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class LayerUse:
+    """How a version uses one of its data layers.
+
+    Args:
+        digest, size: of the blob.
+        frames: zstd frames in it.
+        chunks: chunks in it.
+        live_chunks: those the version refers to.
+        plain_bytes: plaintext in the layer.
+        live_bytes: plaintext of the live chunks.
+    """
+
+    digest: str
+    size: int
+    frames: int
+    chunks: int
+    live_chunks: int
+    plain_bytes: int
+    live_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Details:
+    """All that a version says of itself.
+
+    Args:
+        digest: of its manifest.
+        created: as the manifest says, or "".
+        parent: digest of the base's manifest, or "".
+        tool, zstd, level, average_chunk_bytes: what it was packed with.
+        files, directories, symlinks, bytes, chunks: totals of the tree.
+        stored_bytes: all its blobs, manifest and config included.
+        index_bytes: plaintext of the index.
+        index_layers: number of index layers; the first is full, the others are patches.
+        index_stored_bytes: their size.
+        layers: the data layers, in order.
+    """
+
+    digest: str
+    created: str
+    parent: str
+    tool: str
+    zstd: str
+    level: int
+    average_chunk_bytes: int
+    files: int
+    directories: int
+    symlinks: int
+    bytes: int
+    chunks: int
+    stored_bytes: int
+    index_bytes: int
+    index_layers: int
+    index_stored_bytes: int
+    layers: tuple[LayerUse, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """The result of verifying a version.
+
+    Args:
+        digest: of its manifest.
+        blobs: how many were read, the manifest included.
+        bytes: their size.
+        chunks: how many were decoded and checked.
+    """
+
+    digest: str
+    blobs: int
+    bytes: int
+    chunks: int
+
+
+def entries(version: Version) -> Iterator[Entry]:
+    """Yield the entries of a version, in byte order of the path."""
+    index = version.index
+    links = index.symlinks()
+    columns = zip(index.paths, index.kinds, index.modes, index.entry_sizes(), strict=True)
+    for at, (path, kind, mode, size) in enumerate(columns):
+        yield Entry(show(path), KIND_NAMES[kind], mode, size, show(links.get(at, b"")))
+
+
+def content(version: Version, path: bytes) -> Iterator[bytes]:
+    """Yield the content of one file, verified, reading only the frames it needs.
+
+    Raises:
+        NotFound: the version has no such path.
+        InvalidParameter: it is no file.
+    """
+    index = version.index
+    entry = index.find(path)
+    if entry < 0:
+        raise NotFound("path", show(path), f"in {version.descriptor.digest}")
+    if index.kinds[entry] != FILE:
+        raise InvalidParameter(f"{show(path)} is a {KIND_NAMES[index.kinds[entry]]}, not a file")
+    with BlobRanges(version.store, version.manifest.data_layers) as ranges:
+        reader = FrameReader(index, ranges.read)
+        for start, length in index.runs_of(entry):
+            while length:
+                count = min(length, reader.frames.chunks_to_frame_end(start))
+                for part in reader.chunks(start, count):
+                    yield bytes(part)
+                start, length = start + count, length - count
+
+
+def differences(old: Version, new: Version) -> Iterator[Change]:
+    """Yield what differs between two versions, in byte order of the path, from the indexes alone.
+
+    A file counts as changed if its bytes, kind, permissions or link target differ. Versions that
+    were cut with different chunk sizes are compared by size only where sizes differ, else reported
+    as changed.
+    """
+    before, after = _Contents(old.index), _Contents(new.index)
+    for path in sorted(before.entries.keys() | after.entries.keys()):
+        then, now = before.entries.get(path), after.entries.get(path)
+        old_size = before.sizes[then] if then is not None else 0
+        new_size = after.sizes[now] if now is not None else 0
+        if then is None and now is not None:
+            yield Change(show(path), "added", 0, new_size, new_size)
+        elif then is not None and now is None:
+            yield Change(show(path), "removed", old_size, 0, 0)
+        elif then is not None and now is not None and before.key(then) != after.key(now):
+            fresh = after.bytes_not_in(now, before, then)
+            yield Change(show(path), "changed", old_size, new_size, fresh)
+
+
+class _Contents:
+    """An index prepared for comparing entries."""
+
+    def __init__(self, index: Index) -> None:
+        self.index = index
+        self.entries = {path: at for at, path in enumerate(index.paths)}
+        self.sizes = index.entry_sizes()
+        self.runs = list(index.entry_runs())
+        self.links = index.symlinks()
+
+    def key(self, entry: int) -> tuple[int, int, bytes, bytes]:
+        index = self.index
+        return (
+            index.kinds[entry],
+            index.modes[entry],
+            self.links.get(entry, b""),
+            index.content_key(self.runs[entry]),
+        )
+
+    def chunks(self, entry: int) -> Iterator[int]:
+        for start, length in self.runs[entry]:
+            yield from range(start, start + length)
+
+    def bytes_not_in(self, entry: int, other: _Contents, other_entry: int) -> int:
+        known = {other.index.chunk_digest(chunk) for chunk in other.chunks(other_entry)}
+        return sum(
+            self.index.chunk_lengths[chunk]
+            for chunk in self.chunks(entry)
+            if self.index.chunk_digest(chunk) not in known
+        )
+
+
+def details(version: Version) -> Details:
+    """Return all that a version says of itself, from its manifest, config and index."""
+    index, config, manifest = version.index, version.config, version.manifest
+    blobs = (version.descriptor, manifest.config, *manifest.layers)
+    return Details(
+        digest=version.descriptor.digest,
+        created=manifest.annotations.get("org.opencontainers.image.created", ""),
+        parent=config.parent,
+        tool=config.tool,
+        zstd=config.zstd,
+        level=config.level,
+        average_chunk_bytes=config.chunking.average_bytes,
+        files=index.kinds.count(FILE),
+        directories=index.kinds.count(DIRECTORY),
+        symlinks=len(index.targets),
+        bytes=sum(index.entry_sizes()),
+        chunks=sum(index.run_lengths),
+        stored_bytes=sum(blob.size for blob in blobs),
+        index_bytes=len(version.index_bytes),
+        index_layers=len(manifest.index_layers),
+        index_stored_bytes=sum(layer.size for layer in manifest.index_layers),
+        layers=tuple(_layer_uses(index)),
+    )
+
+
+def _layer_uses(index: Index) -> Iterator[LayerUse]:
+    frames = Frames(index)
+    live = _live_chunks(index)
+    frame = 0
+    for layer, count in enumerate(index.layer_frames):
+        first, last = frames.first_chunk[frame], frames.first_chunk[frame + count]
+        used = live[first:last]
+        yield LayerUse(
+            index.layer_digest(layer),
+            index.layer_sizes[layer],
+            count,
+            last - first,
+            sum(used),
+            frames.end[last] - frames.end[first],
+            sum(
+                length
+                for length, flag in zip(index.chunk_lengths[first:last], used, strict=True)
+                if flag
+            ),
+        )
+        frame += count
+
+
+def _live_chunks(index: Index) -> bytearray:
+    """Return one byte a chunk: 1 if a file of the version holds it."""
+    live = bytearray(index.chunk_count)
+    for start, length in zip(index.run_starts, index.run_lengths, strict=True):
+        live[start : start + length] = b"\1" * length
+    return live
+
+
+def verify(version: Version, progress: ProgressCallback | None = None) -> Verified:
+    """Read every blob of a version and check digests, frames and chunks.
+
+    Raises:
+        NotFound, IntegrityError: about the first blob that is missing or damaged, by digest.
+    """
+    index, manifest = version.index, version.manifest
+    total = sum(layer.size for layer in manifest.layers)
+    done = 0
+    for blob in (manifest.config, *manifest.layers):
+        with version.store.fetch(blob) as reader:
+            while data := reader.read(READ_BYTES):
+                done += len(data)
+                if progress is not None and blob.media_type == DATA_TYPE:
+                    progress(Progress("verify", done, 2 * total, blob.digest))
+    checked = 0
+    live = _live_chunks(index)
+    with BlobRanges(version.store, manifest.data_layers) as ranges:
+        frames_reader = FrameReader(index, ranges.read)
+        frames = frames_reader.frames
+        for frame in range(len(index.frame_chunks)):
+            first, last = frames.first_chunk[frame], frames.first_chunk[frame + 1]
+            wanted = [chunk for chunk in range(first, last) if live[chunk]]
+            if wanted:
+                frames_reader.verified(frame, frames_reader.decode(frame), wanted)
+                checked += len(wanted)
+            done += index.frame_stored[frame]
+            if progress is not None:
+                progress(Progress("verify", done, 2 * total))
+    blobs = (version.descriptor, manifest.config, *manifest.layers)
+    return Verified(
+        version.descriptor.digest, len(blobs), sum(blob.size for blob in blobs), checked
+    )
+

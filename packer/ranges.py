@@ -1,0 +1,71 @@
+"""Reading parts of a version's layers from whatever store holds them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from io import BytesIO
+from threading import Lock
+from types import TracebackType
+from typing import BinaryIO
+
+from packer.errors import SizeMismatch
+from packer.model import Descriptor
+from packer.store.base import LocalBlobs, Store
+
+
+class BlobRanges:
+    """Reads byte ranges of layers; a context manager that closes the files it opened.
+
+    Layers of a local store are opened once and read with pread, so threads share them freely.
+
+    Args:
+        store: where the layers are.
+        layers: in the order of the index.
+    """
+
+    def __init__(self, store: Store, layers: Sequence[Descriptor]) -> None:
+        self._store = store
+        self._layers = layers
+        self._files: dict[int, BinaryIO] = {}
+        self._lock = Lock()
+
+    def read(self, layer: int, offset: int, length: int) -> bytes:
+        """Return `length` bytes of a layer from `offset`; they are not verified.
+
+        Raises:
+            NotFound: the layer is missing.
+            SizeMismatch: it is shorter than its descriptor says.
+        """
+        blob = self._layers[layer]
+        if isinstance(self._store, LocalBlobs):
+            data = self._read_local(self._store, layer, offset, length)
+        else:
+            with self._store.fetch(blob, offset, length) as reader:
+                data = reader.read()
+        if len(data) != length:
+            raise SizeMismatch(f"layer {blob.digest}", blob.size, offset + len(data))
+        return data
+
+    def _read_local(self, store: LocalBlobs, layer: int, offset: int, length: int) -> bytes:
+        with self._lock:
+            file = self._files.get(layer)
+            if file is None:
+                file = self._files[layer] = store.open_file(self._layers[layer])
+        if isinstance(file, BytesIO):
+            return bytes(file.getbuffer()[offset : offset + length])
+        return os.pread(file.fileno(), length, offset)
+
+    def __enter__(self) -> BlobRanges:
+        """Return the reader."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the files."""
+        for file in self._files.values():
+            file.close()
