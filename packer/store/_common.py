@@ -6,7 +6,7 @@ Manifests here are anybody's: image manifests, image indexes and artifacts, of O
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from packer.errors import FormatError, InvalidParameter, NotFound
@@ -142,3 +142,33 @@ def check_manifest(
             if not exists(descriptor):
                 raise NotFound(kind, descriptor.digest, f"of {descriptor.size} bytes, in {where}")
     return value
+
+
+def reachable(
+    roots: Iterable[Descriptor], read: Callable[[Descriptor], bytes], where: str
+) -> set[str]:
+    """Return the digests that manifests need, their own included.
+
+    Args:
+        roots: descriptors of manifests, or of blobs, which need nothing else.
+        read: returns the verified bytes of a manifest.
+        where: the store's name.
+
+    Raises:
+        FormatError: a manifest is malformed.
+    """
+    found: set[str] = set()
+    seen: set[tuple[str, str]] = set()
+    waiting = list(roots)
+    while waiting:
+        descriptor = waiting.pop()
+        found.add(descriptor.digest)
+        key = (descriptor.digest, descriptor.media_type)
+        if descriptor.media_type not in MANIFEST_TYPES or key in seen:
+            continue
+        seen.add(key)
+        what = f"manifest {descriptor.digest} in {where}"
+        blobs, children = named_blobs(load_json(read(descriptor), what), what)
+        found.update(blob.digest for blob in blobs)
+        waiting.extend(children)
+    return found

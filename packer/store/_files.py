@@ -9,10 +9,18 @@ from __future__ import annotations
 import contextlib
 import errno
 import fcntl
+import hashlib
+import io
 import os
 import stat
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from types import TracebackType
+from typing import BinaryIO
+
+from packer.errors import SizeMismatch
+from packer.model import Descriptor
+from packer.store.base import READ_BYTES
 
 _SUFFIX = ".tmp"
 _SWEEP_SECONDS = 600.0
@@ -195,3 +203,94 @@ def locked(path: str) -> Iterator[None]:
         yield
     finally:
         os.close(fd)
+
+
+class RangeReader:
+    """Reads `[start, end)` of a file, unverified."""
+
+    def __init__(self, file: BinaryIO, start: int, end: int, what: str) -> None:
+        self._file = file
+        self._left = end - start
+        self._what = what
+        file.seek(start, io.SEEK_SET)
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return at most `size` bytes, all that remain if negative.
+
+        Raises:
+            SizeMismatch: the file was truncated meanwhile.
+        """
+        if size < 0:
+            return b"".join(iter(lambda: self.read(READ_BYTES), b""))
+        data = self._file.read(min(size, self._left))
+        if not data and size and self._left:
+            raise SizeMismatch(self._what, self._file.tell() + self._left, self._file.tell())
+        self._left -= len(data)
+        return data
+
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
+    def __enter__(self) -> RangeReader:
+        """Return the reader."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the file."""
+        self._file.close()
+
+
+class FileWriter:
+    """A blob being written to a temporary file, hashed on the way; see `BlobWriter`.
+
+    Args:
+        file: where its bytes go.
+        publish: given the file and the blob's descriptor, stores it and tells whether it is new.
+    """
+
+    def __init__(self, file: TempFile, publish: Callable[[TempFile, Descriptor], bool]) -> None:
+        self._file = file
+        self._publish = publish
+        self._hash = hashlib.sha256()
+        self.size = 0
+
+    @property
+    def digest(self) -> str:
+        """Digest of what was written so far."""
+        return "sha256:" + self._hash.hexdigest()
+
+    def write(self, data: bytes | bytearray | memoryview, /) -> int:
+        """Append `data` and return its length in bytes."""
+        if not self._file.is_open:
+            raise ValueError("write to a blob that is committed or discarded")
+        self._file.write(data)
+        self._hash.update(data)
+        length = memoryview(data).nbytes
+        self.size += length
+        return length
+
+    def commit(self, media_type: str) -> tuple[Descriptor, bool]:
+        """Make the blob durable; return its descriptor and whether it is new to the store."""
+        if not self._file.is_open:
+            raise ValueError("commit of a blob that is committed or discarded")
+        descriptor = Descriptor(media_type, self.digest, self.size)
+        return descriptor, self._publish(self._file, descriptor)
+
+    def __enter__(self) -> FileWriter:
+        """Return the writer."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Discard what was not committed."""
+        self._file.discard()

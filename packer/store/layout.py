@@ -15,14 +15,11 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-import io
-import json
 import os
 import re
 import stat
 import time
 from collections.abc import Iterator
-from types import TracebackType
 from typing import Any, BinaryIO
 
 from packer.errors import (
@@ -31,19 +28,19 @@ from packer.errors import (
     InvalidParameter,
     NotFound,
     SizeMismatch,
-    StoreError,
     UnsupportedVersion,
 )
 from packer.model import MAX_MANIFEST_BYTES, Descriptor, digest_of, is_digest, load_json
 from packer.store._common import (
-    MANIFEST_TYPES,
     check_manifest,
     check_range,
     check_tag,
     media_type_of,
-    named_blobs,
+    reachable,
 )
 from packer.store._files import (
+    FileWriter,
+    RangeReader,
     TempFile,
     locked,
     make_directory,
@@ -52,16 +49,19 @@ from packer.store._files import (
     sweep,
     sync_directory,
 )
+from packer.store._tags import (
+    REF_NAME,
+    encode_index,
+    entries,
+    load_index,
+    named,
+    without_tag,
+)
 from packer.store.base import READ_BYTES, Reader, VerifyingReader
-
-REF_NAME = "org.opencontainers.image.ref.name"
-MAX_INDEX_BYTES = MAX_MANIFEST_BYTES
-"""Bound on index.json, room for about 16,000 tags."""
 
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
 _EMPTY_INDEX = b'{"schemaVersion":2,"manifests":[]}'
 _HEX = re.compile(r"[0-9a-f]{64}\Z")
-_OTHER_DIGEST = re.compile(r"(?!sha256:)[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[A-Za-z0-9=_-]+\Z")
 
 
 class LayoutStore:
@@ -142,7 +142,7 @@ class LayoutStore:
     @property
     def name(self) -> str:
         """How errors and logs name the store."""
-        return f"oci:{self._path}"
+        return "oci:" + self._path.encode("utf-8", "backslashreplace").decode()
 
     @property
     def path(self) -> str:
@@ -193,7 +193,7 @@ class LayoutStore:
         what = f"blob {blob.digest} in {self.name}"
         if start == 0 and length is None:
             return VerifyingReader(file, blob, what)
-        return _RangeReader(file, first, end, what)
+        return RangeReader(file, first, end, what)
 
     def push(self, blob: Descriptor, source: BinaryIO) -> bool:
         """Store a blob durably, if the store lacks it; see `Store.push`.
@@ -231,17 +231,17 @@ class LayoutStore:
             pass  # read-only, or another user's: then its age counts from when it was written
         return True
 
-    def create(self) -> LayoutWriter:
+    def create(self) -> FileWriter:
         """Open a writer for a new blob."""
         self._prepare()
-        return LayoutWriter(self, TempFile(self._ingest))
+        return FileWriter(TempFile(self._ingest), self._publish)
 
-    def _publish(self, file: TempFile, digest: str, size: int) -> bool:
+    def _publish(self, file: TempFile, blob: Descriptor) -> bool:
         """Give a written file its digest as name; tell whether it was missing."""
-        if self._renew(Descriptor("", digest, size)):
+        if self._renew(blob):
             file.discard()
             return False
-        file.publish(self._blob_path(digest))
+        file.publish(self._blob_path(blob.digest))
         return True
 
     def discard(self, blob: Descriptor) -> bool:
@@ -278,42 +278,16 @@ class LayoutStore:
 
     # Manifests and tags
 
-    def _load_index(self) -> dict[str, Any]:
-        """Return index.json decoded, with a list under "manifests"."""
-        try:
-            value = load_json(read_bounded(self._index, MAX_INDEX_BYTES), self._index)
-        except FileNotFoundError:
-            return {"schemaVersion": 2, "manifests": []}  # killed while it was made
-        if value.get("schemaVersion") != 2:
-            raise UnsupportedVersion(f"{self._index}: schemaVersion is not 2")
-        items = value.get("manifests") or []
-        if not isinstance(items, list):
-            raise FormatError(self._index, "manifests is not a list")
-        return {**value, "manifests": items}
+    def _entries(self) -> list[Descriptor]:
+        """Return the descriptors in index.json that we can follow."""
+        return entries(load_index(self._index), self._index)
 
     def _store_index(self, value: dict[str, Any]) -> None:
         """Replace index.json; the lock is held."""
-        data = json.dumps(value, separators=(",", ":")).encode()
-        if len(data) > MAX_INDEX_BYTES:
-            raise StoreError(
-                f"{self._index} would grow beyond {MAX_INDEX_BYTES} bytes: remove old tags first"
-            )
+        data = encode_index(value, self._index)
         with TempFile(self._ingest) as file:
             file.write(data)
             file.publish(self._index)
-
-    def _entries(self) -> list[Descriptor]:
-        """Return the descriptors in index.json that we can follow."""
-        out: list[Descriptor] = []
-        for item in self._load_index()["manifests"]:
-            digest = item.get("digest") if isinstance(item, dict) else None
-            if isinstance(digest, str) and _OTHER_DIGEST.match(digest):
-                continue  # sha512 and others are legal, and kept, but nothing we could verify
-            try:
-                out.append(Descriptor.from_json(item))
-            except FormatError as error:
-                raise FormatError(self._index, str(error)) from None
-        return out
 
     def tags(self) -> Iterator[tuple[str, Descriptor]]:
         """Yield tags and what they name, the one moved last at the end.
@@ -321,13 +295,7 @@ class LayoutStore:
         Raises:
             FormatError, UnsupportedVersion: index.json is malformed.
         """
-        named: dict[str, Descriptor] = {}
-        for entry in self._entries():
-            if REF_NAME in entry.annotations:
-                tag = entry.annotations[REF_NAME]
-                named.pop(tag, None)  # twice in a foreign layout: the last one counts
-                named[tag] = entry
-        yield from named.items()
+        yield from named(self._entries()).items()
 
     def sole_manifest(self) -> Descriptor:
         """Return the one manifest of a layout that holds one, as ``oci:DIR`` without a tag means.
@@ -353,7 +321,7 @@ class LayoutStore:
             FormatError, UnsupportedVersion: index.json is malformed.
         """
         if not is_digest(reference):
-            found = dict(self.tags()).get(reference)
+            found = named(self._entries()).get(reference)
             if found is None:
                 raise NotFound("tag", reference, self.name)
             return found
@@ -444,11 +412,11 @@ class LayoutStore:
         entry = {**descriptor.to_json(), "annotations": {REF_NAME: tag}}
         if isinstance(artifact_type, str):
             entry["artifactType"] = artifact_type
-        index = self._load_index()
-        kept = [item for item in index["manifests"] if _tag_of(item) != tag]
-        if index["manifests"][-1:] == [entry] and len(kept) + 1 == len(index["manifests"]):
-            return
-        self._store_index({**index, "manifests": [*kept, entry]})
+        index = load_index(self._index)
+        listed = index["manifests"]
+        kept = without_tag(listed, tag)
+        if listed[-1:] != [entry] or len(kept) + 1 != len(listed):
+            self._store_index({**index, "manifests": [*kept, entry]})
 
     def untag(self, tag: str) -> None:
         """Remove a tag; the manifest and its blobs stay until `collect_garbage`.
@@ -456,12 +424,12 @@ class LayoutStore:
         Raises:
             NotFound: there is no such tag.
         """
-        if tag not in dict(self.tags()):
+        if tag not in named(self._entries()):
             raise NotFound("tag", tag, self.name)
         self._prepare()
         with self._lock():
-            index = self._load_index()
-            kept = [item for item in index["manifests"] if _tag_of(item) != tag]
+            index = load_index(self._index)
+            kept = without_tag(index["manifests"], tag)
             if len(kept) == len(index["manifests"]):
                 raise NotFound("tag", tag, self.name)
             self._store_index({**index, "manifests": kept})
@@ -487,7 +455,7 @@ class LayoutStore:
         sweep(self._ingest)
         count = size = 0
         with self._lock():
-            needed = self._reachable()
+            needed = reachable(self._entries(), self._read_manifest, self.name)
             limit = time.time() - grace_seconds
             for entry in list(os.scandir(self._blobs)):
                 if not _HEX.match(entry.name) or "sha256:" + entry.name in needed:
@@ -499,114 +467,3 @@ class LayoutStore:
                         count += 1
                         size += status.st_size
         return count, size
-
-    def _reachable(self) -> set[str]:
-        """Return the digests that the manifests in index.json need, their own included."""
-        found: set[str] = set()
-        seen: set[tuple[str, str]] = set()
-        waiting = self._entries()
-        while waiting:
-            descriptor = waiting.pop()
-            found.add(descriptor.digest)
-            key = (descriptor.digest, descriptor.media_type)
-            if descriptor.media_type not in MANIFEST_TYPES or key in seen:
-                continue
-            seen.add(key)
-            what = f"manifest {descriptor.digest} in {self.name}"
-            blobs, children = named_blobs(load_json(self._read_manifest(descriptor), what), what)
-            found.update(blob.digest for blob in blobs)
-            waiting.extend(children)
-        return found
-
-
-def _tag_of(item: object) -> str | None:
-    """Return the tag of an entry of index.json."""
-    annotations = item.get("annotations") if isinstance(item, dict) else None
-    tag = annotations.get(REF_NAME) if isinstance(annotations, dict) else None
-    return tag if isinstance(tag, str) else None
-
-
-class LayoutWriter:
-    """A blob being written to a LayoutStore; see `BlobWriter`."""
-
-    def __init__(self, store: LayoutStore, file: TempFile) -> None:
-        self._store = store
-        self._file = file
-        self._hash = hashlib.sha256()
-        self.size = 0
-
-    @property
-    def digest(self) -> str:
-        """Digest of what was written so far."""
-        return "sha256:" + self._hash.hexdigest()
-
-    def write(self, data: bytes | bytearray | memoryview, /) -> int:
-        """Append `data` and return its length in bytes."""
-        if not self._file.is_open:
-            raise ValueError("write to a blob that is committed or discarded")
-        self._file.write(data)
-        self._hash.update(data)
-        length = memoryview(data).nbytes
-        self.size += length
-        return length
-
-    def commit(self, media_type: str) -> tuple[Descriptor, bool]:
-        """Make the blob durable; return its descriptor and whether it is new to the store."""
-        if not self._file.is_open:
-            raise ValueError("commit of a blob that is committed or discarded")
-        descriptor = Descriptor(media_type, self.digest, self.size)
-        return descriptor, self._store._publish(self._file, descriptor.digest, self.size)
-
-    def __enter__(self) -> LayoutWriter:
-        """Return the writer."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Discard what was not committed."""
-        self._file.discard()
-
-
-class _RangeReader:
-    """Reads `[start, end)` of a file, unverified."""
-
-    def __init__(self, file: BinaryIO, start: int, end: int, what: str) -> None:
-        self._file = file
-        self._left = end - start
-        self._what = what
-        file.seek(start, io.SEEK_SET)
-
-    def read(self, size: int = -1, /) -> bytes:
-        """Return at most `size` bytes, all that remain if negative.
-
-        Raises:
-            SizeMismatch: the file was truncated meanwhile.
-        """
-        if size < 0:
-            return b"".join(iter(lambda: self.read(READ_BYTES), b""))
-        data = self._file.read(min(size, self._left))
-        if not data and size and self._left:
-            raise SizeMismatch(self._what, self._file.tell() + self._left, self._file.tell())
-        self._left -= len(data)
-        return data
-
-    def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-    def __enter__(self) -> _RangeReader:
-        """Return the reader."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the file."""
-        self._file.close()

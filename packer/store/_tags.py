@@ -1,0 +1,98 @@
+"""index.json of an image layout: which tag names which manifest.
+
+It may come from a stranger, or from another tool whose entries and fields we keep as they are: it
+is edited as decoded JSON. Source: OCI image-spec 1.1 ``image-layout.md``, "index.json file".
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable
+from typing import Any
+
+from packer.errors import FormatError, StoreError, UnsupportedVersion
+from packer.model import MAX_MANIFEST_BYTES, Descriptor, load_json
+from packer.store._files import read_bounded
+
+REF_NAME = "org.opencontainers.image.ref.name"
+MAX_INDEX_BYTES = MAX_MANIFEST_BYTES
+"""Bound on index.json, room for about 16,000 tags."""
+
+_OTHER_DIGEST = re.compile(r"(?!sha256:)[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[A-Za-z0-9=_-]+\Z")
+
+
+def load_index(path: str) -> dict[str, Any]:
+    """Return index.json decoded, with a list under "manifests"; a missing file is an empty one.
+
+    Raises:
+        FormatError, UnsupportedVersion: it is malformed.
+    """
+    try:
+        value = load_json(read_bounded(path, MAX_INDEX_BYTES), path)
+    except FileNotFoundError:
+        return {"schemaVersion": 2, "manifests": []}  # killed while the layout was made
+    except IsADirectoryError:
+        raise FormatError(path, "not a regular file") from None
+    if value.get("schemaVersion") != 2:
+        raise UnsupportedVersion(f"{path}: schemaVersion is not 2")
+    items = value.get("manifests") or []  # Go writes null for an empty slice
+    if not isinstance(items, list):
+        raise FormatError(path, "manifests is not a list")
+    return {**value, "manifests": items}
+
+
+def encode_index(value: dict[str, Any], path: str) -> bytes:
+    """Return the bytes of index.json.
+
+    Raises:
+        StoreError: more than we would read again.
+    """
+    # Escaped to ASCII: a stranger's lone surrogate has no UTF-8 form, and must not stop us.
+    data = json.dumps(value, separators=(",", ":")).encode()
+    if len(data) > MAX_INDEX_BYTES:
+        raise StoreError(f"{path} would exceed {MAX_INDEX_BYTES} bytes: remove old tags first")
+    return data
+
+
+def entries(index: dict[str, Any], path: str) -> list[Descriptor]:
+    """Return the descriptors in a decoded index.json, in its order.
+
+    Those of other digest algorithms are left out: they are legal, but nothing we could verify.
+
+    Raises:
+        FormatError: one is malformed.
+    """
+    out: list[Descriptor] = []
+    for item in index["manifests"]:
+        digest = item.get("digest") if isinstance(item, dict) else None
+        if isinstance(digest, str) and _OTHER_DIGEST.match(digest):
+            continue
+        try:
+            out.append(Descriptor.from_json(item))
+        except FormatError as error:
+            raise FormatError(path, str(error)) from None
+    return out
+
+
+def named(descriptors: Iterable[Descriptor]) -> dict[str, Descriptor]:
+    """Return the tags among `descriptors`; of a tag that occurs twice, the last one counts."""
+    out: dict[str, Descriptor] = {}
+    for descriptor in descriptors:
+        tag = descriptor.annotations.get(REF_NAME)
+        if tag is not None:
+            out.pop(tag, None)
+            out[tag] = descriptor
+    return out
+
+
+def without_tag(items: list[Any], tag: str) -> list[Any]:
+    """Return the entries of a decoded index.json that `tag` does not name."""
+    return [item for item in items if _tag_of(item) != tag]
+
+
+def _tag_of(item: object) -> str | None:
+    """Return the tag of an entry."""
+    annotations = item.get("annotations") if isinstance(item, dict) else None
+    tag = annotations.get(REF_NAME) if isinstance(annotations, dict) else None
+    return tag if isinstance(tag, str) else None
