@@ -1,0 +1,394 @@
+"""Credentials and tokens of one repository: where they come from and whom they may be shown to.
+
+Rules, each against an attack that hit another client (docs/architecture.md, "Threats"):
+
+- credentials belong to one registry host; nothing is shared between hosts, and no netrc is read;
+- a token service (`realm`) gets them only over https (plain http only if the registry itself was
+  asked for by plain http and has the same host), and only if it is the registry's own host, a host
+  below it or beside it in the same domain, or one the caller allowed;
+- an address in numbers is a realm only if it is the registry's own.
+
+Sources: distribution ``docs/spec/auth/token.md`` and ``oauth.md``; RFC 9110 section 11.
+"""
+
+from __future__ import annotations
+
+import base64
+import ipaddress
+import json
+import os
+import re
+import threading
+import time
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field
+from urllib.parse import urlencode, urlsplit
+
+from packer.errors import AuthError, FormatError, StoreError
+from packer.reference import DOCKER_HUB, is_loopback
+from packer.store.http import Origin, Transport, origin_of, safe_text, shown_url
+
+MAX_TOKEN_BYTES = 1 << 20
+DEFAULT_TOKEN_SECONDS = 60
+"""Life of a token that does not tell, as distribution's token specification says."""
+MAX_TOKEN_SECONDS = 3600
+IDENTITY_USER = "<token>"
+"""User name by which credential helpers mark the secret as an identity (refresh) token."""
+
+_KNOWN_REALM_HOSTS = {"registry-1.docker.io": frozenset({"auth.docker.io"})}
+_TOKEN = re.compile(r"[!-~]{1,65536}\Z")
+_PARAM = re.compile(
+    r"\s*([A-Za-z0-9!#$%&'*+.^_`|~-]+)\s*=\s*(?:\"((?:[^\"\\]|\\.)*)\"|([^\s,\"]+))\s*(?:,|\Z)"
+)
+_SCHEME = re.compile(r"\s*,?\s*([A-Za-z][A-Za-z0-9-]*)(?:\s+|\Z)(?!=)")
+
+
+@dataclass(frozen=True, slots=True)
+class Credentials:
+    """What proves who the caller is.
+
+    Args:
+        username: may be empty for an identity token.
+        secret: password, or identity token.
+        is_identity_token: `secret` is to be exchanged for tokens, never sent as a password.
+    """
+
+    username: str
+    secret: str = field(repr=False)
+    is_identity_token: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Challenge:
+    """One challenge of a WWW-Authenticate header; names are in lower case."""
+
+    scheme: str
+    parameters: dict[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class _Token:
+    value: str = field(repr=False)
+    expires: float
+
+
+def parse_challenges(values: Collection[str]) -> list[Challenge]:
+    """Parse WWW-Authenticate headers; what cannot be parsed ends its header's list."""
+    out: list[Challenge] = []
+    for value in values:
+        rest = value[:8192]
+        while match := _SCHEME.match(rest):
+            rest = rest[match.end() :]
+            parameters: dict[str, str] = {}
+            while found := _PARAM.match(rest):
+                name, quoted, plain = found.groups()
+                text = plain if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
+                parameters.setdefault(name.lower(), text)
+                rest = rest[found.end() :]
+            out.append(Challenge(match.group(1).lower(), parameters))
+    return out
+
+
+def docker_credentials(registry: str) -> Credentials | None:
+    """Look a registry's credentials up in the docker configuration and its credential helpers.
+
+    Args:
+        registry: ``host[:port]`` as in references; only entries of exactly this host count.
+
+    Raises:
+        StoreError: the configuration, or what a helper prints, cannot be understood.
+    """
+    import oras.auth.base
+    import oras.auth.utils
+    import oras.utils
+
+    keys = [registry, f"https://{registry}", f"http://{registry}", f"https://{registry}/v2/"]
+    if registry == DOCKER_HUB:
+        keys = ["https://index.docker.io/v1/", "index.docker.io", *keys, "registry-1.docker.io"]
+    folder = os.environ.get("DOCKER_CONFIG")
+    path = os.path.join(folder, "config.json") if folder else oras.utils.find_docker_config()
+    if not path or not os.path.exists(path):
+        return None
+    try:
+        config = oras.utils.read_json(path)
+        auths, helpers = config.get("auths") or {}, config.get("credHelpers") or {}
+        for key in keys:
+            entry = auths.get(key) or {}
+            if isinstance(entry, dict) and entry.get("identitytoken"):
+                return Credentials("", str(entry["identitytoken"]), True)
+        backend = oras.auth.base.AuthBackend()
+        for key in keys:
+            # oras asks the helper even if another key is in the file; one key at a time keeps
+            # the order: this host's entry, this host's helper, the general store.
+            entry = auths.get(key) or {}
+            if not (entry.get("auth") or helpers.get(key) or config.get("credsStore")):
+                continue
+            backend._auth_config = {
+                "auths": {key: {"auth": entry.get("auth")}} if entry.get("auth") else {},
+                "credHelpers": helpers,
+                "credsStore": config.get("credsStore"),
+            }
+            if backend._load_auth(key):
+                return _decode_basic(backend._basic_auth, path)
+    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
+        # The text of a JSON error could hold what a helper printed, that is, the secret.
+        raise StoreError(
+            f"cannot read credentials for {registry} through {path} ({type(error).__name__})"
+        ) from None
+    return None
+
+
+def _decode_basic(encoded: str, path: str) -> Credentials:
+    username, colon, secret = base64.b64decode(encoded, validate=True).decode().partition(":")
+    if not colon:
+        raise StoreError(f"an auth entry in {path} is not base64 of user:password")
+    secret = secret.rstrip("\0")
+    return Credentials(username, secret, username == IDENTITY_USER)
+
+
+def check_realm(
+    realm: str, registry: Origin, *, with_credentials: bool, allowed: Collection[str] = ()
+) -> None:
+    """Raise unless the token service `realm` may be asked.
+
+    Args:
+        realm: absolute URL from a challenge.
+        registry: origin of the registry that sent it; of scheme http only if the caller asked.
+        with_credentials: whether they would be sent there.
+        allowed: further hosts trusted with the credentials.
+
+    Raises:
+        AuthError: with the rule that forbids it.
+    """
+    try:
+        target = origin_of(realm)
+    except FormatError as error:
+        raise _refused(realm, error.why) from None
+    same_host = target.host == registry.host
+    both_loopback = is_loopback(target.host) and is_loopback(registry.host)
+    if target.scheme == "http" and not (registry.scheme == "http" and (same_host or both_loopback)):
+        raise _refused(realm, "it is plain http")
+    if same_host or both_loopback:
+        return
+    if is_loopback(target.host) or _is_address(target.host):
+        raise _refused(realm, "it is an address that is not the registry's own")
+    if not with_credentials or target.host in allowed:
+        return
+    if target.host in _KNOWN_REALM_HOSTS.get(registry.host, ()):
+        return
+    if _is_address(registry.host) or not _same_domain(registry.host, target.host):
+        raise _refused(
+            realm, f"credentials of {registry.host} are not sent to another host unless allowed"
+        )
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        # Also what some resolvers take for one: 0x7f.1, 2130706433.
+        return host.rpartition(".")[2].isdigit() or host.lower().startswith("0x")
+    return True
+
+
+def _same_domain(registry: str, other: str) -> bool:
+    """Tell whether `other` is below `registry`, is its parent domain, or is below that parent."""
+    if other.endswith("." + registry):
+        return True
+    parent = registry.partition(".")[2]
+    return "." in parent and (other == parent or other.endswith("." + parent))
+
+
+def _refused(realm: str, why: str) -> AuthError:
+    return AuthError(
+        f"refusing the token service {shown_url(realm)}: {why}",
+        status=401,
+        method="GET",
+        url=shown_url(realm),
+    )
+
+
+class Authenticator:
+    """Authorization headers for one repository of one registry.
+
+    Args:
+        origin: scheme, host and port of the registry.
+        repository: its name, for scopes.
+        find: returns the credentials; called once, when a server first asks for any.
+        transport: for requests to the token service.
+        token_hosts: hosts other than the registry's that may get its credentials.
+
+    Thread safety: threads may share it; one at a time asks for a token, the others wait for it.
+    """
+
+    def __init__(
+        self,
+        origin: Origin,
+        repository: str,
+        find: Callable[[], Credentials | None],
+        transport: Transport,
+        token_hosts: Collection[str] = (),
+    ) -> None:
+        self._origin = origin
+        self._repository = repository
+        self._find = find
+        self._transport = transport
+        self._token_hosts = frozenset(token_hosts)
+        self._lock = threading.RLock()
+        self._credentials: Credentials | None = None
+        self._looked = False
+        self._basic: str | None = None
+        self._realm: str | None = None
+        self._service = ""
+        self._tokens: dict[str, _Token] = {}
+
+    def header(self, actions: str) -> str | None:
+        """Return the Authorization header for `actions` ("pull" or "pull,push"), None if unknown.
+
+        Raises:
+            AuthError, TransportError: a new token was due and the token service gave none.
+        """
+        if self._basic is None and self._realm is None:
+            return None
+        with self._lock:
+            if self._basic is not None:
+                return self._basic
+            token = self._valid(actions)
+            if token is None:
+                token = self._tokens[actions] = self._request_token(actions)
+            return "Bearer " + token.value
+
+    def challenged(self, values: Collection[str], used: str | None, actions: str) -> bool:
+        """Learn from a 401.
+
+        Args:
+            values: its WWW-Authenticate headers.
+            used: the Authorization header it was the answer to.
+            actions: as for `header`.
+
+        Returns:
+            True if `header` now returns something else than `used`: worth another try.
+
+        Raises:
+            AuthError: the challenge is refused, or needs credentials and there are none.
+        """
+        with self._lock:
+            for key in [key for key, token in self._tokens.items() if used == _bearer(token)]:
+                del self._tokens[key]
+            token = self._valid(actions)
+            if token is not None or (self._basic is not None and self._basic != used):
+                return True  # another thread was quicker
+            challenges = {item.scheme: item for item in reversed(parse_challenges(values))}
+            bearer = challenges.get("bearer")
+            if bearer is not None and "realm" in bearer.parameters:
+                self._basic = None
+                self._realm = bearer.parameters["realm"]
+                self._service = bearer.parameters.get("service", "")
+                self._tokens[actions] = self._request_token(actions)
+                return True
+            if "basic" in challenges and self._basic is None:
+                login = self._login()
+                if login is None or login.is_identity_token:
+                    raise AuthError(
+                        f"{self._origin.host} asks for a user name and password, and none are "
+                        "known: log in with `docker login`, or give them",
+                        status=401,
+                        url=str(self._origin),
+                    )
+                self._basic = _basic(login)
+                return True
+            return False
+
+    def redact(self, text: str) -> str:
+        """Return `text` without the secrets known here."""
+        with self._lock:
+            secrets = [token.value for token in self._tokens.values()]
+        if self._credentials is not None:
+            secrets += [self._credentials.secret, _basic(self._credentials)[6:]]
+        for secret in secrets:
+            if len(secret) >= 4:
+                text = text.replace(secret, "***")
+        return text
+
+    def _valid(self, actions: str) -> _Token | None:
+        now = time.monotonic()
+        for key in (actions, "pull,push") if actions == "pull" else (actions,):
+            token = self._tokens.get(key)
+            if token is not None and token.expires > now:
+                return token
+        return None
+
+    def _login(self) -> Credentials | None:
+        if not self._looked:
+            self._credentials = self._find()
+            self._looked = True
+        return self._credentials
+
+    def _request_token(self, actions: str) -> _Token:
+        login = self._login()
+        assert self._realm is not None
+        check_realm(
+            self._realm,
+            self._origin,
+            with_credentials=login is not None,
+            allowed=self._token_hosts,
+        )
+        query = {"scope": f"repository:{self._repository}:{actions}"}
+        if self._service:
+            query["service"] = self._service
+        begin = time.monotonic()
+        headers = {"Accept": "application/json"}
+        if login is not None and login.is_identity_token:
+            query |= {
+                "grant_type": "refresh_token",
+                "refresh_token": login.secret,
+                "client_id": "layer-packer",
+            }
+            headers["Content-Type"] = "application/x-www-form-urlencoded"
+            response = self._transport.send("POST", self._realm, headers, urlencode(query).encode())
+        else:
+            if login is not None:
+                query["account"] = login.username
+                headers["Authorization"] = _basic(login)
+            joint = "&" if urlsplit(self._realm).query else "?"
+            url = self._realm.partition("#")[0] + joint + urlencode(query)
+            response = self._transport.send("GET", url, headers)
+        with response:
+            if response.status != 200:
+                who = f"user {login.username!r}" if login is not None else "anonymous access"
+                raise AuthError(
+                    f"the token service {shown_url(self._realm)} refused {actions} of "
+                    f"{self._repository} to {safe_text(who)} (status {response.status})",
+                    status=response.status,
+                    method=response.method,
+                    url=shown_url(self._realm),
+                    retryable=response.status >= 500 or response.status == 429,
+                )
+            data = response.read_bounded(MAX_TOKEN_BYTES, "token")
+        return _parse_token(data, begin)
+
+
+def _parse_token(data: bytes, begin: float) -> _Token:
+    try:
+        value = json.loads(data)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise FormatError("token", "not a JSON object")
+    token = value.get("token") or value.get("access_token")
+    # Only visible ASCII: the token becomes a header of the next request.
+    if not isinstance(token, str) or not _TOKEN.match(token):
+        raise FormatError("token", "no token of printable characters")
+    seconds = value.get("expires_in")
+    if type(seconds) is not int or seconds <= 0:
+        seconds = DEFAULT_TOKEN_SECONDS
+    # Renewed at nine tenths of its life, by our own clock: `issued_at` is of another machine's.
+    return _Token(token, begin + 0.9 * min(seconds, MAX_TOKEN_SECONDS))
+
+
+def _basic(login: Credentials) -> str:
+    return "Basic " + base64.b64encode(f"{login.username}:{login.secret}".encode()).decode()
+
+
+def _bearer(token: _Token) -> str:
+    return "Bearer " + token.value

@@ -1,0 +1,178 @@
+"""One repository of one registry over HTTP: authentication, redirects, errors.
+
+Source: distribution-spec 1.1. Credentials go to the registry's own origin and nowhere else.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping
+
+from packer.errors import AuthError, FormatError, RegistryError, TransportError
+from packer.store.auth import Authenticator
+from packer.store.http import (
+    REDIRECT_STATUSES,
+    RETRY_STATUSES,
+    Body,
+    Origin,
+    Response,
+    Transport,
+    join_url,
+    origin_of,
+    safe_text,
+    shown_url,
+)
+
+MAX_ERROR_BYTES = 1 << 20
+MAX_REDIRECTS = 5
+MAX_CHALLENGES = 2
+USER_AGENT = "layer-packer"
+
+_DIGESTS = re.compile(r"sha256:[0-9a-f]{64}(?![0-9a-f])")
+_CODE = re.compile(r"[A-Z0-9_]{1,64}\Z")
+
+
+class Client:
+    """Requests below ``/v2/<repository>/`` of a registry, and what its answers point at.
+
+    Args:
+        origin: of the registry.
+        repository: name, already checked against the grammar.
+        auth: gives Authorization headers.
+        transport: does the exchanges.
+
+    Thread safety: threads may share it.
+    """
+
+    def __init__(
+        self, origin: Origin, repository: str, auth: Authenticator, transport: Transport
+    ) -> None:
+        self.origin = origin
+        self._auth = auth
+        self.transport = transport
+        host = f"[{origin.host}]" if ":" in origin.host else origin.host
+        self._base = f"{origin.scheme}://{host}:{origin.port}/v2/{repository}/"
+
+    def url(self, path: str) -> str:
+        """Return the URL of `path` in the repository; `path` is made of checked parts only."""
+        return self._base + path
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        ok: Collection[int],
+        actions: str = "pull",
+        headers: Mapping[str, str] | None = None,
+        body: bytes | Body | None = None,
+    ) -> Response:
+        """Make a request and return an answer whose status is in `ok`.
+
+        Follows redirects of GET and HEAD. A body that is not bytes is sent at most once, so after
+        a 401 the caller has to begin again (with what was learnt from it).
+
+        Raises:
+            AuthError: 401 or 403, or no acceptable way to authenticate.
+            RegistryError: any other status; `retryable` tells whether it may pass.
+            TransportError: no answer.
+            FormatError: a redirect that is refused.
+        """
+        target, redirects, challenges = url, 0, 0
+        once = body is not None and not isinstance(body, bytes)
+        while True:
+            own = origin_of(target) == self.origin
+            sent = {"User-Agent": USER_AGENT, **(headers or {})}
+            used = self._auth.header(actions) if own else None
+            if used is not None:
+                sent["Authorization"] = used
+            response = self.transport.send(method, target, sent, body)
+            if response.status in ok:
+                return response
+            if response.status in REDIRECT_STATUSES and method in ("GET", "HEAD"):
+                target = self._redirect(response, redirects)
+                redirects += 1
+                continue
+            if response.status == 401 and own and challenges < MAX_CHALLENGES:
+                challenges += 1
+                response.discard()
+                again = self._auth.challenged(response.headers("WWW-Authenticate"), used, actions)
+                if again and not once:
+                    continue
+                if again:
+                    raise self._error(response, actions, retryable=True)
+            with response:
+                raise self._error(response, actions)
+
+    def _redirect(self, response: Response, count: int) -> str:
+        response.discard()
+        location = response.header("Location")
+        if location is None or count >= MAX_REDIRECTS:
+            raise FormatError(
+                f"answer to {response.method} {shown_url(response.url)}",
+                "redirect without Location" if location is None else "too many redirects",
+            )
+        return join_url(response.url, location)
+
+    def _error(self, response: Response, actions: str, *, retryable: bool = False) -> RegistryError:
+        code, text, detail = self._read_error(response)
+        said = f": {code}" if code else ""
+        if text:
+            said += f": {text}"
+        hint = ""
+        kind = RegistryError
+        if response.status in (401, 403):
+            kind = AuthError
+            hint = f" (are the credentials right, and do they allow {actions}?)"
+        elif response.status == 413:
+            hint = " (too large for this registry)"
+        return kind(
+            f"{response.method} {shown_url(response.url)}: status {response.status}{said}{hint}",
+            status=response.status,
+            code=code,
+            method=response.method,
+            url=shown_url(response.url),
+            detail=detail,
+            retryable=retryable or response.status in RETRY_STATUSES,
+        )
+
+    def _read_error(self, response: Response) -> tuple[str, str, tuple[str, ...]]:
+        """Return code, message and digests of an error body; whatever cannot be read is empty."""
+        if response.method == "HEAD":
+            return "", "", ()
+        try:
+            data = response.read_bounded(MAX_ERROR_BYTES, "error body")
+            value = json.loads(data)
+        except (TransportError, FormatError, ValueError, RecursionError):
+            return "", "", ()
+        errors = value.get("errors") if isinstance(value, dict) else None
+        if not isinstance(errors, list):
+            return "", "", ()
+        entries = [entry for entry in errors[:100] if isinstance(entry, dict)]
+        code, text = "", ""
+        for entry in entries[:1]:
+            code = str(entry.get("code"))
+            message = entry.get("message")
+            text = safe_text(self._auth.redact(message)) if isinstance(message, str) else ""
+        if not _CODE.match(code):
+            code = ""
+        found = (item for entry in entries for said in _strings(entry) for item in _find(said))
+        return code, text, tuple(dict.fromkeys(found))
+
+
+def _find(text: str) -> list[str]:
+    return _DIGESTS.findall(text[:4096])
+
+
+def _strings(value: object) -> Iterator[str]:
+    """Yield the strings in decoded JSON, at any depth, without recursion."""
+    todo = [value]
+    while todo:
+        item = todo.pop()
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, dict):
+            todo.extend(item.values())
+        elif isinstance(item, list):
+            todo.extend(item)

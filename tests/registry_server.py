@@ -1,0 +1,215 @@
+"""Debian's docker-registry on a free loopback port, and a proxy that counts requests to it."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import http.server
+import os
+import shutil
+import socket
+import ssl
+import subprocess
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+USER, PASSWORD = "alice", "s3cret-pass"
+_CONFIG = """\
+version: 0.1
+log: {{level: error, accesslog: {{disabled: true}}}}
+storage:
+  filesystem: {{rootdirectory: {data}}}
+  delete: {{enabled: true}}
+{auth}http:
+  addr: "127.0.0.1:{port}"
+  secret: test
+{tls}"""
+
+
+@dataclass
+class RegistryServer:
+    """A running registry.
+
+    Args:
+        port: on 127.0.0.1.
+        data: its root directory.
+        ca_file: certificate to trust, for TLS.
+    """
+
+    port: int
+    data: Path
+    ca_file: Path | None = None
+    process: subprocess.Popen[bytes] | None = field(default=None, repr=False)
+
+    @property
+    def host(self) -> str:
+        """``host:port``; a name where TLS is on, as certificates want it."""
+        return f"localhost:{self.port}" if self.ca_file else f"127.0.0.1:{self.port}"
+
+
+def need_program(name: str) -> str:
+    """Return a program's path; without it skip the test, or fail it in CI."""
+    path = shutil.which(name)
+    if path is None:
+        why = f"the program {name} is not installed"
+        if os.environ.get("CI"):
+            pytest.fail(why + ", and CI is set")
+        pytest.skip(why)
+    return path
+
+
+def free_port() -> int:
+    """Return a port nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+@contextlib.contextmanager
+def run_registry(
+    folder: Path, *, htpasswd: bool = False, tls: bool = False
+) -> Iterator[RegistryServer]:
+    """Start docker-registry with its files below `folder` and stop it at the end.
+
+    Args:
+        folder: existing, empty directory.
+        htpasswd: ask for USER and PASSWORD.
+        tls: speak https with a certificate of its own CA.
+    """
+    program = need_program("docker-registry")
+    auth = ""
+    if htpasswd:
+        line = subprocess.run(
+            [need_program("htpasswd"), "-Bbn", USER, PASSWORD], check=True, capture_output=True
+        ).stdout
+        (folder / "htpasswd").write_bytes(line)
+        auth = f"auth: {{htpasswd: {{realm: Registry Realm, path: {folder / 'htpasswd'}}}}}\n"
+    lines, ca_file = "", None
+    if tls:
+        ca_file = make_certificate(folder)
+        lines = f"  tls: {{certificate: {ca_file}, key: {folder / 'key.pem'}}}\n"
+    for attempt in range(5):
+        port = free_port()
+        config = folder / "config.yml"
+        config.write_text(
+            _CONFIG.format(data=folder / "data", auth=auth, port=port, tls=lines), encoding="utf-8"
+        )
+        with (folder / "log").open("ab") as log:
+            process = subprocess.Popen([program, "serve", str(config)], stdout=log, stderr=log)
+        try:
+            if _wait_until_ready(process, port, ca_file):
+                yield RegistryServer(port, folder / "data", ca_file, process)
+                return
+        finally:
+            process.kill()
+            process.wait()
+        assert attempt < 4, (folder / "log").read_text(encoding="utf-8", errors="replace")
+
+
+def make_certificate(folder: Path) -> Path:
+    """Make a self-signed certificate for localhost and 127.0.0.1; the key is beside it."""
+    path = folder / "cert.pem"
+    subprocess.run(
+        [
+            need_program("openssl"), "req", "-x509", "-newkey", "rsa:2048", "-nodes",
+            "-days", "2", "-subj", "/CN=localhost",
+            "-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1",
+            "-keyout", str(folder / "key.pem"), "-out", str(path),
+        ],
+        check=True,
+        capture_output=True,
+    )  # fmt: skip
+    return path
+
+
+def _wait_until_ready(process: subprocess.Popen[bytes], port: int, ca_file: Path | None) -> bool:
+    """Wait for an answer to GET /v2/; False if the process ended, as when its port was taken."""
+    deadline = time.monotonic() + 20
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            return False
+        connection: http.client.HTTPConnection
+        if ca_file is None:
+            connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+        else:
+            context = ssl.create_default_context(cafile=str(ca_file))
+            connection = http.client.HTTPSConnection("localhost", port, timeout=5, context=context)
+        with contextlib.closing(connection), contextlib.suppress(OSError):
+            connection.request("GET", "/v2/")
+            if connection.getresponse().status in (200, 401):
+                return True
+        time.sleep(0.05)
+    return False
+
+
+@dataclass
+class CountingProxy:
+    """A reverse proxy that writes down what passes.
+
+    Args:
+        host: ``host:port`` to use in references.
+        requests: ``(method, path without query, status)`` in order of arrival of the answers.
+    """
+
+    host: str
+    requests: list[tuple[str, str, int]]
+
+    def count(self, method: str | None = None) -> int:
+        """Return how many requests passed."""
+        return sum(1 for request in self.requests if method in (None, request[0]))
+
+    def clear(self) -> None:
+        """Forget them."""
+        self.requests.clear()
+
+
+@contextlib.contextmanager
+def counting_proxy(port: int) -> Iterator[CountingProxy]:
+    """Forward a free loopback port to plain http on `port`, counting requests.
+
+    The Host header passes unchanged, so that the registry's Locations lead back here.
+    """
+    requests: list[tuple[str, str, int]] = []
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def forward(self) -> None:
+            length = int(self.headers.get("Content-Length") or 0)
+            upstream = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+            with contextlib.closing(upstream):
+                upstream.request(
+                    self.command, self.path, self.rfile.read(length), dict(self.headers)
+                )
+                answer = upstream.getresponse()
+                body = answer.read()
+                requests.append((self.command, self.path.partition("?")[0], answer.status))
+                self.send_response(answer.status)
+                for name, value in answer.getheaders():
+                    if name.lower() not in ("connection", "transfer-encoding", "date", "server"):
+                        self.send_header(name, value)
+                if answer.getheader("Content-Length") is None:
+                    self.send_header("Content-Length", str(len(body)))
+                self.end_headers()
+                self.wfile.write(body)
+
+        do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = forward  # noqa: N815
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield CountingProxy(f"127.0.0.1:{server.server_address[1]}", requests)
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
