@@ -97,7 +97,9 @@ def named_blobs(
 
 def _array(value: dict[str, Any], key: str, what: str) -> list[Any]:
     """Return the list under `key`, empty if there is none."""
-    items = value.get(key) or []  # Go writes null for an empty slice
+    items = value.get(key)
+    if items is None:  # Go writes null for an empty slice
+        return []
     if not isinstance(items, list):
         raise FormatError(what, f"{key} is not a list")
     return items

@@ -36,7 +36,9 @@ def load_index(path: str) -> dict[str, Any]:
         raise FormatError(path, "not a regular file") from None
     if value.get("schemaVersion") != 2:
         raise UnsupportedVersion(f"{path}: schemaVersion is not 2")
-    items = value.get("manifests") or []  # Go writes null for an empty slice
+    items = value.get("manifests")
+    if items is None:  # Go writes null for an empty slice
+        items = []
     if not isinstance(items, list):
         raise FormatError(path, "manifests is not a list")
     return {**value, "manifests": items}

@@ -1,0 +1,612 @@
+"""What is particular to the layout: other tools' layouts, hostile ones, processes, garbage."""
+
+from __future__ import annotations
+
+import fcntl
+import io
+import json
+import os
+import pickle
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from packer.errors import (
+    DigestMismatch,
+    FormatError,
+    IntegrityError,
+    InvalidParameter,
+    NotFound,
+    PackerError,
+    StoreError,
+    UnsupportedVersion,
+)
+from packer.model import (
+    CONFIG_TYPE,
+    DATA_TYPE,
+    INDEX_MANIFEST_TYPE,
+    INDEX_TYPE,
+    MANIFEST_TYPE,
+    Descriptor,
+    Manifest,
+    canonical_json,
+    digest_of,
+)
+from packer.store.base import read_blob
+from packer.store.layout import LayoutStore
+
+REF_NAME = "org.opencontainers.image.ref.name"
+HOUR = 3600.0
+
+
+def push(store: LayoutStore, data: bytes, media_type: str = DATA_TYPE) -> Descriptor:
+    blob = Descriptor(media_type, digest_of(data), len(data))
+    store.push(blob, io.BytesIO(data))
+    return blob
+
+
+def put(store: LayoutStore, text: str, tag: str | None) -> Descriptor:
+    config = push(store, f'{{"text":"{text}"}}'.encode(), CONFIG_TYPE)
+    manifest = Manifest(config, (push(store, text.encode(), INDEX_TYPE),))
+    return store.put_manifest(manifest.encode(), MANIFEST_TYPE, tag)
+
+
+def blob_path(store: LayoutStore, digest: str) -> Path:
+    return Path(store.path, "blobs", "sha256", digest[7:])
+
+
+def index_of(store: LayoutStore) -> Any:
+    return json.loads(Path(store.path, "index.json").read_bytes())
+
+
+def age(path: Path, seconds: float) -> None:
+    then = time.time() - seconds
+    os.utime(path, (then, then))
+
+
+def snapshot(path: Path) -> dict[str, bytes | None]:
+    return {
+        str(item.relative_to(path)): item.read_bytes() if item.is_file() else None
+        for item in path.rglob("*")
+    }
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LayoutStore:
+    return LayoutStore(tmp_path / "layout")
+
+
+# Opening
+
+
+def test_a_new_layout_is_one_by_the_specification(tmp_path: Path) -> None:
+    store = LayoutStore(tmp_path / "some" / "deep" / "place")
+    root = Path(store.path)
+    assert json.loads((root / "oci-layout").read_bytes()) == {"imageLayoutVersion": "1.0.0"}
+    assert json.loads((root / "index.json").read_bytes()) == {"schemaVersion": 2, "manifests": []}
+    assert (root / "blobs").is_dir()
+    assert store.name == f"oci:{root}"
+
+
+def test_an_empty_directory_becomes_a_layout(tmp_path: Path) -> None:
+    LayoutStore(tmp_path)
+    assert (tmp_path / "oci-layout").exists()
+
+
+def test_create_false_makes_nothing(tmp_path: Path) -> None:
+    for path in (tmp_path / "missing", tmp_path):
+        with pytest.raises(NotFound) as caught:
+            LayoutStore(path, create=False)
+        assert str(path) in str(caught.value)
+    assert list(tmp_path.iterdir()) == []
+    LayoutStore(tmp_path / "made")
+    LayoutStore(tmp_path / "made", create=False)
+
+
+@pytest.mark.parametrize("create", [True, False])
+def test_a_directory_of_something_else_is_left_alone(tmp_path: Path, create: bool) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "index.json").write_text("{}")
+    before = snapshot(tmp_path)
+    with pytest.raises(InvalidParameter, match="not empty") as caught:
+        LayoutStore(tmp_path, create=create)
+    assert str(tmp_path) in str(caught.value)
+    assert snapshot(tmp_path) == before
+
+
+def test_a_file_is_no_layout(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    with pytest.raises(InvalidParameter, match="not a directory"):
+        LayoutStore(tmp_path / "file")
+
+
+def test_a_relative_path_holds_when_the_process_moves(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    store = LayoutStore("here")
+    monkeypatch.chdir("/")
+    assert put(store, "text", "app") == LayoutStore(tmp_path / "here").resolve("app")
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        (b'{"imageLayoutVersion":"2.0.0"}', UnsupportedVersion),
+        (b'{"imageLayoutVersion":1}', UnsupportedVersion),
+        (b"{}", UnsupportedVersion),
+        (b"", FormatError),
+        (b'{"imageLayoutVersion":' + b" " * 5000, FormatError),
+    ],
+)
+def test_a_strange_marker_is_refused(
+    tmp_path: Path, content: bytes, error: type[Exception]
+) -> None:
+    (tmp_path / "oci-layout").write_bytes(content)
+    with pytest.raises(error) as caught:
+        LayoutStore(tmp_path)
+    assert "oci-layout" in str(caught.value)
+    assert os.listdir(tmp_path) == ["oci-layout"]
+
+
+def test_opening_and_reading_write_nothing(tmp_path: Path, store: LayoutStore) -> None:
+    descriptor = put(store, "text", "app")
+    shutil.rmtree(tmp_path / "layout" / "ingest")  # as a layout of another tool
+    before = snapshot(tmp_path)
+    reader = LayoutStore(tmp_path / "layout")
+    assert reader.get_manifest("app")[0] == descriptor
+    assert list(reader.tags()) == [("app", descriptor)]
+    assert snapshot(tmp_path) == before
+    put(reader, "more", "app2")  # and it can be written to
+
+
+# Other tools
+
+
+def make_foreign(path: Path, *, names: list[str | None]) -> tuple[list[Descriptor], Descriptor]:
+    """Write a layout as another tool might, with fields and files of its own."""
+    blobs = path / "blobs" / "sha256"
+    blobs.mkdir(parents=True)
+    found = []
+    config, layer = b"{}", b"layer"
+    for number, name in enumerate(names):
+        manifest = json.dumps(
+            {
+                "schemaVersion": 2,
+                "config": Descriptor("application/x", digest_of(config), 2).to_json(),
+                "layers": [Descriptor("application/y", digest_of(layer), 5).to_json()],
+                "annotations": {"n": str(number)},
+            },
+            indent=3,
+        ).encode()
+        annotations = {} if name is None else {REF_NAME: name}
+        found.append(Descriptor(MANIFEST_TYPE, digest_of(manifest), len(manifest), annotations))
+        (blobs / digest_of(manifest)[7:]).write_bytes(manifest)
+    (blobs / digest_of(config)[7:]).write_bytes(config)
+    (blobs / digest_of(layer)[7:]).write_bytes(layer)
+    (path / "oci-layout").write_text('{"imageLayoutVersion": "1.0.0", "x": 1}\n')
+    entries: list[Any] = [{**item.to_json(), "platform": {"os": "linux"}} for item in found]
+    entries.insert(0, {"mediaType": "a/b", "digest": "sha512:" + "0" * 128, "size": 9})
+    (path / "index.json").write_text(
+        json.dumps({"schemaVersion": 2, "manifests": entries, "annotations": {"by": "x"}}, indent=2)
+    )
+    (path / "README").write_text("an extra file")
+    (path / "blobs" / "sha512").mkdir()
+    return found, Descriptor("application/y", digest_of(layer), 5)
+
+
+def test_a_single_manifest_without_a_name(tmp_path: Path) -> None:
+    (only,), layer = make_foreign(tmp_path / "f", names=[None])
+    store = LayoutStore(tmp_path / "f")
+    assert list(store.tags()) == []
+    assert store.sole_manifest() == only
+    assert store.resolve(only.digest) == only
+    assert store.get_manifest(only.digest)[0] == only
+    assert read_blob(store, layer, 5) == b"layer"
+
+
+def test_sole_manifest_wants_exactly_one(tmp_path: Path, store: LayoutStore) -> None:
+    with pytest.raises(NotFound):
+        store.sole_manifest()
+    make_foreign(tmp_path / "f", names=["a", None])
+    with pytest.raises(InvalidParameter, match="2 manifests"):
+        LayoutStore(tmp_path / "f").sole_manifest()
+
+
+def test_entries_and_files_of_others_are_kept(tmp_path: Path) -> None:
+    (named, unnamed), _ = make_foreign(tmp_path / "f", names=["theirs", None])
+    store = LayoutStore(tmp_path / "f")
+    before = index_of(store)
+    put(store, "ours", "ours")
+    after = index_of(store)
+    assert after["manifests"][:-1] == before["manifests"]  # sha512, platform and all
+    assert after["annotations"] == {"by": "x"}
+    assert [tag for tag, _ in store.tags()] == ["theirs", "ours"]
+    store.untag("theirs")
+    assert store.resolve(unnamed.digest) == unnamed
+    assert store.get_manifest(named.digest)[0] == named  # unlisted now; its media type is implied
+    assert (tmp_path / "f" / "README").exists()
+    assert store.collect_garbage(-HOUR)[0] == 1  # the untagged manifest; its blobs are shared
+
+
+def test_a_name_listed_twice_means_the_last(tmp_path: Path) -> None:
+    (_, second), _ = make_foreign(tmp_path / "f", names=["app", "app"])
+    store = LayoutStore(tmp_path / "f")
+    assert list(store.tags()) == [("app", second)]
+    put(store, "text", "app")
+    assert [entry.get("annotations") for entry in index_of(store)["manifests"]] == [
+        None,  # the sha512 one
+        {REF_NAME: "app"},
+    ]
+
+
+def test_a_missing_blob_leaves_the_layout_readable(store: LayoutStore) -> None:
+    lost, kept = put(store, "lost", "lost"), put(store, "kept", "kept")
+    blob_path(store, lost.digest).unlink()
+    assert [tag for tag, _ in store.tags()] == ["lost", "kept"]
+    assert store.get_manifest("kept")[0] == kept
+    with pytest.raises(NotFound) as caught:
+        store.get_manifest("lost")
+    assert caught.value.kind == "manifest"
+    # Not knowing what the lost one needs, nothing may be removed.
+    push(store, b"garbage")
+    with pytest.raises(NotFound):
+        store.collect_garbage(-HOUR)
+    assert blob_path(store, digest_of(b"garbage")).exists()
+    put(store, "lost", "lost")
+    assert store.collect_garbage(-HOUR) == (1, 7)
+
+
+@pytest.mark.skipif(shutil.which("skopeo") is None, reason="skopeo is not installed")
+def test_skopeo_reads_the_layout_and_we_read_its(tmp_path: Path, store: LayoutStore) -> None:
+    def skopeo(*arguments: str) -> bytes:
+        return subprocess.run(
+            ["skopeo", *arguments], check=True, capture_output=True, timeout=60
+        ).stdout
+
+    for tag in ("v1.0", "app:2.1-rc.1"):
+        descriptor = put(store, f"text of {tag}", tag)
+        source = f"oci:{store.path}:{tag}"
+        raw = skopeo("inspect", "--raw", source)
+        assert (digest_of(raw), len(raw)) == (descriptor.digest, descriptor.size)
+    skopeo("copy", "--preserve-digests", "--insecure-policy", source, f"oci:{tmp_path}/copy:x")
+    copied = LayoutStore(tmp_path / "copy", create=False)
+    assert copied.get_manifest("x") == (descriptor, raw)
+    for layer in Manifest.decode(raw).layers:
+        assert read_blob(copied, layer, 100) == read_blob(store, layer, 100)
+    put(copied, "more", "more")
+    assert skopeo("inspect", "--raw", f"oci:{tmp_path}/copy:x") == raw
+
+
+# Hostile input
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"",
+        b"[]",
+        b"{}",
+        b"not json",
+        b'{"schemaVersion":1,"manifests":[]}',
+        b'{"schemaVersion":2,"manifests":{}}',
+        b'{"schemaVersion":2,"manifests":[7]}',
+        b'{"schemaVersion":2,"manifests":[{}]}',
+        b'{"schemaVersion":2,"manifests":[{"mediaType":"a","digest":"sha256:../../x","size":1}]}',
+        b'{"schemaVersion":2,"manifests":[{"mediaType":"a","digest":"sha256:'
+        + b"0" * 64
+        + b'","size":-1}]}',
+        b'{"schemaVersion":2,"manifests":[{"mediaType":"a","digest":"sha256:'
+        + b"0" * 64
+        + b'","size":1,"annotations":{"org.opencontainers.image.ref.name":{}}}]}',
+        b'{"schemaVersion":2,"manifests":' + b"[" * 200_000,
+        b'{"schemaVersion":2,"manifests":[]' + b" " * (5 << 20) + b"}",
+    ],
+)
+def test_a_hostile_index_is_a_typed_error_that_names_the_file(
+    store: LayoutStore, content: bytes
+) -> None:
+    path = Path(store.path, "index.json")
+    path.write_bytes(content)
+    data = canonical_json({"config": push(store, b"{}", CONFIG_TYPE).to_json()})
+    for call in (
+        lambda: list(store.tags()),
+        lambda: store.resolve("app"),
+        lambda: store.get_manifest("app"),
+        lambda: store.untag("app"),
+        lambda: store.put_manifest(data, MANIFEST_TYPE, "app"),
+        lambda: store.collect_garbage(-HOUR),
+    ):
+        with pytest.raises(IntegrityError) as caught:
+            call()
+        assert str(path) in str(caught.value)
+        pickle.loads(pickle.dumps(caught.value))
+    assert path.read_bytes() == content  # what we do not understand we do not overwrite
+
+
+def test_a_lone_surrogate_in_a_foreign_index_survives(store: LayoutStore) -> None:
+    path = Path(store.path, "index.json")
+    path.write_bytes(b'{"schemaVersion":2,"manifests":[],"annotations":{"x":"\\ud800"}}')
+    put(store, "text", "app")
+    assert index_of(store)["annotations"] == {"x": "\ud800"}
+
+
+def test_an_index_is_not_grown_beyond_what_we_read(store: LayoutStore) -> None:
+    descriptor = put(store, "text", "app")
+    path = Path(store.path, "index.json")
+    entry = index_of(store)["manifests"][0]
+    many = [{**entry, "annotations": {REF_NAME: f"v{n}"}} for n in range((4 << 20) // 330)]
+    path.write_text(json.dumps({"schemaVersion": 2, "manifests": many}, separators=(",", ":")))
+    room = (4 << 20) - path.stat().st_size
+    assert room > 0
+    path.write_bytes(
+        path.read_bytes()[:-1] + b',"annotations":{"x":"' + b"." * (room - 24) + b'"}}'
+    )
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match="remove old tags"):
+        store.put_manifest(store.get_manifest(descriptor.digest)[1], MANIFEST_TYPE, "one-more")
+    assert path.read_bytes() == before
+    assert store.resolve("v0") == descriptor
+
+
+@pytest.mark.parametrize("kind", ["directory", "fifo"])
+def test_a_blob_that_is_no_file_neither_blocks_nor_counts(store: LayoutStore, kind: str) -> None:
+    blob = Descriptor(DATA_TYPE, digest_of(b""), 0)
+    path = blob_path(store, blob.digest)
+    if kind == "fifo":
+        os.mkfifo(path)
+    else:
+        path.mkdir()
+    assert not store.exists(blob)
+    with pytest.raises(NotFound):
+        store.fetch(blob)
+    with pytest.raises(NotFound):
+        store.get_manifest(blob.digest)
+    assert store.discard(blob) is False
+    store.collect_garbage(-HOUR)
+
+
+def test_a_layer_is_no_manifest(store: LayoutStore) -> None:
+    for data in (b"bytes", b"{}", b'{"mediaType":"application/json"}'):
+        blob = push(store, data)
+        with pytest.raises(NotFound) as caught:
+            store.resolve(blob.digest)
+        assert caught.value.kind == "manifest"
+
+
+def test_a_manifest_may_not_claim_to_be_huge(store: LayoutStore) -> None:
+    path = Path(store.path, "index.json")
+    digest = digest_of(b"x")
+    entry = Descriptor(MANIFEST_TYPE, digest, 1 << 40, {REF_NAME: "huge"}).to_json()
+    path.write_text(json.dumps({"schemaVersion": 2, "manifests": [entry]}))
+    blob_path(store, digest).touch()
+    os.truncate(blob_path(store, digest), 1 << 40)  # sparse
+    with pytest.raises(FormatError) as caught:
+        store.get_manifest("huge")
+    assert digest in str(caught.value)
+
+
+# Processes
+
+PUSHER = """
+import io, sys
+from packer.model import *
+from packer.store.layout import LayoutStore
+
+path, name = sys.argv[1:]
+print("ready", flush=True)
+sys.stdin.readline()
+store = LayoutStore(path)
+for number in range(5):
+    data = b"shared" * (50_000 + number)
+    layer = Descriptor(INDEX_TYPE, digest_of(data), len(data))
+    store.push(layer, io.BytesIO(data))
+    config = Descriptor(CONFIG_TYPE, digest_of(b"{}"), 2)
+    store.push(config, io.BytesIO(b"{}"))
+    manifest = Manifest(config, (layer,), {"by": name}).encode()
+    store.put_manifest(manifest, MANIFEST_TYPE, f"{name}-{number}")
+    store.put_manifest(manifest, MANIFEST_TYPE, "latest")
+    if number == 2:
+        store.collect_garbage()
+"""
+
+
+def test_processes_share_a_layout_from_its_creation_on(tmp_path: Path) -> None:
+    # Would catch: two creators clobbering each other, lost tags, temporary names that collide.
+    names = ["a", "b", "c", "d"]
+    path = tmp_path / "layout"
+    running = [
+        subprocess.Popen(
+            [sys.executable, "-c", PUSHER, str(path), name],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        for name in names
+    ]
+    for process in running:
+        assert process.stdout
+        process.stdout.readline()
+    for process in running:
+        assert process.stdin
+        process.stdin.write(b"\n")
+        process.stdin.flush()
+    for process in running:
+        with process:
+            assert process.wait(120) == 0
+    store = LayoutStore(path, create=False)
+    tags = dict(store.tags())
+    assert set(tags) == {f"{name}-{n}" for name in names for n in range(5)} | {"latest"}
+    for tag in tags:
+        for layer in Manifest.decode(store.get_manifest(tag)[1]).layers:
+            read_blob(store, layer, 1 << 20)
+    assert os.listdir(path / "ingest") == ["lock"]
+
+
+# Garbage and leftovers
+
+
+def test_garbage_is_what_no_tag_needs(store: LayoutStore) -> None:
+    put(store, "kept", "kept")
+    put(store, "gone", "gone")
+    chart = put(store, "child", None)
+    index = canonical_json(
+        {
+            "schemaVersion": 2,
+            "mediaType": INDEX_MANIFEST_TYPE,
+            "manifests": [chart.to_json(), chart.to_json()],
+        }
+    )
+    store.put_manifest(index, INDEX_MANIFEST_TYPE, "multi")
+    loose = push(store, b"loose")
+    store.untag("gone")
+    gone = [b'{"text":"gone"}', b"gone"]
+    other = Path(store.path, "blobs", "sha256", "notes.txt")
+    other.write_text("not ours")
+
+    assert store.collect_garbage() == (0, 0)  # too young
+    count, size = store.collect_garbage(-HOUR)
+    assert count == 4  # a manifest, its config and layer, and the loose blob
+    assert size > sum(map(len, gone)) + 5
+    assert not store.exists(loose)
+    assert other.exists()
+    for tag in ("kept", "multi"):
+        store.get_manifest(tag)
+    for layer in Manifest.decode(store.get_manifest(chart.digest)[1]).layers:
+        assert store.exists(layer)
+    assert store.collect_garbage(-HOUR) == (0, 0)
+
+
+def test_pushing_a_blob_again_keeps_it_from_collection(store: LayoutStore) -> None:
+    # A packer that finds a blob present must be able to rely on it for a while.
+    again, idle = push(store, b"again"), push(store, b"idle")
+    written = push(store, b"written")
+    for blob in (again, idle, written):
+        age(blob_path(store, blob.digest), 2 * HOUR)
+    push(store, b"again")
+    with store.create() as writer:
+        writer.write(b"written")
+        assert writer.commit(DATA_TYPE)[1] is False
+    assert store.collect_garbage() == (1, 4)
+    assert store.exists(again)
+    assert store.exists(written)
+    assert not store.exists(idle)
+
+
+def test_a_malformed_tagged_manifest_stops_collection(store: LayoutStore) -> None:
+    descriptor = put(store, "text", "app")
+    loose = push(store, b"loose")
+    path = blob_path(store, descriptor.digest)
+    path.write_bytes(path.read_bytes().replace(b"{", b"[", 1))
+    with pytest.raises(DigestMismatch):
+        store.collect_garbage(-HOUR)
+    assert store.exists(loose)
+    store.untag("app")
+    assert store.collect_garbage(-HOUR)[0] == 4
+
+
+def test_leftovers_of_the_dead_go_and_the_living_keep_theirs(store: LayoutStore) -> None:
+    ingest = Path(store.path, "ingest")
+    with store.create() as writer:
+        writer.write(b"slow")
+        (slow,) = (path for path in ingest.iterdir() if path.name != "lock")
+        age(slow, 48 * HOUR)  # a writer that waits for its source, suspended over the weekend
+        (ingest / "1-dead.tmp").write_bytes(b"left behind")
+        age(ingest / "1-dead.tmp", HOUR)
+        (ingest / "2-young.tmp").write_bytes(b"perhaps not locked yet")
+        (ingest / "notes").write_bytes(b"not a temporary file")
+        age(ingest / "notes", 48 * HOUR)
+        age(ingest / "lock", 48 * HOUR)
+        push(LayoutStore(store.path), b"anything")  # the first write sweeps
+        assert {path.name for path in ingest.iterdir()} == {
+            "lock",
+            "notes",
+            "2-young.tmp",
+            slow.name,
+        }
+        assert writer.commit(DATA_TYPE)[1]
+    assert read_blob(store, Descriptor(DATA_TYPE, digest_of(b"slow"), 4), 4) == b"slow"
+
+
+def test_a_dropped_writer_leaves_nothing(store: LayoutStore) -> None:
+    writer = store.create()
+    writer.write(b"dropped without leaving its context")
+    del writer
+    assert os.listdir(Path(store.path, "ingest")) == ["lock"]
+
+
+def test_a_forked_child_does_not_remove_its_parents_files(store: LayoutStore) -> None:
+    with store.create() as writer:
+        writer.write(b"parent")
+        pid = os.fork()
+        if pid == 0:  # what a worker process does with inherited objects on its way out
+            try:
+                writer.__exit__(None, None, None)
+            finally:
+                os._exit(0)
+        assert os.waitpid(pid, 0)[1] == 0
+        assert writer.commit(DATA_TYPE)[1]
+
+
+def test_discard_waits_for_nobodys_repair_to_be_lost(store: LayoutStore) -> None:
+    # A process that found damage must not remove what another has repaired meanwhile.
+    blob = push(store, b"sound")
+    path = blob_path(store, blob.digest)
+    path.write_bytes(b"sOund")
+    with open(Path(store.path, "ingest", "lock"), "rb") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        other = subprocess.Popen(
+            [
+                sys.executable,
+                "-c",
+                "import sys; from packer.model import Descriptor\n"
+                "from packer.store.layout import LayoutStore\n"
+                "store = LayoutStore(sys.argv[1])\n"
+                "store._is_writable = True; print('hashing', flush=True)\n"
+                "print(store.discard(Descriptor('', sys.argv[2], 5)))",
+                store.path,
+                blob.digest,
+            ],
+            stdout=subprocess.PIPE,
+        )
+        assert other.stdout
+        assert other.stdout.readline() == b"hashing\n"
+        waiting = time.monotonic() + 60
+        while not waits_for_lock(other.pid):
+            assert time.monotonic() < waiting
+            time.sleep(0.01)
+        path.unlink()
+        assert push(store, b"sound") == blob
+    with other:
+        assert other.stdout.read() == b"False\n"
+    assert read_blob(store, blob, 5) == b"sound"
+
+
+def waits_for_lock(pid: int) -> bool:
+    """Tell whether a process sleeps in flock; elsewhere than on Linux, just give it time."""
+    try:
+        return any(
+            "->" in line and f" {pid} " in line
+            for line in Path("/proc/locks").open(encoding="ascii")
+        )
+    except FileNotFoundError:
+        time.sleep(1)
+        return True
+
+
+def test_every_error_says_where(store: LayoutStore) -> None:
+    absent = Descriptor(DATA_TYPE, digest_of(b"absent"), 6)
+    for call in (
+        lambda: store.fetch(absent),
+        lambda: store.open_file(absent),
+        lambda: store.resolve("absent"),
+        lambda: store.get_manifest(absent.digest),
+        lambda: store.untag("absent"),
+    ):
+        with pytest.raises(PackerError) as caught:
+            call()
+        assert store.path in str(caught.value)
