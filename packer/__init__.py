@@ -1,8 +1,8 @@
 """Ship application versions through any OCI registry: successive versions share their bytes.
 
-    packer.pack("app-1.4.2/")
-    packer.push("registry.example/acme/app:1.4.2")
-    packer.pull("registry.example/acme/app:1.4.2", "out/")
+packer.pack("app-1.4.2/")
+packer.push("registry.example/acme/app:1.4.2")
+packer.pull("registry.example/acme/app:1.4.2", "out/")
 """
 
 from packer.api import (
@@ -23,7 +23,6 @@ from packer.api import (
     verify,
     versions,
 )
-from packer.api import VERSION as __version__
 from packer.errors import (
     AuthError,
     DigestMismatch,

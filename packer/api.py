@@ -146,7 +146,9 @@ def pack(
     os.stat(root)  # a missing or forbidden path is reported before a store is made
     target = open_store(store)
     if not isinstance(target, LocalStore):
-        raise InvalidParameter(f"{target.name}: versions are packed into a local store, then pushed")
+        raise InvalidParameter(
+            f"{target.name}: versions are packed into a local store, then pushed"
+        )
     if tag is None:
         tag = _tag_for(root)
     base_version = _base(target, tag, base)
@@ -270,7 +272,9 @@ def _version_to_push(
             source.resolve(name)
         except (NotFound, InvalidParameter):
             if not os.path.exists(name):
-                raise NotFound("version", name, f"no tag, digest or path of {source.name}") from None
+                raise NotFound(
+                    "version", name, f"no tag, digest or path of {source.name}"
+                ) from None
             return source, pack(name, store=source, progress=progress).digest
         return source, name
     for name in _names_for(location):
@@ -539,9 +543,8 @@ def verify(
 
 
 def versions(*, store: StoreLike = None) -> list[tuple[str, str]]:
-    """Return (tag, manifest digest) of what the local store holds, the one tagged last at the end."""
+    """Return (tag, manifest digest) of all local tags, the one tagged last at the end."""
     target = open_store(store)
     if not isinstance(target, Tags):
         raise InvalidParameter(f"{target.name} cannot list its tags")
     return [(tag, descriptor.digest) for tag, descriptor in target.tags()]
-

@@ -1,8 +1,8 @@
 """Zstandard frames: one context per thread, prefixes for deltas, bounded decompression.
 
 A *prefix* is older plaintext that a frame is compressed against; on the wire it is a raw-content
-dictionary (RFC 8878 section 5), what ``zstd --patch-from`` uses too. Frames carry their content size and no
-checksum: every chunk inside is verified by its own digest.
+dictionary (RFC 8878 section 5), what ``zstd --patch-from`` uses too. Frames carry their content
+size and no checksum: every chunk inside is verified by its own digest.
 """
 
 from __future__ import annotations
@@ -48,12 +48,10 @@ def compress(data: bytes | bytearray | memoryview, level: int, prefix: bytes = b
             write_checksum=False,
             write_dict_id=False,
         )
-        dictionary = zstandard.ZstdCompressionDict(
-            prefix, dict_type=zstandard.DICT_TYPE_RAWCONTENT
+        dictionary = zstandard.ZstdCompressionDict(prefix, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+        return zstandard.ZstdCompressor(dict_data=dictionary, compression_params=params).compress(
+            data
         )
-        return zstandard.ZstdCompressor(
-            dict_data=dictionary, compression_params=params
-        ).compress(data)
     contexts: dict[int, zstandard.ZstdCompressor] = _contexts.__dict__.setdefault("compress", {})
     context = contexts.get(level)
     if context is None:
@@ -87,9 +85,7 @@ def decompress(
     if header.dict_id:
         raise FormatError(what, f"frame wants dictionary {header.dict_id}")
     if prefix:
-        dictionary = zstandard.ZstdCompressionDict(
-            prefix, dict_type=zstandard.DICT_TYPE_RAWCONTENT
-        )
+        dictionary = zstandard.ZstdCompressionDict(prefix, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
         context = zstandard.ZstdDecompressor(dict_data=dictionary)
     else:
         plain: zstandard.ZstdDecompressor | None = getattr(_contexts, "decompress", None)

@@ -1,7 +1,10 @@
 """Which layers of the base a new version gives up, so that versions stay cheap to pull.
 
-Needs no download: the packer holds the version's content and stores again what still lived in a
-dropped layer. Older versions keep listing their layers and are not touched.
+Needs no download: the packer holds the version's content and stores again what lived in a dropped
+layer. Older versions keep listing their layers and are not touched.
+
+The measure is what a fresh pull costs: all layers that the version lists, against an estimate of
+packing it alone (its live plaintext at the ratio that frames without a prefix reach).
 """
 
 from __future__ import annotations
@@ -11,14 +14,16 @@ from dataclasses import dataclass
 
 from packer.index import Frames, Index
 
-MAX_DEAD_SHARE = 0.25
-"""Dead stored bytes, relative to the live ones, that trigger compaction."""
-KEPT_DEAD_SHARE = 0.10
-"""Dead share to come down to, so that compaction does not return at every update."""
-MAX_BASE_LAYERS = 112
-"""Layers kept from a base; leaves room for new ones below the budget of 128 in a manifest."""
-MERGED_BASE_LAYERS = 64
-"""Layers left when the budget is exceeded: the smallest ones are merged into new layers."""
+MAX_COST = 1.2
+"""Stored bytes of a version, relative to packing it alone, that trigger compaction."""
+KEPT_COST = 1.1
+"""Where to come down to, so that compaction does not return at every update."""
+SMALL_BYTES = 256 << 10
+"""Overhead that is never worth a compaction: less than a request or two costs in time."""
+MAX_LAYERS = 112
+"""Data layers that trigger compaction; the budget of a manifest is 128, index layers included."""
+KEPT_LAYERS = 64
+"""Data layers left when the budget is exceeded: the smallest ones are merged into new ones."""
 
 
 @dataclass(slots=True)
@@ -26,31 +31,50 @@ class Liveness:
     """How much of each base layer a new version uses.
 
     Args:
-        live_bytes: stored bytes of each layer whose chunks are used, apportioned by plaintext.
-        dead_bytes: the rest of each layer.
+        stored_bytes: size of each layer.
+        live_bytes: plaintext of the chunks that the version's files hold, of each layer.
         needs: for each layer, the layers its delta frames have prefixes in (itself left out).
+        new_needs: the layers that the version's new frames have prefixes in.
     """
 
+    stored_bytes: list[int]
     live_bytes: list[int]
-    dead_bytes: list[int]
     needs: list[set[int]]
+    new_needs: set[int]
 
-    def kept(self, dropped: frozenset[int] = frozenset()) -> set[int]:
-        """Return the layers that must stay: the live ones, and all that their prefixes need."""
-        kept: set[int] = set()
+    def kept(self, dropped: frozenset[int] | set[int] = frozenset()) -> set[int]:
+        """Return the layers that must stay: live ones, and all that prefixes need."""
+        kept = set(self.new_needs)
         for layer in range(len(self.live_bytes) - 1, -1, -1):  # prefixes point backwards only
-            if layer in kept or (self.live_bytes[layer] and layer not in dropped):
+            if layer in dropped:
+                kept.discard(layer)
+            elif layer in kept or self.live_bytes[layer]:
                 kept.add(layer)
                 kept |= self.needs[layer]
         return kept
 
+    def dependents(self, layer: int) -> set[int]:
+        """Return a layer and those that cannot be read without it."""
+        out = {layer}
+        for other in range(layer + 1, len(self.needs)):
+            if self.needs[other] & out:
+                out.add(other)
+        return out
 
-def liveness(base: Index, run_starts: array[int], run_lengths: array[int]) -> Liveness:
-    """Measure the base's layers against the runs of a new version.
+
+def liveness(
+    base: Index,
+    run_starts: array[int],
+    run_lengths: array[int],
+    prefixes: list[list[tuple[int, int]]],
+) -> Liveness:
+    """Measure the base's layers against a new version.
 
     Args:
         base: the base's index.
-        run_starts, run_lengths: runs; ordinals from the base's chunk count on are new chunks.
+        run_starts: first chunk of each run; ordinals from the base's chunk count on are new.
+        run_lengths: number of chunks of each run.
+        prefixes: prefix of each new frame, in ordinals of the base's chunks.
     """
     frames = Frames(base)
     live = bytearray(base.chunk_count)
@@ -58,60 +82,62 @@ def liveness(base: Index, run_starts: array[int], run_lengths: array[int]) -> Li
         end = min(start + length, len(live))
         if start < end:
             live[start:end] = b"\1" * (end - start)
+
+    def layers_of(runs: list[tuple[int, int]]) -> set[int]:
+        out: set[int] = set()
+        for start, length in runs:
+            first, last = frames.of_chunk(start), frames.of_chunk(start + length - 1)
+            out.update(frames.layer[first : last + 1])
+        return out
+
     layers = len(base.layer_sizes)
-    out = Liveness([0] * layers, [0] * layers, [set() for _ in range(layers)])
+    found = Liveness(list(base.layer_sizes), [0] * layers, [set() for _ in range(layers)], set())
     for frame, layer in enumerate(frames.layer):
         first, last = frames.first_chunk[frame], frames.first_chunk[frame + 1]
-        lengths = base.chunk_lengths[first:last]
-        used = sum(length for length, flag in zip(lengths, live[first:last], strict=True) if flag)
-        stored = base.frame_stored[frame]
-        # Rounded up: a layer with one live byte is live.
-        live_bytes = -(-stored * used // sum(lengths))
-        out.live_bytes[layer] += live_bytes
-        out.dead_bytes[layer] += stored - live_bytes
-        for start, length in frames.prefix_runs(frame):
-            for other in range(frames.of_chunk(start), frames.of_chunk(start + length - 1) + 1):
-                if frames.layer[other] != layer:
-                    out.needs[layer].add(frames.layer[other])
-    return out
+        used = zip(base.chunk_lengths[first:last], live[first:last], strict=True)
+        found.live_bytes[layer] += sum(length for length, flag in used if flag)
+        found.needs[layer] |= layers_of(frames.prefix_runs(frame)) - {layer}
+    for runs in prefixes:
+        found.new_needs |= layers_of(runs)
+    return found
 
 
-def layers_to_drop(found: Liveness) -> frozenset[int]:
-    """Return the layers whose live content should be stored again, together with new chunks.
+def layers_to_drop(
+    found: Liveness, *, new_bytes: int, new_layers: int, plain_ratio: float, new_plain_bytes: int
+) -> frozenset[int]:
+    """Return the base layers whose live content should be stored again.
 
-    The worst ones until the dead share is small again, then the smallest ones until the budget
-    holds. A layer that another one's prefixes need goes only together with that one.
+    Args:
+        found: how the version uses the base's layers.
+        new_bytes: stored bytes of the version's new frames.
+        new_layers: number of its new layers.
+        plain_ratio: stored by plaintext bytes of frames without a prefix.
+        new_plain_bytes: plaintext of its new chunks.
+
+    Returns:
+        layers that nothing kept depends on; none if the version is cheap enough as it is.
     """
     kept = found.kept()
+    alone = (sum(found.live_bytes) + new_plain_bytes) * plain_ratio
     dropped: set[int] = set()
 
-    def drop(layer: int) -> None:
-        dropped.add(layer)
-        for other in kept - dropped:
-            if layer in found.needs[other]:
-                drop(other)
+    def cost() -> float:
+        again = sum(found.live_bytes[layer] for layer in dropped) * plain_ratio
+        return sum(found.stored_bytes[at] for at in found.kept(dropped)) + again + new_bytes
 
-    live = sum(found.live_bytes[layer] for layer in kept)
-    dead = sum(found.dead_bytes[layer] for layer in kept)
-    if dead > live * MAX_DEAD_SHARE:
-        worst = sorted(
+    if kept and cost() > max(alone * MAX_COST, alone + SMALL_BYTES):
+        # The layers that hold least of this version for their size go first.
+        for layer in sorted(
             kept,
-            key=lambda layer: (
-                -found.dead_bytes[layer] / max(found.live_bytes[layer], 1),
-                layer,
-            ),
-        )
-        for layer in worst:
-            if dead <= live * KEPT_DEAD_SHARE:
-                break
+            key=lambda at: (found.live_bytes[at] * plain_ratio / found.stored_bytes[at], at),
+        ):
             if layer not in dropped:
-                drop(layer)
-                dead = sum(found.dead_bytes[layer] for layer in kept - dropped)
-    if len(kept - dropped) > MAX_BASE_LAYERS:
-        smallest = sorted(kept - dropped, key=lambda layer: (found.live_bytes[layer], layer))
-        for layer in smallest:
-            if len(kept - dropped) <= MERGED_BASE_LAYERS:
+                dropped |= found.dependents(layer) & kept
+                if cost() <= alone * KEPT_COST:
+                    break
+    if len(found.kept(dropped)) + new_layers > MAX_LAYERS:
+        for layer in sorted(kept - dropped, key=lambda at: (found.live_bytes[at], at)):
+            if len(found.kept(dropped)) <= KEPT_LAYERS:
                 break
-            if layer not in dropped:
-                drop(layer)
+            dropped |= found.dependents(layer) & kept
     return frozenset(dropped)

@@ -173,7 +173,7 @@ class FormatError(IntegrityError):
 
 
 class UnsafePath(FormatError):
-    """A stored path is absolute, climbs, holds a NUL or passes through something not a directory."""
+    """A stored path is absolute, climbs, holds a NUL or is not inside a directory."""
 
     def __init__(self, path: str, why: str) -> None:
         super().__init__(f"path {path!r}", why)

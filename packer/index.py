@@ -14,6 +14,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from itertools import accumulate
 
 import blake3
@@ -69,7 +70,7 @@ _HEAD = struct.Struct("<8sII")
 _ROW = struct.Struct("<IIQ")
 
 
-@dataclass(slots=True)
+@dataclass
 class Index:
     """The columns of one version, and what follows from them.
 
@@ -137,15 +138,17 @@ class Index:
                 yield [(self.run_starts[at], self.run_lengths[at])]
             else:
                 end = at + count
-                yield list(
-                    zip(self.run_starts[at:end], self.run_lengths[at:end], strict=True)
-                )
+                yield list(zip(self.run_starts[at:end], self.run_lengths[at:end], strict=True))
             at += count
 
+    @cached_property
+    def first_run(self) -> array[int]:
+        """Number of runs before each entry; of an index that is complete."""
+        return array("Q", [0, *accumulate(self.run_counts)])
+
     def runs_of(self, entry: int) -> list[tuple[int, int]]:
-        """Return the runs of one entry."""
-        at = sum(self.run_counts[:entry])
-        end = at + self.run_counts[entry]
+        """Return the runs of one entry of an index that is complete."""
+        at, end = self.first_run[entry], self.first_run[entry + 1]
         return list(zip(self.run_starts[at:end], self.run_lengths[at:end], strict=True))
 
     def entry_sizes(self) -> list[int]:
@@ -296,7 +299,7 @@ class Index:
         total = self.chunk_count
         for start, length in zip(self.run_starts, self.run_lengths, strict=True):
             _check(
-                0 < length and start + length <= total,
+                length > 0 and start + length <= total,
                 what,
                 f"run of {length} chunks from {start} is outside the {total} chunks",
             )
@@ -363,7 +366,7 @@ class Index:
             ):
                 # Only chunks before the frame's own: no cycle can be written down.
                 _check(
-                    0 < length and start + length <= own,
+                    length > 0 and start + length <= own,
                     what,
                     f"prefix of frame {frame} is not before it",
                 )

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 from array import array
 from collections import OrderedDict, deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, Future
 from threading import Lock
+from typing import NamedTuple
 
 import blake3
 
@@ -21,9 +22,21 @@ from packer.index import Frames, Index
 from packer.model import DATA_TYPE, Descriptor
 from packer.store.base import BlobWriter, Ingest
 
+Runs = list[tuple[int, int]]
+"""Runs of chunks: (first ordinal, count)."""
+
 FRAME_MIN_BYTES = 512 << 10
 FRAME_MAX_BYTES = 2 << 20
 """A frame's plaintext ends at a content-defined chunk between these, 1 MiB on average."""
+
+PREFIX_BYTES = 4 << 20
+"""Bound on what a frame is compressed against (a little more: whole chunks)."""
+DELTA_LEVEL = 12
+"""Least zstd level of a frame with a prefix: lower ones do not find it (docs/architecture.md)."""
+MAX_DELTA_SHARE = 2 / 3
+"""A delta that is larger than this share of the plain frame is not worth its dependency."""
+CLEARLY_SMALL = 24
+"""A delta of this part of its plaintext pays without being compared with the plain frame."""
 
 LAYER_BYTES = 16 << 20
 """Average stored size of a layer of a version of up to `LAYER_BYTES * LAYER_COUNT` bytes."""
@@ -59,8 +72,8 @@ class LayerWriter:
         executor: compresses frames.
         level: zstd level.
         layer_bytes: average stored size of a layer, from `layer_bytes_for`.
-        backlog: frames in flight; bounds memory to about 4 MiB each.
-        wrote: called with the plaintext length of each frame once it is written.
+        base: reads the chunks of the base that frames are compressed against.
+        backlog: frames in flight; bounds memory to about 12 MiB each.
     """
 
     def __init__(
@@ -70,20 +83,22 @@ class LayerWriter:
         *,
         level: int,
         layer_bytes: int,
+        base: FrameReader | None = None,
         backlog: int = 4,
-        wrote: Callable[[int], None] | None = None,
     ) -> None:
         self._store = store
         self._executor = executor
         self._level = level
         self._half = layer_bytes // 2
         self._max = layer_bytes * 2
+        self._base = base
         self._backlog = backlog
-        self._wrote = wrote
         self._buffer = bytearray()
         self._chunks = 0
         self._last = b""
-        self._pending: deque[tuple[Future[bytes], int, bytes, int]] = deque()
+        self._prefix: dict[int, None] = {}
+        self._prefix_bytes = 0
+        self._pending: deque[_Pending] = deque()
         self._blob: BlobWriter | None = None
         self._blob_bytes = 0
         self._blob_frames = 0
@@ -92,34 +107,55 @@ class LayerWriter:
         self.layer_frames = array("I")
         self.frame_stored = array("I")
         self.frame_chunks = array("I")
+        self.frame_depths = bytearray()
+        self.frame_prefixes: list[Runs] = []
+        """Prefix of each frame, in ordinals of the base's chunks."""
+        self.stored_bytes = self.plain_stored_bytes = self.plain_bytes = 0
+        """Stored length of all frames; of those without prefix; and their plaintext length."""
         self.new_bytes = 0
         """Stored bytes of the layers that the store lacked before."""
 
-    def add(self, data: bytes | memoryview, digest: bytes) -> None:
-        """Append a chunk, whose bytes are copied."""
+    def add(self, data: bytes | memoryview, digest: bytes, similar: Iterable[int] = ()) -> None:
+        """Append a chunk.
+
+        Args:
+            data: its bytes, which are copied.
+            digest: of them.
+            similar: base chunks that may hold much of it.
+        """
         if self._buffer and len(self._buffer) + len(data) > FRAME_MAX_BYTES:
             self._end_frame()
         self._buffer += data
         self._chunks += 1
         self._last = digest
+        if self._base is not None:
+            lengths = self._base.index.chunk_lengths
+            for chunk in similar:
+                if chunk not in self._prefix and self._prefix_bytes < PREFIX_BYTES:
+                    self._prefix[chunk] = None
+                    self._prefix_bytes += lengths[chunk]
         if len(self._buffer) >= FRAME_MIN_BYTES and ends_here(
             digest[:4], len(data), FRAME_MIN_BYTES
         ):
             self._end_frame()
 
-    def close(self) -> None:
-        """Write what is left; afterwards `layers` is complete and durable."""
+    def flush(self) -> None:
+        """Write the frames that are pending; the last layer stays open."""
         if self._buffer:
             self._end_frame()
         while self._pending:
             self._write_frame()
+
+    def close(self) -> None:
+        """Write what is left; afterwards `layers` is complete and durable."""
+        self.flush()
         if self._blob is not None:
             self._end_layer()
 
     def abort(self) -> None:
         """Discard the layer being written; call it when packing fails."""
-        for future, _, _, _ in self._pending:
-            future.cancel()
+        for pending in self._pending:
+            pending.future.cancel()
         self._pending.clear()
         if self._blob is not None:
             self._blob.__exit__(None, None, None)
@@ -127,15 +163,31 @@ class LayerWriter:
 
     def _end_frame(self) -> None:
         data, self._buffer = self._buffer, bytearray()
-        future = self._executor.submit(codec.compress, data, self._level)
-        self._pending.append((future, self._chunks, self._last, len(data)))
-        self._chunks = 0
-        while len(self._pending) > self._backlog or (self._pending and self._pending[0][0].done()):
+        prefix = runs_of(self._prefix)
+        future = self._executor.submit(self._compress, data, prefix)
+        self._pending.append(_Pending(future, self._chunks, self._last, len(data), prefix))
+        self._chunks, self._prefix, self._prefix_bytes = 0, {}, 0
+        while len(self._pending) > self._backlog or (
+            self._pending and self._pending[0].future.done()
+        ):
             self._write_frame()
 
+    def _compress(self, data: bytearray, prefix: Runs) -> tuple[bytes, bool]:
+        """Return a frame, and whether it is compressed against its prefix."""
+        if not prefix or self._base is None:
+            return codec.compress(data, self._level), False
+        older = b"".join(part for run in prefix for part in self._base.chunks(*run))
+        delta = codec.compress(data, max(self._level, DELTA_LEVEL), older)
+        if len(delta) * CLEARLY_SMALL <= len(data):
+            return delta, True
+        plain = codec.compress(data, self._level)
+        if len(delta) <= len(plain) * MAX_DELTA_SHARE:
+            return delta, True
+        return plain, False
+
     def _write_frame(self) -> None:
-        future, chunks, last, plain = self._pending.popleft()
-        frame = future.result()
+        pending = self._pending.popleft()
+        frame, is_delta = pending.future.result()
         if self._blob is None:
             self._blob = self._store.create().__enter__()
         elif self._blob_bytes + len(frame) > self._max:
@@ -145,10 +197,17 @@ class LayerWriter:
         self._blob_bytes += len(frame)
         self._blob_frames += 1
         self.frame_stored.append(len(frame))
-        self.frame_chunks.append(chunks)
-        if self._wrote is not None:
-            self._wrote(plain)
-        if self._blob_bytes >= self._half and ends_here(last[4:8], len(frame), self._half):
+        self.frame_chunks.append(pending.chunks)
+        self.stored_bytes += len(frame)
+        if is_delta and self._base is not None:
+            self.frame_prefixes.append(pending.prefix)
+            self.frame_depths.append(1 + max(map(self._base.depth_of, pending.prefix)))
+        else:
+            self.frame_prefixes.append([])
+            self.frame_depths.append(0)
+            self.plain_stored_bytes += len(frame)
+            self.plain_bytes += pending.plain_bytes
+        if self._blob_bytes >= self._half and ends_here(pending.last[4:8], len(frame), self._half):
             self._end_layer()
 
     def _end_layer(self) -> None:
@@ -161,6 +220,27 @@ class LayerWriter:
         if is_new:
             self.new_bytes += descriptor.size
         self._blob, self._blob_bytes, self._blob_frames = None, 0, 0
+
+
+class _Pending(NamedTuple):
+    """A frame on its way: the future of its bytes, and what is known of it already."""
+
+    future: Future[tuple[bytes, bool]]
+    chunks: int
+    last: bytes
+    plain_bytes: int
+    prefix: Runs
+
+
+def runs_of(chunks: Iterable[int]) -> Runs:
+    """Return chunk ordinals as runs, neighbours merged."""
+    runs: Runs = []
+    for chunk in chunks:
+        if runs and sum(runs[-1]) == chunk:
+            runs[-1] = (runs[-1][0], runs[-1][1] + 1)
+        else:
+            runs.append((chunk, 1))
+    return runs
 
 
 class FrameReader:
@@ -196,8 +276,18 @@ class FrameReader:
             for frame in range(of_chunk(start), of_chunk(start + length - 1) + 1)
         }
 
-    def decode(self, frame: int) -> bytes:
+    def depth_of(self, run: tuple[int, int]) -> int:
+        """Return the depth of the deepest frame that holds chunks of a run."""
+        first = self.frames.of_chunk(run[0])
+        last = self.frames.of_chunk(run[0] + run[1] - 1)
+        return max(self.index.frame_depths[first : last + 1])
+
+    def decode(self, frame: int, *, keep: bool = False) -> bytes:
         """Return the plaintext of a frame; its chunks are not verified yet.
+
+        Args:
+            frame: its ordinal.
+            keep: it may soon be asked for again; frames that are prefixes are kept anyway.
 
         Raises:
             FormatError: the frame is damaged.
@@ -208,18 +298,15 @@ class FrameReader:
                 self._cache.move_to_end(frame)
                 return data
         frames, index = self.frames, self.index
-        prefix = b"".join(
-            bytes(part)
-            for start, length in frames.prefix_runs(frame)
-            for part in self.chunks(start, length)
-        )
+        prefix = b"".join(part for run in frames.prefix_runs(frame) for part in self.chunks(*run))
         layer = frames.layer[frame]
         stored = self._fetch(layer, frames.offset[frame], index.frame_stored[frame])
         data = codec.decompress(stored, frames.plain_bytes(frame), self._name(frame), prefix)
-        if frame in self._prefix_frames:
+        if keep or frame in self._prefix_frames:
             with self._lock:
-                self._cache[frame] = data
-                self._cached += len(data)
+                if frame not in self._cache:
+                    self._cache[frame] = data
+                    self._cached += len(data)
                 while self._cached > self._cache_bytes:
                     _, old = self._cache.popitem(last=False)
                     self._cached -= len(old)
@@ -237,7 +324,7 @@ class FrameReader:
         while length:
             frame = frames.of_chunk(start)
             count = min(length, frames.first_chunk[frame + 1] - start)
-            out += self.verified(frame, self.decode(frame), range(start, start + count))
+            out += self.verified(frame, self.decode(frame, keep=True), range(start, start + count))
             start += count
             length -= count
         return out

@@ -305,4 +305,3 @@ def verify(version: Version, progress: ProgressCallback | None = None) -> Verifi
     return Verified(
         version.descriptor.digest, len(blobs), sum(blob.size for blob in blobs), checked
     )
-

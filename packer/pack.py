@@ -1,9 +1,8 @@
 """A directory to a version in a local store: walk, chunk, digest, frames, layers, index, manifest.
 
-The flow, in one pass over the files: known chunks become references; new ones go to the
-`LayerWriter`. What the base's layers hold and this version no longer uses is *dead*; when it
-outgrows the live bytes, or the layers their budget, layers are dropped and what still lived there
-is read again from the files (compaction, docs/architecture.md).
+One `Scan` reads the files and writes new layers; here the base's layers that stay are chosen, and
+index, config and manifest written. When a version would cost much more to pull than one packed
+alone, layers are given up and the files scanned once more without them (compaction).
 """
 
 from __future__ import annotations
@@ -12,20 +11,17 @@ import os
 import time
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
-from typing import BinaryIO, Protocol, cast
+from typing import Protocol, runtime_checkable
 
 import blake3
 
 from packer import codec
-from packer.chunking import cut_points
-from packer.compaction import layers_to_drop, liveness
-from packer.errors import SourceChanged
+from packer.compaction import Liveness, layers_to_drop, liveness
 from packer.index import DIGEST_BYTES, Frames, Index
-from packer.layer import LayerWriter, layer_bytes_for
+from packer.layer import FrameReader
 from packer.model import (
     CONFIG_TYPE,
     INDEX_TYPE,
@@ -34,9 +30,11 @@ from packer.model import (
     Descriptor,
     Manifest,
 )
-from packer.progress import Progress, ProgressCallback
+from packer.progress import ProgressCallback
+from packer.ranges import BlobRanges
+from packer.scan import Scan
 from packer.store.base import Ingest, Store
-from packer.tree import DIRECTORY, FILE, SYMLINK, Found, identity_of, open_file, show, walk
+from packer.tree import DIRECTORY, FILE, SYMLINK, walk
 from packer.version import (
     CREATED,
     PARENT,
@@ -48,10 +46,8 @@ from packer.version import (
     version_label,
 )
 
-READ_BYTES = 4 << 20
-"""How much of a file is read and chunked at a time."""
 
-
+@runtime_checkable
 class LocalStore(Store, Ingest, Protocol):
     """What pack writes to: memory or an image layout."""
 
@@ -121,23 +117,50 @@ def pack_tree(
     if base is not None and base.config.chunking != params:
         base = None
     found = walk(given := os.path.abspath(root))
-    work = _Work(os.path.realpath(given), found, store, base, params, level, progress)
-    try:
-        index = work.scan()
-        tree = index.tree_digest()
-        for version in candidates:
-            if version.config.tree == tree and version.config.chunking == params:
-                work.writer.abort()
-                data = version.manifest.encode()
-                descriptor = store.put_manifest(data, MANIFEST_TYPE, tag)
-                return _result(descriptor, tag, version.manifest, version.config, unchanged=True)
-        layers = work.finish(index)
-    except BaseException:
-        work.writer.abort()
-        raise
-    finally:
-        work.executor.shutdown(cancel_futures=True)
-
+    old = base.index if base is not None else Index()
+    old_layers = base.manifest.data_layers if base is not None else ()
+    dropped: frozenset[int] = frozenset()
+    with (
+        ThreadPoolExecutor(os.cpu_count() or 1, "pack") as executor,
+        BlobRanges(store, old_layers) as ranges,
+    ):
+        while True:
+            reader = FrameReader(old, ranges.read)
+            scan = Scan(
+                os.path.realpath(given),
+                found,
+                store,
+                executor,
+                reader,
+                dropped,
+                params,
+                level,
+                progress,
+            )
+            try:
+                index = scan.run()
+                tree = index.tree_digest()
+                for version in candidates:
+                    if version.config.tree == tree and version.config.chunking == params:
+                        scan.writer.abort()
+                        return _reuse(version, store, tag)
+                scan.writer.flush()
+                use = liveness(old, index.run_starts, index.run_lengths, scan.writer.frame_prefixes)
+                if not dropped and (dropped := _compaction(use, old, scan)):
+                    # Rare: pack once more without them, so that nothing new depends on them.
+                    scan.writer.abort()
+                    continue
+                scan.writer.close()
+                break
+            except BaseException:
+                scan.writer.abort()
+                raise
+    kept = use.kept(dropped)
+    _renumber(index, old, kept, scan)
+    layers = (
+        *(layer for at, layer in enumerate(old_layers) if at in kept),
+        *scan.writer.layers,
+    )
     parent = base.descriptor.digest if base is not None else ""
     plain = index.encode()
     blob, chain = encode_index(plain, base)
@@ -168,8 +191,8 @@ def pack_tree(
         tag,
         manifest,
         config,
-        new_bytes=work.writer.new_bytes + index_bytes + config_bytes + len(data),
-        new_layers=len(work.writer.layers),
+        new_bytes=scan.writer.new_bytes + index_bytes + config_bytes + len(data),
+        new_layers=len(scan.writer.layers),
     )
 
 
@@ -196,6 +219,29 @@ def _result(
     )
 
 
+def _reuse(version: Version, store: LocalStore, tag: str) -> Packed:
+    """Tag a version that has the same tree already."""
+    descriptor = store.put_manifest(version.manifest_bytes, MANIFEST_TYPE, tag)
+    return _result(descriptor, tag, version.manifest, version.config, unchanged=True)
+
+
+def _compaction(use: Liveness, old: Index, scan: Scan) -> frozenset[int]:
+    """Return the base layers to give up."""
+    frames = Frames(old)
+    plain, stored = scan.writer.plain_bytes, scan.writer.plain_stored_bytes
+    for frame, depth in enumerate(old.frame_depths):
+        if not depth:
+            plain += frames.plain_bytes(frame)
+            stored += old.frame_stored[frame]
+    return layers_to_drop(
+        use,
+        new_bytes=scan.writer.stored_bytes,
+        new_layers=len(scan.writer.layers) + 1,
+        plain_ratio=stored / plain if plain else 1.0,
+        new_plain_bytes=sum(scan.new_lengths),
+    )
+
+
 def _put(store: Ingest, data: bytes, media_type: str) -> tuple[Descriptor, int]:
     """Store a small blob; return its descriptor and the bytes it added."""
     with store.create() as writer:
@@ -214,180 +260,11 @@ def _totals(index: Index) -> dict[str, int]:
     }
 
 
-class _Work:
-    """One run of pack over the files of one tree."""
-
-    def __init__(
-        self,
-        root: bytes,
-        found: list[Found],
-        store: LocalStore,
-        base: Version | None,
-        params: ChunkParams,
-        level: int,
-        progress: ProgressCallback | None,
-    ) -> None:
-        self.root = root
-        self.found = found
-        self.params = params
-        self.base = base.index if base is not None else Index()
-        self.base_layers = base.manifest.data_layers if base is not None else ()
-        self.progress = progress
-        self.is_directory = os.path.isdir(root)
-        self.total_bytes = sum(item.size for item in found)
-        self.done_bytes = 0
-        self.buffer = bytearray(READ_BYTES + params.max_bytes)
-        digests = bytes(self.base.chunk_digests)
-        self.known = {
-            digests[at * DIGEST_BYTES : (at + 1) * DIGEST_BYTES]: at
-            for at in range(self.base.chunk_count)
-        }
-        self.new_lengths = array("I")
-        self.new_digests = bytearray()
-        self.executor = ThreadPoolExecutor(os.cpu_count() or 1, "pack")
-        self.writer = LayerWriter(
-            store,
-            self.executor,
-            level=level,
-            layer_bytes=layer_bytes_for(self.total_bytes),
-            backlog=2 * (os.cpu_count() or 1),
-        )
-
-    def scan(self) -> Index:
-        """Read every file; return entries and runs, in ordinals of all base, then new chunks.
-
-        The index's chunk columns cover all these chunks; its layers and frames are not there yet.
-        """
-        index = Index()
-        for item in self.found:
-            index.paths.append(item.path)
-            index.kinds.append(item.kind)
-            index.modes.append(item.mode)
-            if item.kind == SYMLINK:
-                index.targets.append(item.target)
-            runs = self._pack_file(item) if item.size and item.kind == FILE else []
-            index.run_counts.append(len(runs))
-            for start, length in runs:
-                index.run_starts.append(start)
-                index.run_lengths.append(length)
-        index.chunk_lengths = self.base.chunk_lengths + self.new_lengths
-        index.chunk_digests = self.base.chunk_digests + self.new_digests
-        return index
-
-    def finish(self, index: Index) -> tuple[Descriptor, ...]:
-        """Choose the base layers that stay, write the new ones, and complete `index`.
-
-        Returns:
-            the version's data layers, in order.
-        """
-        found = liveness(self.base, index.run_starts, index.run_lengths)
-        dropped = layers_to_drop(found)
-        if dropped:
-            self._store_again(index, dropped)
-        self.writer.close()
-        kept = found.kept(dropped)
-        _renumber(index, self.base, kept, self.writer, self.new_lengths, self.new_digests)
-        return (
-            *(layer for at, layer in enumerate(self.base_layers) if at in kept),
-            *self.writer.layers,
-        )
-
-    def _full_path(self, item: Found) -> bytes:
-        return self.root + b"/" + item.path if self.is_directory else self.root
-
-    def _pack_file(self, item: Found) -> list[tuple[int, int]]:
-        """Return the runs of a file's chunks, handing the new ones to the writer."""
-        runs: list[tuple[int, int]] = []
-        known = self.known
-        hasher = blake3.blake3
-        start = end = 0
-        for chunk in self._chunks(item):
-            digest = hasher(chunk).digest()
-            ordinal = known.get(digest)
-            if ordinal is None:
-                ordinal = self._add(chunk, digest)
-            if ordinal == end and end:
-                end += 1
-                continue
-            if end:
-                runs.append((start, end - start))
-            start, end = ordinal, ordinal + 1
-        runs.append((start, end - start))
-        return runs
-
-    def _add(self, chunk: memoryview, digest: bytes) -> int:
-        ordinal = self.base.chunk_count + len(self.new_lengths)
-        self.known[digest] = ordinal
-        self.new_lengths.append(len(chunk))
-        self.new_digests += digest
-        self.writer.add(chunk, digest)
-        return ordinal
-
-    def _chunks(self, item: Found) -> Iterator[memoryview]:
-        """Yield a file's chunks; each is valid until the next is asked for.
-
-        Raises:
-            SourceChanged: the file is not what `walk` saw, before, while or after it is read.
-        """
-        full = self._full_path(item)
-        fd = open_file(full, item)
-        with cast(BinaryIO, open(fd, "rb", buffering=0)) as file:
-            held = 0  # bytes in the buffer that belong to no chunk yet
-            remaining = item.size
-            view = memoryview(self.buffer)
-            while remaining:
-                want = min(len(view) - held, remaining)
-                count = file.readinto(view[held : held + want])  # type: ignore[attr-defined]
-                if not count:
-                    raise SourceChanged(show(full), "it became shorter")
-                remaining -= count
-                held += count
-                if remaining and held < len(view):
-                    continue
-                self._report(count, item.path)
-                start = 0
-                data = view[:held]
-                for end in cut_points(data, self.params, final=not remaining):
-                    yield data[start:end]
-                    start = end
-                held -= start
-                view[:held] = data[start:]
-            if file.read(1) or identity_of(os.fstat(fd)) != item.identity:
-                raise SourceChanged(show(full))
-
-    def _report(self, count: int, path: bytes) -> None:
-        self.done_bytes += count
-        if self.progress is not None:
-            self.progress(Progress("pack", self.done_bytes, self.total_bytes, show(path)))
-
-    def _store_again(self, index: Index, dropped: frozenset[int]) -> None:
-        """Hand what lives in dropped base layers to the writer, and point the runs there."""
-        frames = Frames(self.base)
-        doomed = bytearray(self.base.chunk_count)
-        for frame, layer in enumerate(frames.layer):
-            if layer in dropped:
-                first, last = frames.first_chunk[frame], frames.first_chunk[frame + 1]
-                doomed[first:last] = b"\1" * (last - first)
-        for digest in [digest for digest, at in self.known.items() if doomed[at : at + 1] == b"\1"]:
-            del self.known[digest]
-        starts, lengths, counts = array("I"), array("I"), array("I")
-        for item, runs in zip(self.found, list(index.entry_runs()), strict=True):
-            if any(1 in doomed[start : start + length] for start, length in runs):
-                runs = self._pack_file(item)
-            counts.append(len(runs))
-            for start, length in runs:
-                starts.append(start)
-                lengths.append(length)
-        index.run_counts, index.run_starts, index.run_lengths = counts, starts, lengths
-
-
 def _renumber(
     index: Index,
     base: Index,
     kept: set[int],
-    writer: LayerWriter,
-    new_lengths: array[int],
-    new_digests: bytearray,
+    scan: Scan,
 ) -> None:
     """Fill in the layer, frame and chunk columns of `index`, and renumber its runs.
 
@@ -395,8 +272,7 @@ def _renumber(
         index: entries and runs, in ordinals of all base chunks, then the new ones.
         base: the base's index.
         kept: ordinals of the base layers that stay; they hold the prefixes of their own frames.
-        writer: closed; its layers follow the kept ones.
-        new_lengths, new_digests: its chunks.
+        scan: complete; its layers follow the kept ones.
     """
     frames = Frames(base)
     index.chunk_lengths, index.chunk_digests = array("I"), bytearray()
@@ -422,16 +298,21 @@ def _renumber(
                 index.prefix_lengths.append(run_length)
         index.chunk_lengths.extend(base.chunk_lengths[start:end])
         index.chunk_digests += base.chunk_digests[start * DIGEST_BYTES : end * DIGEST_BYTES]
+    writer = scan.writer
     for descriptor in writer.layers:
         index.layer_digests += bytes.fromhex(descriptor.digest.removeprefix("sha256:"))
         index.layer_sizes.append(descriptor.size)
     index.layer_frames.extend(writer.layer_frames)
     index.frame_stored.extend(writer.frame_stored)
     index.frame_chunks.extend(writer.frame_chunks)
-    index.frame_depths += bytes(len(writer.frame_chunks))
-    index.frame_prefix_runs.extend([0] * len(writer.frame_chunks))
-    index.chunk_lengths.extend(new_lengths)
-    index.chunk_digests += new_digests
+    index.frame_depths += writer.frame_depths
+    for runs in writer.frame_prefixes:
+        index.frame_prefix_runs.append(len(runs))
+        for run_start, run_length in runs:
+            index.prefix_starts.append(shifts.apply(run_start))
+            index.prefix_lengths.append(run_length)
+    index.chunk_lengths.extend(scan.new_lengths)
+    index.chunk_digests += scan.new_digests
     index.run_starts = array("I", map(shifts.apply, index.run_starts))
 
 

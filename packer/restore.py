@@ -122,7 +122,7 @@ def _check_target(target: bytes, update: bool) -> bool:
         raise TargetExists(show(target), "it is not a directory") from None
     if names and not update:
         raise TargetExists(show(target), "say --update to bring it up to date")
-    # A mount point cannot be renamed over; neither can what stands in a directory we may not change.
+    # A mount point cannot be renamed over, nor anything in a directory that we may not change.
     return bool(names) or os.path.ismount(target) or not os.access(os.path.dirname(target), os.W_OK)
 
 

@@ -47,12 +47,14 @@ class Version:
         store: where it is.
         descriptor: of its manifest.
         manifest: decoded and checked.
+        manifest_bytes: as stored.
         config: decoded and checked.
     """
 
     store: Store
     descriptor: Descriptor
     manifest: Manifest
+    manifest_bytes: bytes
     config: Config
 
     @cached_property
@@ -66,9 +68,7 @@ class Version:
         what = f"index of {self.descriptor.digest}"
         index = Index.decode(self.index_bytes, what)
         listed = [(layer.digest, layer.size) for layer in self.manifest.data_layers]
-        used = [
-            (index.layer_digest(layer), size) for layer, size in enumerate(index.layer_sizes)
-        ]
+        used = [(index.layer_digest(layer), size) for layer, size in enumerate(index.layer_sizes)]
         if listed != used:
             raise FormatError(what, "its layers are not those of the manifest")
         return index
@@ -167,7 +167,11 @@ def load_version(store: Store, reference: str) -> Version:
     manifest = Manifest.decode(data, f"manifest {descriptor.digest}")
     config = read_blob(store, manifest.config, MAX_MANIFEST_BYTES)
     return Version(
-        store, descriptor, manifest, Config.decode(config, f"config {manifest.config.digest}")
+        store,
+        descriptor,
+        manifest,
+        data,
+        Config.decode(config, f"config {manifest.config.digest}"),
     )
 
 
@@ -240,12 +244,14 @@ def newest_first(store: Tags, name: str) -> Iterator[tuple[str, Descriptor]]:
 
 
 def find_base(store: Store, tag: str) -> Version | None:
-    """Return the newest readable version of `tag`'s family in `store`."""
+    """Return the newest version of `tag`'s family whose blobs are all in `store`."""
     if not isinstance(store, Tags):
         return None
     for name, _ in newest_first(store, family(tag)):
         try:
-            return load_version(store, name)
+            version = load_version(store, name)
         except (NotFound, UnsupportedVersion):
             continue  # another tool's artifact, or one whose blobs were collected
+        if all(store.exists(layer) for layer in version.manifest.layers):
+            return version
     return None
