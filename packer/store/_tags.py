@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 from packer.errors import FormatError, StoreError, UnsupportedVersion
@@ -22,16 +22,51 @@ MAX_INDEX_BYTES = MAX_MANIFEST_BYTES
 _OTHER_DIGEST = re.compile(r"(?!sha256:)[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[A-Za-z0-9=_-]+\Z")
 
 
-def load_index(path: str) -> dict[str, Any]:
-    """Return index.json decoded, with a list under "manifests"; a missing file is an empty one.
+@dataclass(frozen=True, slots=True)
+class Index:
+    """A decoded index.json.
+
+    Args:
+        value: all of it, with a list under "manifests".
+        descriptors: the entries we can follow, in their order. Those of other digest algorithms
+            than SHA-256 are left out: they are legal, but nothing we could verify.
+    """
+
+    value: dict[str, Any]
+    descriptors: tuple[Descriptor, ...]
+
+    @property
+    def items(self) -> list[Any]:
+        """All entries as they are."""
+        items = self.value["manifests"]
+        assert isinstance(items, list)
+        return items
+
+    def tags(self) -> dict[str, Descriptor]:
+        """Return the tags, in their order; of one that occurs twice, the last counts."""
+        out: dict[str, Descriptor] = {}
+        for descriptor in self.descriptors:
+            tag = descriptor.annotations.get(REF_NAME)
+            if tag is not None:
+                out.pop(tag, None)
+                out[tag] = descriptor
+        return out
+
+    def without(self, tag: str) -> list[Any]:
+        """Return the entries that `tag` does not name."""
+        return [item for item in self.items if _tag_of(item) != tag]
+
+
+def load_index(path: str) -> Index:
+    """Read index.json; a missing file is an empty one.
 
     Raises:
-        FormatError, UnsupportedVersion: it is malformed.
+        FormatError, UnsupportedVersion: it, or one of its entries, is malformed.
     """
     try:
         value = load_json(read_bounded(path, MAX_INDEX_BYTES), path)
     except FileNotFoundError:
-        return {"schemaVersion": 2, "manifests": []}  # killed while the layout was made
+        return Index({"schemaVersion": 2, "manifests": []}, ())  # killed while it was made
     except IsADirectoryError:
         raise FormatError(path, "not a regular file") from None
     if value.get("schemaVersion") != 2:
@@ -41,7 +76,16 @@ def load_index(path: str) -> dict[str, Any]:
         items = []
     if not isinstance(items, list):
         raise FormatError(path, "manifests is not a list")
-    return {**value, "manifests": items}
+    descriptors: list[Descriptor] = []
+    for item in items:
+        digest = item.get("digest") if isinstance(item, dict) else None
+        if isinstance(digest, str) and _OTHER_DIGEST.match(digest):
+            continue
+        try:
+            descriptors.append(Descriptor.from_json(item))
+        except FormatError as error:
+            raise FormatError(path, str(error)) from None
+    return Index({**value, "manifests": items}, tuple(descriptors))
 
 
 def encode_index(value: dict[str, Any], path: str) -> bytes:
@@ -55,42 +99,6 @@ def encode_index(value: dict[str, Any], path: str) -> bytes:
     if len(data) > MAX_INDEX_BYTES:
         raise StoreError(f"{path} would exceed {MAX_INDEX_BYTES} bytes: remove old tags first")
     return data
-
-
-def entries(index: dict[str, Any], path: str) -> list[Descriptor]:
-    """Return the descriptors in a decoded index.json, in its order.
-
-    Those of other digest algorithms are left out: they are legal, but nothing we could verify.
-
-    Raises:
-        FormatError: one is malformed.
-    """
-    out: list[Descriptor] = []
-    for item in index["manifests"]:
-        digest = item.get("digest") if isinstance(item, dict) else None
-        if isinstance(digest, str) and _OTHER_DIGEST.match(digest):
-            continue
-        try:
-            out.append(Descriptor.from_json(item))
-        except FormatError as error:
-            raise FormatError(path, str(error)) from None
-    return out
-
-
-def named(descriptors: Iterable[Descriptor]) -> dict[str, Descriptor]:
-    """Return the tags among `descriptors`; of a tag that occurs twice, the last one counts."""
-    out: dict[str, Descriptor] = {}
-    for descriptor in descriptors:
-        tag = descriptor.annotations.get(REF_NAME)
-        if tag is not None:
-            out.pop(tag, None)
-            out[tag] = descriptor
-    return out
-
-
-def without_tag(items: list[Any], tag: str) -> list[Any]:
-    """Return the entries of a decoded index.json that `tag` does not name."""
-    return [item for item in items if _tag_of(item) != tag]
 
 
 def _tag_of(item: object) -> str | None:

@@ -49,14 +49,7 @@ from packer.store._files import (
     sweep,
     sync_directory,
 )
-from packer.store._tags import (
-    REF_NAME,
-    encode_index,
-    entries,
-    load_index,
-    named,
-    without_tag,
-)
+from packer.store._tags import REF_NAME, encode_index, load_index
 from packer.store.base import READ_BYTES, Reader, VerifyingReader
 
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
@@ -256,7 +249,7 @@ class LayoutStore:
         path = self._blob_path(blob.digest)
         try:
             fd = open_regular(path)
-        except (FileNotFoundError, NotADirectoryError):
+        except (FileNotFoundError, NotADirectoryError, IsADirectoryError):
             return False
         with open(fd, "rb", buffering=0) as file:
             actual = hashlib.sha256()
@@ -278,10 +271,6 @@ class LayoutStore:
 
     # Manifests and tags
 
-    def _entries(self) -> list[Descriptor]:
-        """Return the descriptors in index.json that we can follow."""
-        return entries(load_index(self._index), self._index)
-
     def _store_index(self, value: dict[str, Any]) -> None:
         """Replace index.json; the lock is held."""
         data = encode_index(value, self._index)
@@ -295,7 +284,7 @@ class LayoutStore:
         Raises:
             FormatError, UnsupportedVersion: index.json is malformed.
         """
-        yield from named(self._entries()).items()
+        yield from load_index(self._index).tags().items()
 
     def sole_manifest(self) -> Descriptor:
         """Return the one manifest of a layout that holds one, as ``oci:DIR`` without a tag means.
@@ -304,7 +293,7 @@ class LayoutStore:
             NotFound: the layout is empty.
             InvalidParameter: it holds several, so that a tag is needed.
         """
-        found = {entry.digest: entry for entry in self._entries()}
+        found = {entry.digest: entry for entry in load_index(self._index).descriptors}
         if not found:
             raise NotFound("manifest", "any", self.name)
         if len(found) > 1:
@@ -321,12 +310,18 @@ class LayoutStore:
             FormatError, UnsupportedVersion: index.json is malformed.
         """
         if not is_digest(reference):
-            found = named(self._entries()).get(reference)
+            found = load_index(self._index).tags().get(reference)
             if found is None:
                 raise NotFound("tag", reference, self.name)
             return found
-        listed = [entry for entry in self._entries() if entry.digest == reference]
-        return listed[-1] if listed else self._read_unlisted(reference)[0]
+        return self._listed(reference) or self._read_unlisted(reference)[0]
+
+    def _listed(self, digest: str) -> Descriptor | None:
+        """Return the descriptor of `digest` in index.json, if it is there."""
+        for descriptor in load_index(self._index).descriptors:
+            if descriptor.digest == digest:
+                return descriptor
+        return None
 
     def get_manifest(self, reference: str) -> tuple[Descriptor, bytes]:
         """Return a manifest's descriptor and exact bytes, verified.
@@ -336,14 +331,12 @@ class LayoutStore:
             DigestMismatch, SizeMismatch: it is damaged.
             FormatError, UnsupportedVersion: index.json is malformed.
         """
-        if is_digest(reference):
-            for entry in self._entries():
-                if entry.digest == reference:
-                    break
-            else:
-                return self._read_unlisted(reference)
-        else:
+        if not is_digest(reference):
             entry = self.resolve(reference)
+        elif (listed := self._listed(reference)) is not None:
+            entry = listed
+        else:
+            return self._read_unlisted(reference)
         return entry, self._read_manifest(entry)
 
     def _read_manifest(self, descriptor: Descriptor) -> bytes:
@@ -413,10 +406,9 @@ class LayoutStore:
         if isinstance(artifact_type, str):
             entry["artifactType"] = artifact_type
         index = load_index(self._index)
-        listed = index["manifests"]
-        kept = without_tag(listed, tag)
-        if listed[-1:] != [entry] or len(kept) + 1 != len(listed):
-            self._store_index({**index, "manifests": [*kept, entry]})
+        kept = index.without(tag)
+        if index.items[-1:] != [entry] or len(kept) + 1 != len(index.items):
+            self._store_index({**index.value, "manifests": [*kept, entry]})
 
     def untag(self, tag: str) -> None:
         """Remove a tag; the manifest and its blobs stay until `collect_garbage`.
@@ -424,15 +416,15 @@ class LayoutStore:
         Raises:
             NotFound: there is no such tag.
         """
-        if tag not in named(self._entries()):
-            raise NotFound("tag", tag, self.name)
+        if tag not in load_index(self._index).tags():
+            raise NotFound("tag", tag, self.name)  # before anything is written
         self._prepare()
         with self._lock():
             index = load_index(self._index)
-            kept = without_tag(index["manifests"], tag)
-            if len(kept) == len(index["manifests"]):
+            kept = index.without(tag)
+            if len(kept) == len(index.items):
                 raise NotFound("tag", tag, self.name)
-            self._store_index({**index, "manifests": kept})
+            self._store_index({**index.value, "manifests": kept})
 
     # Housekeeping
 
@@ -455,7 +447,7 @@ class LayoutStore:
         sweep(self._ingest)
         count = size = 0
         with self._lock():
-            needed = reachable(self._entries(), self._read_manifest, self.name)
+            needed = reachable(load_index(self._index).descriptors, self._read_manifest, self.name)
             limit = time.time() - grace_seconds
             for entry in list(os.scandir(self._blobs)):
                 if not _HEX.match(entry.name) or "sha256:" + entry.name in needed:

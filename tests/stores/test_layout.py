@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+import packer.errors
 from packer.errors import (
     DigestMismatch,
     FormatError,
@@ -42,6 +43,17 @@ from packer.store.layout import LayoutStore
 
 REF_NAME = "org.opencontainers.image.ref.name"
 HOUR = 3600.0
+
+
+def python(program: str, *arguments: str) -> subprocess.Popen[bytes]:
+    """Start a Python process that imports the same packer, whether it is installed or not."""
+    return subprocess.Popen(
+        [sys.executable, "-c", program, *arguments],
+        env={**os.environ, "PYTHONPATH": str(Path(packer.errors.__file__).parents[1])},
+        cwd="/",
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+    )
 
 
 def push(store: LayoutStore, data: bytes, media_type: str = DATA_TYPE) -> Descriptor:
@@ -420,14 +432,7 @@ def test_processes_share_a_layout_from_its_creation_on(tmp_path: Path) -> None:
     # Would catch: two creators clobbering each other, lost tags, temporary names that collide.
     names = ["a", "b", "c", "d"]
     path = tmp_path / "layout"
-    running = [
-        subprocess.Popen(
-            [sys.executable, "-c", PUSHER, str(path), name],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-        )
-        for name in names
-    ]
+    running = [python(PUSHER, str(path), name) for name in names]
     for process in running:
         assert process.stdout
         process.stdout.readline()
@@ -552,6 +557,18 @@ def test_a_forked_child_does_not_remove_its_parents_files(store: LayoutStore) ->
         assert writer.commit(DATA_TYPE)[1]
 
 
+DISCARDER = """
+import sys
+from packer.model import Descriptor
+from packer.store.layout import LayoutStore
+
+store = LayoutStore(sys.argv[1])
+store._is_writable = True  # the lock under test is the one inside discard
+print("hashing", flush=True)
+print(store.discard(Descriptor("", sys.argv[2], 5)))
+"""
+
+
 def test_discard_waits_for_nobodys_repair_to_be_lost(store: LayoutStore) -> None:
     # A process that found damage must not remove what another has repaired meanwhile.
     blob = push(store, b"sound")
@@ -559,20 +576,7 @@ def test_discard_waits_for_nobodys_repair_to_be_lost(store: LayoutStore) -> None
     path.write_bytes(b"sOund")
     with open(Path(store.path, "ingest", "lock"), "rb") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
-        other = subprocess.Popen(
-            [
-                sys.executable,
-                "-c",
-                "import sys; from packer.model import Descriptor\n"
-                "from packer.store.layout import LayoutStore\n"
-                "store = LayoutStore(sys.argv[1])\n"
-                "store._is_writable = True; print('hashing', flush=True)\n"
-                "print(store.discard(Descriptor('', sys.argv[2], 5)))",
-                store.path,
-                blob.digest,
-            ],
-            stdout=subprocess.PIPE,
-        )
+        other = python(DISCARDER, store.path, blob.digest)
         assert other.stdout
         assert other.stdout.readline() == b"hashing\n"
         waiting = time.monotonic() + 60
@@ -589,10 +593,8 @@ def test_discard_waits_for_nobodys_repair_to_be_lost(store: LayoutStore) -> None
 def waits_for_lock(pid: int) -> bool:
     """Tell whether a process sleeps in flock; elsewhere than on Linux, just give it time."""
     try:
-        return any(
-            "->" in line and f" {pid} " in line
-            for line in Path("/proc/locks").open(encoding="ascii")
-        )
+        locks = Path("/proc/locks").read_text(encoding="ascii").splitlines()
+        return any("->" in line and f" {pid} " in line for line in locks)
     except FileNotFoundError:
         time.sleep(1)
         return True
