@@ -1,0 +1,65 @@
+"""Describes the C extension ``packer._packer_native`` to cffi (API mode: the C compiler checks it).
+
+setup.py names `ffi`. Environment: LAYER_PACKER_WERROR=1 makes warnings errors; CC and CFLAGS work
+as usual. No -march: the kernels carry their targets themselves and are chosen at run time.
+"""
+
+import os
+import re
+
+from cffi import FFI
+
+_ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+_SOURCES = [
+    "pk_bench.c",
+    "pk_chunker.c",
+    "pk_dispatch.c",
+    "pk_fs.c",
+    "pk_scan_avx2.c",
+    "pk_scan_avx512.c",
+    "pk_scan_portable.c",
+]
+_HEADERS = ["pk_chunker.h", "pk_chunker_impl.h", "pk_fs.h", "pk_scan_x86.h"]
+
+
+def _version() -> str:
+    with open(os.path.join(_ROOT, "packer", "_version.py"), encoding="utf-8") as file:
+        found = re.search(r'^VERSION = "([^"]+)"', file.read(), re.MULTILINE)
+    if found is None:
+        raise RuntimeError("packer/_version.py names no version")
+    return found.group(1)
+
+
+ffi = FFI()
+ffi.cdef(
+    """
+    const char *pk_kernel_name(int id);
+    int pk_kernel_state(int id);
+    int pk_kernel_default(void);
+    int64_t pk_cut_points(const uint8_t *data, size_t length, size_t min, size_t max, int final,
+                          int kernel, uint64_t *cuts, size_t capacity);
+    uint64_t pk_read_sum(const uint8_t *data, size_t length);
+    const char *pk_version(void);
+    int pk_sync_filesystem(int fd);
+    """
+)
+_flags = ["-O3", "-std=c11", "-fvisibility=hidden", "-Wall", "-Wextra"]
+if os.environ.get("LAYER_PACKER_WERROR") == "1":
+    _flags.append("-Werror")
+ffi.set_source(
+    "packer._packer_native",
+    """
+    #include "pk_chunker.h"
+    #include "pk_fs.h"
+    """,
+    # Relative to the root of the repository, which is where setuptools builds from.
+    sources=[f"csrc/{name}" for name in _SOURCES],
+    depends=[f"csrc/{name}" for name in _HEADERS],
+    include_dirs=["csrc"],
+    define_macros=[("PK_VERSION", f'"{_version()}"')],
+    extra_compile_args=_flags,
+)
+
+if __name__ == "__main__":
+    os.chdir(_ROOT)
+    ffi.compile(verbose=True)

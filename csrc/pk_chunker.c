@@ -1,0 +1,208 @@
+/* The rule. A chunk that starts at s ends at the offset c of [s + min, s + max] with
+ *   1. the greatest h(c), a 16-bit rolling hash of the 242 bytes before c;
+ *   2. of those, the greatest H(c), a 64-bit rolling hash of the 512 bytes before c;
+ *   3. of those, the last.
+ * If h is 0 everywhere, it ends at s + max. Input that ends first: see end_of_range.
+ *
+ * How: maxima of h are taken over blocks of 2048 offsets on a grid that is fixed for the buffer, and are
+ * kept, so that offsets which two successive intervals share are scanned once. The few blocks that reach
+ * the interval's maximum are looked at again for the offset.
+ *
+ * Why step 2: where a window of 242 bytes has few possible contents (0/1 integers, sparse arrays), many
+ * offsets tie. A rule that takes the first or last of them ties every cut to the chunk's start, and an
+ * insertion then moves all later cuts. 512 bytes tell those offsets apart.
+ * Why the last in step 3: what still ties is periodic; taking the last makes chunks of maximal length,
+ * multiples of the period, and scans each byte once.
+ */
+#include "pk_chunker_impl.h"
+
+#include <string.h>
+
+#define RING 4096 /* power of two above PK_MAX_LIMIT / PK_BLOCK + 2 blocks of one interval */
+
+typedef struct {
+    const uint8_t *data;
+    const pk_kernel *kernel;
+    uint64_t first, end;    /* blocks whose maxima are known: [first, end) */
+    uint16_t maxima[RING];  /* of block k at k % RING */
+} scan;
+
+uint16_t pk_hash(const uint8_t *end)
+{
+    return pk_hash_at(end);
+}
+
+#define N2 (PK_N * PK_N)
+#define N4 (N2 * N2)
+#define N8 (N4 * N4)
+#define N16 (N8 * N8)
+#define N64 (N16 * N16 * N16 * N16)
+#define N512 (N64 * N64 * N64 * N64 * N64 * N64 * N64 * N64)
+
+uint64_t pk_wide_hash(const uint8_t *end)
+{
+    /* Eight sums over every eighth byte: a chain of dependent multiplications is eight times shorter. */
+    uint64_t lane[8] = {0};
+    for (const uint8_t *at = end - PK_WIDE; at < end; at += 8)
+        for (int i = 0; i < 8; i++)
+            lane[i] = lane[i] * N8 + at[i];
+    uint64_t sum = 0;
+    for (int i = 0; i < 8; i++)
+        sum = sum * PK_N + lane[i];
+    return sum;
+}
+
+/* The search for the greatest (H, offset) among ascending offsets of equal h. */
+typedef struct {
+    const uint8_t *data;
+    size_t low, high;      /* the interval */
+    size_t count;          /* offsets seen */
+    size_t best, at;       /* best so far; last one seen */
+    uint64_t best_wide, wide; /* their H, valid once count > 1 */
+} contest;
+
+static uint64_t roll(const uint8_t *data, size_t from, size_t to, uint64_t wide)
+{
+    if (to - from >= PK_WIDE)
+        return pk_wide_hash(data + to);
+    for (; to - from >= 4; from += 4) {
+        const uint8_t *in = data + from, *out = in - PK_WIDE;
+        uint64_t sum = in[0] - N512 * out[0];
+        sum = sum * PK_N + in[1] - N512 * out[1];
+        sum = sum * PK_N + in[2] - N512 * out[2];
+        sum = sum * PK_N + in[3] - N512 * out[3];
+        wide = wide * N4 + sum;
+    }
+    for (; from < to; from++)
+        wide = wide * PK_N + data[from] - N512 * data[from - PK_WIDE];
+    return wide;
+}
+
+/* Enter an offset; returns 1 if the contest is decided. */
+static int enter(contest *c, size_t offset)
+{
+    if (c->count++ == 0) {
+        c->best = c->at = offset;
+        return 0;
+    }
+    if (c->count == 2) {
+        /* Data of this period has ties at every period and nowhere else, all with the same H: take the
+         * last at once. This only saves time. */
+        size_t period = offset - c->at;
+        const uint8_t *window = c->data + c->low - PK_WIDE;
+        if (memcmp(window, window + period, c->high - c->low + PK_WIDE - period) == 0) {
+            c->best += (c->high - c->best) / period * period;
+            return 1;
+        }
+        c->best_wide = c->wide = pk_wide_hash(c->data + c->at);
+    }
+    c->wide = roll(c->data, c->at, offset, c->wide);
+    c->at = offset;
+    if (c->wide >= c->best_wide) {
+        c->best_wide = c->wide;
+        c->best = offset;
+    }
+    return 0;
+}
+
+/* Enter all offsets of [from, to) that hash to `hash`. */
+static int enter_range(const scan *s, contest *c, size_t from, size_t to, uint16_t hash)
+{
+    uint64_t bits[PK_BLOCK / 64];
+    while (from < to) {
+        size_t n = to - from < PK_BLOCK ? to - from : PK_BLOCK;
+        s->kernel->find_equal(s->data + from, n, hash, bits);
+        for (size_t word = 0; word < (n + 63) / 64; word++)
+            for (uint64_t left = bits[word]; left; left &= left - 1)
+                if (enter(c, from + word * 64 + (size_t)__builtin_ctzll(left)))
+                    return 1;
+        from += n;
+    }
+    return 0;
+}
+
+/* Make sure that the maxima of blocks [first, end) are known. */
+static void scan_blocks(scan *s, uint64_t first, uint64_t end)
+{
+    if (first >= s->end)
+        s->end = first;
+    s->first = first;
+    while (s->end < end) {
+        size_t slot = s->end % RING, count = RING - slot;
+        if (count > end - s->end)
+            count = (size_t)(end - s->end);
+        s->kernel->block_maxima(s->data + s->end * PK_BLOCK, count, s->maxima + slot);
+        s->end += count;
+    }
+}
+
+/* The cut point among [low, high], both included. */
+static size_t best_offset(scan *s, size_t low, size_t high)
+{
+    uint64_t first = (low + PK_BLOCK - 1) / PK_BLOCK, end = (high + 1) / PK_BLOCK;
+    size_t head_end = high + 1, tail_start = high + 1; /* offsets outside whole blocks */
+    uint16_t head = 0, tail = 0, most = 0;
+
+    if (first < end) {
+        head_end = first * PK_BLOCK;
+        tail_start = end * PK_BLOCK;
+        scan_blocks(s, first, end);
+        for (uint64_t k = first; k < end; k++)
+            if (s->maxima[k % RING] > most)
+                most = s->maxima[k % RING];
+    } else {
+        end = first;
+    }
+    if (low < head_end)
+        head = s->kernel->range_maximum(s->data + low, head_end - low);
+    if (tail_start <= high)
+        tail = s->kernel->range_maximum(s->data + tail_start, high + 1 - tail_start);
+    if (head > most)
+        most = head;
+    if (tail > most)
+        most = tail;
+    if (most == 0)
+        return high;
+
+    contest c = {.data = s->data, .low = low, .high = high};
+    if (head == most && enter_range(s, &c, low, head_end, most))
+        return c.best;
+    for (uint64_t k = first; k < end; k++)
+        if (s->maxima[k % RING] == most &&
+            enter_range(s, &c, k * PK_BLOCK, (k + 1) * PK_BLOCK, most))
+            return c.best;
+    if (tail == most)
+        enter_range(s, &c, tail_start, high + 1, most);
+    return c.best;
+}
+
+int64_t pk_cut_points(const uint8_t *data, size_t length, size_t min, size_t max, int final, int kernel,
+                      uint64_t *cuts, size_t capacity)
+{
+    if (min < PK_MIN_LIMIT || min >= max || max > PK_MAX_LIMIT)
+        return PK_BAD_PARAMETER;
+    scan s;
+    s.data = data;
+    s.kernel = pk_kernel_get(kernel);
+    s.first = s.end = 0;
+    if (s.kernel == NULL)
+        return PK_BAD_KERNEL;
+
+    size_t start = 0, count = 0;
+    while (start < length) {
+        size_t left = length - start, cut;
+        if (left < max) {
+            if (!final)
+                break;
+            /* The end of the input: both chunks it is cut into are at least min long. */
+            cut = left < 2 * min ? length : best_offset(&s, start + min, length - min);
+        } else {
+            cut = best_offset(&s, start + min, start + max);
+        }
+        if (count == capacity)
+            return PK_NO_SPACE;
+        cuts[count++] = cut;
+        start = cut;
+    }
+    return (int64_t)count;
+}

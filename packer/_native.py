@@ -1,0 +1,105 @@
+"""The boundary to the C extension, and the only importer of it."""
+
+from __future__ import annotations
+
+import errno
+import os
+from typing import TYPE_CHECKING
+
+from packer._packer_native import ffi, lib
+from packer._version import VERSION
+from packer.errors import InvalidParameter
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+_USABLE, _NOT_BUILT = 0, 1
+
+if ffi.string(lib.pk_version()).decode() != VERSION:
+    raise ImportError(
+        f"the compiled module is of version {ffi.string(lib.pk_version()).decode()}, "
+        f"the Python files are of {VERSION}: install the package again"
+    )
+
+
+def _names() -> tuple[str, ...]:
+    names: list[str] = []
+    while name := lib.pk_kernel_name(len(names)):
+        names.append(ffi.string(name).decode())
+    return tuple(names)
+
+
+KERNELS = _names()
+"""Every kernel there can be, usable here or not; a kernel's number is its index."""
+
+USABLE = tuple(
+    name for number, name in enumerate(KERNELS) if lib.pk_kernel_state(number) == _USABLE
+)
+"""The kernels that this build has and this machine can run, the portable one first."""
+
+DEFAULT = KERNELS[lib.pk_kernel_default()]
+"""The fastest of them."""
+
+_NUMBERS = {name: KERNELS.index(name) for name in USABLE}
+
+
+def kernel_number(name: str) -> int:
+    """Return the number of a usable kernel.
+
+    Raises:
+        InvalidParameter: no such kernel, not built, or the CPU lacks it; the message says which.
+    """
+    number = _NUMBERS.get(name)
+    if number is not None:
+        return number
+    if name not in KERNELS:
+        raise InvalidParameter(f"unknown chunking kernel {name!r}; known are {', '.join(KERNELS)}")
+    if lib.pk_kernel_state(KERNELS.index(name)) == _NOT_BUILT:
+        raise InvalidParameter(f"chunking kernel {name!r} is not part of this build")
+    raise InvalidParameter(f"this CPU or operating system lacks {name!r} for chunking")
+
+
+def cut_points(data: Buffer, min_bytes: int, max_bytes: int, final: bool, kernel: int) -> list[int]:
+    """Return the cut points of `data`; `packer.chunking.cut_points` says what they are.
+
+    Args:
+        data: any C-contiguous buffer, borrowed for the call, which releases the GIL.
+        min_bytes: 512 or more.
+        max_bytes: above `min_bytes`, at most 6 MiB.
+        final: whether the input ends with `data`.
+        kernel: a number from `kernel_number`.
+
+    Raises:
+        InvalidParameter: the sizes are out of range.
+    """
+    view = ffi.from_buffer("uint8_t[]", data)
+    length = len(view)
+    capacity = length // min_bytes + 1
+    cuts = ffi.new("uint64_t[]", capacity)
+    count = lib.pk_cut_points(view, length, min_bytes, max_bytes, final, kernel, cuts, capacity)
+    if count < 0:
+        raise InvalidParameter(f"chunk sizes {min_bytes} to {max_bytes} are out of range")
+    out: list[int] = ffi.unpack(cuts, count)
+    return out
+
+
+def read_sum(data: Buffer) -> int:
+    """Read `data` once and return the sum of its 64-bit words: the ceiling of the benchmarks."""
+    view = ffi.from_buffer("uint8_t[]", data)
+    return int(lib.pk_read_sum(view, len(view)))
+
+
+def sync_filesystem(fd: int) -> bool:
+    """Make everything written to the file system that holds `fd` durable, in one call.
+
+    Returns:
+        False if the operating system has no such call (all but Linux): fsync each file then.
+
+    Raises:
+        OSError: the call failed.
+    """
+    if lib.pk_sync_filesystem(fd) == 0:
+        return True
+    if ffi.errno == errno.ENOSYS:
+        return False
+    raise OSError(ffi.errno, os.strerror(ffi.errno))
