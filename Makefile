@@ -1,0 +1,42 @@
+# One set of entry points, for people and for CI. `make help` lists them.
+PYTHON ?= python3
+VENV ?= .venv
+BIN = $(VENV)/bin
+JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
+
+$(BIN)/layer-packer: pyproject.toml setup.py $(wildcard csrc/*.c csrc/*.h csrc/*.py)
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,lint,bench]'
+	@touch $@
+
+build: $(BIN)/layer-packer ## make the virtual environment with the package in it
+
+servers: ## install the real servers and tools that tests use, where apt may
+	@tools/install-servers
+
+test: build servers ## run all tests, benchmarks once each included
+	$(BIN)/python -m pytest -n $(JOBS)
+
+lint: build ## check style, formatting and types
+	$(BIN)/ruff check
+	$(BIN)/ruff format --check
+	$(BIN)/mypy
+
+werror: build ## compile the C core with warnings as errors
+	rm -rf build/werror
+	LAYER_PACKER_WERROR=1 $(BIN)/python -m pip wheel --quiet --disable-pip-version-check \
+		--no-deps --wheel-dir build/werror .
+
+sanitize: ## run the C tests under address and undefined sanitizers
+	$(MAKE) -C csrc/tests test-asan
+
+fuzz: ## fuzz the C core for a short while
+	$(MAKE) -C csrc/tests fuzz
+
+bench: build ## time every stage
+	$(BIN)/python -m pytest benchmarks -o addopts= --benchmark-only --benchmark-columns=median,iqr,rounds
+
+.PHONY: help build servers test lint werror sanitize fuzz bench
