@@ -191,7 +191,7 @@ def check_registry(registry: str, shown: str) -> None:
     host, port = split_host(registry)
     if host.startswith("["):
         try:
-            ipaddress.IPv6Address(host[1:-1])
+            ipaddress.IPv6Address(host[1:-1] if host.endswith("]") else "")
         except ValueError:
             raise InvalidReference(shown, f"{host!r} is not an IPv6 address") from None
     elif len(host) > MAX_NAME_CHARS or not _HOST.match(host):

@@ -9,16 +9,19 @@ from __future__ import annotations
 import contextlib
 import random
 import re
+import socket
 import ssl
+import threading
 import time
 import urllib.request
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from typing import Protocol
 from urllib.parse import urljoin, urlsplit
 
 import urllib3
+import urllib3.connection
 from urllib3.exceptions import HTTPError, SSLError
 
 from packer.errors import FormatError, TransportError
@@ -64,7 +67,8 @@ class RetryPolicy:
 
         Full jitter: many clients that failed together must not come back together.
         """
-        jitter = random.uniform(0, min(self.max_seconds, self.base_seconds * 2**attempt))  # noqa: S311
+        limit = min(self.max_seconds, self.base_seconds * 2.0 ** min(attempt, 60))
+        jitter = random.uniform(0, limit)  # noqa: S311
         asked = _retry_after_seconds(retry_after)
         return min(self.max_seconds, max(asked, jitter))
 
@@ -241,6 +245,50 @@ class Response:
         )
 
 
+def _bounded(
+    sock: socket.socket | None, receive: Callable[[], urllib3.HTTPResponse]
+) -> urllib3.HTTPResponse:
+    """Call `receive`, which reads status and headers, with a bound on its whole duration.
+
+    The socket's own timeout bounds one receive, and a server that sends a header byte by byte could
+    go on for ever.
+    """
+    limit = sock.gettimeout() if sock is not None else None
+    if not limit:
+        return receive()
+    timer = threading.Timer(2 * limit, _shut, [sock])
+    timer.daemon = True
+    timer.start()
+    try:
+        return receive()
+    finally:
+        timer.cancel()
+
+
+def _shut(sock: socket.socket) -> None:
+    # The plain socket's method, as that of a TLS socket would drop its state under the reader.
+    with contextlib.suppress(OSError):
+        socket.socket.shutdown(sock, socket.SHUT_RDWR)
+
+
+class _Connection(urllib3.connection.HTTPConnection):
+    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]
+        return _bounded(self.sock, super().getresponse)
+
+
+class _TlsConnection(urllib3.connection.HTTPSConnection):
+    def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]
+        return _bounded(self.sock, super().getresponse)
+
+
+class _Pool(urllib3.HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TlsPool(urllib3.HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
+
+
 class Transport:
     """A pool of connections with one TLS set-up, one set of timeouts and one retry policy.
 
@@ -352,6 +400,11 @@ class Transport:
         options: dict[str, object] = {"maxsize": self._max_connections, "blocksize": SEND_BYTES}
         if scheme == "https":
             options["ssl_context"] = ssl.create_default_context(cafile=self._ca_file)
+        manager = self._manager(proxy, options)
+        manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+        return manager
+
+    def _manager(self, proxy: str | None, options: dict[str, object]) -> urllib3.PoolManager:
         if proxy is None:
             return urllib3.PoolManager(num_pools=8, **options)  # type: ignore[arg-type]
         if "://" not in proxy:
