@@ -5,6 +5,7 @@ packer.push("registry.example/acme/app:1.4.2")
 packer.pull("registry.example/acme/app:1.4.2", "out/")
 """
 
+from packer._version import VERSION
 from packer.api import (
     Pulled,
     RegistryOptions,
@@ -48,6 +49,8 @@ from packer.model import ChunkParams, Descriptor
 from packer.pack import Packed
 from packer.progress import Progress
 from packer.restore import Restored
+
+__version__ = VERSION
 
 __all__ = [
     "AuthError",

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from packer import codec, listing
+from packer._version import VERSION
 from packer.copy import CopyResult
 from packer.copy import copy as copy_graph
 from packer.errors import InvalidParameter, NotFound, PackerError
@@ -25,9 +26,6 @@ from packer.restore import Restored, restore
 from packer.store.base import Store, Tags
 from packer.store.layout import LayoutStore
 from packer.version import Version, family, find_base, load_version, newest_first
-
-VERSION = "0.1.0"
-"""Of the package; the compiled module is checked against it at import."""
 
 StoreLike = Store | str | os.PathLike[str] | None
 """A store, the directory of an image layout, or None for the default one."""
