@@ -19,11 +19,14 @@ from itertools import accumulate
 
 import blake3
 
-from packer.errors import FormatError, UnsupportedVersion
+from packer.errors import DigestMismatch, FormatError, UnsupportedVersion
 from packer.tree import DIRECTORY, FILE, SYMLINK, check_paths
 
 MAGIC = b"LPINDEX\x01"
-DIGEST_BYTES = 32
+DIGEST_BYTES = 16
+"""Stored of a chunk's BLAKE3-256. Enough to find and check a chunk; a whole restore also checks
+the tree digest, which covers all 32 bytes of each (docs/architecture.md, "Digests")."""
+FULL_DIGEST_BYTES = 32
 
 MAX_INDEX_BYTES = 256 << 20
 """Bound on an index in memory."""
@@ -93,7 +96,7 @@ class Index:
         frame_prefix_runs: number of runs that make up its prefix.
         prefix_starts, prefix_lengths: those runs; all of chunks before the frame's own.
         chunk_lengths: plaintext length of each chunk.
-        chunk_digests: BLAKE3-256 of each, 32 bytes each.
+        chunk_digests: the first DIGEST_BYTES of the BLAKE3-256 of each.
     """
 
     paths: list[bytes] = field(default_factory=list)
@@ -121,14 +124,14 @@ class Index:
         return len(self.chunk_lengths)
 
     def chunk_digest(self, ordinal: int) -> bytes:
-        """Return the 32-byte digest of a chunk."""
+        """Return the digest of a chunk, DIGEST_BYTES long."""
         at = ordinal * DIGEST_BYTES
         return bytes(self.chunk_digests[at : at + DIGEST_BYTES])
 
     def layer_digest(self, layer: int) -> str:
         """Return the blob digest of a layer."""
-        at = layer * DIGEST_BYTES
-        return "sha256:" + self.layer_digests[at : at + DIGEST_BYTES].hex()
+        at = layer * FULL_DIGEST_BYTES
+        return "sha256:" + self.layer_digests[at : at + FULL_DIGEST_BYTES].hex()
 
     def entry_runs(self) -> Iterator[list[tuple[int, int]]]:
         """Yield the runs of each entry, in order."""
@@ -176,14 +179,16 @@ class Index:
             for start, length in runs
         )
 
-    def tree_digest(self) -> str:
+    def tree_digest(self, contents: bytes) -> str:
         """Return a digest of the tree alone: paths, kinds, modes, targets, contents.
 
         Two versions with the same content and chunk parameters have the same one, however their
         chunks are spread over layers.
+
+        Args:
+            contents: BLAKE3-256 of the full digests of all files' chunks, one after another.
         """
         hasher = blake3.blake3(b"layer-packer tree v1\0")
-        digests = memoryview(self.chunk_digests)
         chunks = array("Q")
         for runs in self.entry_runs():
             chunks.append(sum(length for _, length in runs))
@@ -191,8 +196,7 @@ class Index:
             data = _bytes_of(column)
             hasher.update(struct.pack("<Q", len(data)))
             hasher.update(data)
-        for start, length in zip(self.run_starts, self.run_lengths, strict=True):
-            hasher.update(digests[start * DIGEST_BYTES : (start + length) * DIGEST_BYTES])
+        hasher.update(contents)
         return "blake3:" + hasher.hexdigest()
 
     def encode(self) -> bytes:
@@ -306,7 +310,7 @@ class Index:
 
     def _check_layers(self, what: str) -> None:
         layers, frames, chunks = len(self.layer_sizes), len(self.frame_stored), self.chunk_count
-        _check(len(self.layer_digests) == layers * DIGEST_BYTES, what, "layer digests")
+        _check(len(self.layer_digests) == layers * FULL_DIGEST_BYTES, what, "layer digests")
         _check(len(self.layer_frames) == layers, what, "layer columns differ in length")
         _check(sum(self.layer_frames) == frames, what, "frames do not match layers")
         _check(
@@ -384,6 +388,39 @@ class Index:
                 f"frame {frame} has depth {depth} on prefixes of depth {deepest}",
             )
             prefix += runs
+
+
+class TreeCheck:
+    """Collects the full digests of a version's chunks while they are verified one by one.
+
+    Args:
+        index: of the version.
+    """
+
+    def __init__(self, index: Index) -> None:
+        self._index = index
+        self._digests = bytearray(FULL_DIGEST_BYTES * index.chunk_count)
+
+    def record(self, chunk: int, digest: bytes) -> bool:
+        """Note the full digest of a chunk's bytes; tell whether it is what the index says."""
+        at = chunk * FULL_DIGEST_BYTES
+        self._digests[at : at + FULL_DIGEST_BYTES] = digest
+        at = chunk * DIGEST_BYTES
+        return digest[:DIGEST_BYTES] == self._index.chunk_digests[at : at + DIGEST_BYTES]
+
+    def finish(self, expected: str) -> None:
+        """Compare the whole tree, once every chunk of every file has been noted.
+
+        Raises:
+            DigestMismatch: the tree is not the one that was packed.
+        """
+        index, view = self._index, memoryview(self._digests)
+        hasher = blake3.blake3()
+        for start, length in zip(index.run_starts, index.run_lengths, strict=True):
+            hasher.update(view[start * FULL_DIGEST_BYTES : (start + length) * FULL_DIGEST_BYTES])
+        actual = index.tree_digest(hasher.digest())
+        if actual != expected:
+            raise DigestMismatch("tree", expected, actual)
 
 
 class Frames:

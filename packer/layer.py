@@ -18,7 +18,7 @@ import blake3
 
 from packer import codec
 from packer.errors import DigestMismatch
-from packer.index import Frames, Index
+from packer.index import DIGEST_BYTES, Frames, Index, TreeCheck
 from packer.model import DATA_TYPE, Descriptor
 from packer.store.base import BlobWriter, Ingest
 
@@ -264,6 +264,8 @@ class FrameReader:
     ) -> None:
         self.index = index
         self.frames = Frames(index)
+        self.check = TreeCheck(index)
+        """What has been verified so far."""
         self._fetch = fetch
         self._cache: OrderedDict[int, bytes] = OrderedDict()
         self._cached = 0
@@ -342,11 +344,11 @@ class FrameReader:
         for chunk in wanted:
             part = view[ends[chunk] - base : ends[chunk + 1] - base]
             digest = blake3.blake3(part).digest()
-            if digest != index.chunk_digests[chunk * 32 : chunk * 32 + 32]:
+            if not self.check.record(chunk, digest):
                 raise DigestMismatch(
                     f"chunk {chunk} in {self._name(frame)}",
                     "blake3:" + index.chunk_digest(chunk).hex(),
-                    "blake3:" + digest.hex(),
+                    "blake3:" + digest[:DIGEST_BYTES].hex(),
                 )
             out.append(part)
         return out

@@ -301,6 +301,7 @@ def verify(version: Version, progress: ProgressCallback | None = None) -> Verifi
             done += index.frame_stored[frame]
             if progress is not None:
                 progress(Progress("verify", done, 2 * total))
+        frames_reader.check.finish(version.config.tree)
     blobs = (version.descriptor, manifest.config, *manifest.layers)
     return Verified(
         version.descriptor.digest, len(blobs), sum(blob.size for blob in blobs), checked

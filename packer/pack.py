@@ -20,7 +20,7 @@ import blake3
 
 from packer import codec
 from packer.compaction import Liveness, layers_to_drop, liveness
-from packer.index import DIGEST_BYTES, Frames, Index
+from packer.index import DIGEST_BYTES, FULL_DIGEST_BYTES, Frames, Index
 from packer.layer import FrameReader
 from packer.model import (
     CONFIG_TYPE,
@@ -139,7 +139,7 @@ def pack_tree(
             )
             try:
                 index = scan.run()
-                tree = index.tree_digest()
+                tree = index.tree_digest(scan.contents.digest())
                 for version in candidates:
                     if version.config.tree == tree and version.config.chunking == params:
                         scan.writer.abort()
@@ -285,7 +285,9 @@ def _renumber(
         if layer not in kept:
             shifts.leave_out(start, end)
             continue
-        index.layer_digests += base.layer_digests[layer * DIGEST_BYTES : (layer + 1) * DIGEST_BYTES]
+        index.layer_digests += base.layer_digests[
+            layer * FULL_DIGEST_BYTES : (layer + 1) * FULL_DIGEST_BYTES
+        ]
         index.layer_sizes.append(base.layer_sizes[layer])
         index.layer_frames.append(count)
         index.frame_stored.extend(base.frame_stored[first:last])

@@ -85,7 +85,13 @@ def restore(
     deleted = 0
     with ExitStack() as stack:
         existing = stack.enter_context(closing(Target(target, delete=delete))) if in_place else None
-        wanted = existing.changed(index, sizes) if existing else list(range(len(index.paths)))
+        layers = version.manifest.data_layers
+        reader = FrameReader(index, stack.enter_context(BlobRanges(version.store, layers)).read)
+        wanted = (
+            existing.changed(index, sizes, reader.check)
+            if existing
+            else list(range(len(index.paths)))
+        )
         need = sum(sizes[entry] for entry in wanted)
         staging = stack.enter_context(_staging(target, inside=in_place))
         _check_space(staging, need)
@@ -93,9 +99,8 @@ def restore(
         try:
             plan = _Plan(index, sizes, wanted, flat=in_place)
             plan.prepare(fd)
-            with BlobRanges(version.store, version.manifest.data_layers) as ranges:
-                reader = FrameReader(index, ranges.read)
-                _write_frames(plan, reader, fd, need, jobs or os.cpu_count() or 1, progress)
+            _write_frames(plan, reader, fd, need, jobs or os.cpu_count() or 1, progress)
+            reader.check.finish(version.config.tree)
             plan.finish(fd)
             _sync(fd)
             if existing:

@@ -75,7 +75,9 @@ class Scan:
         self.new_lengths = array("I")
         """Plaintext length of each new chunk."""
         self.new_digests = bytearray()
-        """Digests of the new chunks, 32 bytes each."""
+        """Digests of the new chunks, DIGEST_BYTES each."""
+        self.contents = blake3.blake3()
+        """Over the full digests of all chunks, for the tree digest."""
         self.writer = LayerWriter(
             store,
             executor,
@@ -114,11 +116,14 @@ class Scan:
         runs: list[tuple[int, int]] = []
         known = self._known
         hasher = blake3.blake3
+        contents = self.contents.update
         start = end = offset = 0
         aligned = (-1, 0)  # last base chunk that the file holds, and where it ends
         alignment: Alignment | None = None
         for chunk in self._chunks(item):
-            digest = hasher(chunk).digest()
+            full = hasher(chunk).digest()
+            contents(full)
+            digest = full[:DIGEST_BYTES]
             ordinal = known.get(digest)
             length = len(chunk)
             if ordinal is not None:
@@ -135,7 +140,7 @@ class Scan:
                 known[digest] = ordinal
                 self.new_lengths.append(length)
                 self.new_digests += digest
-                self.writer.add(chunk, digest, similar)
+                self.writer.add(chunk, full, similar)
             offset += length
             if ordinal == end and end:
                 end += 1

@@ -14,7 +14,7 @@ from contextlib import contextmanager
 import blake3
 
 from packer.errors import TargetExists
-from packer.index import Frames, Index
+from packer.index import Frames, Index, TreeCheck
 from packer.tree import DIRECTORY, FILE, SYMLINK, show
 
 STAGING_PREFIX = b".layer-packer-"
@@ -52,8 +52,13 @@ class Target:
         """Close the directory."""
         os.close(self._root)
 
-    def changed(self, index: Index, sizes: list[int]) -> list[int]:
+    def changed(self, index: Index, sizes: list[int], check: TreeCheck) -> list[int]:
         """Return the entries whose content is not there yet: missing, of another kind, different.
+
+        Args:
+            index: of the version.
+            sizes: of its entries.
+            check: notes the chunks of the files that are equal.
 
         Raises:
             TargetExists: a directory stands where the version has a file or link, and surplus must
@@ -77,7 +82,7 @@ class Target:
                 out.append(entry)
             elif kind == FILE:
                 same = stat.S_ISREG(info.st_mode) and info.st_size == sizes[entry]
-                if not same or not self._holds(path, index, frames, runs):
+                if not same or not self._holds(path, frames, runs, check):
                     out.append(entry)
             elif kind == SYMLINK:
                 full = os.path.join(self.path, path)
@@ -86,7 +91,7 @@ class Target:
         return out
 
     def _holds(
-        self, path: bytes, index: Index, frames: Frames, runs: list[tuple[int, int]]
+        self, path: bytes, frames: Frames, runs: list[tuple[int, int]], check: TreeCheck
     ) -> bool:
         """Tell whether the file's content is that of the runs' chunks."""
         try:
@@ -98,7 +103,7 @@ class Target:
             for start, length in runs:
                 for chunk in range(start, start + length):
                     data = file.read(frames.end[chunk + 1] - frames.end[chunk])
-                    if blake3.blake3(data).digest() != index.chunk_digest(chunk):
+                    if not check.record(chunk, blake3.blake3(data).digest()):
                         return False
         return True
 

@@ -30,7 +30,7 @@ CREATED = "org.opencontainers.image.created"
 TITLE = "org.opencontainers.image.title"
 VERSION = "org.opencontainers.image.version"
 
-MAX_PATCHES = 16
+MAX_PATCHES = 32
 """Index layers behind the full one before the index is written in full again."""
 READ_PATCHES = 64
 """Index layers a reader is willing to apply."""
@@ -200,8 +200,8 @@ def read_index(store: Store, manifest: Manifest, config: Config) -> bytes:
 def encode_index(plain: bytes, base: Version | None) -> tuple[bytes, tuple[Descriptor, ...]]:
     """Return the blob of a new index layer, and the base's index layers to list before it.
 
-    A patch on the base's index, unless the chain would exceed MAX_PATCHES or the patches outgrow
-    half of the index written in full.
+    A patch on the base's index, unless the chain would exceed MAX_PATCHES, or the patches outgrow
+    both the index written in full and a twentieth of the data.
     """
     full = codec.compress(plain, index_level(len(plain)))
     if base is None or len(base.manifest.index_layers) > MAX_PATCHES:
@@ -209,7 +209,10 @@ def encode_index(plain: bytes, base: Version | None) -> tuple[bytes, tuple[Descr
     chain = base.manifest.index_layers
     old = base.index_bytes
     patch = codec.compress(plain, index_level(len(plain) + len(old)), prefix=old)
-    if sum(layer.size for layer in chain[1:]) + len(patch) > len(full) // 2:
+    # What the patches add to a fresh pull: nothing to speak of beside the data, or the full index.
+    patches = sum(layer.size for layer in chain[1:]) + len(patch)
+    data = sum(layer.size for layer in base.manifest.data_layers)
+    if patches > max(len(full), data // 20):
         return full, ()
     return patch, chain
 
