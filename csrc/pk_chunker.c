@@ -36,45 +36,57 @@ uint16_t pk_hash(const uint8_t *end)
 #define N4 (N2 * N2)
 #define N8 (N4 * N4)
 #define N16 (N8 * N8)
-#define N64 (N16 * N16 * N16 * N16)
-#define N512 (N64 * N64 * N64 * N64 * N64 * N64 * N64 * N64)
+#define N32 (N16 * N16)
+#define N64 (N32 * N32)
+
+static inline uint64_t wide_word(const uint8_t *end)
+{
+    uint64_t word;
+    memcpy(&word, end - 8, sizeof word);
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    word = __builtin_bswap64(word);
+#endif
+    return word ^ word >> 32;
+}
 
 uint64_t pk_wide_hash(const uint8_t *end)
 {
-    /* Eight sums over every eighth byte: a chain of dependent multiplications is eight times shorter. */
-    uint64_t lane[8] = {0};
-    for (const uint8_t *at = end - PK_WIDE; at < end; at += 8)
-        for (int i = 0; i < 8; i++)
-            lane[i] = lane[i] * N8 + at[i];
-    uint64_t sum = 0;
-    for (int i = 0; i < 8; i++)
-        sum = sum * PK_N + lane[i];
-    return sum;
+    /* Four sums over every fourth word, so that multiplications do not wait for one another. */
+    uint64_t sum[4] = {0};
+    for (const uint8_t *at = end - PK_WIDE + 8; at <= end; at += 32)
+        for (int i = 0; i < 4; i++)
+            sum[i] = sum[i] * N4 + wide_word(at + 8 * i);
+    return ((sum[0] * PK_N + sum[1]) * PK_N + sum[2]) * PK_N + sum[3];
 }
 
-/* The search for the greatest (H, offset) among ascending offsets of equal h. */
+/* The search for the greatest (H, offset) among ascending offsets of equal h. H rolls by eight bytes,
+ * so there is one rolling hash for the offsets of each residue modulo 8. */
 typedef struct {
     const uint8_t *data;
-    size_t low, high;      /* the interval */
-    size_t count;          /* offsets seen */
-    size_t best, at;       /* best so far; last one seen */
-    uint64_t best_wide, wide; /* their H, valid once count > 1 */
+    size_t low, high; /* the interval */
+    size_t count;     /* offsets seen */
+    size_t best;
+    uint64_t best_wide; /* H(best), valid once count > 1 */
+    struct {
+        size_t at; /* offset of `wide`, 0 if there is none yet */
+        uint64_t wide;
+    } lane[8];
 } contest;
 
-static uint64_t roll(const uint8_t *data, size_t from, size_t to, uint64_t wide)
+/* From scratch costs as much as this many bytes of rolling. */
+#define ROLL_MOST 192
+
+static uint64_t wide_at(contest *c, size_t offset)
 {
-    if (to - from >= PK_WIDE)
-        return pk_wide_hash(data + to);
-    for (; to - from >= 4; from += 4) {
-        const uint8_t *in = data + from, *out = in - PK_WIDE;
-        uint64_t sum = in[0] - N512 * out[0];
-        sum = sum * PK_N + in[1] - N512 * out[1];
-        sum = sum * PK_N + in[2] - N512 * out[2];
-        sum = sum * PK_N + in[3] - N512 * out[3];
-        wide = wide * N4 + sum;
-    }
-    for (; from < to; from++)
-        wide = wide * PK_N + data[from] - N512 * data[from - PK_WIDE];
+    size_t at = c->lane[offset % 8].at;
+    uint64_t wide = c->lane[offset % 8].wide;
+    if (at == 0 || offset - at > ROLL_MOST)
+        wide = pk_wide_hash(c->data + offset);
+    else
+        for (; at < offset; at += 8)
+            wide = wide * PK_N + wide_word(c->data + at + 8) - N64 * wide_word(c->data + at + 8 - PK_WIDE);
+    c->lane[offset % 8].at = offset;
+    c->lane[offset % 8].wide = wide;
     return wide;
 }
 
@@ -82,24 +94,23 @@ static uint64_t roll(const uint8_t *data, size_t from, size_t to, uint64_t wide)
 static int enter(contest *c, size_t offset)
 {
     if (c->count++ == 0) {
-        c->best = c->at = offset;
+        c->best = offset;
         return 0;
     }
     if (c->count == 2) {
         /* Data of this period has ties at every period and nowhere else, all with the same H: take the
          * last at once. This only saves time. */
-        size_t period = offset - c->at;
+        size_t period = offset - c->best;
         const uint8_t *window = c->data + c->low - PK_WIDE;
         if (memcmp(window, window + period, c->high - c->low + PK_WIDE - period) == 0) {
             c->best += (c->high - c->best) / period * period;
             return 1;
         }
-        c->best_wide = c->wide = pk_wide_hash(c->data + c->at);
+        c->best_wide = wide_at(c, c->best);
     }
-    c->wide = roll(c->data, c->at, offset, c->wide);
-    c->at = offset;
-    if (c->wide >= c->best_wide) {
-        c->best_wide = c->wide;
+    uint64_t wide = wide_at(c, offset);
+    if (wide >= c->best_wide) {
+        c->best_wide = wide;
         c->best = offset;
     }
     return 0;

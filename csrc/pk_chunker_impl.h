@@ -24,7 +24,11 @@
 #define PK_M 0x9E30u
 #define PK_WINDOW (PK_STRIDE * (PK_STEPS - 1) + PK_LAG + 2) /* 242 bytes */
 
-/* Wide hash: H(c) = sum over i < 512 of N^i * data[c - 1 - i]  (mod 2^64), compared where h ties. */
+/* Wide hash, compared where h ties: with v(c) = u ^ u >> 32, u the little-endian 64-bit word before c,
+ *
+ *     H(c) = sum over j < 64 of N^j * v(c - 8 j)  =  N * H(c - 8) + v(c) - N^64 * v(c - 512)  (mod 2^64)
+ *
+ * The shift lets the upper bytes of a word reach more than the upper bits of the sum. */
 #define PK_WIDE 512
 #define PK_N UINT64_C(0x9E3779B97F4A7C15)
 

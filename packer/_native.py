@@ -37,7 +37,7 @@ USABLE = tuple(
 )
 """The kernels that this build has and this machine can run, the portable one first."""
 
-DEFAULT = KERNELS[lib.pk_kernel_default()]
+DEFAULT: str = KERNELS[lib.pk_kernel_default()]
 """The fastest of them."""
 
 _NUMBERS = {name: KERNELS.index(name) for name in USABLE}

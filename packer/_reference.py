@@ -32,8 +32,9 @@ def rolling_hash(data: bytes, cut: int) -> int:
 def wide_hash(data: bytes, cut: int) -> int:
     """Return H(cut), the 64-bit hash of the 512 bytes before offset `cut`."""
     total = 0
-    for byte in data[cut - WIDE : cut]:
-        total = total * N + byte
+    for at in range(cut - WIDE, cut, 8):
+        word64 = int.from_bytes(data[at : at + 8], "little")
+        total = total * N + (word64 ^ word64 >> 32)
     return total % 2**64
 
 
