@@ -125,13 +125,9 @@ class TempFile:
 
     def publish(self, path: str) -> None:
         """Flush the file and give it its name, in place of what bears it, durably."""
-        try:
-            sync(self._fd)
-            # rename and not link: USB sticks have file systems without hard links.
-            os.replace(self._path, path)
-        except BaseException:
-            self.discard()
-            raise
+        sync(self._fd)
+        # rename and not link: USB sticks have file systems without hard links.
+        os.replace(self._path, path)
         self._close()
         sync_directory(os.path.dirname(path))
 

@@ -23,6 +23,7 @@ import pytest
 import packer.errors
 from packer.errors import NotFound
 from packer.model import CONFIG_TYPE, INDEX_TYPE, MANIFEST_TYPE, Descriptor, Manifest, digest_of
+from packer.store import _files
 from packer.store.base import read_blob
 from packer.store.layout import LayoutStore
 
@@ -302,3 +303,54 @@ def test_a_failing_call_leaves_nothing_behind(
     assert not store.exists(describe(b"second"))
     assert os.listdir(tmp_path / "layout" / "ingest") == ["lock"]
     assert store.push(describe(b"second"), io.BytesIO(b"second"))
+
+
+def test_everything_is_flushed_before_what_depends_on_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A killed process loses nothing the kernel has; a power cut does. Without a disk to cut off,
+    # what can be checked is the order: file, its name, the name's directory, then the next one.
+    path = tmp_path / "layout"
+    store = LayoutStore(path)
+    events: list[str] = []
+    real_sync, real_directory, real_replace = _files.sync, _files.sync_directory, os.replace
+
+    def sync(fd: int) -> None:
+        events.append("flush file")
+        real_sync(fd)
+
+    def sync_directory(name: str) -> None:
+        events.append(f"flush {os.path.relpath(name, path)}")
+        real_directory(name)
+
+    def replace(source: str, target: str) -> None:
+        events.append(f"name {os.path.relpath(target, path)}")
+        real_replace(source, target)
+
+    monkeypatch.setattr(_files, "sync", sync)
+    for module in ("_files", "layout"):
+        monkeypatch.setattr(f"packer.store.{module}.sync_directory", sync_directory)
+    monkeypatch.setattr(os, "replace", replace)
+
+    def written(name: str, directory: str) -> list[str]:
+        return ["flush file", f"name {name}", f"flush {directory}"]
+
+    config = describe(b"{}", CONFIG_TYPE)
+    store.push(config, io.BytesIO(b"{}"))
+    with store.create() as writer:
+        writer.write(b"layer")
+        layer, _ = writer.commit(INDEX_TYPE)
+    manifest = Manifest(config, (layer,)).encode()
+    store.put_manifest(manifest, MANIFEST_TYPE, "app")
+    blobs = [config.digest[7:], layer.digest[7:], digest_of(manifest)[7:]]
+    expected = [step for name in blobs for step in written(f"blobs/sha256/{name}", "blobs/sha256")]
+    assert events == [*expected, *written("index.json", ".")]
+
+    # What another process has just named may not be durable yet when we find it.
+    events.clear()
+    store.put_manifest(manifest, MANIFEST_TYPE, "app2")
+    assert events == ["flush blobs/sha256", *written("index.json", ".")]
+    # And a tag that is where it should be costs no flush of the index.
+    events.clear()
+    store.put_manifest(manifest, MANIFEST_TYPE, "app2")
+    assert events == ["flush blobs/sha256"]

@@ -135,6 +135,18 @@ def test_a_source_that_differs_from_its_descriptor_is_refused(
     assert harness.store.push(blob, io.BytesIO(good))  # and nothing is in the way of the right one
 
 
+def test_a_source_without_end_is_refused_soon(harness: Harness) -> None:
+    class Endless(Trickle):
+        def read(self, size: int = -1) -> bytes:
+            self._at += size
+            assert self._at < 64 << 20, "still reading"
+            return bytes(size)
+
+    with pytest.raises(SizeMismatch):
+        harness.store.push(describe(b"short"), cast(BinaryIO, Endless(b"")))
+    assert harness.leftovers() == []
+
+
 def test_an_error_of_the_source_passes_through(harness: Harness) -> None:
     blob = describe(LARGE)
     with pytest.raises(ConnectionResetError, match="broke off"):
