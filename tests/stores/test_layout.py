@@ -10,7 +10,9 @@ import pickle
 import shutil
 import subprocess
 import sys
+import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -544,17 +546,66 @@ def test_a_dropped_writer_leaves_nothing(store: LayoutStore) -> None:
     assert os.listdir(Path(store.path, "ingest")) == ["lock"]
 
 
+FORKER = """
+import os, sys
+from packer.store.layout import LayoutStore
+
+with LayoutStore(sys.argv[1]).create() as writer:
+    writer.write(b"parent")
+    pid = os.fork()
+    if pid == 0:  # what a worker process does with inherited objects on its way out
+        try:
+            writer.__exit__(None, None, None)
+        finally:
+            os._exit(0)
+    os.waitpid(pid, 0)
+    print(writer.commit("a/b")[1])
+"""
+
+
 def test_a_forked_child_does_not_remove_its_parents_files(store: LayoutStore) -> None:
-    with store.create() as writer:
-        writer.write(b"parent")
-        pid = os.fork()
-        if pid == 0:  # what a worker process does with inherited objects on its way out
-            try:
-                writer.__exit__(None, None, None)
-            finally:
-                os._exit(0)
-        assert os.waitpid(pid, 0)[1] == 0
-        assert writer.commit(DATA_TYPE)[1]
+    with python(FORKER, store.path) as process:
+        assert process.communicate(timeout=60)[0] == b"True\n"
+    assert read_blob(store, Descriptor("a/b", digest_of(b"parent"), 6), 6) == b"parent"
+
+
+def test_collecting_while_others_put_versions_never_breaks_a_tag(tmp_path: Path) -> None:
+    # With no grace at all a writer may find its blobs gone and must begin again, but what it could
+    # tag is whole: the check of the blobs and the tag are one step to the collector.
+    done = threading.Event()
+    lost = 0
+
+    def collect() -> int:
+        store, count = LayoutStore(tmp_path / "layout"), 0
+        while not done.wait(0.002):  # flock is not fair: without a pause it starves the writers
+            count += store.collect_garbage(-HOUR)[0]
+        return count
+
+    def write(name: str) -> None:
+        nonlocal lost
+        store = LayoutStore(tmp_path / "layout")
+        for number in range(15):
+            while True:
+                try:
+                    put(store, f"{name} {number}", f"{name}-{number}")
+                    break
+                except NotFound:
+                    lost += 1
+
+    with ThreadPoolExecutor(4) as pool:
+        collecting = pool.submit(collect)
+        try:
+            list(pool.map(write, "abc"))
+        finally:
+            done.set()
+        assert collecting.result() >= lost
+    store = LayoutStore(tmp_path / "layout")
+    tags = dict(store.tags())
+    assert set(tags) == {f"{name}-{number}" for name in "abc" for number in range(15)}
+    for tag in tags:
+        manifest = Manifest.decode(store.get_manifest(tag)[1])
+        for blob in (manifest.config, *manifest.layers):
+            read_blob(store, blob, 100)
 
 
 DISCARDER = """
