@@ -285,7 +285,7 @@ class _Run:
                 if error.kind != "blob":
                     raise
                 again = [blob for blob in graph.blobs if blob.digest == error.name]
-                if not error.name:  # the registry does not say which
+                if not again:  # the registry does not say which
                     again = [blob for blob in graph.blobs if not self._destination.exists(blob)]
                 again = [blob for blob in again if blob.digest not in sent]
                 if not again:

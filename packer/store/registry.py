@@ -239,7 +239,7 @@ class RegistryStore:
         """Upload a manifest under its tag, or its digest without one, as `Store.put_manifest`.
 
         Raises:
-            NotFound: kind "blob", with the digest the registry names, or "" if it names none.
+            NotFound: kind "blob", with the digest the registry names if it names one.
         """
         manifest = Descriptor(media_type, digest_of(data), len(data))
         if len(data) > MAX_MANIFEST_BYTES:
@@ -256,7 +256,8 @@ class RegistryStore:
             )
         except RegistryError as error:
             if error.code in _UNKNOWN_BLOB_CODES or (error.status == 404 and not error.code):
-                name = next((item for item in error.detail if item != manifest.digest), "")
+                unnamed = f"one that manifest {manifest.digest} names"
+                name = next((item for item in error.detail if item != manifest.digest), unnamed)
                 raise NotFound("blob", name, self._name) from error
             raise
         claimed = response.header("Docker-Content-Digest") or ""
