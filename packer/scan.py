@@ -6,11 +6,10 @@ import os
 from array import array
 from collections.abc import Iterator
 from concurrent.futures import Executor
-from typing import BinaryIO, cast
 
 import blake3
 
-from packer.chunking import cut_points
+from packer.chunking import BUFFER_BYTES, iter_chunks
 from packer.counterparts import Alignment, Counterparts
 from packer.errors import SourceChanged
 from packer.index import DIGEST_BYTES, MAX_DEPTH, Index
@@ -19,9 +18,6 @@ from packer.model import ChunkParams
 from packer.progress import Progress, ProgressCallback
 from packer.store.base import Ingest
 from packer.tree import FILE, SYMLINK, Found, identity_of, open_file, show
-
-READ_BYTES = 4 << 20
-"""How much of a file is read and chunked at a time."""
 
 
 class Scan:
@@ -61,7 +57,7 @@ class Scan:
         self._is_directory = os.path.isdir(root)
         self._total_bytes = sum(item.size for item in found)
         self._done_bytes = 0
-        self._buffer = bytearray(READ_BYTES + params.max_bytes)
+        self._buffer = bytearray(max(BUFFER_BYTES, 2 * params.max_bytes))
         self._base = base.index
         self._counterparts = Counterparts(self._base) if self._base.paths else None
         usable, extendable = _usable_chunks(base, dropped)
@@ -164,28 +160,18 @@ class Scan:
         """
         full = self._root + b"/" + item.path if self._is_directory else self._root
         fd = open_file(full, item)
-        with cast(BinaryIO, open(fd, "rb", buffering=0)) as file:
-            held = 0  # bytes in the buffer that belong to no chunk yet
-            remaining = item.size
-            view = memoryview(self._buffer)
-            while remaining:
-                want = min(len(view) - held, remaining)
-                count = file.readinto(view[held : held + want])  # type: ignore[attr-defined]
-                if not count:
-                    raise SourceChanged(show(full), "it became shorter")
-                remaining -= count
-                held += count
-                if remaining and held < len(view):
-                    continue
-                self._report(count, item.path)
+        with open(fd, "rb", buffering=0) as file:
+            seen = 0
+            for view, cuts in iter_chunks(file, self._params, buffer=self._buffer):
+                seen += len(view)
+                if seen > item.size:  # it grows as fast as it is read: do not follow
+                    break
+                self._report(len(view), item.path)
                 start = 0
-                data = view[:held]
-                for end in cut_points(data, self._params, final=not remaining):
-                    yield data[start:end]
+                for end in cuts:
+                    yield view[start:end]
                     start = end
-                held -= start
-                view[:held] = data[start:]
-            if file.read(1) or identity_of(os.fstat(fd)) != item.identity:
+            if seen != item.size or identity_of(os.fstat(fd)) != item.identity:
                 raise SourceChanged(show(full))
 
     def _report(self, count: int, path: bytes) -> None:
