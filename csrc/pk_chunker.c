@@ -2,7 +2,7 @@
  *   1. the greatest h(c), a 16-bit rolling hash of the 242 bytes before c;
  *   2. of those, the greatest H(c), a 64-bit rolling hash of the 512 bytes before c;
  *   3. of those, the last.
- * If h is 0 everywhere, it ends at s + max. Input that ends first: see end_of_range.
+ * Input that ends before s + max: see pk_cut_points.
  *
  * How: maxima of h are taken over blocks of 2048 offsets on a grid that is fixed for the buffer, and are
  * kept, so that offsets which two successive intervals share are scanned once. The few blocks that reach
@@ -132,6 +132,16 @@ static int enter_range(const scan *s, contest *c, size_t from, size_t to, uint16
     return 0;
 }
 
+/* The cut point among [low, high] if h is the same everywhere. */
+static size_t best_of_all(const scan *s, size_t low, size_t high)
+{
+    contest c = {.data = s->data, .low = low, .high = high};
+    for (size_t offset = low; offset <= high; offset++)
+        if (enter(&c, offset))
+            break;
+    return c.best;
+}
+
 /* Make sure that the maxima of blocks [first, end) are known. */
 static void scan_blocks(scan *s, uint64_t first, uint64_t end)
 {
@@ -172,8 +182,14 @@ static size_t best_offset(scan *s, size_t low, size_t high)
         most = head;
     if (tail > most)
         most = tail;
-    if (most == 0)
-        return high;
+    if (most == 0) {
+        /* All offsets tie. Nearly always the data has a period that divides PK_LAG, and so has H: one
+         * period of offsets decides. This only saves time. */
+        size_t from = low - PK_WIDE;
+        if (memcmp(s->data + from, s->data + from + PK_LAG, high - from - PK_LAG) == 0)
+            low = high - low < PK_LAG ? low : high + 1 - PK_LAG;
+        return best_of_all(s, low, high);
+    }
 
     contest c = {.data = s->data, .low = low, .high = high};
     if (head == most && enter_range(s, &c, low, head_end, most))

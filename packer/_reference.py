@@ -42,8 +42,6 @@ def best_cut(data: bytes, low: int, high: int) -> int:
     """Return the cut point among offsets `low` to `high`, both included."""
     hashes = [rolling_hash(data, cut) for cut in range(low, high + 1)]
     most = max(hashes)
-    if most == 0:
-        return high
     ties = [low + index for index, value in enumerate(hashes) if value == most]
     if len(ties) == 1:
         return ties[0]
