@@ -3,8 +3,14 @@
 from __future__ import annotations
 
 import os
+import sys
+from pathlib import Path
 
 from hypothesis import HealthCheck, settings
+
+# Test helpers are imported as `tests.name`, one name for mypy and pytest. At the end of the path,
+# so that the checkout does not hide an installed packer.
+sys.path.append(str(Path(__file__).parents[1]))
 
 # Other work on the machine must not fail a test, so no deadlines; the timeout of pytest bounds it.
 settings.register_profile(

@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from packer.errors import FormatError, InvalidParameter, NotFound
+from packer.errors import FormatError, InvalidParameter, NotFound, SizeMismatch
 from packer.model import (
     INDEX_MANIFEST_TYPE,
     MANIFEST_TYPE,
@@ -53,13 +53,12 @@ def check_range(blob: Descriptor, start: int, length: int | None) -> tuple[int, 
     """Return the half-open range `[start, end)` that `fetch` was asked for.
 
     Raises:
-        InvalidParameter: it does not lie inside the blob.
+        SizeMismatch: it does not lie inside the blob; ranges come from stored tables, so what is
+            wrong is most likely one of those.
     """
     end = blob.size if length is None else start + length
     if not 0 <= start <= end <= blob.size:
-        raise InvalidParameter(
-            f"range of {length} bytes from {start} is not inside {blob.digest} ({blob.size} bytes)"
-        )
+        raise SizeMismatch(f"range from {start} of blob {blob.digest}", blob.size, end)
     return start, end
 
 

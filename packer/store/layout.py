@@ -178,8 +178,7 @@ class LayoutStore:
 
         Raises:
             NotFound: there is no such blob.
-            SizeMismatch: the file has another size.
-            InvalidParameter: the range does not lie inside it.
+            SizeMismatch: the file has another size, or the range does not lie inside the blob.
         """
         first, end = check_range(blob, start, length)
         file = self.open_file(blob)

@@ -51,8 +51,7 @@ class MemoryStore:
 
         Raises:
             NotFound: there is no such blob.
-            SizeMismatch: it is stored with another size.
-            InvalidParameter: the range does not lie inside it.
+            SizeMismatch: it is stored with another size, or the range does not lie inside it.
         """
         first, end = check_range(blob, start, length)
         data = self._get(blob)

