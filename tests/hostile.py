@@ -328,6 +328,7 @@ def hostile_registry(
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
         timeout = 20
+        disable_nagle_algorithm = True  # headers and body are two writes
 
         def log_message(self, *_: object) -> None:
             pass

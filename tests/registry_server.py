@@ -178,6 +178,7 @@ def counting_proxy(port: int) -> Iterator[CountingProxy]:
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
+        disable_nagle_algorithm = True  # headers and body are two writes
 
         def log_message(self, *_: object) -> None:
             pass

@@ -179,7 +179,7 @@ class Response:
     def content_length(self) -> int | None:
         """What Content-Length claims, None if there is none or it is no plain number."""
         value = self.header("Content-Length") or ""
-        return int(value) if value.isascii() and value.isdigit() and len(value) < 19 else None
+        return int(value) if value.isascii() and value.isdigit() and len(value) < 40 else None
 
     def read(self, size: int, /) -> bytes:
         """Return between 1 and `size` bytes, b"" at the end of the body.
@@ -426,13 +426,13 @@ def transport_error(method: str, url: str, error: Exception) -> TransportError:
     """
     cause: BaseException | None = error
     retryable = True
-    while cause is not None:
+    for _ in range(10):
         if isinstance(cause, ssl.SSLCertVerificationError):
             retryable = False
-        nested = cause.args[0] if cause.args and isinstance(cause, SSLError) else None
+        nested = cause.args[0] if isinstance(cause, SSLError) and cause.args else None
         if isinstance(nested, ssl.SSLCertVerificationError):
             retryable = False
-        cause = cause.__cause__ or cause.__context__
+        cause = cause and (cause.__cause__ or cause.__context__)
     hint = "" if retryable else " (for a CA of your own, give its certificate as ca_file)"
     why = safe_text(str(error).replace("\n", " ")) or type(error).__name__
     return TransportError(f"{method} {shown_url(url)}: {why}{hint}", retryable=retryable)

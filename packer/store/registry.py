@@ -17,7 +17,6 @@ from packer.errors import (
     NotFound,
     RegistryError,
     SizeMismatch,
-    StoreError,
     TransportError,
 )
 from packer.model import (
@@ -207,7 +206,9 @@ class RegistryStore:
                 headers={"Accept": ACCEPT_MANIFESTS},
             )
         except RegistryError as error:
-            raise self._missing(error, reference) from error
+            if error.status != 404:
+                raise
+            raise self._missing(reference) from error
         with response:
             data = response.read_bounded(MAX_MANIFEST_BYTES, what)
         actual = digest_of(data)
@@ -223,7 +224,9 @@ class RegistryStore:
         try:
             response = self._head(f"manifests/{_check(reference)}", ACCEPT_MANIFESTS)
         except RegistryError as error:
-            raise self._missing(error, reference) from error
+            if error.status != 404:
+                raise
+            raise self._missing(reference) from error
         claimed = response.header("Docker-Content-Digest") or ""
         media_type = _bare_type(response.header("Content-Type"))
         size = response.content_length
@@ -280,6 +283,7 @@ class RegistryStore:
         url = self._client.url("tags/list?n=1000")
         what = f"tag list of {self._name}"
         count = 0
+        seen = {url}
         for _ in range(MAX_TAG_PAGES):
             try:
                 response = self._client.request("GET", url, ok=(200,), actions=self._read)
@@ -303,6 +307,9 @@ class RegistryStore:
             if match is None:
                 return
             url = join_url(url, match.group(1))
+            if url in seen:
+                raise FormatError(what, "its pages go round in a circle")
+            seen.add(url)
             if origin_of(url) != self._client.origin:
                 raise FormatError(what, "goes on at another host")
             if not names:
@@ -332,7 +339,9 @@ class RegistryStore:
                     method=error.method,
                     url=error.url,
                 ) from error
-            raise self._missing(error, tag) from error
+            if error.status != 404:
+                raise
+            raise self._missing(tag) from error
 
     def close(self) -> None:
         """Close idle connections."""
@@ -363,11 +372,8 @@ class RegistryStore:
         response.discard()
         return response
 
-    def _missing(self, error: RegistryError, reference: str) -> StoreError | NotFound:
-        if error.status != 404:
-            return error
-        kind = "manifest" if is_digest(reference) else "tag"
-        return NotFound(kind, reference, self._name)
+    def _missing(self, reference: str) -> NotFound:
+        return NotFound("manifest" if is_digest(reference) else "tag", reference, self._name)
 
     def _upload_once(self, blob: Descriptor, body: UploadBody) -> None:
         url = self._client.url("blobs/uploads/")
@@ -376,7 +382,7 @@ class RegistryStore:
         ) as response:
             location = response.header("Location")
             response.discard()
-        if location is None:
+        if not location:
             raise FormatError(f"answer to the upload of {blob.digest}", "no Location")
         # join_url refuses user information and a step down to http; `request` sends credentials
         # only to the registry's own origin.
