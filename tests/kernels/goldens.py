@@ -1,7 +1,7 @@
 """The frozen cut points: part of the format. A change here is a new format version.
 
-``python -m tests.kernels.goldens`` computes them anew, with the pure-Python reference alone, and prints
-the JSON; the test compares, it never writes.
+``python -m tests.kernels.goldens`` computes them anew, with the pure-Python reference alone, and
+prints the JSON; the test compares, it never writes.
 """
 
 from __future__ import annotations
@@ -17,8 +17,8 @@ from tests.kernels.inputs import INPUTS
 
 PATH = Path(__file__).with_name("goldens.json")
 
-# Average size, and input length as a multiple of it: enough for a few chunks, among them the ends of
-# the input before and after the maximum.
+# Average size, and input length as a multiple of it: a few chunks, and inputs that end before and
+# after a maximum.
 MATRIX = [(1024, 9.3), (1026, 4.0), (4096, 5.51), (10_000, 3.2), (65536, 1.5)]
 
 

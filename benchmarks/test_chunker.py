@@ -1,0 +1,83 @@
+"""Chunking beside its ceilings (reading memory, copying it) and pyfastcdc, in one run, on one core.
+
+``pytest benchmarks/test_chunker.py --benchmark-enable`` prints times; GB/s (10^9 bytes) is in
+extra_info, and in the column of ``--benchmark-columns`` as rounds per second times the size.
+A plain test run executes everything once, on less data.
+"""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from packer import _native
+from packer.chunking import cut_points
+from packer.model import ChunkParams
+
+# Beyond the caches that one core of a server can fill, so that memory is what is measured.
+BENCHMARK_BYTES = 512 << 20
+CHECK_BYTES = 4 << 20
+AVERAGE = 64 << 10
+
+
+@pytest.fixture(scope="module")
+def data(request: pytest.FixtureRequest) -> bytearray:
+    """Random bytes: every byte is looked at, none is special."""
+    timed = not request.config.getoption("benchmark_disable")
+    timed = timed or bool(request.config.getoption("benchmark_enable"))
+    size = BENCHMARK_BYTES if timed else CHECK_BYTES
+    source = random.Random(1)
+    return bytearray().join(source.randbytes(CHECK_BYTES) for _ in range(size // CHECK_BYTES))
+
+
+def measure(benchmark: Any, name: str, data: bytearray, call: Callable[[], object]) -> Any:
+    benchmark.group = "chunker"
+    benchmark.name = f"random/{name}"
+    result = benchmark.pedantic(call, rounds=7, warmup_rounds=1)
+    if benchmark.stats is not None:
+        benchmark.extra_info["bytes"] = len(data)
+        benchmark.extra_info["GB/s"] = round(len(data) / benchmark.stats.stats.median / 1e9, 2)
+        benchmark.extra_info["GB/s best"] = round(len(data) / benchmark.stats.stats.min / 1e9, 2)
+    return result
+
+
+def test_scan(benchmark: Any, data: bytearray) -> None:
+    """The ceiling: read every byte and add (AVX-512 where there is any)."""
+    measure(benchmark, "scan", data, lambda: _native.read_sum(data))
+
+
+def test_memcpy(benchmark: Any, data: bytearray) -> None:
+    target = bytearray(len(data))
+    with memoryview(target) as to, memoryview(data) as source:
+
+        def copy() -> None:
+            to[:] = source
+
+        measure(benchmark, "memcpy", data, copy)
+    assert target == data
+
+
+@pytest.mark.parametrize("average", [AVERAGE, 16 << 10])
+@pytest.mark.parametrize("kernel", _native.KERNELS)
+def test_chunker(benchmark: Any, data: bytearray, kernel: str, average: int) -> None:
+    if kernel not in _native.USABLE:
+        pytest.skip(f"{kernel} cannot run here")
+    params = ChunkParams(average)
+    name = f"{kernel}, {average >> 10} KiB"
+    cuts = measure(benchmark, name, data, lambda: cut_points(data, params, kernel=kernel))
+    assert cuts[-1] == len(data)
+    benchmark.extra_info["mean chunk"] = len(data) // len(cuts)
+
+
+def test_pyfastcdc(benchmark: Any, data: bytearray) -> None:
+    pyfastcdc = pytest.importorskip("pyfastcdc")
+    cutter = pyfastcdc.FastCDC(avg_size=AVERAGE)
+
+    def run() -> int:
+        return sum(1 for _ in cutter.cut_buf(data))
+
+    count = measure(benchmark, "pyfastcdc, 64 KiB", data, run)
+    benchmark.extra_info["mean chunk"] = len(data) // count
