@@ -177,8 +177,10 @@ class RegistryHarness(Harness):
         super().__init__(directory, request)
 
     def open(self) -> Store:
-        # One attempt: what these tests break stays broken.
-        store = RegistryStore(f"{self.server.host}/suite", retry=RetryPolicy(attempts=1))
+        # docker-registry answers 500 for a moment while another client pushes the same blob; what
+        # the tests break stays broken, so short pauses do.
+        retry = RetryPolicy(attempts=5, base_seconds=0.02)
+        store = RegistryStore(f"{self.server.host}/suite", retry=retry)
         self._stores.append(store)
         return store
 
