@@ -12,7 +12,7 @@ import io
 import os
 import shutil
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -45,8 +45,6 @@ class Harness(ABC):
     """Whether putting a manifest replaces damaged bytes."""
     checks_children = True
     """Whether an image index whose manifests are missing is refused."""
-    known_failures: Mapping[str, str] = {}
-    """Tests that fail, and why."""
 
     def __init__(self, directory: Path, request: pytest.FixtureRequest) -> None:
         self.directory = directory
@@ -164,12 +162,6 @@ class RegistryHarness(Harness):
     orders_tags = False
     repairs_manifests = False
     checks_children = False
-    known_failures: Mapping[str, str] = {
-        "test_an_error_of_the_source_passes_through": "an OSError of the source is taken for one "
-        "of the connection",
-        "test_a_damaged_manifest_is_never_returned": "Docker-Content-Digest is not compared when "
-        "a manifest is read by tag",
-    }
 
     def __init__(self, directory: Path, request: pytest.FixtureRequest) -> None:
         self.server: RegistryServer = request.getfixturevalue("suite_registry")
@@ -225,9 +217,6 @@ HARNESSES = [
 def harness(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Harness]:
     """A store of every kind in turn, empty."""
     made: Harness = request.param(tmp_path, request)
-    reason = made.known_failures.get(request.function.__name__)
-    if reason:
-        request.applymarker(pytest.mark.xfail(reason=reason, strict=False))
     try:
         yield made
     finally:
