@@ -152,6 +152,10 @@ class BlobStream:
             count -= len(data)
 
 
+class SourceFailed(Exception):
+    """Carries what the source of an upload raised through the HTTP library; never leaves here."""
+
+
 class UploadBody:
     """A request body that refuses to send its end unless all of it is the blob promised."""
 
@@ -168,8 +172,13 @@ class UploadBody:
         Raises:
             SizeMismatch, DigestMismatch: `source` is not the blob; the request is broken off before
                 the registry has all it was promised, so it stores nothing.
+            SourceFailed: `source` raised, see its cause.
         """
-        data = self._source.read(size if size >= 0 else READ_BYTES)
+        try:
+            data = self._source.read(size if size >= 0 else READ_BYTES)
+        except Exception as error:
+            # An OSError of a file must not look like one of the connection this is called from.
+            raise SourceFailed from error
         self.seen += len(data)
         self._hash.update(data)
         if self.seen > self._blob.size or (not data and self.seen < self._blob.size):

@@ -434,5 +434,7 @@ def transport_error(method: str, url: str, error: Exception) -> TransportError:
             retryable = False
         cause = cause and (cause.__cause__ or cause.__context__)
     hint = "" if retryable else " (for a CA of your own, give its certificate as ca_file)"
+    if isinstance(error, SSLError) and "WRONG_VERSION_NUMBER" in str(error):
+        retryable, hint = False, " (does this registry speak plain http? It has to be asked for)"
     why = safe_text(str(error).replace("\n", " ")) or type(error).__name__
     return TransportError(f"{method} {shown_url(url)}: {why}{hint}", retryable=retryable)

@@ -31,9 +31,10 @@ from packer.model import (
 from packer.reference import DOCKER_HUB, Reference, is_loopback, is_tag, split_host
 from packer.store.auth import Authenticator, Credentials, docker_credentials
 from packer.store.base import Reader, VerifyingReader
-from packer.store.blobstream import BlobStream, UploadBody
+from packer.store.blobstream import BlobStream, SourceFailed, UploadBody
 from packer.store.client import Client
 from packer.store.http import (
+    RETRY_STATUSES,
     Origin,
     Response,
     RetryPolicy,
@@ -173,16 +174,23 @@ class RegistryStore:
             if attempt or source.seekable():
                 source.seek(0)
             body = UploadBody(source, blob, what)
+            last = attempt == self._retry.attempts - 1
+            retry_after = None
             try:
-                self._upload_once(blob, body)
-                return
+                with self._upload_once(blob, body, last) as response:
+                    if response.status not in RETRY_STATUSES:
+                        return
+                    retry_after = response.header("Retry-After")
+            except SourceFailed as error:
+                cause = error.__cause__
+                assert cause is not None
+                raise cause from cause.__cause__
             except (TransportError, RegistryError) as error:
                 # 404 and 416: the upload was lost (another replica, a restart); begin a new one.
                 lost = isinstance(error, RegistryError) and error.status in (404, 416)
-                again = error.retryable or (lost and body.seen > 0)
-                if not again or attempt == self._retry.attempts - 1:
+                if last or not (error.retryable or (lost and body.seen > 0)):
                     raise
-            self._client.transport.sleep(attempt)
+            self._client.transport.sleep(attempt, retry_after)
 
     def expect_writes(self) -> None:
         """Ask for the right to push from the first token on: saves a token per copy."""
@@ -191,9 +199,11 @@ class RegistryStore:
     def get_manifest(self, reference: str) -> tuple[Descriptor, bytes]:
         """Return a manifest's descriptor and exact bytes, as `Store.get_manifest`.
 
-        The digest is that of the bytes; what headers say about it is not used.
+        The digest is that of the bytes. What the header says of it is not used, but if it says
+        otherwise then the bytes were damaged, in the registry or on the way.
 
         Raises:
+            DigestMismatch: the bytes are not those of the digest asked for, or of the header's.
             FormatError: larger than MAX_MANIFEST_BYTES, not JSON, or of two types at once.
         """
         what = f"manifest {_check(reference)} in {self._name}"
@@ -212,8 +222,10 @@ class RegistryStore:
         with response:
             data = response.read_bounded(MAX_MANIFEST_BYTES, what)
         actual = digest_of(data)
-        if is_digest(reference) and actual != reference:
-            raise DigestMismatch(what, reference, actual)
+        claimed = response.header("Docker-Content-Digest") or ""
+        for expected in (reference, claimed):
+            if is_digest(expected) and actual != expected:
+                raise DigestMismatch(what, expected, actual)
         return Descriptor(_media_type(response, data, what), actual, len(data)), data
 
     def resolve(self, reference: str) -> Descriptor:
@@ -375,7 +387,8 @@ class RegistryStore:
     def _missing(self, reference: str) -> NotFound:
         return NotFound("manifest" if is_digest(reference) else "tag", reference, self._name)
 
-    def _upload_once(self, blob: Descriptor, body: UploadBody) -> None:
+    def _upload_once(self, blob: Descriptor, body: UploadBody, last: bool) -> Response:
+        """Try once; the answer may be of RETRY_STATUSES unless this is the last try."""
         url = self._client.url("blobs/uploads/")
         with self._client.request(
             "POST", url, ok=(202,), actions=_WRITE, headers={"Content-Length": "0"}
@@ -393,15 +406,15 @@ class RegistryStore:
             "Content-Type": "application/octet-stream",
             "Content-Length": str(blob.size),
         }
-        with self._client.request(
-            "PUT", target, ok=(200, 201, 202, 204), actions=_WRITE, headers=headers, body=body
-        ) as response:
-            if response.status == 202:
-                raise FormatError(f"answer to the upload of {blob.digest}", "status 202 to a PUT")
-            claimed = response.header("Docker-Content-Digest") or ""
-            response.discard()
+        ok = {200, 201, 204} | (set() if last else RETRY_STATUSES)
+        response = self._client.request(
+            "PUT", target, ok=ok, actions=_WRITE, headers=headers, body=body
+        )
+        claimed = response.header("Docker-Content-Digest") or ""
+        response.discard()
         if is_digest(claimed) and claimed != blob.digest:
             raise DigestMismatch(f"upload to {self._name}", blob.digest, claimed)
+        return response
 
 
 def _origin(registry: str, plain_http: bool | None, ca_file: str | None) -> Origin:
