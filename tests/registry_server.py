@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
 import http.client
 import http.server
+import json
 import os
 import shutil
 import socket
@@ -15,10 +17,14 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
 
 import pytest
 
 USER, PASSWORD = "alice", "s3cret-pass"
+SERVICE, ISSUER = "test-registry", "test-issuer"
+LEEWAY_SECONDS = 60
+"""How long docker-registry goes on taking a token that has expired."""
 _CONFIG = """\
 version: 0.1
 log: {{level: error, accesslog: {{disabled: true}}}}
@@ -72,7 +78,7 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def run_registry(
-    folder: Path, *, htpasswd: bool = False, tls: bool = False
+    folder: Path, *, htpasswd: bool = False, tls: bool = False, realm: str | None = None
 ) -> Iterator[RegistryServer]:
     """Start docker-registry with its files below `folder` and stop it at the end.
 
@@ -80,6 +86,7 @@ def run_registry(
         folder: existing, empty directory.
         htpasswd: ask for USER and PASSWORD.
         tls: speak https with a certificate of its own CA.
+        realm: ask for tokens of the `token_service` with this URL and the same `folder`.
     """
     program = need_program("docker-registry")
     auth = ""
@@ -89,6 +96,11 @@ def run_registry(
         ).stdout
         (folder / "htpasswd").write_bytes(line)
         auth = f"auth: {{htpasswd: {{realm: Registry Realm, path: {folder / 'htpasswd'}}}}}\n"
+    if realm is not None:
+        auth = (
+            f"auth: {{token: {{realm: {realm}, service: {SERVICE}, issuer: {ISSUER}, "
+            f"rootcertbundle: {folder / 'cert.pem'}}}}}\n"
+        )
     lines, ca_file = "", None
     if tls:
         ca_file = make_certificate(folder)
@@ -168,6 +180,13 @@ class CountingProxy:
         self.requests.clear()
 
 
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, *_: object) -> None:
+        pass  # clients are killed, and the servers behind are stopped
+
+
 @contextlib.contextmanager
 def counting_proxy(port: int) -> Iterator[CountingProxy]:
     """Forward a free loopback port to plain http on `port`, counting requests.
@@ -204,12 +223,92 @@ def counting_proxy(port: int) -> Iterator[CountingProxy]:
 
         do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = forward  # noqa: N815
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    server.daemon_threads = True
+    server = _Server(("127.0.0.1", 0), Handler)
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
         yield CountingProxy(f"127.0.0.1:{server.server_address[1]}", requests)
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+@dataclass
+class TokenService:
+    """A token service for docker-registry.
+
+    Args:
+        realm: its URL.
+        granted: scope of each token given out.
+        life_seconds: after which docker-registry takes a token no longer; what the token's answer
+            says of it is five minutes.
+    """
+
+    realm: str
+    granted: list[str] = field(default_factory=list)
+    life_seconds: int = 300
+
+
+@contextlib.contextmanager
+def token_service(folder: Path) -> Iterator[TokenService]:
+    """Run a token service that knows USER and PASSWORD.
+
+    Args:
+        folder: gets the certificate that a registry in the same folder trusts.
+    """
+    certificate = make_certificate(folder).read_text(encoding="ascii")
+    chain = "".join(certificate.partition("-----BEGIN CERTIFICATE-----")[2].split("\n")[:-2])
+    login = "Basic " + base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+
+    def encode(data: bytes) -> str:
+        return base64.urlsafe_b64encode(data).decode().rstrip("=")
+
+    def sign(scope: str) -> str:
+        kind, name, actions = scope.split(":")
+        now = int(time.time())
+        claims = {
+            "iss": ISSUER,
+            "sub": USER,
+            "aud": SERVICE,
+            "iat": now,
+            "nbf": now - 100,
+            "exp": now - LEEWAY_SECONDS + service.life_seconds,
+            "jti": str(len(service.granted)),
+            "access": [{"type": kind, "name": name, "actions": actions.split(",")}],
+        }
+        header = {"typ": "JWT", "alg": "RS256", "x5c": [chain]}
+        text = ".".join(encode(json.dumps(part).encode()) for part in (header, claims))
+        signature = subprocess.run(
+            [need_program("openssl"), "dgst", "-sha256", "-sign", str(folder / "key.pem")],
+            input=text.encode(),
+            check=True,
+            capture_output=True,
+        ).stdout
+        return f"{text}.{encode(signature)}"
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            query = parse_qs(urlsplit(self.path).query)
+            allowed = self.headers.get("Authorization") == login
+            body = b"{}"
+            if allowed and query["service"] == [SERVICE]:
+                service.granted.append(query["scope"][0])
+                body = json.dumps({"token": sign(query["scope"][0]), "expires_in": 300}).encode()
+            self.send_response(200 if allowed else 401)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+    server = _Server(("127.0.0.1", 0), Handler)
+    service = TokenService(f"http://127.0.0.1:{server.server_address[1]}/token")
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    try:
+        yield service
     finally:
         server.shutdown()
         server.server_close()

@@ -6,6 +6,8 @@ import hashlib
 import io
 import json
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -46,6 +48,7 @@ from tests.registry_server import (
     counting_proxy,
     need_program,
     run_registry,
+    token_service,
 )
 
 pytestmark = pytest.mark.registry
@@ -226,6 +229,71 @@ def test_htpasswd(locked: RegistryServer, monkeypatch: pytest.MonkeyPatch, tmp_p
     ).stdout.decode()
     (tmp_path / "config.json").write_text(json.dumps({"auths": {locked.host: {"auth": login}}}))
     assert copy(memory, "v1", RegistryStore(name), "v1").unchanged
+
+
+def test_tokens(tmp_path: Path) -> None:
+    memory = MemoryStore()
+    make_version(memory, "tokens", [100_000] * 6, tag="v1")
+    with token_service(tmp_path) as service, run_registry(tmp_path, realm=service.realm) as server:
+        with counting_proxy(server.port) as proxy:
+            store = RegistryStore(f"{proxy.host}/tokens", username=USER, password=PASSWORD)
+            copy(memory, "v1", store, "v1")
+            # One 401, one token that allows everything, no blob sent twice.
+            assert service.granted == ["repository:tokens:pull,push"]
+            assert [request[2] for request in proxy.requests].count(401) == 1
+        reader = RegistryStore(f"{server.host}/tokens", username=USER, password=PASSWORD)
+        assert reader.get_manifest("v1") == memory.get_manifest("v1")
+        assert service.granted[1:] == ["repository:tokens:pull"]
+        with pytest.raises(AuthError, match="refused pull"):
+            RegistryStore(f"{server.host}/tokens", username=USER, password="no").resolve("v1")
+
+
+def test_tokens_that_die_on_the_way(tmp_path: Path) -> None:
+    memory = MemoryStore()
+    make_version(memory, "dying", [100_000] * 4, tag="v1")
+    with token_service(tmp_path) as service, run_registry(tmp_path, realm=service.realm) as server:
+        service.life_seconds = 2
+        store = RegistryStore(f"{server.host}/dying", username=USER, password=PASSWORD)
+        for tag in ("a", "b", "c"):
+            copy(memory, "v1", store, tag)
+            time.sleep(1.5)
+        assert sorted(tag for tag, _ in store.tags()) == ["a", "b", "c"]
+        assert len(service.granted) >= 2
+
+
+_PUSH = """
+import sys
+from packer.copy import copy
+from packer.store.layout import LayoutStore
+from packer.store.registry import RegistryStore
+copy(LayoutStore(sys.argv[1]), "v1", RegistryStore(sys.argv[2]), "v1", jobs=2)
+"""
+
+
+@pytest.mark.parametrize("uploads", [1, 4, 9])
+def test_killed_while_pushing(plain: RegistryServer, tmp_path: Path, uploads: int) -> None:
+    layout = LayoutStore(tmp_path / "layout")
+    made = make_version(layout, f"killed {uploads}", [4 << 20] * 10, tag="v1")
+    with counting_proxy(plain.port) as proxy:
+        name = f"{proxy.host}/killed/{uploads}"
+        process = subprocess.Popen([sys.executable, "-c", _PUSH, str(tmp_path / "layout"), name])
+        try:
+            deadline = time.monotonic() + 60
+            while proxy.count("PUT") < uploads and time.monotonic() < deadline:
+                time.sleep(0.001)
+        finally:
+            process.kill()
+            process.wait()
+        store = RegistryStore(name)
+        # A tag only if the machine was so slow that the push ended before it was killed.
+        assert [tag for tag, _ in store.tags()] in ([], ["v1"])
+        result = copy(layout, "v1", store, "v1")
+        assert result.descriptor == made.descriptor
+        # What had arrived is found: at most the blobs cut off in the middle are sent again.
+        assert result.blobs_present >= uploads - 1
+    target = MemoryStore()
+    copy(RegistryStore(f"{plain.host}/killed/{uploads}"), "v1", target, "v1")
+    assert target.get_manifest("v1") == layout.get_manifest("v1")
 
 
 def test_tls(secure: RegistryServer) -> None:
