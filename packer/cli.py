@@ -106,8 +106,11 @@ def main(argv: Sequence[str] | None = None) -> int:
         args = _make_parser().parse_args(words)
     except _UsageError as error:
         return _fail(error, EXIT_USAGE, str(error), out, as_json="--json" in words)
-    with _logging(args.debug), _signals():
-        return _run(args, out)
+    try:
+        with _logging(args.debug), _signals():
+            return _run(args, out)
+    except _Stopped as stop:  # while an error was being reported
+        return 128 + stop.number
 
 
 def _run(args: argparse.Namespace, out: Output) -> int:
@@ -115,10 +118,6 @@ def _run(args: argparse.Namespace, out: Output) -> int:
     try:
         from packer import verbs
 
-        if args.password_stdin and not args.username:
-            raise InvalidParameter("--password-stdin needs --username")
-        if args.username and not args.password_stdin:
-            raise InvalidParameter("--username needs --password-stdin")
         with open_display(quiet=args.quiet or args.json) as display:
             report = verbs.run(args, out, display.callback)
         _show(report, args, out)
@@ -164,12 +163,12 @@ def _fail(
             for line in part.splitlines():
                 _complain(line)
     _complain(f"layer-packer: {message}")
-    if as_json and not out.is_used:
-        try:
+    try:
+        if as_json and not out.is_used:
             out.json(error_value(error, message, code))
-            out.flush()
-        except (OutputClosed, OSError):
-            out.abandon()
+        out.flush()
+    except (OutputClosed, OSError):
+        out.abandon()
     return code
 
 
@@ -265,9 +264,7 @@ def _make_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"layer-packer {VERSION}")
-    parser.set_defaults(
-        json=False, quiet=False, debug=False, store=None, username=None, password_stdin=False
-    )
+    parser.set_defaults(json=False, quiet=False, debug=False, store=None)
     _add_common(parser)
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
 

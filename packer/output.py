@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any, BinaryIO, TextIO
 
 from packer.display import escape
-from packer.errors import PackerError
+from packer.errors import NotFound, PackerError
 
 
 class OutputClosed(Exception):
@@ -102,6 +102,9 @@ def error_value(error: BaseException, message: str, code: int) -> dict[str, Any]
         path = os.fsdecode(path)
     if isinstance(path, str):
         value.update(text_fields("path", path))
+    if isinstance(error, NotFound):
+        value["missing"] = error.kind
+        value.update(text_fields("name", error.name))
     for key, kind in (("status", int), ("code", str), ("retryable", bool)):
         found = getattr(error, key, None)
         if isinstance(found, kind) and isinstance(error, PackerError):

@@ -57,6 +57,8 @@ def run(args: argparse.Namespace, out: Output, progress: ProgressCallback | None
     Raises:
         PackerError, OSError: as the calls of `packer.api`.
     """
+    if args.verb in ("pull", "unpack") and args.delete and not args.update:
+        raise InvalidParameter("--delete needs --update")
     return _VERBS[args.verb](args, out, progress)
 
 
@@ -67,6 +69,8 @@ def _options(args: argparse.Namespace) -> dict[str, Any]:
 
 def _registry(args: argparse.Namespace) -> api.RegistryOptions:
     password = None
+    if args.password_stdin != (args.username is not None):
+        raise InvalidParameter("--username and --password-stdin go together")
     if args.password_stdin:
         line = sys.stdin.readline() if sys.stdin is not None else ""
         password = line.removesuffix("\n").removesuffix("\r")
@@ -106,7 +110,9 @@ def _pack(args: argparse.Namespace, out: Output, progress: ProgressCallback | No
             yield f"{tree}; unchanged, nothing added"
             return
         where = (
-            f"in {format_count(packed.new_layers, 'layer')}" if packed.new_layers else "of metadata"
+            f"in {format_count(packed.new_layers, 'layer')}"
+            if packed.new_layers
+            else "of index and manifest"
         )
         share = format_share(packed.new_bytes, packed.bytes)
         yield (
@@ -166,7 +172,7 @@ def _pull(args: argparse.Namespace, out: Output, progress: ProgressCallback | No
 
     def value() -> dict[str, Any]:
         return {
-            "reference": pulled.reference,
+            **text_fields("reference", pulled.reference),
             "fetched_blobs": pulled.fetched_blobs,
             "fetched_bytes": pulled.fetched_bytes,
             **_restored_value(args.directory, pulled.restored),
@@ -194,7 +200,7 @@ def _unpack(args: argparse.Namespace, out: Output, progress: ProgressCallback | 
     )
 
     def value() -> dict[str, Any]:
-        return {"name": args.name, **_restored_value(args.directory, restored)}
+        return {**text_fields("name", args.name), **_restored_value(args.directory, restored)}
 
     def lines() -> Iterator[str]:
         yield f"{args.name}  {restored.digest}"
@@ -233,7 +239,7 @@ def _ls(args: argparse.Namespace, out: Output, progress: ProgressCallback | None
 
     def value() -> dict[str, Any]:
         return {
-            "name": args.name,
+            **text_fields("name", args.name),
             "digest": version.descriptor.digest,
             "entries": [_entry_value(entry) for entry in entries],
         }
@@ -290,7 +296,7 @@ def _write_base64(args: argparse.Namespace, out: Output, parts: Iterable[bytes])
         del held[:count]
     if not size:
         out.write(b'{"content_base64": "')
-    value = {"name": args.name, **text_fields("path", args.path), "bytes": size}
+    value = {**text_fields("name", args.name), **text_fields("path", args.path), "bytes": size}
     rest = json.dumps(value).removeprefix("{")
     out.write(base64.b64encode(held) + b'", ' + rest.encode("ascii") + b"\n")
 
@@ -305,8 +311,8 @@ def _diff(args: argparse.Namespace, out: Output, progress: ProgressCallback | No
 
     def value() -> dict[str, Any]:
         return {
-            "old": args.old,
-            "new": args.new,
+            **text_fields("old", args.old),
+            **text_fields("new", args.new),
             **counts,
             "new_chunk_bytes": fresh,
             "changes": [
@@ -359,7 +365,7 @@ def _inspect(args: argparse.Namespace, out: Output, progress: ProgressCallback |
 
 def _details_value(name: str, details: Details) -> dict[str, Any]:
     return {
-        "name": name,
+        **text_fields("name", name),
         "digest": details.digest,
         "created": details.created or None,
         "parent": details.parent or None,
@@ -425,7 +431,7 @@ def _verify(args: argparse.Namespace, out: Output, progress: ProgressCallback | 
 
     def value() -> dict[str, Any]:
         return {
-            "name": args.name,
+            **text_fields("name", args.name),
             "digest": verified.digest,
             "blobs": verified.blobs,
             "bytes": verified.bytes,
@@ -446,7 +452,10 @@ def _versions(args: argparse.Namespace, out: Output, progress: ProgressCallback 
     found = api.versions(store=args.store)
 
     def value() -> dict[str, Any]:
-        return {"versions": [{"tag": tag, "digest": digest} for tag, digest in found]}
+        return {
+            **text_fields("store", args.store or api.default_store_path()),
+            "versions": [{"tag": tag, "digest": digest} for tag, digest in found],
+        }
 
     def lines() -> Iterator[str]:
         width = max((len(tag) for tag, _ in found), default=0)

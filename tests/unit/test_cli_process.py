@@ -1,0 +1,273 @@
+"""The command as a process: start-up, signals, pipes, and a real registry with a password."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from packer import cli
+from packer._version import VERSION
+from packer.display import Display, SilentDisplay
+from packer.progress import Progress
+from tests.registry_server import PASSWORD, USER, run_registry
+
+COMMAND = (sys.executable, "-m", "packer")
+
+
+def environment(store: Path) -> dict[str, str]:
+    return {**os.environ, "LAYER_PACKER_STORE": str(store)}
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    return tmp_path / "store"
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    root = tmp_path / "app"
+    root.mkdir()
+    (root / "small").write_text("small")
+    (root / "large").write_bytes(os.urandom(9_000_000))
+    return root
+
+
+def test_version_without_heavy_modules() -> None:
+    code = (
+        "import sys\n"
+        "from packer.cli import main\n"
+        "try:\n"
+        "    main(['--version'])\n"
+        "except SystemExit as end:\n"
+        "    assert end.code == 0\n"
+        "print(*sys.modules)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    version, modules = done.stdout.splitlines()
+    assert version == f"layer-packer {VERSION}"
+    heavy = {"requests", "oras", "rich", "urllib3", "ssl", "http.client", "asyncio"}
+    assert not heavy & set(modules.split())
+
+
+def test_local_verbs_need_no_registry_modules_and_no_rich(app: Path, store: Path) -> None:
+    code = (
+        "import sys\n"
+        "from packer.cli import main\n"
+        "assert main(['pack', sys.argv[1]]) == 0\n"
+        "print(*sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(app)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment(store),
+    )
+    modules = set(done.stdout.splitlines()[-1].split())
+    assert not {"requests", "oras", "rich", "urllib3"} & modules
+
+
+def test_the_package_has_the_same_version() -> None:
+    import packer
+
+    assert packer.__version__ == VERSION
+
+
+def test_a_run_as_a_process(app: Path, store: Path, tmp_path: Path) -> None:
+    def run(*words: str) -> subprocess.CompletedProcess[bytes]:
+        return subprocess.run([*COMMAND, *words], capture_output=True, env=environment(store))
+
+    packed = run("pack", str(app), "--tag", "app:1", "--json")
+    assert packed.returncode == 0, packed.stderr
+    assert json.loads(packed.stdout)["files"] == 2
+    assert run("unpack", "app:1", str(tmp_path / "out")).returncode == 0
+    assert (tmp_path / "out" / "large").read_bytes() == (app / "large").read_bytes()
+    failed = run("unpack", "app:1", str(tmp_path / "out"))
+    assert failed.returncode == 8
+    assert failed.stderr.startswith(b"layer-packer: target is not empty: ")
+
+
+def test_a_locale_that_cannot_show_a_name_is_no_error(store: Path, tmp_path: Path) -> None:
+    root = tmp_path / "v"
+    root.mkdir()
+    (root / "日本").write_text("x")
+    env = {**environment(store), "PYTHONIOENCODING": "ascii"}
+    subprocess.run([*COMMAND, "pack", str(root), "--tag", "v"], check=True, env=env)
+    listed = subprocess.run([*COMMAND, "ls", "v"], check=True, env=env, capture_output=True)
+    assert listed.stdout == b"\\u65e5\\u672c\n"
+
+
+def test_a_reader_that_leaves(app: Path, store: Path) -> None:
+    env = environment(store)
+    subprocess.run([*COMMAND, "pack", str(app), "--tag", "v", "-q"], check=True, env=env)
+    process = subprocess.Popen(
+        [*COMMAND, "cat", "v", "large"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env
+    )
+    assert process.stdout is not None
+    assert process.stderr is not None
+    assert len(process.stdout.read(10)) == 10
+    process.stdout.close()
+    complaint = process.stderr.read()
+    process.stderr.close()
+    assert (process.wait(), complaint) == (141, b"")
+
+
+@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
+@pytest.mark.parametrize("words", [("cat", "v", "large"), ("cat", "v", "small"), ("versions",)])
+def test_output_on_a_full_disk(app: Path, store: Path, words: tuple[str, ...]) -> None:
+    # A small result is still in a buffer when the verb ends; it must not be lost in silence.
+    env = environment(store)
+    subprocess.run([*COMMAND, "pack", str(app), "--tag", "v", "-q"], check=True, env=env)
+    with open("/dev/full", "wb") as full:
+        done = subprocess.run([*COMMAND, *words], stdout=full, stderr=subprocess.PIPE, env=env)
+    assert done.returncode == 9
+    assert done.stderr == b"layer-packer: No space left on device\n"
+
+
+@pytest.mark.parametrize(
+    ("number", "word"), [(signal.SIGINT, b"interrupted"), (signal.SIGTERM, b"terminated")]
+)
+def test_a_signal_ends_the_process_in_one_line(
+    app: Path, store: Path, number: signal.Signals, word: bytes
+) -> None:
+    env = environment(store)
+    subprocess.run([*COMMAND, "pack", str(app), "--tag", "v", "-q"], check=True, env=env)
+    # The pipe is full after 64 KiB, so the process surely is at work when the signal comes.
+    process = subprocess.Popen(
+        [*COMMAND, "cat", "v", "large"], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env
+    )
+    assert process.stdout is not None
+    process.stdout.read(1)
+    process.send_signal(number)
+    _, complaint = process.communicate(timeout=60)
+    assert (process.returncode, complaint) == (128 + number, b"layer-packer: " + word + b"\n")
+
+
+class _StopAt(SilentDisplay):
+    """Sends this process a signal when the library first reports progress in a phase."""
+
+    def __init__(self, phase: str, number: signal.Signals) -> None:
+        self.callback = self._stop
+        self.phase = phase
+        self.number = number
+        self.was_hit = False
+
+    def _stop(self, report: Progress) -> None:
+        if report.phase == self.phase and not self.was_hit:
+            self.was_hit = True
+            os.kill(os.getpid(), self.number)
+
+
+Stop = Callable[[str, signal.Signals], _StopAt]
+
+
+@pytest.fixture
+def stop(monkeypatch: pytest.MonkeyPatch, store: Path) -> Stop:
+    monkeypatch.setenv("LAYER_PACKER_STORE", str(store))
+
+    def install(phase: str, number: signal.Signals) -> _StopAt:
+        display = _StopAt(phase, number)
+
+        def opened(**_: object) -> Display:
+            return display
+
+        monkeypatch.setattr(cli, "open_display", opened)
+        return display
+
+    return install
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_leaves_nothing_half_made(
+    app: Path, store: Path, tmp_path: Path, stop: Stop, number: signal.Signals
+) -> None:
+    before = signal.getsignal(number)
+    display = stop("pack", number)
+    assert cli.main(["pack", str(app), "--tag", "v"]) == 128 + number
+    assert display.was_hit
+    assert cli.main(["versions", "--json"]) == 0
+    assert cli.main(["ls", "v"]) == 3
+    assert [path.name for path in (store / "ingest").iterdir() if path.name != "lock"] == []
+    assert cli.main(["pack", str(app), "--tag", "v"]) == 0
+
+    display = stop("unpack", number)
+    assert cli.main(["unpack", "v", str(tmp_path / "out")]) == 128 + number
+    assert display.was_hit
+    assert sorted(os.listdir(tmp_path)) == ["app", "store"]
+
+    display = stop("copy", number)
+    assert cli.main(["push", f"oci:{tmp_path}/there:x", "--from", "v"]) == 128 + number
+    assert display.was_hit
+    assert cli.main(["ls", f"oci:{tmp_path}/there:x"]) == 3
+    assert cli.main(["push", f"oci:{tmp_path}/there:x", "--from", "v"]) == 0
+    assert signal.getsignal(number) == before
+
+
+def test_ignored_signals_stay_ignored(app: Path, tmp_path: Path, stop: Stop) -> None:
+    # nohup layer-packer pack ...
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        display = stop("pack", signal.SIGHUP)
+        assert cli.main(["pack", str(app), "--tag", "v"]) == 0
+        assert display.was_hit
+    finally:
+        signal.signal(signal.SIGHUP, before)
+
+
+def test_interruption_as_json(
+    app: Path, stop: Stop, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    stop("pack", signal.SIGINT)
+    assert cli.main(["pack", str(app), "--tag", "v", "--json"]) == 130
+    value = json.loads(capsysbinary.readouterr().out)
+    assert value == {"error": "interrupted", "kind": "Stopped", "exit_code": 130}
+
+
+@pytest.mark.registry
+def test_a_registry_with_password_and_tls(
+    app: Path,
+    store: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsysbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    folder = tmp_path / "registry"
+    folder.mkdir()
+    monkeypatch.setenv("LAYER_PACKER_STORE", str(store))
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path / "nothing"))
+    with run_registry(folder, htpasswd=True, tls=True) as server:
+        name = f"{server.host}/acme/app:1"
+        assert server.ca_file is not None
+        access = ("--ca-file", str(server.ca_file), "--no-plain-http")
+        login = ("--username", USER, "--password-stdin")
+
+        def run(password: str | None, *words: str) -> int:
+            if password is not None:
+                words = (*words, *login)
+                monkeypatch.setattr(sys, "stdin", io.StringIO(password + "\n"))
+            return cli.main([*words, *access])
+
+        assert run(PASSWORD, "push", name, "--from", str(app)) == 0
+        assert run(None, "ls", name) == 6
+        capsysbinary.readouterr()
+        assert run("wrong", "pull", name, str(tmp_path / "out"), "--json") == 6
+        out, err = capsysbinary.readouterr()
+        value = json.loads(out)
+        assert (value["kind"], value["status"]) == ("AuthError", 401)
+        assert b"wrong" not in err.replace(b"wrong password", b"")
+        assert not (tmp_path / "out").exists()
+        other = str(tmp_path / "other")
+        words = ("pull", name, str(tmp_path / "out"), "--store", other, "--jobs", "2")
+        assert run(PASSWORD, *words) == 0
+        assert (tmp_path / "out" / "large").read_bytes() == (app / "large").read_bytes()
+        assert run(PASSWORD, "ls", f"{server.host}/acme/app:2") == 3
+        # Without the certificate the registry is not trusted.
+        assert cli.main(["ls", name]) == 5
