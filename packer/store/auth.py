@@ -14,13 +14,15 @@ Sources: distribution ``docs/spec/auth/token.md`` and ``oauth.md``; RFC 9110 sec
 from __future__ import annotations
 
 import base64
+import contextlib
 import ipaddress
 import json
+import logging
 import os
 import re
 import threading
 import time
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
 from urllib.parse import urlencode, urlsplit
 
@@ -34,6 +36,8 @@ DEFAULT_TOKEN_SECONDS = 60
 MAX_TOKEN_SECONDS = 3600
 IDENTITY_USER = "<token>"
 """User name by which credential helpers mark the secret as an identity (refresh) token."""
+
+_LOG = logging.getLogger(__name__)
 
 _KNOWN_REALM_HOSTS = {"registry-1.docker.io": frozenset({"auth.docker.io"})}
 _TOKEN = re.compile(r"[!-~]{1,65536}\Z")
@@ -118,17 +122,17 @@ def docker_credentials(registry: str) -> Credentials | None:
                 return Credentials("", str(entry["identitytoken"]), True)
         backend = oras.auth.base.AuthBackend()
         for key in keys:
-            # oras asks the helper even if another key is in the file; one key at a time keeps
-            # the order: this host's entry, this host's helper, the general store.
+            # One key at a time, and helpers only under the name that docker gives them: oras would
+            # ask them before it looks at the next key of the file.
             entry = auths.get(key) or {}
-            if not (entry.get("auth") or helpers.get(key) or config.get("credsStore")):
-                continue
             backend._auth_config = {
                 "auths": {key: {"auth": entry.get("auth")}} if entry.get("auth") else {},
-                "credHelpers": helpers,
-                "credsStore": config.get("credsStore"),
+                "credHelpers": helpers if key == keys[0] else {},
+                "credsStore": config.get("credsStore") if key == keys[0] else None,
             }
-            if backend._load_auth(key):
+            with _relayed("oras.logger"):
+                found = backend._load_auth(key)
+            if found:
                 return _decode_basic(backend._basic_auth, path)
     except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
         # The text of a JSON error could hold what a helper printed, that is, the secret.
@@ -136,6 +140,28 @@ def docker_credentials(registry: str) -> Credentials | None:
             f"cannot read credentials for {registry} through {path} ({type(error).__name__})"
         ) from None
     return None
+
+
+@contextlib.contextmanager
+def _relayed(name: str) -> Iterator[None]:
+    """Take what this thread logs to `name` over to our own logger, as information.
+
+    oras prints a warning whenever a helper has no entry, which is normal for a public registry.
+    """
+    thread = threading.get_ident()
+
+    def take(record: logging.LogRecord) -> bool:
+        if threading.get_ident() != thread:
+            return True
+        _LOG.info("%s", safe_text(str(record.msg)))
+        return False
+
+    logger = logging.getLogger(name)
+    logger.addFilter(take)
+    try:
+        yield
+    finally:
+        logger.removeFilter(take)
 
 
 def _decode_basic(encoded: str, path: str) -> Credentials:

@@ -81,8 +81,10 @@ class Client:
         """
         target, redirects, challenges = url, 0, 0
         once = body is not None and not isinstance(body, bytes)
+        own = True
         while True:
-            own = origin_of(target) == self.origin
+            # Once led away, even a way back is not ours: credentials are not attached again.
+            own = own and origin_of(target) == self.origin
             sent = {"User-Agent": USER_AGENT, **(headers or {})}
             used = self._auth.header(actions) if own else None
             if used is not None:

@@ -466,6 +466,13 @@ def test_redirects_lose_credentials(other: HostileRegistry, status: int, auth: s
             assert item.authorization is None
             assert "cookie" not in item.headers
         assert other.seen[0].headers["range"] == "bytes=7-11"
+        # Led away and back again: the way is not the registry's own any more.
+        there, back = f"http://{other.host}/back", f"http://{server.host}/v2/app/blobs/x"
+        server.on("GET", "/blobs/", replies(status, Location=there))
+        other.on("GET", "/back", replies(status, Location=back))
+        with pytest.raises(RegistryError):
+            read_blob(store, BLOB, 1 << 20)
+        assert server.seen[-1].authorization is None
         # Within the registry they stay.
         server.on(
             "GET", "/blobs/", lambda e: e.reply(status, b"", {"Location": e.path + "?again=1"})

@@ -274,6 +274,26 @@ def test_refused_and_lost_token_services() -> None:
         assert server.count("GET", "/token") < 10
 
 
+def test_anonymous_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What public registries do: a token for everybody, good for reading only.
+    monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
+
+    def grant(exchange: Exchange) -> None:
+        assert "authorization" not in exchange.headers
+        exchange.registry.tokens["public"] = ("pull", 0)
+        exchange.reply(200, b'{"access_token":"public"}')
+
+    with hostile_registry(auth="token") as server:
+        server.on("GET", "/token", grant, times=None)
+        store = open_store(server)
+        with pytest.raises(NotFound):
+            store.resolve("v1")
+        memory = MemoryStore()
+        make_version(memory, count=1)
+        with pytest.raises(AuthError, match="pull,push"):
+            copy(memory, "v1", store, "v1")
+
+
 def test_identity_token(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DOCKER_CONFIG", str(tmp_path))
     with hostile_registry(auth="token") as server:

@@ -192,19 +192,25 @@ def helper(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
 
 
 def test_credential_helper(
-    docker_config: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    docker_config: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     helper(
         tmp_path / "bin",
         monkeypatch,
-        'case $host in r.example) echo \'{"Username":"bob","Secret":"hs"}\';;\n'
-        'id.example) echo \'{"Username":"<token>","Secret":"rt"}\';;\n*) exit 1;; esac\n',
+        "case $host in\n"
+        """r.example) echo '{"Username":"bob","Secret":"hs"}';;\n"""
+        """id.example) echo '{"Username":"<token>","Secret":"rt"}';;\n"""
+        "*) echo none >&2; exit 1;;\nesac\n",
     )
     docker_config.write_text('{"credHelpers":{"r.example":"testing"},"credsStore":"testing"}')
     assert docker_credentials("r.example") == Credentials("bob", "hs")
     assert docker_credentials("id.example") == Credentials("<token>", "rt", True)
     # A helper that fails has nothing for this host; that is no reason to stop.
     assert docker_credentials("other.example") is None
+    assert capsys.readouterr() == ("", "")
 
 
 @pytest.mark.parametrize("output", ["nonsense s3cret", '{"Secret":"s3cret"}', "[]"])
