@@ -1,6 +1,8 @@
 /* Which kernels there are, which the CPU and the operating system can run, and which is the best. */
 #include "pk_chunker_impl.h"
 
+#include <stdatomic.h>
+
 #if defined(PK_HAVE_AVX2) || defined(PK_HAVE_AVX512)
 #include <cpuid.h>
 
@@ -36,6 +38,19 @@ static unsigned detect(void)
 }
 #endif
 
+/* CPUID leaves a virtual machine, which takes microseconds, so the answer is kept. Threads that race
+ * here write the same value. */
+static unsigned usable(void)
+{
+    static atomic_uint known;
+    unsigned can = atomic_load_explicit(&known, memory_order_relaxed);
+    if (can == 0) {
+        can = detect();
+        atomic_store_explicit(&known, can, memory_order_relaxed);
+    }
+    return can;
+}
+
 static const struct {
     const char *name;
     const pk_kernel *kernel; /* NULL if not built */
@@ -69,7 +84,7 @@ int pk_kernel_state(int id)
         return PK_BAD_KERNEL;
     if (kernels[id].kernel == NULL)
         return PK_NOT_BUILT;
-    return detect() >> id & 1 ? PK_USABLE : PK_NO_CPU;
+    return usable() >> id & 1 ? PK_USABLE : PK_NO_CPU;
 }
 
 int pk_kernel_default(void)

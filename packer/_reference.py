@@ -15,12 +15,12 @@ WIDE = 512
 N = 0x9E3779B97F4A7C15
 
 
-def word(data: bytes, cut: int) -> int:
+def word(data: bytes | bytearray, cut: int) -> int:
     """Return the little-endian word of the two bytes before offset `cut`."""
     return data[cut - 2] | data[cut - 1] << 8
 
 
-def rolling_hash(data: bytes, cut: int) -> int:
+def rolling_hash(data: bytes | bytearray, cut: int) -> int:
     """Return h(cut), the 16-bit hash of the 242 bytes before offset `cut`."""
     total = 0
     for step in range(STEPS):
@@ -29,7 +29,7 @@ def rolling_hash(data: bytes, cut: int) -> int:
     return total % 2**16
 
 
-def wide_hash(data: bytes, cut: int) -> int:
+def wide_hash(data: bytes | bytearray, cut: int) -> int:
     """Return H(cut), the 64-bit hash of the 512 bytes before offset `cut`."""
     total = 0
     for at in range(cut - WIDE, cut, 8):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -100,6 +102,31 @@ def test_constants() -> None:
     for cut in range(700, 1200):
         rolled = ref.M * ref.rolling_hash(data, cut - 64) + ref.word(data, cut)
         assert (rolled - ref.word(data, cut - 48)) % 2**16 == ref.rolling_hash(data, cut)
+
+
+# Whoever implements docs/chunking.md anew has these to go by.
+def test_documented_vectors() -> None:
+    value, data = 1, bytearray()
+    for _ in range(1 << 20):
+        value = (1103515245 * value + 12345) % 2**32
+        data.append(value >> 24)
+    text = (Path(__file__).parents[2] / "docs" / "chunking.md").read_text()
+    assert f"It begins {data[:8].hex()}." in text
+    lines = text.split("```vectors\n")[1].split("```")[0].splitlines()
+    assert len(lines) == 7
+    for line in lines:
+        what, expected = line.split(" = ")
+        if what[0] in "hH":
+            function = _reference.rolling_hash if what[0] == "h" else _reference.wide_hash
+            assert hex(function(data, int(what[2:-1]))) == expected
+        else:
+            average, length = (int(word) for word in re.findall(r"\d+", what))
+            cuts = cut_points(data[:length], ChunkParams(average))
+            assert " ".join(map(str, cuts)) == expected
+    period = (bytes(range(7)) * 43_000)[:300_000]
+    for special in (bytes(200_000), period):
+        found = [str(cut) for cut in cut_points(special)]
+        assert f"{', '.join(found[:-1])} and {found[-1]}" in " ".join(text.split())
 
 
 def test_report_kernels(capsys: pytest.CaptureFixture[str]) -> None:

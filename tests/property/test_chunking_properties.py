@@ -154,7 +154,7 @@ def test_edits_cost_about_as_much_as_in_random_data(name: str, average: int) -> 
 @pytest.mark.parametrize("name", INPUTS)
 def test_no_throughput_cliff(name: str) -> None:
     data = INPUTS[name](EDITED_BYTES)
-    best = min(_seconds(data) for _ in range(3))
+    best = min(_seconds(data) for _ in range(5))
     assert len(data) / best > 0.1e9
 
 
