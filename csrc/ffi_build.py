@@ -18,8 +18,9 @@ _SOURCES = [
     "pk_scan_avx2.c",
     "pk_scan_avx512.c",
     "pk_scan_portable.c",
+    "pk_sketch.c",
 ]
-_HEADERS = ["pk_chunker.h", "pk_chunker_impl.h", "pk_fs.h", "pk_scan_x86.h"]
+_HEADERS = ["pk_chunker.h", "pk_chunker_impl.h", "pk_fs.h", "pk_scan_x86.h", "pk_sketch.h"]
 
 
 def _version() -> str:
@@ -41,6 +42,7 @@ ffi.cdef(
     uint64_t pk_read_sum(const uint8_t *data, size_t length);
     const char *pk_version(void);
     int pk_sync_filesystem(int fd);
+    int pk_sketch(const uint8_t *data, size_t length, uint64_t out[3]);
     """
 )
 _flags = ["-O3", "-std=c11", "-fvisibility=hidden", "-Wall", "-Wextra"]
@@ -51,6 +53,7 @@ ffi.set_source(
     """
     #include "pk_chunker.h"
     #include "pk_fs.h"
+    #include "pk_sketch.h"
     """,
     # Relative to the root of the repository, which is where setuptools builds from.
     sources=[f"csrc/{name}" for name in _SOURCES],

@@ -89,6 +89,16 @@ def read_sum(data: Buffer) -> int:
     return int(lib.pk_read_sum(view, len(view)))
 
 
+def sketch(data: Buffer) -> tuple[int, ...]:
+    """Return the three super-features of a chunk; () if it is too short or uniform to have any.
+
+    Similar chunks have at least one in common, and in the same place. csrc/pk_sketch.h says how.
+    """
+    view = ffi.from_buffer("uint8_t[]", data)
+    out = ffi.new("uint64_t[3]")
+    return tuple(out) if lib.pk_sketch(view, len(view), out) else ()
+
+
 def sync_filesystem(fd: int) -> bool:
     """Make everything written to the file system that holds `fd` durable, in one call.
 

@@ -74,7 +74,7 @@ def liveness(
         base: the base's index.
         run_starts: first chunk of each run; ordinals from the base's chunk count on are new.
         run_lengths: number of chunks of each run.
-        prefixes: prefix of each new frame, in ordinals of the base's chunks.
+        prefixes: prefix of each new frame, in ordinals of the base's, then the new chunks.
     """
     frames = Frames(base)
     live = bytearray(base.chunk_count)
@@ -86,7 +86,10 @@ def liveness(
     def layers_of(runs: list[tuple[int, int]]) -> set[int]:
         out: set[int] = set()
         for start, length in runs:
-            first, last = frames.of_chunk(start), frames.of_chunk(start + length - 1)
+            end = min(start + length, base.chunk_count)
+            if start >= end:
+                continue  # chunks of the new version itself
+            first, last = frames.of_chunk(start), frames.of_chunk(end - 1)
             out.update(frames.layer[first : last + 1])
         return out
 

@@ -8,28 +8,29 @@ equal blobs on machines that never met. docs/format.md, section "Layers".
 from __future__ import annotations
 
 from array import array
+from bisect import bisect_right
 from collections import OrderedDict, deque
 from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Executor, Future
 from threading import Lock
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import blake3
 
 from packer import codec
 from packer.errors import DigestMismatch
-from packer.index import DIGEST_BYTES, Frames, Index, TreeCheck
+from packer.index import DIGEST_BYTES, MAX_DEPTH, Frames, Index, TreeCheck
 from packer.model import DATA_TYPE, Descriptor
 from packer.store.base import BlobWriter, Ingest
 
 Runs = list[tuple[int, int]]
 """Runs of chunks: (first ordinal, count)."""
 
-FRAME_MIN_BYTES = 512 << 10
-FRAME_MAX_BYTES = 2 << 20
-"""A frame's plaintext ends at a content-defined chunk between these, 1 MiB on average."""
+FRAME_MIN_BYTES = 1 << 20
+FRAME_MAX_BYTES = 3 << 20
+"""A frame's plaintext ends at a content-defined chunk between these, 2 MiB on average."""
 
-PREFIX_BYTES = 4 << 20
+PREFIX_BYTES = 6 << 20
 """Bound on what a frame is compressed against (a little more: whole chunks)."""
 DELTA_LEVEL = 12
 """Least zstd level of a frame with a prefix: lower ones do not find it (docs/architecture.md)."""
@@ -61,6 +62,27 @@ def ends_here(draw: bytes, length: int, mean: int) -> bool:
     return int.from_bytes(draw, "little") * mean < length << 32
 
 
+class Older(Protocol):
+    """Chunks that new frames may be compressed against: the base's, then the new ones."""
+
+    @property
+    def base_chunks(self) -> int:
+        """Number of chunks in the base; ordinals from there on are new chunks."""
+
+    @property
+    def max_depth(self) -> int:
+        """Depth that new frames may have, at most MAX_DEPTH."""
+
+    def length_of(self, chunk: int) -> int:
+        """Return the plaintext length of a chunk."""
+
+    def depth_of(self, chunk: int) -> int:
+        """Return the depth of the frame that holds a chunk of the base."""
+
+    def read(self, start: int, length: int) -> list[memoryview]:
+        """Return the bytes of `length` chunks from `start`, verified; called by any thread."""
+
+
 class LayerWriter:
     """Takes new chunks in order and writes them as layers.
 
@@ -72,8 +94,8 @@ class LayerWriter:
         executor: compresses frames.
         level: zstd level.
         layer_bytes: average stored size of a layer, from `layer_bytes_for`.
-        base: reads the chunks of the base that frames are compressed against.
-        backlog: frames in flight; bounds memory to about 12 MiB each.
+        older: what frames may be compressed against; None for frames that stand alone.
+        backlog: frames in flight; bounds memory to about 20 MiB each.
     """
 
     def __init__(
@@ -83,7 +105,7 @@ class LayerWriter:
         *,
         level: int,
         layer_bytes: int,
-        base: FrameReader | None = None,
+        older: Older | None = None,
         backlog: int = 4,
     ) -> None:
         self._store = store
@@ -91,13 +113,17 @@ class LayerWriter:
         self._level = level
         self._half = layer_bytes // 2
         self._max = layer_bytes * 2
-        self._base = base
+        self._older = older
         self._backlog = backlog
         self._buffer = bytearray()
         self._chunks = 0
         self._last = b""
         self._prefix: dict[int, None] = {}
         self._prefix_bytes = 0
+        self._first_new = older.base_chunks if older is not None else 0
+        self._frame_first: list[int] = []  # ordinal of the first chunk of each frame that ended
+        self._max_depth = older.max_depth if older is not None else 0
+        self._planned_depths = bytearray()  # of those frames, if all of them become deltas
         self._pending: deque[_Pending] = deque()
         self._blob: BlobWriter | None = None
         self._blob_bytes = 0
@@ -109,7 +135,7 @@ class LayerWriter:
         self.frame_chunks = array("I")
         self.frame_depths = bytearray()
         self.frame_prefixes: list[Runs] = []
-        """Prefix of each frame, in ordinals of the base's chunks."""
+        """Prefix of each frame, in ordinals of the base's chunks, then the new ones."""
         self.stored_bytes = self.plain_stored_bytes = self.plain_bytes = 0
         """Stored length of all frames; of those without prefix; and their plaintext length."""
         self.new_bytes = 0
@@ -121,19 +147,22 @@ class LayerWriter:
         Args:
             data: its bytes, which are copied.
             digest: of them.
-            similar: base chunks that may hold much of it.
+            similar: chunks that may hold much of it; those that cannot be a prefix are left out.
         """
         if self._buffer and len(self._buffer) + len(data) > FRAME_MAX_BYTES:
             self._end_frame()
         self._buffer += data
         self._chunks += 1
         self._last = digest
-        if self._base is not None:
-            lengths = self._base.index.chunk_lengths
-            for chunk in similar:
-                if chunk not in self._prefix and self._prefix_bytes < PREFIX_BYTES:
-                    self._prefix[chunk] = None
-                    self._prefix_bytes += lengths[chunk]
+        for chunk in similar:
+            if (
+                chunk not in self._prefix
+                and self._prefix_bytes < PREFIX_BYTES
+                and self.planned_depth(chunk) < self._max_depth
+            ):
+                assert self._older is not None
+                self._prefix[chunk] = None
+                self._prefix_bytes += self._older.length_of(chunk)
         if len(self._buffer) >= FRAME_MIN_BYTES and ends_here(
             digest[:4], len(data), FRAME_MIN_BYTES
         ):
@@ -164,6 +193,10 @@ class LayerWriter:
     def _end_frame(self) -> None:
         data, self._buffer = self._buffer, bytearray()
         prefix = runs_of(self._prefix)
+        depths = [self.planned_depth(chunk) for chunk in self._prefix]
+        self._planned_depths.append(1 + max(depths) if depths else 0)
+        self._frame_first.append(self._first_new)
+        self._first_new += self._chunks
         future = self._executor.submit(self._compress, data, prefix)
         self._pending.append(_Pending(future, self._chunks, self._last, len(data), prefix))
         self._chunks, self._prefix, self._prefix_bytes = 0, {}, 0
@@ -174,9 +207,9 @@ class LayerWriter:
 
     def _compress(self, data: bytearray, prefix: Runs) -> tuple[bytes, bool]:
         """Return a frame, and whether it is compressed against its prefix."""
-        if not prefix or self._base is None:
+        if not prefix or self._older is None:
             return codec.compress(data, self._level), False
-        older = b"".join(part for run in prefix for part in self._base.chunks(*run))
+        older = b"".join(part for run in prefix for part in self._older.read(*run))
         delta = codec.compress(data, max(self._level, DELTA_LEVEL), older)
         if len(delta) * CLEARLY_SMALL <= len(data):
             return delta, True
@@ -199,9 +232,9 @@ class LayerWriter:
         self.frame_stored.append(len(frame))
         self.frame_chunks.append(pending.chunks)
         self.stored_bytes += len(frame)
-        if is_delta and self._base is not None:
+        if is_delta:
+            self.frame_depths.append(1 + max(map(self._depth, pending.prefix)))
             self.frame_prefixes.append(pending.prefix)
-            self.frame_depths.append(1 + max(map(self._base.depth_of, pending.prefix)))
         else:
             self.frame_prefixes.append([])
             self.frame_depths.append(0)
@@ -209,6 +242,25 @@ class LayerWriter:
             self.plain_bytes += pending.plain_bytes
         if self._blob_bytes >= self._half and ends_here(pending.last[4:8], len(frame), self._half):
             self._end_layer()
+
+    def planned_depth(self, chunk: int) -> int:
+        """Return the greatest depth a chunk's frame may turn out to have; MAX_DEPTH if open."""
+        assert self._older is not None
+        if chunk < self._older.base_chunks:
+            return self._older.depth_of(chunk)
+        if chunk >= self._first_new:
+            return MAX_DEPTH  # in the frame being filled: no frame can be its own prefix
+        return self._planned_depths[bisect_right(self._frame_first, chunk) - 1]
+
+    def _depth(self, run: tuple[int, int]) -> int:
+        """Return the depth of the deepest frame that holds chunks of a run; all are written."""
+        assert self._older is not None
+        return max(
+            self._older.depth_of(chunk)
+            if chunk < self._older.base_chunks
+            else self.frame_depths[bisect_right(self._frame_first, chunk) - 1]
+            for chunk in range(run[0], sum(run))
+        )
 
     def _end_layer(self) -> None:
         blob = self._blob
@@ -260,7 +312,7 @@ class FrameReader:
         index: Index,
         fetch: Callable[[int, int, int], bytes],
         *,
-        cache_bytes: int = 32 << 20,
+        cache_bytes: int = 64 << 20,
     ) -> None:
         self.index = index
         self.frames = Frames(index)
@@ -277,12 +329,6 @@ class FrameReader:
             for start, length in zip(index.prefix_starts, index.prefix_lengths, strict=True)
             for frame in range(of_chunk(start), of_chunk(start + length - 1) + 1)
         }
-
-    def depth_of(self, run: tuple[int, int]) -> int:
-        """Return the depth of the deepest frame that holds chunks of a run."""
-        first = self.frames.of_chunk(run[0])
-        last = self.frames.of_chunk(run[0] + run[1] - 1)
-        return max(self.index.frame_depths[first : last + 1])
 
     def decode(self, frame: int, *, keep: bool = False) -> bytes:
         """Return the plaintext of a frame; its chunks are not verified yet.

@@ -33,7 +33,9 @@ from packer.model import (
 from packer.progress import ProgressCallback
 from packer.ranges import BlobRanges
 from packer.scan import Scan
+from packer.similar import SketchCache
 from packer.store.base import Ingest, Store
+from packer.store.layout import LayoutStore
 from packer.tree import DIRECTORY, FILE, SYMLINK, walk
 from packer.version import (
     CREATED,
@@ -120,6 +122,7 @@ def pack_tree(
     old = base.index if base is not None else Index()
     old_layers = base.manifest.data_layers if base is not None else ()
     dropped: frozenset[int] = frozenset()
+    cache = SketchCache(os.path.join(store.path, "cache") if isinstance(store, LayoutStore) else "")
     with (
         ThreadPoolExecutor(os.cpu_count() or 1, "pack") as executor,
         BlobRanges(store, old_layers) as ranges,
@@ -133,6 +136,7 @@ def pack_tree(
                 executor,
                 reader,
                 dropped,
+                cache,
                 params,
                 level,
                 progress,

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 
 import blake3
 
+from packer._native import sketch
 from packer.chunking import BUFFER_BYTES, iter_chunks
 from packer.counterparts import Alignment, Counterparts
 from packer.errors import SourceChanged
@@ -16,8 +17,12 @@ from packer.index import DIGEST_BYTES, MAX_DEPTH, Index
 from packer.layer import FrameReader, LayerWriter, layer_bytes_for
 from packer.model import ChunkParams
 from packer.progress import Progress, ProgressCallback
+from packer.similar import Similar, SketchCache, note_base
 from packer.store.base import Ingest
 from packer.tree import FILE, SYMLINK, Found, identity_of, open_file, show
+
+FIRST_DEPTH = 2
+"""Depth that the frames of a first version may have."""
 
 
 class Scan:
@@ -33,6 +38,7 @@ class Scan:
         executor: compresses frames.
         base: reads the base's chunks; an empty index if there is no base.
         dropped: base layers that must not be used.
+        cache: of the sketches of the base's chunks.
         params: chunk sizes.
         level: zstd level of new frames.
         progress: called now and then from the calling thread.
@@ -46,6 +52,7 @@ class Scan:
         executor: Executor,
         base: FrameReader,
         dropped: frozenset[int],
+        cache: SketchCache,
         params: ChunkParams,
         level: int,
         progress: ProgressCallback | None,
@@ -60,14 +67,19 @@ class Scan:
         self._buffer = bytearray(max(BUFFER_BYTES, 2 * params.max_bytes))
         self._base = base.index
         self._counterparts = Counterparts(self._base) if self._base.paths else None
-        usable, extendable = _usable_chunks(base, dropped)
-        self._extendable = extendable
+        usable, self._extendable = _usable_chunks(base, dropped)
+        self._reader = base
+        self._cache = cache
+        self._similar = Similar()
+        self._base_noted = not self._base.paths
         digests = bytes(self._base.chunk_digests)
         self._known = {
             digests[at * DIGEST_BYTES : (at + 1) * DIGEST_BYTES]: at
             for at in range(self._base.chunk_count)
             if usable[at]
         }
+        self._new_item = array("I")  # of each new chunk: the file it was found in,
+        self._new_offset = array("Q")  # and where
         self.new_lengths = array("I")
         """Plaintext length of each new chunk."""
         self.new_digests = bytearray()
@@ -79,7 +91,7 @@ class Scan:
             executor,
             level=level,
             layer_bytes=layer_bytes_for(self._total_bytes),
-            base=base,
+            older=self,
             backlog=2 * (os.cpu_count() or 1),
         )
 
@@ -92,13 +104,13 @@ class Scan:
             SourceChanged, OSError: about a file, by name.
         """
         index = Index()
-        for item in self._found:
+        for at, item in enumerate(self._found):
             index.paths.append(item.path)
             index.kinds.append(item.kind)
             index.modes.append(item.mode)
             if item.kind == SYMLINK:
                 index.targets.append(item.target)
-            runs = self._pack_file(item) if item.size and item.kind == FILE else []
+            runs = self._pack_file(at, item) if item.size and item.kind == FILE else []
             index.run_counts.append(len(runs))
             for start, length in runs:
                 index.run_starts.append(start)
@@ -107,7 +119,7 @@ class Scan:
         index.chunk_digests = self._base.chunk_digests + self.new_digests
         return index
 
-    def _pack_file(self, item: Found) -> list[tuple[int, int]]:
+    def _pack_file(self, at: int, item: Found) -> list[tuple[int, int]]:
         """Return the runs of a file's chunks, handing the new ones to the writer."""
         runs: list[tuple[int, int]] = []
         known = self._known
@@ -125,18 +137,19 @@ class Scan:
             if ordinal is not None:
                 aligned = (ordinal, offset + length)
             else:
-                similar: list[int] = []
-                if self._counterparts is not None:
-                    if alignment is None:
-                        alignment = self._counterparts.open(item.path)
-                    if alignment is not None:
-                        alignment.align(*aligned)
-                        similar = self._similar(alignment, offset, length)
+                if alignment is None and self._counterparts is not None:
+                    alignment = self._counterparts.open(item.path)
+                near: Iterable[int] = ()
+                if alignment is not None:
+                    alignment.align(*aligned)
+                    near = alignment.near(offset, offset + length, self._params.average_bytes)
                 ordinal = self._base.chunk_count + len(self.new_lengths)
                 known[digest] = ordinal
+                self._new_item.append(at)
+                self._new_offset.append(offset)
                 self.new_lengths.append(length)
                 self.new_digests += digest
-                self.writer.add(chunk, full, similar)
+                self.writer.add(chunk, full, self._prefixes(ordinal, chunk, near))
             offset += length
             if ordinal == end and end:
                 end += 1
@@ -147,10 +160,79 @@ class Scan:
         runs.append((start, end - start))
         return runs
 
-    def _similar(self, alignment: Alignment, offset: int, length: int) -> list[int]:
-        """Return the base chunks that a new chunk of a file may be compressed against."""
-        near = alignment.near(offset, offset + length, self._params.average_bytes)
-        return [chunk for chunk in near if self._extendable[chunk]]
+    def _prefixes(self, ordinal: int, chunk: memoryview, near: Iterable[int]) -> list[int]:
+        """Return what a new chunk may be compressed against, and note it for later ones.
+
+        Args:
+            ordinal: of the new chunk.
+            chunk: its bytes.
+            near: base chunks where its file's older self has it.
+        """
+        out = [older for older in near if self._extendable[older]]
+        if not self._base_noted:
+            self._base_noted = True
+            note_base(self._similar, self._reader, self._extendable, self._cache)
+        features = sketch(chunk)
+        for older in self._similar.find(features, self.writer.planned_depth):
+            if older not in out:
+                out.append(older)
+                break
+        self._similar.add(ordinal, features)
+        return out
+
+    @property
+    def base_chunks(self) -> int:
+        """Number of chunks in the base."""
+        return self._base.chunk_count
+
+    @property
+    def max_depth(self) -> int:
+        """Depth that new frames may have.
+
+        One more than the base's deepest, so that a version never uses up several levels of the
+        chain at once; two where there is no base, for copies of copies within the version.
+        """
+        deepest = max(self._base.frame_depths, default=0)
+        return min(max(deepest + 1, FIRST_DEPTH), MAX_DEPTH)
+
+    def length_of(self, chunk: int) -> int:
+        """Return the plaintext length of a chunk of the base, or of a new one."""
+        new = chunk - self._base.chunk_count
+        return self._base.chunk_lengths[chunk] if new < 0 else self.new_lengths[new]
+
+    def depth_of(self, chunk: int) -> int:
+        """Return the depth of the frame that holds a chunk of the base."""
+        return self._base.frame_depths[self._reader.frames.of_chunk(chunk)]
+
+    def read(self, start: int, length: int) -> list[memoryview]:
+        """Return the bytes of `length` chunks from `start`; new ones are read from their files.
+
+        Raises:
+            SourceChanged: a file does not hold the chunk any more.
+        """
+        base = max(min(start + length, self._base.chunk_count) - start, 0)
+        out = self._reader.chunks(start, base)
+        for new in range(
+            start + base - self._base.chunk_count, start + length - self._base.chunk_count
+        ):
+            item = self._found[self._new_item[new]]
+            full = self._full_path(item)
+            fd = open_file(full, item)
+            try:
+                data = os.pread(fd, self.new_lengths[new], self._new_offset[new])
+            finally:
+                os.close(fd)
+            at = new * DIGEST_BYTES
+            if (
+                blake3.blake3(data).digest()[:DIGEST_BYTES]
+                != self.new_digests[at : at + DIGEST_BYTES]
+            ):
+                raise SourceChanged(show(full))
+            out.append(memoryview(data))
+        return out
+
+    def _full_path(self, item: Found) -> bytes:
+        return self._root + b"/" + item.path if self._is_directory else self._root
 
     def _chunks(self, item: Found) -> Iterator[memoryview]:
         """Yield a file's chunks; each is valid until the next is asked for.
@@ -158,7 +240,7 @@ class Scan:
         Raises:
             SourceChanged: the file is not what `walk` saw, before, while or after it is read.
         """
-        full = self._root + b"/" + item.path if self._is_directory else self._root
+        full = self._full_path(item)
         fd = open_file(full, item)
         with open(fd, "rb", buffering=0) as file:
             seen = 0

@@ -1,0 +1,134 @@
+"""Similar chunks wherever they are: found by sketch, in the base or earlier in the same version.
+
+The sketches of a layer's chunks are kept in a cache beside the local store, so that packing on it
+need not decode the base. The cache is a convenience: without it, or with a damaged one, sketches
+are computed again, and the result of packing is the same.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+from array import array
+from collections.abc import Callable, Sequence
+
+import xxhash
+
+from packer._native import sketch
+from packer.index import Index
+from packer.layer import FrameReader
+
+SUPER_FEATURES = 3
+MAX_SKETCHES = 200_000
+"""Chunks whose sketches are held at once, which takes about 100 MB; later ones are not noted."""
+
+_RECORD_BYTES = 8 * SUPER_FEATURES
+_HASH_BYTES = 8
+
+
+class Similar:
+    """Finds an earlier chunk that has a super-feature in common with a new one."""
+
+    def __init__(self) -> None:
+        self._chunks: dict[int, int] = {}
+        self._count = 0
+
+    def add(self, chunk: int, features: Sequence[int]) -> None:
+        """Note a chunk; a later one with the same feature replaces an earlier one."""
+        if self._count < MAX_SKETCHES:
+            self._count += 1
+            for feature in features:
+                self._chunks[feature] = chunk
+
+    def find(self, features: Sequence[int], depth: Callable[[int], int]) -> list[int]:
+        """Return the chunks that share features, best first.
+
+        Args:
+            features: of the new chunk.
+            depth: of a chunk's frame; among equals the shallower is better.
+        """
+        found = [chunk for chunk in map(self._chunks.get, features) if chunk is not None]
+        return sorted(set(found), key=lambda chunk: (-found.count(chunk), depth(chunk), -chunk))
+
+
+class SketchCache:
+    """Sketches of layers' chunks, one file a layer.
+
+    Args:
+        directory: made when first written to; "" keeps nothing.
+    """
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+
+    def get(self, layer_digest: str, chunk_count: int) -> array[int] | None:
+        """Return the super-features of a layer's chunks, three a chunk (0 for none), or None."""
+        if not self._directory:
+            return None
+        try:
+            with open(self._path(layer_digest), "rb") as file:
+                data = file.read(chunk_count * _RECORD_BYTES + _HASH_BYTES + 1)
+        except OSError:
+            return None
+        body, check = data[:-_HASH_BYTES], data[-_HASH_BYTES:]
+        if len(body) != chunk_count * _RECORD_BYTES or xxhash.xxh3_64_digest(body) != check:
+            return None
+        features = array("Q")
+        features.frombytes(body)
+        return features
+
+    def put(self, layer_digest: str, features: array[int]) -> None:
+        """Keep a layer's sketches, if that can be done."""
+        if not self._directory:
+            return
+        body = features.tobytes()
+        path = self._path(layer_digest)
+        temporary = f"{path}.{secrets.token_hex(4)}"
+        with contextlib.suppress(OSError):  # a full or read-only disk costs only the saving
+            os.makedirs(self._directory, exist_ok=True)
+            with open(temporary, "wb") as file:
+                file.write(body + xxhash.xxh3_64_digest(body))
+            os.replace(temporary, path)
+
+    def _path(self, layer_digest: str) -> str:
+        return os.path.join(self._directory, layer_digest.removeprefix("sha256:"))
+
+
+def note_base(similar: Similar, base: FrameReader, usable: bytearray, cache: SketchCache) -> None:
+    """Note the chunks of the base in `similar`.
+
+    Args:
+        similar: where to.
+        base: reads chunks whose sketches are not cached.
+        usable: one byte a chunk: 1 if it may be a prefix.
+        cache: of sketches; completed.
+
+    Raises:
+        IntegrityError: a frame of the base is damaged.
+    """
+    index: Index = base.index
+    frame = 0
+    for layer, count in enumerate(index.layer_frames):
+        first = base.frames.first_chunk[frame]
+        last = base.frames.first_chunk[frame + count]
+        if 1 in usable[first:last]:
+            features = cache.get(index.layer_digest(layer), last - first)
+            if features is None:
+                features = array("Q")
+                for at in range(frame, frame + count):
+                    features.extend(_frame_features(base, at))
+                cache.put(index.layer_digest(layer), features)
+            for chunk in range(first, last):
+                at = (chunk - first) * SUPER_FEATURES
+                if usable[chunk] and features[at]:
+                    similar.add(chunk, features[at : at + SUPER_FEATURES])
+        frame += count
+
+
+def _frame_features(base: FrameReader, frame: int) -> array[int]:
+    out = array("Q")
+    first, last = base.frames.first_chunk[frame], base.frames.first_chunk[frame + 1]
+    for part in base.verified(frame, base.decode(frame), range(first, last)):
+        out.extend(sketch(part) or (0,) * SUPER_FEATURES)
+    return out
