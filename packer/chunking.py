@@ -19,9 +19,9 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 DEFAULT_PARAMS = ChunkParams()
-BUFFER_BYTES = 4 << 20
-"""What `iter_chunks` reads at a time: large enough that the tail carried over (less than one chunk)
-costs little, small enough to still be in the cache when the caller takes the digests."""
+BUFFER_BYTES = 1 << 20
+"""What `iter_chunks` reads at a time: it stays in a core's cache from the read over the cut points
+to the digests. With BLAKE3, 3.3 GB/s from the page cache; 3.2, 3.0 and 2.8 with 2, 4 and 8 MiB."""
 
 
 class Readable(Protocol):
