@@ -12,6 +12,7 @@ import os
 import signal
 import sys
 import threading
+import time
 import traceback
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -40,6 +41,8 @@ EXIT_FAILURE = 1
 EXIT_USAGE = 2
 EXIT_DIFFERENT = 10
 EXIT_OUTPUT_CLOSED = 128 + signal.SIGPIPE
+
+_SAME_SIGNAL_SECONDS = 0.5
 
 EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
     (InvalidParameter, EXIT_USAGE),
@@ -223,16 +226,21 @@ def _signals() -> Iterator[None]:
     """Make signals that end the process raise, so that everything half-made is taken away.
 
     The first one raises; another during the clean-up says so; the third ends the process at once.
+    Those that come close together count as one: timeout(1) signals the process, then its group.
     Signals that the caller chose to ignore (nohup, a job in the background) stay ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     count = 0
+    heard = 0.0
 
     def stop(number: int, frame: FrameType | None) -> None:
-        nonlocal count
-        count += 1
+        nonlocal count, heard
+        now = time.monotonic()
+        if count and now - heard < _SAME_SIGNAL_SECONDS:
+            return
+        count, heard = count + 1, now
         if count == 1:
             raise _Stopped(number)
         if count > 2:

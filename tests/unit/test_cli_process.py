@@ -185,6 +185,8 @@ def stop(monkeypatch: pytest.MonkeyPatch, store: Path) -> Stop:
     return install
 
 
+# A pool of threads that waits for work it has cancelled would hang here.
+@pytest.mark.timeout(60)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_leaves_nothing_half_made(
     app: Path, store: Path, tmp_path: Path, stop: Stop, number: signal.Signals
@@ -209,6 +211,30 @@ def test_a_signal_leaves_nothing_half_made(
     assert cli.main(["ls", f"oci:{tmp_path}/there:x"]) == 3
     assert cli.main(["push", f"oci:{tmp_path}/there:x", "--from", "v"]) == 0
     assert signal.getsignal(number) == before
+
+
+def test_a_signal_sent_twice_at_once_counts_once(
+    app: Path,
+    tmp_path: Path,
+    stop: Stop,
+    monkeypatch: pytest.MonkeyPatch,
+    capsysbinary: pytest.CaptureFixture[bytes],
+) -> None:
+    # timeout(1) does that, and neither the clean-up nor the one line may suffer.
+    display = stop("pack", signal.SIGTERM)
+    real = os.kill
+
+    def twice(pid: int, number: int) -> None:
+        try:
+            real(pid, number)
+        finally:
+            for _ in range(3):
+                real(pid, number)
+
+    monkeypatch.setattr(os, "kill", twice)
+    assert cli.main(["pack", str(app), "--tag", "v"]) == 143
+    assert display.was_hit
+    assert capsysbinary.readouterr().err == b"layer-packer: terminated\n"
 
 
 def test_ignored_signals_stay_ignored(app: Path, tmp_path: Path, stop: Stop) -> None:
