@@ -1,0 +1,400 @@
+"""A reader of versions, written from docs/format.md alone: small, slow, obvious.
+
+It imports nothing from packer, and holds everything in memory. Section titles of the specification
+stand above the code that follows them.
+
+    python decoder.py LAYOUT TAG      lists a version of an OCI image layout
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import struct
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import zstandard
+from blake3 import blake3
+
+MANIFEST = "application/vnd.oci.image.manifest.v1+json"
+ARTIFACT = "application/vnd.layer-packer.version.v1"
+CONFIG = "application/vnd.layer-packer.config.v1+json"
+DATA = "application/vnd.layer-packer.data.v1+zstd"
+INDEX = "application/vnd.layer-packer.index.v1+zstd"
+
+DIRECTORY, FILE, SYMLINK = 0, 1, 2
+MIB = 1 << 20
+
+Run = tuple[int, int]
+
+
+class Damaged(Exception):
+    """The specification forbids what was found."""
+
+
+class Entry(NamedTuple):
+    """One entry of a version; `content` of files, `target` of symbolic links."""
+
+    path: bytes
+    kind: int
+    mode: int
+    content: bytes
+    target: bytes
+
+
+class Frame(NamedTuple):
+    """A frame: where it is, what it holds, and what it is compressed against."""
+
+    layer: int
+    offset: int
+    stored: int
+    chunks: range
+    depth: int
+    prefix: list[Run]
+
+
+def need(sound: bool, rule: str) -> None:
+    """Refuse what breaks a rule."""
+    if not sound:
+        raise Damaged(rule)
+
+
+# Image layout
+
+
+def read_blob(layout: Path, descriptor: dict[str, Any]) -> bytes:
+    """Return a blob, with size and digest checked."""
+    algorithm, _, value = descriptor["digest"].partition(":")
+    need(algorithm == "sha256" and len(value) == 64, "digest")
+    need(set(value) <= set("0123456789abcdef"), "digest")
+    data = (layout / "blobs" / "sha256" / value).read_bytes()
+    need(len(data) == descriptor["size"], f"size of {descriptor['digest']}")
+    need(hashlib.sha256(data).hexdigest() == value, f"bytes of {descriptor['digest']}")
+    return data
+
+
+def find_tag(layout: Path, tag: str) -> dict[str, Any]:
+    """Return the descriptor that a tag names."""
+    name = "org.opencontainers.image.ref.name"
+    found = [
+        item
+        for item in json.loads((layout / "index.json").read_bytes())["manifests"]
+        if item.get("annotations", {}).get(name) == tag
+    ]
+    if not found:
+        raise KeyError(tag)
+    return dict(found[-1])
+
+
+# JSON rules
+
+
+def parse_json(data: bytes) -> dict[str, Any]:
+    """Parse a manifest or config."""
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        need(len({name for name, _ in pairs}) == len(pairs), "a name occurs twice")
+        return dict(pairs)
+
+    def integer(text: str) -> int:
+        need(len(text) < 20 and abs(int(text)) < 1 << 53, "a number is out of range")
+        return int(text)
+
+    def refuse(text: str) -> None:
+        raise Damaged(f"{text} is not an integer")
+
+    need(len(data) <= 4 * MIB, "a JSON document above 4 MiB")
+    value = json.loads(
+        data, object_pairs_hook=unique, parse_int=integer, parse_float=refuse, parse_constant=refuse
+    )
+    need(isinstance(value, dict), "not a JSON object")
+    return dict(value)
+
+
+# Frames and prefixes
+
+
+def decompress(frame: bytes, prefix: bytes, size: int | None, limit: int) -> bytes:
+    """Return the content of one frame: `size` bytes if that is known, at most `limit`."""
+    header = zstandard.get_frame_parameters(frame)
+    need(header.content_size <= limit, "a content size that is not stated, or above the limit")
+    need(size is None or header.content_size == size, "another content size than expected")
+    need(header.dict_id == 0, "a frame with a dictionary id")
+    need(header.window_size <= 1 << 28, "a window above 2^28")
+    dictionary = None
+    if prefix:
+        dictionary = zstandard.ZstdCompressionDict(prefix, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+    context = zstandard.ZstdDecompressor(dict_data=dictionary)
+    return context.decompress(frame, allow_extra_data=False)
+
+
+# Index layers
+
+
+def read_index(layout: Path, manifest: dict[str, Any], config: dict[str, Any]) -> bytes:
+    """Return the plaintext of the version's index."""
+    layers = [layer for layer in manifest["layers"] if layer["mediaType"] == INDEX]
+    need(1 <= len(layers) <= 64, "number of index layers")
+    plain = b""
+    for layer in layers:
+        plain = decompress(read_blob(layout, layer), plain, None, 256 * MIB)
+    need("blake3:" + blake3(plain).hexdigest() == config["index"]["digest"], "index digest")
+    return plain
+
+
+# The index
+
+ELEMENTS = {
+    10: None,
+    11: "B",
+    12: "H",
+    13: "I",
+    14: None,
+    20: "I",
+    21: "I",
+    30: None,
+    40: None,
+    41: "Q",
+    42: "I",
+    50: "I",
+    51: "I",
+    52: "B",
+    53: "I",
+    54: "I",
+    55: "I",
+    60: "I",
+    61: None,
+}
+
+
+def sections(data: bytes) -> dict[int, bytes]:
+    """Return the sections of an index."""
+    need(len(data) >= 16 and data[:8] == b"LPINDEX\x01", "magic")
+    count, zero = struct.unpack_from("<II", data, 8)
+    need(count <= 1000 and zero == 0 and 16 + 16 * count <= len(data), "header")
+    out: dict[int, bytes] = {}
+    at, last = 16 + 16 * count, -1
+    for row in range(count):
+        number, zero, length = struct.unpack_from("<IIQ", data, 16 + 16 * row)
+        need(number > last and zero == 0 and at + length <= len(data), "section directory")
+        need(number in ELEMENTS or number >= 1000, f"section {number} needs a later reader")
+        out[number] = data[at : at + length]
+        at, last = at + length, number
+    need(at == len(data), "bytes behind the last section")
+    need(ELEMENTS.keys() <= out.keys(), "a section is missing")
+    return out
+
+
+def integers(data: bytes, element: str) -> list[int]:
+    """Return the elements of a section."""
+    need(len(data) % struct.calcsize("<" + element) == 0, "length of a section")
+    return [value for (value,) in struct.iter_unpack("<" + element, data)]
+
+
+def names(data: bytes) -> list[bytes]:
+    """Return the strings of a section."""
+    need(not data or data[-1] == 0, "a string without NUL")
+    return data.split(b"\0")[:-1]
+
+
+def split(items: list[Run], counts: list[int]) -> list[list[Run]]:
+    """Deal out `items`: the first counts[0] of them, then the next counts[1], and so on."""
+    need(sum(counts) == len(items), "counts of runs")
+    rest = iter(items)
+    return [[next(rest) for _ in range(count)] for count in counts]
+
+
+class Index:
+    """A parsed and checked index."""
+
+    def __init__(self, data: bytes) -> None:
+        self.raw = sections(data)
+        column = {
+            number: integers(self.raw[number], element)
+            for number, element in ELEMENTS.items()
+            if element is not None
+        }
+        self.paths, self.targets = names(self.raw[10]), names(self.raw[14])
+        self.kinds, self.modes = column[11], column[12]
+        need(len(column[20]) == len(column[21]), "columns of runs")
+        need(len(column[54]) == len(column[55]), "columns of prefix runs")
+        runs: list[Run] = []
+        expected = 0
+        for delta, count in zip(column[20], column[21], strict=True):
+            start = (delta + expected) % (1 << 32)
+            runs.append((start, count))
+            expected = start + count
+        self.runs = split(runs, column[13])
+        self.lengths = column[60]
+        need(self.raw[30] == b"", "recipes need a later reader")
+        need(len(self.raw[40]) == 32 * len(column[41]), "layer digests")
+        need(len(self.raw[61]) == 16 * len(self.lengths), "chunk digests")
+        self.layers = [
+            ("sha256:" + self.raw[40][32 * layer : 32 * layer + 32].hex(), size)
+            for layer, size in enumerate(column[41])
+        ]
+        self.check_entries()
+        self.frames = self.place_frames(column)
+        self.check_frames()
+
+    def check_entries(self) -> None:
+        """Check rules 1 to 3."""
+        count = len(self.paths)
+        need(len(self.kinds) == len(self.modes) == len(self.runs) == count, "entry columns")
+        need(self.kinds.count(SYMLINK) == len(self.targets), "number of targets")
+        need(all(0 < len(target) <= 4095 for target in self.targets), "length of a target")
+        directories: set[bytes] = set()
+        last = b""
+        for path, kind, mode, runs in zip(
+            self.paths, self.kinds, self.modes, self.runs, strict=True
+        ):
+            need(kind in (DIRECTORY, FILE, SYMLINK) and mode <= 0o777, "kind or mode")
+            need(kind == FILE or not runs, "content of what is not a file")
+            parts = path.split(b"/")
+            need(all(part not in (b"", b".", b"..") for part in parts), f"path {path!r}")
+            need(all(len(part) <= 255 for part in parts) and len(path) <= 4095, "long path")
+            need(path > last, "order of paths")
+            need(len(parts) == 1 or b"/".join(parts[:-1]) in directories, "parent of a path")
+            if kind == DIRECTORY:
+                directories.add(path)
+            last = path
+            for start, length in runs:
+                need(length > 0 and start + length <= len(self.lengths), "a run")
+
+    def place_frames(self, column: dict[int, list[int]]) -> list[Frame]:
+        """Check rules 4 and 5, and derive where everything is."""
+        count = len(column[50])
+        need(len(column[42]) == len(column[41]) and sum(column[42]) == count, "frames of layers")
+        need(len(column[51]) == len(column[52]) == len(column[53]) == count, "frame columns")
+        need(sum(column[51]) == len(self.lengths), "chunks of frames")
+        need(0 not in column[42] and 0 not in column[51] and 0 not in self.lengths, "emptiness")
+        prefixes = split(list(zip(column[54], column[55], strict=True)), column[53])
+        frames: list[Frame] = []
+        chunk = 0
+        for layer, (size, frame_count) in enumerate(zip(column[41], column[42], strict=True)):
+            offset = 0
+            for _ in range(frame_count):
+                at = len(frames)
+                stored, chunks = column[50][at], range(chunk, chunk + column[51][at])
+                frames.append(Frame(layer, offset, stored, chunks, column[52][at], prefixes[at]))
+                offset += stored
+                chunk = chunks.stop
+            need(offset == size, "frames of a layer do not sum to its size")
+        return frames
+
+    def check_frames(self) -> None:
+        """Check rules 6 and 7."""
+        self.frame_of = {chunk: frame for frame in self.frames for chunk in frame.chunks}
+        need(max(self.lengths, default=0) <= 8 * MIB, "size of a chunk")
+        for frame in self.frames:
+            need(sum(self.lengths[chunk] for chunk in frame.chunks) <= 8 * MIB, "size of a frame")
+            total, depth = 0, 0
+            for start, length in frame.prefix:
+                need(length > 0 and start + length <= frame.chunks.start, "a prefix run")
+                for chunk in range(start, start + length):
+                    total += self.lengths[chunk]
+                    depth = max(depth, 1 + self.frame_of[chunk].depth)
+            need(total <= 16 * MIB, "size of a prefix")
+            need(frame.depth == depth <= 16, "depth of a frame")
+
+
+# Reading content
+
+
+class Contents:
+    """Reads chunks."""
+
+    def __init__(self, index: Index, layers: list[bytes]) -> None:
+        self.index = index
+        self.layers = layers
+        self.plain_of: dict[int, bytes] = {}
+
+    def chunk(self, ordinal: int) -> bytes:
+        """Return a chunk, checked."""
+        if ordinal not in self.plain_of:
+            self.read_frame(self.index.frame_of[ordinal])
+        return self.plain_of[ordinal]
+
+    def run(self, run: Run) -> bytes:
+        """Return the bytes of a run."""
+        return b"".join(self.chunk(ordinal) for ordinal in range(run[0], run[0] + run[1]))
+
+    def read_frame(self, frame: Frame) -> None:
+        """Decompress a frame, take it apart and check its chunks."""
+        prefix = b"".join(self.run(run) for run in frame.prefix)
+        stored = self.layers[frame.layer][frame.offset : frame.offset + frame.stored]
+        size = sum(self.index.lengths[chunk] for chunk in frame.chunks)
+        plain = decompress(stored, prefix, size, 8 * MIB)
+        at = 0
+        for chunk in frame.chunks:
+            part = plain[at : at + self.index.lengths[chunk]]
+            expected = self.index.raw[61][16 * chunk : 16 * chunk + 16]
+            need(blake3(part).digest()[:16] == expected, f"bytes of chunk {chunk}")
+            self.plain_of[chunk] = part
+            at += len(part)
+
+
+# Tree digest
+
+
+def tree_digest(index: Index, contents: Contents) -> str:
+    """Return the tree digest."""
+    counts = [sum(length for _, length in runs) for runs in index.runs]
+    hasher = blake3(b"layer-packer tree v1\0")
+    for data in (
+        *(index.raw[number] for number in (10, 11, 12, 14)),
+        struct.pack(f"<{len(counts)}Q", *counts),
+    ):
+        hasher.update(struct.pack("<Q", len(data)) + data)
+    chunks = blake3()
+    for runs in index.runs:
+        for start, length in runs:
+            for ordinal in range(start, start + length):
+                chunks.update(blake3(contents.chunk(ordinal)).digest())
+    hasher.update(chunks.digest())
+    return "blake3:" + hasher.hexdigest()
+
+
+# What a version consists of
+
+
+def decode(layout: Path, tag: str) -> Iterator[Entry]:
+    """Yield the entries of a version, after all of it has been checked."""
+    manifest = parse_json(read_blob(layout, find_tag(layout, tag)))
+    need(manifest["schemaVersion"] == 2 and manifest["mediaType"] == MANIFEST, "manifest")
+    need(manifest["artifactType"] == ARTIFACT and "manifests" not in manifest, "manifest")
+    need(manifest["config"]["mediaType"] == CONFIG, "type of the config")
+    need(len(manifest["layers"]) <= 4096, "number of layers")
+    need(all(layer["mediaType"] in (DATA, INDEX) for layer in manifest["layers"]), "layer type")
+    config = parse_json(read_blob(layout, manifest["config"]))
+    need(config["format"] == 1 and config["chunking"]["rule"] == 1, "format version")
+
+    index = Index(read_index(layout, manifest, config))
+    data_layers = [layer for layer in manifest["layers"] if layer["mediaType"] == DATA]
+    listed = [(layer["digest"], layer["size"]) for layer in data_layers]
+    need(listed == index.layers, "layers of manifest and index differ")
+    contents = Contents(index, [read_blob(layout, layer) for layer in data_layers])
+    need(tree_digest(index, contents) == config["tree"], "tree digest")
+
+    targets = iter(index.targets)
+    for path, kind, mode, runs in zip(
+        index.paths, index.kinds, index.modes, index.runs, strict=True
+    ):
+        content = b"".join(contents.run(run) for run in runs)
+        target = next(targets) if kind == SYMLINK else b""
+        yield Entry(path, kind, mode, content, target)
+
+
+def main() -> None:
+    """List a version."""
+    layout, tag = Path(sys.argv[1]), sys.argv[2]
+    for entry in decode(layout, tag):
+        kind = ("directory", "file", "symlink")[entry.kind]
+        print(f"{entry.mode:04o} {kind:9} {len(entry.content):10} {entry.path!r} {entry.target!r}")
+
+
+if __name__ == "__main__":
+    main()
