@@ -23,6 +23,7 @@ from packer.pack import LocalStore, Packed, pack_tree
 from packer.progress import ProgressCallback
 from packer.reference import LayoutLocation, Reference, parse_location
 from packer.restore import Restored, restore
+from packer.store._common import check_tag
 from packer.store.base import Store, Tags
 from packer.store.layout import LayoutStore
 from packer.version import Version, family, find_base, load_version, newest_first
@@ -108,6 +109,7 @@ def pack(
     base: str | None = None,
     level: int = codec.DEFAULT_LEVEL,
     params: ChunkParams | None = None,
+    registry: RegistryOptions | None = None,
     progress: ProgressCallback | None = None,
 ) -> Packed:
     """Pack a directory or file as a version in a local store, and tag it.
@@ -121,9 +123,10 @@ def pack(
         tag: its name, such as ``app:1.4.2``; the directory's name if None.
         base: tag or digest of the version to build on, ``"none"`` for no base; if None, the
             version tagged last whose tag has the same name before the colon (or, without a colon,
-            the same name without its version).
+            the same name without its version). A reference to a registry is fetched first.
         level: zstd level, 1 to 22.
         params: chunk sizes; a base with other ones is not used.
+        registry: how to reach the registry that `base` names.
         progress: called now and then from the calling thread.
 
     Returns:
@@ -147,9 +150,8 @@ def pack(
         raise InvalidParameter(
             f"{target.name}: versions are packed into a local store, then pushed"
         )
-    if tag is None:
-        tag = _tag_for(root)
-    base_version = _base(target, tag, base)
+    tag = check_tag(_tag_for(root) if tag is None else tag)
+    base_version = _base(target, tag, base, registry or RegistryOptions())
     candidates = [base_version] if base_version is not None else []
     if base is None and isinstance(target, Tags):
         candidates += _recent(target, tag)
@@ -175,7 +177,9 @@ def _tag_for(root: bytes) -> str:
     return re.sub(r"[^A-Za-z0-9._+-]", "-", os.fsdecode(name)).lstrip(".+-")[:128] or "version"
 
 
-def _base(store: LocalStore, tag: str, base: str | None) -> Version | None:
+def _base(
+    store: LocalStore, tag: str, base: str | None, options: RegistryOptions
+) -> Version | None:
     if base == "none":
         return None
     if base is None:
@@ -185,7 +189,7 @@ def _base(store: LocalStore, tag: str, base: str | None) -> Version | None:
     except NotFound as error:
         if not _names_registry(base):
             raise NotFound("base", base, f"in {store.name}") from error
-    return _fetch(base, store, RegistryOptions(), None)[0]
+    return _fetch(base, store, options, None)[0]
 
 
 def _recent(store: Tags, tag: str) -> list[Version]:
@@ -399,17 +403,19 @@ def unpack(
     directory: str | bytes | os.PathLike[str],
     *,
     store: StoreLike = None,
+    registry: RegistryOptions | None = None,
     update: bool = False,
     delete: bool = False,
     progress: ProgressCallback | None = None,
 ) -> Restored:
-    """Write a local version's tree to `directory`.
+    """Write a version's tree to `directory`, without copying it to the local store first.
 
     Args:
-        name: tag or digest in the store.
+        name: tag or digest in the store, or a reference elsewhere.
         directory: must not exist or be empty, unless `update` is given; written aside, verified,
             synced, then renamed, so that it never holds half a version.
         store: the local store.
+        registry: how to reach the registry that `name` is in.
         update: allow a directory with content; files that are equal already stay untouched.
         delete: with `update`, remove what the version does not hold.
         progress: called now and then.
@@ -417,7 +423,7 @@ def unpack(
     Raises:
         NotFound, TargetExists, IntegrityError, OSError: `directory` is as it was.
     """
-    version = open_version(name, store=store)
+    version = open_version(name, store=store, registry=registry)
     return restore(version, os.fsencode(directory), update=update, delete=delete, progress=progress)
 
 

@@ -295,7 +295,7 @@ def _make_parser() -> argparse.ArgumentParser:
         assert isinstance(made, _Parser)
         return made
 
-    at = verb("pack", "pack a directory or file as a version", reaches=False)
+    at = verb("pack", "pack a directory or file as a version")
     at.add_argument("path", metavar="DIR|FILE")
     at.add_argument("--tag", metavar="NAME", help="its name (default: the directory's name)")
     at.add_argument(
@@ -316,7 +316,7 @@ def _make_parser() -> argparse.ArgumentParser:
     at.add_argument("reference", metavar="REF")
     _add_target(at)
 
-    at = verb("unpack", "write a version's tree to a directory", reaches=False)
+    at = verb("unpack", "write a version's tree to a directory")
     at.add_argument("name", metavar="NAME")
     _add_target(at)
 

@@ -13,7 +13,7 @@ import secrets
 import shutil
 from collections import defaultdict
 from collections.abc import Iterator
-from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from itertools import islice
@@ -135,9 +135,12 @@ def _check_target(target: bytes, update: bool) -> bool:
 def _staging(target: bytes, *, inside: bool) -> Iterator[bytes]:
     """Make a directory on the target's file system, inside a private one that goes in the end."""
     parent = target if inside else os.path.dirname(target)
-    os.makedirs(parent, exist_ok=True)
     private = os.path.join(parent, STAGING_PREFIX + secrets.token_hex(8).encode())
-    os.mkdir(private, 0o700)
+    try:
+        os.makedirs(parent, exist_ok=True)
+        os.mkdir(private, 0o700)
+    except OSError as error:  # name what the user asked for
+        raise OSError(error.errno, error.strerror, show(target)) from None
     try:
         path = os.path.join(private, b"tree")
         os.mkdir(path)  # with the permissions of any new directory, as the target will have them
@@ -306,7 +309,7 @@ def _write_frames(
         pending = {executor.submit(write_frame, frame) for frame in islice(frames, 2 * jobs)}
         try:
             while pending:
-                done, pending = wait(pending, return_when="FIRST_COMPLETED")
+                done, pending = wait(pending, return_when=FIRST_COMPLETED)
                 for future in done:
                     count, entry = future.result()
                     done_bytes += count
@@ -317,5 +320,4 @@ def _write_frames(
                     pending.add(executor.submit(write_frame, frame))
         except BaseException:
             executor.shutdown(cancel_futures=True)
-            wait(pending, return_when=FIRST_EXCEPTION)
             raise

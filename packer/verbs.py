@@ -87,7 +87,7 @@ def _registry(args: argparse.Namespace) -> api.RegistryOptions:
 def _pack(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
     level = {} if args.level is None else {"level": args.level}
     packed = api.pack(
-        args.path, store=args.store, tag=args.tag, base=args.base, progress=progress, **level
+        args.path, tag=args.tag, base=args.base, progress=progress, **level, **_options(args)
     )
 
     def value() -> dict[str, Any]:
@@ -193,10 +193,10 @@ def _unpack(args: argparse.Namespace, out: Output, progress: ProgressCallback | 
     restored = api.unpack(
         args.name,
         args.directory,
-        store=args.store,
         update=args.update,
         delete=args.delete,
         progress=progress,
+        **_options(args),
     )
 
     def value() -> dict[str, Any]:
