@@ -128,7 +128,8 @@ def decompress(frame: bytes, prefix: bytes, size: int | None, limit: int) -> byt
     if prefix:
         dictionary = zstandard.ZstdCompressionDict(prefix, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
     context = zstandard.ZstdDecompressor(dict_data=dictionary)
-    return context.decompress(frame, allow_extra_data=False)
+    plain: bytes = context.decompress(frame, allow_extra_data=False)
+    return plain
 
 
 # Index layers

@@ -1,0 +1,497 @@
+"""The specification against the package: the decoder knows docs/format.md and nothing of packer.
+
+Committed samples, versions packed now, indexes that break a rule, and the text itself.
+"""
+
+from __future__ import annotations
+
+import email
+import json
+import random
+import re
+import shutil
+import struct
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import packer
+from packer import codec, index, layer, model, version
+from packer.errors import PackerError
+from tests.conformance import decoder
+from tests.conformance.make_samples import (
+    CREATED,
+    SAMPLES,
+    TINY,
+    Tree,
+    expectation,
+    history,
+    read_tree,
+    write_tree,
+)
+
+FORMAT = Path(__file__).parents[2] / "docs" / "format.md"
+TINY_SAMPLE = SAMPLES / "0.1.0" / "tiny"
+
+needs_raw_names = pytest.mark.skipif(
+    sys.platform == "darwin", reason="file names here are UTF-8 only"
+)
+
+
+def decoded(layout: Path, tag: str) -> Tree:
+    """Return what the decoder reads."""
+    return {
+        entry.path: (
+            entry.kind,
+            entry.mode,
+            entry.target if entry.kind == decoder.SYMLINK else entry.content,
+        )
+        for entry in decoder.decode(layout, tag)
+    }
+
+
+def samples() -> Iterator[Any]:
+    for listing in sorted(SAMPLES.glob("*/*/expected.json")):
+        for tag, expected in json.loads(listing.read_text(encoding="utf-8")).items():
+            name = f"{listing.parent.parent.name}-{listing.parent.name}-{tag}"
+            yield pytest.param(listing.parent, tag, expected, id=name)
+
+
+# Samples of every release. What fails here: a reader that no longer reads what was shipped.
+
+
+@pytest.mark.parametrize(("layout", "tag", "expected"), list(samples()))
+def test_decoder_reads_samples(layout: Path, tag: str, expected: dict[str, Any]) -> None:
+    assert expectation(decoded(layout, tag)) == expected
+
+
+@needs_raw_names
+@pytest.mark.parametrize(("layout", "tag", "expected"), list(samples()))
+def test_packer_reads_samples(
+    layout: Path, tag: str, expected: dict[str, Any], tmp_path: Path
+) -> None:
+    store = tmp_path / "store"
+    shutil.copytree(layout, store, ignore=shutil.ignore_patterns("expected.json"))
+    packer.verify(tag, store=store)
+    packer.unpack(tag, tmp_path / "out", store=store)
+    assert expectation(read_tree(tmp_path / "out")) == expected
+
+
+def test_the_samples_hold_what_the_format_has_rules_for() -> None:
+    # A sample without delta frames or patches would pass whatever becomes of those.
+    assert {listing.parent.parent.name for listing in SAMPLES.glob("*/*/expected.json")} >= {
+        "0.1.0"
+    }
+    layout = SAMPLES / "0.1.0" / "history"
+    manifest = decoder.parse_json(decoder.read_blob(layout, decoder.find_tag(layout, "app:7")))
+    types = [item["mediaType"] for item in manifest["layers"]]
+    assert types.count(decoder.INDEX) > 2
+    config = decoder.parse_json(decoder.read_blob(layout, manifest["config"]))
+    found = decoder.Index(decoder.read_index(layout, manifest, config))
+    assert max(frame.depth for frame in found.frames) > 2
+
+
+# Versions packed now.
+
+
+def pack_all(
+    folder: Path, trees: list[Tree], params: packer.ChunkParams | None = None
+) -> tuple[Path, list[packer.Packed]]:
+    """Pack trees as versions app:1, app:2, ..., each on the one before."""
+    store, root = folder / "store", folder / "app"
+    packed = []
+    for number, tree in enumerate(trees, 1):
+        write_tree(root, tree)
+        packed.append(packer.pack(root, store=store, tag=f"app:{number}", params=params))
+    return store, packed
+
+
+def check_all(store: Path, trees: list[Tree]) -> decoder.Index:
+    """Decode every version and compare; return the last one's index."""
+    for number, tree in enumerate(trees, 1):
+        assert decoded(store, f"app:{number}") == tree, number
+    manifest = decoder.parse_json(
+        decoder.read_blob(store, decoder.find_tag(store, f"app:{len(trees)}"))
+    )
+    config = decoder.parse_json(decoder.read_blob(store, manifest["config"]))
+    return decoder.Index(decoder.read_index(store, manifest, config))
+
+
+@needs_raw_names
+@pytest.mark.parametrize("average_bytes", [1024, 65536])
+def test_history_with_deltas(tmp_path: Path, average_bytes: int) -> None:
+    trees = history()
+    store, _ = pack_all(tmp_path, trees, packer.ChunkParams(average_bytes))
+    assert max(frame.depth for frame in check_all(store, trees).frames) > 0
+
+
+def test_real_trees_with_many_frames(tmp_path: Path) -> None:
+    # Python's own sources as an application: many small files, edited all over, renamed, removed.
+    library = Path(email.__file__).parents[1]
+    for name in ("email", "json", "encodings", "asyncio"):
+        shutil.copytree(
+            library / name, tmp_path / "real" / name, ignore=shutil.ignore_patterns("__pycache__")
+        )
+    for module in library.glob("*.py"):
+        shutil.copy(module, tmp_path / "real")
+    first = read_tree(tmp_path / "real")
+    draw = random.Random(5)
+    second = {
+        path.replace(b"asyncio", b"asyncio2"): (
+            kind,
+            mode,
+            data.replace(b"self", b"this") if draw.random() < 0.3 else data,
+        )
+        for path, (kind, mode, data) in first.items()
+        if kind == decoder.DIRECTORY or draw.random() < 0.97
+    }
+    third = {**second, b"new": (1, 0o644, first[b"email/message.py"][2] * 2)}
+    trees = [first, second, third, first]
+    store, _ = pack_all(tmp_path, trees)
+    found = check_all(store, trees)
+    assert len(found.frames) > 4
+    assert any(frame.prefix for frame in found.frames)
+
+
+@pytest.mark.slow
+def test_large_files_and_several_layers(tmp_path: Path) -> None:
+    # Frames of incompressible data, cut by content; then a prefix that lies in several of them.
+    noise = random.Random(6).randbytes(40 << 20)
+    trees: list[Tree] = [
+        {b"big": (1, 0o644, noise), b"half": (1, 0o644, noise[: 20 << 20])},
+        {b"big": (1, 0o644, noise[:1000] + b"edit" + noise[1000:-7])},
+    ]
+    store, packed = pack_all(tmp_path, trees)
+    found = check_all(store, trees)
+    assert packed[0].layers > 1
+    assert len(found.frames) > 10
+    for frame in found.frames:
+        size = sum(found.lengths[chunk] for chunk in frame.chunks)
+        assert size <= layer.FRAME_MAX_BYTES
+
+
+def test_prefix_that_looks_like_a_dictionary(tmp_path: Path) -> None:
+    # zstd takes a prefix with this magic number for a dictionary, unless told that it is none.
+    text = b"\x37\xa4\x30\xec" + random.Random(7).randbytes(30000)
+    trees: list[Tree] = [
+        {b"a": (1, 0o644, text)},
+        {b"a": (1, 0o644, text[:20000] + b"!" + text[20000:])},
+    ]
+    store, _ = pack_all(tmp_path, trees)
+    assert check_all(store, trees).frames[-1].prefix
+
+
+def test_single_file(tmp_path: Path) -> None:
+    (tmp_path / "one.tgz").write_bytes(b"content")
+    (tmp_path / "one.tgz").chmod(0o640)
+    packer.pack(tmp_path / "one.tgz", store=tmp_path / "store", tag="one")
+    assert decoded(tmp_path / "store", "one") == {b"one.tgz": (1, 0o640, b"content")}
+
+
+def test_zstd_program_reads_a_patched_index(tmp_path: Path) -> None:
+    # "What zstd --patch-from reads" is a promise to people without this package.
+    program = shutil.which("zstd")
+    if program is None:
+        pytest.skip("the program zstd is not installed")
+    layout = SAMPLES / "0.1.0" / "history"
+    manifest = decoder.parse_json(decoder.read_blob(layout, decoder.find_tag(layout, "app:2")))
+    full, patch = (item for item in manifest["layers"] if item["mediaType"] == decoder.INDEX)
+    paths = [layout / "blobs" / "sha256" / item["digest"][7:] for item in (full, patch)]
+    subprocess.run([program, "-qd", paths[0], "-o", tmp_path / "old"], check=True)
+    subprocess.run(
+        [program, "-qd", f"--patch-from={tmp_path / 'old'}", paths[1], "-o", tmp_path / "new"],
+        check=True,
+    )
+    config = decoder.parse_json(decoder.read_blob(layout, manifest["config"]))
+    assert (tmp_path / "new").read_bytes() == decoder.read_index(layout, manifest, config)
+
+
+# Damage. Each line of the specification's checks, broken in one place: both readers must refuse.
+
+
+def tiny_sections() -> dict[int, bytes]:
+    return decoder.sections(plain_index(TINY_SAMPLE, "app:1"))
+
+
+def plain_index(layout: Path, tag: str) -> bytes:
+    manifest = decoder.parse_json(decoder.read_blob(layout, decoder.find_tag(layout, tag)))
+    config = decoder.parse_json(decoder.read_blob(layout, manifest["config"]))
+    return decoder.read_index(layout, manifest, config)
+
+
+def assemble(parts: dict[int, bytes]) -> bytes:
+    """Return the index of these sections, in the order given."""
+    head = b"LPINDEX\x01" + struct.pack("<II", len(parts), 0)
+    rows = [struct.pack("<IIQ", number, 0, len(data)) for number, data in parts.items()]
+    return b"".join([head, *rows, *parts.values()])
+
+
+def u32(*values: int) -> bytes:
+    return struct.pack(f"<{len(values)}I", *values)
+
+
+def u64(*values: int) -> bytes:
+    return struct.pack(f"<{len(values)}Q", *values)
+
+
+LONG = b"x" * 256
+BROKEN: dict[str, dict[int, bytes]] = {
+    "unknown kind": {11: b"\1\0\1\3"},
+    "kinds too few": {11: b"\1\0\1"},
+    "mode beyond permissions": {12: struct.pack("<4H", 0o4644, 0o755, 0o644, 0o777)},
+    "modes too many": {12: struct.pack("<5H", 0, 0, 0, 0, 0)},
+    "section of half an element": {12: bytes(7)},
+    "runs of a directory": {13: u32(0, 1, 1, 0)},
+    "runs too many": {13: u32(1, 0, 2, 0)},
+    "target missing": {14: b""},
+    "target too many": {14: b"a\0b\0"},
+    "empty target": {14: b"\0"},
+    "long target": {14: b"x" * 4096 + b"\0"},
+    "target without NUL": {14: b"../a.txt"},
+    "path without NUL": {10: tiny_sections()[10][:-1]},
+    "absolute path": {10: b"/a.txt\0docs\0docs/b\0docs/link\0"},
+    "absolute directory": {10: b"/d\0/d/a\0/d/b\0/d/c\0", 11: b"\0\1\1\2", 13: u32(0, 1, 1, 0)},
+    "empty path": {10: b"\0docs\0docs/b\0docs/link\0"},
+    "path ends in slash": {10: b"a.txt\0docs\0docs/\0docs/link\0"},
+    "empty component": {10: b"a.txt\0docs\0docs//b\0docs/link\0"},
+    "dot": {10: b"a.txt\0docs\0docs/.\0docs/link\0"},
+    "dot dot": {10: b"a.txt\0docs\0docs/..\0docs/link\0"},
+    "dot dot at the top": {10: b"..\0docs\0docs/b\0docs/link\0"},
+    "climbs": {10: b"../a\0docs\0docs/b\0docs/link\0"},
+    "order of paths": {10: b"a.txt\0docs\0docs/m\0docs/link\0"},
+    "path twice": {10: b"a.txt\0docs\0docs/link\0docs/link\0"},
+    "parent missing": {10: b"a.txt\0docs\0docs/b\0none/link\0"},
+    "parent is a file": {10: b"a.txt\0docs\0docs/b\0docs/b/link\0"},
+    "long component": {10: b"a.txt\0docs\0docs/b\0docs/" + LONG + b"\0"},
+    "run beyond the chunks": {21: u32(1, 2)},
+    "run start beyond the chunks": {20: u32(0, 5)},
+    "run start below 0": {20: u32(0, 0xFFFFFFFE)},
+    "empty run": {21: u32(0, 1)},
+    "run columns differ": {21: u32(1)},
+    "recipes": {30: b"\0"},
+    "layer digests": {40: bytes(31)},
+    "layer size": {41: u64(30)},
+    "layer size huge": {41: u64(1 << 62)},
+    "frames of layers": {42: u32(2)},
+    "layer without frames": {40: bytes(64), 41: u64(29, 0), 42: u32(1, 0)},
+    "stored length": {50: u32(28)},
+    "chunks of frames": {51: u32(3)},
+    "frame without chunks": {
+        42: u32(2),
+        50: u32(29, 0),
+        51: u32(2, 0),
+        52: bytes(2),
+        53: u32(0, 0),
+    },
+    "depth without prefix": {52: b"\1"},
+    "frame columns differ": {52: b"\0\0"},
+    "prefix missing": {53: u32(1)},
+    "prefix of itself": {52: b"\1", 53: u32(1), 54: u32(0), 55: u32(1)},
+    "prefix columns differ": {54: u32(0)},
+    "empty chunk": {60: u32(0, 20)},
+    "chunk above 8 MiB": {60: u32(6, (8 << 20) + 1)},
+    "frame above 8 MiB": {60: u32(5 << 20, 5 << 20)},
+    "chunk digests": {61: bytes(31)},
+    "unknown section": {62: b""},
+}
+
+
+@pytest.mark.parametrize("name", BROKEN)
+def test_both_readers_refuse(name: str) -> None:
+    parts = dict(sorted({**tiny_sections(), **BROKEN[name]}.items()))
+    refused_by_both(assemble(parts))
+
+
+def refused_by_both(data: bytes) -> None:
+    with pytest.raises(decoder.Damaged):
+        decoder.Index(data)
+    with pytest.raises(PackerError):
+        index.Index.decode(data)
+
+
+def test_both_readers_refuse_a_broken_directory() -> None:
+    parts = tiny_sections()
+    sound = assemble(parts)
+    decoder.Index(sound)
+    index.Index.decode(sound)
+    swapped = {number: parts[number] for number in [11, 10, *list(parts)[2:]]}
+    refused_by_both(assemble(swapped))
+    refused_by_both(sound + b"\0")
+    refused_by_both(sound[:-1])
+    refused_by_both(b"LPINDEX\x02" + sound[8:])
+    refused_by_both(b"lpindex\x01" + sound[8:])
+    refused_by_both(sound[:12] + b"\1" + sound[13:])
+    refused_by_both(sound[:20] + b"\1" + sound[21:])
+    refused_by_both(sound[:8] + u32(1 << 31) + sound[12:])
+    for number in parts:
+        refused_by_both(assemble({key: parts[key] for key in parts if key != number}))
+    for cut in range(0, 320, 7):
+        refused_by_both(sound[:cut])
+
+
+def delta_index(depths: bytes, prefixes: list[tuple[int, int]], lengths: list[int]) -> bytes:
+    """Return an index with one chunk a frame, each with one prefix run or, for (0, 0), none."""
+    parts = tiny_sections()
+    count = len(depths)
+    runs = [run for run in prefixes if run != (0, 0)]
+    parts |= {
+        20: u32(0, 0),
+        41: u64(count),
+        42: u32(count),
+        50: u32(*[1] * count),
+        51: u32(*[1] * count),
+        52: depths,
+        53: u32(*(int(run != (0, 0)) for run in prefixes)),
+        54: u32(*(start for start, _ in runs)),
+        55: u32(*(length for _, length in runs)),
+        60: u32(*lengths),
+        61: bytes(16 * count),
+    }
+    return assemble(parts)
+
+
+def test_prefixes_and_depths() -> None:
+    def both_read(data: bytes) -> None:
+        decoder.Index(data)
+        index.Index.decode(data)
+
+    both_read(delta_index(b"\0\1\2", [(0, 0), (0, 1), (0, 2)], [9, 9, 9]))
+    refused_by_both(delta_index(b"\0\1\1", [(0, 0), (0, 1), (0, 2)], [9, 9, 9]))
+    refused_by_both(delta_index(b"\0\1\3", [(0, 0), (0, 1), (0, 2)], [9, 9, 9]))
+    refused_by_both(delta_index(b"\0\1\2", [(0, 0), (0, 1), (1, 2)], [9, 9, 9]))
+    refused_by_both(delta_index(b"\0\1\2", [(0, 0), (0, 1), (0xFFFFFFFF, 2)], [9, 9, 9]))
+    refused_by_both(delta_index(b"\0\1\2", [(0, 0), (0, 1), (1, 0)], [9, 9, 9]))
+    chain = [(0, 0), *((at, 1) for at in range(17))]
+    both_read(delta_index(bytes(range(17)), chain[:17], [9] * 17))
+    refused_by_both(delta_index(bytes(range(18)), chain, [9] * 18))
+    half = 8 << 20
+    both_read(delta_index(b"\0\0\1", [(0, 0), (0, 0), (0, 2)], [half, half, 9]))
+    refused_by_both(delta_index(b"\0\0\0\1", [(0, 0)] * 3 + [(0, 3)], [half, half, 1, 9]))
+
+
+def test_optional_sections_are_skipped() -> None:
+    data = assemble({**tiny_sections(), 1000: b"from the future", 4000000000: b""})
+    assert decoder.Index(data).paths == index.Index.decode(data).paths
+
+
+def test_both_readers_refuse_flipped_blobs(tmp_path: Path) -> None:
+    for blob in sorted((TINY_SAMPLE / "blobs" / "sha256").iterdir()):
+        store = tmp_path / blob.name[:8]
+        shutil.copytree(TINY_SAMPLE, store, ignore=shutil.ignore_patterns("expected.json"))
+        path = store / "blobs" / "sha256" / blob.name
+        data = bytearray(path.read_bytes())
+        data[len(data) // 2] ^= 1
+        path.write_bytes(data)
+        with pytest.raises(decoder.Damaged):
+            decoded(store, "app:1")
+        with pytest.raises(PackerError):
+            packer.verify("app:1", store=store)
+
+
+# The text itself.
+
+
+def fenced(kind: str) -> str:
+    """Return a code block of the specification."""
+    found = re.search(rf"^```{kind}\n(.*?)^```", FORMAT.read_text(encoding="utf-8"), re.S | re.M)
+    assert found is not None, kind
+    return found[1]
+
+
+def hex_dump(kind: str) -> bytes:
+    """Return the bytes of a dump, whose offsets are checked."""
+    out = bytearray()
+    for line in fenced(kind).splitlines():
+        offset, text = line.split("  ", 1)
+        assert int(offset, 16) == len(out), line
+        out += bytes.fromhex(text[:47])
+    return bytes(out)
+
+
+def test_worked_example_is_the_sample() -> None:
+    described = decoder.find_tag(TINY_SAMPLE, "app:1")
+    raw = decoder.read_blob(TINY_SAMPLE, described)
+    manifest = decoder.parse_json(raw)
+    assert fenced("json manifest").replace("\n", "").encode() == raw
+    config = decoder.read_blob(TINY_SAMPLE, manifest["config"])
+    assert fenced("json config").replace("\n", "").encode() == config
+    assert hex_dump("hex index") == plain_index(TINY_SAMPLE, "app:1")
+    assert hex_dump("hex data") == decoder.read_blob(TINY_SAMPLE, manifest["layers"][0])
+    text = FORMAT.read_text(encoding="utf-8")
+    for size in (len(raw), len(config), len(hex_dump("hex index"))):
+        assert f"{size} bytes" in text
+    vectors = (described["digest"], json.loads(config)["index"]["digest"])
+    for value in (*vectors, json.loads(config)["tree"]):
+        assert f"`{value}`" in text
+
+
+def test_worked_example_is_what_is_written_now(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The format must not drift unnoticed. The config names tool and zstd, so it may differ.
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", CREATED)
+    store, packed = pack_all(tmp_path, [TINY])
+    assert plain_index(store, "app:1") == hex_dump("hex index")
+    written = json.loads((fenced("json config")).replace("\n", ""))
+    if (written["tool"], written["zstd"]) == (
+        f"layer-packer {packer.__version__}",
+        codec.zstd_version(),
+    ):
+        assert packed[0].digest == decoder.find_tag(TINY_SAMPLE, "app:1")["digest"]
+
+
+def test_tree_digest_of_an_empty_directory(tmp_path: Path) -> None:
+    store, packed = pack_all(tmp_path, [{}])
+    tree = version.load_version(packer.open_store(store), packed[0].digest).config.tree
+    assert f"| tree digest of an empty directory | `{tree}` |" in FORMAT.read_text(encoding="utf-8")
+    assert decoded(store, "app:1") == {}
+
+
+def test_tables_are_those_of_the_code() -> None:
+    text = FORMAT.read_text(encoding="utf-8")
+    constants = dict(re.findall(r"^\| `([A-Z_]+)` \| (\d+) \|$", text, re.M))
+    assert constants == {
+        "FRAME_MIN": str(layer.FRAME_MIN_BYTES),
+        "FRAME_MAX": str(layer.FRAME_MAX_BYTES),
+        "PREFIX": str(layer.PREFIX_BYTES),
+    }
+    assert (layer.LAYER_BYTES, layer.LAYER_COUNT) == (16 << 20, 64)
+    assert (layer.DELTA_LEVEL, layer.MAX_DELTA_SHARE) == (12, 2 / 3)
+    for media_type in (
+        model.MANIFEST_TYPE,
+        model.ARTIFACT_TYPE,
+        model.CONFIG_TYPE,
+        model.DATA_TYPE,
+        model.INDEX_TYPE,
+    ):
+        assert f"`{media_type}`" in text
+    limits = dict(re.findall(r"^\| ([^|`]+) \| ([^|]+) \|$", text.split("## Limits")[1], re.M))
+    assert limits["chunk; frame's plaintext; prefix"] == "8 MiB; 8 MiB; 16 MiB"
+    assert (index.MAX_CHUNK_BYTES, index.MAX_FRAME_BYTES) == (8 << 20, 8 << 20)
+    assert index.MAX_PREFIX_BYTES == 16 << 20
+    assert limits["depth"] == str(index.MAX_DEPTH)
+    written, read = re.findall(r"\d+", limits["index layers"])
+    assert (int(written), int(read)) == (version.MAX_PATCHES + 1, version.READ_PATCHES)
+    assert limits["index"] == f"{index.MAX_INDEX_BYTES >> 20} MiB, 1000 sections"
+    assert limits["layers of a manifest"] == f"128 written, {model.MAX_LAYERS} read"
+    assert limits["manifest, config"] == f"{model.MAX_MANIFEST_BYTES >> 20} MiB"
+    numbers = [int(number) for number in re.findall(r"^\| (\d\d) \|", text, re.M)]
+    assert numbers == list(decoder.ELEMENTS) == list(tiny_sections())
+
+
+def test_decoder_stands_alone() -> None:
+    # It proves nothing if it shares code with what it checks.
+    source = Path(decoder.__file__).read_text(encoding="utf-8")
+    imported = set(re.findall(r"^(?:from|import) ([a-z0-9_]+)", source, re.M))
+    assert imported <= {*sys.stdlib_module_names, "zstandard", "blake3"}
+    listing = subprocess.run(
+        [sys.executable, "-I", decoder.__file__, str(TINY_SAMPLE), "app:1"],
+        check=True,
+        capture_output=True,
+        text=True,
+    ).stdout
+    assert len(listing.splitlines()) == len(TINY)
