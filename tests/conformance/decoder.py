@@ -70,7 +70,7 @@ def read_blob(layout: Path, descriptor: dict[str, Any]) -> bytes:
     algorithm, _, value = descriptor["digest"].partition(":")
     need(algorithm == "sha256" and len(value) == 64, "digest")
     need(set(value) <= set("0123456789abcdef"), "digest")
-    data = (layout / "blobs" / "sha256" / value).read_bytes()
+    data: bytes = (layout / "blobs" / "sha256" / value).read_bytes()
     need(len(data) == descriptor["size"], f"size of {descriptor['digest']}")
     need(hashlib.sha256(data).hexdigest() == value, f"bytes of {descriptor['digest']}")
     return data

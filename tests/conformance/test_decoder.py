@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 import packer
-from packer import codec, index, layer, model, version
+from packer import codec, compaction, index, layer, model, version
 from packer.errors import PackerError
 from tests.conformance import decoder
 from tests.conformance.make_samples import (
@@ -150,7 +150,7 @@ def test_real_trees_with_many_frames(tmp_path: Path) -> None:
         if kind == decoder.DIRECTORY or draw.random() < 0.97
     }
     third = {**second, b"new": (1, 0o644, first[b"email/message.py"][2] * 2)}
-    trees = [first, second, third, first]
+    trees = [first, second, third]
     store, _ = pack_all(tmp_path, trees)
     found = check_all(store, trees)
     assert len(found.frames) > 4
@@ -481,6 +481,11 @@ def test_tables_are_those_of_the_code() -> None:
     assert limits["manifest, config"] == f"{model.MAX_MANIFEST_BYTES >> 20} MiB"
     numbers = [int(number) for number in re.findall(r"^\| (\d\d) \|", text, re.M)]
     assert numbers == list(decoder.ELEMENTS) == list(tiny_sections())
+
+
+def test_a_manifest_stays_below_128_layers() -> None:
+    # The two budgets are kept apart, by compaction and by the chain of patches; registries see the sum.
+    assert compaction.MAX_LAYERS + version.MAX_PATCHES + 1 <= 128
 
 
 def test_decoder_stands_alone() -> None:
