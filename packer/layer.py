@@ -209,7 +209,7 @@ class LayerWriter:
         """Return a frame, and whether it is compressed against its prefix."""
         if not prefix or self._older is None:
             return codec.compress(data, self._level), False
-        older = b"".join(part for run in prefix for part in self._older.read(*run))
+        older = joined(self._older.read, prefix)
         delta = codec.compress(data, max(self._level, DELTA_LEVEL), older)
         if len(delta) * CLEARLY_SMALL <= len(data):
             return delta, True
@@ -295,6 +295,16 @@ def runs_of(chunks: Iterable[int]) -> Runs:
     return runs
 
 
+def joined(read: Callable[[int, int], list[memoryview]], runs: Runs) -> bytes:
+    """Return the bytes of runs, one after another."""
+    out = bytearray()
+    for start, length in runs:
+        # Run by run: every part keeps the whole frame it lies in alive.
+        for part in read(start, length):
+            out += part
+    return bytes(out)
+
+
 class FrameReader:
     """Decodes frames of one version and verifies every chunk that is asked for.
 
@@ -312,7 +322,7 @@ class FrameReader:
         index: Index,
         fetch: Callable[[int, int, int], bytes],
         *,
-        cache_bytes: int = 64 << 20,
+        cache_bytes: int = 32 << 20,
     ) -> None:
         self.index = index
         self.frames = Frames(index)
@@ -346,7 +356,7 @@ class FrameReader:
                 self._cache.move_to_end(frame)
                 return data
         frames, index = self.frames, self.index
-        prefix = b"".join(part for run in frames.prefix_runs(frame) for part in self.chunks(*run))
+        prefix = joined(self.chunks, frames.prefix_runs(frame))
         layer = frames.layer[frame]
         stored = self._fetch(layer, frames.offset[frame], index.frame_stored[frame])
         data = codec.decompress(stored, frames.plain_bytes(frame), self._name(frame), prefix)

@@ -6,6 +6,7 @@ import os
 from array import array
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
+from threading import Lock
 
 import blake3
 
@@ -69,6 +70,7 @@ class Scan:
         self._counterparts = Counterparts(self._base) if self._base.paths else None
         usable, self._extendable = _usable_chunks(base, dropped)
         self._reader = base
+        self._reading = Lock()
         self._cache = cache
         self._similar = Similar()
         self._base_noted = not self._base.paths
@@ -211,7 +213,8 @@ class Scan:
             SourceChanged: a file does not hold the chunk any more.
         """
         base = max(min(start + length, self._base.chunk_count) - start, 0)
-        out = self._reader.chunks(start, base)
+        with self._reading:  # frames of one chain at a time, decoded once for both threads
+            out = self._reader.chunks(start, base)
         for new in range(
             start + base - self._base.chunk_count, start + length - self._base.chunk_count
         ):
