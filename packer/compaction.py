@@ -20,9 +20,9 @@ KEPT_COST = 1.1
 """Where to come down to, so that compaction does not return at every update."""
 SMALL_BYTES = 256 << 10
 """Overhead that is never worth a compaction: less than a request or two costs in time."""
-MAX_LAYERS = 112
+MAX_LAYERS = 94
 """Data layers that trigger compaction; the budget of a manifest is 128, index layers included."""
-KEPT_LAYERS = 64
+KEPT_LAYERS = 48
 """Data layers left when the budget is exceeded: the smallest ones are merged into new ones."""
 
 

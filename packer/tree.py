@@ -126,6 +126,8 @@ def check_paths(paths: Sequence[bytes], kinds: Iterable[int]) -> None:
     last = b""
     for path, kind in zip(paths, kinds, strict=True):
         parent, _, name = path.rpartition(b"/")
+        if path.startswith(b"/"):  # before its parent is looked up: that would be the root
+            raise UnsafePath(show(path), "it is absolute")
         if not name or name in (b".", b"..") or b"\0" in path:
             raise UnsafePath(show(path), "a component is empty, '.', '..' or holds a NUL")
         if parent not in directories:
