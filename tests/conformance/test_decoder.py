@@ -484,7 +484,7 @@ def test_tables_are_those_of_the_code() -> None:
 
 
 def test_a_manifest_stays_below_128_layers() -> None:
-    # The two budgets are kept apart, by compaction and by the chain of patches; registries see the sum.
+    # Compaction bounds the data layers, the chain of patches the others; registries see the sum.
     assert compaction.MAX_LAYERS + version.MAX_PATCHES + 1 <= 128
 
 
