@@ -13,11 +13,14 @@ import shutil
 import struct
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 import packer
 from packer import codec, compaction, index, layer, model, version
@@ -486,6 +489,9 @@ def test_tables_are_those_of_the_code() -> None:
 def test_a_manifest_stays_below_128_layers() -> None:
     # Compaction bounds the data layers, the chain of patches the others; registries see the sum.
     assert compaction.MAX_LAYERS + version.MAX_PATCHES + 1 <= 128
+    text = " ".join((FORMAT.parent / "architecture.md").read_text(encoding="utf-8").split())
+    assert f"at {compaction.MAX_LAYERS} data layers" in text
+    assert f"until {compaction.KEPT_LAYERS} are left" in text
 
 
 def test_decoder_stands_alone() -> None:
@@ -500,3 +506,81 @@ def test_decoder_stands_alone() -> None:
         text=True,
     ).stdout
     assert len(listing.splitlines()) == len(TINY)
+
+
+# Anything at all: the two readers must agree, on what is sound as on what is not.
+
+
+def outcome(data: bytes) -> tuple[bool, bool]:
+    """Tell whether the decoder and whether the package accept an index."""
+    try:
+        decoder.Index(data)
+    except decoder.Damaged:
+        by_decoder = False
+    else:
+        by_decoder = True
+    try:
+        index.Index.decode(data)
+    except PackerError:
+        return by_decoder, False
+    return by_decoder, True
+
+
+@given(data=st.data())
+def test_readers_agree_on_mutated_indexes(data: st.DataObject) -> None:
+    layout, tag = data.draw(
+        st.sampled_from([("tiny", "app:1"), ("history", "app:2"), ("history", "app:6")])
+    )
+    parts = decoder.sections(plain_index(SAMPLES / "0.1.0" / layout, tag))
+    number = data.draw(st.sampled_from([key for key in parts if parts[key]]))
+    section = bytearray(parts[number])
+    for _ in range(data.draw(st.integers(1, 3))):
+        at = data.draw(st.integers(0, len(section) - 1))
+        section[at] = data.draw(st.sampled_from([0, 1, 2, 46, 47, 127, 128, 255, section[at] ^ 1]))
+    by_decoder, by_packer = outcome(assemble({**parts, number: bytes(section)}))
+    assert by_decoder == by_packer
+
+
+words = st.sampled_from([b"a", b"a.", b"a-", b"b", b"B", b"\xc3\xa9", b"..x", b" "])
+contents = st.builds(
+    lambda seed, size, noise: (
+        random.Random(seed).randbytes(size) if noise else bytes([seed]) * size
+    ),
+    st.integers(0, 3),
+    st.sampled_from([0, 1, 511, 512, 1536, 1537, 30000]),
+    st.booleans(),
+)
+edits = st.tuples(st.integers(0, 30000), st.binary(max_size=3))
+
+
+@st.composite
+def small_trees(draw: st.DrawFn) -> Tree:
+    tree: Tree = {}
+    for folder in [b"", *(draw(st.lists(words, max_size=2, unique=True)))]:
+        if folder:
+            tree[folder] = (0, draw(st.sampled_from([0o755, 0o700])), b"")
+        for name in draw(st.lists(words, max_size=3, unique=True)):
+            path = folder + b"/" + name if folder else name
+            if path in tree:
+                continue
+            if draw(st.integers(0, 5)) == 0:
+                tree[path] = (2, 0o777, draw(words))
+                continue
+            content = draw(contents)
+            at, text = draw(edits)
+            mode = draw(st.sampled_from([0o644, 0o755, 0o600]))
+            tree[path] = (1, mode, content[:at] + text + content[at:])
+    for path in [path for path in tree if b"/" in path]:
+        if tree.get(path.split(b"/")[0], (1,))[0] != decoder.DIRECTORY:
+            del tree[path]
+    return tree
+
+
+@given(trees=st.lists(small_trees(), min_size=1, max_size=4))
+@settings(max_examples=30)
+def test_any_history(trees: list[Tree]) -> None:
+    with tempfile.TemporaryDirectory() as folder:
+        store, _ = pack_all(Path(folder), trees, packer.ChunkParams(1024))
+        check_all(store, trees)
+        packer.unpack(f"app:{len(trees)}", Path(folder) / "out", store=store)
+        assert read_tree(Path(folder) / "out") == trees[-1]
