@@ -42,7 +42,7 @@ ffi.cdef(
     uint64_t pk_read_sum(const uint8_t *data, size_t length);
     const char *pk_version(void);
     int pk_sync_filesystem(int fd);
-    int pk_sketch(const uint8_t *data, size_t length, uint64_t out[3]);
+    int pk_sketch(const uint8_t *data, size_t length, uint64_t out[6]);
     """
 )
 _flags = ["-O3", "-std=c11", "-fvisibility=hidden", "-Wall", "-Wextra"]

@@ -90,12 +90,12 @@ def read_sum(data: Buffer) -> int:
 
 
 def sketch(data: Buffer) -> tuple[int, ...]:
-    """Return the three super-features of a chunk; () if it is too short or uniform to have any.
+    """Return the six super-features of a chunk; () if it is too short or uniform to have any.
 
     Similar chunks have at least one in common, and in the same place. csrc/pk_sketch.h says how.
     """
     view = ffi.from_buffer("uint8_t[]", data)
-    out = ffi.new("uint64_t[3]")
+    out = ffi.new("uint64_t[6]")
     return tuple(out) if lib.pk_sketch(view, len(view), out) else ()
 
 

@@ -32,6 +32,8 @@ MAX_ANCESTORS = 4
 """How many generations back to look for a version that the destination has."""
 PROBE_BYTES = 4 << 20
 """Below this many missing bytes it is cheaper to send them than to ask."""
+LARGE_BYTES = 256 << 10
+"""Blobs below this are not asked for while there are larger ones."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,11 +248,12 @@ class _Run:
         assert self._remote is not None
         if sum(blob.size for blob in missing) < PROBE_BYTES:
             return missing
-        places = dict.fromkeys(place for place in (0, 1, self._jobs) if place < len(missing))
-        there = [place for place in places if self._destination.exists(missing[place])]
+        large = [blob for blob in missing if blob.size >= LARGE_BYTES] or missing
+        places = dict.fromkeys(place for place in (0, 1, self._jobs) if place < len(large))
+        there = {large[place] for place in places if self._destination.exists(large[place])}
         self._ask = bool(there)
         self.blobs_present += len(there)
-        return [blob for place, blob in enumerate(missing) if place not in there]
+        return [blob for blob in missing if blob not in there]
 
     def move(self, blobs: list[Descriptor]) -> None:
         """Copy blobs, `jobs` at a time; the first error stops all and is raised."""

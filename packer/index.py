@@ -454,9 +454,14 @@ class Frames:
         """Return the frame that holds a chunk."""
         return bisect_right(self.first_chunk, chunk) - 1
 
-    def chunks_to_frame_end(self, chunk: int) -> int:
-        """Return how many chunks there are from `chunk` to the end of its frame."""
-        return self.first_chunk[self.of_chunk(chunk) + 1] - chunk
+    def parts(self, start: int, length: int) -> Iterator[tuple[int, int, int]]:
+        """Yield a run of chunks frame by frame, as (frame, first chunk, chunk count)."""
+        while length:
+            frame = self.of_chunk(start)
+            count = min(length, self.first_chunk[frame + 1] - start)
+            yield frame, start, count
+            start += count
+            length -= count
 
     def plain_bytes(self, frame: int) -> int:
         """Return the length in bytes of a frame's plaintext."""

@@ -7,13 +7,16 @@ equal blobs on machines that never met. docs/format.md, section "Layers".
 
 from __future__ import annotations
 
+import errno
+import os
+import tempfile
 from array import array
 from bisect import bisect_right
-from collections import OrderedDict, deque
-from collections.abc import Callable, Iterable, Sequence
+from collections import Counter, OrderedDict, deque
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, Future
-from threading import Lock
-from typing import NamedTuple, Protocol
+from threading import Condition
+from typing import IO, NamedTuple, Protocol
 
 import blake3
 
@@ -306,15 +309,21 @@ def joined(read: Callable[[int, int], list[memoryview]], runs: Runs) -> bytes:
 
 
 class FrameReader:
-    """Decodes frames of one version and verifies every chunk that is asked for.
+    """Decodes frames of one version, each at most once, and verifies every chunk in them.
 
-    Prefixes are decoded as needed and kept in a cache of `cache_bytes`. Thread-safe: several
-    threads may call `chunks` at once.
+    Frames that are prefixes of others stay in a cache of `cache_bytes` and, if they have prefixes
+    themselves, behind it in a temporary file: decoding one again would mean decoding its prefixes
+    again, and theirs, with a cost that multiplies along the chain. Thread-safe: several threads
+    may decode at once.
 
     Args:
         index: checked.
         fetch: returns the stored bytes of a frame: (layer ordinal, offset, length) -> bytes.
-        cache_bytes: bound on decoded frames kept for later prefixes.
+        cache_bytes: bound on decoded frames kept in memory.
+        check: records what has been verified; by default one of its own.
+        remote: fetching is slow: no frame that is still of use is forgotten.
+        directory: where the temporary file may grow; by default where temporary files survive a
+            restart, which is on a disk more often than the other place.
     """
 
     def __init__(
@@ -323,25 +332,47 @@ class FrameReader:
         fetch: Callable[[int, int, int], bytes],
         *,
         cache_bytes: int = 32 << 20,
+        check: TreeCheck | None = None,
+        remote: bool = False,
+        directory: bytes | None = None,
     ) -> None:
         self.index = index
         self.frames = Frames(index)
-        self.check = TreeCheck(index)
+        self.check = check or TreeCheck(index)
         """What has been verified so far."""
         self._fetch = fetch
         self._cache: OrderedDict[int, bytes] = OrderedDict()
         self._cached = 0
         self._cache_bytes = cache_bytes
-        self._lock = Lock()
-        of_chunk = self.frames.of_chunk
-        self._prefix_frames = {
-            frame
-            for start, length in zip(index.prefix_starts, index.prefix_lengths, strict=True)
-            for frame in range(of_chunk(start), of_chunk(start + length - 1) + 1)
-        }
+        self._remote = remote
+        self._directory = directory
+        self._spill: IO[bytes] | None = None
+        self._spilled: dict[int, int] = {}  # frame -> where it is in the temporary file
+        self._uses: Counter[int] | None = None
+        self._decoding: set[int] = set()
+        self._changed = Condition()
+        self._prefix_frames = set(self._prefixes_of(range(len(index.frame_stored))))
+
+    def __enter__(self) -> FrameReader:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._spill is not None:
+            self._spill.close()
+            self._spill = None
+
+    def expect(self, frames: Iterable[int]) -> None:
+        """Say which frames will be decoded, so that each is forgotten after its last use."""
+        self._uses = uses = Counter(iter(frames))
+        todo = list(uses)
+        while todo:
+            for prefix in self._prefixes_of((todo.pop(),)):  # once for each run in it
+                if prefix not in uses:
+                    todo.append(prefix)
+                uses[prefix] += 1
 
     def decode(self, frame: int, *, keep: bool = False) -> bytes:
-        """Return the plaintext of a frame; its chunks are not verified yet.
+        """Return the plaintext of a frame, every chunk in it verified.
 
         Args:
             frame: its ordinal.
@@ -349,67 +380,105 @@ class FrameReader:
 
         Raises:
             FormatError: the frame is damaged.
+            DigestMismatch: a chunk in it is not what the index says.
         """
-        with self._lock:
-            data = self._cache.get(frame)
+        with self._changed:
+            self._changed.wait_for(lambda: frame not in self._decoding)
+            data = self._find(frame)
             if data is not None:
-                self._cache.move_to_end(frame)
+                if not self._count_use(frame) and frame in self._cache:
+                    self._cached -= len(self._cache.pop(frame))
                 return data
-        frames, index = self.frames, self.index
-        prefix = joined(self.chunks, frames.prefix_runs(frame))
-        layer = frames.layer[frame]
-        stored = self._fetch(layer, frames.offset[frame], index.frame_stored[frame])
-        data = codec.decompress(stored, frames.plain_bytes(frame), self._name(frame), prefix)
-        if keep or frame in self._prefix_frames:
-            with self._lock:
-                if frame not in self._cache:
-                    self._cache[frame] = data
-                    self._cached += len(data)
-                while self._cached > self._cache_bytes:
-                    _, old = self._cache.popitem(last=False)
-                    self._cached -= len(old)
-        return data
+            self._decoding.add(frame)
+        try:
+            data = self._decode(frame)
+            with self._changed:
+                if self._count_use(frame) and (keep or frame in self._prefix_frames):
+                    self._keep(frame, data)
+            return data
+        finally:
+            with self._changed:
+                self._decoding.remove(frame)
+                self._changed.notify_all()
 
     def chunks(self, start: int, length: int) -> list[memoryview]:
         """Return the bytes of `length` chunks from `start`, verified.
 
         Raises:
-            FormatError: a frame is damaged.
-            DigestMismatch: a chunk is not what the index says.
+            FormatError, DigestMismatch: as `decode`.
         """
         out: list[memoryview] = []
         frames = self.frames
-        while length:
-            frame = frames.of_chunk(start)
-            count = min(length, frames.first_chunk[frame + 1] - start)
-            out += self.verified(frame, self.decode(frame, keep=True), range(start, start + count))
-            start += count
-            length -= count
+        for frame, first, count in frames.parts(start, length):
+            view = memoryview(self.decode(frame, keep=True))
+            base = frames.end[frames.first_chunk[frame]]
+            for chunk in range(first, first + count):
+                out.append(view[frames.end[chunk] - base : frames.end[chunk + 1] - base])
         return out
 
-    def verified(self, frame: int, data: bytes, wanted: Sequence[int]) -> list[memoryview]:
-        """Return the bytes of `wanted` chunks of a decoded frame, each checked by its digest.
-
-        Raises:
-            DigestMismatch: a chunk is not what the index says.
-        """
-        index, ends = self.index, self.frames.end
-        base = ends[self.frames.first_chunk[frame]]
+    def _decode(self, frame: int) -> bytes:
+        frames, index = self.frames, self.index
+        prefix = joined(self.chunks, frames.prefix_runs(frame))
+        layer, offset = frames.layer[frame], frames.offset[frame]
+        name = f"frame at offset {offset} of layer {index.layer_digest(layer)}"
+        stored = self._fetch(layer, offset, index.frame_stored[frame])
+        data = codec.decompress(stored, frames.plain_bytes(frame), name, prefix)
+        first, last = frames.first_chunk[frame], frames.first_chunk[frame + 1]
+        base = frames.end[first]
         view = memoryview(data)
-        out = []
-        for chunk in wanted:
-            part = view[ends[chunk] - base : ends[chunk + 1] - base]
+        for chunk in range(first, last):
+            part = view[frames.end[chunk] - base : frames.end[chunk + 1] - base]
             digest = blake3.blake3(part).digest()
             if not self.check.record(chunk, digest):
                 raise DigestMismatch(
-                    f"chunk {chunk} in {self._name(frame)}",
+                    f"chunk {chunk} in {name}",
                     "blake3:" + index.chunk_digest(chunk).hex(),
                     "blake3:" + digest[:DIGEST_BYTES].hex(),
                 )
-            out.append(part)
-        return out
+        return data
 
-    def _name(self, frame: int) -> str:
-        layer = self.frames.layer[frame]
-        offset = self.frames.offset[frame]
-        return f"frame at offset {offset} of layer {self.index.layer_digest(layer)}"
+    def _find(self, frame: int) -> bytes | None:
+        """Return a frame that was decoded before, if it is still here."""
+        data = self._cache.get(frame)
+        if data is not None:
+            self._cache.move_to_end(frame)
+        elif frame in self._spilled:
+            assert self._spill is not None
+            size = self.frames.plain_bytes(frame)
+            data = os.pread(self._spill.fileno(), size, self._spilled[frame])
+            if len(data) != size:
+                raise OSError(errno.EIO, "a temporary file was cut short")
+            self._keep(frame, data)
+        return data
+
+    def _keep(self, frame: int, data: bytes) -> None:
+        self._cache[frame] = data
+        self._cached += len(data)
+        while self._cached > self._cache_bytes:
+            old, data = self._cache.popitem(last=False)
+            self._cached -= len(data)
+            if old not in self._spilled and (self._remote or self.index.frame_depths[old]):
+                if self._spill is None:
+                    self._spill = _temporary_file(self._directory)
+                self._spilled[old] = self._spill.seek(0, os.SEEK_END)
+                self._spill.write(data)
+
+    def _count_use(self, frame: int) -> bool:
+        """Tell whether a frame may be asked for again after this time."""
+        if self._uses is None:
+            return True
+        self._uses[frame] -= 1
+        return self._uses[frame] != 0
+
+    def _prefixes_of(self, frames: Iterable[int]) -> Iterator[int]:
+        of_chunk = self.frames.of_chunk
+        for frame in frames:
+            for start, length in self.frames.prefix_runs(frame):
+                yield from range(of_chunk(start), of_chunk(start + length - 1) + 1)
+
+
+def _temporary_file(directory: bytes | None) -> IO[bytes]:
+    on_disk = b"/var/tmp"
+    if directory is None and os.path.isdir(on_disk) and not os.environ.get("TMPDIR"):
+        directory = on_disk
+    return tempfile.TemporaryFile(dir=directory, buffering=0)

@@ -153,14 +153,19 @@ def content(version: Version, path: bytes) -> Iterator[bytes]:
         raise NotFound("path", show(path), f"in {version.descriptor.digest}")
     if index.kinds[entry] != FILE:
         raise InvalidParameter(f"{show(path)} is a {KIND_NAMES[index.kinds[entry]]}, not a file")
-    with BlobRanges(version.store, version.manifest.data_layers) as ranges:
-        reader = FrameReader(index, ranges.read)
-        for start, length in index.runs_of(entry):
-            while length:
-                count = min(length, reader.frames.chunks_to_frame_end(start))
-                for part in reader.chunks(start, count):
-                    yield bytes(part)
-                start, length = start + count, length - count
+    with (
+        BlobRanges(version.store, version.manifest.data_layers) as ranges,
+        FrameReader(index, ranges.read, remote=ranges.remote) as reader,
+    ):
+        parts = [
+            part
+            for start, length in index.runs_of(entry)
+            for part in reader.frames.parts(start, length)
+        ]
+        reader.expect(frame for frame, _, _ in parts)
+        for _, start, count in parts:
+            for chunk in reader.chunks(start, count):
+                yield bytes(chunk)
 
 
 def differences(old: Version, new: Version) -> Iterator[Change]:
@@ -289,15 +294,20 @@ def verify(version: Version, progress: ProgressCallback | None = None) -> Verifi
                     progress(Progress("verify", done, 2 * total, blob.digest))
     checked = 0
     live = _live_chunks(index)
-    with BlobRanges(version.store, manifest.data_layers) as ranges:
-        frames_reader = FrameReader(index, ranges.read)
-        frames = frames_reader.frames
-        for frame in range(len(index.frame_chunks)):
-            first, last = frames.first_chunk[frame], frames.first_chunk[frame + 1]
-            wanted = [chunk for chunk in range(first, last) if live[chunk]]
-            if wanted:
-                frames_reader.verified(frame, frames_reader.decode(frame), wanted)
-                checked += len(wanted)
+    with (
+        BlobRanges(version.store, manifest.data_layers) as ranges,
+        FrameReader(index, ranges.read, remote=ranges.remote) as frames_reader,
+    ):
+        first_chunk = frames_reader.frames.first_chunk
+        needed = [
+            frame
+            for frame in range(len(index.frame_chunks))
+            if 1 in live[first_chunk[frame] : first_chunk[frame + 1]]
+        ]
+        frames_reader.expect(needed)
+        for frame in needed:
+            frames_reader.decode(frame)
+            checked += sum(live[first_chunk[frame] : first_chunk[frame + 1]])
             done += index.frame_stored[frame]
             if progress is not None:
                 progress(Progress("verify", done, 2 * total))

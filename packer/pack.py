@@ -122,13 +122,14 @@ def pack_tree(
     old = base.index if base is not None else Index()
     old_layers = base.manifest.data_layers if base is not None else ()
     dropped: frozenset[int] = frozenset()
+    place = os.fsencode(store.path) if isinstance(store, LayoutStore) else None
     cache = SketchCache(os.path.join(store.path, "cache") if isinstance(store, LayoutStore) else "")
     with (
         ThreadPoolExecutor(os.cpu_count() or 1, "pack") as executor,
         BlobRanges(store, old_layers) as ranges,
+        FrameReader(old, ranges.read, remote=ranges.remote, directory=place) as reader,
     ):
         while True:
-            reader = FrameReader(old, ranges.read)
             scan = Scan(
                 os.path.realpath(given),
                 found,

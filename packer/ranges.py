@@ -29,6 +29,8 @@ class BlobRanges:
         self._layers = layers
         self._files: dict[int, BinaryIO] = {}
         self._lock = Lock()
+        self.remote = not isinstance(store, LocalBlobs)
+        """Whether each read is a request to a server."""
 
     def read(self, layer: int, offset: int, length: int) -> bytes:
         """Return `length` bytes of a layer from `offset`; they are not verified.

@@ -20,7 +20,7 @@ from itertools import islice
 
 from packer._native import sync_filesystem
 from packer.errors import TargetExists
-from packer.index import Index
+from packer.index import Index, TreeCheck
 from packer.layer import FrameReader
 from packer.progress import Progress, ProgressCallback
 from packer.ranges import BlobRanges
@@ -86,21 +86,29 @@ def restore(
     with ExitStack() as stack:
         existing = stack.enter_context(closing(Target(target, delete=delete))) if in_place else None
         layers = version.manifest.data_layers
-        reader = FrameReader(index, stack.enter_context(BlobRanges(version.store, layers)).read)
+        ranges = stack.enter_context(BlobRanges(version.store, layers))
+        check = TreeCheck(index)
         wanted = (
-            existing.changed(index, sizes, reader.check)
-            if existing
-            else list(range(len(index.paths)))
+            existing.changed(index, sizes, check) if existing else list(range(len(index.paths)))
         )
         need = sum(sizes[entry] for entry in wanted)
         staging = stack.enter_context(_staging(target, inside=in_place))
+        reader = stack.enter_context(
+            FrameReader(
+                index,
+                ranges.read,
+                check=check,
+                remote=ranges.remote,
+                directory=os.path.dirname(staging),
+            )
+        )
         _check_space(staging, need)
         fd = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             plan = _Plan(index, sizes, wanted, flat=in_place)
             plan.prepare(fd)
             _write_frames(plan, reader, fd, need, jobs or os.cpu_count() or 1, progress)
-            reader.check.finish(version.config.tree)
+            check.finish(version.config.tree)
             plan.finish(fd)
             _sync(fd)
             if existing:
@@ -222,14 +230,10 @@ class _Plan:
         out: dict[int, list[tuple[int, int, int, int]]] = defaultdict(list)
         for entry, runs in self.runs.items():
             offset, parts = 0, 0
-            for start, length in runs:
-                while length:
-                    frame = frames.of_chunk(start)
-                    count = min(length, frames.first_chunk[frame + 1] - start)
+            for run in runs:
+                for frame, start, count in frames.parts(*run):
                     out[frame].append((entry, offset, start, count))
                     offset += frames.end[start + count] - frames.end[start]
-                    start += count
-                    length -= count
                     parts += 1
             if parts > 1:
                 self.in_parts.add(entry)
@@ -290,13 +294,12 @@ def _write_frames(
 ) -> None:
     """Decode every frame the plan needs, once, in `jobs` threads, and write its chunks."""
     work = plan.by_frame(reader)
+    reader.expect(work)
     ends = reader.frames.end
 
     def write_frame(frame: int) -> tuple[int, int]:
         parts = work.pop(frame)
         data = reader.decode(frame)
-        chunks = sorted({at for _, _, first, count in parts for at in range(first, first + count)})
-        reader.verified(frame, data, chunks)
         view = memoryview(data)
         base = ends[reader.frames.first_chunk[frame]]
         for entry, offset, first, count in parts:

@@ -19,9 +19,9 @@ from packer._native import sketch
 from packer.index import Index
 from packer.layer import FrameReader
 
-SUPER_FEATURES = 3
-MAX_SKETCHES = 200_000
-"""Chunks whose sketches are held at once, which takes about 100 MB; later ones are not noted."""
+SUPER_FEATURES = 6
+MAX_SKETCHES = 65_536
+"""Chunks whose sketches are held at once, which takes about 50 MB; later ones are not noted."""
 
 _RECORD_BYTES = 8 * SUPER_FEATURES
 _HASH_BYTES = 8
@@ -63,7 +63,7 @@ class SketchCache:
         self._directory = directory
 
     def get(self, layer_digest: str, chunk_count: int) -> array[int] | None:
-        """Return the super-features of a layer's chunks, three a chunk (0 for none), or None."""
+        """Return the super-features of a layer's chunks, six a chunk (0 for none), or None."""
         if not self._directory:
             return None
         try:
@@ -129,6 +129,6 @@ def note_base(similar: Similar, base: FrameReader, usable: bytearray, cache: Ske
 def _frame_features(base: FrameReader, frame: int) -> array[int]:
     out = array("Q")
     first, last = base.frames.first_chunk[frame], base.frames.first_chunk[frame + 1]
-    for part in base.verified(frame, base.decode(frame), range(first, last)):
+    for part in base.chunks(first, last - first):
         out.extend(sketch(part) or (0,) * SUPER_FEATURES)
     return out
