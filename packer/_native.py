@@ -6,7 +6,8 @@ import errno
 import os
 from typing import TYPE_CHECKING
 
-from packer._packer_native import ffi, lib
+from packer._packer_native import ffi as ffi
+from packer._packer_native import lib as lib
 from packer._version import VERSION
 from packer.errors import InvalidParameter
 

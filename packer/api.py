@@ -108,6 +108,7 @@ def pack(
     tag: str | None = None,
     base: str | None = None,
     level: int = codec.DEFAULT_LEVEL,
+    expand: bool = True,
     params: ChunkParams | None = None,
     registry: RegistryOptions | None = None,
     progress: ProgressCallback | None = None,
@@ -125,6 +126,8 @@ def pack(
             version tagged last whose tag has the same name before the colon (or, without a colon,
             the same name without its version). A reference to a registry is fetched first.
         level: zstd level, 1 to 22.
+        expand: open archives (gzip, zip, tar), so that what did not change in them is not stored
+            again; they come back bit for bit either way.
         params: chunk sizes; a base with other ones is not used.
         registry: how to reach the registry that `base` names.
         progress: called now and then from the calling thread.
@@ -163,6 +166,7 @@ def pack(
         candidates=tuple(candidates),
         params=params or ChunkParams(),
         level=level,
+        expand=expand,
         created=_source_date_epoch(),
         tool=f"layer-packer {VERSION}",
         progress=progress,

@@ -302,6 +302,7 @@ def _make_parser() -> argparse.ArgumentParser:
         "--base", metavar="REF|none", help="version to build on (default: the newest like it)"
     )
     at.add_argument("--level", type=int, metavar="N", help="zstd level, 1 to 22")
+    at.add_argument("--no-expand", action="store_true", help="do not open archives")
 
     at = verb("push", "push a version to a registry or oci: layout", jobs=True)
     at.add_argument("reference", metavar="REF")

@@ -19,8 +19,10 @@ from itertools import accumulate
 
 import blake3
 
+from packer import expansion
 from packer.errors import DigestMismatch, FormatError, UnsupportedVersion
-from packer.tree import DIRECTORY, FILE, SYMLINK, check_paths
+from packer.expansion import Expansion
+from packer.tree import DIRECTORY, FILE, SYMLINK, check_paths, show
 
 MAGIC = b"LPINDEX\x01"
 DIGEST_BYTES = 16
@@ -43,7 +45,7 @@ OPTIONAL_SECTION = 1000
 # Section numbers and the array type of their column (None: raw bytes). docs/format.md lists them.
 _PATHS, _KINDS, _MODES, _RUN_COUNTS, _TARGETS = 10, 11, 12, 13, 14
 _RUN_STARTS, _RUN_LENGTHS = 20, 21
-_RECIPES = 30
+_EXPANSIONS = 30
 _LAYER_DIGESTS, _LAYER_SIZES, _LAYER_FRAMES = 40, 41, 42
 _FRAME_STORED, _FRAME_CHUNKS, _FRAME_DEPTHS, _FRAME_PREFIX_RUNS = 50, 51, 52, 53
 _PREFIX_STARTS, _PREFIX_LENGTHS = 54, 55
@@ -56,7 +58,7 @@ _COLUMNS: dict[int, str | None] = {
     _TARGETS: None,
     _RUN_STARTS: "I",
     _RUN_LENGTHS: "I",
-    _RECIPES: None,
+    _EXPANSIONS: None,
     _LAYER_DIGESTS: None,
     _LAYER_SIZES: "Q",
     _LAYER_FRAMES: "I",
@@ -97,6 +99,7 @@ class Index:
         prefix_starts, prefix_lengths: those runs; all of chunks before the frame's own.
         chunk_lengths: plaintext length of each chunk.
         chunk_digests: the first DIGEST_BYTES of the BLAKE3-256 of each.
+        expansions: by entry, of the files whose runs are content and a recipe.
     """
 
     paths: list[bytes] = field(default_factory=list)
@@ -117,6 +120,7 @@ class Index:
     prefix_lengths: array[int] = field(default_factory=lambda: array("I"))
     chunk_lengths: array[int] = field(default_factory=lambda: array("I"))
     chunk_digests: bytearray = field(default_factory=bytearray)
+    expansions: dict[int, Expansion] = field(default_factory=dict)
 
     @property
     def chunk_count(self) -> int:
@@ -157,10 +161,26 @@ class Index:
     def entry_sizes(self) -> list[int]:
         """Return the size in bytes of each entry's content (0 for what is not a file)."""
         ends = [0, *accumulate(self.chunk_lengths)]
-        return [
+        sizes = [
             sum(ends[start + length] - ends[start] for start, length in runs) if runs else 0
             for runs in self.entry_runs()
         ]
+        for entry, row in self.expansions.items():
+            sizes[entry] = row.size
+        return sizes
+
+    def split_runs(self, entry: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+        """Return the runs of an entry's content, and of its recipe."""
+        content, recipe = self.runs_of(entry), list[tuple[int, int]]()
+        left = self.expansions[entry].recipe_chunks if entry in self.expansions else 0
+        while left:
+            start, length = content.pop()
+            count = min(left, length)
+            recipe.insert(0, (start + length - count, count))
+            if count < length:
+                content.append((start, length - count))
+            left -= count
+        return content, recipe
 
     def find(self, path: bytes) -> int:
         """Return the ordinal of the entry at `path`, -1 if there is none."""
@@ -186,12 +206,15 @@ class Index:
         chunks are spread over layers.
 
         Args:
-            contents: BLAKE3-256 of the full digests of all files' chunks, one after another.
+            contents: BLAKE3-256 over, file after file, the full digests of its chunks or, if it
+                was opened, the full digest of the file.
         """
         hasher = blake3.blake3(b"layer-packer tree v1\0")
         chunks = array("Q")
         for runs in self.entry_runs():
             chunks.append(sum(length for _, length in runs))
+        for entry in self.expansions:
+            chunks[entry] = 0
         for column in (_join(self.paths), self.kinds, self.modes, _join(self.targets), chunks):
             data = _bytes_of(column)
             hasher.update(struct.pack("<Q", len(data)))
@@ -216,7 +239,7 @@ class Index:
             _TARGETS: _join(self.targets),
             _RUN_STARTS: _bytes_of(starts),
             _RUN_LENGTHS: _bytes_of(self.run_lengths),
-            _RECIPES: b"",
+            _EXPANSIONS: expansion.encode(self.expansions),
             _LAYER_DIGESTS: bytes(self.layer_digests),
             _LAYER_SIZES: _bytes_of(self.layer_sizes),
             _LAYER_FRAMES: _bytes_of(self.layer_frames),
@@ -251,8 +274,6 @@ class Index:
         for number, code in _COLUMNS.items():
             if code is not None:
                 columns[number] = _column(code, sections[number], number, what)
-        if sections[_RECIPES]:
-            raise UnsupportedVersion(f"{what} holds recipes, which need a later layer-packer")
         starts, lengths = columns[_RUN_STARTS], columns[_RUN_LENGTHS]
         _check(len(starts) == len(lengths), what, "run columns differ in length")
         expected = 0
@@ -278,9 +299,11 @@ class Index:
             prefix_lengths=columns[_PREFIX_LENGTHS],
             chunk_lengths=columns[_CHUNK_LENGTHS],
             chunk_digests=bytearray(sections[_CHUNK_DIGESTS]),
+            expansions=expansion.decode(sections[_EXPANSIONS], what),
         )
         index._check_entries(what)
         index._check_layers(what)
+        index._check_expansions(what)
         return index
 
     def _check_entries(self, what: str) -> None:
@@ -307,6 +330,24 @@ class Index:
                 what,
                 f"run of {length} chunks from {start} is outside the {total} chunks",
             )
+
+    def _check_expansions(self, what: str) -> None:
+        ends = [0, *accumulate(self.chunk_lengths)] if self.expansions else []
+        for entry, row in self.expansions.items():
+            _check(
+                entry < len(self.paths) and row.size > 0 and row.recipe_chunks > 0,
+                what,
+                f"expansion of entry {entry} is out of range",
+            )
+            name = f"expansion of {show(self.paths[entry])}"
+            chunks = sum(length for _, length in self.runs_of(entry))
+            _check(row.recipe_chunks <= chunks, what, f"{name} has more recipe than chunks")
+            content, recipe = (
+                sum(ends[at + length] - ends[at] for at, length in runs)
+                for runs in self.split_runs(entry)
+            )
+            _check(recipe <= expansion.MAX_RECIPE_BYTES, what, f"{name}: too large a recipe")
+            _check(content <= expansion.most_opened(row.size), what, f"{name} is too large")
 
     def _check_layers(self, what: str) -> None:
         layers, frames, chunks = len(self.layer_sizes), len(self.frame_stored), self.chunk_count
@@ -400,6 +441,7 @@ class TreeCheck:
     def __init__(self, index: Index) -> None:
         self._index = index
         self._digests = bytearray(FULL_DIGEST_BYTES * index.chunk_count)
+        self._files: dict[int, bytes] = {}
 
     def record(self, chunk: int, digest: bytes) -> bool:
         """Note the full digest of a chunk's bytes; tell whether it is what the index says."""
@@ -408,16 +450,26 @@ class TreeCheck:
         at = chunk * DIGEST_BYTES
         return digest[:DIGEST_BYTES] == self._index.chunk_digests[at : at + DIGEST_BYTES]
 
+    def record_file(self, entry: int, digest: bytes) -> bool:
+        """Note the full digest of a file that was opened; tell whether it is the index's."""
+        self._files[entry] = digest
+        return digest[:DIGEST_BYTES] == self._index.expansions[entry].digest
+
     def finish(self, expected: str) -> None:
-        """Compare the whole tree, once every chunk of every file has been noted.
+        """Compare the whole tree, once every chunk or file has been noted.
 
         Raises:
             DigestMismatch: the tree is not the one that was packed.
         """
         index, view = self._index, memoryview(self._digests)
         hasher = blake3.blake3()
-        for start, length in zip(index.run_starts, index.run_lengths, strict=True):
-            hasher.update(view[start * FULL_DIGEST_BYTES : (start + length) * FULL_DIGEST_BYTES])
+        for entry, runs in enumerate(index.entry_runs()):
+            if entry in index.expansions:
+                hasher.update(self._files.get(entry, b""))
+                continue
+            for start, length in runs:
+                end = start + length
+                hasher.update(view[start * FULL_DIGEST_BYTES : end * FULL_DIGEST_BYTES])
         actual = index.tree_digest(hasher.digest())
         if actual != expected:
             raise DigestMismatch("tree", expected, actual)

@@ -14,7 +14,7 @@ from array import array
 from bisect import bisect_right
 from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor, Future, wait
 from threading import Condition
 from typing import IO, NamedTuple, Protocol
 
@@ -188,6 +188,7 @@ class LayerWriter:
         """Discard the layer being written; call it when packing fails."""
         for pending in self._pending:
             pending.future.cancel()
+        wait([pending.future for pending in self._pending])  # none reads a prefix any more
         self._pending.clear()
         if self._blob is not None:
             self._blob.__exit__(None, None, None)
@@ -345,7 +346,8 @@ class FrameReader:
         self._cached = 0
         self._cache_bytes = cache_bytes
         self._remote = remote
-        self._directory = directory
+        self.directory = directory
+        """Where temporary files go."""
         self._spill: IO[bytes] | None = None
         self._spilled: dict[int, int] = {}  # frame -> where it is in the temporary file
         self._uses: Counter[int] | None = None
@@ -459,7 +461,7 @@ class FrameReader:
             self._cached -= len(data)
             if old not in self._spilled and (self._remote or self.index.frame_depths[old]):
                 if self._spill is None:
-                    self._spill = _temporary_file(self._directory)
+                    self._spill = temporary_file(self.directory)
                 self._spilled[old] = self._spill.seek(0, os.SEEK_END)
                 self._spill.write(data)
 
@@ -477,7 +479,8 @@ class FrameReader:
                 yield from range(of_chunk(start), of_chunk(start + length - 1) + 1)
 
 
-def _temporary_file(directory: bytes | None) -> IO[bytes]:
+def temporary_file(directory: bytes | None) -> IO[bytes]:
+    """Return an unnamed file that may grow large, by default on a disk rather than in memory."""
     on_disk = b"/var/tmp"
     if directory is None and os.path.isdir(on_disk) and not os.environ.get("TMPDIR"):
         directory = on_disk

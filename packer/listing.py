@@ -5,9 +5,13 @@ Listing and comparing need the manifest and the index only; no data layer is tou
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from itertools import chain
 
+from packer.content import frames_of, read_entry
 from packer.errors import InvalidParameter, NotFound
 from packer.index import Frames, Index
 from packer.layer import FrameReader
@@ -156,16 +160,11 @@ def content(version: Version, path: bytes) -> Iterator[bytes]:
     with (
         BlobRanges(version.store, version.manifest.data_layers) as ranges,
         FrameReader(index, ranges.read, remote=ranges.remote) as reader,
+        ThreadPoolExecutor(os.cpu_count() or 1, "cat") as executor,
     ):
-        parts = [
-            part
-            for start, length in index.runs_of(entry)
-            for part in reader.frames.parts(start, length)
-        ]
-        reader.expect(frame for frame, _, _ in parts)
-        for _, start, count in parts:
-            for chunk in reader.chunks(start, count):
-                yield bytes(chunk)
+        reader.expect(frames_of(reader, entry))
+        for piece in read_entry(reader, entry, executor):
+            yield bytes(piece)
 
 
 def differences(old: Version, new: Version) -> Iterator[Change]:
@@ -199,13 +198,15 @@ class _Contents:
         self.runs = list(index.entry_runs())
         self.links = index.symlinks()
 
-    def key(self, entry: int) -> tuple[int, int, bytes, bytes]:
+    def key(self, entry: int) -> tuple[int, int, int, bytes, bytes]:
         index = self.index
+        expansion = index.expansions.get(entry)
         return (
             index.kinds[entry],
             index.modes[entry],
+            self.sizes[entry],
             self.links.get(entry, b""),
-            index.content_key(self.runs[entry]),
+            expansion.digest if expansion else index.content_key(self.runs[entry]),
         )
 
     def chunks(self, entry: int) -> Iterator[int]:
@@ -297,6 +298,7 @@ def verify(version: Version, progress: ProgressCallback | None = None) -> Verifi
     with (
         BlobRanges(version.store, manifest.data_layers) as ranges,
         FrameReader(index, ranges.read, remote=ranges.remote) as frames_reader,
+        ThreadPoolExecutor(os.cpu_count() or 1, "verify") as executor,
     ):
         first_chunk = frames_reader.frames.first_chunk
         needed = [
@@ -304,13 +306,18 @@ def verify(version: Version, progress: ProgressCallback | None = None) -> Verifi
             for frame in range(len(index.frame_chunks))
             if 1 in live[first_chunk[frame] : first_chunk[frame + 1]]
         ]
-        frames_reader.expect(needed)
+        frames_reader.expect(
+            chain(needed, *(frames_of(frames_reader, entry) for entry in index.expansions))
+        )
         for frame in needed:
             frames_reader.decode(frame)
             checked += sum(live[first_chunk[frame] : first_chunk[frame + 1]])
             done += index.frame_stored[frame]
             if progress is not None:
                 progress(Progress("verify", done, 2 * total))
+        for entry in index.expansions:
+            for _ in read_entry(frames_reader, entry, executor):
+                pass
         frames_reader.check.finish(version.config.tree)
     blobs = (version.descriptor, manifest.config, *manifest.layers)
     return Verified(

@@ -95,6 +95,7 @@ def pack_tree(
     candidates: tuple[Version, ...],
     params: ChunkParams,
     level: int,
+    expand: bool,
     created: int | None,
     tool: str,
     progress: ProgressCallback | None = None,
@@ -109,6 +110,7 @@ def pack_tree(
         candidates: versions that are reused whole if their tree is the same.
         params: chunk sizes; a base with other ones is not used.
         level: zstd level of new frames.
+        expand: open archives.
         created: seconds since the epoch for the manifest; None means now.
         tool: name and version of the writer, for the config.
         progress: called now and then from the calling thread.
@@ -140,6 +142,7 @@ def pack_tree(
                 cache,
                 params,
                 level,
+                expand,
                 progress,
             )
             try:
@@ -160,6 +163,8 @@ def pack_tree(
             except BaseException:
                 scan.writer.abort()
                 raise
+            finally:
+                scan.close()
     kept = use.kept(dropped)
     _renumber(index, old, kept, scan)
     layers = (

@@ -12,13 +12,15 @@ import os
 import secrets
 import shutil
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
-from itertools import islice
+from functools import partial
+from itertools import chain, islice
 
 from packer._native import sync_filesystem
+from packer.content import frames_of, read_entry
 from packer.errors import TargetExists
 from packer.index import Index, TreeCheck
 from packer.layer import FrameReader
@@ -27,6 +29,9 @@ from packer.ranges import BlobRanges
 from packer.target import STAGING_PREFIX, Target
 from packer.tree import DIRECTORY, FILE, SYMLINK, show
 from packer.version import Version
+
+LARGE_BYTES = 8 << 20
+"""Archives from this size on are rebuilt by several threads each."""
 
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -216,7 +221,10 @@ class _Plan:
         self.sizes = sizes
         self.entries = entries
         self.flat = flat
-        self.runs = dict(_runs_of(index, entries))
+        self.expanded = [entry for entry in entries if entry in index.expansions]
+        self.runs = {
+            entry: runs for entry, runs in _runs_of(index, entries) if entry not in index.expansions
+        }
         self.in_parts: set[int] = set()
         """Entries whose bytes come from more than one frame or run."""
 
@@ -266,6 +274,14 @@ class _Plan:
         finally:
             os.close(file)
 
+    def write_all(self, fd: int, entry: int, pieces: Iterable[bytes | memoryview]) -> None:
+        """Write a file in one go."""
+        file = os.open(self.name(entry), _WRITE | os.O_EXCL, 0o600, dir_fd=fd)
+        with open(file, "wb", buffering=1 << 20) as out:
+            for piece in pieces:
+                out.write(piece)
+            os.fchmod(file, self.index.modes[entry])
+
     def finish(self, fd: int) -> None:
         """Set the permissions that would have been in the way while writing."""
         for entry in reversed(self.entries):
@@ -294,7 +310,7 @@ def _write_frames(
 ) -> None:
     """Decode every frame the plan needs, once, in `jobs` threads, and write its chunks."""
     work = plan.by_frame(reader)
-    reader.expect(work)
+    reader.expect(chain(work, *(frames_of(reader, entry) for entry in plan.expanded)))
     ends = reader.frames.end
 
     def write_frame(frame: int) -> tuple[int, int]:
@@ -306,10 +322,21 @@ def _write_frames(
             plan.write(fd, entry, offset, view[ends[first] - base : ends[first + count] - base])
         return sum(ends[first + count] - ends[first] for _, _, first, count in parts), parts[-1][0]
 
+    def write_expanded(entry: int) -> tuple[int, int]:
+        large = plan.sizes[entry] >= LARGE_BYTES
+        plan.write_all(fd, entry, read_entry(reader, entry, helpers if large else None))
+        return plan.sizes[entry], entry
+
     done_bytes = 0
-    frames = iter(sorted(work))
-    with ThreadPoolExecutor(jobs, "restore") as executor:
-        pending = {executor.submit(write_frame, frame) for frame in islice(frames, 2 * jobs)}
+    tasks = chain(
+        (partial(write_frame, frame) for frame in sorted(work)),
+        (partial(write_expanded, entry) for entry in plan.expanded),
+    )
+    with (
+        ThreadPoolExecutor(jobs, "rebuild") as helpers,
+        ThreadPoolExecutor(jobs, "restore") as executor,
+    ):
+        pending = {executor.submit(task) for task in islice(tasks, 2 * jobs)}
         try:
             while pending:
                 done, pending = wait(pending, return_when=FIRST_COMPLETED)
@@ -319,8 +346,8 @@ def _write_frames(
                     if progress is not None:
                         path = show(plan.index.paths[entry])
                         progress(Progress("unpack", done_bytes, total, path))
-                for frame in islice(frames, len(done)):
-                    pending.add(executor.submit(write_frame, frame))
+                for task in islice(tasks, len(done)):
+                    pending.add(executor.submit(task))
         except BaseException:
             executor.shutdown(cancel_futures=True)
             raise

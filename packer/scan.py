@@ -4,26 +4,33 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from concurrent.futures import Executor
 from threading import Lock
+from typing import IO
 
 import blake3
 
 from packer._native import sketch
-from packer.chunking import BUFFER_BYTES, iter_chunks
+from packer.chunking import BUFFER_BYTES
 from packer.counterparts import Alignment, Counterparts
+from packer.deflate import Segment
 from packer.errors import SourceChanged
 from packer.index import DIGEST_BYTES, MAX_DEPTH, Index
-from packer.layer import FrameReader, LayerWriter, layer_bytes_for
+from packer.layer import FrameReader, LayerWriter, layer_bytes_for, temporary_file
 from packer.model import ChunkParams
+from packer.opened import OpenedFile
 from packer.progress import Progress, ProgressCallback
 from packer.similar import Similar, SketchCache, note_base
 from packer.store.base import Ingest
-from packer.tree import FILE, SYMLINK, Found, identity_of, open_file, show
+from packer.tree import FILE, SYMLINK, Found, open_file, show
 
 FIRST_DEPTH = 2
 """Depth that the frames of a first version may have."""
+SPOOL_BYTES = 1 << 30
+"""New chunks of opened archives, up to this many bytes, serve later ones as prefixes."""
+
+_SPOOLED = 0xFFFFFFFF
 
 
 class Scan:
@@ -42,6 +49,7 @@ class Scan:
         cache: of the sketches of the base's chunks.
         params: chunk sizes.
         level: zstd level of new frames.
+        expand: open archives.
         progress: called now and then from the calling thread.
     """
 
@@ -56,11 +64,14 @@ class Scan:
         cache: SketchCache,
         params: ChunkParams,
         level: int,
+        expand: bool,
         progress: ProgressCallback | None,
     ) -> None:
         self._root = root
         self._found = found
         self._params = params
+        self._expand = expand
+        self._pool: list[Segment] = []
         self._progress = progress
         self._is_directory = os.path.isdir(root)
         self._total_bytes = sum(item.size for item in found)
@@ -80,14 +91,16 @@ class Scan:
             for at in range(self._base.chunk_count)
             if usable[at]
         }
-        self._new_item = array("I")  # of each new chunk: the file it was found in,
+        self._new_item = array("I")  # of each new chunk: the file it was found in, or _SPOOLED,
         self._new_offset = array("Q")  # and where
+        self._spool: IO[bytes] | None = None  # new chunks that no file holds as they are
+        self._spool_bytes = 0
         self.new_lengths = array("I")
         """Plaintext length of each new chunk."""
         self.new_digests = bytearray()
         """Digests of the new chunks, DIGEST_BYTES each."""
         self.contents = blake3.blake3()
-        """Over the full digests of all chunks, for the tree digest."""
+        """As `Index.tree_digest` wants it."""
         self.writer = LayerWriter(
             store,
             executor,
@@ -112,7 +125,13 @@ class Scan:
             index.modes.append(item.mode)
             if item.kind == SYMLINK:
                 index.targets.append(item.target)
-            runs = self._pack_file(at, item) if item.size and item.kind == FILE else []
+            runs: list[tuple[int, int]] = []
+            if item.size and item.kind == FILE:
+                with self._open(item) as opened:
+                    runs = self._pack_file(at, item, opened)
+                    if opened.recipe_chunks:
+                        index.expansions[at], digest = opened.expansion()
+                        self.contents.update(digest)
             index.run_counts.append(len(runs))
             for start, length in runs:
                 index.run_starts.append(start)
@@ -121,18 +140,23 @@ class Scan:
         index.chunk_digests = self._base.chunk_digests + self.new_digests
         return index
 
-    def _pack_file(self, at: int, item: Found) -> list[tuple[int, int]]:
+    def close(self) -> None:
+        """Forget new chunks that no file holds; call it when no frame is being compressed."""
+        if self._spool is not None:
+            self._spool.close()
+
+    def _pack_file(self, at: int, item: Found, opened: OpenedFile) -> list[tuple[int, int]]:
         """Return the runs of a file's chunks, handing the new ones to the writer."""
         runs: list[tuple[int, int]] = []
         known = self._known
         hasher = blake3.blake3
-        contents = self.contents.update
+        digests = bytearray()
         start = end = offset = 0
         aligned = (-1, 0)  # last base chunk that the file holds, and where it ends
         alignment: Alignment | None = None
-        for chunk in self._chunks(item):
+        for chunk in opened.chunks():
             full = hasher(chunk).digest()
-            contents(full)
+            digests += full
             digest = full[:DIGEST_BYTES]
             ordinal = known.get(digest)
             length = len(chunk)
@@ -147,11 +171,10 @@ class Scan:
                     near = alignment.near(offset, offset + length, self._params.average_bytes)
                 ordinal = self._base.chunk_count + len(self.new_lengths)
                 known[digest] = ordinal
-                self._new_item.append(at)
-                self._new_offset.append(offset)
+                readable = self._note_place(at, offset, chunk, plain=opened.plain)
                 self.new_lengths.append(length)
                 self.new_digests += digest
-                self.writer.add(chunk, full, self._prefixes(ordinal, chunk, near))
+                self.writer.add(chunk, full, self._prefixes(ordinal, chunk, near, readable))
             offset += length
             if ordinal == end and end:
                 end += 1
@@ -160,15 +183,35 @@ class Scan:
                 runs.append((start, end - start))
             start, end = ordinal, ordinal + 1
         runs.append((start, end - start))
+        if not opened.recipe_chunks:
+            self.contents.update(digests)
         return runs
 
-    def _prefixes(self, ordinal: int, chunk: memoryview, near: Iterable[int]) -> list[int]:
+    def _note_place(self, at: int, offset: int, chunk: memoryview, *, plain: bool) -> bool:
+        """Note where a new chunk can be read again; False if it can not."""
+        if not plain:
+            at, offset = _SPOOLED, self._spool_bytes
+            if self._spool is None:
+                self._spool = temporary_file(self._reader.directory)
+            if offset + len(chunk) <= SPOOL_BYTES:
+                self._spool.write(chunk)
+                self._spool_bytes += len(chunk)
+            else:
+                offset = SPOOL_BYTES
+        self._new_item.append(at)
+        self._new_offset.append(offset)
+        return offset != SPOOL_BYTES or plain
+
+    def _prefixes(
+        self, ordinal: int, chunk: memoryview, near: Iterable[int], readable: bool
+    ) -> list[int]:
         """Return what a new chunk may be compressed against, and note it for later ones.
 
         Args:
             ordinal: of the new chunk.
             chunk: its bytes.
             near: base chunks where its file's older self has it.
+            readable: later chunks may be compressed against it.
         """
         out = [older for older in near if self._extendable[older]]
         if not self._base_noted:
@@ -179,7 +222,8 @@ class Scan:
             if older not in out:
                 out.append(older)
                 break
-        self._similar.add(ordinal, features)
+        if readable:
+            self._similar.add(ordinal, features)
         return out
 
     @property
@@ -218,13 +262,19 @@ class Scan:
         for new in range(
             start + base - self._base.chunk_count, start + length - self._base.chunk_count
         ):
-            item = self._found[self._new_item[new]]
-            full = self._full_path(item)
-            fd = open_file(full, item)
-            try:
-                data = os.pread(fd, self.new_lengths[new], self._new_offset[new])
-            finally:
-                os.close(fd)
+            at, offset = self._new_item[new], self._new_offset[new]
+            if at == _SPOOLED:
+                assert self._spool is not None
+                full = b"a temporary file"
+                data = os.pread(self._spool.fileno(), self.new_lengths[new], offset)
+            else:
+                item = self._found[at]
+                full = self._full_path(item)
+                fd = open_file(full, item)
+                try:
+                    data = os.pread(fd, self.new_lengths[new], offset)
+                finally:
+                    os.close(fd)
             at = new * DIGEST_BYTES
             if (
                 blake3.blake3(data).digest()[:DIGEST_BYTES]
@@ -237,27 +287,21 @@ class Scan:
     def _full_path(self, item: Found) -> bytes:
         return self._root + b"/" + item.path if self._is_directory else self._root
 
-    def _chunks(self, item: Found) -> Iterator[memoryview]:
-        """Yield a file's chunks; each is valid until the next is asked for.
+    def _open(self, item: Found) -> OpenedFile:
+        """Open a file.
 
         Raises:
-            SourceChanged: the file is not what `walk` saw, before, while or after it is read.
+            SourceChanged: it is not the file that `walk` saw.
         """
-        full = self._full_path(item)
-        fd = open_file(full, item)
-        with open(fd, "rb", buffering=0) as file:
-            seen = 0
-            for view, cuts in iter_chunks(file, self._params, buffer=self._buffer):
-                seen += len(view)
-                if seen > item.size:  # it grows as fast as it is read: do not follow
-                    break
-                self._report(len(view), item.path)
-                start = 0
-                for end in cuts:
-                    yield view[start:end]
-                    start = end
-            if seen != item.size or identity_of(os.fstat(fd)) != item.identity:
-                raise SourceChanged(show(full))
+        return OpenedFile(
+            self._full_path(item),
+            item,
+            self._params,
+            self._buffer,
+            self._pool,
+            lambda count: self._report(count, item.path),
+            expand=self._expand,
+        )
 
     def _report(self, count: int, path: bytes) -> None:
         self._done_bytes += count

@@ -67,9 +67,7 @@ class Target:
         frames = Frames(index)
         links = index.symlinks()
         out = []
-        for entry, (path, kind, runs) in enumerate(
-            zip(index.paths, index.kinds, index.entry_runs(), strict=True)
-        ):
+        for entry, (path, kind) in enumerate(zip(index.paths, index.kinds, strict=True)):
             info = self._found.get(path)
             if info is not None and stat.S_ISDIR(info.st_mode) and kind != DIRECTORY:
                 if not self.delete:
@@ -82,7 +80,7 @@ class Target:
                 out.append(entry)
             elif kind == FILE:
                 same = stat.S_ISREG(info.st_mode) and info.st_size == sizes[entry]
-                if not same or not self._holds(path, frames, runs, check):
+                if not same or not self._holds(path, entry, frames, check):
                     out.append(entry)
             elif kind == SYMLINK:
                 full = os.path.join(self.path, path)
@@ -90,17 +88,20 @@ class Target:
                     out.append(entry)
         return out
 
-    def _holds(
-        self, path: bytes, frames: Frames, runs: list[tuple[int, int]], check: TreeCheck
-    ) -> bool:
-        """Tell whether the file's content is that of the runs' chunks."""
+    def _holds(self, path: bytes, entry: int, frames: Frames, check: TreeCheck) -> bool:
+        """Tell whether the file at `path` has the content of the entry."""
         try:
             with self._parent(path) as (parent, name):
                 fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
         except PermissionError:
             return False  # not readable: replaced
         with open(fd, "rb") as file:
-            for start, length in runs:
+            if entry in frames.index.expansions:
+                hasher = blake3.blake3()
+                while data := file.read(1 << 20):
+                    hasher.update(data)
+                return check.record_file(entry, hasher.digest())
+            for start, length in frames.index.runs_of(entry):
                 for chunk in range(start, start + length):
                     data = file.read(frames.end[chunk + 1] - frames.end[chunk])
                     if not check.record(chunk, blake3.blake3(data).digest()):

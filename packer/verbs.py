@@ -87,7 +87,13 @@ def _registry(args: argparse.Namespace) -> api.RegistryOptions:
 def _pack(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
     level = {} if args.level is None else {"level": args.level}
     packed = api.pack(
-        args.path, tag=args.tag, base=args.base, progress=progress, **level, **_options(args)
+        args.path,
+        tag=args.tag,
+        base=args.base,
+        expand=not args.no_expand,
+        progress=progress,
+        **level,
+        **_options(args),
     )
 
     def value() -> dict[str, Any]:

@@ -1,0 +1,35 @@
+/* Recipes of deflate segments: what turns plaintext back into the very bits an encoder wrote.
+ *
+ * A model of the encoder predicts every token, every end of a block and every header; the recipe holds
+ * the model's parameters and what it got wrong. docs/deflate.md is the specification.
+ */
+#ifndef PK_DEFLATE_H
+#define PK_DEFLATE_H
+
+#include "pk_inflate.h"
+
+typedef struct pk_codec pk_codec;
+
+pk_codec *pk_codec_new(void);
+void pk_codec_free(pk_codec *codec);
+
+/* Returns the length of a segment's recipe, or -1 if it does not pay or does not give back the input's
+ * bits; PK_NO_MEMORY. `hint` is the first byte of a recipe of the same stream, -1 if there is none. */
+int64_t pk_analyse(pk_codec *codec, const pk_segment *segment, int hint);
+
+/* Returns the number of bits before the segment's end, counted from the first byte of the output, whose
+ * first `bit` bits are zero; PK_INVALID for a recipe that does not fit, PK_NO_MEMORY.
+ *
+ * data[0..size) is the window, of `window` bytes, and the plaintext; `position` that of the plaintext
+ * in its stream. */
+int64_t pk_rebuild(pk_codec *codec, const uint8_t *data, size_t window, size_t size, uint64_t position,
+                   const uint8_t *recipe, size_t recipe_length, unsigned bit, size_t most);
+
+/* What the last call made: a recipe, or output. */
+const uint8_t *pk_codec_result(const pk_codec *codec);
+
+/* Tokens of the last segment that was analysed, and how many were predicted wrong. */
+uint64_t pk_codec_tokens(const pk_codec *codec);
+uint64_t pk_codec_mispredicted(const pk_codec *codec);
+
+#endif

@@ -1,0 +1,62 @@
+/* What an encoder would have decided next: models of the match finders that deflate encoders use.
+ *
+ * A model steps through the plaintext token by token. After each one it is told what the encoder
+ * really did, so that a wrong prediction does not lead to others.
+ */
+#ifndef PK_MATCH_H
+#define PK_MATCH_H
+
+#include "pk_inflate.h"
+
+/* How a match finder decides; docs/deflate.md gives each as steps. */
+enum {
+    PK_NONE = 0,   /* literals only */
+    PK_FAST = 1,   /* takes the first match, inserts short ones only: zlib 1-3 */
+    PK_LAZY = 2,   /* looks one byte further before it takes a match: zlib 4-9 */
+    PK_GO_FAST = 3, /* as PK_FAST, in Go's manner: levels 2 and 3 */
+    PK_GO_LAZY = 4, /* as PK_LAZY, in Go's manner: levels 4-9 */
+    PK_RUNS = 5    /* matches of distance 1 only */
+};
+
+typedef struct pk_rules {
+    uint8_t kind;
+    uint8_t hash_bytes;              /* 3: zlib's rolling hash, 4: one of four bytes */
+    uint16_t good, lazy, nice, chain;
+} pk_rules;
+
+/* The rules a recipe can name, by number. Frozen: only new ones may be added behind. */
+extern const pk_rules pk_rule_table[];
+extern const unsigned pk_rule_count;
+
+enum { PK_HASH_BITS = 17 };
+
+typedef struct pk_model {
+    pk_rules rules;
+    unsigned hash_bits;
+    const uint8_t *data;             /* window and plaintext; PK_PAD bytes can be read behind */
+    uint32_t size;
+    uint32_t end;                    /* the encoder saw no further than this */
+    uint64_t origin;                 /* position in the stream of data[0] */
+    uint32_t inserted;               /* positions before this are in the table */
+    int searched;                    /* the match at the next position is known: */
+    uint32_t length, distance;
+    uint32_t head[1 << PK_HASH_BITS], previous[PK_WINDOW];
+} pk_model;
+
+/* Start at data[start], with the window before it known. */
+void pk_model_start(pk_model *model, const pk_rules *rules, unsigned hash_bits, const uint8_t *data,
+                    uint32_t start, uint32_t size, uint64_t origin);
+
+/* Forget, and start at `at`: behind bytes that no match finder saw. */
+void pk_model_restart(pk_model *model, uint32_t at);
+
+/* The encoder's input ends at `end` for now. */
+void pk_model_see(pk_model *model, uint32_t end);
+
+/* Predict the token at `at`, which is before the end. */
+pk_token pk_model_predict(pk_model *model, uint32_t at);
+
+/* Tell what it was. */
+void pk_model_accept(pk_model *model, uint32_t at, pk_token predicted, pk_token actual);
+
+#endif
