@@ -57,26 +57,27 @@ ffi.cdef(
     const char *pk_version(void);
     int pk_sync_filesystem(int fd);
     int pk_sketch(const uint8_t *data, size_t length, uint64_t out[6]);
-    typedef struct pk_segment pk_segment;
+    typedef struct pk_segment {
+        uint8_t *data;
+        size_t window, size;
+        uint64_t end_bit;
+        int last;
+        ...;
+    } pk_segment;
     pk_segment *pk_segment_new(void);
     void pk_segment_free(pk_segment *segment);
     int pk_segment_inflate(pk_segment *segment, const uint8_t *in, size_t length, unsigned bit,
                            const uint8_t *window, size_t window_length, uint64_t position,
                            size_t target);
-    const uint8_t *pk_segment_plain(const pk_segment *segment);
-    size_t pk_segment_plain_length(const pk_segment *segment);
-    uint64_t pk_segment_end_bit(const pk_segment *segment);
-    int pk_segment_last(const pk_segment *segment);
     typedef struct pk_codec pk_codec;
     pk_codec *pk_codec_new(void);
     void pk_codec_free(pk_codec *codec);
-    int64_t pk_analyse(pk_codec *codec, const pk_segment *segment, int hint);
+    int64_t pk_analyse(pk_codec *codec, const pk_segment *segment, int hint, uint8_t *recipe,
+                       size_t capacity, uint64_t tokens[2]);
     int64_t pk_rebuild(pk_codec *codec, const uint8_t *data, size_t window, size_t size,
                        uint64_t position, const uint8_t *recipe, size_t recipe_length, unsigned bit,
                        size_t most);
     const uint8_t *pk_codec_result(const pk_codec *codec);
-    uint64_t pk_codec_tokens(const pk_codec *codec);
-    uint64_t pk_codec_mispredicted(const pk_codec *codec);
     """
 )
 _flags = ["-O3", "-std=c11", "-fvisibility=hidden", "-Wall", "-Wextra"]

@@ -137,16 +137,6 @@ const uint8_t *pk_codec_result(const pk_codec *codec)
     return codec->output.bytes;
 }
 
-uint64_t pk_codec_tokens(const pk_codec *codec)
-{
-    return codec->token_total;
-}
-
-uint64_t pk_codec_mispredicted(const pk_codec *codec)
-{
-    return codec->mispredicted;
-}
-
 static void reset(buffer *what, size_t most)
 {
     what->length = 0;
@@ -792,16 +782,10 @@ static void choose_trees(const pk_segment *segment, settings *with)
     }
 }
 
-static uint64_t choose_rule(pk_codec *codec, const pk_segment *segment, settings *with, int hint)
+static uint64_t choose_rule(pk_codec *codec, const pk_segment *segment, settings *with)
 {
     uint64_t best = UINT64_MAX;
     uint8_t chosen = 0;
-    if (hint >= 0 && hint < (int)pk_rule_count) {
-        with->rule = chosen = (uint8_t)hint;
-        best = try_rule(codec, segment, with, UINT64_MAX - 1);
-        if (best <= 8)
-            return best;
-    }
     /* The usual levels first: most often one of them is right, and the others need not be tried. */
     static const uint8_t usual[] = {6, 9, 23, 15, 18, 1};
     for (unsigned pass = 0; pass < 2 && best; pass++) {
@@ -819,14 +803,17 @@ static uint64_t choose_rule(pk_codec *codec, const pk_segment *segment, settings
     return best;
 }
 
-static int analyse(pk_codec *codec, const pk_segment *segment, analysis *state)
+static int analyse(pk_codec *codec, analysis *state)
 {
+    const pk_segment *segment = state->segment;
     buffer *recipe = &codec->recipe;
     uint64_t flushes = 0;
     size_t block = 0, most = segment->end_bit / 8 + 64;
     buffer points = {0};
     uint32_t position = (uint32_t)segment->window;
     points.most = most;
+    codec->token_total = codec->mispredicted = 0;
+    state->right_tokens = state->right_blocks = 0;
     reset(recipe, most);
     reset(&codec->blocks, most);
     reset(&codec->corrections, most);
@@ -868,29 +855,45 @@ static int analyse(pk_codec *codec, const pk_segment *segment, analysis *state)
     return failed;
 }
 
-int64_t pk_analyse(pk_codec *codec, const pk_segment *segment, int hint)
+/* Settings by trial, and the recipe they give. */
+static int analyse_anew(pk_codec *codec, analysis *state)
 {
-    analysis state;
-    memset(&state, 0, sizeof state);
-    state.segment = segment;
-    codec->token_total = codec->mispredicted = 0;
-    choose_limit(segment, &state.with);
-    choose_trees(segment, &state.with);
-    if (choose_rule(codec, segment, &state.with, hint) && state.with.limit == 32767) {
+    const pk_segment *segment = state->segment;
+    if (choose_rule(codec, segment, &state->with) && state->with.limit == 32767) {
         /* As many tokens are a block of gzip's, or of zlib's with its largest hash. */
-        settings other = state.with;
+        settings other = state->with;
         other.flags ^= FLAG_TRUNCATES;
         if (try_rule(codec, segment, &other, UINT64_MAX - 1)
-            < try_rule(codec, segment, &state.with, UINT64_MAX - 1))
-            state.with = other;
+            < try_rule(codec, segment, &state->with, UINT64_MAX - 1))
+            state->with = other;
     }
+    return analyse(codec, state);
+}
+
+int64_t pk_analyse(pk_codec *codec, const pk_segment *segment, int hint, uint8_t *recipe, size_t capacity,
+                   uint64_t tokens[2])
+{
+    analysis state;
+    int failed = PK_INVALID;
+    memset(&state, 0, sizeof state);
+    state.segment = segment;
+    choose_limit(segment, &state.with);
+    choose_trees(segment, &state.with);
     if (segment->last)
         state.with.flags |= FLAG_LAST;
-    int failed = analyse(codec, segment, &state);
+    int hinted = hint >= 0 && hint < (int)pk_rule_count;
+    if (hinted) {
+        state.with.rule = (uint8_t)hint;
+        failed = analyse(codec, &state);
+    }
+    if (!hinted || failed || codec->mispredicted > 8 + codec->token_total / 1024)
+        failed = analyse_anew(codec, &state);
+    tokens[0] = codec->token_total;
+    tokens[1] = codec->mispredicted;
     if (failed)
         return failed == PK_NO_MEMORY ? PK_NO_MEMORY : PK_INVALID;
     uint64_t stored = (segment->end_bit - segment->start_bit + 7) / 8;
-    if (codec->recipe.length > stored * 3 / 100 + 16)
+    if (codec->recipe.length > stored * 3 / 100 + 16 || codec->recipe.length > capacity)
         return PK_INVALID;
     /* Whatever the analysis got wrong, here it comes out: only what gives back the bits is used. */
     int64_t bits = pk_rebuild(codec, segment->data, segment->window, segment->size, segment->position,
@@ -905,7 +908,6 @@ int64_t pk_analyse(pk_codec *codec, const pk_segment *segment, int hint)
         return PK_INVALID;
     if (whole && ((made[0] ^ given[0]) & first || memcmp(made + 1, given + 1, whole - 1)))
         return PK_INVALID;
-    reset(&codec->output, SIZE_MAX);
-    put(&codec->output, codec->recipe.bytes, codec->recipe.length);
-    return codec->output.failed ? PK_NO_MEMORY : (int64_t)codec->output.length;
+    memcpy(recipe, codec->recipe.bytes, codec->recipe.length);
+    return (int64_t)codec->recipe.length;
 }

@@ -13,9 +13,13 @@ typedef struct pk_codec pk_codec;
 pk_codec *pk_codec_new(void);
 void pk_codec_free(pk_codec *codec);
 
-/* Returns the length of a segment's recipe, or -1 if it does not pay or does not give back the input's
- * bits; PK_NO_MEMORY. `hint` is the first byte of a recipe of the same stream, -1 if there is none. */
-int64_t pk_analyse(pk_codec *codec, const pk_segment *segment, int hint);
+/* Write a segment's recipe and return its length, or -1 if it does not pay, does not fit or does not give
+ * back the input's bits; PK_NO_MEMORY. It is at most 3 % of the segment and 16 bytes.
+ *
+ * `hint` is the first byte of a recipe of the same stream, -1 if there is none. `tokens` gets how many the
+ * segment has, and how many of them were predicted wrong. */
+int64_t pk_analyse(pk_codec *codec, const pk_segment *segment, int hint, uint8_t *recipe, size_t capacity,
+                   uint64_t tokens[2]);
 
 /* Returns the number of bits before the segment's end, counted from the first byte of the output, whose
  * first `bit` bits are zero; PK_INVALID for a recipe that does not fit, PK_NO_MEMORY.
@@ -25,11 +29,7 @@ int64_t pk_analyse(pk_codec *codec, const pk_segment *segment, int hint);
 int64_t pk_rebuild(pk_codec *codec, const uint8_t *data, size_t window, size_t size, uint64_t position,
                    const uint8_t *recipe, size_t recipe_length, unsigned bit, size_t most);
 
-/* What the last call made: a recipe, or output. */
+/* What the last pk_rebuild wrote. */
 const uint8_t *pk_codec_result(const pk_codec *codec);
-
-/* Tokens of the last segment that was analysed, and how many were predicted wrong. */
-uint64_t pk_codec_tokens(const pk_codec *codec);
-uint64_t pk_codec_mispredicted(const pk_codec *codec);
 
 #endif

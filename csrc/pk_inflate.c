@@ -377,7 +377,8 @@ int pk_segment_inflate(pk_segment *segment, const uint8_t *in, size_t length, un
 {
     if (bit > 7 || window_length > PK_WINDOW)
         return PK_INVALID;
-    if (grow((void **)&segment->data, &segment->capacity, window_length + (1 << 16) + PK_PAD, 1))
+    if (grow((void **)&segment->data, &segment->capacity, window_length + (1 << 16) + PK_PAD, 1)
+        || grow((void **)&segment->tokens, &segment->token_capacity, 1 << 14, sizeof *segment->tokens))
         return PK_NO_MEMORY;
     memcpy(segment->data, window, window_length);
     segment->window = segment->size = window_length;
@@ -400,24 +401,4 @@ int pk_segment_inflate(pk_segment *segment, const uint8_t *in, size_t length, un
     segment->start_bit = bit;
     segment->end_bit = end;
     return PK_OK;
-}
-
-const uint8_t *pk_segment_plain(const pk_segment *segment)
-{
-    return segment->data + segment->window;
-}
-
-size_t pk_segment_plain_length(const pk_segment *segment)
-{
-    return segment->size - segment->window;
-}
-
-uint64_t pk_segment_end_bit(const pk_segment *segment)
-{
-    return segment->end_bit;
-}
-
-int pk_segment_last(const pk_segment *segment)
-{
-    return segment->last;
 }

@@ -71,11 +71,6 @@ void pk_segment_free(pk_segment *segment);
 int pk_segment_inflate(pk_segment *segment, const uint8_t *in, size_t length, unsigned bit,
                        const uint8_t *window, size_t window_length, uint64_t position, size_t target);
 
-const uint8_t *pk_segment_plain(const pk_segment *segment);
-size_t pk_segment_plain_length(const pk_segment *segment);
-uint64_t pk_segment_end_bit(const pk_segment *segment);
-int pk_segment_last(const pk_segment *segment);
-
 /* RFC 1951, 3.2.5 and 3.2.7. */
 extern const uint16_t pk_length_base[29], pk_distance_base[30];
 extern const uint8_t pk_length_extra[29], pk_distance_extra[30], pk_code_order[PK_CODES];

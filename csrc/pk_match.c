@@ -48,6 +48,13 @@ static inline uint32_t load32(const uint8_t *at)
     return (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3];
 }
 
+static inline uint16_t load16(const uint8_t *at)
+{
+    uint16_t value;
+    memcpy(&value, at, sizeof value);
+    return value;
+}
+
 static inline uint32_t hash_at(const pk_model *model, uint32_t at)
 {
     const uint8_t *data = model->data + at;
@@ -64,7 +71,7 @@ static inline void insert(pk_model *model, uint32_t at)
 {
     uint32_t hash = hash_at(model, at);
     model->previous[at & MASK] = model->head[hash];
-    model->head[hash] = at + 1; /* 0: nothing */
+    model->head[hash] = model->base + at + 1;
 }
 
 /* Insert all positions before `end` that have enough bytes behind them. */
@@ -107,31 +114,32 @@ static uint32_t search_zlib(pk_model *model, uint32_t at, uint32_t best, uint32_
     uint32_t most = ahead < PK_MAX_MATCH ? ahead : PK_MAX_MATCH;
     if (ahead < rules->hash_bytes || best >= most)
         return 0;
+    const uint32_t first = model->base + 1; /* the entry of position 0 */
     uint32_t entry = model->previous[at & MASK];
     /* The first position of a stream is never found: its number means "none" there. */
-    uint32_t none = model->origin == 0 ? 1 : 0;
-    if (entry <= none || at - (entry - 1) > REACH)
+    uint32_t none = model->origin == 0 ? first : model->base;
+    if (entry <= none || at - (entry - first) > REACH)
         return 0;
     uint32_t chain = best >= rules->good ? rules->chain >> 2 : rules->chain;
     uint32_t nice = rules->nice < most ? rules->nice : most;
-    uint32_t limit = at > REACH ? at - REACH : 0; /* positions must be above, the first excepted */
+    /* Positions behind the first one searched must be above this. */
+    uint32_t limit = first + (at > REACH ? at - REACH : 0);
     const uint8_t *data = model->data, *here = data + at;
     uint32_t found = 0;
-    uint8_t last = here[best - 1], next = here[best];
+    uint16_t tail = load16(here + best - 1);
     do {
-        const uint8_t *there = data + (entry - 1);
-        if (there[best] != next || there[best - 1] != last)
+        const uint8_t *there = data + (entry - first);
+        if (load16(there + best - 1) != tail)
             continue;
         uint32_t length = match_length(there, here, most);
         if (length > best) {
             best = found = length;
-            *distance = at - (entry - 1);
+            *distance = at - (entry - first);
             if (length >= nice)
                 break;
-            last = here[best - 1];
-            next = here[best];
+            tail = load16(here + best - 1);
         }
-    } while ((entry = model->previous[(entry - 1) & MASK]) > limit + 1 && entry > none && --chain);
+    } while ((entry = model->previous[(entry - first) & MASK]) > limit && --chain);
     return found;
 }
 
@@ -147,27 +155,28 @@ static uint32_t search_go(pk_model *model, uint32_t at, uint32_t *distance)
     /* The buffer moves on by a window whenever little is left in it. */
     uint64_t position = model->origin + at;
     uint64_t buffer = position > GO_SHIFT_AT ? (position - GO_SHIFT_AT - 1) / PK_WINDOW + 1 : 0;
-    uint64_t first = buffer * PK_WINDOW;
-    uint32_t lowest = first > model->origin ? (uint32_t)(first - model->origin) : 0;
+    uint64_t start = buffer * PK_WINDOW;
+    uint32_t lowest = start > model->origin ? (uint32_t)(start - model->origin) : 0;
     if (at > PK_WINDOW && at - PK_WINDOW > lowest)
         lowest = at - PK_WINDOW;
+    const uint32_t first = model->base + 1; /* the entry of position 0 */
     uint32_t entry = model->previous[at & MASK];
     uint32_t nice = rules->nice < most ? rules->nice : most;
     const uint8_t *data = model->data, *here = data + at;
-    for (uint32_t tries = rules->chain; tries && entry > lowest; tries--) {
-        const uint8_t *there = data + (entry - 1);
+    for (uint32_t tries = rules->chain; tries && entry >= first + lowest; tries--) {
+        const uint8_t *there = data + (entry - first);
         if (there[best] == here[best]) {
             uint32_t length = match_length(there, here, most);
-            if (length > best && (length > 4 || at - (entry - 1) <= TOO_FAR)) {
+            if (length > best && (length > 4 || at - (entry - first) <= TOO_FAR)) {
                 best = found = length;
-                *distance = at - (entry - 1);
+                *distance = at - (entry - first);
                 if (length >= nice)
                     break;
             }
         }
-        if (at - (entry - 1) == PK_WINDOW)
+        if (at - (entry - first) == PK_WINDOW)
             break; /* its place in the chain has been taken by `at` */
-        entry = model->previous[(entry - 1) & MASK];
+        entry = model->previous[(entry - first) & MASK];
     }
     return found;
 }
@@ -185,7 +194,15 @@ void pk_model_start(pk_model *model, const pk_rules *rules, unsigned hash_bits, 
 
 void pk_model_restart(pk_model *model, uint32_t at)
 {
-    memset(model->head, 0, sizeof model->head);
+    /* Clearing the table would cost more than a short segment does. */
+    if (model->base > UINT32_MAX / 2) {
+        memset(model->head, 0, sizeof model->head);
+        memset(model->previous, 0, sizeof model->previous);
+        model->base = 0;
+    } else {
+        model->base += model->used + 1;
+    }
+    model->used = model->size;
     model->searched = 0;
     model->inserted = at > PK_WINDOW ? at - PK_WINDOW : 0;
     if (model->rules.kind == PK_LAZY || model->rules.kind == PK_GO_LAZY) {
@@ -198,7 +215,9 @@ void pk_model_restart(pk_model *model, uint32_t at)
             pk_model_accept(model, position, token, token);
             position += token >> 16 ? token >> 16 : 1;
         }
-        model->inserted = at;
+        /* A match may have gone on behind `at`; what is inserted twice would be found at distance 0. */
+        if (model->inserted < at)
+            model->inserted = at;
     }
 }
 

@@ -40,7 +40,8 @@ typedef struct pk_model {
     uint32_t inserted;               /* positions before this are in the table */
     int searched;                    /* the match at the next position is known: */
     uint32_t length, distance;
-    uint32_t head[1 << PK_HASH_BITS], previous[PK_WINDOW];
+    uint32_t base, used;             /* entries up to the base are older than the last start */
+    uint32_t head[1 << PK_HASH_BITS], previous[PK_WINDOW]; /* position + 1 + base */
 } pk_model;
 
 /* Start at data[start], with the window before it known. */

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from packer._native import ffi, lib
 
@@ -49,9 +49,10 @@ class Segment:
 
     def __init__(self) -> None:
         self._segment = ffi.gc(lib.pk_segment_new(), lib.pk_segment_free)
-        self._codec = ffi.gc(lib.pk_codec_new(), lib.pk_codec_free)
-        if not self._segment or not self._codec:
+        if not self._segment:
             raise MemoryError
+        self.tokens = (0, 0)
+        """Tokens that the last `analyse` saw, and how many of them were predicted wrong."""
 
     def inflate(
         self, data: Buffer, bit: int, window: Buffer, position: int, target: int = SEGMENT_BYTES
@@ -83,18 +84,13 @@ class Segment:
             raise MemoryError
         if status < 0:
             raise NotDeflate
-        return Inflated(
-            lib.pk_segment_plain_length(segment),
-            lib.pk_segment_end_bit(segment),
-            bool(lib.pk_segment_last(segment)),
-        )
+        return Inflated(segment.size - segment.window, segment.end_bit, bool(segment.last))
 
     @property
     def plain(self) -> memoryview:
         """The plaintext; valid until the next `inflate`."""
         segment = self._segment
-        length = lib.pk_segment_plain_length(segment)
-        return memoryview(ffi.buffer(lib.pk_segment_plain(segment), length))
+        return memoryview(ffi.buffer(segment.data + segment.window, segment.size - segment.window))
 
     def analyse(self, hint: int = -1) -> bytes | None:
         """Return the recipe of what was inflated, or None if there is none that pays.
@@ -104,17 +100,16 @@ class Segment:
         Args:
             hint: first byte of a recipe of the same stream, -1 if there is none.
         """
-        length = lib.pk_analyse(self._codec, self._segment, hint)
+        segment = self._segment
+        out = bytearray(segment.end_bit // 8 * 3 // 100 + 64)
+        tokens = ffi.new("uint64_t[2]")
+        length = lib.pk_analyse(
+            _codec(), segment, hint, ffi.from_buffer("uint8_t[]", out), len(out), tokens
+        )
+        self.tokens = tokens[0], tokens[1]
         if length == _NO_MEMORY:
             raise MemoryError
-        if length < 0:
-            return None
-        return bytes(ffi.buffer(lib.pk_codec_result(self._codec), length))
-
-    @property
-    def tokens(self) -> tuple[int, int]:
-        """Tokens that the last `analyse` saw, and how many of them were predicted wrong."""
-        return lib.pk_codec_tokens(self._codec), lib.pk_codec_mispredicted(self._codec)
+        return bytes(out[:length]) if length >= 0 else None
 
 
 _local = threading.local()
@@ -136,9 +131,7 @@ def rebuild(
     Raises:
         RecipeError: the recipe does not fit.
     """
-    if not hasattr(_local, "codec"):
-        _local.codec = ffi.gc(lib.pk_codec_new(), lib.pk_codec_free)
-    codec = _local.codec
+    codec = _codec()
     data = ffi.from_buffer("uint8_t[]", b"".join((window, plain, _PADDING)))
     coded = ffi.from_buffer("uint8_t[]", recipe)
     size = len(data) - len(_PADDING)
@@ -148,6 +141,15 @@ def rebuild(
     if bits < 0:
         raise RecipeError("it does not fit the plaintext")
     return bytes(ffi.buffer(lib.pk_codec_result(codec), (bits + 7) // 8)), bits
+
+
+def _codec() -> Any:
+    if not hasattr(_local, "codec"):
+        codec = ffi.gc(lib.pk_codec_new(), lib.pk_codec_free)
+        if not codec:
+            raise MemoryError
+        _local.codec = codec
+    return _local.codec
 
 
 _PADDING = bytes(288)

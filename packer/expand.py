@@ -11,8 +11,6 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from packer.chunking import cut_points
-from packer.deflate import MAX_SEGMENT_INPUT, WINDOW_BYTES, NotDeflate, Segment
-from packer.expansion import MAX_RECIPE_BYTES, most_opened
 from packer.model import ChunkParams
 from packer.recipe import (
     BLOCK,
@@ -25,23 +23,22 @@ from packer.recipe import (
     is_header,
 )
 from packer.source import Source
+from packer.streams import (
+    LOOK_AHEAD,
+    SIGNATURE_BYTES,
+    Budget,
+    Finder,
+    Workers,
+    may_begin,
+)
 
-LOOK_AHEAD = 1 << 20
-"""Bytes of a stream that are looked at together."""
 INLINE_BYTES = 1024
 """Shorter pieces between opened streams are kept in the recipe: headers, trailers, directories."""
-MIN_PLAIN_BYTES = 512
-"""Streams with less plaintext are not opened."""
 SMALL_BYTES = 64 << 10
 """Members of a tar archive up to this size are taken at once."""
 MAX_META_BYTES = 64 << 10
 """Names and attributes of members up to this size go to the recipe."""
 
-_INPUT_BYTES = 1 << 20
-_TRIAL_BYTES = 64 << 10
-_GZIP = b"\x1f\x8b\x08"
-_ZIP = b"PK\x03\x04"
-_SIGNATURE_BYTES = 4
 _META_TYPES = b"xgLK"
 _ZEROS = bytes(64 << 10)
 
@@ -54,7 +51,7 @@ class Expander:
         size: of the file in bytes.
         params: chunk sizes.
         buffer: memory for the file's stream, at least twice the greatest chunk.
-        pool: memory for parts of deflate streams, to take from and to put back.
+        workers: analyse deflate streams.
         expand: False to keep the file as it is.
     """
 
@@ -64,17 +61,15 @@ class Expander:
         size: int,
         params: ChunkParams,
         buffer: bytearray,
-        pool: list[Segment],
+        workers: Workers,
         *,
         expand: bool = True,
     ) -> None:
         self._file = Source(fill, buffer)
         self._params = params
-        self._pool = pool
         self._expand = expand
-        self._spare = most_opened(size)
-        self._hint = -1
         self.recipe = RecipeWriter()
+        self._budget = Budget(size, self.recipe, workers)
 
     def content(self) -> Iterator[memoryview]:
         """Yield the chunks of the content, each valid until the next is asked for."""
@@ -104,18 +99,18 @@ class Expander:
         """Content, and the deflate streams in it, to the end of the stream."""
         recipe, params = self.recipe, self._params
         look_ahead = max(LOOK_AHEAD, 2 * params.max_bytes)
+        finder = Finder(self._budget, source) if depth < MAX_DEFLATE_DEPTH else None
         begun = False  # a piece of content goes on
         length = 0  # of it
-        searched = 0
         while True:
             have = source.ahead(look_ahead)
             ended = have < look_ahead
-            found = self._find(source, searched, have, depth)
+            found = finder.next(have) if finder is not None else None
             if found is not None:
-                end, final = found.start, True
+                end, final = found.start - source.position, True
             else:
                 # A signature may begin in the last bytes.
-                end, final = (have, True) if ended else (have - _SIGNATURE_BYTES, False)
+                end, final = (have, True) if ended else (have - SIGNATURE_BYTES, False)
             if final and not begun and end < INLINE_BYTES and (found is not None or opened):
                 recipe.inline(source.view(0, end))
                 source.skip(end)
@@ -125,54 +120,17 @@ class Expander:
                     yield source.view(start, cut)
                     start = cut
                 source.skip(start)
-                searched = end - start
                 length += start
                 begun = True
                 if final and length:
                     recipe.content(length)
-            if found is not None:
-                yield from self._open(source, found, depth)
-                begun, opened, length, searched = False, True, 0, 0
+            if found is not None and finder is not None:
+                yield from self._stream(found.open(), depth + 1)
+                recipe.end()
+                finder.used(found)
+                begun, opened, length = False, True, 0
             elif final:
                 return
-
-    def _find(self, source: Source, start: int, end: int, depth: int) -> _Found | None:
-        """Return the first deflate stream that can be opened, within bytes in hand."""
-        if depth >= MAX_DEFLATE_DEPTH:
-            return None
-        gzip, zip_ = source.find(_GZIP, start, end), source.find(_ZIP, start, end)
-        while gzip >= 0 or zip_ >= 0:
-            if zip_ < 0 or 0 <= gzip < zip_:
-                begin = _behind_gzip_header(source, gzip)
-                gzip = source.find(_GZIP, gzip + 1, end)
-            else:
-                begin = _behind_zip_header(source, zip_)
-                zip_ = source.find(_ZIP, zip_ + 1, end)
-            if begin and (found := self._try(source, begin)) is not None:
-                return found
-        return None
-
-    def _try(self, source: Source, start: int) -> _Found | None:
-        if self.recipe.size > MAX_RECIPE_BYTES // 2:
-            return None
-        segment = self._pool.pop() if self._pool else Segment()
-        stream = _Deflate(self, source, segment, self._hint)
-        if stream.read(start) and len(stream.plain) >= MIN_PLAIN_BYTES:
-            return _Found(start, stream)
-        self._pool.append(segment)
-        self.charge(_TRIAL_BYTES)
-        return None
-
-    def _open(self, source: Source, found: _Found, depth: int) -> Iterator[memoryview]:
-        """The plaintext of a deflate stream that begins here."""
-        stream = found.stream
-        stream.number = self.recipe.deflate()
-        stream.accept()
-        inner = Source(stream.fill, bytearray(len(stream.plain) + 1))
-        yield from self._stream(inner, depth + 1)
-        self.recipe.end()
-        self._hint = stream.hint
-        self._pool.append(stream.segment)
 
     def _tar(self, source: Source, depth: int) -> Iterator[memoryview]:
         """Members of a tar archive, as far as they are regular."""
@@ -250,145 +208,4 @@ class Expander:
         """Tell whether there is nothing to open within bytes in hand."""
         if end - start >= BLOCK and is_header(bytes(source.view(start, start + BLOCK))):
             return False
-        return depth >= MAX_DEFLATE_DEPTH or (
-            source.find(_GZIP, start, end) < 0 and source.find(_ZIP, start, end) < 0
-        )
-
-    def charge(self, count: int) -> bool:
-        """Take plaintext from what the file may still grow by; False if that is used up."""
-        self._spare -= count
-        return self._spare >= 0
-
-
-class _Found:
-    """A deflate stream that can be opened.
-
-    Args:
-        start: where it begins, counted from the source's next byte.
-        stream: with its first segment in hand.
-    """
-
-    def __init__(self, start: int, stream: _Deflate) -> None:
-        self.start = start
-        self.stream = stream
-
-
-class _Deflate:
-    """A deflate stream, segment by segment; its plaintext fills a source.
-
-    It ends where a segment cannot be given back: from that byte on, it is content of its source.
-
-    Args:
-        expander: of the file.
-        source: that holds it.
-        segment: memory for one segment.
-        hint: first byte of a recipe found before, -1 if there is none.
-    """
-
-    def __init__(self, expander: Expander, source: Source, segment: Segment, hint: int) -> None:
-        self._expander = expander
-        self._source = source
-        self.segment = segment
-        self.hint = hint
-        self.number = -1
-        self._bit = 0
-        self._window = b""
-        self._input = _INPUT_BYTES
-        self._last = False
-        self._end = 0
-        self._position = 0
-        self._recipe = b""
-        self.plain: memoryview = memoryview(b"")
-        """Plaintext of the segment in hand, what has not been given yet."""
-
-    def read(self, start: int = 0) -> bool:
-        """Take the next segment in hand; False if there is none that can be opened."""
-        source = self._source
-        wanted = self._input
-        while True:
-            have = source.ahead(start + wanted) - start
-            try:
-                got = self.segment.inflate(
-                    source.view(start, start + min(have, wanted)),
-                    self._bit,
-                    self._window,
-                    self._position,
-                )
-            except NotDeflate:
-                return False
-            if got is not None:
-                break
-            if have < wanted or wanted >= MAX_SEGMENT_INPUT:
-                return False
-            wanted = self._input = min(2 * wanted, MAX_SEGMENT_INPUT)
-        if not self._expander.charge(got.plain_length):
-            return False
-        if self._expander.recipe.size > MAX_RECIPE_BYTES // 2:
-            return False
-        recipe = self.segment.analyse(self.hint)
-        if recipe is None:
-            return False
-        self.plain = self.segment.plain
-        self._recipe, self._end, self._last = recipe, got.end_bit, got.last
-        return True
-
-    def accept(self) -> None:
-        """Note the segment in hand, which begins at the source's next byte."""
-        self._expander.recipe.segment(self.number, len(self.plain), self._bit, self._recipe)
-        self._source.skip(self._end >> 3)
-        self._bit = self._end & 7
-        self._window = (self._window + bytes(self.plain[-WINDOW_BYTES:]))[-WINDOW_BYTES:]
-        self._position += len(self.plain)
-        self.hint = self._recipe[0]
-
-    def fill(self, out: memoryview) -> int:
-        """Write plaintext to a buffer, as `Source` asks."""
-        if not self.plain:
-            if self._last or not self.read():
-                self._last = True
-                return 0
-            self.accept()
-        count = min(len(out), len(self.plain))
-        out[:count] = self.plain[:count]
-        self.plain = self.plain[count:]
-        return count
-
-
-def _behind_gzip_header(source: Source, at: int) -> int:
-    """Return where the deflate stream of a gzip member begins, 0 if it has none. RFC 1952."""
-    have = source.ahead(at + 10)
-    if have < at + 10:
-        return 0
-    flags = source.view(at + 3, at + 4)[0]
-    end = at + 10
-    if flags & 0xE0:
-        return 0
-    if flags & 4:
-        if source.ahead(end + 2) < end + 2:
-            return 0
-        end += 2 + int.from_bytes(source.view(end, end + 2), "little")
-    for flag in (8, 16):
-        if flags & flag:
-            have = min(source.ahead(end + 4096), end + 4096)
-            zero = source.find(b"\0", end, have) if end < have else -1
-            if zero < 0:
-                return 0
-            end = zero + 1
-    if flags & 2:
-        end += 2
-    return end if source.ahead(end) >= end else 0
-
-
-def _behind_zip_header(source: Source, at: int) -> int:
-    """Return where the deflate stream of a zip entry begins, 0 if it has none.
-
-    Source: APPNOTE.TXT of PKWARE, 4.3.7.
-    """
-    if source.ahead(at + 30) < at + 30:
-        return 0
-    head = bytes(source.view(at, at + 30))
-    encrypted = head[6] & 1
-    if encrypted or int.from_bytes(head[8:10], "little") != 8:
-        return 0
-    end = at + 30 + int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
-    return end if source.ahead(end) >= end else 0
+        return depth >= MAX_DEFLATE_DEPTH or not may_begin(source, start, end)

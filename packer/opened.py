@@ -9,12 +9,12 @@ from types import TracebackType
 
 import blake3
 
-from packer.deflate import Segment
 from packer.errors import SourceChanged
 from packer.expand import Expander
 from packer.expansion import Expansion
 from packer.index import DIGEST_BYTES
 from packer.model import ChunkParams
+from packer.streams import Workers
 from packer.tree import Found, identity_of, open_file, show
 
 
@@ -26,7 +26,7 @@ class OpenedFile:
         found: what `walk` saw.
         params: chunk sizes.
         buffer: memory for reading, at least twice the greatest chunk.
-        pool: memory for parts of deflate streams, to take from and to put back.
+        workers: analyse deflate streams.
         report: called with the number of bytes whenever some were read.
         expand: open archives.
 
@@ -40,7 +40,7 @@ class OpenedFile:
         found: Found,
         params: ChunkParams,
         buffer: bytearray,
-        pool: list[Segment],
+        workers: Workers,
         report: Callable[[int], None],
         *,
         expand: bool,
@@ -50,7 +50,7 @@ class OpenedFile:
         self._report = report
         self._file = io.FileIO(open_file(full, found))
         self._seen = 0
-        self._expander = Expander(self._fill, found.size, params, buffer, pool, expand=expand)
+        self._expander = Expander(self._fill, found.size, params, buffer, workers, expand=expand)
         self.recipe_chunks = 0
         """How many of the chunks are the recipe's; known at the end."""
 

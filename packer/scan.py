@@ -14,7 +14,6 @@ import blake3
 from packer._native import sketch
 from packer.chunking import BUFFER_BYTES
 from packer.counterparts import Alignment, Counterparts
-from packer.deflate import Segment
 from packer.errors import SourceChanged
 from packer.index import DIGEST_BYTES, MAX_DEPTH, Index
 from packer.layer import FrameReader, LayerWriter, layer_bytes_for, temporary_file
@@ -23,6 +22,7 @@ from packer.opened import OpenedFile
 from packer.progress import Progress, ProgressCallback
 from packer.similar import Similar, SketchCache, note_base
 from packer.store.base import Ingest
+from packer.streams import Workers
 from packer.tree import FILE, SYMLINK, Found, open_file, show
 
 FIRST_DEPTH = 2
@@ -43,7 +43,7 @@ class Scan:
         root: the directory, or the single file.
         found: what is in it.
         store: where new layers go.
-        executor: compresses frames.
+        executor: compresses frames and analyses deflate streams.
         base: reads the base's chunks; an empty index if there is no base.
         dropped: base layers that must not be used.
         cache: of the sketches of the base's chunks.
@@ -71,7 +71,7 @@ class Scan:
         self._found = found
         self._params = params
         self._expand = expand
-        self._pool: list[Segment] = []
+        self._workers = Workers(executor)
         self._progress = progress
         self._is_directory = os.path.isdir(root)
         self._total_bytes = sum(item.size for item in found)
@@ -298,7 +298,7 @@ class Scan:
             item,
             self._params,
             self._buffer,
-            self._pool,
+            self._workers,
             lambda count: self._report(count, item.path),
             expand=self._expand,
         )

@@ -3,7 +3,7 @@
  * The first eight bytes pick the sizes of chunks and pieces and how often the rest is repeated (so that
  * short inputs make long and periodic ones); the rest is the data.
  */
-#include "../tests/check.h"
+#include "../tests/check_cuts.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size);
 

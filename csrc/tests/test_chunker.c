@@ -1,7 +1,7 @@
 /* C driver, run under the address and undefined-behaviour sanitizers: random and degenerate buffers of
  * lengths around every boundary of the implementation, in allocations of exactly their size.
  */
-#include "check.h"
+#include "check_cuts.h"
 
 #include "pk_fs.h"
 

@@ -10,19 +10,20 @@ import tarfile
 import zipfile
 import zlib
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packer.deflate import Segment
 from packer.errors import FormatError
 from packer.expand import Expander
 from packer.model import ChunkParams
 from packer.rebuild import Rebuilder
+from packer.streams import Workers
 
 PARAMS = ChunkParams()
-POOL: list[Segment] = []
+ALONE, TOGETHER = Workers(), Workers(ThreadPoolExecutor(3))
 
 
 def text(size: int, seed: int = 1) -> bytes:
@@ -34,10 +35,10 @@ def text(size: int, seed: int = 1) -> bytes:
     return bytes(out[:size])
 
 
-def opened(data: bytes) -> tuple[list[bytes], bytes]:
+def opened(data: bytes, workers: Workers = ALONE) -> tuple[list[bytes], bytes]:
     """Return the chunks of the content, and the recipe ("" if the file stays as it is)."""
     file = io.BytesIO(data)
-    expander = Expander(file.readinto, len(data), PARAMS, bytearray(1 << 20), POOL)
+    expander = Expander(file.readinto, len(data), PARAMS, bytearray(1 << 20), workers)
     content = [bytes(chunk) for chunk in expander.content()]
     return content, b"".join(bytes(chunk) for chunk in expander.recipe_chunks())
 
@@ -45,6 +46,8 @@ def opened(data: bytes) -> tuple[list[bytes], bytes]:
 def round_trip(data: bytes) -> tuple[list[bytes], bytes]:
     """Open, rebuild, compare; return what `opened` does."""
     content, recipe = opened(data)
+    assert (content, recipe) == opened(data, TOGETHER), "threads decide nothing"
+    assert ALONE.in_flight == TOGETHER.in_flight == 0
     if not recipe:
         assert b"".join(content) == data
     else:

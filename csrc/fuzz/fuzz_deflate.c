@@ -1,0 +1,67 @@
+/* libFuzzer target: a deflate stream is opened and comes back bit for bit, or is refused.
+ *
+ * The first byte holds the bit the stream begins at and how soon segments end; the rest is the stream.
+ */
+#include "../tests/check.h"
+
+#include "pk_deflate.h"
+
+int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size);
+
+int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
+{
+    if (size < 2)
+        return 0;
+    unsigned bit = input[0] & 7;
+    size_t target = (size_t)1 << (4 + (input[0] >> 3) % 16);
+    uint8_t *stream = exact_copy(input + 1, size - 1), *at = stream;
+    size_t left = size - 1, window_length = 0;
+    uint8_t window[PK_WINDOW];
+    uint64_t position = 0;
+    int hint = -1;
+    pk_segment *segment = pk_segment_new();
+    pk_codec *codec = pk_codec_new(), *other = pk_codec_new();
+    CHECK(segment && codec && other);
+    while (left
+           && pk_segment_inflate(segment, at, left, bit, window, window_length, position, target) == PK_OK) {
+        size_t length = segment->size - segment->window;
+        uint64_t end = segment->end_bit;
+        CHECK(end <= 8 * (uint64_t)left && length <= PK_MAX_SEGMENT_PLAIN);
+        uint64_t tokens[2];
+        size_t most = (size_t)end / 8 + 64;
+        uint8_t *recipe = malloc(most);
+        CHECK(recipe);
+        int64_t coded = pk_analyse(codec, segment, hint, recipe, most, tokens);
+        CHECK(coded != PK_NO_MEMORY);
+        if (coded >= 0) {
+            size_t whole = window_length + length;
+            uint8_t *data = calloc(whole + PK_PAD, 1);
+            CHECK(data && (uint64_t)coded <= (end - bit + 7) / 8 * 3 / 100 + 16);
+            memcpy(data, window, window_length);
+            memcpy(data + window_length, segment->data + segment->window, length);
+            int64_t bits = pk_rebuild(other, data, window_length, whole, position, recipe, (size_t)coded,
+                                      bit, (size_t)(end / 8 + 1));
+            CHECK(bits == (int64_t)end);
+            const uint8_t *made = pk_codec_result(other);
+            for (uint64_t i = bit; i < end; i++)
+                CHECK(!((made[i >> 3] ^ at[i >> 3]) >> (i & 7) & 1));
+            hint = recipe[0];
+            free(data);
+        }
+        free(recipe);
+        if (segment->last)
+            break;
+        size_t whole = segment->size, kept = whole < PK_WINDOW ? whole : PK_WINDOW;
+        memcpy(window, segment->data + whole - kept, kept);
+        window_length = kept;
+        position += length;
+        at += end / 8;
+        left -= (size_t)(end / 8);
+        bit = end & 7;
+    }
+    pk_codec_free(other);
+    pk_codec_free(codec);
+    pk_segment_free(segment);
+    free(stream);
+    return 0;
+}

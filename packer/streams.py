@@ -1,0 +1,364 @@
+"""Deflate streams in a stream of bytes: found, inflated, analysed ahead of their use.
+
+Inflating is quick and goes in order; analysing is slow, and parts of streams are independent of one
+another. So the calling thread finds and inflates as much as may be in flight, and an executor
+analyses. What comes out never depends on how fast anything was.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Executor
+
+from packer.deflate import MAX_SEGMENT_INPUT, WINDOW_BYTES, Inflated, NotDeflate, Segment
+from packer.expansion import MAX_RECIPE_BYTES, most_opened
+from packer.recipe import RecipeWriter
+from packer.source import Source
+
+LOOK_AHEAD = 1 << 20
+"""Bytes of a stream that are looked at together."""
+MIN_PLAIN_BYTES = 512
+"""Streams with less plaintext are not opened."""
+IN_FLIGHT_BYTES = 12 << 20
+"""Plaintext in flight, above which nothing is begun that is not needed at once."""
+MAX_FOUND = 8
+"""Streams found ahead."""
+SIGNATURE_BYTES = 4
+"""Length of the longest signature that is looked for."""
+
+_INPUT_BYTES = 1 << 20
+_TRIAL_BYTES = 64 << 10
+_POOLED_BYTES = 4 << 20
+_GZIP = b"\x1f\x8b\x08"
+_ZIP = b"PK\x03\x04"
+
+
+class Workers:
+    """Threads and memory for parts of streams; used by one thread at a time.
+
+    Args:
+        executor: analyses; None to do it in the calling thread.
+    """
+
+    def __init__(self, executor: Executor | None = None) -> None:
+        self._executor = executor
+        self._pool: list[Segment] = []
+        self.in_flight = 0
+        """Bytes of plaintext in parts that were not given back."""
+
+    def take(self) -> Segment:
+        """Return memory for a part."""
+        return self._pool.pop() if self._pool else Segment()
+
+    def give(self, segment: Segment, plain_bytes: int) -> None:
+        """Take back what a part used."""
+        if plain_bytes <= _POOLED_BYTES:
+            self._pool.append(segment)
+
+    def analyse(self, segment: Segment, hint: int) -> Callable[[], bytes | None]:
+        """Begin to analyse; return what waits for the recipe."""
+        if self._executor is None:
+            recipe = segment.analyse(hint)
+            return lambda: recipe
+        return self._executor.submit(segment.analyse, hint).result
+
+
+class Budget:
+    """What opening a file may still cost.
+
+    Args:
+        size: of the file in bytes.
+        recipe: of the file.
+        workers: threads and memory.
+    """
+
+    def __init__(self, size: int, recipe: RecipeWriter, workers: Workers) -> None:
+        self._spare = most_opened(size)
+        self.recipe = recipe
+        self.workers = workers
+        self.hint = -1
+        """First byte of the last recipe that was used, -1 if there is none."""
+
+    def charge(self, count: int) -> bool:
+        """Take plaintext from what the file may still grow by; False if that is used up."""
+        self._spare -= count
+        return self._spare >= 0 and self.recipe.size <= MAX_RECIPE_BYTES // 2
+
+
+class _Part:
+    """Some blocks of a stream, being analysed.
+
+    Args:
+        segment: that holds them.
+        inflated: what they are.
+        bit: where in its first byte the part begins.
+        end: where in the source it ends, in whole bytes.
+        wait: returns the recipe.
+    """
+
+    def __init__(
+        self,
+        segment: Segment,
+        inflated: Inflated,
+        bit: int,
+        end: int,
+        wait: Callable[[], bytes | None],
+    ) -> None:
+        self.segment = segment
+        self.inflated = inflated
+        self.bit = bit
+        self.end = end
+        self.wait = wait
+
+
+class DeflateStream:
+    """A deflate stream, part by part; its plaintext fills another source.
+
+    It ends where a part cannot be given back: from that byte on, it is content of its source.
+
+    Args:
+        budget: of the file.
+        source: that holds it.
+        start: where in the source it begins.
+    """
+
+    def __init__(self, budget: Budget, source: Source, start: int) -> None:
+        self._budget = budget
+        self._source = source
+        self.start = start
+        self._next = start  # of what is to be inflated
+        self._bit = 0
+        self._window = b""
+        self._position = 0
+        self._input = _INPUT_BYTES
+        self._last = False  # nothing is left to inflate
+        self._parts: deque[_Part] = deque()
+        self._hint = budget.hint
+        self._current: _Part | None = None
+        self._number = -1
+        self._plain = memoryview(b"")
+
+    @property
+    def end(self) -> int:
+        """Where in the source the part inflated last ends."""
+        return self._next
+
+    @property
+    def complete(self) -> bool:
+        """Whether all of it has been inflated."""
+        return self._last
+
+    def begin(self) -> bool:
+        """Inflate the first part; False if there is no stream that may pay."""
+        if not self._inflate():
+            self._budget.charge(_TRIAL_BYTES)
+            return False
+        return not self._last or self._parts[0].inflated.plain_length >= MIN_PLAIN_BYTES
+
+    def ready(self) -> bool:
+        """Wait for the next part; False if there is none that can be given back."""
+        return bool(self._parts) and self._parts[0].wait() is not None
+
+    def open(self) -> Source:
+        """Note the first part, which begins at the source's next byte; return the plaintext."""
+        self._number = self._budget.recipe.deflate()
+        self._accept()
+        return Source(self._fill, bytearray(len(self._plain) + 1))
+
+    def close(self) -> None:
+        """Give back all memory; what was not accepted stays content."""
+        for part in self._parts:
+            part.wait()
+            self._release(part)
+        self._parts.clear()
+        if self._current is not None:
+            self._release(self._current)
+            self._current = None
+        self._plain = memoryview(b"")
+        self._last = True
+
+    def _release(self, part: _Part) -> None:
+        workers = self._budget.workers
+        workers.in_flight -= part.inflated.plain_length
+        workers.give(part.segment, part.inflated.plain_length)
+
+    def _inflate(self) -> bool:
+        """Take one more part in flight; False if there is none."""
+        if self._last:
+            return False
+        budget, source = self._budget, self._source
+        segment = budget.workers.take()
+        start = self._next - source.position
+        wanted = self._input
+        got = None
+        while got is None:
+            have = source.ahead(start + wanted) - start
+            view = source.view(start, start + min(have, wanted))
+            try:
+                got = segment.inflate(view, self._bit, self._window, self._position)
+            except NotDeflate:
+                break
+            if got is None:
+                if have < wanted or wanted >= MAX_SEGMENT_INPUT:
+                    break
+                wanted = self._input = min(2 * wanted, MAX_SEGMENT_INPUT)
+        if got is None or not budget.charge(got.plain_length):
+            budget.workers.give(segment, 0)
+            self._last = True
+            return False
+        budget.workers.in_flight += got.plain_length
+        wait = budget.workers.analyse(segment, self._hint)
+        end = self._next + (got.end_bit >> 3)
+        self._parts.append(_Part(segment, got, self._bit, end, wait))
+        self._next, self._bit, self._last = end, got.end_bit & 7, got.last
+        self._window = (self._window + bytes(segment.plain[-WINDOW_BYTES:]))[-WINDOW_BYTES:]
+        self._position += got.plain_length
+        return True
+
+    def _accept(self) -> None:
+        """Note the next part, and let its plaintext be read."""
+        if self._current is not None:
+            self._release(self._current)
+        part = self._current = self._parts.popleft()
+        recipe = part.wait()
+        assert recipe is not None
+        budget = self._budget
+        self._plain = part.segment.plain
+        budget.recipe.segment(self._number, len(self._plain), part.bit, recipe)
+        self._source.skip(part.end - self._source.position)
+        self._hint = budget.hint = recipe[0]
+        while not self._parts or budget.workers.in_flight < IN_FLIGHT_BYTES:
+            if not self._inflate():
+                break
+
+    def _fill(self, out: memoryview) -> int:
+        """Write plaintext to a buffer, as `Source` asks."""
+        if not self._plain:
+            if not self.ready():
+                return 0
+            self._accept()
+        count = min(len(out), len(self._plain))
+        out[:count] = self._plain[:count]
+        self._plain = self._plain[count:]
+        return count
+
+
+class Finder:
+    """The deflate streams of gzip members and zip entries in a source, in order.
+
+    Args:
+        budget: of the file.
+        source: to look at.
+    """
+
+    def __init__(self, budget: Budget, source: Source) -> None:
+        self._budget = budget
+        self._source = source
+        self._searched = source.position
+        self._found: deque[DeflateStream] = deque()
+        self._seen = {_GZIP: (-1, 0), _ZIP: (-1, 0)}  # next signature, and searched up to where
+
+    def next(self, have: int) -> DeflateStream | None:
+        """Return the next stream that begins within bytes in hand and can be given back."""
+        while True:
+            self._look(self._source.position + have)
+            if not self._found:
+                return None
+            stream = self._found.popleft()
+            if stream.ready():
+                return stream
+            stream.close()
+
+    def used(self, stream: DeflateStream) -> None:
+        """Go on behind a stream that was returned and read."""
+        stream.close()
+        self._searched = max(self._searched, self._source.position)
+
+    def _look(self, end: int) -> None:
+        """Find streams ahead, as many as may be in flight."""
+        found, workers, source = self._found, self._budget.workers, self._source
+        while not found or (
+            found[-1].complete and len(found) < MAX_FOUND and workers.in_flight < IN_FLIGHT_BYTES
+        ):
+            signature, at = min(
+                ((name, self._find(name, end)) for name in (_GZIP, _ZIP)),
+                key=lambda pair: pair[1],
+            )
+            if at >= end:
+                return
+            behind = _behind_gzip_header if signature == _GZIP else _behind_zip_header
+            start = behind(source, at - source.position)
+            self._searched = at + 1
+            if not start:
+                continue
+            stream = DeflateStream(self._budget, source, source.position + start)
+            if stream.begin():
+                found.append(stream)
+                self._searched = stream.end
+            else:
+                # What inflates is not searched for other streams, whether it pays or not.
+                if stream.end > stream.start:
+                    self._searched = stream.end
+                stream.close()
+
+    def _find(self, signature: bytes, end: int) -> int:
+        """Return where a signature begins next, `end` if nowhere before."""
+        at, searched = self._seen[signature]
+        if at >= self._searched:
+            return at
+        if at < 0 or searched < end:
+            source = self._source
+            start = max(self._searched, searched - len(signature) + 1)
+            found = -1
+            if start < end:
+                position = source.position
+                found = source.find(signature, max(start - position, 0), end - position)
+            at = found + source.position if found >= 0 else -1
+            self._seen[signature] = (at, end if at < 0 else at + 1)
+        return at if at >= 0 else end
+
+
+def may_begin(source: Source, start: int, end: int) -> bool:
+    """Tell whether a gzip member or a zip entry may begin within bytes in hand."""
+    return source.find(_GZIP, start, end) >= 0 or source.find(_ZIP, start, end) >= 0
+
+
+def _behind_gzip_header(source: Source, at: int) -> int:
+    """Return where the deflate stream of a gzip member begins, 0 if it has none. RFC 1952."""
+    have = source.ahead(at + 10)
+    if have < at + 10:
+        return 0
+    flags = source.view(at + 3, at + 4)[0]
+    end = at + 10
+    if flags & 0xE0:
+        return 0
+    if flags & 4:
+        if source.ahead(end + 2) < end + 2:
+            return 0
+        end += 2 + int.from_bytes(source.view(end, end + 2), "little")
+    for flag in (8, 16):
+        if flags & flag:
+            have = min(source.ahead(end + 4096), end + 4096)
+            zero = source.find(b"\0", end, have) if end < have else -1
+            if zero < 0:
+                return 0
+            end = zero + 1
+    if flags & 2:
+        end += 2
+    return end if source.ahead(end) >= end else 0
+
+
+def _behind_zip_header(source: Source, at: int) -> int:
+    """Return where the deflate stream of a zip entry begins, 0 if it has none.
+
+    Source: APPNOTE.TXT of PKWARE, 4.3.7.
+    """
+    if source.ahead(at + 30) < at + 30:
+        return 0
+    head = bytes(source.view(at, at + 30))
+    encrypted = head[6] & 1
+    if encrypted or int.from_bytes(head[8:10], "little") != 8:
+        return 0
+    end = at + 30 + int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
+    return end if source.ahead(end) >= end else 0
