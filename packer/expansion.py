@@ -13,6 +13,8 @@ SPARE_BYTES = 256 << 20
 """What a file is opened to is at most MAX_RATIO times its size and this, all depths together."""
 MAX_RECIPE_BYTES = 32 << 20
 """Greatest recipe of a file."""
+MAX_FILE_BYTES = 1 << 44
+"""Greatest file that may be opened."""
 
 _ROW = struct.Struct("<IIQ16s")
 

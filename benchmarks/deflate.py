@@ -1,0 +1,178 @@
+"""What deflate recipes cost, by encoder: the tables of docs/deflate.md.
+
+    python -m benchmarks.deflate FILE [GZIP ...]
+
+FILE, uncompressed, is written by every encoder that is at hand; each GZIP file is taken as it is.
+Rates are of plaintext, on one core, beside zlib's own at level 6 in the same run.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import io
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import NamedTuple
+
+from packer.deflate import WINDOW_BYTES, Segment, rebuild
+
+ROUNDS = 3
+
+
+class Row(NamedTuple):
+    """What was measured of one stream."""
+
+    stream: int
+    plain: int
+    segments: int
+    refused: int
+    tokens: int
+    wrong: int
+    recipe: int
+    open_seconds: float
+    rebuild_seconds: float
+
+
+def measure(stream: bytes) -> Row:
+    """Open a raw deflate stream and give it back; both as `packer` does, in one thread."""
+    segment = Segment()
+    at = bit = position = segments = refused = tokens = wrong = size = 0
+    window, hint = b"", -1
+    opening = rebuilding = 0.0
+    while True:
+        start = time.perf_counter()
+        found = segment.inflate(memoryview(stream)[at:], bit, window, position)
+        if found is None:
+            raise ValueError("a stream that is cut off")
+        recipe = segment.analyse(hint)
+        opening += time.perf_counter() - start
+        plain = bytes(segment.plain)
+        segments += 1
+        tokens += segment.tokens[0]
+        wrong += segment.tokens[1]
+        if recipe is None:
+            refused += 1
+        else:
+            hint = recipe[0]
+            size += len(recipe)
+            start = time.perf_counter()
+            data, bits = rebuild(plain, window, position, recipe, bit, len(stream))
+            rebuilding += time.perf_counter() - start
+            if bits != found.end_bit:
+                raise ValueError("rebuilt to another length")
+            whole = bits // 8
+            if data[1:whole] != stream[at + 1 : at + whole]:
+                raise ValueError("rebuilt to other bytes")
+        at, bit = at + (found.end_bit >> 3), found.end_bit & 7
+        window = (window + plain[-WINDOW_BYTES:])[-WINDOW_BYTES:]
+        position += len(plain)
+        if found.last:
+            return Row(at, position, segments, refused, tokens, wrong, size, opening, rebuilding)
+
+
+def body(member: bytes) -> bytes:
+    """Return the deflate stream of a gzip member."""
+    flags, at = member[3], 10
+    if flags & 4:
+        at += 2 + int.from_bytes(member[at : at + 2], "little")
+    for flag in (8, 16):
+        if flags & flag:
+            at = member.index(b"\0", at) + 1
+    return member[at + 2 * (flags >> 1 & 1) :]
+
+
+def run(command: list[str], data: bytes) -> bytes:
+    """Return what a command makes of its input."""
+    return subprocess.run(command, input=data, stdout=subprocess.PIPE, check=True).stdout
+
+
+def encoders(data: bytes) -> Iterator[tuple[str, bytes]]:
+    """Yield name and raw deflate stream of each encoder at hand."""
+    for level in range(1, 10):
+        encoder = zlib.compressobj(level, zlib.DEFLATED, -15)
+        yield f"zlib {level}", encoder.compress(data) + encoder.flush()
+    for memory in (1, 9):
+        encoder = zlib.compressobj(6, zlib.DEFLATED, -15, memory)
+        yield f"zlib 6, memLevel {memory}", encoder.compress(data) + encoder.flush()
+    for level in range(1, 10):
+        yield f"gzip -{level}", body(run(["gzip", f"-{level}n"], data))
+    if shutil.which("pigz"):
+        yield "pigz -p4", body(run(["pigz", "-np4"], data))
+    if shutil.which("go"):
+        with tempfile.TemporaryDirectory() as work:
+            binary = f"{work}/gzip"
+            source = str(Path(__file__).with_name("gzip.go"))
+            subprocess.run(["go", "build", "-o", binary, source], check=True)
+            for level in (-1, 1, 2, 9):
+                yield f"Go {level}", body(run([binary, str(level)], data))
+    if shutil.which("libdeflate-gzip"):
+        yield "libdeflate 6", body(run(["libdeflate-gzip", "-6"], data))
+    if shutil.which("7z"):
+        command = ["7z", "a", "-tgzip", "-mx=5", "-si", "-so", "x.gz"]
+        yield "7-Zip 5", body(run(command, data))
+
+
+def zlib_rate(data: bytes) -> float:
+    """Return the rate of zlib's level 6, bytes a second."""
+    best = min(timed(data) for _ in range(ROUNDS))
+    return len(data) / best
+
+
+def timed(data: bytes) -> float:
+    """Return the seconds zlib's level 6 takes, and inflating after it: ``gzip -dc | gzip -6``."""
+    packed = gzip.compress(data, 6)
+    start = time.perf_counter()
+    with gzip.GzipFile(fileobj=io.BytesIO(packed)) as file:
+        file.read()
+    zlib.compress(data, 6)
+    return time.perf_counter() - start
+
+
+def show(name: str, stream: bytes, reference: float) -> None:
+    """Print a row of the table."""
+    rows = [measure(stream) for _ in range(ROUNDS)]
+    row = rows[0]
+    opening = row.plain / min(each.open_seconds for each in rows)
+    again = min(each.rebuild_seconds for each in rows)
+    back = f"{row.plain / again / 1e6:.0f}" if row.refused < row.segments else "-"
+    cost = f"{row.recipe} | {100 * row.recipe / row.stream:.3f} %"
+    if row.refused:
+        cost = f"{row.refused} of {row.segments} segments closed | -"
+    print(
+        f"| {name} | {row.stream} | {row.tokens} | {row.wrong} | {cost} | {opening / 1e6:.0f} "
+        f"| {back} | {reference / opening:.1f} |",
+        flush=True,
+    )
+
+
+def main() -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("file", type=Path, help="plaintext")
+    parser.add_argument("gzip", type=Path, nargs="*", help="gzip members as published")
+    given = parser.parse_args()
+    data = given.file.read_bytes()
+    reference = zlib_rate(data)
+    print(f"{given.file.name}: {len(data)} bytes; zlib 6, inflate and deflate: ", end="")
+    print(f"{reference / 1e6:.0f} MB/s\n")
+    print(
+        "| encoder | stream | tokens | wrong | recipe | of it | open MB/s | rebuild MB/s "
+        "| zlib 6 / open |"
+    )
+    print("| --- |" + " ---: |" * 8)
+    for name, stream in encoders(data):
+        show(name, stream, reference)
+    for path in given.gzip:
+        show(path.name, body(path.read_bytes()), reference)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
