@@ -49,6 +49,7 @@ from packer.model import ChunkParams, Descriptor
 from packer.pack import Packed
 from packer.progress import Progress
 from packer.restore import Restored
+from packer.usage import Opened, Use
 
 __version__ = VERSION
 
@@ -66,6 +67,7 @@ __all__ = [
     "InvalidReference",
     "LayerUse",
     "NotFound",
+    "Opened",
     "Packed",
     "PackerError",
     "Progress",
@@ -82,6 +84,7 @@ __all__ = [
     "UnsafePath",
     "UnsupportedFile",
     "UnsupportedVersion",
+    "Use",
     "Verified",
     "__version__",
     "cat",

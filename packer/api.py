@@ -496,10 +496,22 @@ def open_version(
 
 
 def ls(
-    name: str, *, store: StoreLike = None, registry: RegistryOptions | None = None
+    name: str,
+    *,
+    store: StoreLike = None,
+    registry: RegistryOptions | None = None,
+    inside: bool = False,
 ) -> list[Entry]:
-    """Return the entries of a version, from its index alone."""
-    return list(listing.entries(open_version(name, store=store, registry=registry)))
+    """Return the entries of a version, from its index alone.
+
+    Args:
+        name: of the version.
+        store: the local store.
+        registry: how to reach a registry.
+        inside: also those in archives (tar, gzip, zip), which are read for it.
+    """
+    version = open_version(name, store=store, registry=registry)
+    return list(listing.entries(version, inside=inside))
 
 
 def cat(
@@ -508,24 +520,45 @@ def cat(
     *,
     store: StoreLike = None,
     registry: RegistryOptions | None = None,
+    inside: bool = False,
 ) -> Iterator[bytes]:
     """Yield the content of one file of a version, reading only the frames it needs.
+
+    Args:
+        name: of the version.
+        path: of the file.
+        store: the local store.
+        registry: how to reach a registry.
+        inside: `path` may lead into an archive: ``charts/app.tgz!/app/values.yaml``.
 
     Raises:
         NotFound: the version has no such path.
         InvalidParameter: it is no file.
     """
     version = open_version(name, store=store, registry=registry)
-    return listing.content(version, os.fsencode(path).strip(b"/"))
+    return listing.content(version, os.fsencode(path).strip(b"/"), inside=inside)
 
 
 def diff(
-    old: str, new: str, *, store: StoreLike = None, registry: RegistryOptions | None = None
+    old: str,
+    new: str,
+    *,
+    store: StoreLike = None,
+    registry: RegistryOptions | None = None,
+    inside: bool = False,
 ) -> list[Change]:
-    """Return what differs between two versions, from their indexes alone."""
+    """Return what differs between two versions, from their indexes alone.
+
+    Args:
+        old: the one version.
+        new: the other.
+        store: the local store.
+        registry: how to reach a registry.
+        inside: also what differs in archives that changed, which are read for it.
+    """
     before = open_version(old, store=store, registry=registry)
     after = open_version(new, store=store, registry=registry)
-    return list(listing.differences(before, after))
+    return list(listing.differences(before, after, inside=inside))
 
 
 def inspect(

@@ -34,7 +34,7 @@ from packer.errors import (
 from packer.output import Output, OutputClosed, error_value
 
 if TYPE_CHECKING:
-    from packer.verbs import Report
+    from packer.report import Report
 
 EXIT_OK = 0
 EXIT_FAILURE = 1
@@ -324,10 +324,14 @@ def _make_parser() -> argparse.ArgumentParser:
     at = verb("ls", "list what a version holds")
     at.add_argument("name", metavar="NAME")
     at.add_argument("-l", "--long", action="store_true", help="with permissions, size, link target")
+    at.add_argument("--inside", action="store_true", help="also list the files in archives")
 
     at = verb("cat", "write one file of a version to standard output")
     at.add_argument("name", metavar="NAME")
     at.add_argument("path", metavar="PATH")
+    at.add_argument(
+        "--inside", action="store_true", help="PATH may lead into an archive: app.tgz!/app/x.yaml"
+    )
 
     at = verb("diff", "show what differs between two versions, from their indexes alone")
     at.add_argument("old", metavar="OLD")
@@ -335,6 +339,7 @@ def _make_parser() -> argparse.ArgumentParser:
     at.add_argument(
         "--exit-code", action="store_true", help=f"exit with {EXIT_DIFFERENT} if they differ"
     )
+    at.add_argument("--inside", action="store_true", help="also what changed in archives")
 
     at = verb("inspect", "show what a version says of itself")
     at.add_argument("name", metavar="NAME")

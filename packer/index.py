@@ -335,7 +335,8 @@ class Index:
         ends = [0, *accumulate(self.chunk_lengths)] if self.expansions else []
         for entry, row in self.expansions.items():
             _check(
-                entry < len(self.paths) and 0 < row.size <= expansion.MAX_FILE_BYTES
+                entry < len(self.paths)
+                and 0 < row.size <= expansion.MAX_FILE_BYTES
                 and row.recipe_chunks > 0,
                 what,
                 f"expansion of entry {entry} is out of range",

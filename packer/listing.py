@@ -6,21 +6,26 @@ Listing and comparing need the manifest and the index only; no data layer is tou
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from packer.content import frames_of, read_entry
-from packer.errors import InvalidParameter, NotFound
+from packer.errors import InvalidParameter, NotFound, PackerError
+from packer.expansion import most_opened
 from packer.index import Frames, Index
+from packer.inside import SEPARATOR, Member, find, members
 from packer.layer import FrameReader
 from packer.model import DATA_TYPE
 from packer.progress import Progress, ProgressCallback
 from packer.ranges import BlobRanges
 from packer.store.base import READ_BYTES
 from packer.tree import DIRECTORY, FILE, KIND_NAMES, show
-from packer.version import Version
+from packer.usage import Opened, Use, opened, uses
+from packer.version import Version, load_version
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +34,8 @@ class Entry:
 
     Args:
         path: relative, as text; bytes that are no UTF-8 are surrogate-escaped.
-        kind: "file", "directory" or "symlink".
+        kind: "file", "directory" or "symlink"; "member" of a file in an archive, whose path comes
+            before ``!/``.
         mode: permission bits.
         size: bytes of a file, else 0.
         target: of a link, else "".
@@ -50,7 +56,9 @@ class Change:
         path: relative, as text.
         change: "added", "removed" or "changed".
         old_size, new_size: bytes; 0 where there is no file.
-        new_chunk_bytes: bytes of the new file in chunks that its old self did not have.
+        new_chunk_bytes: bytes of the new file in chunks that its old self did not have; of what is
+            inside an archive, of all that is new or changed.
+        inside: it is part of an archive, whose path comes before ``!/``.
     """
 
     path: str
@@ -58,6 +66,7 @@ class Change:
     old_size: int
     new_size: int
     new_chunk_bytes: int
+    inside: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +106,9 @@ class Details:
         index_layers: number of index layers; the first is full, the others are patches.
         index_stored_bytes: their size.
         layers: the data layers, in order.
+        parts: what is below each first component of the paths, and what it added to the parent
+            (to nothing, if the parent is not in the store any more).
+        opened: files that were opened.
     """
 
     digest: str
@@ -116,6 +128,8 @@ class Details:
     index_layers: int
     index_stored_bytes: int
     layers: tuple[LayerUse, ...]
+    parts: tuple[Use, ...]
+    opened: tuple[Opened, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,17 +149,32 @@ class Verified:
     chunks: int
 
 
-def entries(version: Version) -> Iterator[Entry]:
-    """Yield the entries of a version, in byte order of the path."""
+def entries(version: Version, *, inside: bool = False) -> Iterator[Entry]:
+    """Yield the entries of a version, in byte order of the path.
+
+    Args:
+        version: to list.
+        inside: also list the files in archives, behind each; reads the archives.
+    """
     index = version.index
     links = index.symlinks()
     columns = zip(index.paths, index.kinds, index.modes, index.entry_sizes(), strict=True)
-    for at, (path, kind, mode, size) in enumerate(columns):
-        yield Entry(show(path), KIND_NAMES[kind], mode, size, show(links.get(at, b"")))
+    with _Files(version) as files:
+        for at, (path, kind, mode, size) in enumerate(columns):
+            name = show(path)
+            yield Entry(name, KIND_NAMES[kind], mode, size, show(links.get(at, b"")))
+            if inside and kind == FILE:
+                for member in files.members(at):
+                    yield Entry(name + SEPARATOR + member.path, "member", 0, member.size)
 
 
-def content(version: Version, path: bytes) -> Iterator[bytes]:
+def content(version: Version, path: bytes, *, inside: bool = False) -> Iterator[bytes]:
     """Yield the content of one file, verified, reading only the frames it needs.
+
+    Args:
+        version: that holds it.
+        path: of the file.
+        inside: the path may lead into an archive, with ``!/`` behind the archive's own.
 
     Raises:
         NotFound: the version has no such path.
@@ -153,39 +182,134 @@ def content(version: Version, path: bytes) -> Iterator[bytes]:
     """
     index = version.index
     entry = index.find(path)
+    within = ""
+    if entry < 0 and inside:
+        outer, _, rest = path.partition(SEPARATOR.encode())
+        entry, within = index.find(outer), show(rest)
     if entry < 0:
         raise NotFound("path", show(path), f"in {version.descriptor.digest}")
     if index.kinds[entry] != FILE:
         raise InvalidParameter(f"{show(path)} is a {KIND_NAMES[index.kinds[entry]]}, not a file")
-    with (
-        BlobRanges(version.store, version.manifest.data_layers) as ranges,
-        FrameReader(index, ranges.read, remote=ranges.remote) as reader,
-        ThreadPoolExecutor(os.cpu_count() or 1, "cat") as executor,
-    ):
-        reader.expect(frames_of(reader, entry))
-        for piece in read_entry(reader, entry, executor):
-            yield bytes(piece)
+    with _Files(version) as files:
+        if not within:
+            for piece in files.read(entry, alone=True):
+                yield bytes(piece)
+            return
+        try:
+            yield from find(files.read(entry, alone=True), within, most_opened(files.sizes[entry]))
+        except KeyError:
+            raise NotFound("path", show(path), f"in {version.descriptor.digest}") from None
+        except ValueError as error:
+            raise InvalidParameter(f"{show(path)}: the archive cannot be read: {error}") from error
 
 
-def differences(old: Version, new: Version) -> Iterator[Change]:
+class _Files:
+    """Reads files of a version; a context manager."""
+
+    def __init__(self, version: Version) -> None:
+        self._stack = ExitStack()
+        self._index = version.index
+        self._version = version
+        self._opened: tuple[FrameReader, Executor] | None = None
+        self.sizes = version.index.entry_sizes()
+
+    def __enter__(self) -> _Files:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._stack.close()
+
+    def read(self, entry: int, *, alone: bool = False) -> Iterator[bytes | memoryview]:
+        """Yield a file's bytes; with `alone`, frames are forgotten after it."""
+        if self._opened is None:
+            enter = self._stack.enter_context
+            version = self._version
+            ranges = enter(BlobRanges(version.store, version.manifest.data_layers))
+            reader = enter(FrameReader(self._index, ranges.read, remote=ranges.remote))
+            helpers = enter(ThreadPoolExecutor(os.cpu_count() or 1, "read"))
+            self._opened = reader, helpers
+        reader, executor = self._opened
+        if alone:
+            reader.expect(frames_of(reader, entry))
+        yield from read_entry(reader, entry, executor)
+
+    def members(self, entry: int) -> Iterator[Member]:
+        """Yield the files in an archive."""
+        yield from members(self.read(entry), most_opened(self.sizes[entry]))
+
+
+def differences(old: Version, new: Version, *, inside: bool = False) -> Iterator[Change]:
     """Yield what differs between two versions, in byte order of the path, from the indexes alone.
 
     A file counts as changed if its bytes, kind, permissions or link target differ. Versions that
     were cut with different chunk sizes are compared by size only where sizes differ, else reported
     as changed.
+
+    Args:
+        old: the one version.
+        new: the other.
+        inside: behind each archive that changed, or whose name changed in its digits alone, also
+            yield what changed in it; reads both.
     """
+    found = list(_differences(old, new))
+    pairs = _renamed(found) if inside else {}
+    with _Files(old) as old_files, _Files(new) as new_files:
+        for change, then, now in found:
+            yield change
+            if not inside or now is None or (then := pairs.get(now, then)) is None:
+                continue
+            before = {item.path: item for item in old_files.members(then)}
+            after = {item.path: item for item in new_files.members(now)}
+            for path in sorted(before.keys() | after.keys()):
+                if (member := _inside(path, before.get(path), after.get(path))) is not None:
+                    yield replace(member, path=change.path + SEPARATOR + member.path)
+
+
+_Difference = tuple[Change, "int | None", "int | None"]
+"""A change, and the entries of the files before and after it."""
+
+
+def _renamed(found: list[_Difference]) -> dict[int, int]:
+    """Return the file that was removed for each that was added, if their names say so."""
+    gone: dict[str, list[int]] = {}
+    come: dict[str, list[int]] = {}
+    for change, then, now in found:
+        name = re.sub("[0-9]+", "0", change.path)
+        if now is None and then is not None:
+            gone.setdefault(name, []).append(then)
+        elif then is None and now is not None:
+            come.setdefault(name, []).append(now)
+    return {
+        entries[0]: gone[name][0]
+        for name, entries in come.items()
+        if len(entries) == len(gone.get(name, ())) == 1
+    }
+
+
+def _inside(path: str, then: Member | None, now: Member | None) -> Change | None:
+    if then is None and now is not None:
+        return Change(path, "added", 0, now.size, now.size, inside=True)
+    if then is not None and now is None:
+        return Change(path, "removed", then.size, 0, 0, inside=True)
+    if then is not None and now is not None and then.digest != now.digest:
+        return Change(path, "changed", then.size, now.size, now.size, inside=True)
+    return None
+
+
+def _differences(old: Version, new: Version) -> Iterator[tuple[Change, int | None, int | None]]:
     before, after = _Contents(old.index), _Contents(new.index)
     for path in sorted(before.entries.keys() | after.entries.keys()):
         then, now = before.entries.get(path), after.entries.get(path)
         old_size = before.sizes[then] if then is not None else 0
         new_size = after.sizes[now] if now is not None else 0
         if then is None and now is not None:
-            yield Change(show(path), "added", 0, new_size, new_size)
+            yield Change(show(path), "added", 0, new_size, new_size), None, after.file(now)
         elif then is not None and now is None:
-            yield Change(show(path), "removed", old_size, 0, 0)
+            yield Change(show(path), "removed", old_size, 0, 0), before.file(then), None
         elif then is not None and now is not None and before.key(then) != after.key(now):
             fresh = after.bytes_not_in(now, before, then)
-            yield Change(show(path), "changed", old_size, new_size, fresh)
+            change = Change(show(path), "changed", old_size, new_size, fresh)
+            yield change, before.file(then), after.file(now)
 
 
 class _Contents:
@@ -208,6 +332,9 @@ class _Contents:
             self.links.get(entry, b""),
             expansion.digest if expansion else index.content_key(self.runs[entry]),
         )
+
+    def file(self, entry: int) -> int | None:
+        return entry if self.index.kinds[entry] == FILE else None
 
     def chunks(self, entry: int) -> Iterator[int]:
         for start, length in self.runs[entry]:
@@ -244,7 +371,22 @@ def details(version: Version) -> Details:
         index_layers=len(manifest.index_layers),
         index_stored_bytes=sum(layer.size for layer in manifest.index_layers),
         layers=tuple(_layer_uses(index)),
+        parts=uses(index, _reused_layers(version)),
+        opened=opened(index),
     )
+
+
+def _reused_layers(version: Version) -> int:
+    """Return how many of a version's layers are its parent's; 0 if the parent is not there."""
+    if not version.config.parent:
+        return 0
+    try:
+        parent = load_version(version.store, version.config.parent)
+    except PackerError:
+        return 0
+    known = {layer.digest for layer in parent.manifest.data_layers}
+    layers = version.manifest.data_layers
+    return next((at for at, layer in enumerate(layers) if layer.digest not in known), len(layers))
 
 
 def _layer_uses(index: Index) -> Iterator[LayerUse]:

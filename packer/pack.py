@@ -37,6 +37,7 @@ from packer.similar import SketchCache
 from packer.store.base import Ingest, Store
 from packer.store.layout import LayoutStore
 from packer.tree import DIRECTORY, FILE, SYMLINK, walk
+from packer.usage import Use, uses
 from packer.version import (
     CREATED,
     PARENT,
@@ -68,6 +69,8 @@ class Packed:
         layers: data layers the version uses.
         unchanged: True if the same tree was there already and nothing was added.
         parent: manifest digest of the base, or "".
+        index_bytes: added by the index layer.
+        parts: what is below each first component of the paths, and what it cost.
     """
 
     descriptor: Descriptor
@@ -79,6 +82,8 @@ class Packed:
     layers: int
     unchanged: bool
     parent: str
+    index_bytes: int
+    parts: tuple[Use, ...]
 
     @property
     def digest(self) -> str:
@@ -201,8 +206,10 @@ def pack_tree(
         tag,
         manifest,
         config,
+        index,
         new_bytes=scan.writer.new_bytes + index_bytes + config_bytes + len(data),
         new_layers=len(scan.writer.layers),
+        index_bytes=index_bytes,
     )
 
 
@@ -211,9 +218,11 @@ def _result(
     tag: str,
     manifest: Manifest,
     config: Config,
+    index: Index,
     *,
     new_bytes: int = 0,
     new_layers: int = 0,
+    index_bytes: int = 0,
     unchanged: bool = False,
 ) -> Packed:
     return Packed(
@@ -226,13 +235,15 @@ def _result(
         len(manifest.data_layers),
         unchanged,
         config.parent,
+        index_bytes,
+        uses(index, len(manifest.data_layers) - new_layers),
     )
 
 
 def _reuse(version: Version, store: LocalStore, tag: str) -> Packed:
     """Tag a version that has the same tree already."""
     descriptor = store.put_manifest(version.manifest_bytes, MANIFEST_TYPE, tag)
-    return _result(descriptor, tag, version.manifest, version.config, unchanged=True)
+    return _result(descriptor, tag, version.manifest, version.config, version.index, unchanged=True)
 
 
 def _compaction(use: Liveness, old: Index, scan: Scan) -> frozenset[int]:

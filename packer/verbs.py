@@ -3,47 +3,17 @@
 from __future__ import annotations
 
 import argparse
-import base64
-import json
-import stat
-import sys
-from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
 from typing import Any
 
-from packer import api, listing
+from packer import api, reports
 from packer.copy import CopyResult
 from packer.display import format_count, format_share, format_size
 from packer.errors import InvalidParameter
-from packer.listing import Change, Details, Entry
 from packer.output import Output, text_fields
 from packer.progress import ProgressCallback
+from packer.report import Report, options
 from packer.restore import Restored
-
-EXIT_DIFFERENT = 10
-
-_BASE64_BYTES = 3 << 16
-"""How much of a file is encoded at a time: a multiple of 3, so that the parts can be joined."""
-
-_KIND_BITS = {"file": stat.S_IFREG, "directory": stat.S_IFDIR, "symlink": stat.S_IFLNK}
-_CHANGE_MARKS = {"added": "+", "removed": "-", "changed": "~"}
-
-
-@dataclass(frozen=True, slots=True)
-class Report:
-    """What a verb found; only what is asked for is put into words or JSON.
-
-    Args:
-        value: makes the JSON object; None if the verb wrote its output itself.
-        lines: makes the lines for people.
-        is_summary: the lines tell what was done, and are left out with --quiet.
-        exit_code: of the process.
-    """
-
-    value: Callable[[], dict[str, Any]] | None
-    lines: Callable[[], Iterable[str]]
-    is_summary: bool = True
-    exit_code: int = 0
 
 
 def run(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
@@ -62,28 +32,6 @@ def run(args: argparse.Namespace, out: Output, progress: ProgressCallback | None
     return _VERBS[args.verb](args, out, progress)
 
 
-def _options(args: argparse.Namespace) -> dict[str, Any]:
-    """Return the keyword arguments of calls that may reach a registry."""
-    return {"store": args.store, "registry": _registry(args)}
-
-
-def _registry(args: argparse.Namespace) -> api.RegistryOptions:
-    password = None
-    if args.password_stdin != (args.username is not None):
-        raise InvalidParameter("--username and --password-stdin go together")
-    if args.password_stdin:
-        line = sys.stdin.readline() if sys.stdin is not None else ""
-        password = line.removesuffix("\n").removesuffix("\r")
-        if not password:
-            raise InvalidParameter("--password-stdin: standard input holds no password")
-    return api.RegistryOptions(
-        plain_http=args.plain_http,
-        username=args.username,
-        password=password,
-        ca_file=args.ca_file,
-    )
-
-
 def _pack(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
     level = {} if args.level is None else {"level": args.level}
     packed = api.pack(
@@ -93,7 +41,7 @@ def _pack(args: argparse.Namespace, out: Output, progress: ProgressCallback | No
         expand=not args.no_expand,
         progress=progress,
         **level,
-        **_options(args),
+        **options(args),
     )
 
     def value() -> dict[str, Any]:
@@ -107,6 +55,8 @@ def _pack(args: argparse.Namespace, out: Output, progress: ProgressCallback | No
             "layers": packed.layers,
             "unchanged": packed.unchanged,
             "parent": packed.parent or None,
+            "index_bytes": packed.index_bytes,
+            "parts": reports.parts_value(packed.parts),
         }
 
     def lines() -> Iterator[str]:
@@ -130,13 +80,13 @@ def _pack(args: argparse.Namespace, out: Output, progress: ProgressCallback | No
 
 
 def _push(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
-    done = api.push(args.reference, args.name, jobs=args.jobs, progress=progress, **_options(args))
+    done = api.push(args.reference, args.name, jobs=args.jobs, progress=progress, **options(args))
     return _copied("reference", args.reference, done)
 
 
 def _copy(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
     done = api.copy(
-        args.source, args.destination, jobs=args.jobs, progress=progress, **_options(args)
+        args.source, args.destination, jobs=args.jobs, progress=progress, **options(args)
     )
     return _copied("destination", args.destination, done)
 
@@ -173,7 +123,7 @@ def _pull(args: argparse.Namespace, out: Output, progress: ProgressCallback | No
         delete=args.delete,
         jobs=args.jobs,
         progress=progress,
-        **_options(args),
+        **options(args),
     )
 
     def value() -> dict[str, Any]:
@@ -202,7 +152,7 @@ def _unpack(args: argparse.Namespace, out: Output, progress: ProgressCallback | 
         update=args.update,
         delete=args.delete,
         progress=progress,
-        **_options(args),
+        **options(args),
     )
 
     def value() -> dict[str, Any]:
@@ -239,221 +189,6 @@ def _restored_line(directory: str, restored: Restored) -> str:
     return line
 
 
-def _ls(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
-    version = api.open_version(args.name, **_options(args))
-    entries = listing.entries(version)
-
-    def value() -> dict[str, Any]:
-        return {
-            **text_fields("name", args.name),
-            "digest": version.descriptor.digest,
-            "entries": [_entry_value(entry) for entry in entries],
-        }
-
-    def lines() -> Iterator[str]:
-        if args.long:
-            listed = list(entries)
-            width = max((len(str(entry.size)) for entry in listed), default=0)
-            for entry in listed:
-                mode = stat.filemode(_KIND_BITS[entry.kind] | entry.mode)
-                arrow = f" -> {entry.target}" if entry.kind == "symlink" else ""
-                yield f"{mode}  {entry.size:>{width}}  {entry.path}{arrow}"
-        else:
-            for entry in entries:
-                yield entry.path + ("/" if entry.kind == "directory" else "")
-
-    return Report(value, lines, is_summary=False)
-
-
-def _entry_value(entry: Entry) -> dict[str, Any]:
-    value = {
-        **text_fields("path", entry.path),
-        "kind": entry.kind,
-        "mode": f"{entry.mode:04o}",
-        "size": entry.size,
-    }
-    if entry.kind == "symlink":
-        value.update(text_fields("target", entry.target))
-    return value
-
-
-def _cat(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
-    parts = api.cat(args.name, args.path, **_options(args))
-    if args.json:
-        _write_base64(args, out, parts)
-    else:
-        for part in parts:
-            out.write(part)
-    return Report(None, tuple, is_summary=False)
-
-
-def _write_base64(args: argparse.Namespace, out: Output, parts: Iterable[bytes]) -> None:
-    """Write a file as a JSON document without holding it in memory."""
-    size = 0
-    held = bytearray()
-    for part in parts:
-        if not size:
-            # Only now: a path that is not there is reported by a document of its own.
-            out.write(b'{"content_base64": "')
-        size += len(part)
-        held += part
-        count = len(held) // _BASE64_BYTES * _BASE64_BYTES
-        out.write(base64.b64encode(held[:count]))
-        del held[:count]
-    if not size:
-        out.write(b'{"content_base64": "')
-    value = {**text_fields("name", args.name), **text_fields("path", args.path), "bytes": size}
-    rest = json.dumps(value).removeprefix("{")
-    out.write(base64.b64encode(held) + b'", ' + rest.encode("ascii") + b"\n")
-
-
-def _diff(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
-    changes = api.diff(args.old, args.new, **_options(args))
-    counts = {
-        kind: sum(change.change == kind for change in changes)
-        for kind in ("added", "removed", "changed")
-    }
-    fresh = sum(change.new_chunk_bytes for change in changes)
-
-    def value() -> dict[str, Any]:
-        return {
-            **text_fields("old", args.old),
-            **text_fields("new", args.new),
-            **counts,
-            "new_chunk_bytes": fresh,
-            "changes": [
-                {
-                    **text_fields("path", change.path),
-                    "change": change.change,
-                    "old_size": change.old_size,
-                    "new_size": change.new_size,
-                    "new_chunk_bytes": change.new_chunk_bytes,
-                }
-                for change in changes
-            ],
-        }
-
-    def lines() -> Iterator[str]:
-        for change in changes:
-            yield f"{_CHANGE_MARKS[change.change]} {change.path}  {_sizes(change)}"
-        if not args.quiet:
-            yield (
-                f"{counts['added']} added, {counts['removed']} removed,"
-                f" {counts['changed']} changed; {format_size(fresh)} in new chunks"
-                if changes
-                else "no differences"
-            )
-
-    code = EXIT_DIFFERENT if changes and args.exit_code else 0
-    return Report(value, lines, is_summary=False, exit_code=code)
-
-
-def _sizes(change: Change) -> str:
-    if change.change == "added":
-        return format_size(change.new_size)
-    if change.change == "removed":
-        return format_size(change.old_size)
-    if change.old_size == change.new_size:
-        sizes = format_size(change.new_size)
-    else:
-        sizes = f"{format_size(change.old_size)} -> {format_size(change.new_size)}"
-    return f"{sizes}, {format_size(change.new_chunk_bytes)} in new chunks"
-
-
-def _inspect(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
-    details = api.inspect(args.name, **_options(args))
-    return Report(
-        lambda: _details_value(args.name, details),
-        lambda: _details_lines(details),
-        is_summary=False,
-    )
-
-
-def _details_value(name: str, details: Details) -> dict[str, Any]:
-    return {
-        **text_fields("name", name),
-        "digest": details.digest,
-        "created": details.created or None,
-        "parent": details.parent or None,
-        "tool": details.tool,
-        "zstd": details.zstd,
-        "level": details.level,
-        "average_chunk_bytes": details.average_chunk_bytes,
-        "files": details.files,
-        "directories": details.directories,
-        "symlinks": details.symlinks,
-        "bytes": details.bytes,
-        "chunks": details.chunks,
-        "stored_bytes": details.stored_bytes,
-        "index_bytes": details.index_bytes,
-        "index_layers": details.index_layers,
-        "index_stored_bytes": details.index_stored_bytes,
-        "layers": [
-            {
-                "digest": layer.digest,
-                "size": layer.size,
-                "frames": layer.frames,
-                "chunks": layer.chunks,
-                "live_chunks": layer.live_chunks,
-                "plain_bytes": layer.plain_bytes,
-                "live_bytes": layer.live_bytes,
-            }
-            for layer in details.layers
-        ],
-    }
-
-
-def _details_lines(details: Details) -> Iterator[str]:
-    yield f"digest   {details.digest}"
-    yield f"created  {details.created or 'not said'}"
-    yield f"parent   {details.parent or 'none'}"
-    yield (
-        f"packed   by {details.tool}, zstd {details.zstd} level {details.level},"
-        f" chunks of {details.average_chunk_bytes / 1024:g} KiB on average"
-    )
-    yield (
-        f"tree     {format_count(details.files, 'file')},"
-        f" {format_count(details.directories, 'directory')},"
-        f" {format_count(details.symlinks, 'symlink')},"
-        f" {format_size(details.bytes)} in {format_count(details.chunks, 'chunk')}"
-    )
-    yield (
-        f"stored   {format_size(details.stored_bytes)}: "
-        f"{format_count(len(details.layers), 'data layer')},"
-        f" {format_count(details.index_layers, 'index layer')}"
-        f" ({format_size(details.index_stored_bytes)})"
-    )
-    for layer in details.layers:
-        yield (
-            f"layer    {layer.digest}  {format_size(layer.size)},"
-            f" {format_count(layer.frames, 'frame')},"
-            f" {layer.live_chunks} of {format_count(layer.chunks, 'chunk')} in use,"
-            f" {format_size(layer.live_bytes)} of {format_size(layer.plain_bytes)}"
-        )
-
-
-def _verify(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
-    verified = api.verify(args.name, progress=progress, **_options(args))
-
-    def value() -> dict[str, Any]:
-        return {
-            **text_fields("name", args.name),
-            "digest": verified.digest,
-            "blobs": verified.blobs,
-            "bytes": verified.bytes,
-            "chunks": verified.chunks,
-        }
-
-    def lines() -> Iterator[str]:
-        yield f"{args.name}  {verified.digest}"
-        yield (
-            f"sound: {format_count(verified.blobs, 'blob')}, {format_size(verified.bytes)},"
-            f" {format_count(verified.chunks, 'chunk')}"
-        )
-
-    return Report(value, lines)
-
-
 def _versions(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
     found = api.versions(store=args.store)
 
@@ -478,11 +213,11 @@ _VERBS: dict[str, _Verb] = {
     "push": _push,
     "pull": _pull,
     "unpack": _unpack,
-    "ls": _ls,
-    "cat": _cat,
-    "diff": _diff,
-    "inspect": _inspect,
-    "verify": _verify,
+    "ls": reports.ls,
+    "cat": reports.cat,
+    "diff": reports.diff,
+    "inspect": reports.inspect,
+    "verify": reports.verify,
     "copy": _copy,
     "versions": _versions,
 }

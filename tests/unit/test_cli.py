@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import gzip
 import json
 import os
 import re
@@ -129,7 +130,7 @@ def test_pack_json(run: Run, app: Path, changed: Path) -> None:
     assert first.err == ""
     assert first.json.keys() == {
         *("digest", "tag", "files", "bytes", "new_bytes"),
-        *("new_layers", "layers", "unchanged", "parent"),
+        *("new_layers", "layers", "unchanged", "parent", "index_bytes", "parts"),
     }
     assert first.json["files"] == 2
     size = sum(len(data) for mode, data in tree(app).values() if stat.S_ISREG(mode))
@@ -281,6 +282,7 @@ def test_diff(run: Run, app: Path, changed: Path) -> None:
     size = (app / "a.yaml").stat().st_size
     first = value["changes"][0]
     assert first.pop("new_chunk_bytes") > 0
+    assert first.pop("inside") is False
     assert first == {"path": "a.yaml", "change": "changed", "old_size": size, "new_size": size + 9}
 
 
@@ -303,7 +305,7 @@ def test_inspect(run: Run, app: Path, changed: Path) -> None:
     assert value.keys() == {
         *("name", "digest", "created", "parent", "tool", "zstd", "level", "average_chunk_bytes"),
         *("files", "directories", "symlinks", "bytes", "chunks", "stored_bytes", "index_bytes"),
-        *("index_layers", "index_stored_bytes", "layers"),
+        *("index_layers", "index_stored_bytes", "layers", "parts", "opened"),
     }
     assert value["layers"][0].keys() == {
         *("digest", "size", "frames", "chunks", "live_chunks", "plain_bytes", "live_bytes"),
@@ -595,6 +597,7 @@ def test_reference_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
 
 def test_reference_names_every_key(run: Run, app: Path, changed: Path, tmp_path: Path) -> None:
     text = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
+    (app / "chart.gz").write_bytes(gzip.compress(b"key: value\n" * 200))
     run("pack", app, "--tag", "app:1")
     for words in (
         ("pack", changed, "--tag", "app:2"),
