@@ -8,15 +8,11 @@ packer.pull("registry.example/acme/app:1.4.2", "out/")
 from packer._version import VERSION
 from packer.api import (
     Pulled,
-    RegistryOptions,
     cat,
     copy,
-    default_store_path,
     diff,
     inspect,
     ls,
-    open_store,
-    open_version,
     pack,
     pull,
     push,
@@ -45,6 +41,7 @@ from packer.errors import (
     UnsupportedVersion,
 )
 from packer.listing import Change, Details, Entry, LayerUse, Verified
+from packer.locations import RegistryOptions, default_store_path, open_store, open_version
 from packer.model import ChunkParams, Descriptor
 from packer.pack import Packed
 from packer.progress import Progress

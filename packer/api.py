@@ -1,14 +1,13 @@
 """The library's calls: they turn arguments, then the environment, into explicit parameters.
 
-The only module that reads the environment (`LAYER_PACKER_STORE`, `SOURCE_DATE_EPOCH`,
-`XDG_DATA_HOME`). All functions may be called from several threads at once.
+`packer.locations` finds the places that arguments name. All functions may be called from several
+threads at once.
 """
 
 from __future__ import annotations
 
 import os
 import re
-import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -18,6 +17,16 @@ from packer.copy import CopyResult
 from packer.copy import copy as copy_graph
 from packer.errors import InvalidParameter, NotFound, PackerError
 from packer.listing import Change, Details, Entry, Verified
+from packer.locations import (
+    RegistryOptions,
+    StoreLike,
+    fetch_version,
+    names_registry,
+    open_location,
+    open_store,
+    open_version,
+    resolve,
+)
 from packer.model import ChunkParams, is_digest
 from packer.pack import LocalStore, Packed, pack_tree
 from packer.progress import ProgressCallback
@@ -25,39 +34,12 @@ from packer.reference import LayoutLocation, Reference, parse_location
 from packer.restore import Restored, restore
 from packer.store._common import check_tag
 from packer.store.base import Store, Tags
-from packer.store.layout import LayoutStore
 from packer.version import Version, family, find_base, load_version, newest_first
-
-StoreLike = Store | str | os.PathLike[str] | None
-"""A store, the directory of an image layout, or None for the default one."""
 
 MAX_CANDIDATES = 64
 """How many of a family's newest versions are compared with the tree that is being packed."""
 
 _last_packed: tuple[Store, Packed] | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class RegistryOptions:
-    """How to reach a registry.
-
-    Args:
-        plain_http: True to use http, False to insist on https; None means http for localhost only.
-        username, password: credentials; without them those of the docker config are used.
-        ca_file: PEM file of certificate authorities to trust instead of the system's.
-    """
-
-    plain_http: bool | None = None
-    username: str | None = None
-    password: str | None = None
-    ca_file: str | None = None
-
-    def __repr__(self) -> str:
-        """Show everything but the password."""
-        return (
-            f"RegistryOptions(plain_http={self.plain_http!r}, username={self.username!r}, "
-            f"ca_file={self.ca_file!r})"
-        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,29 +58,6 @@ class Pulled:
     fetched_blobs: int
     fetched_bytes: int
     restored: Restored
-
-
-def default_store_path() -> str:
-    """Return the directory of the default store.
-
-    ``$LAYER_PACKER_STORE``, else ``layer-packer/store`` in the user's data directory.
-    """
-    if path := os.environ.get("LAYER_PACKER_STORE"):
-        return path
-    if sys.platform == "darwin":
-        data = os.path.expanduser("~/Library/Application Support")
-    else:
-        data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
-    return os.path.join(data, "layer-packer", "store")
-
-
-def open_store(store: StoreLike = None) -> Store:
-    """Return the store that an argument means; a directory is made if it is not there."""
-    if store is None:
-        return LayoutStore(default_store_path())
-    if isinstance(store, (str, os.PathLike)):
-        return LayoutStore(os.fspath(store))
-    return store
 
 
 def pack(
@@ -191,9 +150,9 @@ def _base(
     try:
         return load_version(store, base)
     except NotFound as error:
-        if not _names_registry(base):
+        if not names_registry(base):
             raise NotFound("base", base, f"in {store.name}") from error
-    return _fetch(base, store, options, None)[0]
+    return fetch_version(base, store, options, None)[0]
 
 
 def _recent(store: Tags, tag: str) -> list[Version]:
@@ -251,7 +210,7 @@ def push(
     """
     location = parse_location(ref)
     source, name = _version_to_push(location, version, store, progress)
-    destination, tag = _open_location(location, registry or RegistryOptions(), create=True)
+    destination, tag = open_location(location, registry or RegistryOptions(), create=True)
     return copy_graph(source, name, destination, tag or _tag_of(name), jobs=jobs, progress=progress)
 
 
@@ -338,68 +297,13 @@ def pull(
         TargetExists, InvalidReference, StoreError, OSError: as they say.
     """
     local = open_store(store)
-    version, copied = _fetch(ref, local, registry or RegistryOptions(), progress, jobs)
+    version, copied = fetch_version(ref, local, registry or RegistryOptions(), progress, jobs)
     restored = restore(
         version, os.fsencode(directory), update=update, delete=delete, progress=progress
     )
     return Pulled(
         ref, version.descriptor.digest, copied.blobs_copied, copied.bytes_copied, restored
     )
-
-
-def _fetch(
-    ref: str,
-    local: Store,
-    options: RegistryOptions,
-    progress: ProgressCallback | None,
-    jobs: int = 4,
-) -> tuple[Version, CopyResult]:
-    """Copy a version into the local store."""
-    location = parse_location(ref)
-    source, name = _open_location(location, options, create=False)
-    wanted = _name_at(location, source, name)
-    tag = _local_tag(location)
-    copied = copy_graph(source, wanted, local, tag, jobs=jobs, progress=progress)
-    return load_version(local, copied.descriptor.digest), copied
-
-
-def _local_tag(location: Reference | LayoutLocation) -> str | None:
-    """Return the tag a pulled version gets in the local store."""
-    if isinstance(location, LayoutLocation):
-        return location.tag
-    if location.tag is None:
-        return None
-    return f"{location.registry}/{location.repository}:{location.tag}"
-
-
-def _name_at(location: Reference | LayoutLocation, store: Store, name: str | None) -> str:
-    """Return what to ask a location's store for; a layout with a single version needs no tag."""
-    if isinstance(location, Reference) and location.digest:
-        return location.digest
-    if name is not None:
-        return name
-    tags = [tag for tag, _ in store.tags()] if isinstance(store, Tags) else []
-    if len(tags) != 1:
-        raise InvalidParameter(f"{store.name} holds {len(tags)} tags: say which one")
-    return tags[0]
-
-
-def _open_location(
-    location: Reference | LayoutLocation, options: RegistryOptions, *, create: bool
-) -> tuple[Store, str | None]:
-    """Return the store of a location, and the tag in it."""
-    if isinstance(location, LayoutLocation):
-        return LayoutStore(location.path, create=create), location.tag
-    from packer.store.registry import RegistryStore
-
-    store = RegistryStore(
-        location,
-        plain_http=options.plain_http,
-        username=options.username,
-        password=options.password,
-        ca_file=options.ca_file,
-    )
-    return store, location.tag
 
 
 def unpack(
@@ -454,45 +358,10 @@ def copy(
         NotFound, InvalidReference, IntegrityError, StoreError: as they say.
     """
     options = registry or RegistryOptions()
-    origin, name = _resolve(source, open_store(store), options)
+    origin, name = resolve(source, open_store(store), options)
     location = parse_location(destination)
-    target, tag = _open_location(location, options, create=True)
+    target, tag = open_location(location, options, create=True)
     return copy_graph(origin, name, target, tag or _tag_of(name), jobs=jobs, progress=progress)
-
-
-def _names_registry(name: str) -> bool:
-    """Tell whether a name has a transport, or a host as its first component."""
-    if name.startswith(("docker://", "oci:", "oci-archive:")):
-        return True
-    host, slash, _ = name.partition("/")
-    return bool(slash) and ("." in host or ":" in host or host == "localhost")
-
-
-def _resolve(name: str, local: Store, options: RegistryOptions) -> tuple[Store, str]:
-    """Return the store that holds `name`, and what it is called there: the local store first."""
-    try:
-        local.resolve(name)
-    except (NotFound, InvalidParameter):
-        if not _names_registry(name):
-            raise
-    else:
-        return local, name
-    location = parse_location(name)
-    store, tag = _open_location(location, options, create=False)
-    return store, _name_at(location, store, tag)
-
-
-def open_version(
-    name: str, *, store: StoreLike = None, registry: RegistryOptions | None = None
-) -> Version:
-    """Return a version by tag or digest of the local store, or by a reference elsewhere.
-
-    Raises:
-        NotFound: there is none.
-        UnsupportedVersion: it was not written by layer-packer, or by a later one.
-    """
-    holder, known = _resolve(name, open_store(store), registry or RegistryOptions())
-    return load_version(holder, known)
 
 
 def ls(

@@ -8,8 +8,8 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Any
 
-from packer import api
 from packer.errors import InvalidParameter
+from packer.locations import RegistryOptions
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,7 +34,7 @@ def options(args: argparse.Namespace) -> dict[str, Any]:
     return {"store": args.store, "registry": _registry(args)}
 
 
-def _registry(args: argparse.Namespace) -> api.RegistryOptions:
+def _registry(args: argparse.Namespace) -> RegistryOptions:
     password = None
     if args.password_stdin != (args.username is not None):
         raise InvalidParameter("--username and --password-stdin go together")
@@ -43,7 +43,7 @@ def _registry(args: argparse.Namespace) -> api.RegistryOptions:
         password = line.removesuffix("\n").removesuffix("\r")
         if not password:
             raise InvalidParameter("--password-stdin: standard input holds no password")
-    return api.RegistryOptions(
+    return RegistryOptions(
         plain_http=args.plain_http,
         username=args.username,
         password=password,

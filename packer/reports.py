@@ -10,14 +10,14 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from packer import api, listing
+from packer.arguments import EXIT_DIFFERENT
 from packer.display import format_count, format_size
 from packer.listing import Change, Details, Entry
+from packer.locations import open_version
 from packer.output import Output, text_fields
 from packer.progress import ProgressCallback
 from packer.report import Report, options
 from packer.usage import Use
-
-EXIT_DIFFERENT = 10
 
 _SHOWN = 20
 """How many parts, and opened files, `inspect` shows to people."""
@@ -36,7 +36,7 @@ _CHANGE_MARKS = {"added": "+", "removed": "-", "changed": "~"}
 
 def ls(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
     """List what a version holds."""
-    version = api.open_version(args.name, **options(args))
+    version = open_version(args.name, **options(args))
     entries = listing.entries(version, inside=args.inside)
 
     def value() -> dict[str, Any]:

@@ -10,6 +10,7 @@ from packer import api, reports
 from packer.copy import CopyResult
 from packer.display import format_count, format_share, format_size
 from packer.errors import InvalidParameter
+from packer.locations import default_store_path
 from packer.output import Output, text_fields
 from packer.progress import ProgressCallback
 from packer.report import Report, options
@@ -194,7 +195,7 @@ def _versions(args: argparse.Namespace, out: Output, progress: ProgressCallback 
 
     def value() -> dict[str, Any]:
         return {
-            **text_fields("store", args.store or api.default_store_path()),
+            **text_fields("store", args.store or default_store_path()),
             "versions": [{"tag": tag, "digest": digest} for tag, digest in found],
         }
 
