@@ -15,6 +15,7 @@ _SOURCES = [
     "pk_chunker.c",
     "pk_codes.c",
     "pk_deflate.c",
+    "pk_delta.c",
     "pk_dispatch.c",
     "pk_fs.c",
     "pk_inflate.c",
@@ -29,6 +30,7 @@ _HEADERS = [
     "pk_chunker_impl.h",
     "pk_codes.h",
     "pk_deflate.h",
+    "pk_delta.h",
     "pk_fs.h",
     "pk_inflate.h",
     "pk_match.h",
@@ -78,6 +80,20 @@ ffi.cdef(
                        uint64_t position, const uint8_t *recipe, size_t recipe_length, unsigned bit,
                        size_t most);
     const uint8_t *pk_codec_result(const pk_codec *codec);
+    #define PK_DELTA_BLOCK ...
+    typedef struct pk_copy { uint32_t at, from, length; } pk_copy;
+    size_t pk_delta_find(const uint8_t *data, size_t prefix, size_t size, uint32_t *table,
+                         unsigned table_log, pk_copy *copies, size_t capacity);
+    size_t pk_delta_older_rest(const uint8_t *data, size_t prefix, size_t size,
+                               const pk_copy *copies, size_t count, size_t reach,
+                               uint8_t *kept, uint8_t *out);
+    size_t pk_delta_rest(const uint8_t *data, size_t prefix, size_t size, const pk_copy *copies,
+                         size_t count, uint8_t *out);
+    int pk_delta_apply(uint8_t *data, size_t prefix, size_t size, const pk_copy *copies,
+                       size_t count, const uint8_t *rest, size_t rest_length);
+    size_t pk_delta_encode(const pk_copy *copies, size_t count, size_t prefix, uint8_t *out);
+    int64_t pk_delta_decode(const uint8_t *in, size_t length, size_t prefix, size_t size,
+                            pk_copy *copies, size_t capacity);
     """
 )
 _flags = ["-O3", "-std=c11", "-fvisibility=hidden", "-Wall", "-Wextra"]
@@ -88,6 +104,7 @@ ffi.set_source(
     """
     #include "pk_chunker.h"
     #include "pk_deflate.h"
+    #include "pk_delta.h"
     #include "pk_fs.h"
     #include "pk_inflate.h"
     #include "pk_sketch.h"

@@ -18,8 +18,12 @@ MIN_LEVEL, MAX_LEVEL = 1, 22
 
 MAX_TABLE_LOG = 21
 """Of the match finder's tables for a frame with a prefix: 8 MiB each."""
+MAX_TREE_LOG = 23
+"""Of the binary trees that strong levels keep there instead, two numbers a byte."""
 MAX_WINDOW_LOG = 28
 """Window of a frame with a prefix: large enough for prefix and content of an index of 256 MiB."""
+
+_TREES = zstandard.STRATEGY_BTLAZY2
 
 _contexts = threading.local()
 
@@ -51,7 +55,9 @@ def compress(data: bytes | bytearray | memoryview, level: int, prefix: bytes = b
         params = zstandard.ZstdCompressionParameters(
             window_log=window_log,
             hash_log=min(usual.hash_log, MAX_TABLE_LOG),
-            chain_log=min(usual.chain_log, MAX_TABLE_LOG),
+            chain_log=min(
+                usual.chain_log, MAX_TREE_LOG if usual.strategy >= _TREES else MAX_TABLE_LOG
+            ),
             search_log=usual.search_log,
             min_match=usual.min_match,
             target_length=usual.target_length,
@@ -126,3 +132,27 @@ def content_size(frame: bytes, limit: int, what: str) -> int:
     if not 0 <= size <= limit:
         raise FormatError(what, f"content size {size} is unknown or above {limit}")
     return size
+
+
+def number(value: int) -> bytes:
+    """Return a number coded in groups of 7 bits, the lowest first (docs/format.md, "Recipes")."""
+    out = bytearray()
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+    return bytes(out)
+
+
+def read_number(data: bytes, what: str) -> tuple[int, int]:
+    """Return the number at the start of `data`, and where it ends.
+
+    Raises:
+        FormatError: there is none below 2^28.
+    """
+    value = 0
+    for at, byte in enumerate(data[:4]):
+        value |= (byte & 0x7F) << 7 * at
+        if byte < 0x80:
+            return value, at + 1
+    raise FormatError(what, "a number is cut off or too large")

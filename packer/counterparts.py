@@ -99,18 +99,26 @@ class Alignment:
         if at is not None:
             self._shift = self._ends[at] - end
 
-    def near(self, start: int, end: int, slack: int) -> array[int]:
-        """Return the old chunks around where ``[start, end)`` of the new file should be.
+    def near(self, start: int, end: int, slack: int) -> tuple[array[int], array[int]]:
+        """Return the old chunks where ``[start, end)`` of the new file should be, and those around.
 
         Args:
             start: first byte in the new file.
             end: behind the last one.
             slack: how many bytes to look further on either side.
         """
-        low = start + self._shift - slack
-        high = end + self._shift + slack
-        if self._ends and low >= self._ends[-1]:
-            low = max(self._ends[-1] - (end - start), 0)  # the old file is shorter: its end
+        low, high = start + self._shift, end + self._shift
+        if self._ends and low - slack >= self._ends[-1]:
+            low = self._ends[-1] - (end - start)  # the old file is shorter: its end
+        outer = self._between(low - slack, high + slack)
+        inner = self._between(low, high)
+        chunks = self._chunks
+        return (
+            chunks[inner.start : inner.stop],
+            chunks[outer.start : inner.start] + chunks[inner.stop : outer.stop],
+        )
+
+    def _between(self, low: int, high: int) -> range:
         first = bisect_right(self._ends, max(low, 0))
         last = bisect_left(self._ends, max(high, 1))
-        return self._chunks[first : last + 1]
+        return range(first, min(last + 1, len(self._ends)))

@@ -21,6 +21,8 @@ from typing import IO, NamedTuple, Protocol
 import blake3
 
 from packer import codec
+from packer.delta import decode as decode_delta
+from packer.delta import encode as encode_delta
 from packer.errors import DigestMismatch
 from packer.index import DIGEST_BYTES, MAX_DEPTH, Frames, Index, TreeCheck
 from packer.model import DATA_TYPE, Descriptor
@@ -29,14 +31,15 @@ from packer.store.base import BlobWriter, Ingest
 Runs = list[tuple[int, int]]
 """Runs of chunks: (first ordinal, count)."""
 
-FRAME_MIN_BYTES = 1 << 20
-FRAME_MAX_BYTES = 3 << 20
-"""A frame's plaintext ends at a content-defined chunk between these, 2 MiB on average."""
+FRAME_MIN_BYTES = 2 << 20
+FRAME_MAX_BYTES = 6 << 20
+"""A frame's plaintext ends at a content-defined chunk between these, 4 MiB on average."""
 
-PREFIX_BYTES = 6 << 20
+DELTA_MIN_BYTES, DELTA_MAX_BYTES = 4 << 20, 8 << 20
+"""The same for a frame with a prefix: what is new in it is found once, and costs little to skip."""
+
+PREFIX_BYTES = 15 << 20
 """Bound on what a frame is compressed against (a little more: whole chunks)."""
-DELTA_LEVEL = 12
-"""Least zstd level of a frame with a prefix: lower ones do not find it (docs/architecture.md)."""
 MAX_DELTA_SHARE = 2 / 3
 """A delta that is larger than this share of the plain frame is not worth its dependency."""
 CLEARLY_SMALL = 24
@@ -123,6 +126,7 @@ class LayerWriter:
         self._last = b""
         self._prefix: dict[int, None] = {}
         self._prefix_bytes = 0
+        self._around: dict[int, None] = {}
         self._first_new = older.base_chunks if older is not None else 0
         self._frame_first: list[int] = []  # ordinal of the first chunk of each frame that ended
         self._max_depth = older.max_depth if older is not None else 0
@@ -144,20 +148,37 @@ class LayerWriter:
         self.new_bytes = 0
         """Stored bytes of the layers that the store lacked before."""
 
-    def add(self, data: bytes | memoryview, digest: bytes, similar: Iterable[int] = ()) -> None:
+    def add(
+        self,
+        data: bytes | memoryview,
+        digest: bytes,
+        similar: Iterable[int] = (),
+        around: Iterable[int] = (),
+    ) -> None:
         """Append a chunk.
 
         Args:
             data: its bytes, which are copied.
             digest: of them.
             similar: chunks that may hold much of it; those that cannot be a prefix are left out.
+            around: chunks that may hold something of it: they become part of the prefix as far as
+                those like the frame's chunks leave room.
         """
-        if self._buffer and len(self._buffer) + len(data) > FRAME_MAX_BYTES:
+        most = DELTA_MAX_BYTES if self._prefix else FRAME_MAX_BYTES
+        if self._buffer and len(self._buffer) + len(data) > most:
             self._end_frame()
         self._buffer += data
         self._chunks += 1
         self._last = digest
-        for chunk in similar:
+        self._use(similar)
+        self._around.update(dict.fromkeys(around))
+        least = DELTA_MIN_BYTES if self._prefix else FRAME_MIN_BYTES
+        if len(self._buffer) >= least and ends_here(digest[:4], len(data), least):
+            self._end_frame()
+
+    def _use(self, chunks: Iterable[int]) -> None:
+        """Add to the prefix of the frame being filled."""
+        for chunk in chunks:
             if (
                 chunk not in self._prefix
                 and self._prefix_bytes < PREFIX_BYTES
@@ -166,10 +187,6 @@ class LayerWriter:
                 assert self._older is not None
                 self._prefix[chunk] = None
                 self._prefix_bytes += self._older.length_of(chunk)
-        if len(self._buffer) >= FRAME_MIN_BYTES and ends_here(
-            digest[:4], len(data), FRAME_MIN_BYTES
-        ):
-            self._end_frame()
 
     def flush(self) -> None:
         """Write the frames that are pending; the last layer stays open."""
@@ -196,14 +213,15 @@ class LayerWriter:
 
     def _end_frame(self) -> None:
         data, self._buffer = self._buffer, bytearray()
-        prefix = runs_of(self._prefix)
+        self._use(self._around)
+        prefix = runs_of(sorted(self._prefix))
         depths = [self.planned_depth(chunk) for chunk in self._prefix]
         self._planned_depths.append(1 + max(depths) if depths else 0)
         self._frame_first.append(self._first_new)
         self._first_new += self._chunks
         future = self._executor.submit(self._compress, data, prefix)
         self._pending.append(_Pending(future, self._chunks, self._last, len(data), prefix))
-        self._chunks, self._prefix, self._prefix_bytes = 0, {}, 0
+        self._chunks, self._prefix, self._prefix_bytes, self._around = 0, {}, 0, {}
         while len(self._pending) > self._backlog or (
             self._pending and self._pending[0].future.done()
         ):
@@ -213,8 +231,10 @@ class LayerWriter:
         """Return a frame, and whether it is compressed against its prefix."""
         if not prefix or self._older is None:
             return codec.compress(data, self._level), False
-        older = joined(self._older.read, prefix)
-        delta = codec.compress(data, max(self._level, DELTA_LEVEL), older)
+        buffer = joined(self._older.read, prefix)
+        prefix_bytes = len(buffer)
+        buffer += data
+        delta = encode_delta(buffer, prefix_bytes, self._level)
         if len(delta) * CLEARLY_SMALL <= len(data):
             return delta, True
         plain = codec.compress(data, self._level)
@@ -299,14 +319,14 @@ def runs_of(chunks: Iterable[int]) -> Runs:
     return runs
 
 
-def joined(read: Callable[[int, int], list[memoryview]], runs: Runs) -> bytes:
+def joined(read: Callable[[int, int], list[memoryview]], runs: Runs) -> bytearray:
     """Return the bytes of runs, one after another."""
     out = bytearray()
     for start, length in runs:
         # Run by run: every part keeps the whole frame it lies in alive.
         for part in read(start, length):
             out += part
-    return bytes(out)
+    return out
 
 
 class FrameReader:
@@ -424,7 +444,11 @@ class FrameReader:
         layer, offset = frames.layer[frame], frames.offset[frame]
         name = f"frame at offset {offset} of layer {index.layer_digest(layer)}"
         stored = self._fetch(layer, offset, index.frame_stored[frame])
-        data = codec.decompress(stored, frames.plain_bytes(frame), name, prefix)
+        size = frames.plain_bytes(frame)
+        if prefix:
+            data = decode_delta(stored, size, name, prefix)
+        else:
+            data = codec.decompress(stored, size, name)
         first, last = frames.first_chunk[frame], frames.first_chunk[frame + 1]
         base = frames.end[first]
         view = memoryview(data)

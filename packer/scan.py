@@ -165,7 +165,7 @@ class Scan:
             else:
                 if alignment is None and self._counterparts is not None:
                     alignment = self._counterparts.open(item.path)
-                near: Iterable[int] = ()
+                near: tuple[Iterable[int], Iterable[int]] = (), ()
                 if alignment is not None:
                     alignment.align(*aligned)
                     near = alignment.near(offset, offset + length, self._params.average_bytes)
@@ -174,7 +174,9 @@ class Scan:
                 readable = self._note_place(at, offset, chunk, plain=opened.plain)
                 self.new_lengths.append(length)
                 self.new_digests += digest
-                self.writer.add(chunk, full, self._prefixes(ordinal, chunk, near, readable))
+                like = self._prefixes(ordinal, chunk, near[0], readable)
+                around = [older for older in near[1] if self._extendable[older]]
+                self.writer.add(chunk, full, like, around)
             offset += length
             if ordinal == end and end:
                 end += 1

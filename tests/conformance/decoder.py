@@ -132,6 +132,63 @@ def decompress(frame: bytes, prefix: bytes, size: int | None, limit: int) -> byt
     return plain
 
 
+# Delta frames
+
+
+def numbers(data: bytes) -> list[int]:
+    """Return all numbers of which `data` consists."""
+    out, value, shift = [], 0, 0
+    for byte in data:
+        value |= (byte & 0x7F) << shift
+        shift += 7
+        if byte < 0x80:
+            out.append(value)
+            value = shift = 0
+    need(shift == 0, "a number is cut off")
+    need(max(out, default=0) < 1 << 32, "a number above 2^32")
+    return out
+
+
+def read_delta(stored: bytes, prefix: bytes, size: int) -> bytes:
+    """Return the plaintext of a delta frame."""
+    end = next(at for at, byte in enumerate(stored) if byte < 0x80) + 1
+    need(end <= 4, "a number of more than 4 bytes")
+    (length,) = numbers(stored[:end])
+    if not length:
+        return decompress(stored[end:], prefix, size, 8 * MIB)
+    reach, start = stored[end], end + 1
+    count, *columns = numbers(decompress(stored[start : start + length], b"", None, 2 * MIB))
+    need(count > 0 and len(columns) == 3 * count, "columns of copies")
+    gaps, lengths, places = columns[:count], columns[count : 2 * count], columns[2 * count :]
+    need(sum(gaps) + sum(lengths) <= size and min(lengths) > 0, "copies behind the end")
+    gaps_behind = [*gaps[1:], size - sum(gaps) - sum(lengths)]
+    kept: set[int] = set()
+    sources, expected = [], 0
+    for gap, behind, copied, place in zip(gaps, gaps_behind, lengths, places, strict=True):
+        moved = -(place + 1) // 2 if place & 1 else place // 2
+        source = (expected + gap + moved) % (1 << 32)
+        sources.append(source)
+        expected = source + copied
+        if source < len(prefix):
+            need(expected <= len(prefix), "a source in prefix and text")
+            margin = 64 * reach
+            if gap:
+                low, high = max(source - reach * gap - margin, 0), source + margin
+                kept.update(range(low // 64, (min(high, len(prefix)) + 63) // 64))
+            if behind:
+                low, high = max(expected - margin, 0), expected + reach * behind + margin
+                kept.update(range(low // 64, (min(high, len(prefix)) + 63) // 64))
+    older = b"".join(prefix[64 * block : 64 * block + 64] for block in sorted(kept))
+    rest = decompress(stored[start + length :], older, size - sum(lengths), 8 * MIB)
+    both = bytearray(prefix)
+    for gap, copied, source in zip(gaps, lengths, sources, strict=True):
+        both += rest[:gap]
+        rest = rest[gap:]
+        need(source + copied <= len(both), "a source that is not there yet")
+        both += both[source : source + copied]
+    return bytes(both[len(prefix) :]) + rest
+
+
 # Index layers
 
 
@@ -328,7 +385,9 @@ class Contents:
         prefix = b"".join(self.run(run) for run in frame.prefix)
         stored = self.layers[frame.layer][frame.offset : frame.offset + frame.stored]
         size = sum(self.index.lengths[chunk] for chunk in frame.chunks)
-        plain = decompress(stored, prefix, size, 8 * MIB)
+        plain = (
+            read_delta(stored, prefix, size) if prefix else decompress(stored, b"", size, 8 * MIB)
+        )
         at = 0
         for chunk in frame.chunks:
             part = plain[at : at + self.index.lengths[chunk]]

@@ -1,0 +1,66 @@
+/* Deltas: long stretches that a text shares with an older one, and what is left without them.
+ *
+ * A delta frame holds *copies* (where in the older bytes, or earlier in the text itself, a stretch of the text
+ * stands) and the *rest* of the text, which zstd compresses against the rest of the older bytes. A general
+ * compressor spends its time on the megabytes that did not change; with those out of its way, its strongest
+ * level costs milliseconds. docs/format.md, "Delta frames", specifies copies and rests.
+ *
+ * Source of the idea: J. Bentley, D. McIlroy, "Data compression using long common strings", DCC 1999 (fingerprints
+ * of aligned blocks, matches extended both ways). The buffer is older bytes, then the text: `prefix` bytes of
+ * `size`. No state, no allocation; any number of threads.
+ */
+#ifndef PK_DELTA_H
+#define PK_DELTA_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+/* A stretch of the text. `at` and `from` are offsets in the buffer: prefix <= at, from + length <= at, and
+ * the source lies wholly in the older bytes or wholly in the text. */
+typedef struct pk_copy {
+    uint32_t at, from, length;
+} pk_copy;
+
+/* Find copies, in the order of the text, without overlap.
+ *
+ * data, prefix, size: the buffer; size < 2^31.
+ * table, table_log: memory for 2^table_log 32-bit numbers, 8 <= table_log <= 28; contents do not matter.
+ * copies, capacity: where to; the search ends when it is full.
+ * Returns the number of copies. Depends on its arguments alone. */
+size_t pk_delta_find(const uint8_t *data, size_t prefix, size_t size, uint32_t *table, unsigned table_log,
+                     pk_copy *copies, size_t capacity);
+
+#define PK_DELTA_BLOCK 64
+
+/* Write the rest of the older bytes: the blocks of PK_DELTA_BLOCK bytes near stretches of the text that no copy
+ * covers, or all of them if there are no copies.
+ *
+ * reach: how far "near" is: so many blocks, and as many bytes for each byte of the stretch.
+ * kept: (prefix + PK_DELTA_BLOCK - 1) / PK_DELTA_BLOCK bytes of memory.
+ * out: room for `prefix` bytes.
+ * Returns its length. The copies must be sound: from pk_delta_find or pk_delta_decode. */
+size_t pk_delta_older_rest(const uint8_t *data, size_t prefix, size_t size, const pk_copy *copies, size_t count,
+                           size_t reach, uint8_t *kept, uint8_t *out);
+
+/* Write the rest of the text: what no copy covers. out: room for it. Returns its length. */
+size_t pk_delta_rest(const uint8_t *data, size_t prefix, size_t size, const pk_copy *copies, size_t count,
+                     uint8_t *out);
+
+/* Put the text together behind the older bytes: the inverse of pk_delta_rest.
+ *
+ * data: the buffer; its first `prefix` bytes are there, the others are written.
+ * Copies and rest come from a stranger: returns 0, or -1 if they do not fit (see pk_copy) or do not fill the
+ * text exactly. */
+int pk_delta_apply(uint8_t *data, size_t prefix, size_t size, const pk_copy *copies, size_t count,
+                   const uint8_t *rest, size_t rest_length);
+
+/* Write copies as bytes. out: room for 15 bytes a copy and 5 more. Returns the length. */
+size_t pk_delta_encode(const pk_copy *copies, size_t count, size_t prefix, uint8_t *out);
+
+/* Read copies from a stranger, and check that they are sound for a buffer of these sizes.
+ *
+ * Returns their number, or -1 if there are more than `capacity` or they are not sound. */
+int64_t pk_delta_decode(const uint8_t *in, size_t length, size_t prefix, size_t size, pk_copy *copies,
+                        size_t capacity);
+
+#endif
