@@ -119,7 +119,7 @@ def decompress(
     return data
 
 
-def content_size(frame: bytes, limit: int, what: str) -> int:
+def content_size(frame: bytes | memoryview, limit: int, what: str) -> int:
     """Return the plaintext length that a frame's header states.
 
     Raises:

@@ -74,7 +74,7 @@ def encode(buffer: bytearray, prefix_bytes: int, level: int) -> bytes:
     return codec.number(len(head)) + bytes((reach,)) + head + body
 
 
-def decode(frame: bytes, size: int, what: str, prefix: bytes) -> bytes:
+def decode(frame: bytes, size: int, what: str, prefix: bytes | bytearray) -> bytes:
     """Return the text of a delta frame from a stranger.
 
     Args:
