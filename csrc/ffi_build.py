@@ -23,6 +23,7 @@ _SOURCES = [
     "pk_scan_avx512.c",
     "pk_scan_portable.c",
     "pk_sketch.c",
+    "pk_walk.c",
 ]
 _HEADERS = [
     "pk_chunker.h",
@@ -34,6 +35,7 @@ _HEADERS = [
     "pk_match.h",
     "pk_scan_x86.h",
     "pk_sketch.h",
+    "pk_walk.h",
 ]
 
 
@@ -56,6 +58,22 @@ ffi.cdef(
     uint64_t pk_read_sum(const uint8_t *data, size_t length);
     const char *pk_version(void);
     int pk_sync_filesystem(int fd);
+    int pk_has_local_times(int fd);
+    typedef struct pk_walker {
+        uint8_t *paths;
+        size_t paths_length;
+        uint8_t *targets;
+        size_t targets_length;
+        uint8_t *kinds;
+        uint16_t *modes;
+        uint64_t *stats;
+        char *where;
+        uint32_t mode;
+        ...;
+    } pk_walker;
+    pk_walker *pk_walk_new(const char *root);
+    int64_t pk_walk_next(pk_walker *walker, size_t most);
+    void pk_walk_free(pk_walker *walker);
     int pk_sketch(const uint8_t *data, size_t length, uint64_t out[6]);
     typedef struct pk_segment {
         uint8_t *data;
@@ -91,6 +109,7 @@ ffi.set_source(
     #include "pk_fs.h"
     #include "pk_inflate.h"
     #include "pk_sketch.h"
+    #include "pk_walk.h"
     """,
     # Relative to the root of the repository, which is where setuptools builds from.
     sources=[f"csrc/{name}" for name in _SOURCES],

@@ -68,6 +68,7 @@ def pack(
     base: str | None = None,
     level: int = codec.DEFAULT_LEVEL,
     expand: bool = True,
+    cache: bool = True,
     params: ChunkParams | None = None,
     registry: RegistryOptions | None = None,
     progress: ProgressCallback | None = None,
@@ -87,6 +88,8 @@ def pack(
         level: zstd level, 1 to 22.
         expand: open archives (gzip, zip, tar), so that what did not change in them is not stored
             again; they come back bit for bit either way.
+        cache: files that look as they did when they were last packed into this store (path, size,
+            times, inode, device) are not read again; docs/architecture.md says when that is safe.
         params: chunk sizes; a base with other ones is not used.
         registry: how to reach the registry that `base` names.
         progress: called now and then from the calling thread.
@@ -114,18 +117,16 @@ def pack(
         )
     tag = check_tag(_tag_for(root) if tag is None else tag)
     base_version = _base(target, tag, base, registry or RegistryOptions())
-    candidates = [base_version] if base_version is not None else []
-    if base is None and isinstance(target, Tags):
-        candidates += _recent(target, tag)
     packed = pack_tree(
         root,
         target,
         tag,
         base=base_version,
-        candidates=tuple(candidates),
+        candidates=_candidates(target, tag, base_version, given=base is not None),
         params=params or ChunkParams(),
         level=level,
         expand=expand,
+        cache=cache,
         created=_source_date_epoch(),
         tool=f"layer-packer {VERSION}",
         progress=progress,
@@ -155,19 +156,24 @@ def _base(
     return fetch_version(base, store, options, None)[0]
 
 
-def _recent(store: Tags, tag: str) -> list[Version]:
-    """Return the newest readable versions of the tag's family."""
-    found: dict[str, Version] = {}
+def _candidates(
+    store: LocalStore, tag: str, base: Version | None, *, given: bool
+) -> Iterator[Version]:
+    """Yield versions that may have the same tree: the base, then the newest of the tag's family."""
+    if base is not None:
+        yield base
+    if given or not isinstance(store, Tags):
+        return
+    seen = {base.descriptor.digest} if base is not None else set()
     for name, descriptor in newest_first(store, family(tag)):
-        if len(found) == MAX_CANDIDATES:
+        if len(seen) == MAX_CANDIDATES:
             break
-        if descriptor.digest not in found:
+        if descriptor.digest not in seen:
             try:
-                assert isinstance(store, Store)
-                found[descriptor.digest] = load_version(store, name)
+                yield load_version(store, name)
             except PackerError:
                 continue  # not ours, or damaged: it cannot be reused
-    return list(found.values())
+            seen.add(descriptor.digest)
 
 
 def _source_date_epoch() -> int | None:

@@ -15,15 +15,17 @@ from packer._native import sketch
 from packer.chunking import BUFFER_BYTES
 from packer.counterparts import Alignment, Counterparts
 from packer.errors import SourceChanged
-from packer.index import DIGEST_BYTES, MAX_DEPTH, Index
+from packer.expansion import Expansion
+from packer.index import DIGEST_BYTES, FULL_DIGEST_BYTES, MAX_DEPTH, Index
 from packer.layer import FrameReader, LayerWriter, layer_bytes_for, temporary_file
 from packer.model import ChunkParams
 from packer.opened import OpenedFile
 from packer.progress import Progress, ProgressCallback
 from packer.similar import Similar, SketchCache, note_base
+from packer.statcache import Facts, Remembered
 from packer.store.base import Ingest
 from packer.streams import Workers
-from packer.tree import FILE, SYMLINK, Found, open_file, show
+from packer.tree import Found, Tree, open_file, show
 
 FIRST_DEPTH = 2
 """Depth that the frames of a first version may have."""
@@ -42,6 +44,7 @@ class Scan:
     Args:
         root: the directory, or the single file.
         found: what is in it.
+        remembered: what is known of its files without reading them.
         store: where new layers go.
         executor: compresses frames and analyses deflate streams.
         base: reads the base's chunks; an empty index if there is no base.
@@ -56,7 +59,8 @@ class Scan:
     def __init__(
         self,
         root: bytes,
-        found: list[Found],
+        found: Tree,
+        remembered: Remembered | None,
         store: Ingest,
         executor: Executor,
         base: FrameReader,
@@ -69,12 +73,15 @@ class Scan:
     ) -> None:
         self._root = root
         self._found = found
+        self._remembered = remembered
+        self.facts = Facts(len(found))
+        """What is known of the files now."""
         self._params = params
         self._expand = expand
         self._workers = Workers(executor)
         self._progress = progress
         self._is_directory = os.path.isdir(root)
-        self._total_bytes = sum(item.size for item in found)
+        self._total_bytes = found.bytes
         self._done_bytes = 0
         self._buffer = bytearray(max(BUFFER_BYTES, 2 * params.max_bytes))
         self._base = base.index
@@ -118,20 +125,17 @@ class Scan:
         Raises:
             SourceChanged, OSError: about a file, by name.
         """
-        index = Index()
-        for at, item in enumerate(self._found):
-            index.paths.append(item.path)
-            index.kinds.append(item.kind)
-            index.modes.append(item.mode)
-            if item.kind == SYMLINK:
-                index.targets.append(item.target)
+        found = self._found
+        index = Index(
+            paths=found.paths,
+            kinds=bytearray(found.kinds),
+            modes=array("H", found.modes),
+            targets=list(found.links),
+        )
+        for at in range(len(found)):
             runs: list[tuple[int, int]] = []
-            if item.size and item.kind == FILE:
-                with self._open(item) as opened:
-                    runs = self._pack_file(at, item, opened)
-                    if opened.recipe_chunks:
-                        index.expansions[at], digest = opened.expansion()
-                        self.contents.update(digest)
+            if found.size(at):
+                runs = self._recall(at, index) or self._read_file(at, index)
             index.run_counts.append(len(runs))
             for start, length in runs:
                 index.run_starts.append(start)
@@ -145,8 +149,49 @@ class Scan:
         if self._spool is not None:
             self._spool.close()
 
-    def _pack_file(self, at: int, item: Found, opened: OpenedFile) -> list[tuple[int, int]]:
-        """Return the runs of a file's chunks, handing the new ones to the writer."""
+    def _recall(self, at: int, index: Index) -> list[tuple[int, int]]:
+        """Return the runs of a file that need not be read; none if it must be."""
+        noted = self._remembered.find(at) if self._remembered is not None else None
+        if noted is None:
+            return []
+        digests, recipe_chunks = noted
+        known, width = self._known, FULL_DIGEST_BYTES
+        ordinals = array("q")
+        for start in range(width if recipe_chunks else 0, len(digests), width):
+            ordinal = known.get(bytes(digests[start : start + DIGEST_BYTES]), -1)
+            if ordinal < 0:
+                return []  # dropped, or the base is another version
+            ordinals.append(ordinal)
+        if recipe_chunks:
+            self.contents.update(digests[:width])
+            own = bytes(digests[:DIGEST_BYTES])
+            index.expansions[at] = Expansion(self._found.size(at), recipe_chunks, own)
+            self.facts.recipes[at] = recipe_chunks
+        else:
+            self.contents.update(digests)
+        self.facts.note(at, digests)
+        self._report(self._found.size(at), at)
+        return _as_runs(ordinals)
+
+    def _read_file(self, at: int, index: Index) -> list[tuple[int, int]]:
+        """Return the runs of a file that is read."""
+        item = self._found[at]
+        with self._open(at, item) as opened:
+            runs, digests = self._pack_file(at, item, opened)
+            if opened.recipe_chunks:
+                index.expansions[at], digest = opened.expansion()
+                self.contents.update(digest)
+                self.facts.recipes[at] = opened.recipe_chunks
+                self.facts.note(at, digest + digests)
+            else:
+                self.contents.update(digests)
+                self.facts.note(at, digests)
+        return runs
+
+    def _pack_file(
+        self, at: int, item: Found, opened: OpenedFile
+    ) -> tuple[list[tuple[int, int]], bytearray]:
+        """Return the runs of a file's chunks, and their digests; hand new ones to the writer."""
         runs: list[tuple[int, int]] = []
         known = self._known
         hasher = blake3.blake3
@@ -183,9 +228,7 @@ class Scan:
                 runs.append((start, end - start))
             start, end = ordinal, ordinal + 1
         runs.append((start, end - start))
-        if not opened.recipe_chunks:
-            self.contents.update(digests)
-        return runs
+        return runs, digests
 
     def _note_place(self, at: int, offset: int, chunk: memoryview, *, plain: bool) -> bool:
         """Note where a new chunk can be read again; False if it can not."""
@@ -287,7 +330,7 @@ class Scan:
     def _full_path(self, item: Found) -> bytes:
         return self._root + b"/" + item.path if self._is_directory else self._root
 
-    def _open(self, item: Found) -> OpenedFile:
+    def _open(self, at: int, item: Found) -> OpenedFile:
         """Open a file.
 
         Raises:
@@ -299,14 +342,28 @@ class Scan:
             self._params,
             self._buffer,
             self._workers,
-            lambda count: self._report(count, item.path),
+            lambda count: self._report(count, at),
             expand=self._expand,
         )
 
-    def _report(self, count: int, path: bytes) -> None:
+    def _report(self, count: int, at: int) -> None:
         self._done_bytes += count
         if self._progress is not None:
-            self._progress(Progress("pack", self._done_bytes, self._total_bytes, show(path)))
+            path = show(self._found.paths[at])
+            self._progress(Progress("pack", self._done_bytes, self._total_bytes, path))
+
+
+def _as_runs(ordinals: array[int]) -> list[tuple[int, int]]:
+    """Return the runs of chunks with these ordinals."""
+    runs = []
+    start = end = ordinals[0]
+    for ordinal in ordinals:
+        if ordinal != end:
+            runs.append((start, end - start))
+            start = end = ordinal
+        end += 1
+    runs.append((start, end - start))
+    return runs
 
 
 def _usable_chunks(base: FrameReader, dropped: frozenset[int]) -> tuple[bytearray, bytearray]:
