@@ -136,7 +136,7 @@ def pack_tree(
     found = walk(given)
     remembered = stats.load(found) if cache else None
     candidates = [item for item in candidates if item.config.chunking == params]
-    if remembered is not None and remembered.tree:
+    if remembered is not None and remembered.unchanged:
         for version in candidates:
             if version.config.tree == remembered.tree:
                 return _reuse(version, store, tag)
@@ -155,6 +155,7 @@ def pack_tree(
                 resolved,
                 found,
                 remembered,
+                base.config.tree if base is not None else "",
                 store,
                 executor,
                 reader,
@@ -201,7 +202,7 @@ def pack_tree(
         "blake3:" + blake3.blake3(plain).hexdigest(),
         len(plain),
         tree,
-        _totals(index),
+        _totals(index, found.bytes_of(0, len(found))),
         level,
         tool,
         codec.zstd_version(),
@@ -288,12 +289,12 @@ def _put(store: Ingest, data: bytes, media_type: str) -> tuple[Descriptor, int]:
     return descriptor, descriptor.size if is_new else 0
 
 
-def _totals(index: Index) -> dict[str, int]:
+def _totals(index: Index, tree_bytes: int) -> dict[str, int]:
     return {
         "files": index.kinds.count(FILE),
         "directories": index.kinds.count(DIRECTORY),
         "symlinks": index.kinds.count(SYMLINK),
-        "bytes": sum(index.entry_sizes()),
+        "bytes": tree_bytes,
         "chunks": sum(index.run_lengths),
     }
 
@@ -353,7 +354,8 @@ def _renumber(
             index.prefix_lengths.append(run_length)
     index.chunk_lengths.extend(scan.new_lengths)
     index.chunk_digests += scan.new_digests
-    index.run_starts = array("I", map(shifts.apply, index.run_starts))
+    if shifts:
+        index.run_starts = array("I", map(shifts.apply, index.run_starts))
 
 
 class _Shifts:
@@ -362,6 +364,10 @@ class _Shifts:
     def __init__(self) -> None:
         self._starts: list[int] = []
         self._totals = [0]
+
+    def __bool__(self) -> bool:
+        """Whether anything was left out."""
+        return bool(self._starts)
 
     def leave_out(self, start: int, end: int) -> None:
         """Leave out the chunks from `start` to `end`, which lie behind all earlier ones."""

@@ -12,7 +12,7 @@ import os
 import secrets
 import shutil
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -216,7 +216,9 @@ class _Plan:
         flat: name files by their ordinal instead of by path, and leave directories out.
     """
 
-    def __init__(self, index: Index, sizes: list[int], entries: list[int], *, flat: bool) -> None:
+    def __init__(
+        self, index: Index, sizes: Sequence[int], entries: list[int], *, flat: bool
+    ) -> None:
         self.index = index
         self.sizes = sizes
         self.entries = entries

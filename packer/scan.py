@@ -6,6 +6,8 @@ import os
 from array import array
 from collections.abc import Iterable
 from concurrent.futures import Executor
+from itertools import chain
+from operator import add
 from threading import Lock
 from typing import IO
 
@@ -32,6 +34,9 @@ FIRST_DEPTH = 2
 SPOOL_BYTES = 1 << 30
 """New chunks of opened archives, up to this many bytes, serve later ones as prefixes."""
 
+STRETCH_ENTRIES = 8192
+"""Entries that are taken over from the base at a time."""
+
 _SPOOLED = 0xFFFFFFFF
 
 
@@ -45,6 +50,7 @@ class Scan:
         root: the directory, or the single file.
         found: what is in it.
         remembered: what is known of its files without reading them.
+        base_tree: the tree digest of the base.
         store: where new layers go.
         executor: compresses frames and analyses deflate streams.
         base: reads the base's chunks; an empty index if there is no base.
@@ -61,6 +67,7 @@ class Scan:
         root: bytes,
         found: Tree,
         remembered: Remembered | None,
+        base_tree: str,
         store: Ingest,
         executor: Executor,
         base: FrameReader,
@@ -81,7 +88,7 @@ class Scan:
         self._workers = Workers(executor)
         self._progress = progress
         self._is_directory = os.path.isdir(root)
-        self._total_bytes = found.bytes
+        self._total_bytes = found.bytes_of(0, len(found))
         self._done_bytes = 0
         self._buffer = bytearray(max(BUFFER_BYTES, 2 * params.max_bytes))
         self._base = base.index
@@ -98,6 +105,8 @@ class Scan:
             for at in range(self._base.chunk_count)
             if usable[at]
         }
+        # Whether the rows of what is remembered are the entries of the base.
+        self._is_base = remembered is not None and remembered.tree == base_tree
         self._new_item = array("I")  # of each new chunk: the file it was found in, or _SPOOLED,
         self._new_offset = array("Q")  # and where
         self._spool: IO[bytes] | None = None  # new chunks that no file holds as they are
@@ -132,7 +141,11 @@ class Scan:
             modes=array("H", found.modes),
             targets=list(found.links),
         )
-        for at in range(len(found)):
+        at = 0
+        while at < len(found):
+            if self._is_base and (count := self._recall_stretch(at, index)):
+                at += count
+                continue
             runs: list[tuple[int, int]] = []
             if found.size(at):
                 runs = self._recall(at, index) or self._read_file(at, index)
@@ -140,6 +153,7 @@ class Scan:
             for start, length in runs:
                 index.run_starts.append(start)
                 index.run_lengths.append(length)
+            at += 1
         index.chunk_lengths = self._base.chunk_lengths + self.new_lengths
         index.chunk_digests = self._base.chunk_digests + self.new_digests
         return index
@@ -148,6 +162,35 @@ class Scan:
         """Forget new chunks that no file holds; call it when no frame is being compressed."""
         if self._spool is not None:
             self._spool.close()
+
+    def _recall_stretch(self, at: int, index: Index) -> int:
+        """Take the runs of entries from `at` on from the base; return how many.
+
+        Their digests are compared with those of the base's chunks, so that this is `_recall` for
+        many files, only faster.
+        """
+        assert self._remembered is not None
+        rows = self._remembered.stretch(at, STRETCH_ENTRIES)
+        base, width = self._base, FULL_DIGEST_BYTES
+        if not rows or rows.stop > len(base.paths):
+            return 0
+        digests = self._remembered.digests(rows)
+        runs = slice(base.first_run[rows.start], base.first_run[rows.stop])
+        starts, lengths = base.run_starts[runs], base.run_lengths[runs]
+        cuts = range(0, len(digests), width)
+        found = [self._known.get(digests[start : start + DIGEST_BYTES]) for start in cuts]
+        if found != list(chain.from_iterable(map(range, starts, map(add, starts, lengths)))):
+            self._is_base = False  # layers were dropped, or the base holds a chunk twice
+            return 0
+        index.run_counts.extend(base.run_counts[rows.start : rows.stop])
+        index.run_starts.extend(starts)
+        index.run_lengths.extend(lengths)
+        self.contents.update(digests)
+        entries = slice(rows.start, rows.stop)
+        self.facts.note_all(at, base.chunk_counts[entries], digests)
+        last = at + len(rows)
+        self._report(self._found.bytes_of(at, last), last - 1)
+        return len(rows)
 
     def _recall(self, at: int, index: Index) -> list[tuple[int, int]]:
         """Return the runs of a file that need not be read; none if it must be."""

@@ -30,6 +30,7 @@ import struct
 import time
 from array import array
 from collections.abc import Sequence
+from itertools import accumulate, chain
 
 import blake3
 import xxhash
@@ -50,6 +51,7 @@ _HEAD = struct.Struct("=QQ10Q")
 _CHECK_BYTES = 16
 _PREFIX = "stat-"
 _PIECE = 1 << 18
+_BLOCK = 64
 
 
 class Facts:
@@ -68,8 +70,13 @@ class Facts:
         """Chunks of its recipe, of each file that was opened."""
 
     def note(self, entry: int, digests: bytes | bytearray | memoryview) -> None:
-        """Note the digests of a file, the first time or once more for the last one noted."""
+        """Note the digests of a file."""
         self.counts[entry] = len(digests) // FULL_DIGEST_BYTES
+        self.digests += digests
+
+    def note_all(self, entry: int, counts: array[int], digests: bytes) -> None:
+        """Note the digests of entries that follow one another, from `entry` on."""
+        self.counts[entry : entry + len(counts)] = counts
         self.digests += digests
 
 
@@ -78,10 +85,11 @@ class Remembered:
 
     Args:
         rows: the cache's row for each entry of the tree, or -1.
-        first: where each row's digests begin, in bytes.
+        first: number of digests before each row, and of all.
         digests: of all rows.
         recipes: as in `Facts`, by row.
-        tree: the tree digest if all looks the same, else "".
+        tree: digest of the tree that was packed; its entries are the rows.
+        unchanged: whether all of it looks the same.
     """
 
     def __init__(
@@ -91,19 +99,48 @@ class Remembered:
         digests: memoryview,
         recipes: dict[int, int],
         tree: str,
+        *,
+        unchanged: bool,
     ) -> None:
         self._rows = rows
         self._first = first
         self._digests = digests
         self._recipes = recipes
         self.tree = tree
+        self.unchanged = unchanged
+
+    def stretch(self, entry: int, most: int) -> range:
+        """Return the rows of entries from `entry` on that look the same and follow one another.
+
+        Those of files that were opened end it.
+
+        Args:
+            entry: the first.
+            most: how many at most.
+        """
+        row, count = self._rows[entry], 0
+        last = min(entry + most, len(self._rows))
+        if row >= 0:
+            for at, found in enumerate(self._rows[entry:last], row):
+                if at != found or at in self._recipes:
+                    break
+                count += 1
+        return range(row, row + count)
+
+    def digests(self, rows: range) -> bytes:
+        """Return the digests of some rows."""
+        width = FULL_DIGEST_BYTES
+        return bytes(
+            self._digests[self._first[rows.start] * width : self._first[rows.stop] * width]
+        )
 
     def find(self, entry: int) -> tuple[memoryview, int] | None:
         """Return the digests of a file, as `Facts` has them, and the chunks of its recipe."""
         row = self._rows[entry]
         if row < 0:
             return None
-        found = self._digests[self._first[row] : self._first[row + 1]]
+        width = FULL_DIGEST_BYTES
+        found = self._digests[self._first[row] * width : self._first[row + 1] * width]
         return (found, self._recipes.get(row, 0)) if found else None
 
 
@@ -239,12 +276,8 @@ def _compare(columns: list[memoryview], tree: Tree) -> Remembered | None:
     stats, counts, recipes = stats.cast("Q"), counts.cast("I"), recipes.cast("Q")
     if len(counts) * STAT_WORDS != len(stats):
         return None
-    first = array("Q", [0])
-    total = 0
-    for count in counts:
-        total += count * FULL_DIGEST_BYTES
-        first.append(total)
-    if total != len(digests):
+    first = array("Q", chain((0,), accumulate(counts)))
+    if first[-1] * FULL_DIGEST_BYTES != len(digests):
         return None
     rows: Sequence[int]
     same_paths = _equal(names, tree.names)
@@ -256,7 +289,7 @@ def _compare(columns: list[memoryview], tree: Tree) -> Remembered | None:
     else:
         rows = _rows(tree, None if same_paths else bytes(names), stats)
     known = dict(zip(recipes[::2], recipes[1::2], strict=True))
-    return Remembered(rows, first, digests, known, bytes(digest).decode() if whole else "")
+    return Remembered(rows, first, digests, known, bytes(digest).decode(), unchanged=whole)
 
 
 def _rows(tree: Tree, names: bytes | None, stats: memoryview) -> array[int]:
@@ -267,12 +300,18 @@ def _rows(tree: Tree, names: bytes | None, stats: memoryview) -> array[int]:
         names: of the cache, None if they are the tree's.
         stats: of the cache.
     """
-    words, now, width = STAT_WORDS, memoryview(tree.stats), len(tree)
-    out = array("q", range(width)) if names is None else _aligned(tree.paths, names)
-    for entry, row in enumerate(out):
-        if row >= 0:
-            mine, its = entry * words, row * words
-            if now[mine : mine + words] != stats[its : its + words]:
+    words, now = STAT_WORDS, memoryview(tree.stats)
+    out = array("q", range(len(tree))) if names is None else _aligned(tree.paths, names)
+    for first in range(0, len(out), _BLOCK):
+        rows = out[first : first + _BLOCK]
+        last, row = first + len(rows), rows[0]
+        if 0 <= row == rows[-1] - len(rows) + 1:  # in one go, if all of them look the same
+            its = stats[row * words : (row + len(rows)) * words]
+            if now[first * words : last * words].tobytes() == its.tobytes():
+                continue
+        for entry, row in enumerate(rows, first):
+            mine, theirs = entry * words, row * words
+            if row >= 0 and now[mine : mine + words] != stats[theirs : theirs + words]:
                 out[entry] = -1
     return out
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import blake3
@@ -52,7 +52,7 @@ class Target:
         """Close the directory."""
         os.close(self._root)
 
-    def changed(self, index: Index, sizes: list[int], check: TreeCheck) -> list[int]:
+    def changed(self, index: Index, sizes: Sequence[int], check: TreeCheck) -> list[int]:
         """Return the entries whose content is not there yet: missing, of another kind, different.
 
         Args:

@@ -10,6 +10,8 @@ import stat
 from array import array
 from collections.abc import Iterable, Sequence
 from functools import cached_property
+from itertools import compress, islice
+from operator import lt
 from typing import NamedTuple, overload
 
 from packer._native import WalkFailed, walk_directory
@@ -23,6 +25,7 @@ MAX_NAME_BYTES = 255
 STAT_WORDS = 5
 """What tells whether a file changed: device, inode, size, mtime and ctime in nanoseconds."""
 
+_BATCH = 4096
 _WORD = (1 << 64) - 1
 
 
@@ -98,10 +101,9 @@ class Tree(Sequence[Found]):
         """Return the size in bytes of a file, 0 of other entries."""
         return self.stats[at * STAT_WORDS + 2]
 
-    @property
-    def bytes(self) -> int:
-        """Size of all files."""
-        return sum(self.stats[2::STAT_WORDS])
+    def bytes_of(self, first: int, last: int) -> int:
+        """Return the size of the files among some entries."""
+        return sum(self.stats[first * STAT_WORDS + 2 : last * STAT_WORDS : STAT_WORDS])
 
     def __len__(self) -> int:
         """Return the number of entries."""
@@ -207,7 +209,39 @@ def check_paths(paths: Sequence[bytes], kinds: Iterable[int]) -> None:
     """
     directories = {b""}
     last = b""
-    for path, kind in zip(paths, kinds, strict=True):
+    kinds = iter(kinds)
+    for at in range(0, len(paths), _BATCH):
+        batch = paths[at : at + _BATCH]
+        batch_kinds = bytes(islice(kinds, len(batch)))
+        directories.update(compress(batch, map(DIRECTORY.__eq__, batch_kinds)))
+        if not _are_safe(batch, last, directories):
+            _explain(batch, last, directories)
+        last = batch[-1]
+
+
+def _are_safe(paths: Sequence[bytes], last: bytes, directories: set[bytes]) -> bool:
+    """Tell whether paths that follow `last` are in order and safe, a column at a time.
+
+    A directory precedes what is below it, since a path precedes all that it begins; so it matters
+    only that each parent is among the directories.
+    """
+    parts = [path.rpartition(b"/") for path in paths]
+    names = {part[2] for part in parts}
+    return (
+        paths[0] > last
+        and all(map(lt, paths, islice(paths, 1, None)))
+        and {part[0] for part in parts} <= directories
+        and names.isdisjoint((b"", b".", b".."))
+        and b"\0" not in b"".join(names)
+        and max(map(len, names)) <= MAX_NAME_BYTES
+        and max(map(len, paths)) <= MAX_PATH_BYTES
+        and all(part[0] or not part[1] for part in parts)
+    )
+
+
+def _explain(paths: Sequence[bytes], last: bytes, directories: set[bytes]) -> None:
+    """Raise the error about the first path that `_are_safe` does not like."""
+    for path in paths:
         parent, _, name = path.rpartition(b"/")
         if path.startswith(b"/"):  # before its parent is looked up: that would be the root
             raise UnsafePath(show(path), "it is absolute")
@@ -219,6 +253,4 @@ def check_paths(paths: Sequence[bytes], kinds: Iterable[int]) -> None:
             raise UnsafePath(show(path), "longer than file systems allow")
         if path <= last:
             raise UnsafePath(show(path), "out of order or there twice")
-        if kind == DIRECTORY:
-            directories.add(path)
         last = path

@@ -40,6 +40,7 @@ def _pack(args: argparse.Namespace, out: Output, progress: ProgressCallback | No
         tag=args.tag,
         base=args.base,
         expand=not args.no_expand,
+        cache=not args.no_cache,
         progress=progress,
         **level,
         **options(args),
