@@ -59,6 +59,11 @@ ffi.cdef(
     const char *pk_version(void);
     int pk_sync_filesystem(int fd);
     int pk_has_local_times(int fd);
+    size_t pk_write_files(int directory, const char *names, const uint8_t *data,
+                          const uint64_t *bounds, const uint16_t *modes, uint16_t mask,
+                          size_t count);
+    int pk_clone_file(int to, int from);
+    int pk_reserve(int fd, uint64_t size);
     typedef struct pk_walker {
         uint8_t *paths;
         size_t paths_length;

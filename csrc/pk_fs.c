@@ -1,4 +1,4 @@
-#define _GNU_SOURCE /* syncfs */
+#define _GNU_SOURCE /* syncfs, fallocate */
 #include "pk_fs.h"
 
 #include <errno.h>
@@ -6,7 +6,11 @@
 #include <string.h>
 #include <unistd.h>
 
+#include <fcntl.h>
+#include <sys/stat.h>
+
 #ifdef __linux__
+#include <sys/ioctl.h>
 #include <sys/statfs.h>
 #elif defined(__APPLE__)
 #include <sys/mount.h>
@@ -54,4 +58,67 @@ int pk_has_local_times(int fd)
     (void)fd;
     return 0;
 #endif
+}
+
+/* Write a new file; 0, or -1 with errno. */
+static int write_file(int directory, const char *name, const uint8_t *data, size_t length, uint16_t mode,
+                      uint16_t mask)
+{
+    int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
+    int fd = openat(directory, name, flags, (mode_t)mode);
+    if (fd < 0)
+        return -1;
+    int result = 0;
+    while (length > 0 && result == 0) {
+        ssize_t count = write(fd, data, length);
+        if (count >= 0) {
+            data += count;
+            length -= (size_t)count;
+        } else if (errno != EINTR) {
+            result = -1;
+        }
+    }
+    if (result == 0 && (mode & mask) != 0)
+        result = fchmod(fd, (mode_t)mode);
+    int error = errno;
+    if (close(fd) != 0 && result == 0)
+        return -1; /* network file systems report a full disk here */
+    errno = error;
+    return result;
+}
+
+size_t pk_write_files(int directory, const char *names, const uint8_t *data, const uint64_t *bounds,
+                      const uint16_t *modes, uint16_t mask, size_t count)
+{
+    for (size_t at = 0; at < count; at++) {
+        size_t length = (size_t)(bounds[2 * at + 1] - bounds[2 * at]);
+        if (write_file(directory, names, data + bounds[2 * at], length, modes[at], mask) != 0)
+            return at;
+        names += strlen(names) + 1;
+    }
+    return count;
+}
+
+int pk_clone_file(int to, int from)
+{
+#ifdef __linux__
+    return ioctl(to, 0x40049409 /* FICLONE, which linux/fs.h of old systems lacks */, from);
+#else
+    (void)to;
+    (void)from;
+    errno = ENOTSUP;
+    return -1;
+#endif
+}
+
+int pk_reserve(int fd, uint64_t size)
+{
+#ifdef __linux__
+    if (fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)size) != 0 && (errno == ENOSPC || errno == EFBIG))
+        return -1;
+#else
+    (void)fd;
+    (void)size;
+#endif
+    return 0;
 }

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator
+from array import array
+from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from packer._packer_native import ffi as ffi
@@ -123,6 +124,55 @@ def has_local_times(fd: int) -> bool:
     False for network file systems, FUSE, and all that are not known to.
     """
     return bool(lib.pk_has_local_times(fd) == 1)
+
+
+def write_files(
+    directory: int,
+    names: Sequence[bytes],
+    data: Buffer,
+    bounds: array[int],
+    modes: array[int],
+    mask: int,
+) -> None:
+    """Make new files below an open directory, in one call and without the GIL.
+
+    Args:
+        directory: its descriptor.
+        names: paths of the files relative to it; nothing may be there.
+        data: what holds their bytes.
+        bounds: two offsets a file, as "Q".
+        modes: permission bits, as "H".
+        mask: the process's umask.
+
+    Raises:
+        OSError: with the name of the file it is about.
+    """
+    done = lib.pk_write_files(
+        directory,
+        b"\0".join(names),
+        ffi.from_buffer("uint8_t[]", data),
+        ffi.from_buffer("uint64_t[]", bounds),
+        ffi.from_buffer("uint16_t[]", modes),
+        mask,
+        len(names),
+    )
+    if done != len(names):
+        raise OSError(ffi.errno, os.strerror(ffi.errno), os.fsdecode(names[done]))
+
+
+def clone_file(to: int, source: int) -> bool:
+    """Let an empty file share the blocks of another; False where that cannot be done."""
+    return bool(lib.pk_clone_file(to, source) == 0)
+
+
+def reserve(fd: int, size: int) -> None:
+    """Reserve space for a file that will have `size` bytes, where the file system can.
+
+    Raises:
+        OSError: there is no such space.
+    """
+    if lib.pk_reserve(fd, size) != 0:
+        raise OSError(ffi.errno, os.strerror(ffi.errno))
 
 
 class Listing(NamedTuple):

@@ -11,8 +11,7 @@ import errno
 import os
 import secrets
 import shutil
-from collections import defaultdict
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -22,18 +21,17 @@ from itertools import chain, islice
 from packer._native import sync_filesystem
 from packer.content import frames_of, read_entry
 from packer.errors import TargetExists
-from packer.index import Index, TreeCheck
+from packer.index import TreeCheck
 from packer.layer import FrameReader
+from packer.plan import Plan
 from packer.progress import Progress, ProgressCallback
 from packer.ranges import BlobRanges
 from packer.target import STAGING_PREFIX, Target
-from packer.tree import DIRECTORY, FILE, SYMLINK, show
+from packer.tree import FILE, show
 from packer.version import Version
 
 LARGE_BYTES = 8 << 20
 """Archives from this size on are rebuilt by several threads each."""
-
-_WRITE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,8 +91,8 @@ def restore(
         layers = version.manifest.data_layers
         ranges = stack.enter_context(BlobRanges(version.store, layers))
         check = TreeCheck(index)
-        wanted = (
-            existing.changed(index, sizes, check) if existing else list(range(len(index.paths)))
+        wanted: Sequence[int] = (
+            existing.changed(index, sizes, check) if existing else range(len(index.paths))
         )
         need = sum(sizes[entry] for entry in wanted)
         staging = stack.enter_context(_staging(target, inside=in_place))
@@ -110,7 +108,7 @@ def restore(
         _check_space(staging, need)
         fd = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            plan = _Plan(index, sizes, wanted, flat=in_place)
+            plan = Plan(reader.frames, sizes, wanted, flat=in_place)
             plan.prepare(fd)
             _write_frames(plan, reader, fd, need, jobs or os.cpu_count() or 1, progress)
             check.finish(version.config.tree)
@@ -206,104 +204,8 @@ def _sync_directory(path: bytes) -> None:
         os.close(fd)
 
 
-class _Plan:
-    """Which bytes of which frame go where in the staging directory.
-
-    Args:
-        index: of the version.
-        sizes: of its entries.
-        entries: ordinals of those to write, in order.
-        flat: name files by their ordinal instead of by path, and leave directories out.
-    """
-
-    def __init__(
-        self, index: Index, sizes: Sequence[int], entries: list[int], *, flat: bool
-    ) -> None:
-        self.index = index
-        self.sizes = sizes
-        self.entries = entries
-        self.flat = flat
-        self.expanded = [entry for entry in entries if entry in index.expansions]
-        self.runs = {
-            entry: runs for entry, runs in _runs_of(index, entries) if entry not in index.expansions
-        }
-        self.in_parts: set[int] = set()
-        """Entries whose bytes come from more than one frame or run."""
-
-    def name(self, entry: int) -> bytes:
-        """Return the path of an entry in the staging directory."""
-        return b"%d" % entry if self.flat else self.index.paths[entry]
-
-    def by_frame(self, reader: FrameReader) -> dict[int, list[tuple[int, int, int, int]]]:
-        """Return, for each frame, (entry, offset in the file, first chunk, chunk count)."""
-        frames = reader.frames
-        out: dict[int, list[tuple[int, int, int, int]]] = defaultdict(list)
-        for entry, runs in self.runs.items():
-            offset, parts = 0, 0
-            for run in runs:
-                for frame, start, count in frames.parts(*run):
-                    out[frame].append((entry, offset, start, count))
-                    offset += frames.end[start + count] - frames.end[start]
-                    parts += 1
-            if parts > 1:
-                self.in_parts.add(entry)
-        return out
-
-    def prepare(self, fd: int) -> None:
-        """Make directories, links and empty files."""
-        index, links = self.index, self.index.symlinks()
-        for entry in self.entries:
-            kind = index.kinds[entry]
-            if kind == DIRECTORY and not self.flat:
-                os.mkdir(index.paths[entry], 0o700, dir_fd=fd)
-            elif kind == SYMLINK:
-                os.symlink(links[entry], self.name(entry), dir_fd=fd)
-            elif kind == FILE and not self.sizes[entry]:
-                file = os.open(self.name(entry), _WRITE | os.O_EXCL, 0o600, dir_fd=fd)
-                os.fchmod(file, index.modes[entry])
-                os.close(file)
-
-    def write(self, fd: int, entry: int, offset: int, data: memoryview) -> None:
-        """Write part of a file, or all of it with its permissions."""
-        flags = _WRITE if entry in self.in_parts else _WRITE | os.O_EXCL
-        file = os.open(self.name(entry), flags, 0o600, dir_fd=fd)
-        try:
-            while data:
-                count = os.pwrite(file, data, offset)
-                data, offset = data[count:], offset + count
-            if entry not in self.in_parts:
-                os.fchmod(file, self.index.modes[entry])
-        finally:
-            os.close(file)
-
-    def write_all(self, fd: int, entry: int, pieces: Iterable[bytes | memoryview]) -> None:
-        """Write a file in one go."""
-        file = os.open(self.name(entry), _WRITE | os.O_EXCL, 0o600, dir_fd=fd)
-        with open(file, "wb", buffering=1 << 20) as out:
-            for piece in pieces:
-                out.write(piece)
-            os.fchmod(file, self.index.modes[entry])
-
-    def finish(self, fd: int) -> None:
-        """Set the permissions that would have been in the way while writing."""
-        for entry in reversed(self.entries):
-            directory = self.index.kinds[entry] == DIRECTORY
-            if entry in self.in_parts or (directory and not self.flat):
-                os.chmod(self.name(entry), self.index.modes[entry], dir_fd=fd)
-
-
-def _runs_of(index: Index, entries: list[int]) -> Iterator[tuple[int, list[tuple[int, int]]]]:
-    wanted = iter(entries)
-    following = next(wanted, -1)
-    for entry, runs in enumerate(index.entry_runs()):
-        if entry == following:
-            if runs:
-                yield entry, runs
-            following = next(wanted, -1)
-
-
 def _write_frames(
-    plan: _Plan,
+    plan: Plan,
     reader: FrameReader,
     fd: int,
     total: int,
@@ -311,18 +213,11 @@ def _write_frames(
     progress: ProgressCallback | None,
 ) -> None:
     """Decode every frame the plan needs, once, in `jobs` threads, and write its chunks."""
-    work = plan.by_frame(reader)
+    work = list(plan.frames_used())
     reader.expect(chain(work, *(frames_of(reader, entry) for entry in plan.expanded)))
-    ends = reader.frames.end
 
     def write_frame(frame: int) -> tuple[int, int]:
-        parts = work.pop(frame)
-        data = reader.decode(frame)
-        view = memoryview(data)
-        base = ends[reader.frames.first_chunk[frame]]
-        for entry, offset, first, count in parts:
-            plan.write(fd, entry, offset, view[ends[first] - base : ends[first + count] - base])
-        return sum(ends[first + count] - ends[first] for _, _, first, count in parts), parts[-1][0]
+        return plan.write_frame(fd, frame, reader.decode(frame))
 
     def write_expanded(entry: int) -> tuple[int, int]:
         large = plan.sizes[entry] >= LARGE_BYTES
@@ -331,7 +226,7 @@ def _write_frames(
 
     done_bytes = 0
     tasks = chain(
-        (partial(write_frame, frame) for frame in sorted(work)),
+        (partial(write_frame, frame) for frame in work),
         (partial(write_expanded, entry) for entry in plan.expanded),
     )
     with (

@@ -108,7 +108,7 @@ class Target:
                         return False
         return True
 
-    def apply(self, index: Index, entries: list[int], staging: bytes) -> None:
+    def apply(self, index: Index, entries: Sequence[int], staging: bytes) -> None:
         """Move new content into place, and set permissions where they differ.
 
         Args:
