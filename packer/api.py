@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from packer import codec, listing
@@ -21,6 +21,7 @@ from packer.locations import (
     RegistryOptions,
     StoreLike,
     fetch_version,
+    name_at,
     names_registry,
     open_location,
     open_store,
@@ -282,10 +283,14 @@ def pull(
     registry: RegistryOptions | None = None,
     update: bool = False,
     delete: bool = False,
+    seed: Iterable[str | bytes | os.PathLike[str]] = (),
     jobs: int = 4,
     progress: ProgressCallback | None = None,
 ) -> Pulled:
     """Pull a version into the local store, only what it lacks, and write its tree to `directory`.
+
+    With `seed`, only what the seeds lack is fetched, and the local store is left as it is: it could
+    hold whole layers only.
 
     Args:
         ref: such as ``registry.example/acme/app:1.4.2``, or with ``@sha256:...`` to pin it.
@@ -294,6 +299,7 @@ def pull(
         registry: how to reach the registry.
         update: as for `unpack`.
         delete: as for `unpack`.
+        seed: as for `unpack`.
         jobs: concurrent downloads.
         progress: called now and then.
 
@@ -302,6 +308,28 @@ def pull(
         IntegrityError: something is not what its digest says; `directory` is as it was.
         TargetExists, InvalidReference, StoreError, OSError: as they say.
     """
+    seeds = _paths(seed)
+    if seeds:
+        location = parse_location(ref)
+        remote, name = open_location(location, registry or RegistryOptions(), create=False)
+        version = load_version(remote, name_at(location, remote, name))
+        restored = restore(
+            version,
+            os.fsencode(directory),
+            update=update,
+            delete=delete,
+            seeds=seeds,
+            jobs=jobs,
+            progress=progress,
+        )
+        small = (version.manifest.config, *version.manifest.index_layers)
+        return Pulled(
+            ref,
+            version.descriptor.digest,
+            restored.read_layers + len(small),
+            restored.read_bytes + sum(blob.size for blob in small),
+            restored,
+        )
     local = open_store(store)
     version, copied = fetch_version(ref, local, registry or RegistryOptions(), progress, jobs)
     restored = restore(
@@ -320,6 +348,7 @@ def unpack(
     registry: RegistryOptions | None = None,
     update: bool = False,
     delete: bool = False,
+    seed: Iterable[str | bytes | os.PathLike[str]] = (),
     progress: ProgressCallback | None = None,
 ) -> Restored:
     """Write a version's tree to `directory`, without copying it to the local store first.
@@ -332,13 +361,30 @@ def unpack(
         registry: how to reach the registry that `name` is in.
         update: allow a directory with content; files that are equal already stay untouched.
         delete: with `update`, remove what the version does not hold.
+        seed: directories that may hold older copies. Files and chunks that are equal are taken from
+            there, verified, in place of being read from the store; on the same disk their blocks
+            are shared where the file system can.
         progress: called now and then.
 
     Raises:
         NotFound, TargetExists, IntegrityError, OSError: `directory` is as it was.
     """
     version = open_version(name, store=store, registry=registry)
-    return restore(version, os.fsencode(directory), update=update, delete=delete, progress=progress)
+    return restore(
+        version,
+        os.fsencode(directory),
+        update=update,
+        delete=delete,
+        seeds=_paths(seed),
+        progress=progress,
+    )
+
+
+def _paths(seed: Iterable[str | bytes | os.PathLike[str]]) -> tuple[bytes, ...]:
+    """Return the directories given as seeds; a single path is one of them."""
+    if isinstance(seed, (str, bytes, os.PathLike)):
+        return (os.fsencode(seed),)
+    return tuple(os.fsencode(path) for path in seed)
 
 
 def copy(

@@ -179,3 +179,10 @@ def _add_target(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="with --update: remove what the version does not hold",
     )
+    parser.add_argument(
+        "--seed",
+        action="append",
+        default=[],
+        metavar="OLD",
+        help="directory with an older copy: what is equal there is not fetched (repeatable)",
+    )

@@ -447,16 +447,20 @@ class TreeCheck:
         self._files: dict[int, bytes] = {}
 
     def record(self, chunk: int, digest: bytes) -> bool:
-        """Note the full digest of a chunk's bytes; tell whether it is what the index says."""
+        """Tell whether the digest of a chunk's bytes is what the index says; note it if so."""
+        at = chunk * DIGEST_BYTES
+        if digest[:DIGEST_BYTES] != self._index.chunk_digests[at : at + DIGEST_BYTES]:
+            return False
         at = chunk * FULL_DIGEST_BYTES
         self._digests[at : at + FULL_DIGEST_BYTES] = digest
-        at = chunk * DIGEST_BYTES
-        return digest[:DIGEST_BYTES] == self._index.chunk_digests[at : at + DIGEST_BYTES]
+        return True
 
     def record_file(self, entry: int, digest: bytes) -> bool:
-        """Note the full digest of a file that was opened; tell whether it is the index's."""
+        """Tell whether the digest of a file that was opened is the index's; note it if so."""
+        if digest[:DIGEST_BYTES] != self._index.expansions[entry].digest:
+            return False
         self._files[entry] = digest
-        return digest[:DIGEST_BYTES] == self._index.expansions[entry].digest
+        return True
 
     def finish(self, expected: str) -> None:
         """Compare the whole tree, once every chunk or file has been noted.

@@ -26,6 +26,7 @@ from packer.layer import FrameReader
 from packer.plan import Plan
 from packer.progress import Progress, ProgressCallback
 from packer.ranges import BlobRanges
+from packer.seed import Seeds
 from packer.target import STAGING_PREFIX, Target
 from packer.tree import FILE, show
 from packer.version import Version
@@ -45,6 +46,8 @@ class Restored:
         written_files: files that were written; the others were there already.
         written_bytes: their size.
         deleted: surplus files, links and directories that were removed.
+        seeded_bytes: content taken from seeds.
+        read_layers, read_bytes: data layers of the store of which anything was read, and how much.
     """
 
     digest: str
@@ -53,6 +56,9 @@ class Restored:
     written_files: int
     written_bytes: int
     deleted: int = 0
+    seeded_bytes: int = 0
+    read_layers: int = 0
+    read_bytes: int = 0
 
 
 def restore(
@@ -61,6 +67,7 @@ def restore(
     *,
     update: bool = False,
     delete: bool = False,
+    seeds: Sequence[bytes] = (),
     jobs: int | None = None,
     progress: ProgressCallback | None = None,
 ) -> Restored:
@@ -72,6 +79,7 @@ def restore(
         update: allow a directory with content: files that are equal already stay untouched, others
             are replaced one by one once all new content is written and verified.
         delete: with `update`, remove what the version does not hold.
+        seeds: directories that may hold older copies: equal files and chunks are taken from there.
         jobs: threads; the number of processors by default.
         progress: called now and then from the calling thread.
 
@@ -108,9 +116,11 @@ def restore(
         _check_space(staging, need)
         fd = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            plan = Plan(reader.frames, sizes, wanted, flat=in_place)
+            seed = Seeds(seeds, version.config.chunking, reader.frames, sizes, wanted)
+            plan = Plan(reader.frames, sizes, wanted, flat=in_place, leave_out=seed.whole)
             plan.prepare(fd)
-            _write_frames(plan, reader, fd, need, jobs or os.cpu_count() or 1, progress)
+            work = _Work(plan, reader, seed, fd)
+            work.run(need, jobs or os.cpu_count() or 1, progress)
             check.finish(version.config.tree)
             plan.finish(fd)
             _sync(fd)
@@ -125,7 +135,17 @@ def restore(
         _sync_directory(os.path.dirname(target))
     files = index.kinds.count(FILE)
     written = sum(index.kinds[entry] == FILE for entry in wanted)
-    return Restored(version.descriptor.digest, files, sum(sizes), written, need, deleted)
+    return Restored(
+        version.descriptor.digest,
+        files,
+        sum(sizes),
+        written,
+        need,
+        deleted,
+        work.seeded_bytes,
+        len(ranges.read_layers),
+        ranges.read_bytes,
+    )
 
 
 def _check_target(target: bytes, update: bool) -> bool:
@@ -204,47 +224,80 @@ def _sync_directory(path: bytes) -> None:
         os.close(fd)
 
 
-def _write_frames(
-    plan: Plan,
-    reader: FrameReader,
-    fd: int,
-    total: int,
-    jobs: int,
-    progress: ProgressCallback | None,
-) -> None:
-    """Decode every frame the plan needs, once, in `jobs` threads, and write its chunks."""
-    work = list(plan.frames_used())
-    reader.expect(chain(work, *(frames_of(reader, entry) for entry in plan.expanded)))
+class _Work:
+    """Writes what a plan says: each frame decoded once, by one of several threads.
 
-    def write_frame(frame: int) -> tuple[int, int]:
-        return plan.write_frame(fd, frame, reader.decode(frame))
+    Args:
+        plan: of what to write.
+        reader: of the version's frames.
+        seed: where some of the content lies already.
+        fd: the staging directory.
+    """
 
-    def write_expanded(entry: int) -> tuple[int, int]:
-        large = plan.sizes[entry] >= LARGE_BYTES
-        plan.write_all(fd, entry, read_entry(reader, entry, helpers if large else None))
-        return plan.sizes[entry], entry
+    def __init__(self, plan: Plan, reader: FrameReader, seed: Seeds, fd: int) -> None:
+        self._plan = plan
+        self._reader = reader
+        self._seed = seed
+        self._fd = fd
+        self._done_bytes = 0
+        self.seeded_bytes = 0
+        frames = list(plan.frames_used())
+        seeded = {frame for frame in frames if seed.holds(plan.chunks_of(frame))} if seed else set()
+        self._seeded = [frame for frame in frames if frame in seeded]
+        self._frames = [frame for frame in frames if frame not in seeded]
 
-    done_bytes = 0
-    tasks = chain(
-        (partial(write_frame, frame) for frame in work),
-        (partial(write_expanded, entry) for entry in plan.expanded),
-    )
-    with (
-        ThreadPoolExecutor(jobs, "rebuild") as helpers,
-        ThreadPoolExecutor(jobs, "restore") as executor,
-    ):
-        pending = {executor.submit(task) for task in islice(tasks, 2 * jobs)}
-        try:
-            while pending:
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in done:
-                    count, entry = future.result()
-                    done_bytes += count
-                    if progress is not None:
-                        path = show(plan.index.paths[entry])
-                        progress(Progress("unpack", done_bytes, total, path))
-                for task in islice(tasks, len(done)):
-                    pending.add(executor.submit(task))
-        except BaseException:
-            executor.shutdown(cancel_futures=True)
-            raise
+    def run(self, total: int, jobs: int, progress: ProgressCallback | None) -> None:
+        """Write everything in `jobs` threads."""
+        plan, reader = self._plan, self._reader
+        opened = (frames_of(reader, entry) for entry in plan.expanded)
+        reader.expect(chain(self._frames, *opened))
+        with (
+            ThreadPoolExecutor(jobs, "rebuild") as helpers,
+            ThreadPoolExecutor(jobs, "restore") as executor,
+        ):
+            tasks = chain(
+                (partial(self._copy, entry) for entry in self._seed.whole),
+                (partial(self._assemble, frame) for frame in self._seeded),
+                (partial(self._decode, frame) for frame in self._frames),
+                (partial(self._rebuild, entry, helpers) for entry in plan.expanded),
+            )
+            pending = {executor.submit(task) for task in islice(tasks, 2 * jobs)}
+            try:
+                while pending:
+                    done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        count, entry, from_seed = future.result()
+                        self._done_bytes += count
+                        self.seeded_bytes += count * from_seed
+                        if progress is not None:
+                            path = show(plan.index.paths[entry])
+                            progress(Progress("unpack", self._done_bytes, total, path))
+                    for task in islice(tasks, len(done)):
+                        pending.add(executor.submit(task))
+            except BaseException:
+                executor.shutdown(cancel_futures=True)
+                raise
+
+    def _copy(self, entry: int) -> tuple[int, int, bool]:
+        """Write a file that a seed holds; from the store if it has changed since."""
+        found = self._seed.write_whole(self._plan, self._fd, entry, self._reader.check)
+        if not found:
+            self._plan.write_all(self._fd, entry, read_entry(self._reader, entry))
+        return self._plan.sizes[entry], entry, found
+
+    def _assemble(self, frame: int) -> tuple[int, int, bool]:
+        """Write the parts of a frame whose chunks seeds hold."""
+        data = self._seed.frame(frame, self._plan.chunks_of(frame), self._reader.check)
+        if data is None:
+            return self._decode(frame)
+        return (*self._plan.write_frame(self._fd, frame, data), True)
+
+    def _decode(self, frame: int) -> tuple[int, int, bool]:
+        data = self._reader.decode(frame, keep=True)  # if an archive needs it too
+        return (*self._plan.write_frame(self._fd, frame, data), False)
+
+    def _rebuild(self, entry: int, helpers: ThreadPoolExecutor) -> tuple[int, int, bool]:
+        large = self._plan.sizes[entry] >= LARGE_BYTES
+        pieces = read_entry(self._reader, entry, helpers if large else None)
+        self._plan.write_all(self._fd, entry, pieces)
+        return self._plan.sizes[entry], entry, False

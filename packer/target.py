@@ -11,8 +11,7 @@ import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import blake3
-
+from packer.content import matches
 from packer.errors import TargetExists
 from packer.index import Frames, Index, TreeCheck
 from packer.tree import DIRECTORY, FILE, SYMLINK, show
@@ -96,17 +95,7 @@ class Target:
         except PermissionError:
             return False  # not readable: replaced
         with open(fd, "rb") as file:
-            if entry in frames.index.expansions:
-                hasher = blake3.blake3()
-                while data := file.read(1 << 20):
-                    hasher.update(data)
-                return check.record_file(entry, hasher.digest())
-            for start, length in frames.index.runs_of(entry):
-                for chunk in range(start, start + length):
-                    data = file.read(frames.end[chunk + 1] - frames.end[chunk])
-                    if not check.record(chunk, blake3.blake3(data).digest()):
-                        return False
-        return True
+            return matches(file, frames, entry, check)
 
     def apply(self, index: Index, entries: Sequence[int], staging: bytes) -> None:
         """Move new content into place, and set permissions where they differ.
