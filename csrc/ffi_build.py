@@ -21,6 +21,7 @@ _SOURCES = [
     "pk_match.c",
     "pk_scan_avx2.c",
     "pk_scan_avx512.c",
+    "pk_scan_neon.c",
     "pk_scan_portable.c",
     "pk_sketch.c",
     "pk_walk.c",
@@ -33,7 +34,7 @@ _HEADERS = [
     "pk_fs.h",
     "pk_inflate.h",
     "pk_match.h",
-    "pk_scan_x86.h",
+    "pk_scan_vector.h",
     "pk_sketch.h",
     "pk_walk.h",
 ]
