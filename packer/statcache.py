@@ -249,13 +249,18 @@ class StatCache:
                 os.unlink(temporary)
 
     def _trusted(self, stats: array[int]) -> array[int]:
-        """Return the identities that later ones may be compared with, zeros for the others."""
+        """Return the identities that later ones may be compared with; the others match nothing.
+
+        Not even the zeros of a directory that takes the place of a file.
+        """
         out = array("Q", stats)
         fine, coarse = self.walked_ns - FINE_MARGIN_NS, self.walked_ns - COARSE_MARGIN_NS
-        nothing = array("Q", [0] * STAT_WORDS)
+        nothing = array("Q", [(1 << 64) - 1] * STAT_WORDS)
         device = self._device
         columns = zip(stats[::STAT_WORDS], stats[3::STAT_WORDS], stats[4::STAT_WORDS], strict=True)
         for at, (on, mtime, ctime) in enumerate(columns):
+            if not (on or mtime or ctime):
+                continue  # no file
             latest = mtime if mtime > ctime else ctime
             if latest >= coarse or on != device:
                 if on == device and latest < fine and ctime % 1_000_000:

@@ -145,6 +145,27 @@ def test_a_file_in_use_while_it_was_packed_is_read_again(
     assert names == []
 
 
+@pytest.mark.parametrize("kind", ["directory", "link"])
+def test_what_takes_the_place_of_a_file_that_was_not_noted(
+    root: Path, tmp_path: Path, clock: Clock, kind: str
+) -> None:
+    # Neither has an identity; a file that was in use has none in the cache.
+    path = root / "d1" / "f5.yaml"
+    clock.stopped_ns = path.stat().st_ctime_ns
+    pack(root, tmp_path / "store")
+    path.unlink()
+    if kind == "directory":
+        path.mkdir()
+    else:
+        path.symlink_to("f1.yaml")
+    clock.stopped_ns = 0
+    packed = pack(root, tmp_path / "store")
+    assert packed.files == 31
+    packer.unpack("app:1", tmp_path / "out", store=tmp_path / "store")
+    assert os.readlink(tmp_path / "out/d1/f5.yaml") if kind == "link" else True
+    assert (tmp_path / "out/d1/f5.yaml").is_dir() == (kind == "directory")
+
+
 def one_file(mtime: int, ctime: int, *, inode: int = 7, device: int = 1, size: int = 9) -> Tree:
     stats = array("Q", [device, inode, size, mtime, ctime])
     return Tree(b"file\0", bytearray([FILE]), array("H", [0o644]), stats, [])
