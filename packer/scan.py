@@ -174,6 +174,9 @@ class Scan:
         base, width = self._base, FULL_DIGEST_BYTES
         if not rows or rows.stop > len(base.paths):
             return 0
+        kinds = self._found.kinds[at : at + len(rows)]
+        if kinds != base.kinds[rows.start : rows.stop]:
+            return 0
         digests = self._remembered.digests(rows)
         runs = slice(base.first_run[rows.start], base.first_run[rows.stop])
         starts, lengths = base.run_starts[runs], base.run_lengths[runs]

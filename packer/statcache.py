@@ -46,7 +46,7 @@ FINE_MARGIN_NS = 100_000_000
 COARSE_MARGIN_NS = 2_000_000_000
 """The same where ctimes may be whole seconds."""
 
-_MAGIC = 0x31544154534B504C  # "LPKSTAT1", as a number: another byte order reads as another magic
+_MAGIC = 0x32544154534B504C  # "LPKSTAT2", as a number: another byte order reads as another magic
 _HEAD = struct.Struct("=QQ10Q")
 _CHECK_BYTES = 16
 _PREFIX = "stat-"
