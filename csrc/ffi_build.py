@@ -22,8 +22,10 @@ _SOURCES = [
     "pk_match.c",
     "pk_scan_avx2.c",
     "pk_scan_avx512.c",
+    "pk_scan_neon.c",
     "pk_scan_portable.c",
     "pk_sketch.c",
+    "pk_walk.c",
 ]
 _HEADERS = [
     "pk_chunker.h",
@@ -34,8 +36,9 @@ _HEADERS = [
     "pk_fs.h",
     "pk_inflate.h",
     "pk_match.h",
-    "pk_scan_x86.h",
+    "pk_scan_vector.h",
     "pk_sketch.h",
+    "pk_walk.h",
 ]
 
 
@@ -58,6 +61,27 @@ ffi.cdef(
     uint64_t pk_read_sum(const uint8_t *data, size_t length);
     const char *pk_version(void);
     int pk_sync_filesystem(int fd);
+    int pk_has_local_times(int fd);
+    size_t pk_write_files(int directory, const char *names, const uint8_t *data,
+                          const uint64_t *bounds, const uint16_t *modes, uint16_t mask,
+                          size_t count);
+    int pk_clone_file(int to, int from);
+    int pk_reserve(int fd, uint64_t size);
+    typedef struct pk_walker {
+        uint8_t *paths;
+        size_t paths_length;
+        uint8_t *targets;
+        size_t targets_length;
+        uint8_t *kinds;
+        uint16_t *modes;
+        uint64_t *stats;
+        char *where;
+        uint32_t mode;
+        ...;
+    } pk_walker;
+    pk_walker *pk_walk_new(const char *root);
+    int64_t pk_walk_next(pk_walker *walker, size_t most);
+    void pk_walk_free(pk_walker *walker);
     int pk_sketch(const uint8_t *data, size_t length, uint64_t out[6]);
     typedef struct pk_segment {
         uint8_t *data;
@@ -108,6 +132,7 @@ ffi.set_source(
     #include "pk_fs.h"
     #include "pk_inflate.h"
     #include "pk_sketch.h"
+    #include "pk_walk.h"
     """,
     # Relative to the root of the repository, which is where setuptools builds from.
     sources=[f"csrc/{name}" for name in _SOURCES],

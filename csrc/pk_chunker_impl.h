@@ -57,6 +57,10 @@ extern const pk_kernel pk_kernel_avx2;
 #define PK_HAVE_AVX512 1
 extern const pk_kernel pk_kernel_avx512;
 #endif
+#if defined(__aarch64__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__ && !defined(PK_NO_NEON)
+#define PK_HAVE_NEON 1
+extern const pk_kernel pk_kernel_neon;
+#endif
 
 /* The kernel `id`, NULL unless it is usable. */
 const pk_kernel *pk_kernel_get(int id);

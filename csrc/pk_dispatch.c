@@ -34,7 +34,11 @@ static unsigned detect(void)
 #else
 static unsigned detect(void)
 {
+#ifdef PK_HAVE_NEON
+    return 1u << PK_PORTABLE | 1u << PK_NEON; /* part of every 64-bit ARM */
+#else
     return 1u << PK_PORTABLE;
+#endif
 }
 #endif
 
@@ -70,7 +74,13 @@ static const struct {
                    NULL
 #endif
     },
-    [PK_NEON] = {"neon", NULL}, /* the portable kernel compiles to NEON; a hand-written one can come */
+    [PK_NEON] = {"neon",
+#ifdef PK_HAVE_NEON
+                 &pk_kernel_neon
+#else
+                 NULL
+#endif
+    },
 };
 
 const char *pk_kernel_name(int id)

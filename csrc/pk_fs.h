@@ -2,8 +2,32 @@
 #ifndef PK_FS_H
 #define PK_FS_H
 
+#include <stddef.h>
+#include <stdint.h>
+
 /* Make everything written to the file system that holds `fd` durable: one call in place of an fsync per
  * file. Returns 0, or -1 with errno; ENOSYS where the operating system has no such call. */
 int pk_sync_filesystem(int fd);
+
+/* Tell whether files of the file system that holds `fd` carry times of this machine's own clock: 1 for
+ * those on local disks and in memory that are known to, 0 for network file systems, FUSE and unknown ones,
+ * -1 with errno. */
+int pk_has_local_times(int fd);
+
+/* Make `count` new files below the directory `directory`, whole, three or four system calls each.
+ * names: their paths, a NUL behind each; no component may be a link or missing. bounds: 2 * count offsets
+ * into `data`, where each file begins and ends. modes: their permission bits; `mask` are those that the
+ * process's umask would take away, and which are set afterwards.
+ * Returns how many were written; less than `count` with errno: the next one failed. */
+size_t pk_write_files(int directory, const char *names, const uint8_t *data, const uint64_t *bounds,
+                      const uint16_t *modes, uint16_t mask, size_t count);
+
+/* Let the empty file `to` share the blocks of the file `from`. Returns 0, or -1 with errno: the file
+ * system cannot, or the files are not on the same one. */
+int pk_clone_file(int to, int from);
+
+/* Reserve space for the first `size` bytes of the file `fd`, in few extents. Returns 0, also where that
+ * cannot be done, or -1 with errno: there is no such space. */
+int pk_reserve(int fd, uint64_t size);
 
 #endif

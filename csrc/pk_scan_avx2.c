@@ -12,7 +12,7 @@
 #define ADD _mm256_add_epi16
 #define SUB _mm256_sub_epi16
 #define MAX _mm256_max_epu16
-#define SET1 _mm256_set1_epi16
+#define SET1(x) _mm256_set1_epi16((short)(x))
 #define ZERO _mm256_setzero_si256
 #define EQUAL equal_lanes
 #define REDUCE reduce
@@ -33,7 +33,7 @@ PK_TARGET static inline uint16_t reduce(__m256i v)
     return (uint16_t)~_mm_cvtsi128_si32(least);
 }
 
-#include "pk_scan_x86.h"
+#include "pk_scan_vector.h"
 #else
 typedef int pk_not_built; /* ISO C wants a declaration in every file */
 #endif

@@ -12,7 +12,7 @@
 #define ADD _mm512_add_epi16
 #define SUB _mm512_sub_epi16
 #define MAX _mm512_max_epu16
-#define SET1 _mm512_set1_epi16
+#define SET1(x) _mm512_set1_epi16((short)(x))
 #define ZERO _mm512_setzero_si512
 #define EQUAL(a, b) ((uint32_t)_mm512_cmpeq_epi16_mask(a, b))
 #define REDUCE reduce
@@ -25,7 +25,7 @@ PK_TARGET static inline uint16_t reduce(__m512i v)
     return (uint16_t)~_mm_cvtsi128_si32(least);
 }
 
-#include "pk_scan_x86.h"
+#include "pk_scan_vector.h"
 #else
 typedef int pk_not_built; /* ISO C wants a declaration in every file */
 #endif

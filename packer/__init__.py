@@ -5,48 +5,57 @@ packer.push("registry.example/acme/app:1.4.2")
 packer.pull("registry.example/acme/app:1.4.2", "out/")
 """
 
+from __future__ import annotations
+
+import importlib
+import sys
+from types import ModuleType
+from typing import TYPE_CHECKING
+
 from packer._version import VERSION
-from packer.api import (
-    Pulled,
-    cat,
-    copy,
-    diff,
-    inspect,
-    ls,
-    pack,
-    pull,
-    push,
-    unpack,
-    verify,
-    versions,
-)
-from packer.errors import (
-    AuthError,
-    DigestMismatch,
-    FormatError,
-    IntegrityError,
-    InvalidParameter,
-    InvalidReference,
-    NotFound,
-    PackerError,
-    RegistryError,
-    SizeMismatch,
-    SourceChanged,
-    SourceError,
-    StoreError,
-    TargetExists,
-    TransportError,
-    UnsafePath,
-    UnsupportedFile,
-    UnsupportedVersion,
-)
-from packer.listing import Change, Details, Entry, LayerUse, Verified
-from packer.locations import RegistryOptions, default_store_path, open_store, open_version
-from packer.model import ChunkParams, Descriptor
-from packer.pack import Packed
-from packer.progress import Progress
-from packer.restore import Restored
-from packer.usage import Opened, Use
+
+if TYPE_CHECKING:
+    from packer.api import (
+        Pulled,
+        cat,
+        copy,
+        diff,
+        inspect,
+        ls,
+        pack,
+        pull,
+        push,
+        unpack,
+        verify,
+        versions,
+    )
+    from packer.errors import (
+        AuthError,
+        DigestMismatch,
+        FormatError,
+        IntegrityError,
+        InvalidParameter,
+        InvalidReference,
+        NotFound,
+        PackerError,
+        RegistryError,
+        SizeMismatch,
+        SourceChanged,
+        SourceError,
+        StoreError,
+        TargetExists,
+        TransportError,
+        UnsafePath,
+        UnsupportedFile,
+        UnsupportedVersion,
+    )
+    from packer.listing import Change, Details, Entry, LayerUse, Verified
+    from packer.locations import RegistryOptions, default_store_path, open_store, open_version
+    from packer.model import ChunkParams, Descriptor
+    from packer.pack import Packed
+    from packer.progress import Progress
+    from packer.restore import Restored
+    from packer.usage import Opened, Use
 
 __version__ = VERSION
 
@@ -99,3 +108,43 @@ __all__ = [
     "verify",
     "versions",
 ]
+
+_MODULES = (
+    "api",
+    "errors",
+    "listing",
+    "locations",
+    "model",
+    "pack",
+    "progress",
+    "restore",
+    "usage",
+)
+"""Where the names come from, the first that has one."""
+
+
+class _Package(ModuleType):
+    """Keeps `packer.pack` and `packer.copy` functions when modules of these names are loaded."""
+
+    def __setattr__(self, name: str, value: object) -> None:
+        if not (isinstance(value, ModuleType) and name in __all__):
+            super().__setattr__(name, value)
+
+
+def __getattr__(name: str) -> object:
+    """Load a name when it is first used: a program that starts pays for nothing else."""
+    if name in __all__:
+        for module in _MODULES:
+            found = importlib.import_module(f"packer.{module}")
+            if hasattr(found, name):
+                value: object = getattr(found, name)
+                globals()[name] = value
+                return value
+    raise AttributeError(f"module 'packer' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return __all__
+
+
+sys.modules[__name__].__class__ = _Package

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import errno
 import os
-from typing import TYPE_CHECKING
+from array import array
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from packer._packer_native import ffi as ffi
 from packer._packer_native import lib as lib
@@ -114,3 +116,112 @@ def sync_filesystem(fd: int) -> bool:
     if ffi.errno == errno.ENOSYS:
         return False
     raise OSError(ffi.errno, os.strerror(ffi.errno))
+
+
+def has_local_times(fd: int) -> bool:
+    """Tell whether files of the file system that holds `fd` carry times of this machine's clock.
+
+    False for network file systems, FUSE, and all that are not known to.
+    """
+    return bool(lib.pk_has_local_times(fd) == 1)
+
+
+def write_files(
+    directory: int,
+    names: Sequence[bytes],
+    data: Buffer,
+    bounds: array[int],
+    modes: array[int],
+    mask: int,
+) -> None:
+    """Make new files below an open directory, in one call and without the GIL.
+
+    Args:
+        directory: its descriptor.
+        names: paths of the files relative to it; nothing may be there.
+        data: what holds their bytes.
+        bounds: two offsets a file, as "Q".
+        modes: permission bits, as "H".
+        mask: the process's umask.
+
+    Raises:
+        OSError: with the name of the file it is about.
+    """
+    done = lib.pk_write_files(
+        directory,
+        b"\0".join(names),
+        ffi.from_buffer("uint8_t[]", data),
+        ffi.from_buffer("uint64_t[]", bounds),
+        ffi.from_buffer("uint16_t[]", modes),
+        mask,
+        len(names),
+    )
+    if done != len(names):
+        raise OSError(ffi.errno, os.strerror(ffi.errno), os.fsdecode(names[done]))
+
+
+def clone_file(to: int, source: int) -> bool:
+    """Let an empty file share the blocks of another; False where that cannot be done."""
+    return bool(lib.pk_clone_file(to, source) == 0)
+
+
+def reserve(fd: int, size: int) -> None:
+    """Reserve space for a file that will have `size` bytes, where the file system can.
+
+    Raises:
+        OSError: there is no such space.
+    """
+    if lib.pk_reserve(fd, size) != 0:
+        raise OSError(ffi.errno, os.strerror(ffi.errno))
+
+
+class Listing(NamedTuple):
+    """Columns of some entries of a tree; csrc/pk_walk.h says what is in them."""
+
+    paths: bytes
+    targets: bytes
+    kinds: bytes
+    modes: bytes
+    stats: bytes
+
+
+class WalkFailed(Exception):
+    """What `walk_directory` could not do.
+
+    Args:
+        number: errno.
+        path: what it is about.
+        mode: of what is no file, directory or link; 0 after another error.
+    """
+
+    def __init__(self, number: int, path: bytes, mode: int) -> None:
+        super().__init__(number, path, mode)
+        self.number = number
+        self.path = path
+        self.mode = mode
+
+
+def walk_directory(root: bytes, batch: int = 8192) -> Iterator[Listing]:
+    """Yield what is below the directory `root`, in byte order of the path.
+
+    Args:
+        root: without NULs.
+        batch: entries at a time; the GIL is released meanwhile.
+
+    Raises:
+        WalkFailed: about a path below `root`, or `root`.
+    """
+    walker = ffi.gc(lib.pk_walk_new(root), lib.pk_walk_free)
+    if not walker:
+        raise MemoryError
+    while count := lib.pk_walk_next(walker, batch):
+        if count < 0:
+            where = ffi.string(walker.where) if walker.where else root
+            raise WalkFailed(ffi.errno, where, walker.mode)
+        yield Listing(
+            ffi.buffer(walker.paths, walker.paths_length)[:],
+            ffi.buffer(walker.targets, walker.targets_length)[:] if walker.targets_length else b"",
+            ffi.buffer(walker.kinds, count)[:],
+            ffi.buffer(walker.modes, 2 * count)[:],
+            ffi.buffer(walker.stats, 40 * count)[:],
+        )

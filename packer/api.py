@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from packer import codec, listing
@@ -21,6 +21,7 @@ from packer.locations import (
     RegistryOptions,
     StoreLike,
     fetch_version,
+    name_at,
     names_registry,
     open_location,
     open_store,
@@ -68,6 +69,7 @@ def pack(
     base: str | None = None,
     level: int = codec.DEFAULT_LEVEL,
     expand: bool = True,
+    cache: bool = True,
     params: ChunkParams | None = None,
     registry: RegistryOptions | None = None,
     progress: ProgressCallback | None = None,
@@ -87,6 +89,8 @@ def pack(
         level: zstd level, 1 to 22.
         expand: open archives (gzip, zip, tar), so that what did not change in them is not stored
             again; they come back bit for bit either way.
+        cache: files that look as they did when they were last packed into this store (path, size,
+            times, inode, device) are not read again; docs/architecture.md says when that is safe.
         params: chunk sizes; a base with other ones is not used.
         registry: how to reach the registry that `base` names.
         progress: called now and then from the calling thread.
@@ -114,18 +118,16 @@ def pack(
         )
     tag = check_tag(_tag_for(root) if tag is None else tag)
     base_version = _base(target, tag, base, registry or RegistryOptions())
-    candidates = [base_version] if base_version is not None else []
-    if base is None and isinstance(target, Tags):
-        candidates += _recent(target, tag)
     packed = pack_tree(
         root,
         target,
         tag,
         base=base_version,
-        candidates=tuple(candidates),
+        candidates=_candidates(target, tag, base_version, given=base is not None),
         params=params or ChunkParams(),
         level=level,
         expand=expand,
+        cache=cache,
         created=_source_date_epoch(),
         tool=f"layer-packer {VERSION}",
         progress=progress,
@@ -155,19 +157,24 @@ def _base(
     return fetch_version(base, store, options, None)[0]
 
 
-def _recent(store: Tags, tag: str) -> list[Version]:
-    """Return the newest readable versions of the tag's family."""
-    found: dict[str, Version] = {}
+def _candidates(
+    store: LocalStore, tag: str, base: Version | None, *, given: bool
+) -> Iterator[Version]:
+    """Yield versions that may have the same tree: the base, then the newest of the tag's family."""
+    if base is not None:
+        yield base
+    if given or not isinstance(store, Tags):
+        return
+    seen = {base.descriptor.digest} if base is not None else set()
     for name, descriptor in newest_first(store, family(tag)):
-        if len(found) == MAX_CANDIDATES:
+        if len(seen) == MAX_CANDIDATES:
             break
-        if descriptor.digest not in found:
+        if descriptor.digest not in seen:
             try:
-                assert isinstance(store, Store)
-                found[descriptor.digest] = load_version(store, name)
+                yield load_version(store, name)
             except PackerError:
                 continue  # not ours, or damaged: it cannot be reused
-    return list(found.values())
+            seen.add(descriptor.digest)
 
 
 def _source_date_epoch() -> int | None:
@@ -276,10 +283,14 @@ def pull(
     registry: RegistryOptions | None = None,
     update: bool = False,
     delete: bool = False,
+    seed: Iterable[str | bytes | os.PathLike[str]] = (),
     jobs: int = 4,
     progress: ProgressCallback | None = None,
 ) -> Pulled:
     """Pull a version into the local store, only what it lacks, and write its tree to `directory`.
+
+    With `seed`, only what the seeds lack is fetched, and the local store is left as it is: it could
+    hold whole layers only.
 
     Args:
         ref: such as ``registry.example/acme/app:1.4.2``, or with ``@sha256:...`` to pin it.
@@ -288,6 +299,7 @@ def pull(
         registry: how to reach the registry.
         update: as for `unpack`.
         delete: as for `unpack`.
+        seed: as for `unpack`.
         jobs: concurrent downloads.
         progress: called now and then.
 
@@ -296,6 +308,28 @@ def pull(
         IntegrityError: something is not what its digest says; `directory` is as it was.
         TargetExists, InvalidReference, StoreError, OSError: as they say.
     """
+    seeds = _paths(seed)
+    if seeds:
+        location = parse_location(ref)
+        remote, name = open_location(location, registry or RegistryOptions(), create=False)
+        version = load_version(remote, name_at(location, remote, name))
+        restored = restore(
+            version,
+            os.fsencode(directory),
+            update=update,
+            delete=delete,
+            seeds=seeds,
+            jobs=jobs,
+            progress=progress,
+        )
+        small = (version.manifest.config, *version.manifest.index_layers)
+        return Pulled(
+            ref,
+            version.descriptor.digest,
+            restored.read_layers + len(small),
+            restored.read_bytes + sum(blob.size for blob in small),
+            restored,
+        )
     local = open_store(store)
     version, copied = fetch_version(ref, local, registry or RegistryOptions(), progress, jobs)
     restored = restore(
@@ -314,6 +348,7 @@ def unpack(
     registry: RegistryOptions | None = None,
     update: bool = False,
     delete: bool = False,
+    seed: Iterable[str | bytes | os.PathLike[str]] = (),
     progress: ProgressCallback | None = None,
 ) -> Restored:
     """Write a version's tree to `directory`, without copying it to the local store first.
@@ -326,13 +361,30 @@ def unpack(
         registry: how to reach the registry that `name` is in.
         update: allow a directory with content; files that are equal already stay untouched.
         delete: with `update`, remove what the version does not hold.
+        seed: directories that may hold older copies. Files and chunks that are equal are taken from
+            there, verified, in place of being read from the store; on the same disk their blocks
+            are shared where the file system can.
         progress: called now and then.
 
     Raises:
         NotFound, TargetExists, IntegrityError, OSError: `directory` is as it was.
     """
     version = open_version(name, store=store, registry=registry)
-    return restore(version, os.fsencode(directory), update=update, delete=delete, progress=progress)
+    return restore(
+        version,
+        os.fsencode(directory),
+        update=update,
+        delete=delete,
+        seeds=_paths(seed),
+        progress=progress,
+    )
+
+
+def _paths(seed: Iterable[str | bytes | os.PathLike[str]]) -> tuple[bytes, ...]:
+    """Return the directories given as seeds; a single path is one of them."""
+    if isinstance(seed, (str, bytes, os.PathLike)):
+        return (os.fsencode(seed),)
+    return tuple(os.fsencode(path) for path in seed)
 
 
 def copy(

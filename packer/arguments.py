@@ -77,6 +77,9 @@ def make_parser() -> argparse.ArgumentParser:
     )
     at.add_argument("--level", type=int, metavar="N", help="zstd level, 1 to 22")
     at.add_argument("--no-expand", action="store_true", help="do not open archives")
+    at.add_argument(
+        "--no-cache", action="store_true", help="read every file, also those that look unchanged"
+    )
 
     at = verb("push", "push a version to a registry or oci: layout", jobs=True)
     at.add_argument("reference", metavar="REF")
@@ -175,4 +178,11 @@ def _add_target(parser: argparse.ArgumentParser) -> None:
         "--delete",
         action="store_true",
         help="with --update: remove what the version does not hold",
+    )
+    parser.add_argument(
+        "--seed",
+        action="append",
+        default=[],
+        metavar="OLD",
+        help="directory with an older copy: what is equal there is not fetched (repeatable)",
     )

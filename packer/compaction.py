@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from array import array
 from dataclasses import dataclass
+from itertools import chain, compress
 
 from packer.index import Frames, Index
 
@@ -78,10 +79,13 @@ def liveness(
     """
     frames = Frames(base)
     live = bytearray(base.chunk_count)
-    for start, length in zip(run_starts, run_lengths, strict=True):
-        end = min(start + length, len(live))
-        if start < end:
-            live[start:end] = b"\1" * (end - start)
+    first = last = 0
+    for start, length in chain(zip(run_starts, run_lengths, strict=True), ((-1, 0),)):
+        if start != last:  # runs of successive files mostly adjoin
+            end = min(last, len(live))
+            live[first:end] = b"\1" * (end - first)
+            first = min(start, len(live))
+        last = start + length
 
     def layers_of(runs: list[tuple[int, int]]) -> set[int]:
         out: set[int] = set()
@@ -97,8 +101,8 @@ def liveness(
     found = Liveness(list(base.layer_sizes), [0] * layers, [set() for _ in range(layers)], set())
     for frame, layer in enumerate(frames.layer):
         first, last = frames.first_chunk[frame], frames.first_chunk[frame + 1]
-        used = zip(base.chunk_lengths[first:last], live[first:last], strict=True)
-        found.live_bytes[layer] += sum(length for length, flag in used if flag)
+        used = compress(base.chunk_lengths[first:last], live[first:last])
+        found.live_bytes[layer] += sum(used)
         found.needs[layer] |= layers_of(frames.prefix_runs(frame)) - {layer}
     for runs in prefixes:
         found.new_needs |= layers_of(runs)

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from concurrent.futures import Executor
+from typing import BinaryIO
 
 import blake3
 
 from packer.errors import DigestMismatch
-from packer.index import DIGEST_BYTES
+from packer.index import DIGEST_BYTES, Frames, TreeCheck
 from packer.layer import FrameReader, Runs
 from packer.rebuild import Rebuilder
 from packer.tree import show
@@ -16,9 +17,10 @@ from packer.tree import show
 
 def frames_of(reader: FrameReader, entry: int) -> Iterator[int]:
     """Yield the frames that `read_entry` decodes, as often as it does."""
-    for start, length in reader.index.runs_of(entry):
-        for frame, _, _ in reader.frames.parts(start, length):
-            yield frame
+    for runs in reader.index.split_runs(entry):  # the content, then the recipe
+        for start, length in runs:
+            for frame, _, _ in reader.frames.parts(start, length):
+                yield frame
 
 
 def read_entry(
@@ -53,6 +55,30 @@ def read_entry(
         raise DigestMismatch(
             what, "blake3:" + expansion.digest.hex(), "blake3:" + digest[:DIGEST_BYTES].hex()
         )
+
+
+def matches(file: BinaryIO, frames: Frames, entry: int, check: TreeCheck) -> bool:
+    """Tell whether a file holds the content of an entry of the same size; read from its start.
+
+    Args:
+        file: open for reading.
+        frames: of the version.
+        entry: ordinal of the entry.
+        check: notes what has been verified.
+    """
+    index = frames.index
+    file.seek(0)
+    if entry in index.expansions:
+        hasher = blake3.blake3()
+        while data := file.read(1 << 20):
+            hasher.update(data)
+        return check.record_file(entry, hasher.digest())
+    for start, length in index.runs_of(entry):
+        for chunk in range(start, start + length):
+            data = file.read(frames.end[chunk + 1] - frames.end[chunk])
+            if not check.record(chunk, blake3.blake3(data).digest()):
+                return False
+    return True
 
 
 def _chunks(reader: FrameReader, runs: Runs) -> Iterator[memoryview]:

@@ -15,7 +15,8 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import accumulate
+from itertools import accumulate, chain, compress
+from operator import add, sub
 
 import blake3
 
@@ -71,6 +72,7 @@ _COLUMNS: dict[int, str | None] = {
     _CHUNK_LENGTHS: "I",
     _CHUNK_DIGESTS: None,
 }
+_WORD = 0xFFFFFFFF
 _HEAD = struct.Struct("<8sII")
 _ROW = struct.Struct("<IIQ")
 
@@ -158,16 +160,25 @@ class Index:
         at, end = self.first_run[entry], self.first_run[entry + 1]
         return list(zip(self.run_starts[at:end], self.run_lengths[at:end], strict=True))
 
-    def entry_sizes(self) -> list[int]:
+    def entry_sizes(self) -> array[int]:
         """Return the size in bytes of each entry's content (0 for what is not a file)."""
-        ends = [0, *accumulate(self.chunk_lengths)]
-        sizes = [
-            sum(ends[start + length] - ends[start] for start, length in runs) if runs else 0
-            for runs in self.entry_runs()
-        ]
+        ends = array("Q", chain((0,), accumulate(self.chunk_lengths)))
+        runs = zip(self.run_starts, self.run_lengths, strict=True)
+        sizes = self._by_entry(ends[start + length] - ends[start] for start, length in runs)
         for entry, row in self.expansions.items():
             sizes[entry] = row.size
         return sizes
+
+    @cached_property
+    def chunk_counts(self) -> array[int]:
+        """Number of chunks of each entry, those of a recipe included; of a complete index."""
+        return array("I", self._by_entry(self.run_lengths))
+
+    def _by_entry(self, of_runs: Iterable[int]) -> array[int]:
+        """Return the sums over the runs of each entry."""
+        until = array("Q", chain((0,), accumulate(of_runs)))
+        last = array("Q", map(until.__getitem__, accumulate(self.run_counts)))
+        return array("Q", map(sub, last, chain((0,), last)))
 
     def split_runs(self, entry: int) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
         """Return the runs of an entry's content, and of its recipe."""
@@ -210,9 +221,7 @@ class Index:
                 was opened, the full digest of the file.
         """
         hasher = blake3.blake3(b"layer-packer tree v1\0")
-        chunks = array("Q")
-        for runs in self.entry_runs():
-            chunks.append(sum(length for _, length in runs))
+        chunks = array("Q", self.chunk_counts)
         for entry in self.expansions:
             chunks[entry] = 0
         for column in (_join(self.paths), self.kinds, self.modes, _join(self.targets), chunks):
@@ -226,11 +235,8 @@ class Index:
         """Return the index's bytes; equal indexes have equal bytes."""
         # Start of a run relative to the end of the previous one: mostly 0, so a file that moves to
         # a new layer changes two numbers of the column instead of every number behind it.
-        expected = 0
-        starts = array("I")
-        for start, length in zip(self.run_starts, self.run_lengths, strict=True):
-            starts.append((start - expected) & 0xFFFFFFFF)
-            expected = start + length
+        expected = chain((0,), map(add, self.run_starts, self.run_lengths))
+        starts = array("I", (_WORD & at for at in map(sub, self.run_starts, expected)))
         columns: dict[int, bytes] = {
             _PATHS: _join(self.paths),
             _KINDS: bytes(self.kinds),
@@ -276,10 +282,8 @@ class Index:
                 columns[number] = _column(code, sections[number], number, what)
         starts, lengths = columns[_RUN_STARTS], columns[_RUN_LENGTHS]
         _check(len(starts) == len(lengths), what, "run columns differ in length")
-        expected = 0
-        for at, (delta, length) in enumerate(zip(starts, lengths, strict=True)):
-            starts[at] = start = (delta + expected) & 0xFFFFFFFF
-            expected = start + length
+        before = chain((0,), accumulate(lengths))
+        starts = array("I", (_WORD & at for at in map(add, accumulate(starts), before)))
         index = cls(
             paths=_split(sections[_PATHS], "paths", what),
             kinds=bytearray(sections[_KINDS]),
@@ -318,18 +322,15 @@ class Index:
         _check(max(self.modes, default=0) <= 0o777, what, "mode bits beyond permissions")
         _check(self.kinds.count(SYMLINK) == len(self.targets), what, "targets do not match links")
         _check(sum(self.run_counts) == len(self.run_starts), what, "runs do not match entries")
-        for kind, runs in zip(self.kinds, self.run_counts, strict=True):
-            _check(kind == FILE or not runs, what, "an entry with content that is not a file")
+        others = compress(self.run_counts, map(FILE.__ne__, self.kinds))
+        _check(not any(others), what, "an entry with content that is not a file")
         check_paths(self.paths, self.kinds)
         for target in self.targets:
             _check(0 < len(target) <= 4095, what, "a link target is empty or above 4095 bytes")
+        _check(min(self.run_lengths, default=1) > 0, what, "a run without chunks")
+        end = max(map(add, self.run_starts, self.run_lengths), default=0)
         total = self.chunk_count
-        for start, length in zip(self.run_starts, self.run_lengths, strict=True):
-            _check(
-                length > 0 and start + length <= total,
-                what,
-                f"run of {length} chunks from {start} is outside the {total} chunks",
-            )
+        _check(end <= total, what, f"a run up to chunk {end} is outside the {total} chunks")
 
     def _check_expansions(self, what: str) -> None:
         ends = [0, *accumulate(self.chunk_lengths)] if self.expansions else []
@@ -446,16 +447,20 @@ class TreeCheck:
         self._files: dict[int, bytes] = {}
 
     def record(self, chunk: int, digest: bytes) -> bool:
-        """Note the full digest of a chunk's bytes; tell whether it is what the index says."""
+        """Tell whether the digest of a chunk's bytes is what the index says; note it if so."""
+        at = chunk * DIGEST_BYTES
+        if digest[:DIGEST_BYTES] != self._index.chunk_digests[at : at + DIGEST_BYTES]:
+            return False
         at = chunk * FULL_DIGEST_BYTES
         self._digests[at : at + FULL_DIGEST_BYTES] = digest
-        at = chunk * DIGEST_BYTES
-        return digest[:DIGEST_BYTES] == self._index.chunk_digests[at : at + DIGEST_BYTES]
+        return True
 
     def record_file(self, entry: int, digest: bytes) -> bool:
-        """Note the full digest of a file that was opened; tell whether it is the index's."""
+        """Tell whether the digest of a file that was opened is the index's; note it if so."""
+        if digest[:DIGEST_BYTES] != self._index.expansions[entry].digest:
+            return False
         self._files[entry] = digest
-        return digest[:DIGEST_BYTES] == self._index.expansions[entry].digest
+        return True
 
     def finish(self, expected: str) -> None:
         """Compare the whole tree, once every chunk or file has been noted.
@@ -465,16 +470,27 @@ class TreeCheck:
         """
         index, view = self._index, memoryview(self._digests)
         hasher = blake3.blake3()
-        for entry, runs in enumerate(index.entry_runs()):
-            if entry in index.expansions:
-                hasher.update(self._files.get(entry, b""))
-                continue
-            for start, length in runs:
-                end = start + length
-                hasher.update(view[start * FULL_DIGEST_BYTES : end * FULL_DIGEST_BYTES])
+        done = 0
+        for entry in sorted(index.expansions):
+            self._update(hasher, view, done, index.first_run[entry])
+            hasher.update(self._files.get(entry, b""))
+            done = index.first_run[entry + 1]
+        self._update(hasher, view, done, len(index.run_starts))
         actual = index.tree_digest(hasher.digest())
         if actual != expected:
             raise DigestMismatch("tree", expected, actual)
+
+    def _update(self, hasher: blake3.blake3, view: memoryview, first: int, last: int) -> None:
+        """Hash the digests of the chunks of some runs; those of runs that adjoin in one go."""
+        index, width = self._index, FULL_DIGEST_BYTES
+        start = end = 0
+        runs = zip(index.run_starts[first:last], index.run_lengths[first:last], strict=True)
+        for at, length in runs:
+            if at != end:
+                hasher.update(view[start * width : end * width])
+                start = at
+            end = at + length
+        hasher.update(view[start * width : end * width])
 
 
 class Frames:

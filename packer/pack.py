@@ -11,6 +11,7 @@ import os
 import time
 from array import array
 from bisect import bisect_right
+from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime, timezone
@@ -34,6 +35,7 @@ from packer.progress import ProgressCallback
 from packer.ranges import BlobRanges
 from packer.scan import Scan
 from packer.similar import SketchCache
+from packer.statcache import StatCache
 from packer.store.base import Ingest, Store
 from packer.store.layout import LayoutStore
 from packer.tree import DIRECTORY, FILE, SYMLINK, walk
@@ -97,10 +99,11 @@ def pack_tree(
     tag: str,
     *,
     base: Version | None,
-    candidates: tuple[Version, ...],
+    candidates: Iterable[Version],
     params: ChunkParams,
     level: int,
     expand: bool,
+    cache: bool,
     created: int | None,
     tool: str,
     progress: ProgressCallback | None = None,
@@ -112,10 +115,11 @@ def pack_tree(
         store: where everything goes.
         tag: name for the version.
         base: version whose chunks are referred to; its blobs must be in `store`.
-        candidates: versions that are reused whole if their tree is the same.
+        candidates: versions that are reused whole if their tree is the same; looked at when needed.
         params: chunk sizes; a base with other ones is not used.
         level: zstd level of new frames.
         expand: open archives.
+        cache: do not read files again that look as they did when they were last packed.
         created: seconds since the epoch for the manifest; None means now.
         tool: name and version of the writer, for the config.
         progress: called now and then from the calling thread.
@@ -125,26 +129,38 @@ def pack_tree(
     """
     if base is not None and base.config.chunking != params:
         base = None
-    found = walk(given := os.path.abspath(root))
+    resolved = os.path.realpath(given := os.path.abspath(root))
+    place = store.path if isinstance(store, LayoutStore) else None
+    caches = os.path.join(place, "cache") if place is not None else ""
+    stats = StatCache(caches, resolved, f"{tool} {params.average_bytes} {expand}")
+    found = walk(given)
+    remembered = stats.load(found) if cache else None
+    candidates = [item for item in candidates if item.config.chunking == params]
+    if remembered is not None and remembered.unchanged:
+        for version in candidates:
+            if version.config.tree == remembered.tree:
+                return _reuse(version, store, tag)
     old = base.index if base is not None else Index()
     old_layers = base.manifest.data_layers if base is not None else ()
     dropped: frozenset[int] = frozenset()
-    place = os.fsencode(store.path) if isinstance(store, LayoutStore) else None
-    cache = SketchCache(os.path.join(store.path, "cache") if isinstance(store, LayoutStore) else "")
+    directory = os.fsencode(place) if place is not None else None
+    sketches = SketchCache(caches)
     with (
         ThreadPoolExecutor(os.cpu_count() or 1, "pack") as executor,
         BlobRanges(store, old_layers) as ranges,
-        FrameReader(old, ranges.read, remote=ranges.remote, directory=place) as reader,
+        FrameReader(old, ranges.read, remote=ranges.remote, directory=directory) as reader,
     ):
         while True:
             scan = Scan(
-                os.path.realpath(given),
+                resolved,
                 found,
+                remembered,
+                base.config.tree if base is not None else "",
                 store,
                 executor,
                 reader,
                 dropped,
-                cache,
+                sketches,
                 params,
                 level,
                 expand,
@@ -154,8 +170,9 @@ def pack_tree(
                 index = scan.run()
                 tree = index.tree_digest(scan.contents.digest())
                 for version in candidates:
-                    if version.config.tree == tree and version.config.chunking == params:
+                    if version.config.tree == tree:
                         scan.writer.abort()
+                        stats.save(found, scan.facts, tree)
                         return _reuse(version, store, tag)
                 scan.writer.flush()
                 use = liveness(old, index.run_starts, index.run_lengths, scan.writer.frame_prefixes)
@@ -185,7 +202,7 @@ def pack_tree(
         "blake3:" + blake3.blake3(plain).hexdigest(),
         len(plain),
         tree,
-        _totals(index),
+        _totals(index, found.bytes_of(0, len(found))),
         level,
         tool,
         codec.zstd_version(),
@@ -201,6 +218,7 @@ def pack_tree(
     manifest = Manifest(config_blob, (*layers, *chain, index_layer), annotations)
     data = manifest.encode()
     descriptor = store.put_manifest(data, MANIFEST_TYPE, tag)
+    stats.save(found, scan.facts, tree)
     return _result(
         descriptor,
         tag,
@@ -271,12 +289,12 @@ def _put(store: Ingest, data: bytes, media_type: str) -> tuple[Descriptor, int]:
     return descriptor, descriptor.size if is_new else 0
 
 
-def _totals(index: Index) -> dict[str, int]:
+def _totals(index: Index, tree_bytes: int) -> dict[str, int]:
     return {
         "files": index.kinds.count(FILE),
         "directories": index.kinds.count(DIRECTORY),
         "symlinks": index.kinds.count(SYMLINK),
-        "bytes": sum(index.entry_sizes()),
+        "bytes": tree_bytes,
         "chunks": sum(index.run_lengths),
     }
 
@@ -336,7 +354,8 @@ def _renumber(
             index.prefix_lengths.append(run_length)
     index.chunk_lengths.extend(scan.new_lengths)
     index.chunk_digests += scan.new_digests
-    index.run_starts = array("I", map(shifts.apply, index.run_starts))
+    if shifts:
+        index.run_starts = array("I", map(shifts.apply, index.run_starts))
 
 
 class _Shifts:
@@ -345,6 +364,10 @@ class _Shifts:
     def __init__(self) -> None:
         self._starts: list[int] = []
         self._totals = [0]
+
+    def __bool__(self) -> bool:
+        """Whether anything was left out."""
+        return bool(self._starts)
 
     def leave_out(self, start: int, end: int) -> None:
         """Leave out the chunks from `start` to `end`, which lie behind all earlier ones."""

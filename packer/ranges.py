@@ -31,6 +31,10 @@ class BlobRanges:
         self._lock = Lock()
         self.remote = not isinstance(store, LocalBlobs)
         """Whether each read is a request to a server."""
+        self.read_bytes = 0
+        """Bytes read so far."""
+        self.read_layers: set[int] = set()
+        """Layers of which anything was read."""
 
     def read(self, layer: int, offset: int, length: int) -> bytes:
         """Return `length` bytes of a layer from `offset`; they are not verified.
@@ -47,6 +51,9 @@ class BlobRanges:
                 data = reader.read()
         if len(data) != length:
             raise SizeMismatch(f"layer {blob.digest}", blob.size, offset + len(data))
+        with self._lock:
+            self.read_bytes += length
+            self.read_layers.add(layer)
         return data
 
     def _read_local(self, store: LocalBlobs, layer: int, offset: int, length: int) -> bytes:

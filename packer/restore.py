@@ -11,8 +11,7 @@ import errno
 import os
 import secrets
 import shutil
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
@@ -22,18 +21,18 @@ from itertools import chain, islice
 from packer._native import sync_filesystem
 from packer.content import frames_of, read_entry
 from packer.errors import TargetExists
-from packer.index import Index, TreeCheck
+from packer.index import TreeCheck
 from packer.layer import FrameReader
+from packer.plan import Plan
 from packer.progress import Progress, ProgressCallback
 from packer.ranges import BlobRanges
+from packer.seed import Seeds
 from packer.target import STAGING_PREFIX, Target
-from packer.tree import DIRECTORY, FILE, SYMLINK, show
+from packer.tree import FILE, show
 from packer.version import Version
 
 LARGE_BYTES = 8 << 20
 """Archives from this size on are rebuilt by several threads each."""
-
-_WRITE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +46,8 @@ class Restored:
         written_files: files that were written; the others were there already.
         written_bytes: their size.
         deleted: surplus files, links and directories that were removed.
+        seeded_bytes: content taken from seeds.
+        read_layers, read_bytes: data layers of the store of which anything was read, and how much.
     """
 
     digest: str
@@ -55,6 +56,9 @@ class Restored:
     written_files: int
     written_bytes: int
     deleted: int = 0
+    seeded_bytes: int = 0
+    read_layers: int = 0
+    read_bytes: int = 0
 
 
 def restore(
@@ -63,6 +67,7 @@ def restore(
     *,
     update: bool = False,
     delete: bool = False,
+    seeds: Sequence[bytes] = (),
     jobs: int | None = None,
     progress: ProgressCallback | None = None,
 ) -> Restored:
@@ -74,6 +79,7 @@ def restore(
         update: allow a directory with content: files that are equal already stay untouched, others
             are replaced one by one once all new content is written and verified.
         delete: with `update`, remove what the version does not hold.
+        seeds: directories that may hold older copies: equal files and chunks are taken from there.
         jobs: threads; the number of processors by default.
         progress: called now and then from the calling thread.
 
@@ -93,8 +99,8 @@ def restore(
         layers = version.manifest.data_layers
         ranges = stack.enter_context(BlobRanges(version.store, layers))
         check = TreeCheck(index)
-        wanted = (
-            existing.changed(index, sizes, check) if existing else list(range(len(index.paths)))
+        wanted: Sequence[int] = (
+            existing.changed(index, sizes, check) if existing else range(len(index.paths))
         )
         need = sum(sizes[entry] for entry in wanted)
         staging = stack.enter_context(_staging(target, inside=in_place))
@@ -110,9 +116,11 @@ def restore(
         _check_space(staging, need)
         fd = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            plan = _Plan(index, sizes, wanted, flat=in_place)
+            seed = Seeds(seeds, version.config.chunking, reader.frames, sizes, wanted)
+            plan = Plan(reader.frames, sizes, wanted, flat=in_place, leave_out=seed.whole)
             plan.prepare(fd)
-            _write_frames(plan, reader, fd, need, jobs or os.cpu_count() or 1, progress)
+            work = _Work(plan, reader, seed, fd)
+            work.run(need, jobs or os.cpu_count() or 1, progress)
             check.finish(version.config.tree)
             plan.finish(fd)
             _sync(fd)
@@ -127,7 +135,17 @@ def restore(
         _sync_directory(os.path.dirname(target))
     files = index.kinds.count(FILE)
     written = sum(index.kinds[entry] == FILE for entry in wanted)
-    return Restored(version.descriptor.digest, files, sum(sizes), written, need, deleted)
+    return Restored(
+        version.descriptor.digest,
+        files,
+        sum(sizes),
+        written,
+        need,
+        deleted,
+        work.seeded_bytes,
+        len(ranges.read_layers),
+        ranges.read_bytes,
+    )
 
 
 def _check_target(target: bytes, update: bool) -> bool:
@@ -206,148 +224,80 @@ def _sync_directory(path: bytes) -> None:
         os.close(fd)
 
 
-class _Plan:
-    """Which bytes of which frame go where in the staging directory.
+class _Work:
+    """Writes what a plan says: each frame decoded once, by one of several threads.
 
     Args:
-        index: of the version.
-        sizes: of its entries.
-        entries: ordinals of those to write, in order.
-        flat: name files by their ordinal instead of by path, and leave directories out.
+        plan: of what to write.
+        reader: of the version's frames.
+        seed: where some of the content lies already.
+        fd: the staging directory.
     """
 
-    def __init__(self, index: Index, sizes: list[int], entries: list[int], *, flat: bool) -> None:
-        self.index = index
-        self.sizes = sizes
-        self.entries = entries
-        self.flat = flat
-        self.expanded = [entry for entry in entries if entry in index.expansions]
-        self.runs = {
-            entry: runs for entry, runs in _runs_of(index, entries) if entry not in index.expansions
-        }
-        self.in_parts: set[int] = set()
-        """Entries whose bytes come from more than one frame or run."""
+    def __init__(self, plan: Plan, reader: FrameReader, seed: Seeds, fd: int) -> None:
+        self._plan = plan
+        self._reader = reader
+        self._seed = seed
+        self._fd = fd
+        self._done_bytes = 0
+        self.seeded_bytes = 0
+        frames = list(plan.frames_used())
+        seeded = {frame for frame in frames if seed.holds(plan.chunks_of(frame))} if seed else set()
+        self._seeded = [frame for frame in frames if frame in seeded]
+        self._frames = [frame for frame in frames if frame not in seeded]
 
-    def name(self, entry: int) -> bytes:
-        """Return the path of an entry in the staging directory."""
-        return b"%d" % entry if self.flat else self.index.paths[entry]
+    def run(self, total: int, jobs: int, progress: ProgressCallback | None) -> None:
+        """Write everything in `jobs` threads."""
+        plan, reader = self._plan, self._reader
+        opened = (frames_of(reader, entry) for entry in plan.expanded)
+        reader.expect(chain(self._frames, *opened))
+        with (
+            ThreadPoolExecutor(jobs, "rebuild") as helpers,
+            ThreadPoolExecutor(jobs, "restore") as executor,
+        ):
+            tasks = chain(
+                (partial(self._copy, entry) for entry in self._seed.whole),
+                (partial(self._assemble, frame) for frame in self._seeded),
+                (partial(self._decode, frame) for frame in self._frames),
+                (partial(self._rebuild, entry, helpers) for entry in plan.expanded),
+            )
+            pending = {executor.submit(task) for task in islice(tasks, 2 * jobs)}
+            try:
+                while pending:
+                    done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                    for future in done:
+                        count, entry, from_seed = future.result()
+                        self._done_bytes += count
+                        self.seeded_bytes += count * from_seed
+                        if progress is not None:
+                            path = show(plan.index.paths[entry])
+                            progress(Progress("unpack", self._done_bytes, total, path))
+                    for task in islice(tasks, len(done)):
+                        pending.add(executor.submit(task))
+            except BaseException:
+                executor.shutdown(cancel_futures=True)
+                raise
 
-    def by_frame(self, reader: FrameReader) -> dict[int, list[tuple[int, int, int, int]]]:
-        """Return, for each frame, (entry, offset in the file, first chunk, chunk count)."""
-        frames = reader.frames
-        out: dict[int, list[tuple[int, int, int, int]]] = defaultdict(list)
-        for entry, runs in self.runs.items():
-            offset, parts = 0, 0
-            for run in runs:
-                for frame, start, count in frames.parts(*run):
-                    out[frame].append((entry, offset, start, count))
-                    offset += frames.end[start + count] - frames.end[start]
-                    parts += 1
-            if parts > 1:
-                self.in_parts.add(entry)
-        return out
+    def _copy(self, entry: int) -> tuple[int, int, bool]:
+        """Write a file that a seed holds; from the store if it has changed since."""
+        found = self._seed.write_whole(self._plan, self._fd, entry, self._reader.check)
+        if not found:
+            self._plan.write_all(self._fd, entry, read_entry(self._reader, entry))
+        return self._plan.sizes[entry], entry, found
 
-    def prepare(self, fd: int) -> None:
-        """Make directories, links and empty files."""
-        index, links = self.index, self.index.symlinks()
-        for entry in self.entries:
-            kind = index.kinds[entry]
-            if kind == DIRECTORY and not self.flat:
-                os.mkdir(index.paths[entry], 0o700, dir_fd=fd)
-            elif kind == SYMLINK:
-                os.symlink(links[entry], self.name(entry), dir_fd=fd)
-            elif kind == FILE and not self.sizes[entry]:
-                file = os.open(self.name(entry), _WRITE | os.O_EXCL, 0o600, dir_fd=fd)
-                os.fchmod(file, index.modes[entry])
-                os.close(file)
+    def _assemble(self, frame: int) -> tuple[int, int, bool]:
+        """Write the parts of a frame whose chunks seeds hold."""
+        data = self._seed.frame(frame, self._plan.chunks_of(frame), self._reader.check)
+        if data is None:
+            return self._decode(frame)
+        return (*self._plan.write_frame(self._fd, frame, data), True)
 
-    def write(self, fd: int, entry: int, offset: int, data: memoryview) -> None:
-        """Write part of a file, or all of it with its permissions."""
-        flags = _WRITE if entry in self.in_parts else _WRITE | os.O_EXCL
-        file = os.open(self.name(entry), flags, 0o600, dir_fd=fd)
-        try:
-            while data:
-                count = os.pwrite(file, data, offset)
-                data, offset = data[count:], offset + count
-            if entry not in self.in_parts:
-                os.fchmod(file, self.index.modes[entry])
-        finally:
-            os.close(file)
+    def _decode(self, frame: int) -> tuple[int, int, bool]:
+        data = self._reader.decode(frame, keep=True)  # if an archive needs it too
+        return (*self._plan.write_frame(self._fd, frame, data), False)
 
-    def write_all(self, fd: int, entry: int, pieces: Iterable[bytes | memoryview]) -> None:
-        """Write a file in one go."""
-        file = os.open(self.name(entry), _WRITE | os.O_EXCL, 0o600, dir_fd=fd)
-        with open(file, "wb", buffering=1 << 20) as out:
-            for piece in pieces:
-                out.write(piece)
-            os.fchmod(file, self.index.modes[entry])
-
-    def finish(self, fd: int) -> None:
-        """Set the permissions that would have been in the way while writing."""
-        for entry in reversed(self.entries):
-            directory = self.index.kinds[entry] == DIRECTORY
-            if entry in self.in_parts or (directory and not self.flat):
-                os.chmod(self.name(entry), self.index.modes[entry], dir_fd=fd)
-
-
-def _runs_of(index: Index, entries: list[int]) -> Iterator[tuple[int, list[tuple[int, int]]]]:
-    wanted = iter(entries)
-    following = next(wanted, -1)
-    for entry, runs in enumerate(index.entry_runs()):
-        if entry == following:
-            if runs:
-                yield entry, runs
-            following = next(wanted, -1)
-
-
-def _write_frames(
-    plan: _Plan,
-    reader: FrameReader,
-    fd: int,
-    total: int,
-    jobs: int,
-    progress: ProgressCallback | None,
-) -> None:
-    """Decode every frame the plan needs, once, in `jobs` threads, and write its chunks."""
-    work = plan.by_frame(reader)
-    reader.expect(chain(work, *(frames_of(reader, entry) for entry in plan.expanded)))
-    ends = reader.frames.end
-
-    def write_frame(frame: int) -> tuple[int, int]:
-        parts = work.pop(frame)
-        data = reader.decode(frame)
-        view = memoryview(data)
-        base = ends[reader.frames.first_chunk[frame]]
-        for entry, offset, first, count in parts:
-            plan.write(fd, entry, offset, view[ends[first] - base : ends[first + count] - base])
-        return sum(ends[first + count] - ends[first] for _, _, first, count in parts), parts[-1][0]
-
-    def write_expanded(entry: int) -> tuple[int, int]:
-        large = plan.sizes[entry] >= LARGE_BYTES
-        plan.write_all(fd, entry, read_entry(reader, entry, helpers if large else None))
-        return plan.sizes[entry], entry
-
-    done_bytes = 0
-    tasks = chain(
-        (partial(write_frame, frame) for frame in sorted(work)),
-        (partial(write_expanded, entry) for entry in plan.expanded),
-    )
-    with (
-        ThreadPoolExecutor(jobs, "rebuild") as helpers,
-        ThreadPoolExecutor(jobs, "restore") as executor,
-    ):
-        pending = {executor.submit(task) for task in islice(tasks, 2 * jobs)}
-        try:
-            while pending:
-                done, pending = wait(pending, return_when=FIRST_COMPLETED)
-                for future in done:
-                    count, entry = future.result()
-                    done_bytes += count
-                    if progress is not None:
-                        path = show(plan.index.paths[entry])
-                        progress(Progress("unpack", done_bytes, total, path))
-                for task in islice(tasks, len(done)):
-                    pending.add(executor.submit(task))
-        except BaseException:
-            executor.shutdown(cancel_futures=True)
-            raise
+    def _rebuild(self, entry: int, helpers: ThreadPoolExecutor) -> tuple[int, int, bool]:
+        large = self._plan.sizes[entry] >= LARGE_BYTES
+        pieces = read_entry(self._reader, entry, helpers if large else None)
+        self._plan.write_all(self._fd, entry, pieces)
+        return self._plan.sizes[entry], entry, False

@@ -6,6 +6,8 @@ import os
 from array import array
 from collections.abc import Iterable
 from concurrent.futures import Executor
+from itertools import chain
+from operator import add
 from threading import Lock
 from typing import IO
 
@@ -15,20 +17,25 @@ from packer._native import sketch
 from packer.chunking import BUFFER_BYTES
 from packer.counterparts import Alignment, Counterparts
 from packer.errors import SourceChanged
-from packer.index import DIGEST_BYTES, MAX_DEPTH, Index
+from packer.expansion import Expansion
+from packer.index import DIGEST_BYTES, FULL_DIGEST_BYTES, MAX_DEPTH, Index
 from packer.layer import FrameReader, LayerWriter, layer_bytes_for, temporary_file
 from packer.model import ChunkParams
 from packer.opened import OpenedFile
 from packer.progress import Progress, ProgressCallback
 from packer.similar import Similar, SketchCache, note_base
+from packer.statcache import Facts, Remembered
 from packer.store.base import Ingest
 from packer.streams import Workers
-from packer.tree import FILE, SYMLINK, Found, open_file, show
+from packer.tree import Found, Tree, open_file, show
 
 FIRST_DEPTH = 2
 """Depth that the frames of a first version may have."""
 SPOOL_BYTES = 1 << 30
 """New chunks of opened archives, up to this many bytes, serve later ones as prefixes."""
+
+STRETCH_ENTRIES = 8192
+"""Entries that are taken over from the base at a time."""
 
 _SPOOLED = 0xFFFFFFFF
 
@@ -42,6 +49,8 @@ class Scan:
     Args:
         root: the directory, or the single file.
         found: what is in it.
+        remembered: what is known of its files without reading them.
+        base_tree: the tree digest of the base.
         store: where new layers go.
         executor: compresses frames and analyses deflate streams.
         base: reads the base's chunks; an empty index if there is no base.
@@ -56,7 +65,9 @@ class Scan:
     def __init__(
         self,
         root: bytes,
-        found: list[Found],
+        found: Tree,
+        remembered: Remembered | None,
+        base_tree: str,
         store: Ingest,
         executor: Executor,
         base: FrameReader,
@@ -69,12 +80,15 @@ class Scan:
     ) -> None:
         self._root = root
         self._found = found
+        self._remembered = remembered
+        self.facts = Facts(len(found))
+        """What is known of the files now."""
         self._params = params
         self._expand = expand
         self._workers = Workers(executor)
         self._progress = progress
         self._is_directory = os.path.isdir(root)
-        self._total_bytes = sum(item.size for item in found)
+        self._total_bytes = found.bytes_of(0, len(found))
         self._done_bytes = 0
         self._buffer = bytearray(max(BUFFER_BYTES, 2 * params.max_bytes))
         self._base = base.index
@@ -91,6 +105,8 @@ class Scan:
             for at in range(self._base.chunk_count)
             if usable[at]
         }
+        # Whether the rows of what is remembered are the entries of the base.
+        self._is_base = remembered is not None and remembered.tree == base_tree
         self._new_item = array("I")  # of each new chunk: the file it was found in, or _SPOOLED,
         self._new_offset = array("Q")  # and where
         self._spool: IO[bytes] | None = None  # new chunks that no file holds as they are
@@ -118,24 +134,26 @@ class Scan:
         Raises:
             SourceChanged, OSError: about a file, by name.
         """
-        index = Index()
-        for at, item in enumerate(self._found):
-            index.paths.append(item.path)
-            index.kinds.append(item.kind)
-            index.modes.append(item.mode)
-            if item.kind == SYMLINK:
-                index.targets.append(item.target)
+        found = self._found
+        index = Index(
+            paths=found.paths,
+            kinds=bytearray(found.kinds),
+            modes=array("H", found.modes),
+            targets=list(found.links),
+        )
+        at = 0
+        while at < len(found):
+            if self._is_base and (count := self._recall_stretch(at, index)):
+                at += count
+                continue
             runs: list[tuple[int, int]] = []
-            if item.size and item.kind == FILE:
-                with self._open(item) as opened:
-                    runs = self._pack_file(at, item, opened)
-                    if opened.recipe_chunks:
-                        index.expansions[at], digest = opened.expansion()
-                        self.contents.update(digest)
+            if found.size(at):
+                runs = self._recall(at, index) or self._read_file(at, index)
             index.run_counts.append(len(runs))
             for start, length in runs:
                 index.run_starts.append(start)
                 index.run_lengths.append(length)
+            at += 1
         index.chunk_lengths = self._base.chunk_lengths + self.new_lengths
         index.chunk_digests = self._base.chunk_digests + self.new_digests
         return index
@@ -145,8 +163,81 @@ class Scan:
         if self._spool is not None:
             self._spool.close()
 
-    def _pack_file(self, at: int, item: Found, opened: OpenedFile) -> list[tuple[int, int]]:
-        """Return the runs of a file's chunks, handing the new ones to the writer."""
+    def _recall_stretch(self, at: int, index: Index) -> int:
+        """Take the runs of entries from `at` on from the base; return how many.
+
+        Their digests are compared with those of the base's chunks, so that this is `_recall` for
+        many files, only faster.
+        """
+        assert self._remembered is not None
+        rows = self._remembered.stretch(at, STRETCH_ENTRIES)
+        base, width = self._base, FULL_DIGEST_BYTES
+        if not rows or rows.stop > len(base.paths):
+            return 0
+        kinds = self._found.kinds[at : at + len(rows)]
+        if kinds != base.kinds[rows.start : rows.stop]:
+            return 0
+        digests = self._remembered.digests(rows)
+        runs = slice(base.first_run[rows.start], base.first_run[rows.stop])
+        starts, lengths = base.run_starts[runs], base.run_lengths[runs]
+        cuts = range(0, len(digests), width)
+        found = [self._known.get(digests[start : start + DIGEST_BYTES]) for start in cuts]
+        if found != list(chain.from_iterable(map(range, starts, map(add, starts, lengths)))):
+            self._is_base = False  # layers were dropped, or the base holds a chunk twice
+            return 0
+        index.run_counts.extend(base.run_counts[rows.start : rows.stop])
+        index.run_starts.extend(starts)
+        index.run_lengths.extend(lengths)
+        self.contents.update(digests)
+        entries = slice(rows.start, rows.stop)
+        self.facts.note_all(at, base.chunk_counts[entries], digests)
+        last = at + len(rows)
+        self._report(self._found.bytes_of(at, last), last - 1)
+        return len(rows)
+
+    def _recall(self, at: int, index: Index) -> list[tuple[int, int]]:
+        """Return the runs of a file that need not be read; none if it must be."""
+        noted = self._remembered.find(at) if self._remembered is not None else None
+        if noted is None:
+            return []
+        digests, recipe_chunks = noted
+        known, width = self._known, FULL_DIGEST_BYTES
+        ordinals = array("q")
+        for start in range(width if recipe_chunks else 0, len(digests), width):
+            ordinal = known.get(bytes(digests[start : start + DIGEST_BYTES]), -1)
+            if ordinal < 0:
+                return []  # dropped, or the base is another version
+            ordinals.append(ordinal)
+        if recipe_chunks:
+            self.contents.update(digests[:width])
+            own = bytes(digests[:DIGEST_BYTES])
+            index.expansions[at] = Expansion(self._found.size(at), recipe_chunks, own)
+            self.facts.recipes[at] = recipe_chunks
+        else:
+            self.contents.update(digests)
+        self.facts.note(at, digests)
+        self._report(self._found.size(at), at)
+        return _as_runs(ordinals)
+
+    def _read_file(self, at: int, index: Index) -> list[tuple[int, int]]:
+        """Return the runs of a file that is read."""
+        item = self._found[at]
+        with self._open(at, item) as opened:
+            runs, digests = self._pack_file(at, item, opened)
+            if opened.recipe_chunks:
+                index.expansions[at], digest = opened.expansion()
+                self.contents.update(digest)
+                self.facts.recipes[at] = opened.recipe_chunks
+                self.facts.note(at, digest + digests)
+            else:
+                self.contents.update(digests)
+                self.facts.note(at, digests)
+        return runs
+
+    def _pack_file(
+        self, at: int, item: Found, opened: OpenedFile
+    ) -> tuple[list[tuple[int, int]], bytearray]:
+        """Return the runs of a file's chunks, and their digests; hand new ones to the writer."""
         runs: list[tuple[int, int]] = []
         known = self._known
         hasher = blake3.blake3
@@ -185,9 +276,7 @@ class Scan:
                 runs.append((start, end - start))
             start, end = ordinal, ordinal + 1
         runs.append((start, end - start))
-        if not opened.recipe_chunks:
-            self.contents.update(digests)
-        return runs
+        return runs, digests
 
     def _note_place(self, at: int, offset: int, chunk: memoryview, *, plain: bool) -> bool:
         """Note where a new chunk can be read again; False if it can not."""
@@ -289,7 +378,7 @@ class Scan:
     def _full_path(self, item: Found) -> bytes:
         return self._root + b"/" + item.path if self._is_directory else self._root
 
-    def _open(self, item: Found) -> OpenedFile:
+    def _open(self, at: int, item: Found) -> OpenedFile:
         """Open a file.
 
         Raises:
@@ -301,14 +390,28 @@ class Scan:
             self._params,
             self._buffer,
             self._workers,
-            lambda count: self._report(count, item.path),
+            lambda count: self._report(count, at),
             expand=self._expand,
         )
 
-    def _report(self, count: int, path: bytes) -> None:
+    def _report(self, count: int, at: int) -> None:
         self._done_bytes += count
         if self._progress is not None:
-            self._progress(Progress("pack", self._done_bytes, self._total_bytes, show(path)))
+            path = show(self._found.paths[at])
+            self._progress(Progress("pack", self._done_bytes, self._total_bytes, path))
+
+
+def _as_runs(ordinals: array[int]) -> list[tuple[int, int]]:
+    """Return the runs of chunks with these ordinals."""
+    runs = []
+    start = end = ordinals[0]
+    for ordinal in ordinals:
+        if ordinal != end:
+            runs.append((start, end - start))
+            start = end = ordinal
+        end += 1
+    runs.append((start, end - start))
+    return runs
 
 
 def _usable_chunks(base: FrameReader, dropped: frozenset[int]) -> tuple[bytearray, bytearray]:

@@ -12,6 +12,7 @@ import os
 import secrets
 from array import array
 from collections.abc import Callable, Sequence
+from itertools import chain, repeat
 
 import xxhash
 
@@ -40,6 +41,13 @@ class Similar:
             self._count += 1
             for feature in features:
                 self._chunks[feature] = chunk
+
+    def add_all(self, chunks: range, features: array[int]) -> None:
+        """Note chunks that follow one another and all have features, as `add` does."""
+        chunks = chunks[: max(MAX_SKETCHES - self._count, 0)]
+        self._count += len(chunks)
+        each = chain.from_iterable(map(repeat, chunks, repeat(SUPER_FEATURES)))
+        self._chunks.update(zip(features, each, strict=False))
 
     def find(self, features: Sequence[int], depth: Callable[[int], int]) -> list[int]:
         """Return the chunks that share features, best first.
@@ -119,6 +127,10 @@ def note_base(similar: Similar, base: FrameReader, usable: bytearray, cache: Ske
                 for at in range(frame, frame + count):
                     features.extend(_frame_features(base, at))
                 cache.put(index.layer_digest(layer), features)
+            if 0 not in usable[first:last] and all(features[::SUPER_FEATURES]):
+                similar.add_all(range(first, last), features)
+                frame += count
+                continue
             for chunk in range(first, last):
                 at = (chunk - first) * SUPER_FEATURES
                 if usable[chunk] and features[at]:

@@ -8,11 +8,10 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
-import blake3
-
+from packer.content import matches
 from packer.errors import TargetExists
 from packer.index import Frames, Index, TreeCheck
 from packer.tree import DIRECTORY, FILE, SYMLINK, show
@@ -52,7 +51,7 @@ class Target:
         """Close the directory."""
         os.close(self._root)
 
-    def changed(self, index: Index, sizes: list[int], check: TreeCheck) -> list[int]:
+    def changed(self, index: Index, sizes: Sequence[int], check: TreeCheck) -> list[int]:
         """Return the entries whose content is not there yet: missing, of another kind, different.
 
         Args:
@@ -96,19 +95,9 @@ class Target:
         except PermissionError:
             return False  # not readable: replaced
         with open(fd, "rb") as file:
-            if entry in frames.index.expansions:
-                hasher = blake3.blake3()
-                while data := file.read(1 << 20):
-                    hasher.update(data)
-                return check.record_file(entry, hasher.digest())
-            for start, length in frames.index.runs_of(entry):
-                for chunk in range(start, start + length):
-                    data = file.read(frames.end[chunk + 1] - frames.end[chunk])
-                    if not check.record(chunk, blake3.blake3(data).digest()):
-                        return False
-        return True
+            return matches(file, frames, entry, check)
 
-    def apply(self, index: Index, entries: list[int], staging: bytes) -> None:
+    def apply(self, index: Index, entries: Sequence[int], staging: bytes) -> None:
         """Move new content into place, and set permissions where they differ.
 
         Args:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left, insort
+from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import accumulate
+from operator import add
 
 from packer.index import Frames, Index
 from packer.tree import FILE, show
@@ -49,12 +52,6 @@ class Opened:
     recipe_bytes: int
 
 
-class _Sum:
-    def __init__(self) -> None:
-        self.files = self.bytes = self.reused = self.new = self.delta = 0
-        self.stored = 0.0
-
-
 def uses(index: Index, first_layer: int) -> tuple[Use, ...]:
     """Return what each part of the tree costs, in byte order of the path.
 
@@ -63,44 +60,62 @@ def uses(index: Index, first_layer: int) -> tuple[Use, ...]:
         first_layer: the first layer that is this version's own; those before it are reused.
     """
     frames = Frames(index)
-    ends = [0, *accumulate(index.chunk_lengths)]
     first_new = frames.first_chunk[sum(index.layer_frames[:first_layer])]
-    seen = bytearray(index.chunk_count)
-    sums: dict[bytes, _Sum] = {}
-    columns = zip(index.paths, index.kinds, index.entry_sizes(), index.entry_runs(), strict=True)
-    for path, kind, size, runs in columns:
-        if kind != FILE:
+    sizes = index.entry_sizes()
+    seen = bytearray(index.chunk_count - first_new)
+    out = []
+    for name, entries in _parts(index.paths):
+        files = sum(index.kinds.count(FILE, *part) for part in entries)
+        if not files:
             continue
-        found = sums.setdefault(path.partition(b"/")[0], _Sum())
-        found.files += 1
-        found.bytes += size
-        for start, length in runs:
-            old = max(min(start + length, first_new) - start, 0)
-            found.reused += ends[start + old] - ends[start]
-            for chunk in range(start + old, start + length):
-                plain = index.chunk_lengths[chunk]
-                if seen[chunk]:
-                    found.reused += plain
-                    continue
-                seen[chunk] = 1
-                frame = frames.of_chunk(chunk)
-                if index.frame_depths[frame]:
-                    found.delta += plain
-                else:
-                    found.new += plain
-                found.stored += index.frame_stored[frame] * plain / frames.plain_bytes(frame)
-    return tuple(
-        Use(
-            show(path),
-            found.files,
-            found.bytes,
-            found.reused,
-            found.new,
-            found.delta,
-            round(found.stored),
-        )
-        for path, found in sums.items()
-    )
+        size = sum(sum(sizes[first:last]) for first, last in entries)
+        reused = new = delta = 0
+        stored = 0.0
+        for first, last in entries:
+            runs = slice(index.first_run[first], index.first_run[last])
+            starts, lengths = index.run_starts[runs], index.run_lengths[runs]
+            if max(map(add, starts, lengths), default=0) <= first_new:  # as nearly everywhere
+                reused += sum(map(frames.end.__getitem__, map(add, starts, lengths)))
+                reused -= sum(map(frames.end.__getitem__, starts))
+                continue
+            for start, length in zip(starts, lengths, strict=True):
+                old = max(min(start + length, first_new) - start, 0)
+                reused += frames.end[start + old] - frames.end[start]
+                for chunk in range(start + old, start + length):
+                    plain = index.chunk_lengths[chunk]
+                    if seen[chunk - first_new]:
+                        reused += plain
+                        continue
+                    seen[chunk - first_new] = 1
+                    frame = frames.of_chunk(chunk)
+                    if index.frame_depths[frame]:
+                        delta += plain
+                    else:
+                        new += plain
+                    stored += index.frame_stored[frame] * plain / frames.plain_bytes(frame)
+        out.append(Use(show(name), files, size, reused, new, delta, round(stored)))
+    return tuple(out)
+
+
+def _parts(paths: list[bytes]) -> Iterator[tuple[bytes, tuple[tuple[int, int], ...]]]:
+    """Yield each first component of the paths, and the ranges of entries that have it.
+
+    What is below a directory is one range, found by bisection; the directory itself may stand apart
+    from it (``a``, ``a-b``, ``a/c``).
+    """
+    at = 0
+    below: list[tuple[int, int]] = []  # ranges below directories that were met already
+    while at < len(paths):
+        if below and at == below[0][0]:
+            at = below.pop(0)[1]
+            continue
+        name = paths[at]
+        first = bisect_left(paths, name + b"/", at + 1)
+        last = bisect_left(paths, name + b"0", first)  # "0" follows "/"
+        if first < last:
+            insort(below, (first, last))
+        yield name, ((at, at + 1), (first, last))
+        at += 1
 
 
 def opened(index: Index) -> tuple[Opened, ...]:

@@ -40,6 +40,7 @@ def _pack(args: argparse.Namespace, out: Output, progress: ProgressCallback | No
         tag=args.tag,
         base=args.base,
         expand=not args.no_expand,
+        cache=not args.no_cache,
         progress=progress,
         **level,
         **options(args),
@@ -122,6 +123,7 @@ def _pull(args: argparse.Namespace, out: Output, progress: ProgressCallback | No
         args.directory,
         update=args.update,
         delete=args.delete,
+        seed=args.seed,
         jobs=args.jobs,
         progress=progress,
         **options(args),
@@ -152,6 +154,7 @@ def _unpack(args: argparse.Namespace, out: Output, progress: ProgressCallback | 
         args.directory,
         update=args.update,
         delete=args.delete,
+        seed=args.seed,
         progress=progress,
         **options(args),
     )
@@ -175,6 +178,7 @@ def _restored_value(directory: str, restored: Restored) -> dict[str, Any]:
         "written_files": restored.written_files,
         "written_bytes": restored.written_bytes,
         "deleted": restored.deleted,
+        "seeded_bytes": restored.seeded_bytes,
     }
 
 
@@ -185,6 +189,8 @@ def _restored_line(directory: str, restored: Restored) -> str:
     )
     if kept := restored.files - restored.written_files:
         line += f"; {format_count(kept, 'file')} untouched"
+    if restored.seeded_bytes:
+        line += f"; {format_size(restored.seeded_bytes)} from seeds"
     if restored.deleted:
         line += f"; {restored.deleted} deleted"
     return line

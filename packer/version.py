@@ -203,17 +203,20 @@ def encode_index(plain: bytes, base: Version | None) -> tuple[bytes, tuple[Descr
     A patch on the base's index, unless the chain would exceed MAX_PATCHES, or the patches outgrow
     both the index written in full and a twentieth of the data.
     """
-    full = codec.compress(plain, index_level(len(plain)))
+
+    def full() -> bytes:
+        return codec.compress(plain, index_level(len(plain)))
+
     if base is None or len(base.manifest.index_layers) > MAX_PATCHES:
-        return full, ()
+        return full(), ()
     chain = base.manifest.index_layers
     old = base.index_bytes
     patch = codec.compress(plain, index_level(len(plain) + len(old)), prefix=old)
     # What the patches add to a fresh pull: nothing to speak of beside the data, or the full index.
     patches = sum(layer.size for layer in chain[1:]) + len(patch)
     data = sum(layer.size for layer in base.manifest.data_layers)
-    if patches > max(len(full), data // 20):
-        return full, ()
+    if patches > data // 20 and patches > len(whole := full()):
+        return whole, ()
     return patch, chain
 
 

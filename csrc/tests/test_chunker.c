@@ -83,7 +83,9 @@ static void test_arguments(void)
     CHECK(pk_cut_points(data, 5000, 512, 512, 1, 0, cuts, 16) == PK_BAD_PARAMETER);
     CHECK(pk_cut_points(data, 5000, 512, PK_MAX_LIMIT + 1, 1, 0, cuts, 16) == PK_BAD_PARAMETER);
     CHECK(pk_cut_points(data, 5000, 512, 1536, 1, -1, cuts, 16) == PK_BAD_KERNEL);
-    CHECK(pk_cut_points(data, 5000, 512, 1536, 1, PK_NEON, cuts, 16) == PK_BAD_KERNEL);
+    for (int kernel = 0; kernel < PK_KERNEL_COUNT; kernel++)
+        if (pk_kernel_state(kernel) != PK_USABLE)
+            CHECK(pk_cut_points(data, 5000, 512, 1536, 1, kernel, cuts, 16) == PK_BAD_KERNEL);
     CHECK(pk_cut_points(data, 5000, 512, 1536, 1, 99, cuts, 16) == PK_BAD_KERNEL);
     CHECK(pk_cut_points(data, 5000, 512, 1536, 1, 0, cuts, 2) == PK_NO_SPACE);
     CHECK(pk_cut_points(NULL, 0, 512, 1536, 1, 0, NULL, 0) == 0);

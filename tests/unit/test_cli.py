@@ -25,6 +25,7 @@ from tests.registry_server import free_port
 ROOT = Path(__file__).parents[2]
 
 RESTORED = {"digest", "directory", "files", "bytes", "written_files", "written_bytes", "deleted"}
+RESTORED |= {"seeded_bytes"}
 COPIED = {"digest", "copied_blobs", "copied_bytes", "present_blobs", "unchanged"}
 
 

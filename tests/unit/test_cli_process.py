@@ -26,6 +26,14 @@ def environment(store: Path) -> dict[str, str]:
     return {**os.environ, "LAYER_PACKER_STORE": str(store)}
 
 
+REGISTRY_MODULES = set(
+    "requests oras rich urllib3 ssl http.client asyncio email selectors".split()  # noqa: SIM905
+)
+ENGINE_MODULES = set(
+    "zstandard blake3 packer._packer_native concurrent.futures packer.api".split()  # noqa: SIM905
+)
+
+
 @pytest.fixture
 def store(tmp_path: Path) -> Path:
     return tmp_path / "store"
@@ -53,8 +61,15 @@ def test_version_without_heavy_modules() -> None:
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     version, modules = done.stdout.splitlines()
     assert version == f"layer-packer {VERSION}"
-    heavy = {"requests", "oras", "rich", "urllib3", "ssl", "http.client", "asyncio"}
-    assert not heavy & set(modules.split())
+    assert not (REGISTRY_MODULES | ENGINE_MODULES) & set(modules.split())
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    code = "import sys, packer; packer.__version__; dir(packer); print(*sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    loaded = set(done.stdout.split())
+    assert not (REGISTRY_MODULES | ENGINE_MODULES | {"argparse", "logging"}) & loaded
+    assert {name for name in loaded if name.startswith("packer.")} == {"packer._version"}
 
 
 def test_local_verbs_need_no_registry_modules_and_no_rich(app: Path, store: Path) -> None:
@@ -72,7 +87,33 @@ def test_local_verbs_need_no_registry_modules_and_no_rich(app: Path, store: Path
         env=environment(store),
     )
     modules = set(done.stdout.splitlines()[-1].split())
-    assert not {"requests", "oras", "rich", "urllib3"} & modules
+    assert not REGISTRY_MODULES & modules
+    assert modules >= ENGINE_MODULES
+
+
+@pytest.mark.parametrize("first", ["packer.pack", "packer.copy", "packer.cli", "packer.api"])
+def test_names_are_what_they_say_in_any_order_of_imports(first: str) -> None:
+    # `packer.pack` and `packer.copy` are also modules, which must not hide the functions.
+    code = (
+        f"import importlib; importlib.import_module({first!r})\n"
+        "import packer, types\n"
+        "assert packer.pack is importlib.import_module('packer.api').pack\n"
+        "assert packer.copy is importlib.import_module('packer.api').copy\n"
+        "for name in packer.__all__:\n"
+        "    value = getattr(packer, name)\n"
+        "    assert not isinstance(value, types.ModuleType), name\n"
+        "    where = getattr(value, '__module__', 'packer._version')\n"
+        "    assert getattr(importlib.import_module(where), name, value) is value, name\n"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True)
+
+
+def test_names_the_package_does_not_have() -> None:
+    import packer
+
+    with pytest.raises(AttributeError, match="nothing_such"):
+        _ = packer.nothing_such
+    assert set(packer.__all__) <= set(dir(packer))
 
 
 def test_the_package_has_the_same_version() -> None:

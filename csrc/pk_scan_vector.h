@@ -1,7 +1,7 @@
-/* The vector kernels for x86, written once. The including file defines, before including:
+/* The vector kernels, written once. The including file defines, before including:
  *
  *   PK_KERNEL                    name of the pk_kernel to define
- *   PK_TARGET                    the target attribute of every function
+ *   PK_TARGET                    the target attribute of every function, if one is needed
  *   VEC                          a register of LANES lanes of 16 bits
  *   LOAD(p) MUL ADD SUB MAX SET1(x) ZERO()   lane-wise; LOAD is unaligned
  *   EQUAL(a, b)                  LANES-bit integer: bit i tells whether lanes i are equal
@@ -29,7 +29,7 @@ INLINE VEC step(const uint8_t *end)
 
 INLINE void advance(row *hash, const uint8_t *cut)
 {
-    const VEC m = SET1((short)PK_M);
+    const VEC m = SET1(PK_M);
     for (int i = 0; i < PARTS; i++) {
         hash->even[i] = ADD(MUL(hash->even[i], m), step(cut + 2 * LANES * i));
         hash->odd[i] = ADD(MUL(hash->odd[i], m), step(cut + 2 * LANES * i + 1));
@@ -114,7 +114,7 @@ PK_TARGET static uint16_t range_maximum(const uint8_t *cut, size_t n)
 
 PK_TARGET static void find_equal(const uint8_t *cut, size_t n, uint16_t wanted, uint64_t *bits)
 {
-    const VEC target = SET1((short)wanted);
+    const VEC target = SET1(wanted);
     row hash;
     memset(bits, 0, PK_BLOCK / 8);
     if (n >= PK_STRIDE)

@@ -1,0 +1,358 @@
+"""Files that need not be read again: what a tree looked like when it was packed last.
+
+Beside a local store lies one file for each root that was packed into it. It holds what `lstat`
+said of every file, and the digests of its chunks. A file that looks the same is taken to be the
+same; its chunks are then looked up like those of a file that was read, so the result of packing is
+the same. The cache is a convenience: if it is missing, damaged or of something else, files are read
+again.
+
+A file looks the same if path, device, inode, size, mtime and ctime are equal. Nobody can set a
+ctime, so editing, replacing and restoring an mtime all show; what could be hidden is excluded:
+
+- A file that was changed in the same tick of the clock as it was read. So a file is noted only if
+  its times lie clearly before the moment its tree was walked: by more than a tick where ctimes are
+  fine, by two seconds where they are whole seconds.
+- Times by another clock. So only file systems that are known to use this machine's are trusted,
+  no network and no FUSE, and only files on the same one as the root.
+- A clock set back. A cache from the future is not trusted, nor is a file with such a time.
+
+Programs that keep a file mapped and write to it without msync are not seen until the kernel writes
+the page back; nothing short of reading sees them.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import mmap
+import os
+import secrets
+import struct
+import time
+from array import array
+from collections.abc import Sequence
+from itertools import accumulate, chain
+
+import blake3
+import xxhash
+
+from packer._native import has_local_times
+from packer.index import FULL_DIGEST_BYTES
+from packer.tree import STAT_WORDS, Tree
+
+MAX_ROOTS = 32
+"""Roots that one store remembers; the one packed longest ago goes first."""
+FINE_MARGIN_NS = 100_000_000
+"""Age below which a file with a fine ctime is not noted: ten ticks of the slowest kernel clock."""
+COARSE_MARGIN_NS = 2_000_000_000
+"""The same where ctimes may be whole seconds."""
+
+_MAGIC = 0x32544154534B504C  # "LPKSTAT2", as a number: another byte order reads as another magic
+_HEAD = struct.Struct("=QQ10Q")
+_CHECK_BYTES = 16
+_PREFIX = "stat-"
+_PIECE = 1 << 18
+_BLOCK = 64
+
+
+class Facts:
+    """What is known of the contents of a tree's files, collected in the order of its entries.
+
+    Args:
+        entries: number of entries of the tree.
+    """
+
+    def __init__(self, entries: int) -> None:
+        self.counts = array("I", bytes(4 * entries))
+        """Digests of each entry; 0 for what is not a file with content."""
+        self.digests = bytearray()
+        """Full digests of the chunks of each file; of one that was opened, its own in front."""
+        self.recipes: dict[int, int] = {}
+        """Chunks of its recipe, of each file that was opened."""
+
+    def note(self, entry: int, digests: bytes | bytearray | memoryview) -> None:
+        """Note the digests of a file."""
+        self.counts[entry] = len(digests) // FULL_DIGEST_BYTES
+        self.digests += digests
+
+    def note_all(self, entry: int, counts: array[int], digests: bytes) -> None:
+        """Note the digests of entries that follow one another, from `entry` on."""
+        self.counts[entry : entry + len(counts)] = counts
+        self.digests += digests
+
+
+class Remembered:
+    """What the cache knows of a tree: the files that look the same.
+
+    Args:
+        rows: the cache's row for each entry of the tree, or -1.
+        first: number of digests before each row, and of all.
+        digests: of all rows.
+        recipes: as in `Facts`, by row.
+        tree: digest of the tree that was packed; its entries are the rows.
+        unchanged: whether all of it looks the same.
+    """
+
+    def __init__(
+        self,
+        rows: Sequence[int],
+        first: array[int],
+        digests: memoryview,
+        recipes: dict[int, int],
+        tree: str,
+        *,
+        unchanged: bool,
+    ) -> None:
+        self._rows = rows
+        self._first = first
+        self._digests = digests
+        self._recipes = recipes
+        self.tree = tree
+        self.unchanged = unchanged
+
+    def stretch(self, entry: int, most: int) -> range:
+        """Return the rows of entries from `entry` on that look the same and follow one another.
+
+        Those of files that were opened end it.
+
+        Args:
+            entry: the first.
+            most: how many at most.
+        """
+        row, count = self._rows[entry], 0
+        last = min(entry + most, len(self._rows))
+        if row >= 0:
+            for at, found in enumerate(self._rows[entry:last], row):
+                if at != found or at in self._recipes:
+                    break
+                count += 1
+        return range(row, row + count)
+
+    def digests(self, rows: range) -> bytes:
+        """Return the digests of some rows."""
+        width = FULL_DIGEST_BYTES
+        return bytes(
+            self._digests[self._first[rows.start] * width : self._first[rows.stop] * width]
+        )
+
+    def find(self, entry: int) -> tuple[memoryview, int] | None:
+        """Return the digests of a file, as `Facts` has them, and the chunks of its recipe."""
+        row = self._rows[entry]
+        if row < 0:
+            return None
+        width = FULL_DIGEST_BYTES
+        found = self._digests[self._first[row] * width : self._first[row + 1] * width]
+        return (found, self._recipes.get(row, 0)) if found else None
+
+
+class StatCache:
+    """The cache of one root in one store.
+
+    Args:
+        directory: where caches are kept; "" keeps nothing. Made when first written to.
+        root: the directory or file that is packed, without links in it.
+        settings: all that decides how files are cut into chunks.
+    """
+
+    def __init__(self, directory: str, root: bytes, settings: str) -> None:
+        self._key = root + b"\0" + settings.encode()
+        name = _PREFIX + blake3.blake3(self._key).hexdigest(16)
+        self._path = os.path.join(directory, name) if directory else ""
+        self.walked_ns = 0
+        self._device = -1
+        if self._path:
+            self._begin(root)
+
+    def _begin(self, root: bytes) -> None:
+        try:
+            fd = os.open(root, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError:
+            self._path = ""  # packing will say so
+            return
+        try:
+            if not has_local_times(fd):
+                self._path = ""
+            self._device = os.fstat(fd).st_dev
+        finally:
+            os.close(fd)
+        self.walked_ns = clock_ns()
+
+    def load(self, tree: Tree) -> Remembered | None:
+        """Return what is known of a tree that was walked just now."""
+        if not self._path:
+            return None
+        try:
+            with open(self._path, "rb") as file:
+                if os.fstat(file.fileno()).st_size < _HEAD.size + _CHECK_BYTES:
+                    return None
+                view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+        except OSError:
+            return None
+        columns = self._columns(view)
+        return _compare(columns, tree) if columns is not None else None
+
+    def _columns(self, view: memoryview) -> list[memoryview] | None:
+        """Return the columns of a cache that is sound, of this root, and not from the future."""
+        magic, written_ns, *lengths = _HEAD.unpack_from(view)
+        sound = (
+            magic == _MAGIC
+            and written_ns <= self.walked_ns
+            and sum(lengths) + _HEAD.size + _CHECK_BYTES == len(view)
+            and xxhash.xxh3_128_digest(view[:-_CHECK_BYTES]) == view[-_CHECK_BYTES:]
+        )
+        if not sound:
+            return None
+        columns, at = [], _HEAD.size
+        for length in lengths:
+            columns.append(view[at : at + length])
+            at += length
+        return columns if columns[0] == self._key else None
+
+    def save(self, tree: Tree, facts: Facts, digest: str) -> None:
+        """Keep what was learnt of a tree, if that can be done.
+
+        Args:
+            tree: as it was walked, after this object was made.
+            facts: of its files.
+            digest: its tree digest.
+        """
+        if not self._path:
+            return
+        recipes = array("Q", [word for row in facts.recipes.items() for word in row])
+        columns = (
+            self._key,
+            digest.encode(),
+            tree.names,
+            tree.kinds,
+            tree.modes,
+            _joined(tree.links),
+            self._trusted(tree.stats),
+            facts.counts,
+            recipes,
+            facts.digests,
+        )
+        lengths = [memoryview(column).nbytes for column in columns]
+        parts = (_HEAD.pack(_MAGIC, self.walked_ns, *lengths), *columns)
+        check = xxhash.xxh3_128()
+        directory = os.path.dirname(self._path)
+        temporary = f"{self._path}.{secrets.token_hex(4)}"
+        try:
+            os.makedirs(directory, exist_ok=True)
+            with open(temporary, "wb") as file:
+                for part in parts:
+                    check.update(memoryview(part).cast("B") if len(part) else b"")
+                    file.write(part)
+                file.write(check.digest())
+            os.replace(temporary, self._path)
+            _forget_oldest(directory)
+        except OSError:  # a full or read-only disk costs only the saving
+            with contextlib.suppress(OSError):
+                os.unlink(temporary)
+
+    def _trusted(self, stats: array[int]) -> array[int]:
+        """Return the identities that later ones may be compared with; the others match nothing.
+
+        Not even the zeros of a directory that takes the place of a file.
+        """
+        out = array("Q", stats)
+        fine, coarse = self.walked_ns - FINE_MARGIN_NS, self.walked_ns - COARSE_MARGIN_NS
+        nothing = array("Q", [(1 << 64) - 1] * STAT_WORDS)
+        device = self._device
+        columns = zip(stats[::STAT_WORDS], stats[3::STAT_WORDS], stats[4::STAT_WORDS], strict=True)
+        for at, (on, mtime, ctime) in enumerate(columns):
+            if not (on or mtime or ctime):
+                continue  # no file
+            latest = mtime if mtime > ctime else ctime
+            if latest >= coarse or on != device:
+                if on == device and latest < fine and ctime % 1_000_000:
+                    continue  # a time with a part below the millisecond is a fine one
+                out[at * STAT_WORDS : (at + 1) * STAT_WORDS] = nothing
+        return out
+
+
+def clock_ns() -> int:
+    """Return the time that a local file system would write into a file changed now."""
+    coarse = getattr(time, "CLOCK_REALTIME_COARSE", None)  # Linux: what the kernel itself uses
+    return time.time_ns() if coarse is None else time.clock_gettime_ns(coarse)
+
+
+def _compare(columns: list[memoryview], tree: Tree) -> Remembered | None:
+    """Find the rows of a cache that look like the tree's entries."""
+    _, digest, names, kinds, modes, links, stats, counts, recipes, digests = columns
+    stats, counts, recipes = stats.cast("Q"), counts.cast("I"), recipes.cast("Q")
+    if len(counts) * STAT_WORDS != len(stats):
+        return None
+    first = array("Q", chain((0,), accumulate(counts)))
+    if first[-1] * FULL_DIGEST_BYTES != len(digests):
+        return None
+    rows: Sequence[int]
+    same_paths = _equal(names, tree.names)
+    same_stats = _equal(stats, tree.stats)
+    rest = _equal(kinds, tree.kinds) and _equal(modes, tree.modes)
+    whole = same_paths and same_stats and rest and _equal(links, _joined(tree.links))
+    if same_paths and same_stats:
+        rows = range(len(tree))
+    else:
+        rows = _rows(tree, None if same_paths else bytes(names), stats)
+    known = dict(zip(recipes[::2], recipes[1::2], strict=True))
+    return Remembered(rows, first, digests, known, bytes(digest).decode(), unchanged=whole)
+
+
+def _rows(tree: Tree, names: bytes | None, stats: memoryview) -> array[int]:
+    """Return the row for each entry, -1 if there is none that looks the same.
+
+    Args:
+        tree: as it is now.
+        names: of the cache, None if they are the tree's.
+        stats: of the cache.
+    """
+    words, now = STAT_WORDS, memoryview(tree.stats)
+    out = array("q", range(len(tree))) if names is None else _aligned(tree.paths, names)
+    for first in range(0, len(out), _BLOCK):
+        rows = out[first : first + _BLOCK]
+        last, row = first + len(rows), rows[0]
+        if 0 <= row == rows[-1] - len(rows) + 1:  # in one go, if all of them look the same
+            its = stats[row * words : (row + len(rows)) * words]
+            if now[first * words : last * words].tobytes() == its.tobytes():
+                continue
+        for entry, row in enumerate(rows, first):
+            mine, theirs = entry * words, row * words
+            if row >= 0 and now[mine : mine + words] != stats[theirs : theirs + words]:
+                out[entry] = -1
+    return out
+
+
+def _aligned(paths: list[bytes], names: bytes) -> array[int]:
+    """Return the position of each path in the cache's, -1 if it has none; both are in order."""
+    old = names[:-1].split(b"\0") if names else []
+    out = array("q")
+    at, count = 0, len(old)
+    for path in paths:
+        while at < count and old[at] < path:
+            at += 1
+        out.append(at if at < count and old[at] == path else -1)
+    return out
+
+
+def _equal(view: memoryview, other: bytes | bytearray | array[int]) -> bool:
+    """Compare as bytes, in pieces: memoryviews compare element by element, ten times slower."""
+    one, two = view.cast("B"), memoryview(other).cast("B")
+    return len(one) == len(two) and all(
+        one[at : at + _PIECE].tobytes() == two[at : at + _PIECE].tobytes()
+        for at in range(0, len(one), _PIECE)
+    )
+
+
+def _joined(links: list[bytes]) -> bytes:
+    return b"\0".join(links) + b"\0" if links else b""
+
+
+def _forget_oldest(directory: str) -> None:
+    with os.scandir(directory) as listing:
+        found = [
+            (item.stat().st_mtime_ns, item.path)
+            for item in listing
+            if item.name.startswith(_PREFIX) and "." not in item.name
+        ]
+    for _, path in sorted(found)[:-MAX_ROOTS]:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(path)

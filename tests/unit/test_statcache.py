@@ -1,0 +1,539 @@
+"""The stat cache: what looks unchanged is not read again, and nothing that changed looks so."""
+
+from __future__ import annotations
+
+import gzip
+import io
+import os
+import random
+import shutil
+import sys
+import tarfile
+import threading
+from array import array
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import packer
+from packer import cli, statcache
+from packer._native import has_local_times
+from packer.model import ChunkParams
+from packer.pack import Packed
+from packer.statcache import Facts, StatCache
+from packer.tree import FILE, STAT_WORDS, Tree, open_file, walk
+
+SECOND = 1_000_000_000
+
+
+@pytest.fixture(autouse=True)
+def _same_time(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    fd = os.open(tmp_path, os.O_RDONLY)
+    local = has_local_times(fd)
+    os.close(fd)
+    if not local:
+        pytest.skip("temporary files are on a file system that the cache does not trust")
+
+
+class Clock:
+    """The clock as the cache reads it, that of the files and some time more."""
+
+    def __init__(self) -> None:
+        self.ahead_ns = 0
+        self.stopped_ns = 0
+        self._real = statcache.clock_ns
+
+    def __call__(self) -> int:
+        return self.stopped_ns or self._real() + self.ahead_ns
+
+
+@pytest.fixture
+def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
+    """Ten seconds have gone by since the files were written."""
+    made = Clock()
+    made.ahead_ns = 10 * SECOND
+    monkeypatch.setattr(statcache, "clock_ns", made)
+    return made
+
+
+@pytest.fixture
+def names(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The files that were opened for packing."""
+    names: list[str] = []
+    real = open_file
+
+    def spy(full: bytes, found: Any) -> int:
+        names.append(found.path.decode())
+        return real(full, found)
+
+    monkeypatch.setattr("packer.opened.open_file", spy)
+    return names
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    made = tmp_path / "app-1"
+    for number in range(30):
+        path = made / f"d{number % 4}" / f"f{number}.yaml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"number: %d\n" % number * 50)
+    (made / "empty").touch()
+    (made / "link").symlink_to("d0/f0.yaml")
+    (made / "large").write_bytes(random.Random(1).randbytes(400_000))
+    return made
+
+
+def pack(root: Path, store: Path, **more: Any) -> Packed:
+    return packer.pack(root, store=store, tag="app:1", **more)
+
+
+def content(store: Path, path: str) -> bytes:
+    return b"".join(packer.cat("app:1", path, store=store))
+
+
+def cache_files(store: Path) -> list[Path]:
+    return sorted((store / "cache").glob("stat-*"))
+
+
+def test_unchanged_files_are_not_read(
+    root: Path, tmp_path: Path, clock: Clock, names: list[str]
+) -> None:
+    first = pack(root, tmp_path / "store")
+    assert len(names) == 31
+    names.clear()
+    again = pack(root, tmp_path / "store")
+    assert again.unchanged
+    assert again.digest == first.digest
+    assert names == []
+
+
+def test_only_what_changed_is_read_and_the_result_is_the_same(
+    root: Path, tmp_path: Path, clock: Clock, names: list[str]
+) -> None:
+    pack(root, tmp_path / "store")
+    (root / "d1" / "f5.yaml").write_bytes(b"number: changed\n")
+    shutil.copytree(tmp_path / "store", tmp_path / "other")
+    names.clear()
+    cached = pack(root, tmp_path / "store")
+    assert names == ["d1/f5.yaml"]
+    assert pack(root, tmp_path / "other", cache=False).digest == cached.digest
+    assert not cached.unchanged
+    names.clear()
+    assert pack(root, tmp_path / "store").unchanged
+    assert names == []
+
+
+def test_a_file_in_use_while_it_was_packed_is_read_again(
+    root: Path, tmp_path: Path, clock: Clock, names: list[str]
+) -> None:
+    # Its times are those of the walk, so a later change could leave no trace.
+    path = root / "d1" / "f5.yaml"
+    path.write_bytes(b"number: new\n")
+    clock.stopped_ns = path.stat().st_ctime_ns
+    pack(root, tmp_path / "store")
+    names.clear()
+    pack(root, tmp_path / "store")
+    assert "d1/f5.yaml" in names
+    names.clear()
+    clock.stopped_ns = 0
+    pack(root, tmp_path / "store")
+    assert "d1/f5.yaml" in names
+    names.clear()
+    pack(root, tmp_path / "store")  # by now it is known well
+    assert names == []
+
+
+@pytest.mark.parametrize("kind", ["directory", "link"])
+def test_what_takes_the_place_of_a_file_that_was_not_noted(
+    root: Path, tmp_path: Path, clock: Clock, kind: str
+) -> None:
+    # Neither has an identity; a file that was in use has none in the cache.
+    path = root / "d1" / "f5.yaml"
+    clock.stopped_ns = path.stat().st_ctime_ns
+    pack(root, tmp_path / "store")
+    path.unlink()
+    if kind == "directory":
+        path.mkdir()
+    else:
+        path.symlink_to("f1.yaml")
+    clock.stopped_ns = 0
+    packed = pack(root, tmp_path / "store")
+    assert packed.files == 31
+    packer.unpack("app:1", tmp_path / "out", store=tmp_path / "store")
+    assert os.readlink(tmp_path / "out/d1/f5.yaml") if kind == "link" else True
+    assert (tmp_path / "out/d1/f5.yaml").is_dir() == (kind == "directory")
+
+
+def one_file(mtime: int, ctime: int, *, inode: int = 7, device: int = 1, size: int = 9) -> Tree:
+    stats = array("Q", [device, inode, size, mtime, ctime])
+    return Tree(b"file\0", bytearray([FILE]), array("H", [0o644]), stats, [])
+
+
+def cache_at(
+    tmp_path: Path, walked_ns: int, *, settings: str = "s", root: bytes = b""
+) -> StatCache:
+    """A cache of a root on device 1 that was walked at some time."""
+    (tmp_path / "root").mkdir(exist_ok=True)
+    cache = StatCache(str(tmp_path / "cache"), root or os.fsencode(tmp_path / "root"), settings)
+    cache.walked_ns, cache._device = walked_ns, 1
+    return cache
+
+
+def noted(tmp_path: Path, tree: Tree, walked_ns: int) -> None:
+    facts = Facts(1)
+    facts.note(0, b"d" * 32)
+    cache_at(tmp_path, walked_ns).save(tree, facts, "blake3:" + "0" * 64)
+
+
+def is_known(tmp_path: Path, tree: Tree, walked_ns: int) -> bool:
+    found = cache_at(tmp_path, walked_ns).load(tree)
+    known = found is not None and found.find(0) is not None
+    assert not (found is not None and found.unchanged and not known)
+    return known
+
+
+NOW = 1_700_000_000 * SECOND
+
+
+@pytest.mark.parametrize(
+    ("mtime", "ctime", "known"),
+    [
+        (NOW - 5 * SECOND + 1, NOW - 5 * SECOND + 1, True),
+        (NOW - SECOND + 1, NOW - SECOND + 1, True),  # fine times: a tick is enough
+        (NOW - 5 * SECOND, NOW - 5 * SECOND, True),  # whole seconds, long ago
+        (NOW - SECOND, NOW - SECOND, False),  # whole seconds: perhaps changed once more in this one
+        (NOW - 50_000_001, NOW - 50_000_001, False),  # within a slow tick
+        (NOW, NOW, False),  # the tick of the walk
+        (NOW + 1, NOW - 5 * SECOND + 1, False),  # an mtime from the future
+        (NOW - 5 * SECOND + 1, NOW + 3600 * SECOND, False),  # the clock was set back since
+        (NOW - 5 * SECOND + 1, NOW + 1, False),
+        ((1 << 64) - SECOND, NOW - 5 * SECOND + 1, False),  # before 1970, which no clock says
+    ],
+)
+def test_which_times_are_trusted(tmp_path: Path, mtime: int, ctime: int, known: bool) -> None:
+    tree = one_file(mtime, ctime)
+    noted(tmp_path, tree, NOW)
+    assert is_known(tmp_path, tree, NOW + SECOND) == known
+
+
+def test_every_part_of_the_identity_counts(tmp_path: Path) -> None:
+    old = NOW - 5 * SECOND + 1
+    noted(tmp_path, one_file(old, old), NOW)
+    later = NOW + SECOND
+    assert is_known(tmp_path, one_file(old, old), later)
+    assert not is_known(tmp_path, one_file(old, old, size=10), later)
+    assert not is_known(tmp_path, one_file(old, old, inode=8), later)
+    assert not is_known(tmp_path, one_file(old, old, device=2), later)
+    assert not is_known(tmp_path, one_file(old + 1, old), later)
+    assert not is_known(tmp_path, one_file(old, old + 1), later)  # an inode used again
+
+
+def test_files_of_other_file_systems_are_not_noted(tmp_path: Path) -> None:
+    old = NOW - 5 * SECOND + 1
+    tree = one_file(old, old, device=2)  # mounted below the root: perhaps with another clock
+    noted(tmp_path, tree, NOW)
+    assert not is_known(tmp_path, tree, NOW + SECOND)
+
+
+def test_a_clock_that_was_set_back(tmp_path: Path) -> None:
+    old = NOW - 5 * SECOND + 1
+    tree = one_file(old, old)
+    noted(tmp_path, tree, NOW)
+    assert is_known(tmp_path, tree, NOW)
+    assert not is_known(tmp_path, tree, NOW - 1)  # a change now could get the same times again
+
+
+def test_the_file_system_must_be_known(
+    root: Path, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statcache, "has_local_times", lambda fd: False)
+    pack(root, tmp_path / "store")
+    assert cache_files(tmp_path / "store") == []
+
+
+def test_proc_has_no_local_times() -> None:
+    try:
+        fd = os.open("/proc", os.O_RDONLY)
+    except FileNotFoundError:
+        pytest.skip("no /proc")
+    try:
+        assert not has_local_times(fd)
+    finally:
+        os.close(fd)
+
+
+def test_edits_that_restore_size_and_mtime(root: Path, tmp_path: Path, clock: Clock) -> None:
+    path = root / "d1" / "f5.yaml"
+    pack(root, tmp_path / "store")
+    before = path.stat()
+    changed = path.read_bytes().replace(b"5", b"6")
+    with path.open("r+b") as file:
+        file.write(changed)
+    os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
+    after = path.stat()
+    same = ("st_size", "st_mtime_ns", "st_ino", "st_dev")
+    assert [getattr(after, name) for name in same] == [getattr(before, name) for name in same]
+    pack(root, tmp_path / "store")
+    assert content(tmp_path / "store", "d1/f5.yaml") == changed
+
+
+def test_replaced_by_a_file_with_the_same_inode(root: Path, tmp_path: Path, clock: Clock) -> None:
+    path = root / "d1" / "f5.yaml"
+    pack(root, tmp_path / "store")
+    before = path.stat()
+    changed = path.read_bytes().replace(b"5", b"6")
+    path.unlink()
+    made: list[Path] = []
+    for number in range(64):  # most file systems give the inode to one of the next files
+        made.append(tmp_path / f"new{number}")
+        made[-1].write_bytes(changed)
+        os.utime(made[-1], ns=(before.st_atime_ns, before.st_mtime_ns))
+        if made[-1].stat().st_ino == before.st_ino:
+            break
+    made[-1].rename(path)
+    pack(root, tmp_path / "store")
+    assert content(tmp_path / "store", "d1/f5.yaml") == changed
+
+
+def test_hard_links_change_together(
+    root: Path, tmp_path: Path, clock: Clock, names: list[str]
+) -> None:
+    os.link(root / "d1" / "f5.yaml", root / "other")
+    pack(root, tmp_path / "store")
+    names.clear()
+    assert pack(root, tmp_path / "store").unchanged
+    assert names == []
+    with (root / "other").open("r+b") as file:
+        file.write(b"NUMBER")
+    pack(root, tmp_path / "store")
+    assert sorted(names) == ["d1/f5.yaml", "other"]
+    assert content(tmp_path / "store", "d1/f5.yaml").startswith(b"NUMBER")
+
+
+def test_damaged_caches_are_ignored(
+    root: Path, tmp_path: Path, clock: Clock, names: list[str]
+) -> None:
+    first = pack(root, tmp_path / "store")
+    (path,) = cache_files(tmp_path / "store")
+    sound = path.read_bytes()
+    rng = random.Random(3)
+    damaged = [b"", sound[:1], sound[:100], sound[: len(sound) // 2], sound[:-1], sound + b"\0"]
+    for at in [0, 8, 20, len(sound) - 1, *rng.sample(range(len(sound)), 8)]:
+        damaged.append(sound[:at] + bytes([sound[at] ^ 1 << rng.randrange(8)]) + sound[at + 1 :])
+    for data in damaged:
+        path.write_bytes(data)
+        names.clear()
+        assert pack(root, tmp_path / "store").digest == first.digest
+        assert len(names) == 31
+        assert path.read_bytes() != data  # made new
+    names.clear()
+    pack(root, tmp_path / "store")
+    assert names == []
+
+
+def test_the_cache_of_another_root_or_of_other_settings(tmp_path: Path) -> None:
+    old = NOW - 5 * SECOND + 1
+    tree = one_file(old, old)
+    noted(tmp_path, tree, NOW)
+    (path,) = (tmp_path / "cache").iterdir()
+    (tmp_path / "elsewhere").mkdir()
+    for other in (
+        cache_at(tmp_path, NOW + SECOND, settings="others"),
+        cache_at(tmp_path, NOW + SECOND, root=os.fsencode(tmp_path / "elsewhere")),
+    ):
+        assert other.load(tree) is None
+        shutil.copy(path, other._path)  # and under its name
+        assert other.load(tree) is None
+
+
+def test_settings_keep_apart(root: Path, tmp_path: Path, clock: Clock, names: list[str]) -> None:
+    small = ChunkParams(4096)
+    pack(root, tmp_path / "store")
+    names.clear()
+    pack(root, tmp_path / "store", params=small)
+    assert len(names) == 31
+    names.clear()
+    pack(root, tmp_path / "store", expand=False)
+    assert len(names) == 31
+    names.clear()
+    assert pack(root, tmp_path / "store", params=small, base="none")
+    assert len(names) == 31  # known, but nothing to refer to
+
+
+def test_the_cache_of_another_store(
+    root: Path, tmp_path: Path, clock: Clock, names: list[str]
+) -> None:
+    first = pack(root, tmp_path / "store")
+    packer.open_store(tmp_path / "other")
+    shutil.copytree(tmp_path / "store" / "cache", tmp_path / "other" / "cache")
+    names.clear()
+    assert pack(root, tmp_path / "other").digest == first.digest
+    assert len(names) == 31
+    packer.verify("app:1", store=tmp_path / "other")
+
+
+def test_a_version_that_was_removed(root: Path, tmp_path: Path, clock: Clock) -> None:
+    first = pack(root, tmp_path / "store")
+    shutil.rmtree(tmp_path / "store" / "blobs")
+    (tmp_path / "store" / "index.json").unlink()
+    assert pack(root, tmp_path / "store").digest == first.digest
+    packer.verify("app:1", store=tmp_path / "store")
+
+
+def archive(version: int) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as tar:
+        for number in range(20):
+            info = tarfile.TarInfo(f"chart/f{number}.yaml")
+            data = b"version: %d\n" % version + b"line %d\n" % number * 400
+            info.size = len(data)
+            tar.addfile(info, io.BytesIO(data))
+    return gzip.compress(out.getvalue(), mtime=0)
+
+
+def test_opened_files_are_not_read_again(
+    root: Path, tmp_path: Path, clock: Clock, names: list[str]
+) -> None:
+    (root / "d1" / "chart.tgz").write_bytes(archive(1))
+    (root / "d2" / "chart.tgz").write_bytes(archive(2))
+    pack(root, tmp_path / "store")
+    assert len(packer.inspect("app:1", store=tmp_path / "store").opened) == 2
+    (root / "d0" / "f0.yaml").write_bytes(b"changed\n")
+    shutil.copytree(tmp_path / "store", tmp_path / "other")
+    names.clear()
+    cached = pack(root, tmp_path / "store")
+    assert names == ["d0/f0.yaml"]
+    assert pack(root, tmp_path / "other", cache=False).digest == cached.digest
+    packer.unpack("app:1", tmp_path / "out", store=tmp_path / "store")
+    assert (tmp_path / "out" / "d2" / "chart.tgz").read_bytes() == archive(2)
+
+
+@pytest.mark.parametrize("seed", range(3))
+def test_any_history_gives_what_reading_gives(
+    root: Path, tmp_path: Path, clock: Clock, seed: int
+) -> None:
+    rng = random.Random(seed)
+
+    def files() -> list[Path]:
+        return [path for path in sorted(root.rglob("*")) if path.is_file()]
+
+    def edit() -> None:
+        kind = rng.randrange(8)
+        path = rng.choice(files())
+        if kind == 0:
+            path.unlink()
+        elif kind == 1:
+            path.rename(path.with_name(f"moved{rng.randrange(1000)}"))
+        elif kind == 2:
+            path.chmod(rng.choice([0o600, 0o644, 0o755]))
+        elif kind == 3:
+            (root / f"n{rng.randrange(9)}").mkdir(exist_ok=True)
+            (root / f"n{rng.randrange(9)}.txt").write_bytes(rng.randbytes(2000))
+        elif kind == 4 and not path.is_symlink():
+            data = path.read_bytes()
+            path.unlink()
+            path.mkdir()
+            (path / "inside").write_bytes(data)
+        elif kind == 5:
+            (root / "link").unlink(missing_ok=True)
+            (root / "link").symlink_to(f"d0/{rng.randrange(9)}")
+        elif not path.is_symlink():
+            path.write_bytes(path.read_bytes() + rng.randbytes(10))
+
+    for step in range(12):
+        for _ in range(rng.randrange(3)):
+            edit()
+        if step % 5 == 4:
+            clock.ahead_ns -= SECOND
+        more: dict[str, Any] = {"base": "none"} if step == 7 else {}
+        tag = f"app:{step % 3}"
+        cached = packer.pack(root, store=tmp_path / "store", tag=tag, **more)
+        plain = packer.pack(root, store=tmp_path / "plain", tag=tag, cache=False, **more)
+        assert cached == plain
+    packer.unpack(tag, tmp_path / "out", store=tmp_path / "store")
+    assert {
+        path.relative_to(tmp_path / "out"): path.read_bytes()
+        for path in (item for item in (tmp_path / "out").rglob("*") if item.is_file())
+    } == {path.relative_to(root): path.read_bytes() for path in files()}
+
+
+def test_layers_that_are_given_up(
+    root: Path, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Compaction scans again without some layers: their chunks must be read then, not recalled.
+    store = tmp_path / "store"
+    pack(root, store)
+    dropped = iter([frozenset({0}), frozenset()])
+    monkeypatch.setattr(
+        sys.modules["packer.pack"], "_compaction", lambda *_: next(dropped, frozenset())
+    )
+    (root / "d0" / "f0.yaml").write_bytes(b"changed\n")
+    packed = pack(root, store)
+    assert packed.layers == packed.new_layers == 1
+    packer.verify("app:1", store=store)
+
+
+def test_packing_at_the_same_time(root: Path, tmp_path: Path, clock: Clock) -> None:
+    store = tmp_path / "store"
+    digests: list[str] = []
+    packer.open_store(store)
+
+    def work() -> None:
+        digests.extend(pack(root, store).digest for _ in range(5))
+
+    threads = [threading.Thread(target=work) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(digests) == 20
+    packer.verify("app:1", store=store)
+    (path,) = cache_files(store)
+    assert not list(path.parent.glob("stat-*.*"))
+    assert path.stat().st_size > STAT_WORDS * 8 * len(walk(os.fsencode(root)))
+    assert pack(root, store).unchanged
+
+
+def test_the_oldest_root_goes_first(
+    root: Path, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(statcache, "MAX_ROOTS", 2)
+    for number in range(4):
+        shutil.copytree(root, tmp_path / f"root{number}")
+        pack(tmp_path / f"root{number}", tmp_path / "store")
+        for at, path in enumerate(cache_files(tmp_path / "store")):
+            before = path.stat().st_mtime_ns
+            os.utime(path, ns=(before, before - (3 - at) * SECOND // 10))
+    assert len(cache_files(tmp_path / "store")) == 2
+
+
+def test_no_cache_reads_every_file(
+    root: Path, tmp_path: Path, clock: Clock, names: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["pack", str(root), "--store", str(tmp_path / "store")]
+    assert cli.main(words) == 0
+    names.clear()
+    assert cli.main([*words, "--no-cache"]) == 0
+    assert len(names) == 31
+    names.clear()
+    assert cli.main(words) == 0
+    assert names == []
+    assert "unchanged" in capsys.readouterr().out
+
+
+def test_a_store_that_cannot_keep_it(root: Path, tmp_path: Path, clock: Clock) -> None:
+    packer.open_store(tmp_path / "store")
+    (tmp_path / "store" / "cache").write_bytes(b"no directory")
+    first = pack(root, tmp_path / "store")
+    assert pack(root, tmp_path / "store").digest == first.digest
+
+
+def test_a_single_file(tmp_path: Path, clock: Clock, names: list[str]) -> None:
+    path = tmp_path / "bundle.bin"
+    path.write_bytes(random.Random(5).randbytes(300_000))
+    first = pack(path, tmp_path / "store")
+    names.clear()
+    assert pack(path, tmp_path / "store").digest == first.digest
+    assert names == []
