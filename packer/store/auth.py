@@ -24,6 +24,7 @@ import threading
 import time
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
+from enum import Enum
 from urllib.parse import urlencode, urlsplit
 
 from packer.errors import AuthError, FormatError, StoreError
@@ -34,6 +35,8 @@ MAX_TOKEN_BYTES = 1 << 20
 DEFAULT_TOKEN_SECONDS = 60
 """Life of a token that does not tell, as distribution's token specification says."""
 MAX_TOKEN_SECONDS = 3600
+MAX_PROVEN = 64
+"""How many headers that were good once are remembered."""
 IDENTITY_USER = "<token>"
 """User name by which credential helpers mark the secret as an identity (refresh) token."""
 
@@ -68,6 +71,16 @@ class Challenge:
 
     scheme: str
     parameters: dict[str, str]
+
+
+class Learnt(Enum):
+    """What a 401 led to."""
+
+    NOTHING = 0
+    NEW = 1
+    """There are credentials now that were not yet tried."""
+    RENEWED = 2
+    """The token was good before; there is a newer one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +280,7 @@ class Authenticator:
         self._realm: str | None = None
         self._service = ""
         self._tokens: dict[str, _Token] = {}
+        self._proven: set[str] = set()
 
     def header(self, actions: str) -> str | None:
         """Return the Authorization header for `actions` ("pull" or "pull,push"), None if unknown.
@@ -284,7 +298,15 @@ class Authenticator:
                 token = self._tokens[actions] = self._request_token(actions)
             return "Bearer " + token.value
 
-    def challenged(self, values: Collection[str], used: str | None, actions: str) -> bool:
+    def accepted(self, used: str) -> None:
+        """Remember that the registry did not refuse a header."""
+        if used not in self._proven:
+            with self._lock:
+                if len(self._proven) >= MAX_PROVEN:
+                    self._proven.clear()
+                self._proven.add(used)
+
+    def challenged(self, values: Collection[str], used: str | None, actions: str) -> Learnt:
         """Learn from a 401.
 
         Args:
@@ -293,17 +315,19 @@ class Authenticator:
             actions: as for `header`.
 
         Returns:
-            True if `header` now returns something else than `used`: worth another try.
+            whether `header` now returns something else than `used`: worth another try.
 
         Raises:
             AuthError: the challenge is refused, or needs credentials and there are none.
         """
         with self._lock:
+            ended = used is not None and used != self._basic and used in self._proven
+            learnt = Learnt.RENEWED if ended else Learnt.NEW
             for key in [key for key, token in self._tokens.items() if used == _bearer(token)]:
                 del self._tokens[key]
             token = self._valid(actions)
             if token is not None or (self._basic is not None and self._basic != used):
-                return True  # another thread was quicker
+                return learnt  # another thread was quicker
             challenges = {item.scheme: item for item in reversed(parse_challenges(values))}
             bearer = challenges.get("bearer")
             if bearer is not None and "realm" in bearer.parameters:
@@ -311,19 +335,19 @@ class Authenticator:
                 self._realm = bearer.parameters["realm"]
                 self._service = bearer.parameters.get("service", "")
                 self._tokens[actions] = self._request_token(actions)
-                return True
+                return learnt
             if "basic" in challenges and self._basic is None:
                 login = self._login()
                 if login is None or login.is_identity_token:
                     raise AuthError(
                         f"{self._origin.host} asks for a user name and password, and none are "
-                        "known: log in with `docker login`, or give them",
+                        "known: log in with `layer-packer login` or `docker login`, or give them",
                         status=401,
                         url=str(self._origin),
                     )
                 self._basic = _basic(login)
-                return True
-            return False
+                return learnt
+            return Learnt.NOTHING
 
     def redact(self, text: str) -> str:
         """Return `text` without the secrets known here."""

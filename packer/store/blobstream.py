@@ -1,14 +1,12 @@
-"""The two streams of blob bytes: a download that survives lost connections, a checked upload."""
+"""A download of a blob, or of a part of it, that survives lost connections."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import re
 from types import TracebackType
-from typing import BinaryIO
 
-from packer.errors import DigestMismatch, FormatError, RegistryError, SizeMismatch, TransportError
+from packer.errors import FormatError, RegistryError, SizeMismatch, TransportError
 from packer.model import Descriptor
 from packer.store.base import READ_BYTES
 from packer.store.client import Client
@@ -150,41 +148,3 @@ class BlobStream:
             if not data:
                 raise SizeMismatch(self._what, self._blob.size, self._at - count)
             count -= len(data)
-
-
-class SourceFailed(Exception):
-    """Carries what the source of an upload raised through the HTTP library; never leaves here."""
-
-
-class UploadBody:
-    """A request body that refuses to send its end unless all of it is the blob promised."""
-
-    def __init__(self, source: BinaryIO, blob: Descriptor, what: str) -> None:
-        self.seen = 0
-        self._source = source
-        self._blob = blob
-        self._what = what
-        self._hash = hashlib.sha256()
-
-    def read(self, size: int = -1, /) -> bytes:
-        """Return at most `size` bytes, b"" at the end.
-
-        Raises:
-            SizeMismatch, DigestMismatch: `source` is not the blob; the request is broken off before
-                the registry has all it was promised, so it stores nothing.
-            SourceFailed: `source` raised, see its cause.
-        """
-        try:
-            data = self._source.read(size if size >= 0 else READ_BYTES)
-        except Exception as error:
-            # An OSError of a file must not look like one of the connection this is called from.
-            raise SourceFailed from error
-        self.seen += len(data)
-        self._hash.update(data)
-        if self.seen > self._blob.size or (not data and self.seen < self._blob.size):
-            raise SizeMismatch(self._what, self._blob.size, self.seen)
-        if self.seen == self._blob.size:
-            actual = "sha256:" + self._hash.hexdigest()
-            if actual != self._blob.digest:
-                raise DigestMismatch(self._what, self._blob.digest, actual)
-        return data

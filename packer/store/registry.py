@@ -17,7 +17,6 @@ from packer.errors import (
     NotFound,
     RegistryError,
     SizeMismatch,
-    TransportError,
 )
 from packer.model import (
     INDEX_MANIFEST_TYPE,
@@ -31,10 +30,9 @@ from packer.model import (
 from packer.reference import DOCKER_HUB, Reference, is_loopback, is_tag, split_host
 from packer.store.auth import Authenticator, Credentials, docker_credentials
 from packer.store.base import Reader, VerifyingReader
-from packer.store.blobstream import BlobStream, SourceFailed, UploadBody
+from packer.store.blobstream import BlobStream
 from packer.store.client import Client
 from packer.store.http import (
-    RETRY_STATUSES,
     Origin,
     Response,
     RetryPolicy,
@@ -42,6 +40,7 @@ from packer.store.http import (
     join_url,
     origin_of,
 )
+from packer.store.upload import WRITE, upload
 
 ACCEPT_MANIFESTS = ", ".join(
     [
@@ -57,7 +56,6 @@ MAX_TAG_PAGE_BYTES = 4 << 20
 
 _LINK_NEXT = re.compile(r"\s*<([^<>]{1,4096})>\s*;[^,]*\brel=\"?next\"?")
 _UNKNOWN_BLOB_CODES = ("MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN")
-_WRITE = "pull,push"
 
 
 class RegistryStore:
@@ -163,38 +161,12 @@ class RegistryStore:
         return True
 
     def upload(self, blob: Descriptor, source: BinaryIO) -> None:
-        """Upload a blob without asking, as `Upload.upload`.
-
-        POST, then PUT of everything: no registry need support more, and Debian's docker-registry
-        cannot resume. POST has no body, so the body is never sent just to learn that
-        authentication is needed.
-        """
-        what = f"blob {blob.digest}"
-        for attempt in range(self._retry.attempts):
-            if attempt or source.seekable():
-                source.seek(0)
-            body = UploadBody(source, blob, what)
-            last = attempt == self._retry.attempts - 1
-            retry_after = None
-            try:
-                with self._upload_once(blob, body, last) as response:
-                    if response.status not in RETRY_STATUSES:
-                        return
-                    retry_after = response.header("Retry-After")
-            except SourceFailed as error:
-                cause = error.__cause__
-                assert cause is not None
-                raise cause from cause.__cause__
-            except (TransportError, RegistryError) as error:
-                # 404 and 416: the upload was lost (another replica, a restart); begin a new one.
-                lost = isinstance(error, RegistryError) and error.status in (404, 416)
-                if last or not (error.retryable or (lost and body.seen > 0)):
-                    raise
-            self._client.transport.sleep(attempt, retry_after)
+        """Upload a blob without asking, as `Upload.upload`."""
+        upload(self._client, blob, source, self._retry, self._name)
 
     def expect_writes(self) -> None:
         """Ask for the right to push from the first token on: saves a token per copy."""
-        self._read = _WRITE
+        self._read = WRITE
 
     def get_manifest(self, reference: str) -> tuple[Descriptor, bytes]:
         """Return a manifest's descriptor and exact bytes, as `Store.get_manifest`.
@@ -265,7 +237,7 @@ class RegistryStore:
                 "PUT",
                 self._client.url(f"manifests/{reference}"),
                 ok=(200, 201, 202, 204),
-                actions=_WRITE,
+                actions=WRITE,
                 headers={"Content-Type": media_type},
                 body=data,
             )
@@ -386,35 +358,6 @@ class RegistryStore:
 
     def _missing(self, reference: str) -> NotFound:
         return NotFound("manifest" if is_digest(reference) else "tag", reference, self._name)
-
-    def _upload_once(self, blob: Descriptor, body: UploadBody, last: bool) -> Response:
-        """Try once; the answer may be of RETRY_STATUSES unless this is the last try."""
-        url = self._client.url("blobs/uploads/")
-        with self._client.request(
-            "POST", url, ok=(202,), actions=_WRITE, headers={"Content-Length": "0"}
-        ) as response:
-            location = response.header("Location")
-            response.discard()
-        if not location:
-            raise FormatError(f"answer to the upload of {blob.digest}", "no Location")
-        # join_url refuses user information and a step down to http; `request` sends credentials
-        # only to the registry's own origin.
-        target = join_url(url, location)
-        target, _, _ = target.partition("#")
-        target += ("&" if "?" in target else "?") + f"digest={blob.digest}"
-        headers = {
-            "Content-Type": "application/octet-stream",
-            "Content-Length": str(blob.size),
-        }
-        ok = {200, 201, 204} | (set() if last else RETRY_STATUSES)
-        response = self._client.request(
-            "PUT", target, ok=ok, actions=_WRITE, headers=headers, body=body
-        )
-        claimed = response.header("Docker-Content-Digest") or ""
-        response.discard()
-        if is_digest(claimed) and claimed != blob.digest:
-            raise DigestMismatch(f"upload to {self._name}", blob.digest, claimed)
-        return response
 
 
 def _origin(registry: str, plain_http: bool | None, ca_file: str | None) -> Origin:
