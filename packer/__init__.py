@@ -6,6 +6,8 @@ packer.pull("registry.example/acme/app:1.4.2", "out/")
 """
 
 from packer._version import VERSION
+from packer.access import RegistryOptions
+from packer.accounts import LoggedIn, login, logout
 from packer.api import (
     Pulled,
     cat,
@@ -20,8 +22,10 @@ from packer.api import (
     verify,
     versions,
 )
+from packer.doctor import Diagnosis, Probe, doctor
 from packer.errors import (
     AuthError,
+    Cancelled,
     DigestMismatch,
     FormatError,
     IntegrityError,
@@ -40,10 +44,12 @@ from packer.errors import (
     UnsupportedFile,
     UnsupportedVersion,
 )
+from packer.estimates import estimate
 from packer.listing import Change, Details, Entry, LayerUse, Verified
-from packer.locations import RegistryOptions, default_store_path, open_store, open_version
+from packer.locations import default_store_path, open_store, open_version
 from packer.model import ChunkParams, Descriptor
 from packer.pack import Packed
+from packer.planning import Estimate
 from packer.progress import Progress
 from packer.restore import Restored
 from packer.usage import Opened, Use
@@ -52,21 +58,26 @@ __version__ = VERSION
 
 __all__ = [
     "AuthError",
+    "Cancelled",
     "Change",
     "ChunkParams",
     "Descriptor",
     "Details",
+    "Diagnosis",
     "DigestMismatch",
     "Entry",
+    "Estimate",
     "FormatError",
     "IntegrityError",
     "InvalidParameter",
     "InvalidReference",
     "LayerUse",
+    "LoggedIn",
     "NotFound",
     "Opened",
     "Packed",
     "PackerError",
+    "Probe",
     "Progress",
     "Pulled",
     "RegistryError",
@@ -88,7 +99,11 @@ __all__ = [
     "copy",
     "default_store_path",
     "diff",
+    "doctor",
+    "estimate",
     "inspect",
+    "login",
+    "logout",
     "ls",
     "open_store",
     "open_version",

@@ -39,6 +39,7 @@ class BlobStream:
         self._what = what
         self._response: Response | None = None
         self._failures = 0
+        self._ranged = False
 
     def open(self) -> None:
         """Make the request, so that errors such as a missing blob show at once.
@@ -50,26 +51,35 @@ class BlobStream:
         """
         if self._at == self._end and not self._whole:
             return  # no HTTP range is empty
-        headers = {"Accept": "*/*"}
-        if not (self._whole and self._at == 0):
-            headers["Range"] = f"bytes={self._at}-{self._end - 1}"
-        response = self._client.request(
-            "GET",
-            self._client.url(f"blobs/{self._blob.digest}"),
-            ok=(200, 206),
-            headers=headers,
-        )
+        response = self._request(ranged=not (self._whole and self._at == 0))
         try:
             if response.status == 206:
                 self._check_range(response.header("Content-Range"))
                 self._check_length(response, self._end - self._at)
             else:
                 self._check_length(response, self._blob.size)
+                self._client.ignores_ranges |= self._ranged
                 self._skip(response, self._at)
         except BaseException:
             response.close()
             raise
         self._response = response
+
+    def _request(self, *, ranged: bool) -> Response:
+        """Ask for the rest, or for all of it where ranges are known not to work."""
+        self._ranged = ranged
+        headers = {"Accept": "*/*"}
+        if ranged:
+            headers["Range"] = f"bytes={self._at}-{self._end - 1}"
+        url = self._client.url(f"blobs/{self._blob.digest}")
+        try:
+            return self._client.request("GET", url, ok=(200, 206), headers=headers)
+        except RegistryError as error:
+            # Not all that cannot serve ranges ignore them, as RFC 9110 wants it.
+            if not ranged or error.status not in (416, 501):
+                raise
+        self._client.ignores_ranges = True
+        return self._request(ranged=False)
 
     def read(self, size: int = -1, /) -> bytes:
         """Return at most `size` bytes, b"" at the end.

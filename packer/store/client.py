@@ -55,8 +55,10 @@ class Client:
         self.origin = origin
         self._auth = auth
         self.transport = transport
+        self.ignores_ranges = False
         host = f"[{origin.host}]" if ":" in origin.host else origin.host
-        self._base = f"{origin.scheme}://{host}:{origin.port}/v2/{repository}/"
+        self.root = f"{origin.scheme}://{host}:{origin.port}/v2/"
+        self._base = f"{self.root}{repository}/"
 
     def url(self, path: str) -> str:
         """Return the URL of `path` in the repository; `path` is made of checked parts only."""
@@ -140,7 +142,7 @@ class Client:
         kind = RegistryError
         if response.status in (401, 403):
             kind = AuthError
-            hint = f" (are the credentials right, and do they allow {actions}?)"
+            hint = f" (are the credentials right, and do they allow {actions or 'access'}?)"
         elif response.status == 413:
             hint = " (too large for this registry)"
         return kind(

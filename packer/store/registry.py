@@ -6,13 +6,14 @@ Source: OCI distribution-spec 1.1; where registries differ from it, the comment 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from types import TracebackType
 from typing import BinaryIO, cast
 
 from packer.errors import (
     DigestMismatch,
     FormatError,
+    InvalidParameter,
     InvalidReference,
     NotFound,
     RegistryError,
@@ -28,10 +29,11 @@ from packer.model import (
     load_json,
 )
 from packer.reference import DOCKER_HUB, Reference, is_loopback, is_tag, split_host
-from packer.store.auth import Authenticator, Credentials, docker_credentials
+from packer.store.auth import Authenticator
 from packer.store.base import Reader, VerifyingReader
 from packer.store.blobstream import BlobStream
 from packer.store.client import Client
+from packer.store.credentials import Credentials, docker_credentials
 from packer.store.http import (
     Origin,
     Response,
@@ -40,6 +42,7 @@ from packer.store.http import (
     join_url,
     origin_of,
 )
+from packer.store.tls import Tls
 from packer.store.upload import WRITE, upload
 
 ACCEPT_MANIFESTS = ", ".join(
@@ -57,6 +60,8 @@ MAX_TAG_PAGE_BYTES = 4 << 20
 _LINK_NEXT = re.compile(r"\s*<([^<>]{1,4096})>\s*;[^,]*\brel=\"?next\"?")
 _UNKNOWN_BLOB_CODES = ("MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN")
 
+CredentialsFinder = Callable[[str, str], "Credentials | None"]
+
 
 class RegistryStore:
     """Blobs, manifests and tags of one repository.
@@ -64,10 +69,17 @@ class RegistryStore:
     Args:
         reference: names registry and repository; its tag and digest are not used.
         plain_http: True for http, False for https; None means https except for ``localhost`` and
-            loopback addresses, which get http unless `ca_file` is given.
-        username: with `password`, used instead of the docker configuration.
+            loopback addresses, which get http unless anything below asks for TLS.
+        username: with `password`, used instead of what `credentials` finds.
         password: never shown, and sent only as packer/store/auth.py says.
+        token: a bearer token, or a function that returns a fresh one; sent to the registry as it
+            is, in place of all other credentials.
+        credentials: finds credentials for a registry (``host[:port]``) and a repository; called
+            when the registry asks for any. By default it looks into the docker configuration.
         ca_file: PEM file of certificate authorities to trust instead of the system's.
+        cert_file: PEM file of a client certificate for this registry.
+        key_file: of its key, if `cert_file` does not hold it.
+        insecure_skip_tls_verify: accept any certificate of this registry's host.
         token_hosts: hosts other than the registry's that may be sent its credentials.
         timeout_seconds: silence allowed before an operation on a connection fails.
         max_connections: connections kept open; use about as many threads.
@@ -83,7 +95,12 @@ class RegistryStore:
         plain_http: bool | None = None,
         username: str | None = None,
         password: str | None = None,
+        token: str | Callable[[], str] | None = None,
+        credentials: CredentialsFinder = docker_credentials,
         ca_file: str | None = None,
+        cert_file: str | None = None,
+        key_file: str | None = None,
+        insecure_skip_tls_verify: bool = False,
         token_hosts: Collection[str] = (),
         timeout_seconds: float = 60.0,
         max_connections: int = 16,
@@ -101,17 +118,23 @@ class RegistryStore:
             else None
         )
         self._retry = retry or RetryPolicy()
+        self._repository = reference.repository
+        self._credentials = credentials
+        host = split_host(reference.registry)[0].strip("[]").lower()
+        tls = Tls(ca_file, cert_file, key_file, insecure_skip_tls_verify, host)
         transport = Transport(
-            ca_file=ca_file,
+            tls=tls,
             timeout_seconds=timeout_seconds,
             max_connections=max_connections,
             retry=self._retry,
         )
-        origin = _origin(reference.registry, plain_http, ca_file)
-        self._auth = Authenticator(
-            origin, reference.repository, self._find_credentials, transport, token_hosts
+        origin = _origin(reference.registry, plain_http, tls)
+        if origin.scheme == "http" and tls.is_set:
+            raise InvalidParameter("plain http has no certificates: choose one or the other")
+        auth = Authenticator(
+            origin, reference.repository, self._find_credentials, transport, token_hosts, token
         )
-        self._client = Client(origin, reference.repository, self._auth, transport)
+        self._client = Client(origin, reference.repository, auth, transport)
         self._read = "pull"
 
     @property
@@ -163,6 +186,20 @@ class RegistryStore:
     def upload(self, blob: Descriptor, source: BinaryIO) -> None:
         """Upload a blob without asking, as `Upload.upload`."""
         upload(self._client, blob, source, self._retry, self._name)
+
+    @property
+    def client(self) -> Client:
+        """What makes the requests; for questions that a store does not answer."""
+        return self._client
+
+    def ping(self) -> None:
+        """Ask for nothing but an answer, with credentials if the registry wants any.
+
+        Raises:
+            AuthError: the registry, or its token service, does not take the credentials.
+            RegistryError, TransportError: there is no registry of the distribution-spec.
+        """
+        self._client.request("GET", self._client.root, ok=(200,), actions="").discard()
 
     def expect_writes(self) -> None:
         """Ask for the right to push from the first token on: saves a token per copy."""
@@ -327,6 +364,19 @@ class RegistryStore:
                 raise
             raise self._missing(tag) from error
 
+    @property
+    def ignores_ranges(self) -> bool:
+        """Whether the registry sent a whole blob when it was asked for a part."""
+        return self._client.ignores_ranges
+
+    def interrupt(self) -> None:
+        """Make requests end at once, also those of other threads, as `Interruptible`."""
+        self._client.transport.interrupt()
+
+    def resume(self) -> None:
+        """Allow requests again."""
+        self._client.transport.resume()
+
     def close(self) -> None:
         """Close idle connections."""
         self._client.transport.close()
@@ -343,7 +393,9 @@ class RegistryStore:
         self.close()
 
     def _find_credentials(self) -> Credentials | None:
-        return self._given if self._given is not None else docker_credentials(self._registry)
+        if self._given is not None:
+            return self._given
+        return self._credentials(self._registry, self._repository)
 
     def _head(self, path: str, accept: str = "*/*") -> Response:
         response = self._client.request(
@@ -360,10 +412,10 @@ class RegistryStore:
         return NotFound("manifest" if is_digest(reference) else "tag", reference, self._name)
 
 
-def _origin(registry: str, plain_http: bool | None, ca_file: str | None) -> Origin:
+def _origin(registry: str, plain_http: bool | None, tls: Tls) -> Origin:
     host, port = split_host("registry-1.docker.io" if registry == DOCKER_HUB else registry)
     if plain_http is None:
-        plain_http = is_loopback(host) and ca_file is None
+        plain_http = is_loopback(host) and not tls.is_set
     scheme = "http" if plain_http else "https"
     return origin_of(f"{scheme}://{host}" + (f":{port}" if port is not None else ""))
 
