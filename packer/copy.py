@@ -47,8 +47,9 @@ PROBE_BYTES = 4 << 20
 """Below this many missing bytes it is cheaper to send them than to ask."""
 LARGE_BYTES = 256 << 10
 """Blobs below this are not asked for while there are larger ones."""
-CANCEL_SECONDS = 0.1
-"""How often a caller's cancel event is looked at while nothing else happens."""
+POLL_SECONDS = 0.1
+"""How often to look at the caller's cancel event, and for signals, while nothing else happens: one
+that arrives just before Python begins to wait for a lock would be seen at the end of the wait."""
 
 T = TypeVar("T")
 
@@ -338,8 +339,9 @@ class _Run:
         if not blobs:
             return []
         with ThreadPoolExecutor(min(self._jobs, len(blobs)), "packer-copy") as pool:
-            futures = [pool.submit(work, blob) for blob in blobs]
+            futures: list[Future[T]] = []
             try:
+                futures.extend(pool.submit(work, blob) for blob in blobs)
                 self._wait(futures)
             except BaseException:
                 # KeyboardInterrupt, or the caller's event: threads that wait for an answer would
@@ -360,11 +362,7 @@ class _Run:
     def _wait(self, futures: list[Future[T]]) -> None:
         """Wait for all, or for the first that fails, or until the caller cancels."""
         while True:
-            done, pending = wait(
-                futures,
-                timeout=None if self._cancel is None else CANCEL_SECONDS,
-                return_when=FIRST_EXCEPTION,
-            )
+            done, pending = wait(futures, timeout=POLL_SECONDS, return_when=FIRST_EXCEPTION)
             failed = not all(_succeeded(future) for future in done)
             if (pending or failed) and self._cancel is not None and self._cancel.is_set():
                 raise Cancelled("copying")

@@ -18,7 +18,7 @@ import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urljoin, urlsplit
 
 import urllib3
@@ -287,6 +287,7 @@ class _Sockets:
     """The connections that are open, so that all of them can be cut at once."""
 
     def __init__(self) -> None:
+        self.halted = threading.Event()
         self._lock = threading.Lock()
         self._connections: weakref.WeakSet[urllib3.connection.HTTPConnection] = weakref.WeakSet()
 
@@ -310,13 +311,21 @@ class _Sockets:
         class TlsPool(urllib3.HTTPSConnectionPool):
             ConnectionCls = Secure
 
+            def _validate_conn(self, conn: Any) -> None:
+                # Without urllib3's warning about unverified TLS, which was asked for.
+                if conn.is_closed:
+                    conn.connect()
+
         return {"http": Pool, "https": TlsPool}
 
     def note(self, connection: urllib3.connection.HTTPConnection) -> None:
         with self._lock:
             self._connections.add(connection)
+        if self.halted.is_set() and connection.sock is not None:
+            _shut(connection.sock)
 
     def cut(self) -> None:
+        self.halted.set()
         with self._lock:
             found = [connection.sock for connection in self._connections]
         for sock in found:
@@ -350,7 +359,6 @@ class Transport:
         self._max_connections = max_connections
         self._pools: dict[str, urllib3.PoolManager] = {}
         self._sockets = _Sockets()
-        self._halted = threading.Event()
 
     def send(
         self,
@@ -391,16 +399,15 @@ class Transport:
 
     def sleep(self, attempt: int, retry_after: str | None = None) -> None:
         """Pause as the retry policy says."""
-        self._halted.wait(self.retry.pause(attempt, retry_after))
+        self._sockets.halted.wait(self.retry.pause(attempt, retry_after))
 
     def interrupt(self) -> None:
-        """Cut all connections, end all pauses, and refuse further requests until `resume`."""
-        self._halted.set()
+        """Cut all connections, end pauses, and refuse requests until `resume`."""
         self._sockets.cut()
 
     def resume(self) -> None:
         """Allow requests again."""
-        self._halted.clear()
+        self._sockets.halted.clear()
 
     def close(self) -> None:
         """Close idle connections."""
@@ -414,7 +421,7 @@ class Transport:
         # A registry may take long to commit a large body to its own store before it answers.
         read_timeout = self._timeout * (5 if method == "PUT" else 1)
         pool = self._pool(url)
-        if self._halted.is_set():
+        if self._sockets.halted.is_set():
             raise TransportError(f"{method} {shown_url(url)}: interrupted")
         try:
             raw = pool.urlopen(
