@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from packer.access import Access, RegistryOptions, registry_host
 from packer.errors import InvalidParameter
 from packer.reference import Reference
-from packer.store.credentials import Credentials, erase_credentials, store_credentials
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +38,8 @@ def login(
         AuthError: the registry does not take them; nothing was kept.
         StoreError: the registry fails, or the credential helper or configuration file.
     """
+    from packer.store.credentials import Credentials, store_credentials
+
     host = registry_host(registry)
     if not username or not password or ":" in username or "\n" in username + password:
         raise InvalidParameter("a user name without a colon and a password are needed")
@@ -58,6 +59,8 @@ def logout(registry: str) -> str:
         NotFound: there are none.
         StoreError: the credential helper fails, or the configuration file cannot be understood.
     """
+    from packer.store.credentials import erase_credentials
+
     host = registry_host(registry)
     erase_credentials(host)
     return host

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING
 
 from packer.access import Access, RegistryLike
 from packer.copy import read_graph
@@ -28,9 +29,11 @@ from packer.errors import (
 )
 from packer.model import CONFIG_TYPE, DATA_TYPE, MANIFEST_TYPE, Descriptor, digest_of
 from packer.reference import Reference, parse_location
-from packer.store.client import Client
-from packer.store.http import Response, join_url, safe_text
-from packer.store.registry import RegistryStore
+
+if TYPE_CHECKING:
+    from packer.store.client import Client
+    from packer.store.http import Response
+    from packer.store.registry import RegistryStore
 
 YES, NO, UNKNOWN = "yes", "no", "unknown"
 LAYER_COUNTS = (128, 500, 1000)
@@ -88,10 +91,13 @@ def doctor(reference: str, *, registry: RegistryLike = None, write: bool = False
     Raises:
         InvalidReference: `reference` names no registry.
     """
+    from packer.store.http import RetryPolicy
+
     location = parse_location(reference)
     if not isinstance(location, Reference):
         raise InvalidReference(reference, "the doctor looks at registries")
     with Access(registry).open(location) as store:
+        store.client.transport.retry = RetryPolicy(attempts=2)  # what fails is what we are after
         patient = _Patient(store, location, write)
         probes = tuple(patient.examine())
     return Diagnosis(reference, location.registry, probes)
@@ -142,7 +148,7 @@ class _Patient:
             works, detail = NO, str(error)
         except PackerError as error:
             works, detail = UNKNOWN, str(error)
-        return Probe(name, works, safe_text(detail))
+        return _probe(name, works, detail)
 
     def _reach(self) -> Probe:
         """Ask for nothing, without credentials: who answers, and how it wants to be asked."""
@@ -151,7 +157,7 @@ class _Patient:
         try:
             response = self._client.transport.send("GET", self._client.root, {})
         except StoreError as error:
-            return Probe("reach", NO, safe_text(str(error)))
+            return _probe("reach", NO, str(error))
         took = time.monotonic() - begin
         response.discard()
         said = [f"{origin.scheme}, {1000 * took:.0f} ms", _auth_kind(response)]
@@ -162,7 +168,7 @@ class _Patient:
         if response.status not in (200, 401):
             said.append(f"status {response.status} for /v2/")
         works = YES if response.status in (200, 401) else NO
-        return Probe("reach", works, safe_text("; ".join(said)))
+        return _probe("reach", works, "; ".join(said))
 
     def _pull(self) -> tuple[str, str]:
         """Read the manifest that the reference names, and choose a blob of it to try things on."""
@@ -220,6 +226,8 @@ class _Patient:
 
     def _give_up(self, response: Response) -> str:
         """Cancel an upload, which registries should allow and many do not."""
+        from packer.store.http import join_url
+
         location = response.header("Location")
         if response.status != 202 or not location:
             return ""
@@ -321,6 +329,12 @@ class _Patient:
         except StoreError:
             return None  # it stays, without a tag
         return None
+
+
+def _probe(name: str, works: str, detail: str) -> Probe:
+    from packer.store.http import safe_text
+
+    return Probe(name, works, safe_text(detail))
 
 
 def _auth_kind(response: Response) -> str:

@@ -267,6 +267,9 @@ class HostileRegistry:
             location = f"{exchange.path}{number}?_state=abc%3D"
             exchange.reply(202, b"", {"Location": location})
             return
+        if exchange.method == "DELETE":
+            exchange.reply(204)
+            return
         data = exchange.receive()
         digest = parse_qs(exchange.query)["digest"][0]
         actual = "sha256:" + hashlib.sha256(data).hexdigest()
