@@ -269,26 +269,43 @@ class RegistryStore:
         if len(data) > MAX_MANIFEST_BYTES:
             raise FormatError("manifest", f"{len(data)} bytes, limit {MAX_MANIFEST_BYTES}")
         reference = manifest.digest if tag is None else _check(tag)
-        try:
-            response = self._client.request(
-                "PUT",
-                self._client.url(f"manifests/{reference}"),
-                ok=(200, 201, 202, 204),
-                actions=WRITE,
-                headers={"Content-Type": media_type},
-                body=data,
-            )
-        except RegistryError as error:
-            if error.code in _UNKNOWN_BLOB_CODES or (error.status == 404 and not error.code):
-                unnamed = f"one that manifest {manifest.digest} names"
-                name = next((item for item in error.detail if item != manifest.digest), unnamed)
-                raise NotFound("blob", name, self._name) from error
-            raise
+        for attempt in range(self._retry.attempts):
+            try:
+                response = self._send_manifest(reference, data, media_type)
+                break
+            except RegistryError as error:
+                # Our digests are right. docker-registry says so of what it is just writing: two
+                # clients that push the same blobs at once meet it.
+                last = attempt == self._retry.attempts - 1
+                if last or (error.status, error.code) != (400, "DIGEST_INVALID"):
+                    missing = self._missing_blob(error, manifest)
+                    if missing is None:
+                        raise
+                    raise missing from error
+            self._client.transport.sleep(attempt)
         claimed = response.header("Docker-Content-Digest") or ""
         response.discard()
         if is_digest(claimed) and claimed != manifest.digest:
             raise DigestMismatch(f"manifest in {self._name}", manifest.digest, claimed)
         return manifest
+
+    def _send_manifest(self, reference: str, data: bytes, media_type: str) -> Response:
+        return self._client.request(
+            "PUT",
+            self._client.url(f"manifests/{reference}"),
+            ok=(200, 201, 202, 204),
+            actions=WRITE,
+            headers={"Content-Type": media_type},
+            body=data,
+        )
+
+    def _missing_blob(self, error: RegistryError, manifest: Descriptor) -> NotFound | None:
+        """Return what the refusal of a manifest means if it means that a blob is missing."""
+        if error.code not in _UNKNOWN_BLOB_CODES and (error.status != 404 or error.code):
+            return None
+        unnamed = f"one that manifest {manifest.digest} names"
+        name = next((item for item in error.detail if item != manifest.digest), unnamed)
+        return NotFound("blob", name, self._name)
 
     def tags(self) -> Iterator[tuple[str, Descriptor]]:
         """Yield tags in the registry's order with what they name, one request each.
