@@ -12,6 +12,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ _CONFIG = """\
 version: 0.1
 log: {{level: error, accesslog: {{disabled: true}}}}
 storage:
-  filesystem: {{rootdirectory: {data}}}
+  {driver}
   delete: {{enabled: true}}
 {cache}{auth}http:
   addr: "127.0.0.1:{port}"
@@ -69,6 +70,17 @@ def need_program(name: str) -> str:
     return path
 
 
+def optional_program(name: str) -> str:
+    """Return the path of a program that `tools/install-servers` may build, or skip the test."""
+    folder = os.environ.get("LAYER_PACKER_SERVERS") or os.path.expanduser(
+        "~/.cache/layer-packer-servers"
+    )
+    path = shutil.which(name, path=os.pathsep.join([folder, os.environ.get("PATH", "")]))
+    if path is None:
+        pytest.skip(f"the program {name} is not installed (tools/install-servers builds it)")
+    return path
+
+
 def free_port() -> int:
     """Return a port nobody listens on at the moment."""
     with socket.socket() as probe:
@@ -84,6 +96,8 @@ def run_registry(
     tls: bool = False,
     realm: str | None = None,
     cache: bool = False,
+    s3: str | None = None,
+    program: str | None = None,
 ) -> Iterator[RegistryServer]:
     """Start docker-registry with its files below `folder` and stop it at the end.
 
@@ -93,8 +107,17 @@ def run_registry(
         tls: speak https with a certificate of its own CA.
         realm: ask for tokens of the `token_service` with this URL and the same `folder`.
         cache: remember in memory which blobs there are, as Debian's own configuration does.
+        s3: URL of an object store with the bucket "registry"; blobs are then redirected there.
+        program: another build of the registry.
     """
-    program = need_program("docker-registry")
+    program = program or need_program("docker-registry")
+    driver = f"filesystem: {{rootdirectory: {folder / 'data'}}}"
+    if s3 is not None:
+        driver = (
+            f"s3: {{region: us-east-1, regionendpoint: '{s3}', bucket: registry, accesskey: a, "
+            "secretkey: b, secure: false, v4auth: true, encrypt: false, forcepathstyle: true}"
+        )
+    environment = {name: value for name, value in os.environ.items() if name != "AWS_CA_BUNDLE"}
     auth = ""
     if htpasswd:
         line = subprocess.run(
@@ -116,7 +139,7 @@ def run_registry(
         config = folder / "config.yml"
         config.write_text(
             _CONFIG.format(
-                data=folder / "data",
+                driver=driver,
                 auth=auth,
                 port=port,
                 tls=lines,
@@ -125,7 +148,9 @@ def run_registry(
             encoding="utf-8",
         )
         with (folder / "log").open("ab") as log:
-            process = subprocess.Popen([program, "serve", str(config)], stdout=log, stderr=log)
+            process = subprocess.Popen(
+                [program, "serve", str(config)], stdout=log, stderr=log, env=environment
+            )
         try:
             if _wait_until_ready(process, port, ca_file):
                 yield RegistryServer(port, folder / "data", ca_file, process)
@@ -326,3 +351,40 @@ def token_service(folder: Path) -> Iterator[TokenService]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextlib.contextmanager
+def object_store(folder: Path) -> Iterator[str]:
+    """Run moto's S3 on a free port with the bucket "registry", and return its URL."""
+    program = Path(sys.executable).with_name("moto_server")
+    if not program.exists():
+        pytest.skip("moto is not installed (the extra `servers`)")
+    for attempt in range(5):
+        port = free_port()
+        with (folder / "moto.log").open("ab") as log:
+            command = [str(program), "-H", "127.0.0.1", "-p", str(port)]
+            process = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            if _make_bucket(process, port):
+                yield f"http://127.0.0.1:{port}"
+                return
+        finally:
+            process.kill()
+            process.wait()
+        assert attempt < 4, (folder / "moto.log").read_text(encoding="utf-8", errors="replace")
+
+
+def _make_bucket(process: subprocess.Popen[bytes], port: int) -> bool:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            return False
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        with contextlib.closing(connection), contextlib.suppress(OSError):
+            # Any signature will do: this store checks none.
+            login = "AWS4-HMAC-SHA256 Credential=a/20200101/us-east-1/s3/aws4_request"
+            connection.request("PUT", "/registry", headers={"Authorization": login})
+            if connection.getresponse().status == 200:
+                return True
+        time.sleep(0.1)
+    return False
