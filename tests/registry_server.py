@@ -226,8 +226,12 @@ class _Server(http.server.ThreadingHTTPServer):
 
 
 @contextlib.contextmanager
-def counting_proxy(port: int) -> Iterator[CountingProxy]:
+def counting_proxy(port: int, latency_seconds: float = 0) -> Iterator[CountingProxy]:
     """Forward a free loopback port to plain http on `port`, counting requests.
+
+    Args:
+        port: of the registry.
+        latency_seconds: how long each answer is held back.
 
     The Host header passes unchanged, so that the registry's Locations lead back here.
     """
@@ -249,6 +253,8 @@ def counting_proxy(port: int) -> Iterator[CountingProxy]:
                 )
                 answer = upstream.getresponse()
                 body = answer.read()
+                if latency_seconds:
+                    time.sleep(latency_seconds)
                 requests.append((self.command, self.path.partition("?")[0], answer.status))
                 self.send_response(answer.status)
                 for name, value in answer.getheaders():
