@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import BinaryIO, TypeVar, cast
 
@@ -27,6 +26,7 @@ from packer.errors import (
     StoreError,
     UnsupportedVersion,
 )
+from packer.interrupting import POLL_SECONDS, interrupted, until_cancelled
 from packer.model import (
     MANIFEST_TYPE,
     MAX_LAYERS,
@@ -36,7 +36,7 @@ from packer.model import (
     load_json,
 )
 from packer.progress import CancelEvent, Progress, ProgressCallback, cancellable
-from packer.store.base import Interruptible, Reader, Store, Upload
+from packer.store.base import Reader, Store, Upload
 
 PARENT = "layer-packer.parent"
 """Manifest annotation that holds the digest of the manifest this version was packed against."""
@@ -47,9 +47,6 @@ PROBE_BYTES = 4 << 20
 """Below this many missing bytes it is cheaper to send them than to ask."""
 LARGE_BYTES = 256 << 10
 """Blobs below this are not asked for while there are larger ones."""
-POLL_SECONDS = 0.1
-"""How often to look at the caller's cancel event, and for signals, while nothing else happens: one
-that arrives just before Python begins to wait for a lock would be seen at the end of the wait."""
 
 T = TypeVar("T")
 
@@ -158,17 +155,30 @@ def copy(
     """
     if jobs < 1:
         raise InvalidParameter(f"jobs={jobs} is less than 1")
+    run = _Run(source, destination, jobs, progress, cancel)
+    with until_cancelled(cancel, (source, destination), "copying"):
+        return _copy(run, source_reference, tag, verify=verify, force=force, expect=expect)
+
+
+def _copy(
+    run: _Run,
+    source_reference: str,
+    tag: str | None,
+    *,
+    verify: bool,
+    force: bool,
+    expect: str | None,
+) -> CopyResult:
+    source, destination, remote = run.source, run.destination, run.remote
     descriptor, data = source.get_manifest(source_reference)
     check_expected(descriptor.digest, expect, f"{source_reference} in {source.name}")
     graph = read_graph(data, f"manifest {descriptor.digest}")
-    remote = destination if isinstance(destination, Upload) else None
     if remote is not None:
         remote.expect_writes()
     elif verify or force:
         raise InvalidParameter(f"{destination.name} is no registry: it proves what it has")
     named = resolve_or_none(destination, tag if tag is not None else descriptor.digest)
     same = named is not None and named.digest == descriptor.digest
-    run = _Run(source, destination, remote, jobs, progress, cancel)
     if remote is None:
         missing = [blob for blob in graph.blobs if not destination.exists(blob)]
     elif force:
@@ -256,7 +266,6 @@ class _Run:
         self,
         source: Store,
         destination: Store,
-        remote: Upload | None,
         jobs: int,
         progress: ProgressCallback | None,
         cancel: CancelEvent | None,
@@ -264,9 +273,9 @@ class _Run:
         self.blobs_copied = 0
         self.bytes_copied = 0
         self.blobs_present = 0
-        self._source = source
-        self._destination = destination
-        self._remote = remote
+        self.source = source
+        self.destination = destination
+        self.remote = destination if isinstance(destination, Upload) else None
         self._jobs = jobs
         self._progress = cancellable(progress, cancel, "copying")
         self._cancel = cancel
@@ -298,12 +307,12 @@ class _Run:
         second is there, or the one `jobs` places on, unless the first `jobs` were all cut off. If
         none is there, all are sent without asking: two requests each. If one is, each is asked for.
         """
-        assert self._remote is not None
+        assert self.remote is not None
         if sum(blob.size for blob in missing) < PROBE_BYTES:
             return missing
         large = [blob for blob in missing if blob.size >= LARGE_BYTES] or missing
         places = dict.fromkeys(place for place in (0, 1, self._jobs) if place < len(large))
-        there = {large[place] for place in places if self._destination.exists(large[place])}
+        there = {large[place] for place in places if self.destination.exists(large[place])}
         self._ask = bool(there)
         return [blob for blob in missing if blob not in there]
 
@@ -313,7 +322,7 @@ class _Run:
         def is_lost(blob: Descriptor) -> bool:
             self.report(0, blob.digest)
             try:
-                with self._destination.fetch(blob, 0, min(1, blob.size)) as reader:
+                with self.destination.fetch(blob, 0, min(1, blob.size)) as reader:
                     return len(reader.read(1)) != min(1, blob.size)
             except (NotFound, IntegrityError):
                 return True
@@ -347,7 +356,7 @@ class _Run:
                 # KeyboardInterrupt, or the caller's event: threads that wait for an answer would
                 # go on doing so until their time is out.
                 self._stop.set()
-                with self._interrupted():
+                with interrupted((self.source, self.destination)):
                     pool.shutdown(wait=True, cancel_futures=True)
                 raise
             if not all(_succeeded(future) for future in futures):
@@ -369,30 +378,19 @@ class _Run:
             if failed or not pending:
                 return
 
-    @contextmanager
-    def _interrupted(self) -> Iterator[None]:
-        stores = [s for s in (self._source, self._destination) if isinstance(s, Interruptible)]
-        for store in stores:
-            store.interrupt()
-        try:
-            yield
-        finally:
-            for store in stores:
-                store.resume()
-
     def put_manifest(self, data: bytes, media_type: str, tag: str | None, graph: Graph) -> None:
         """Store the manifest; send again, once each, blobs it turns out to need."""
         sent: set[str] = set()
         while True:
             try:
-                self._destination.put_manifest(data, media_type, tag)
+                self.destination.put_manifest(data, media_type, tag)
                 return
             except NotFound as error:
                 if error.kind != "blob":
                     raise
                 again = [blob for blob in graph.blobs if blob.digest == error.name]
                 if not again:  # the registry does not say which
-                    again = [blob for blob in graph.blobs if not self._destination.exists(blob)]
+                    again = [blob for blob in graph.blobs if not self.destination.exists(blob)]
                 again = [blob for blob in again if blob.digest not in sent]
                 if not again:
                     raise
@@ -404,7 +402,7 @@ class _Run:
     def _move(self, blob: Descriptor) -> None:
         if self._stop.is_set():
             raise _Stopped
-        if self._ask and blob not in self._lost and self._destination.exists(blob):
+        if self._ask and blob not in self._lost and self.destination.exists(blob):
             with self._lock:
                 self.blobs_present += 1
             self.report(blob.size, blob.digest)
@@ -412,13 +410,13 @@ class _Run:
         self._send(blob)
 
     def _send(self, blob: Descriptor) -> None:
-        body = _BlobSource(self._source, blob, self)
+        body = _BlobSource(self.source, blob, self)
         new = True
         with body:
-            if self._remote is not None:
-                self._remote.upload(blob, cast(BinaryIO, body))
+            if self.remote is not None:
+                self.remote.upload(blob, cast(BinaryIO, body))
             else:
-                new = self._destination.push(blob, cast(BinaryIO, body))
+                new = self.destination.push(blob, cast(BinaryIO, body))
         with self._lock:
             if new:
                 self.blobs_copied += 1

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 import packer
+from benchmarks import transfer
 from packer.copy import copy, read_graph
 from packer.model import Manifest
 from packer.store.base import read_blob
@@ -177,3 +178,19 @@ def test_oras_copies_and_reads_versions(server: RegistryServer, app: Path, tmp_p
     target = LayoutStore(tmp_path / "foreign")
     (blob,) = read_graph(target.get_manifest("1")[1], "manifest").layers
     assert read_blob(target, blob, 100) == b"checked by hand"
+
+
+# The benchmark
+
+
+def test_the_benchmark_of_transfers_runs(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["--megabytes", "1", "--rounds", "1", "--blobs", "2", "--latency-ms", "1"]
+    words += ["--directory", str(tmp_path), "--json", str(tmp_path / "rows")]
+    assert transfer.main(words) == 0
+    rows = json.loads((tmp_path / "rows").read_text())
+    tasks = {row["task"] for row in rows if row["client"] == "layer-packer"}
+    assert tasks == {"push", "pull", "pull, on disk", "push 2 blobs, 1 ms"}
+    assert {"oras-py", "layer-packer"} <= {row["client"] for row in rows}
+    assert len(capsys.readouterr().out.splitlines()) == 3 + len(rows)

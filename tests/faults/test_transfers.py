@@ -92,6 +92,28 @@ def test_cancel_does_not_wait_for_a_push(
     assert server.tags == {"v1": made.digest}
 
 
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+def test_cancel_while_the_first_answer_is_awaited(server: HostileRegistry, method: str) -> None:
+    memory = MemoryStore()
+    make_version(memory, count=1)
+    copy(memory, "v1", open_store(server), "v1")
+    server.on(method, "/manifests/", hang, times=None)
+    store = RegistryStore(f"{server.host}/app", timeout_seconds=100)
+    event = threading.Event()
+    seen = server.count(method, "/manifests/")
+    thread = cancel_when(lambda: server.count(method, "/manifests/") > seen, event)
+    begin = time.monotonic()
+    with pytest.raises(Cancelled):
+        if method == "HEAD":
+            copy(memory, "v1", store, "v2", cancel=event)
+        else:
+            copy(store, "v1", MemoryStore(), "v1", cancel=event)
+    thread.join()
+    assert time.monotonic() - begin < 60
+    server._plans.clear()
+    assert store.resolve("v1")
+
+
 def test_cancel_ends_a_pause(server: HostileRegistry) -> None:
     memory = MemoryStore()
     make_version(memory, count=2)

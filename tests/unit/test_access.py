@@ -594,3 +594,38 @@ def test_login_command(locked: HostileRegistry, docker_folder: Path) -> None:
     done = run("logout", locked.host, "--json")
     assert (done.returncode, json.loads(done.stdout)) == (0, {"registry": locked.host})
     assert run("logout", locked.host).returncode == 3
+
+
+_TERMINAL = """
+import os, pty, sys
+sys.exit(os.waitstatus_to_exitcode(pty.spawn(sys.argv[1:])))
+"""
+
+
+def test_login_asks_on_a_terminal(locked: HostileRegistry, docker_folder: Path) -> None:
+    # The password is not echoed. Each answer is typed when its question is there: what was typed
+    # before a password is asked for is thrown away.
+    command = [sys.executable, "-c", _TERMINAL, sys.executable, "-m", "packer", "login"]
+    process = subprocess.Popen(
+        [*command, locked.host], stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0
+    )
+    assert process.stdin is not None
+    assert process.stdout is not None
+    shown = b""
+    try:
+        for question, answer in ((b"User name: ", b"alice\n"), (b"Password: ", b"s3cret-pass\n")):
+            while not shown.endswith(question):
+                more = process.stdout.read(1)
+                assert more, shown
+                shown += more
+            process.stdin.write(answer)
+        shown += process.stdout.read()
+        assert process.wait(timeout=60) == 0, shown
+    finally:
+        process.kill()
+        process.wait()
+        process.stdin.close()
+        process.stdout.close()
+    assert b"logged in as alice" in shown
+    assert b"s3cret" not in shown
+    assert json.loads((docker_folder / "config.json").read_text()) == entry(locked.host)
