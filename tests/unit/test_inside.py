@@ -69,7 +69,7 @@ def test_members_at_any_depth() -> None:
         b"plain",
         b"\x1f\x8b\x08",
         b"PK\3\4 no archive",
-        gzip.compress(b"x" * 4000)[:-30],
+        gzip.compress(b"x" * 4000, mtime=0)[:-30],
         b"\x1f\x8b\x08" + bytes(600),
     ],
 )
