@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING
 from packer._version import VERSION
 
 if TYPE_CHECKING:
+    from packer.access import RegistryOptions
+    from packer.accounts import LoggedIn, login, logout
     from packer.api import (
         Pulled,
         cat,
@@ -29,8 +31,10 @@ if TYPE_CHECKING:
         verify,
         versions,
     )
+    from packer.doctor import Diagnosis, Probe, doctor
     from packer.errors import (
         AuthError,
+        Cancelled,
         DigestMismatch,
         FormatError,
         IntegrityError,
@@ -49,10 +53,12 @@ if TYPE_CHECKING:
         UnsupportedFile,
         UnsupportedVersion,
     )
+    from packer.estimates import estimate
     from packer.listing import Change, Details, Entry, LayerUse, Verified
-    from packer.locations import RegistryOptions, default_store_path, open_store, open_version
+    from packer.locations import default_store_path, open_store, open_version
     from packer.model import ChunkParams, Descriptor
     from packer.pack import Packed
+    from packer.planning import Estimate
     from packer.progress import Progress
     from packer.restore import Restored
     from packer.usage import Opened, Use
@@ -61,21 +67,26 @@ __version__ = VERSION
 
 __all__ = [
     "AuthError",
+    "Cancelled",
     "Change",
     "ChunkParams",
     "Descriptor",
     "Details",
+    "Diagnosis",
     "DigestMismatch",
     "Entry",
+    "Estimate",
     "FormatError",
     "IntegrityError",
     "InvalidParameter",
     "InvalidReference",
     "LayerUse",
+    "LoggedIn",
     "NotFound",
     "Opened",
     "Packed",
     "PackerError",
+    "Probe",
     "Progress",
     "Pulled",
     "RegistryError",
@@ -97,11 +108,16 @@ __all__ = [
     "copy",
     "default_store_path",
     "diff",
+    "doctor",
+    "estimate",
     "inspect",
+    "login",
+    "logout",
     "ls",
     "open_store",
     "open_version",
     "pack",
+    "planning",
     "pull",
     "push",
     "unpack",
@@ -111,11 +127,16 @@ __all__ = [
 
 _MODULES = (
     "api",
+    "access",
+    "accounts",
+    "doctor",
     "errors",
+    "estimates",
     "listing",
     "locations",
     "model",
     "pack",
+    "planning",
     "progress",
     "restore",
     "usage",

@@ -13,24 +13,26 @@ from dataclasses import dataclass
 
 from packer import codec, listing
 from packer._version import VERSION
-from packer.copy import CopyResult
+from packer.access import Access, RegistryLike
+from packer.copy import CopyResult, check_expected
 from packer.copy import copy as copy_graph
 from packer.errors import InvalidParameter, NotFound, PackerError
 from packer.listing import Change, Details, Entry, Verified
 from packer.locations import (
-    RegistryOptions,
     StoreLike,
     fetch_version,
     name_at,
+    names_for,
     names_registry,
     open_location,
     open_store,
     open_version,
     resolve,
+    tag_of,
 )
-from packer.model import ChunkParams, is_digest
+from packer.model import ChunkParams
 from packer.pack import LocalStore, Packed, pack_tree
-from packer.progress import ProgressCallback
+from packer.progress import CancelEvent, ProgressCallback, cancellable
 from packer.reference import LayoutLocation, Reference, parse_location
 from packer.restore import Restored, restore
 from packer.store._common import check_tag
@@ -71,8 +73,9 @@ def pack(
     expand: bool = True,
     cache: bool = True,
     params: ChunkParams | None = None,
-    registry: RegistryOptions | None = None,
+    registry: RegistryLike = None,
     progress: ProgressCallback | None = None,
+    cancel: CancelEvent | None = None,
 ) -> Packed:
     """Pack a directory or file as a version in a local store, and tag it.
 
@@ -94,6 +97,7 @@ def pack(
         params: chunk sizes; a base with other ones is not used.
         registry: how to reach the registry that `base` names.
         progress: called now and then from the calling thread.
+        cancel: a `threading.Event`, or the like, that stops the call once it is set: `Cancelled`.
 
     Returns:
         what was packed, with the bytes that it added.
@@ -117,7 +121,7 @@ def pack(
             f"{target.name}: versions are packed into a local store, then pushed"
         )
     tag = check_tag(_tag_for(root) if tag is None else tag)
-    base_version = _base(target, tag, base, registry or RegistryOptions())
+    base_version = _base(target, tag, base, Access(registry))
     packed = pack_tree(
         root,
         target,
@@ -130,7 +134,7 @@ def pack(
         cache=cache,
         created=_source_date_epoch(),
         tool=f"layer-packer {VERSION}",
-        progress=progress,
+        progress=cancellable(progress, cancel, "packing"),
     )
     _last_packed = (target, packed)
     return packed
@@ -142,9 +146,7 @@ def _tag_for(root: bytes) -> str:
     return re.sub(r"[^A-Za-z0-9._+-]", "-", os.fsdecode(name)).lstrip(".+-")[:128] or "version"
 
 
-def _base(
-    store: LocalStore, tag: str, base: str | None, options: RegistryOptions
-) -> Version | None:
+def _base(store: LocalStore, tag: str, base: str | None, options: Access) -> Version | None:
     if base == "none":
         return None
     if base is None:
@@ -191,9 +193,12 @@ def push(
     version: Packed | str | os.PathLike[str] | None = None,
     *,
     store: StoreLike = None,
-    registry: RegistryOptions | None = None,
+    registry: RegistryLike = None,
     jobs: int = 4,
+    verify: bool = False,
+    force: bool = False,
     progress: ProgressCallback | None = None,
+    cancel: CancelEvent | None = None,
 ) -> CopyResult:
     """Push a version to a registry (or an ``oci:`` layout): only what it lacks.
 
@@ -206,6 +211,10 @@ def push(
         registry: how to reach the registry.
         jobs: concurrent uploads.
         progress: called now and then.
+        verify: read a byte of each blob that the registry says it has, and send again what it
+            cannot give back.
+        force: send everything, whatever the registry says it has.
+        cancel: a `threading.Event`, or the like, that stops the call once it is set: `Cancelled`.
 
     Returns:
         the manifest's descriptor and what was uploaded.
@@ -216,16 +225,23 @@ def push(
             names anything incomplete, and a second call continues.
     """
     location = parse_location(ref)
-    source, name = _version_to_push(location, version, store, progress)
-    destination, tag = open_location(location, registry or RegistryOptions(), create=True)
-    return copy_graph(source, name, destination, tag or _tag_of(name), jobs=jobs, progress=progress)
+    watched = cancellable(progress, cancel, "packing")
+    source, name = version_to_push(location, version, store, watched)
+    destination, tag = open_location(location, Access(registry), create=True)
+    return copy_graph(
+        source,
+        name,
+        destination,
+        tag or tag_of(name),
+        jobs=jobs,
+        verify=verify,
+        force=force,
+        progress=progress,
+        cancel=cancel,
+    )
 
 
-def _tag_of(name: str) -> str | None:
-    return None if is_digest(name) else name
-
-
-def _version_to_push(
+def version_to_push(
     location: Reference | LayoutLocation,
     version: Packed | str | os.PathLike[str] | None,
     store: StoreLike,
@@ -249,30 +265,14 @@ def _version_to_push(
                 ) from None
             return source, pack(name, store=source, progress=progress).digest
         return source, name
-    for name in _names_for(location):
+    for name in names_for(location):
         try:
             source.resolve(name)
         except (NotFound, InvalidParameter):
             continue
         return source, name
-    tried = ", ".join(_names_for(location))
+    tried = ", ".join(names_for(location))
     raise NotFound("version", tried, f"in {source.name}; say which one with --from")
-
-
-def _names_for(location: Reference | LayoutLocation) -> list[str]:
-    """Return the local tags that a reference may mean, the most exact first."""
-    if isinstance(location, LayoutLocation):
-        return [location.tag] if location.tag else []
-    if location.tag is None:
-        return [location.digest] if location.digest else []
-    short = location.repository.rpartition("/")[2]
-    return [
-        f"{location.registry}/{location.repository}:{location.tag}",
-        f"{location.repository}:{location.tag}",
-        f"{short}:{location.tag}",
-        f"{short}-{location.tag}",
-        location.tag,
-    ]
 
 
 def pull(
@@ -280,12 +280,14 @@ def pull(
     directory: str | bytes | os.PathLike[str],
     *,
     store: StoreLike = None,
-    registry: RegistryOptions | None = None,
+    registry: RegistryLike = None,
     update: bool = False,
     delete: bool = False,
     seed: Iterable[str | bytes | os.PathLike[str]] = (),
     jobs: int = 4,
+    expect: str | None = None,
     progress: ProgressCallback | None = None,
+    cancel: CancelEvent | None = None,
 ) -> Pulled:
     """Pull a version into the local store, only what it lacks, and write its tree to `directory`.
 
@@ -302,6 +304,8 @@ def pull(
         seed: as for `unpack`.
         jobs: concurrent downloads.
         progress: called now and then.
+        expect: digest that the version must have.
+        cancel: a `threading.Event`, or the like, that stops the call once it is set: `Cancelled`.
 
     Raises:
         NotFound: there is no such repository, tag or blob.
@@ -311,8 +315,9 @@ def pull(
     seeds = _paths(seed)
     if seeds:
         location = parse_location(ref)
-        remote, name = open_location(location, registry or RegistryOptions(), create=False)
+        remote, name = open_location(location, Access(registry), create=False)
         version = load_version(remote, name_at(location, remote, name))
+        check_expected(version.descriptor.digest, expect, ref)
         restored = restore(
             version,
             os.fsencode(directory),
@@ -320,7 +325,7 @@ def pull(
             delete=delete,
             seeds=seeds,
             jobs=jobs,
-            progress=progress,
+            progress=cancellable(progress, cancel, "unpacking"),
         )
         small = (version.manifest.config, *version.manifest.index_layers)
         return Pulled(
@@ -331,9 +336,12 @@ def pull(
             restored,
         )
     local = open_store(store)
-    version, copied = fetch_version(ref, local, registry or RegistryOptions(), progress, jobs)
+    version, copied = fetch_version(
+        ref, local, Access(registry), progress, jobs, expect=expect, cancel=cancel
+    )
+    watched = cancellable(progress, cancel, "unpacking")
     restored = restore(
-        version, os.fsencode(directory), update=update, delete=delete, progress=progress
+        version, os.fsencode(directory), update=update, delete=delete, progress=watched
     )
     return Pulled(
         ref, version.descriptor.digest, copied.blobs_copied, copied.bytes_copied, restored
@@ -345,11 +353,13 @@ def unpack(
     directory: str | bytes | os.PathLike[str],
     *,
     store: StoreLike = None,
-    registry: RegistryOptions | None = None,
+    registry: RegistryLike = None,
     update: bool = False,
     delete: bool = False,
     seed: Iterable[str | bytes | os.PathLike[str]] = (),
+    expect: str | None = None,
     progress: ProgressCallback | None = None,
+    cancel: CancelEvent | None = None,
 ) -> Restored:
     """Write a version's tree to `directory`, without copying it to the local store first.
 
@@ -365,18 +375,21 @@ def unpack(
             there, verified, in place of being read from the store; on the same disk their blocks
             are shared where the file system can.
         progress: called now and then.
+        expect: digest that the version must have.
+        cancel: a `threading.Event`, or the like, that stops the call once it is set: `Cancelled`.
 
     Raises:
         NotFound, TargetExists, IntegrityError, OSError: `directory` is as it was.
     """
     version = open_version(name, store=store, registry=registry)
+    check_expected(version.descriptor.digest, expect, name)
     return restore(
         version,
         os.fsencode(directory),
         update=update,
         delete=delete,
         seeds=_paths(seed),
-        progress=progress,
+        progress=cancellable(progress, cancel, "unpacking"),
     )
 
 
@@ -392,9 +405,13 @@ def copy(
     destination: str,
     *,
     store: StoreLike = None,
-    registry: RegistryOptions | None = None,
+    registry: RegistryLike = None,
     jobs: int = 4,
+    verify: bool = False,
+    force: bool = False,
+    expect: str | None = None,
     progress: ProgressCallback | None = None,
+    cancel: CancelEvent | None = None,
 ) -> CopyResult:
     """Copy a version between any two places: registries, ``oci:`` layouts, the local store.
 
@@ -405,22 +422,37 @@ def copy(
         registry: how to reach registries, on both sides.
         jobs: concurrent transfers.
         progress: called now and then.
+        verify: as for `push`.
+        force: as for `push`.
+        expect: digest that the version must have.
+        cancel: a `threading.Event`, or the like, that stops the call once it is set: `Cancelled`.
 
     Raises:
         NotFound, InvalidReference, IntegrityError, StoreError: as they say.
     """
-    options = registry or RegistryOptions()
+    options = Access(registry)
     origin, name = resolve(source, open_store(store), options)
     location = parse_location(destination)
     target, tag = open_location(location, options, create=True)
-    return copy_graph(origin, name, target, tag or _tag_of(name), jobs=jobs, progress=progress)
+    return copy_graph(
+        origin,
+        name,
+        target,
+        tag or tag_of(name),
+        jobs=jobs,
+        verify=verify,
+        force=force,
+        expect=expect,
+        progress=progress,
+        cancel=cancel,
+    )
 
 
 def ls(
     name: str,
     *,
     store: StoreLike = None,
-    registry: RegistryOptions | None = None,
+    registry: RegistryLike = None,
     inside: bool = False,
 ) -> list[Entry]:
     """Return the entries of a version, from its index alone.
@@ -440,7 +472,7 @@ def cat(
     path: str | bytes,
     *,
     store: StoreLike = None,
-    registry: RegistryOptions | None = None,
+    registry: RegistryLike = None,
     inside: bool = False,
 ) -> Iterator[bytes]:
     """Yield the content of one file of a version, reading only the frames it needs.
@@ -465,7 +497,7 @@ def diff(
     new: str,
     *,
     store: StoreLike = None,
-    registry: RegistryOptions | None = None,
+    registry: RegistryLike = None,
     inside: bool = False,
 ) -> list[Change]:
     """Return what differs between two versions, from their indexes alone.
@@ -477,14 +509,13 @@ def diff(
         registry: how to reach a registry.
         inside: also what differs in archives that changed, which are read for it.
     """
-    before = open_version(old, store=store, registry=registry)
-    after = open_version(new, store=store, registry=registry)
+    access = Access(registry)
+    before = open_version(old, store=store, registry=access)
+    after = open_version(new, store=store, registry=access)
     return list(listing.differences(before, after, inside=inside))
 
 
-def inspect(
-    name: str, *, store: StoreLike = None, registry: RegistryOptions | None = None
-) -> Details:
+def inspect(name: str, *, store: StoreLike = None, registry: RegistryLike = None) -> Details:
     """Return what a version says of itself: totals, layers and how much of each it uses."""
     return listing.details(open_version(name, store=store, registry=registry))
 
@@ -493,15 +524,24 @@ def verify(
     name: str,
     *,
     store: StoreLike = None,
-    registry: RegistryOptions | None = None,
+    registry: RegistryLike = None,
     progress: ProgressCallback | None = None,
+    cancel: CancelEvent | None = None,
 ) -> Verified:
     """Read all blobs of a version and check every digest and chunk.
+
+    Args:
+        name: of the version.
+        store: the local store.
+        registry: how to reach a registry.
+        progress: called now and then.
+        cancel: a `threading.Event`, or the like, that stops the call once it is set: `Cancelled`.
 
     Raises:
         NotFound, IntegrityError: about the first thing that is missing or damaged.
     """
-    return listing.verify(open_version(name, store=store, registry=registry), progress)
+    version = open_version(name, store=store, registry=registry)
+    return listing.verify(version, cancellable(progress, cancel, "verifying"))
 
 
 def versions(*, store: StoreLike = None) -> list[tuple[str, str]]:

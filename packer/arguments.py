@@ -89,10 +89,13 @@ def make_parser() -> argparse.ArgumentParser:
         metavar="NAME|DIR",
         help="local version, or a directory to pack first (default: the version named like REF)",
     )
+    _add_repair(at)
+    _add_dry_run(at)
 
     at = verb("pull", "pull a version and write its tree to a directory", jobs=True)
     at.add_argument("reference", metavar="REF")
     _add_target(at)
+    _add_dry_run(at)
 
     at = verb("unpack", "write a version's tree to a directory")
     at.add_argument("name", metavar="NAME")
@@ -127,8 +130,25 @@ def make_parser() -> argparse.ArgumentParser:
     at = verb("copy", "copy a version between registries, oci: layouts and the store", jobs=True)
     at.add_argument("source", metavar="SRC")
     at.add_argument("destination", metavar="DST")
+    _add_repair(at)
+    _add_expect(at)
+    _add_dry_run(at)
 
     verb("versions", "list the tags of the local store", reaches=False)
+
+    at = verb("login", "log in to a registry, as docker login does", reaches=False)
+    at.add_argument("host", metavar="HOST")
+    _add_login(at)
+    _add_connection(at)
+
+    at = verb("doctor", "find out what a registry can do")
+    at.add_argument("reference", metavar="REF")
+    at.add_argument(
+        "--write", action="store_true", help="also upload two bytes, and try large manifests"
+    )
+
+    at = verb("logout", "forget the login of a registry", reaches=False)
+    at.add_argument("host", metavar="HOST")
     return parser
 
 
@@ -153,6 +173,22 @@ def _add_common(parser: argparse.ArgumentParser) -> None:
 
 
 def _add_registry(parser: argparse.ArgumentParser) -> None:
+    group = _add_connection(parser)
+    group.add_argument(
+        "--auth-file",
+        metavar="FILE",
+        help="docker configuration or Kubernetes image pull secret, in place of the docker config",
+    )
+    _add_login(group)
+    group.add_argument(
+        "--registry",
+        action="append",
+        metavar="HOST,OPTION,...",
+        help="options for one host only, without dashes: plain-http, ca-file=PEM, ... (repeatable)",
+    )
+
+
+def _add_connection(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     group = parser.add_argument_group("registry options")
     group.add_argument(
         "--plain-http",
@@ -160,9 +196,18 @@ def _add_registry(parser: argparse.ArgumentParser) -> None:
         default=None,
         help="use http, or insist on https (default: http for localhost only)",
     )
-    group.add_argument("--ca-file", metavar="PEM", help="certificate authorities to trust")
-    group.add_argument("--username", help="in place of the credentials of the docker config")
     group.add_argument(
+        "--insecure-skip-tls-verify", action="store_true", help="accept any certificate"
+    )
+    group.add_argument("--ca-file", metavar="PEM", help="certificate authorities to trust")
+    group.add_argument("--cert-file", metavar="PEM", help="client certificate")
+    group.add_argument("--key-file", metavar="PEM", help="its key, if not in the same file")
+    return group
+
+
+def _add_login(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    parser.add_argument("--username", help="in place of the credentials of the docker config")
+    parser.add_argument(
         "--password-stdin", action="store_true", help="read the password from standard input"
     )
 
@@ -185,4 +230,29 @@ def _add_target(parser: argparse.ArgumentParser) -> None:
         default=[],
         metavar="OLD",
         help="directory with an older copy: what is equal there is not fetched (repeatable)",
+    )
+    _add_expect(parser)
+
+
+def _add_expect(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--expect", metavar="DIGEST", help="fail unless the version has this digest"
+    )
+
+
+def _add_dry_run(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--dry-run", action="store_true", help="only say what it would cost in bytes and requests"
+    )
+
+
+def _add_repair(parser: argparse.ArgumentParser) -> None:
+    group = parser.add_mutually_exclusive_group()
+    group.add_argument(
+        "--verify",
+        action="store_true",
+        help="read a byte of each blob that the registry says it has; send again what is lost",
+    )
+    group.add_argument(
+        "--force", action="store_true", help="send everything, whatever the registry says it has"
     )

@@ -9,20 +9,33 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Iterable
+from collections.abc import Callable
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
-from typing import BinaryIO, cast
+from typing import BinaryIO, TypeVar, cast
 
 from packer.errors import (
+    AuthError,
+    Cancelled,
+    DigestMismatch,
     FormatError,
+    IntegrityError,
     InvalidParameter,
     NotFound,
     PackerError,
+    StoreError,
     UnsupportedVersion,
 )
-from packer.model import MANIFEST_TYPE, MAX_LAYERS, Descriptor, check_annotations, load_json
-from packer.progress import Progress, ProgressCallback
+from packer.interrupting import POLL_SECONDS, interrupted, until_cancelled
+from packer.model import (
+    MANIFEST_TYPE,
+    MAX_LAYERS,
+    Descriptor,
+    check_annotations,
+    is_digest,
+    load_json,
+)
+from packer.progress import CancelEvent, Progress, ProgressCallback, cancellable
 from packer.store.base import Reader, Store, Upload
 
 PARENT = "layer-packer.parent"
@@ -34,6 +47,8 @@ PROBE_BYTES = 4 << 20
 """Below this many missing bytes it is cheaper to send them than to ask."""
 LARGE_BYTES = 256 << 10
 """Blobs below this are not asked for while there are larger ones."""
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,7 +121,11 @@ def copy(
     tag: str | None,
     *,
     jobs: int = 4,
+    verify: bool = False,
+    force: bool = False,
+    expect: str | None = None,
     progress: ProgressCallback | None = None,
+    cancel: CancelEvent | None = None,
 ) -> CopyResult:
     """Copy one manifest, and the blobs that `destination` lacks.
 
@@ -116,7 +135,12 @@ def copy(
         destination: where to copy it.
         tag: its name there; None for none.
         jobs: blobs moved at once, at least 1.
+        verify: read a byte of each blob that a registry says it has, and send those again that it
+            cannot give back.
+        force: send every blob again, whatever a registry says it has.
+        expect: digest that the manifest must have.
         progress: told about the bytes moved.
+        cancel: stops the copy once it is set.
 
     Returns:
         What was done. A manifest is copied as it is, byte for byte, whoever wrote it.
@@ -124,30 +148,52 @@ def copy(
     Raises:
         NotFound: `source` lacks the manifest or a blob.
         UnsupportedVersion: the manifest is an image index.
+        DigestMismatch: the manifest is not the one expected; nothing was copied.
         IntegrityError: bytes are not what their descriptor says; `destination` names nothing new.
         StoreError: a store failed. A second try goes on where this one ended.
+        Cancelled: `cancel` was set.
     """
     if jobs < 1:
         raise InvalidParameter(f"jobs={jobs} is less than 1")
+    run = _Run(source, destination, jobs, progress, cancel)
+    with until_cancelled(cancel, (source, destination), "copying"):
+        return _copy(run, source_reference, tag, verify=verify, force=force, expect=expect)
+
+
+def _copy(
+    run: _Run,
+    source_reference: str,
+    tag: str | None,
+    *,
+    verify: bool,
+    force: bool,
+    expect: str | None,
+) -> CopyResult:
+    source, destination, remote = run.source, run.destination, run.remote
     descriptor, data = source.get_manifest(source_reference)
+    check_expected(descriptor.digest, expect, f"{source_reference} in {source.name}")
     graph = read_graph(data, f"manifest {descriptor.digest}")
-    remote = destination if isinstance(destination, Upload) else None
     if remote is not None:
         remote.expect_writes()
-    named = _resolve(destination, tag if tag is not None else descriptor.digest)
+    elif verify or force:
+        raise InvalidParameter(f"{destination.name} is no registry: it proves what it has")
+    named = resolve_or_none(destination, tag if tag is not None else descriptor.digest)
     same = named is not None and named.digest == descriptor.digest
-    run = _Run(source, destination, remote, jobs, progress)
-    if remote is not None:
-        if same:
-            return CopyResult(descriptor, 0, 0, len(graph.blobs), True)
-        known = _known_digests(source, destination, graph, named)
-        run.skip(blob for blob in graph.blobs if blob.digest in known)
-        missing = run.probe([blob for blob in graph.blobs if blob.digest not in known])
-    else:
+    if remote is None:
         missing = [blob for blob in graph.blobs if not destination.exists(blob)]
-        run.skip(blob for blob in graph.blobs if blob not in missing)
-        if same and not missing:
-            return CopyResult(descriptor, 0, 0, len(graph.blobs), True)
+    elif force:
+        missing = list(graph.blobs)
+    else:
+        known = {blob.digest for blob in graph.blobs} if same else frozenset[str]()
+        known = known or known_digests(source, destination, graph, named)
+        missing = [blob for blob in graph.blobs if blob.digest not in known]
+        if missing:
+            missing = run.probe(missing)
+        if verify:
+            missing += run.unreadable([blob for blob in graph.blobs if blob not in missing])
+    run.blobs_present = len(graph.blobs) - len(missing)
+    if same and not missing:
+        return CopyResult(descriptor, 0, 0, len(graph.blobs), True)
     run.begin(missing)
     run.move([blob for blob in missing if blob != graph.config])
     run.move([blob for blob in missing if blob == graph.config])
@@ -155,14 +201,30 @@ def copy(
     return CopyResult(descriptor, run.blobs_copied, run.bytes_copied, run.blobs_present, False)
 
 
-def _resolve(store: Store, reference: str) -> Descriptor | None:
+def check_expected(actual: str, expect: str | None, what: str) -> None:
+    """Raise unless `actual` is the digest the caller expects, if any.
+
+    Raises:
+        InvalidParameter: `expect` is no digest.
+        DigestMismatch: they differ.
+    """
+    if expect is None:
+        return
+    if not is_digest(expect):
+        raise InvalidParameter(f"{expect[:80]!r} is not sha256:<64 hex digits>")
+    if actual != expect:
+        raise DigestMismatch(what, expect, actual)
+
+
+def resolve_or_none(store: Store, reference: str) -> Descriptor | None:
+    """Return what a tag or digest stands for, None if it is not there."""
     try:
         return store.resolve(reference)
     except NotFound:
         return None
 
 
-def _known_digests(
+def known_digests(
     source: Store, destination: Store, graph: Graph, named: Descriptor | None
 ) -> frozenset[str]:
     """Return digests of blobs that a manifest at `destination` names, at one or two requests.
@@ -179,7 +241,9 @@ def _known_digests(
             ancestor = read_graph(data, f"manifest {parent}")
         except PackerError:
             break  # only a saving is lost
-        if found.digest == (named.digest if named else "") or _resolve(destination, found.digest):
+        if found.digest == (named.digest if named else "") or resolve_or_none(
+            destination, found.digest
+        ):
             return frozenset(blob.digest for blob in ancestor.blobs)
         parent = ancestor.parent
     if named is None:
@@ -202,27 +266,25 @@ class _Run:
         self,
         source: Store,
         destination: Store,
-        remote: Upload | None,
         jobs: int,
         progress: ProgressCallback | None,
+        cancel: CancelEvent | None,
     ) -> None:
         self.blobs_copied = 0
         self.bytes_copied = 0
         self.blobs_present = 0
-        self._source = source
-        self._destination = destination
-        self._remote = remote
+        self.source = source
+        self.destination = destination
+        self.remote = destination if isinstance(destination, Upload) else None
         self._jobs = jobs
-        self._progress = progress
+        self._progress = cancellable(progress, cancel, "copying")
+        self._cancel = cancel
         self._lock = threading.Lock()
         self._stop = threading.Event()
         self._ask = False
+        self._lost: set[Descriptor] = set()
         self._done_bytes = 0
         self._total_bytes = 0
-
-    def skip(self, blobs: Iterable[Descriptor]) -> None:
-        """Count blobs that are there."""
-        self.blobs_present += sum(1 for _ in blobs)
 
     def begin(self, missing: list[Descriptor]) -> None:
         """Say how much there is to move."""
@@ -245,51 +307,90 @@ class _Run:
         second is there, or the one `jobs` places on, unless the first `jobs` were all cut off. If
         none is there, all are sent without asking: two requests each. If one is, each is asked for.
         """
-        assert self._remote is not None
+        assert self.remote is not None
         if sum(blob.size for blob in missing) < PROBE_BYTES:
             return missing
         large = [blob for blob in missing if blob.size >= LARGE_BYTES] or missing
         places = dict.fromkeys(place for place in (0, 1, self._jobs) if place < len(large))
-        there = {large[place] for place in places if self._destination.exists(large[place])}
+        there = {large[place] for place in places if self.destination.exists(large[place])}
         self._ask = bool(there)
-        self.blobs_present += len(there)
         return [blob for blob in missing if blob not in there]
+
+    def unreadable(self, blobs: list[Descriptor]) -> list[Descriptor]:
+        """Return those of which the destination cannot give back a byte, at a request each."""
+
+        def is_lost(blob: Descriptor) -> bool:
+            self.report(0, blob.digest)
+            try:
+                with self.destination.fetch(blob, 0, min(1, blob.size)) as reader:
+                    return len(reader.read(1)) != min(1, blob.size)
+            except (NotFound, IntegrityError):
+                return True
+            except StoreError as error:
+                # A registry that promises bytes and hangs up, as docker-registry does for what its
+                # cache remembers and its disk lost. What refuses all of them is another matter.
+                if isinstance(error, AuthError):
+                    raise
+                return True
+
+        found = zip(blobs, self._each(is_lost, blobs), strict=True)
+        self._lost.update(blob for blob, lost in found if lost)
+        return [blob for blob in blobs if blob in self._lost]
 
     def move(self, blobs: list[Descriptor]) -> None:
         """Copy blobs, `jobs` at a time; the first error stops all and is raised."""
-        if len(blobs) == 1 or self._jobs == 1:
-            for blob in blobs:
-                self._move(blob)
-            return
+        self._each(self._move, blobs)
+
+    def _each(self, work: Callable[[Descriptor], T], blobs: list[Descriptor]) -> list[T]:
+        """Call `work` for each blob, `jobs` at a time; the first error stops all and is raised."""
+        if self._cancel is None and (len(blobs) <= 1 or self._jobs == 1):
+            return [work(blob) for blob in blobs]
         if not blobs:
-            return
+            return []
         with ThreadPoolExecutor(min(self._jobs, len(blobs)), "packer-copy") as pool:
-            futures = [pool.submit(self._move, blob) for blob in blobs]
+            futures: list[Future[T]] = []
             try:
-                wait(futures, return_when=FIRST_EXCEPTION)
-            finally:
-                # Also on KeyboardInterrupt: threads stop at their next read.
-                if not all(_succeeded(future) for future in futures):
-                    self._stop.set()
+                futures.extend(pool.submit(work, blob) for blob in blobs)
+                self._wait(futures)
+            except BaseException:
+                # KeyboardInterrupt, or the caller's event: threads that wait for an answer would
+                # go on doing so until their time is out.
+                self._stop.set()
+                with interrupted((self.source, self.destination)):
                     pool.shutdown(wait=True, cancel_futures=True)
+                raise
+            if not all(_succeeded(future) for future in futures):
+                self._stop.set()
+                pool.shutdown(wait=True, cancel_futures=True)
         errors = [error for future in futures if (error := _error(future)) is not None]
         for error in errors:
             if not isinstance(error, _Stopped):
                 raise error
+        return [future.result() for future in futures]
+
+    def _wait(self, futures: list[Future[T]]) -> None:
+        """Wait for all, or for the first that fails, or until the caller cancels."""
+        while True:
+            done, pending = wait(futures, timeout=POLL_SECONDS, return_when=FIRST_EXCEPTION)
+            failed = not all(_succeeded(future) for future in done)
+            if (pending or failed) and self._cancel is not None and self._cancel.is_set():
+                raise Cancelled("copying")
+            if failed or not pending:
+                return
 
     def put_manifest(self, data: bytes, media_type: str, tag: str | None, graph: Graph) -> None:
         """Store the manifest; send again, once each, blobs it turns out to need."""
         sent: set[str] = set()
         while True:
             try:
-                self._destination.put_manifest(data, media_type, tag)
+                self.destination.put_manifest(data, media_type, tag)
                 return
             except NotFound as error:
                 if error.kind != "blob":
                     raise
                 again = [blob for blob in graph.blobs if blob.digest == error.name]
                 if not again:  # the registry does not say which
-                    again = [blob for blob in graph.blobs if not self._destination.exists(blob)]
+                    again = [blob for blob in graph.blobs if not self.destination.exists(blob)]
                 again = [blob for blob in again if blob.digest not in sent]
                 if not again:
                     raise
@@ -301,7 +402,7 @@ class _Run:
     def _move(self, blob: Descriptor) -> None:
         if self._stop.is_set():
             raise _Stopped
-        if self._ask and self._destination.exists(blob):
+        if self._ask and blob not in self._lost and self.destination.exists(blob):
             with self._lock:
                 self.blobs_present += 1
             self.report(blob.size, blob.digest)
@@ -309,13 +410,13 @@ class _Run:
         self._send(blob)
 
     def _send(self, blob: Descriptor) -> None:
-        body = _BlobSource(self._source, blob, self)
+        body = _BlobSource(self.source, blob, self)
         new = True
         with body:
-            if self._remote is not None:
-                self._remote.upload(blob, cast(BinaryIO, body))
+            if self.remote is not None:
+                self.remote.upload(blob, cast(BinaryIO, body))
             else:
-                new = self._destination.push(blob, cast(BinaryIO, body))
+                new = self.destination.push(blob, cast(BinaryIO, body))
         with self._lock:
             if new:
                 self.blobs_copied += 1
@@ -373,9 +474,9 @@ class _BlobSource(io.RawIOBase):
             reader.close()
 
 
-def _succeeded(future: Future[None]) -> bool:
+def _succeeded(future: Future[T]) -> bool:
     return future.done() and not future.cancelled() and future.exception() is None
 
 
-def _error(future: Future[None]) -> BaseException | None:
+def _error(future: Future[T]) -> BaseException | None:
     return None if future.cancelled() else future.exception()

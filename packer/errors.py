@@ -7,6 +7,7 @@
     ├── SourceError                              something in the directory given to pack
     │   ├── SourceChanged                        a file changed while it was being read
     │   └── UnsupportedFile                      a socket, device or fifo
+    ├── Cancelled                                the caller's cancel event was set
     ├── TargetExists                             the directory to restore into is not empty
     ├── IntegrityError                           stored bytes are not what they should be
     │   ├── DigestMismatch
@@ -29,6 +30,7 @@ from __future__ import annotations
 
 __all__ = [
     "AuthError",
+    "Cancelled",
     "DigestMismatch",
     "FormatError",
     "IntegrityError",
@@ -123,6 +125,17 @@ class TargetExists(_PathError):
     """The directory to restore into exists and is not empty."""
 
     what = "target is not empty"
+
+
+class Cancelled(PackerError):
+    """The caller's cancel event was set; nothing half-made is left, as after any other error."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+    def __str__(self) -> str:
+        return f"{self.what} was cancelled"
 
 
 class IntegrityError(PackerError):

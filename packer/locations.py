@@ -5,44 +5,25 @@ The only module that reads the environment for them (`LAYER_PACKER_STORE`, `XDG_
 
 from __future__ import annotations
 
+import logging
 import os
 import sys
-from dataclasses import dataclass
 
+from packer.access import Access, RegistryLike
 from packer.copy import CopyResult
 from packer.copy import copy as copy_graph
-from packer.errors import InvalidParameter, NotFound
-from packer.progress import ProgressCallback
+from packer.errors import InvalidParameter, NotFound, PackerError
+from packer.model import is_digest
+from packer.progress import CancelEvent, ProgressCallback
 from packer.reference import LayoutLocation, Reference, parse_location
 from packer.store.base import Store, Tags
 from packer.store.layout import LayoutStore
-from packer.version import Version, load_version
+from packer.version import CREATED, Version, load_version
+
+_LOG = logging.getLogger(__name__)
 
 StoreLike = Store | str | os.PathLike[str] | None
 """A store, the directory of an image layout, or None for the default one."""
-
-
-@dataclass(frozen=True, slots=True)
-class RegistryOptions:
-    """How to reach a registry.
-
-    Args:
-        plain_http: True to use http, False to insist on https; None means http for localhost only.
-        username, password: credentials; without them those of the docker config are used.
-        ca_file: PEM file of certificate authorities to trust instead of the system's.
-    """
-
-    plain_http: bool | None = None
-    username: str | None = None
-    password: str | None = None
-    ca_file: str | None = None
-
-    def __repr__(self) -> str:
-        """Show everything but the password."""
-        return (
-            f"RegistryOptions(plain_http={self.plain_http!r}, username={self.username!r}, "
-            f"ca_file={self.ca_file!r})"
-        )
 
 
 def default_store_path() -> str:
@@ -69,7 +50,7 @@ def open_store(store: StoreLike = None) -> Store:
 
 
 def open_version(
-    name: str, *, store: StoreLike = None, registry: RegistryOptions | None = None
+    name: str, *, store: StoreLike = None, registry: RegistryLike | Access = None
 ) -> Version:
     """Return a version by tag or digest of the local store, or by a reference elsewhere.
 
@@ -77,11 +58,11 @@ def open_version(
         NotFound: there is none.
         UnsupportedVersion: it was not written by layer-packer, or by a later one.
     """
-    holder, known = resolve(name, open_store(store), registry or RegistryOptions())
+    holder, known = resolve(name, open_store(store), Access.of(registry))
     return load_version(holder, known)
 
 
-def resolve(name: str, local: Store, options: RegistryOptions) -> tuple[Store, str]:
+def resolve(name: str, local: Store, options: Access) -> tuple[Store, str]:
     """Return the store that holds `name`, and what it is called there: the local store first."""
     try:
         local.resolve(name)
@@ -98,17 +79,41 @@ def resolve(name: str, local: Store, options: RegistryOptions) -> tuple[Store, s
 def fetch_version(
     ref: str,
     local: Store,
-    options: RegistryOptions,
+    options: Access,
     progress: ProgressCallback | None,
     jobs: int = 4,
+    *,
+    expect: str | None = None,
+    cancel: CancelEvent | None = None,
 ) -> tuple[Version, CopyResult]:
-    """Copy a version into the local store."""
+    """Copy a version into the local store.
+
+    Warns if its tag meant a newer version the last time: an old manifest is as valid as ever, so
+    only a pinned digest tells a registry that was rolled back from one that is held back.
+    """
     location = parse_location(ref)
     source, name = open_location(location, options, create=False)
     wanted = name_at(location, source, name)
     tag = local_tag(location)
-    copied = copy_graph(source, wanted, local, tag, jobs=jobs, progress=progress)
-    return load_version(local, copied.descriptor.digest), copied
+    before = _created(local, tag)
+    copied = copy_graph(
+        source, wanted, local, tag, jobs=jobs, expect=expect, progress=progress, cancel=cancel
+    )
+    version = load_version(local, copied.descriptor.digest)
+    now = version.manifest.annotations.get(CREATED, "")
+    if before and now and now < before:
+        _LOG.warning("%s now names a version made at %s; before, one made at %s", ref, now, before)
+    return version, copied
+
+
+def _created(store: Store, tag: str | None) -> str:
+    """Return when the version was made that a tag names now, "" if there is none."""
+    try:
+        if tag is None:
+            return ""
+        return load_version(store, tag).manifest.annotations.get(CREATED, "")
+    except PackerError:
+        return ""
 
 
 def local_tag(location: Reference | LayoutLocation) -> str | None:
@@ -133,21 +138,33 @@ def name_at(location: Reference | LayoutLocation, store: Store, name: str | None
 
 
 def open_location(
-    location: Reference | LayoutLocation, options: RegistryOptions, *, create: bool
+    location: Reference | LayoutLocation, options: Access, *, create: bool
 ) -> tuple[Store, str | None]:
     """Return the store of a location, and the tag in it."""
     if isinstance(location, LayoutLocation):
         return LayoutStore(location.path, create=create), location.tag
-    from packer.store.registry import RegistryStore
+    return options.open(location), location.tag
 
-    store = RegistryStore(
-        location,
-        plain_http=options.plain_http,
-        username=options.username,
-        password=options.password,
-        ca_file=options.ca_file,
-    )
-    return store, location.tag
+
+def tag_of(name: str) -> str | None:
+    """Return a name if it is a tag, None if it is a digest."""
+    return None if is_digest(name) else name
+
+
+def names_for(location: Reference | LayoutLocation) -> list[str]:
+    """Return the local tags that a reference may mean, the most exact first."""
+    if isinstance(location, LayoutLocation):
+        return [location.tag] if location.tag else []
+    if location.tag is None:
+        return [location.digest] if location.digest else []
+    short = location.repository.rpartition("/")[2]
+    return [
+        f"{location.registry}/{location.repository}:{location.tag}",
+        f"{location.repository}:{location.tag}",
+        f"{short}:{location.tag}",
+        f"{short}-{location.tag}",
+        location.tag,
+    ]
 
 
 def names_registry(name: str) -> bool:

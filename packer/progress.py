@@ -1,9 +1,12 @@
-"""What long operations tell their caller while they run."""
+"""What long operations tell their caller while they run, and how the caller stops them."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
+
+from packer.errors import Cancelled
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,3 +28,30 @@ class Progress:
 
 ProgressCallback = Callable[[Progress], None]
 """Called often and from any thread, but never from two at once; must return quickly."""
+
+
+class CancelEvent(Protocol):
+    """What stops an operation once it is set: a `threading.Event`, or anything like it."""
+
+    def is_set(self) -> bool:
+        """Tell whether to stop."""
+
+
+def cancellable(
+    progress: ProgressCallback | None, cancel: CancelEvent | None, what: str
+) -> ProgressCallback | None:
+    """Return a callback that raises `Cancelled` when the event is set, and else reports.
+
+    Operations report wherever they may be stopped, and leave nothing half-made when the callback
+    raises; so this is all that cancelling needs.
+    """
+    if cancel is None:
+        return progress
+
+    def report(state: Progress) -> None:
+        if cancel.is_set():
+            raise Cancelled(what)
+        if progress is not None:
+            progress(state)
+
+    return report

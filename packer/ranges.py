@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from collections.abc import Sequence
 from io import BytesIO
 from threading import Lock
 from types import TracebackType
-from typing import BinaryIO
+from typing import BinaryIO, cast
 
 from packer.errors import SizeMismatch
 from packer.model import Descriptor
-from packer.store.base import LocalBlobs, Store
+from packer.store.base import READ_BYTES, LocalBlobs, Ranged, Store
 
 
 class BlobRanges:
     """Reads byte ranges of layers; a context manager that closes the files it opened.
 
-    Layers of a local store are opened once and read with pread, so threads share them freely.
+    Layers of a local store are opened once and read with pread, so threads share them freely. So
+    are those of a registry that turns out to ignore ranges: each is fetched once, whole and
+    verified, into a temporary file that has no name.
 
     Args:
         store: where the layers are.
@@ -46,6 +49,8 @@ class BlobRanges:
         blob = self._layers[layer]
         if isinstance(self._store, LocalBlobs):
             data = self._read_local(self._store, layer, offset, length)
+        elif isinstance(self._store, Ranged) and self._store.ignores_ranges:
+            data = os.pread(self._fetch_whole(layer).fileno(), length, offset)
         else:
             with self._store.fetch(blob, offset, length) as reader:
                 data = reader.read()
@@ -64,6 +69,23 @@ class BlobRanges:
         if isinstance(file, BytesIO):
             return bytes(file.getbuffer()[offset : offset + length])
         return os.pread(file.fileno(), length, offset)
+
+    def _fetch_whole(self, layer: int) -> BinaryIO:
+        with self._lock:  # one at a time: they are as large as it gets, and go the same way
+            file = self._files.get(layer)
+            if file is None:
+                blob = self._layers[layer]
+                file = cast(BinaryIO, tempfile.TemporaryFile(prefix="layer-packer-"))  # noqa: SIM115
+                try:
+                    with self._store.fetch(blob) as reader:
+                        while data := reader.read(READ_BYTES):
+                            file.write(data)
+                    file.flush()
+                except BaseException:
+                    file.close()
+                    raise
+                self._files[layer] = file
+        return file
 
     def __enter__(self) -> BlobRanges:
         """Return the reader."""

@@ -21,6 +21,7 @@ from itertools import chain, islice
 from packer._native import sync_filesystem
 from packer.content import frames_of, read_entry
 from packer.errors import TargetExists
+from packer.folding import check_distinct, folds_names
 from packer.index import TreeCheck
 from packer.layer import FrameReader
 from packer.plan import Plan
@@ -114,6 +115,8 @@ def restore(
             )
         )
         _check_space(staging, need)
+        if folds_names(staging):
+            check_distinct(index.paths)
         fd = os.open(staging, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
             seed = Seeds(seeds, version.config.chunking, reader.frames, sizes, wanted)

@@ -6,12 +6,14 @@ import argparse
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from packer import api, reports
-from packer.copy import CopyResult
+from packer import api, reports, verbs_registry
+from packer.copy import CopyResult, check_expected
 from packer.display import format_count, format_share, format_size
 from packer.errors import InvalidParameter
+from packer.estimates import estimate
 from packer.locations import default_store_path
 from packer.output import Output, text_fields
+from packer.planning import Estimate
 from packer.progress import ProgressCallback
 from packer.report import Report, options
 from packer.restore import Restored
@@ -82,15 +84,64 @@ def _pack(args: argparse.Namespace, out: Output, progress: ProgressCallback | No
 
 
 def _push(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
-    done = api.push(args.reference, args.name, jobs=args.jobs, progress=progress, **options(args))
+    if args.dry_run:
+        found = estimate(args.name, args.reference, **options(args))
+        return _estimated("reference", args.reference, found)
+    done = api.push(
+        args.reference,
+        args.name,
+        jobs=args.jobs,
+        verify=args.verify,
+        force=args.force,
+        progress=progress,
+        **options(args),
+    )
     return _copied("reference", args.reference, done)
 
 
 def _copy(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
+    if args.dry_run:
+        found = estimate(args.source, args.destination, **options(args))
+        check_expected(found.digest, args.expect, args.source)
+        return _estimated("destination", args.destination, found)
     done = api.copy(
-        args.source, args.destination, jobs=args.jobs, progress=progress, **options(args)
+        args.source,
+        args.destination,
+        jobs=args.jobs,
+        verify=args.verify,
+        force=args.force,
+        expect=args.expect,
+        progress=progress,
+        **options(args),
     )
     return _copied("destination", args.destination, done)
+
+
+def _estimated(key: str, name: str, found: Estimate) -> Report:
+    def value() -> dict[str, Any]:
+        return {
+            **text_fields(key, name),
+            "digest": found.digest,
+            "dry_run": True,
+            "blobs": found.blobs,
+            "bytes": found.bytes,
+            "present_blobs": found.blobs_present,
+            "present_bytes": found.bytes_present,
+            "requests": found.requests,
+            "unchanged": found.unchanged,
+        }
+
+    def lines() -> Iterator[str]:
+        yield f"{name}  {found.digest}"
+        if found.unchanged:
+            yield "unchanged, nothing to move"
+            return
+        yield (
+            f"would move {format_size(found.bytes)} in {format_count(found.blobs, 'blob')}, with at"
+            f" most {format_count(found.requests, 'request')}; {found.blobs_present} already there"
+        )
+
+    return Report(value, lines)
 
 
 def _copied(key: str, name: str, done: CopyResult) -> Report:
@@ -118,12 +169,17 @@ def _copied(key: str, name: str, done: CopyResult) -> Report:
 
 
 def _pull(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
+    if args.dry_run:
+        found = estimate(args.reference, **options(args))
+        check_expected(found.digest, args.expect, args.reference)
+        return _estimated("reference", args.reference, found)
     pulled = api.pull(
         args.reference,
         args.directory,
         update=args.update,
         delete=args.delete,
         seed=args.seed,
+        expect=args.expect,
         jobs=args.jobs,
         progress=progress,
         **options(args),
@@ -155,6 +211,7 @@ def _unpack(args: argparse.Namespace, out: Output, progress: ProgressCallback | 
         update=args.update,
         delete=args.delete,
         seed=args.seed,
+        expect=args.expect,
         progress=progress,
         **options(args),
     )
@@ -227,4 +284,7 @@ _VERBS: dict[str, _Verb] = {
     "verify": reports.verify,
     "copy": _copy,
     "versions": _versions,
+    "login": verbs_registry.login,
+    "logout": verbs_registry.logout,
+    "doctor": verbs_registry.doctor,
 }

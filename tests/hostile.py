@@ -178,6 +178,10 @@ class HostileRegistry:
             return
         if exchange.path == "/token":
             self._token(exchange)
+        elif exchange.path == "/v2/" and self._allowed(exchange):
+            exchange.reply(200, b"{}")
+        elif exchange.path == "/v2/":
+            return
         elif self._allowed(exchange):
             self._serve(exchange)
 
@@ -218,7 +222,8 @@ class HostileRegistry:
             return
         with self._lock:
             value = f"token-{len(self.tokens)}-secret"
-            self.tokens[value] = (query["scope"][0].rpartition(":")[2], 0)
+            scope = query.get("scope", ["pull"])[0]
+            self.tokens[value] = (scope.rpartition(":")[2], 0)
         exchange.reply(200, json.dumps({"token": value, "expires_in": 300}).encode())
 
     def _serve(self, exchange: Exchange) -> None:
@@ -261,6 +266,9 @@ class HostileRegistry:
                 number = self._uploads
             location = f"{exchange.path}{number}?_state=abc%3D"
             exchange.reply(202, b"", {"Location": location})
+            return
+        if exchange.method == "DELETE":
+            exchange.reply(204)
             return
         data = exchange.receive()
         digest = parse_qs(exchange.query)["digest"][0]
@@ -314,7 +322,11 @@ class _Server(http.server.ThreadingHTTPServer):
 
 @contextlib.contextmanager
 def hostile_registry(
-    *, certificate: Path | None = None, host: str = "127.0.0.1", auth: str | None = None
+    *,
+    certificate: Path | None = None,
+    host: str = "127.0.0.1",
+    auth: str | None = None,
+    client_ca: Path | None = None,
 ) -> Iterator[HostileRegistry]:
     """Run a registry on a free loopback port.
 
@@ -322,6 +334,7 @@ def hostile_registry(
         certificate: speak TLS with it and ``key.pem`` beside it.
         host: how references name it, "127.0.0.1" or "localhost".
         auth: as in `HostileRegistry`.
+        client_ca: ask for a client certificate of this authority.
     """
     registry: HostileRegistry
 
@@ -343,6 +356,9 @@ def hostile_registry(
     if certificate is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate, certificate.parent / "key.pem")
+        if client_ca is not None:
+            context.load_verify_locations(client_ca)
+            context.verify_mode = ssl.CERT_REQUIRED
         server.socket = context.wrap_socket(server.socket, server_side=True)
     scheme = "http" if certificate is None else "https"
     registry = HostileRegistry(f"{host}:{server.server_address[1]}", scheme, auth)

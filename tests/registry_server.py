@@ -12,6 +12,7 @@ import shutil
 import socket
 import ssl
 import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -29,9 +30,9 @@ _CONFIG = """\
 version: 0.1
 log: {{level: error, accesslog: {{disabled: true}}}}
 storage:
-  filesystem: {{rootdirectory: {data}}}
+  {driver}
   delete: {{enabled: true}}
-{auth}http:
+{cache}{auth}http:
   addr: "127.0.0.1:{port}"
   secret: test
 {tls}"""
@@ -69,6 +70,17 @@ def need_program(name: str) -> str:
     return path
 
 
+def optional_program(name: str) -> str:
+    """Return the path of a program that `tools/install-servers` may build, or skip the test."""
+    folder = os.environ.get("LAYER_PACKER_SERVERS") or os.path.expanduser(
+        "~/.cache/layer-packer-servers"
+    )
+    path = shutil.which(name, path=os.pathsep.join([folder, os.environ.get("PATH", "")]))
+    if path is None:
+        pytest.skip(f"the program {name} is not installed (tools/install-servers builds it)")
+    return path
+
+
 def free_port() -> int:
     """Return a port nobody listens on at the moment."""
     with socket.socket() as probe:
@@ -78,7 +90,14 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def run_registry(
-    folder: Path, *, htpasswd: bool = False, tls: bool = False, realm: str | None = None
+    folder: Path,
+    *,
+    htpasswd: bool = False,
+    tls: bool = False,
+    realm: str | None = None,
+    cache: bool = False,
+    s3: str | None = None,
+    program: str | None = None,
 ) -> Iterator[RegistryServer]:
     """Start docker-registry with its files below `folder` and stop it at the end.
 
@@ -87,8 +106,18 @@ def run_registry(
         htpasswd: ask for USER and PASSWORD.
         tls: speak https with a certificate of its own CA.
         realm: ask for tokens of the `token_service` with this URL and the same `folder`.
+        cache: remember in memory which blobs there are, as Debian's own configuration does.
+        s3: URL of an object store with the bucket "registry"; blobs are then redirected there.
+        program: another build of the registry.
     """
-    program = need_program("docker-registry")
+    program = program or need_program("docker-registry")
+    driver = f"filesystem: {{rootdirectory: {folder / 'data'}}}"
+    if s3 is not None:
+        driver = (
+            f"s3: {{region: us-east-1, regionendpoint: '{s3}', bucket: registry, accesskey: a, "
+            "secretkey: b, secure: false, v4auth: true, encrypt: false, forcepathstyle: true}"
+        )
+    environment = {name: value for name, value in os.environ.items() if name != "AWS_CA_BUNDLE"}
     auth = ""
     if htpasswd:
         line = subprocess.run(
@@ -109,10 +138,19 @@ def run_registry(
         port = free_port()
         config = folder / "config.yml"
         config.write_text(
-            _CONFIG.format(data=folder / "data", auth=auth, port=port, tls=lines), encoding="utf-8"
+            _CONFIG.format(
+                driver=driver,
+                auth=auth,
+                port=port,
+                tls=lines,
+                cache="  cache: {blobdescriptor: inmemory}\n" if cache else "",
+            ),
+            encoding="utf-8",
         )
         with (folder / "log").open("ab") as log:
-            process = subprocess.Popen([program, "serve", str(config)], stdout=log, stderr=log)
+            process = subprocess.Popen(
+                [program, "serve", str(config)], stdout=log, stderr=log, env=environment
+            )
         try:
             if _wait_until_ready(process, port, ca_file):
                 yield RegistryServer(port, folder / "data", ca_file, process)
@@ -188,8 +226,12 @@ class _Server(http.server.ThreadingHTTPServer):
 
 
 @contextlib.contextmanager
-def counting_proxy(port: int) -> Iterator[CountingProxy]:
+def counting_proxy(port: int, latency_seconds: float = 0) -> Iterator[CountingProxy]:
     """Forward a free loopback port to plain http on `port`, counting requests.
+
+    Args:
+        port: of the registry.
+        latency_seconds: how long each answer is held back.
 
     The Host header passes unchanged, so that the registry's Locations lead back here.
     """
@@ -211,6 +253,8 @@ def counting_proxy(port: int) -> Iterator[CountingProxy]:
                 )
                 answer = upstream.getresponse()
                 body = answer.read()
+                if latency_seconds:
+                    time.sleep(latency_seconds)
                 requests.append((self.command, self.path.partition("?")[0], answer.status))
                 self.send_response(answer.status)
                 for name, value in answer.getheaders():
@@ -313,3 +357,40 @@ def token_service(folder: Path) -> Iterator[TokenService]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+@contextlib.contextmanager
+def object_store(folder: Path) -> Iterator[str]:
+    """Run moto's S3 on a free port with the bucket "registry", and return its URL."""
+    program = Path(sys.executable).with_name("moto_server")
+    if not program.exists():
+        pytest.skip("moto is not installed (the extra `servers`)")
+    for attempt in range(5):
+        port = free_port()
+        with (folder / "moto.log").open("ab") as log:
+            command = [str(program), "-H", "127.0.0.1", "-p", str(port)]
+            process = subprocess.Popen(command, stdout=log, stderr=log)
+        try:
+            if _make_bucket(process, port):
+                yield f"http://127.0.0.1:{port}"
+                return
+        finally:
+            process.kill()
+            process.wait()
+        assert attempt < 4, (folder / "moto.log").read_text(encoding="utf-8", errors="replace")
+
+
+def _make_bucket(process: subprocess.Popen[bytes], port: int) -> bool:
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        if process.poll() is not None:
+            return False
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=30)
+        with contextlib.closing(connection), contextlib.suppress(OSError):
+            # Any signature will do: this store checks none.
+            login = "AWS4-HMAC-SHA256 Credential=a/20200101/us-east-1/s3/aws4_request"
+            connection.request("PUT", "/registry", headers={"Authorization": login})
+            if connection.getresponse().status == 200:
+                return True
+        time.sleep(0.1)
+    return False

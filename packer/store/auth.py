@@ -1,4 +1,4 @@
-"""Credentials and tokens of one repository: where they come from and whom they may be shown to.
+"""Credentials and tokens of one repository: whom they may be shown to, and when to get new ones.
 
 Rules, each against an attack that hit another client (docs/architecture.md, "Threats"):
 
@@ -14,30 +14,27 @@ Sources: distribution ``docs/spec/auth/token.md`` and ``oauth.md``; RFC 9110 sec
 from __future__ import annotations
 
 import base64
-import contextlib
 import ipaddress
 import json
-import logging
-import os
 import re
 import threading
 import time
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
+from enum import Enum
 from urllib.parse import urlencode, urlsplit
 
-from packer.errors import AuthError, FormatError, StoreError
-from packer.reference import DOCKER_HUB, is_loopback
+from packer.errors import AuthError, FormatError, InvalidParameter
+from packer.reference import is_loopback
+from packer.store.credentials import Credentials
 from packer.store.http import Origin, Transport, origin_of, safe_text, shown_url
 
 MAX_TOKEN_BYTES = 1 << 20
 DEFAULT_TOKEN_SECONDS = 60
 """Life of a token that does not tell, as distribution's token specification says."""
 MAX_TOKEN_SECONDS = 3600
-IDENTITY_USER = "<token>"
-"""User name by which credential helpers mark the secret as an identity (refresh) token."""
-
-_LOG = logging.getLogger(__name__)
+MAX_PROVEN = 64
+"""How many headers that were good once are remembered."""
 
 _KNOWN_REALM_HOSTS = {"registry-1.docker.io": frozenset({"auth.docker.io"})}
 _TOKEN = re.compile(r"[!-~]{1,65536}\Z")
@@ -48,26 +45,21 @@ _SCHEME = re.compile(r"\s*,?\s*([A-Za-z][A-Za-z0-9-]*)(?:\s+|\Z)(?!=)")
 
 
 @dataclass(frozen=True, slots=True)
-class Credentials:
-    """What proves who the caller is.
-
-    Args:
-        username: may be empty for an identity token.
-        secret: password, or identity token.
-        is_identity_token: `secret` is to be exchanged for tokens, never sent as a password.
-    """
-
-    username: str
-    secret: str = field(repr=False)
-    is_identity_token: bool = False
-
-
-@dataclass(frozen=True, slots=True)
 class Challenge:
     """One challenge of a WWW-Authenticate header; names are in lower case."""
 
     scheme: str
     parameters: dict[str, str]
+
+
+class Learnt(Enum):
+    """What a 401 led to."""
+
+    NOTHING = 0
+    NEW = 1
+    """There are credentials now that were not yet tried."""
+    RENEWED = 2
+    """The token was good before; there is a newer one."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,85 +83,6 @@ def parse_challenges(values: Collection[str]) -> list[Challenge]:
                 rest = rest[found.end() :]
             out.append(Challenge(match.group(1).lower(), parameters))
     return out
-
-
-def docker_credentials(registry: str) -> Credentials | None:
-    """Look a registry's credentials up in the docker configuration and its credential helpers.
-
-    Args:
-        registry: ``host[:port]`` as in references; only entries of exactly this host count.
-
-    Raises:
-        StoreError: the configuration, or what a helper prints, cannot be understood.
-    """
-    import oras.auth.base
-    import oras.auth.utils
-    import oras.utils
-
-    keys = [registry, f"https://{registry}", f"http://{registry}", f"https://{registry}/v2/"]
-    if registry == DOCKER_HUB:
-        keys = ["https://index.docker.io/v1/", "index.docker.io", *keys, "registry-1.docker.io"]
-    folder = os.environ.get("DOCKER_CONFIG")
-    path = os.path.join(folder, "config.json") if folder else oras.utils.find_docker_config()
-    if not path or not os.path.exists(path):
-        return None
-    try:
-        config = oras.utils.read_json(path)
-        auths, helpers = config.get("auths") or {}, config.get("credHelpers") or {}
-        for key in keys:
-            entry = auths.get(key) or {}
-            if isinstance(entry, dict) and entry.get("identitytoken"):
-                return Credentials("", str(entry["identitytoken"]), True)
-        backend = oras.auth.base.AuthBackend()
-        for key in keys:
-            # One key at a time, and helpers only under the name that docker gives them: oras would
-            # ask them before it looks at the next key of the file.
-            entry = auths.get(key) or {}
-            backend._auth_config = {
-                "auths": {key: {"auth": entry.get("auth")}} if entry.get("auth") else {},
-                "credHelpers": helpers if key == keys[0] else {},
-                "credsStore": config.get("credsStore") if key == keys[0] else None,
-            }
-            with _relayed("oras.logger"):
-                found = backend._load_auth(key)
-            if found:
-                return _decode_basic(backend._basic_auth, path)
-    except (ValueError, KeyError, TypeError, AttributeError, OSError) as error:
-        # The text of a JSON error could hold what a helper printed, that is, the secret.
-        raise StoreError(
-            f"cannot read credentials for {registry} through {path} ({type(error).__name__})"
-        ) from None
-    return None
-
-
-@contextlib.contextmanager
-def _relayed(name: str) -> Iterator[None]:
-    """Take what this thread logs to `name` over to our own logger, as information.
-
-    oras prints a warning whenever a helper has no entry, which is normal for a public registry.
-    """
-    thread = threading.get_ident()
-
-    def take(record: logging.LogRecord) -> bool:
-        if threading.get_ident() != thread:
-            return True
-        _LOG.info("%s", safe_text(str(record.msg)))
-        return False
-
-    logger = logging.getLogger(name)
-    logger.addFilter(take)
-    try:
-        yield
-    finally:
-        logger.removeFilter(take)
-
-
-def _decode_basic(encoded: str, path: str) -> Credentials:
-    username, colon, secret = base64.b64decode(encoded, validate=True).decode().partition(":")
-    if not colon:
-        raise StoreError(f"an auth entry in {path} is not base64 of user:password")
-    secret = secret.rstrip("\0")
-    return Credentials(username, secret, username == IDENTITY_USER)
 
 
 def check_realm(
@@ -242,6 +155,8 @@ class Authenticator:
         repository: its name, for scopes.
         find: returns the credentials; called once, when a server first asks for any.
         transport: for requests to the token service.
+        token: a bearer token of the caller's, or a function that returns the current one, called
+            again after a 401; then nothing else is sent.
         token_hosts: hosts other than the registry's that may get its credentials.
 
     Thread safety: threads may share it; one at a time asks for a token, the others wait for it.
@@ -254,12 +169,15 @@ class Authenticator:
         find: Callable[[], Credentials | None],
         transport: Transport,
         token_hosts: Collection[str] = (),
+        token: str | Callable[[], str] | None = None,
     ) -> None:
         self._origin = origin
         self._repository = repository
         self._find = find
         self._transport = transport
         self._token_hosts = frozenset(token_hosts)
+        self._given = token
+        self._given_header = _given_header(token) if isinstance(token, str) else None
         self._lock = threading.RLock()
         self._credentials: Credentials | None = None
         self._looked = False
@@ -267,13 +185,18 @@ class Authenticator:
         self._realm: str | None = None
         self._service = ""
         self._tokens: dict[str, _Token] = {}
+        self._proven: set[str] = set()
 
     def header(self, actions: str) -> str | None:
-        """Return the Authorization header for `actions` ("pull" or "pull,push"), None if unknown.
+        """Return the Authorization header for `actions`: "pull", "pull,push", "" for no repository.
+
+        It is None as long as the registry has not asked for any.
 
         Raises:
             AuthError, TransportError: a new token was due and the token service gave none.
         """
+        if self._given is not None:
+            return self._ask_caller()
         if self._basic is None and self._realm is None:
             return None
         with self._lock:
@@ -284,7 +207,15 @@ class Authenticator:
                 token = self._tokens[actions] = self._request_token(actions)
             return "Bearer " + token.value
 
-    def challenged(self, values: Collection[str], used: str | None, actions: str) -> bool:
+    def accepted(self, used: str) -> None:
+        """Remember that the registry did not refuse a header."""
+        if used not in self._proven:
+            with self._lock:
+                if len(self._proven) >= MAX_PROVEN:
+                    self._proven.clear()
+                self._proven.add(used)
+
+    def challenged(self, values: Collection[str], used: str | None, actions: str) -> Learnt:
         """Learn from a 401.
 
         Args:
@@ -293,17 +224,23 @@ class Authenticator:
             actions: as for `header`.
 
         Returns:
-            True if `header` now returns something else than `used`: worth another try.
+            whether `header` now returns something else than `used`: worth another try.
 
         Raises:
             AuthError: the challenge is refused, or needs credentials and there are none.
         """
         with self._lock:
+            ended = used is not None and used != self._basic and used in self._proven
+            learnt = Learnt.RENEWED if ended else Learnt.NEW
+            if self._given is not None:
+                if callable(self._given) and used == self._given_header:
+                    self._given_header = None
+                return learnt if self._ask_caller() != used else Learnt.NOTHING
             for key in [key for key, token in self._tokens.items() if used == _bearer(token)]:
                 del self._tokens[key]
             token = self._valid(actions)
             if token is not None or (self._basic is not None and self._basic != used):
-                return True  # another thread was quicker
+                return learnt  # another thread was quicker
             challenges = {item.scheme: item for item in reversed(parse_challenges(values))}
             bearer = challenges.get("bearer")
             if bearer is not None and "realm" in bearer.parameters:
@@ -311,24 +248,33 @@ class Authenticator:
                 self._realm = bearer.parameters["realm"]
                 self._service = bearer.parameters.get("service", "")
                 self._tokens[actions] = self._request_token(actions)
-                return True
+                return learnt
             if "basic" in challenges and self._basic is None:
                 login = self._login()
                 if login is None or login.is_identity_token:
                     raise AuthError(
                         f"{self._origin.host} asks for a user name and password, and none are "
-                        "known: log in with `docker login`, or give them",
+                        "known: log in with `layer-packer login` or `docker login`, or give them",
                         status=401,
                         url=str(self._origin),
                     )
                 self._basic = _basic(login)
-                return True
-            return False
+                return learnt
+            return Learnt.NOTHING
+
+    def _ask_caller(self) -> str:
+        """Return the header of the caller's token, which is asked for when there is none."""
+        with self._lock:
+            if self._given_header is None:
+                assert callable(self._given)
+                self._given_header = _given_header(self._given())
+            return self._given_header
 
     def redact(self, text: str) -> str:
         """Return `text` without the secrets known here."""
         with self._lock:
             secrets = [token.value for token in self._tokens.values()]
+            secrets += [self._given_header[7:]] if self._given_header else []
         if self._credentials is not None:
             secrets += [self._credentials.secret, _basic(self._credentials)[6:]]
         for secret in secrets:
@@ -359,7 +305,7 @@ class Authenticator:
             with_credentials=login is not None,
             allowed=self._token_hosts,
         )
-        query = {"scope": f"repository:{self._repository}:{actions}"}
+        query = {"scope": f"repository:{self._repository}:{actions}"} if actions else {}
         if self._service:
             query["service"] = self._service
         begin = time.monotonic()
@@ -377,13 +323,13 @@ class Authenticator:
                 query["account"] = login.username
                 headers["Authorization"] = _basic(login)
             joint = "&" if urlsplit(self._realm).query else "?"
-            url = self._realm.partition("#")[0] + joint + urlencode(query)
+            url = self._realm.partition("#")[0] + (joint + urlencode(query) if query else "")
             response = self._transport.send("GET", url, headers)
         with response:
             if response.status != 200:
                 who = f"user {login.username!r}" if login is not None else "anonymous access"
                 raise AuthError(
-                    f"the token service {shown_url(self._realm)} refused {actions} of "
+                    f"the token service {shown_url(self._realm)} refused {actions or 'access'} of "
                     f"{self._repository} to {safe_text(who)} (status {response.status})",
                     status=response.status,
                     method=response.method,
@@ -418,3 +364,12 @@ def _basic(login: Credentials) -> str:
 
 def _bearer(token: _Token) -> str:
     return "Bearer " + token.value
+
+
+def _given_header(token: str) -> str:
+    # Only visible ASCII: a line break would begin a header of its own.
+    if not _TOKEN.match(token):
+        raise InvalidParameter(
+            "the token given for a registry is not 1 to 65536 visible characters"
+        )
+    return "Bearer " + token

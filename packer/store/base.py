@@ -131,6 +131,26 @@ class Upload(Protocol):
         """Say that blobs will be written, so that the right to do so is asked for at once."""
 
 
+@runtime_checkable
+class Interruptible(Protocol):
+    """A store whose calls wait for others, and can be made to end at once."""
+
+    def interrupt(self) -> None:
+        """Make calls that wait raise TransportError, also in other threads, until `resume`."""
+
+    def resume(self) -> None:
+        """Go back to normal."""
+
+
+@runtime_checkable
+class Ranged(Protocol):
+    """A store that may turn out to give out whole blobs alone."""
+
+    @property
+    def ignores_ranges(self) -> bool:
+        """Whether it sent a whole blob when it was asked for a part."""
+
+
 class BlobWriter(Protocol):
     """A blob being written; a context manager that discards it unless `commit` was called."""
 

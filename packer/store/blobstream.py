@@ -1,14 +1,12 @@
-"""The two streams of blob bytes: a download that survives lost connections, a checked upload."""
+"""A download of a blob, or of a part of it, that survives lost connections."""
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import re
 from types import TracebackType
-from typing import BinaryIO
 
-from packer.errors import DigestMismatch, FormatError, RegistryError, SizeMismatch, TransportError
+from packer.errors import FormatError, RegistryError, SizeMismatch, TransportError
 from packer.model import Descriptor
 from packer.store.base import READ_BYTES
 from packer.store.client import Client
@@ -41,6 +39,7 @@ class BlobStream:
         self._what = what
         self._response: Response | None = None
         self._failures = 0
+        self._ranged = False
 
     def open(self) -> None:
         """Make the request, so that errors such as a missing blob show at once.
@@ -52,26 +51,35 @@ class BlobStream:
         """
         if self._at == self._end and not self._whole:
             return  # no HTTP range is empty
-        headers = {"Accept": "*/*"}
-        if not (self._whole and self._at == 0):
-            headers["Range"] = f"bytes={self._at}-{self._end - 1}"
-        response = self._client.request(
-            "GET",
-            self._client.url(f"blobs/{self._blob.digest}"),
-            ok=(200, 206),
-            headers=headers,
-        )
+        response = self._request(ranged=not (self._whole and self._at == 0))
         try:
             if response.status == 206:
                 self._check_range(response.header("Content-Range"))
                 self._check_length(response, self._end - self._at)
             else:
                 self._check_length(response, self._blob.size)
+                self._client.ignores_ranges |= self._ranged
                 self._skip(response, self._at)
         except BaseException:
             response.close()
             raise
         self._response = response
+
+    def _request(self, *, ranged: bool) -> Response:
+        """Ask for the rest, or for all of it where ranges are known not to work."""
+        self._ranged = ranged
+        headers = {"Accept": "*/*"}
+        if ranged:
+            headers["Range"] = f"bytes={self._at}-{self._end - 1}"
+        url = self._client.url(f"blobs/{self._blob.digest}")
+        try:
+            return self._client.request("GET", url, ok=(200, 206), headers=headers)
+        except RegistryError as error:
+            # Not all that cannot serve ranges ignore them, as RFC 9110 wants it.
+            if not ranged or error.status not in (416, 501):
+                raise
+        self._client.ignores_ranges = True
+        return self._request(ranged=False)
 
     def read(self, size: int = -1, /) -> bytes:
         """Return at most `size` bytes, b"" at the end.
@@ -150,41 +158,3 @@ class BlobStream:
             if not data:
                 raise SizeMismatch(self._what, self._blob.size, self._at - count)
             count -= len(data)
-
-
-class SourceFailed(Exception):
-    """Carries what the source of an upload raised through the HTTP library; never leaves here."""
-
-
-class UploadBody:
-    """A request body that refuses to send its end unless all of it is the blob promised."""
-
-    def __init__(self, source: BinaryIO, blob: Descriptor, what: str) -> None:
-        self.seen = 0
-        self._source = source
-        self._blob = blob
-        self._what = what
-        self._hash = hashlib.sha256()
-
-    def read(self, size: int = -1, /) -> bytes:
-        """Return at most `size` bytes, b"" at the end.
-
-        Raises:
-            SizeMismatch, DigestMismatch: `source` is not the blob; the request is broken off before
-                the registry has all it was promised, so it stores nothing.
-            SourceFailed: `source` raised, see its cause.
-        """
-        try:
-            data = self._source.read(size if size >= 0 else READ_BYTES)
-        except Exception as error:
-            # An OSError of a file must not look like one of the connection this is called from.
-            raise SourceFailed from error
-        self.seen += len(data)
-        self._hash.update(data)
-        if self.seen > self._blob.size or (not data and self.seen < self._blob.size):
-            raise SizeMismatch(self._what, self._blob.size, self.seen)
-        if self.seen == self._blob.size:
-            actual = "sha256:" + self._hash.hexdigest()
-            if actual != self._blob.digest:
-                raise DigestMismatch(self._what, self._blob.digest, actual)
-        return data

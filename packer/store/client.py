@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 
 from packer.errors import AuthError, FormatError, RegistryError, TransportError
-from packer.store.auth import Authenticator
+from packer.store.auth import Authenticator, Learnt
 from packer.store.http import (
     REDIRECT_STATUSES,
     RETRY_STATUSES,
@@ -27,6 +27,10 @@ from packer.store.http import (
 MAX_ERROR_BYTES = 1 << 20
 MAX_REDIRECTS = 5
 MAX_CHALLENGES = 2
+MAX_RENEWALS = 8
+"""How often one request may meet the end of a token that was good before. Threads share tokens, and
+on a slow machine one may be over between being taken and being shown; a bound, because a registry
+may say so for ever."""
 USER_AGENT = "layer-packer"
 
 _DIGESTS = re.compile(r"sha256:[0-9a-f]{64}(?![0-9a-f])")
@@ -51,8 +55,10 @@ class Client:
         self.origin = origin
         self._auth = auth
         self.transport = transport
+        self.ignores_ranges = False
         host = f"[{origin.host}]" if ":" in origin.host else origin.host
-        self._base = f"{origin.scheme}://{host}:{origin.port}/v2/{repository}/"
+        self.root = f"{origin.scheme}://{host}:{origin.port}/v2/"
+        self._base = f"{self.root}{repository}/"
 
     def url(self, path: str) -> str:
         """Return the URL of `path` in the repository; `path` is made of checked parts only."""
@@ -71,15 +77,16 @@ class Client:
         """Make a request and return an answer whose status is in `ok`.
 
         Follows redirects of GET and HEAD. A body that is not bytes is sent at most once, so after
-        a 401 the caller has to begin again (with what was learnt from it).
+        a 401 the caller has to send it again (with what was learnt from it).
 
         Raises:
-            AuthError: 401 or 403, or no acceptable way to authenticate.
+            AuthError: 401 or 403, or no acceptable way to authenticate; `retryable` only if the
+                body has to be sent again, with new credentials.
             RegistryError: any other status; `retryable` tells whether it may pass.
             TransportError: no answer.
             FormatError: a redirect that is refused.
         """
-        target, redirects, challenges = url, 0, 0
+        target, redirects, challenges, renewals = url, 0, 0, 0
         once = body is not None and not isinstance(body, bytes)
         own = True
         while True:
@@ -90,20 +97,29 @@ class Client:
             if used is not None:
                 sent["Authorization"] = used
             response = self.transport.send(method, target, sent, body)
+            if used is not None and response.status != 401:
+                self._auth.accepted(used)
             if response.status in ok:
                 return response
             if response.status in REDIRECT_STATUSES and method in ("GET", "HEAD"):
                 target = self._redirect(response, redirects)
                 redirects += 1
                 continue
-            if response.status == 401 and own and challenges < MAX_CHALLENGES:
-                challenges += 1
+            if response.status == 401 and own:
                 response.discard()
-                again = self._auth.challenged(response.headers("WWW-Authenticate"), used, actions)
-                if again and not once:
+                learnt = self._auth.challenged(response.headers("WWW-Authenticate"), used, actions)
+                if learnt is Learnt.RENEWED:
+                    renewals += 1
+                elif learnt is Learnt.NEW:
+                    challenges += 1
+                if (
+                    learnt is not Learnt.NOTHING
+                    and challenges <= MAX_CHALLENGES
+                    and renewals <= MAX_RENEWALS
+                ):
+                    if once:
+                        raise self._error(response, actions, retryable=True)
                     continue
-                if again:
-                    raise self._error(response, actions, retryable=True)
             with response:
                 raise self._error(response, actions)
 
@@ -126,7 +142,7 @@ class Client:
         kind = RegistryError
         if response.status in (401, 403):
             kind = AuthError
-            hint = f" (are the credentials right, and do they allow {actions}?)"
+            hint = f" (are the credentials right, and do they allow {actions or 'access'}?)"
         elif response.status == 413:
             hint = " (too large for this registry)"
         return kind(

@@ -14,18 +14,20 @@ import ssl
 import threading
 import time
 import urllib.request
+import weakref
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urljoin, urlsplit
 
 import urllib3
 import urllib3.connection
 from urllib3.exceptions import HTTPError, SSLError
 
-from packer.errors import FormatError, TransportError
+from packer.errors import FormatError, InvalidParameter, TransportError
 from packer.reference import is_loopback
+from packer.store.tls import Tls
 
 RETRY_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
@@ -281,19 +283,61 @@ class _TlsConnection(urllib3.connection.HTTPSConnection):
         return _bounded(self.sock, super().getresponse)
 
 
-class _Pool(urllib3.HTTPConnectionPool):
-    ConnectionCls = _Connection
+class _Sockets:
+    """The connections that are open, so that all of them can be cut at once."""
 
+    def __init__(self) -> None:
+        self.halted = threading.Event()
+        self._lock = threading.Lock()
+        self._connections: weakref.WeakSet[urllib3.connection.HTTPConnection] = weakref.WeakSet()
 
-class _TlsPool(urllib3.HTTPSConnectionPool):
-    ConnectionCls = _TlsConnection
+    def pools(self) -> dict[str, type[urllib3.HTTPConnectionPool]]:
+        """Return pool classes whose connections are noted here."""
+        sockets = self
+
+        class Plain(_Connection):
+            def connect(self) -> None:
+                super().connect()
+                sockets.note(self)
+
+        class Secure(_TlsConnection):
+            def connect(self) -> None:
+                super().connect()
+                sockets.note(self)
+
+        class Pool(urllib3.HTTPConnectionPool):
+            ConnectionCls = Plain
+
+        class TlsPool(urllib3.HTTPSConnectionPool):
+            ConnectionCls = Secure
+
+            def _validate_conn(self, conn: Any) -> None:
+                # Without urllib3's warning about unverified TLS, which was asked for.
+                if conn.is_closed:
+                    conn.connect()
+
+        return {"http": Pool, "https": TlsPool}
+
+    def note(self, connection: urllib3.connection.HTTPConnection) -> None:
+        with self._lock:
+            self._connections.add(connection)
+        if self.halted.is_set() and connection.sock is not None:
+            _shut(connection.sock)
+
+    def cut(self) -> None:
+        self.halted.set()
+        with self._lock:
+            found = [connection.sock for connection in self._connections]
+        for sock in found:
+            if sock is not None:
+                _shut(sock)
 
 
 class Transport:
     """A pool of connections with one TLS set-up, one set of timeouts and one retry policy.
 
     Args:
-        ca_file: PEM file of certificate authorities to trust instead of the system's.
+        tls: whom to trust, and which certificate to show.
         timeout_seconds: silence allowed before an operation on a connection fails.
         max_connections: connections to keep per host; more may be open for a moment.
         retry: when and how often `send` tries again.
@@ -304,16 +348,17 @@ class Transport:
     def __init__(
         self,
         *,
-        ca_file: str | None = None,
+        tls: Tls | None = None,
         timeout_seconds: float = 60.0,
         max_connections: int = 16,
         retry: RetryPolicy | None = None,
     ) -> None:
         self.retry = retry or RetryPolicy()
         self._timeout = timeout_seconds
-        self._ca_file = ca_file
+        self._tls = tls or Tls()
         self._max_connections = max_connections
         self._pools: dict[str, urllib3.PoolManager] = {}
+        self._sockets = _Sockets()
 
     def send(
         self,
@@ -354,7 +399,15 @@ class Transport:
 
     def sleep(self, attempt: int, retry_after: str | None = None) -> None:
         """Pause as the retry policy says."""
-        time.sleep(self.retry.pause(attempt, retry_after))
+        self._sockets.halted.wait(self.retry.pause(attempt, retry_after))
+
+    def interrupt(self) -> None:
+        """Cut all connections, end pauses, and refuse requests until `resume`."""
+        self._sockets.cut()
+
+    def resume(self) -> None:
+        """Allow requests again."""
+        self._sockets.halted.clear()
 
     def close(self) -> None:
         """Close idle connections."""
@@ -367,8 +420,11 @@ class Transport:
         sent = {"Accept-Encoding": "identity", **headers}
         # A registry may take long to commit a large body to its own store before it answers.
         read_timeout = self._timeout * (5 if method == "PUT" else 1)
+        pool = self._pool(url)
+        if self._sockets.halted.is_set():
+            raise TransportError(f"{method} {shown_url(url)}: interrupted")
         try:
-            raw = self._pool(url).urlopen(
+            raw = pool.urlopen(
                 method,
                 url,
                 body=body,
@@ -388,20 +444,22 @@ class Transport:
         proxy = None
         host = parts.hostname or ""
         if not is_loopback(host) and not urllib.request.proxy_bypass(host):
-            proxy = urllib.request.getproxies().get(parts.scheme)
-        key = f"{parts.scheme} {proxy or ''}"
+            proxies = urllib.request.getproxies()
+            proxy = proxies.get(parts.scheme) or proxies.get("all")
+        own = host.rstrip(".") == self._tls.host
+        key = f"{parts.scheme} {own} {proxy or ''}"
         pool = self._pools.get(key)
         if pool is None:
             # setdefault is atomic; a second pool made in a race is dropped unused.
-            pool = self._pools.setdefault(key, self._make_pool(parts.scheme, proxy))
+            pool = self._pools.setdefault(key, self._make_pool(parts.scheme, proxy, host))
         return pool
 
-    def _make_pool(self, scheme: str, proxy: str | None) -> urllib3.PoolManager:
+    def _make_pool(self, scheme: str, proxy: str | None, host: str) -> urllib3.PoolManager:
         options: dict[str, object] = {"maxsize": self._max_connections, "blocksize": SEND_BYTES}
         if scheme == "https":
-            options["ssl_context"] = ssl.create_default_context(cafile=self._ca_file)
+            options["ssl_context"] = self._tls.context(host.rstrip("."))
         manager = self._manager(proxy, options)
-        manager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+        manager.pool_classes_by_scheme = self._sockets.pools()
         return manager
 
     def _manager(self, proxy: str | None, options: dict[str, object]) -> urllib3.PoolManager:
@@ -409,6 +467,8 @@ class Transport:
             return urllib3.PoolManager(num_pools=8, **options)  # type: ignore[arg-type]
         if "://" not in proxy:
             proxy = "http://" + proxy
+        if not proxy.startswith(("http://", "https://")):
+            raise InvalidParameter(f"proxy {shown_url(proxy)} is neither http nor https")
         user = urllib3.util.parse_url(proxy).auth
         login = urllib3.make_headers(proxy_basic_auth=user) if user else None
         return urllib3.ProxyManager(

@@ -6,18 +6,18 @@ Source: OCI distribution-spec 1.1; where registries differ from it, the comment 
 from __future__ import annotations
 
 import re
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from types import TracebackType
 from typing import BinaryIO, cast
 
 from packer.errors import (
     DigestMismatch,
     FormatError,
+    InvalidParameter,
     InvalidReference,
     NotFound,
     RegistryError,
     SizeMismatch,
-    TransportError,
 )
 from packer.model import (
     INDEX_MANIFEST_TYPE,
@@ -29,12 +29,12 @@ from packer.model import (
     load_json,
 )
 from packer.reference import DOCKER_HUB, Reference, is_loopback, is_tag, split_host
-from packer.store.auth import Authenticator, Credentials, docker_credentials
+from packer.store.auth import Authenticator
 from packer.store.base import Reader, VerifyingReader
-from packer.store.blobstream import BlobStream, SourceFailed, UploadBody
+from packer.store.blobstream import BlobStream
 from packer.store.client import Client
+from packer.store.credentials import Credentials, docker_credentials
 from packer.store.http import (
-    RETRY_STATUSES,
     Origin,
     Response,
     RetryPolicy,
@@ -42,6 +42,8 @@ from packer.store.http import (
     join_url,
     origin_of,
 )
+from packer.store.tls import Tls
+from packer.store.upload import WRITE, upload
 
 ACCEPT_MANIFESTS = ", ".join(
     [
@@ -57,7 +59,8 @@ MAX_TAG_PAGE_BYTES = 4 << 20
 
 _LINK_NEXT = re.compile(r"\s*<([^<>]{1,4096})>\s*;[^,]*\brel=\"?next\"?")
 _UNKNOWN_BLOB_CODES = ("MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN")
-_WRITE = "pull,push"
+
+CredentialsFinder = Callable[[str, str], "Credentials | None"]
 
 
 class RegistryStore:
@@ -66,10 +69,17 @@ class RegistryStore:
     Args:
         reference: names registry and repository; its tag and digest are not used.
         plain_http: True for http, False for https; None means https except for ``localhost`` and
-            loopback addresses, which get http unless `ca_file` is given.
-        username: with `password`, used instead of the docker configuration.
+            loopback addresses, which get http unless anything below asks for TLS.
+        username: with `password`, used instead of what `credentials` finds.
         password: never shown, and sent only as packer/store/auth.py says.
+        token: a bearer token, or a function that returns a fresh one; sent to the registry as it
+            is, in place of all other credentials.
+        credentials: finds credentials for a registry (``host[:port]``) and a repository; called
+            when the registry asks for any. By default it looks into the docker configuration.
         ca_file: PEM file of certificate authorities to trust instead of the system's.
+        cert_file: PEM file of a client certificate for this registry.
+        key_file: of its key, if `cert_file` does not hold it.
+        insecure_skip_tls_verify: accept any certificate of this registry's host.
         token_hosts: hosts other than the registry's that may be sent its credentials.
         timeout_seconds: silence allowed before an operation on a connection fails.
         max_connections: connections kept open; use about as many threads.
@@ -85,7 +95,12 @@ class RegistryStore:
         plain_http: bool | None = None,
         username: str | None = None,
         password: str | None = None,
+        token: str | Callable[[], str] | None = None,
+        credentials: CredentialsFinder = docker_credentials,
         ca_file: str | None = None,
+        cert_file: str | None = None,
+        key_file: str | None = None,
+        insecure_skip_tls_verify: bool = False,
         token_hosts: Collection[str] = (),
         timeout_seconds: float = 60.0,
         max_connections: int = 16,
@@ -103,17 +118,23 @@ class RegistryStore:
             else None
         )
         self._retry = retry or RetryPolicy()
+        self._repository = reference.repository
+        self._credentials = credentials
+        host = split_host(reference.registry)[0].strip("[]").lower()
+        tls = Tls(ca_file, cert_file, key_file, insecure_skip_tls_verify, host)
         transport = Transport(
-            ca_file=ca_file,
+            tls=tls,
             timeout_seconds=timeout_seconds,
             max_connections=max_connections,
             retry=self._retry,
         )
-        origin = _origin(reference.registry, plain_http, ca_file)
-        self._auth = Authenticator(
-            origin, reference.repository, self._find_credentials, transport, token_hosts
+        origin = _origin(reference.registry, plain_http, tls)
+        if origin.scheme == "http" and tls.is_set:
+            raise InvalidParameter("plain http has no certificates: choose one or the other")
+        auth = Authenticator(
+            origin, reference.repository, self._find_credentials, transport, token_hosts, token
         )
-        self._client = Client(origin, reference.repository, self._auth, transport)
+        self._client = Client(origin, reference.repository, auth, transport)
         self._read = "pull"
 
     @property
@@ -163,38 +184,26 @@ class RegistryStore:
         return True
 
     def upload(self, blob: Descriptor, source: BinaryIO) -> None:
-        """Upload a blob without asking, as `Upload.upload`.
+        """Upload a blob without asking, as `Upload.upload`."""
+        upload(self._client, blob, source, self._retry, self._name)
 
-        POST, then PUT of everything: no registry need support more, and Debian's docker-registry
-        cannot resume. POST has no body, so the body is never sent just to learn that
-        authentication is needed.
+    @property
+    def client(self) -> Client:
+        """What makes the requests; for questions that a store does not answer."""
+        return self._client
+
+    def ping(self) -> None:
+        """Ask for nothing but an answer, with credentials if the registry wants any.
+
+        Raises:
+            AuthError: the registry, or its token service, does not take the credentials.
+            RegistryError, TransportError: there is no registry of the distribution-spec.
         """
-        what = f"blob {blob.digest}"
-        for attempt in range(self._retry.attempts):
-            if attempt or source.seekable():
-                source.seek(0)
-            body = UploadBody(source, blob, what)
-            last = attempt == self._retry.attempts - 1
-            retry_after = None
-            try:
-                with self._upload_once(blob, body, last) as response:
-                    if response.status not in RETRY_STATUSES:
-                        return
-                    retry_after = response.header("Retry-After")
-            except SourceFailed as error:
-                cause = error.__cause__
-                assert cause is not None
-                raise cause from cause.__cause__
-            except (TransportError, RegistryError) as error:
-                # 404 and 416: the upload was lost (another replica, a restart); begin a new one.
-                lost = isinstance(error, RegistryError) and error.status in (404, 416)
-                if last or not (error.retryable or (lost and body.seen > 0)):
-                    raise
-            self._client.transport.sleep(attempt, retry_after)
+        self._client.request("GET", self._client.root, ok=(200,), actions="").discard()
 
     def expect_writes(self) -> None:
         """Ask for the right to push from the first token on: saves a token per copy."""
-        self._read = _WRITE
+        self._read = WRITE
 
     def get_manifest(self, reference: str) -> tuple[Descriptor, bytes]:
         """Return a manifest's descriptor and exact bytes, as `Store.get_manifest`.
@@ -260,26 +269,43 @@ class RegistryStore:
         if len(data) > MAX_MANIFEST_BYTES:
             raise FormatError("manifest", f"{len(data)} bytes, limit {MAX_MANIFEST_BYTES}")
         reference = manifest.digest if tag is None else _check(tag)
-        try:
-            response = self._client.request(
-                "PUT",
-                self._client.url(f"manifests/{reference}"),
-                ok=(200, 201, 202, 204),
-                actions=_WRITE,
-                headers={"Content-Type": media_type},
-                body=data,
-            )
-        except RegistryError as error:
-            if error.code in _UNKNOWN_BLOB_CODES or (error.status == 404 and not error.code):
-                unnamed = f"one that manifest {manifest.digest} names"
-                name = next((item for item in error.detail if item != manifest.digest), unnamed)
-                raise NotFound("blob", name, self._name) from error
-            raise
+        for attempt in range(self._retry.attempts):
+            try:
+                response = self._send_manifest(reference, data, media_type)
+                break
+            except RegistryError as error:
+                # Our digests are right. docker-registry says so of what it is just writing: two
+                # clients that push the same blobs at once meet it.
+                last = attempt == self._retry.attempts - 1
+                if last or (error.status, error.code) != (400, "DIGEST_INVALID"):
+                    missing = self._missing_blob(error, manifest)
+                    if missing is None:
+                        raise
+                    raise missing from error
+            self._client.transport.sleep(attempt)
         claimed = response.header("Docker-Content-Digest") or ""
         response.discard()
         if is_digest(claimed) and claimed != manifest.digest:
             raise DigestMismatch(f"manifest in {self._name}", manifest.digest, claimed)
         return manifest
+
+    def _send_manifest(self, reference: str, data: bytes, media_type: str) -> Response:
+        return self._client.request(
+            "PUT",
+            self._client.url(f"manifests/{reference}"),
+            ok=(200, 201, 202, 204),
+            actions=WRITE,
+            headers={"Content-Type": media_type},
+            body=data,
+        )
+
+    def _missing_blob(self, error: RegistryError, manifest: Descriptor) -> NotFound | None:
+        """Return what the refusal of a manifest means if it means that a blob is missing."""
+        if error.code not in _UNKNOWN_BLOB_CODES and (error.status != 404 or error.code):
+            return None
+        unnamed = f"one that manifest {manifest.digest} names"
+        name = next((item for item in error.detail if item != manifest.digest), unnamed)
+        return NotFound("blob", name, self._name)
 
     def tags(self) -> Iterator[tuple[str, Descriptor]]:
         """Yield tags in the registry's order with what they name, one request each.
@@ -355,6 +381,19 @@ class RegistryStore:
                 raise
             raise self._missing(tag) from error
 
+    @property
+    def ignores_ranges(self) -> bool:
+        """Whether the registry sent a whole blob when it was asked for a part."""
+        return self._client.ignores_ranges
+
+    def interrupt(self) -> None:
+        """Make requests end at once, also those of other threads, as `Interruptible`."""
+        self._client.transport.interrupt()
+
+    def resume(self) -> None:
+        """Allow requests again."""
+        self._client.transport.resume()
+
     def close(self) -> None:
         """Close idle connections."""
         self._client.transport.close()
@@ -371,7 +410,9 @@ class RegistryStore:
         self.close()
 
     def _find_credentials(self) -> Credentials | None:
-        return self._given if self._given is not None else docker_credentials(self._registry)
+        if self._given is not None:
+            return self._given
+        return self._credentials(self._registry, self._repository)
 
     def _head(self, path: str, accept: str = "*/*") -> Response:
         response = self._client.request(
@@ -387,40 +428,11 @@ class RegistryStore:
     def _missing(self, reference: str) -> NotFound:
         return NotFound("manifest" if is_digest(reference) else "tag", reference, self._name)
 
-    def _upload_once(self, blob: Descriptor, body: UploadBody, last: bool) -> Response:
-        """Try once; the answer may be of RETRY_STATUSES unless this is the last try."""
-        url = self._client.url("blobs/uploads/")
-        with self._client.request(
-            "POST", url, ok=(202,), actions=_WRITE, headers={"Content-Length": "0"}
-        ) as response:
-            location = response.header("Location")
-            response.discard()
-        if not location:
-            raise FormatError(f"answer to the upload of {blob.digest}", "no Location")
-        # join_url refuses user information and a step down to http; `request` sends credentials
-        # only to the registry's own origin.
-        target = join_url(url, location)
-        target, _, _ = target.partition("#")
-        target += ("&" if "?" in target else "?") + f"digest={blob.digest}"
-        headers = {
-            "Content-Type": "application/octet-stream",
-            "Content-Length": str(blob.size),
-        }
-        ok = {200, 201, 204} | (set() if last else RETRY_STATUSES)
-        response = self._client.request(
-            "PUT", target, ok=ok, actions=_WRITE, headers=headers, body=body
-        )
-        claimed = response.header("Docker-Content-Digest") or ""
-        response.discard()
-        if is_digest(claimed) and claimed != blob.digest:
-            raise DigestMismatch(f"upload to {self._name}", blob.digest, claimed)
-        return response
 
-
-def _origin(registry: str, plain_http: bool | None, ca_file: str | None) -> Origin:
+def _origin(registry: str, plain_http: bool | None, tls: Tls) -> Origin:
     host, port = split_host("registry-1.docker.io" if registry == DOCKER_HUB else registry)
     if plain_http is None:
-        plain_http = is_loopback(host) and ca_file is None
+        plain_http = is_loopback(host) and not tls.is_set
     scheme = "http" if plain_http else "https"
     return origin_of(f"{scheme}://{host}" + (f":{port}" if port is not None else ""))
 

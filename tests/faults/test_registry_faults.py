@@ -233,6 +233,35 @@ def test_token_expires_on_the_way() -> None:
         assert first.authorization is not None
 
 
+def test_tokens_that_are_good_for_one_request() -> None:
+    # The worst a slow machine can meet: every token is over when it is shown a second time. Each
+    # body is sent again to the upload that is open, and none of it counts as a failed attempt.
+    memory = MemoryStore()
+    made = make_version(memory, count=12, size=90_000)
+    with hostile_registry(auth="token") as server:
+        server.token_uses = 1
+        store = open_store(server, username="alice", password="s3cret-pass")
+        copy(memory, "v1", store, "v1", jobs=1)
+        assert server.tags == {"v1": made.digest}
+        assert server.count("POST", "/uploads/") == 2 * 14
+        assert server.count("PUT", "/uploads/") == 2 * 14
+        copy(store, "v1", MemoryStore(), "v1", jobs=1)
+
+
+def test_tokens_that_never_allow_the_body() -> None:
+    # POST is allowed and PUT never: an end after a bounded number of bodies.
+    memory = MemoryStore()
+    make_version(memory, count=1, size=90_000)
+    with hostile_registry(auth="token") as server:
+        challenge = {"WWW-Authenticate": f'Bearer realm="http://{server.host}/token"'}
+        server.on("PUT", "/uploads/", lambda e: e.reply(401, b"", challenge), times=None)
+        store = open_store(server, username="alice", password="s3cret-pass")
+        with pytest.raises(AuthError):
+            copy(memory, "v1", store, "v1", jobs=1)
+        assert server.count("PUT", "/uploads/") < 20
+        assert server.tags == {}
+
+
 def test_one_token_for_all_threads() -> None:
     memory = MemoryStore()
     make_version(memory, count=12, size=5000)

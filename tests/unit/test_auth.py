@@ -11,13 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from packer.errors import AuthError, FormatError, PackerError, StoreError
-from packer.store.auth import (
-    Credentials,
-    _parse_token,
-    check_realm,
-    docker_credentials,
-    parse_challenges,
-)
+from packer.store.auth import _parse_token, check_realm, parse_challenges
+from packer.store.credentials import Credentials, docker_credentials
 from packer.store.http import RetryPolicy, join_url, origin_of, safe_text, shown_url
 
 

@@ -182,3 +182,17 @@ def test_modules_import_in_the_order_of_the_table() -> None:
     for name, path in modules.items():
         for imported in imports_of(path):
             assert order.index(imported) < order.index(name), f"{name} imports {imported}"
+
+
+def test_every_attack_has_its_tests() -> None:
+    # docs/registries.md names a test for each row, and each of them is there.
+    text = (ROOT / "docs" / "registries.md").read_text(encoding="utf-8")
+    table = text.partition("<!-- attacks -->")[2].partition("<!-- end -->")[0]
+    rows = re.findall(r"^\| (\d+) \|.*$", table, re.M)
+    assert [int(row) for row in rows] == list(range(1, 23))
+    for line in table.splitlines()[3:]:
+        named = re.findall(r"`([a-z_/]+\.py)::(test_\w+)`", line)
+        assert named or not line
+        for file, test in named:
+            folder = ROOT / "tests" / ("" if "/" in file else "faults")
+            assert f"def {test}(" in (folder / file).read_text(encoding="utf-8"), test

@@ -1,0 +1,142 @@
+"""An upload of a blob: checked on its way out, begun again when the connection is lost.
+
+Source: distribution-spec 1.1, "Pushing a blob monolithically".
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import BinaryIO
+
+from packer.errors import (
+    AuthError,
+    DigestMismatch,
+    FormatError,
+    RegistryError,
+    SizeMismatch,
+    TransportError,
+)
+from packer.model import Descriptor, is_digest
+from packer.store.base import READ_BYTES
+from packer.store.client import MAX_RENEWALS, Client
+from packer.store.http import RETRY_STATUSES, Response, RetryPolicy, join_url
+
+WRITE = "pull,push"
+
+
+def upload(
+    client: Client, blob: Descriptor, source: BinaryIO, retry: RetryPolicy, name: str
+) -> None:
+    """Upload a blob: POST, then PUT of everything.
+
+    No registry need support more, and Debian's docker-registry cannot resume. POST has no body, so
+    the body is never sent just to learn that authentication is needed. A token that dies between
+    the two is no failure: the same upload goes on with a new one.
+
+    Args:
+        client: of the repository.
+        blob: what the bytes must be.
+        source: as for `Store.push`.
+        retry: how often to begin again.
+        name: of the store, for errors.
+    """
+    target: str | None = None
+    attempt = renewals = 0
+    while True:
+        if attempt or renewals or source.seekable():
+            source.seek(0)
+        body = UploadBody(source, blob, f"blob {blob.digest}")
+        last = attempt == retry.attempts - 1
+        retry_after = None
+        try:
+            if target is None:
+                target = _begin(client, blob)
+            with _send(client, target, blob, body, last) as response:
+                if response.status not in RETRY_STATUSES:
+                    _check_answer(response, blob, name)
+                    return
+                retry_after = response.header("Retry-After")
+        except SourceFailed as error:
+            cause = error.__cause__
+            assert cause is not None
+            raise cause from cause.__cause__
+        except (TransportError, RegistryError) as error:
+            if isinstance(error, AuthError) and error.retryable and renewals < MAX_RENEWALS:
+                renewals += 1
+                continue
+            # 404 and 416: the upload was lost (another replica, a restart); begin a new one.
+            lost = isinstance(error, RegistryError) and error.status in (404, 416)
+            if last or not (error.retryable or (lost and target is not None)):
+                raise
+        target = None
+        client.transport.sleep(attempt, retry_after)
+        attempt += 1
+
+
+def _begin(client: Client, blob: Descriptor) -> str:
+    """Open an upload and return the URL to send the blob to."""
+    url = client.url("blobs/uploads/")
+    with client.request(
+        "POST", url, ok=(202,), actions=WRITE, headers={"Content-Length": "0"}
+    ) as response:
+        location = response.header("Location")
+        response.discard()
+    if not location:
+        raise FormatError(f"answer to the upload of {blob.digest}", "no Location")
+    # join_url refuses user information and a step down to http; `request` sends credentials
+    # only to the registry's own origin.
+    target, _, _ = join_url(url, location).partition("#")
+    return target + ("&" if "?" in target else "?") + f"digest={blob.digest}"
+
+
+def _send(client: Client, target: str, blob: Descriptor, body: UploadBody, last: bool) -> Response:
+    """Send the bytes; the answer may be of RETRY_STATUSES unless this is the last try."""
+    headers = {"Content-Type": "application/octet-stream", "Content-Length": str(blob.size)}
+    ok = {200, 201, 204} | (set() if last else RETRY_STATUSES)
+    response = client.request("PUT", target, ok=ok, actions=WRITE, headers=headers, body=body)
+    response.discard()
+    return response
+
+
+def _check_answer(response: Response, blob: Descriptor, name: str) -> None:
+    claimed = response.header("Docker-Content-Digest") or ""
+    if is_digest(claimed) and claimed != blob.digest:
+        raise DigestMismatch(f"upload to {name}", blob.digest, claimed)
+
+
+class SourceFailed(Exception):
+    """Carries what the source of an upload raised through the HTTP library; never leaves here."""
+
+
+class UploadBody:
+    """A request body that refuses to send its end unless all of it is the blob promised."""
+
+    def __init__(self, source: BinaryIO, blob: Descriptor, what: str) -> None:
+        self.seen = 0
+        self._source = source
+        self._blob = blob
+        self._what = what
+        self._hash = hashlib.sha256()
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return at most `size` bytes, b"" at the end.
+
+        Raises:
+            SizeMismatch, DigestMismatch: `source` is not the blob; the request is broken off before
+                the registry has all it was promised, so it stores nothing.
+            SourceFailed: `source` raised, see its cause.
+        """
+        try:
+            data = self._source.read(size if size >= 0 else READ_BYTES)
+        except Exception as error:
+            # An OSError of a file must not look like one of the connection this is called from.
+            raise SourceFailed from error
+        self.seen += len(data)
+        self._hash.update(data)
+        if self.seen > self._blob.size or (not data and self.seen < self._blob.size):
+            raise SizeMismatch(self._what, self._blob.size, self.seen)
+        if self.seen == self._blob.size:
+            actual = "sha256:" + self._hash.hexdigest()
+            if actual != self._blob.digest:
+                raise DigestMismatch(self._what, self._blob.digest, actual)
+        return data

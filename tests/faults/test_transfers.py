@@ -1,0 +1,550 @@
+"""Cancelling, verifying, forcing and estimating transfers; no ranges; the doctor."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import packer
+from packer.cli import main
+from packer.copy import copy
+from packer.errors import Cancelled, DigestMismatch, InvalidParameter
+from packer.model import Manifest, digest_of
+from packer.planning import estimate_copy
+from packer.progress import Progress
+from packer.store.base import read_blob
+from packer.store.http import RetryPolicy
+from packer.store.layout import LayoutStore
+from packer.store.memory import MemoryStore
+from packer.store.registry import RegistryStore
+from tests.faults.test_registry_faults import make_version, noise, open_store
+from tests.hostile import QUICK, Exchange, HostileRegistry, hostile_registry
+from tests.registry_server import RegistryServer, run_registry
+
+
+@pytest.fixture
+def server() -> Iterator[HostileRegistry]:
+    with hostile_registry() as registry:
+        yield registry
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Path:
+    folder = tmp_path / "app"
+    folder.mkdir()
+    for number in range(6):
+        (folder / f"file{number}").write_bytes(noise(f"file {number}", 400_000))
+    return folder
+
+
+# Cancelling
+
+
+def hang(exchange: Exchange) -> None:
+    """Take the request and never answer."""
+    exchange.receive()
+    exchange.registry.stopping.wait(120)
+
+
+def cancel_when(ready: Callable[[], bool], event: threading.Event) -> threading.Thread:
+    def watch() -> None:
+        deadline = time.monotonic() + 60
+        while not ready() and time.monotonic() < deadline:
+            time.sleep(0.005)
+        event.set()
+
+    thread = threading.Thread(target=watch)
+    thread.start()
+    return thread
+
+
+@pytest.mark.parametrize("jobs", [1, 4])
+@pytest.mark.parametrize(("method", "path"), [("PUT", "/uploads/"), ("POST", "/uploads/")])
+def test_cancel_does_not_wait_for_a_push(
+    server: HostileRegistry, method: str, path: str, jobs: int
+) -> None:
+    # Every answer is a long time coming; time-outs and pauses are far above the test's own bound.
+    memory = MemoryStore()
+    made = make_version(memory)
+    server.on(method, path, hang, times=jobs)
+    store = RegistryStore(f"{server.host}/app", timeout_seconds=100)
+    event = threading.Event()
+    thread = cancel_when(lambda: server.count(method, path) >= jobs, event)
+    begin = time.monotonic()
+    with pytest.raises(Cancelled, match="copying was cancelled"):
+        copy(memory, "v1", store, "v1", jobs=jobs, cancel=event)
+    thread.join()
+    assert time.monotonic() - begin < 60
+    assert server.tags == {}
+    # The same store goes on, and finishes the work.
+    copy(memory, "v1", store, "v1")
+    assert server.tags == {"v1": made.digest}
+
+
+@pytest.mark.parametrize("method", ["HEAD", "GET"])
+def test_cancel_while_the_first_answer_is_awaited(server: HostileRegistry, method: str) -> None:
+    memory = MemoryStore()
+    make_version(memory, count=1)
+    copy(memory, "v1", open_store(server), "v1")
+    server.on(method, "/manifests/", hang, times=None)
+    store = RegistryStore(f"{server.host}/app", timeout_seconds=100)
+    event = threading.Event()
+    seen = server.count(method, "/manifests/")
+    thread = cancel_when(lambda: server.count(method, "/manifests/") > seen, event)
+    begin = time.monotonic()
+    with pytest.raises(Cancelled):
+        if method == "HEAD":
+            copy(memory, "v1", store, "v2", cancel=event)
+        else:
+            copy(store, "v1", MemoryStore(), "v1", cancel=event)
+    thread.join()
+    assert time.monotonic() - begin < 60
+    server._plans.clear()
+    assert store.resolve("v1")
+
+
+def test_cancel_ends_a_pause(server: HostileRegistry) -> None:
+    memory = MemoryStore()
+    make_version(memory, count=2)
+    server.on("PUT", "/uploads/", lambda e: e.reply(503, b"", {"Retry-After": "100"}), times=None)
+    patient = RetryPolicy(attempts=5, base_seconds=100, max_seconds=100)
+    store = RegistryStore(f"{server.host}/app", retry=patient)
+    event = threading.Event()
+    thread = cancel_when(lambda: server.count("PUT") > 0, event)
+    begin = time.monotonic()
+    with pytest.raises(Cancelled):
+        copy(memory, "v1", store, "v1", cancel=event)
+    thread.join()
+    assert time.monotonic() - begin < 60
+
+
+def test_cancel_a_pull(server: HostileRegistry, tmp_path: Path) -> None:
+    memory = MemoryStore()
+    make_version(memory)
+    copy(memory, "v1", open_store(server), "v1")
+    server.on("GET", "/blobs/", hang, times=2)
+    layout = LayoutStore(tmp_path / "layout")
+    store = RegistryStore(f"{server.host}/app", timeout_seconds=100)
+    event = threading.Event()
+    thread = cancel_when(lambda: server.count("GET", "/blobs/") >= 4, event)
+    with pytest.raises(Cancelled):
+        copy(store, "v1", layout, "v1", cancel=event)
+    thread.join()
+    assert list(layout.tags()) == []
+    ingest = tmp_path / "layout" / "ingest"
+    assert not ingest.exists() or set(os.listdir(ingest)) <= {"lock"}
+    copy(store, "v1", layout, "v1")
+    assert layout.get_manifest("v1") == memory.get_manifest("v1")
+
+
+def test_cancel_everywhere(app: Path, tmp_path: Path) -> None:
+    # Set beforehand, and in the middle: Cancelled, and nothing half-made.
+    store = str(tmp_path / "store")
+    done = threading.Event()
+    done.set()
+    with pytest.raises(Cancelled, match="packing"):
+        packer.pack(app, store=store, tag="app:1", cancel=done)
+    assert packer.versions(store=store) == []
+    packer.pack(app, store=store, tag="app:1")
+    there = f"oci:{tmp_path}/there"
+    calls: list[Callable[[threading.Event, Callable[[Progress], None]], object]] = [
+        lambda e, p: packer.pack(app, store=store, tag="x", base="none", cancel=e, progress=p),
+        lambda e, p: packer.push(f"{there}:1", "app:1", store=store, cancel=e, progress=p),
+        lambda e, p: packer.copy("app:1", f"{there}:2", store=store, cancel=e, progress=p),
+        lambda e, p: packer.unpack("app:1", tmp_path / "o1", store=store, cancel=e, progress=p),
+        lambda e, p: packer.verify("app:1", store=store, cancel=e, progress=p),
+    ]
+    for call in calls:
+        with pytest.raises(Cancelled):
+            call(done, lambda state: None)
+        event = threading.Event()
+
+        def stop(state: Progress, event: threading.Event = event) -> None:
+            if state.done_bytes:
+                event.set()
+
+        with pytest.raises(Cancelled):
+            call(event, stop)
+    assert [tag for tag, _ in packer.versions(store=store)] == ["app:1"]
+    assert packer.versions(store=f"{tmp_path}/there") == []
+    assert not [name for name in os.listdir(tmp_path) if name.startswith((".layer", "o1"))]
+    packer.push(f"{there}:1", "app:1", store=store)
+    with pytest.raises(Cancelled):
+        packer.pull(f"{there}:1", tmp_path / "out", store=str(tmp_path / "s2"), cancel=done)
+    assert not (tmp_path / "out").exists()
+    packer.pull(f"{there}:1", tmp_path / "out", cancel=threading.Event(), store=store)
+    assert (tmp_path / "out" / "file3").read_bytes() == noise("file 3", 400_000)
+
+
+def test_interrupted_command_ends_at_once(
+    server: HostileRegistry, app: Path, tmp_path: Path
+) -> None:
+    store = str(tmp_path / "store")
+    packer.pack(app, store=store, tag="app:1")
+    server.on("PUT", "/uploads/", hang, times=None)
+    words = ["push", f"{server.host}/app:1", "--from", "app:1", "--store", store]
+    process = subprocess.Popen([sys.executable, "-m", "packer", *words], stderr=subprocess.PIPE)
+    try:
+        deadline = time.monotonic() + 60
+        while not server.count("PUT") and time.monotonic() < deadline:
+            time.sleep(0.01)
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=60)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130, errors
+    assert server.tags == {}
+
+
+# Registries whose HEAD lies
+
+
+def test_verify_sends_again_what_is_lost(server: HostileRegistry) -> None:
+    memory = MemoryStore()
+    made = make_version(memory)
+    store = open_store(server)
+    copy(memory, "v1", store, "v1")
+    layers = Manifest.decode(memory.get_manifest("v1")[1]).layers
+    lost = layers[1], layers[4]
+    for blob in lost:
+        del server.blobs[blob.digest]
+    size = {"Content-Length": str(lost[0].size)}
+    for blob in lost:
+        server.on("HEAD", blob.digest, lambda e: e.reply(200, b"", size), times=None)
+    assert copy(memory, "v1", store, "v1").unchanged  # the tag vouches for it
+    server.seen.clear()
+    done = copy(memory, "v1", store, "v1", verify=True)
+    assert (done.blobs_copied, done.blobs_present, done.unchanged) == (2, 8, False)
+    assert server.tags == {"v1": made.digest}
+    # A byte of each was asked for, and no more.
+    asked = [item for item in server.seen if item.method == "GET" and "/blobs/" in item.path]
+    assert len(asked) == 10
+    assert {item.headers["range"] for item in asked} == {"bytes=0-0"}
+    assert copy(memory, "v1", store, "v1", verify=True).unchanged
+
+
+def test_force_sends_everything(server: HostileRegistry) -> None:
+    memory = MemoryStore()
+    make_version(memory)
+    store = open_store(server)
+    copy(memory, "v1", store, "v1")
+    server.blobs = dict.fromkeys(server.blobs, b"")
+    done = copy(memory, "v1", store, "v1", force=True)
+    assert (done.blobs_copied, done.blobs_present) == (10, 0)
+    copy(store, "v1", MemoryStore(), "v1")
+    for options in ({"verify": True}, {"force": True}):
+        with pytest.raises(InvalidParameter, match="no registry"):
+            copy(memory, "v1", MemoryStore(), "v1", **options)  # type: ignore[arg-type]
+
+
+@pytest.mark.registry
+def test_verify_where_a_cache_remembers_what_was_collected(tmp_path: Path) -> None:
+    # Debian's docker-registry with its cache, after a collection beside the running server: HEAD
+    # says 200, GET has no body, a manifest naming the blob is taken.
+    memory = MemoryStore()
+    make_version(memory, count=6)
+    layers = Manifest.decode(memory.get_manifest("v1")[1]).layers
+    with run_registry(tmp_path, cache=True) as real:
+        store = RegistryStore(f"{real.host}/app", retry=QUICK)
+        for blob in layers:
+            store.push(blob, io.BytesIO(read_blob(memory, blob, 2 << 20)))
+        collect(tmp_path, real)
+        assert all(store.exists(blob) for blob in layers)
+        copy(memory, "v1", store, "v1", jobs=1)
+        with pytest.raises(packer.PackerError):
+            copy(store, "v1", MemoryStore(), "v1")
+        done = copy(memory, "v1", store, "v1", verify=True)
+        assert done.blobs_copied >= 6
+        target = MemoryStore()
+        copy(store, "v1", target, "v1")
+        assert target.get_manifest("v1") == memory.get_manifest("v1")
+
+
+def collect(folder: Path, real: RegistryServer) -> None:
+    """Collect garbage beside the running server; it may stumble over what comes and goes."""
+    command = ["docker-registry", "garbage-collect", str(folder / "config.yml")]
+    subprocess.run(command, check=False, capture_output=True, timeout=60)
+
+
+@pytest.mark.registry
+def test_collection_beside_pushes(tmp_path: Path) -> None:
+    # People run it live. Whatever it takes, a push that says it is done can be pulled, or a second
+    # push repairs it.
+    memory = MemoryStore()
+    with run_registry(tmp_path) as real:
+        stop = threading.Event()
+
+        def collector() -> None:
+            while not stop.is_set():
+                collect(tmp_path, real)
+
+        thread = threading.Thread(target=collector)
+        thread.start()
+        try:
+            for number in range(2):
+                make_version(memory, count=3, size=100_000 + number)
+                store = RegistryStore(f"{real.host}/app", retry=QUICK)
+                for _ in range(4):
+                    try:
+                        copy(memory, "v1", store, f"v{number}", verify=True)
+                        break
+                    except packer.PackerError:
+                        continue
+        finally:
+            stop.set()
+            thread.join()
+        for number in range(2):
+            make_version(memory, count=3, size=100_000 + number)
+            store = RegistryStore(f"{real.host}/app", retry=QUICK)
+            copy(memory, "v1", store, f"v{number}", verify=True)
+            target = MemoryStore()
+            copy(store, f"v{number}", target, "v1")
+            assert target.get_manifest("v1") == memory.get_manifest("v1")
+
+
+# Pinning
+
+
+def test_expect(app: Path, tmp_path: Path, server: HostileRegistry) -> None:
+    store, name = str(tmp_path / "store"), f"{server.host}/app:1"
+    first = packer.pack(app, store=store, tag="app:1").digest
+    packer.push(name, "app:1", store=store)
+    (app / "file0").write_bytes(b"changed")
+    second = packer.pack(app, store=store, tag="app:2").digest
+    packer.push(name, "app:2", store=store)
+    fresh = str(tmp_path / "fresh")
+    for call in (
+        lambda: packer.pull(name, tmp_path / "out", store=fresh, expect=first),
+        lambda: packer.unpack(name, tmp_path / "out", store=fresh, expect=first),
+        lambda: packer.copy(name, f"oci:{tmp_path}/there:1", store=fresh, expect=first),
+    ):
+        with pytest.raises(DigestMismatch, match="digest mismatch: expected") as caught:
+            call()
+        assert (caught.value.expected, caught.value.actual) == (first, second)
+    assert not (tmp_path / "out").exists()
+    assert packer.versions(store=fresh) == []
+    assert server.count("GET", "/blobs/") == 0 or not packer.versions(store=fresh)
+    with pytest.raises(InvalidParameter, match="sha256"):
+        packer.pull(name, tmp_path / "out", store=fresh, expect="latest")
+    words = [name, str(tmp_path / "out"), "--store", fresh]
+    assert main(["pull", *words, "--expect", first]) == 4
+    assert main(["pull", *words, "--expect", second]) == 0
+
+
+def test_tag_that_goes_back(
+    app: Path,
+    tmp_path: Path,
+    server: HostileRegistry,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    # Row 22: a registry serves an old manifest, which is as valid as ever, under a tag.
+    store, name = str(tmp_path / "store"), f"{server.host}/app:latest"
+    for number in (1, 2):
+        monkeypatch.setenv("SOURCE_DATE_EPOCH", str(1_700_000_000 + number))
+        (app / "file0").write_text(f"version {number}")
+        packer.pack(app, store=store, tag=f"app:{number}")
+        packer.push(name, f"app:{number}", store=store)
+        if number == 1:
+            old = server.tags["latest"]
+    fresh = str(tmp_path / "fresh")
+    with caplog.at_level(logging.WARNING, "packer"):
+        pulled = packer.pull(name, tmp_path / "out", store=fresh)
+        packer.pull(name, tmp_path / "out", store=fresh, update=True)
+        assert caplog.records == []
+        server.tags["latest"] = old
+        packer.pull(name, tmp_path / "out", store=fresh, update=True)
+    (record,) = caplog.records
+    assert "now names a version made at 2023-11-14T22:13:21Z" in record.getMessage()
+    with pytest.raises(DigestMismatch):
+        packer.pull(name, tmp_path / "out", store=fresh, update=True, expect=pulled.digest)
+
+
+# Estimates
+
+
+def test_estimates_hold(tmp_path: Path, server: HostileRegistry) -> None:
+    memory = MemoryStore()
+    make_version(memory)
+    store = open_store(server)
+
+    def check(source: object, destination: object, tag: str) -> packer.Estimate:
+        server.seen.clear()
+        found = estimate_copy(source, "v1", destination, tag)  # type: ignore[arg-type]
+        assert all(item.method in ("GET", "HEAD") for item in server.seen)
+        assert not any("/blobs/" in item.path for item in server.seen if item.method == "GET")
+        server.seen.clear()
+        done = copy(source, "v1", destination, tag)  # type: ignore[arg-type]
+        assert done.blobs_copied == found.blobs
+        assert done.unchanged == found.unchanged
+        moved = 0 if found.unchanged else done.bytes_copied + done.descriptor.size
+        assert found.bytes == moved
+        assert len(server.seen) <= found.requests <= len(server.seen) + 8
+        return found
+
+    first = check(memory, store, "v1")
+    assert (first.blobs, first.blobs_present, first.bytes_present) == (10, 0, 0)
+    assert check(memory, store, "v1").unchanged
+    make_version(memory, count=9)
+    update = check(memory, store, "v1")
+    assert (update.blobs, update.blobs_present) == (1, 10)
+    layout = LayoutStore(tmp_path / "layout")
+    assert check(store, layout, "v1").blobs == 11
+    assert check(store, layout, "v1").unchanged
+
+
+def test_dry_runs(
+    app: Path, tmp_path: Path, server: HostileRegistry, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store, name = str(tmp_path / "store"), f"{server.host}/app:1"
+    packed = packer.pack(app, store=store, tag="app:1")
+
+    def run(*words: str) -> dict[str, object]:
+        capsys.readouterr()
+        assert main([*words, "--json", "--store", store]) == 0
+        value = json.loads(capsys.readouterr().out)
+        assert isinstance(value, dict)
+        return value
+
+    found = run("push", name, "--dry-run")
+    assert (found["digest"], found["unchanged"]) == (packed.digest, False)
+    assert server.blobs == {}
+    assert {item.method for item in server.seen} == {"HEAD"}
+    there = f"oci:{tmp_path}/not-there:1"
+    assert run("copy", "app:1", there, "--dry-run")["bytes"] == found["bytes"]
+    assert not (tmp_path / "not-there").exists()
+    sent = run("push", name)
+    assert sent["copied_blobs"] == found["blobs"]
+    out = str(tmp_path / "out")
+    fresh = str(tmp_path / "fresh")
+    assert main(["pull", name, out, "--dry-run", "--store", fresh]) == 0
+    shown = capsys.readouterr().out
+    assert "would move 2.4 MB in 3 blobs" in shown
+    assert not (tmp_path / "out").exists()
+    assert main(["pull", name, out, "--dry-run", "--store", store]) == 0
+    assert main(["push", name, "--dry-run", "--from", str(app), "--store", store]) in (2, 3)
+
+
+# Ranges
+
+
+@pytest.mark.parametrize("status", [200, 416, 501])
+def test_registry_without_ranges(
+    app: Path, tmp_path: Path, server: HostileRegistry, status: int
+) -> None:
+    # Each layer is fetched once, whole and verified, however many files are read.
+    store, name = str(tmp_path / "store"), f"{server.host}/app:1"
+    packer.pack(app, store=store, tag="app:1")
+    packer.push(name, "app:1", store=store)
+
+    def whole(exchange: Exchange) -> bool:
+        if "range" not in exchange.headers:
+            return False
+        if status != 200:
+            exchange.reply(status, b"no")
+        else:
+            exchange.reply(200, server.blobs[exchange.path.rpartition("/")[2]])
+        return True
+
+    server.on("GET", "/blobs/", whole, times=None)
+    server.seen.clear()
+    packer.unpack(name, tmp_path / "out", store=str(tmp_path / "empty"))
+    assert (tmp_path / "out" / "file3").read_bytes() == noise("file 3", 400_000)
+    (layer,) = Manifest.decode(LayoutStore(store).get_manifest("app:1")[1]).data_layers
+    asked = [item for item in server.seen if layer.digest in item.path]
+    threads = os.cpu_count() or 1
+    assert sum("range" not in item.headers for item in asked) <= 1 + threads
+    assert sum("range" in item.headers for item in asked) <= threads
+    # What comes whole is verified.
+    server.blobs[layer.digest] = server.blobs[layer.digest][:-1] + b"\0"
+    with pytest.raises(packer.IntegrityError):
+        packer.unpack(name, tmp_path / "out2", store=str(tmp_path / "empty"))
+
+
+# The doctor
+
+
+def probes(reference: str, write: bool = False) -> dict[str, str]:
+    found = packer.doctor(reference, write=write)
+    return {probe.name: probe.works for probe in found.probes}
+
+
+def test_doctor_leaves_nothing(server: HostileRegistry) -> None:
+    memory = MemoryStore()
+    make_version(memory, count=1)
+    copy(memory, "v1", open_store(server), "v1")
+    before = dict(server.blobs), dict(server.manifests), dict(server.tags)
+    server.seen.clear()
+    found = probes(f"{server.host}/app:v1")
+    assert found == {
+        "reach": "yes", "pull": "yes", "tags": "yes", "referrers": "no", "ranges": "yes",
+        "push": "yes", "delete": "yes", "mount": "no",
+    }  # fmt: skip
+    assert (server.blobs, server.manifests, server.tags) == before
+    assert server.count("PUT") == 0
+    # A repository with nothing in it: what needs a blob is not tried.
+    assert "ranges" not in probes(f"{server.host}/empty:v2")
+
+
+def test_doctor_finds_limits(server: HostileRegistry) -> None:
+    # What ECR says (405 for more than 500 layers).
+    def ecr(exchange: Exchange) -> bool:
+        data = exchange.receive()
+        if len(json.loads(data)["layers"]) > 500:
+            exchange.fail(405, "UNSUPPORTED", "Limit on number of layers per image exceeded")
+            return True
+        exchange.reply(201, b"", {"Docker-Content-Digest": digest_of(data)})
+        return True
+
+    server.on("PUT", "/manifests/", ecr, times=None)
+    found = packer.doctor(f"{server.host}/app", write=True)
+    (layers,) = [probe for probe in found.probes if probe.name == "layers"]
+    assert layers.works == "yes"
+    assert layers.detail.startswith("500 accepted, 1000 not")
+    assert "Limit on number of layers" in layers.detail
+    assert found.works("manifest") == "yes"
+    assert server.tags == {}
+    assert server.count("DELETE", "/manifests/") >= 4
+
+
+def test_doctor_meets_refusals(server: HostileRegistry, capsys: pytest.CaptureFixture[str]) -> None:
+    text = "\x1b[31mno way"
+    server.on("GET", "/manifests/", lambda e: e.fail(403, "DENIED", text), times=None)
+    server.on("GET", "/tags/", lambda e: e.cut(), times=None)
+    server.on("POST", "/uploads/", lambda e: e.fail(403, "DENIED", text), times=None)
+    assert main(["doctor", f"{server.host}/app:v1"]) == 5
+    shown = capsys.readouterr().out
+    assert "\x1b" not in shown
+    assert "pull       no       " in shown
+    assert "push       no       " in shown
+    assert "delete" not in shown
+    assert main(["doctor", "127.0.0.1:1/app", "--json"]) == 5
+    value = json.loads(capsys.readouterr().out)
+    assert [probe["name"] for probe in value["probes"]] == ["reach"]
+    assert main(["doctor", "oci:somewhere"]) == 2
+
+
+@pytest.mark.registry
+def test_doctor_of_docker_registry(tmp_path: Path) -> None:
+    memory = MemoryStore()
+    make_version(memory, count=1)
+    with run_registry(tmp_path) as real:
+        copy(memory, "v1", RegistryStore(f"{real.host}/app"), "v1")
+        assert probes(f"{real.host}/app:v1", write=True) == {
+            "reach": "yes", "pull": "yes", "tags": "yes", "referrers": "no", "push": "yes",
+            "delete": "yes", "upload": "yes", "ranges": "yes", "mount": "yes", "layers": "yes",
+            "manifest": "yes",
+        }  # fmt: skip
+        assert [tag for tag, _ in RegistryStore(f"{real.host}/app").tags()] == ["v1"]
