@@ -117,7 +117,6 @@ __all__ = [
     "open_store",
     "open_version",
     "pack",
-    "planning",
     "pull",
     "push",
     "unpack",

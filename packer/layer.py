@@ -31,9 +31,9 @@ from packer.store.base import BlobWriter, Ingest
 Runs = list[tuple[int, int]]
 """Runs of chunks: (first ordinal, count)."""
 
-FRAME_MIN_BYTES = 2 << 20
-FRAME_MAX_BYTES = 6 << 20
-"""A frame's plaintext ends at a content-defined chunk between these, 4 MiB on average."""
+FRAME_MIN_BYTES = 1 << 20
+FRAME_MAX_BYTES = 3 << 20
+"""A frame's plaintext ends at a content-defined chunk between these, 2 MiB on average."""
 
 DELTA_MIN_BYTES, DELTA_MAX_BYTES = 4 << 20, 8 << 20
 """The same for a frame with a prefix: what is new in it is found once, and costs little to skip."""

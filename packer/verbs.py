@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import argparse
+import importlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from packer import api, reports, verbs_registry
+from packer import api, reports
 from packer.copy import CopyResult, check_expected
 from packer.display import format_count, format_share, format_size
 from packer.errors import InvalidParameter
@@ -32,7 +33,12 @@ def run(args: argparse.Namespace, out: Output, progress: ProgressCallback | None
     """
     if args.verb in ("pull", "unpack") and args.delete and not args.update:
         raise InvalidParameter("--delete needs --update")
-    return _VERBS[args.verb](args, out, progress)
+    carry_out = _VERBS.get(args.verb)
+    if carry_out is None:
+        module, function = _LATER[args.verb]
+        carry_out = getattr(importlib.import_module(f"packer.{module}"), function)
+    report: Report = carry_out(args, out, progress)
+    return report
 
 
 def _pack(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
@@ -284,7 +290,11 @@ _VERBS: dict[str, _Verb] = {
     "verify": reports.verify,
     "copy": _copy,
     "versions": _versions,
-    "login": verbs_registry.login,
-    "logout": verbs_registry.logout,
-    "doctor": verbs_registry.doctor,
 }
+
+_LATER = {
+    "login": ("verbs_registry", "login"),
+    "logout": ("verbs_registry", "logout"),
+    "doctor": ("verbs_registry", "doctor"),
+}
+"""Verbs in modules that are loaded when they are used: packing must not wait for them."""
