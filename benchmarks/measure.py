@@ -135,6 +135,22 @@ def packer_command(verb: str, *arguments: str | Path) -> list[str | Path]:
     return [sys.executable, "-m", "packer", verb, *arguments, "--quiet"]
 
 
+def stored(store: Path, digest: str) -> dict[str, int]:
+    """Return what a version in an image layout is made of, read from its manifest alone.
+
+    `bytes` are those of all blobs that a fresh pull fetches, manifest and config included.
+    """
+    data = (store / "blobs" / digest.replace(":", "/")).read_bytes()
+    manifest = json.loads(data)
+    layers = manifest["layers"]
+    return {
+        "bytes": len(data) + manifest["config"]["size"] + sum(layer["size"] for layer in layers),
+        "layers": len(layers),
+        "data_layers": sum("index" not in layer["mediaType"] for layer in layers),
+        "manifest_bytes": len(data),
+    }
+
+
 def packer_json(verb: str, *arguments: str | Path) -> tuple[Use, dict[str, Any]]:
     """Run layer-packer with --json in a fresh process; return its use and its answer."""
     with tempfile.NamedTemporaryFile() as out:
@@ -321,6 +337,13 @@ class Record:
     def add(self, row: Row) -> None:
         """Keep a row, in the file too."""
         self.rows.append(row)
+        self.write()
+
+    def drop(self, **key: Any) -> None:
+        """Forget the rows with these values: what was cut off and cannot be continued."""
+        self.document["rows"] = [
+            row for row in self.rows if any(row.get(name) != value for name, value in key.items())
+        ]
         self.write()
 
     def write(self) -> None:
