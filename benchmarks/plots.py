@@ -108,11 +108,19 @@ def _pyplot() -> Any:
 def _ticks(axis: Any, log: bool, label: str) -> None:
     from matplotlib import ticker
 
-    unit = "B" if "bytes" in label else ""
-    if "bytes" in label or log or "number" in label:
+    unit = "B" if label.startswith("bytes") else ""
+    low, high = axis.get_view_interval()
+    if unit or log or high >= 10_000:
         axis.set_major_formatter(ticker.FuncFormatter(lambda value, _: human(value, unit)))
+    else:
+        axis.set_major_formatter(ticker.ScalarFormatter(useOffset=False))
+        if label.startswith("version"):
+            axis.set_major_locator(ticker.MaxNLocator(integer=True))
     if log:
-        axis.set_minor_formatter(ticker.NullFormatter())
+        few = low > 0 and high / low < 30
+        inner = (2.0, 5.0) if few else ()
+        axis.set_minor_locator(ticker.LogLocator(subs=inner))
+        axis.set_minor_formatter(ticker.FuncFormatter(lambda value, _: human(value, unit)))
 
 
 def _draw(axes: Any, chart: Chart) -> None:
@@ -133,6 +141,10 @@ def _draw(axes: Any, chart: Chart) -> None:
         axes.set_yscale("log")
     elif chart.zero:
         axes.set_ylim(bottom=0)
+    else:
+        low, high = axes.get_ylim()
+        if high - low < 0.05 * abs(high):  # a difference of nothing should look like nothing
+            axes.set_ylim(low - 0.05 * abs(high), high + 0.05 * abs(high))
     if chart.x_ticks:
         axes.set_xticks(chart.x_ticks, [human(x, "") for x in chart.x_ticks])
         axes.minorticks_off()
@@ -160,7 +172,7 @@ def _draw_bars(axes: Any, bars: Bars) -> None:
                 widths.append(value)
         axes.barh(places, widths, height * 0.92, color=colour, label=name)
         for place, width in zip(places, widths, strict=True):
-            text = human(width, "B" if "bytes" in bars.x else "")
+            text = human(width, "B" if bars.x.startswith("bytes") else "")
             axes.annotate(
                 text, (width, place), textcoords="offset points", xytext=(3, 0), va="center",
                 fontsize=6.5, color=TEXT,
