@@ -8,13 +8,14 @@ each file by itself, as versions are packed, and `stream`, all contents of a ver
 another, where files end nowhere near a cut. Archives are opened first, or nothing would be equal.
 
 Smaller chunks always find more, and the same nominal average gives different means. So FastCDC is
-shown twice: with the same nominal average, and with the average whose mean on these versions is
-that of layer-packer.
+shown twice: with the same nominal average, and at the same mean on these versions, interpolated
+between the two averages whose means are next to it (it knows powers of two only).
 """
 
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import sys
 import tempfile
@@ -92,19 +93,6 @@ def digests_of(contents: list[bytes], cutter: Cutter) -> dict[bytes, int]:
     return found
 
 
-def matched_average(contents: list[bytes], mean: float, nominal: int) -> int:
-    """Return the average with which FastCDC's mean comes nearest to `mean`.
-
-    All of a range are tried: on little content the mean does not grow evenly with the average.
-    """
-
-    def distance(average: int) -> float:
-        sizes = sizes_of(contents, fastcdc_cutter(average))
-        return abs((statistics.fmean(sizes) if sizes else 0.0) - mean)
-
-    return min((nominal * at // 24 for at in range(9, 31)), key=distance)
-
-
 def quality_row(versions: list[list[bytes]], cutter: Cutter) -> Row:
     """Chunk versions one after another."""
     sizes, shares, before = list[int](), list[float](), dict[bytes, int]()
@@ -129,6 +117,31 @@ def quality_row(versions: list[list[bytes]], cutter: Cutter) -> Row:
     }
 
 
+def at_mean(rows: list[Row], mean: float) -> Row:
+    """Return what rows of growing means say at `mean`, in proportion between the nearest two."""
+    known = sorted((row for row in rows if row["mean_bytes"]), key=lambda row: row["mean_bytes"])
+    if not known:
+        return {"new_percent": None, "mean_bytes": None, "deviation": None, "percentiles": []}
+    below = [row for row in known if row["mean_bytes"] <= mean] or known[:1]
+    above = [row for row in known if row["mean_bytes"] >= mean] or known[-1:]
+    low, high = below[-1], above[0]
+    span = math.log(high["mean_bytes"] / low["mean_bytes"])
+    part = math.log(mean / low["mean_bytes"]) / span if span else 0.0
+    part = min(max(part, 0.0), 1.0)
+
+    def between(name: str) -> float | None:
+        if low[name] is None or high[name] is None:
+            return None
+        return float(low[name] + part * (high[name] - low[name]))
+
+    return {
+        "new_percent": between("new_percent"),
+        "mean_bytes": low["mean_bytes"] * math.exp(part * span),
+        "deviation": between("deviation"),
+        "percentiles": [],
+    }
+
+
 def measure_corpora(record: Record, corpora: list[Path], averages: list[int], limit: int) -> None:
     """Add to a record what it lacks."""
     for corpus in corpora:
@@ -148,17 +161,15 @@ def measure_corpora(record: Record, corpora: list[Path], averages: list[int], li
                 record.drop(**key)
                 say(f"{corpus.name}: {kind}, average {average}")
                 versions = [list(inputs(tree, kind)) for tree in trees]
-                whole = [data for contents in versions for data in contents]
-                ours = our_cutter(average)
-                sizes = sizes_of(whole, ours)
-                mean = statistics.fmean(sizes) if sizes else average
-                match = matched_average(whole, mean, average)
-                for rule, cutter in (
-                    (OURS, ours),
-                    (NOMINAL, fastcdc_cutter(average)),
-                    (MATCHED, fastcdc_cutter(match)),
-                ):
-                    record.add({**key, "rule": rule, **quality_row(versions, cutter)})
+                ours = quality_row(versions, our_cutter(average))
+                others = {
+                    other: quality_row(versions, fastcdc_cutter(other))
+                    for other in (int(average * 2 ** (step / 4)) for step in range(-6, 5))
+                }
+                mean = ours["mean_bytes"] or average
+                record.add({**key, "rule": OURS, **ours})
+                record.add({**key, "rule": NOMINAL, **others[average]})
+                record.add({**key, "rule": MATCHED, **at_mean(list(others.values()), mean)})
 
 
 def _opened(tree: Path, work: Path) -> Path:
@@ -183,7 +194,7 @@ def table(rows: list[Row]) -> str:
             if row["mean_bytes"] is None:
                 lines.append(f"  {row['rule']:24}{new:>9}{'no cut: all files too small':>40}")
                 continue
-            spread = ", ".join(f"{size:,}" for size in row["percentiles"])
+            spread = ", ".join(f"{size:,}" for size in row["percentiles"]) or "(interpolated)"
             lines.append(
                 f"  {row['rule']:24}{new:>9}{row['mean_bytes']:10,.0f}{row['deviation']:11.3f}"
                 f"  {spread}"
