@@ -8,13 +8,11 @@ LAYER_PACKER_CORPUS to a directory that holds v1/ and v2/ (see corpora.py) to ti
 from __future__ import annotations
 
 import os
-import shutil
-import sysconfig
 from pathlib import Path
 
 import pytest
 
-FILES = 400
+from benchmarks.samples import FILES, make_files
 
 
 @pytest.fixture(scope="session")
@@ -22,18 +20,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Two successive versions of a tree."""
     if given := os.environ.get("LAYER_PACKER_CORPUS"):
         return Path(given, "v1"), Path(given, "v2")
-    root = tmp_path_factory.mktemp("corpus")
-    library = Path(sysconfig.get_paths()["stdlib"])
-    names = [path for path in sorted(library.rglob("*.py")) if "site-packages" not in path.parts]
-    for number, path in enumerate(names[:FILES]):
-        for version in ("v1", "v2"):
-            target = root / version / path.relative_to(library)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
-            if version == "v2" and number % 10 == 0:
-                data = target.read_bytes()
-                half = len(data) // 2
-                target.write_bytes(data[:half] + b"# release 1.4.2\n" + data[half:])
+    root = make_files(tmp_path_factory.mktemp("corpus"), FILES, 2)
     return root / "v1", root / "v2"
 
 

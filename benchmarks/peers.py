@@ -19,7 +19,7 @@ import shutil
 import statistics
 import sys
 import tempfile
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -47,9 +47,9 @@ BETTER = (*STORES, "xdelta3 -9")
 """The peers that an update should always cost less than with."""
 
 
-def corpus_row(corpus: Path) -> Row:
+def corpus_row(corpus: Path, limit: int | None) -> Row:
     """Return what a corpus is."""
-    trees = versions_of(corpus)
+    trees = versions_of(corpus)[:limit]
     return {
         "kind": "corpus",
         "corpus": corpus.name,
@@ -60,13 +60,13 @@ def corpus_row(corpus: Path) -> Row:
     }
 
 
-def peer_row(kind: type[Peer], corpus: Path, turn: int, *, check: bool) -> Row:
+def peer_row(kind: type[Peer], corpus: Path, turn: int, limit: int | None, *, check: bool) -> Row:
     """Pack all versions of a corpus with one peer; restore the last, or all of them to `check`."""
     row: Row = {"kind": "peer", "corpus": corpus.name, "peer": kind.name, "round": turn}
     absent = [program for program in kind.needs if shutil.which(program) is None]
     if absent:
         return {**row, "missing": ", ".join(absent) + " not installed"}
-    trees = versions_of(corpus)
+    trees = versions_of(corpus)[:limit]
     with tempfile.TemporaryDirectory(prefix="peers-") as name:
         peer = kind(Path(name, "work"))
         try:
@@ -110,9 +110,9 @@ def _restored(peer: Peer, trees: list[Path], target: Path, check: bool) -> Row:
     }
 
 
-def ceiling_row(name: str, corpus: Path, turn: int) -> Row:
+def ceiling_row(name: str, corpus: Path, turn: int, limit: int | None) -> Row:
     """Measure a ceiling on every version of a corpus; one of restoring on the last version."""
-    trees = versions_of(corpus)
+    trees = versions_of(corpus)[:limit]
     row: Row = {"kind": "ceiling", "corpus": corpus.name, "peer": name, "round": turn}
     with tempfile.TemporaryDirectory(prefix="peers-") as work:
         if name in RESTORE_CEILINGS:
@@ -312,13 +312,25 @@ def table(rows: list[Row]) -> str:
 
 
 def measure_corpora(
-    record: Record, corpora: list[Path], kinds: list[type[Peer]], rounds: int
+    record: Record,
+    corpora: list[Path],
+    kinds: Sequence[type[Peer]],
+    rounds: int,
+    limit: int | None = None,
 ) -> None:
-    """Add to a record what it lacks."""
+    """Add to a record what it lacks.
+
+    Args:
+        record: of earlier runs, or empty.
+        corpora: their directories.
+        kinds: the peers, in their order.
+        rounds: of all peers in turn; slow ones have one.
+        limit: how many versions of each corpus; None means all.
+    """
     for corpus in corpora:
         about = record.find(kind="corpus", corpus=corpus.name)
         if about is None:
-            about = corpus_row(corpus)
+            about = corpus_row(corpus, limit)
             record.add(about)
         for turn in range(rounds):
             for kind in kinds:
@@ -328,10 +340,10 @@ def measure_corpora(
                     continue
                 if record.find(corpus=corpus.name, peer=kind.name, round=turn) is None:
                     say(f"{corpus.name}: {kind.name}, round {turn + 1} of {rounds}")
-                    record.add(peer_row(kind, corpus, turn, check=not turn))
+                    record.add(peer_row(kind, corpus, turn, limit, check=not turn))
             for name in (*CEILINGS, *RESTORE_CEILINGS):
                 if record.find(corpus=corpus.name, peer=name, round=turn) is None:
-                    record.add(ceiling_row(name, corpus, turn))
+                    record.add(ceiling_row(name, corpus, turn, limit))
 
 
 def main(arguments: list[str] | None = None) -> int:
@@ -340,6 +352,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("corpora", nargs="+", type=Path, metavar="CORPUS")
     parser.add_argument("--peers", default=",".join(peer.name for peer in PEERS))
     parser.add_argument("--rounds", type=int, default=1)
+    parser.add_argument("--versions", type=int, metavar="N", help="only the first of each corpus")
     parser.add_argument("--timeout", type=float, metavar="SECONDS", help="for each command")
     parser.add_argument("--json", type=Path, metavar="FILE", help="made, or continued")
     options = parser.parse_args(arguments)
@@ -350,8 +363,8 @@ def main(arguments: list[str] | None = None) -> int:
     if options.timeout:
         measure.TIMEOUT_SECONDS = options.timeout
     try:
-        record = Record("peers", options.json)
-        measure_corpora(record, options.corpora, kinds, options.rounds)
+        record = Record("peers", options.json, versions=options.versions)
+        measure_corpora(record, options.corpora, kinds, options.rounds, options.versions)
     except BenchmarkError as error:
         say(f"peers: {error}")
         return 2

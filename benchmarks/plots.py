@@ -218,11 +218,12 @@ def svg(charts: Sequence[Chart | Bars]) -> str:
     drawn.savefig(out, format="svg", metadata={"Date": None, "Creator": None}, transparent=True)
     _pyplot().close(drawn)
     text = out.getvalue()
-    text = text[text.index("<svg") :]
-    # Sizes by the page, not in points; the view box keeps the proportions.
-    return re.sub(r'(<svg[^>]*?) (?:width|height)="[^"]*pt"', r"\1", text, count=1).replace(
-        'height="', 'data-height="', 1
-    )
+    head, _, rest = text[text.index("<svg") :].partition(">")
+    # The page decides the size, the view box keeps the proportions; names nobody refers to go,
+    # since a page holds several of these.
+    head = re.sub(r' (?:width|height)="[^"]*"', "", head)
+    rest = re.sub(r' id="[A-Za-z0-9.]+_\d+"', "", rest)
+    return f"{head}>{rest}"
 
 
 def save(charts: Sequence[Chart | Bars], path: Path) -> None:
