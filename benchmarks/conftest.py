@@ -9,10 +9,19 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from benchmarks.samples import FILES, make_files
+
+
+def pytest_benchmark_update_machine_info(
+    config: pytest.Config, machine_info: dict[str, Any]
+) -> None:
+    """Leave out of kept results what tells one machine of a kind from another."""
+    machine_info.pop("node", None)
+    machine_info.get("cpu", {}).pop("flags", None)
 
 
 @pytest.fixture(scope="session")

@@ -56,10 +56,10 @@ def pull_seconds(store: Path, tag: str, work: Path, tree: Path | None) -> tuple[
     return use.seconds, pulled["fetched_bytes"]
 
 
-def pulls(store: Path, alone: Path, tag: str, own: str, tree: Path, work: Path) -> Row:
+def pulls(store: Path, alone: Path, tag: str, own: str, tree: Path, work: Path, rounds: int) -> Row:
     """Pull a version of the chain and the same one packed alone, in turn; seconds are medians."""
     chained, single = [], []
-    for turn in range(ROUNDS):
+    for turn in range(rounds):
         seconds, fetched = pull_seconds(store, tag, work, None if turn else tree)
         chained.append(seconds)
         single.append(pull_seconds(alone, own, work, None)[0])
@@ -70,7 +70,7 @@ def pulls(store: Path, alone: Path, tag: str, own: str, tree: Path, work: Path) 
     }
 
 
-def measure_corpus(record: Record, corpus: Path, versions: int) -> None:
+def measure_corpus(record: Record, corpus: Path, versions: int, rounds: int) -> None:
     """Pack and pull the versions of one corpus."""
     trees = versions_of(corpus)
     points = pull_points(versions)
@@ -104,16 +104,18 @@ def measure_corpus(record: Record, corpus: Path, versions: int) -> None:
             }
             if n in points:
                 say(f"{corpus.name}: pulling version {n} of {versions}")
-                row |= pulls(store, alone, f"n-{n}", own, tree, work)
+                row |= pulls(store, alone, f"n-{n}", own, tree, work, rounds)
             record.add(row)
 
 
-def measure_corpora(record: Record, corpora: list[Path], versions: int) -> None:
+def measure_corpora(
+    record: Record, corpora: list[Path], versions: int, rounds: int = ROUNDS
+) -> None:
     """Add to a record the corpora that it lacks; one that was cut off starts anew."""
     for corpus in corpora:
         if record.find(corpus=corpus.name, n=versions) is None:
             record.drop(corpus=corpus.name)
-            measure_corpus(record, corpus, versions)
+            measure_corpus(record, corpus, versions, rounds)
 
 
 def by_corpus(rows: list[Row]) -> dict[str, list[Row]]:

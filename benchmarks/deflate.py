@@ -18,7 +18,7 @@ import tempfile
 import time
 import zlib
 from collections.abc import Iterator
-from itertools import chain
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
@@ -177,11 +177,13 @@ def line_of(row: measured.Row) -> str:
     )
 
 
-def measure_encoders(record: measured.Record, data: bytes, gzips: list[Path]) -> None:
-    """Add to a record the encoders that it lacks."""
+def measure_encoders(
+    record: measured.Record, data: bytes, gzips: list[Path], limit: int | None = None
+) -> None:
+    """Add to a record the encoders that it lacks, `limit` of them at most."""
     reference = zlib_rate(data)
     published = ((path.name, body(path.read_bytes())) for path in gzips)
-    for name, stream in chain(encoders(data), published):
+    for name, stream in islice(chain(encoders(data), published), limit):
         if record.find(encoder=name) is None:
             record.add(stream_row(name, stream, reference))
 

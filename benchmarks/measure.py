@@ -8,6 +8,7 @@ on where it was cut off, as long as the code that is measured is still the same.
 from __future__ import annotations
 
 import contextlib
+import functools
 import hashlib
 import json
 import os
@@ -290,7 +291,12 @@ def about() -> dict[str, str]:
     pages, page = os.sysconf("SC_PHYS_PAGES"), os.sysconf("SC_PAGE_SIZE")
     out["memory"] = f"{pages * page / (1 << 30):.1f} GiB"
     out["python"] = platform.python_version()
-    out["layer-packer"] = _first_line([sys.executable, "-m", "packer", "--version"])
+    return {**out, **_versions()}
+
+
+@functools.cache
+def _versions() -> dict[str, str]:
+    out = {"layer-packer": _first_line([sys.executable, "-m", "packer", "--version"])}
     for name in LIBRARIES:
         try:
             out[name] = metadata.version(name)

@@ -25,12 +25,10 @@ def figure_of(value: float | None, unit: str) -> str:
     if unit.startswith("bytes"):
         return human(value)
     if unit == "s":
-        return f"{value:.0f} s" if value >= 100 else f"{value:.3g} s" if value >= 0.1 else (
-            f"{value * 1000:.2g} ms"
-        )  # fmt: skip
-    if unit == "%":
-        return f"{value:.3g} %"
-    return f"{value:.3g}"
+        if value >= 0.1:
+            return f"{value:,.0f} s" if value >= 100 else f"{value:.2f} s"
+        return f"{value * 1000:.0f} ms" if value >= 0.01 else f"{value * 1000:.2f} ms"
+    return f"{value:.3g} %" if unit == "%" else f"{value:.3g}"
 
 
 def table(
@@ -97,7 +95,7 @@ def summary(records: Mapping[str, list[Row]]) -> str:
     ):
         if found := ratios(rows, metric, tools):
             spread = f"{min(found):.2g} to {max(found):.2g} on {len(found)} corpora"
-            tiles.append((f"{geometric_mean(found):.3g} ×", f"{what} (mean; {spread})"))
+            tiles.append((f"{geometric_mean(found):.2g} ×", f"{what} (mean; {spread})"))
     goals = peers.targets(rows) if rows else []
     if goals:
         met = sum(goal.met for goal in goals)
@@ -111,31 +109,73 @@ def summary(records: Mapping[str, list[Row]]) -> str:
         if restored
         else ""
     )
-    return f'<div class="tiles">{cells}</div>{note}'
+    return f'<div class="tiles" id="summary">{cells}</div>{note}' if cells else ""
+
+
+def _better(loss: Loss) -> str:
+    return ", ".join(f"{escape(name)} {figure_of(value, loss.unit)}" for name, value in loss.better)
+
+
+def _factor(loss: Loss) -> str:
+    return "" if loss.factor == float("inf") else f"{loss.factor:.3g} ×"
 
 
 def losses_table(found: list[Loss]) -> str:
-    """Return the list of everything in which something else is better."""
+    """Return the worst case of each topic, and on demand everything."""
     if not found:
         return "<p>No figure in the records is worse than a peer's or a limit.</p>"
-    rows = []
-    topic = ""
+    topics: dict[str, list[Loss]] = {}
     for loss in found:
-        others = ", ".join(
-            f"{escape(name)} {figure_of(value, loss.unit)}" for name, value in loss.better
-        )
-        factor = "" if loss.factor == float("inf") else f"{loss.factor:.3g} ×"
-        shown = "" if loss.topic == topic else f"<b>{escape(loss.topic)}</b>"
-        topic = loss.topic
-        rows.append([shown, escape(loss.where), figure_of(loss.ours, loss.unit), factor, others])
-    head = ["what", "where", "layer-packer", "× the best", "better"]
-    return table(head, rows, text=(0, 1, 4))
+        topics.setdefault(loss.topic, []).append(loss)
+    short = [
+        [
+            f"<b>{escape(topic)}</b>",
+            str(len(items)),
+            escape(items[0].where),
+            figure_of(items[0].ours, items[0].unit),
+            _factor(items[0]),
+            _better(items[0]),
+        ]
+        for topic, items in topics.items()
+    ]
+    head = ["what", "cases", "the worst of them", "layer-packer", "× the best", "better"]
+    whole = [
+        [
+            escape(loss.topic),
+            escape(loss.where),
+            figure_of(loss.ours, loss.unit),
+            _factor(loss),
+            _better(loss),
+        ]
+        for loss in found
+    ]
+    return (
+        table(head, short, text=(0, 2, 5))
+        + f"<details><summary>All {len(found)} cases</summary>"
+        + table([head[0], "where", *head[3:]], whole, text=(0, 1, 4))
+        + "</details>"
+    )
 
 
 def targets_table(rows: list[Row]) -> str:
-    """Return the targets, missed ones first."""
-    goals = sorted(peers.targets(rows), key=lambda goal: (goal.met, goal.corpus))
-    lines = [
+    """Return the targets: how many of each kind are met, those missed, and on demand all."""
+    goals = peers.targets(rows)
+    kinds: dict[str, list[peers.Target]] = {}
+    for goal in goals:
+        kinds.setdefault(goal.what, []).append(goal)
+    short = []
+    for what, items in kinds.items():
+        met = sum(goal.met for goal in items)
+        classes = "met" if met == len(items) else "missed"
+        count = f'<span class="{classes}">{met} of {len(items)}</span>'
+        missed = ", ".join(
+            f"{escape(goal.corpus)} ({figure_of(goal.ours, goal.unit)}, at most "
+            f"{figure_of(goal.limit, goal.unit)})"
+            for goal in items
+            if not goal.met
+        )
+        short.append([escape(what), count, missed])
+    whole = [
         [
             escape(goal.corpus),
             escape(goal.what),
@@ -143,9 +183,15 @@ def targets_table(rows: list[Row]) -> str:
             figure_of(goal.limit, goal.unit),
             '<span class="met">met</span>' if goal.met else '<span class="missed">missed</span>',
         ]
-        for goal in goals
+        for goal in sorted(goals, key=lambda goal: goal.corpus)
     ]
-    return table(["corpus", "target", "layer-packer", "at most", ""], lines, text=(0, 1))
+    head = ["corpus", "target", "layer-packer", "at most", ""]
+    return (
+        table(["target", "met", "missed on"], short, text=(0, 2))
+        + f"<details><summary>All {len(goals)} targets</summary>"
+        + table(head, whole, text=(0, 1))
+        + "</details>"
+    )
 
 
 CEILINGS_OF = {
@@ -214,7 +260,9 @@ def update_bars(rows: list[Row]) -> str:
         }
     if not any(groups.values()):
         return ""
-    return plots.svg([plots.Bars("Mean bytes that an update adds", "bytes, logarithmic", groups)])
+    return plots.svg(
+        [plots.Bars("Mean bytes that an update adds", "bytes, logarithmic", groups, log=True)]
+    )
 
 
 def peers_section(rows: list[Row]) -> str:

@@ -13,11 +13,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-COLOURS = ("#0b6e4f", "#c8553d", "#3d5a98", "#b8860b", "#7b4b94", "#5c6770", "#2a9d8f", "#a23b72")
+COLOURS = (
+    "#0b6e4f", "#c8553d", "#3d5a98", "#b8860b", "#7b4b94", "#5c6770", "#2a9d8f", "#a23b72",
+    "#8c6d46", "#6a994e", "#e07a5f", "#1d3557", "#9c89b8", "#bc4749",
+)  # fmt: skip
 """Of series in their order; the first is layer-packer's wherever it is compared."""
 GREY = "#8a8f98"
 TEXT = "#24292f"
 WIDTH, HEIGHT = 4.9, 3.1
+MANY = 4
+"""Series beyond which a legend stands below all charts, not within each."""
 
 
 @dataclass(frozen=True)
@@ -49,17 +54,19 @@ class Chart:
 
 @dataclass(frozen=True)
 class Bars:
-    """Groups of horizontal bars on a logarithmic axis.
+    """Groups of horizontal bars.
 
     Args:
         title: what is shown.
         x: label of the axis, unit included.
         groups: for each group the values by name; None or missing where there is none.
+        log: a logarithmic axis.
     """
 
     title: str
     x: str
     groups: dict[str, dict[str, float | None]]
+    log: bool = False
 
 
 def human(value: float, unit: str = "B") -> str:
@@ -154,15 +161,21 @@ def _draw(axes: Any, chart: Chart) -> None:
     axes.set_title(chart.title)
     axes.set_xlabel(chart.x)
     axes.set_ylabel(chart.y)
-    if len(chart.series) + len(chart.lines) > 1:
-        axes.legend()
+    if chart.lines or 1 < len(chart.series) <= MANY:
+        handles, names = axes.get_legend_handles_labels()
+        shown = [
+            (handle, name)
+            for handle, name in zip(handles, names, strict=True)
+            if len(chart.series) <= MANY or name in chart.lines
+        ]
+        axes.legend(*zip(*shown, strict=True))
 
 
 def _draw_bars(axes: Any, bars: Bars) -> None:
     names = list(dict.fromkeys(name for group in bars.groups.values() for name in group))
     height = 0.82 / len(names)
     values = [v for group in bars.groups.values() for v in group.values() if v]
-    low = 10 ** math.floor(math.log10(min(values))) if values else 1.0
+    low = 10 ** math.floor(math.log10(min(values))) if bars.log and values else 0.0
     for at, name in enumerate(names):
         colour = COLOURS[at % len(COLOURS)]
         places, widths = [], []
@@ -177,13 +190,14 @@ def _draw_bars(axes: Any, bars: Bars) -> None:
                 text, (width, place), textcoords="offset points", xytext=(3, 0), va="center",
                 fontsize=6.5, color=TEXT,
             )  # fmt: skip
-    axes.set_xscale("log")
+    if bars.log:
+        axes.set_xscale("log")
     axes.set_xlim(left=low)
     axes.set_yticks(range(len(bars.groups)), list(bars.groups))
     axes.set_ylim(len(bars.groups) - 0.45, -0.55)
     axes.grid(visible=False, axis="y")
     axes.tick_params(axis="y", length=0)
-    _ticks(axes.xaxis, True, bars.x)
+    _ticks(axes.xaxis, bars.log, bars.x)
     axes.set_title(bars.title)
     axes.set_xlabel(bars.x)
     axes.legend(loc="upper left", bbox_to_anchor=(1.0, 1.0))
@@ -208,6 +222,19 @@ def figure(charts: Sequence[Chart | Bars]) -> Any:
         _draw_bars(axes, chart) if isinstance(chart, Bars) else _draw(axes, chart)
     for axes in cells[len(charts) :]:
         axes.set_axis_off()
+    many = [
+        (cells[at], chart)
+        for at, chart in enumerate(charts)
+        if isinstance(chart, Chart) and len(chart.series) > MANY
+    ]
+    handles = {
+        name: handle
+        for axes, chart in many
+        for handle, name in zip(*axes.get_legend_handles_labels(), strict=True)
+        if name in chart.series
+    }
+    if handles:
+        drawn.legend(handles.values(), handles.keys(), loc="outside lower center", ncols=4)
     return drawn
 
 

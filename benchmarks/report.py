@@ -36,6 +36,7 @@ class Plan:
     peer_rounds: int = 3
     peer_versions: int | None = None
     curve_versions: int = curve.VERSIONS
+    pull_rounds: int = curve.ROUNDS
     level_numbers: tuple[int, ...] = levels.LEVELS
     level_rounds: int = 1
     updates: int = levels.UPDATES
@@ -45,6 +46,7 @@ class Plan:
     index_bytes: int = 100_000_000_000
     quality_versions: int = 4
     plain_bytes: int = 16_000_000
+    encoders: int | None = None
     stage_rounds: bool = True
 
 
@@ -65,14 +67,16 @@ TINY = Plan(
     peer_rounds=1,
     peer_versions=2,
     curve_versions=2,
-    level_numbers=(1, 6),
+    pull_rounds=1,
+    level_numbers=(1,),
     updates=1,
     files=100,
-    bytes=1_000_000,
-    versions=2,
+    bytes=0,
+    versions=1,
     index_bytes=10_000_000,
     quality_versions=2,
     plain_bytes=100_000,
+    encoders=3,
     stage_rounds=False,
 )
 STAGES = ("test_stages.py", "test_chunker.py")
@@ -87,7 +91,7 @@ def run_peers(data: Path, corpora: list[Path], plan: Plan) -> None:
 def run_curve(data: Path, corpora: list[Path], plan: Plan) -> None:
     """Measure many versions."""
     record = Record("curve", data / "curve.json", versions=plan.curve_versions)
-    curve.measure_corpora(record, corpora, plan.curve_versions)
+    curve.measure_corpora(record, corpora, plan.curve_versions, plan.pull_rounds)
 
 
 def run_levels(data: Path, corpora: list[Path], plan: Plan) -> None:
@@ -119,7 +123,7 @@ def run_deflate(data: Path, corpora: list[Path], plan: Plan) -> None:
             plain = file.read(plan.plain_bytes)
     options = {"corpus": corpora[0].name, "bytes": len(plain)}
     record = Record("deflate", data / "deflate.json", **options)
-    deflate.measure_encoders(record, plain, [])
+    deflate.measure_encoders(record, plain, [], plan.encoders)
 
 
 def run_stages(data: Path, corpora: list[Path], plan: Plan) -> None:

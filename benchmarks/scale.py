@@ -332,7 +332,15 @@ def charts(rows: list[Row]) -> list[plots.Chart | plots.Bars]:
             names = {"the index": "index_bytes", "decoded": "decode_peak_bytes"}
             peaks = series(part, {**names, "with the table": "table_peak_bytes"})
         out.append(
-            plots.Chart("Memory", LABELS[part], "bytes", peaks, x_log=True, y_log=True, lines=limit)
+            plots.Chart(
+                f"Memory by {TITLES[part]}",
+                LABELS[part],
+                "bytes",
+                peaks,
+                x_log=True,
+                y_log=True,
+                lines=limit,
+            )
         )
     if found := series("versions", {"pack": "first_seconds", "unpack": "unpack_seconds"}):
         out.append(

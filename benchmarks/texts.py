@@ -14,7 +14,8 @@ p { max-width: 76ch; margin: 6px 0 12px; } .quiet, caption, small { color: #5c67
 nav { margin: 14px 0; } nav a { margin-right: 14px; } a { color: #0b6e4f; }
 table { border-collapse: collapse; font-size: 13px; font-variant-numeric: tabular-nums;
   margin: 6px 0 10px; } .wide { overflow-x: auto; }
-th { text-align: right; font-weight: 600; vertical-align: bottom; padding: 4px 9px;
+th { text-align: right; font-weight: 600; white-space: nowrap; vertical-align: bottom;
+  padding: 4px 9px;
   border-bottom: 1px solid #24292f; } td { text-align: right; padding: 3px 9px;
   border-bottom: 1px solid #e4e6ea; white-space: nowrap; }
 th:first-child, td:first-child, td.text, th.text { text-align: left; }
