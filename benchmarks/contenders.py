@@ -242,8 +242,10 @@ class PatchFrom(Patches):
 class Xdelta(Patches):
     name = "xdelta3 -9"
     needs = ("xdelta3", "tar", "zstd")
-    patch = 'xdelta3 -q -9 -f -B 1073741824 -e -s "$1" "$2" "$3"'
-    apply = 'xdelta3 -q -f -B 1073741824 -d -s "$1" "$2" "$3"'
+    # A window over all of the older tar, and no more: it is allocated at once.
+    window = 'w=$(( ($(wc -c < "$1") | 67108863) + 1 )) && '
+    patch = window + 'xdelta3 -q -9 -f -B $w -e -s "$1" "$2" "$3"'
+    apply = window + 'xdelta3 -q -f -B $w -d -s "$1" "$2" "$3"'
 
 
 class OpenedPatchFrom(PatchFrom):

@@ -1,8 +1,8 @@
 """Results by commit, and whether the newest differ from the ones before by more than noise.
 
     python -m benchmarks.history append  [--corpora DIR] [--rounds N]  # measure and keep
-    python -m benchmarks.history compare [OLD NEW]                     # exit 1 if anything got worse
-    python -m benchmarks.history stages  [--keep]                      # pytest-benchmark, compared
+    python -m benchmarks.history compare [OLD NEW]                     # exit 1 if worse
+    python -m benchmarks.history stages  [--keep]                      # by pytest-benchmark
 
 A result is a small file in benchmarks/history/: for each corpus the bytes of the first version and
 of the mean update, which have no noise, and times as multiples of a ceiling in the same round

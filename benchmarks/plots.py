@@ -21,7 +21,7 @@ COLOURS = (
 GREY = "#8a8f98"
 TEXT = "#24292f"
 WIDTH, HEIGHT = 4.9, 3.1
-MANY = 4
+MANY = 6
 """Series beyond which a legend stands below all charts, not within each."""
 
 

@@ -17,6 +17,7 @@ import os
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,6 +80,8 @@ TINY = Plan(
     encoders=3,
     stage_rounds=False,
 )
+LONG_SECONDS = 60.0
+"""A part that took longer is shown at once: the page of a long run can be looked at meanwhile."""
 STAGES = ("test_stages.py", "test_chunker.py")
 
 
@@ -223,8 +226,10 @@ def main(arguments: list[str] | None = None) -> int:
             if options.only:
                 found = [path for path in found if path.name in options.only.split(",")]
             for name in wanted:
+                start = time.monotonic()
                 PARTS[name](data, found, plan)
-                draw(options.out, data)  # so that a long run can be looked at
+                if time.monotonic() - start > LONG_SECONDS:
+                    draw(options.out, data)
         draw(options.out, data)
     except BenchmarkError as error:
         say(f"report: {error}")

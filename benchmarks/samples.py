@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import io
+import os
 import sysconfig
 import tarfile
 from pathlib import Path
@@ -17,14 +18,17 @@ BUILD_TIME = 1_700_000_000
 
 
 def modules(number: int) -> list[tuple[str, bytes]]:
-    """Return name and content of modules of the standard library, in order of name."""
-    library = Path(sysconfig.get_paths()["stdlib"])
-    names = [
-        path
-        for path in sorted(library.rglob("*.py"))
-        if not {"site-packages", "__pycache__"} & set(path.parts)
-    ]
-    return [(str(path.relative_to(library)), path.read_bytes()) for path in names[:number]]
+    """Return name and content of modules of the standard library, always in the same order."""
+    library, found = sysconfig.get_paths()["stdlib"], list[tuple[str, bytes]]()
+    for folder, folders, names in os.walk(library):
+        folders[:] = sorted(set(folders) - {"site-packages", "dist-packages", "__pycache__"})
+        for name in sorted(names):
+            if len(found) == number:
+                return found
+            if name.endswith(".py"):
+                path = Path(folder, name)
+                found.append((path.relative_to(library).as_posix(), path.read_bytes()))
+    return found
 
 
 def content_of(number: int, data: bytes, version: int) -> bytes:

@@ -243,8 +243,6 @@ def test_the_report_is_one_sound_page(samples: list[Path], tmp_path: Path) -> No
     assert curve.pull_points(50) >= {1, 20, 50}
     worst = records["curve"][-1]
     assert worst["fresh_bytes"] >= worst["fetched_bytes"] > 0
-    assert report.main([str(out), "--draw"]) == 0
-    assert out.read_text(encoding="utf-8") == page
 
 
 def summary_rows(corpus: str, ours: float, theirs: float) -> list[dict[str, Any]]:
