@@ -55,7 +55,6 @@ BYTES_NOISE = 0.001
 """Of bytes: the digits of a time or a digest in a manifest."""
 TIME_NOISE = 0.10
 SPREADS = 3
-STAGE_LIMIT = "median:25%"
 ABOUT = ("commit", "date", "cpu", "cores", "python", "layer-packer", "zstandard")
 
 
@@ -215,19 +214,44 @@ def table(old: dict[str, Any], new: dict[str, Any], changes: list[Change]) -> st
     return "\n".join(lines)
 
 
-def stages(keep: bool) -> int:
-    """Time the stages, and compare them with those kept last by pytest-benchmark itself."""
-    storage = FOLDER / "stages"
-    kept = list(storage.rglob("*.json"))
+def stage_changes(old: dict[str, Any], new: dict[str, Any]) -> list[Change]:
+    """Return every stage that two records of pytest-benchmark have."""
+    out = []
+    before = {item["name"]: item["stats"] for item in old["benchmarks"]}
+    for item in new["benchmarks"]:
+        if (was := before.get(item["name"])) is not None:
+            # Half of the interquartile range is the median distance from the median.
+            spreads = [stats["iqr"] / 2 / stats["median"] for stats in (was, item["stats"])]
+            noise = max(TIME_NOISE, SPREADS * sum(spreads))
+            what = f"{item['name']}, ms"
+            now = item["stats"]["median"]
+            out.append(Change(what, 1000 * was["median"], 1000 * now, noise))
+    return out
+
+
+def stages(keep: bool, storage: Path) -> int:
+    """Time the stages beside those that pytest-benchmark kept last; 1 if any got worse."""
+    kept = sorted(storage.rglob("*.json"))
     command = [sys.executable, "-m", "pytest", "-q", "-o", "addopts=", "--benchmark-only"]
     command += [str(ROOT / "benchmarks" / name) for name in STAGES]
     command += [f"--benchmark-storage=file://{storage}", "--benchmark-columns=median,iqr,rounds"]
     command += ["-W", "ignore::pytest_benchmark.logger.PytestBenchmarkWarning"]
     if kept:
-        command += ["--benchmark-compare", f"--benchmark-compare-fail={STAGE_LIMIT}"]
+        command.append("--benchmark-compare")
     if keep:
         command.append(f"--benchmark-save={about()['commit']}")
-    return subprocess.run(command, cwd=ROOT, check=False).returncode
+    with tempfile.TemporaryDirectory(prefix="history-") as work:
+        path = Path(work, "stages.json")
+        command.append(f"--benchmark-json={path}")
+        if code := subprocess.run(command, cwd=ROOT, check=False).returncode:
+            return code
+        new = json.loads(path.read_text())
+    if not kept:
+        return 0
+    old = json.loads(kept[-1].read_text())
+    changes = stage_changes(old, new)
+    print(table({"commit": kept[-1].stem[-14:]}, {"commit": "now"}, changes))
+    return 1 if any(change.verdict == "worse" for change in changes) else 0
 
 
 def pick(names: list[str], folder: Path) -> tuple[Path, Path]:
@@ -265,7 +289,7 @@ def main(arguments: list[str] | None = None) -> int:
     options = parser.parse_args(arguments)
     try:
         if options.verb == "stages":
-            return stages(options.keep)
+            return stages(options.keep, options.folder / "stages")
         if options.verb == "append":
             with tempfile.TemporaryDirectory(prefix="history-") as work:
                 given = corpora_in(options.corpora) if options.corpora else make_samples(Path(work))

@@ -331,3 +331,14 @@ def test_history_keeps_one_result_a_commit_in_order(samples: list[Path], tmp_pat
     assert history.compare(first, first)
     with pytest.raises(BenchmarkError, match="no result of commit"):
         history.pick(["zzz"], tmp_path)
+
+
+def test_stages_are_compared_beyond_their_spread() -> None:
+    def record(median: float, iqr: float) -> dict[str, Any]:
+        return {"benchmarks": [{"name": "walk", "stats": {"median": median, "iqr": iqr}}]}
+
+    for median, iqr, verdict in ((1.3, 0.02, "worse"), (1.3, 0.4, "same"), (0.7, 0.0, "better")):
+        (change,) = history.stage_changes(record(1.0, 0.02), record(median, iqr))
+        assert change.verdict == verdict
+        assert (change.old, change.new) == (1000.0, 1000 * median)
+    assert history.stage_changes({"benchmarks": []}, record(1.0, 0.0)) == []
