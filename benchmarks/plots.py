@@ -192,7 +192,8 @@ def _draw_bars(axes: Any, bars: Bars) -> None:
             )  # fmt: skip
     if bars.log:
         axes.set_xscale("log")
-    axes.set_xlim(left=low)
+    high = max(values, default=1.0) * (1.8 if bars.log else 1.1)  # room for the figures
+    axes.set_xlim(low, high)
     axes.set_yticks(range(len(bars.groups)), list(bars.groups))
     axes.set_ylim(len(bars.groups) - 0.45, -0.55)
     axes.grid(visible=False, axis="y")

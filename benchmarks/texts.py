@@ -43,7 +43,7 @@ SECTIONS = {
     "losses": "Where we lose",
     "targets": "Targets",
     "peers": "Side by side",
-    "curve": "50 versions",
+    "curve": "Many versions",
     "levels": "Levels",
     "scale": "Scale",
     "quality": "Chunks",
