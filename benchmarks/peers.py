@@ -192,6 +192,8 @@ def summaries(rows: list[Row]) -> dict[str, list[Summary]]:
     out: dict[str, list[Summary]] = {}
     for (corpus, _), found in groups.items():
         out.setdefault(corpus, []).append(summarise(found))
+    for items in out.values():
+        items.sort(key=lambda item: item.kind != "peer")  # one tried again comes last in the rows
     return out
 
 
@@ -327,6 +329,8 @@ def measure_corpora(
         rounds: of all peers in turn; slow ones have one.
         limit: how many versions of each corpus; None means all.
     """
+    for row in [row for row in record.rows if "failed" in row or "missing" in row]:
+        record.drop(corpus=row["corpus"], peer=row["peer"], round=row["round"])  # try again
     for corpus in corpora:
         about = record.find(kind="corpus", corpus=corpus.name)
         if about is None:

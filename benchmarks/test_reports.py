@@ -188,6 +188,15 @@ def test_peers_in_turn_with_ceilings_and_targets(
     before = path.read_text()
     assert peers.main(command) == 0  # nothing is left to measure
     assert path.read_text() == before
+    document = json.loads(before)
+    at = next(at for at, row in enumerate(rows) if row.get("peer") == "tar.zst -3")
+    key = {name: rows[at][name] for name in ("kind", "corpus", "peer", "round")}
+    document["rows"][at] = {**key, "failed": "disk full"}
+    path.write_text(json.dumps(document))
+    assert peers.main(command) == 0  # what failed is tried again
+    again = json.loads(path.read_text())["rows"]
+    assert [row["peer"] for row in again if row.get("peer") == "tar.zst -3"] == ["tar.zst -3"]
+    assert all("failed" not in row for row in again)
 
 
 # the rest, through the report ----------------------------------------------------------------
