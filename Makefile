@@ -39,4 +39,7 @@ fuzz: ## fuzz the C core for a short while
 bench: build ## time every stage
 	$(BIN)/python -m pytest benchmarks -o addopts= --benchmark-only --benchmark-columns=median,iqr,rounds
 
-.PHONY: help build servers test lint werror sanitize fuzz bench
+report: build ## measure everything beside its peers, and write build/report.html
+	$(BIN)/python -m benchmarks.report build/report.html
+
+.PHONY: help build servers test lint werror sanitize fuzz bench report

@@ -8,13 +8,20 @@ LAYER_PACKER_CORPUS to a directory that holds v1/ and v2/ (see corpora.py) to ti
 from __future__ import annotations
 
 import os
-import shutil
-import sysconfig
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-FILES = 400
+from benchmarks.samples import FILES, make_files
+
+
+def pytest_benchmark_update_machine_info(
+    config: pytest.Config, machine_info: dict[str, Any]
+) -> None:
+    """Leave out of kept results what tells one machine of a kind from another."""
+    machine_info.pop("node", None)
+    machine_info.get("cpu", {}).pop("flags", None)
 
 
 @pytest.fixture(scope="session")
@@ -22,18 +29,7 @@ def corpus(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Two successive versions of a tree."""
     if given := os.environ.get("LAYER_PACKER_CORPUS"):
         return Path(given, "v1"), Path(given, "v2")
-    root = tmp_path_factory.mktemp("corpus")
-    library = Path(sysconfig.get_paths()["stdlib"])
-    names = [path for path in sorted(library.rglob("*.py")) if "site-packages" not in path.parts]
-    for number, path in enumerate(names[:FILES]):
-        for version in ("v1", "v2"):
-            target = root / version / path.relative_to(library)
-            target.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(path, target)
-            if version == "v2" and number % 10 == 0:
-                data = target.read_bytes()
-                half = len(data) // 2
-                target.write_bytes(data[:half] + b"# release 1.4.2\n" + data[half:])
+    root = make_files(tmp_path_factory.mktemp("corpus"), FILES, 2)
     return root / "v1", root / "v2"
 
 

@@ -1,6 +1,6 @@
 """What deflate recipes cost, by encoder: the tables of docs/deflate.md.
 
-    python -m benchmarks.deflate FILE [GZIP ...]
+    python -m benchmarks.deflate FILE [GZIP ...] [--json RECORD]
 
 FILE, uncompressed, is written by every encoder that is at hand; each GZIP file is taken as it is.
 Rates are of plaintext, on one core, beside zlib's own at level 6 in the same run.
@@ -18,9 +18,11 @@ import tempfile
 import time
 import zlib
 from collections.abc import Iterator
+from itertools import chain, islice
 from pathlib import Path
 from typing import NamedTuple
 
+from benchmarks import measure as measured
 from packer.deflate import WINDOW_BYTES, Segment, rebuild
 
 ROUNDS = 3
@@ -135,42 +137,77 @@ def timed(data: bytes) -> float:
     return time.perf_counter() - start
 
 
-def show(name: str, stream: bytes, reference: float) -> None:
-    """Print a row of the table."""
+def stream_row(name: str, stream: bytes, reference: float) -> measured.Row:
+    """Measure one stream, the best of some rounds."""
     rows = [measure(stream) for _ in range(ROUNDS)]
     row = rows[0]
     opening = row.plain / min(each.open_seconds for each in rows)
     again = min(each.rebuild_seconds for each in rows)
-    back = f"{row.plain / again / 1e6:.0f}" if row.refused < row.segments else "-"
-    cost = f"{row.recipe} | {100 * row.recipe / row.stream:.3f} %"
-    if row.refused:
-        cost = f"{row.refused} of {row.segments} segments closed | -"
-    print(
-        f"| {name} | {row.stream} | {row.tokens} | {row.wrong} | {cost} | {opening / 1e6:.0f} "
-        f"| {back} | {reference / opening:.1f} |",
-        flush=True,
+    return {
+        "encoder": name,
+        "stream_bytes": row.stream,
+        "plain_bytes": row.plain,
+        "segments": row.segments,
+        "refused": row.refused,
+        "tokens": row.tokens,
+        "wrong": row.wrong,
+        "recipe_bytes": row.recipe,
+        "recipe_percent": 100 * row.recipe / row.stream,
+        "open_rate": opening,
+        "rebuild_rate": row.plain / again if row.refused < row.segments else None,
+        "zlib_ratio": reference / opening,
+    }
+
+
+HEAD = (
+    "| encoder | stream | tokens | wrong | recipe | of it | open MB/s | rebuild MB/s "
+    "| zlib 6 / open |\n| --- |" + " ---: |" * 8
+)
+
+
+def line_of(row: measured.Row) -> str:
+    """Return a row of the table."""
+    cost = f"{row['recipe_bytes']} | {row['recipe_percent']:.3f} %"
+    if row["refused"]:
+        cost = f"{row['refused']} of {row['segments']} segments closed | -"
+    back = f"{row['rebuild_rate'] / 1e6:.0f}" if row["rebuild_rate"] else "-"
+    return (
+        f"| {row['encoder']} | {row['stream_bytes']} | {row['tokens']} | {row['wrong']} | {cost} "
+        f"| {row['open_rate'] / 1e6:.0f} | {back} | {row['zlib_ratio']:.1f} |"
     )
 
 
-def main() -> int:
-    """Print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("file", type=Path, help="plaintext")
-    parser.add_argument("gzip", type=Path, nargs="*", help="gzip members as published")
-    given = parser.parse_args()
-    data = given.file.read_bytes()
+def measure_encoders(
+    record: measured.Record, data: bytes, gzips: list[Path], limit: int | None = None
+) -> None:
+    """Add to a record the encoders that it lacks, `limit` of them at most."""
     reference = zlib_rate(data)
-    print(f"{given.file.name}: {len(data)} bytes; zlib 6, inflate and deflate: ", end="")
-    print(f"{reference / 1e6:.0f} MB/s\n")
-    print(
-        "| encoder | stream | tokens | wrong | recipe | of it | open MB/s | rebuild MB/s "
-        "| zlib 6 / open |"
-    )
-    print("| --- |" + " ---: |" * 8)
-    for name, stream in encoders(data):
-        show(name, stream, reference)
-    for path in given.gzip:
-        show(path.name, body(path.read_bytes()), reference)
+    published = ((path.name, body(path.read_bytes())) for path in gzips)
+    for name, stream in islice(chain(encoders(data), published), limit):
+        if record.find(encoder=name) is None:
+            record.add(stream_row(name, stream, reference))
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Print the table."""
+    parser = argparse.ArgumentParser(prog="benchmarks.deflate", description=__doc__)
+    parser.add_argument("file", type=Path, help="plaintext", metavar="FILE")
+    parser.add_argument("gzip", type=Path, nargs="*", help="members as published", metavar="GZIP")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="made, or continued")
+    given = parser.parse_args(arguments)
+    data = given.file.read_bytes()
+    try:
+        record = measured.Record("deflate", given.json, file=given.file.name, bytes=len(data))
+        measure_encoders(record, data, given.gzip)
+    except measured.BenchmarkError as error:
+        measured.say(f"deflate: {error}")
+        return 2
+    row = record.rows[0]
+    rate = row["zlib_ratio"] * row["open_rate"] / 1e6
+    print(f"{given.file.name}: {len(data)} bytes; zlib 6, inflate and deflate: {rate:.0f} MB/s\n")
+    print(HEAD)
+    for row in record.rows:
+        print(line_of(row))
     return 0
 
 

@@ -2,428 +2,380 @@
 
     python -m benchmarks.peers CORPUS [CORPUS ...] [--peers NAME,NAME] [--rounds N] [--json FILE]
 
-CORPUS is a directory with v1/, v2/, ... in it, as `benchmarks.corpora` makes them. For every peer:
-bytes added by each version (the growth of its whole repository, config and index included), seconds
-(first pack, mean update, packing the last version again), peak memory of its process, and a restore
-of every version that is compared byte for byte, permissions and links included. Rounds run the
-peers in turn; seconds are medians. Peers that are not installed are listed as missing.
+CORPUS is a directory whose subdirectories are the versions, in natural order. For every peer: the
+bytes that each version adds (the growth of its whole repository, config and index included),
+seconds (first pack, mean update, packing the last version again, restoring the last version), peak
+memory, and a restore of every version that is compared byte for byte, permissions and links
+included. Below them ceilings: what walking, reading, hashing and compressing the same bytes takes
+in the same run. Rounds run all of them in turn; seconds are medians. Peers that are not installed
+are listed as missing. With --json every measurement is kept at once, and the same command goes on
+where it was cut off.
 """
 
 from __future__ import annotations
 
 import argparse
-import json
-import os
-import platform
 import shutil
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-ENVIRONMENT = {
-    **os.environ,
-    "RESTIC_PASSWORD": "benchmark",
-    "BORG_UNKNOWN_UNENCRYPTED_REPO_ACCESS_IS_OK": "yes",
-    "BORG_RELOCATED_REPO_ACCESS_IS_OK": "yes",
-    "LC_ALL": "C",
-}
-TAR = ["tar", "--sort=name", "--mtime=@0", "--owner=0", "--group=0", "--numeric-owner"]
+from benchmarks import measure
+from benchmarks.contenders import (
+    CEILINGS,
+    PEERS,
+    RESTORE_CEILINGS,
+    OpenedPatchFrom,
+    PatchFrom,
+    Peer,
+    walk,
+)
+from benchmarks.measure import BenchmarkError, Record, Row, say, size_of, versions_of
+from benchmarks.opened import changed_archive_bytes
+
+OURS = "layer-packer"
+ALLOWANCE_BYTES = 4096
+"""What an update may cost beyond the smallest patch: manifest, config, index."""
+ALLOWANCE_ARCHIVES = 0.001
+"""And this share of the archives that changed: what makes them come back bit for bit."""
+STORES = ("casync", "desync", "restic", "borg", "kopia", "tar.zst -3")
+"""The peers whose first version is what they make of it, not of another tool."""
+BETTER = (*STORES, "xdelta3 -9")
+"""The peers that an update should always cost less than with."""
 
 
-@dataclass
-class Use:
-    """Seconds and peak memory of one command."""
-
-    seconds: float
-    peak_bytes: int
-
-
-def run(*command: str | Path, cwd: Path | None = None, env: dict[str, str] | None = None) -> Use:
-    """Run a command, measured from start to exit; its output goes nowhere unless it fails."""
-    with tempfile.TemporaryFile() as log:
-        start = time.perf_counter()
-        process = subprocess.Popen(
-            [str(part) for part in command],
-            cwd=cwd,
-            env={**ENVIRONMENT, **(env or {})},
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-        )
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.perf_counter() - start
-        process.returncode = os.waitstatus_to_exitcode(status)
-        if process.returncode:
-            log.seek(0)
-            text = log.read().decode(errors="replace")[-800:]
-            raise RuntimeError(f"{command[0]}: exit {process.returncode}: {text}")
-    unit = 1 if sys.platform == "darwin" else 1024
-    return Use(seconds, usage.ru_maxrss * unit)
+def corpus_row(corpus: Path, limit: int | None) -> Row:
+    """Return what a corpus is."""
+    trees = versions_of(corpus)[:limit]
+    return {
+        "kind": "corpus",
+        "corpus": corpus.name,
+        "versions": len(trees),
+        "bytes": [size_of(tree) for tree in trees],
+        "entries": [walk(tree) for tree in trees],
+        "changed_archive_bytes": changed_archive_bytes(trees),
+    }
 
 
-def shell(script: str, *arguments: Path) -> Use:
-    """Run a pipeline; its arguments are "$1", "$2", ..."""
-    return run("bash", "-o", "pipefail", "-c", script, "bash", *arguments)
+def peer_row(kind: type[Peer], corpus: Path, turn: int, limit: int | None, *, check: bool) -> Row:
+    """Pack all versions of a corpus with one peer; restore the last, or all of them to `check`."""
+    row: Row = {"kind": "peer", "corpus": corpus.name, "peer": kind.name, "round": turn}
+    absent = [program for program in kind.needs if shutil.which(program) is None]
+    if absent:
+        return {**row, "missing": ", ".join(absent) + " not installed"}
+    trees = versions_of(corpus)[:limit]
+    with tempfile.TemporaryDirectory(prefix="peers-") as name:
+        peer = kind(Path(name, "work"))
+        try:
+            peer.prepare()
+            row.update(_packed(peer, trees))
+            row.update(_restored(peer, trees, Path(name, "restored"), check))
+        except BenchmarkError as error:
+            return {**row, "failed": str(error)}
+        finally:
+            measure.run("chmod", "-R", "u+rwX", name)
+    return row
 
 
-def size_of(path: Path) -> int:
-    """Return the bytes of all files below a directory."""
-    items = [path] if path.is_file() else path.rglob("*")
-    return sum(item.lstat().st_size for item in items if not item.is_dir())
+def _packed(peer: Peer, trees: list[Path]) -> Row:
+    size, added, uses = peer.size(), [], []
+    for number, tree in enumerate(trees, 1):
+        uses.append(peer.pack(tree, number))
+        before, size = size, peer.size()
+        added.append(size - before)
+    again = peer.pack(trees[-1], len(trees)).seconds if peer.repacks else None
+    return {
+        "added_bytes": added,
+        "pack_seconds": [use.seconds for use in uses],
+        "again_seconds": again,
+        "pack_peak_bytes": max(use.peak_bytes for use in uses),
+    }
 
 
-class Peer:
-    """One way to keep successive versions in a directory.
+def _restored(peer: Peer, trees: list[Path], target: Path, check: bool) -> Row:
+    same, peak = [], 0
+    for number, tree in enumerate(trees, 1):
+        if check or number == len(trees):
+            use = peer.unpack(number, target)
+            peak = max(peak, use.peak_bytes)
+            same.append(not check or peer.same(tree, target))
+            measure.remove(target)
+    return {
+        "unpack_seconds": use.seconds,
+        "unpack_peak_bytes": peak,
+        "restored": all(same) if check else None,
+    }
 
-    Args:
-        work: its own, empty.
+
+def ceiling_row(name: str, corpus: Path, turn: int, limit: int | None) -> Row:
+    """Measure a ceiling on every version of a corpus; one of restoring on the last version."""
+    trees = versions_of(corpus)[:limit]
+    row: Row = {"kind": "ceiling", "corpus": corpus.name, "peer": name, "round": turn}
+    with tempfile.TemporaryDirectory(prefix="peers-") as work:
+        if name in RESTORE_CEILINGS:
+            use, _ = RESTORE_CEILINGS[name](trees[-1], Path(work))
+            return {**row, "unpack_seconds": use.seconds}
+        found = [CEILINGS[name](tree, Path(work)) for tree in trees]
+    if any(size for _, size in found):
+        row["added_bytes"] = [size for _, size in found]
+    return {**row, "pack_seconds": [use.seconds for use, _ in found]}
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """What one peer, or ceiling, did with one corpus, over all rounds.
+
+    Bytes are of the first round (all rounds give the same, as far as a peer is deterministic),
+    seconds are medians, peaks are maxima. None where there is nothing to tell.
     """
-
-    name = ""
-    needs: tuple[str, ...] = ()
-
-    def __init__(self, work: Path) -> None:
-        self.work = work
-        self.repository = work / "repository"
-        self.repository.mkdir(parents=True)
-
-    def prepare(self) -> None:
-        """Make the repository."""
-
-    def size(self) -> int:
-        """Return the bytes that keeping the versions takes."""
-        return size_of(self.repository)
-
-    def pack(self, tree: Path, number: int) -> Use:
-        """Add a version."""
-        raise NotImplementedError
-
-    def unpack(self, number: int, target: Path) -> Use:
-        """Restore a version to `target`, which does not exist."""
-        raise NotImplementedError
-
-
-class LayerPacker(Peer):
-    name = "layer-packer"
-
-    def size(self) -> int:
-        # What a registry would hold, and the tags; not the sketch cache, which can be deleted.
-        return size_of(self.repository / "blobs") + size_of(self.repository / "index.json")
-
-    def pack(self, tree: Path, number: int) -> Use:
-        tag = f"corpus:v{number}"
-        command = [sys.executable, "-m", "packer", "pack", str(tree), "--tag", tag, "--quiet"]
-        return run(*command, "--store", self.repository)
-
-    def unpack(self, number: int, target: Path) -> Use:
-        command = [sys.executable, "-m", "packer", "unpack", f"corpus:v{number}", str(target)]
-        return run(*command, "--quiet", "--store", self.repository)
-
-
-class Casync(Peer):
-    name = "casync"
-    needs = ("casync",)
-
-    def pack(self, tree: Path, number: int) -> Use:
-        store = f"--store={self.repository / 'store.castr'}"
-        return run(
-            "casync", "make", store, "--with=unix",
-            self.repository / f"v{number}.caidx", tree,
-        )  # fmt: skip
-
-    def unpack(self, number: int, target: Path) -> Use:
-        store = f"--store={self.repository / 'store.castr'}"
-        return run("casync", "extract", store, self.repository / f"v{number}.caidx", target)
-
-
-class Restic(Peer):
-    name = "restic"
-    needs = ("restic",)
-
-    def _restic(self, *command: str | Path, cwd: Path | None = None) -> Use:
-        return run(
-            "restic", "--no-cache", "-q", "-r", self.repository, *command, cwd=cwd
-        )  # fmt: skip
-
-    def prepare(self) -> None:
-        self._restic("init")
-
-    def pack(self, tree: Path, number: int) -> Use:
-        return self._restic("backup", "--host=h", f"--tag=v{number}", ".", cwd=tree)
-
-    def unpack(self, number: int, target: Path) -> Use:
-        return self._restic("restore", f"--tag=v{number}", "--target", target, "latest")
-
-
-class Borg(Peer):
-    name = "borg"
-    needs = ("borg",)
-
-    def prepare(self) -> None:
-        run("borg", "init", "--encryption=none", self.repository, env=self._env())
-
-    def _env(self) -> dict[str, str]:
-        return {"BORG_BASE_DIR": str(self.work / "borg")}
-
-    def pack(self, tree: Path, number: int) -> Use:
-        name = f"{self.repository}::v{number}-{time.monotonic_ns()}"
-        return run("borg", "create", name, ".", cwd=tree, env=self._env())
-
-    def unpack(self, number: int, target: Path) -> Use:
-        target.mkdir()
-        command = ["borg", "list", "--short", "--glob-archives", f"v{number}-*", "--first=1"]
-        listing = subprocess.run(
-            [*command, str(self.repository)],
-            env={**ENVIRONMENT, **self._env()},
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-        name = f"{self.repository}::{listing.stdout.split()[0]}"
-        return run("borg", "extract", name, cwd=target, env=self._env())
-
-
-class TarZstd(Peer):
-    name = "tar.zst -3"
-    needs = ("zstd", "tar")
-
-    def pack(self, tree: Path, number: int) -> Use:
-        script = " ".join(TAR) + ' -cf - -C "$1" . | zstd -q -3 -T0 -f -o "$2"'
-        return shell(script, tree, self.repository / f"v{number}.tar.zst")
-
-    def unpack(self, number: int, target: Path) -> Use:
-        target.mkdir()
-        script = 'zstd -dcq "$1" | tar -xpf - -C "$2"'
-        return shell(script, self.repository / f"v{number}.tar.zst", target)
-
-
-class Patches(Peer):
-    """A full archive, then patches between consecutive tars; keeps the last tar to diff against."""
-
-    full = ""
-    patch = ""
-    apply = ""
-
-    def pack(self, tree: Path, number: int) -> Use:
-        new, old = self.work / f"v{number}.tar", self.work / f"v{number - 1}.tar"
-        making = shell(" ".join(TAR) + ' -cf "$2" -C "$1" .', tree, new)
-        out = self.repository / f"v{number}"
-        use = shell(self.patch, old, new, out) if old.exists() else shell(self.full, new, out)
-        return Use(making.seconds + use.seconds, max(making.peak_bytes, use.peak_bytes))
-
-    def unpack(self, number: int, target: Path) -> Use:
-        target.mkdir()
-        old = self.work / "old.tar"
-        for at in range(1, number + 1):
-            new = self.work / "new.tar"
-            if at == 1:
-                use = shell('zstd -dcq --long=31 "$1" > "$2"', self.repository / "v1", new)
-            else:
-                use = shell(self.apply, old, self.repository / f"v{at}", new)
-            os.replace(new, old)
-        shell('tar -xpf "$1" -C "$2"', old, target)
-        return use
-
-
-class PatchFrom(Patches):
-    name = "zstd -19 --patch-from"
-    needs = ("zstd", "tar")
-    full = 'zstd -q -19 -T0 --long=27 -f "$1" -o "$2"'
-    patch = 'zstd -q -19 --long=31 --patch-from="$1" -f "$2" -o "$3"'
-    apply = 'zstd -dq --long=31 --patch-from="$1" -f "$2" -o "$3"'
-
-
-class Xdelta(Patches):
-    name = "xdelta3 -9"
-    needs = ("xdelta3", "tar", "zstd")
-    full = 'zstd -q -19 -T0 --long=27 -f "$1" -o "$2"'
-    patch = 'xdelta3 -q -9 -f -B 1073741824 -e -s "$1" "$2" "$3"'
-    apply = 'xdelta3 -q -f -B 1073741824 -d -s "$1" "$2" "$3"'
-
-
-PEERS: tuple[type[Peer], ...] = (
-    LayerPacker, Casync, Restic, Borg, TarZstd, PatchFrom, Xdelta,
-)  # fmt: skip
-
-
-@dataclass
-class Result:
-    """What one peer did with one corpus."""
 
     corpus: str
     peer: str
-    versions: int = 0
-    added_bytes: list[int] = field(default_factory=list)
-    first_seconds: float = 0.0
-    update_seconds: float = 0.0
-    again_seconds: float = 0.0
-    unpack_seconds: float = 0.0
-    peak_bytes: int = 0
-    restored: bool = False
-    missing: str = ""
-
-    @property
-    def mean_update(self) -> float:
-        """Mean of the bytes that versions after the first added."""
-        return statistics.fmean(self.added_bytes[1:]) if len(self.added_bytes) > 1 else 0.0
-
-
-def versions_of(corpus: Path) -> list[Path]:
-    """Return v1, v2, ... of a corpus, in order."""
-    found = [path for path in corpus.iterdir() if path.name[:1] == "v" and path.name[1:].isdigit()]
-    return sorted(found, key=lambda path: int(path.name[1:]))
+    kind: str
+    rounds: int
+    problem: str
+    first_bytes: int | None
+    update_bytes: float | None
+    first_seconds: float | None
+    update_seconds: float | None
+    again_seconds: float | None
+    unpack_seconds: float | None
+    spread: float
+    """Of the first seconds: (largest - smallest) / median."""
+    peak_bytes: int
+    unpack_peak_bytes: int
+    restored: bool | None
 
 
-def tree_of(root: Path) -> Iterator[tuple[str, str, bytes | str, int]]:
-    """Yield path, kind, content or target, and permissions of everything below a directory."""
-    for path in sorted(root.rglob("*")):
-        name = str(path.relative_to(root))
-        if path.is_symlink():
-            yield name, "link", os.readlink(path), 0
-        elif path.is_dir():
-            yield name, "directory", "", path.stat().st_mode & 0o777
-        else:
-            yield name, "file", path.read_bytes(), path.stat().st_mode & 0o777
+def _median(values: Iterable[float | None]) -> float | None:
+    found = [value for value in values if value is not None]
+    return statistics.median(found) if found else None
 
 
-def same_trees(one: Path, other: Path) -> bool:
-    """Compare two directories byte for byte."""
-    left, right = tree_of(one), tree_of(other)
-    missing = ("", "", "", -1)
-    while True:
-        a, b = next(left, missing), next(right, missing)
-        if a != b:
-            return False
-        if a == missing:
-            return True
+def summarise(rows: list[Row]) -> Summary:
+    """Sum up the rounds of one peer on one corpus."""
+    first = rows[0]
+    problem = next((row[key] for row in rows for key in ("missing", "failed") if key in row), "")
+    good = [row for row in rows if "missing" not in row and "failed" not in row]
+    added = good[0].get("added_bytes") if good else None
+    packs = [row["pack_seconds"] for row in good if "pack_seconds" in row]
+    firsts = [seconds[0] for seconds in packs]
+    middle = _median(firsts)
+    return Summary(
+        corpus=first["corpus"],
+        peer=first["peer"],
+        kind=first["kind"],
+        rounds=len(good),
+        problem=problem,
+        first_bytes=added[0] if added else None,
+        update_bytes=statistics.fmean(added[1:]) if added and added[1:] else None,
+        first_seconds=middle,
+        update_seconds=_median(statistics.fmean(found[1:]) for found in packs if found[1:]),
+        again_seconds=_median(row.get("again_seconds") for row in good),
+        unpack_seconds=_median(row.get("unpack_seconds") for row in good),
+        spread=(max(firsts) - min(firsts)) / middle if middle else 0.0,
+        peak_bytes=max((row.get("pack_peak_bytes", 0) for row in good), default=0),
+        unpack_peak_bytes=max((row.get("unpack_peak_bytes", 0) for row in good), default=0),
+        restored=next((row["restored"] for row in good if row.get("restored") is not None), None),
+    )
 
 
-def measure(kind: type[Peer], corpus: Path, *, check: bool) -> Result:
-    """Pack all versions of a corpus with one peer, and restore them."""
-    result = Result(corpus.name, kind.name)
-    absent = [program for program in kind.needs if shutil.which(program) is None]
-    if absent:
-        result.missing = ", ".join(absent) + " not installed"
-        return result
-    trees = versions_of(corpus)
-    result.versions = len(trees)
-    with tempfile.TemporaryDirectory(prefix="peers-") as name:
-        peer = kind(Path(name, "work"))
-        peer.prepare()
-        size = peer.size()
-        seconds = []
-        for number, tree in enumerate(trees, 1):
-            use = peer.pack(tree, number)
-            seconds.append(use.seconds)
-            result.peak_bytes = max(result.peak_bytes, use.peak_bytes)
-            size, before = peer.size(), size
-            result.added_bytes.append(size - before)
-        result.first_seconds = seconds[0]
-        result.update_seconds = statistics.fmean(seconds[1:]) if seconds[1:] else 0.0
-        if check:
-            results = []
-            for number, tree in enumerate(trees, 1):
-                target = Path(name, "restored")
-                use = peer.unpack(number, target)
-                result.peak_bytes = max(result.peak_bytes, use.peak_bytes)
-                results.append(same_trees(tree, target))
-                run("chmod", "-R", "u+rwX", target)
-                shutil.rmtree(target)
-            result.unpack_seconds = use.seconds
-            result.restored = all(results)
-        if not isinstance(peer, Patches | TarZstd):
-            result.again_seconds = peer.pack(trees[-1], len(trees)).seconds
-    return result
-
-
-def versions() -> dict[str, str]:
-    """Return the versions of everything that was measured."""
-    commands = {
-        "casync": ["casync", "--version"],
-        "restic": ["restic", "version"],
-        "borg": ["borg", "--version"],
-        "zstd": ["zstd", "--version"],
-        "xdelta3": ["xdelta3", "-V"],
-        "tar": ["tar", "--version"],
-        "layer-packer": [sys.executable, "-m", "packer", "--version"],
-        "commit": ["git", "rev-parse", "--short", "HEAD"],
-    }
-    out = {"python": platform.python_version(), "system": platform.platform()}
-    out["cpu"], out["cores"] = platform.processor() or platform.machine(), str(os.cpu_count())
-    with open("/proc/cpuinfo") if os.path.exists("/proc/cpuinfo") else open(os.devnull) as info:
-        for line in info:
-            if line.startswith("model name"):
-                out["cpu"] = line.split(":", 1)[1].strip()
-    for name, command in commands.items():
-        if shutil.which(command[0]):
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
-            out[name] = (done.stdout or done.stderr).strip().splitlines()[:1][0]
+def summaries(rows: list[Row]) -> dict[str, list[Summary]]:
+    """Return for each corpus what every peer and ceiling did, in the order of the first round."""
+    groups: dict[tuple[str, str], list[Row]] = {}
+    for row in rows:
+        if row["kind"] != "corpus":
+            groups.setdefault((row["corpus"], row["peer"]), []).append(row)
+    out: dict[str, list[Summary]] = {}
+    for (corpus, _), found in groups.items():
+        out.setdefault(corpus, []).append(summarise(found))
+    for items in out.values():
+        items.sort(key=lambda item: item.kind != "peer")  # one tried again comes last in the rows
     return out
 
 
-def table(results: list[Result]) -> str:
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One thing to reach on one corpus."""
+
+    corpus: str
+    what: str
+    ours: float
+    limit: float
+    unit: str
+
+    @property
+    def met(self) -> bool:
+        """Whether it is reached."""
+        return self.ours <= self.limit
+
+
+def targets(rows: list[Row]) -> list[Target]:
+    """Return the targets that the measurements can tell about."""
+    about = {row["corpus"]: row for row in rows if row["kind"] == "corpus"}
+    out = []
+    for corpus, found in summaries(rows).items():
+        by_name = {item.peer: item for item in found if not item.problem}
+        ours = by_name.get(OURS)
+        if ours is None or ours.first_bytes is None:
+            continue
+        changed = about[corpus]["changed_archive_bytes"][1:]
+        archives = statistics.fmean(changed) if any(changed) else 0.0
+        patch = by_name.get(OpenedPatchFrom.name if archives else PatchFrom.name)
+        if ours.update_bytes is not None:
+            if patch is not None and patch.update_bytes is not None:
+                limit = patch.update_bytes + ALLOWANCE_BYTES + ALLOWANCE_ARCHIVES * archives
+                what = "update, patch-from + 4 KiB" + (" + 0.1 % of archives" if archives else "")
+                out.append(Target(corpus, what, ours.update_bytes, limit, "bytes"))
+            for peer in (by_name[name] for name in BETTER if name in by_name):
+                if peer.update_bytes is not None:
+                    what = f"update, below {peer.peer}"
+                    out.append(Target(corpus, what, ours.update_bytes, peer.update_bytes, "bytes"))
+        firsts = [by_name[name].first_bytes for name in STORES if name in by_name]
+        if known := [size for size in firsts if size is not None]:
+            share = 0.95 if archives else 1.0
+            what = "first pack, the smallest peer" + (" x 0.95" if archives else "")
+            out.append(Target(corpus, what, ours.first_bytes, min(known) * share, "bytes"))
+        out += _speed_targets(corpus, ours, by_name)
+    return out
+
+
+def _speed_targets(corpus: str, ours: Summary, by_name: dict[str, Summary]) -> list[Target]:
+    out = []
+    for what, field in (("first pack", "first_seconds"), ("update", "update_seconds")):
+        mine = getattr(ours, field)
+        for name in ("casync", "restic", "borg"):
+            if name in by_name and mine is not None:
+                theirs = getattr(by_name[name], field)
+                out.append(Target(corpus, f"{what}, faster than {name}", mine, theirs, "s"))
+    pack = [name for name in by_name if name.endswith("-T0") or name.startswith("SHA-256")]
+    seconds = [by_name[name].first_seconds or 0.0 for name in pack]
+    if seconds and ours.first_seconds is not None:
+        what = "first pack, slower of zstd -T0 and SHA-256 / 0.9"
+        out.append(Target(corpus, what, ours.first_seconds, max(seconds) / 0.9, "s"))
+    again, unpack = ours.again_seconds, ours.unpack_seconds
+    start, walking = by_name.get("python -c pass"), by_name.get("walk (scandir, lstat)")
+    if again is not None and start is not None and walking is not None:
+        limit = 2 * ((start.update_seconds or 0.0) + (walking.update_seconds or 0.0))
+        out.append(
+            Target(corpus, "unchanged, twice python's start and the walk", again, limit, "s")
+        )
+    untar = by_name.get("zstd -dc | tar x")
+    if unpack is not None and untar is not None and untar.unpack_seconds is not None:
+        limit = untar.unpack_seconds / 0.7
+        out.append(Target(corpus, "restore, zstd -dc | tar x / 0.7", unpack, limit, "s"))
+    return out
+
+
+def _cell(value: float | None, pattern: str, width: int) -> str:
+    return f"{'-':>{width}}" if value is None else f"{value:{width}{pattern}}"
+
+
+def table(rows: list[Row]) -> str:
     """Return the results as text, one block a corpus."""
     lines = []
-    for corpus in dict.fromkeys(result.corpus for result in results):
+    about = {row["corpus"]: row for row in rows if row["kind"] == "corpus"}
+    for corpus, found in summaries(rows).items():
+        row = about[corpus]
         lines += [
-            f"\n{corpus}",
-            f"  {'':24}{'first':>12}{'mean update':>13}{'first s':>9}{'update s':>9}"
-            f"{'again s':>9}{'unpack s':>9}{'peak MiB':>9}  restored",
+            f"\n{corpus}: {row['versions']} versions, the first of {row['bytes'][0]:,} bytes in "
+            f"{row['entries'][0]:,} entries",
+            f"  {'':26}{'first bytes':>13}{'mean update':>13}{'first s':>9}{'update s':>9}"
+            f"{'again s':>9}{'restore s':>10}{'peak MiB':>9}{'restore':>8}  restored",
         ]
-        for result in (item for item in results if item.corpus == corpus):
-            if result.missing:
-                lines.append(f"  {result.peer:24}{result.missing}")
+        kind = "peer"
+        for item in found:
+            if item.kind != kind:
+                kind = item.kind
+                lines.append("  ceilings")
+            if item.problem:
+                lines.append(f"  {item.peer:26}  {item.problem}")
                 continue
             lines.append(
-                f"  {result.peer:24}{result.added_bytes[0]:12,}{result.mean_update:13,.0f}"
-                f"{result.first_seconds:9.2f}{result.update_seconds:9.2f}"
-                f"{result.again_seconds:9.2f}{result.unpack_seconds:9.2f}"
-                f"{result.peak_bytes / (1 << 20):9.0f}  {'same' if result.restored else 'DIFFERS'}"
+                f"  {item.peer:26}{_cell(item.first_bytes, ',', 13)}"
+                f"{_cell(item.update_bytes, ',.0f', 13)}{_cell(item.first_seconds, '.2f', 9)}"
+                f"{_cell(item.update_seconds, '.2f', 9)}{_cell(item.again_seconds, '.2f', 9)}"
+                f"{_cell(item.unpack_seconds, '.2f', 10)}"
+                f"{_cell(item.peak_bytes / (1 << 20) if item.peak_bytes else None, '.0f', 9)}"
+                f"{_cell(item.unpack_peak_bytes / (1 << 20) or None, '.0f', 8)}"
+                f"  {'' if item.restored is None else 'same' if item.restored else 'DIFFERS'}"
             )
+    lines.append("\ntargets")
+    for target in targets(rows):
+        digits = ",.0f" if target.unit == "bytes" else ",.2f"
+        lines.append(
+            f"  {'met   ' if target.met else 'MISSED'} {target.corpus}: {target.what}: "
+            f"{target.ours:{digits}} of {target.limit:{digits}} {target.unit}"
+        )
     return "\n".join(lines)
 
 
-def merged(rounds: list[Result]) -> Result:
-    """Return the first round with the median seconds of all."""
-    out = rounds[0]
-    for name in ("first_seconds", "update_seconds", "again_seconds"):
-        setattr(out, name, statistics.median(getattr(result, name) for result in rounds))
-    return out
+def measure_corpora(
+    record: Record,
+    corpora: list[Path],
+    kinds: Sequence[type[Peer]],
+    rounds: int,
+    limit: int | None = None,
+) -> None:
+    """Add to a record what it lacks.
+
+    Args:
+        record: of earlier runs, or empty.
+        corpora: their directories.
+        kinds: the peers, in their order.
+        rounds: of all peers in turn; slow ones have one.
+        limit: how many versions of each corpus; None means all.
+    """
+    for row in [row for row in record.rows if "failed" in row or "missing" in row]:
+        record.drop(corpus=row["corpus"], peer=row["peer"], round=row["round"])  # try again
+    for corpus in corpora:
+        about = record.find(kind="corpus", corpus=corpus.name)
+        if about is None:
+            about = corpus_row(corpus, limit)
+            record.add(about)
+        for turn in range(rounds):
+            for kind in kinds:
+                if turn and kind.slow:
+                    continue
+                if kind.yardstick and not any(about["changed_archive_bytes"]):
+                    continue
+                if record.find(corpus=corpus.name, peer=kind.name, round=turn) is None:
+                    say(f"{corpus.name}: {kind.name}, round {turn + 1} of {rounds}")
+                    record.add(peer_row(kind, corpus, turn, limit, check=not turn))
+            for name in (*CEILINGS, *RESTORE_CEILINGS):
+                if record.find(corpus=corpus.name, peer=name, round=turn) is None:
+                    record.add(ceiling_row(name, corpus, turn, limit))
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Run the comparison; exit 1 if any restore differs."""
+    """Run the comparison; exit 1 if any restore differs or any peer failed."""
     parser = argparse.ArgumentParser(prog="benchmarks.peers", description=__doc__)
     parser.add_argument("corpora", nargs="+", type=Path, metavar="CORPUS")
     parser.add_argument("--peers", default=",".join(peer.name for peer in PEERS))
     parser.add_argument("--rounds", type=int, default=1)
-    parser.add_argument("--json", type=Path, metavar="FILE")
+    parser.add_argument("--versions", type=int, metavar="N", help="only the first of each corpus")
+    parser.add_argument("--timeout", type=float, metavar="SECONDS", help="for each command")
+    parser.add_argument("--json", type=Path, metavar="FILE", help="made, or continued")
     options = parser.parse_args(arguments)
     names = options.peers.split(",")
-    chosen = [peer for peer in PEERS if peer.name in names]
-    if len(chosen) != len(names):
+    kinds = [peer for peer in PEERS if peer.name in names]
+    if len(kinds) != len(names):
         parser.error(f"peers are {', '.join(peer.name for peer in PEERS)}")
-    results = []
-    notify: Callable[[str], object] = lambda text: print(text, file=sys.stderr)  # noqa: E731
-    for corpus in options.corpora:
-        rounds: dict[str, list[Result]] = {peer.name: [] for peer in chosen}
-        for turn in range(options.rounds):
-            for peer in chosen:
-                notify(f"{corpus.name}: {peer.name}, round {turn + 1}")
-                rounds[peer.name].append(measure(peer, corpus, check=turn == 0))
-        results += [merged(found) for found in rounds.values()]
-    about = versions()
-    print("\n".join(f"{name}: {value}" for name, value in about.items()))
-    print(table(results))
-    if options.json:
-        rows = [{**asdict(item), "mean_update": item.mean_update} for item in results]
-        options.json.write_text(json.dumps({"about": about, "results": rows}, indent=1) + "\n")
-    return 0 if all(result.restored or result.missing for result in results) else 1
+    if options.timeout:
+        measure.TIMEOUT_SECONDS = options.timeout
+    try:
+        record = Record("peers", options.json, versions=options.versions)
+        measure_corpora(record, options.corpora, kinds, options.rounds, options.versions)
+    except BenchmarkError as error:
+        say(f"peers: {error}")
+        return 2
+    print("\n".join(f"{name}: {value}" for name, value in record.document["about"].items()))
+    print(table(record.rows))
+    bad = any(row.get("restored") is False or "failed" in row for row in record.rows)
+    return 1 if bad else 0
 
 
 if __name__ == "__main__":
