@@ -11,6 +11,7 @@ from typing import BinaryIO
 
 from packer.errors import SizeMismatch
 from packer.model import Descriptor
+from packer.store._members import MemberFile
 from packer.store.base import LocalBlobs, Store
 
 
@@ -56,6 +57,8 @@ class BlobRanges:
                 file = self._files[layer] = store.open_file(self._layers[layer])
         if isinstance(file, BytesIO):
             return bytes(file.getbuffer()[offset : offset + length])
+        if isinstance(file, MemberFile):
+            return file.pread(length, offset)
         return os.pread(file.fileno(), length, offset)
 
     def __enter__(self) -> BlobRanges:

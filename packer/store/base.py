@@ -175,7 +175,8 @@ class LocalBlobs(Protocol):
         """Open a blob for reading, unbuffered, positioned at 0; *not* verified but for its size.
 
         The file stays readable if the blob is removed meanwhile. A store on disk returns a file
-        with a ``fileno`` for ``os.pread``; one in memory returns a file without.
+        with a ``fileno`` for ``os.pread``, an archive a `MemberFile`; one in memory returns a file
+        without either.
 
         Raises:
             NotFound: there is no such blob.
