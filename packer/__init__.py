@@ -6,12 +6,14 @@ packer.pull("registry.example/acme/app:1.4.2", "out/")
 """
 
 from packer._version import VERSION
+from packer.airgap import Inventory, InventoryEntry
 from packer.api import (
     Pulled,
     cat,
     copy,
     diff,
     inspect,
+    inventory,
     ls,
     pack,
     pull,
@@ -62,6 +64,8 @@ __all__ = [
     "IntegrityError",
     "InvalidParameter",
     "InvalidReference",
+    "Inventory",
+    "InventoryEntry",
     "LayerUse",
     "NotFound",
     "Opened",
@@ -89,6 +93,7 @@ __all__ = [
     "default_store_path",
     "diff",
     "inspect",
+    "inventory",
     "ls",
     "open_store",
     "open_version",

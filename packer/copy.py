@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import BinaryIO, cast
@@ -23,7 +23,8 @@ from packer.errors import (
 )
 from packer.model import MANIFEST_TYPE, MAX_LAYERS, Descriptor, check_annotations, load_json
 from packer.progress import Progress, ProgressCallback
-from packer.store.base import Reader, Store, Upload
+from packer.promise import Promise, absent_blobs, encode_promises, missing_base
+from packer.store.base import Partial, Reader, Store, Upload
 
 PARENT = "layer-packer.parent"
 """Manifest annotation that holds the digest of the manifest this version was packed against."""
@@ -46,6 +47,8 @@ class CopyResult:
         bytes_copied: their bytes.
         blobs_present: how many the destination had already, as far as was asked.
         unchanged: the destination had all of it, tag included.
+        blobs_left_out: how many were left out, because the other side has them.
+        bytes_left_out: their bytes.
     """
 
     descriptor: Descriptor
@@ -53,6 +56,8 @@ class CopyResult:
     bytes_copied: int
     blobs_present: int
     unchanged: bool
+    blobs_left_out: int = 0
+    bytes_left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +111,7 @@ def copy(
     tag: str | None,
     *,
     jobs: int = 4,
+    promises: Sequence[Promise] = (),
     progress: ProgressCallback | None = None,
 ) -> CopyResult:
     """Copy one manifest, and the blobs that `destination` lacks.
@@ -116,13 +122,16 @@ def copy(
         destination: where to copy it.
         tag: its name there; None for none.
         jobs: blobs moved at once, at least 1.
+        promises: versions whose blobs an archive may leave out.
         progress: told about the bytes moved.
 
     Returns:
         What was done. A manifest is copied as it is, byte for byte, whoever wrote it.
 
     Raises:
-        NotFound: `source` lacks the manifest or a blob.
+        NotFound: `source` lacks the manifest or a blob; or it is an archive that leaves blobs out,
+            and `destination` lacks the version that promised them (kind "base"). Then nothing was
+            written.
         UnsupportedVersion: the manifest is an image index.
         IntegrityError: bytes are not what their descriptor says; `destination` names nothing new.
         StoreError: a store failed. A second try goes on where this one ended.
@@ -131,16 +140,25 @@ def copy(
         raise InvalidParameter(f"jobs={jobs} is less than 1")
     descriptor, data = source.get_manifest(source_reference)
     graph = read_graph(data, f"manifest {descriptor.digest}")
+    if isinstance(destination, Partial):
+        goal = _Goal(descriptor, data, graph, tag)
+        return _copy_to_archive(source, destination, goal, promises, jobs, progress)
+    if promises:
+        raise InvalidParameter(f"{destination.name}: only an archive may leave blobs out")
     remote = destination if isinstance(destination, Upload) else None
     if remote is not None:
         remote.expect_writes()
     named = _resolve(destination, tag if tag is not None else descriptor.digest)
     same = named is not None and named.digest == descriptor.digest
     run = _Run(source, destination, remote, jobs, progress)
+    if remote is not None and same:
+        return CopyResult(descriptor, 0, 0, len(graph.blobs), True)
+    absent = absent_blobs(source, graph.blobs)
+    if lacking := _lacking(destination, absent, jobs):
+        raise missing_base(source, descriptor.digest, lacking, destination)
     if remote is not None:
-        if same:
-            return CopyResult(descriptor, 0, 0, len(graph.blobs), True)
         known = _known_digests(source, destination, graph, named)
+        known |= {blob.digest for blob in absent}
         run.skip(blob for blob in graph.blobs if blob.digest in known)
         missing = run.probe([blob for blob in graph.blobs if blob.digest not in known])
     else:
@@ -153,6 +171,67 @@ def copy(
     run.move([blob for blob in missing if blob == graph.config])
     run.put_manifest(data, descriptor.media_type, tag, graph)
     return CopyResult(descriptor, run.blobs_copied, run.bytes_copied, run.blobs_present, False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Goal:
+    """What a copy is to bring about."""
+
+    descriptor: Descriptor
+    data: bytes
+    graph: Graph
+    tag: str | None
+
+
+def _copy_to_archive(
+    source: Store,
+    destination: Store,
+    goal: _Goal,
+    promises: Sequence[Promise],
+    jobs: int,
+    progress: ProgressCallback | None,
+) -> CopyResult:
+    """Write what an archive lacks and nobody promised, all at once."""
+    assert isinstance(destination, Partial)
+    descriptor, blobs = goal.descriptor, goal.graph.blobs
+    promised = frozenset[str]().union(*(promise.blobs for promise in promises))
+    there = [blob for blob in blobs if destination.exists(blob)]
+    left_out = [blob for blob in blobs if blob.digest in promised and blob not in there]
+    missing = [blob for blob in blobs if blob not in there and blob not in left_out]
+    if lacking := absent_blobs(source, missing):
+        raise missing_base(source, descriptor.digest, lacking, destination)
+    note = encode_promises(promises, left_out)
+    named = _resolve(destination, goal.tag if goal.tag is not None else descriptor.digest)
+    counts = (len(left_out), sum(blob.size for blob in left_out))
+    if (
+        named is not None
+        and named.digest == descriptor.digest
+        and not missing
+        and destination.promises(descriptor.digest) == note
+    ):
+        return CopyResult(descriptor, 0, 0, len(there), True, *counts)
+    made = destination.assemble(goal.data, descriptor.media_type, goal.tag, missing, note)
+    with made as assembly:
+        run = _Run(source, cast(Store, assembly), None, jobs, progress)
+        unchanged = assembly.kept_all
+        # In the order of the archive, so that parts are complete one after the other.
+        needed = sorted((blob for blob in missing if assembly.needs(blob)), key=lambda b: b.digest)
+        run.skip(there)
+        run.skip(blob for blob in missing if blob not in needed)
+        run.begin(needed)
+        run.move(needed)
+        assembly.commit()
+    counted = (run.blobs_copied, run.bytes_copied, run.blobs_present)
+    return CopyResult(descriptor, *counted, unchanged, *counts)
+
+
+def _lacking(destination: Store, blobs: Sequence[Descriptor], jobs: int) -> list[Descriptor]:
+    """Return those of `blobs` that the destination lacks; each is asked for."""
+    if not blobs:
+        return []
+    with ThreadPoolExecutor(min(jobs, len(blobs)), "packer-copy") as pool:
+        found = list(pool.map(destination.exists, blobs))
+    return [blob for blob, there in zip(blobs, found, strict=True) if not there]
 
 
 def _resolve(store: Store, reference: str) -> Descriptor | None:

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
+from packer.copy import CopyResult
+from packer.display import format_count, format_size
 from packer.errors import InvalidParameter
 from packer.locations import RegistryOptions
+from packer.output import text_fields
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,3 +52,29 @@ def _registry(args: argparse.Namespace) -> RegistryOptions:
         password=password,
         ca_file=args.ca_file,
     )
+
+
+def copied(key: str, name: str, done: CopyResult) -> Report:
+    """Return the report of a copy; `key` is what JSON calls the `name` given."""
+
+    def value() -> dict[str, Any]:
+        return {
+            **text_fields(key, name),
+            "digest": done.descriptor.digest,
+            "copied_blobs": done.blobs_copied,
+            "copied_bytes": done.bytes_copied,
+            "present_blobs": done.blobs_present,
+            "unchanged": done.unchanged,
+        }
+
+    def lines() -> Iterator[str]:
+        yield f"{name}  {done.descriptor.digest}"
+        if done.unchanged:
+            yield "unchanged, nothing sent"
+        else:
+            yield (
+                f"sent {format_size(done.bytes_copied)} in"
+                f" {format_count(done.blobs_copied, 'blob')}, {done.blobs_present} already there"
+            )
+
+    return Report(value, lines)

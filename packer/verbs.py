@@ -6,8 +6,7 @@ import argparse
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from packer import api, reports
-from packer.copy import CopyResult
+from packer import api, report, reports, verbs_airgap
 from packer.display import format_count, format_share, format_size
 from packer.errors import InvalidParameter
 from packer.locations import default_store_path
@@ -82,38 +81,7 @@ def _pack(args: argparse.Namespace, out: Output, progress: ProgressCallback | No
 
 def _push(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
     done = api.push(args.reference, args.name, jobs=args.jobs, progress=progress, **options(args))
-    return _copied("reference", args.reference, done)
-
-
-def _copy(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
-    done = api.copy(
-        args.source, args.destination, jobs=args.jobs, progress=progress, **options(args)
-    )
-    return _copied("destination", args.destination, done)
-
-
-def _copied(key: str, name: str, done: CopyResult) -> Report:
-    def value() -> dict[str, Any]:
-        return {
-            **text_fields(key, name),
-            "digest": done.descriptor.digest,
-            "copied_blobs": done.blobs_copied,
-            "copied_bytes": done.bytes_copied,
-            "present_blobs": done.blobs_present,
-            "unchanged": done.unchanged,
-        }
-
-    def lines() -> Iterator[str]:
-        yield f"{name}  {done.descriptor.digest}"
-        if done.unchanged:
-            yield "unchanged, nothing sent"
-        else:
-            yield (
-                f"sent {format_size(done.bytes_copied)} in"
-                f" {format_count(done.blobs_copied, 'blob')}, {done.blobs_present} already there"
-            )
-
-    return Report(value, lines)
+    return report.copied("reference", args.reference, done)
 
 
 def _pull(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
@@ -219,6 +187,7 @@ _VERBS: dict[str, _Verb] = {
     "diff": reports.diff,
     "inspect": reports.inspect,
     "verify": reports.verify,
-    "copy": _copy,
+    "copy": verbs_airgap.copy,
+    "inventory": verbs_airgap.inventory,
     "versions": _versions,
 }

@@ -31,9 +31,10 @@ MAX_PARTS = 1000
 MIN_PART_BYTES = 1000
 _MAX_LIST_BYTES = 1 << 20
 _HEAD = re.compile(
-    r"# layer-packer: (\d{1,15}) bytes in parts of (\d{1,15}), plan (sha256:[0-9a-f]{64})\Z"
+    r"# layer-packer: (\d{1,15}) bytes in parts of (\d{1,15}), plan (sha256:[0-9a-f]{64})\Z",
+    re.ASCII,
 )
-_LINE = re.compile(r"([0-9a-f]{64})  ([^/\0\n]+)\.(\d{3,4})\Z")
+_LINE = re.compile(r"([0-9a-f]{64})  ([^/\0\n]+)\.([0-9]{3})\Z")
 
 
 def list_path(path: str) -> str:
