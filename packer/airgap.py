@@ -12,7 +12,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from packer.copy import read_graph
-from packer.errors import FormatError, InvalidParameter, NotFound, UnsupportedVersion
+from packer.errors import (
+    FormatError,
+    InvalidParameter,
+    NotFound,
+    RegistryError,
+    UnsupportedVersion,
+)
 from packer.locations import RegistryOptions, name_at, names_registry, open_location, resolve
 from packer.model import is_digest, load_json
 from packer.promise import Promise, absent_blobs
@@ -97,6 +103,15 @@ def _list(value: object, what: str) -> list[Any]:
     return value
 
 
+Have = str | os.PathLike[str] | Inventory
+"""What the far side has: the name of a version, a file, or an inventory."""
+
+
+def as_list(have: Have | Iterable[Have]) -> list[Have]:
+    """Return one or several as a list; a single name is not taken for its letters."""
+    return [have] if isinstance(have, (str, os.PathLike, Inventory)) else list(have)
+
+
 def take_inventory(name: str | None, local: Store, options: RegistryOptions) -> Inventory:
     """Return what a store holds, or the part of it that a name means.
 
@@ -174,7 +189,7 @@ def open_target(
 
 
 def find_promises(
-    have: Iterable[str | os.PathLike[str] | Inventory],
+    have: Iterable[Have],
     source: Store,
     manifest: str,
     local: Store,
@@ -264,16 +279,30 @@ def _from_file(path: str, source: Store, wanted: frozenset[str]) -> list[Promise
         raise FormatError(path, f"above {MAX_FILE_BYTES} bytes")
     if data.lstrip()[:1] == b"{":
         return _inventory_promises(Inventory.from_json(load_json(data, path, MAX_FILE_BYTES), path))
-    out: list[Promise] = []
-    blobs: set[str] = set()
+    digests: list[str] = []
     for line in data.decode("utf-8", "replace").splitlines():
         digest = line.partition("#")[0].strip()
-        if not digest:
-            continue
-        if not is_digest(digest):
+        if digest and not is_digest(digest):
             raise FormatError(path, f"{digest[:80]!r} is no digest, and the file no inventory")
-        if digest in wanted:
-            blobs.add(digest)
-        elif (found := _version(source, digest, digest)) is not None:
-            out.append(found)
-    return [*out, Promise("", "", frozenset(blobs))] if blobs else out
+        if digest:
+            digests.append(digest)
+    if blobs := wanted.intersection(digests):
+        return [Promise("", "", blobs)]
+    return list(_manifests(digests, source))
+
+
+def _manifests(digests: list[str], source: Store) -> Iterator[Promise]:
+    """Yield the versions that a list of digests names."""
+    for digest in dict.fromkeys(digests):
+        try:
+            found = _version(source, digest, digest)
+        except RegistryError as error:
+            # docker-registry fails at a blob's digest in place of saying that it is no manifest.
+            # So this is a list of blobs, of which the version needs none.
+            if error.status < 500:
+                raise
+            return
+        except FormatError:
+            return
+        if found is not None:
+            yield found

@@ -343,7 +343,7 @@ def copy(
     *,
     store: StoreLike = None,
     registry: RegistryOptions | None = None,
-    have: Iterable[str | os.PathLike[str] | Inventory] = (),
+    have: airgap.Have | Iterable[airgap.Have] = (),
     split_bytes: int | None = None,
     jobs: int = 4,
     progress: ProgressCallback | None = None,
@@ -373,7 +373,7 @@ def copy(
     local = open_store(store)
     origin, name = resolve(source, local, options)
     location = parse_location(destination)
-    left_out = list(have)
+    left_out = airgap.as_list(have)
     target, tag = airgap.open_target(
         location, options, partial=bool(left_out), part_bytes=split_bytes
     )

@@ -30,6 +30,7 @@ from packer.errors import (
     UnsafePath,
 )
 from packer.model import DATA_TYPE, MANIFEST_TYPE, Descriptor, Manifest, digest_of
+from packer.promise import Promise, decode_promises, encode_promises
 from packer.store import _tar
 from packer.store._tar import TarPlan, read_members
 from packer.store.archive import ArchiveStore
@@ -675,3 +676,42 @@ def test_sizes(text: str, size: int) -> None:
 def test_what_is_no_size(text: str) -> None:
     with pytest.raises(InvalidParameter):
         parse_size(text)
+
+
+# Promises
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        None,
+        "",
+        "{}",
+        "7",
+        "[7]",
+        "[" * 5000,
+        '[{"blobs":7}]',
+        '[{"blobs":[],"tag":7}]',
+        '[{"blobs":[],"digest":"x"}]',
+        "\ud800",
+        "[1.5]",
+    ],
+)
+def test_malformed_promises_say_nothing(text: str | None) -> None:
+    assert decode_promises(text) == []
+
+
+def test_promises_name_each_blob_once() -> None:
+    blobs = [Descriptor("", digest_of(bytes([n])), 1) for n in range(4)]
+    one, two, three, four = (blob.digest for blob in blobs)
+    digest = digest_of(b"manifest")
+    promises = [
+        Promise("", digest, frozenset({one, two})),
+        Promise("v2", digest, frozenset({two, three})),
+        Promise("v3", digest, frozenset({one, two, three})),
+        Promise("", "", frozenset({four})),
+    ]
+    found = decode_promises(encode_promises(promises, blobs))
+    assert [promise.blobs for promise in found] == [{one, two}, {three}, {four}]
+    assert list(map(str, found)) == [digest, f"v2 {digest}", "a list of blobs"]
+    assert encode_promises(promises, []) is None
