@@ -61,7 +61,7 @@ class Assembly:
         self._at_hand = at_hand
         self._before = before
         self._directory, base = os.path.split(path)
-        self._prefix = f".{base}-"
+        self._prefix = f".{base[:50]}-"  # names have an end
         self._holds_lock = holds_lock
         self._mutex = threading.Lock()
         self._temps: dict[int, TempFile] = {}
@@ -74,6 +74,8 @@ class Assembly:
             if self._is_split:
                 self._keep_parts()
         self._left = dict.fromkeys(self._unfinished(), 0)
+        self.kept_all = not self._left
+        """Whether an earlier attempt completed all parts."""
         for digest, offset in plan.offsets.items():
             numbers = self._numbers(digest, offset)
             for number in numbers:
@@ -116,11 +118,6 @@ class Assembly:
         """Return the unfinished parts that hold bytes of a blob."""
         numbers = self._parts.numbers(offset, offset + self._plan.blobs[digest])
         return [number for number in numbers if number not in self._parts.sums]
-
-    @property
-    def kept_all(self) -> bool:
-        """Whether an earlier attempt completed all parts."""
-        return self._is_split and len(self._parts.sums) == self._parts.count
 
     def needs(self, blob: Descriptor) -> bool:
         """Tell whether the blob must be pushed."""
@@ -203,6 +200,7 @@ class Assembly:
             offset += len(data)
         if offset != size:
             raise SizeMismatch(f"part {self._parts.part_path(number)}", size, offset)
+        file.flush()  # gigabytes may be waiting, and other threads for the lock
         with self._mutex, self._directory_lock():
             # First the name: a part without its line is written again, a line without its part
             # would be called damaged.
@@ -219,13 +217,10 @@ class Assembly:
             IntegrityError: a blob that is taken over from the archive replaced is damaged.
             StoreError: another process has written the archive meanwhile.
         """
-        for digest, size in self._plan.blobs.items():
-            if digest in self._done:
-                continue
-            if digest not in self._at_hand:
+        self._take_over()
+        for digest in self._plan.blobs:
+            if digest not in self._done:
                 raise NotFound("blob", digest, f"never written to {self._path}")
-            with self._at_hand[digest]() as source:
-                self.push(Descriptor("", digest, size), source)
         if self._is_split:
             for number in self._unfinished():  # those that no blob reaches into
                 self._complete(number)
@@ -240,8 +235,22 @@ class Assembly:
             file.publish(self._path)
             del self._temps[0]
 
+    def _take_over(self) -> None:
+        """Write what is at hand."""
+        for digest, open_source in self._at_hand.items():
+            if digest not in self._done:
+                with open_source() as source:
+                    self.push(Descriptor("", digest, self._plan.blobs[digest]), source)
+
     def __enter__(self) -> Assembly:
         """Return the assembly."""
+        if self._is_split:
+            # At hand is the manifest; its part would be the last to be complete otherwise.
+            try:
+                self._take_over()
+            except BaseException:
+                self.__exit__()
+                raise
         return self
 
     def __exit__(self, *_: object) -> None:

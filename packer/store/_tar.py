@@ -76,7 +76,7 @@ def read_members(read: Callable[[int, int], bytes], size: int, what: str) -> dic
         if len(block) < BLOCK_BYTES:
             why = "no end mark: it was cut off" if offset else "no tar file"
             raise FormatError(what, why)
-        where = f"{what} at byte {offset}"
+        where = f"{what} at byte {offset}" if offset else f"{what} (no tar file)"
         _check_sum(block, where)
         kind = block[156:157]
         length = _number(block[124:136], where)

@@ -94,6 +94,8 @@ class ArchiveStore:
         self._mutex = threading.Lock()
         self._cache: _Snapshot | None = None
         if part_bytes is not None:
+            if re.search(r"[\n\r\\]", os.path.basename(self._path)):
+                raise InvalidParameter("a list of checksums cannot hold this archive's name")
             if os.path.lexists(self._path):
                 raise InvalidParameter(f"{self._path} is there and not split: choose another name")
         elif self._now().file is None and not create:

@@ -608,6 +608,17 @@ def test_a_split_archive_is_only_written_at_once(tmp_path: Path) -> None:
         store.untag("x")
 
 
+def test_names_of_archives(tmp_path: Path, source: MemoryStore) -> None:
+    for name in ("a\nb", "a\\b", "a\r"):
+        with pytest.raises(InvalidParameter, match="cannot hold"):
+            archive(tmp_path / name, source, 3000)
+    for name in ("x" * 240, "\U0001f4e6" * 50, "a b", "-"):
+        for part_bytes in (None, 3000):
+            folder = tmp_path / f"{len(name)}-{part_bytes}"
+            archive(folder / name, source, part_bytes)
+            check(folder / name, source)
+
+
 def test_parts_may_be_renamed(tmp_path: Path, source: MemoryStore) -> None:
     archive(tmp_path / "a.tar", source, 3000)
     for path in list(tmp_path.iterdir()):
