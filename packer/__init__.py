@@ -17,12 +17,14 @@ from packer._version import VERSION
 if TYPE_CHECKING:
     from packer.access import RegistryOptions
     from packer.accounts import LoggedIn, login, logout
+    from packer.airgap import Inventory, InventoryEntry
     from packer.api import (
         Pulled,
         cat,
         copy,
         diff,
         inspect,
+        inventory,
         ls,
         pack,
         pull,
@@ -80,6 +82,8 @@ __all__ = [
     "IntegrityError",
     "InvalidParameter",
     "InvalidReference",
+    "Inventory",
+    "InventoryEntry",
     "LayerUse",
     "LoggedIn",
     "NotFound",
@@ -111,6 +115,7 @@ __all__ = [
     "doctor",
     "estimate",
     "inspect",
+    "inventory",
     "login",
     "logout",
     "ls",
@@ -128,6 +133,7 @@ _MODULES = (
     "api",
     "access",
     "accounts",
+    "airgap",
     "doctor",
     "errors",
     "estimates",

@@ -11,9 +11,10 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from packer import codec, listing
+from packer import airgap, codec, listing
 from packer._version import VERSION
 from packer.access import Access, RegistryLike
+from packer.airgap import Inventory
 from packer.copy import CopyResult, check_expected
 from packer.copy import copy as copy_graph
 from packer.errors import InvalidParameter, NotFound, PackerError
@@ -33,6 +34,7 @@ from packer.locations import (
 from packer.model import ChunkParams
 from packer.pack import LocalStore, Packed, pack_tree
 from packer.progress import CancelEvent, ProgressCallback, cancellable
+from packer.promise import Promise
 from packer.reference import LayoutLocation, Reference, parse_location
 from packer.restore import Restored, restore
 from packer.store._common import check_tag
@@ -406,6 +408,8 @@ def copy(
     *,
     store: StoreLike = None,
     registry: RegistryLike = None,
+    have: airgap.Have | Iterable[airgap.Have] = (),
+    split_bytes: int | None = None,
     jobs: int = 4,
     verify: bool = False,
     force: bool = False,
@@ -413,13 +417,19 @@ def copy(
     progress: ProgressCallback | None = None,
     cancel: CancelEvent | None = None,
 ) -> CopyResult:
-    """Copy a version between any two places: registries, ``oci:`` layouts, the local store.
+    """Copy a version between any two places: registries, layouts, archives, the local store.
 
     Args:
         source: a reference, or a tag or digest of the local store.
         destination: a reference.
         store: the local store.
         registry: how to reach registries, on both sides.
+        have: what the far side of an air gap has, and an ``oci-archive:`` may leave out: versions
+            (tag or digest in the source's repository, any reference), inventories, or files that
+            hold an inventory or a list of digests. It still is an OCI archive; copying from it
+            needs a destination that has what was left out.
+        split_bytes: write an ``oci-archive:`` in parts of this size. A second call with the same
+            arguments keeps the parts that are complete.
         jobs: concurrent transfers.
         progress: called now and then.
         verify: as for `push`.
@@ -428,24 +438,53 @@ def copy(
         cancel: a `threading.Event`, or the like, that stops the call once it is set: `Cancelled`.
 
     Raises:
-        NotFound, InvalidReference, IntegrityError, StoreError: as they say.
+        NotFound: no such version, or (kind "base") the destination lacks a version that an archive
+            leaves blobs out for; nothing was written then.
+        InvalidReference, InvalidParameter, IntegrityError, StoreError: as they say.
     """
     options = Access(registry)
-    origin, name = resolve(source, open_store(store), options)
+    local = open_store(store)
+    origin, name = resolve(source, local, options)
     location = parse_location(destination)
-    target, tag = open_location(location, options, create=True)
+    left_out = airgap.as_list(have)
+    target, tag = airgap.open_target(
+        location, options, partial=bool(left_out), part_bytes=split_bytes
+    )
+    tag = tag or tag_of(name)
+    promises: list[Promise] = []
+    if left_out:
+        name = origin.resolve(name).digest  # the tag may move meanwhile
+        promises = airgap.find_promises(left_out, origin, name, local, options)
     return copy_graph(
         origin,
         name,
         target,
-        tag or tag_of(name),
+        tag,
         jobs=jobs,
+        promises=promises,
         verify=verify,
         force=force,
         expect=expect,
         progress=progress,
         cancel=cancel,
     )
+
+
+def inventory(
+    name: str | None = None, *, store: StoreLike = None, registry: RegistryLike = None
+) -> Inventory:
+    """Return which versions a store holds, and their blobs, for `copy` on the other side of a gap.
+
+    Args:
+        name: a version of the local store, a reference (a repository without a tag means all its
+            tags), or the directory of a layout; None for all of the local store.
+        store: the local store.
+        registry: how to reach a registry.
+
+    Raises:
+        NotFound: there is no such store or version.
+    """
+    return airgap.take_inventory(name, open_store(store), Access(registry))
 
 
 def ls(

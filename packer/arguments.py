@@ -11,7 +11,7 @@ EXIT_DIFFERENT = 10
 
 _EPILOG = """\
 NAME is a tag or digest of the local store, or a reference such as
-registry.example/acme/app:1.4.2 or oci:DIR:TAG.
+registry.example/acme/app:1.4.2, oci:DIR:TAG or oci-archive:FILE:TAG.
 
 exit codes:
   0   done                              6   credentials missing, wrong or not allowed
@@ -81,7 +81,7 @@ def make_parser() -> argparse.ArgumentParser:
         "--no-cache", action="store_true", help="read every file, also those that look unchanged"
     )
 
-    at = verb("push", "push a version to a registry or oci: layout", jobs=True)
+    at = verb("push", "push a version to a registry, oci: layout or oci-archive:", jobs=True)
     at.add_argument("reference", metavar="REF")
     at.add_argument(
         "--from",
@@ -127,12 +127,28 @@ def make_parser() -> argparse.ArgumentParser:
     at = verb("verify", "read every blob of a version and check it")
     at.add_argument("name", metavar="NAME")
 
-    at = verb("copy", "copy a version between registries, oci: layouts and the store", jobs=True)
+    at = verb(
+        "copy", "copy a version between registries, layouts, archives and the store", jobs=True
+    )
     at.add_argument("source", metavar="SRC")
     at.add_argument("destination", metavar="DST")
     _add_repair(at)
     _add_expect(at)
     _add_dry_run(at)
+    at.add_argument(
+        "--have",
+        action="extend",
+        nargs="+",
+        default=[],
+        metavar="NAME|FILE",
+        help="versions, an inventory or a list of digests that an oci-archive: may leave out",
+    )
+    at.add_argument(
+        "--split", metavar="SIZE", help="write an oci-archive: in parts of SIZE, such as 4GB"
+    )
+
+    at = verb("inventory", "write down what a store holds, for copy --have elsewhere")
+    at.add_argument("name", metavar="NAME|REF|DIR", nargs="?", help="default: the local store")
 
     verb("versions", "list the tags of the local store", reaches=False)
 

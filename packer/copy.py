@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from typing import BinaryIO, TypeVar, cast
@@ -36,7 +36,8 @@ from packer.model import (
     load_json,
 )
 from packer.progress import CancelEvent, Progress, ProgressCallback, cancellable
-from packer.store.base import Reader, Store, Upload
+from packer.promise import Promise, absent_blobs, encode_promises, missing_base
+from packer.store.base import Partial, Reader, Store, Upload
 
 PARENT = "layer-packer.parent"
 """Manifest annotation that holds the digest of the manifest this version was packed against."""
@@ -61,6 +62,8 @@ class CopyResult:
         bytes_copied: their bytes.
         blobs_present: how many the destination had already, as far as was asked.
         unchanged: the destination had all of it, tag included.
+        blobs_left_out: how many were left out, because the other side has them.
+        bytes_left_out: their bytes.
     """
 
     descriptor: Descriptor
@@ -68,6 +71,8 @@ class CopyResult:
     bytes_copied: int
     blobs_present: int
     unchanged: bool
+    blobs_left_out: int = 0
+    bytes_left_out: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,6 +129,7 @@ def copy(
     verify: bool = False,
     force: bool = False,
     expect: str | None = None,
+    promises: Sequence[Promise] = (),
     progress: ProgressCallback | None = None,
     cancel: CancelEvent | None = None,
 ) -> CopyResult:
@@ -139,6 +145,7 @@ def copy(
             cannot give back.
         force: send every blob again, whatever a registry says it has.
         expect: digest that the manifest must have.
+        promises: versions whose blobs an archive may leave out.
         progress: told about the bytes moved.
         cancel: stops the copy once it is set.
 
@@ -146,7 +153,9 @@ def copy(
         What was done. A manifest is copied as it is, byte for byte, whoever wrote it.
 
     Raises:
-        NotFound: `source` lacks the manifest or a blob.
+        NotFound: `source` lacks the manifest or a blob; or it is an archive that leaves blobs out,
+            and `destination` lacks the version that promised them (kind "base"). Then nothing was
+            written.
         UnsupportedVersion: the manifest is an image index.
         DigestMismatch: the manifest is not the one expected; nothing was copied.
         IntegrityError: bytes are not what their descriptor says; `destination` names nothing new.
@@ -157,7 +166,15 @@ def copy(
         raise InvalidParameter(f"jobs={jobs} is less than 1")
     run = _Run(source, destination, jobs, progress, cancel)
     with until_cancelled(cancel, (source, destination), "copying"):
-        return _copy(run, source_reference, tag, verify=verify, force=force, expect=expect)
+        return _copy(
+            run,
+            source_reference,
+            tag,
+            promises=promises,
+            verify=verify,
+            force=force,
+            expect=expect,
+        )
 
 
 def _copy(
@@ -165,6 +182,7 @@ def _copy(
     source_reference: str,
     tag: str | None,
     *,
+    promises: Sequence[Promise],
     verify: bool,
     force: bool,
     expect: str | None,
@@ -173,19 +191,29 @@ def _copy(
     descriptor, data = source.get_manifest(source_reference)
     check_expected(descriptor.digest, expect, f"{source_reference} in {source.name}")
     graph = read_graph(data, f"manifest {descriptor.digest}")
+    if isinstance(destination, Partial):
+        return _copy_to_archive(run, _Goal(descriptor, data, graph, tag), promises)
+    if promises:
+        raise InvalidParameter(f"{destination.name}: only an archive may leave blobs out")
     if remote is not None:
         remote.expect_writes()
     elif verify or force:
         raise InvalidParameter(f"{destination.name} is no registry: it proves what it has")
     named = resolve_or_none(destination, tag if tag is not None else descriptor.digest)
     same = named is not None and named.digest == descriptor.digest
+    if remote is not None and same and not (verify or force):
+        return CopyResult(descriptor, 0, 0, len(graph.blobs), True)
+    absent = absent_blobs(source, graph.blobs)
+    if lacking := _lacking(destination, absent, run.jobs):
+        raise missing_base(source, descriptor.digest, lacking, destination)
     if remote is None:
         missing = [blob for blob in graph.blobs if not destination.exists(blob)]
     elif force:
-        missing = list(graph.blobs)
+        missing = [blob for blob in graph.blobs if blob not in absent]
     else:
         known = {blob.digest for blob in graph.blobs} if same else frozenset[str]()
         known = known or known_digests(source, destination, graph, named)
+        known |= {blob.digest for blob in absent}
         missing = [blob for blob in graph.blobs if blob.digest not in known]
         if missing:
             missing = run.probe(missing)
@@ -199,6 +227,60 @@ def _copy(
     run.move([blob for blob in missing if blob == graph.config])
     run.put_manifest(data, descriptor.media_type, tag, graph)
     return CopyResult(descriptor, run.blobs_copied, run.bytes_copied, run.blobs_present, False)
+
+
+@dataclass(frozen=True, slots=True)
+class _Goal:
+    """What a copy is to bring about."""
+
+    descriptor: Descriptor
+    data: bytes
+    graph: Graph
+    tag: str | None
+
+
+def _copy_to_archive(outer: _Run, goal: _Goal, promises: Sequence[Promise]) -> CopyResult:
+    """Write what an archive lacks and nobody promised, all at once."""
+    source, destination = outer.source, outer.destination
+    assert isinstance(destination, Partial)
+    descriptor, blobs = goal.descriptor, goal.graph.blobs
+    promised = frozenset[str]().union(*(promise.blobs for promise in promises))
+    there = [blob for blob in blobs if destination.exists(blob)]
+    left_out = [blob for blob in blobs if blob.digest in promised and blob not in there]
+    missing = [blob for blob in blobs if blob not in there and blob not in left_out]
+    if lacking := absent_blobs(source, missing):
+        raise missing_base(source, descriptor.digest, lacking, destination)
+    note = encode_promises(promises, left_out)
+    named = resolve_or_none(destination, goal.tag if goal.tag is not None else descriptor.digest)
+    counts = (len(left_out), sum(blob.size for blob in left_out))
+    if (
+        named is not None
+        and named.digest == descriptor.digest
+        and not missing
+        and destination.promises(descriptor.digest) == note
+    ):
+        return CopyResult(descriptor, 0, 0, len(there), True, *counts)
+    made = destination.assemble(goal.data, descriptor.media_type, goal.tag, missing, note)
+    with made as assembly:
+        run = outer.towards(cast(Store, assembly))
+        unchanged = assembly.kept_all
+        # In the order of the archive, so that parts are complete one after the other.
+        needed = sorted((blob for blob in missing if assembly.needs(blob)), key=lambda b: b.digest)
+        run.blobs_present = len(there) + len(missing) - len(needed)
+        run.begin(needed)
+        run.move(needed)
+        assembly.commit()
+    counted = (run.blobs_copied, run.bytes_copied, run.blobs_present)
+    return CopyResult(descriptor, *counted, unchanged, *counts)
+
+
+def _lacking(destination: Store, blobs: Sequence[Descriptor], jobs: int) -> list[Descriptor]:
+    """Return those of `blobs` that the destination lacks; each is asked for."""
+    if not blobs:
+        return []
+    with ThreadPoolExecutor(min(jobs, len(blobs)), "packer-copy") as pool:
+        found = list(pool.map(destination.exists, blobs))
+    return [blob for blob, there in zip(blobs, found, strict=True) if not there]
 
 
 def check_expected(actual: str, expect: str | None, what: str) -> None:
@@ -276,7 +358,8 @@ class _Run:
         self.source = source
         self.destination = destination
         self.remote = destination if isinstance(destination, Upload) else None
-        self._jobs = jobs
+        self.jobs = jobs
+        self._given = progress
         self._progress = cancellable(progress, cancel, "copying")
         self._cancel = cancel
         self._lock = threading.Lock()
@@ -285,6 +368,10 @@ class _Run:
         self._lost: set[Descriptor] = set()
         self._done_bytes = 0
         self._total_bytes = 0
+
+    def towards(self, destination: Store) -> _Run:
+        """Return the state of a copy to somewhere else, watched in the same way."""
+        return _Run(self.source, destination, self.jobs, self._given, self._cancel)
 
     def begin(self, missing: list[Descriptor]) -> None:
         """Say how much there is to move."""
@@ -311,7 +398,7 @@ class _Run:
         if sum(blob.size for blob in missing) < PROBE_BYTES:
             return missing
         large = [blob for blob in missing if blob.size >= LARGE_BYTES] or missing
-        places = dict.fromkeys(place for place in (0, 1, self._jobs) if place < len(large))
+        places = dict.fromkeys(place for place in (0, 1, self.jobs) if place < len(large))
         there = {large[place] for place in places if self.destination.exists(large[place])}
         self._ask = bool(there)
         return [blob for blob in missing if blob not in there]
@@ -343,11 +430,11 @@ class _Run:
 
     def _each(self, work: Callable[[Descriptor], T], blobs: list[Descriptor]) -> list[T]:
         """Call `work` for each blob, `jobs` at a time; the first error stops all and is raised."""
-        if self._cancel is None and (len(blobs) <= 1 or self._jobs == 1):
+        if self._cancel is None and (len(blobs) <= 1 or self.jobs == 1):
             return [work(blob) for blob in blobs]
         if not blobs:
             return []
-        with ThreadPoolExecutor(min(self._jobs, len(blobs)), "packer-copy") as pool:
+        with ThreadPoolExecutor(min(self.jobs, len(blobs)), "packer-copy") as pool:
             futures: list[Future[T]] = []
             try:
                 futures.extend(pool.submit(work, blob) for blob in blobs)

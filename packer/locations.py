@@ -15,7 +15,8 @@ from packer.copy import copy as copy_graph
 from packer.errors import InvalidParameter, NotFound, PackerError
 from packer.model import is_digest
 from packer.progress import CancelEvent, ProgressCallback
-from packer.reference import LayoutLocation, Reference, parse_location
+from packer.reference import ArchiveLocation, LayoutLocation, Reference, parse_location
+from packer.store.archive import ArchiveStore
 from packer.store.base import Store, Tags
 from packer.store.layout import LayoutStore
 from packer.version import CREATED, Version, load_version
@@ -95,6 +96,8 @@ def fetch_version(
     source, name = open_location(location, options, create=False)
     wanted = name_at(location, source, name)
     tag = local_tag(location)
+    if isinstance(location, ArchiveLocation) and tag is None and not is_digest(wanted):
+        tag = wanted  # or the next update would not find what it builds on
     before = _created(local, tag)
     copied = copy_graph(
         source, wanted, local, tag, jobs=jobs, expect=expect, progress=progress, cancel=cancel
@@ -127,10 +130,14 @@ def local_tag(location: Reference | LayoutLocation) -> str | None:
 
 def name_at(location: Reference | LayoutLocation, store: Store, name: str | None) -> str:
     """Return what to ask a location's store for; a layout with a single version needs no tag."""
-    if isinstance(location, Reference) and location.digest:
+    if location.digest:
         return location.digest
     if name is not None:
         return name
+    if isinstance(store, ArchiveStore):
+        # Other tools leave the name out where there is one manifest.
+        sole = store.sole_manifest()
+        return next((tag for tag, found in store.tags() if found == sole), sole.digest)
     tags = [tag for tag, _ in store.tags()] if isinstance(store, Tags) else []
     if len(tags) != 1:
         raise InvalidParameter(f"{store.name} holds {len(tags)} tags: say which one")
@@ -141,6 +148,8 @@ def open_location(
     location: Reference | LayoutLocation, options: Access, *, create: bool
 ) -> tuple[Store, str | None]:
     """Return the store of a location, and the tag in it."""
+    if isinstance(location, ArchiveLocation):
+        return ArchiveStore(location.path, create=create), location.tag
     if isinstance(location, LayoutLocation):
         return LayoutStore(location.path, create=create), location.tag
     return options.open(location), location.tag

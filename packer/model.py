@@ -215,19 +215,20 @@ def canonical_json(value: object) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
 
 
-def load_json(data: bytes, what: str) -> dict[str, Any]:
+def load_json(data: bytes, what: str, limit: int = MAX_MANIFEST_BYTES) -> dict[str, Any]:
     """Parse an I-JSON object from a stranger.
 
     Args:
-        data: at most MAX_MANIFEST_BYTES.
+        data: at most `limit` bytes.
         what: how errors name it.
+        limit: bound on the size.
 
     Raises:
         FormatError: too large, not UTF-8, not JSON, nested too deep, a name twice in one object, a
             number that is not a safe integer, or no object at the top.
     """
-    if len(data) > MAX_MANIFEST_BYTES:
-        raise FormatError(what, f"{len(data)} bytes is above the limit of {MAX_MANIFEST_BYTES}")
+    if len(data) > limit:
+        raise FormatError(what, f"{len(data)} bytes is above the limit of {limit}")
 
     def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         out = dict(pairs)

@@ -12,6 +12,7 @@ from typing import BinaryIO, cast
 
 from packer.errors import SizeMismatch
 from packer.model import Descriptor
+from packer.store._members import MemberFile
 from packer.store.base import READ_BYTES, LocalBlobs, Ranged, Store
 
 
@@ -68,6 +69,8 @@ class BlobRanges:
                 file = self._files[layer] = store.open_file(self._layers[layer])
         if isinstance(file, BytesIO):
             return bytes(file.getbuffer()[offset : offset + length])
+        if isinstance(file, MemberFile):
+            return file.pread(length, offset)
         return os.pread(file.fileno(), length, offset)
 
     def _fetch_whole(self, layer: int) -> BinaryIO:

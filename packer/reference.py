@@ -1,4 +1,4 @@
-"""References: which repository, or which layout directory, and what in it.
+"""References: which repository, layout directory or archive, and what in it.
 
 Sources: containers-transports(5) for transports and the rules of docker.io; distribution-spec 1.1,
 "Pulling manifests", for the grammar of names and tags.
@@ -25,19 +25,22 @@ _REPOSITORY = re.compile(
     r"[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*(?:/[a-z0-9]+(?:(?:\.|_|__|-+)[a-z0-9]+)*)*\Z"
 )
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}\Z")
+_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:@+/-]{0,254}\Z")
+"""Names in an archive: what `packer.store` takes for tags."""
 
-_UNSUPPORTED = {
-    "oci-archive": "oci-archive: is not supported yet; unpack the archive and use oci:DIR:TAG",
-    "atomic": "",
-    "containers-storage": "",
-    "dir": "",
-    "docker-archive": "",
-    "docker-daemon": "",
-    "oci-sif": "",
-    "ostree": "",
-    "sif": "",
-    "tarball": "",
-}
+_UNSUPPORTED = frozenset(
+    {
+        "atomic",
+        "containers-storage",
+        "dir",
+        "docker-archive",
+        "docker-daemon",
+        "oci-sif",
+        "ostree",
+        "sif",
+        "tarball",
+    }
+)
 
 
 def is_tag(text: str) -> bool:
@@ -149,11 +152,23 @@ class LayoutLocation:
         return self.digest or self.tag
 
 
-def parse_location(text: str) -> Reference | LayoutLocation:
-    """Parse a reference with any transport we know: none, ``docker://`` or ``oci:DIR[:TAG]``.
+@dataclass(frozen=True, slots=True)
+class ArchiveLocation(LayoutLocation):
+    """An OCI archive, a tar file of a layout, and maybe a tag or digest in it."""
 
-    A directory whose name ends in ``:word`` is taken for a directory and a tag; a colon before a
-    slash belongs to the directory. ``oci:DIR@sha256:<hex>`` names a manifest by digest.
+    def __str__(self) -> str:
+        tag = f":{self.tag}" if self.tag is not None else ""
+        digest = f"@{self.digest}" if self.digest is not None else ""
+        return f"oci-archive:{self.path}{tag}{digest}"
+
+
+def parse_location(text: str) -> Reference | LayoutLocation:
+    """Parse a reference with any transport we know.
+
+    None or ``docker://``, ``oci:DIR[:TAG]``, ``oci-archive:FILE[:TAG]``. A directory whose name
+    ends in ``:word`` is taken for a directory and a tag; a colon before a slash belongs to the
+    directory. The file of an archive ends at the first colon, so that its tags may hold some
+    (``oci-archive:update.tar:app:1.4.2``). ``@sha256:<hex>`` names a manifest by digest.
 
     Raises:
         InvalidReference: bad grammar, or a transport that is not supported.
@@ -161,9 +176,11 @@ def parse_location(text: str) -> Reference | LayoutLocation:
     transport, colon, rest = text.partition(":")
     if colon and transport == "oci":
         return _parse_layout(text, rest)
+    if colon and transport == "oci-archive":
+        return _parse_archive(text, rest)
     if colon and transport in _UNSUPPORTED:
-        why = _UNSUPPORTED[transport] or f"transport {transport}: is not supported"
-        raise InvalidReference(text, why + ("" if "use" in why else "; use docker:// or oci:"))
+        why = f"transport {transport}: is not supported"
+        raise InvalidReference(text, f"{why}; use docker://, oci: or oci-archive:")
     return Reference.parse(text)
 
 
@@ -184,6 +201,21 @@ def _parse_layout(text: str, rest: str) -> LayoutLocation:
     if "\0" in location.path:
         raise InvalidReference(text, "a NUL in the path")
     return location
+
+
+def _parse_archive(text: str, rest: str) -> ArchiveLocation:
+    before, at, digest = rest.rpartition("@")
+    by_digest = bool(at) and is_digest(digest)
+    path, colon, tag = (before if by_digest else rest).partition(":")
+    if by_digest and colon:
+        raise InvalidReference(text, "a tag and a digest; give one of them")
+    if colon and (not _NAME.match(tag) or is_digest(tag)):
+        raise InvalidReference(text, f"{tag!r} is not a tag")
+    if not path:
+        raise InvalidReference(text, "no file; write oci-archive:FILE or oci-archive:FILE:TAG")
+    if "\0" in path:
+        raise InvalidReference(text, "a NUL in the path")
+    return ArchiveLocation(path, tag if colon else None, digest if by_digest else None)
 
 
 def check_registry(registry: str, shown: str) -> None:

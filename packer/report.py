@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any
 
 from packer.access import OTHERS, RegistryLike, RegistryOptions, registry_host
+from packer.copy import CopyResult
+from packer.display import format_count, format_size
 from packer.errors import InvalidParameter
+from packer.output import text_fields
+from packer.planning import Estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,3 +85,58 @@ def _one_registry(text: str, general: RegistryOptions) -> tuple[str, RegistryOpt
             known = ", ".join([*_FLAGS, *(f"{file}=FILE" for file in _FILES)])
             raise InvalidParameter(f"--registry {host},...: {part[:80]!r} is none of {known}")
     return registry_host(host), replace(general, **changes)
+
+
+def copied(key: str, name: str, done: CopyResult) -> Report:
+    """Return the report of a copy; `key` is what JSON calls the `name` given."""
+
+    def value() -> dict[str, Any]:
+        return {
+            **text_fields(key, name),
+            "digest": done.descriptor.digest,
+            "copied_blobs": done.blobs_copied,
+            "copied_bytes": done.bytes_copied,
+            "present_blobs": done.blobs_present,
+            "unchanged": done.unchanged,
+        }
+
+    def lines() -> Iterator[str]:
+        yield f"{name}  {done.descriptor.digest}"
+        if done.unchanged:
+            yield "unchanged, nothing sent"
+        else:
+            yield (
+                f"sent {format_size(done.bytes_copied)} in"
+                f" {format_count(done.blobs_copied, 'blob')}, {done.blobs_present} already there"
+            )
+
+    return Report(value, lines)
+
+
+def estimated(key: str, name: str, found: Estimate) -> Report:
+    """Return the report of a dry run; `key` is what JSON calls the `name` given."""
+
+    def value() -> dict[str, Any]:
+        return {
+            **text_fields(key, name),
+            "digest": found.digest,
+            "dry_run": True,
+            "blobs": found.blobs,
+            "bytes": found.bytes,
+            "present_blobs": found.blobs_present,
+            "present_bytes": found.bytes_present,
+            "requests": found.requests,
+            "unchanged": found.unchanged,
+        }
+
+    def lines() -> Iterator[str]:
+        yield f"{name}  {found.digest}"
+        if found.unchanged:
+            yield "unchanged, nothing to move"
+            return
+        yield (
+            f"would move {format_size(found.bytes)} in {format_count(found.blobs, 'blob')}, with at"
+            f" most {format_count(found.requests, 'request')}; {found.blobs_present} already there"
+        )
+
+    return Report(value, lines)

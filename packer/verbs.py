@@ -7,14 +7,13 @@ import importlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from packer import api, reports
-from packer.copy import CopyResult, check_expected
+from packer import api, report, reports
+from packer.copy import check_expected
 from packer.display import format_count, format_share, format_size
 from packer.errors import InvalidParameter
 from packer.estimates import estimate
 from packer.locations import default_store_path
 from packer.output import Output, text_fields
-from packer.planning import Estimate
 from packer.progress import ProgressCallback
 from packer.report import Report, options
 from packer.restore import Restored
@@ -37,8 +36,8 @@ def run(args: argparse.Namespace, out: Output, progress: ProgressCallback | None
     if carry_out is None:
         module, function = _LATER[args.verb]
         carry_out = getattr(importlib.import_module(f"packer.{module}"), function)
-    report: Report = carry_out(args, out, progress)
-    return report
+    done: Report = carry_out(args, out, progress)
+    return done
 
 
 def _pack(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
@@ -92,7 +91,7 @@ def _pack(args: argparse.Namespace, out: Output, progress: ProgressCallback | No
 def _push(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
     if args.dry_run:
         found = estimate(args.name, args.reference, **options(args))
-        return _estimated("reference", args.reference, found)
+        return report.estimated("reference", args.reference, found)
     done = api.push(
         args.reference,
         args.name,
@@ -102,83 +101,14 @@ def _push(args: argparse.Namespace, out: Output, progress: ProgressCallback | No
         progress=progress,
         **options(args),
     )
-    return _copied("reference", args.reference, done)
-
-
-def _copy(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
-    if args.dry_run:
-        found = estimate(args.source, args.destination, **options(args))
-        check_expected(found.digest, args.expect, args.source)
-        return _estimated("destination", args.destination, found)
-    done = api.copy(
-        args.source,
-        args.destination,
-        jobs=args.jobs,
-        verify=args.verify,
-        force=args.force,
-        expect=args.expect,
-        progress=progress,
-        **options(args),
-    )
-    return _copied("destination", args.destination, done)
-
-
-def _estimated(key: str, name: str, found: Estimate) -> Report:
-    def value() -> dict[str, Any]:
-        return {
-            **text_fields(key, name),
-            "digest": found.digest,
-            "dry_run": True,
-            "blobs": found.blobs,
-            "bytes": found.bytes,
-            "present_blobs": found.blobs_present,
-            "present_bytes": found.bytes_present,
-            "requests": found.requests,
-            "unchanged": found.unchanged,
-        }
-
-    def lines() -> Iterator[str]:
-        yield f"{name}  {found.digest}"
-        if found.unchanged:
-            yield "unchanged, nothing to move"
-            return
-        yield (
-            f"would move {format_size(found.bytes)} in {format_count(found.blobs, 'blob')}, with at"
-            f" most {format_count(found.requests, 'request')}; {found.blobs_present} already there"
-        )
-
-    return Report(value, lines)
-
-
-def _copied(key: str, name: str, done: CopyResult) -> Report:
-    def value() -> dict[str, Any]:
-        return {
-            **text_fields(key, name),
-            "digest": done.descriptor.digest,
-            "copied_blobs": done.blobs_copied,
-            "copied_bytes": done.bytes_copied,
-            "present_blobs": done.blobs_present,
-            "unchanged": done.unchanged,
-        }
-
-    def lines() -> Iterator[str]:
-        yield f"{name}  {done.descriptor.digest}"
-        if done.unchanged:
-            yield "unchanged, nothing sent"
-        else:
-            yield (
-                f"sent {format_size(done.bytes_copied)} in"
-                f" {format_count(done.blobs_copied, 'blob')}, {done.blobs_present} already there"
-            )
-
-    return Report(value, lines)
+    return report.copied("reference", args.reference, done)
 
 
 def _pull(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
     if args.dry_run:
         found = estimate(args.reference, **options(args))
         check_expected(found.digest, args.expect, args.reference)
-        return _estimated("reference", args.reference, found)
+        return report.estimated("reference", args.reference, found)
     pulled = api.pull(
         args.reference,
         args.directory,
@@ -288,11 +218,12 @@ _VERBS: dict[str, _Verb] = {
     "diff": reports.diff,
     "inspect": reports.inspect,
     "verify": reports.verify,
-    "copy": _copy,
     "versions": _versions,
 }
 
 _LATER = {
+    "copy": ("verbs_airgap", "copy"),
+    "inventory": ("verbs_airgap", "inventory"),
     "login": ("verbs_registry", "login"),
     "logout": ("verbs_registry", "logout"),
     "doctor": ("verbs_registry", "doctor"),

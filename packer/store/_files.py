@@ -97,12 +97,14 @@ class TempFile:
 
     Args:
         directory: where it lives; on the file system of its later name.
+        prefix: of its temporary name.
     """
 
-    def __init__(self, directory: str) -> None:
+    def __init__(self, directory: str, prefix: str = "") -> None:
         # os.urandom and O_EXCL in place of tempfile, whose import costs more than a store's.
         self._pid = os.getpid()
-        self._path = os.path.join(directory, f"{self._pid}-{os.urandom(8).hex()}{_SUFFIX}")
+        name = f"{prefix}{self._pid}-{os.urandom(8).hex()}{_SUFFIX}"
+        self._path = os.path.join(directory, name)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         self._fd = os.open(self._path, flags, 0o666)
         try:
@@ -122,6 +124,21 @@ class TempFile:
             done = os.write(self._fd, rest)
             while done < len(rest):  # a signal, or a disk about to be full
                 done += os.write(self._fd, rest[done:])
+
+    def write_at(self, data: bytes | memoryview, offset: int) -> None:
+        """Write all of `data` from `offset` on; from any thread."""
+        with memoryview(data) as view:
+            done = os.pwrite(self._fd, view, offset)
+            while done < len(view):
+                done += os.pwrite(self._fd, view[done:], offset + done)
+
+    def read_at(self, length: int, offset: int) -> bytes:
+        """Return up to `length` bytes from `offset`."""
+        return os.pread(self._fd, length, offset)
+
+    def flush(self) -> None:
+        """Flush the file to the disk; `publish` does so too, and then finds little to do."""
+        sync(self._fd)
 
     def publish(self, path: str) -> None:
         """Flush the file and give it its name, in place of what bears it, durably."""
@@ -158,11 +175,16 @@ class TempFile:
             self.discard()
 
 
-def sweep(directory: str) -> None:
+def sweep(directory: str, prefix: str = "", age_seconds: float = _SWEEP_SECONDS) -> None:
     """Remove temporary files whose writers are dead.
 
     One is removed when it is older than ten minutes and not locked: the age covers the moment
     between creation and lock, the lock a writer that is slow.
+
+    Args:
+        directory: where they live.
+        prefix: of their names.
+        age_seconds: 0 where nobody can be at that moment, since files are made under a lock.
     """
     try:
         entries = list(os.scandir(directory))
@@ -171,9 +193,12 @@ def sweep(directory: str) -> None:
     now = time.time()
     for entry in entries:
         try:
-            if not entry.name.endswith(_SUFFIX) or not entry.is_file(follow_symlinks=False):
+            name = entry.name
+            if not name.startswith(prefix) or not name.endswith(_SUFFIX):
                 continue
-            if abs(now - entry.stat(follow_symlinks=False).st_mtime) < _SWEEP_SECONDS:
+            if not entry.is_file(follow_symlinks=False):
+                continue
+            if abs(now - entry.stat(follow_symlinks=False).st_mtime) < age_seconds:
                 continue
             fd = os.open(entry.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError:
@@ -196,6 +221,21 @@ def locked(path: str) -> Iterator[None]:
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+@contextlib.contextmanager
+def locked_directory(path: str) -> Iterator[None]:
+    """Hold the lock of a directory, which leaves no file in it.
+
+    Where the file system cannot lock directories (some network ones), goes on without.
+    """
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        with contextlib.suppress(OSError):
+            fcntl.flock(fd, fcntl.LOCK_EX)
         yield
     finally:
         os.close(fd)

@@ -57,6 +57,9 @@ class Index:
         return [item for item in self.items if _tag_of(item) != tag]
 
 
+EMPTY_INDEX = Index({"schemaVersion": 2, "manifests": []}, ())
+
+
 def load_index(path: str) -> Index:
     """Read index.json; a missing file is an empty one.
 
@@ -64,11 +67,20 @@ def load_index(path: str) -> Index:
         FormatError, UnsupportedVersion: it, or one of its entries, is malformed.
     """
     try:
-        value = load_json(read_bounded(path, MAX_INDEX_BYTES), path)
+        return parse_index(read_bounded(path, MAX_INDEX_BYTES), path)
     except FileNotFoundError:
-        return Index({"schemaVersion": 2, "manifests": []}, ())  # killed while it was made
+        return EMPTY_INDEX  # killed while it was made
     except IsADirectoryError:
         raise FormatError(path, "not a regular file") from None
+
+
+def parse_index(data: bytes, path: str) -> Index:
+    """Decode index.json.
+
+    Raises:
+        FormatError, UnsupportedVersion: it, or one of its entries, is malformed.
+    """
+    value = load_json(data, path)
     if value.get("schemaVersion") != 2:
         raise UnsupportedVersion(f"{path}: schemaVersion is not 2")
     items = value.get("manifests")

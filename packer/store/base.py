@@ -14,7 +14,7 @@ Invariants every implementation keeps (docs/architecture.md):
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from types import TracebackType
 from typing import BinaryIO, Protocol, runtime_checkable
 
@@ -195,12 +195,62 @@ class LocalBlobs(Protocol):
         """Open a blob for reading, unbuffered, positioned at 0; *not* verified but for its size.
 
         The file stays readable if the blob is removed meanwhile. A store on disk returns a file
-        with a ``fileno`` for ``os.pread``; one in memory returns a file without.
+        with a ``fileno`` for ``os.pread``, an archive a `MemberFile`; one in memory returns a file
+        without either.
 
         Raises:
             NotFound: there is no such blob.
             SizeMismatch: it is stored with another size.
         """
+
+
+class Assembling(Protocol):
+    """A manifest and its blobs being written at once; a context manager that discards them."""
+
+    @property
+    def kept_all(self) -> bool:
+        """Whether an earlier attempt had written everything."""
+
+    def needs(self, blob: Descriptor) -> bool:
+        """Tell whether the blob must be pushed."""
+
+    def exists(self, blob: Descriptor) -> bool:
+        """Tell whether the blob is written."""
+
+    def push(self, blob: Descriptor, source: BinaryIO) -> bool:
+        """Write a blob as `Store.push` does; it is durable after `commit`."""
+
+    def commit(self) -> None:
+        """Store everything, durably."""
+
+    def __enter__(self) -> Assembling:
+        """Return the assembly."""
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Discard what was not committed."""
+
+
+@runtime_checkable
+class Partial(Protocol):
+    """A store written at once, which may lack blobs that the other side was said to have."""
+
+    def promises(self, digest: str) -> str | None:
+        """Return who promised the blobs that a manifest lacks, as an annotation."""
+
+    def assemble(
+        self,
+        manifest: bytes,
+        media_type: str,
+        tag: str | None,
+        blobs: Sequence[Descriptor],
+        promises: str | None,
+    ) -> Assembling:
+        """Begin to write a manifest and `blobs`, with the annotation of those left out."""
 
 
 class VerifyingReader:

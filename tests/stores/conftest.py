@@ -11,6 +11,7 @@ from __future__ import annotations
 import io
 import os
 import shutil
+import tarfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ from packer.model import (
     Manifest,
     digest_of,
 )
+from packer.store.archive import ArchiveStore
 from packer.store.base import Ingest, LocalBlobs, Store, Tags
 from packer.store.http import RetryPolicy
 from packer.store.layout import LayoutStore
@@ -155,6 +157,45 @@ class LayoutHarness(Harness):
         return [name for name in os.listdir(ingest) if name != "lock"] if ingest.exists() else []
 
 
+class ArchiveHarness(Harness):
+    """A tar file; Python's tarfile, which the store does not use, reads and writes it here."""
+
+    @property
+    def _path(self) -> Path:
+        return self.directory / "archive.tar"
+
+    def open(self) -> Store:
+        return ArchiveStore(self._path)
+
+    def _members(self) -> dict[str, bytes]:
+        if not self._path.exists():
+            return {}
+        with tarfile.open(self._path) as tar:
+            files = {info.name: tar.extractfile(info) for info in tar if info.isfile()}
+            return {name: file.read() for name, file in files.items() if file is not None}
+
+    def raw(self, digest: str) -> bytes | None:
+        return self._members().get("blobs/" + digest.replace(":", "/"))
+
+    def replace(self, digest: str, data: bytes | None) -> None:
+        name = "blobs/" + digest.replace(":", "/")
+        members = self._members()
+        if data is None:
+            del members[name]
+        else:
+            members[name] = data
+        new = self.directory / "new.tar"
+        with tarfile.open(new, "w") as tar:
+            for path, content in members.items():
+                info = tarfile.TarInfo(path)
+                info.size = len(content)
+                tar.addfile(info, io.BytesIO(content))
+        new.replace(self._path)
+
+    def leftovers(self) -> list[str]:
+        return [name for name in os.listdir(self.directory) if name != "archive.tar"]
+
+
 class RegistryHarness(Harness):
     """A repository of docker-registry, which keeps no cache: its files are what it serves."""
 
@@ -209,6 +250,7 @@ def suite_registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Registr
 HARNESSES = [
     pytest.param(MemoryHarness, id="memory"),
     pytest.param(LayoutHarness, id="layout"),
+    pytest.param(ArchiveHarness, id="archive"),
     pytest.param(RegistryHarness, id="registry", marks=pytest.mark.registry),
 ]
 

@@ -7,7 +7,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from packer.errors import InvalidReference
-from packer.reference import LayoutLocation, Reference, is_loopback, is_repository, parse_location
+from packer.reference import (
+    ArchiveLocation,
+    LayoutLocation,
+    Reference,
+    is_loopback,
+    is_repository,
+    parse_location,
+)
 
 DIGEST = "sha256:" + "0123456789abcdef" * 4
 
@@ -119,10 +126,47 @@ def test_layout_refuses(text: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("oci-archive:a.tar", ArchiveLocation("a.tar")),
+        ("oci-archive:a.tar:v1", ArchiveLocation("a.tar", "v1")),
+        ("oci-archive:/m/a.tar:app:1.4.2", ArchiveLocation("/m/a.tar", "app:1.4.2")),
+        (
+            "oci-archive:a.tar:r.example:5000/a/b:1",
+            ArchiveLocation("a.tar", "r.example:5000/a/b:1"),
+        ),
+        (f"oci-archive:a@b.tar@{DIGEST}", ArchiveLocation("a@b.tar", None, DIGEST)),
+        ("oci-archive:a b/c.tar", ArchiveLocation("a b/c.tar")),
+    ],
+)
+def test_archive(text: str, expected: ArchiveLocation) -> None:
+    # The file ends at the first colon, as for skopeo.
+    assert parse_location(text) == expected
+    assert parse_location(str(expected)) == expected
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "oci-archive:",
+        "oci-archive::t",
+        "oci-archive:a.tar:",
+        "oci-archive:a.tar:-x",
+        "oci-archive:a.tar:a b",
+        "oci-archive:a\0.tar",
+        f"oci-archive:a.tar:t@{DIGEST}",
+        f"oci-archive:a.tar:{DIGEST}",
+    ],
+)
+def test_archive_refuses(text: str) -> None:
+    with pytest.raises(InvalidReference):
+        parse_location(text)
+
+
+@pytest.mark.parametrize(
     ("text", "hint"),
     [
-        ("oci-archive:x.tar:t", "not supported yet"),
-        ("dir:x", "use docker:// or oci:"),
+        ("dir:x", "use docker://, oci: or oci-archive:"),
         ("docker-archive:x", "docker-archive:"),
         ("containers-storage:x", "not supported"),
         ("ftp://x/y", "no URL"),

@@ -1,0 +1,87 @@
+"""The verbs of air gaps: copy, with what an archive may leave out, and inventory."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from packer import api
+from packer.copy import check_expected
+from packer.display import format_count, format_size
+from packer.errors import InvalidParameter
+from packer.estimates import estimate
+from packer.output import Output
+from packer.progress import ProgressCallback
+from packer.report import Report, copied, estimated, options
+
+_SIZE = re.compile(r"(\d{1,15})(?:\.(\d{1,9}))? ?(?:([KMGT])(i?)B?|B?)", re.IGNORECASE | re.ASCII)
+_POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes that a size means: ``700MB`` and ``4G`` are decimal, ``2GiB`` is binary.
+
+    Raises:
+        InvalidParameter: it is no size, or no whole number of bytes.
+    """
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        raise InvalidParameter(f"{text[:40]!r} is no size; write 700MB, 4GB or 2GiB")
+    whole, fraction, power, binary = found.groups(default="")
+    unit: int = (1024 if binary else 1000) ** _POWERS[power.upper()]
+    parts = int("1" + "0" * len(fraction))
+    size, rest = divmod((int(whole) * parts + int(fraction or 0)) * unit, parts)
+    if rest or not size:
+        raise InvalidParameter(f"{text[:40]!r} is no whole number of bytes above 0")
+    return size
+
+
+def copy(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
+    """Copy a version, maybe into an archive that leaves out what the far side has."""
+    if args.dry_run:
+        found = estimate(args.source, args.destination, **options(args))
+        check_expected(found.digest, args.expect, args.source)
+        return estimated("destination", args.destination, found)
+    done = api.copy(
+        args.source,
+        args.destination,
+        verify=args.verify,
+        force=args.force,
+        expect=args.expect,
+        have=args.have,
+        split_bytes=None if args.split is None else parse_size(args.split),
+        jobs=args.jobs,
+        progress=progress,
+        **options(args),
+    )
+    plain = copied("destination", args.destination, done)
+    assert plain.value is not None
+    base = plain.value
+
+    def value() -> dict[str, Any]:
+        promised = {"left_out_blobs": done.blobs_left_out, "left_out_bytes": done.bytes_left_out}
+        return {**base(), **promised}
+
+    def lines() -> Iterator[str]:
+        yield from plain.lines()
+        if done.blobs_left_out:
+            yield (
+                f"left out {format_size(done.bytes_left_out)} in"
+                f" {format_count(done.blobs_left_out, 'blob')} that the other side has"
+            )
+
+    return Report(value, lines)
+
+
+def inventory(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
+    """Write down what a store holds."""
+    found = api.inventory(args.name, **options(args))
+
+    def lines() -> Iterator[str]:
+        # The same document with --json and without: it is for the other side, not for people.
+        yield from json.dumps(found.to_json(), indent=2).splitlines()
+
+    return Report(found.to_json, lines, is_summary=False)

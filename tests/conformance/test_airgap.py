@@ -1,0 +1,630 @@
+"""Updates carried across an air gap: two registries that never met, archives, and skopeo."""
+
+from __future__ import annotations
+
+import filecmp
+import hashlib
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import packer
+from packer.cli import main
+from packer.copy import read_graph
+from packer.errors import (
+    DigestMismatch,
+    FormatError,
+    InvalidParameter,
+    NotFound,
+    PackerError,
+    SizeMismatch,
+    UnsupportedVersion,
+)
+from packer.model import MANIFEST_TYPE, digest_of
+from packer.promise import decode_promises
+from packer.store.archive import ArchiveStore
+from packer.store.layout import LayoutStore
+from packer.store.memory import MemoryStore
+from packer.store.registry import RegistryStore
+from tests.registry_server import RegistryServer, counting_proxy, need_program, run_registry
+from tests.unit.test_copy import make
+
+pytestmark = pytest.mark.registry
+ROOT = Path(__file__).parents[2]
+
+
+@dataclass
+class Gap:
+    """Two versions in a registry on the near side, and an empty registry on the far side.
+
+    Args:
+        near, far: the servers.
+        trees: the versions' directories, by tag.
+        store: the vendor's local store, with both.
+        blobs: digests of the versions' blobs, by tag.
+        digests: of their manifests.
+    """
+
+    near: RegistryServer
+    far: RegistryServer
+    trees: dict[str, Path]
+    store: Path
+    blobs: dict[str, frozenset[str]]
+    digests: dict[str, str]
+
+    @property
+    def lacking(self) -> frozenset[str]:
+        """What the far side lacks of the newer version, if it has the older."""
+        return self.blobs["1.4.2"] - self.blobs["1.4.1"]
+
+
+def noise(name: str, size: int) -> bytes:
+    return hashlib.shake_256(name.encode()).digest(size)
+
+
+@pytest.fixture(scope="module")
+def gap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gap]:
+    folder = tmp_path_factory.mktemp("gap")
+    old, new = folder / "1.4.1", folder / "1.4.2"
+    (old / "charts").mkdir(parents=True)
+    (old / "images").write_bytes(noise("images", 3_000_000))
+    for name in "abc":
+        (old / "charts" / f"{name}.yaml").write_text(f"app: {name}\nversion: 1.4.1\n" * 500)
+    shutil.copytree(old, new)
+    for name in "ab":
+        (new / "charts" / f"{name}.yaml").write_text(f"app: {name}\nversion: 1.4.2\n" * 500)
+    (new / "extra").write_bytes(noise("extra", 300_000))
+    store = folder / "store"
+    with (
+        run_registry(_made(folder / "near")) as near,
+        run_registry(_made(folder / "far")) as far,
+    ):
+        trees = {"1.4.1": old, "1.4.2": new}
+        blobs, digests = {}, {}
+        for tag, tree in trees.items():
+            packed = packer.pack(tree, store=store, tag=f"app:{tag}")
+            packer.push(f"{near.host}/acme/app:{tag}", packed, store=store)
+            digests[tag] = packed.digest
+            graph = read_graph(LayoutStore(store).get_manifest(packed.digest)[1], "")
+            blobs[tag] = frozenset(blob.digest for blob in graph.blobs)
+        assert blobs["1.4.1"] & blobs["1.4.2"]
+        yield Gap(near, far, trees, store, blobs, digests)
+
+
+def _made(path: Path) -> Path:
+    path.mkdir()
+    return path
+
+
+def same_trees(one: Path, two: Path) -> bool:
+    compared = filecmp.dircmp(one, two)
+    files = compared.common_files
+    return (
+        not (compared.left_only or compared.right_only or compared.funny_files)
+        and filecmp.cmpfiles(one, two, files, shallow=False)[0] == files
+        and all(same_trees(one / name, two / name) for name in compared.common_dirs)
+    )
+
+
+def near(gap: Gap, tag: str) -> str:
+    return f"{gap.near.host}/acme/app:{tag}"
+
+
+def base_on_the_far_side(gap: Gap, repository: str) -> str:
+    """Bring the older version to a repository of the far side; return the repository."""
+    there = f"{gap.far.host}/{repository}"
+    packer.copy(near(gap, "1.4.1"), f"{there}:1.4.1", store=MemoryStore())
+    return there
+
+
+def in_archive(path: Path) -> set[str]:
+    return set(ArchiveStore(path)._now().blobs)
+
+
+# The way that docs/airgap.md shows
+
+
+@pytest.mark.parametrize("parts", [False, True])
+def test_the_documented_way(
+    gap: Gap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: bool
+) -> None:
+    text = (ROOT / "docs" / "airgap.md").read_text(encoding="utf-8")
+    commands = re.findall(r"^    (layer-packer (?:inventory|copy|pull) .*)$", text, re.M)
+    assert len(commands) == 5
+    inventory, write, complete, pull, split = commands
+    if parts:
+        write = split.replace("4GB", "100KB")
+    repository = f"documented-{int(parts)}"
+    base_on_the_far_side(gap, repository)
+    for command in (inventory, write, complete, pull):
+        if command == pull:  # the machine has the base in its local store
+            packer.pull(near(gap, "1.4.1"), tmp_path / "base", store=tmp_path / "store")
+        command = command.replace("registry.near", gap.near.host)
+        command = command.replace("registry.far/acme/app", f"{gap.far.host}/{repository}")
+        subprocess.run(
+            ["sh", "-ec", command],
+            cwd=tmp_path,
+            env=os.environ
+            | {
+                "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+                "LAYER_PACKER_STORE": str(tmp_path / "store"),
+            },
+            check=True,
+            timeout=120,
+        )
+    assert (tmp_path / "update.tar").exists() != parts
+    if parts:
+        for line in ("sha256sum -c update.tar.sha256", "cat update.tar.[0-9]* > update.tar"):
+            assert f"    {line}\n" in text
+            subprocess.run(["sh", "-ec", line], cwd=tmp_path, check=True)
+    assert in_archive(tmp_path / "update.tar") == gap.lacking | {gap.digests["1.4.2"]}
+    assert same_trees(tmp_path / "out", gap.trees["1.4.2"])
+    for tag, tree in gap.trees.items():
+        out = tmp_path / f"far-{tag}"
+        packer.pull(f"{gap.far.host}/{repository}:{tag}", out, store=MemoryStore())
+        assert same_trees(out, tree)
+
+
+# What the far side has
+
+
+@pytest.mark.parametrize(
+    "have",
+    [
+        "tag",
+        "app:tag",
+        "digest",
+        "reference",
+        "local tag",
+        "manifest digests",
+        "blob digests",
+        "inventory of a registry",
+        "inventory of a repository",
+        "inventory of a layout",
+        "inventory of the store",
+        "inventory object",
+        "archive",
+        "both versions of it",
+    ],
+)
+def test_what_the_far_side_has(gap: Gap, tmp_path: Path, have: str) -> None:
+    source = near(gap, "1.4.2")
+    store = tmp_path / "store"
+    listed = tmp_path / "list"
+    value: list[str | packer.Inventory | Path]
+    if have == "tag":
+        value = ["1.4.1"]
+    elif have == "app:tag":
+        value = ["app:1.4.1"]
+    elif have == "digest":
+        value = [gap.digests["1.4.1"]]
+    elif have == "reference":
+        value = [f"docker://{base_on_the_far_side(gap, 'had')}:1.4.1"]
+    elif have == "local tag":
+        packer.copy(near(gap, "1.4.1"), f"oci:{store}:old", store=store)
+        value = ["old"]
+    elif have == "manifest digests":
+        listed.write_text(f"# what we have\n\n{gap.digests['1.4.1']} # 1.4.1\n")
+        value = [listed]
+    elif have == "blob digests":
+        listed.write_text("".join(digest + "\n" for digest in gap.blobs["1.4.1"]))
+        value = [listed]
+    elif have == "archive":
+        packer.copy(near(gap, "1.4.1"), f"oci-archive:{tmp_path}/first.tar:1.4.1", store=store)
+        value = [f"oci-archive:{tmp_path}/first.tar"]
+    elif have == "both versions of it":
+        value = ["1.4.1", gap.digests["1.4.1"]]
+    else:
+        name: str | None = f"{base_on_the_far_side(gap, 'had')}:1.4.1"
+        if have != "inventory of a registry":
+            packer.copy(near(gap, "1.4.1"), f"oci:{tmp_path}/layout:1.4.1", store=store)
+        if have == "inventory of a repository":
+            name = base_on_the_far_side(gap, "had")
+        elif have == "inventory of a layout":
+            name = str(tmp_path / "layout")
+        elif have == "inventory of the store":
+            name, store = None, tmp_path / "layout"
+        found = packer.inventory(name, store=store)
+        assert [(entry.digest, entry.tags) for entry in found.manifests] == [
+            (gap.digests["1.4.1"], ("1.4.1",))
+        ]
+        listed.write_text(json.dumps(found.to_json()))
+        value = [found] if have == "inventory object" else [listed]
+    path = tmp_path / "update.tar"
+    done = packer.copy(source, f"oci-archive:{path}", have=value, store=store)
+    assert in_archive(path) == gap.lacking | {gap.digests["1.4.2"]}
+    assert done.blobs_left_out == len(gap.blobs["1.4.1"] & gap.blobs["1.4.2"])
+    assert done.blobs_copied == len(gap.lacking)
+    (promise,) = decode_promises(ArchiveStore(path).promises(gap.digests["1.4.2"]))
+    assert promise.blobs == gap.blobs["1.4.2"] - gap.lacking
+    assert promise.digest == ("" if have == "blob digests" else gap.digests["1.4.1"])
+    # Its tag is that of the source, and it is the only one.
+    target = tmp_path / "target"
+    packer.copy(near(gap, "1.4.1"), f"oci:{target}:1.4.1", store=MemoryStore())
+    pulled = packer.pull(f"oci-archive:{path}", tmp_path / "out", store=target)
+    assert pulled.fetched_blobs == len(gap.lacking)
+    assert same_trees(tmp_path / "out", gap.trees["1.4.2"])
+    assert ("1.4.2", gap.digests["1.4.2"]) in packer.versions(store=target)
+
+
+def test_nothing_but_the_missing_blobs_is_fetched(gap: Gap, tmp_path: Path) -> None:
+    with counting_proxy(gap.near.port) as proxy:
+        packer.copy(
+            f"{proxy.host}/acme/app:1.4.2",
+            f"oci-archive:{tmp_path}/a.tar",
+            have=["1.4.1"],
+            store=MemoryStore(),
+        )
+    fetched = [path for method, path, status in proxy.requests if "/blobs/" in path]
+    assert sorted(path[-71:] for path in fetched) == sorted(gap.lacking)
+    others = [path for _, path, _ in proxy.requests if "/blobs/" not in path and path != "/v2/"]
+    assert len(others) <= 6
+    assert all("/manifests/" in path for path in others)
+
+
+def test_a_list_of_no_use(gap: Gap, tmp_path: Path) -> None:
+    # Blobs that the version does not need: asked for as manifests, docker-registry fails.
+    (tmp_path / "list").write_text("\n".join(gap.blobs["1.4.1"] - gap.blobs["1.4.2"]))
+    partial(gap, tmp_path, str(tmp_path / "list"))
+    assert in_archive(tmp_path / "update.tar") == gap.blobs["1.4.2"] | {gap.digests["1.4.2"]}
+
+
+def test_a_version_that_is_all_there(gap: Gap, tmp_path: Path) -> None:
+    # Nothing but the manifest travels; the far side gets its tag.
+    path = tmp_path / "a.tar"
+    done = packer.copy(
+        near(gap, "1.4.2"), f"oci-archive:{path}", have=["1.4.2"], store=MemoryStore()
+    )
+    assert in_archive(path) == {gap.digests["1.4.2"]}
+    assert (done.blobs_copied, done.blobs_left_out) == (0, len(gap.blobs["1.4.2"]))
+    again = packer.copy(
+        near(gap, "1.4.2"), f"oci-archive:{path}", have=["1.4.2"], store=MemoryStore()
+    )
+    assert again.unchanged
+    # Without --have, it is completed, and the note goes.
+    packer.copy(near(gap, "1.4.2"), f"oci-archive:{path}", store=MemoryStore())
+    assert in_archive(path) == gap.blobs["1.4.2"] | {gap.digests["1.4.2"]}
+    assert ArchiveStore(path).promises(gap.digests["1.4.2"]) is None
+
+
+@pytest.mark.parametrize(
+    ("content", "error"),
+    [
+        ("hello", FormatError),
+        ("sha256:0", FormatError),
+        ("{", FormatError),
+        ("{}", UnsupportedVersion),
+        ('{"mediaType":"MINE"}', FormatError),
+        ('{"mediaType":"MINE","manifests":[7]}', FormatError),
+        ('{"mediaType":"MINE","manifests":[{"digest":"x","tags":[],"blobs":[]}]}', FormatError),
+        (
+            '{"mediaType":"MINE","manifests":[{"digest":"DIGEST","tags":[],"blobs":["../x"]}]}',
+            FormatError,
+        ),
+        (
+            '{"mediaType":"MINE","manifests":[{"digest":"DIGEST","tags":[7],"blobs":[]}]}',
+            FormatError,
+        ),
+    ],
+)
+def test_files_that_promise_nothing(
+    gap: Gap, tmp_path: Path, content: str, error: type[PackerError]
+) -> None:
+    file = tmp_path / "have"
+    content = content.replace("MINE", "application/vnd.layer-packer.inventory.v1+json")
+    file.write_text(content.replace("DIGEST", gap.digests["1.4.1"]))
+    with pytest.raises(error) as caught:
+        packer.copy(
+            near(gap, "1.4.2"),
+            f"oci-archive:{tmp_path}/a.tar",
+            have=[file],
+            store=MemoryStore(),
+        )
+    assert str(file) in str(caught.value)
+    assert os.listdir(tmp_path) == ["have"]
+
+
+def test_names_that_promise_nothing(gap: Gap, tmp_path: Path) -> None:
+    for name in ("nosuch", "app:9.9.9", "sha256:" + "0" * 64, f"{gap.far.host}/no/such:1"):
+        with pytest.raises(NotFound):
+            packer.copy(
+                near(gap, "1.4.2"),
+                f"oci-archive:{tmp_path}/a.tar",
+                have=[name],
+                store=MemoryStore(),
+            )
+    for place in (f"oci:{tmp_path}/layout:x", f"{gap.far.host}/x:1"):
+        with pytest.raises(InvalidParameter, match="--have is for oci-archive"):
+            packer.copy(near(gap, "1.4.2"), place, have=["1.4.1"], store=MemoryStore())
+        with pytest.raises(InvalidParameter, match="--split is for oci-archive"):
+            packer.copy(near(gap, "1.4.2"), place, split_bytes=5000, store=MemoryStore())
+    assert os.listdir(tmp_path) == []
+
+
+# A base that is not there
+
+
+def snapshot(folder: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def partial(gap: Gap, tmp_path: Path, *have: str, split_bytes: int | None = None) -> str:
+    packer.copy(
+        near(gap, "1.4.2"),
+        f"oci-archive:{tmp_path}/update.tar",
+        have=have or ["1.4.1"],
+        split_bytes=split_bytes,
+        store=MemoryStore(),
+    )
+    return f"oci-archive:{tmp_path}/update.tar"
+
+
+@pytest.mark.parametrize("place", ["empty registry", "registry", "layout", "archive", "pull"])
+def test_without_the_base_nothing_is_written(gap: Gap, tmp_path: Path, place: str) -> None:
+    update = partial(gap, tmp_path)
+    folder = gap.far.data if "registry" in place else tmp_path
+    target = f"{gap.far.host}/lacks-{place.split()[0]}:1.4.2"
+    if place == "registry":  # one that has something else
+        packer.push(
+            f"{gap.far.host}/lacks-registry:other",
+            packer.pack(gap.trees["1.4.1"] / "charts", store=tmp_path / "s", tag="x"),
+            store=tmp_path / "s",
+        )
+    elif place == "layout":
+        target = f"oci:{tmp_path}/layout:1.4.2"
+        LayoutStore(tmp_path / "layout")
+    elif place == "archive":
+        target = f"oci-archive:{tmp_path}/second.tar:1.4.2"
+    store = LayoutStore(tmp_path / "local")
+    before = snapshot(folder)
+    with pytest.raises(NotFound) as caught:
+        if place == "pull":
+            packer.pull(update, tmp_path / "out", store=store)
+        else:
+            packer.copy(update, target, store=store)
+    assert caught.value.kind == "base"
+    assert f"1.4.1 {gap.digests['1.4.1']}" in caught.value.name
+    assert "leaves out" in str(caught.value)
+    assert snapshot(folder) == before
+    assert not (tmp_path / "out").exists()
+    # With the base, the same archive does.
+    if "registry" in place:
+        base_on_the_far_side(gap, target.partition("/")[2].partition(":")[0])
+        packer.copy(update, target, store=store)
+        packer.pull(target, tmp_path / "out", store=MemoryStore())
+        assert same_trees(tmp_path / "out", gap.trees["1.4.2"])
+
+
+def test_one_blob_of_the_base_is_missing(gap: Gap, tmp_path: Path) -> None:
+    # The far registry still has the base's manifest, which would vouch for its blobs.
+    update = partial(gap, tmp_path)
+    there = base_on_the_far_side(gap, "lost")
+    lost = next(iter(gap.blobs["1.4.2"] - gap.lacking))
+    root = gap.far.data / "docker" / "registry" / "v2"
+    shutil.rmtree(root / "repositories" / "lost" / "_layers" / "sha256" / lost[7:])
+    with pytest.raises(NotFound) as caught:
+        packer.copy(update, f"{there}:1.4.2", store=MemoryStore())
+    assert (caught.value.kind, "lacks 1 blob " in str(caught.value)) == ("base", True)
+    store = RegistryStore(there)
+    assert [tag for tag, _ in store.tags()] == ["1.4.1"]
+    for digest in gap.lacking:
+        assert not (root / "repositories" / "lost" / "_layers" / "sha256" / digest[7:]).exists()
+
+
+def test_a_list_of_blobs_is_named_by_its_blobs(gap: Gap, tmp_path: Path) -> None:
+    (tmp_path / "list").write_text("\n".join(gap.blobs["1.4.1"]))
+    update = partial(gap, tmp_path, str(tmp_path / "list"))
+    with pytest.raises(NotFound) as caught:
+        packer.copy(update, f"oci:{tmp_path}/layout:1", store=MemoryStore())
+    assert caught.value.kind == "blob"
+    assert any(digest in caught.value.name for digest in gap.blobs["1.4.1"])
+
+
+def test_verbs_that_need_what_was_left_out_say_so(
+    gap: Gap, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    update = partial(gap, tmp_path)
+    for words in (["ls", update], ["verify", update], ["unpack", update, str(tmp_path / "out")]):
+        assert main([*words, "--store", str(tmp_path / "local")]) == 3
+        error = capsys.readouterr().err
+        assert "left out of oci-archive:" in error
+        assert "pull it, or copy it" in error
+
+
+def test_every_verb_reads_archives(gap: Gap, tmp_path: Path) -> None:
+    full = f"oci-archive:{tmp_path}/full.tar"
+    for tag in gap.trees:
+        packer.copy(near(gap, tag), f"{full}:{tag}", store=MemoryStore())
+    store = tmp_path / "store"
+    old, new = f"{full}:1.4.1", f"{full}:1.4.2"
+    assert [entry.path for entry in packer.ls(new, store=store)] == [
+        "charts", "charts/a.yaml", "charts/b.yaml", "charts/c.yaml", "extra", "images",
+    ]  # fmt: skip
+    data = b"".join(packer.cat(new, "charts/b.yaml", store=store))
+    assert data == (gap.trees["1.4.2"] / "charts" / "b.yaml").read_bytes()
+    changes = {change.path for change in packer.diff(old, new, store=store)}
+    assert changes == {"charts/a.yaml", "charts/b.yaml", "extra"}
+    assert packer.inspect(new, store=store).digest == gap.digests["1.4.2"]
+    assert (
+        packer.inspect(f"{full}@{gap.digests['1.4.1']}", store=store).digest
+        == (gap.digests["1.4.1"])
+    )
+    assert packer.verify(new, store=store).blobs == len(gap.blobs["1.4.2"]) + 1
+    packer.unpack(new, tmp_path / "out", store=store)
+    assert same_trees(tmp_path / "out", gap.trees["1.4.2"])
+    packed = packer.pack(gap.trees["1.4.2"], store=store, tag="x:2", base=old)
+    assert packed.parent == gap.digests["1.4.1"]
+    packer.push(f"oci-archive:{tmp_path}/pushed.tar:app:2", packed, store=store)
+    assert packer.verify(f"oci-archive:{tmp_path}/pushed.tar:app:2", store=store).digest == (
+        packed.digest
+    )
+    with pytest.raises(InvalidParameter, match="2 manifests"):
+        packer.ls(full, store=store)
+
+
+# Damage and interruptions
+
+
+@pytest.mark.parametrize("how", ["missing", "short", "changed", "list"])
+def test_damaged_parts_are_refused(gap: Gap, tmp_path: Path, how: str) -> None:
+    update = partial(gap, tmp_path, split_bytes=50_000)
+    there = base_on_the_far_side(gap, f"damaged-{how}")
+    part = tmp_path / "update.tar.003"
+    data = part.read_bytes()
+    error: type[PackerError] = NotFound
+    if how == "missing":
+        part.unlink()
+    elif how == "list":
+        part = tmp_path / "update.tar.sha256"
+        part.unlink()
+    elif how == "short":
+        part.write_bytes(data[:-1])
+        error = SizeMismatch
+    else:
+        part.write_bytes(data[:20_000] + bytes([data[20_000] ^ 128]) + data[20_001:])
+        error = DigestMismatch
+    with pytest.raises(error) as caught:
+        packer.copy(update, f"{there}:1.4.2", store=MemoryStore())
+    assert str(part) in str(caught.value)
+    assert [tag for tag, _ in RegistryStore(there).tags()] == ["1.4.1"]
+    part.unlink(missing_ok=True)
+    if how == "list":
+        return
+    # Written again on the near side, and carried over.
+    partial(gap, tmp_path, split_bytes=50_000)
+    assert part.read_bytes() == data
+    packer.copy(update, f"{there}:1.4.2", store=MemoryStore())
+    packer.pull(f"{there}:1.4.2", tmp_path / "out", store=MemoryStore())
+    assert same_trees(tmp_path / "out", gap.trees["1.4.2"])
+
+
+@pytest.mark.parametrize("how", ["truncated", "changed"])
+def test_a_damaged_archive_is_refused(gap: Gap, tmp_path: Path, how: str) -> None:
+    update = partial(gap, tmp_path)
+    there = base_on_the_far_side(gap, f"archive-{how}")
+    path = tmp_path / "update.tar"
+    data = path.read_bytes()
+    at = len(data) - 150_000
+    if how == "truncated":
+        path.write_bytes(data[:at])
+    else:
+        path.write_bytes(data[:at] + bytes([data[at] ^ 1]) + data[at + 1 :])
+    with pytest.raises(PackerError) as caught:
+        packer.copy(update, f"{there}:1.4.2", store=MemoryStore())
+    assert "sha256:" in str(caught.value) or "update.tar" in str(caught.value)
+    assert [tag for tag, _ in RegistryStore(there).tags()] == ["1.4.1"]
+
+
+_COPY = """
+import os, signal, sys
+import packer
+limit, source, target, store, split = sys.argv[1:]
+def watch(progress):
+    if progress.done_bytes >= int(limit):
+        os.kill(os.getpid(), signal.SIGKILL)
+packer.copy(source, target, have=["1.4.1"] if split != "-" else (), store=store, progress=watch,
+            split_bytes=int(split) if split.isdigit() else None)
+"""
+
+
+@pytest.mark.parametrize("split", ["50000", "whole"])
+def test_killed_while_writing(gap: Gap, tmp_path: Path, split: str) -> None:
+    size = int(split) if split.isdigit() else None
+    path = tmp_path / "a.tar"
+    words = [near(gap, "1.4.2"), f"oci-archive:{path}", str(tmp_path / "store"), split]
+    for limit in ("1", "120000", "250000"):
+        done = subprocess.run([sys.executable, "-c", _COPY, limit, *words], check=False)
+        assert done.returncode == -signal.SIGKILL
+        assert not path.exists()
+        with pytest.raises(NotFound):
+            ArchiveStore(path, create=False)
+    (tmp_path / "good").mkdir()
+    partial(gap, tmp_path / "good")
+    packer.copy(near(gap, "1.4.2"), words[1], have=["1.4.1"], split_bytes=size, store=MemoryStore())
+    parts = sorted(tmp_path.glob("a.tar.[0-9]*")) if size else [path]
+    assert (
+        b"".join(part.read_bytes() for part in parts)
+        == (tmp_path / "good" / "update.tar").read_bytes()
+    )
+    assert not [name for name in os.listdir(tmp_path) if name.endswith(".tmp")]
+
+
+def test_killed_while_completing(gap: Gap, tmp_path: Path) -> None:
+    update = partial(gap, tmp_path)
+    there = base_on_the_far_side(gap, "killed")
+    words = [update, f"{there}:1.4.2", str(tmp_path / "store"), "-"]
+    for limit in ("1", "200000"):
+        done = subprocess.run([sys.executable, "-c", _COPY, limit, *words], check=False)
+        assert done.returncode == -signal.SIGKILL
+        assert [tag for tag, _ in RegistryStore(there).tags()] == ["1.4.1"]
+    packer.copy(update, f"{there}:1.4.2", store=MemoryStore())
+    packer.pull(f"{there}:1.4.2", tmp_path / "out", store=MemoryStore())
+    assert same_trees(tmp_path / "out", gap.trees["1.4.2"])
+
+
+# skopeo
+
+
+def skopeo(*arguments: str) -> bytes:
+    command = [need_program("skopeo"), "--insecure-policy", *arguments]
+    return subprocess.run(command, check=True, capture_output=True).stdout
+
+
+def test_skopeo_reads_our_archives(gap: Gap, tmp_path: Path) -> None:
+    ours = f"oci-archive:{tmp_path}/ours.tar:app:1.4.2"
+    packer.copy(near(gap, "1.4.2"), ours, store=MemoryStore())
+    manifest = RegistryStore(near(gap, "1.4.2")).get_manifest("1.4.2")[1]
+    assert skopeo("inspect", "--raw", ours) == manifest
+    skopeo("copy", ours, f"dir:{tmp_path}/dir")
+    assert (tmp_path / "dir" / "manifest.json").read_bytes() == manifest
+    for digest in gap.blobs["1.4.2"]:
+        assert digest_of((tmp_path / "dir" / digest[7:]).read_bytes()) == digest
+    skopeo("copy", "--dest-tls-verify=false", ours, f"docker://{gap.far.host}/by-skopeo:1")
+    packer.pull(f"{gap.far.host}/by-skopeo:1", tmp_path / "out", store=MemoryStore())
+    assert same_trees(tmp_path / "out", gap.trees["1.4.2"])
+
+
+@pytest.mark.parametrize("tag", ["", ":app:1.4.2"])
+def test_we_read_archives_of_skopeo(gap: Gap, tmp_path: Path, tag: str) -> None:
+    theirs = f"oci-archive:{tmp_path}/theirs.tar{tag}"
+    skopeo("copy", "--src-tls-verify=false", f"docker://{near(gap, '1.4.2')}", theirs)
+    assert packer.verify(theirs, store=MemoryStore()).digest == gap.digests["1.4.2"]
+    packer.pull(f"oci-archive:{tmp_path}/theirs.tar", tmp_path / "out", store=MemoryStore())
+    assert same_trees(tmp_path / "out", gap.trees["1.4.2"])
+    # And add to them; skopeo reads that, too.
+    added = f"oci-archive:{tmp_path}/theirs.tar:app:1.4.1"
+    packer.copy(near(gap, "1.4.1"), added, store=MemoryStore())
+    first, second = (
+        RegistryStore(near(gap, name)).get_manifest(name)[1] for name in ("1.4.1", "1.4.2")
+    )
+    assert skopeo("inspect", "--raw", added) == first
+    if tag:
+        assert skopeo("inspect", "--raw", theirs) == second
+
+
+def test_artifacts_of_other_tools(tmp_path: Path) -> None:
+    # Whatever names a config and layers travels, and may leave blobs out.
+    source = MemoryStore()
+    make(source, [5, 700], "v1")
+    make(source, [5, 700, 900], "v2")
+    packer.copy("v1", f"oci-archive:{tmp_path}/a.tar", store=source)
+    skopeo("copy", f"oci-archive:{tmp_path}/a.tar:v1", f"oci:{tmp_path}/layout:v1")
+    packer.copy("v2", f"oci-archive:{tmp_path}/b.tar", store=source, have=["v1"])
+    assert len(in_archive(tmp_path / "b.tar")) == 2
+    packer.copy(f"oci-archive:{tmp_path}/b.tar", f"oci:{tmp_path}/layout:v2", store=MemoryStore())
+    found = LayoutStore(tmp_path / "layout").get_manifest("v2")
+    assert found == source.get_manifest("v2")
+    assert found[0].media_type == MANIFEST_TYPE
