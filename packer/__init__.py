@@ -20,8 +20,12 @@ from packer.api import (
     verify,
     versions,
 )
+from packer.bundles import SupportBundle
+from packer.deployments import Deployment
 from packer.errors import (
     AuthError,
+    Cancelled,
+    Conflict,
     DigestMismatch,
     FormatError,
     IntegrityError,
@@ -46,14 +50,19 @@ from packer.model import ChunkParams, Descriptor
 from packer.pack import Packed
 from packer.progress import Progress
 from packer.restore import Restored
+from packer.saved import Retained, SavedVersion, StorageEvent
+from packer.storage import Storage, open_storage
 from packer.usage import Opened, Use
 
 __version__ = VERSION
 
 __all__ = [
     "AuthError",
+    "Cancelled",
     "Change",
     "ChunkParams",
+    "Conflict",
+    "Deployment",
     "Descriptor",
     "Details",
     "DigestMismatch",
@@ -72,10 +81,15 @@ __all__ = [
     "RegistryError",
     "RegistryOptions",
     "Restored",
+    "Retained",
+    "SavedVersion",
     "SizeMismatch",
     "SourceChanged",
     "SourceError",
+    "Storage",
+    "StorageEvent",
     "StoreError",
+    "SupportBundle",
     "TargetExists",
     "TransportError",
     "UnsafePath",
@@ -90,6 +104,7 @@ __all__ = [
     "diff",
     "inspect",
     "ls",
+    "open_storage",
     "open_store",
     "open_version",
     "pack",

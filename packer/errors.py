@@ -8,6 +8,8 @@
     │   ├── SourceChanged                        a file changed while it was being read
     │   └── UnsupportedFile                      a socket, device or fifo
     ├── TargetExists                             the directory to restore into is not empty
+    ├── Conflict                                 the name is taken by something else
+    ├── Cancelled                                the caller's event asked for it
     ├── IntegrityError                           stored bytes are not what they should be
     │   ├── DigestMismatch
     │   ├── SizeMismatch
@@ -29,6 +31,8 @@ from __future__ import annotations
 
 __all__ = [
     "AuthError",
+    "Cancelled",
+    "Conflict",
     "DigestMismatch",
     "FormatError",
     "IntegrityError",
@@ -123,6 +127,29 @@ class TargetExists(_PathError):
     """The directory to restore into exists and is not empty."""
 
     what = "target is not empty"
+
+
+class Conflict(PackerError):
+    """A sequence number or ID is taken already, by something else.
+
+    Args:
+        kind: "sequence", "support bundle".
+        name: the number or ID.
+        why: what is there, or what to do.
+    """
+
+    def __init__(self, kind: str, name: str, why: str) -> None:
+        super().__init__(kind, name, why)
+        self.kind = kind
+        self.name = name
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name} is taken: {self.why}"
+
+
+class Cancelled(PackerError):
+    """The caller's ``cancel`` event was set; what was done so far is used by the next try."""
 
 
 class IntegrityError(PackerError):

@@ -261,14 +261,7 @@ class RegistryStore:
             raise FormatError("manifest", f"{len(data)} bytes, limit {MAX_MANIFEST_BYTES}")
         reference = manifest.digest if tag is None else _check(tag)
         try:
-            response = self._client.request(
-                "PUT",
-                self._client.url(f"manifests/{reference}"),
-                ok=(200, 201, 202, 204),
-                actions=_WRITE,
-                headers={"Content-Type": media_type},
-                body=data,
-            )
+            response = self._put_manifest(data, media_type, reference)
         except RegistryError as error:
             if error.code in _UNKNOWN_BLOB_CODES or (error.status == 404 and not error.code):
                 unnamed = f"one that manifest {manifest.digest} names"
@@ -355,6 +348,20 @@ class RegistryStore:
                 raise
             raise self._missing(tag) from error
 
+    def delete_manifest(self, digest: str) -> None:
+        """Remove a manifest and the tags that name it, as `ManifestDeleter`."""
+        try:
+            self._client.request(
+                "DELETE",
+                self._client.url(f"manifests/{_check(digest)}"),
+                ok=(200, 202, 204),
+                actions="pull,push,delete",
+            ).discard()
+        except RegistryError as error:
+            if error.status != 404:
+                raise
+            raise self._missing(digest) from error
+
     def close(self) -> None:
         """Close idle connections."""
         self._client.transport.close()
@@ -386,6 +393,28 @@ class RegistryStore:
 
     def _missing(self, reference: str) -> NotFound:
         return NotFound("manifest" if is_digest(reference) else "tag", reference, self._name)
+
+    def _put_manifest(self, data: bytes, media_type: str, reference: str) -> Response:
+        """PUT a manifest, again if the registry met a file that another request was writing.
+
+        Debian's docker-registry then calls a digest invalid that nobody sent: its files of one line
+        are empty for a moment when they are written anew.
+        """
+        for attempt in range(self._retry.attempts):
+            try:
+                return self._client.request(
+                    "PUT",
+                    self._client.url(f"manifests/{reference}"),
+                    ok=(200, 201, 202, 204),
+                    actions=_WRITE,
+                    headers={"Content-Type": media_type},
+                    body=data,
+                )
+            except RegistryError as error:
+                if error.code != "DIGEST_INVALID" or attempt == self._retry.attempts - 1:
+                    raise
+            self._client.transport.sleep(attempt, None)
+        raise AssertionError("no attempt")
 
     def _upload_once(self, blob: Descriptor, body: UploadBody, last: bool) -> Response:
         """Try once; the answer may be of RETRY_STATUSES unless this is the last try."""
