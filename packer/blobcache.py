@@ -1,4 +1,4 @@
-"""Reading a registry with a memory: small blobs in RAM, and what a local layout has from there."""
+"""Reading a registry with a memory: versions and small blobs in RAM, others from a layout."""
 
 from __future__ import annotations
 
@@ -7,14 +7,19 @@ import threading
 from collections import OrderedDict
 from typing import BinaryIO
 
+from packer.errors import NotFound
 from packer.model import Descriptor
+from packer.shelf import Shelf
 from packer.store.base import Reader, Store
 from packer.store.layout import LayoutStore
+from packer.version import Version, load_version
 
 SMALL_BYTES = 8 << 20
 """Blobs up to this size (indexes, their patches, configs) are kept in memory."""
 MEMORY_BYTES = 64 << 20
 """How much of them."""
+MAX_VERSIONS = 16
+"""Versions whose decoded indexes are kept."""
 
 
 class SmallBlobs:
@@ -82,3 +87,52 @@ class CachedStore:
                 data = reader.read()
             self._small.put(blob.digest, data)
         return io.BytesIO(data)
+
+
+class OpenVersions:
+    """The versions that were used last; thread-safe.
+
+    Args:
+        disk: a layout that has blobs of theirs, or None.
+    """
+
+    def __init__(self, disk: LayoutStore | None) -> None:
+        self._disk = disk
+        self._small = SmallBlobs()
+        self._versions: OrderedDict[tuple[str, str], Version] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def load(self, shelf: Shelf, tag: str) -> Version:
+        """Return the version a tag names; a number's tag never names another."""
+        if not shelf.is_remote:
+            return load_version(shelf.store, tag)
+        key = shelf.store.name, tag
+        with self._lock:
+            found = self._versions.get(key)
+            if found is not None:
+                self._versions.move_to_end(key)
+                return found
+        version = load_version(CachedStore(shelf.store, self._small, self._disk), tag)
+        if tag.isdecimal():
+            with self._lock:
+                self._versions[key] = version
+                while len(self._versions) > MAX_VERSIONS:
+                    self._versions.popitem(last=False)
+        return version
+
+    def forget(self, shelf: Shelf, tag: str) -> None:
+        """Forget a version that was deleted."""
+        with self._lock:
+            self._versions.pop((shelf.store.name, tag), None)
+
+
+def trim(cache: LayoutStore, tag: str) -> None:
+    """Keep one version of each application in a cache: of that of `tag`, the one it names."""
+    name = tag.rpartition(":")[0]
+    for other in [found for found, _ in cache.tags()]:
+        if other != tag and other.rpartition(":")[0] == name:
+            try:
+                cache.untag(other)
+            except NotFound:
+                continue  # another process was faster
+    cache.collect_garbage()

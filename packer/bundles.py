@@ -5,15 +5,15 @@ from __future__ import annotations
 import io
 import os
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
-from packer.errors import Conflict, InvalidParameter, NotFound, PackerError
+from packer.errors import Conflict, InvalidParameter, NotFound
 from packer.naming import decode_tag, encode_tag
 from packer.progress import ProgressCallback
 from packer.records import Ledger, Record
 from packer.restore import Restored, restore
-from packer.saving import Job, Put, save_tree
+from packer.saving import Job, Put, loaded, save_tree
 from packer.shelf import Shelf
 from packer.staging import watched
 from packer.version import Version
@@ -96,18 +96,12 @@ class SupportBundles:
         def arrive(put: Put) -> Record:
             return put(tag, {})
 
-        def bases() -> Iterator[Version]:
-            # The newest: bundles of one installation have most of their files in common.
-            found = sorted(ledger.read(names).values(), key=lambda record: record.created)
-            for record in found[:-3:-1]:
-                try:
-                    yield self._load(shelf, record.tag)
-                except PackerError:
-                    continue
-
         root = os.fsencode(source)
+        # The newest: bundles of one installation have most of their files in common.
+        found = sorted(ledger.read(names).values(), key=lambda record: record.created)
+        bases = loaded(self._load, shelf, (record.tag for record in reversed(found)))
         job = self._job(root, f"support bundle {bundle_id}", labels, progress, cancel)
-        record = save_tree(shelf, job, bases(), arrive, known)
+        record = save_tree(shelf, job, bases, arrive, known)
         ledger.add(record)
         if len(names) % 8 == 7:
             ledger.write({*names, tag})

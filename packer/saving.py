@@ -8,15 +8,16 @@ import secrets
 import tempfile
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime, timezone
+from itertools import islice
 
 from packer import codec
 from packer._version import VERSION as TOOL_VERSION
 from packer.copy import copy as copy_graph
-from packer.errors import InvalidParameter, NotFound
+from packer.errors import InvalidParameter, NotFound, PackerError
 from packer.model import MANIFEST_TYPE, ChunkParams, Descriptor
 from packer.pack import LocalStore, Packed, pack_tree
 from packer.progress import ProgressCallback
@@ -30,6 +31,8 @@ from packer.version import CREATED, PARENT, TITLE, Version, load_version
 
 MAX_LABELS = 64
 MAX_LABEL_CHARS = 4096
+MAX_BASES = 3
+"""How many versions are tried as base before one is packed alone."""
 
 _log = logging.getLogger(__name__)
 
@@ -81,6 +84,31 @@ def check_labels(labels: Mapping[str, str] | None) -> dict[str, str]:
         except UnicodeEncodeError:
             raise InvalidParameter(f"label {key!r} is not valid Unicode") from None
     return found
+
+
+def check_level(level: int) -> int:
+    """Return a zstd level that is in range.
+
+    Raises:
+        InvalidParameter: it is not.
+    """
+    if not codec.MIN_LEVEL <= level <= codec.MAX_LEVEL:
+        raise InvalidParameter(f"level {level} is not from {codec.MIN_LEVEL} to {codec.MAX_LEVEL}")
+    return level
+
+
+def loaded(
+    load: Callable[[Shelf, str], Version], shelf: Shelf, tags: Iterable[str]
+) -> Iterator[Version]:
+    """Yield the first few versions that can be built on, each with its index read."""
+    for tag in islice(tags, MAX_BASES):
+        try:
+            version = load(shelf, tag)
+            assert version.index is not None
+        except PackerError as error:
+            _log.warning("%s:%s is not built on: %s", shelf.store.name, tag, error)
+            continue
+        yield version
 
 
 Put = Callable[[str, Mapping[str, str]], Record]

@@ -143,7 +143,7 @@ class Numbering(Generic[T]):
             if self._wanted is not None:
                 self._bury(numbers, number)
             if (done := self._claim(number)) is not None:
-                return number, done
+                return number, done[0]
 
     def _list(self) -> Numbers:
         self._round += 1
@@ -180,7 +180,7 @@ class Numbering(Generic[T]):
             if now - self._since[number, nonce] < self._patience
         }
 
-    def _claim(self, number: int) -> T | None:
+    def _claim(self, number: int) -> tuple[T] | None:
         """Try to take a number; None if another writer has it, or may have."""
         nonce = secrets.token_hex(8)
         tag = f"claim-{number}-{nonce}"
@@ -192,7 +192,7 @@ class Numbering(Generic[T]):
             committing = True
             done = self._commit(number)
             committing, committed = False, True
-            return done
+            return (done,)
         except NotFound:
             committing = False  # the registry lacks a blob, and says so: nothing was tagged
             raise

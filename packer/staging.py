@@ -146,9 +146,9 @@ def watched(
         return progress
 
     def report(event: Progress) -> None:
+        if progress is not None and not cancel.is_set():
+            progress(event)
         if cancel.is_set():
             raise Cancelled(f"cancelled during {event.phase}")
-        if progress is not None:
-            progress(event)
 
     return report

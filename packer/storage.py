@@ -12,16 +12,15 @@ import io
 import logging
 import os
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 
 from packer import codec, listing
-from packer.blobcache import CachedStore, SmallBlobs
+from packer.blobcache import OpenVersions, trim
 from packer.bundles import SupportBundle, SupportBundles
 from packer.copy import copy as copy_graph
 from packer.deployments import Deployment, deployed_before, read_log, write_log
-from packer.errors import Cancelled, Conflict, InvalidParameter, NotFound, PackerError
+from packer.errors import Cancelled, Conflict, InvalidParameter, NotFound
 from packer.listing import Change, Entry
 from packer.locations import RegistryOptions
 from packer.maintenance import delete_number, retain
@@ -31,12 +30,12 @@ from packer.records import Ledger, Record
 from packer.repositories import Repositories
 from packer.restore import Restored, restore
 from packer.saved import Retained, SavedVersion, StorageEvent
-from packer.saving import Job, Put, check_labels, save_tree
+from packer.saving import Job, Put, check_labels, check_level, loaded, save_tree
 from packer.sequences import MAX_SEQUENCE, PATIENCE_SECONDS, Numbering, Numbers
 from packer.shelf import Shelf
 from packer.staging import watched
 from packer.store.layout import LayoutStore
-from packer.version import Version, load_version
+from packer.version import Version
 from packer.versionfile import open_entry
 
 APP_PREFIX = "app-"
@@ -47,8 +46,6 @@ SEQUENCE = "layer-packer.sequence"
 
 GATHER_EVERY = 8
 """Saves after which the history is gathered; so many manifests at most are read one by one."""
-_OPEN_VERSIONS = 16
-_MAX_BASES = 3
 
 _log = logging.getLogger(__name__)
 
@@ -103,11 +100,10 @@ class Storage:
         self._patience = patience_seconds
         self._listener = listener
         self._lock = threading.Lock()
-        self._small = SmallBlobs()
-        self._versions: OrderedDict[tuple[str, str], Version] = OrderedDict()
+        self._versions = OpenVersions(cache)
         self._ledgers: dict[str, tuple[Shelf, Ledger]] = {}
         self.bundles = SupportBundles(
-            lambda create: repositories.shelf(None, create=create), self._load, self._job
+            lambda create: repositories.shelf(None, create=create), self._versions.load, self._job
         )
         """The support bundles."""
 
@@ -179,7 +175,7 @@ class Storage:
         def known(version: Version) -> Record | None:
             if sequence is None or sequence not in saved:
                 return None
-            old = self._load(shelf, str(sequence))
+            old = self._versions.load(shelf, str(sequence))
             if old.config.tree != version.config.tree:
                 raise Conflict("sequence", str(sequence), f"{app} has another version under it")
             return Record.of(str(sequence), old.descriptor, old.manifest)
@@ -196,7 +192,9 @@ class Storage:
                 cancel=cancel,
             ).run()[1]
 
-        record = save_tree(shelf, job, self._bases(shelf, saved, sequence), arrive, known)
+        older = [number for number in saved if sequence is None or number <= sequence] or saved
+        bases = loaded(self._versions.load, shelf, map(str, older))
+        record = save_tree(shelf, job, bases, arrive, known)
         self._ledger(app, shelf).add(record)
         number = int(record.tag)
         if number % GATHER_EVERY == GATHER_EVERY - 1 and number not in saved:
@@ -235,10 +233,10 @@ class Storage:
         report = watched(progress, cancel)
         if self._cache is not None:
             tag = f"{encode_app(app)}:{sequence}"
-            store = self._repositories.shelf(app).store
+            store = self._shelf(app).store
             digest = version.descriptor.digest
             copy_graph(store, digest, self._cache, tag, jobs=self._jobs, progress=report)
-            self._trim_cache(tag)
+            trim(self._cache, tag)
         restored = restore(
             version, os.fsencode(directory), update=update, delete=delete, progress=report
         )
@@ -370,7 +368,7 @@ class Storage:
         shelf = self._shelf(app)
 
         def blobs(number: int) -> dict[str, int]:
-            version = self._load(shelf, str(number))
+            version = self._versions.load(shelf, str(number))
             found = (version.descriptor, version.manifest.config, *version.manifest.layers)
             return {blob.digest: blob.size for blob in found}
 
@@ -420,7 +418,7 @@ class Storage:
             NotFound: there is no such version.
         """
         try:
-            return self._load(self._repositories.shelf(app), str(sequence))
+            return self._versions.load(self._repositories.shelf(app), str(sequence))
         except NotFound as error:
             if error.kind not in ("tag", "application"):
                 raise
@@ -458,15 +456,11 @@ class Storage:
         expand: bool = True,
         created: int | None = None,
     ) -> Job:
-        if not codec.MIN_LEVEL <= level <= codec.MAX_LEVEL:
-            raise InvalidParameter(
-                f"level {level} is not from {codec.MIN_LEVEL} to {codec.MAX_LEVEL}"
-            )
         return Job(
             root,
             title,
             check_labels(labels),
-            level,
+            check_level(level),
             expand,
             created,
             self._cache,
@@ -481,38 +475,6 @@ class Storage:
             return  # its directory does
         tag = APP_PREFIX + encode_app(app)
         self._repositories.shelf(None).put_note(tag, {APP: app})
-
-    def _load(self, shelf: Shelf, tag: str) -> Version:
-        """Return the version a tag names; a number's tag never names another."""
-        key = shelf.store.name, tag
-        with self._lock:
-            found = self._versions.get(key)
-            if found is not None:
-                self._versions.move_to_end(key)
-                return found
-        store = (
-            CachedStore(shelf.store, self._small, self._cache) if shelf.is_remote else shelf.store
-        )
-        version = load_version(store, tag)
-        if not shelf.is_remote or not tag.isdecimal():
-            return version
-        with self._lock:
-            self._versions[key] = version
-            while len(self._versions) > _OPEN_VERSIONS:
-                self._versions.popitem(last=False)
-        return version
-
-    def _bases(self, shelf: Shelf, saved: list[int], sequence: int | None) -> Iterator[Version]:
-        """Yield the versions to build on: the newest, or those before a number that is given."""
-        older = [number for number in saved if sequence is None or number <= sequence] or saved
-        for number in older[:_MAX_BASES]:
-            try:
-                version = self._load(shelf, str(number))
-                assert version.index is not None
-            except PackerError as error:
-                _log.warning("%d of %s is not built on: %s", number, shelf.store.name, error)
-                continue
-            yield version
 
     def _shelf(self, app: str) -> Shelf:
         try:
@@ -536,22 +498,9 @@ class Storage:
 
     def _delete(self, app: str, shelf: Shelf, sequence: int) -> None:
         delete_number(shelf, sequence)
-        with self._lock:
-            self._versions.pop((shelf.store.name, str(sequence)), None)
+        self._versions.forget(shelf, str(sequence))
         self._ledger(app, shelf).forget(str(sequence))
         self._tell("deleted", app, sequence)
-
-    def _trim_cache(self, tag: str) -> None:
-        """Keep the version loaded last of each application in the cache."""
-        assert self._cache is not None
-        family = tag.rpartition(":")[0]
-        for other in [name for name, _ in self._cache.tags()]:
-            if other != tag and other.rpartition(":")[0] == family:
-                try:
-                    self._cache.untag(other)
-                except NotFound:
-                    continue  # another process was faster
-        self._cache.collect_garbage()
 
     def _tell(self, kind: str, app: str, sequence: int) -> None:
         if self._listener is not None:

@@ -30,7 +30,7 @@ version: 0.1
 log: {{level: error, accesslog: {{disabled: true}}}}
 storage:
   filesystem: {{rootdirectory: {data}}}
-  delete: {{enabled: true}}
+  delete: {{enabled: {delete}}}
 {auth}http:
   addr: "127.0.0.1:{port}"
   secret: test
@@ -78,7 +78,12 @@ def free_port() -> int:
 
 @contextlib.contextmanager
 def run_registry(
-    folder: Path, *, htpasswd: bool = False, tls: bool = False, realm: str | None = None
+    folder: Path,
+    *,
+    htpasswd: bool = False,
+    tls: bool = False,
+    realm: str | None = None,
+    delete: bool = True,
 ) -> Iterator[RegistryServer]:
     """Start docker-registry with its files below `folder` and stop it at the end.
 
@@ -87,6 +92,7 @@ def run_registry(
         htpasswd: ask for USER and PASSWORD.
         tls: speak https with a certificate of its own CA.
         realm: ask for tokens of the `token_service` with this URL and the same `folder`.
+        delete: let manifests be deleted.
     """
     program = need_program("docker-registry")
     auth = ""
@@ -109,7 +115,10 @@ def run_registry(
         port = free_port()
         config = folder / "config.yml"
         config.write_text(
-            _CONFIG.format(data=folder / "data", auth=auth, port=port, tls=lines), encoding="utf-8"
+            _CONFIG.format(
+                data=folder / "data", auth=auth, port=port, tls=lines, delete=str(delete).lower()
+            ),
+            encoding="utf-8",
         )
         with (folder / "log").open("ab") as log:
             process = subprocess.Popen([program, "serve", str(config)], stdout=log, stderr=log)
