@@ -6,6 +6,7 @@ import argparse
 from typing import NoReturn
 
 from packer._version import VERSION
+from packer.storage_arguments import add_storage_verbs
 
 EXIT_DIFFERENT = 10
 
@@ -126,6 +127,9 @@ def make_parser() -> argparse.ArgumentParser:
     at.add_argument("destination", metavar="DST")
 
     verb("versions", "list the tags of the local store", reaches=False)
+
+    at = verb("storage", "keep every version of applications in a registry", reaches=False)
+    add_storage_verbs(at, _add_common, _add_registry, _add_target)
     return parser
 
 

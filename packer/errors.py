@@ -7,9 +7,9 @@
     ├── SourceError                              something in the directory given to pack
     │   ├── SourceChanged                        a file changed while it was being read
     │   └── UnsupportedFile                      a socket, device or fifo
+    ├── Cancelled                                the caller's cancel event was set
     ├── TargetExists                             the directory to restore into is not empty
     ├── Conflict                                 the name is taken by something else
-    ├── Cancelled                                the caller's event asked for it
     ├── IntegrityError                           stored bytes are not what they should be
     │   ├── DigestMismatch
     │   ├── SizeMismatch
@@ -129,6 +129,17 @@ class TargetExists(_PathError):
     what = "target is not empty"
 
 
+class Cancelled(PackerError):
+    """The caller's cancel event was set; nothing half-made is left, as after any other error."""
+
+    def __init__(self, what: str) -> None:
+        super().__init__(what)
+        self.what = what
+
+    def __str__(self) -> str:
+        return f"{self.what} was cancelled"
+
+
 class Conflict(PackerError):
     """A sequence number or ID is taken already, by something else.
 
@@ -146,10 +157,6 @@ class Conflict(PackerError):
 
     def __str__(self) -> str:
         return f"{self.kind} {self.name} is taken: {self.why}"
-
-
-class Cancelled(PackerError):
-    """The caller's ``cancel`` event was set; what was done so far is used by the next try."""
 
 
 class IntegrityError(PackerError):

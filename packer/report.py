@@ -31,10 +31,11 @@ class Report:
 
 def options(args: argparse.Namespace) -> dict[str, Any]:
     """Return the keyword arguments of calls that may reach a registry."""
-    return {"store": args.store, "registry": _registry(args)}
+    return {"store": args.store, "registry": registry_options(args)}
 
 
-def _registry(args: argparse.Namespace) -> RegistryOptions:
+def registry_options(args: argparse.Namespace) -> RegistryOptions:
+    """Return how to reach a registry."""
     password = None
     if args.password_stdin != (args.username is not None):
         raise InvalidParameter("--username and --password-stdin go together")

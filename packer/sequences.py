@@ -246,4 +246,4 @@ class Numbering(Generic[T]):
     def _wait(self) -> None:
         limit = min(_FIRST_WAIT_SECONDS * 2 ** min(self._round, 10), _MAX_WAIT_SECONDS)
         if self._cancel.wait(random.uniform(0, limit)):  # noqa: S311 - spreads writers in time
-            raise Cancelled("cancelled while waiting for other writers")
+            raise Cancelled("waiting for other writers")

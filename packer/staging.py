@@ -149,6 +149,6 @@ def watched(
         if progress is not None and not cancel.is_set():
             progress(event)
         if cancel.is_set():
-            raise Cancelled(f"cancelled during {event.phase}")
+            raise Cancelled(event.phase)
 
     return report

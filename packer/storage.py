@@ -374,7 +374,7 @@ class Storage:
 
         def delete(number: int) -> None:
             if cancel is not None and cancel.is_set():
-                raise Cancelled("cancelled while deleting versions")
+                raise Cancelled("retain")
             self._delete(app, shelf, number)
 
         return retain(shelf, keep, protect, blobs, delete)
