@@ -6,6 +6,8 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from packer.deployments import deployed_before, read_log
+from packer.errors import NotFound
+from packer.model import Manifest
 from packer.saved import Retained
 from packer.sequences import Numbers
 from packer.shelf import Shelf
@@ -14,14 +16,18 @@ from packer.store.layout import LayoutStore
 _THREADS = 8
 
 
-def delete_number(shelf: Shelf, sequence: int) -> None:
+def delete_number(shelf: Shelf, sequence: int, numbers: Numbers) -> None:
     """Delete a version, and see to it that its number is not given to another one.
+
+    Args:
+        shelf: of the application.
+        sequence: of the version.
+        numbers: those in use, as listed just before.
 
     Raises:
         NotFound: there is no such version.
         RegistryError: the registry does not delete.
     """
-    numbers = Numbers.read(shelf.names())
     if sequence == numbers.top:
         shelf.put_note(f"gone-{sequence}", {})  # before it goes
     tag = str(sequence)
@@ -36,8 +42,7 @@ def retain(
     shelf: Shelf,
     keep: int,
     protect: Iterable[int],
-    blobs: Callable[[int], dict[str, int]],
-    delete: Callable[[int], None],
+    deleted: Callable[[int], None],
 ) -> Retained:
     """Delete all but the newest versions and those that are needed; see `Storage.retain`.
 
@@ -45,10 +50,10 @@ def retain(
         shelf: of the application.
         keep: how many of the newest.
         protect: numbers to keep besides.
-        blobs: returns digests and sizes of what a version needs.
-        delete: deletes a version.
+        deleted: called after each deletion; may raise to stop.
     """
-    saved = Numbers.read(shelf.names()).saved
+    numbers = Numbers.read(shelf.names())
+    saved = set(numbers.saved)
     log = read_log(shelf)[1]
     stay = set(sorted(saved)[-keep:]) | (set(protect) & saved)
     if log:
@@ -57,9 +62,12 @@ def retain(
     go = sorted(saved - stay)
     ordered = sorted(saved) if go else sorted(stay)
     with ThreadPoolExecutor(_THREADS, "retain") as pool:
-        needed = dict(zip(ordered, pool.map(blobs, ordered), strict=True))
+        blobs = pool.map(lambda number: _blobs(shelf, number), ordered)
+        needed = dict(zip(ordered, blobs, strict=True))
     for number in go:
-        delete(number)
+        delete_number(shelf, number, numbers)
+        numbers.gone -= {gone for gone in numbers.gone if gone < numbers.top}  # removed
+        deleted(number)
     if isinstance(shelf.store, LayoutStore):
         shelf.store.collect_garbage()
     kept: dict[str, int] = {}
@@ -69,3 +77,14 @@ def retain(
     for number in go:
         freed.update(item for item in needed[number].items() if item[0] not in kept)
     return Retained(tuple(go), tuple(sorted(stay)), sum(freed.values()), sum(kept.values()))
+
+
+def _blobs(shelf: Shelf, sequence: int) -> dict[str, int]:
+    """Return digests and sizes of what a version needs, its manifest included."""
+    try:
+        descriptor, data = shelf.store.get_manifest(str(sequence))
+    except NotFound:
+        return {}  # deleted by another process meanwhile
+    manifest = Manifest.decode(data, f"manifest {descriptor.digest}")
+    blobs = (descriptor, manifest.config, *manifest.layers)
+    return {blob.digest: blob.size for blob in blobs}

@@ -18,7 +18,7 @@ from typing import Any
 
 from packer import codec
 from packer.errors import FormatError, IntegrityError, NotFound, RegistryError
-from packer.model import Descriptor, Manifest, canonical_json, digest_of, load_json
+from packer.model import Descriptor, Manifest, canonical_json, digest_of, is_digest, load_json
 from packer.shelf import Shelf
 from packer.store.base import read_blob
 from packer.version import CREATED, PARENT
@@ -112,6 +112,7 @@ class Record:
             or not all(type(number) is int and number >= 0 for number in numbers)
             or not isinstance(labels, dict)
             or not all(isinstance(text, str) for text in labels.values())
+            or not is_digest(value["digest"])
         ):
             raise FormatError("history", "a record is malformed")
         return cls(**{name: value[name] for name in cls.__slots__})

@@ -50,6 +50,11 @@ _log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 
+def is_number(tag: str) -> bool:
+    """Tell whether a tag is a version's sequence number."""
+    return _NUMBER.match(tag) is not None
+
+
 @dataclass(slots=True)
 class Numbers:
     """What a list of tags says.
@@ -205,6 +210,7 @@ class Numbering(Generic[T]):
     def _alone(self, number: int, nonce: str) -> bool:
         """Wait until no other writer can take the number; False if one has, or may have."""
         visible = False
+        claimed = time.monotonic()
         while True:
             listed = time.monotonic()
             numbers = self._list()
@@ -213,7 +219,14 @@ class Numbering(Generic[T]):
             if nonce not in numbers.claims.get(number, ()):
                 if visible:
                     return False  # another writer took us for dead
-                self._wait()  # the list lags behind what was written: it proves nothing
+                # The list lags behind what was written: it proves nothing.
+                if listed - claimed > self._patience:
+                    raise StoreError(
+                        f"{self._shelf.store.name}: the list of tags does not show a tag that was "
+                        f"written {self._patience:g} s ago",
+                        retryable=True,
+                    )
+                self._wait()
                 continue
             visible = True
             others = numbers.claims[number] - {nonce}

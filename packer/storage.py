@@ -20,7 +20,7 @@ from packer.blobcache import OpenVersions, trim
 from packer.bundles import SupportBundle, SupportBundles
 from packer.copy import copy as copy_graph
 from packer.deployments import Deployment, deployed_before, read_log, write_log
-from packer.errors import Cancelled, Conflict, InvalidParameter, NotFound
+from packer.errors import Cancelled, Conflict, InvalidParameter, NotFound, RegistryError
 from packer.listing import Change, Entry
 from packer.locations import RegistryOptions
 from packer.maintenance import delete_number, retain
@@ -31,7 +31,7 @@ from packer.repositories import Repositories
 from packer.restore import Restored, restore
 from packer.saved import Retained, SavedVersion, StorageEvent
 from packer.saving import Job, Put, check_labels, check_level, loaded, save_tree
-from packer.sequences import MAX_SEQUENCE, PATIENCE_SECONDS, Numbering, Numbers
+from packer.sequences import MAX_SEQUENCE, PATIENCE_SECONDS, Numbering, Numbers, is_number
 from packer.shelf import Shelf
 from packer.staging import watched
 from packer.store.layout import LayoutStore
@@ -95,6 +95,8 @@ class Storage:
         listener: Callable[[StorageEvent], None] | None,
     ) -> None:
         self._repositories = repositories
+        self.base_uri = repositories.uri
+        """What it was opened with."""
         self._cache = cache
         self._jobs = jobs
         self._patience = patience_seconds
@@ -106,11 +108,6 @@ class Storage:
             lambda create: repositories.shelf(None, create=create), self._versions.load, self._job
         )
         """The support bundles."""
-
-    @property
-    def base_uri(self) -> str:
-        """What it was opened with."""
-        return self._repositories.uri
 
     def apps(self) -> list[str]:
         """Return the IDs of the applications that have, or had, versions."""
@@ -136,8 +133,7 @@ class Storage:
     ) -> SavedVersion:
         """Save a directory or archive as the application's next version.
 
-        It is packed against the newest version, of which the index and a few frames are read. Only
-        what is new is sent.
+        Of the newest version the index and a few frames are read; only what is new is sent.
 
         Args:
             app: the application's ID, any text that encodes to at most 120 characters.
@@ -158,8 +154,7 @@ class Storage:
             Conflict: `sequence` has another version.
             Cancelled: nothing was saved.
             SourceChanged, UnsupportedFile, OSError: about a file, by name; nothing was saved.
-            StoreError: about the registry. If it failed while the version was named, it may be
-                there: `history` tells.
+            StoreError: about the registry. Failed while naming the version? `history` tells.
         """
         if sequence is not None and not 0 <= sequence <= MAX_SEQUENCE:
             raise InvalidParameter(f"sequence {sequence} is not from 0 to {MAX_SEQUENCE}")
@@ -226,8 +221,7 @@ class Storage:
             cancel: set it to give up; the directory is then as it was.
 
         Raises:
-            NotFound: there is no such version.
-            TargetExists, IntegrityError, Cancelled, OSError: the directory is as it was.
+            NotFound, TargetExists, IntegrityError, Cancelled, OSError: the directory is as it was.
         """
         version = self.version(app, sequence)
         report = watched(progress, cancel)
@@ -246,8 +240,7 @@ class Storage:
     def history(self, app: str) -> list[SavedVersion]:
         """Return all versions of an application by sequence number; none if it is not known.
 
-        Costs one request for each page of tags, two for what was gathered, and one for each of the
-        few versions saved since.
+        A request for each page of tags, two for what was gathered, one for each version since.
         """
         try:
             shelf = self._repositories.shelf(app)
@@ -337,7 +330,8 @@ class Storage:
         log = read_log(shelf)[1]
         if log and log[-1].sequence == sequence:
             raise Conflict("sequence", str(sequence), f"it is what {app} has deployed")
-        self._delete(app, shelf, sequence)
+        delete_number(shelf, sequence, Numbers.read(shelf.names()))
+        self._forget(app, shelf, sequence)
 
     def retain(
         self,
@@ -367,17 +361,12 @@ class Storage:
             raise InvalidParameter(f"keep={keep} is less than 1")
         shelf = self._shelf(app)
 
-        def blobs(number: int) -> dict[str, int]:
-            version = self._versions.load(shelf, str(number))
-            found = (version.descriptor, version.manifest.config, *version.manifest.layers)
-            return {blob.digest: blob.size for blob in found}
-
-        def delete(number: int) -> None:
+        def deleted(number: int) -> None:
+            self._forget(app, shelf, number)
             if cancel is not None and cancel.is_set():
                 raise Cancelled("retain")
-            self._delete(app, shelf, number)
 
-        return retain(shelf, keep, protect, blobs, delete)
+        return retain(shelf, keep, protect, deleted)
 
     def save_support_bundle(
         self,
@@ -471,10 +460,13 @@ class Storage:
 
     def _list_app(self, app: str) -> None:
         """Make an application known by name, before its first version."""
-        if self._repositories.local_names() or self._repositories.uri.startswith("oci:"):
+        if self._repositories.uri.startswith("oci:"):
             return  # its directory does
-        tag = APP_PREFIX + encode_app(app)
-        self._repositories.shelf(None).put_note(tag, {APP: app})
+        try:
+            tag = APP_PREFIX + encode_app(app)
+            self._repositories.shelf(None).put_note(tag, {APP: app})
+        except RegistryError as error:  # such as a base that has to be made by hand, and was not
+            _log.warning("%s is not in the list of %s: %s", app, self.base_uri, error)
 
     def _shelf(self, app: str) -> Shelf:
         try:
@@ -493,11 +485,11 @@ class Storage:
         with self._lock:
             found = self._ledgers.get(app)
             if found is None or found[0] is not shelf:
-                found = self._ledgers[app] = shelf, Ledger(shelf, str.isdecimal)
+                found = self._ledgers[app] = shelf, Ledger(shelf, is_number)
             return found[1]
 
-    def _delete(self, app: str, shelf: Shelf, sequence: int) -> None:
-        delete_number(shelf, sequence)
+    def _forget(self, app: str, shelf: Shelf, sequence: int) -> None:
+        """Take note that a version was deleted."""
         self._versions.forget(shelf, str(sequence))
         self._ledger(app, shelf).forget(str(sequence))
         self._tell("deleted", app, sequence)

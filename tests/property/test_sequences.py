@@ -19,7 +19,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from packer import sequences
-from packer.errors import Conflict
+from packer.errors import Conflict, StoreError
 from packer.model import Descriptor, digest_of
 from packer.sequences import Numbering, Numbers
 from packer.shelf import Shelf
@@ -215,6 +215,31 @@ def test_a_rule_without_the_second_look_fails_here(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(ModelShelf, "holds", lambda self, tag: False)
     broken = (play(seed, 4, 0, 400.0, deletes=True)[0].overwritten for seed in range(400))
     assert any(broken)
+
+
+def test_a_list_that_never_shows_what_was_written(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Such a registry cannot tell writers apart: no number is taken, and who asked is told.
+    monkeypatch.setattr(World, "scan", lambda self: self.step() or set())
+    world = World(1, deletes=True)
+    clock = Clock(world)
+    failed: list[StoreError] = []
+
+    def write() -> None:
+        shelf = cast(Shelf, ModelShelf(world))
+        cancel = cast(threading.Event, clock)
+        try:
+            Numbering(shelf, lambda number: number, patience_seconds=20, cancel=cancel).run()
+        except StoreError as error:
+            failed.append(error)
+        finally:
+            world.leave()
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sequences, "time", clock)
+        world.run([threading.Thread(target=write)])
+    assert "does not show a tag" in str(failed[0])
+    assert failed[0].retryable
+    assert world.tags == {}
 
 
 def test_numbers_in_tags() -> None:
