@@ -104,7 +104,7 @@ class SupportBundles:
         record = save_tree(shelf, job, bases, arrive, known)
         ledger.add(record)
         if len(names) % 8 == 7:
-            ledger.write({*names, tag})
+            ledger.gather()
         return _bundle(record)
 
     def list(self) -> list[SupportBundle]:

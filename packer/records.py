@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from packer import codec
-from packer.errors import FormatError, IntegrityError, NotFound, RegistryError
+from packer.errors import FormatError, IntegrityError, NotFound, StoreError
 from packer.model import Descriptor, Manifest, canonical_json, digest_of, is_digest, load_json
 from packer.shelf import Shelf
 from packer.store.base import read_blob
@@ -175,9 +175,12 @@ class Ledger:
         with self._lock:
             self._known.pop(tag, None)
 
-    def write(self, names: Iterable[str]) -> None:
-        """Gather the records of `names` in the cache."""
-        self._write(self.read(names))
+    def gather(self) -> None:
+        """Write the records of all that is there to the cache; a failure costs only time later."""
+        try:
+            self._write(self.read(self._shelf.names()))
+        except (StoreError, NotFound, OSError) as error:
+            _log.warning("history of %s not gathered: %s", self._shelf.store.name, error)
 
     def _remember(self, records: Iterable[Record]) -> set[str]:
         found = {record.tag: record for record in records}
@@ -232,5 +235,5 @@ class Ledger:
     def _heal(self, records: Mapping[str, Record]) -> None:
         try:
             self._write(records)
-        except (RegistryError, OSError) as error:  # we may only read: others will write it
+        except (StoreError, NotFound, OSError) as error:  # we may only read: others will write it
             _log.debug("history of %s not written: %s", self._shelf.store.name, error)

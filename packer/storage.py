@@ -193,7 +193,7 @@ class Storage:
         self._ledger(app, shelf).add(record)
         number = int(record.tag)
         if number % GATHER_EVERY == GATHER_EVERY - 1 and number not in saved:
-            self._ledger(app, shelf).write(shelf.names())
+            self._ledger(app, shelf).gather()
         _log.info("saved %s %d: %s, %d new bytes", app, number, record.digest, record.new_bytes)
         self._tell("saved", app, number)
         return SavedVersion.of(app, record)

@@ -15,10 +15,11 @@ import pytest
 
 import packer
 from packer import Cancelled, Conflict, InvalidParameter, NotFound, Progress, Storage
-from packer.errors import InvalidReference
+from packer.errors import InvalidReference, RegistryError
 from packer.naming import decode_app, decode_tag, encode_app, encode_tag
 from packer.reference import is_repository, is_tag
 from packer.repositories import Repositories
+from packer.shelf import Shelf
 
 NAMES = [
     "app", "2gmOaSDLxWyCCOsqaAbSf9jPx6d", "xA", "A", "x__41", "__41", "a-B", "a_b", "a__b", "é x/y",
@@ -124,6 +125,25 @@ def test_a_long_history_is_gathered_and_found_again(tmp_path: Path) -> None:
     assert packer.open_storage(uri).history("app") == first
     shelf.remove("history", shelf.store.resolve("history").digest)
     assert packer.open_storage(uri).history("app") == first
+
+
+def test_a_version_is_saved_even_if_the_history_cannot_be_gathered(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The cache is written after the version has its number: its failure must not look like one
+    # of the save, or the caller would save the version again.
+    tried: list[str] = []
+
+    def refuse(self: Shelf, tag: str, kind: str, *rest: object) -> None:
+        tried.append(tag)
+        raise RegistryError("too many requests", status=429, retryable=True)
+
+    for number in range(7):
+        storage.save("app", write(tmp_path / "v", number))
+    monkeypatch.setattr(Shelf, "put_small", refuse)
+    assert storage.save("app", write(tmp_path / "v", 7)).sequence == 7
+    assert tried == ["history"]
+    assert len(storage.history("app")) == 8
 
 
 def test_chosen_sequences(storage: Storage, tmp_path: Path) -> None:
