@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import fields
 from typing import NoReturn
 
 from packer._version import VERSION
+from packer.builtin_registry import FORMATS, STORAGES, RegistryConfig
 from packer.storage_arguments import add_storage_verbs
 
 EXIT_DIFFERENT = 10
@@ -130,6 +132,8 @@ def make_parser() -> argparse.ArgumentParser:
 
     at = verb("storage", "keep every version of applications in a registry", reaches=False)
     add_storage_verbs(at, _add_common, _add_registry, _add_target)
+    at = verb("registry", "print the configuration of a registry to run oneself", reaches=False)
+    _add_registry_config(at)
     return parser
 
 
@@ -179,4 +183,46 @@ def _add_target(parser: argparse.ArgumentParser) -> None:
         "--delete",
         action="store_true",
         help="with --update: remove what the version does not hold",
+    )
+
+
+def _add_registry_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", metavar="config", choices=["config"], help="what to do")
+    parser.add_argument(
+        "--for",
+        dest="form",
+        choices=FORMATS,
+        default=FORMATS[0],
+        help="for whom: Kubernetes (the default), docker compose, or the server's config.yml alone",
+    )
+    parser.add_argument(
+        "--output",
+        metavar="DIR",
+        help="write files there, for Kubernetes those of kustomize, in place of printing",
+    )
+    parser.add_argument("--storage", choices=STORAGES, help="one server and a volume, or a bucket")
+    for name, metavar, text in (
+        ("host", "NAME", "that clients outside the cluster use"),
+        ("namespace", "NAME", "of Kubernetes"),
+        ("tls-secret", "NAME", "secret with tls.crt and tls.key"),
+        ("auth-secret", "NAME", "secret with htpasswd and http-secret"),
+        ("s3-secret", "NAME", "secret with access-key and secret-key"),
+        ("size", "SIZE", "of the volume"),
+        ("storage-class", "NAME", "of the volume"),
+        ("bucket", "NAME", "of S3"),
+        ("region", "NAME", "of S3"),
+        ("endpoint", "URL", "of an S3 that is not Amazon's"),
+        ("schedule", "CRON", "of garbage collection"),
+        ("image", "IMAGE", "of the registry"),
+        ("kubectl-image", "IMAGE", "of kubectl, for garbage collection"),
+    ):
+        parser.add_argument(f"--{name}", metavar=metavar, help=text)
+    parser.add_argument("--replicas", type=int, metavar="N", help="servers over one bucket")
+    parser.add_argument("--port", type=int, metavar="N", help="that docker compose publishes")
+    parser.add_argument(
+        "--delete-untagged", action="store_true", help="also collect manifests without a tag"
+    )
+    defaults = RegistryConfig()
+    parser.set_defaults(
+        **{field.name: getattr(defaults, field.name) for field in fields(RegistryConfig)}
     )

@@ -123,7 +123,7 @@ def run_registry(
         with (folder / "log").open("ab") as log:
             process = subprocess.Popen([program, "serve", str(config)], stdout=log, stderr=log)
         try:
-            if _wait_until_ready(process, port, ca_file):
+            if wait_until_ready(process, port, ca_file):
                 yield RegistryServer(port, folder / "data", ca_file, process)
                 return
         finally:
@@ -148,7 +148,7 @@ def make_certificate(folder: Path) -> Path:
     return path
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], port: int, ca_file: Path | None) -> bool:
+def wait_until_ready(process: subprocess.Popen[bytes], port: int, ca_file: Path | None) -> bool:
     """Wait for an answer to GET /v2/; False if the process ended, as when its port was taken."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
