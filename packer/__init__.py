@@ -46,6 +46,7 @@ from packer.errors import (
 )
 from packer.listing import Change, Details, Entry, LayerUse, Verified
 from packer.locations import RegistryOptions, default_store_path, open_store, open_version
+from packer.migration import Migrated, migrate
 from packer.model import ChunkParams, Descriptor
 from packer.pack import Packed
 from packer.progress import Progress
@@ -72,6 +73,7 @@ __all__ = [
     "InvalidParameter",
     "InvalidReference",
     "LayerUse",
+    "Migrated",
     "NotFound",
     "Opened",
     "Packed",
@@ -104,6 +106,7 @@ __all__ = [
     "diff",
     "inspect",
     "ls",
+    "migrate",
     "open_storage",
     "open_store",
     "open_version",

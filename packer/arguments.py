@@ -132,6 +132,12 @@ def make_parser() -> argparse.ArgumentParser:
 
     at = verb("storage", "keep every version of applications in a registry", reaches=False)
     add_storage_verbs(at, _add_common, _add_registry, _add_target)
+    at = verb("migrate", "copy what KOTS kept in S3 or a directory to a storage, or back")
+    at.add_argument("source", metavar="SRC", help="s3://bucket/prefix or a directory; or a storage")
+    at.add_argument("destination", metavar="DST", help="docker://host/repository or oci:DIR")
+    at.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    at.add_argument("--journal", metavar="FILE", help="notes what is done")
+
     at = verb("registry", "print the configuration of a registry to run oneself", reaches=False)
     _add_registry_config(at)
     return parser

@@ -6,7 +6,7 @@ import argparse
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from packer import api, reports, verbs_registry, verbs_storage
+from packer import api, reports, verbs_migrate, verbs_registry, verbs_storage
 from packer.copy import CopyResult
 from packer.display import format_count, format_share, format_size
 from packer.errors import InvalidParameter
@@ -200,5 +200,6 @@ _VERBS: dict[str, _Verb] = {
     "copy": _copy,
     "versions": _versions,
     "storage": verbs_storage.run,
+    "migrate": verbs_migrate.migrate,
     "registry": verbs_registry.registry,
 }
