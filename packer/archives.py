@@ -15,15 +15,17 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, TypeVar
 
-from packer.errors import InvalidParameter, StoreError
+from packer.errors import InvalidParameter, StoreError, UnsafePath
 
 BUNDLES = "supportbundles"
 _VERSION = re.compile(r"([^/]+)/(0|[1-9][0-9]{0,15})\.tar\.gz\Z")
 _BUNDLE = re.compile(rf"{BUNDLES}/([^/]+)/supportbundle\.tar\.gz\Z")
 _COPY_BYTES = 1 << 20
 _TRIES = 4
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,6 +158,11 @@ class Archives:
             raise
 
     def _path(self, key: str) -> str:
+        # IDs of a storage are any text: they must not lead out of the place, or be read otherwise.
+        app = key.partition("/")[0]
+        known = _BUNDLE.match(key) if app == BUNDLES else _VERSION.match(key)
+        if known is None or known[1] in (".", ".."):
+            raise UnsafePath(key, "its ID cannot be a part of a path")
         return f"{self.place.removeprefix('s3://')}/{key}" if self._s3 else f"{self.place}/{key}"
 
     def _open(self, key: str, mode: str) -> Any:
@@ -180,7 +187,7 @@ class Archives:
         for path, info in listed.items():
             yield path[len(root) + 1 :], info["size"], str(info.get("ETag", "")).strip('"')
 
-    def _tried(self, what: str, work: Callable[[], Any]) -> Any:
+    def _tried(self, what: str, work: Callable[[], T]) -> T:
         """Do something with S3, again if it fails in a way that may pass."""
         if self._s3 is None:
             return work()
