@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
+import http.server
 import os
 import shutil
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -133,3 +136,63 @@ def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
             return True
         time.sleep(0.05)
     return False
+
+
+@dataclass
+class Faults:
+    """What a proxy in front of a server of S3 does to answers, one after the other.
+
+    Args:
+        endpoint: of the proxy.
+        queue: "503", or "cut": half of the body, then the connection ends. Taken by GETs alone.
+    """
+
+    endpoint: str
+    queue: list[str]
+
+
+@contextlib.contextmanager
+def faulty_proxy(server: S3Server) -> Iterator[Faults]:
+    """Forward a free loopback port to a server, with faults; the Host header stays as it was."""
+    address = server.endpoint.removeprefix("http://")
+    faults = Faults("", [])
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        protocol_version = "HTTP/1.1"
+
+        def log_message(self, *_: object) -> None:
+            pass
+
+        def do_GET(self) -> None:
+            is_get = self.command == "GET"
+            fault = faults.queue.pop(0) if faults.queue and is_get else ""
+            upstream = http.client.HTTPConnection(address, timeout=60)
+            with contextlib.closing(upstream):
+                upstream.request(self.command, self.path, headers=dict(self.headers))
+                answer = upstream.getresponse()
+                body = answer.read()
+            if fault == "503":
+                body = b""
+            self.send_response(503 if fault == "503" else answer.status)
+            for name, value in answer.getheaders():
+                if name.lower() not in ("connection", "content-length", "transfer-encoding"):
+                    self.send_header(name, value)
+            length = str(len(body)) if is_get else answer.getheader("Content-Length", "0")
+            self.send_header("Content-Length", length)
+            self.end_headers()
+            self.wfile.write(body[: len(body) // 2] if fault == "cut" else body)
+            self.close_connection = fault == "cut"
+
+        do_HEAD = do_GET  # noqa: N815
+
+    proxy = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    proxy.daemon_threads = True
+    thread = threading.Thread(target=proxy.serve_forever, kwargs={"poll_interval": 0.02})
+    thread.start()
+    faults.endpoint = f"http://127.0.0.1:{proxy.server_address[1]}"
+    try:
+        yield faults
+    finally:
+        proxy.shutdown()
+        proxy.server_close()
+        thread.join()

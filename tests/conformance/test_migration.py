@@ -22,7 +22,7 @@ from packer import archives
 from packer.cli import main
 from packer.errors import Conflict, DigestMismatch, InvalidParameter, StoreError
 from tests.registry_server import run_registry
-from tests.s3_server import S3Server, run_rclone
+from tests.s3_server import S3Server, faulty_proxy, run_rclone
 
 APP = "2CMzTAcN8ZuGqlP1"
 VERSIONS = 4
@@ -165,27 +165,19 @@ def test_pages_of_listings(tmp_path: Path, s3: S3Server) -> None:
     assert (sum(each.size for each in listed), others) == (sum(map(len, found.values())), 0)
 
 
-def test_reads_that_fail_are_tried_again(
-    tmp_path: Path, s3: S3Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_requests_that_fail_are_made_again(tmp_path: Path, s3: S3Server) -> None:
     found = layout()
     write(tmp_path / "s3" / s3.bucket / "old", found)
-    opened, failed = archives.Archives._open, []
-
-    def cut(self: archives.Archives, key: str, mode: str) -> object:
-        if key not in failed:  # each archive is cut off once
-            failed.append(key)
-            return io.BytesIO(found[key][:1000])
-        return opened(self, key, mode)
-
-    monkeypatch.setattr(archives.Archives, "_open", cut)
-    done = packer.migrate(
-        f"s3://{s3.bucket}/old",
-        f"oci:{tmp_path / 'base'}",
-        journal=str(tmp_path / "journal"),
-        s3_options=s3.options(),
-    )
-    assert done.moved == len(failed) == 6
+    with faulty_proxy(s3) as faults:
+        faults.queue += ["503", "cut", "503", "", "cut", "503", "cut"]
+        done = packer.migrate(
+            f"s3://{s3.bucket}/old",
+            f"oci:{tmp_path / 'base'}",
+            journal=str(tmp_path / "journal"),
+            s3_options=s3.options() | {"endpoint_url": faults.endpoint},
+        )
+        assert not faults.queue, "all faults were met"
+    assert done.moved == 6
 
 
 def test_killed_and_continued(tmp_path: Path) -> None:
