@@ -586,7 +586,7 @@ def test_reference_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
     assert ended.value.code == 0
     shown = capsys.readouterr().out
     verbs = re.findall(r"^    ([a-z]+) ", shown, re.MULTILINE)
-    assert len(verbs) == 12
+    assert len(verbs) == 14
     for verb in verbs:
         assert f"### {verb}" in text
         with pytest.raises(SystemExit):
