@@ -36,10 +36,15 @@ sanitize: ## run the C tests under address and undefined sanitizers
 fuzz: ## fuzz the C core for a short while
 	$(MAKE) -C csrc/tests fuzz
 
+deploy: build ## write deploy/ anew from the package's templates
+	$(BIN)/layer-packer registry config -q --output deploy/kubernetes
+	$(BIN)/layer-packer registry config -q --storage s3 --bucket layer-packer --output deploy/kubernetes
+	$(BIN)/layer-packer registry config -q --for compose --output deploy
+
 bench: build ## time every stage
 	$(BIN)/python -m pytest benchmarks -o addopts= --benchmark-only --benchmark-columns=median,iqr,rounds
 
 report: build ## measure everything beside its peers, and write build/report.html
 	$(BIN)/python -m benchmarks.report build/report.html
 
-.PHONY: help build servers test lint werror sanitize fuzz bench report
+.PHONY: help build servers test lint werror sanitize fuzz deploy bench report

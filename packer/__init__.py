@@ -33,10 +33,13 @@ if TYPE_CHECKING:
         verify,
         versions,
     )
+    from packer.bundles import SupportBundle
+    from packer.deployments import Deployment
     from packer.doctor import Diagnosis, Probe, doctor
     from packer.errors import (
         AuthError,
         Cancelled,
+        Conflict,
         DigestMismatch,
         FormatError,
         IntegrityError,
@@ -58,11 +61,14 @@ if TYPE_CHECKING:
     from packer.estimates import estimate
     from packer.listing import Change, Details, Entry, LayerUse, Verified
     from packer.locations import default_store_path, open_store, open_version
+    from packer.migration import Migrated, migrate
     from packer.model import ChunkParams, Descriptor
     from packer.pack import Packed
     from packer.planning import Estimate
     from packer.progress import Progress
     from packer.restore import Restored
+    from packer.saved import Retained, SavedVersion, StorageEvent
+    from packer.storage import Storage, open_storage
     from packer.usage import Opened, Use
 
 __version__ = VERSION
@@ -72,6 +78,8 @@ __all__ = [
     "Cancelled",
     "Change",
     "ChunkParams",
+    "Conflict",
+    "Deployment",
     "Descriptor",
     "Details",
     "Diagnosis",
@@ -86,6 +94,7 @@ __all__ = [
     "InventoryEntry",
     "LayerUse",
     "LoggedIn",
+    "Migrated",
     "NotFound",
     "Opened",
     "Packed",
@@ -96,10 +105,15 @@ __all__ = [
     "RegistryError",
     "RegistryOptions",
     "Restored",
+    "Retained",
+    "SavedVersion",
     "SizeMismatch",
     "SourceChanged",
     "SourceError",
+    "Storage",
+    "StorageEvent",
     "StoreError",
+    "SupportBundle",
     "TargetExists",
     "TransportError",
     "UnsafePath",
@@ -119,6 +133,8 @@ __all__ = [
     "login",
     "logout",
     "ls",
+    "migrate",
+    "open_storage",
     "open_store",
     "open_version",
     "pack",
@@ -134,16 +150,21 @@ _MODULES = (
     "access",
     "accounts",
     "airgap",
+    "bundles",
+    "deployments",
     "doctor",
     "errors",
     "estimates",
     "listing",
     "locations",
+    "migration",
     "model",
     "pack",
     "planning",
     "progress",
     "restore",
+    "saved",
+    "storage",
     "usage",
 )
 """Where the names come from, the first that has one."""

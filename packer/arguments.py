@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import fields
 from typing import NoReturn
 
 from packer._version import VERSION
+from packer.builtin_registry import FORMATS, STORAGES, RegistryConfig
+from packer.storage_arguments import add_storage_verbs
 
 EXIT_DIFFERENT = 10
 
@@ -165,6 +168,16 @@ def make_parser() -> argparse.ArgumentParser:
 
     at = verb("logout", "forget the login of a registry", reaches=False)
     at.add_argument("host", metavar="HOST")
+    at = verb("storage", "keep every version of applications in a registry", reaches=False)
+    add_storage_verbs(at, _add_common, _add_registry, _add_target)
+    at = verb("migrate", "copy what KOTS kept in S3 or a directory to a storage, or back")
+    at.add_argument("source", metavar="SRC", help="s3://bucket/prefix or a directory; or a storage")
+    at.add_argument("destination", metavar="DST", help="docker://host/repository or oci:DIR")
+    at.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    at.add_argument("--journal", metavar="FILE", help="notes what is done")
+
+    at = verb("registry", "print the configuration of a registry to run oneself", reaches=False)
+    _add_registry_config(at)
     return parser
 
 
@@ -271,4 +284,46 @@ def _add_repair(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--force", action="store_true", help="send everything, whatever the registry says it has"
+    )
+
+
+def _add_registry_config(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("action", metavar="config", choices=["config"], help="what to do")
+    parser.add_argument(
+        "--for",
+        dest="form",
+        choices=FORMATS,
+        default=FORMATS[0],
+        help="for whom: Kubernetes (the default), docker compose, or the server's config.yml alone",
+    )
+    parser.add_argument(
+        "--output",
+        metavar="DIR",
+        help="write files there, for Kubernetes those of kustomize, in place of printing",
+    )
+    parser.add_argument("--storage", choices=STORAGES, help="one server and a volume, or a bucket")
+    for name, metavar, text in (
+        ("host", "NAME", "that clients outside the cluster use"),
+        ("namespace", "NAME", "of Kubernetes"),
+        ("tls-secret", "NAME", "secret with tls.crt and tls.key"),
+        ("auth-secret", "NAME", "secret with htpasswd and http-secret"),
+        ("s3-secret", "NAME", "secret with access-key and secret-key"),
+        ("size", "SIZE", "of the volume"),
+        ("storage-class", "NAME", "of the volume"),
+        ("bucket", "NAME", "of S3"),
+        ("region", "NAME", "of S3"),
+        ("endpoint", "URL", "of an S3 that is not Amazon's"),
+        ("schedule", "CRON", "of garbage collection"),
+        ("image", "IMAGE", "of the registry"),
+        ("kubectl-image", "IMAGE", "of kubectl, for garbage collection"),
+    ):
+        parser.add_argument(f"--{name}", metavar=metavar, help=text)
+    parser.add_argument("--replicas", type=int, metavar="N", help="servers over one bucket")
+    parser.add_argument("--port", type=int, metavar="N", help="that docker compose publishes")
+    parser.add_argument(
+        "--delete-untagged", action="store_true", help="also collect manifests without a tag"
+    )
+    defaults = RegistryConfig()
+    parser.set_defaults(
+        **{field.name: getattr(defaults, field.name) for field in fields(RegistryConfig)}
     )

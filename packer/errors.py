@@ -9,6 +9,7 @@
     │   └── UnsupportedFile                      a socket, device or fifo
     ├── Cancelled                                the caller's cancel event was set
     ├── TargetExists                             the directory to restore into is not empty
+    ├── Conflict                                 the name is taken by something else
     ├── IntegrityError                           stored bytes are not what they should be
     │   ├── DigestMismatch
     │   ├── SizeMismatch
@@ -31,6 +32,7 @@ from __future__ import annotations
 __all__ = [
     "AuthError",
     "Cancelled",
+    "Conflict",
     "DigestMismatch",
     "FormatError",
     "IntegrityError",
@@ -136,6 +138,25 @@ class Cancelled(PackerError):
 
     def __str__(self) -> str:
         return f"{self.what} was cancelled"
+
+
+class Conflict(PackerError):
+    """A sequence number or ID is taken already, by something else.
+
+    Args:
+        kind: "sequence", "support bundle".
+        name: the number or ID.
+        why: what is there, or what to do.
+    """
+
+    def __init__(self, kind: str, name: str, why: str) -> None:
+        super().__init__(kind, name, why)
+        self.kind = kind
+        self.name = name
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.name} is taken: {self.why}"
 
 
 class IntegrityError(PackerError):

@@ -107,6 +107,7 @@ def pack_tree(
     created: int | None,
     tool: str,
     progress: ProgressCallback | None = None,
+    sketches: SketchCache | None = None,
 ) -> Packed:
     """Pack the directory or file at `root` and tag it.
 
@@ -114,7 +115,8 @@ def pack_tree(
         root: what to pack.
         store: where everything goes.
         tag: name for the version.
-        base: version whose chunks are referred to; its blobs must be in `store`.
+        base: version whose chunks are referred to. `store` has its blobs or vouches for them; they
+            are read from the store the version is in, by ranges if that is a registry.
         candidates: versions that are reused whole if their tree is the same; looked at when needed.
         params: chunk sizes; a base with other ones is not used.
         level: zstd level of new frames.
@@ -123,6 +125,7 @@ def pack_tree(
         created: seconds since the epoch for the manifest; None means now.
         tool: name and version of the writer, for the config.
         progress: called now and then from the calling thread.
+        sketches: cache of the base's sketches; by default beside `store`.
 
     Raises:
         SourceChanged, UnsupportedFile, OSError: about a file of the directory, by name.
@@ -144,10 +147,10 @@ def pack_tree(
     old_layers = base.manifest.data_layers if base is not None else ()
     dropped: frozenset[int] = frozenset()
     directory = os.fsencode(place) if place is not None else None
-    sketches = SketchCache(caches)
+    sketches = sketches or SketchCache(caches)
     with (
         ThreadPoolExecutor(os.cpu_count() or 1, "pack") as executor,
-        BlobRanges(store, old_layers) as ranges,
+        BlobRanges(base.store if base is not None else store, old_layers) as ranges,
         FrameReader(old, ranges.read, remote=ranges.remote, directory=directory) as reader,
     ):
         while True:

@@ -35,7 +35,7 @@ class Report:
 
 def options(args: argparse.Namespace) -> dict[str, Any]:
     """Return the keyword arguments of calls that may reach a registry."""
-    return {"store": args.store, "registry": _registry(args)}
+    return {"store": args.store, "registry": registry_options(args)}
 
 
 def read_password() -> str:
@@ -47,7 +47,8 @@ def read_password() -> str:
     return password
 
 
-def _registry(args: argparse.Namespace) -> RegistryLike:
+def registry_options(args: argparse.Namespace) -> RegistryLike:
+    """Return how to reach registries."""
     if args.password_stdin != (args.username is not None):
         raise InvalidParameter("--username and --password-stdin go together")
     general = RegistryOptions(

@@ -17,6 +17,7 @@ from packer.locations import open_version
 from packer.output import Output, text_fields
 from packer.progress import ProgressCallback
 from packer.report import Report, options
+from packer.restore import Restored
 from packer.usage import Use
 
 _SHOWN = 20
@@ -75,7 +76,13 @@ def _entry_value(entry: Entry) -> dict[str, Any]:
 
 def cat(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
     """Write one file of a version."""
-    parts = api.cat(args.name, args.path, inside=args.inside, **options(args))
+    return content_report(
+        args, out, api.cat(args.name, args.path, inside=args.inside, **options(args))
+    )
+
+
+def content_report(args: argparse.Namespace, out: Output, parts: Iterable[bytes]) -> Report:
+    """Write a file's content, as bytes or JSON."""
     if args.json:
         _write_base64(args, out, parts)
     else:
@@ -106,7 +113,11 @@ def _write_base64(args: argparse.Namespace, out: Output, parts: Iterable[bytes])
 
 def diff(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
     """Show what differs between two versions."""
-    changes = api.diff(args.old, args.new, inside=args.inside, **options(args))
+    return diff_report(args, api.diff(args.old, args.new, inside=args.inside, **options(args)))
+
+
+def diff_report(args: argparse.Namespace, changes: list[Change]) -> Report:
+    """Word the changes between `args.old` and `args.new`."""
     counts = {
         kind: sum(change.change == kind and not change.inside for change in changes)
         for kind in ("added", "removed", "changed")
@@ -115,8 +126,8 @@ def diff(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
 
     def value() -> dict[str, Any]:
         return {
-            **text_fields("old", args.old),
-            **text_fields("new", args.new),
+            **text_fields("old", str(args.old)),
+            **text_fields("new", str(args.new)),
             **counts,
             "new_chunk_bytes": fresh,
             "changes": [
@@ -315,3 +326,32 @@ def verify(args: argparse.Namespace, out: Output, progress: ProgressCallback | N
         )
 
     return Report(value, lines)
+
+
+def restored_value(directory: str, restored: Restored) -> dict[str, Any]:
+    """Return the JSON fields of what was restored."""
+    return {
+        "digest": restored.digest,
+        **text_fields("directory", directory),
+        "files": restored.files,
+        "bytes": restored.bytes,
+        "written_files": restored.written_files,
+        "written_bytes": restored.written_bytes,
+        "deleted": restored.deleted,
+        "seeded_bytes": restored.seeded_bytes,
+    }
+
+
+def restored_line(directory: str, restored: Restored) -> str:
+    """Return one line about what was restored."""
+    line = (
+        f"wrote {format_count(restored.written_files, 'file')},"
+        f" {format_size(restored.written_bytes)} to {directory}"
+    )
+    if kept := restored.files - restored.written_files:
+        line += f"; {format_count(kept, 'file')} untouched"
+    if restored.seeded_bytes:
+        line += f"; {format_size(restored.seeded_bytes)} from seeds"
+    if restored.deleted:
+        line += f"; {restored.deleted} deleted"
+    return line

@@ -16,7 +16,6 @@ from packer.locations import default_store_path
 from packer.output import Output, text_fields
 from packer.progress import ProgressCallback
 from packer.report import Report, options
-from packer.restore import Restored
 
 
 def run(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
@@ -126,7 +125,7 @@ def _pull(args: argparse.Namespace, out: Output, progress: ProgressCallback | No
             **text_fields("reference", pulled.reference),
             "fetched_blobs": pulled.fetched_blobs,
             "fetched_bytes": pulled.fetched_bytes,
-            **_restored_value(args.directory, pulled.restored),
+            **reports.restored_value(args.directory, pulled.restored),
         }
 
     def lines() -> Iterator[str]:
@@ -135,7 +134,7 @@ def _pull(args: argparse.Namespace, out: Output, progress: ProgressCallback | No
             f"fetched {format_size(pulled.fetched_bytes)} in"
             f" {format_count(pulled.fetched_blobs, 'blob')}"
         )
-        yield _restored_line(args.directory, pulled.restored)
+        yield reports.restored_line(args.directory, pulled.restored)
 
     return Report(value, lines)
 
@@ -153,40 +152,16 @@ def _unpack(args: argparse.Namespace, out: Output, progress: ProgressCallback | 
     )
 
     def value() -> dict[str, Any]:
-        return {**text_fields("name", args.name), **_restored_value(args.directory, restored)}
+        return {
+            **text_fields("name", args.name),
+            **reports.restored_value(args.directory, restored),
+        }
 
     def lines() -> Iterator[str]:
         yield f"{args.name}  {restored.digest}"
-        yield _restored_line(args.directory, restored)
+        yield reports.restored_line(args.directory, restored)
 
     return Report(value, lines)
-
-
-def _restored_value(directory: str, restored: Restored) -> dict[str, Any]:
-    return {
-        "digest": restored.digest,
-        **text_fields("directory", directory),
-        "files": restored.files,
-        "bytes": restored.bytes,
-        "written_files": restored.written_files,
-        "written_bytes": restored.written_bytes,
-        "deleted": restored.deleted,
-        "seeded_bytes": restored.seeded_bytes,
-    }
-
-
-def _restored_line(directory: str, restored: Restored) -> str:
-    line = (
-        f"wrote {format_count(restored.written_files, 'file')},"
-        f" {format_size(restored.written_bytes)} to {directory}"
-    )
-    if kept := restored.files - restored.written_files:
-        line += f"; {format_count(kept, 'file')} untouched"
-    if restored.seeded_bytes:
-        line += f"; {format_size(restored.seeded_bytes)} from seeds"
-    if restored.deleted:
-        line += f"; {restored.deleted} deleted"
-    return line
 
 
 def _versions(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
@@ -222,6 +197,9 @@ _VERBS: dict[str, _Verb] = {
 }
 
 _LATER = {
+    "storage": ("verbs_storage", "run"),
+    "migrate": ("verbs_migrate", "migrate"),
+    "registry": ("verbs_builtin", "registry"),
     "copy": ("verbs_airgap", "copy"),
     "inventory": ("verbs_airgap", "inventory"),
     "login": ("verbs_registry", "login"),

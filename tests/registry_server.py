@@ -31,7 +31,7 @@ version: 0.1
 log: {{level: error, accesslog: {{disabled: true}}}}
 storage:
   {driver}
-  delete: {{enabled: true}}
+  delete: {{enabled: {delete}}}
 {cache}{auth}http:
   addr: "127.0.0.1:{port}"
   secret: test
@@ -98,6 +98,7 @@ def run_registry(
     cache: bool = False,
     s3: str | None = None,
     program: str | None = None,
+    delete: bool = True,
 ) -> Iterator[RegistryServer]:
     """Start docker-registry with its files below `folder` and stop it at the end.
 
@@ -109,6 +110,7 @@ def run_registry(
         cache: remember in memory which blobs there are, as Debian's own configuration does.
         s3: URL of an object store with the bucket "registry"; blobs are then redirected there.
         program: another build of the registry.
+        delete: let manifests be deleted.
     """
     program = program or need_program("docker-registry")
     driver = f"filesystem: {{rootdirectory: {folder / 'data'}}}"
@@ -144,6 +146,7 @@ def run_registry(
                 port=port,
                 tls=lines,
                 cache="  cache: {blobdescriptor: inmemory}\n" if cache else "",
+                delete=str(delete).lower(),
             ),
             encoding="utf-8",
         )
@@ -152,7 +155,7 @@ def run_registry(
                 [program, "serve", str(config)], stdout=log, stderr=log, env=environment
             )
         try:
-            if _wait_until_ready(process, port, ca_file):
+            if wait_until_ready(process, port, ca_file):
                 yield RegistryServer(port, folder / "data", ca_file, process)
                 return
         finally:
@@ -177,7 +180,7 @@ def make_certificate(folder: Path) -> Path:
     return path
 
 
-def _wait_until_ready(process: subprocess.Popen[bytes], port: int, ca_file: Path | None) -> bool:
+def wait_until_ready(process: subprocess.Popen[bytes], port: int, ca_file: Path | None) -> bool:
     """Wait for an answer to GET /v2/; False if the process ended, as when its port was taken."""
     deadline = time.monotonic() + 20
     while time.monotonic() < deadline:
@@ -364,7 +367,7 @@ def object_store(folder: Path) -> Iterator[str]:
     """Run moto's S3 on a free port with the bucket "registry", and return its URL."""
     program = Path(sys.executable).with_name("moto_server")
     if not program.exists():
-        pytest.skip("moto is not installed (the extra `servers`)")
+        pytest.skip("moto is not installed (the extra `test`)")
     for attempt in range(5):
         port = free_port()
         with (folder / "moto.log").open("ab") as log:

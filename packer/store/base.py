@@ -188,6 +188,27 @@ class Tags(Protocol):
 
 
 @runtime_checkable
+class TagNames(Protocol):
+    """A store that can list its tags' names more cheaply than what they name."""
+
+    def tag_names(self) -> Iterator[str]:
+        """Yield the names of all tags."""
+
+
+@runtime_checkable
+class ManifestDeleter(Protocol):
+    """A store that removes manifests by digest, and with one the tags that name it."""
+
+    def delete_manifest(self, digest: str) -> None:
+        """Remove a manifest and all tags that name it; its blobs stay until they are collected.
+
+        Raises:
+            NotFound: there is no such manifest.
+            RegistryError: the registry does not delete (status 405), or forbids it.
+        """
+
+
+@runtime_checkable
 class LocalBlobs(Protocol):
     """A store whose blobs can be opened for random access, at no cost worth counting."""
 

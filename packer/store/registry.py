@@ -394,6 +394,20 @@ class RegistryStore:
         """Allow requests again."""
         self._client.transport.resume()
 
+    def delete_manifest(self, digest: str) -> None:
+        """Remove a manifest and the tags that name it, as `ManifestDeleter`."""
+        try:
+            self._client.request(
+                "DELETE",
+                self._client.url(f"manifests/{_check(digest)}"),
+                ok=(200, 202, 204),
+                actions="pull,push,delete",
+            ).discard()
+        except RegistryError as error:
+            if error.status != 404:
+                raise
+            raise self._missing(digest) from error
+
     def close(self) -> None:
         """Close idle connections."""
         self._client.transport.close()

@@ -1,0 +1,254 @@
+"""Moving what KOTS kept, between S3 or a directory and a storage, and back, archive by archive.
+
+An archive counts as done when its copy was read back and has the SHA-256 of the source. Then it
+is written to a journal, a file of this machine. Without the journal nothing is moved twice: what
+is there already is read back and noted anew.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import tempfile
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from packer.access import RegistryLike
+from packer.archives import Archive, Archives
+from packer.errors import Cancelled, Conflict, DigestMismatch, InvalidParameter, NotFound
+from packer.locations import default_store_path
+from packer.progress import Progress, ProgressCallback
+from packer.storage import Storage, open_storage
+
+ARCHIVE_NAME = "archive.tar.gz"
+"""Name of the one file of a version that was an archive."""
+
+
+@dataclass(frozen=True, slots=True)
+class Migrated:
+    """What a migration did, or would do.
+
+    Args:
+        archives: how many there are in the source.
+        moved: how many were copied, and verified.
+        present: how many were there already, and are verified.
+        bytes: of all archives.
+        new_bytes: that the destination's storage took for those moved; 0 on the way back.
+        others: keys of the source that are no archives, and stay behind.
+    """
+
+    archives: int
+    moved: int
+    present: int
+    bytes: int
+    new_bytes: int
+    others: int
+
+
+class Journal:
+    """Which archives are done: a line for each, appended and synced.
+
+    Args:
+        path: of the file.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._done: dict[str, str] = {}
+        try:
+            with open(path, encoding="utf-8") as file:
+                for line in file:
+                    try:
+                        key, mark = json.loads(line)
+                    except ValueError:
+                        continue  # the line that a kill cut off
+                    self._done[str(key)] = str(mark)
+        except FileNotFoundError:
+            pass
+
+    def holds(self, archive: Archive) -> bool:
+        """Tell whether this very archive is done."""
+        return self._done.get(archive.key) == _mark(archive)
+
+    def add(self, archive: Archive) -> None:
+        """Note that it is done."""
+        os.makedirs(os.path.dirname(self._path) or ".", exist_ok=True)
+        with open(self._path, "a", encoding="utf-8") as file:
+            # A line feed first: the last line may have been cut off.
+            file.write("\n" + json.dumps([archive.key, _mark(archive)]) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self._done[archive.key] = _mark(archive)
+
+
+def migrate(
+    source: str,
+    destination: str,
+    *,
+    dry_run: bool = False,
+    journal: str | None = None,
+    s3_options: Mapping[str, Any] | None = None,
+    registry: RegistryLike = None,
+    progress: ProgressCallback | None = None,
+    cancel: threading.Event | None = None,
+) -> Migrated:
+    """Copy all versions and support bundles of a place to another; the source is only read.
+
+    Args:
+        source: ``s3://bucket/prefix`` or a directory as KOTS lays it out, or the base of a
+            storage (``docker://…``, ``oci:DIR``), of which versions that are archives are copied.
+        destination: the other kind.
+        dry_run: only say what would be done.
+        journal: file that notes what is done; by default in the user's data directory.
+        s3_options: for s3fs.
+        registry: how to reach the registry.
+        progress: called now and then.
+        cancel: set it to give up between two archives, or during one.
+
+    Raises:
+        Conflict: the destination has other content under a sequence number or ID.
+        DigestMismatch: a copy read back is not the source.
+        InvalidParameter: both are of one kind.
+        StoreError, OSError: as they say; a second call goes on.
+    """
+    back = _is_storage(source)
+    if back == _is_storage(destination):
+        raise InvalidParameter("migrate goes from s3:// or a directory to a storage, or back")
+    if journal is None:
+        name = hashlib.sha256(f"{source}\n{destination}".encode()).hexdigest()[:32]
+        journal = os.path.join(os.path.dirname(default_store_path()), "migrations", name)
+    place = Archives(destination if back else source, s3_options)
+    base = source if back else destination
+    with open_storage(base, registry=registry) as storage:
+        found, others = (_archives_of(storage), 0) if back else place.list()
+        notes = Journal(journal)
+        todo = [archive for archive in found if not notes.holds(archive)]
+        moved = new_bytes = done_bytes = 0
+        total = sum(archive.size for archive in todo)
+        if not dry_run:
+            work: Callable[[Archive], tuple[bool, int]]
+            work = _Back(storage, place) if back else _There(storage, place, progress, cancel)
+            for archive in todo:
+                if cancel is not None and cancel.is_set():
+                    raise Cancelled("cancelled between two archives")
+                if progress is not None:
+                    progress(Progress("migrate", done_bytes, total, archive.key))
+                was_moved, added = work(archive)
+                notes.add(archive)
+                moved, new_bytes = moved + was_moved, new_bytes + added
+                done_bytes += archive.size
+        elif todo:
+            moved = len(todo)
+    size = sum(archive.size for archive in found)
+    return Migrated(len(found), moved, len(found) - moved, size, new_bytes, others)
+
+
+class _There:
+    """From archives to a storage."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        place: Archives,
+        progress: ProgressCallback | None,
+        cancel: threading.Event | None,
+    ) -> None:
+        self._storage = storage
+        self._place = place
+        self._options: dict[str, Any] = {"progress": progress, "cancel": cancel}
+
+    def __call__(self, archive: Archive) -> tuple[bool, int]:
+        storage = self._storage
+        before = _digest_of(storage, archive)
+        with tempfile.TemporaryDirectory(prefix="layer-packer-") as folder:
+            path = os.path.join(folder, ARCHIVE_NAME)
+            with open(path, "w+b") as file:
+                digest = self._place.read(archive, file)
+            if before is not None:
+                if before != digest:
+                    raise Conflict("archive", archive.key, "the storage has another one")
+                return False, 0
+            labels = {"sha256": digest}
+            if archive.app:
+                saved = storage.save(
+                    archive.app, path, sequence=int(archive.name), labels=labels, **self._options
+                ).new_bytes
+            else:
+                saved = storage.save_support_bundle(
+                    archive.name, path, labels=labels, **self._options
+                ).new_bytes
+        actual = _digest_of(storage, archive)
+        if actual != digest:
+            raise DigestMismatch(archive.key, f"sha256:{digest}", f"sha256:{actual}")
+        return True, saved
+
+
+class _Back:
+    """From a storage to archives."""
+
+    def __init__(self, storage: Storage, place: Archives) -> None:
+        self._storage = storage
+        self._place = place
+
+    def __call__(self, archive: Archive) -> tuple[bool, int]:
+        with tempfile.NamedTemporaryFile(prefix="layer-packer-") as file:
+            digest = _digest_of(self._storage, archive, file.write)
+            file.flush()
+            there = self._place.digest(archive)
+            if there == digest:
+                return False, 0
+            if there is not None:
+                raise Conflict("archive", archive.key, "another one is there")
+            self._place.write(archive, file.name)
+        actual = self._place.digest(archive)
+        if actual != digest:
+            raise DigestMismatch(archive.key, f"sha256:{digest}", f"sha256:{actual}")
+        return True, 0
+
+
+def _digest_of(
+    storage: Storage, archive: Archive, write: Callable[[bytes], object] | None = None
+) -> str | None:
+    """Return the SHA-256 of an archive in a storage, reading all of it; None if it is not there."""
+    try:
+        if archive.app:
+            paths = [entry.path for entry in storage.entries(archive.app, int(archive.name))]
+            if len(paths) != 1:
+                raise Conflict("archive", archive.key, "the version is a directory")
+            file = storage.open(archive.app, int(archive.name), paths[0])
+        else:
+            file = storage.open_support_bundle(archive.name)
+    except NotFound as error:
+        if error.kind == "blob":
+            raise
+        return None
+    digest = hashlib.sha256()
+    with file:
+        while data := file.read(1 << 20):
+            digest.update(data)
+            if write is not None:
+                write(data)
+    return digest.hexdigest()
+
+
+def _archives_of(storage: Storage) -> list[Archive]:
+    """Return the versions of a storage that are one file, and its bundles."""
+    found = [
+        Archive(app, str(version.sequence), version.bytes, version.digest)
+        for app in storage.apps()
+        for version in storage.history(app)
+        if version.files == 1
+    ]
+    bundles = [Archive("", each.id, each.bytes, each.digest) for each in storage.support_bundles()]
+    return sorted([*found, *bundles], key=lambda archive: archive.order)
+
+
+def _is_storage(place: str) -> bool:
+    return place.startswith(("docker://", "oci:"))
+
+
+def _mark(archive: Archive) -> str:
+    return f"{archive.size} {archive.stamp}"
