@@ -37,6 +37,7 @@ from packer.progress import CancelEvent, ProgressCallback, cancellable
 from packer.promise import Promise
 from packer.reference import LayoutLocation, Reference, parse_location
 from packer.restore import Restored, restore
+from packer.seed import seed_paths
 from packer.store._common import check_tag
 from packer.store.base import Store, Tags
 from packer.version import Version, family, find_base, load_version, newest_first
@@ -314,7 +315,7 @@ def pull(
         IntegrityError: something is not what its digest says; `directory` is as it was.
         TargetExists, InvalidReference, StoreError, OSError: as they say.
     """
-    seeds = _paths(seed)
+    seeds = seed_paths(seed)
     if seeds:
         location = parse_location(ref)
         remote, name = open_location(location, Access(registry), create=False)
@@ -390,16 +391,9 @@ def unpack(
         os.fsencode(directory),
         update=update,
         delete=delete,
-        seeds=_paths(seed),
+        seeds=seed_paths(seed),
         progress=cancellable(progress, cancel, "unpacking"),
     )
-
-
-def _paths(seed: Iterable[str | bytes | os.PathLike[str]]) -> tuple[bytes, ...]:
-    """Return the directories given as seeds; a single path is one of them."""
-    if isinstance(seed, (str, bytes, os.PathLike)):
-        return (os.fsencode(seed),)
-    return tuple(os.fsencode(path) for path in seed)
 
 
 def copy(

@@ -187,3 +187,10 @@ def _copy(source: int, to: int, size: int) -> None:
             view = view[os.write(to, view) :]
         offset += len(data)
         left -= len(data)
+
+
+def seed_paths(seed: Iterable[str | bytes | os.PathLike[str]]) -> tuple[bytes, ...]:
+    """Return the directories given as seeds; a single path is one of them."""
+    if isinstance(seed, (str, bytes, os.PathLike)):
+        return (os.fsencode(seed),)
+    return tuple(os.fsencode(path) for path in seed)

@@ -19,6 +19,7 @@ from packer import codec, listing
 from packer.access import RegistryLike
 from packer.blobcache import OpenVersions, trim
 from packer.bundles import SupportBundle, SupportBundles
+from packer.copy import check_expected
 from packer.copy import copy as copy_graph
 from packer.deployments import Deployment, deployed_before, read_log, write_log
 from packer.errors import Cancelled, Conflict, InvalidParameter, NotFound, RegistryError
@@ -31,6 +32,7 @@ from packer.repositories import Repositories
 from packer.restore import Restored, restore
 from packer.saved import Retained, SavedVersion, StorageEvent
 from packer.saving import Job, Put, check_labels, check_level, loaded, save_tree
+from packer.seed import seed_paths
 from packer.sequences import MAX_SEQUENCE, PATIENCE_SECONDS, Numbering, Numbers, is_number
 from packer.shelf import Shelf
 from packer.staging import watched
@@ -206,6 +208,8 @@ class Storage:
         *,
         update: bool = False,
         delete: bool = False,
+        seed: Iterable[str | bytes | os.PathLike[str]] = (),
+        expect: str | None = None,
         progress: ProgressCallback | None = None,
         cancel: threading.Event | None = None,
     ) -> Restored:
@@ -217,6 +221,8 @@ class Storage:
             directory: as for `packer.unpack`, as are `update` and `delete`.
             update: it may have content: equal files stay, others are replaced.
             delete: with `update`, remove what the version does not hold.
+            seed: directories that may hold older copies, as for `packer.unpack`.
+            expect: digest that the version must have.
             progress: called now and then.
             cancel: set it to give up; the directory is then as it was.
 
@@ -224,6 +230,7 @@ class Storage:
             NotFound, TargetExists, IntegrityError, Cancelled, OSError: the directory is as it was.
         """
         version = self.version(app, sequence)
+        check_expected(version.descriptor.digest, expect, f"{app} {sequence}")
         report = watched(progress, cancel)
         if self._cache is not None:
             tag = f"{encode_app(app)}:{sequence}"
@@ -232,7 +239,12 @@ class Storage:
             copy_graph(store, digest, self._cache, tag, jobs=self._jobs, progress=report)
             trim(self._cache, tag)
         restored = restore(
-            version, os.fsencode(directory), update=update, delete=delete, progress=report
+            version,
+            os.fsencode(directory),
+            update=update,
+            delete=delete,
+            seeds=seed_paths(seed),
+            progress=report,
         )
         self._tell("loaded", app, sequence)
         return restored

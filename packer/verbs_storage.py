@@ -69,6 +69,8 @@ def _load(
         args.directory,
         update=args.update,
         delete=args.delete,
+        seed=args.seed,
+        expect=args.expect,
         progress=progress,
     )
 

@@ -404,3 +404,17 @@ def test_processes_share_a_layout(tmp_path: Path) -> None:
     history = packer.open_storage(f"oci:{tmp_path / 'base'}").history("app")
     by = {one.sequence: one.labels["by"] for one in history}
     assert by == {int(word): str(number) for number, words in enumerate(printed) for word in words}
+
+
+def test_loading_another_version_than_expected_is_refused(tmp_path: Path) -> None:
+    # An option that pins a version must not be taken and then ignored.
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "app.yaml").write_text("kind: Deployment\n")
+    storage = packer.open_storage(f"oci:{tmp_path / 'storage'}")
+    saved = storage.save("app", tree)
+    with pytest.raises(packer.DigestMismatch):
+        storage.load("app", 0, tmp_path / "out", expect="sha256:" + "0" * 64)
+    assert not (tmp_path / "out").exists()
+    storage.load("app", saved.sequence, tmp_path / "out", expect=saved.digest, seed=[tree])
+    assert (tmp_path / "out" / "app.yaml").read_text() == "kind: Deployment\n"
