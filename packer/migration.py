@@ -133,7 +133,7 @@ def migrate(
             work = _Back(storage, place) if back else _There(storage, place, progress, cancel)
             for archive in todo:
                 if cancel is not None and cancel.is_set():
-                    raise Cancelled("cancelled between two archives")
+                    raise Cancelled("migrating")
                 if progress is not None:
                     progress(Progress("migrate", done_bytes, total, archive.key))
                 was_moved, added = work(archive)
