@@ -8,7 +8,7 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -211,8 +211,14 @@ Stop = Callable[[str, signal.Signals], _StopAt]
 
 
 @pytest.fixture
-def stop(monkeypatch: pytest.MonkeyPatch, store: Path) -> Stop:
+def stop(monkeypatch: pytest.MonkeyPatch, store: Path) -> Iterator[Stop]:
     monkeypatch.setenv("LAYER_PACKER_STORE", str(store))
+    # A signal that the caller ignores stays ignored; who runs the tests (nohup) may ignore one.
+    inherited = {
+        number: signal.signal(number, signal.SIG_DFL)
+        for number in (signal.SIGTERM, signal.SIGHUP)
+        if signal.getsignal(number) is signal.SIG_IGN
+    }
 
     def install(phase: str, number: signal.Signals) -> _StopAt:
         display = _StopAt(phase, number)
@@ -223,7 +229,9 @@ def stop(monkeypatch: pytest.MonkeyPatch, store: Path) -> Stop:
         monkeypatch.setattr(cli, "open_display", opened)
         return display
 
-    return install
+    yield install
+    for number, handler in inherited.items():
+        signal.signal(number, handler)
 
 
 # A pool of threads that waits for work it has cancelled would hang here.
