@@ -7,12 +7,13 @@ JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
 
-$(BIN)/layer-packer: pyproject.toml setup.py $(wildcard csrc/*.c csrc/*.h csrc/*.py)
+# A stamp of its own: examples/quickstart makes the same environment, without what tests need.
+$(VENV)/.built: pyproject.toml setup.py $(wildcard csrc/*.c csrc/*.h csrc/*.py)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,lint,bench]'
 	@touch $@
 
-build: $(BIN)/layer-packer ## make the virtual environment with the package in it
+build: $(VENV)/.built ## make the virtual environment with the package in it
 
 servers: ## install the real servers and tools that tests use, where apt may
 	@tools/install-servers
