@@ -192,6 +192,8 @@ def _copy(
     check_expected(descriptor.digest, expect, f"{source_reference} in {source.name}")
     graph = read_graph(data, f"manifest {descriptor.digest}")
     if isinstance(destination, Partial):
+        if verify or force:
+            raise InvalidParameter(f"{destination.name} is no registry: it proves what it has")
         return _copy_to_archive(run, _Goal(descriptor, data, graph, tag), promises)
     if promises:
         raise InvalidParameter(f"{destination.name}: only an archive may leave blobs out")

@@ -42,6 +42,8 @@ def parse_size(text: str) -> int:
 def copy(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
     """Copy a version, maybe into an archive that leaves out what the far side has."""
     if args.dry_run:
+        if args.have or args.split is not None:
+            raise InvalidParameter("--dry-run does not know what --have and --split would change")
         found = estimate(args.source, args.destination, **options(args))
         check_expected(found.digest, args.expect, args.source)
         return estimated("destination", args.destination, found)

@@ -17,6 +17,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+import packer
+from packer import cli
 from packer.copy import CopyResult, copy
 from packer.errors import (
     DigestMismatch,
@@ -726,3 +728,19 @@ def test_promises_name_each_blob_once() -> None:
     assert [promise.blobs for promise in found] == [{one, two}, {three}, {four}]
     assert list(map(str, found)) == [digest, f"v2 {digest}", "a list of blobs"]
     assert encode_promises(promises, []) is None
+
+
+@pytest.mark.parametrize(
+    "options",
+    [["--verify"], ["--force"], ["--dry-run", "--have", "v"], ["--dry-run", "--split", "1MB"]],
+    ids=" ".join,
+)
+def test_options_an_archive_cannot_honour_are_refused(tmp_path: Path, options: list[str]) -> None:
+    # Taken and then ignored, they would promise what nobody checked.
+    tree, store, archive = tmp_path / "tree", tmp_path / "store", tmp_path / "a.tar"
+    tree.mkdir()
+    (tree / "app.yaml").write_text("kind: Deployment\n")
+    packer.pack(tree, store=store, tag="v")
+    words = ["copy", "v", f"oci-archive:{archive}:v", "--store", str(store), *options]
+    assert cli.main(words) == 2
+    assert not archive.exists()
