@@ -3,9 +3,11 @@
 #include <string.h>
 
 enum {
-    MASK = PK_WINDOW - 1,
+    MASK = 2 * PK_WINDOW - 1,
     REACH = PK_WINDOW - PK_MAX_MATCH - 3 - 1, /* zlib's greatest distance, 32506 */
     TOO_FAR = 4096,                           /* shortest matches from farther are not worth it */
+    LONG_CHAIN = 256,                         /* chains of so many steps are not walked, but climbed */
+    AHEAD = 512,                              /* positions put into the chains at once */
     GO_SHIFT_AT = 2 * PK_WINDOW - (4 + PK_MAX_MATCH)
 };
 
@@ -48,6 +50,11 @@ static inline uint32_t load32(const uint8_t *at)
     return (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3];
 }
 
+static inline uint64_t load64(const uint8_t *at)
+{
+    return (uint64_t)load32(at) << 32 | load32(at + 4);
+}
+
 static inline uint16_t load16(const uint8_t *at)
 {
     uint16_t value;
@@ -67,22 +74,64 @@ static inline uint32_t hash_at(const pk_model *model, uint32_t at)
     return hash & ((1u << model->hash_bits) - 1);
 }
 
-static inline void insert(pk_model *model, uint32_t at)
+/* Make a position the last one of its hash; returns how far back the one before is. */
+static inline uint16_t chained(uint32_t *head, uint32_t at, uint32_t base)
 {
-    uint32_t hash = hash_at(model, at);
-    model->previous[at & MASK] = model->head[hash];
-    model->head[hash] = model->base + at + 1;
+    uint32_t entry = base + at + 1, step = entry - *head, most = at < PK_WINDOW ? at : PK_WINDOW;
+    *head = entry;
+    return (uint16_t)(step > most ? 0 : step); /* beyond `at` are those of older starts */
 }
 
-/* Insert all positions before `end` that have enough bytes behind them. */
+/* Bytes of the rungs' strings, the longer ones first: chosen by measurement. The shortest match, of as many
+ * bytes as are hashed, is found in the encoder's chain. */
+static inline uint32_t rung_bytes(const pk_model *model, unsigned rung)
+{
+    return rung == 0 ? 8 : model->rules.hash_bytes + 1u;
+}
+
+static inline void insert_rung(pk_rung *to, const pk_model *model, uint32_t at, uint32_t end, unsigned bytes)
+{
+    const uint8_t *data = model->data;
+    const uint32_t base = model->base;
+    const unsigned shift = 64 - 8 * bytes;
+    for (; at < end; at++) {
+        uint32_t hash = (uint32_t)((load64(data + at) >> shift) * 0x9e3779b97f4a7c15u >> (64 - PK_RUNG_BITS));
+        to->back[at & MASK] = chained(&to->head[hash], at, base);
+    }
+}
+
+/* Positions before this have enough bytes behind them to be in a chain. */
+static inline uint32_t last_of(const pk_model *model)
+{
+    return model->size < model->rules.hash_bytes ? 0 : model->size - model->rules.hash_bytes + 1;
+}
+
+/* Insert all positions before `end`. */
 static inline void insert_before(pk_model *model, uint32_t end)
 {
-    uint32_t limit = model->size < model->rules.hash_bytes ? 0 : model->size - model->rules.hash_bytes + 1;
-    uint32_t to = end < limit ? end : limit;
+    uint32_t last = last_of(model), to = end < last ? end : last;
     for (uint32_t at = model->inserted; at < to; at++)
-        insert(model, at);
+        model->back[at & MASK] = chained(&model->head[hash_at(model, at)], at, model->base);
     if (model->inserted < end)
         model->inserted = end;
+}
+
+/* Where every position is inserted it does not matter when: insert all that a search at `at` looks at, and
+ * some more, chain by chain. */
+static void insert_ahead(pk_model *model, uint32_t at)
+{
+    uint32_t from = model->inserted, to = last_of(model);
+    if (at + PK_MAX_MATCH < from || from >= to)
+        return;
+    if (to > at + PK_MAX_MATCH + AHEAD)
+        to = at + PK_MAX_MATCH + AHEAD;
+    insert_before(model, to);
+    if (!model->climbs)
+        return;
+    for (at = from; at < to; at++)
+        model->rank[at & MASK] = (uint16_t)(model->rank[(at - model->back[at & MASK]) & MASK] + 1);
+    for (unsigned rung = 0; rung < PK_RUNGS; rung++)
+        insert_rung(&model->rungs[rung], model, from, to, rung_bytes(model, rung));
 }
 
 static inline uint32_t match_length(const uint8_t *one, const uint8_t *other, uint32_t most)
@@ -106,45 +155,132 @@ static inline uint32_t match_length(const uint8_t *one, const uint8_t *other, ui
     return length;
 }
 
+/* How far a search goes. */
+typedef struct reach {
+    uint32_t most, nice, chain;
+    uint32_t lowest, first_lowest;   /* the chain's first position may lie a little farther back */
+} reach;
+
+enum { TOO_MANY = PK_MAX_MATCH + 1 };
+
+/* Which of the strings from `at` on, so many of them, is met last when one goes back. */
+static inline uint32_t rarest(const uint16_t *back, uint32_t at, uint32_t count)
+{
+    uint32_t best = 0, farthest = 0;
+    for (uint32_t shift = 0; shift < count; shift++) {
+        uint16_t step = (uint16_t)(back[(at + shift) & MASK] - 1); /* 0: never */
+        if (step >= farthest) {
+            farthest = step;
+            best = shift;
+        }
+    }
+    return best;
+}
+
+/* A match longer than the shortest, found without walking the encoder's chain. It would walk it, the nearest
+ * position first, for so many steps, and take the longest match. A position's rank tells at once whether the
+ * walk comes to it, and if not, it comes to none behind it. So the match is looked for among the positions
+ * that share a longer string; and once there is one, among those that share a string of what would be longer:
+ * these are few.
+ *
+ * Returns the length, 0 if there is none that is longer than `best`, or TOO_MANY: the chain must be walked. */
+static uint32_t climb(const pk_model *model, uint32_t at, uint32_t best, const reach *to, uint32_t *distance)
+{
+    const uint8_t *data = model->data, *here = data + at;
+    const uint32_t lowest = to->lowest < to->first_lowest ? to->lowest : to->first_lowest;
+    uint32_t steps = to->chain;
+    for (unsigned rung = 0; rung < PK_RUNGS; rung++) {
+        const uint32_t bytes = rung_bytes(model, rung);
+        const uint16_t *back = model->rungs[rung].back;
+        const uint32_t enough = rung ? rung_bytes(model, rung - 1) - 1 : to->nice;
+        uint32_t length = best < bytes ? bytes - 1 : best, found = 0, nearest = at, there = at, step;
+        if (length >= to->most)
+            continue;
+        uint32_t shift = rarest(back, at, length + 2 - bytes); /* of those that a longer match has */
+        while ((step = back[(there + shift) & MASK]) && step <= there - lowest) {
+            there -= step;
+            if (!--steps)
+                return TOO_MANY;
+            if (there >= nearest || load16(data + there + length - 1) != load16(here + length - 1))
+                continue;
+            uint32_t now = match_length(data + there, here, to->most);
+            if (now <= length)
+                continue;
+            uint32_t rank = (uint16_t)(model->rank[at & MASK] - model->rank[there & MASK]);
+            if (rank > to->chain || !(there >= to->lowest || (rank == 1 && there >= to->first_lowest)))
+                break;
+            length = found = now;
+            *distance = at - there;
+            if (length >= enough)
+                break;
+            nearest = there;
+            there = at;
+            shift = rarest(back, at, length + 2 - bytes);
+        }
+        if (found || best >= bytes)
+            return found;
+    }
+    return 0;
+}
+
+/* There is no longer match: the nearest will do, and none from farther away than it is worth. */
+static inline void only_shortest(reach *to, uint32_t at, uint32_t length)
+{
+    to->nice = length;
+    if (at > TOO_FAR && to->lowest < at - TOO_FAR)
+        to->lowest = at - TOO_FAR;
+}
+
 /* The best match at `at` longer than `best`, in the manner of zlib: 0 if there is none. */
-static uint32_t search_zlib(pk_model *model, uint32_t at, uint32_t best, uint32_t *distance)
+static uint32_t search_zlib(const pk_model *model, uint32_t at, uint32_t best, uint32_t *distance)
 {
     const pk_rules *rules = &model->rules;
     uint32_t ahead = model->end - at;
     uint32_t most = ahead < PK_MAX_MATCH ? ahead : PK_MAX_MATCH;
     if (ahead < rules->hash_bytes || best >= most)
         return 0;
-    const uint32_t first = model->base + 1; /* the entry of position 0 */
-    uint32_t entry = model->previous[at & MASK];
-    /* The first position of a stream is never found: its number means "none" there. */
-    uint32_t none = model->origin == 0 ? first : model->base;
-    if (entry <= none || at - (entry - first) > REACH)
+    /* The first position of a stream is never found: its number means "none" there. Positions behind the
+     * first one searched must be nearer by one. */
+    reach to = {most, rules->nice < most ? rules->nice : most,
+                best >= rules->good ? rules->chain >> 2 : rules->chain, 1, model->origin == 0};
+    if (at > REACH) {
+        to.lowest = at - REACH + 1;
+        to.first_lowest = at - REACH;
+    }
+    uint32_t step = model->back[at & MASK];
+    if (!step || step > at - to.first_lowest)
         return 0;
-    uint32_t chain = best >= rules->good ? rules->chain >> 2 : rules->chain;
-    uint32_t nice = rules->nice < most ? rules->nice : most;
-    /* Positions behind the first one searched must be above this. */
-    uint32_t limit = first + (at > REACH ? at - REACH : 0);
+    if (model->climbs) {
+        uint32_t found = climb(model, at, best, &to, distance);
+        if (found != TOO_MANY && (found || best > 2))
+            return found;
+        if (!found)
+            only_shortest(&to, at, 3);
+    }
     const uint8_t *data = model->data, *here = data + at;
-    uint32_t found = 0;
+    uint32_t found = 0, there = at - step;
     uint16_t tail = load16(here + best - 1);
-    do {
-        const uint8_t *there = data + (entry - first);
-        if (load16(there + best - 1) != tail)
-            continue;
-        uint32_t length = match_length(there, here, most);
-        if (length > best) {
-            best = found = length;
-            *distance = at - (entry - first);
-            if (length >= nice)
-                break;
-            tail = load16(here + best - 1);
+    for (uint32_t left = to.chain;;) {
+        if (load16(data + there + best - 1) == tail) {
+            uint32_t length = match_length(data + there, here, most);
+            if (length > best) {
+                best = found = length;
+                *distance = at - there;
+                if (length >= to.nice)
+                    break;
+                tail = load16(here + best - 1);
+            }
         }
-    } while ((entry = model->previous[(entry - first) & MASK]) > limit && --chain);
+        step = model->back[there & MASK];
+        if (!step || there < to.lowest + step || !--left)
+            break;
+        there -= step;
+    }
     return found;
 }
 
 /* The same in the manner of Go: chains reach a full window back, but not before the buffer's start. */
-static uint32_t search_go(pk_model *model, uint32_t at, uint32_t *distance)
+static uint32_t search_go(const pk_model *model, uint32_t at, uint32_t *distance)
 {
     const pk_rules *rules = &model->rules;
     uint32_t ahead = model->end - at;
@@ -159,24 +295,31 @@ static uint32_t search_go(pk_model *model, uint32_t at, uint32_t *distance)
     uint32_t lowest = start > model->origin ? (uint32_t)(start - model->origin) : 0;
     if (at > PK_WINDOW && at - PK_WINDOW > lowest)
         lowest = at - PK_WINDOW;
-    const uint32_t first = model->base + 1; /* the entry of position 0 */
-    uint32_t entry = model->previous[at & MASK];
-    uint32_t nice = rules->nice < most ? rules->nice : most;
+    reach to = {most, rules->nice < most ? rules->nice : most, rules->chain, lowest, lowest};
+    if (model->climbs) {
+        found = climb(model, at, best, &to, distance);
+        if (found && found != TOO_MANY)
+            return found;
+        if (!found)
+            only_shortest(&to, at, 4);
+        found = 0;
+    }
     const uint8_t *data = model->data, *here = data + at;
-    for (uint32_t tries = rules->chain; tries && entry >= first + lowest; tries--) {
-        const uint8_t *there = data + (entry - first);
-        if (there[best] == here[best]) {
-            uint32_t length = match_length(there, here, most);
-            if (length > best && (length > 4 || at - (entry - first) <= TOO_FAR)) {
+    uint32_t there = at, step;
+    for (uint32_t tries = to.chain; tries; tries--) {
+        step = model->back[there & MASK];
+        if (!step || there < to.lowest + step)
+            break;
+        there -= step;
+        if (data[there + best] == here[best]) {
+            uint32_t length = match_length(data + there, here, most);
+            if (length > best && (length > 4 || at - there <= TOO_FAR)) {
                 best = found = length;
-                *distance = at - (entry - first);
-                if (length >= nice)
+                *distance = at - there;
+                if (length >= to.nice)
                     break;
             }
         }
-        if (at - (entry - first) == PK_WINDOW)
-            break; /* its place in the chain has been taken by `at` */
-        entry = model->previous[(entry - first) & MASK];
     }
     return found;
 }
@@ -186,6 +329,8 @@ void pk_model_start(pk_model *model, const pk_rules *rules, unsigned hash_bits, 
 {
     model->rules = *rules;
     model->hash_bits = hash_bits;
+    model->climbs = (rules->kind == PK_LAZY || rules->kind == PK_GO_LAZY) && rules->chain >= LONG_CHAIN
+                    && (rules->kind == PK_GO_LAZY || rules->hash_bytes == 3);
     model->data = data;
     model->size = model->end = size;
     model->origin = origin;
@@ -197,7 +342,8 @@ void pk_model_restart(pk_model *model, uint32_t at)
     /* Clearing the table would cost more than a short segment does. */
     if (model->base > UINT32_MAX / 2) {
         memset(model->head, 0, sizeof model->head);
-        memset(model->previous, 0, sizeof model->previous);
+        for (unsigned rung = 0; rung < PK_RUNGS; rung++)
+            memset(model->rungs[rung].head, 0, sizeof model->rungs[rung].head);
         model->base = 0;
     } else {
         model->base += model->used + 1;
@@ -205,9 +351,7 @@ void pk_model_restart(pk_model *model, uint32_t at)
     model->used = model->size;
     model->searched = 0;
     model->inserted = at > PK_WINDOW ? at - PK_WINDOW : 0;
-    if (model->rules.kind == PK_LAZY || model->rules.kind == PK_GO_LAZY) {
-        insert_before(model, at);
-    } else if (model->rules.kind == PK_FAST || model->rules.kind == PK_GO_FAST) {
+    if (model->rules.kind == PK_FAST || model->rules.kind == PK_GO_FAST) {
         /* These do not insert everything: what they would have done with the window tells what. */
         uint32_t position = model->inserted;
         while (position < at) {
@@ -229,7 +373,7 @@ void pk_model_see(pk_model *model, uint32_t end)
 static void search(pk_model *model, uint32_t at, uint32_t before)
 {
     const pk_rules *rules = &model->rules;
-    insert_before(model, at + 1);
+    insert_ahead(model, at);
     model->length = 0;
     if (at >= model->end)
         return;
@@ -294,7 +438,6 @@ void pk_model_accept(pk_model *model, uint32_t at, pk_token predicted, pk_token 
         /* A literal leaves behind the search at the next position; a match does not, and a literal
          * against the prediction was none that this search would explain. */
         model->searched = !length && predicted == actual;
-        insert_before(model, at + length);
         break;
     case PK_FAST:
     case PK_GO_FAST:

@@ -28,20 +28,31 @@ typedef struct pk_rules {
 extern const pk_rules pk_rule_table[];
 extern const unsigned pk_rule_count;
 
-enum { PK_HASH_BITS = 17 };
+enum { PK_HASH_BITS = 17, PK_RUNGS = 2, PK_RUNG_BITS = 15 };
+
+/* For each position, how far back the last one is that has the same string of some length (or another with
+ * the same hash); 0 if there is none in the window. `head`: the last position of each hash, + 1 + base. */
+typedef struct pk_rung {
+    uint32_t head[1 << PK_RUNG_BITS];
+    uint16_t back[2 * PK_WINDOW];
+} pk_rung;
 
 typedef struct pk_model {
     pk_rules rules;
     unsigned hash_bits;
+    int climbs;                      /* the rungs are kept */
     const uint8_t *data;             /* window and plaintext; PK_PAD bytes can be read behind */
     uint32_t size;
     uint32_t end;                    /* the encoder saw no further than this */
     uint64_t origin;                 /* position in the stream of data[0] */
-    uint32_t inserted;               /* positions before this are in the table */
+    uint32_t inserted;               /* positions before this are in the chains */
     int searched;                    /* the match at the next position is known: */
     uint32_t length, distance;
-    uint32_t base, used;             /* entries up to the base are older than the last start */
-    uint32_t head[1 << PK_HASH_BITS], previous[PK_WINDOW]; /* position + 1 + base */
+    uint32_t base, used;             /* heads up to the base are older than the last start */
+    uint32_t head[1 << PK_HASH_BITS];
+    uint16_t back[2 * PK_WINDOW];    /* the encoder's own chains, as in a rung */
+    uint16_t rank[2 * PK_WINDOW];    /* of each position in its chain, counted from any number */
+    pk_rung rungs[PK_RUNGS];
 } pk_model;
 
 /* Start at data[start], with the window before it known. */

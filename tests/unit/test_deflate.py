@@ -78,6 +78,30 @@ def test_zlib_with_other_memory(level: int, memory: int) -> None:
     assert (failed, size <= len(stream) // 1000 + 16) == (0, True)
 
 
+def dense(size: int) -> bytes:
+    """Return text whose short strings are met again and again, thousands of steps back."""
+    rng = random.Random(5)
+    names = [f"{rng.getrandbits(rng.choice((4, 9, 20))):x}" for _ in range(60)]
+    out = bytearray()
+    while len(out) < size:
+        out += b" " * rng.choice((2, 8, 10, 26)) + f"- {rng.choice(names)}: ".encode()
+        out += rng.choice((b"", b"=" * rng.randrange(90), b"ab" * rng.randrange(150), bytes(400)))
+        out += rng.choice(names).encode() + b"\n"
+    return bytes(out[:size])
+
+
+@pytest.mark.parametrize("level", range(4, 10))
+@pytest.mark.parametrize("memory", [1, 5, 8])
+def test_long_chains_are_searched_as_zlib_does(level: int, memory: int) -> None:
+    # The encoder itself is the oracle: nothing is left for the recipe to correct.
+    for content in (dense(300_000), bytes(90_000) + dense(9_000), text(200_000) * 2):
+        stream = raw(content, level, memory)
+        segment = Segment()
+        assert segment.inflate(stream, 0, b"", 0) is not None
+        assert segment.analyse() is not None
+        assert segment.tokens[1] == 0
+
+
 @pytest.mark.parametrize("strategy", [zlib.Z_RLE, zlib.Z_HUFFMAN_ONLY, zlib.Z_FIXED])
 def test_zlib_strategies(strategy: int) -> None:
     stream = raw(DATA, 6, 8, strategy)
