@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from packer.access import Access, RegistryLike
-from packer.api import version_to_push
 from packer.errors import InvalidParameter, NotFound
 from packer.locations import StoreLike, local_tag, open_location, open_store, resolve, tag_of
 from packer.pack import Packed
+from packer.packing import version_to_push
 from packer.planning import Estimate, estimate_copy
 from packer.reference import parse_location
 from packer.store.memory import MemoryStore

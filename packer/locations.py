@@ -14,6 +14,7 @@ from packer.copy import CopyResult
 from packer.copy import copy as copy_graph
 from packer.errors import InvalidParameter, NotFound, PackerError
 from packer.model import is_digest
+from packer.overlay import completed
 from packer.progress import CancelEvent, ProgressCallback
 from packer.reference import ArchiveLocation, LayoutLocation, Reference, parse_location
 from packer.store.archive import ArchiveStore
@@ -55,11 +56,17 @@ def open_version(
 ) -> Version:
     """Return a version by tag or digest of the local store, or by a reference elsewhere.
 
+    What the local store lacks of a version, as it was packed on a base in a registry, is read from
+    there when it is needed.
+
     Raises:
         NotFound: there is none.
         UnsupportedVersion: it was not written by layer-packer, or by a later one.
     """
-    holder, known = resolve(name, open_store(store), Access.of(registry))
+    local, access = open_store(store), Access.of(registry)
+    holder, known = resolve(name, local, access)
+    if holder is local:
+        holder = completed(local, known, access)
     return load_version(holder, known)
 
 

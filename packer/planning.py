@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from packer.copy import PROBE_BYTES, known_digests, read_graph, resolve_or_none
+from packer.graph import known_digests, read_graph, resolve_or_none
 from packer.model import Descriptor
+from packer.promise import absent_blobs, missing_base
 from packer.store.base import LocalBlobs, Store, Upload
+from packer.transfer import PROBE_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,17 +54,22 @@ def estimate_copy(
     to_registry = isinstance(destination, Upload)
     named = resolve_or_none(destination, tag or descriptor.digest) if destination else None
     same = named is not None and named.digest == descriptor.digest
+    known: frozenset[str] = frozenset()
+    absent = absent_blobs(source, graph.blobs)
+    requests = len(absent) + 1 if to_registry and absent else 0
     if destination is None:
         missing = list(graph.blobs)
-    elif to_registry:
-        known = {blob.digest for blob in graph.blobs} if same else frozenset[str]()
-        known = known or known_digests(source, destination, graph, named)
+    else:
+        if to_registry and (same or (absent and _has(destination, descriptor.digest))):
+            known = frozenset(blob.digest for blob in graph.blobs)
+        elif to_registry:
+            known = known_digests(source, destination, graph, named)
         unknown = [blob for blob in graph.blobs if blob.digest not in known]
         missing = [blob for blob in unknown if not destination.exists(blob)]
-    else:
-        missing = [blob for blob in graph.blobs if not destination.exists(blob)]
+    if gone := [blob for blob in missing if blob in absent]:
+        where = destination.name if destination is not None else "a store that is not there yet"
+        raise missing_base(source, descriptor.digest, gone, where)
     unchanged = same and not missing
-    requests = 0
     if to_registry:
         requests += 1 if same else 1 + _upload_requests(missing, len(graph.blobs), bool(known))
     if not isinstance(source, LocalBlobs):
@@ -78,6 +85,10 @@ def estimate_copy(
         requests,
         unchanged,
     )
+
+
+def _has(destination: Store, digest: str) -> bool:
+    return resolve_or_none(destination, digest) is not None
 
 
 def _upload_requests(missing: list[Descriptor], blobs: int, vouched: bool) -> int:

@@ -20,11 +20,11 @@ from packer.copy import copy as copy_graph
 from packer.errors import InvalidParameter, NotFound, PackerError
 from packer.model import MANIFEST_TYPE, ChunkParams, Descriptor
 from packer.pack import LocalStore, Packed, pack_tree
-from packer.progress import ProgressCallback
+from packer.progress import ProgressCallback, cancellable
 from packer.records import LABEL_PREFIX, NUMBERS, RECORD_PREFIX, Record
 from packer.shelf import NONCE, Shelf
 from packer.similar import SketchCache
-from packer.staging import Arrival, NearSketches, Staging, UploadArrival, watched
+from packer.staging import Arrival, NearSketches, Staging, UploadArrival
 from packer.store.base import Upload
 from packer.store.layout import LayoutStore
 from packer.version import CREATED, PARENT, TITLE, Version, load_version
@@ -153,7 +153,7 @@ def _save_on(
     arrive: Callable[[Put], Record],
     known: Callable[[Version], Record | None],
 ) -> Record:
-    progress = watched(job.progress, job.cancel)
+    progress = cancellable(job.progress, job.cancel, "saving")
     with _place(shelf, job) as (local, sketches):
         staging = Staging(local, base)
         packed = pack_tree(

@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from packer import api, report, reports
-from packer.copy import check_expected
 from packer.display import format_count, format_share, format_size
 from packer.errors import InvalidParameter
 from packer.estimates import estimate
+from packer.graph import check_expected
 from packer.locations import default_store_path
 from packer.output import Output, text_fields
 from packer.progress import ProgressCallback

@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from packer import api
-from packer.copy import check_expected
 from packer.display import format_count, format_size
 from packer.errors import InvalidParameter
 from packer.estimates import estimate
+from packer.graph import check_expected
 from packer.output import Output
 from packer.progress import ProgressCallback
 from packer.report import Report, copied, estimated, options

@@ -16,6 +16,8 @@ from packer.model import MAX_MANIFEST_BYTES, Descriptor, load_json
 from packer.store._files import read_bounded
 
 REF_NAME = "org.opencontainers.image.ref.name"
+PROMISED = "layer-packer.promised"
+"""Annotation of an entry: who has the blobs that are missing here; see `packer.promise`."""
 MAX_INDEX_BYTES = MAX_MANIFEST_BYTES
 """Bound on index.json, room for about 16,000 tags."""
 
@@ -51,6 +53,13 @@ class Index:
                 out.pop(tag, None)
                 out[tag] = descriptor
         return out
+
+    def promises(self, digest: str) -> str | None:
+        """Return the annotation that says who has what is missing of a manifest."""
+        found = [
+            item.annotations.get(PROMISED) for item in self.descriptors if item.digest == digest
+        ]
+        return next((text for text in reversed(found) if text is not None), None)
 
     def without(self, tag: str) -> list[Any]:
         """Return the entries that `tag` does not name."""
@@ -111,6 +120,11 @@ def encode_index(value: dict[str, Any], path: str) -> bytes:
     if len(data) > MAX_INDEX_BYTES:
         raise StoreError(f"{path} would exceed {MAX_INDEX_BYTES} bytes: remove old tags first")
     return data
+
+
+def is_promised(promises: str | None, blob: Descriptor) -> bool:
+    """Tell whether an annotation names a blob."""
+    return promises is not None and f'"{blob.digest}"' in promises
 
 
 def _tag_of(item: object) -> str | None:

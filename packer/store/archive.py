@@ -36,6 +36,7 @@ from packer.store._parts import ArchiveFile, SplitFile, identity, open_archive
 from packer.store._tags import (
     EMPTY_INDEX,
     MAX_INDEX_BYTES,
+    PROMISED,
     REF_NAME,
     Index,
     encode_index,
@@ -44,8 +45,6 @@ from packer.store._tags import (
 from packer.store._tar import BLOB_PREFIX, Member, TarPlan, read_members
 from packer.store.base import Reader
 
-PROMISED = "layer-packer.promised"
-"""Annotation of an entry in index.json: versions whose blobs the archive leaves out."""
 _LAYOUT_FILE = "oci-layout"
 _INDEX_FILE = "index.json"
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
@@ -286,13 +285,7 @@ class ArchiveStore:
 
     def promises(self, digest: str) -> str | None:
         """Return the annotation that says what was left out of a manifest's blobs."""
-        found = [
-            text
-            for item in self._now().index.items
-            if isinstance(item, dict) and item.get("digest") == digest
-            if (text := _annotations(item).get(PROMISED)) is not None
-        ]
-        return found[-1] if found else None
+        return self._now().index.promises(digest)
 
     # Writing
 

@@ -257,11 +257,33 @@ class Assembling(Protocol):
 
 
 @runtime_checkable
-class Partial(Protocol):
-    """A store written at once, which may lack blobs that the other side was said to have."""
+class Promised(Protocol):
+    """A store that may lack blobs its manifests name, if another place was said to have them."""
 
     def promises(self, digest: str) -> str | None:
         """Return who promised the blobs that a manifest lacks, as an annotation."""
+
+
+@runtime_checkable
+class PartialIngest(Promised, Protocol):
+    """A store that versions are packed into, on a base whose blobs stay where they are."""
+
+    def put_partial(
+        self, data: bytes, media_type: str, tag: str | None, promises: str
+    ) -> Descriptor:
+        """Store a manifest as `put_manifest` does, whose blobs are here or promised.
+
+        Args:
+            data: the exact bytes.
+            media_type: its media type.
+            tag: moved to this manifest if given.
+            promises: who has the blobs that are missing, as an annotation; kept with the tag.
+        """
+
+
+@runtime_checkable
+class Partial(Promised, Protocol):
+    """A store written at once, which may lack blobs that the other side was said to have."""
 
     def assemble(
         self,

@@ -19,7 +19,6 @@ import pytest
 
 import packer
 from packer.cli import main
-from packer.copy import read_graph
 from packer.errors import (
     DigestMismatch,
     FormatError,
@@ -29,6 +28,7 @@ from packer.errors import (
     SizeMismatch,
     UnsupportedVersion,
 )
+from packer.graph import read_graph
 from packer.model import MANIFEST_TYPE, digest_of
 from packer.promise import decode_promises
 from packer.store.archive import ArchiveStore
