@@ -176,26 +176,78 @@ class _Goal:
     tag: str | None
 
 
-def _copy_to_archive(outer: Run, goal: _Goal, promises: Sequence[Promise]) -> CopyResult:
-    """Write what an archive lacks and nobody promised, all at once."""
-    source, destination = outer.source, outer.destination
-    assert isinstance(destination, Partial)
-    descriptor, blobs = goal.descriptor, goal.graph.blobs
+@dataclass(frozen=True, slots=True)
+class ArchiveContent:
+    """What becomes of the blobs of a manifest in an archive.
+
+    Args:
+        there: are in it.
+        left_out: are promised.
+        missing: have to be written.
+        promises: the annotation that says who promised what.
+        unchanged: the archive holds all of it, under this name.
+    """
+
+    there: list[Descriptor]
+    left_out: list[Descriptor]
+    missing: list[Descriptor]
+    promises: str | None
+    unchanged: bool
+
+
+def archive_content(
+    source: Store,
+    descriptor: Descriptor,
+    graph: Graph,
+    destination: Partial,
+    tag: str | None,
+    promises: Sequence[Promise],
+) -> ArchiveContent:
+    """Tell apart the blobs that an archive has, leaves out, and is to get.
+
+    Args:
+        source: where the manifest is.
+        descriptor: of the manifest.
+        graph: what it names.
+        destination: the archive.
+        tag: its name there.
+        promises: versions whose blobs may be left out.
+
+    Raises:
+        NotFound: the source lacks a blob that nobody promised.
+    """
+    assert isinstance(destination, Store)
     promised = frozenset[str]().union(*(promise.blobs for promise in promises))
-    there = [blob for blob in blobs if destination.exists(blob)]
-    left_out = [blob for blob in blobs if blob.digest in promised and blob not in there]
-    missing = [blob for blob in blobs if blob not in there and blob not in left_out]
+    there = [blob for blob in graph.blobs if destination.exists(blob)]
+    left_out = [blob for blob in graph.blobs if blob.digest in promised and blob not in there]
+    missing = [blob for blob in graph.blobs if blob not in there and blob not in left_out]
     if lacking := absent_blobs(source, missing):
         raise missing_base(source, descriptor.digest, lacking, destination.name)
     note = encode_promises(promises, left_out)
-    named = resolve_or_none(destination, goal.tag if goal.tag is not None else descriptor.digest)
-    counts = (len(left_out), sum(blob.size for blob in left_out))
-    if (
+    named = resolve_or_none(destination, tag if tag is not None else descriptor.digest)
+    unchanged = (
         named is not None
         and named.digest == descriptor.digest
         and not missing
         and destination.promises(descriptor.digest) == note
-    ):
+    )
+    return ArchiveContent(there, left_out, missing, note, unchanged)
+
+
+def _copy_to_archive(outer: Run, goal: _Goal, promises: Sequence[Promise]) -> CopyResult:
+    """Write what an archive lacks and nobody promised, all at once."""
+    source, destination = outer.source, outer.destination
+    assert isinstance(destination, Partial)
+    descriptor = goal.descriptor
+    content = archive_content(source, descriptor, goal.graph, destination, goal.tag, promises)
+    there, left_out, missing, note = (
+        content.there,
+        content.left_out,
+        content.missing,
+        content.promises,
+    )
+    counts = (len(left_out), sum(blob.size for blob in left_out))
+    if content.unchanged:
         return CopyResult(descriptor, 0, 0, len(there), True, *counts)
     made = destination.assemble(goal.data, descriptor.media_type, goal.tag, missing, note)
     with made as assembly:

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import BinaryIO, Protocol, runtime_checkable
 
@@ -281,6 +282,23 @@ class PartialIngest(Promised, Protocol):
         """
 
 
+@dataclass(frozen=True, slots=True)
+class ArchiveSize:
+    """How large an archive will be.
+
+    Args:
+        bytes: of all parts together.
+        parts: into how many it is split; 1 if it is not.
+        needed: digests of blobs that are not in parts an earlier attempt completed.
+        complete: an earlier attempt had written everything.
+    """
+
+    bytes: int
+    parts: int
+    needed: frozenset[str]
+    complete: bool
+
+
 @runtime_checkable
 class Partial(Promised, Protocol):
     """A store written at once, which may lack blobs that the other side was said to have."""
@@ -294,6 +312,16 @@ class Partial(Promised, Protocol):
         promises: str | None,
     ) -> Assembling:
         """Begin to write a manifest and `blobs`, with the annotation of those left out."""
+
+    def measure(
+        self,
+        manifest: bytes,
+        media_type: str,
+        tag: str | None,
+        blobs: Sequence[Descriptor],
+        promises: str | None,
+    ) -> ArchiveSize:
+        """Return what `assemble` would write; the parts that are there are not read."""
 
 
 class VerifyingReader:
