@@ -17,6 +17,7 @@ from packer.copy import CopyResult
 from packer.copy import copy as copy_graph
 from packer.errors import InvalidParameter
 from packer.graph import check_expected
+from packer.interrupting import until_cancelled
 from packer.listing import Change, Details, Entry, Verified
 from packer.locations import (
     StoreLike,
@@ -25,6 +26,7 @@ from packer.locations import (
     open_location,
     open_store,
     open_version,
+    opened_version,
     resolve,
     tag_of,
 )
@@ -167,17 +169,18 @@ def pull(
     if seeds:
         location = parse_location(ref)
         remote, name = open_location(location, Access(registry), create=False)
-        version = load_version(remote, name_at(location, remote, name))
-        check_expected(version.descriptor.digest, expect, ref)
-        restored = restore(
-            version,
-            os.fsencode(directory),
-            update=update,
-            delete=delete,
-            seeds=seeds,
-            jobs=jobs,
-            progress=cancellable(progress, cancel, "unpacking"),
-        )
+        with until_cancelled(cancel, (remote,), "unpacking"):
+            version = load_version(remote, name_at(location, remote, name))
+            check_expected(version.descriptor.digest, expect, ref)
+            restored = restore(
+                version,
+                os.fsencode(directory),
+                update=update,
+                delete=delete,
+                seeds=seeds,
+                jobs=jobs,
+                progress=cancellable(progress, cancel, "unpacking"),
+            )
         small = (version.manifest.config, *version.manifest.index_layers)
         return Pulled(
             ref,
@@ -232,16 +235,16 @@ def unpack(
     Raises:
         NotFound, TargetExists, IntegrityError, OSError: `directory` is as it was.
     """
-    version = open_version(name, store=store, registry=registry)
-    check_expected(version.descriptor.digest, expect, name)
-    return restore(
-        version,
-        os.fsencode(directory),
-        update=update,
-        delete=delete,
-        seeds=seed_paths(seed),
-        progress=cancellable(progress, cancel, "unpacking"),
-    )
+    with opened_version(name, store, registry, cancel, "unpacking") as version:
+        check_expected(version.descriptor.digest, expect, name)
+        return restore(
+            version,
+            os.fsencode(directory),
+            update=update,
+            delete=delete,
+            seeds=seed_paths(seed),
+            progress=cancellable(progress, cancel, "unpacking"),
+        )
 
 
 def copy(
@@ -421,8 +424,8 @@ def verify(
     Raises:
         NotFound, IntegrityError: about the first thing that is missing or damaged.
     """
-    version = open_version(name, store=store, registry=registry)
-    return listing.verify(version, cancellable(progress, cancel, "verifying"))
+    with opened_version(name, store, registry, cancel, "verifying") as version:
+        return listing.verify(version, cancellable(progress, cancel, "verifying"))
 
 
 def versions(*, store: StoreLike = None) -> list[tuple[str, str]]:

@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from packer.errors import Conflict, InvalidParameter, NotFound
+from packer.interrupting import until_cancelled
 from packer.naming import decode_tag, encode_tag
 from packer.progress import ProgressCallback, cancellable
 from packer.records import Ledger, Record
@@ -133,9 +134,9 @@ class SupportBundles:
     ) -> Restored:
         """Write a bundle's archive, or files, to a directory."""
         version = self._version(bundle_id)
-        return restore(
-            version, os.fsencode(directory), progress=cancellable(progress, cancel, "unpacking")
-        )
+        report = cancellable(progress, cancel, "unpacking")
+        with until_cancelled(cancel, (version.store,), "unpacking"):
+            return restore(version, os.fsencode(directory), progress=report)
 
     def delete(self, bundle_id: str) -> None:
         """Remove a bundle; the registry's garbage collection frees what no other one needs."""

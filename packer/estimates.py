@@ -7,13 +7,20 @@ from collections.abc import Iterable
 from packer import airgap
 from packer.access import Access, RegistryLike
 from packer.errors import InvalidParameter, NotFound
-from packer.locations import StoreLike, local_tag, open_location, open_store, resolve, tag_of
+from packer.locations import (
+    StoreLike,
+    local_tag,
+    name_at,
+    open_location,
+    open_store,
+    resolve,
+    tag_of,
+)
 from packer.pack import Packed
 from packer.packing import version_to_push
 from packer.planning import Estimate, estimate_copy
 from packer.promise import Promise
 from packer.reference import ArchiveLocation, parse_location
-from packer.store.memory import MemoryStore
 
 
 def estimate(
@@ -44,8 +51,8 @@ def estimate(
         if not isinstance(source, str):
             raise InvalidParameter("a pull needs a reference")
         location = parse_location(source)
-        origin, name = resolve(source, MemoryStore(), access)
-        return estimate_copy(origin, name, local, local_tag(location))
+        origin, held = open_location(location, access, create=False)
+        return estimate_copy(origin, name_at(location, origin, held), local, local_tag(location))
     location = parse_location(destination)
     if isinstance(source, str):
         origin, name = resolve(source, local, access)

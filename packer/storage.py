@@ -23,6 +23,7 @@ from packer.copy import copy as copy_graph
 from packer.deployments import Deployment, deployed_before, read_log, write_log
 from packer.errors import Cancelled, Conflict, InvalidParameter, NotFound, RegistryError
 from packer.graph import check_expected
+from packer.interrupting import until_cancelled
 from packer.listing import Change, Entry
 from packer.maintenance import delete_number, retain
 from packer.naming import decode_app, encode_app
@@ -235,16 +236,18 @@ class Storage:
             tag = f"{encode_app(app)}:{sequence}"
             store = self._shelf(app).store
             digest = version.descriptor.digest
-            copy_graph(store, digest, self._cache, tag, jobs=self._jobs, progress=report)
+            jobs = self._jobs
+            copy_graph(store, digest, self._cache, tag, jobs=jobs, progress=report, cancel=cancel)
             trim(self._cache, tag)
-        restored = restore(
-            version,
-            os.fsencode(directory),
-            update=update,
-            delete=delete,
-            seeds=seed_paths(seed),
-            progress=report,
-        )
+        with until_cancelled(cancel, (version.store,), "unpacking"):
+            restored = restore(
+                version,
+                os.fsencode(directory),
+                update=update,
+                delete=delete,
+                seeds=seed_paths(seed),
+                progress=report,
+            )
         self._tell("loaded", app, sequence)
         return restored
 

@@ -16,7 +16,7 @@ from packer.graph import check_expected
 from packer.output import Output
 from packer.planning import Estimate
 from packer.progress import ProgressCallback
-from packer.report import Report, copied, estimated, options
+from packer.report import Report, check_dry_run, copied, estimated, options
 
 _SIZE = re.compile(r"(\d{1,15})(?:\.(\d{1,9}))? ?(?:([KMGT])(i?)B?|B?)", re.IGNORECASE | re.ASCII)
 _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
@@ -74,6 +74,7 @@ def copy(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
     """Copy a version, maybe into an archive that leaves out what the far side has."""
     split = None if args.split is None else parse_size(args.split)
     if args.dry_run:
+        check_dry_run(args)
         found = estimate(
             args.source, args.destination, have=args.have, split_bytes=split, **options(args)
         )

@@ -732,7 +732,13 @@ def test_promises_name_each_blob_once() -> None:
 
 @pytest.mark.parametrize(
     "options",
-    [["--verify"], ["--force"], ["--dry-run", "--split", "1"], ["--dry-run", "--have", "w"]],
+    [
+        ["--verify"],
+        ["--force"],
+        ["--dry-run", "--split", "1"],
+        ["--dry-run", "--have", "w"],
+        ["--dry-run", "--force"],
+    ],
     ids=" ".join,
 )
 def test_options_an_archive_cannot_honour_are_refused(tmp_path: Path, options: list[str]) -> None:
