@@ -10,6 +10,7 @@ import threading
 from bisect import bisect_right
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,8 @@ from packer.store.memory import MemoryStore
 from packer.store.registry import RegistryStore
 from packer.version import Version
 from tests.conformance.make_samples import read_tree
-from tests.hostile import Exchange, hostile_registry
+from tests.fault_proxy import ACTIONS, POSITIONS, Fault, fault_proxy
+from tests.hostile import QUICK, Exchange, hostile_registry
 from tests.registry_server import (
     PASSWORD,
     USER,
@@ -42,14 +44,14 @@ pytestmark = pytest.mark.registry
 WORDS = ["alpha", "beta", "gamma", "delta", "epsilon", "zeta"]
 
 
-def write(root: Path, version: int, *, images: int = 3) -> Path:
+def write(root: Path, version: int, *, images: int = 3, texts: int = 300) -> Path:
     """Make a version: large images that stay, and many manifests that each change in a line."""
     (root / "images").mkdir(parents=True, exist_ok=True)
     (root / "manifests").mkdir(exist_ok=True)
     for number in range(images):
         content = random.Random(number).randbytes(12_000_000)
         (root / "images" / f"{number}.bin").write_bytes(content)
-    for number in range(300):
+    for number in range(texts):
         words = random.Random(number).choices(WORDS, k=400)
         text = "\n".join(" ".join(words[at : at + 8]) for at in range(0, 400, 8))
         path = root / "manifests" / f"{number}.yaml"
@@ -354,6 +356,41 @@ def test_cancelled_while_the_registry_is_silent(tmp_path: Path) -> None:
             )
         assert packer.versions(store=tmp_path / "s") == []
         server.stopping.set()
+
+
+@pytest.mark.parametrize("action", ACTIONS)
+def test_damage_on_the_way(tmp_path: Path, action: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A frame of the base that came damaged, taken as it is, would make a version nobody can read.
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    monkeypatch.setattr("packer.store.registry.RetryPolicy", lambda: QUICK)
+    old = write(tmp_path / "old", 1, images=0, texts=40)
+    new = write(tmp_path / "new", 2, images=0, texts=40)
+    base = packer.pack(old, store=tmp_path / "full", tag="app:1")
+    right = packer.pack(new, store=tmp_path / "full", tag="app:2", base="app:1").digest
+    (layer,) = manifest_of(LayoutStore(tmp_path / "full"), "app:1").data_layers
+    shutil.rmtree(tmp_path / "full" / "cache")
+    hit = 0
+    with hostile_registry() as server, fault_proxy(server.host) as proxy:
+        packer.push(f"{proxy.host}/app:1", base, store=tmp_path / "full")
+        few = ("headers", "body-middle")
+        places = [("/manifests/", few), ("/blobs/", few), (f"/blobs/{layer.digest}", POSITIONS)]
+        for path, positions in places:
+            for side, position in product(("request", "response"), positions):
+                proxy.fault = Fault("GET", path, side, action, position)
+                for _ in range(2):
+                    store = MemoryStore()
+                    try:
+                        packed = packer.pack(
+                            new, store=store, tag="app:2", base=f"{proxy.host}/app:1"
+                        )
+                    except packer.PackerError:
+                        assert list(store.tags()) == []
+                    else:
+                        break
+                assert packed.digest == right
+                hit += proxy.fault is None
+                proxy.fault = None
+    assert hit >= 15
 
 
 def test_with_a_password_over_tls(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
