@@ -1,4 +1,4 @@
-"""Signatures by cosign, and copies by oras: what they make of our versions, and we of theirs.
+"""Signatures by cosign, copies by oras and crane: what they make of our versions, and we of theirs.
 
 Skipped where the tools cannot be had: ``LAYER_PACKER_INTEROP=1 tools/install-servers`` builds them.
 """
@@ -174,3 +174,15 @@ def test_packing_on_what_oras_copied(version: Signed, tmp_path: Path) -> None:
     must("oras", "copy", *flags, f"{far}:1.4.3", f"{far}-2:1.4.3", cwd=tmp_path)
     packer.pull(f"{far}-2:1.4.3", tmp_path / "out", store=MemoryStore())
     assert read_tree(tmp_path / "out") == read_tree(tree)
+
+
+def test_crane_copies_byte_for_byte(version: Signed, tmp_path: Path) -> None:
+    far = f"{version.server.host}/crane/app:1.4.2"
+    must("crane", "copy", "--insecure", f"{version.name}:1.4.2", far, cwd=tmp_path)
+    assert must("crane", "digest", "--insecure", far, cwd=tmp_path).decode().strip() == (
+        version.digest
+    )
+    shown = must("crane", "manifest", "--insecure", far, cwd=tmp_path)
+    assert shown == RegistryStore(version.name).get_manifest("1.4.2")[1]
+    packer.pull(far, tmp_path / "out", store=MemoryStore(), expect=version.digest)
+    assert read_tree(tmp_path / "out") == read_tree(version.tree)
