@@ -12,7 +12,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from packer.access import Access
-from packer.copy import read_graph
 from packer.errors import (
     FormatError,
     InvalidParameter,
@@ -20,6 +19,7 @@ from packer.errors import (
     RegistryError,
     UnsupportedVersion,
 )
+from packer.graph import read_graph
 from packer.locations import name_at, names_registry, open_location, resolve
 from packer.model import is_digest, load_json
 from packer.promise import Promise, absent_blobs

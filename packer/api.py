@@ -7,45 +7,54 @@ threads at once.
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from packer import airgap, codec, listing
-from packer._version import VERSION
+from packer import airgap, listing
 from packer.access import Access, RegistryLike
 from packer.airgap import Inventory
-from packer.copy import CopyResult, check_expected
+from packer.copy import CopyResult
 from packer.copy import copy as copy_graph
-from packer.errors import InvalidParameter, NotFound, PackerError
+from packer.errors import InvalidParameter
+from packer.graph import check_expected
+from packer.interrupting import until_cancelled
 from packer.listing import Change, Details, Entry, Verified
 from packer.locations import (
     StoreLike,
     fetch_version,
     name_at,
-    names_for,
-    names_registry,
     open_location,
     open_store,
     open_version,
+    opened_version,
     resolve,
     tag_of,
 )
-from packer.model import ChunkParams
-from packer.pack import LocalStore, Packed, pack_tree
+from packer.pack import Packed
+from packer.packing import pack, version_to_push
 from packer.progress import CancelEvent, ProgressCallback, cancellable
 from packer.promise import Promise
-from packer.reference import LayoutLocation, Reference, parse_location
+from packer.reference import parse_location
 from packer.restore import Restored, restore
 from packer.seed import seed_paths
-from packer.store._common import check_tag
-from packer.store.base import Store, Tags
-from packer.version import Version, family, find_base, load_version, newest_first
+from packer.store.base import Tags
+from packer.version import load_version
 
-MAX_CANDIDATES = 64
-"""How many of a family's newest versions are compared with the tree that is being packed."""
-
-_last_packed: tuple[Store, Packed] | None = None
+__all__ = [
+    "Pulled",
+    "cat",
+    "copy",
+    "diff",
+    "inspect",
+    "inventory",
+    "ls",
+    "pack",
+    "pull",
+    "push",
+    "unpack",
+    "verify",
+    "versions",
+]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,131 +73,6 @@ class Pulled:
     fetched_blobs: int
     fetched_bytes: int
     restored: Restored
-
-
-def pack(
-    version_dir: str | bytes | os.PathLike[str],
-    *,
-    store: StoreLike = None,
-    tag: str | None = None,
-    base: str | None = None,
-    level: int = codec.DEFAULT_LEVEL,
-    expand: bool = True,
-    cache: bool = True,
-    params: ChunkParams | None = None,
-    registry: RegistryLike = None,
-    progress: ProgressCallback | None = None,
-    cancel: CancelEvent | None = None,
-) -> Packed:
-    """Pack a directory or file as a version in a local store, and tag it.
-
-    Content that the base already has becomes references; identical content gives the identical
-    digest and adds nothing.
-
-    Args:
-        version_dir: a directory, or a single file (an archive).
-        store: where to; the default store if None.
-        tag: its name, such as ``app:1.4.2``; the directory's name if None.
-        base: tag or digest of the version to build on, ``"none"`` for no base; if None, the
-            version tagged last whose tag has the same name before the colon (or, without a colon,
-            the same name without its version). A reference to a registry is fetched first.
-        level: zstd level, 1 to 22.
-        expand: open archives (gzip, zip, tar), so that what did not change in them is not stored
-            again; they come back bit for bit either way.
-        cache: files that look as they did when they were last packed into this store (path, size,
-            times, inode, device) are not read again; docs/architecture.md says when that is safe.
-        params: chunk sizes; a base with other ones is not used.
-        registry: how to reach the registry that `base` names.
-        progress: called now and then from the calling thread.
-        cancel: a `threading.Event`, or the like, that stops the call once it is set: `Cancelled`.
-
-    Returns:
-        what was packed, with the bytes that it added.
-
-    Raises:
-        InvalidParameter: an argument is out of range.
-        NotFound: `base` does not exist.
-        SourceChanged, UnsupportedFile, OSError: about a file, by name; nothing is tagged.
-
-    Determinism: the same tree, base, parameters and library versions give the same layers and
-    index on every machine; the manifest adds the time (``SOURCE_DATE_EPOCH`` if set).
-    """
-    global _last_packed
-    if not codec.MIN_LEVEL <= level <= codec.MAX_LEVEL:
-        raise InvalidParameter(f"level {level} is not from {codec.MIN_LEVEL} to {codec.MAX_LEVEL}")
-    root = os.fsencode(version_dir)
-    os.stat(root)  # a missing or forbidden path is reported before a store is made
-    target = open_store(store)
-    if not isinstance(target, LocalStore):
-        raise InvalidParameter(
-            f"{target.name}: versions are packed into a local store, then pushed"
-        )
-    tag = check_tag(_tag_for(root) if tag is None else tag)
-    base_version = _base(target, tag, base, Access(registry))
-    packed = pack_tree(
-        root,
-        target,
-        tag,
-        base=base_version,
-        candidates=_candidates(target, tag, base_version, given=base is not None),
-        params=params or ChunkParams(),
-        level=level,
-        expand=expand,
-        cache=cache,
-        created=_source_date_epoch(),
-        tool=f"layer-packer {VERSION}",
-        progress=cancellable(progress, cancel, "packing"),
-    )
-    _last_packed = (target, packed)
-    return packed
-
-
-def _tag_for(root: bytes) -> str:
-    """Return the name of a directory or file as a tag."""
-    name = os.path.basename(os.path.realpath(root))
-    return re.sub(r"[^A-Za-z0-9._+-]", "-", os.fsdecode(name)).lstrip(".+-")[:128] or "version"
-
-
-def _base(store: LocalStore, tag: str, base: str | None, options: Access) -> Version | None:
-    if base == "none":
-        return None
-    if base is None:
-        return find_base(store, tag)
-    try:
-        return load_version(store, base)
-    except NotFound as error:
-        if not names_registry(base):
-            raise NotFound("base", base, f"in {store.name}") from error
-    return fetch_version(base, store, options, None)[0]
-
-
-def _candidates(
-    store: LocalStore, tag: str, base: Version | None, *, given: bool
-) -> Iterator[Version]:
-    """Yield versions that may have the same tree: the base, then the newest of the tag's family."""
-    if base is not None:
-        yield base
-    if given or not isinstance(store, Tags):
-        return
-    seen = {base.descriptor.digest} if base is not None else set()
-    for name, descriptor in newest_first(store, family(tag)):
-        if len(seen) == MAX_CANDIDATES:
-            break
-        if descriptor.digest not in seen:
-            try:
-                yield load_version(store, name)
-            except PackerError:
-                continue  # not ours, or damaged: it cannot be reused
-            seen.add(descriptor.digest)
-
-
-def _source_date_epoch() -> int | None:
-    text = os.environ.get("SOURCE_DATE_EPOCH")
-    if not text:
-        return None
-    if not text.isascii() or not text.isdigit() or int(text) >= 1 << 33:
-        raise InvalidParameter(f"SOURCE_DATE_EPOCH {text[:40]!r} is not a number of seconds")
-    return int(text)
 
 
 def push(
@@ -244,40 +128,6 @@ def push(
     )
 
 
-def version_to_push(
-    location: Reference | LayoutLocation,
-    version: Packed | str | os.PathLike[str] | None,
-    store: StoreLike,
-    progress: ProgressCallback | None,
-) -> tuple[Store, str]:
-    """Return the store that holds the version to push, and its digest or tag there."""
-    if version is None and _last_packed is not None:
-        last_store, packed = _last_packed
-        return (last_store if store is None else open_store(store)), packed.digest
-    source = open_store(store)
-    if isinstance(version, Packed):
-        return source, version.digest
-    if version is not None:
-        name = os.fspath(version)
-        try:
-            source.resolve(name)
-        except (NotFound, InvalidParameter):
-            if not os.path.exists(name):
-                raise NotFound(
-                    "version", name, f"no tag, digest or path of {source.name}"
-                ) from None
-            return source, pack(name, store=source, progress=progress).digest
-        return source, name
-    for name in names_for(location):
-        try:
-            source.resolve(name)
-        except (NotFound, InvalidParameter):
-            continue
-        return source, name
-    tried = ", ".join(names_for(location))
-    raise NotFound("version", tried, f"in {source.name}; say which one with --from")
-
-
 def pull(
     ref: str,
     directory: str | bytes | os.PathLike[str],
@@ -319,17 +169,18 @@ def pull(
     if seeds:
         location = parse_location(ref)
         remote, name = open_location(location, Access(registry), create=False)
-        version = load_version(remote, name_at(location, remote, name))
-        check_expected(version.descriptor.digest, expect, ref)
-        restored = restore(
-            version,
-            os.fsencode(directory),
-            update=update,
-            delete=delete,
-            seeds=seeds,
-            jobs=jobs,
-            progress=cancellable(progress, cancel, "unpacking"),
-        )
+        with until_cancelled(cancel, (remote,), "unpacking"):
+            version = load_version(remote, name_at(location, remote, name))
+            check_expected(version.descriptor.digest, expect, ref)
+            restored = restore(
+                version,
+                os.fsencode(directory),
+                update=update,
+                delete=delete,
+                seeds=seeds,
+                jobs=jobs,
+                progress=cancellable(progress, cancel, "unpacking"),
+            )
         small = (version.manifest.config, *version.manifest.index_layers)
         return Pulled(
             ref,
@@ -384,16 +235,16 @@ def unpack(
     Raises:
         NotFound, TargetExists, IntegrityError, OSError: `directory` is as it was.
     """
-    version = open_version(name, store=store, registry=registry)
-    check_expected(version.descriptor.digest, expect, name)
-    return restore(
-        version,
-        os.fsencode(directory),
-        update=update,
-        delete=delete,
-        seeds=seed_paths(seed),
-        progress=cancellable(progress, cancel, "unpacking"),
-    )
+    with opened_version(name, store, registry, cancel, "unpacking") as version:
+        check_expected(version.descriptor.digest, expect, name)
+        return restore(
+            version,
+            os.fsencode(directory),
+            update=update,
+            delete=delete,
+            seeds=seed_paths(seed),
+            progress=cancellable(progress, cancel, "unpacking"),
+        )
 
 
 def copy(
@@ -573,8 +424,8 @@ def verify(
     Raises:
         NotFound, IntegrityError: about the first thing that is missing or damaged.
     """
-    version = open_version(name, store=store, registry=registry)
-    return listing.verify(version, cancellable(progress, cancel, "verifying"))
+    with opened_version(name, store, registry, cancel, "verifying") as version:
+        return listing.verify(version, cancellable(progress, cancel, "verifying"))
 
 
 def versions(*, store: StoreLike = None) -> list[tuple[str, str]]:

@@ -10,7 +10,7 @@ from typing import BinaryIO
 from packer.errors import NotFound
 from packer.model import Descriptor
 from packer.shelf import Shelf
-from packer.store.base import Reader, Store
+from packer.store.base import Interruptible, Reader, Store
 from packer.store.layout import LayoutStore
 from packer.version import Version, load_version
 
@@ -66,6 +66,16 @@ class CachedStore:
         self.get_manifest = store.get_manifest
         self.resolve = store.resolve
         self.put_manifest = store.put_manifest
+
+    def interrupt(self) -> None:
+        """Make requests end at once, as `Interruptible`."""
+        if isinstance(self._store, Interruptible):
+            self._store.interrupt()
+
+    def resume(self) -> None:
+        """Allow requests again."""
+        if isinstance(self._store, Interruptible):
+            self._store.resume()
 
     def exists(self, blob: Descriptor) -> bool:
         """Tell whether the store has a blob."""

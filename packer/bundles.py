@@ -9,13 +9,13 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 from packer.errors import Conflict, InvalidParameter, NotFound
+from packer.interrupting import until_cancelled
 from packer.naming import decode_tag, encode_tag
-from packer.progress import ProgressCallback
+from packer.progress import ProgressCallback, cancellable
 from packer.records import Ledger, Record
 from packer.restore import Restored, restore
 from packer.saving import Job, Put, loaded, save_tree
 from packer.shelf import Shelf
-from packer.staging import watched
 from packer.version import Version
 from packer.versionfile import open_entry
 
@@ -134,7 +134,9 @@ class SupportBundles:
     ) -> Restored:
         """Write a bundle's archive, or files, to a directory."""
         version = self._version(bundle_id)
-        return restore(version, os.fsencode(directory), progress=watched(progress, cancel))
+        report = cancellable(progress, cancel, "unpacking")
+        with until_cancelled(cancel, (version.store,), "unpacking"):
+            return restore(version, os.fsencode(directory), progress=report)
 
     def delete(self, bundle_id: str) -> None:
         """Remove a bundle; the registry's garbage collection frees what no other one needs."""

@@ -84,7 +84,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         return _fail(error, EXIT_USAGE, str(error), out, as_json="--json" in words)
     try:
-        with _logging(args.debug), _signals():
+        args.cancel = threading.Event()
+        with _logging(args.debug), _signals(args.cancel):
             return _run(args, out)
     except _Stopped as stop:  # while an error was being reported
         return 128 + stop.number
@@ -196,10 +197,11 @@ class _LogHandler(logging.Handler):
 
 
 @contextmanager
-def _signals() -> Iterator[None]:
+def _signals(cancel: threading.Event) -> Iterator[None]:
     """Make signals that end the process raise, so that everything half-made is taken away.
 
-    The first one raises; another during the clean-up says so; the third ends the process at once.
+    The first one raises, and sets `cancel`, for threads that wait for a registry; another during
+    the clean-up says so; the third ends the process at once.
     Those that come close together count as one: timeout(1) signals the process, then its group.
     Signals that the caller chose to ignore (nohup, a job in the background) stay ignored.
     """
@@ -216,6 +218,7 @@ def _signals() -> Iterator[None]:
             return
         count, heard = count + 1, now
         if count == 1:
+            cancel.set()
             raise _Stopped(number)
         if count > 2:
             os._exit(128 + number)

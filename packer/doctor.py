@@ -17,7 +17,6 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING
 
 from packer.access import Access, RegistryLike
-from packer.copy import read_graph
 from packer.errors import (
     AuthError,
     FormatError,
@@ -27,6 +26,7 @@ from packer.errors import (
     RegistryError,
     StoreError,
 )
+from packer.graph import read_graph
 from packer.model import CONFIG_TYPE, DATA_TYPE, MANIFEST_TYPE, Descriptor, digest_of
 from packer.reference import Reference, parse_location
 

@@ -2,14 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
+from packer import airgap
 from packer.access import Access, RegistryLike
-from packer.api import version_to_push
 from packer.errors import InvalidParameter, NotFound
-from packer.locations import StoreLike, local_tag, open_location, open_store, resolve, tag_of
+from packer.locations import (
+    StoreLike,
+    local_tag,
+    name_at,
+    open_location,
+    open_store,
+    resolve,
+    tag_of,
+)
 from packer.pack import Packed
+from packer.packing import version_to_push
 from packer.planning import Estimate, estimate_copy
-from packer.reference import parse_location
-from packer.store.memory import MemoryStore
+from packer.promise import Promise
+from packer.reference import ArchiveLocation, parse_location
 
 
 def estimate(
@@ -18,6 +29,8 @@ def estimate(
     *,
     store: StoreLike = None,
     registry: RegistryLike = None,
+    have: airgap.Have | Iterable[airgap.Have] = (),
+    split_bytes: int | None = None,
 ) -> Estimate:
     """Say what a push, pull or copy would cost in bytes and requests; nothing is written.
 
@@ -26,9 +39,11 @@ def estimate(
         destination: a reference; None for the local store, as for `pull`.
         store: the local store.
         registry: how to reach registries, on both sides.
+        have: as for `copy`, to an archive.
+        split_bytes: as for `copy`, to an archive.
 
     Raises:
-        NotFound, InvalidReference, StoreError: as they say.
+        NotFound, InvalidReference, InvalidParameter, StoreError: as they say.
     """
     access = Access(registry)
     local = open_store(store)
@@ -36,13 +51,24 @@ def estimate(
         if not isinstance(source, str):
             raise InvalidParameter("a pull needs a reference")
         location = parse_location(source)
-        origin, name = resolve(source, MemoryStore(), access)
-        return estimate_copy(origin, name, local, local_tag(location))
+        origin, held = open_location(location, access, create=False)
+        return estimate_copy(origin, name_at(location, origin, held), local, local_tag(location))
     location = parse_location(destination)
     if isinstance(source, str):
         origin, name = resolve(source, local, access)
     else:
         origin, name = version_to_push(location, source, store, None)
+    left_out = airgap.as_list(have)
+    if left_out or split_bytes is not None or isinstance(location, ArchiveLocation):
+        target, tag = airgap.open_target(
+            location, access, partial=bool(left_out), part_bytes=split_bytes
+        )
+        tag = tag or tag_of(name)
+        promises: list[Promise] = []
+        if left_out:
+            name = origin.resolve(name).digest  # the tag may move meanwhile
+            promises = airgap.find_promises(left_out, origin, name, local, access)
+        return estimate_copy(origin, name, target, tag, promises)
     try:
         target, tag = open_location(location, access, create=False)
     except NotFound:

@@ -8,12 +8,16 @@ from __future__ import annotations
 import logging
 import os
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from packer.access import Access, RegistryLike
 from packer.copy import CopyResult
 from packer.copy import copy as copy_graph
 from packer.errors import InvalidParameter, NotFound, PackerError
+from packer.interrupting import until_cancelled
 from packer.model import is_digest
+from packer.overlay import completed
 from packer.progress import CancelEvent, ProgressCallback
 from packer.reference import ArchiveLocation, LayoutLocation, Reference, parse_location
 from packer.store.archive import ArchiveStore
@@ -55,12 +59,42 @@ def open_version(
 ) -> Version:
     """Return a version by tag or digest of the local store, or by a reference elsewhere.
 
+    What the local store lacks of a version, as it was packed on a base in a registry, is read from
+    there when it is needed.
+
     Raises:
         NotFound: there is none.
         UnsupportedVersion: it was not written by layer-packer, or by a later one.
     """
-    holder, known = resolve(name, open_store(store), Access.of(registry))
-    return load_version(holder, known)
+    return load_version(*_locate(name, open_store(store), Access.of(registry)))
+
+
+@contextmanager
+def opened_version(
+    name: str,
+    store: StoreLike,
+    registry: RegistryLike | Access,
+    cancel: CancelEvent | None,
+    what: str,
+) -> Iterator[Version]:
+    """Give a version as `open_version` does; requests made meanwhile end when `cancel` is set.
+
+    Args:
+        name: of the version.
+        store: the local store.
+        registry: how to reach a registry.
+        cancel: or None.
+        what: is being done, for the error.
+    """
+    holder, known = _locate(name, open_store(store), Access.of(registry))
+    with until_cancelled(cancel, (holder,), what):
+        yield load_version(holder, known)
+
+
+def _locate(name: str, local: Store, options: Access) -> tuple[Store, str]:
+    """Return the store to read a version from, and what it is called there."""
+    holder, known = resolve(name, local, options)
+    return (completed(local, known, options) if holder is local else holder), known
 
 
 def resolve(name: str, local: Store, options: Access) -> tuple[Store, str]:

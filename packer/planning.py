@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from packer.copy import PROBE_BYTES, known_digests, read_graph, resolve_or_none
+from packer.copy import archive_content
+from packer.graph import Graph, known_digests, read_graph, resolve_or_none
 from packer.model import Descriptor
-from packer.store.base import LocalBlobs, Store, Upload
+from packer.promise import Promise, absent_blobs, missing_base
+from packer.store.base import LocalBlobs, Partial, Store, Upload
+from packer.transfer import PROBE_BYTES
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,8 +24,13 @@ class Estimate:
             each request.
         blobs_present: how many the destination has.
         bytes_present: their bytes.
-        requests: to registries on either side, at most, without those for tokens and retries.
+        requests: to registries on either side, at most, without those for tokens and
+            retries, and to find out what promised versions hold.
         unchanged: there is nothing to do.
+        blobs_left_out: how many an archive leaves out, because the other side has them.
+        bytes_left_out: their bytes.
+        archive_bytes: of the archive as it will be, all parts together; 0 for other destinations.
+        parts: into how many it is split.
     """
 
     digest: str
@@ -31,10 +40,18 @@ class Estimate:
     bytes_present: int
     requests: int
     unchanged: bool
+    blobs_left_out: int = 0
+    bytes_left_out: int = 0
+    archive_bytes: int = 0
+    parts: int = 1
 
 
 def estimate_copy(
-    source: Store, reference: str, destination: Store | None, tag: str | None
+    source: Store,
+    reference: str,
+    destination: Store | None,
+    tag: str | None,
+    promises: Sequence[Promise] = (),
 ) -> Estimate:
     """Find out what `copy` would move, by asking for each blob that may be missing.
 
@@ -43,26 +60,34 @@ def estimate_copy(
         reference: its tag or digest there.
         destination: where it would go; None for a store that is not there yet.
         tag: its name there.
+        promises: versions whose blobs an archive may leave out.
 
     Raises:
-        NotFound, IntegrityError, StoreError: as `copy`.
+        NotFound, InvalidParameter, IntegrityError, StoreError: as `copy`.
     """
     descriptor, data = source.get_manifest(reference)
     graph = read_graph(data, f"manifest {descriptor.digest}")
+    if isinstance(destination, Partial):
+        return _estimate_archive(source, descriptor, data, graph, destination, tag, promises)
     to_registry = isinstance(destination, Upload)
     named = resolve_or_none(destination, tag or descriptor.digest) if destination else None
     same = named is not None and named.digest == descriptor.digest
+    known: frozenset[str] = frozenset()
+    absent = absent_blobs(source, graph.blobs)
+    requests = len(absent) + 1 if to_registry and absent else 0
     if destination is None:
         missing = list(graph.blobs)
-    elif to_registry:
-        known = {blob.digest for blob in graph.blobs} if same else frozenset[str]()
-        known = known or known_digests(source, destination, graph, named)
+    else:
+        if to_registry and (same or (absent and _has(destination, descriptor.digest))):
+            known = frozenset(blob.digest for blob in graph.blobs)
+        elif to_registry:
+            known = known_digests(source, destination, graph, named)
         unknown = [blob for blob in graph.blobs if blob.digest not in known]
         missing = [blob for blob in unknown if not destination.exists(blob)]
-    else:
-        missing = [blob for blob in graph.blobs if not destination.exists(blob)]
+    if gone := [blob for blob in missing if blob in absent]:
+        where = destination.name if destination is not None else "a store that is not there yet"
+        raise missing_base(source, descriptor.digest, gone, where)
     unchanged = same and not missing
-    requests = 0
     if to_registry:
         requests += 1 if same else 1 + _upload_requests(missing, len(graph.blobs), bool(known))
     if not isinstance(source, LocalBlobs):
@@ -78,6 +103,42 @@ def estimate_copy(
         requests,
         unchanged,
     )
+
+
+def _estimate_archive(
+    source: Store,
+    descriptor: Descriptor,
+    data: bytes,
+    graph: Graph,
+    destination: Partial,
+    tag: str | None,
+    promises: Sequence[Promise],
+) -> Estimate:
+    content = archive_content(source, descriptor, graph, destination, tag, promises)
+    size = destination.measure(data, descriptor.media_type, tag, content.missing, content.promises)
+    moved = [blob for blob in content.missing if blob.digest in size.needed]
+    unchanged = content.unchanged or size.complete
+    present = len(graph.blobs) - len(moved) - len(content.left_out)
+    moved_bytes = sum(blob.size for blob in moved)
+    left_out_bytes = sum(blob.size for blob in content.left_out)
+    total_bytes = sum(blob.size for blob in graph.blobs)
+    return Estimate(
+        descriptor.digest,
+        len(moved),
+        moved_bytes + (0 if unchanged else descriptor.size),
+        present,
+        total_bytes - moved_bytes - left_out_bytes,
+        0 if isinstance(source, LocalBlobs) else 1 + len(moved),
+        unchanged,
+        len(content.left_out),
+        left_out_bytes,
+        size.bytes,
+        size.parts,
+    )
+
+
+def _has(destination: Store, digest: str) -> bool:
+    return resolve_or_none(destination, digest) is not None
 
 
 def _upload_requests(missing: list[Descriptor], blobs: int, vouched: bool) -> int:

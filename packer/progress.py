@@ -40,7 +40,7 @@ class CancelEvent(Protocol):
 def cancellable(
     progress: ProgressCallback | None, cancel: CancelEvent | None, what: str
 ) -> ProgressCallback | None:
-    """Return a callback that raises `Cancelled` when the event is set, and else reports.
+    """Return a callback that reports, and raises `Cancelled` before or after once the event is set.
 
     Operations report wherever they may be stopped, and leave nothing half-made when the callback
     raises; so this is all that cancelling needs.
@@ -53,5 +53,7 @@ def cancellable(
             raise Cancelled(what)
         if progress is not None:
             progress(state)
+            if cancel.is_set():  # by the callback, mostly
+                raise Cancelled(what)
 
     return report

@@ -1,4 +1,7 @@
-"""Promises: versions that the other side has, so that an archive can leave out their blobs."""
+"""Promises: versions that are elsewhere, so that their blobs can be left out here.
+
+Of an archive: on the other side. Of a version packed on a base in a registry: there.
+"""
 
 from __future__ import annotations
 
@@ -8,18 +11,20 @@ from dataclasses import dataclass
 
 from packer.errors import FormatError, NotFound
 from packer.model import Descriptor, is_digest, load_json
-from packer.store.base import LocalBlobs, Partial, Store
+from packer.store.base import LocalBlobs, Partial, Promised, Store
 
+MAX_NAME_CHARS = 512
+"""Room for a reference with a tag and a digest; more is cut off."""
 SHOWN = 3
 """How many versions or blobs an error names."""
 
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """A version that the other side is said to have.
+    """A version that the other side, or a registry, is said to have.
 
     Args:
-        name: its tag, as far as it is known, or "".
+        name: its tag or reference, as far as it is known, or "".
         digest: of its manifest; "" for blobs that no version is known of.
         blobs: digests of its blobs.
     """
@@ -65,7 +70,7 @@ def decode_promises(text: str | None) -> list[Promise]:
         blobs = frozenset(blob for blob in entry["blobs"] if isinstance(blob, str))
         name, digest = entry.get("tag", ""), entry.get("digest", "")
         if isinstance(name, str) and isinstance(digest, str) and (not digest or is_digest(digest)):
-            out.append(Promise(name[:255], digest, blobs))
+            out.append(Promise(name[:MAX_NAME_CHARS], digest, blobs))
     return out
 
 
@@ -77,7 +82,7 @@ def absent_blobs(source: Store, blobs: Iterable[Descriptor]) -> list[Descriptor]
 
 
 def missing_base(
-    source: Store, manifest: str, lacking: Sequence[Descriptor], destination: Store
+    source: Store, manifest: str, lacking: Sequence[Descriptor], destination: str
 ) -> NotFound:
     """Return the error that names what has to be at the destination first.
 
@@ -85,22 +90,22 @@ def missing_base(
         source: lacks the blobs.
         manifest: digest of the manifest that names them.
         lacking: the blobs that the destination lacks as well.
-        destination: where they were looked for.
+        destination: name of the store where they were looked for.
     """
-    text = source.promises(manifest) if isinstance(source, Partial) else None
+    text = source.promises(manifest) if isinstance(source, Promised) else None
     digests = {blob.digest for blob in lacking}
     bases = [promise for promise in decode_promises(text) if promise.blobs & digests]
     named = [promise for promise in bases if promise.name or promise.digest]
     if not named:
         shown = ", ".join(blob.digest for blob in lacking[:SHOWN])
         more = f" and {len(lacking) - SHOWN} more" if len(lacking) > SHOWN else ""
-        return NotFound("blob", shown + more, f"neither in {source.name} nor in {destination.name}")
+        return NotFound("blob", shown + more, f"neither in {source.name} nor in {destination}")
     shown = ", ".join(map(str, named[:SHOWN]))
     more = f" and {len(named) - SHOWN} more" if len(named) > SHOWN else ""
     count = f"{len(lacking)} blob{'s' if len(lacking) > 1 else ''}"
-    return NotFound(
-        "base",
-        shown + more,
-        f"{destination.name} lacks {count} that {source.name} leaves out: "
-        "bring that version there first, or write the archive without --have",
-    )
+    if isinstance(source, Partial):
+        advice = "bring that version there first, or write the archive without --have"
+    else:
+        advice = f"copy that version there first, or pull it into {source.name}"
+    why = f"{destination} lacks {count} that {source.name} leaves out: {advice}"
+    return NotFound("base", shown + more, why)

@@ -114,6 +114,16 @@ def copied(key: str, name: str, done: CopyResult) -> Report:
     return Report(value, lines)
 
 
+def check_dry_run(args: argparse.Namespace) -> None:
+    """Raise if a dry run is asked for with what it does not know.
+
+    Raises:
+        InvalidParameter: it would have to read the blobs, or to send them.
+    """
+    if args.verify or args.force:
+        raise InvalidParameter("--dry-run does not know what --verify and --force would send")
+
+
 def estimated(key: str, name: str, found: Estimate) -> Report:
     """Return the report of a dry run; `key` is what JSON calls the `name` given."""
 

@@ -23,11 +23,13 @@ from packer.content import frames_of, read_entry
 from packer.errors import TargetExists
 from packer.folding import check_distinct, folds_names
 from packer.index import TreeCheck
+from packer.interrupting import POLL_SECONDS, interrupted
 from packer.layer import FrameReader
 from packer.plan import Plan
 from packer.progress import Progress, ProgressCallback
 from packer.ranges import BlobRanges
 from packer.seed import Seeds
+from packer.store.base import Store
 from packer.target import STAGING_PREFIX, Target
 from packer.tree import FILE, show
 from packer.version import Version
@@ -122,7 +124,7 @@ def restore(
             seed = Seeds(seeds, version.config.chunking, reader.frames, sizes, wanted)
             plan = Plan(reader.frames, sizes, wanted, flat=in_place, leave_out=seed.whole)
             plan.prepare(fd)
-            work = _Work(plan, reader, seed, fd)
+            work = _Work(plan, reader, seed, fd, version.store)
             work.run(need, jobs or os.cpu_count() or 1, progress)
             check.finish(version.config.tree)
             plan.finish(fd)
@@ -235,9 +237,11 @@ class _Work:
         reader: of the version's frames.
         seed: where some of the content lies already.
         fd: the staging directory.
+        store: what the reader reads.
     """
 
-    def __init__(self, plan: Plan, reader: FrameReader, seed: Seeds, fd: int) -> None:
+    def __init__(self, plan: Plan, reader: FrameReader, seed: Seeds, fd: int, store: Store) -> None:
+        self._store = store
         self._plan = plan
         self._reader = reader
         self._seed = seed
@@ -267,7 +271,7 @@ class _Work:
             pending = {executor.submit(task) for task in islice(tasks, 2 * jobs)}
             try:
                 while pending:
-                    done, pending = wait(pending, return_when=FIRST_COMPLETED)
+                    done, pending = wait(pending, POLL_SECONDS, FIRST_COMPLETED)
                     for future in done:
                         count, entry, from_seed = future.result()
                         self._done_bytes += count
@@ -278,7 +282,9 @@ class _Work:
                     for task in islice(tasks, len(done)):
                         pending.add(executor.submit(task))
             except BaseException:
-                executor.shutdown(cancel_futures=True)
+                # Threads that wait for an answer would go on doing so until their time is out.
+                with interrupted((self._store,)):
+                    executor.shutdown(cancel_futures=True)
                 raise
 
     def _copy(self, entry: int) -> tuple[int, int, bool]:

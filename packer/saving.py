@@ -17,14 +17,15 @@ from itertools import islice
 from packer import codec
 from packer._version import VERSION as TOOL_VERSION
 from packer.copy import copy as copy_graph
-from packer.errors import InvalidParameter, NotFound, PackerError
+from packer.errors import Cancelled, InvalidParameter, NotFound, PackerError
+from packer.interrupting import until_cancelled
 from packer.model import MANIFEST_TYPE, ChunkParams, Descriptor
 from packer.pack import LocalStore, Packed, pack_tree
-from packer.progress import ProgressCallback
+from packer.progress import CancelEvent, ProgressCallback, cancellable
 from packer.records import LABEL_PREFIX, NUMBERS, RECORD_PREFIX, Record
 from packer.shelf import NONCE, Shelf
 from packer.similar import SketchCache
-from packer.staging import Arrival, NearSketches, Staging, UploadArrival, watched
+from packer.staging import Arrival, NearSketches, Staging, UploadArrival
 from packer.store.base import Upload
 from packer.store.layout import LayoutStore
 from packer.version import CREATED, PARENT, TITLE, Version, load_version
@@ -136,14 +137,48 @@ def save_tree(
         SourceChanged, UnsupportedFile, OSError: about a file, by name.
         StoreError: about the repository.
     """
+    watch = _UntilArrival(job.cancel)
+
+    def last(put: Put) -> Record:
+        watch.end()
+        return arrive(put)
+
     while True:
-        base = next(bases, None)
         try:
-            return _save_on(shelf, job, base, arrive, known)
+            with until_cancelled(watch if job.cancel else None, (shelf.store,), "saving"):
+                base = next(bases, None)
+                return _save_on(shelf, job, base, last, known)
         except NotFound as error:
             if base is None or error.kind != "blob":
                 raise
             _log.warning("%s is not built on: %s", base.descriptor.digest, error)
+
+
+class _UntilArrival:
+    """The caller's event, until the version is being named: that is not broken off in the middle.
+
+    Once seen it stays set, so that requests that were cut off are known for cancelled.
+    """
+
+    def __init__(self, cancel: CancelEvent | None) -> None:
+        self._cancel = cancel
+        self._seen = False
+
+    def is_set(self) -> bool:
+        """Tell whether to stop."""
+        if not self._seen and self._cancel is not None:
+            self._seen = self._cancel.is_set()
+        return self._seen
+
+    def end(self) -> None:
+        """Look for the last time.
+
+        Raises:
+            Cancelled: the event was set.
+        """
+        if self.is_set():
+            raise Cancelled("saving")
+        self._cancel = None
 
 
 def _save_on(
@@ -153,7 +188,7 @@ def _save_on(
     arrive: Callable[[Put], Record],
     known: Callable[[Version], Record | None],
 ) -> Record:
-    progress = watched(job.progress, job.cancel)
+    progress = cancellable(job.progress, job.cancel, "saving")
     with _place(shelf, job) as (local, sketches):
         staging = Staging(local, base)
         packed = pack_tree(

@@ -6,15 +6,13 @@ of it is copied. What is new is written to a local store, and sent from there.
 
 from __future__ import annotations
 
-import threading
 from array import array
 from collections.abc import Callable
 from typing import BinaryIO
 
-from packer.errors import Cancelled, NotFound
+from packer.errors import NotFound
 from packer.model import MANIFEST_TYPE, Descriptor, digest_of
 from packer.pack import LocalStore
-from packer.progress import Progress, ProgressCallback
 from packer.similar import SUPER_FEATURES, SketchCache
 from packer.store.base import BlobWriter, Reader, Store, Upload
 from packer.version import Version
@@ -136,19 +134,3 @@ class NearSketches(SketchCache):
         """Return a layer's super-features; none for its chunks if they are not known."""
         found = super().get(layer_digest, chunk_count)
         return found if found is not None else array("Q", bytes(8 * SUPER_FEATURES * chunk_count))
-
-
-def watched(
-    progress: ProgressCallback | None, cancel: threading.Event | None
-) -> ProgressCallback | None:
-    """Return a callback that also ends the work, by an exception, when `cancel` is set."""
-    if cancel is None:
-        return progress
-
-    def report(event: Progress) -> None:
-        if progress is not None and not cancel.is_set():
-            progress(event)
-        if cancel.is_set():
-            raise Cancelled(event.phase)
-
-    return report

@@ -19,14 +19,15 @@ from packer import codec, listing
 from packer.access import RegistryLike
 from packer.blobcache import OpenVersions, trim
 from packer.bundles import SupportBundle, SupportBundles
-from packer.copy import check_expected
 from packer.copy import copy as copy_graph
 from packer.deployments import Deployment, deployed_before, read_log, write_log
 from packer.errors import Cancelled, Conflict, InvalidParameter, NotFound, RegistryError
+from packer.graph import check_expected
+from packer.interrupting import until_cancelled
 from packer.listing import Change, Entry
 from packer.maintenance import delete_number, retain
 from packer.naming import decode_app, encode_app
-from packer.progress import ProgressCallback
+from packer.progress import ProgressCallback, cancellable
 from packer.records import Ledger, Record
 from packer.repositories import Repositories
 from packer.restore import Restored, restore
@@ -35,7 +36,6 @@ from packer.saving import Job, Put, check_labels, check_level, loaded, save_tree
 from packer.seed import seed_paths
 from packer.sequences import MAX_SEQUENCE, PATIENCE_SECONDS, Numbering, Numbers, is_number
 from packer.shelf import Shelf
-from packer.staging import watched
 from packer.store.layout import LayoutStore
 from packer.version import Version
 from packer.versionfile import open_entry
@@ -231,21 +231,23 @@ class Storage:
         """
         version = self.version(app, sequence)
         check_expected(version.descriptor.digest, expect, f"{app} {sequence}")
-        report = watched(progress, cancel)
+        report = cancellable(progress, cancel, "unpacking")
         if self._cache is not None:
             tag = f"{encode_app(app)}:{sequence}"
             store = self._shelf(app).store
             digest = version.descriptor.digest
-            copy_graph(store, digest, self._cache, tag, jobs=self._jobs, progress=report)
+            jobs = self._jobs
+            copy_graph(store, digest, self._cache, tag, jobs=jobs, progress=report, cancel=cancel)
             trim(self._cache, tag)
-        restored = restore(
-            version,
-            os.fsencode(directory),
-            update=update,
-            delete=delete,
-            seeds=seed_paths(seed),
-            progress=report,
-        )
+        with until_cancelled(cancel, (version.store,), "unpacking"):
+            restored = restore(
+                version,
+                os.fsencode(directory),
+                update=update,
+                delete=delete,
+                seeds=seed_paths(seed),
+                progress=report,
+            )
         self._tell("loaded", app, sequence)
         return restored
 

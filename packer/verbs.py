@@ -8,10 +8,10 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from packer import api, report, reports
-from packer.copy import check_expected
 from packer.display import format_count, format_share, format_size
 from packer.errors import InvalidParameter
 from packer.estimates import estimate
+from packer.graph import check_expected
 from packer.locations import default_store_path
 from packer.output import Output, text_fields
 from packer.progress import ProgressCallback
@@ -48,6 +48,7 @@ def _pack(args: argparse.Namespace, out: Output, progress: ProgressCallback | No
         expand=not args.no_expand,
         cache=not args.no_cache,
         progress=progress,
+        cancel=args.cancel,
         **level,
         **options(args),
     )
@@ -89,6 +90,7 @@ def _pack(args: argparse.Namespace, out: Output, progress: ProgressCallback | No
 
 def _push(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
     if args.dry_run:
+        report.check_dry_run(args)
         found = estimate(args.name, args.reference, **options(args))
         return report.estimated("reference", args.reference, found)
     done = api.push(

@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from typing import Any
 
 from packer import api
-from packer.copy import check_expected
 from packer.display import format_count, format_size
 from packer.errors import InvalidParameter
 from packer.estimates import estimate
+from packer.graph import check_expected
 from packer.output import Output
+from packer.planning import Estimate
 from packer.progress import ProgressCallback
-from packer.report import Report, copied, estimated, options
+from packer.report import Report, check_dry_run, copied, estimated, options
 
 _SIZE = re.compile(r"(\d{1,15})(?:\.(\d{1,9}))? ?(?:([KMGT])(i?)B?|B?)", re.IGNORECASE | re.ASCII)
 _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
@@ -39,14 +40,46 @@ def parse_size(text: str) -> int:
     return size
 
 
+def estimated_archive(name: str, found: Estimate) -> Report:
+    """Return the report of a dry run of `copy`."""
+    plain = estimated("destination", name, found)
+    assert plain.value is not None
+    base = plain.value
+
+    def value() -> dict[str, Any]:
+        return {
+            **base(),
+            "left_out_blobs": found.blobs_left_out,
+            "left_out_bytes": found.bytes_left_out,
+            "archive_bytes": found.archive_bytes,
+            "parts": found.parts,
+        }
+
+    def lines() -> Iterator[str]:
+        yield from plain.lines()
+        if found.archive_bytes:
+            parts = f", in {found.parts} parts" if found.parts > 1 else ""
+            yield f"the archive: {format_size(found.archive_bytes)}{parts}"
+        if found.blobs_left_out:
+            yield _left_out(found.blobs_left_out, found.bytes_left_out)
+
+    return Report(value, lines)
+
+
+def _left_out(blobs: int, size: int) -> str:
+    return f"left out {format_size(size)} in {format_count(blobs, 'blob')} that the other side has"
+
+
 def copy(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
     """Copy a version, maybe into an archive that leaves out what the far side has."""
+    split = None if args.split is None else parse_size(args.split)
     if args.dry_run:
-        if args.have or args.split is not None:
-            raise InvalidParameter("--dry-run does not know what --have and --split would change")
-        found = estimate(args.source, args.destination, **options(args))
+        check_dry_run(args)
+        found = estimate(
+            args.source, args.destination, have=args.have, split_bytes=split, **options(args)
+        )
         check_expected(found.digest, args.expect, args.source)
-        return estimated("destination", args.destination, found)
+        return estimated_archive(args.destination, found)
     done = api.copy(
         args.source,
         args.destination,
@@ -54,7 +87,7 @@ def copy(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
         force=args.force,
         expect=args.expect,
         have=args.have,
-        split_bytes=None if args.split is None else parse_size(args.split),
+        split_bytes=split,
         jobs=args.jobs,
         progress=progress,
         **options(args),
@@ -70,10 +103,7 @@ def copy(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
     def lines() -> Iterator[str]:
         yield from plain.lines()
         if done.blobs_left_out:
-            yield (
-                f"left out {format_size(done.bytes_left_out)} in"
-                f" {format_count(done.blobs_left_out, 'blob')} that the other side has"
-            )
+            yield _left_out(done.blobs_left_out, done.bytes_left_out)
 
     return Report(value, lines)
 

@@ -207,10 +207,12 @@ class CountingProxy:
     Args:
         host: ``host:port`` to use in references.
         requests: ``(method, path without query, status)`` in order of arrival of the answers.
+        answers: the lengths of their bodies.
     """
 
     host: str
     requests: list[tuple[str, str, int]]
+    answers: list[int] = field(default_factory=list)
 
     def count(self, method: str | None = None) -> int:
         """Return how many requests passed."""
@@ -219,6 +221,7 @@ class CountingProxy:
     def clear(self) -> None:
         """Forget them."""
         self.requests.clear()
+        self.answers.clear()
 
 
 class _Server(http.server.ThreadingHTTPServer):
@@ -238,7 +241,7 @@ def counting_proxy(port: int, latency_seconds: float = 0) -> Iterator[CountingPr
 
     The Host header passes unchanged, so that the registry's Locations lead back here.
     """
-    requests: list[tuple[str, str, int]] = []
+    proxy = CountingProxy("", [])
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -258,7 +261,8 @@ def counting_proxy(port: int, latency_seconds: float = 0) -> Iterator[CountingPr
                 body = answer.read()
                 if latency_seconds:
                     time.sleep(latency_seconds)
-                requests.append((self.command, self.path.partition("?")[0], answer.status))
+                proxy.answers.append(len(body))
+                proxy.requests.append((self.command, self.path.partition("?")[0], answer.status))
                 self.send_response(answer.status)
                 for name, value in answer.getheaders():
                     if name.lower() not in ("connection", "transfer-encoding", "date", "server"):
@@ -274,7 +278,8 @@ def counting_proxy(port: int, latency_seconds: float = 0) -> Iterator[CountingPr
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.02})
     thread.start()
     try:
-        yield CountingProxy(f"127.0.0.1:{server.server_address[1]}", requests)
+        proxy.host = f"127.0.0.1:{server.server_address[1]}"
+        yield proxy
     finally:
         server.shutdown()
         server.server_close()

@@ -15,7 +15,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from typing import BinaryIO
 
-from packer.errors import DigestMismatch, InvalidParameter, NotFound, SizeMismatch, StoreError
+from packer.errors import DigestMismatch, NotFound, SizeMismatch, StoreError
 from packer.model import Descriptor
 from packer.store._files import TempFile, locked_directory, sweep
 from packer.store._parts import PartList, identity, list_path
@@ -67,8 +67,7 @@ class Assembly:
         self._temps: dict[int, TempFile] = {}
         self._done: set[str] = set()
         self._is_split = part_bytes is not None
-        # One file is one part, which has no list and gets its name in `commit` alone.
-        self._parts = PartList(path, plan.size, part_bytes or max(plan.size, 1000), plan.digest)
+        self._parts = part_list(path, plan, part_bytes)
         with self._directory_lock():
             sweep(self._directory, self._prefix, 0)
             if self._is_split:
@@ -88,18 +87,7 @@ class Assembly:
 
     def _keep_parts(self) -> None:
         """Find out which parts an earlier attempt completed; the lock is held."""
-        name = list_path(self._path)
-        found = PartList.read(self._path)
-        if found is None and os.path.lexists(self._parts.part_path(0)):
-            raise InvalidParameter(
-                f"{self._parts.part_path(0)} is there, but no {name}: remove the parts, "
-                "or choose another name"
-            )
-        if found is not None and not found.is_same(self._parts):
-            raise InvalidParameter(
-                f"{name} lists the parts of another archive, or of another size: remove it and "
-                "its parts, or choose another name"
-            )
+        found = self._parts.earlier()
         for number in sorted(found.sums) if found is not None else ():
             if found is not None and found.check(number) is None:
                 self._parts.sums[number] = found.sums[number]
@@ -257,6 +245,17 @@ class Assembly:
         """Remove the temporary files."""
         for file in self._temps.values():
             file.discard()
+
+
+def part_list(path: str, plan: TarPlan, part_bytes: int | None) -> PartList:
+    """Return the parts of an archive, none of them complete.
+
+    One file is one part, which has no list and gets its name when all of it is written.
+
+    Raises:
+        InvalidParameter: there would be too many parts, or they would be too small.
+    """
+    return PartList(path, plan.size, part_bytes or max(plan.size, 1000), plan.digest)
 
 
 def bytes_source(data: bytes) -> Source:

@@ -95,6 +95,26 @@ class PartList:
         mine = (self.total_bytes, self.part_bytes, self.plan)
         return mine == (other.total_bytes, other.part_bytes, other.plan)
 
+    def earlier(self) -> PartList | None:
+        """Return the list of an earlier attempt at the same parts, None if there was none.
+
+        Raises:
+            InvalidParameter: there are other parts of this name.
+        """
+        name = list_path(self.path)
+        found = PartList.read(self.path)
+        if found is None and os.path.lexists(self.part_path(0)):
+            raise InvalidParameter(
+                f"{self.part_path(0)} is there, but no {name}: remove the parts, "
+                "or choose another name"
+            )
+        if found is not None and not found.is_same(self):
+            raise InvalidParameter(
+                f"{name} lists the parts of another archive, or of another size: remove it and "
+                "its parts, or choose another name"
+            )
+        return found
+
     def encode(self) -> bytes:
         """Return the bytes of the list."""
         head = (

@@ -16,6 +16,8 @@ from packer.model import MAX_MANIFEST_BYTES, Descriptor, load_json
 from packer.store._files import read_bounded
 
 REF_NAME = "org.opencontainers.image.ref.name"
+PROMISED = "layer-packer.promised"
+"""Annotation of an entry: who has the blobs that are missing here; see `packer.promise`."""
 MAX_INDEX_BYTES = MAX_MANIFEST_BYTES
 """Bound on index.json, room for about 16,000 tags."""
 
@@ -51,6 +53,13 @@ class Index:
                 out.pop(tag, None)
                 out[tag] = descriptor
         return out
+
+    def promises(self, digest: str) -> str | None:
+        """Return the annotation that says who has what is missing of a manifest."""
+        found = [
+            item.annotations.get(PROMISED) for item in self.descriptors if item.digest == digest
+        ]
+        return next((text for text in reversed(found) if text is not None), None)
 
     def without(self, tag: str) -> list[Any]:
         """Return the entries that `tag` does not name."""
@@ -113,8 +122,49 @@ def encode_index(value: dict[str, Any], path: str) -> bytes:
     return data
 
 
+def is_promised(promises: str | None, blob: Descriptor) -> bool:
+    """Tell whether an annotation names a blob."""
+    return promises is not None and f'"{blob.digest}"' in promises
+
+
 def _tag_of(item: object) -> str | None:
     """Return the tag of an entry."""
-    annotations = item.get("annotations") if isinstance(item, dict) else None
-    tag = annotations.get(REF_NAME) if isinstance(annotations, dict) else None
-    return tag if isinstance(tag, str) else None
+    return annotations_of(item).get(REF_NAME)
+
+
+def annotations_of(item: object) -> dict[str, str]:
+    """Return the annotations of an entry that are text."""
+    found = item.get("annotations") if isinstance(item, dict) else None
+    if not isinstance(found, dict):
+        return {}
+    return {key: text for key, text in found.items() if isinstance(text, str)}
+
+
+def with_entry(
+    index: Index, descriptor: Descriptor, manifest: bytes, tag: str | None, promises: str | None
+) -> dict[str, Any]:
+    """Return index.json with an entry for a manifest at its end, in place of those of its tag.
+
+    A manifest without a tag is listed as well, since nothing else in an archive leads to it.
+    """
+    entry = Descriptor(descriptor.media_type, descriptor.digest, descriptor.size).to_json()
+    annotations = {} if tag is None else {REF_NAME: tag}
+    if promises is not None:
+        annotations[PROMISED] = promises
+    if annotations:
+        entry["annotations"] = annotations
+    artifact_type = load_json(manifest, "manifest").get("artifactType")
+    if isinstance(artifact_type, str):
+        entry["artifactType"] = artifact_type
+    kept = []
+    for item in index.items:
+        same = isinstance(item, dict) and item.get("digest") == descriptor.digest
+        other = annotations_of(item).get(REF_NAME)
+        if same and tag is None:
+            # Listed already, under a tag or without; completed now, if it was not before.
+            if promises == annotations_of(item).get(PROMISED):
+                return index.value
+        elif (same and other is None) or (tag is not None and other == tag):
+            continue
+        kept.append(item)
+    return {**index.value, "manifests": [*kept, entry]}

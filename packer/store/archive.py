@@ -28,7 +28,7 @@ from packer.errors import (
     UnsupportedVersion,
 )
 from packer.model import MAX_MANIFEST_BYTES, Descriptor, digest_of, is_digest, load_json
-from packer.store._assembly import Assembly, Source, bytes_source
+from packer.store._assembly import Assembly, Source, bytes_source, part_list
 from packer.store._common import check_manifest, check_range, check_tag, media_type_of
 from packer.store._files import RangeReader, locked_directory, make_directory
 from packer.store._members import BlamingReader, MemberFile
@@ -36,16 +36,16 @@ from packer.store._parts import ArchiveFile, SplitFile, identity, open_archive
 from packer.store._tags import (
     EMPTY_INDEX,
     MAX_INDEX_BYTES,
-    REF_NAME,
+    PROMISED,
     Index,
+    annotations_of,
     encode_index,
     parse_index,
+    with_entry,
 )
 from packer.store._tar import BLOB_PREFIX, Member, TarPlan, read_members
-from packer.store.base import Reader
+from packer.store.base import ArchiveSize, Reader
 
-PROMISED = "layer-packer.promised"
-"""Annotation of an entry in index.json: versions whose blobs the archive leaves out."""
 _LAYOUT_FILE = "oci-layout"
 _INDEX_FILE = "index.json"
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
@@ -184,7 +184,7 @@ class ArchiveStore:
     def _why_missing(self, digest: str) -> str:
         """Return where a blob was looked for, and who promised it if it was left out."""
         for item in self._now().index.items:
-            text = _annotations(item).get(PROMISED)
+            text = annotations_of(item).get(PROMISED)
             if text is not None and digest in text:
                 return (
                     f"left out of {self.name}, which completes a store that has the version "
@@ -286,13 +286,7 @@ class ArchiveStore:
 
     def promises(self, digest: str) -> str | None:
         """Return the annotation that says what was left out of a manifest's blobs."""
-        found = [
-            text
-            for item in self._now().index.items
-            if isinstance(item, dict) and item.get("digest") == digest
-            if (text := _annotations(item).get(PROMISED)) is not None
-        ]
-        return found[-1] if found else None
+        return self._now().index.promises(digest)
 
     # Writing
 
@@ -314,6 +308,19 @@ class ArchiveStore:
         holds_lock: bool = True,
     ) -> Assembly:
         """Return an assembly of what the archive holds, and more."""
+        plan, at_hand = self._plan(now, index, blobs, manifest)
+        return Assembly(
+            self._path, plan, at_hand, self._part_bytes, now.identity, holds_lock=holds_lock
+        )
+
+    def _plan(
+        self,
+        now: _Snapshot,
+        index: dict[str, Any],
+        blobs: Sequence[Descriptor],
+        manifest: bytes | None,
+    ) -> tuple[TarPlan, dict[str, Source]]:
+        """Return how the archive will be laid out, and which of its blobs are at hand."""
         if isinstance(now.file, SplitFile):
             raise InvalidParameter(
                 f"{self.name} is split into parts, to which nothing can be added: "
@@ -342,10 +349,7 @@ class ArchiveStore:
             _LAYOUT_FILE: _LAYOUT,
             _INDEX_FILE: encode_index(index, f"{_INDEX_FILE} of {self.name}"),
         }
-        plan = TarPlan(documents, sizes)
-        return Assembly(
-            self._path, plan, at_hand, self._part_bytes, now.identity, holds_lock=holds_lock
-        )
+        return TarPlan(documents, sizes), at_hand
 
     def push(self, blob: Descriptor, source: BinaryIO) -> bool:
         """Store a blob durably, if the archive lacks it; see `Store.push`.
@@ -380,7 +384,7 @@ class ArchiveStore:
         descriptor = Descriptor(media_type, digest_of(data), len(data))
         with self._writing() as now:
             check_manifest(data, media_type, self.exists, self.name)
-            index = _with_entry(now.index, descriptor, data, tag, None)
+            index = with_entry(now.index, descriptor, data, tag, None)
             if index != now.index.value or self._stored(now, descriptor.digest) != data:
                 with self._assembly(now, index, manifest=data) as assembly:
                     assembly.commit()
@@ -432,8 +436,32 @@ class ArchiveStore:
         make_directory(os.path.dirname(self._path))
         now = self._now()
         descriptor = Descriptor(media_type, digest_of(manifest), len(manifest))
-        index = _with_entry(now.index, descriptor, manifest, tag, promises)
+        index = with_entry(now.index, descriptor, manifest, tag, promises)
         return self._assembly(now, index, blobs, manifest, holds_lock=False)
+
+    def measure(
+        self,
+        manifest: bytes,
+        media_type: str,
+        tag: str | None,
+        blobs: Sequence[Descriptor],
+        promises: str | None,
+    ) -> ArchiveSize:
+        """Return what `assemble` would write, as `Partial`; raises what it would raise."""
+        now = self._now()
+        descriptor = Descriptor(media_type, digest_of(manifest), len(manifest))
+        index = with_entry(now.index, descriptor, manifest, tag, promises)
+        plan, at_hand = self._plan(now, index, blobs, manifest)
+        parts = part_list(self._path, plan, self._part_bytes)
+        earlier = parts.earlier() if self._part_bytes is not None else None
+        done = earlier.sums.keys() if earlier is not None else frozenset[int]()
+        needed = (
+            blob.digest
+            for blob in blobs
+            if blob.digest not in at_hand
+            and not done >= set(parts.numbers(at := plan.offsets[blob.digest], at + blob.size))
+        )
+        return ArchiveSize(plan.size, parts.count, frozenset(needed), len(done) == parts.count)
 
     def _check_whole(self) -> None:
         if self._part_bytes is not None:
@@ -442,40 +470,3 @@ class ArchiveStore:
 
 def _member_source(file: ArchiveFile, member: Member) -> Source:
     return lambda: cast(BinaryIO, MemberFile(file, member))
-
-
-def _annotations(item: object) -> dict[str, str]:
-    found = item.get("annotations") if isinstance(item, dict) else None
-    if not isinstance(found, dict):
-        return {}
-    return {key: text for key, text in found.items() if isinstance(text, str)}
-
-
-def _with_entry(
-    index: Index, descriptor: Descriptor, manifest: bytes, tag: str | None, promises: str | None
-) -> dict[str, Any]:
-    """Return index.json with an entry for a manifest at its end, in place of those of its tag.
-
-    A manifest without a tag is listed as well, since nothing else in an archive leads to it.
-    """
-    entry = Descriptor(descriptor.media_type, descriptor.digest, descriptor.size).to_json()
-    annotations = {} if tag is None else {REF_NAME: tag}
-    if promises is not None:
-        annotations[PROMISED] = promises
-    if annotations:
-        entry["annotations"] = annotations
-    artifact_type = load_json(manifest, "manifest").get("artifactType")
-    if isinstance(artifact_type, str):
-        entry["artifactType"] = artifact_type
-    kept = []
-    for item in index.items:
-        same = isinstance(item, dict) and item.get("digest") == descriptor.digest
-        other = _annotations(item).get(REF_NAME)
-        if same and tag is None:
-            # Listed already, under a tag or without; completed now, if it was not before.
-            if promises == _annotations(item).get(PROMISED):
-                return index.value
-        elif (same and other is None) or (tag is not None and other == tag):
-            continue
-        kept.append(item)
-    return {**index.value, "manifests": [*kept, entry]}

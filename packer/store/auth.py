@@ -252,8 +252,11 @@ class Authenticator:
             if "basic" in challenges and self._basic is None:
                 login = self._login()
                 if login is None or login.is_identity_token:
+                    host = self._origin.host
+                    if self._origin.port not in (80, 443):
+                        host += f":{self._origin.port}"
                     raise AuthError(
-                        f"{self._origin.host} asks for a user name and password, and none are "
+                        f"{host} asks for a user name and password, and none are "
                         "known: log in with `layer-packer login` or `docker login`, or give them",
                         status=401,
                         url=str(self._origin),

@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from types import TracebackType
 from typing import BinaryIO, Protocol, runtime_checkable
 
@@ -257,11 +258,50 @@ class Assembling(Protocol):
 
 
 @runtime_checkable
-class Partial(Protocol):
-    """A store written at once, which may lack blobs that the other side was said to have."""
+class Promised(Protocol):
+    """A store that may lack blobs its manifests name, if another place was said to have them."""
 
     def promises(self, digest: str) -> str | None:
         """Return who promised the blobs that a manifest lacks, as an annotation."""
+
+
+@runtime_checkable
+class PartialIngest(Promised, Protocol):
+    """A store that versions are packed into, on a base whose blobs stay where they are."""
+
+    def put_partial(
+        self, data: bytes, media_type: str, tag: str | None, promises: str
+    ) -> Descriptor:
+        """Store a manifest as `put_manifest` does, whose blobs are here or promised.
+
+        Args:
+            data: the exact bytes.
+            media_type: its media type.
+            tag: moved to this manifest if given.
+            promises: who has the blobs that are missing, as an annotation; kept with the tag.
+        """
+
+
+@dataclass(frozen=True, slots=True)
+class ArchiveSize:
+    """How large an archive will be.
+
+    Args:
+        bytes: of all parts together.
+        parts: into how many it is split; 1 if it is not.
+        needed: digests of blobs that are not in parts an earlier attempt completed.
+        complete: an earlier attempt had written everything.
+    """
+
+    bytes: int
+    parts: int
+    needed: frozenset[str]
+    complete: bool
+
+
+@runtime_checkable
+class Partial(Promised, Protocol):
+    """A store written at once, which may lack blobs that the other side was said to have."""
 
     def assemble(
         self,
@@ -272,6 +312,16 @@ class Partial(Protocol):
         promises: str | None,
     ) -> Assembling:
         """Begin to write a manifest and `blobs`, with the annotation of those left out."""
+
+    def measure(
+        self,
+        manifest: bytes,
+        media_type: str,
+        tag: str | None,
+        blobs: Sequence[Descriptor],
+        promises: str | None,
+    ) -> ArchiveSize:
+        """Return what `assemble` would write; the parts that are there are not read."""
 
 
 class VerifyingReader:

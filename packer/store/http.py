@@ -40,6 +40,7 @@ STALL_BYTES = 1024
 """A body that brings fewer bytes than this during a whole read timeout is given up."""
 
 _QUERY = re.compile(r"(\w+://[^\s?\"'<>]*)\?[^\s\"'<>]*")
+_CONNECTION = re.compile(r"^(Plain|Secure)\(.*?\): ")  # urllib3 shows our classes
 _USERINFO = re.compile(r"(\w+://)[^\s/@\"'<>]*@")
 
 
@@ -496,5 +497,5 @@ def transport_error(method: str, url: str, error: Exception) -> TransportError:
     hint = "" if retryable else " (for a CA of your own, give its certificate as ca_file)"
     if isinstance(error, SSLError) and "WRONG_VERSION_NUMBER" in str(error):
         retryable, hint = False, " (does this registry speak plain http? It has to be asked for)"
-    why = safe_text(str(error).replace("\n", " ")) or type(error).__name__
+    why = safe_text(_CONNECTION.sub("", str(error).replace("\n", " "))) or type(error).__name__
     return TransportError(f"{method} {shown_url(url)}: {why}{hint}", retryable=retryable)

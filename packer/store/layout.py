@@ -49,7 +49,7 @@ from packer.store._files import (
     sweep,
     sync_directory,
 )
-from packer.store._tags import REF_NAME, encode_index, load_index
+from packer.store._tags import PROMISED, REF_NAME, encode_index, is_promised, load_index
 from packer.store.base import READ_BYTES, Reader, VerifyingReader
 
 _LAYOUT = b'{"imageLayoutVersion":"1.0.0"}'
@@ -58,10 +58,12 @@ _HEX = re.compile(r"[0-9a-f]{64}\Z")
 
 
 class LayoutStore:
-    """An OCI image layout; implements Store, Ingest, Tags and LocalBlobs.
+    """An OCI image layout; implements Store, Ingest, PartialIngest, Tags and LocalBlobs.
 
     Layouts of other tools are read and added to; entries and files that are not ours are kept.
-    Missing blobs and blobs that nothing names are legal, as the image-spec has it.
+    Missing blobs and blobs that nothing names are legal, as the image-spec has it. A manifest is
+    only stored when its blobs are there, or by `put_partial`, which notes beside the tag who has
+    those that are not.
 
     Args:
         path: the directory.
@@ -371,7 +373,8 @@ class LayoutStore:
         """Store a manifest whose blobs are all in the store, and name it, durably.
 
         A manifest without a tag is found by its digest, but is not in index.json: other tools do
-        not see it, and `collect_garbage` removes it unless a manifest with a tag names it.
+        not see it, and `collect_garbage` removes it unless a manifest with a tag names it. Blobs
+        may be missing that another tag of the same manifest says are elsewhere.
 
         Raises:
             NotFound: a blob or child manifest that it names is missing.
@@ -380,11 +383,35 @@ class LayoutStore:
             StoreError: index.json would grow too large.
             OSError: the disk is full, or the directory may not be written.
         """
+        return self._put_manifest(data, media_type, tag, None)
+
+    def put_partial(
+        self, data: bytes, media_type: str, tag: str | None, promises: str
+    ) -> Descriptor:
+        """Store a manifest whose blobs are here or promised, as `PartialIngest`."""
+        return self._put_manifest(data, media_type, tag, promises)
+
+    def promises(self, digest: str) -> str | None:
+        """Return the annotation that says who has the blobs that are missing of a manifest."""
+        return load_index(self._index).promises(digest)
+
+    def _put_manifest(
+        self, data: bytes, media_type: str, tag: str | None, promises: str | None
+    ) -> Descriptor:
         if tag is not None:
             check_tag(tag)
         self._prepare()
         with self._lock():
-            value = check_manifest(data, media_type, self.exists, self.name)
+            promises = promises or self.promises(digest_of(data))
+            absent: list[Descriptor] = []
+
+            def is_known(blob: Descriptor) -> bool:
+                if self.exists(blob):
+                    return True
+                absent.append(blob)
+                return is_promised(promises, blob)
+
+            value = check_manifest(data, media_type, is_known, self.name)
             descriptor = Descriptor(media_type, digest_of(data), len(data))
             path = self._blob_path(descriptor.digest)
             # The bytes are at hand, so a damaged manifest is repaired on the way.
@@ -396,12 +423,15 @@ class LayoutStore:
                 # What is there may be another process's, renamed but not yet durable.
                 sync_directory(self._blobs)
             if tag is not None:
-                self._move_tag(tag, descriptor, value.get("artifactType"))
+                notes = {PROMISED: promises} if absent and promises is not None else {}
+                self._move_tag(tag, descriptor, value.get("artifactType"), notes)
         return descriptor
 
-    def _move_tag(self, tag: str, descriptor: Descriptor, artifact_type: object) -> None:
+    def _move_tag(
+        self, tag: str, descriptor: Descriptor, artifact_type: object, notes: dict[str, str]
+    ) -> None:
         """Let `tag` name `descriptor`, as the last entry of index.json; the lock is held."""
-        entry = {**descriptor.to_json(), "annotations": {REF_NAME: tag}}
+        entry = {**descriptor.to_json(), "annotations": {REF_NAME: tag, **notes}}
         if isinstance(artifact_type, str):
             entry["artifactType"] = artifact_type
         index = load_index(self._index)

@@ -12,11 +12,12 @@ from typing import BinaryIO
 from packer.errors import DigestMismatch, NotFound, SizeMismatch
 from packer.model import Descriptor, digest_of, is_digest
 from packer.store._common import check_manifest, check_range, check_tag
+from packer.store._tags import is_promised
 from packer.store.base import READ_BYTES, Reader, VerifyingReader
 
 
 class MemoryStore:
-    """Blobs in a dictionary; implements Store, Ingest, Tags and LocalBlobs.
+    """Blobs in a dictionary; implements Store, Ingest, PartialIngest, Tags and LocalBlobs.
 
     Thread safety: all methods may be called from any thread.
     """
@@ -26,6 +27,7 @@ class MemoryStore:
         self._blobs: dict[str, bytes] = {}
         self._manifests: dict[str, str] = {}  # digest -> media type
         self._tags: dict[str, Descriptor] = {}  # in the order they were moved
+        self._promises: dict[str, str] = {}  # digest of a manifest -> who has what it lacks
 
     @property
     def name(self) -> str:
@@ -151,12 +153,34 @@ class MemoryStore:
             FormatError: not a manifest.
             InvalidParameter: `tag` is no tag, or `media_type` contradicts the manifest's own.
         """
+        return self._put_manifest(data, media_type, tag, None)
+
+    def put_partial(
+        self, data: bytes, media_type: str, tag: str | None, promises: str
+    ) -> Descriptor:
+        """Store a manifest whose blobs are here or promised, as `PartialIngest`."""
+        return self._put_manifest(data, media_type, tag, promises)
+
+    def promises(self, digest: str) -> str | None:
+        """Return the annotation that says who has the blobs that are missing of a manifest."""
+        return self._promises.get(digest)
+
+    def _put_manifest(
+        self, data: bytes, media_type: str, tag: str | None, promises: str | None
+    ) -> Descriptor:
         if tag is not None:
             check_tag(tag)
         data = bytes(data)
-        check_manifest(data, media_type, self.exists, self.name)
         descriptor = Descriptor(media_type, digest_of(data), len(data))
+        promises = promises or self._promises.get(descriptor.digest)
+
+        def is_known(blob: Descriptor) -> bool:
+            return self.exists(blob) or is_promised(promises, blob)
+
+        check_manifest(data, media_type, is_known, self.name)
         with self._lock:
+            if tag is not None and promises is not None:
+                self._promises[descriptor.digest] = promises
             self._blobs[descriptor.digest] = data
             self._manifests[descriptor.digest] = media_type
             if tag is not None:

@@ -19,7 +19,6 @@ import pytest
 
 import packer
 from packer.cli import main
-from packer.copy import read_graph
 from packer.errors import (
     DigestMismatch,
     FormatError,
@@ -29,6 +28,7 @@ from packer.errors import (
     SizeMismatch,
     UnsupportedVersion,
 )
+from packer.graph import read_graph
 from packer.model import MANIFEST_TYPE, digest_of
 from packer.promise import decode_promises
 from packer.store.archive import ArchiveStore
@@ -269,6 +269,84 @@ def test_nothing_but_the_missing_blobs_is_fetched(gap: Gap, tmp_path: Path) -> N
     others = [path for _, path, _ in proxy.requests if "/blobs/" not in path and path != "/v2/"]
     assert len(others) <= 6
     assert all("/manifests/" in path for path in others)
+
+
+@pytest.mark.parametrize("have", [[], ["1.4.1"]], ids=["complete", "partial"])
+@pytest.mark.parametrize("split", [None, 100_000, 1_500_000])
+def test_a_dry_run_says_what_the_archive_will_hold(
+    gap: Gap, tmp_path: Path, have: list[str], split: int | None
+) -> None:
+    with counting_proxy(gap.near.port) as proxy:
+        source = f"{proxy.host}/acme/app:1.4.2"
+        target = f"oci-archive:{tmp_path}/new/update.tar:1.4.2"
+
+        def estimate() -> packer.Estimate:
+            local = MemoryStore()
+            return packer.estimate(source, target, store=local, have=have, split_bytes=split)
+
+        found = estimate()
+        assert not (tmp_path / "new").exists()
+        assert {path.split("/")[-2] for _, path, _ in proxy.requests} <= {"manifests", "v2"}
+        proxy.clear()
+        done = packer.copy(source, target, store=MemoryStore(), have=have, split_bytes=split)
+        written = [path.stat().st_size for path in sorted((tmp_path / "new").glob("*.tar*"))]
+        if split is not None:
+            del written[-1]  # the list of checksums
+        assert (found.archive_bytes, found.parts) == (sum(written), len(written))
+        assert (found.parts > 1) == (split is not None and found.archive_bytes > split)
+        assert (found.blobs, found.bytes) == (
+            done.blobs_copied,
+            done.bytes_copied + done.descriptor.size,
+        )
+        assert (found.blobs_left_out, found.bytes_left_out) == (
+            done.blobs_left_out,
+            done.bytes_left_out,
+        )
+        assert bool(found.blobs_left_out) == bool(have)
+        fetched = sum("/blobs/" in path for _, path, _ in proxy.requests)
+        assert found.requests == fetched + 1
+        # Once more: all is there; and with a part gone, what reaches into it.
+        again = estimate()
+        assert (again.unchanged, again.blobs, again.bytes) == (True, 0, 0)
+        assert again.archive_bytes == found.archive_bytes
+        if split == 100_000:
+            (tmp_path / "new" / "update.tar.sha256").unlink()
+            with pytest.raises(InvalidParameter, match="remove the parts"):
+                estimate()
+
+
+def test_a_dry_run_of_what_was_interrupted(gap: Gap, tmp_path: Path) -> None:
+    target, store = f"oci-archive:{tmp_path}/a.tar:1.4.2", MemoryStore()
+    packer.copy(near(gap, "1.4.2"), target, store=store, split_bytes=1_500_000)
+    listed = (tmp_path / "a.tar.sha256").read_text().splitlines(keepends=True)
+    (tmp_path / "a.tar.sha256").write_text("".join(line for line in listed if ".001" not in line))
+    found = packer.estimate(near(gap, "1.4.2"), target, store=store, split_bytes=1_500_000)
+    done = packer.copy(near(gap, "1.4.2"), target, store=store, split_bytes=1_500_000)
+    assert 0 < found.blobs == done.blobs_copied < len(gap.blobs["1.4.2"])
+    assert found.blobs_present == done.blobs_present
+    with pytest.raises(InvalidParameter, match="another size"):
+        packer.estimate(near(gap, "1.4.2"), target, store=store, split_bytes=1_400_000)
+
+
+def test_a_dry_run_of_adding_to_an_archive(
+    gap: Gap, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "both.tar"
+    packer.copy(near(gap, "1.4.1"), f"oci-archive:{path}:1.4.1", store=MemoryStore())
+    before = path.read_bytes()
+    words = ["copy", near(gap, "1.4.2"), f"oci-archive:{path}:1.4.2", "--store", str(gap.store)]
+    assert main([*words, "--dry-run"]) == 0
+    shown = capsys.readouterr().out
+    assert path.read_bytes() == before
+    assert main([*words, "--dry-run", "--json"]) == 0
+    found = json.loads(capsys.readouterr().out)
+    assert main([*words, "--json"]) == 0
+    done = json.loads(capsys.readouterr().out)
+    assert found["blobs"] == done["copied_blobs"] == len(gap.lacking)
+    assert found["present_blobs"] == done["present_blobs"]
+    assert (found["archive_bytes"], found["parts"]) == (path.stat().st_size, 1)
+    assert f"the archive: {path.stat().st_size / 1e6:.1f} MB\n" in shown
+    assert main([*words, "--dry-run", "--split", "1MB"]) == 2  # there is one that is whole
 
 
 def test_a_list_of_no_use(gap: Gap, tmp_path: Path) -> None:

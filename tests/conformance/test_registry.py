@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from packer.copy import PARENT, copy
+from packer.copy import copy
 from packer.errors import (
     AuthError,
     DigestMismatch,
@@ -24,6 +24,7 @@ from packer.errors import (
     TransportError,
     UnsupportedVersion,
 )
+from packer.graph import PARENT
 from packer.model import (
     CONFIG_TYPE,
     DATA_TYPE,

@@ -15,7 +15,8 @@ import pytest
 
 import packer
 from benchmarks import transfer
-from packer.copy import copy, read_graph
+from packer.copy import copy
+from packer.graph import read_graph
 from packer.model import Manifest
 from packer.store.base import read_blob
 from packer.store.layout import LayoutStore

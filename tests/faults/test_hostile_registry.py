@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from packer.copy import copy, read_graph
+from packer.copy import copy
 from packer.errors import (
     AuthError,
     DigestMismatch,
@@ -30,6 +30,7 @@ from packer.errors import (
     TransportError,
     UnsupportedVersion,
 )
+from packer.graph import read_graph
 from packer.model import (
     CONFIG_TYPE,
     DATA_TYPE,

@@ -187,6 +187,91 @@ def test_cancel_everywhere(app: Path, tmp_path: Path) -> None:
     assert (tmp_path / "out" / "file3").read_bytes() == noise("file 3", 400_000)
 
 
+@pytest.mark.parametrize("silent", ["/manifests/", "/blobs/"])
+@pytest.mark.parametrize("call", ["unpack", "pull with a seed", "verify", "save", "load", "pack"])
+def test_cancel_does_not_wait_for_a_registry_that_is_read(
+    server: HostileRegistry, app: Path, tmp_path: Path, call: str, silent: str
+) -> None:
+    name, out, local = f"{server.host}/app:1", tmp_path / "out", MemoryStore()
+    packer.pack(app, store=tmp_path / "s", tag="app:1")
+    packer.push(name, "app:1", store=tmp_path / "s")
+    storage = packer.open_storage(f"docker://{server.host}/base")
+    number = storage.save("a", app).sequence
+    reader = packer.open_storage(f"docker://{server.host}/base")
+    if call == "load":
+        assert reader.version("a", number).index  # what is left to be read is data
+        if silent == "/manifests/":
+            return
+    (app / "file0").write_bytes(noise("file 0", 399_000))
+    event = threading.Event()
+    calls: dict[str, Callable[[], object]] = {
+        "unpack": lambda: packer.unpack(name, out, store=local, cancel=event),
+        "pull with a seed": lambda: packer.pull(name, out, store=local, cancel=event, seed=[app]),
+        "verify": lambda: packer.verify(name, store=local, cancel=event),
+        "save": lambda: reader.save("a", app, cancel=event),
+        "load": lambda: reader.load("a", number, out, cancel=event),
+        "pack": lambda: packer.pack(app, store=local, tag="x", base=name, cancel=event),
+    }
+    server.seen.clear()
+    server.on("GET", silent, hang, times=None)
+    thread = cancel_when(lambda: server.count("GET", silent) >= 1, event)
+    begin = time.monotonic()
+    with pytest.raises(Cancelled):
+        calls[call]()
+    thread.join()
+    assert time.monotonic() - begin < 30  # the registry's silence lasts 120 s, time-outs are 60 s
+    assert not out.exists()
+    assert not [found for found in os.listdir(tmp_path) if found.startswith(".layer")]
+    assert list(local.tags()) == []
+
+
+def test_a_version_being_named_is_not_cancelled(server: HostileRegistry, app: Path) -> None:
+    # Set while the number is claimed: the claim would stay, and nobody know whether it was saved.
+    storage = packer.open_storage(f"docker://{server.host}/base")
+    event = threading.Event()
+
+    def late(exchange: Exchange) -> bool:
+        event.set()
+        time.sleep(0.5)  # time for a watcher to look
+        return False
+
+    server.on("PUT", "/manifests/claim-", late)
+    saved = storage.save("a", app, cancel=event)
+    assert [one.sequence for one in storage.history("a")] == [saved.sequence]
+    assert event.is_set()
+
+
+@pytest.mark.parametrize("verb", ["unpack", "pack"])
+def test_interrupted_reading_ends_at_once(
+    server: HostileRegistry, app: Path, tmp_path: Path, verb: str
+) -> None:
+    store, name = str(tmp_path / "store"), f"{server.host}/app:1"
+    packer.pack(app, store=store, tag="app:1")
+    packer.push(name, "app:1", store=store)
+    (app / "file0").write_bytes(noise("file 0", 399_000))
+    layer = Manifest.decode(LayoutStore(store).get_manifest("app:1")[1]).data_layers[0]
+    server.on("GET", f"/blobs/{layer.digest}", hang, times=None)
+    fresh = str(tmp_path / "fresh")
+    words = {
+        "unpack": ["unpack", name, str(tmp_path / "out"), "--store", fresh],
+        "pack": ["pack", str(app), "--base", name, "--store", fresh],
+    }[verb]
+    process = subprocess.Popen([sys.executable, "-m", "packer", *words], stderr=subprocess.PIPE)
+    begin = time.monotonic()
+    try:
+        while not server.count("GET", layer.digest) and time.monotonic() < begin + 60:
+            time.sleep(0.01)
+        begin = time.monotonic()
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate(timeout=90)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 130, errors
+    assert time.monotonic() - begin < 30  # time-outs are 60 s
+    assert not (tmp_path / "out").exists()
+
+
 def test_interrupted_command_ends_at_once(
     server: HostileRegistry, app: Path, tmp_path: Path
 ) -> None:

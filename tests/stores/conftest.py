@@ -15,6 +15,7 @@ import tarfile
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Protocol, cast
 
 import pytest
 
@@ -28,12 +29,16 @@ from packer.model import (
     digest_of,
 )
 from packer.store.archive import ArchiveStore
-from packer.store.base import Ingest, LocalBlobs, Store, Tags
+from packer.store.base import Ingest, LocalBlobs, PartialIngest, Store, Tags
 from packer.store.http import RetryPolicy
 from packer.store.layout import LayoutStore
 from packer.store.memory import MemoryStore
 from packer.store.registry import RegistryStore
 from tests.registry_server import RegistryServer, run_registry
+
+
+class PartialStore(Store, PartialIngest, Protocol):
+    """A store that may lack blobs."""
 
 
 class Harness(ABC):
@@ -102,6 +107,12 @@ class Harness(ABC):
         if not isinstance(self.store, Ingest):
             pytest.skip(f"{self.store.name} is no Ingest")
         return self.store
+
+    @property
+    def partial(self) -> PartialStore:
+        if not isinstance(self.store, PartialIngest):
+            pytest.skip(f"{self.store.name} is no PartialIngest")
+        return cast(PartialStore, self.store)
 
     @property
     def local(self) -> LocalBlobs:

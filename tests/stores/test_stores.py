@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import json
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, BinaryIO, cast
@@ -30,7 +31,7 @@ from packer.model import (
     canonical_json,
     digest_of,
 )
-from packer.store.base import Ingest, LocalBlobs, Store, Tags, read_blob
+from packer.store.base import Ingest, LocalBlobs, PartialIngest, Store, Tags, read_blob
 
 if TYPE_CHECKING:
     from tests.stores.conftest import Harness
@@ -378,6 +379,35 @@ def test_a_refused_manifest_leaves_its_tag_alone(harness: Harness) -> None:
     with pytest.raises(NotFound):
         harness.store.put_manifest(bad, MANIFEST_TYPE, "app")
     assert harness.store.resolve("app") == before
+
+
+def test_a_manifest_whose_blobs_are_promised(harness: Harness) -> None:
+    store = harness.partial
+    config, here = harness.push(b"{}", CONFIG_TYPE), harness.push(b"here", INDEX_TYPE)
+    there = describe(b"there", INDEX_TYPE)
+    data = Manifest(config, (here, there)).encode()
+    digest = digest_of(data)
+    other = json.dumps([{"blobs": [here.digest], "tag": "r.example/app:1"}])
+    with pytest.raises(NotFound) as caught:
+        store.put_partial(data, MANIFEST_TYPE, "v1", other)
+    assert caught.value.name == there.digest
+    promises = json.dumps([{"blobs": [there.digest], "tag": "r.example/app:1"}])
+    # Without a tag it is there, but nothing is noted: no other tag may name it.
+    store.put_partial(data, MANIFEST_TYPE, None, promises)
+    assert store.get_manifest(digest)[1] == data
+    assert store.promises(digest) is None
+    with pytest.raises(NotFound):
+        store.put_manifest(data, MANIFEST_TYPE, "v1")
+    store.put_partial(data, MANIFEST_TYPE, "v1", promises)
+    again = harness.open()
+    assert isinstance(again, PartialIngest)
+    assert again.promises(digest) == promises
+    store.put_manifest(data, MANIFEST_TYPE, "v2")
+    assert store.resolve("v2").digest == digest
+    # Once all is there, it is a version as any other.
+    harness.push(b"there", INDEX_TYPE)
+    store.put_manifest(data, MANIFEST_TYPE, "v3")
+    assert read_blob(store, there, 10) == b"there"
 
 
 def test_artifacts_and_indexes_of_other_tools_are_taken(harness: Harness) -> None:

@@ -14,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from packer import version
-from packer.copy import PARENT, CopyResult, copy, read_graph
+from packer.copy import CopyResult, copy
 from packer.errors import (
     DigestMismatch,
     InvalidParameter,
@@ -23,6 +23,7 @@ from packer.errors import (
     StoreError,
     UnsupportedVersion,
 )
+from packer.graph import PARENT, read_graph
 from packer.model import MANIFEST_TYPE, Descriptor, digest_of
 from packer.progress import Progress
 from packer.store.base import read_blob
