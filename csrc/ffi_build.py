@@ -67,6 +67,7 @@ ffi.cdef(
                           size_t count);
     int pk_clone_file(int to, int from);
     int pk_reserve(int fd, uint64_t size);
+    void pk_release_large_blocks(void);
     typedef struct pk_walker {
         uint8_t *paths;
         size_t paths_length;

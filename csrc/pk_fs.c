@@ -9,6 +9,10 @@
 #include <fcntl.h>
 #include <sys/stat.h>
 
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
+
 #ifdef __linux__
 #include <sys/ioctl.h>
 #include <sys/statfs.h>
@@ -121,4 +125,11 @@ int pk_reserve(int fd, uint64_t size)
     (void)size;
 #endif
     return 0;
+}
+
+void pk_release_large_blocks(void)
+{
+#ifdef __GLIBC__
+    mallopt(M_MMAP_THRESHOLD, 1 << 20);
+#endif
 }

@@ -95,7 +95,9 @@ def _run(args: argparse.Namespace, out: Output) -> int:
     """Run a verb; turn whatever stops it into a line and an exit code."""
     try:
         from packer import verbs
+        from packer._native import lib
 
+        lib.pk_release_large_blocks()
         with open_display(quiet=args.quiet or args.json) as display:
             report = verbs.run(args, out, display.callback)
         _show(report, args, out)

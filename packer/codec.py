@@ -33,7 +33,7 @@ def zstd_version() -> str:
     return ".".join(map(str, zstandard.ZSTD_VERSION))
 
 
-def compress(data: bytes | bytearray | memoryview, level: int, prefix: bytes = b"") -> bytes:
+def compress(data: bytes | bytearray | memoryview, level: int, prefix: bytes | bytearray = b"") -> bytes:
     """Compress `data` into one zstd frame.
 
     Args:
@@ -80,7 +80,7 @@ def compress(data: bytes | bytearray | memoryview, level: int, prefix: bytes = b
 
 
 def decompress(
-    frame: bytes | memoryview, size: int, what: str, prefix: bytes | None = None
+    frame: bytes | memoryview, size: int, what: str, prefix: bytes | bytearray | None = None
 ) -> bytes:
     """Return the plaintext of one zstd frame from a stranger.
 

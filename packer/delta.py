@@ -7,14 +7,11 @@ which find small changes best, see kilobytes in place of megabytes.
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from packer import codec
 from packer._native import ffi, lib
 from packer.errors import FormatError
-
-if TYPE_CHECKING:
-    pass
 
 MAX_COPIES_BYTES = 2 << 20
 """Greatest plaintext of the copies."""
@@ -118,10 +115,11 @@ def decode(frame: bytes, size: int, what: str, prefix: bytes | bytearray) -> byt
 
 def _older_rest(
     data: Any, prefix_bytes: int, size: int, copies: Any, count: int, reach: int
-) -> bytes:
+) -> bytearray:
     out = bytearray(prefix_bytes)
     kept = ffi.new("uint8_t[]", prefix_bytes // lib.PK_DELTA_BLOCK + 1)
     length = lib.pk_delta_older_rest(
         data, prefix_bytes, size, copies, count, reach, kept, ffi.from_buffer("uint8_t[]", out)
     )
-    return bytes(memoryview(out)[:length])
+    del out[length:]
+    return out
