@@ -9,16 +9,14 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from packer import airgap, listing
 from packer.access import Access, RegistryLike
-from packer.airgap import Inventory
 from packer.copy import CopyResult
 from packer.copy import copy as copy_graph
 from packer.errors import InvalidParameter
 from packer.graph import check_expected
 from packer.interrupting import until_cancelled
-from packer.listing import Change, Details, Entry, Verified
 from packer.locations import (
     StoreLike,
     fetch_version,
@@ -39,6 +37,10 @@ from packer.restore import Restored, restore
 from packer.seed import seed_paths
 from packer.store.base import Tags
 from packer.version import load_version
+
+if TYPE_CHECKING:
+    from packer.airgap import Have, Inventory
+    from packer.listing import Change, Details, Entry, Verified
 
 __all__ = [
     "Pulled",
@@ -253,7 +255,7 @@ def copy(
     *,
     store: StoreLike = None,
     registry: RegistryLike = None,
-    have: airgap.Have | Iterable[airgap.Have] = (),
+    have: Have | Iterable[Have] = (),
     split_bytes: int | None = None,
     jobs: int = 4,
     verify: bool = False,
@@ -291,6 +293,8 @@ def copy(
     local = open_store(store)
     origin, name = resolve(source, local, options)
     location = parse_location(destination)
+    from packer import airgap
+
     left_out = airgap.as_list(have)
     target, tag = airgap.open_target(
         location, options, partial=bool(left_out), part_bytes=split_bytes
@@ -329,7 +333,9 @@ def inventory(
     Raises:
         NotFound: there is no such store or version.
     """
-    return airgap.take_inventory(name, open_store(store), Access(registry))
+    from packer.airgap import take_inventory
+
+    return take_inventory(name, open_store(store), Access(registry))
 
 
 def ls(
@@ -347,6 +353,8 @@ def ls(
         registry: how to reach a registry.
         inside: also those in archives (tar, gzip, zip), which are read for it.
     """
+    from packer import listing
+
     version = open_version(name, store=store, registry=registry)
     return list(listing.entries(version, inside=inside))
 
@@ -372,6 +380,8 @@ def cat(
         NotFound: the version has no such path.
         InvalidParameter: it is no file.
     """
+    from packer import listing
+
     version = open_version(name, store=store, registry=registry)
     return listing.content(version, os.fsencode(path).strip(b"/"), inside=inside)
 
@@ -393,6 +403,8 @@ def diff(
         registry: how to reach a registry.
         inside: also what differs in archives that changed, which are read for it.
     """
+    from packer import listing
+
     access = Access(registry)
     before = open_version(old, store=store, registry=access)
     after = open_version(new, store=store, registry=access)
@@ -401,6 +413,8 @@ def diff(
 
 def inspect(name: str, *, store: StoreLike = None, registry: RegistryLike = None) -> Details:
     """Return what a version says of itself: totals, layers and how much of each it uses."""
+    from packer import listing
+
     return listing.details(open_version(name, store=store, registry=registry))
 
 
@@ -424,6 +438,8 @@ def verify(
     Raises:
         NotFound, IntegrityError: about the first thing that is missing or damaged.
     """
+    from packer import listing
+
     with opened_version(name, store, registry, cancel, "verifying") as version:
         return listing.verify(version, cancellable(progress, cancel, "verifying"))
 

@@ -10,7 +10,6 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
-from importlib import resources
 
 from packer.errors import InvalidParameter
 
@@ -268,5 +267,7 @@ def _fill(name: str, values: Mapping[str, str]) -> str:
 
 
 def _read(name: str) -> str:
+    from importlib import resources  # loading it takes longer than most of the rest
+
     found = resources.files("packer").joinpath("templates", *name.split("/"))
     return found.read_text(encoding="utf-8")

@@ -33,7 +33,9 @@ def zstd_version() -> str:
     return ".".join(map(str, zstandard.ZSTD_VERSION))
 
 
-def compress(data: bytes | bytearray | memoryview, level: int, prefix: bytes | bytearray = b"") -> bytes:
+def compress(
+    data: bytes | bytearray | memoryview, level: int, prefix: bytes | bytearray = b""
+) -> bytes:
     """Compress `data` into one zstd frame.
 
     Args:

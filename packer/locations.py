@@ -20,7 +20,6 @@ from packer.model import is_digest
 from packer.overlay import completed
 from packer.progress import CancelEvent, ProgressCallback
 from packer.reference import ArchiveLocation, LayoutLocation, Reference, parse_location
-from packer.store.archive import ArchiveStore
 from packer.store.base import Store, Tags
 from packer.store.layout import LayoutStore
 from packer.version import CREATED, Version, load_version
@@ -168,7 +167,10 @@ def name_at(location: Reference | LayoutLocation, store: Store, name: str | None
         return location.digest
     if name is not None:
         return name
-    if isinstance(store, ArchiveStore):
+    if isinstance(location, ArchiveLocation):
+        from packer.store.archive import ArchiveStore
+
+        assert isinstance(store, ArchiveStore)
         # Other tools leave the name out where there is one manifest.
         sole = store.sole_manifest()
         return next((tag for tag, found in store.tags() if found == sole), sole.digest)
@@ -183,6 +185,8 @@ def open_location(
 ) -> tuple[Store, str | None]:
     """Return the store of a location, and the tag in it."""
     if isinstance(location, ArchiveLocation):
+        from packer.store.archive import ArchiveStore
+
         return ArchiveStore(location.path, create=create), location.tag
     if isinstance(location, LayoutLocation):
         return LayoutStore(location.path, create=create), location.tag

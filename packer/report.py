@@ -6,14 +6,18 @@ import argparse
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from packer.access import OTHERS, RegistryLike, RegistryOptions, registry_host
-from packer.copy import CopyResult
 from packer.display import format_count, format_size
 from packer.errors import InvalidParameter
 from packer.output import text_fields
-from packer.planning import Estimate
+
+if TYPE_CHECKING:
+    from packer.copy import CopyResult
+    from packer.planning import Estimate
+    from packer.restore import Restored
+    from packer.usage import Use
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,3 +155,48 @@ def estimated(key: str, name: str, found: Estimate) -> Report:
         )
 
     return Report(value, lines)
+
+
+def parts_value(parts: Iterable[Use]) -> list[dict[str, Any]]:
+    """Return the JSON value of what the parts of a tree cost."""
+    return [
+        {
+            **text_fields("path", part.path),
+            "files": part.files,
+            "bytes": part.bytes,
+            "reused_bytes": part.reused_bytes,
+            "new_bytes": part.new_bytes,
+            "delta_bytes": part.delta_bytes,
+            "stored_bytes": part.stored_bytes,
+        }
+        for part in parts
+    ]
+
+
+def restored_value(directory: str, restored: Restored) -> dict[str, Any]:
+    """Return the JSON fields of what was restored."""
+    return {
+        "digest": restored.digest,
+        **text_fields("directory", directory),
+        "files": restored.files,
+        "bytes": restored.bytes,
+        "written_files": restored.written_files,
+        "written_bytes": restored.written_bytes,
+        "deleted": restored.deleted,
+        "seeded_bytes": restored.seeded_bytes,
+    }
+
+
+def restored_line(directory: str, restored: Restored) -> str:
+    """Return one line about what was restored."""
+    line = (
+        f"wrote {format_count(restored.written_files, 'file')},"
+        f" {format_size(restored.written_bytes)} to {directory}"
+    )
+    if kept := restored.files - restored.written_files:
+        line += f"; {format_count(kept, 'file')} untouched"
+    if restored.seeded_bytes:
+        line += f"; {format_size(restored.seeded_bytes)} from seeds"
+    if restored.deleted:
+        line += f"; {restored.deleted} deleted"
+    return line

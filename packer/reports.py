@@ -16,8 +16,7 @@ from packer.listing import Change, Details, Entry
 from packer.locations import open_version
 from packer.output import Output, text_fields
 from packer.progress import ProgressCallback
-from packer.report import Report, options
-from packer.restore import Restored
+from packer.report import Report, options, parts_value
 from packer.usage import Use
 
 _SHOWN = 20
@@ -227,22 +226,6 @@ def _details_value(name: str, details: Details) -> dict[str, Any]:
     }
 
 
-def parts_value(parts: Iterable[Use]) -> list[dict[str, Any]]:
-    """Return the JSON value of what the parts of a tree cost."""
-    return [
-        {
-            **text_fields("path", part.path),
-            "files": part.files,
-            "bytes": part.bytes,
-            "reused_bytes": part.reused_bytes,
-            "new_bytes": part.new_bytes,
-            "delta_bytes": part.delta_bytes,
-            "stored_bytes": part.stored_bytes,
-        }
-        for part in parts
-    ]
-
-
 def _parts_lines(parts: Iterable[Use]) -> Iterator[str]:
     shown = sorted(parts, key=lambda part: (-part.stored_bytes, part.path))
     for part in shown[:_SHOWN]:
@@ -326,32 +309,3 @@ def verify(args: argparse.Namespace, out: Output, progress: ProgressCallback | N
         )
 
     return Report(value, lines)
-
-
-def restored_value(directory: str, restored: Restored) -> dict[str, Any]:
-    """Return the JSON fields of what was restored."""
-    return {
-        "digest": restored.digest,
-        **text_fields("directory", directory),
-        "files": restored.files,
-        "bytes": restored.bytes,
-        "written_files": restored.written_files,
-        "written_bytes": restored.written_bytes,
-        "deleted": restored.deleted,
-        "seeded_bytes": restored.seeded_bytes,
-    }
-
-
-def restored_line(directory: str, restored: Restored) -> str:
-    """Return one line about what was restored."""
-    line = (
-        f"wrote {format_count(restored.written_files, 'file')},"
-        f" {format_size(restored.written_bytes)} to {directory}"
-    )
-    if kept := restored.files - restored.written_files:
-        line += f"; {format_count(kept, 'file')} untouched"
-    if restored.seeded_bytes:
-        line += f"; {format_size(restored.seeded_bytes)} from seeds"
-    if restored.deleted:
-        line += f"; {restored.deleted} deleted"
-    return line

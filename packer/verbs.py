@@ -7,11 +7,9 @@ import importlib
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from packer import api, report, reports
+from packer import report
 from packer.display import format_count, format_share, format_size
 from packer.errors import InvalidParameter
-from packer.estimates import estimate
-from packer.graph import check_expected
 from packer.locations import default_store_path
 from packer.output import Output, text_fields
 from packer.progress import ProgressCallback
@@ -41,7 +39,9 @@ def run(args: argparse.Namespace, out: Output, progress: ProgressCallback | None
 
 def _pack(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
     level = {} if args.level is None else {"level": args.level}
-    packed = api.pack(
+    from packer.packing import pack
+
+    packed = pack(
         args.path,
         tag=args.tag,
         base=args.base,
@@ -65,7 +65,7 @@ def _pack(args: argparse.Namespace, out: Output, progress: ProgressCallback | No
             "unchanged": packed.unchanged,
             "parent": packed.parent or None,
             "index_bytes": packed.index_bytes,
-            "parts": reports.parts_value(packed.parts),
+            "parts": report.parts_value(packed.parts),
         }
 
     def lines() -> Iterator[str]:
@@ -90,9 +90,13 @@ def _pack(args: argparse.Namespace, out: Output, progress: ProgressCallback | No
 
 def _push(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
     if args.dry_run:
+        from packer.estimates import estimate
+
         report.check_dry_run(args)
         found = estimate(args.name, args.reference, **options(args))
         return report.estimated("reference", args.reference, found)
+    from packer import api
+
     done = api.push(
         args.reference,
         args.name,
@@ -107,9 +111,14 @@ def _push(args: argparse.Namespace, out: Output, progress: ProgressCallback | No
 
 def _pull(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
     if args.dry_run:
+        from packer.estimates import estimate
+        from packer.graph import check_expected
+
         found = estimate(args.reference, **options(args))
         check_expected(found.digest, args.expect, args.reference)
         return report.estimated("reference", args.reference, found)
+    from packer import api
+
     pulled = api.pull(
         args.reference,
         args.directory,
@@ -127,7 +136,7 @@ def _pull(args: argparse.Namespace, out: Output, progress: ProgressCallback | No
             **text_fields("reference", pulled.reference),
             "fetched_blobs": pulled.fetched_blobs,
             "fetched_bytes": pulled.fetched_bytes,
-            **reports.restored_value(args.directory, pulled.restored),
+            **report.restored_value(args.directory, pulled.restored),
         }
 
     def lines() -> Iterator[str]:
@@ -136,12 +145,14 @@ def _pull(args: argparse.Namespace, out: Output, progress: ProgressCallback | No
             f"fetched {format_size(pulled.fetched_bytes)} in"
             f" {format_count(pulled.fetched_blobs, 'blob')}"
         )
-        yield reports.restored_line(args.directory, pulled.restored)
+        yield report.restored_line(args.directory, pulled.restored)
 
     return Report(value, lines)
 
 
 def _unpack(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
+    from packer import api
+
     restored = api.unpack(
         args.name,
         args.directory,
@@ -156,17 +167,19 @@ def _unpack(args: argparse.Namespace, out: Output, progress: ProgressCallback | 
     def value() -> dict[str, Any]:
         return {
             **text_fields("name", args.name),
-            **reports.restored_value(args.directory, restored),
+            **report.restored_value(args.directory, restored),
         }
 
     def lines() -> Iterator[str]:
         yield f"{args.name}  {restored.digest}"
-        yield reports.restored_line(args.directory, restored)
+        yield report.restored_line(args.directory, restored)
 
     return Report(value, lines)
 
 
 def _versions(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
+    from packer import api
+
     found = api.versions(store=args.store)
 
     def value() -> dict[str, Any]:
@@ -190,15 +203,15 @@ _VERBS: dict[str, _Verb] = {
     "push": _push,
     "pull": _pull,
     "unpack": _unpack,
-    "ls": reports.ls,
-    "cat": reports.cat,
-    "diff": reports.diff,
-    "inspect": reports.inspect,
-    "verify": reports.verify,
     "versions": _versions,
 }
 
 _LATER = {
+    "ls": ("reports", "ls"),
+    "cat": ("reports", "cat"),
+    "diff": ("reports", "diff"),
+    "inspect": ("reports", "inspect"),
+    "verify": ("reports", "verify"),
     "storage": ("verbs_storage", "run"),
     "migrate": ("verbs_migrate", "migrate"),
     "registry": ("verbs_builtin", "registry"),

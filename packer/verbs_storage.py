@@ -13,7 +13,7 @@ from packer.display import format_count, format_size
 from packer.errors import InvalidParameter
 from packer.output import Output, text_fields
 from packer.progress import ProgressCallback
-from packer.report import Report, registry_options
+from packer.report import Report, registry_options, restored_line, restored_value
 from packer.saved import SavedVersion
 from packer.storage import Storage, open_storage
 from packer.store.base import READ_BYTES
@@ -76,11 +76,11 @@ def _load(
 
     def value() -> dict[str, Any]:
         names = {**text_fields("app", args.app), "sequence": args.sequence}
-        return {**names, **reports.restored_value(args.directory, restored)}
+        return {**names, **restored_value(args.directory, restored)}
 
     def lines() -> Iterator[str]:
         yield f"{args.app} {args.sequence}  {restored.digest}"
-        yield reports.restored_line(args.directory, restored)
+        yield restored_line(args.directory, restored)
 
     return Report(value, lines)
 
