@@ -8,6 +8,7 @@ from concurrent.futures import ThreadPoolExecutor
 from packer.deployments import deployed_before, read_log
 from packer.errors import NotFound
 from packer.model import Manifest
+from packer.records import Ledger
 from packer.saved import Retained
 from packer.sequences import Numbers
 from packer.shelf import Shelf
@@ -36,6 +37,19 @@ def delete_number(shelf: Shelf, sequence: int, numbers: Numbers) -> None:
         if gone < numbers.top:  # a greater number says the same
             mark = f"gone-{gone}"
             shelf.try_remove(mark, shelf.store.resolve(mark).digest)
+
+
+def withdraw_number(shelf: Shelf, sequence: int, ledger: Ledger) -> None:
+    """Remove a version as if it had never been; its number may be given again.
+
+    Raises:
+        NotFound: there is no such version.
+        RegistryError: the registry does not delete.
+    """
+    tag = str(sequence)
+    version = shelf.store.resolve(tag)
+    ledger.strike(tag)  # before it goes: nobody may take the old record for that of the next one
+    shelf.remove(tag, version.digest)
 
 
 def retain(

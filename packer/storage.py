@@ -24,7 +24,7 @@ from packer.copy import copy as copy_graph
 from packer.deployments import Deployment, deployed_before, read_log, write_log
 from packer.errors import Cancelled, Conflict, InvalidParameter, NotFound, RegistryError
 from packer.listing import Change, Entry
-from packer.maintenance import delete_number, retain
+from packer.maintenance import delete_number, retain, withdraw_number
 from packer.naming import decode_app, encode_app
 from packer.progress import ProgressCallback
 from packer.records import Ledger, Record
@@ -178,6 +178,10 @@ class Storage:
             return Record.of(str(sequence), old.descriptor, old.manifest)
 
         def arrive(put: Put) -> Record:
+            if sequence is not None and saved and sequence < saved[0]:
+                # A version that was deleted may have had it, and be in what was gathered.
+                self._ledger(app, shelf).strike(str(sequence))
+
             def commit(number: int) -> Record:
                 return put(str(number), {APP: app, SEQUENCE: str(number)})
 
@@ -343,6 +347,20 @@ class Storage:
         if log and log[-1].sequence == sequence:
             raise Conflict("sequence", str(sequence), f"it is what {app} has deployed")
         delete_number(shelf, sequence, Numbers.read(shelf.names()))
+        self._forget(app, shelf, sequence)
+
+    def withdraw(self, app: str, sequence: int) -> None:
+        """Remove a version that should not have been saved; its number may be given again.
+
+        For who has just saved it under a chosen number, as a migration does, and finds that it is
+        not what it should be. Whoever read it meanwhile may go on seeing it: else use `delete`.
+
+        Raises:
+            NotFound: there is no such version.
+            RegistryError: the registry does not delete (status 405).
+        """
+        shelf = self._shelf_with(app, sequence)
+        withdraw_number(shelf, sequence, self._ledger(app, shelf))
         self._forget(app, shelf, sequence)
 
     def retain(

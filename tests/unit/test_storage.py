@@ -199,6 +199,36 @@ def test_deleted_numbers_are_not_given_again(storage: Storage, tmp_path: Path) -
         storage.delete("app", 0)
 
 
+def test_a_number_chosen_again_is_not_taken_for_the_one_it_was(
+    storage: Storage, tmp_path: Path
+) -> None:
+    # What was gathered holds the record of the first version 3, and would go on telling it.
+    for number in range(8):
+        storage.save("app", write(tmp_path / "v", number))
+    for number in range(8, 12):
+        storage.save("app", write(tmp_path / "v", number))
+    storage.delete("app", 3)
+    saved = storage.save("app", write(tmp_path / "w", 99), sequence=3, labels={"n": "again"})
+    again = packer.open_storage(storage.base_uri) if storage.base_uri != "memory:" else storage
+    again._ledgers.clear()
+    assert again.history("app")[3] == saved
+
+
+def test_a_withdrawn_version_was_never_there(storage: Storage, tmp_path: Path) -> None:
+    for number in range(8):
+        storage.save("app", write(tmp_path / "v", number), sequence=number)
+    storage.withdraw("app", 7)  # gathered with it
+    storage._ledgers.clear()
+    assert [one.sequence for one in storage.history("app")] == list(range(7))
+    saved = storage.save("app", write(tmp_path / "w", 99), sequence=7)
+    storage._ledgers.clear()
+    assert storage.history("app")[-1] == saved
+    storage.load("app", 7, tmp_path / "out")
+    assert (tmp_path / "out/app.yaml").read_bytes() == (tmp_path / "w/app.yaml").read_bytes()
+    with pytest.raises(NotFound):
+        storage.withdraw("app", 8)
+
+
 def test_retaining_a_few(storage: Storage, tmp_path: Path) -> None:
     for number in range(8):
         storage.save("app", write(tmp_path / "v", number))
