@@ -495,7 +495,11 @@ class Storage:
         try:
             tag = APP_PREFIX + encode_app(app)
             self._repositories.shelf(None).put_note(tag, {APP: app})
-        except RegistryError as error:  # such as a base that has to be made by hand, and was not
+        except RegistryError as error:
+            # Such as a base that has to be made by hand, and was not. What may pass has to be tried
+            # again: later saves do not list the application, and nothing would find its versions.
+            if error.status not in (401, 403, 404, 405):
+                raise
             _log.warning("%s is not in the list of %s: %s", app, self.base_uri, error)
 
     def _shelf(self, app: str) -> Shelf:
