@@ -56,7 +56,8 @@ class Migrated:
         present: how many were there already, and are verified.
         bytes: of all archives.
         new_bytes: that the destination's storage took for those moved; 0 on the way back.
-        others: keys of the source that are no archives, and stay behind.
+        others: keys of the source that are no archives, or versions of a storage that are
+            directories: they stay behind.
     """
 
     archives: int
@@ -142,27 +143,51 @@ def migrate(
     place = Archives(destination if back else source, s3_options)
     base = source if back else destination
     with open_storage(base, registry=registry) as storage:
-        found, others = (_archives_of(storage), 0) if back else place.list()
+        found, others = _archives_of(storage) if back else place.list()
+        if not found and not others:
+            # A prefix or base that holds nothing is a misspelled one, and no success.
+            raise NotFound("archives", source, "nothing at all is there")
         notes = Journal(journal)
         todo = [archive for archive in found if not notes.holds(archive)]
-        moved = new_bytes = done_bytes = 0
-        total = sum(archive.size for archive in todo)
+        moved = new_bytes = 0
+        told = _Told(progress, sum(archive.size for archive in todo))
         if not dry_run:
             work: Callable[[Archive], tuple[bool, int]]
-            work = _Back(storage, place) if back else _There(storage, place, progress, cancel)
+            work = _Back(storage, place) if back else _There(storage, place, told, cancel)
             for archive in todo:
                 if cancel is not None and cancel.is_set():
                     raise Cancelled("migrating")
-                if progress is not None:
-                    progress(Progress("migrate", done_bytes, total, archive.key))
+                told.begin(archive)
                 was_moved, added = work(archive)
                 notes.add(archive)
                 moved, new_bytes = moved + was_moved, new_bytes + added
-                done_bytes += archive.size
+                told.end(archive)
         elif todo:
             moved = len(todo)
     size = sum(archive.size for archive in found)
     return Migrated(len(found), moved, len(found) - moved, size, new_bytes, others)
+
+
+class _Told:
+    """Tells of the migration as one phase, whatever packing and copying tell of each archive."""
+
+    def __init__(self, progress: ProgressCallback | None, total: int) -> None:
+        self._progress = progress
+        self._total = total
+        self._done = 0
+        self._item = ""
+
+    def begin(self, archive: Archive) -> None:
+        self._item = archive.key
+        self()
+
+    def end(self, archive: Archive) -> None:
+        self._done += archive.size
+        self()
+
+    def __call__(self, _: Progress | None = None) -> None:
+        if self._progress is not None:
+            self._progress(Progress("migrate", self._done, self._total, self._item))
 
 
 class _There:
@@ -172,7 +197,7 @@ class _There:
         self,
         storage: Storage,
         place: Archives,
-        progress: ProgressCallback | None,
+        progress: ProgressCallback,
         cancel: threading.Event | None,
     ) -> None:
         self._storage = storage
@@ -308,21 +333,18 @@ def _digest_once(storage: Storage, archive: Archive, out: IO[bytes] | None) -> s
     return digest.hexdigest()
 
 
-def _archives_of(storage: Storage) -> list[Archive]:
-    """Return the versions of a storage that are one file, and its bundles."""
+def _archives_of(storage: Storage) -> tuple[list[Archive], int]:
+    """Return the versions of a storage that are one file, its bundles, and how many are neither."""
 
     def archive(app: str, each: SavedVersion | SupportBundle) -> Archive:
         sha256 = each.labels.get(SHA256, "")
         return Archive(app, _name_of(each), each.bytes, each.digest, sha256)
 
-    found = [
-        archive(app, version)
-        for app in storage.apps()
-        for version in storage.history(app)
-        if version.files == 1
-    ]
-    bundles = [archive("", each) for each in storage.support_bundles()]
-    return sorted([*found, *bundles], key=lambda archive: archive.order)
+    versions = [(app, version) for app in storage.apps() for version in storage.history(app)]
+    found = [archive(app, version) for app, version in versions if version.files == 1]
+    others = len(versions) - len(found)
+    found += [archive("", each) for each in storage.support_bundles()]
+    return sorted(found, key=lambda archive: archive.order), others
 
 
 def _name_of(saved: SavedVersion | SupportBundle) -> str:

@@ -28,6 +28,7 @@ from packer.errors import (
     Conflict,
     DigestMismatch,
     InvalidParameter,
+    NotFound,
     PackerError,
     StoreError,
 )
@@ -513,6 +514,30 @@ def test_the_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     exec(code, {})
     del found["notes.txt"]
     assert read(Path("restored")) == found
+
+
+def test_a_place_that_holds_nothing_is_an_error(tmp_path: Path, s3: S3Server) -> None:
+    # A misspelled prefix would else be reported as migrated.
+    upload(s3, "old", {f"{APP}/0.tar.gz": archive(0)})
+    base = f"oci:{tmp_path / 'base'}"
+    with pytest.raises(NotFound, match="odl"):
+        packer.migrate(f"s3://{s3.bucket}/odl", base, s3_options=s3.options())
+    with pytest.raises(NotFound, match="base"):
+        packer.migrate(base, str(tmp_path))
+
+
+def test_progress_is_one_phase_and_versions_of_directories_are_counted(tmp_path: Path) -> None:
+    write(tmp_path / "from", layout())
+    base, notes = f"oci:{tmp_path / 'base'}", str(tmp_path / "journal")
+    told: list[packer.Progress] = []
+    done = packer.migrate(str(tmp_path / "from"), base, journal=notes, progress=told.append)
+    assert {each.phase for each in told} == {"migrate"}
+    assert (told[-1].done_bytes, told[-1].total_bytes) == (done.bytes, done.bytes)
+    assert [each.done_bytes for each in told] == sorted(each.done_bytes for each in told)
+    with packer.open_storage(base) as storage:
+        storage.save("directory", tmp_path / "from" / APP)
+    back = packer.migrate(base, str(tmp_path / "to"), journal=notes + "2")
+    assert (back.moved, back.others) == (6, 1)
 
 
 @pytest.mark.parametrize("app", ["..", "a/../../b", "supportbundles"])
