@@ -289,7 +289,7 @@ def serve(folder: Path, config: RegistryConfig, **more: str) -> Iterator[Shipped
                 [program, "serve", str(path)], stdout=log, stderr=log, env=environment
             )
         try:
-            if wait_until_ready(process, port, authority):
+            if wait_until_ready(process, port, Path(environment["REGISTRY_HTTP_TLS_CERTIFICATE"])):
                 options = packer.RegistryOptions(
                     username=USER, password=PASSWORD, ca_file=str(authority)
                 )
@@ -356,6 +356,55 @@ def test_the_server_with_a_volume(tmp_path: Path) -> None:
             storage.save("demo", two)
     for name in ("first", "second"):
         assert (tmp_path / name / "own.bin").read_bytes() == (one / "own.bin").read_bytes()
+
+
+@pytest.mark.registry
+def test_the_guide_with_compose(tmp_path: Path) -> None:
+    # Every block is run; in place of `docker compose up`, Debian's server with what they made.
+    text = (ROOT / "docs" / "registry.md").read_text()
+    make, use = re.findall(r"^```sh\n(.*?)^```", text, re.S | re.M)
+    need_program("htpasswd"), need_program("openssl")
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "HOME": str(tmp_path),
+        "DOCKER_CONFIG": str(tmp_path / "docker"),
+        "LAYER_PACKER_STORE": str(tmp_path / "store"),
+        "HOST": "localhost",
+        "PASSWORD": PASSWORD,
+    }
+    words: dict[str, Any] = {"cwd": tmp_path, "env": environment, "text": True, "timeout": 120}
+
+    def run(script: str) -> str:
+        done = subprocess.run(["sh", "-e", "-c", script], capture_output=True, check=False, **words)
+        assert done.returncode == 0, done.stderr
+        return str(done.stdout)
+
+    run(make)
+    (tmp_path / "release").mkdir()
+    (tmp_path / "release" / "app.yaml").write_text("version: 1\n")
+    service = yaml.safe_load((tmp_path / "compose.yaml").read_text())["services"]["registry"]
+    places = dict(volume.split(":")[1::-1] for volume in service["volumes"])
+    here = {inside: str(tmp_path / outside) for inside, outside in places.items()}
+    config = yaml.safe_load((tmp_path / "config.yml").read_text())
+
+    def outside(path: str) -> str:
+        return next(path.replace(a, b) for a, b in here.items() if path.startswith(a))
+
+    tls = config["http"]["tls"]
+    with serve(
+        tmp_path / "server",
+        RegistryConfig(),
+        REGISTRY_HTTP_TLS_CERTIFICATE=outside(tls["certificate"]),
+        REGISTRY_HTTP_TLS_KEY=outside(tls["key"]),
+        REGISTRY_AUTH_HTPASSWD_PATH=outside(config["auth"]["htpasswd"]["path"]),
+        REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY=outside(
+            config["storage"]["filesystem"]["rootdirectory"]
+        ),
+    ) as server:
+        printed = run(use.replace("$HOST:5000", server.host))
+    assert "0  " in printed.splitlines()[-1]
+    assert (tmp_path / "data" / "docker").exists()
 
 
 def contents(root: Path) -> dict[str, bytes]:
