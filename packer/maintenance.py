@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
@@ -36,7 +37,8 @@ def delete_number(shelf: Shelf, sequence: int, numbers: Numbers) -> None:
     for gone in numbers.gone:
         if gone < numbers.top:  # a greater number says the same
             mark = f"gone-{gone}"
-            shelf.try_remove(mark, shelf.store.resolve(mark).digest)
+            with contextlib.suppress(NotFound):  # another process was faster
+                shelf.try_remove(mark, shelf.store.resolve(mark).digest)
 
 
 def withdraw_number(shelf: Shelf, sequence: int, ledger: Ledger) -> None:
@@ -79,7 +81,8 @@ def retain(
         blobs = pool.map(lambda number: _blobs(shelf, number), ordered)
         needed = dict(zip(ordered, blobs, strict=True))
     for number in go:
-        delete_number(shelf, number, numbers)
+        with contextlib.suppress(NotFound):  # another replica retains at the same time
+            delete_number(shelf, number, numbers)
         numbers.gone -= {gone for gone in numbers.gone if gone < numbers.top}  # removed
         deleted(number)
     if isinstance(shelf.store, LayoutStore):

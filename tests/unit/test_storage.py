@@ -14,11 +14,20 @@ from pathlib import Path
 import pytest
 
 import packer
-from packer import Cancelled, Conflict, InvalidParameter, NotFound, Progress, Storage
+from packer import (
+    Cancelled,
+    Conflict,
+    InvalidParameter,
+    NotFound,
+    Progress,
+    Storage,
+    maintenance,
+)
 from packer.errors import InvalidReference, RegistryError
 from packer.naming import decode_app, decode_tag, encode_app, encode_tag
 from packer.reference import is_repository, is_tag
 from packer.repositories import Repositories
+from packer.sequences import Numbers
 from packer.shelf import Shelf
 
 NAMES = [
@@ -247,6 +256,24 @@ def test_retaining_a_few(storage: Storage, tmp_path: Path) -> None:
     stop.set()
     with pytest.raises(Cancelled):
         storage.retain("app", keep=1, cancel=stop)
+
+
+def test_retaining_where_another_does_the_same(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Replicas that clean up on the same schedule: what one listed, the other deletes.
+    for number in range(6):
+        storage.save("app", write(tmp_path / "v", number))
+    honest, turns = maintenance.delete_number, [1, 3]
+
+    def late(shelf: Shelf, sequence: int, numbers: Numbers) -> None:
+        if sequence in turns:
+            honest(shelf, sequence, numbers)
+        honest(shelf, sequence, numbers)
+
+    monkeypatch.setattr(maintenance, "delete_number", late)
+    assert storage.retain("app", keep=2).kept == (4, 5)
+    assert [one.sequence for one in storage.history("app")] == [4, 5]
 
 
 def test_comparing_and_reading(storage: Storage, tmp_path: Path) -> None:
