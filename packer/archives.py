@@ -12,10 +12,11 @@ import hashlib
 import os
 import re
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO, TypeVar
+from typing import IO, Any, TypeVar
 
 from packer.errors import InvalidParameter, SourceChanged, StoreError, UnsafePath
 
@@ -78,7 +79,9 @@ class Archives:
         try:
             import fsspec
 
-            self._s3 = fsspec.filesystem("s3", use_listings_cache=False, **(options or {}))
+            self._s3 = fsspec.filesystem(
+                "s3", **{"use_listings_cache": False, "max_concurrency": 1, **(options or {})}
+            )
         except ImportError as error:
             raise InvalidParameter("s3:// needs s3fs: pip install 'layer-packer[s3]'") from error
         if not self.place.removeprefix("s3://").strip("/"):
@@ -96,7 +99,7 @@ class Archives:
                 others += 1
         return sorted(found, key=lambda archive: archive.order), others
 
-    def read(self, archive: Archive, file: BinaryIO) -> str:
+    def read(self, archive: Archive, file: IO[bytes]) -> str:
         """Write an archive to a file, from its start; return its SHA-256.
 
         S3 sends no digest that clients check, so what comes is held against the ETag, which is the
@@ -109,24 +112,16 @@ class Archives:
         """
 
         def once() -> str:
-            file.seek(0)
-            file.truncate()
-            digest, check, size = hashlib.sha256(), hashlib.md5(usedforsecurity=False), 0
-            with self._open(archive.key, "rb") as source:
-                while data := source.read(_COPY_BYTES):
-                    digest.update(data)
-                    check.update(data)
-                    size += len(data)
-                    file.write(data)
-                if self._s3 is None and _stamp(os.fstat(source.fileno())) != archive.stamp:
-                    raise SourceChanged(self._path(archive.key))
-            if size != archive.size:
+            digest, check = self._copy(archive, file)
+            path = self._path(archive.key)
+            if self._s3 is None and _stamp(os.stat(path)) != archive.stamp:
+                raise SourceChanged(path)
+            if (size := file.tell()) != archive.size:
                 raise OSError(f"{size} bytes came, {archive.size} were listed")
-            file.flush()
-            vouched = self._s3 is None or check.hexdigest() == archive.stamp
-            if not vouched and self._hash(archive) != digest.hexdigest():
+            vouched = self._s3 is None or check == archive.stamp
+            if not vouched and self._hash(archive) != digest:
                 raise OSError("read twice, it was not the same")
-            return digest.hexdigest()
+            return digest
 
         return self._tried(f"reading {archive.key}", once)
 
@@ -189,11 +184,30 @@ class Archives:
         return any(each["Key"] == key for each in found.get("Contents", []))
 
     def _hash(self, archive: Archive) -> str:
-        digest = hashlib.sha256()
-        with self._open(archive.key, "rb") as source:
+        with tempfile.NamedTemporaryFile(prefix="layer-packer-") as file:
+            return self._copy(archive, file)[0]
+
+    def _copy(self, archive: Archive, file: IO[bytes]) -> tuple[str, str]:
+        """Write an archive to a file, from its start; return its SHA-256 and its MD5."""
+        path = self._path(archive.key)
+        digest, check = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+        file.seek(0)
+        file.truncate()
+        if self._s3 is not None:
+            # In one request: in answers to ranges, rclone sends the checksum of the whole, and
+            # botocore takes them for damaged.
+            self._s3.get_file(path, file.name)
+            while data := file.read(_COPY_BYTES):
+                digest.update(data)
+                check.update(data)
+            return digest.hexdigest(), check.hexdigest()
+        with open(path, "rb") as source:
             while data := source.read(_COPY_BYTES):
                 digest.update(data)
-        return digest.hexdigest()
+                check.update(data)
+                file.write(data)
+        file.flush()
+        return digest.hexdigest(), check.hexdigest()
 
     def _path(self, key: str) -> str:
         # IDs of a storage are any text: they must not lead out of the place, or be read otherwise.
@@ -202,11 +216,6 @@ class Archives:
         if known is None or known[1] in (".", ".."):
             raise UnsafePath(key, "its ID cannot be a part of a path")
         return f"{self.place.removeprefix('s3://')}/{key}" if self._s3 else f"{self.place}/{key}"
-
-    def _open(self, key: str, mode: str) -> Any:
-        if self._s3 is None:
-            return open(self._path(key), mode)
-        return self._s3.open(self._path(key), mode, block_size=8 << 20, cache_type="readahead")
 
     def _keys(self) -> Iterator[tuple[str, int, str]]:
         if self._s3 is None:
