@@ -12,12 +12,13 @@ import hashlib
 import os
 import re
 import shutil
+import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Any, BinaryIO, TypeVar
+from typing import IO, Any, TypeVar
 
-from packer.errors import InvalidParameter, StoreError, UnsafePath
+from packer.errors import InvalidParameter, SourceChanged, StoreError, UnsafePath
 
 BUNDLES = "supportbundles"
 _VERSION = re.compile(r"([^/]+)/(0|[1-9][0-9]{0,15})\.tar\.gz\Z")
@@ -37,12 +38,14 @@ class Archive:
         name: sequence number or bundle ID.
         size: in bytes.
         stamp: changes when the archive does: an ETag, or the time of a file.
+        sha256: what its content is said to be, in hex; "" if nothing says it.
     """
 
     app: str
     name: str
     size: int = 0
     stamp: str = ""
+    sha256: str = ""
 
     @property
     def key(self) -> str:
@@ -76,7 +79,9 @@ class Archives:
         try:
             import fsspec
 
-            self._s3 = fsspec.filesystem("s3", use_listings_cache=False, **(options or {}))
+            self._s3 = fsspec.filesystem(
+                "s3", **{"use_listings_cache": False, "max_concurrency": 1, **(options or {})}
+            )
         except ImportError as error:
             raise InvalidParameter("s3:// needs s3fs: pip install 'layer-packer[s3]'") from error
         if not self.place.removeprefix("s3://").strip("/"):
@@ -94,44 +99,48 @@ class Archives:
                 others += 1
         return sorted(found, key=lambda archive: archive.order), others
 
-    def read(self, archive: Archive, file: BinaryIO) -> str:
+    def read(self, archive: Archive, file: IO[bytes]) -> str:
         """Write an archive to a file, from its start; return its SHA-256.
+
+        S3 sends no digest that clients check, so what comes is held against the ETag, which is the
+        MD5 of most objects; where it is not (parts, encryption), a second reading has to agree.
 
         Raises:
             StoreError: it cannot be read, after some tries, or is not as long as it was listed.
+            SourceChanged: a file of a directory was written while it was read.
             OSError: about a file of a directory.
         """
 
         def once() -> str:
-            file.seek(0)
-            file.truncate()
-            digest, size = hashlib.sha256(), 0
-            with self._open(archive.key, "rb") as source:
-                while data := source.read(_COPY_BYTES):
-                    digest.update(data)
-                    size += len(data)
-                    file.write(data)
-            if size != archive.size:
+            digest, check = self._copy(archive, file)
+            path = self._path(archive.key)
+            if self._s3 is None and _stamp(os.stat(path)) != archive.stamp:
+                raise SourceChanged(path)
+            if (size := file.tell()) != archive.size:
                 raise OSError(f"{size} bytes came, {archive.size} were listed")
-            file.flush()
-            return digest.hexdigest()
+            vouched = self._s3 is None or check == archive.stamp
+            if not vouched and self._hash(archive) != digest:
+                raise OSError("read twice, it was not the same")
+            return digest
 
         return self._tried(f"reading {archive.key}", once)
 
     def digest(self, archive: Archive) -> str | None:
-        """Return the SHA-256 of what is there, or None if nothing is."""
+        """Return the SHA-256 of what is there, None if nothing is, "" if it is damaged."""
 
         def once() -> str | None:
-            digest = hashlib.sha256()
-            try:
-                with self._open(archive.key, "rb") as source:
-                    while data := source.read(_COPY_BYTES):
-                        digest.update(data)
-            except FileNotFoundError:
-                return None
-            return digest.hexdigest()
+            return self._hash(archive) if self._exists(archive) else None
 
-        return self._tried(f"reading {archive.key}", once)
+        try:
+            return self._tried(f"reading {archive.key}", once)
+        except StoreError as error:
+            if _is_damage(error.__cause__):
+                return ""
+            raise
+
+    def holds(self, archive: Archive, sha256: str) -> bool:
+        """Tell whether an archive is there with this content; read again if it does not look so."""
+        return any(self.digest(archive) == sha256 for _ in range(2))
 
     def write(self, archive: Archive, path: str) -> None:
         """Store a file as an archive: whole or not at all.
@@ -157,6 +166,49 @@ class Archives:
                 os.unlink(temporary)
             raise
 
+    def remove(self, archive: Archive) -> None:
+        """Remove an archive that was just written, and is not what it should be."""
+        path = self._path(archive.key)
+        if self._s3 is None:
+            os.unlink(path)
+        else:
+            self._tried(f"removing {archive.key}", lambda: self._s3.rm_file(path))
+
+    def _exists(self, archive: Archive) -> bool:
+        path = self._path(archive.key)
+        if self._s3 is None:
+            return os.path.exists(path)
+        # Not by HEAD: after a 404 to it, Swift leaves bytes on the connection that break the next.
+        bucket, _, key = path.partition("/")
+        found = self._s3.call_s3("list_objects_v2", Bucket=bucket, Prefix=key, MaxKeys=1)
+        return any(each["Key"] == key for each in found.get("Contents", []))
+
+    def _hash(self, archive: Archive) -> str:
+        with tempfile.NamedTemporaryFile(prefix="layer-packer-") as file:
+            return self._copy(archive, file)[0]
+
+    def _copy(self, archive: Archive, file: IO[bytes]) -> tuple[str, str]:
+        """Write an archive to a file, from its start; return its SHA-256 and its MD5."""
+        path = self._path(archive.key)
+        digest, check = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+        file.seek(0)
+        file.truncate()
+        if self._s3 is not None:
+            # In one request: in answers to ranges, rclone sends the checksum of the whole, and
+            # botocore takes them for damaged.
+            self._s3.get_file(path, file.name)
+            while data := file.read(_COPY_BYTES):
+                digest.update(data)
+                check.update(data)
+            return digest.hexdigest(), check.hexdigest()
+        with open(path, "rb") as source:
+            while data := source.read(_COPY_BYTES):
+                digest.update(data)
+                check.update(data)
+                file.write(data)
+        file.flush()
+        return digest.hexdigest(), check.hexdigest()
+
     def _path(self, key: str) -> str:
         # IDs of a storage are any text: they must not lead out of the place, or be read otherwise.
         app = key.partition("/")[0]
@@ -164,11 +216,6 @@ class Archives:
         if known is None or known[1] in (".", ".."):
             raise UnsafePath(key, "its ID cannot be a part of a path")
         return f"{self.place.removeprefix('s3://')}/{key}" if self._s3 else f"{self.place}/{key}"
-
-    def _open(self, key: str, mode: str) -> Any:
-        if self._s3 is None:
-            return open(self._path(key), mode)
-        return self._s3.open(self._path(key), mode, block_size=8 << 20, cache_type="readahead")
 
     def _keys(self) -> Iterator[tuple[str, int, str]]:
         if self._s3 is None:
@@ -178,7 +225,7 @@ class Archives:
                     path = os.path.join(folder, name)
                     stat = os.stat(path)
                     key = os.path.relpath(path, self.place).replace(os.sep, "/")
-                    yield key, stat.st_size, str(stat.st_mtime_ns)
+                    yield key, stat.st_size, _stamp(stat)
             return
         root = self.place.removeprefix("s3://")
         listed: dict[str, Any] = self._tried(
@@ -191,12 +238,13 @@ class Archives:
         """Do something with S3, again if it fails in a way that may pass."""
         if self._s3 is None:
             return work()
+        from aiohttp import ClientError as ConnectionFailed
         from botocore.exceptions import BotoCoreError, ClientError
 
         for attempt in range(_TRIES):
             try:
                 return work()
-            except (OSError, BotoCoreError, ClientError) as error:
+            except (OSError, BotoCoreError, ClientError, ConnectionFailed) as error:
                 final = isinstance(error, (FileNotFoundError, PermissionError))
                 if final or attempt == _TRIES - 1:
                     raise StoreError(
@@ -205,3 +253,14 @@ class Archives:
                     ) from error
                 time.sleep(0.2 * 2**attempt)
         raise AssertionError
+
+
+def _is_damage(error: BaseException | None) -> bool:
+    """Tell whether S3 sent other bytes than the checksum that it keeps with them is of."""
+    from botocore.exceptions import FlexibleChecksumError
+
+    return isinstance(error, FlexibleChecksumError)
+
+
+def _stamp(stat: os.stat_result) -> str:
+    return str(stat.st_mtime_ns)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
 from packer.deployments import deployed_before, read_log
 from packer.errors import NotFound
 from packer.model import Manifest
+from packer.records import Ledger
 from packer.saved import Retained
 from packer.sequences import Numbers
 from packer.shelf import Shelf
@@ -35,7 +37,21 @@ def delete_number(shelf: Shelf, sequence: int, numbers: Numbers) -> None:
     for gone in numbers.gone:
         if gone < numbers.top:  # a greater number says the same
             mark = f"gone-{gone}"
-            shelf.try_remove(mark, shelf.store.resolve(mark).digest)
+            with contextlib.suppress(NotFound):  # another process was faster
+                shelf.try_remove(mark, shelf.store.resolve(mark).digest)
+
+
+def withdraw_number(shelf: Shelf, sequence: int, ledger: Ledger) -> None:
+    """Remove a version as if it had never been; its number may be given again.
+
+    Raises:
+        NotFound: there is no such version.
+        RegistryError: the registry does not delete.
+    """
+    tag = str(sequence)
+    version = shelf.store.resolve(tag)
+    ledger.strike(tag)  # before it goes: nobody may take the old record for that of the next one
+    shelf.remove(tag, version.digest)
 
 
 def retain(
@@ -65,7 +81,8 @@ def retain(
         blobs = pool.map(lambda number: _blobs(shelf, number), ordered)
         needed = dict(zip(ordered, blobs, strict=True))
     for number in go:
-        delete_number(shelf, number, numbers)
+        with contextlib.suppress(NotFound):  # another replica retains at the same time
+            delete_number(shelf, number, numbers)
         numbers.gone -= {gone for gone in numbers.gone if gone < numbers.top}  # removed
         deleted(number)
     if isinstance(shelf.store, LayoutStore):

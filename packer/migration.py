@@ -3,28 +3,47 @@
 An archive counts as done when its copy was read back and has the SHA-256 of the source. Then it
 is written to a journal, a file of this machine. Without the journal nothing is moved twice: what
 is there already is read back and noted anew.
+
+A copy that does not come back right is taken away again, so that the next run can write it anew. If
+the run was killed before that, the label ``sha256`` of the copy tells the next one whose it is.
 """
 
 from __future__ import annotations
 
 import hashlib
 import json
+import logging
 import os
 import tempfile
 import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import IO, Any
 
 from packer.access import RegistryLike
 from packer.archives import Archive, Archives
-from packer.errors import Cancelled, Conflict, DigestMismatch, InvalidParameter, NotFound
+from packer.bundles import SupportBundle
+from packer.errors import (
+    Cancelled,
+    Conflict,
+    DigestMismatch,
+    IntegrityError,
+    InvalidParameter,
+    NotFound,
+    PackerError,
+)
 from packer.locations import default_store_path
 from packer.progress import Progress, ProgressCallback
+from packer.saved import SavedVersion
 from packer.storage import Storage, open_storage
 
 ARCHIVE_NAME = "archive.tar.gz"
 """Name of the one file of a version that was an archive."""
+SHA256 = "sha256"
+"""Label of a version or bundle that was an archive: the digest of its source."""
+_TRIES = 2
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +56,8 @@ class Migrated:
         present: how many were there already, and are verified.
         bytes: of all archives.
         new_bytes: that the destination's storage took for those moved; 0 on the way back.
-        others: keys of the source that are no archives, and stay behind.
+        others: keys of the source that are no archives, or versions of a storage that are
+            directories: they stay behind.
     """
 
     archives: int
@@ -110,7 +130,7 @@ def migrate(
 
     Raises:
         Conflict: the destination has other content under a sequence number or ID.
-        DigestMismatch: a copy read back is not the source.
+        DigestMismatch: a copy read back is not the source; it was removed again.
         InvalidParameter: both are of one kind.
         StoreError, OSError: as they say; a second call goes on.
     """
@@ -123,27 +143,51 @@ def migrate(
     place = Archives(destination if back else source, s3_options)
     base = source if back else destination
     with open_storage(base, registry=registry) as storage:
-        found, others = (_archives_of(storage), 0) if back else place.list()
+        found, others = _archives_of(storage) if back else place.list()
+        if not found and not others:
+            # A prefix or base that holds nothing is a misspelled one, and no success.
+            raise NotFound("archives", source, "nothing at all is there")
         notes = Journal(journal)
         todo = [archive for archive in found if not notes.holds(archive)]
-        moved = new_bytes = done_bytes = 0
-        total = sum(archive.size for archive in todo)
+        moved = new_bytes = 0
+        told = _Told(progress, sum(archive.size for archive in todo))
         if not dry_run:
             work: Callable[[Archive], tuple[bool, int]]
-            work = _Back(storage, place) if back else _There(storage, place, progress, cancel)
+            work = _Back(storage, place) if back else _There(storage, place, told, cancel)
             for archive in todo:
                 if cancel is not None and cancel.is_set():
                     raise Cancelled("migrating")
-                if progress is not None:
-                    progress(Progress("migrate", done_bytes, total, archive.key))
+                told.begin(archive)
                 was_moved, added = work(archive)
                 notes.add(archive)
                 moved, new_bytes = moved + was_moved, new_bytes + added
-                done_bytes += archive.size
+                told.end(archive)
         elif todo:
             moved = len(todo)
     size = sum(archive.size for archive in found)
     return Migrated(len(found), moved, len(found) - moved, size, new_bytes, others)
+
+
+class _Told:
+    """Tells of the migration as one phase, whatever packing and copying tell of each archive."""
+
+    def __init__(self, progress: ProgressCallback | None, total: int) -> None:
+        self._progress = progress
+        self._total = total
+        self._done = 0
+        self._item = ""
+
+    def begin(self, archive: Archive) -> None:
+        self._item = archive.key
+        self()
+
+    def end(self, archive: Archive) -> None:
+        self._done += archive.size
+        self()
+
+    def __call__(self, _: Progress | None = None) -> None:
+        if self._progress is not None:
+            self._progress(Progress("migrate", self._done, self._total, self._item))
 
 
 class _There:
@@ -153,7 +197,7 @@ class _There:
         self,
         storage: Storage,
         place: Archives,
-        progress: ProgressCallback | None,
+        progress: ProgressCallback,
         cancel: threading.Event | None,
     ) -> None:
         self._storage = storage
@@ -161,29 +205,59 @@ class _There:
         self._options: dict[str, Any] = {"progress": progress, "cancel": cancel}
 
     def __call__(self, archive: Archive) -> tuple[bool, int]:
-        storage = self._storage
-        before = _digest_of(storage, archive)
+        damage: PackerError | None = None
+        try:
+            before = _digest_of(self._storage, archive)
+        except (IntegrityError, NotFound) as error:
+            before, damage = "", error
         with tempfile.TemporaryDirectory(prefix="layer-packer-") as folder:
             path = os.path.join(folder, ARCHIVE_NAME)
             with open(path, "w+b") as file:
                 digest = self._place.read(archive, file)
-            if before is not None:
-                if before != digest:
-                    raise Conflict("archive", archive.key, "the storage has another one")
+            if before == digest:
                 return False, 0
-            labels = {"sha256": digest}
+            if before is not None:
+                if self._label(archive) != digest:
+                    raise damage or Conflict("archive", archive.key, "the storage has another one")
+                why = damage or f"it is sha256:{before}"
+                _log.warning("the copy of %s is written anew: %s", archive.key, why)
+                self._withdraw(archive)
+            added = self._save(archive, path, digest)
+        try:
+            actual = _digest_of(self._storage, archive)
+            if actual != digest:
+                raise DigestMismatch(archive.key, f"sha256:{digest}", f"sha256:{actual}")
+        except (IntegrityError, NotFound):
+            self._withdraw(archive)
+            raise
+        return True, added
+
+    def _save(self, archive: Archive, path: str, digest: str) -> int:
+        options = {"labels": {SHA256: digest}, **self._options}
+        if not archive.app:
+            return self._storage.save_support_bundle(archive.name, path, **options).new_bytes
+        number = int(archive.name)
+        return self._storage.save(archive.app, path, sequence=number, **options).new_bytes
+
+    def _label(self, archive: Archive) -> str:
+        """Return the SHA-256 that a copy was labelled with, "" if there is none."""
+        storage = self._storage
+        found = storage.history(archive.app) if archive.app else storage.support_bundles()
+        return next(
+            (each.labels.get(SHA256, "") for each in found if _name_of(each) == archive.name), ""
+        )
+
+    def _withdraw(self, archive: Archive) -> None:
+        """Remove a copy that is not what its label says."""
+        try:
             if archive.app:
-                saved = storage.save(
-                    archive.app, path, sequence=int(archive.name), labels=labels, **self._options
-                ).new_bytes
+                self._storage.withdraw(archive.app, int(archive.name))
             else:
-                saved = storage.save_support_bundle(
-                    archive.name, path, labels=labels, **self._options
-                ).new_bytes
-        actual = _digest_of(storage, archive)
-        if actual != digest:
-            raise DigestMismatch(archive.key, f"sha256:{digest}", f"sha256:{actual}")
-        return True, saved
+                self._storage.bundles.delete(archive.name)
+        except PackerError as error:
+            # Said, and not raised: why it has to go is what the caller is told, and a second run
+            # will try to remove it again.
+            _log.warning("the copy of %s could not be removed: %s", archive.key, error)
 
 
 class _Back:
@@ -195,24 +269,49 @@ class _Back:
 
     def __call__(self, archive: Archive) -> tuple[bool, int]:
         with tempfile.NamedTemporaryFile(prefix="layer-packer-") as file:
-            digest = _digest_of(self._storage, archive, file.write)
+            digest = _digest_of(self._storage, archive, file)
+            if digest is None:
+                raise NotFound("archive", archive.key, f"in {self._storage.base_uri}")
+            if archive.sha256 not in ("", digest):
+                raise DigestMismatch(archive.key, f"sha256:{archive.sha256}", f"sha256:{digest}")
             file.flush()
-            there = self._place.digest(archive)
-            if there == digest:
-                return False, 0
-            if there is not None:
+            if self._place.digest(archive) is not None:
+                if self._place.holds(archive, digest):
+                    return False, 0
                 raise Conflict("archive", archive.key, "another one is there")
-            self._place.write(archive, file.name)
+            for _ in range(_TRIES):
+                self._place.write(archive, file.name)
+                if self._place.holds(archive, digest):
+                    return True, 0
         actual = self._place.digest(archive)
-        if actual != digest:
-            raise DigestMismatch(archive.key, f"sha256:{digest}", f"sha256:{actual}")
-        return True, 0
+        self._place.remove(archive)
+        raise DigestMismatch(archive.key, f"sha256:{digest}", f"sha256:{actual}")
 
 
-def _digest_of(
-    storage: Storage, archive: Archive, write: Callable[[bytes], object] | None = None
-) -> str | None:
-    """Return the SHA-256 of an archive in a storage, reading all of it; None if it is not there."""
+def _digest_of(storage: Storage, archive: Archive, out: IO[bytes] | None = None) -> str | None:
+    """Return the SHA-256 of an archive in a storage, reading all of it; None if it is not there.
+
+    Args:
+        storage: where it is.
+        archive: which.
+        out: gets its bytes, from its start.
+
+    Raises:
+        IntegrityError, NotFound: it is damaged; read again, to tell that from a bad transfer.
+    """
+    for left in reversed(range(_TRIES)):
+        if out is not None:
+            out.seek(0)
+            out.truncate()
+        try:
+            return _digest_once(storage, archive, out)
+        except (IntegrityError, NotFound):
+            if not left:
+                raise
+    raise AssertionError
+
+
+def _digest_once(storage: Storage, archive: Archive, out: IO[bytes] | None) -> str | None:
     try:
         if archive.app:
             paths = [entry.path for entry in storage.entries(archive.app, int(archive.name))]
@@ -229,21 +328,27 @@ def _digest_of(
     with file:
         while data := file.read(1 << 20):
             digest.update(data)
-            if write is not None:
-                write(data)
+            if out is not None:
+                out.write(data)
     return digest.hexdigest()
 
 
-def _archives_of(storage: Storage) -> list[Archive]:
-    """Return the versions of a storage that are one file, and its bundles."""
-    found = [
-        Archive(app, str(version.sequence), version.bytes, version.digest)
-        for app in storage.apps()
-        for version in storage.history(app)
-        if version.files == 1
-    ]
-    bundles = [Archive("", each.id, each.bytes, each.digest) for each in storage.support_bundles()]
-    return sorted([*found, *bundles], key=lambda archive: archive.order)
+def _archives_of(storage: Storage) -> tuple[list[Archive], int]:
+    """Return the versions of a storage that are one file, its bundles, and how many are neither."""
+
+    def archive(app: str, each: SavedVersion | SupportBundle) -> Archive:
+        sha256 = each.labels.get(SHA256, "")
+        return Archive(app, _name_of(each), each.bytes, each.digest, sha256)
+
+    versions = [(app, version) for app in storage.apps() for version in storage.history(app)]
+    found = [archive(app, version) for app, version in versions if version.files == 1]
+    others = len(versions) - len(found)
+    found += [archive("", each) for each in storage.support_bundles()]
+    return sorted(found, key=lambda archive: archive.order), others
+
+
+def _name_of(saved: SavedVersion | SupportBundle) -> str:
+    return str(saved.sequence) if isinstance(saved, SavedVersion) else saved.id
 
 
 def _is_storage(place: str) -> bool:

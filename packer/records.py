@@ -175,6 +175,17 @@ class Ledger:
         with self._lock:
             self._known.pop(tag, None)
 
+    def strike(self, tag: str) -> None:
+        """Take a tag out of what was gathered, before it comes to name something else.
+
+        Raises:
+            StoreError: it may still be there.
+        """
+        self.forget(tag)
+        records = {record.tag: record for record in self._read_cache()}
+        if records.pop(tag, None) is not None:
+            self._write(records)
+
     def gather(self) -> None:
         """Write the records of all that is there to the cache; a failure costs only time later."""
         try:

@@ -25,7 +25,7 @@ from packer.errors import Cancelled, Conflict, InvalidParameter, NotFound, Regis
 from packer.graph import check_expected
 from packer.interrupting import until_cancelled
 from packer.listing import Change, Entry
-from packer.maintenance import delete_number, retain
+from packer.maintenance import delete_number, retain, withdraw_number
 from packer.naming import decode_app, encode_app
 from packer.progress import ProgressCallback, cancellable
 from packer.records import Ledger, Record
@@ -178,6 +178,10 @@ class Storage:
             return Record.of(str(sequence), old.descriptor, old.manifest)
 
         def arrive(put: Put) -> Record:
+            if sequence is not None and saved and sequence < saved[0]:
+                # A version that was deleted may have had it, and be in what was gathered.
+                self._ledger(app, shelf).strike(str(sequence))
+
             def commit(number: int) -> Record:
                 return put(str(number), {APP: app, SEQUENCE: str(number)})
 
@@ -347,6 +351,20 @@ class Storage:
         delete_number(shelf, sequence, Numbers.read(shelf.names()))
         self._forget(app, shelf, sequence)
 
+    def withdraw(self, app: str, sequence: int) -> None:
+        """Remove a version that should not have been saved; its number may be given again.
+
+        For who has just saved it under a chosen number, as a migration does, and finds that it is
+        not what it should be. Whoever read it meanwhile may go on seeing it: else use `delete`.
+
+        Raises:
+            NotFound: there is no such version.
+            RegistryError: the registry does not delete (status 405).
+        """
+        shelf = self._shelf_with(app, sequence)
+        withdraw_number(shelf, sequence, self._ledger(app, shelf))
+        self._forget(app, shelf, sequence)
+
     def retain(
         self,
         app: str,
@@ -479,7 +497,11 @@ class Storage:
         try:
             tag = APP_PREFIX + encode_app(app)
             self._repositories.shelf(None).put_note(tag, {APP: app})
-        except RegistryError as error:  # such as a base that has to be made by hand, and was not
+        except RegistryError as error:
+            # Such as a base that has to be made by hand, and was not. What may pass has to be tried
+            # again: later saves do not list the application, and nothing would find its versions.
+            if error.status not in (401, 403, 404, 405):
+                raise
             _log.warning("%s is not in the list of %s: %s", app, self.base_uri, error)
 
     def _shelf(self, app: str) -> Shelf:

@@ -42,6 +42,6 @@ def migrate(args: argparse.Namespace, out: Output, progress: ProgressCallback | 
         if done.new_bytes:
             yield f"added {format_size(done.new_bytes)}"
         if done.others:
-            yield f"left alone: {format_count(done.others, 'other key')}"
+            yield f"left alone: {done.others} that are no archives"
 
     return Report(value, lines)

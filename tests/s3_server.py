@@ -1,4 +1,7 @@
-"""Servers of S3 on free loopback ports: rclone, which checks credentials, and moto."""
+"""Servers of S3 on free loopback ports: rclone, which checks credentials, and moto.
+
+Swift is in `tests.swift_server`.
+"""
 
 from __future__ import annotations
 
@@ -13,7 +16,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,16 +35,19 @@ class S3Server:
     Args:
         endpoint: its URL.
         bucket: that is there, and empty.
+        key, secret: credentials.
     """
 
     endpoint: str
     bucket: str = BUCKET
+    key: str = KEY
+    secret: str = SECRET
 
     def options(self) -> dict[str, Any]:
         """Return the options of s3fs."""
         return {
-            "key": KEY,
-            "secret": SECRET,
+            "key": self.key,
+            "secret": self.secret,
             "endpoint_url": self.endpoint,
             "client_kwargs": {"region_name": "us-east-1"},
         }
@@ -49,8 +55,8 @@ class S3Server:
     def environment(self) -> dict[str, str]:
         """Return what tells the AWS clients in another process the same."""
         return {
-            "AWS_ACCESS_KEY_ID": KEY,
-            "AWS_SECRET_ACCESS_KEY": SECRET,
+            "AWS_ACCESS_KEY_ID": self.key,
+            "AWS_SECRET_ACCESS_KEY": self.secret,
             "AWS_ENDPOINT_URL": self.endpoint,
             "AWS_DEFAULT_REGION": "us-east-1",
         }
@@ -62,8 +68,8 @@ class S3Server:
         return boto3.client(
             "s3",
             endpoint_url=self.endpoint,
-            aws_access_key_id=KEY,
-            aws_secret_access_key=SECRET,
+            aws_access_key_id=self.key,
+            aws_secret_access_key=self.secret,
             region_name="us-east-1",
         )
 
@@ -90,7 +96,7 @@ def run_rclone(folder: Path) -> Iterator[S3Server]:
     def words(port: int) -> list[str]:
         return [
             found, "serve", "s3", str(data), "--addr", f"127.0.0.1:{port}",
-            "--auth-key", f"{KEY},{SECRET}", "--config", os.devnull, "--dir-cache-time", "0s",
+            "--auth-key", f"{KEY},{SECRET}", "--config", os.devnull, "--dir-cache-time", "1s",
         ]  # fmt: skip
 
     with _run(folder, words) as port:
@@ -118,7 +124,7 @@ def _run(folder: Path, words: Any) -> Iterator[int]:
         with log_path.open("ab") as log:
             process = subprocess.Popen(words(port), stdout=log, stderr=log, cwd=folder)
         try:
-            if _answers(process, port):
+            if answers(process, port):
                 yield port
                 return
         finally:
@@ -127,7 +133,8 @@ def _run(folder: Path, words: Any) -> Iterator[int]:
         assert attempt < 4, log_path.read_text(errors="replace")
 
 
-def _answers(process: subprocess.Popen[bytes], port: int) -> bool:
+def answers(process: subprocess.Popen[bytes], port: int) -> bool:
+    """Wait until a server takes connections; False if it ended instead."""
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline:
         if process.poll() is not None:
@@ -144,11 +151,17 @@ class Faults:
 
     Args:
         endpoint: of the proxy.
-        queue: "503", or "cut": half of the body, then the connection ends. Taken by GETs alone.
+        queue: for GETs: "503", "500"; "cut": half of the body, then the connection ends; "flip": a
+            bit of the body is another; "": nothing. All but "flip" meet listings, too.
+        writes: the same for PUTs; "flip" is of the body that is sent.
+        outage_after: objects read or written after which no request is answered any more, until
+            it is set to None.
     """
 
     endpoint: str
     queue: list[str]
+    writes: list[str] = field(default_factory=list)
+    outage_after: int | None = None
 
 
 @contextlib.contextmanager
@@ -156,6 +169,11 @@ def faulty_proxy(server: S3Server) -> Iterator[Faults]:
     """Forward a free loopback port to a server, with faults; the Host header stays as it was."""
     address = server.endpoint.removeprefix("http://")
     faults = Faults("", [])
+    lock = threading.Lock()
+
+    def flip(body: bytes) -> bytes:
+        middle = len(body) // 2
+        return body[:middle] + bytes([body[middle] ^ 1]) + body[middle + 1 :]
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -163,27 +181,51 @@ def faulty_proxy(server: S3Server) -> Iterator[Faults]:
         def log_message(self, *_: object) -> None:
             pass
 
+        def fault(self) -> str | None:
+            """Return what to do to this request, None if it is not answered."""
+            of_object = self.command in ("GET", "PUT") and ".tar.gz" in self.path
+            with lock:
+                if faults.outage_after is not None:
+                    if faults.outage_after <= 0:
+                        return None
+                    faults.outage_after -= of_object
+                queue = {"GET": faults.queue, "PUT": faults.writes}.get(self.command, [])
+                if not queue or (queue[0] == "flip" and not of_object):
+                    return ""
+                return queue.pop(0)
+
         def do_GET(self) -> None:
+            sent = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+            fault = self.fault()
+            if fault is None:
+                self.close_connection = True
+                return
             is_get = self.command == "GET"
-            fault = faults.queue.pop(0) if faults.queue and is_get else ""
-            upstream = http.client.HTTPConnection(address, timeout=60)
-            with contextlib.closing(upstream):
-                upstream.request(self.command, self.path, headers=dict(self.headers))
-                answer = upstream.getresponse()
-                body = answer.read()
-            if fault == "503":
-                body = b""
-            self.send_response(503 if fault == "503" else answer.status)
-            for name, value in answer.getheaders():
+            status, body = int(fault) if fault.isdigit() else 0, b""
+            headers: list[tuple[str, str]] = []
+            if not status:
+                upstream = http.client.HTTPConnection(address, timeout=60)
+                with contextlib.closing(upstream):
+                    data = flip(sent) if fault == "flip" and not is_get else sent
+                    upstream.request(self.command, self.path, data, dict(self.headers))
+                    answer = upstream.getresponse()
+                    status, body, headers = answer.status, answer.read(), answer.getheaders()
+            if fault == "flip" and is_get and body:
+                body = flip(body)
+            self.send_response(status)
+            for name, value in headers:
                 if name.lower() not in ("connection", "content-length", "transfer-encoding"):
                     self.send_header(name, value)
-            length = str(len(body)) if is_get else answer.getheader("Content-Length", "0")
-            self.send_header("Content-Length", length)
+            lengths = [value for name, value in headers if name.lower() == "content-length"]
+            length = (lengths or ["0"])[0] if self.command == "HEAD" else str(len(body))
+            if status != 204:
+                self.send_header("Content-Length", length)
             self.end_headers()
             self.wfile.write(body[: len(body) // 2] if fault == "cut" else body)
-            self.close_connection = fault == "cut"
+            if fault == "cut":
+                self.close_connection = True
 
-        do_HEAD = do_GET  # noqa: N815
+        do_HEAD = do_PUT = do_POST = do_DELETE = do_GET  # noqa: N815
 
     proxy = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     proxy.daemon_threads = True

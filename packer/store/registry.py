@@ -43,7 +43,7 @@ from packer.store.http import (
     origin_of,
 )
 from packer.store.tls import Tls
-from packer.store.upload import WRITE, upload
+from packer.store.upload import DIGEST_INVALID, WRITE, upload
 
 ACCEPT_MANIFESTS = ", ".join(
     [
@@ -270,23 +270,27 @@ class RegistryStore:
             raise FormatError("manifest", f"{len(data)} bytes, limit {MAX_MANIFEST_BYTES}")
         reference = manifest.digest if tag is None else _check(tag)
         for attempt in range(self._retry.attempts):
+            last = attempt == self._retry.attempts - 1
             try:
                 response = self._send_manifest(reference, data, media_type)
-                break
             except RegistryError as error:
                 # Our digests are right. docker-registry says so of what it is just writing: two
                 # clients that push the same blobs at once meet it.
-                last = attempt == self._retry.attempts - 1
-                if last or (error.status, error.code) != (400, "DIGEST_INVALID"):
+                if last or (error.status, error.code) != (400, DIGEST_INVALID):
                     missing = self._missing_blob(error, manifest)
                     if missing is None:
                         raise
                     raise missing from error
+            else:
+                claimed = response.header("Docker-Content-Digest") or ""
+                response.discard()
+                if not is_digest(claimed) or claimed == manifest.digest:
+                    break
+                # Under a tag the registry takes whatever arrives: bytes that changed on their way
+                # must not stay there.
+                if last:
+                    raise DigestMismatch(f"manifest in {self._name}", manifest.digest, claimed)
             self._client.transport.sleep(attempt)
-        claimed = response.header("Docker-Content-Digest") or ""
-        response.discard()
-        if is_digest(claimed) and claimed != manifest.digest:
-            raise DigestMismatch(f"manifest in {self._name}", manifest.digest, claimed)
         return manifest
 
     def _send_manifest(self, reference: str, data: bytes, media_type: str) -> Response:

@@ -22,6 +22,7 @@ from packer.store.client import MAX_RENEWALS, Client
 from packer.store.http import RETRY_STATUSES, Response, RetryPolicy, join_url
 
 WRITE = "pull,push"
+DIGEST_INVALID = "DIGEST_INVALID"
 
 
 def upload(
@@ -64,8 +65,11 @@ def upload(
             if isinstance(error, AuthError) and error.retryable and renewals < MAX_RENEWALS:
                 renewals += 1
                 continue
-            # 404 and 416: the upload was lost (another replica, a restart); begin a new one.
-            lost = isinstance(error, RegistryError) and error.status in (404, 416)
+            # 404 and 416: the upload was lost (another replica, a restart); begin a new one. The
+            # same if other bytes arrived: those that were sent had the right digest.
+            lost = isinstance(error, RegistryError) and (
+                error.status in (404, 416) or error.code == DIGEST_INVALID
+            )
             if last or not (error.retryable or (lost and target is not None)):
                 raise
         target = None

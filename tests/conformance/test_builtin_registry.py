@@ -289,7 +289,7 @@ def serve(folder: Path, config: RegistryConfig, **more: str) -> Iterator[Shipped
                 [program, "serve", str(path)], stdout=log, stderr=log, env=environment
             )
         try:
-            if wait_until_ready(process, port, authority):
+            if wait_until_ready(process, port, Path(environment["REGISTRY_HTTP_TLS_CERTIFICATE"])):
                 options = packer.RegistryOptions(
                     username=USER, password=PASSWORD, ca_file=str(authority)
                 )
@@ -356,6 +356,125 @@ def test_the_server_with_a_volume(tmp_path: Path) -> None:
             storage.save("demo", two)
     for name in ("first", "second"):
         assert (tmp_path / name / "own.bin").read_bytes() == (one / "own.bin").read_bytes()
+
+
+@pytest.mark.registry
+def test_the_guide_with_compose(tmp_path: Path) -> None:
+    # Every block is run; in place of `docker compose up`, Debian's server with what they made.
+    text = (ROOT / "docs" / "registry.md").read_text()
+    make, use = re.findall(r"^```sh\n(.*?)^```", text, re.S | re.M)
+    need_program("htpasswd"), need_program("openssl")
+    environment = {
+        **os.environ,
+        "PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}",
+        "HOME": str(tmp_path),
+        "DOCKER_CONFIG": str(tmp_path / "docker"),
+        "LAYER_PACKER_STORE": str(tmp_path / "store"),
+        "HOST": "localhost",
+        "PASSWORD": PASSWORD,
+    }
+    words: dict[str, Any] = {"cwd": tmp_path, "env": environment, "text": True, "timeout": 120}
+
+    def run(script: str) -> str:
+        done = subprocess.run(["sh", "-e", "-c", script], capture_output=True, check=False, **words)
+        assert done.returncode == 0, done.stderr
+        return str(done.stdout)
+
+    run(make)
+    (tmp_path / "release").mkdir()
+    (tmp_path / "release" / "app.yaml").write_text("version: 1\n")
+    service = yaml.safe_load((tmp_path / "compose.yaml").read_text())["services"]["registry"]
+    places = dict(volume.split(":")[1::-1] for volume in service["volumes"])
+    here = {inside: str(tmp_path / outside) for inside, outside in places.items()}
+    config = yaml.safe_load((tmp_path / "config.yml").read_text())
+
+    def outside(path: str) -> str:
+        return next(path.replace(a, b) for a, b in here.items() if path.startswith(a))
+
+    tls = config["http"]["tls"]
+    with serve(
+        tmp_path / "server",
+        RegistryConfig(),
+        REGISTRY_HTTP_TLS_CERTIFICATE=outside(tls["certificate"]),
+        REGISTRY_HTTP_TLS_KEY=outside(tls["key"]),
+        REGISTRY_AUTH_HTPASSWD_PATH=outside(config["auth"]["htpasswd"]["path"]),
+        REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY=outside(
+            config["storage"]["filesystem"]["rootdirectory"]
+        ),
+    ) as server:
+        printed = run(use.replace("$HOST:5000", server.host))
+    assert "0  " in printed.splitlines()[-1]
+    assert (tmp_path / "data" / "docker").exists()
+
+
+def contents(root: Path) -> dict[str, bytes]:
+    return {
+        str(path.relative_to(root)): path.read_bytes() for path in root.rglob("*") if path.is_file()
+    }
+
+
+@pytest.mark.registry
+def test_space_of_deleted_versions_comes_back(tmp_path: Path) -> None:
+    # Versions as they follow each other: the older ones' layers are shared, or compressed against.
+    # LAYER_PACKER_VERSIONS=DIR tries real ones (DIR/v1, DIR/v2, ...), and tells the figures.
+    given = os.environ.get("LAYER_PACKER_VERSIONS")
+    if given:
+        versions = sorted(Path(given).glob("v*"), key=lambda path: int(path.name[1:]))
+    else:
+        versions = [tmp_path / f"v{number}" for number in range(8)]
+        kept = os.urandom(600_000)
+        for number, version in enumerate(versions):
+            version.mkdir()
+            kept = kept[:100_000] + os.urandom(40) + kept[100_040:]
+            (version / "kept.bin").write_bytes(kept)
+            (version / "new.bin").write_bytes(os.urandom(400_000))
+            (version / "app.yaml").write_text(f"version: {number}\n")
+    data = tmp_path / "data"
+    blobs = data / "docker/registry/v2/blobs"
+    place = {"REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY": str(data)}
+    (collect,) = only(PLAIN, "StatefulSet")["spec"]["template"]["spec"]["initContainers"][0]["args"]
+    with serve(tmp_path / "server", PLAIN, **place) as server:
+        base = f"docker://{server.host}/acme/app"
+        with packer.open_storage(base, registry=server.options) as storage:
+            for version in versions:
+                storage.save("demo", version)
+            storage.save("other", versions[-1])  # shares blobs, in a repository of its own
+            storage.save_support_bundle("one", versions[0])
+            storage.save_support_bundle("two", versions[-1])
+            storage.deploy("demo", 1)
+            full = size_of(blobs)
+            storage.delete("demo", 2)
+            done = storage.retain("demo", keep=2)
+            storage.bundles.delete("one")
+    last = len(versions) - 1
+    assert done.kept == (1, last - 1, last)
+    after = server.collect(collect)
+    assert after.returncode == 0 and "ended with" not in after.stderr, after.stderr
+    freed = full - size_of(blobs)
+    print(f"{full} bytes of blobs, {freed} freed, {done.freed_bytes} promised by retain")
+    with serve(tmp_path / "server", PLAIN, **place) as server:
+        base = f"docker://{server.host}/acme/app"
+        with packer.open_storage(base, registry=server.options) as storage:
+            assert [each.sequence for each in storage.history("demo")] == list(done.kept)
+            for number in done.kept:
+                storage.load("demo", number, tmp_path / "out" / str(number))
+                assert contents(tmp_path / "out" / str(number)) == contents(versions[number])
+            storage.load("other", 0, tmp_path / "out" / "other")
+            assert contents(tmp_path / "out" / "other") == contents(versions[-1])
+            storage.bundles.load("two", tmp_path / "out" / "two")
+            assert contents(tmp_path / "out" / "two") == contents(versions[-1])
+            # Nothing is left that nothing needs, but for what the registry keeps of its own.
+            needed: dict[str, int] = {}
+            for app, number in [*(("demo", number) for number in done.kept), ("other", 0)]:
+                manifest = storage.version(app, number).manifest
+                needed |= {each.digest: each.size for each in (manifest.config, *manifest.layers)}
+            (bundle,) = storage.support_bundles()
+            most = sum(needed.values()) + bundle.stored_bytes
+            assert size_of(blobs) < most + 30_000
+            # And what comes next builds on what is there.
+            assert storage.save("demo", versions[-1]).new_bytes < 20_000
+    if not given:
+        assert freed > 4 * 400_000
 
 
 @pytest.mark.registry

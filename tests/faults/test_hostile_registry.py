@@ -204,9 +204,13 @@ def test_lying_digest_headers(server: HostileRegistry) -> None:
     with pytest.raises(DigestMismatch):
         store.resolve(server.tags["v1"])
     data = Manifest(BLOB, (BLOB,)).encode()
-    server.on("PUT", "/manifests/", lambda e: e.reply(201, b"", headers))
+    # Once, the bytes may have changed on their way: what is under the tag then must not stay.
+    server.on("PUT", "/manifests/v2", lambda e: e.reply(201, b"", headers))
+    store.put_manifest(data, MANIFEST_TYPE, "v2")
+    assert server.tags["v2"] == digest_of(data)
+    server.on("PUT", "/manifests/v3", lambda e: e.reply(201, b"", headers), times=None)
     with pytest.raises(DigestMismatch):
-        store.put_manifest(data, MANIFEST_TYPE, "v2")
+        store.put_manifest(data, MANIFEST_TYPE, "v3")
     server.on("PUT", "/uploads/", lambda e: e.reply(201, b"", headers))
     with pytest.raises(DigestMismatch):
         store.upload(BLOB, io.BytesIO(DATA))

@@ -76,6 +76,24 @@ def half(exchange: Exchange) -> None:
     exchange.cut()
 
 
+def test_an_upload_that_changed_on_its_way_begins_again(server: HostileRegistry) -> None:
+    data = noise("x", 4000)
+    blob = Descriptor(DATA_TYPE, digest_of(data), len(data))
+
+    def other(exchange: Exchange) -> None:
+        exchange.receive()
+        exchange.fail(400, "DIGEST_INVALID", "provided digest did not match uploaded content")
+
+    server.on("PUT", "/uploads/", other, times=2)
+    store = open_store(server)
+    store.upload(blob, io.BytesIO(data))
+    assert server.blobs[blob.digest] == data
+    assert server.all_hit() and server.count("POST") == 3
+    server.on("PUT", "/uploads/", other, times=None)
+    with pytest.raises(RegistryError, match="DIGEST_INVALID"):
+        store.upload(blob, io.BytesIO(data))
+
+
 def test_upload_is_cut_and_begins_again(server: HostileRegistry) -> None:
     memory = MemoryStore()
     made = make_version(memory)

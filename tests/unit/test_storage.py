@@ -14,11 +14,20 @@ from pathlib import Path
 import pytest
 
 import packer
-from packer import Cancelled, Conflict, InvalidParameter, NotFound, Progress, Storage
+from packer import (
+    Cancelled,
+    Conflict,
+    InvalidParameter,
+    NotFound,
+    Progress,
+    Storage,
+    maintenance,
+)
 from packer.errors import InvalidReference, RegistryError
 from packer.naming import decode_app, decode_tag, encode_app, encode_tag
 from packer.reference import is_repository, is_tag
 from packer.repositories import Repositories
+from packer.sequences import Numbers
 from packer.shelf import Shelf
 
 NAMES = [
@@ -199,6 +208,36 @@ def test_deleted_numbers_are_not_given_again(storage: Storage, tmp_path: Path) -
         storage.delete("app", 0)
 
 
+def test_a_number_chosen_again_is_not_taken_for_the_one_it_was(
+    storage: Storage, tmp_path: Path
+) -> None:
+    # What was gathered holds the record of the first version 3, and would go on telling it.
+    for number in range(8):
+        storage.save("app", write(tmp_path / "v", number))
+    for number in range(8, 12):
+        storage.save("app", write(tmp_path / "v", number))
+    storage.delete("app", 3)
+    saved = storage.save("app", write(tmp_path / "w", 99), sequence=3, labels={"n": "again"})
+    again = packer.open_storage(storage.base_uri) if storage.base_uri != "memory:" else storage
+    again._ledgers.clear()
+    assert again.history("app")[3] == saved
+
+
+def test_a_withdrawn_version_was_never_there(storage: Storage, tmp_path: Path) -> None:
+    for number in range(8):
+        storage.save("app", write(tmp_path / "v", number), sequence=number)
+    storage.withdraw("app", 7)  # gathered with it
+    storage._ledgers.clear()
+    assert [one.sequence for one in storage.history("app")] == list(range(7))
+    saved = storage.save("app", write(tmp_path / "w", 99), sequence=7)
+    storage._ledgers.clear()
+    assert storage.history("app")[-1] == saved
+    storage.load("app", 7, tmp_path / "out")
+    assert (tmp_path / "out/app.yaml").read_bytes() == (tmp_path / "w/app.yaml").read_bytes()
+    with pytest.raises(NotFound):
+        storage.withdraw("app", 8)
+
+
 def test_retaining_a_few(storage: Storage, tmp_path: Path) -> None:
     for number in range(8):
         storage.save("app", write(tmp_path / "v", number))
@@ -217,6 +256,24 @@ def test_retaining_a_few(storage: Storage, tmp_path: Path) -> None:
     stop.set()
     with pytest.raises(Cancelled):
         storage.retain("app", keep=1, cancel=stop)
+
+
+def test_retaining_where_another_does_the_same(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Replicas that clean up on the same schedule: what one listed, the other deletes.
+    for number in range(6):
+        storage.save("app", write(tmp_path / "v", number))
+    honest, turns = maintenance.delete_number, [1, 3]
+
+    def late(shelf: Shelf, sequence: int, numbers: Numbers) -> None:
+        if sequence in turns:
+            honest(shelf, sequence, numbers)
+        honest(shelf, sequence, numbers)
+
+    monkeypatch.setattr(maintenance, "delete_number", late)
+    assert storage.retain("app", keep=2).kept == (4, 5)
+    assert [one.sequence for one in storage.history("app")] == [4, 5]
 
 
 def test_comparing_and_reading(storage: Storage, tmp_path: Path) -> None:
