@@ -70,6 +70,7 @@ class Expander:
         self._expand = expand
         self.recipe = RecipeWriter()
         self._budget = Budget(size, self.recipe, workers)
+        self._header = bytes(BLOCK)  # the last tar header of this deflate stream, or of the file
 
     def content(self) -> Iterator[memoryview]:
         """Yield the chunks of the content, each valid until the next is asked for."""
@@ -125,7 +126,9 @@ class Expander:
                 if final and length:
                     recipe.content(length)
             if found is not None and finder is not None:
+                header, self._header = self._header, bytes(BLOCK)
                 yield from self._stream(found.open(), depth + 1)
+                self._header = header
                 recipe.end()
                 finder.used(found)
                 begun, opened, length = False, True, 0
@@ -135,7 +138,6 @@ class Expander:
     def _tar(self, source: Source, depth: int) -> Iterator[memoryview]:
         """Members of a tar archive, as far as they are regular."""
         recipe = self.recipe
-        previous = bytes(BLOCK)
         while source.ahead(BLOCK) >= BLOCK:
             block = bytes(source.view(0, BLOCK))
             if block[0] == 0:
@@ -151,11 +153,11 @@ class Expander:
             regular = small and source.view(BLOCK + size, whole) == _ZEROS[:padding]
             meta = block[156] in _META_TYPES and small and size <= MAX_META_BYTES
             plain = regular and not meta and self._is_plain(source, BLOCK, BLOCK + size, depth)
-            coded = encode_header(block, previous)
-            if decode_header(Cursor(memoryview(coded), "header"), previous) != block:
+            coded = encode_header(block, self._header)
+            if decode_header(Cursor(memoryview(coded), "header"), self._header) != block:
                 return
             recipe.header(coded, is_member=plain)
-            previous = block
+            self._header = block
             if plain:
                 if size:
                     yield from self._chunks(source.view(BLOCK, BLOCK + size))

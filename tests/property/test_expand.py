@@ -119,6 +119,19 @@ def test_archives_within_archives() -> None:
     assert text(40_000, 5) in content
 
 
+def test_tars_within_tars() -> None:
+    # As `docker save` writes images: headers of all archives of a stream follow one another.
+    layers = [
+        tar({f"etc/{at}": text(3000, at), "usr/x": text(99_000, 9)}, form, mtime=1_700_000_000 + at)
+        for at, form in enumerate((tarfile.GNU_FORMAT, tarfile.PAX_FORMAT, tarfile.USTAR_FORMAT))
+    ]
+    image = tar({"a/layer.tar": layers[0], "b": b"x" * 999, "c/layer.tar": layers[1]}, mtime=5)
+    outer = tar({"image.tar": image, "d/layer.tar": layers[2], "e": b"end"}, tarfile.GNU_FORMAT)
+    round_trip(outer)
+    round_trip(gz(outer) + tar({"behind": text(700)}, mtime=7) + gz(layers[0]) + layers[1])
+    round_trip(tar({"one.tgz": gz(image), "two": b"two"}, mtime=9) + layers[2])
+
+
 def test_depth_is_bounded() -> None:
     data = text(20_000)
     for _ in range(7):
