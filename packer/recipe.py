@@ -259,8 +259,8 @@ def encode_header(block: bytes, previous: bytes) -> bytes:
 
     Args:
         block: the header.
-        previous: the one before in the same deflate stream, or outside of all, in whichever archive;
-            zeros for the first.
+        previous: the last one of the same deflate stream (or outside of all), of whichever
+            archive; zeros for the first.
     """
     mask, out = 0, bytearray()
     for field, (start, end) in enumerate(_FIELDS):
