@@ -17,6 +17,9 @@ from packer.index import Frames, Index
 
 MAX_COST = 1.2
 """Stored bytes of a version, relative to packing it alone, that trigger compaction."""
+UPDATE_COST, MOST_COST = 4, 2.0
+"""More of them where an update is large: so many times its share above 1, in all no more than this.
+An update of a third of the version would else trigger it each time, and cost the whole version."""
 KEPT_COST = 1.1
 """Where to come down to, so that compaction does not return at every update."""
 SMALL_BYTES = 256 << 10
@@ -110,7 +113,12 @@ def liveness(
 
 
 def layers_to_drop(
-    found: Liveness, *, new_bytes: int, new_layers: int, plain_ratio: float, new_plain_bytes: int
+    found: Liveness,
+    *,
+    new_bytes: int,
+    new_layers: int,
+    plain_ratio: float,
+    new_plain_bytes: int,
 ) -> frozenset[int]:
     """Return the base layers whose live content should be stored again.
 
@@ -132,7 +140,8 @@ def layers_to_drop(
         again = sum(found.live_bytes[layer] for layer in dropped) * plain_ratio
         return sum(found.stored_bytes[at] for at in found.kept(dropped)) + again + new_bytes
 
-    if kept and cost() > max(alone * MAX_COST, alone + SMALL_BYTES):
+    allowed = max(alone * MAX_COST, min(alone + UPDATE_COST * new_bytes, alone * MOST_COST))
+    if kept and cost() > max(allowed, alone + SMALL_BYTES):
         # The layers that hold least of this version for their size go first.
         for layer in sorted(
             kept,

@@ -296,15 +296,28 @@ def test_layers_stay_within_their_budget(
 
 def test_compaction_keeps_a_fresh_pull_cheap(tmp_path: Path, store: MemoryStore) -> None:
     rng = random.Random(5)
-    root = fill(tmp_path / "v", {f"{n}": rng.randbytes(400_000) for n in range(5)})
-    for number in range(6):
-        (root / f"{number % 5}").write_bytes(rng.randbytes(400_000))
+    root = fill(tmp_path / "v", {f"{n}": rng.randbytes(100_000) for n in range(30)})
+    for number in range(14):
+        (root / f"{number}").write_bytes(rng.randbytes(100_000))
         packer.pack(root, store=store, tag=f"app:{number}")
         manifest = packer.open_version(f"app:{number}", store=store).manifest
         alone = packer.pack(root, store=MemoryStore(), tag="t").new_bytes
         pull = sum(item.size for item in manifest.layers)
         assert pull <= max(alone * 1.25, alone + compaction.SMALL_BYTES + 1000)
         packer.verify(f"app:{number}", store=store)
+
+
+def test_compaction_leaves_large_updates_small(tmp_path: Path, store: MemoryStore) -> None:
+    rng = random.Random(6)
+    root = fill(tmp_path / "v", {f"{n}": rng.randbytes(400_000) for n in range(5)})
+    added = []
+    for number in range(9):
+        (root / f"{number % 5}").write_bytes(rng.randbytes(400_000))
+        added.append(packer.pack(root, store=store, tag=f"app:{number}").new_bytes)
+        manifest = packer.open_version(f"app:{number}", store=store).manifest
+        assert sum(item.size for item in manifest.layers) <= 2_000_000 * 1.85
+    assert sum(size > 500_000 for size in added[1:]) <= 3
+    packer.verify("app:8", store=store)
 
 
 def test_layers_of_large_versions_grow() -> None:
