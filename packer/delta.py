@@ -27,13 +27,17 @@ _COPY_BYTES = 64
 """Less than the shortest copy that the core makes; bounds their number."""
 
 
-def encode(buffer: bytearray, prefix_bytes: int, level: int) -> bytes:
-    """Return a delta frame.
+def encode(buffer: bytearray, prefix_bytes: int, level: int, *, share: float = 0) -> bytes | None:
+    """Return a delta frame; None if it cannot save what it should.
+
+    What the text repeats of itself costs little either way. Of what is left, the older bytes cover
+    no more than their own length, nor save more than that share.
 
     Args:
         buffer: the older bytes, then the text; cleared, as both are large.
         prefix_bytes: length of the older bytes, at least 1.
         level: least zstd level.
+        share: of the text's compressed length that a delta should save.
 
     Determinism: the same arguments and zstd version give the same bytes.
     """
@@ -49,6 +53,12 @@ def encode(buffer: bytearray, prefix_bytes: int, level: int) -> bytes:
     length = lib.pk_delta_rest(
         view, prefix_bytes, size, copies, count, ffi.from_buffer("uint8_t[]", rest)
     )
+    if prefix_bytes < share * (size - prefix_bytes):  # else the copies need not be counted
+        taken = (
+            copies[at].length for at in range(count) if getattr(copies[at], "from") < prefix_bytes
+        )
+        if prefix_bytes < share * (length + sum(taken)):
+            return None
     coded = bytearray(15 * count + 5)
     coded_length = lib.pk_delta_encode(
         copies, count, prefix_bytes, ffi.from_buffer("uint8_t[]", coded)

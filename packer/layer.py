@@ -234,11 +234,11 @@ class LayerWriter:
         buffer = joined(self._older.read, prefix)
         prefix_bytes = len(buffer)
         buffer += data
-        delta = encode_delta(buffer, prefix_bytes, self._level)
-        if len(delta) * CLEARLY_SMALL <= len(data):
+        delta = encode_delta(buffer, prefix_bytes, self._level, share=1 - MAX_DELTA_SHARE)
+        if delta is not None and len(delta) * CLEARLY_SMALL <= len(data):
             return delta, True
         plain = codec.compress(data, self._level)
-        if len(delta) <= len(plain) * MAX_DELTA_SHARE:
+        if delta is not None and len(delta) <= len(plain) * MAX_DELTA_SHARE:
             return delta, True
         return plain, False
 

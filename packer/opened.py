@@ -18,6 +18,26 @@ from packer.streams import Workers
 from packer.tree import Found, identity_of, open_file, show
 
 
+def digest_of(full: bytes, found: Found) -> bytes:
+    """Return the full digest of a file that is not opened.
+
+    Raises:
+        SourceChanged: it is not the file that `walk` saw.
+    """
+    with io.FileIO(open_file(full, found)) as file:
+        digest = _digest_of(file)
+        if identity_of(os.fstat(file.fileno())) != found.identity:
+            raise SourceChanged(show(full))
+    return digest
+
+
+def _digest_of(file: io.FileIO) -> bytes:
+    hasher = blake3.blake3()
+    while data := file.read(1 << 20):
+        hasher.update(data)
+    return hasher.digest()
+
+
 class OpenedFile:
     """A file's chunks; a context manager.
 
@@ -79,12 +99,9 @@ class OpenedFile:
         Raises:
             SourceChanged: as `chunks`.
         """
-        hasher = blake3.blake3()
         self._file.seek(0)
-        while data := self._file.read(1 << 20):
-            hasher.update(data)
+        digest = _digest_of(self._file)
         self._check()
-        digest = hasher.digest()
         return Expansion(self._found.size, self.recipe_chunks, digest[:DIGEST_BYTES]), digest
 
     def _check(self) -> None:

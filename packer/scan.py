@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from array import array
+from collections import defaultdict
 from collections.abc import Iterable
 from concurrent.futures import Executor
 from itertools import chain
@@ -21,7 +22,7 @@ from packer.expansion import Expansion
 from packer.index import DIGEST_BYTES, FULL_DIGEST_BYTES, MAX_DEPTH, Index
 from packer.layer import FrameReader, LayerWriter, layer_bytes_for, temporary_file
 from packer.model import ChunkParams
-from packer.opened import OpenedFile
+from packer.opened import OpenedFile, digest_of
 from packer.progress import Progress, ProgressCallback
 from packer.similar import Similar, SketchCache, note_base
 from packer.statcache import Facts, Remembered
@@ -105,6 +106,9 @@ class Scan:
             for at in range(self._base.chunk_count)
             if usable[at]
         }
+        self._base_archives: dict[int, list[int]] = defaultdict(list)  # by size
+        for entry, row in self._base.expansions.items():
+            self._base_archives[row.size].append(entry)
         # Whether the rows of what is remembered are the entries of the base.
         self._is_base = remembered is not None and remembered.tree == base_tree
         self._new_item = array("I")  # of each new chunk: the file it was found in, or _SPOOLED,
@@ -148,7 +152,11 @@ class Scan:
                 continue
             runs: list[tuple[int, int]] = []
             if found.size(at):
-                runs = self._recall(at, index) or self._read_file(at, index)
+                runs = (
+                    self._recall(at, index)
+                    or self._archive_of_base(at, index)
+                    or self._read_file(at, index)
+                )
             index.run_counts.append(len(runs))
             for start, length in runs:
                 index.run_starts.append(start)
@@ -217,6 +225,34 @@ class Scan:
             self.contents.update(digests)
         self.facts.note(at, digests)
         self._report(self._found.size(at), at)
+        return _as_runs(ordinals)
+
+    def _archive_of_base(self, at: int, index: Index) -> list[tuple[int, int]]:
+        """Return the runs of an archive that the base has opened already; none if it has not.
+
+        Its digest tells: a hundred times faster than opening it again.
+        """
+        size = self._found.size(at)
+        if not self._expand or size not in self._base_archives:
+            return []
+        item = self._found[at]
+        digest = digest_of(self._full_path(item), item)
+        for entry in self._base_archives[size]:
+            if self._base.expansions[entry].digest == digest[:DIGEST_BYTES]:
+                break
+        else:
+            return []
+        ordinals = array("q")
+        for start, length in self._base.runs_of(entry):
+            for ordinal in range(start, start + length):
+                ordinals.append(self._known.get(self._base.chunk_digest(ordinal), -1))
+        if -1 in ordinals:
+            return []  # layers were dropped
+        index.expansions[at] = self._base.expansions[entry]
+        self.contents.update(digest)
+        # The full digests of its chunks are not known: the stat cache learns that it was opened.
+        self.facts.recipes[at] = index.expansions[at].recipe_chunks
+        self._report(size, at)
         return _as_runs(ordinals)
 
     def _read_file(self, at: int, index: Index) -> list[tuple[int, int]]:

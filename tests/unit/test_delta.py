@@ -24,7 +24,9 @@ def manifest(count: int, seed: int, label: str) -> bytes:
 
 
 def encoded(older: bytes, text: bytes, level: int = 6) -> bytes:
-    return delta.encode(bytearray(older + text), len(older), level)
+    frame = delta.encode(bytearray(older + text), len(older), level)
+    assert frame is not None
+    return frame
 
 
 def check(older: bytes, text: bytes) -> bytes:
@@ -40,6 +42,17 @@ def test_a_label_that_changed_everywhere_costs_little() -> None:
     frame = check(older, text)
     assert len(frame) < 1000 < len(codec.compress(text, 12, older)) * 2
     assert encoded(older, text) == frame
+
+
+def test_older_bytes_that_are_too_few_are_not_tried() -> None:
+    draw = random.Random(4)
+    older, new = draw.randbytes(20_000), draw.randbytes(60_000)
+    few = older + new
+    assert delta.encode(bytearray(older + few), len(older), 6, share=1 / 3) is None
+    assert delta.encode(bytearray(older + few), len(older), 6, share=1 / 4) is not None
+    # What repeats is no reason to give up.
+    repeated = older + new[:30_000] * 5
+    assert delta.encode(bytearray(older + repeated), len(older), 6, share=1 / 3) is not None
 
 
 def test_text_that_repeats_itself_is_copied_within() -> None:

@@ -537,3 +537,41 @@ def test_a_single_file(tmp_path: Path, clock: Clock, names: list[str]) -> None:
     names.clear()
     assert pack(path, tmp_path / "store").digest == first.digest
     assert names == []
+
+
+def test_archives_of_the_base_are_known_by_their_digest(
+    tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "v"
+    (root / "d").mkdir(parents=True)
+    (root / "a.yaml").write_bytes(b"kind: A\n" * 99)
+    for number in range(3):
+        (root / "d" / f"{number}.tgz").write_bytes(archive(number))
+    opened: list[bytes] = []
+    real = packer.scan.OpenedFile  # type: ignore[attr-defined]
+
+    def noted(full: bytes, *args: Any, **named: Any) -> Any:
+        opened.append(os.path.basename(full))
+        return real(full, *args, **named)
+
+    monkeypatch.setattr("packer.scan.OpenedFile", noted)
+    packer.pack(root, store=tmp_path / "s", tag="app:1")
+    (root / "d" / "0.tgz").rename(root / "moved.tgz")
+    os.utime(root / "d" / "1.tgz", (5, 5))
+    (root / "d" / "2.tgz").write_bytes(archive(7))
+    (root / "a.yaml").write_bytes(b"kind: B\n" * 99)
+    shutil.copytree(tmp_path / "s", tmp_path / "t")
+    opened.clear()
+    quick = packer.pack(root, store=tmp_path / "s", tag="app:2")
+    assert set(opened) == {b"2.tgz", b"a.yaml"}
+    monkeypatch.setattr("packer.scan.Scan._archive_of_base", lambda *_: [])
+    assert packer.pack(root, store=tmp_path / "t", tag="app:2", cache=False).digest == quick.digest
+    monkeypatch.undo()
+    # What the cache learnt is enough to know the tree again, and to see that an archive changed.
+    assert packer.pack(root, store=tmp_path / "s", tag="app:3").unchanged
+    (root / "a.yaml").write_bytes(b"kind: C\n" * 99)
+    (root / "moved.tgz").write_bytes(archive(8))
+    packer.pack(root, store=tmp_path / "s", tag="app:4")
+    packer.unpack("app:4", tmp_path / "out", store=tmp_path / "s")
+    assert (tmp_path / "out" / "moved.tgz").read_bytes() == archive(8)
+    assert (tmp_path / "out" / "d" / "1.tgz").read_bytes() == archive(1)
