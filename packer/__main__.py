@@ -1,8 +1,6 @@
 """``python -m packer``: the same as the command ``layer-packer``."""
 
-import sys
-
-from packer.cli import main
+from packer.cli import command
 
 if __name__ == "__main__":
-    sys.exit(main())
+    command()

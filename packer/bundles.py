@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from packer.errors import Conflict, InvalidParameter, NotFound
 from packer.interrupting import until_cancelled
 from packer.naming import decode_tag, encode_tag
-from packer.progress import ProgressCallback, cancellable
+from packer.progress import CancelEvent, ProgressCallback, cancellable
 from packer.records import Ledger, Record
 from packer.restore import Restored, restore
 from packer.saving import Job, Put, loaded, save_tree
@@ -77,7 +77,7 @@ class SupportBundles:
         *,
         labels: Mapping[str, str] | None = None,
         progress: ProgressCallback | None = None,
-        cancel: threading.Event | None = None,
+        cancel: CancelEvent | None = None,
     ) -> SupportBundle:
         """Save an archive or directory under an ID; see `Storage.save_support_bundle`."""
         tag = BUNDLE_PREFIX + encode_tag(bundle_id, _WHAT)
@@ -130,7 +130,7 @@ class SupportBundles:
         directory: str | bytes | os.PathLike[str],
         *,
         progress: ProgressCallback | None = None,
-        cancel: threading.Event | None = None,
+        cancel: CancelEvent | None = None,
     ) -> Restored:
         """Write a bundle's archive, or files, to a directory."""
         version = self._version(bundle_id)

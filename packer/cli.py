@@ -15,9 +15,9 @@ import threading
 import time
 import traceback
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from types import FrameType
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from packer.arguments import UsageError, make_parser
 from packer.display import escape, open_display
@@ -42,6 +42,7 @@ EXIT_USAGE = 2
 EXIT_OUTPUT_CLOSED = 128 + signal.SIGPIPE
 
 _SAME_SIGNAL_SECONDS = 0.5
+_UNSEEN_SECONDS = 0.3
 
 EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
     (InvalidParameter, EXIT_USAGE),
@@ -65,6 +66,37 @@ class _Stopped(BaseException):
         self.number = number
 
 
+class _Cancel:
+    """What `packer.progress.CancelEvent` asks for, and whether anybody has looked at it."""
+
+    def __init__(self) -> None:
+        self.number = 0
+        """Of the signal that has set it."""
+        self.seen = False
+        """Whether someone was told so, and will end the work."""
+
+    def is_set(self) -> bool:
+        """Tell whether to stop."""
+        found = self.number != 0
+        self.seen |= found
+        return found
+
+
+def command() -> NoReturn:
+    """Run the command as all that this process does, and end the process.
+
+    A signal may arrive just when a thread has begun and its pool has not noted it yet. Such a
+    thread is not waited for when the pool ends, but the interpreter would wait for it.
+    """
+    code = main()
+    if code > 128:
+        for stream in (sys.stdout, sys.stderr):
+            with suppress(OSError, ValueError, AttributeError):
+                stream.flush()
+        os._exit(code)
+    sys.exit(code)
+
+
 def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
@@ -84,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     except UsageError as error:
         return _fail(error, EXIT_USAGE, str(error), out, as_json="--json" in words)
     try:
-        args.cancel = threading.Event()
+        args.cancel = _Cancel()
         with _logging(args.debug), _signals(args.cancel):
             return _run(args, out)
     except _Stopped as stop:  # while an error was being reported
@@ -107,16 +139,24 @@ def _run(args: argparse.Namespace, out: Output) -> int:
         out.abandon()
         return EXIT_OUTPUT_CLOSED
     except (KeyboardInterrupt, _Stopped) as stop:
-        number = stop.number if isinstance(stop, _Stopped) else signal.SIGINT
-        word = "interrupted" if number == signal.SIGINT else "terminated"
-        return _fail(stop, 128 + number, word, out, as_json=args.json, debug=args.debug)
+        return _end(stop, args, out)
     except (PackerError, OSError) as error:
+        if args.cancel.number:  # whatever its requests said when they were cut off
+            return _end(error, args, out)
         code = next(code for kind, code in EXIT_CODES if isinstance(error, kind))
         return _fail(error, code, _message(error), out, as_json=args.json, debug=args.debug)
     except Exception as error:
         # A defect of ours. It gets its line and code like all others; --debug shows the rest.
         message = f"internal error: {type(error).__name__}: {error} (--debug shows where)"
         return _fail(error, EXIT_FAILURE, message, out, as_json=args.json, debug=args.debug)
+
+
+def _end(error: BaseException, args: argparse.Namespace, out: Output) -> int:
+    """Say that a signal has ended the work."""
+    stop = _Stopped(args.cancel.number or signal.SIGINT)
+    stop.__cause__ = error
+    word = "interrupted" if stop.number == signal.SIGINT else "terminated"
+    return _fail(stop, 128 + stop.number, word, out, as_json=args.json, debug=args.debug)
 
 
 def _show(report: Report, args: argparse.Namespace, out: Output) -> None:
@@ -199,13 +239,16 @@ class _LogHandler(logging.Handler):
 
 
 @contextmanager
-def _signals(cancel: threading.Event) -> Iterator[None]:
-    """Make signals that end the process raise, so that everything half-made is taken away.
+def _signals(cancel: _Cancel) -> Iterator[None]:
+    """Make signals that end the process end the verb, so that everything half-made is taken away.
 
-    The first one raises, and sets `cancel`, for threads that wait for a registry; another during
-    the clean-up says so; the third ends the process at once.
-    Those that come close together count as one: timeout(1) signals the process, then its group.
-    Signals that the caller chose to ignore (nohup, a job in the background) stay ignored.
+    The first one sets `cancel`. An exception from the handler could come between any two steps,
+    when a lock has been taken and its holder is not yet known, and whoever needs it next would wait
+    for ever. So only where nobody looks at `cancel` for a while, the verb being one that reads a
+    little, an exception ends it. Another signal during the clean-up says so; the third ends the
+    process at once. Those that come close together count as one: timeout(1) signals the process,
+    then its group. Signals that the caller chose to ignore (nohup, a job in the background) stay
+    ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
@@ -220,22 +263,31 @@ def _signals(cancel: threading.Event) -> Iterator[None]:
             return
         count, heard = count + 1, now
         if count == 1:
-            cancel.set()
-            raise _Stopped(number)
-        if count > 2:
+            cancel.number = number
+            signal.setitimer(signal.ITIMER_REAL, _UNSEEN_SECONDS)
+        elif count == 2:
+            _complain("layer-packer: cleaning up; once more to stop at once")
+        else:
             os._exit(128 + number)
-        _complain("layer-packer: cleaning up; once more to stop at once")
+
+    def insist(_: int, frame: FrameType | None) -> None:
+        if cancel.number and not cancel.seen:
+            cancel.seen = True
+            raise _Stopped(cancel.number)
 
     ours = (signal.SIG_DFL, signal.default_int_handler)
-    before = {
+    before: dict[int, Any] = {
         number: handler
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
         if (handler := signal.getsignal(number)) in ours
     }
+    alarm = signal.signal(signal.SIGALRM, insist)
+    rest = signal.getitimer(signal.ITIMER_REAL)
     try:
         for number in before:
             signal.signal(number, stop)
         yield
     finally:
-        for number, handler in before.items():
+        signal.setitimer(signal.ITIMER_REAL, *rest)
+        for number, handler in {**before, signal.SIGALRM: alarm}.items():
             signal.signal(number, handler)

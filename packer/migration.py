@@ -15,7 +15,6 @@ import json
 import logging
 import os
 import tempfile
-import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
@@ -33,7 +32,7 @@ from packer.errors import (
     PackerError,
 )
 from packer.locations import default_store_path
-from packer.progress import Progress, ProgressCallback
+from packer.progress import CancelEvent, Progress, ProgressCallback
 from packer.saved import SavedVersion
 from packer.storage import Storage, open_storage
 
@@ -113,7 +112,7 @@ def migrate(
     s3_options: Mapping[str, Any] | None = None,
     registry: RegistryLike = None,
     progress: ProgressCallback | None = None,
-    cancel: threading.Event | None = None,
+    cancel: CancelEvent | None = None,
 ) -> Migrated:
     """Copy all versions and support bundles of a place to another; the source is only read.
 
@@ -198,7 +197,7 @@ class _There:
         storage: Storage,
         place: Archives,
         progress: ProgressCallback,
-        cancel: threading.Event | None,
+        cancel: CancelEvent | None,
     ) -> None:
         self._storage = storage
         self._place = place

@@ -290,7 +290,7 @@ def _details_lines(details: Details) -> Iterator[str]:
 
 def verify(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
     """Check a version."""
-    verified = api.verify(args.name, progress=progress, **options(args))
+    verified = api.verify(args.name, progress=progress, cancel=args.cancel, **options(args))
 
     def value() -> dict[str, Any]:
         return {

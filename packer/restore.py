@@ -16,7 +16,7 @@ from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import partial
-from itertools import chain, islice
+from itertools import chain, islice, takewhile
 
 from packer._native import sync_filesystem
 from packer.content import frames_of, read_entry
@@ -247,6 +247,7 @@ class _Work:
         self._seed = seed
         self._fd = fd
         self._done_bytes = 0
+        self._stopped = False
         self.seeded_bytes = 0
         frames = list(plan.frames_used())
         seeded = {frame for frame in frames if seed.holds(plan.chunks_of(frame))} if seed else set()
@@ -268,10 +269,12 @@ class _Work:
                 (partial(self._decode, frame) for frame in self._frames),
                 (partial(self._rebuild, entry, helpers) for entry in plan.expanded),
             )
-            pending = {executor.submit(task) for task in islice(tasks, 2 * jobs)}
             try:
+                pending = {executor.submit(task) for task in islice(tasks, 2 * jobs)}
                 while pending:
                     done, pending = wait(pending, POLL_SECONDS, FIRST_COMPLETED)
+                    if not done and progress is not None:  # which may raise to stop the work
+                        progress(Progress("unpack", self._done_bytes, total))
                     for future in done:
                         count, entry, from_seed = future.result()
                         self._done_bytes += count
@@ -282,6 +285,7 @@ class _Work:
                     for task in islice(tasks, len(done)):
                         pending.add(executor.submit(task))
             except BaseException:
+                self._stopped = True
                 # Threads that wait for an answer would go on doing so until their time is out.
                 with interrupted((self._store,)):
                     executor.shutdown(cancel_futures=True)
@@ -308,5 +312,5 @@ class _Work:
     def _rebuild(self, entry: int, helpers: ThreadPoolExecutor) -> tuple[int, int, bool]:
         large = self._plan.sizes[entry] >= LARGE_BYTES
         pieces = read_entry(self._reader, entry, helpers if large else None)
-        self._plan.write_all(self._fd, entry, pieces)
+        self._plan.write_all(self._fd, entry, takewhile(lambda _: not self._stopped, pieces))
         return self._plan.sizes[entry], entry, False

@@ -6,7 +6,6 @@ import logging
 import os
 import secrets
 import tempfile
-import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -61,7 +60,7 @@ class Job:
     cache: LayoutStore | None = None
     jobs: int = 4
     progress: ProgressCallback | None = None
-    cancel: threading.Event | None = None
+    cancel: CancelEvent | None = None
 
 
 def check_labels(labels: Mapping[str, str] | None) -> dict[str, str]:

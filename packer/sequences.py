@@ -23,14 +23,15 @@ import logging
 import random
 import re
 import secrets
-import threading
 import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from packer.errors import Cancelled, Conflict, NotFound, StoreError
+from packer.interrupting import POLL_SECONDS
 from packer.model import Descriptor
+from packer.progress import CancelEvent
 from packer.shelf import Shelf
 
 PATIENCE_SECONDS = 15.0
@@ -116,13 +117,13 @@ class Numbering(Generic[T]):
         *,
         wanted: int | None = None,
         patience_seconds: float = PATIENCE_SECONDS,
-        cancel: threading.Event | None = None,
+        cancel: CancelEvent | None = None,
     ) -> None:
         self._shelf = shelf
         self._commit = commit
         self._wanted = wanted
         self._patience = patience_seconds
-        self._cancel = cancel or threading.Event()
+        self._cancel = cancel
         self._since: dict[tuple[int, str], float] = {}  # when each claim was first seen
         self._round = 0
 
@@ -258,5 +259,8 @@ class Numbering(Generic[T]):
 
     def _wait(self) -> None:
         limit = min(_FIRST_WAIT_SECONDS * 2 ** min(self._round, 10), _MAX_WAIT_SECONDS)
-        if self._cancel.wait(random.uniform(0, limit)):  # noqa: S311 - spreads writers in time
-            raise Cancelled("waiting for other writers")
+        end = time.monotonic() + random.uniform(0, limit)  # noqa: S311 - spreads writers in time
+        while (left := end - time.monotonic()) > 0:
+            if self._cancel is not None and self._cancel.is_set():
+                raise Cancelled("waiting for other writers")
+            time.sleep(min(left, POLL_SECONDS))

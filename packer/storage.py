@@ -27,7 +27,7 @@ from packer.interrupting import until_cancelled
 from packer.listing import Change, Entry
 from packer.maintenance import delete_number, retain, withdraw_number
 from packer.naming import decode_app, encode_app
-from packer.progress import ProgressCallback, cancellable
+from packer.progress import CancelEvent, ProgressCallback, cancellable
 from packer.records import Ledger, Record
 from packer.repositories import Repositories
 from packer.restore import Restored, restore
@@ -131,7 +131,7 @@ class Storage:
         expand: bool = True,
         created: int | None = None,
         progress: ProgressCallback | None = None,
-        cancel: threading.Event | None = None,
+        cancel: CancelEvent | None = None,
     ) -> SavedVersion:
         """Save a directory or archive as the application's next version.
 
@@ -215,7 +215,7 @@ class Storage:
         seed: Iterable[str | bytes | os.PathLike[str]] = (),
         expect: str | None = None,
         progress: ProgressCallback | None = None,
-        cancel: threading.Event | None = None,
+        cancel: CancelEvent | None = None,
     ) -> Restored:
         """Write a version to a directory, verified and whole or not at all.
 
@@ -371,7 +371,7 @@ class Storage:
         *,
         keep: int,
         protect: Iterable[int] = (),
-        cancel: threading.Event | None = None,
+        cancel: CancelEvent | None = None,
     ) -> Retained:
         """Delete all versions but the newest ones, and those that are needed.
 
@@ -407,7 +407,7 @@ class Storage:
         *,
         labels: Mapping[str, str] | None = None,
         progress: ProgressCallback | None = None,
-        cancel: threading.Event | None = None,
+        cancel: CancelEvent | None = None,
     ) -> SupportBundle:
         """Save a support bundle of any size: an archive, or a directory.
 
@@ -472,7 +472,7 @@ class Storage:
         title: str,
         labels: Mapping[str, str] | None,
         progress: ProgressCallback | None,
-        cancel: threading.Event | None,
+        cancel: CancelEvent | None,
         level: int = codec.DEFAULT_LEVEL,
         expand: bool = True,
         created: int | None = None,

@@ -104,6 +104,7 @@ def _push(args: argparse.Namespace, out: Output, progress: ProgressCallback | No
         verify=args.verify,
         force=args.force,
         progress=progress,
+        cancel=args.cancel,
         **options(args),
     )
     return report.copied("reference", args.reference, done)
@@ -128,6 +129,7 @@ def _pull(args: argparse.Namespace, out: Output, progress: ProgressCallback | No
         expect=args.expect,
         jobs=args.jobs,
         progress=progress,
+        cancel=args.cancel,
         **options(args),
     )
 
@@ -161,6 +163,7 @@ def _unpack(args: argparse.Namespace, out: Output, progress: ProgressCallback | 
         seed=args.seed,
         expect=args.expect,
         progress=progress,
+        cancel=args.cancel,
         **options(args),
     )
 

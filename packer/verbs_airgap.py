@@ -90,6 +90,7 @@ def copy(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
         split_bytes=split,
         jobs=args.jobs,
         progress=progress,
+        cancel=args.cancel,
         **options(args),
     )
     plain = copied("destination", args.destination, done)

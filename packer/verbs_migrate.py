@@ -23,6 +23,7 @@ def migrate(args: argparse.Namespace, out: Output, progress: ProgressCallback | 
         journal=args.journal,
         registry=options(args)["registry"],
         progress=progress,
+        cancel=args.cancel,
     )
 
     def value() -> dict[str, Any]:

@@ -48,6 +48,7 @@ def _save(
         level=codec.DEFAULT_LEVEL if args.level is None else args.level,
         expand=not args.no_expand,
         progress=progress,
+        cancel=args.cancel,
     )
 
     def lines() -> Iterator[str]:
@@ -72,6 +73,7 @@ def _load(
         seed=args.seed,
         expect=args.expect,
         progress=progress,
+        cancel=args.cancel,
     )
 
     def value() -> dict[str, Any]:
@@ -189,7 +191,9 @@ def _retain(
 def _save_bundle(
     storage: Storage, args: argparse.Namespace, out: Output, progress: ProgressCallback | None
 ) -> Report:
-    saved = storage.save_support_bundle(args.id, args.path, labels=_labels(args), progress=progress)
+    saved = storage.save_support_bundle(
+        args.id, args.path, labels=_labels(args), progress=progress, cancel=args.cancel
+    )
     return Report(lambda: _bundle_value(saved), lambda: [_bundle_line(saved)])
 
 

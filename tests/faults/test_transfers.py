@@ -260,7 +260,7 @@ def test_interrupted_reading_ends_at_once(
     begin = time.monotonic()
     try:
         while not server.count("GET", layer.digest) and time.monotonic() < begin + 60:
-            time.sleep(0.01)
+            time.sleep(0.0005)  # so that threads are just beginning
         begin = time.monotonic()
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=90)

@@ -8,6 +8,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -190,6 +191,7 @@ def test_a_signal_ends_the_process_in_one_line(
     assert process.stdout is not None
     process.stdout.read(1)
     process.send_signal(number)
+    time.sleep(1)  # longer than a verb that does not look for signals is left alone
     _, complaint = process.communicate(timeout=60)
     assert (process.returncode, complaint) == (128 + number, b"layer-packer: " + word + b"\n")
 
