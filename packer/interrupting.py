@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
@@ -13,6 +14,17 @@ from packer.store.base import Interruptible, Store
 POLL_SECONDS = 0.1
 """How often to look at the caller's cancel event, and for signals, while nothing else happens: one
 that arrives just before Python begins to wait for a lock would be seen at the end of the wait."""
+
+
+def pause(seconds: float, cancel: CancelEvent | None) -> bool:
+    """Let time pass, less of it once the caller's event is set; tell whether it is."""
+    end = time.monotonic() + seconds
+    while not (cancel is not None and cancel.is_set()):
+        left = end - time.monotonic()
+        if left <= 0:
+            return False
+        time.sleep(min(left, POLL_SECONDS))
+    return True
 
 
 @contextmanager

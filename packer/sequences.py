@@ -29,7 +29,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
 from packer.errors import Cancelled, Conflict, NotFound, StoreError
-from packer.interrupting import POLL_SECONDS
+from packer.interrupting import pause
 from packer.model import Descriptor
 from packer.progress import CancelEvent
 from packer.shelf import Shelf
@@ -259,8 +259,5 @@ class Numbering(Generic[T]):
 
     def _wait(self) -> None:
         limit = min(_FIRST_WAIT_SECONDS * 2 ** min(self._round, 10), _MAX_WAIT_SECONDS)
-        end = time.monotonic() + random.uniform(0, limit)  # noqa: S311 - spreads writers in time
-        while (left := end - time.monotonic()) > 0:
-            if self._cancel is not None and self._cancel.is_set():
-                raise Cancelled("waiting for other writers")
-            time.sleep(min(left, POLL_SECONDS))
+        if pause(random.uniform(0, limit), self._cancel):  # noqa: S311 - spreads writers in time
+            raise Cancelled("waiting for other writers")

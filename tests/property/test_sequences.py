@@ -21,6 +21,7 @@ from hypothesis import strategies as st
 from packer import sequences
 from packer.errors import Conflict, StoreError
 from packer.model import Descriptor, digest_of
+from packer.progress import CancelEvent
 from packer.sequences import Numbering, Numbers
 from packer.shelf import Shelf
 
@@ -146,12 +147,13 @@ class Clock:
     def monotonic(self) -> float:
         return float(self.world.steps)
 
-    def wait(self, _: float) -> bool:
+    def pause(self, _: float, cancel: CancelEvent | None) -> bool:
         self.world.step()
         return False
 
-    def is_set(self) -> bool:
-        return False
+    def install(self, patch: pytest.MonkeyPatch) -> None:
+        patch.setattr(sequences, "time", self)
+        patch.setattr(sequences, "pause", self.pause)
 
 
 def play(
@@ -173,7 +175,6 @@ def play(
                     shelf,
                     commit,
                     patience_seconds=patience,
-                    cancel=cast(threading.Event, clock),
                 )
                 out.append((numbering.run()[0], writer))
         except Died:
@@ -185,7 +186,7 @@ def play(
     for thread in threads[:deaths]:
         world.doomed[thread] = world.random.randrange(1, 25)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sequences, "time", clock)
+        clock.install(patch)
         world.run(threads)
     return world, out
 
@@ -226,16 +227,15 @@ def test_a_list_that_never_shows_what_was_written(monkeypatch: pytest.MonkeyPatc
 
     def write() -> None:
         shelf = cast(Shelf, ModelShelf(world))
-        cancel = cast(threading.Event, clock)
         try:
-            Numbering(shelf, lambda number: number, patience_seconds=20, cancel=cancel).run()
+            Numbering(shelf, lambda number: number, patience_seconds=20).run()
         except StoreError as error:
             failed.append(error)
         finally:
             world.leave()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sequences, "time", clock)
+        clock.install(patch)
         world.run([threading.Thread(target=write)])
     assert "does not show a tag" in str(failed[0])
     assert failed[0].retryable
@@ -273,7 +273,6 @@ def test_a_dead_writers_number_is_skipped_and_its_claim_cleared_for_who_insists(
                 lambda number: world.put(str(number), "w"),
                 wanted=wanted,
                 patience_seconds=20,
-                cancel=cast(threading.Event, clock),
             )
             out.append(numbering.run()[0])
         except Conflict as error:
@@ -282,7 +281,7 @@ def test_a_dead_writers_number_is_skipped_and_its_claim_cleared_for_who_insists(
             world.leave()
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sequences, "time", clock)
+        clock.install(patch)
         for wanted in (None, 1, 1):
             world.run([threading.Thread(target=write, args=(wanted,))])
     assert out[:2] == [2, 1]
