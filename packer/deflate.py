@@ -116,7 +116,7 @@ _local = threading.local()
 
 
 def rebuild(
-    plain: bytes, window: bytes, position: int, recipe: Buffer, bit: int, most: int
+    plain: bytes | bytearray, window: bytes, position: int, recipe: Buffer, bit: int, most: int
 ) -> tuple[bytes, int]:
     """Return a segment's bytes, and the bit it ends at, counted from the first byte's first.
 

@@ -419,9 +419,26 @@ class FrameReader:
                     self._keep(frame, data)
             return data
         finally:
+            self._decoded(frame)
+
+    def _prepare(self, frame: int) -> None:
+        """Decode a frame that will be asked for, unless it is here; nothing is returned."""
+        with self._changed:
+            self._changed.wait_for(lambda: frame not in self._decoding)
+            if frame in self._cache or frame in self._spilled:
+                return
+            self._decoding.add(frame)
+        try:
+            data = self._decode(frame)
             with self._changed:
-                self._decoding.remove(frame)
-                self._changed.notify_all()
+                self._keep(frame, data)
+        finally:
+            self._decoded(frame)
+
+    def _decoded(self, frame: int) -> None:
+        with self._changed:
+            self._decoding.remove(frame)
+            self._changed.notify_all()
 
     def chunks(self, start: int, length: int) -> list[memoryview]:
         """Return the bytes of `length` chunks from `start`, verified.
@@ -432,14 +449,25 @@ class FrameReader:
         out: list[memoryview] = []
         frames = self.frames
         for frame, first, count in frames.parts(start, length):
-            view = memoryview(self.decode(frame, keep=True))
             base = frames.end[frames.first_chunk[frame]]
+            data = self._read_spilled(
+                frame, frames.end[first] - base, frames.end[first + count] - base
+            )
+            if data is None:
+                data = self.decode(frame, keep=True)
+            else:
+                base = frames.end[first]
+            view = memoryview(data)
             for chunk in range(first, first + count):
                 out.append(view[frames.end[chunk] - base : frames.end[chunk + 1] - base])
         return out
 
     def _decode(self, frame: int) -> bytes:
         frames, index = self.frames, self.index
+        # One after the other, so that a chain of sixteen does not hold sixteen prefixes at once.
+        for before in dict.fromkeys(self._prefixes_of((frame,))):
+            if index.frame_depths[before]:
+                self._prepare(before)
         prefix = joined(self.chunks, frames.prefix_runs(frame))
         layer, offset = frames.layer[frame], frames.offset[frame]
         name = f"frame at offset {offset} of layer {index.layer_digest(layer)}"
@@ -469,12 +497,27 @@ class FrameReader:
         if data is not None:
             self._cache.move_to_end(frame)
         elif frame in self._spilled:
-            assert self._spill is not None
-            size = self.frames.plain_bytes(frame)
-            data = os.pread(self._spill.fileno(), size, self._spilled[frame])
-            if len(data) != size:
-                raise OSError(errno.EIO, "a temporary file was cut short")
+            data = self._pread(self.frames.plain_bytes(frame), self._spilled[frame])
             self._keep(frame, data)
+        return data
+
+    def _read_spilled(self, frame: int, start: int, end: int) -> bytes | None:
+        """Return part of a frame if it is in the temporary file only.
+
+        Content that is put together from all over a version would else read each frame, and have
+        it in memory, as often as there are chunks in it.
+        """
+        with self._changed:
+            if frame in self._cache or frame not in self._spilled:
+                return None
+            self._count_use(frame)
+            return self._pread(end - start, self._spilled[frame] + start)
+
+    def _pread(self, size: int, offset: int) -> bytes:
+        assert self._spill is not None
+        data = os.pread(self._spill.fileno(), size, offset)
+        if len(data) != size:
+            raise OSError(errno.EIO, "a temporary file was cut short")
         return data
 
     def _keep(self, frame: int, data: bytes) -> None:

@@ -127,7 +127,7 @@ class Rebuilder:
             self._fail("plaintext is left over")
 
     def _rebuild(
-        self, data: bytes, window: bytes, position: int, coded: bytes, bit: int
+        self, data: bytearray, window: bytes, position: int, coded: bytes, bit: int
     ) -> Callable[[], tuple[bytes, int]]:
         most = self._size + 8
         if self._executor is None:
@@ -196,6 +196,12 @@ class _Bytes:
             count -= len(piece)
             yield piece
 
-    def take(self, count: int) -> bytes:
+    def take(self, count: int) -> bytearray:
         """Return the next `count` bytes at once."""
-        return b"".join(self.pieces(count))
+        # Not joined from a list: each piece may keep a whole frame alive.
+        out = bytearray(count)
+        at = 0
+        for piece in self.pieces(count):
+            out[at : at + len(piece)] = piece
+            at += len(piece)
+        return out
