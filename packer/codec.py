@@ -18,7 +18,7 @@ MIN_LEVEL, MAX_LEVEL = 1, 22
 
 MAX_TABLE_LOG = 21
 """Of the match finder's tables for a frame with a prefix: 8 MiB each."""
-MAX_TREE_LOG = 23
+MAX_TREE_LOG = 22
 """Of the binary trees that strong levels keep there instead, two numbers a byte."""
 MAX_WINDOW_LOG = 28
 """Window of a frame with a prefix: large enough for prefix and content of an index of 256 MiB."""

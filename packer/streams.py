@@ -29,7 +29,7 @@ SIGNATURE_BYTES = 4
 
 _INPUT_BYTES = 1 << 20
 _TRIAL_BYTES = 64 << 10
-_POOLED_BYTES = 4 << 20
+_POOLED_BYTES = 512 << 10
 _GZIP = b"\x1f\x8b\x08"
 _ZIP = b"PK\x03\x04"
 
