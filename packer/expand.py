@@ -66,6 +66,7 @@ class Expander:
         expand: bool = True,
     ) -> None:
         self._file = Source(fill, buffer)
+        self._size = size
         self._params = params
         self._expand = expand
         self.recipe = RecipeWriter()
@@ -74,14 +75,22 @@ class Expander:
 
     def content(self) -> Iterator[memoryview]:
         """Yield the chunks of the content, each valid until the next is asked for."""
-        if self._expand:
-            return self._stream(self._file, 0)
-        return self._raw(self._file, MAX_DEFLATE_DEPTH)
+        if not self._expand:
+            return self._raw(self._file, MAX_DEFLATE_DEPTH)
+        return self._small() if self._size <= LOOK_AHEAD else self._stream(self._file, 0)
 
     def recipe_chunks(self) -> Iterator[memoryview]:
         """Yield the chunks of the recipe; none if the file is its content."""
         if self.recipe.opened:
             yield from self._chunks(memoryview(self.recipe.finish()))
+
+    def _small(self) -> Iterator[memoryview]:
+        """Content of a file that is taken at once, as most are: with nothing in it to open."""
+        source = self._file
+        have = source.ahead(self._size + 1)
+        if self._is_plain(source, 0, have, 0):
+            return self._chunks(source.view(0, have))
+        return self._stream(source, 0)
 
     def _chunks(self, data: memoryview) -> Iterator[memoryview]:
         start = 0
