@@ -2,7 +2,7 @@
 
 A changed file is looked up in the base under the same path, then under the same path with digits
 ignored (``chart-1.4.1.tgz`` -> ``chart-1.4.2.tgz``), then by its name alone (it moved). Within the
-file, the last chunk that did not change tells where its neighbours are.
+file, the last chunk that did not change, or is similar, tells where its neighbours are.
 """
 
 from __future__ import annotations
@@ -61,20 +61,22 @@ class Counterparts:
             return -1
         # Many files may be called values.yaml: the longest common end of the path decides.
         # A few are enough to choose from; a tree of a million equal names must not cost a million.
-        return max(found[:64], key=lambda entry: (_common_end(base.paths[entry], path), -entry))
+        return max(found[:64], key=lambda entry: (*_common_end(base.paths[entry], path), -entry))
 
 
 def _shape(path: bytes) -> bytes:
     return _DIGITS.sub(b"0", path)
 
 
-def _common_end(one: bytes, other: bytes) -> int:
-    count = 0
+def _common_end(one: bytes, other: bytes) -> tuple[int, int]:
+    """Return how many names at the end are the same with digits ignored, and how many exactly."""
+    count = same = 0
     for left, right in zip(reversed(one.split(b"/")), reversed(other.split(b"/")), strict=False):
         if _shape(left) != _shape(right):
             break
         count += 1
-    return count
+        same += left == right
+    return count, same
 
 
 class Alignment:
@@ -94,7 +96,7 @@ class Alignment:
         self._shift = 0
 
     def align(self, chunk: int, end: int) -> None:
-        """Say that the new file holds base chunk `chunk` up to offset `end`."""
+        """Say that the new file holds base chunk `chunk`, or one like it, up to offset `end`."""
         at = self._position.get(chunk)
         if at is not None:
             self._shift = self._ends[at] - end

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from array import array
 from collections import defaultdict
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 from itertools import chain
 from operator import add
@@ -301,8 +301,10 @@ class Scan:
                 readable = self._note_place(at, offset, chunk, plain=opened.plain)
                 self.new_lengths.append(length)
                 self.new_digests += digest
-                like = self._prefixes(ordinal, chunk, near[0], readable)
-                around = [older for older in near[1] if self._extendable[older]]
+                like, beside = self._prefixes(ordinal, chunk, near[0], readable)
+                if beside:  # the next ones are in step with it
+                    aligned = (like[-1], offset + length)
+                around = [older for older in chain(near[1], beside) if self._extendable[older]]
                 self.writer.add(chunk, full, like, around)
             offset += length
             if ordinal == end and end:
@@ -331,8 +333,10 @@ class Scan:
 
     def _prefixes(
         self, ordinal: int, chunk: memoryview, near: Iterable[int], readable: bool
-    ) -> list[int]:
-        """Return what a new chunk may be compressed against, and note it for later ones.
+    ) -> tuple[list[int], Sequence[int]]:
+        """Return what a new chunk may be compressed against, and what lies beside that in the base.
+
+        The chunk is noted for later ones.
 
         Args:
             ordinal: of the new chunk.
@@ -341,6 +345,7 @@ class Scan:
             readable: later chunks may be compressed against it.
         """
         out = [older for older in near if self._extendable[older]]
+        beside: Sequence[int] = ()
         if not self._base_noted:
             self._base_noted = True
             note_base(self._similar, self._reader, self._extendable, self._cache)
@@ -348,10 +353,13 @@ class Scan:
         for older in self._similar.find(features, self.writer.planned_depth):
             if older not in out:
                 out.append(older)
+                # What is beside it in the base belongs to what is beside this one, most likely,
+                # whose own sketch may find nothing.
+                beside = range(max(older - 1, 0), min(older + 2, self._base.chunk_count))
                 break
         if readable:
             self._similar.add(ordinal, features)
-        return out
+        return out, beside
 
     @property
     def base_chunks(self) -> int:

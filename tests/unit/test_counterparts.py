@@ -1,0 +1,86 @@
+"""Files that were moved, renamed, reordered or split, and changed everywhere, cost the change."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import packer
+
+Files = dict[str, list[str]]
+"""Sections of text by path."""
+
+
+def section(number: int) -> str:
+    """Some 6 KB of text that no other section shares; each kilobyte names the version."""
+    words = random.Random(number)
+    lines = [f"section: {number}"]
+    for at in range(160):
+        lines.append(f"  key-{words.randrange(1 << 32):08x}: {words.randrange(1 << 64):016x}-{at}")
+        if at % 20 == 0:
+            lines.append("  app.kubernetes.io/version: 1.4.1")
+    return "\n".join(lines) + "\n"
+
+
+FILES: Files = {
+    f"charts/app-1.4.1/part{file}.yaml": [section(40 * file + at) for at in range(40)]
+    for file in range(8)
+}
+FIRST = "charts/app-1.4.1/part0.yaml"
+
+
+def moved(files: Files) -> Files:
+    return {path.replace("charts/app-1.4.1/", "manifests/upstream/"): files[path] for path in files}
+
+
+def renamed(files: Files) -> Files:
+    return {f"charts/app-1.4.1/{chr(113 + at)}.txt": files[path] for at, path in enumerate(files)}
+
+
+def renumbered(files: Files) -> Files:
+    return {path.replace("1.4.1", "1.5.0"): files[path] for path in files}
+
+
+def reordered(files: Files) -> Files:
+    order = random.Random(1)
+    return {path: order.sample(parts, len(parts)) for path, parts in files.items()}
+
+
+def split(files: Files) -> Files:
+    return {
+        f"{path}/{at:02}.yaml": parts[at : at + 5]
+        for path, parts in files.items()
+        for at in range(0, len(parts), 5)
+    }
+
+
+def joined(files: Files) -> Files:
+    return {"all.yaml": [part for parts in files.values() for part in parts]}
+
+
+def write(root: Path, files: Files, version: str) -> Path:
+    for path, parts in files.items():
+        full = root / path
+        full.parent.mkdir(parents=True, exist_ok=True)
+        full.write_text("".join(parts).replace("version: 1.4.1", f"version: {version}"))
+    return root
+
+
+@pytest.mark.parametrize("change", [moved, renamed, renumbered, reordered, split, joined])
+def test_counterparts_are_found(change: Callable[[Files], Files], tmp_path: Path) -> None:
+    store = str(tmp_path / "store")
+    first = packer.pack(write(tmp_path / "1", FILES, "1.4.1"), store=store, tag="app:1")
+    assert first.new_bytes > 800_000
+    second = write(tmp_path / "2", change(FILES), "1.4.2")
+    update = packer.pack(second, store=store, tag="app:2")
+    # Without counterparts it is as much as the first.
+    alone = packer.pack(second, store=str(tmp_path / "alone"), tag="app:2", base="none")
+    assert alone.new_bytes > 0.9 * first.new_bytes
+    assert update.new_bytes < 0.04 * first.new_bytes
+    packer.unpack("app:2", tmp_path / "out", store=store)
+    for path in second.rglob("*.*"):
+        if path.is_file():
+            assert (tmp_path / "out" / path.relative_to(second)).read_bytes() == path.read_bytes()
