@@ -350,12 +350,15 @@ class Scan:
             self._base_noted = True
             note_base(self._similar, self._reader, self._extendable, self._cache)
         features = sketch(chunk)
-        for older in self._similar.find(features, self.writer.planned_depth):
+        similar = self._similar.find(features, self.writer.planned_depth)
+        in_step = bool(similar) and similar[0] in out  # the file is where it is expected
+        for older in similar:
             if older not in out:
                 out.append(older)
-                # What is beside it in the base belongs to what is beside this one, most likely,
-                # whose own sketch may find nothing.
-                beside = range(max(older - 1, 0), min(older + 2, self._base.chunk_count))
+                if not in_step:
+                    # What is beside it in the base belongs to what is beside this one, most likely,
+                    # whose own sketch may find nothing.
+                    beside = range(max(older - 1, 0), min(older + 2, self._base.chunk_count))
                 break
         if readable:
             self._similar.add(ordinal, features)

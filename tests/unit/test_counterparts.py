@@ -29,7 +29,6 @@ FILES: Files = {
     f"charts/app-1.4.1/part{file}.yaml": [section(40 * file + at) for at in range(40)]
     for file in range(8)
 }
-FIRST = "charts/app-1.4.1/part0.yaml"
 
 
 def moved(files: Files) -> Files:
