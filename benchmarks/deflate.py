@@ -46,14 +46,14 @@ def measure(stream: bytes) -> Row:
     """Open a raw deflate stream and give it back; both as `packer` does, in one thread."""
     segment = Segment()
     at = bit = position = segments = refused = tokens = wrong = size = 0
-    window, hint = b"", -1
+    window, guess = b"", -1
     opening = rebuilding = 0.0
     while True:
         start = time.perf_counter()
         found = segment.inflate(memoryview(stream)[at:], bit, window, position)
         if found is None:
             raise ValueError("a stream that is cut off")
-        recipe = segment.analyse(hint)
+        recipe = segment.analyse(guess)
         opening += time.perf_counter() - start
         plain = bytes(segment.plain)
         segments += 1
@@ -62,7 +62,7 @@ def measure(stream: bytes) -> Row:
         if recipe is None:
             refused += 1
         else:
-            hint = recipe[0]
+            guess = recipe[0]
             size += len(recipe)
             start = time.perf_counter()
             data, bits = rebuild(plain, window, position, recipe, bit, len(stream))

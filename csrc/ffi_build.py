@@ -99,7 +99,7 @@ ffi.cdef(
     typedef struct pk_codec pk_codec;
     pk_codec *pk_codec_new(void);
     void pk_codec_free(pk_codec *codec);
-    int64_t pk_analyse(pk_codec *codec, const pk_segment *segment, int hint, uint8_t *recipe,
+    int64_t pk_analyse(pk_codec *codec, const pk_segment *segment, int guess, uint8_t *recipe,
                        size_t capacity, uint64_t tokens[2]);
     int64_t pk_rebuild(pk_codec *codec, const uint8_t *data, size_t window, size_t size,
                        uint64_t position, const uint8_t *recipe, size_t recipe_length, unsigned bit,

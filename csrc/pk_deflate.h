@@ -16,9 +16,10 @@ void pk_codec_free(pk_codec *codec);
 /* Write a segment's recipe and return its length, or -1 if it does not pay, does not fit or does not give
  * back the input's bits; PK_NO_MEMORY. It is at most 3 % of the segment and 16 bytes.
  *
- * `hint` is the first byte of a recipe of the same stream, -1 if there is none. `tokens` gets how many the
- * segment has, and how many of them were predicted wrong. */
-int64_t pk_analyse(pk_codec *codec, const pk_segment *segment, int hint, uint8_t *recipe, size_t capacity,
+ * It is a function of the segment alone: `guess`, the first byte of a recipe of the same stream, or -1, saves
+ * time where no rule is quite right. `tokens` gets how many the segment has, and how many of them were
+ * predicted wrong. */
+int64_t pk_analyse(pk_codec *codec, const pk_segment *segment, int guess, uint8_t *recipe, size_t capacity,
                    uint64_t tokens[2]);
 
 /* Returns the number of bits before the segment's end, counted from the first byte of the output, whose

@@ -92,19 +92,19 @@ class Segment:
         segment = self._segment
         return memoryview(ffi.buffer(segment.data + segment.window, segment.size - segment.window))
 
-    def analyse(self, hint: int = -1) -> bytes | None:
+    def analyse(self, guess: int = -1) -> bytes | None:
         """Return the recipe of what was inflated, or None if there is none that pays.
 
         The recipe was verified: `rebuild` gives back the input's bits.
 
         Args:
-            hint: first byte of a recipe of the same stream, -1 if there is none.
+            guess: first byte of a recipe of the same stream, or -1: saves time, and does no more.
         """
         segment = self._segment
         out = bytearray(segment.end_bit // 8 * 3 // 100 + 64)
         tokens = ffi.new("uint64_t[2]")
         length = lib.pk_analyse(
-            _codec(), segment, hint, ffi.from_buffer("uint8_t[]", out), len(out), tokens
+            _codec(), segment, guess, ffi.from_buffer("uint8_t[]", out), len(out), tokens
         )
         self.tokens = tokens[0], tokens[1]
         if length == _NO_MEMORY:

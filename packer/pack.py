@@ -33,6 +33,7 @@ from packer.model import (
 )
 from packer.progress import ProgressCallback
 from packer.ranges import BlobRanges
+from packer.recipecache import RecipeCache
 from packer.scan import Scan
 from packer.similar import SketchCache
 from packer.statcache import StatCache
@@ -121,7 +122,8 @@ def pack_tree(
         params: chunk sizes; a base with other ones is not used.
         level: zstd level of new frames.
         expand: open archives.
-        cache: do not read files again that look as they did when they were last packed.
+        cache: do not read files again that look as they did when they were last packed, nor analyse
+            deflate streams again.
         created: seconds since the epoch for the manifest; None means now.
         tool: name and version of the writer, for the config.
         progress: called now and then from the calling thread.
@@ -148,6 +150,7 @@ def pack_tree(
     dropped: frozenset[int] = frozenset()
     directory = os.fsencode(place) if place is not None else None
     sketches = sketches or SketchCache(caches)
+    recipes = RecipeCache(caches if cache else "")
     with (
         ThreadPoolExecutor(os.cpu_count() or 1, "pack") as executor,
         BlobRanges(base.store if base is not None else store, old_layers) as ranges,
@@ -164,6 +167,7 @@ def pack_tree(
                 reader,
                 dropped,
                 sketches,
+                recipes,
                 params,
                 level,
                 expand,
@@ -176,6 +180,7 @@ def pack_tree(
                     if version.config.tree == tree:
                         scan.writer.abort()
                         stats.save(found, scan.facts, tree)
+                        recipes.save()
                         return _reuse(version, store, tag)
                 scan.writer.flush()
                 use = liveness(old, index.run_starts, index.run_lengths, scan.writer.frame_prefixes)
@@ -190,6 +195,7 @@ def pack_tree(
                 raise
             finally:
                 scan.close()
+    recipes.save()
     kept = use.kept(dropped)
     _renumber(index, old, kept, scan)
     layers = (

@@ -24,6 +24,7 @@ from packer.layer import FrameReader, LayerWriter, layer_bytes_for, temporary_fi
 from packer.model import ChunkParams
 from packer.opened import OpenedFile, digest_of
 from packer.progress import Progress, ProgressCallback
+from packer.recipecache import RecipeCache
 from packer.similar import Similar, SketchCache, note_base
 from packer.statcache import Facts, Remembered
 from packer.store.base import Ingest
@@ -57,6 +58,7 @@ class Scan:
         base: reads the base's chunks; an empty index if there is no base.
         dropped: base layers that must not be used.
         cache: of the sketches of the base's chunks.
+        recipes: of deflate streams that were met before.
         params: chunk sizes.
         level: zstd level of new frames.
         expand: open archives.
@@ -74,6 +76,7 @@ class Scan:
         base: FrameReader,
         dropped: frozenset[int],
         cache: SketchCache,
+        recipes: RecipeCache,
         params: ChunkParams,
         level: int,
         expand: bool,
@@ -86,7 +89,7 @@ class Scan:
         """What is known of the files now."""
         self._params = params
         self._expand = expand
-        self._workers = Workers(executor)
+        self._workers = Workers(executor, recipes)
         self._progress = progress
         self._is_directory = os.path.isdir(root)
         self._total_bytes = found.bytes_of(0, len(found))

@@ -14,6 +14,7 @@ from concurrent.futures import Executor
 from packer.deflate import MAX_SEGMENT_INPUT, WINDOW_BYTES, Inflated, NotDeflate, Segment
 from packer.expansion import MAX_RECIPE_BYTES, most_opened
 from packer.recipe import RecipeWriter
+from packer.recipecache import RecipeCache, key_of
 from packer.source import Source
 
 LOOK_AHEAD = 1 << 20
@@ -39,10 +40,14 @@ class Workers:
 
     Args:
         executor: analyses; None to do it in the calling thread.
+        recipes: what need not be analysed again.
     """
 
-    def __init__(self, executor: Executor | None = None) -> None:
+    def __init__(
+        self, executor: Executor | None = None, recipes: RecipeCache | None = None
+    ) -> None:
         self._executor = executor
+        self._recipes = recipes if recipes is not None else RecipeCache("")
         self._pool: list[Segment] = []
         self.in_flight = 0
         """Bytes of plaintext in parts that were not given back."""
@@ -56,12 +61,30 @@ class Workers:
         if plain_bytes <= _POOLED_BYTES:
             self._pool.append(segment)
 
-    def analyse(self, segment: Segment, hint: int) -> Callable[[], bytes | None]:
-        """Begin to analyse; return what waits for the recipe."""
+    def analyse(self, segment: Segment, key: bytes, guess: int) -> Callable[[], bytes | None]:
+        """Begin to analyse; return what waits for the recipe.
+
+        Args:
+            segment: a part that was inflated.
+            key: of it.
+            guess: as `Segment.analyse` takes it.
+        """
+        recipes = self._recipes
+        if key in recipes:
+            known = recipes[key]
+            return lambda: known
         if self._executor is None:
-            recipe = segment.analyse(hint)
+            recipe = segment.analyse(guess)
+            recipes.put(key, recipe)
             return lambda: recipe
-        return self._executor.submit(segment.analyse, hint).result
+        future = self._executor.submit(segment.analyse, guess)
+
+        def wait() -> bytes | None:
+            recipe = future.result()
+            recipes.put(key, recipe)
+            return recipe
+
+        return wait
 
 
 class Budget:
@@ -77,7 +100,7 @@ class Budget:
         self._spare = most_opened(size)
         self.recipe = recipe
         self.workers = workers
-        self.hint = -1
+        self.guess = -1
         """First byte of the last recipe that was used, -1 if there is none."""
 
     def charge(self, count: int) -> bool:
@@ -134,7 +157,7 @@ class DeflateStream:
         self._input = _INPUT_BYTES
         self._last = False  # nothing is left to inflate
         self._parts: deque[_Part] = deque()
-        self._hint = budget.hint
+        self._guess = budget.guess
         self._current: _Part | None = None
         self._number = -1
         self._plain = memoryview(b"")
@@ -208,7 +231,10 @@ class DeflateStream:
             self._last = True
             return False
         budget.workers.in_flight += got.plain_length
-        wait = budget.workers.analyse(segment, self._hint)
+        key = key_of(
+            view[: got.end_bit + 7 >> 3], self._bit, got.end_bit, self._window, self._position
+        )
+        wait = budget.workers.analyse(segment, key, self._guess)
         end = self._next + (got.end_bit >> 3)
         self._parts.append(_Part(segment, got, self._bit, end, wait))
         self._next, self._bit, self._last = end, got.end_bit & 7, got.last
@@ -227,7 +253,7 @@ class DeflateStream:
         self._plain = part.segment.plain
         budget.recipe.segment(self._number, len(self._plain), part.bit, recipe)
         self._source.skip(part.end - self._source.position)
-        self._hint = budget.hint = recipe[0]
+        self._guess = budget.guess = recipe[0]
         while not self._parts or budget.workers.in_flight < IN_FLIGHT_BYTES:
             if not self._inflate():
                 break

@@ -18,7 +18,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
     size_t left = size - 1, window_length = 0;
     uint8_t window[PK_WINDOW];
     uint64_t position = 0;
-    int hint = -1;
+    int guess = -1;
     pk_segment *segment = pk_segment_new();
     pk_codec *codec = pk_codec_new(), *other = pk_codec_new();
     CHECK(segment && codec && other);
@@ -31,7 +31,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
         size_t most = (size_t)end / 8 + 64;
         uint8_t *recipe = malloc(most);
         CHECK(recipe);
-        int64_t coded = pk_analyse(codec, segment, hint, recipe, most, tokens);
+        int64_t coded = pk_analyse(codec, segment, guess, recipe, most, tokens);
         CHECK(coded != PK_NO_MEMORY);
         if (coded >= 0) {
             size_t whole = window_length + length;
@@ -45,7 +45,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
             const uint8_t *made = pk_codec_result(other);
             for (uint64_t i = bit; i < end; i++)
                 CHECK(!((made[i >> 3] ^ at[i >> 3]) >> (i & 7) & 1));
-            hint = recipe[0];
+            guess = recipe[0];
             free(data);
         }
         free(recipe);
