@@ -11,15 +11,17 @@ from cffi import FFI
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
 _SOURCES = [
+    "pk_analyse.c",
     "pk_bench.c",
     "pk_chunker.c",
+    "pk_codec.c",
     "pk_codes.c",
-    "pk_deflate.c",
     "pk_delta.c",
     "pk_dispatch.c",
     "pk_fs.c",
     "pk_inflate.c",
     "pk_match.c",
+    "pk_rebuild.c",
     "pk_scan_avx2.c",
     "pk_scan_avx512.c",
     "pk_scan_neon.c",
@@ -30,6 +32,7 @@ _SOURCES = [
 _HEADERS = [
     "pk_chunker.h",
     "pk_chunker_impl.h",
+    "pk_codec.h",
     "pk_codes.h",
     "pk_deflate.h",
     "pk_delta.h",

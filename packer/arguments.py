@@ -81,7 +81,9 @@ def make_parser() -> argparse.ArgumentParser:
     at.add_argument("--level", type=int, metavar="N", help="zstd level, 1 to 22")
     at.add_argument("--no-expand", action="store_true", help="do not open archives")
     at.add_argument(
-        "--no-cache", action="store_true", help="read every file, also those that look unchanged"
+        "--no-cache",
+        action="store_true",
+        help="read every file, also those that look unchanged, anew",
     )
 
     at = verb("push", "push a version to a registry, oci: layout or oci-archive:", jobs=True)

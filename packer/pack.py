@@ -175,12 +175,12 @@ def pack_tree(
             )
             try:
                 index = scan.run()
+                recipes.save()
                 tree = index.tree_digest(scan.contents.digest())
                 for version in candidates:
                     if version.config.tree == tree:
                         scan.writer.abort()
                         stats.save(found, scan.facts, tree)
-                        recipes.save()
                         return _reuse(version, store, tag)
                 scan.writer.flush()
                 use = liveness(old, index.run_starts, index.run_lengths, scan.writer.frame_prefixes)
@@ -195,7 +195,6 @@ def pack_tree(
                 raise
             finally:
                 scan.close()
-    recipes.save()
     kept = use.kept(dropped)
     _renumber(index, old, kept, scan)
     layers = (

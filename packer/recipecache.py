@@ -8,27 +8,25 @@ with the cache, without it, or with a damaged one.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
 import struct
 from array import array
 from itertools import accumulate, chain, pairwise
 
 import blake3
-import xxhash
 
 from packer._version import VERSION
+from packer.cachefile import read_cache, write_cache
 
 MAX_RECIPES = 65_536
-"""Recipes that are held and kept, about 20 MB in memory."""
+"""Recipes that are kept, and new ones that are noted: about 25 MB each in memory."""
 MAX_BYTES = 16 << 20
 """Their bytes, added up."""
 
 _KEY_BYTES = 16
-_HASH_BYTES = 8
 _NONE = 0xFFFFFFFF  # length of what does not pay
 _HEAD = struct.Struct("=16sQ")
+# Another version may find other recipes; another byte order reads another count.
 _MAGIC = blake3.blake3(b"recipes of layer-packer " + VERSION.encode()).digest(16)
 
 
@@ -62,26 +60,23 @@ class RecipeCache:
         self._bytes = 0
         self._changed = False
 
-    def __contains__(self, key: bytes) -> bool:
-        if key in self._used:
-            return True
-        if self._kept is None:
-            self._kept = self._load()
-        if key not in self._kept:
-            return False
-        self._note(key, self._kept.pop(key))
-        return True
-
     def __getitem__(self, key: bytes) -> bytes | None:
-        """Return a recipe that is contained."""
+        """Return a recipe that was noted, and keep it.
+
+        Raises:
+            KeyError: there is none.
+        """
+        if key not in self._used:
+            if self._kept is None:
+                self._kept = self._load()
+            self._use(key, self._kept.pop(key))
         return self._used[key]
 
     def put(self, key: bytes, recipe: bytes | None) -> None:
         """Note a recipe that was made, if there is room."""
-        size = len(recipe or b"")
-        if len(self._used) < MAX_RECIPES and self._bytes + size <= MAX_BYTES:
-            self._note(key, recipe)
+        if len(self._used) < MAX_RECIPES and self._bytes + len(recipe or b"") <= MAX_BYTES:
             self._changed = True
+            self._use(key, recipe)
 
     def save(self) -> None:
         """Keep what was used, and of the rest as much as there is room for, if that can be done."""
@@ -94,42 +89,29 @@ class RecipeCache:
             keys += key
             lengths.append(_NONE if recipe is None else len(recipe))
             recipes += recipe or b""
-        body = b"".join((_HEAD.pack(_MAGIC, len(lengths)), keys, lengths.tobytes(), recipes))
-        temporary = f"{self._path}.{secrets.token_hex(4)}"
-        with contextlib.suppress(OSError):  # a full or read-only disk costs only the saving
-            os.makedirs(os.path.dirname(self._path), exist_ok=True)
-            with open(temporary, "wb") as file:
-                file.write(body + xxhash.xxh3_64_digest(body))
-            os.replace(temporary, self._path)
-            self._changed = False
+        head = _HEAD.pack(_MAGIC, len(lengths))
+        write_cache(self._path, b"".join((head, keys, lengths.tobytes(), recipes)))
+        self._changed = False
 
-    def _note(self, key: bytes, recipe: bytes | None) -> None:
+    def _use(self, key: bytes, recipe: bytes | None) -> None:
         if key not in self._used:
             self._used[key] = recipe
             self._bytes += len(recipe or b"")
 
     def _load(self) -> dict[bytes, bytes | None]:
-        most = _HEAD.size + MAX_RECIPES * (_KEY_BYTES + 4) + MAX_BYTES + _HASH_BYTES
-        try:
-            with open(self._path, "rb") as file:
-                data = file.read(most + 1)
-        except OSError:
-            return {}
-        body, check = data[:-_HASH_BYTES], data[-_HASH_BYTES:]
-        if len(body) < _HEAD.size or len(data) > most or xxhash.xxh3_64_digest(body) != check:
+        row = _KEY_BYTES + array("I").itemsize
+        body = read_cache(self._path, _HEAD.size + MAX_RECIPES * row + MAX_BYTES)
+        if body is None or len(body) < _HEAD.size:
             return {}
         magic, count = _HEAD.unpack_from(body)
         if magic != _MAGIC or count > MAX_RECIPES:
             return {}
-        at = _HEAD.size
-        keys = body[at : at + count * _KEY_BYTES]
+        keys = range(_HEAD.size, _HEAD.size + count * _KEY_BYTES, _KEY_BYTES)
         lengths = array("I")
-        lengths.frombytes(body[at + len(keys) : at + len(keys) + 4 * count])
-        recipes = memoryview(body)[at + len(keys) + 4 * count :]
-        ends = accumulate((0 if length == _NONE else length for length in lengths), initial=0)
+        lengths.frombytes(body[keys.stop : _HEAD.size + count * row])
+        sizes = (0 if length == _NONE else length for length in lengths)
+        ends = pairwise(accumulate(sizes, initial=_HEAD.size + count * row))
         return {
-            keys[place * _KEY_BYTES : (place + 1) * _KEY_BYTES]: (
-                None if lengths[place] == _NONE else bytes(recipes[start:end])
-            )
-            for place, (start, end) in enumerate(pairwise(ends))
+            body[key : key + _KEY_BYTES]: None if length == _NONE else body[start:end]
+            for key, length, (start, end) in zip(keys, lengths, ends, strict=True)
         }

@@ -7,16 +7,13 @@ are computed again, and the result of packing is the same.
 
 from __future__ import annotations
 
-import contextlib
 import os
-import secrets
 from array import array
 from collections.abc import Callable, Sequence
 from itertools import chain, repeat
 
-import xxhash
-
 from packer._native import sketch
+from packer.cachefile import read_cache, write_cache
 from packer.index import Index
 from packer.layer import FrameReader
 
@@ -25,7 +22,6 @@ MAX_SKETCHES = 65_536
 """Chunks whose sketches are held at once, which takes about 50 MB; later ones are not noted."""
 
 _RECORD_BYTES = 8 * SUPER_FEATURES
-_HASH_BYTES = 8
 
 
 class Similar:
@@ -74,13 +70,9 @@ class SketchCache:
         """Return the super-features of a layer's chunks, six a chunk (0 for none), or None."""
         if not self._directory:
             return None
-        try:
-            with open(self._path(layer_digest), "rb") as file:
-                data = file.read(chunk_count * _RECORD_BYTES + _HASH_BYTES + 1)
-        except OSError:
-            return None
-        body, check = data[:-_HASH_BYTES], data[-_HASH_BYTES:]
-        if len(body) != chunk_count * _RECORD_BYTES or xxhash.xxh3_64_digest(body) != check:
+        size = chunk_count * _RECORD_BYTES
+        body = read_cache(self._path(layer_digest), size)
+        if body is None or len(body) != size:
             return None
         features = array("Q")
         features.frombytes(body)
@@ -88,16 +80,8 @@ class SketchCache:
 
     def put(self, layer_digest: str, features: array[int]) -> None:
         """Keep a layer's sketches, if that can be done."""
-        if not self._directory:
-            return
-        body = features.tobytes()
-        path = self._path(layer_digest)
-        temporary = f"{path}.{secrets.token_hex(4)}"
-        with contextlib.suppress(OSError):  # a full or read-only disk costs only the saving
-            os.makedirs(self._directory, exist_ok=True)
-            with open(temporary, "wb") as file:
-                file.write(body + xxhash.xxh3_64_digest(body))
-            os.replace(temporary, path)
+        if self._directory:
+            write_cache(self._path(layer_digest), features.tobytes())
 
     def _path(self, layer_digest: str) -> str:
         return os.path.join(self._directory, layer_digest.removeprefix("sha256:"))

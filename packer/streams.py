@@ -7,6 +7,7 @@ analyses. What comes out never depends on how fast anything was.
 
 from __future__ import annotations
 
+import contextlib
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -70,7 +71,7 @@ class Workers:
             guess: as `Segment.analyse` takes it.
         """
         recipes = self._recipes
-        if key in recipes:
+        with contextlib.suppress(KeyError):
             known = recipes[key]
             return lambda: known
         if self._executor is None:
