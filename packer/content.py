@@ -9,10 +9,11 @@ from typing import BinaryIO
 import blake3
 
 from packer.errors import DigestMismatch
-from packer.index import DIGEST_BYTES, Frames, TreeCheck
+from packer.index import DIGEST_BYTES, Frames
 from packer.layer import FrameReader, Runs
 from packer.rebuild import Rebuilder
 from packer.tree import show
+from packer.treecheck import TreeCheck
 
 
 def frames_of(reader: FrameReader, entry: int) -> Iterator[int]:

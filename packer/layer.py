@@ -24,9 +24,10 @@ from packer import codec
 from packer.delta import decode as decode_delta
 from packer.delta import encode as encode_delta
 from packer.errors import DigestMismatch
-from packer.index import DIGEST_BYTES, MAX_DEPTH, Frames, Index, TreeCheck
+from packer.index import DIGEST_BYTES, MAX_DEPTH, Frames, Index
 from packer.model import DATA_TYPE, Descriptor
 from packer.store.base import BlobWriter, Ingest
+from packer.treecheck import TreeCheck
 
 Runs = list[tuple[int, int]]
 """Runs of chunks: (first ordinal, count)."""

@@ -22,7 +22,6 @@ from packer._native import sync_filesystem
 from packer.content import frames_of, read_entry
 from packer.errors import TargetExists
 from packer.folding import check_distinct, folds_names
-from packer.index import TreeCheck
 from packer.interrupting import POLL_SECONDS, interrupted
 from packer.layer import FrameReader
 from packer.plan import Plan
@@ -32,6 +31,7 @@ from packer.seed import Seeds
 from packer.store.base import Store
 from packer.target import STAGING_PREFIX, Target
 from packer.tree import FILE, show
+from packer.treecheck import TreeCheck
 from packer.version import Version
 
 LARGE_BYTES = 8 << 20

@@ -18,10 +18,11 @@ import blake3
 from packer._native import clone_file
 from packer.chunking import BUFFER_BYTES, iter_chunks
 from packer.content import matches
-from packer.index import DIGEST_BYTES, Frames, Index, TreeCheck
+from packer.index import DIGEST_BYTES, Frames, Index
 from packer.model import ChunkParams
 from packer.plan import Plan
 from packer.tree import FILE
+from packer.treecheck import TreeCheck
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 

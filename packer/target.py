@@ -13,8 +13,9 @@ from contextlib import contextmanager
 
 from packer.content import matches
 from packer.errors import TargetExists
-from packer.index import Frames, Index, TreeCheck
+from packer.index import Frames, Index
 from packer.tree import DIRECTORY, FILE, SYMLINK, show
+from packer.treecheck import TreeCheck
 
 STAGING_PREFIX = b".layer-packer-"
 """Names of directories being written, beside or inside the target."""

@@ -158,7 +158,7 @@ def test_any_damaged_blob_is_an_error_that_names_it(
 
 def test_a_collision_of_the_short_digests_is_found(tmp_path: Path, store: LayoutStore) -> None:
     # As if two chunks had the same first 16 bytes of digest: all chunk checks pass, the tree's not.
-    from packer.index import TreeCheck
+    from packer.treecheck import TreeCheck
 
     version = packer.open_version("app:2", store=store)
     check = TreeCheck(version.index)
