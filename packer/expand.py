@@ -72,6 +72,20 @@ class Expander:
         self.recipe = RecipeWriter()
         self._budget = Budget(size, self.recipe, workers)
         self._header = bytes(BLOCK)  # the last tar header of this deflate stream, or of the file
+        self._look_ahead = max(LOOK_AHEAD, 2 * params.max_bytes)
+        self._begun: Finder | None = None
+
+    def begin(self) -> bool:
+        """Begin to analyse what the first bytes hold; False if there is nothing to open in them.
+
+        To be called before `content`, if at all; what that gives does not depend on it.
+        """
+        if self._expand:
+            have = self._file.ahead(self._look_ahead)
+            if not (have >= BLOCK and is_header(bytes(self._file.view(0, BLOCK)))):
+                self._begun = Finder(self._budget, self._file)
+                return self._begun.look(have)
+        return False
 
     def content(self) -> Iterator[memoryview]:
         """Yield the chunks of the content, each valid until the next is asked for."""
@@ -107,9 +121,10 @@ class Expander:
 
     def _raw(self, source: Source, depth: int, *, opened: bool = False) -> Iterator[memoryview]:
         """Content, and the deflate streams in it, to the end of the stream."""
-        recipe, params = self.recipe, self._params
-        look_ahead = max(LOOK_AHEAD, 2 * params.max_bytes)
-        finder = Finder(self._budget, source) if depth < MAX_DEFLATE_DEPTH else None
+        recipe, params, look_ahead = self.recipe, self._params, self._look_ahead
+        finder, self._begun = self._begun, None
+        if finder is None and depth < MAX_DEFLATE_DEPTH:
+            finder = Finder(self._budget, source)
         begun = False  # a piece of content goes on
         length = 0  # of it
         while True:

@@ -9,13 +9,17 @@ from types import TracebackType
 
 import blake3
 
+from packer.chunking import BUFFER_BYTES
 from packer.errors import SourceChanged
 from packer.expand import Expander
 from packer.expansion import Expansion
 from packer.index import DIGEST_BYTES
 from packer.model import ChunkParams
-from packer.streams import Workers
-from packer.tree import Found, identity_of, open_file, show
+from packer.streams import IN_FLIGHT_BYTES, LOOK_AHEAD, Workers
+from packer.tree import Found, Tree, identity_of, open_file, show
+
+MAX_AHEAD = 8
+"""Files opened before it is their turn."""
 
 
 def digest_of(full: bytes, found: Found) -> bytes:
@@ -74,6 +78,10 @@ class OpenedFile:
         self.recipe_chunks = 0
         """How many of the chunks are the recipe's; known at the end."""
 
+    def begin(self) -> bool:
+        """Begin to open what the file's first bytes hold; False if that is nothing."""
+        return self._expander.begin()
+
     @property
     def plain(self) -> bool:
         """Whether all chunks so far are, one after another, the file as it is."""
@@ -117,6 +125,10 @@ class OpenedFile:
             self._report(count)
         return count
 
+    def close(self) -> None:
+        """Close the file."""
+        self._file.close()
+
     def __enter__(self) -> OpenedFile:
         return self
 
@@ -126,4 +138,104 @@ class OpenedFile:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        self._file.close()
+        self.close()
+
+
+class Opener:
+    """Opens the files of a tree in turn, and begins with small archives before it is their turn.
+
+    What holds archives mostly holds several. One that ends within a few MiB is analysed by one
+    core, so the next ones are begun beside it.
+
+    Args:
+        root: the directory, or the single file.
+        found: what is in it.
+        params: chunk sizes.
+        workers: analyse deflate streams.
+        report: called with a file's position and a number of bytes whenever some were read.
+        is_read: tells whether the file at a position will have to be opened.
+        expand: open archives.
+    """
+
+    def __init__(
+        self,
+        root: bytes,
+        found: Tree,
+        params: ChunkParams,
+        workers: Workers,
+        report: Callable[[int, int], None],
+        is_read: Callable[[int], bool],
+        *,
+        expand: bool,
+    ) -> None:
+        self._root = root
+        self._is_directory = os.path.isdir(root)
+        self._found = found
+        self._params = params
+        self._workers = workers
+        self._report = report
+        self._is_read = is_read
+        self._expand = expand
+        self._buffer = bytearray(max(BUFFER_BYTES, 2 * params.max_bytes))
+        self._ahead: dict[int, tuple[OpenedFile, bool]] = {}  # and whether it was begun
+        self._next = 0  # the first file that was not looked at
+
+    def path_of(self, item: Found) -> bytes:
+        """Return the path of a file of the tree."""
+        return self._root + b"/" + item.path if self._is_directory else self._root
+
+    def open(self, at: int) -> OpenedFile:
+        """Return the file at a position, which the caller closes.
+
+        Raises:
+            SourceChanged: it, or one of the next, is not the file that `walk` saw.
+        """
+        if at not in self._ahead:
+            return self._open(at, self._buffer)
+        opened, begun = self._ahead.pop(at)
+        if begun:
+            self.begin_behind(at)
+        return opened
+
+    def begin_behind(self, at: int) -> None:
+        """Begin with the archives behind the one at a position, if that is a small one.
+
+        Raises:
+            SourceChanged: as `open`.
+        """
+        found = self._found
+        if found.size(at) > LOOK_AHEAD:
+            return  # it has work for all cores
+        self._next = max(self._next, at + 1)
+        while (
+            self._next < len(found)
+            and len(self._ahead) < MAX_AHEAD
+            and self._workers.in_flight < IN_FLIGHT_BYTES // 2
+        ):
+            at = self._next
+            self._next += 1
+            if found.size(at) and self._is_read(at):
+                opened = self._open(at, bytearray(4096))
+                self._ahead[at] = opened, False  # so that it is closed if this fails
+                begun = opened.begin()
+                self._ahead[at] = opened, begun
+                if not begun:
+                    break
+
+    def close(self) -> None:
+        """Close what was opened and not returned."""
+        for opened, _ in self._ahead.values():
+            opened.close()
+        self._ahead.clear()
+
+    def _open(self, at: int, buffer: bytearray) -> OpenedFile:
+        item = self._found[at]
+        return OpenedFile(
+            self.path_of(item),
+            item,
+            self._params,
+            buffer,
+            self._workers,
+            lambda count: self._report(at, count),
+            expand=self._expand,
+        )

@@ -15,14 +15,13 @@ from typing import IO
 import blake3
 
 from packer._native import sketch
-from packer.chunking import BUFFER_BYTES
 from packer.counterparts import Alignment, Counterparts
 from packer.errors import SourceChanged
 from packer.expansion import Expansion
 from packer.index import DIGEST_BYTES, FULL_DIGEST_BYTES, MAX_DEPTH, Index
 from packer.layer import FrameReader, LayerWriter, layer_bytes_for, temporary_file
 from packer.model import ChunkParams
-from packer.opened import OpenedFile, digest_of
+from packer.opened import OpenedFile, Opener, digest_of
 from packer.progress import Progress, ProgressCallback
 from packer.recipecache import RecipeCache
 from packer.similar import Similar, SketchCache, note_base
@@ -82,19 +81,24 @@ class Scan:
         expand: bool,
         progress: ProgressCallback | None,
     ) -> None:
-        self._root = root
         self._found = found
         self._remembered = remembered
         self.facts = Facts(len(found))
         """What is known of the files now."""
         self._params = params
         self._expand = expand
-        self._workers = Workers(executor, recipes)
+        self._opener = Opener(
+            root,
+            found,
+            params,
+            Workers(executor, recipes),
+            self._report,
+            self._is_read,
+            expand=expand,
+        )
         self._progress = progress
-        self._is_directory = os.path.isdir(root)
         self._total_bytes = found.bytes_of(0, len(found))
         self._done_bytes = 0
-        self._buffer = bytearray(max(BUFFER_BYTES, 2 * params.max_bytes))
         self._base = base.index
         self._counterparts = Counterparts(self._base) if self._base.paths else None
         usable, self._extendable = _usable_chunks(base, dropped)
@@ -171,6 +175,7 @@ class Scan:
 
     def close(self) -> None:
         """Forget new chunks that no file holds; call it when no frame is being compressed."""
+        self._opener.close()
         if self._spool is not None:
             self._spool.close()
 
@@ -203,7 +208,7 @@ class Scan:
         entries = slice(rows.start, rows.stop)
         self.facts.note_all(at, base.chunk_counts[entries], digests)
         last = at + len(rows)
-        self._report(self._found.bytes_of(at, last), last - 1)
+        self._report(last - 1, self._found.bytes_of(at, last))
         return len(rows)
 
     def _recall(self, at: int, index: Index) -> list[tuple[int, int]]:
@@ -227,7 +232,7 @@ class Scan:
         else:
             self.contents.update(digests)
         self.facts.note(at, digests)
-        self._report(self._found.size(at), at)
+        self._report(at, self._found.size(at))
         return _as_runs(ordinals)
 
     def _archive_of_base(self, at: int, index: Index) -> list[tuple[int, int]]:
@@ -239,7 +244,7 @@ class Scan:
         if not self._expand or size not in self._base_archives:
             return []
         item = self._found[at]
-        digest = digest_of(self._full_path(item), item)
+        digest = digest_of(self._opener.path_of(item), item)
         for entry in self._base_archives[size]:
             if self._base.expansions[entry].digest == digest[:DIGEST_BYTES]:
                 break
@@ -255,15 +260,16 @@ class Scan:
         self.contents.update(digest)
         # The full digests of its chunks are not known: the stat cache learns that it was opened.
         self.facts.recipes[at] = index.expansions[at].recipe_chunks
-        self._report(size, at)
+        self._report(at, size)
         return _as_runs(ordinals)
 
     def _read_file(self, at: int, index: Index) -> list[tuple[int, int]]:
         """Return the runs of a file that is read."""
         item = self._found[at]
-        with self._open(at, item) as opened:
+        with self._opener.open(at) as opened:
             runs, digests = self._pack_file(at, item, opened)
             if opened.recipe_chunks:
+                self._opener.begin_behind(at)
                 index.expansions[at], digest = opened.expansion()
                 self.contents.update(digest)
                 self.facts.recipes[at] = opened.recipe_chunks
@@ -410,7 +416,7 @@ class Scan:
                 data = os.pread(self._spool.fileno(), self.new_lengths[new], offset)
             else:
                 item = self._found[at]
-                full = self._full_path(item)
+                full = self._opener.path_of(item)
                 fd = open_file(full, item)
                 try:
                     data = os.pread(fd, self.new_lengths[new], offset)
@@ -425,26 +431,13 @@ class Scan:
             out.append(memoryview(data))
         return out
 
-    def _full_path(self, item: Found) -> bytes:
-        return self._root + b"/" + item.path if self._is_directory else self._root
+    def _is_read(self, at: int) -> bool:
+        """Tell whether a file will be opened, as far as that is known before its turn."""
+        if self._remembered is not None and self._remembered.find(at) is not None:
+            return False
+        return self._found.size(at) not in self._base_archives
 
-    def _open(self, at: int, item: Found) -> OpenedFile:
-        """Open a file.
-
-        Raises:
-            SourceChanged: it is not the file that `walk` saw.
-        """
-        return OpenedFile(
-            self._full_path(item),
-            item,
-            self._params,
-            self._buffer,
-            self._workers,
-            lambda count: self._report(count, at),
-            expand=self._expand,
-        )
-
-    def _report(self, count: int, at: int) -> None:
+    def _report(self, at: int, count: int) -> None:
         self._done_bytes += count
         if self._progress is not None:
             path = show(self._found.paths[at])

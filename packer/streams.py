@@ -286,6 +286,11 @@ class Finder:
         self._found: deque[DeflateStream] = deque()
         self._seen = {_GZIP: (-1, 0), _ZIP: (-1, 0)}  # next signature, and searched up to where
 
+    def look(self, have: int) -> bool:
+        """Begin what is found within bytes in hand; False if nothing is."""
+        self._look(self._source.position + have)
+        return bool(self._found)
+
     def next(self, have: int) -> DeflateStream | None:
         """Return the next stream that begins within bytes in hand and can be given back."""
         while True:

@@ -548,13 +548,13 @@ def test_archives_of_the_base_are_known_by_their_digest(
     for number in range(3):
         (root / "d" / f"{number}.tgz").write_bytes(archive(number))
     opened: list[bytes] = []
-    real = packer.scan.OpenedFile  # type: ignore[attr-defined]
+    real = packer.opened.OpenedFile
 
     def noted(full: bytes, *args: Any, **named: Any) -> Any:
         opened.append(os.path.basename(full))
         return real(full, *args, **named)
 
-    monkeypatch.setattr("packer.scan.OpenedFile", noted)
+    monkeypatch.setattr("packer.opened.OpenedFile", noted)
     packer.pack(root, store=tmp_path / "s", tag="app:1")
     (root / "d" / "0.tgz").rename(root / "moved.tgz")
     os.utime(root / "d" / "1.tgz", (5, 5))
