@@ -119,9 +119,10 @@ ffi.cdef(
                          size_t count, uint8_t *out);
     int pk_delta_apply(uint8_t *data, size_t prefix, size_t size, const pk_copy *copies,
                        size_t count, const uint8_t *rest, size_t rest_length);
-    size_t pk_delta_encode(const pk_copy *copies, size_t count, size_t prefix, uint8_t *out);
-    int64_t pk_delta_decode(const uint8_t *in, size_t length, size_t prefix, size_t size,
-                            pk_copy *copies, size_t capacity);
+    size_t pk_delta_encode(const pk_copy *copies, size_t count, size_t prefix, uint8_t *classes,
+                           uint8_t *extra);
+    int pk_delta_decode(const uint8_t *classes, size_t count, const uint8_t *extra,
+                        size_t extra_length, size_t prefix, size_t size, pk_copy *copies);
     """
 )
 _flags = ["-O3", "-std=c11", "-fvisibility=hidden", "-Wall", "-Wextra"]

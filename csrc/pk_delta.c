@@ -240,73 +240,110 @@ int pk_delta_apply(uint8_t *data, size_t prefix, size_t size, const pk_copy *cop
     return 0;
 }
 
-static uint8_t *put_number(uint8_t *out, uint32_t value)
-{
-    for (; value >= 0x80; value >>= 7)
-        *out++ = (uint8_t)(value | 0x80);
-    *out++ = (uint8_t)value;
-    return out;
-}
+/* Numbers are coded as a class, a byte, and extra bits: those below DIRECT are their class; of others the class
+ * tells the length in bits and the SUB bits behind the first one, the rest is extra. */
+enum {
+    DIRECT_LOG = 5,
+    DIRECT = 1 << DIRECT_LOG,
+    SUB = 2,
+    MOST_BITS = 26,
+    CLASSES = DIRECT + ((MOST_BITS - DIRECT_LOG) << SUB),
+    IN_TEXT = 0x80 /* set in the class of a place if the source lies in the text */
+};
 
-size_t pk_delta_encode(const pk_copy *copies, size_t count, size_t prefix, uint8_t *out)
+typedef struct bit_writer {
+    uint8_t *out;
+    uint64_t bits;
+    unsigned count;
+} bit_writer;
+
+static uint8_t put_number(bit_writer *extra, uint32_t value)
 {
-    uint8_t *start = out;
-    out = put_number(out, (uint32_t)count);
-    /* Three columns: numbers of one kind have more in common with each other than with their neighbours. */
-    for (size_t i = 0; i < count; i++)
-        out = put_number(out, copies[i].at - (i ? copies[i - 1].at + copies[i - 1].length : (uint32_t)prefix));
-    for (size_t i = 0; i < count; i++)
-        out = put_number(out, copies[i].length);
-    uint32_t expected = 0, done = (uint32_t)prefix;
-    for (size_t i = 0; i < count; i++) {
-        expected += copies[i].at - done;
-        uint32_t moved = copies[i].from - expected; /* modulo 2^32, as the sum on the other side */
-        out = put_number(out, moved << 1 ^ (moved >> 31 ? UINT32_MAX : 0));
-        expected = copies[i].from + copies[i].length;
-        done = copies[i].at + copies[i].length;
+    if (value < DIRECT)
+        return (uint8_t)value;
+    unsigned length = 32 - (unsigned)__builtin_clz(value), rest = length - 1 - SUB;
+    extra->bits |= (uint64_t)(value & ((1u << rest) - 1)) << extra->count;
+    for (extra->count += rest; extra->count >= 8; extra->count -= 8) {
+        *extra->out++ = (uint8_t)extra->bits;
+        extra->bits >>= 8;
     }
-    return (size_t)(out - start);
+    return (uint8_t)(DIRECT + ((length - 1 - DIRECT_LOG) << SUB) + (value >> rest & ((1u << SUB) - 1)));
 }
 
-/* Returns where the number ends, or NULL if there is none below 2^32. */
-static const uint8_t *get_number(const uint8_t *in, const uint8_t *end, uint32_t *value)
+size_t pk_delta_encode(const pk_copy *copies, size_t count, size_t prefix, uint8_t *classes, uint8_t *extra)
 {
-    uint64_t sum = 0;
-    for (unsigned shift = 0; in < end && shift < 35; shift += 7) {
-        sum |= (uint64_t)(*in & 0x7f) << shift;
-        if (!(*in++ & 0x80)) {
-            *value = (uint32_t)sum;
-            return sum >> 32 ? NULL : in;
-        }
-    }
-    return NULL;
-}
-
-int64_t pk_delta_decode(const uint8_t *in, size_t length, size_t prefix, size_t size, pk_copy *copies,
-                        size_t capacity)
-{
-    const uint8_t *end = in + length;
-    uint32_t count;
-    if (!(in = get_number(in, end, &count)) || count > capacity)
-        return -1;
-    for (uint32_t i = 0; i < count; i++)
-        if (!(in = get_number(in, end, &copies[i].at)))
-            return -1;
-    for (uint32_t i = 0; i < count; i++)
-        if (!(in = get_number(in, end, &copies[i].length)))
-            return -1;
-    uint32_t expected = 0;
+    bit_writer writer = {extra, 0, 0};
     size_t done = prefix;
-    for (uint32_t i = 0; i < count; i++) {
-        uint32_t coded, gap = copies[i].at;
-        if (!(in = get_number(in, end, &coded)) || gap > size - done)
-            return -1;
-        copies[i].at = (uint32_t)(done + gap);
-        copies[i].from = expected + gap + (coded >> 1 ^ (coded & 1 ? UINT32_MAX : 0));
-        if (!is_sound(&copies[i], prefix, size, done))
-            return -1;
-        expected = copies[i].from + copies[i].length;
+    for (size_t i = 0; i < count; i++) {
+        classes[i] = put_number(&writer, (uint32_t)(copies[i].at - done));
         done = (size_t)copies[i].at + copies[i].length;
     }
-    return in == end ? (int64_t)count : -1;
+    for (size_t i = 0; i < count; i++)
+        classes[count + i] = put_number(&writer, copies[i].length);
+    uint32_t shifts[2] = {(uint32_t)prefix, 0};
+    for (size_t i = 0; i < count; i++) {
+        int in_text = copies[i].from >= prefix;
+        uint32_t shift = copies[i].at - copies[i].from, moved = shift - shifts[in_text];
+        shifts[in_text] = shift;
+        uint8_t class = put_number(&writer, moved << 1 ^ (moved >> 31 ? UINT32_MAX : 0));
+        classes[2 * count + i] = class | (in_text ? IN_TEXT : 0);
+    }
+    if (writer.count)
+        *writer.out++ = (uint8_t)writer.bits;
+    return (size_t)(writer.out - extra);
+}
+
+typedef struct bit_reader {
+    const uint8_t *in, *end;
+    uint64_t bits;
+    unsigned count;
+} bit_reader;
+
+/* Returns 0, or -1 for an unknown class or if the bits are used up. */
+static int get_number(bit_reader *extra, uint8_t class, uint32_t *value)
+{
+    *value = class;
+    if (class < DIRECT)
+        return 0;
+    if (class >= CLASSES)
+        return -1;
+    unsigned above = class - DIRECT, rest = (above >> SUB) + DIRECT_LOG - SUB;
+    for (; extra->count < rest; extra->count += 8) {
+        if (extra->in == extra->end)
+            return -1;
+        extra->bits |= (uint64_t)*extra->in++ << extra->count;
+    }
+    uint32_t top = 1u << SUB | (above & ((1u << SUB) - 1));
+    *value = top << rest | (uint32_t)(extra->bits & ((1u << rest) - 1));
+    extra->bits >>= rest;
+    extra->count -= rest;
+    return 0;
+}
+
+int pk_delta_decode(const uint8_t *classes, size_t count, const uint8_t *extra, size_t extra_length, size_t prefix,
+                    size_t size, pk_copy *copies)
+{
+    bit_reader reader = {extra, extra + extra_length, 0, 0};
+    for (size_t i = 0; i < count; i++)
+        if (get_number(&reader, classes[i], &copies[i].at))
+            return -1;
+    for (size_t i = 0; i < count; i++)
+        if (get_number(&reader, classes[count + i], &copies[i].length))
+            return -1;
+    uint32_t shifts[2] = {(uint32_t)prefix, 0};
+    size_t done = prefix;
+    for (size_t i = 0; i < count; i++) {
+        uint32_t coded;
+        uint8_t class = classes[2 * count + i];
+        int in_text = class >= IN_TEXT;
+        if (get_number(&reader, class & (IN_TEXT - 1), &coded) || copies[i].at > size - done)
+            return -1;
+        copies[i].at += (uint32_t)done;
+        shifts[in_text] += coded >> 1 ^ (coded & 1 ? UINT32_MAX : 0);
+        copies[i].from = copies[i].at - shifts[in_text];
+        if (!is_sound(&copies[i], prefix, size, done) || in_text != (copies[i].from >= prefix))
+            return -1;
+        done = (size_t)copies[i].at + copies[i].length;
+    }
+    return reader.in == reader.end && !reader.bits ? 0 : -1;
 }

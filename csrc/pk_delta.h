@@ -54,13 +54,15 @@ size_t pk_delta_rest(const uint8_t *data, size_t prefix, size_t size, const pk_c
 int pk_delta_apply(uint8_t *data, size_t prefix, size_t size, const pk_copy *copies, size_t count,
                    const uint8_t *rest, size_t rest_length);
 
-/* Write copies as bytes. out: room for 15 bytes a copy and 5 more. Returns the length. */
-size_t pk_delta_encode(const pk_copy *copies, size_t count, size_t prefix, uint8_t *out);
-
-/* Read copies from a stranger, and check that they are sound for a buffer of these sizes.
+/* Write copies as the classes of their gaps, of their lengths, and of their places, and extra bits.
  *
- * Returns their number, or -1 if there are more than `capacity` or they are not sound. */
-int64_t pk_delta_decode(const uint8_t *in, size_t length, size_t prefix, size_t size, pk_copy *copies,
-                        size_t capacity);
+ * classes: 3 * count bytes. extra: room for 9 bytes a copy. size <= 2^25. Returns the length of the extra bits. */
+size_t pk_delta_encode(const pk_copy *copies, size_t count, size_t prefix, uint8_t *classes, uint8_t *extra);
+
+/* Read copies from a stranger, and check that they are sound for a buffer of these sizes, at most 2^25.
+ *
+ * classes: 3 * count bytes. copies: room for count. Returns 0, or -1 if they are not sound. */
+int pk_delta_decode(const uint8_t *classes, size_t count, const uint8_t *extra, size_t extra_length, size_t prefix,
+                    size_t size, pk_copy *copies);
 
 #endif

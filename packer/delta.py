@@ -13,16 +13,18 @@ from packer import codec
 from packer._native import ffi, lib
 from packer.errors import FormatError
 
-MAX_COPIES_BYTES = 2 << 20
-"""Greatest plaintext of the copies."""
+MAX_COPIES = 1 << 18
+"""In one frame."""
 
-_LEVELS = ((768 << 10, 19), (2 << 20, 17))
-"""zstd levels by how much is left to compress, older bytes included: up to 0.3 s on one core."""
-_LEAST_LEVEL = 12
-"""For more: lower levels do not find what large texts share (docs/architecture.md)."""
+_EXTRA_BYTES = 9
+"""Most extra bits of a copy, in bytes."""
 _REACHES = (8, 2)
 """How far around a change the older bytes stay: the first that leaves at most _AMPLE_BYTES."""
-_AMPLE_BYTES = 1 << 20
+_AMPLE_BYTES = 5 << 19
+_SMALL_TEXT, _SMALL_BYTES = 256 << 10, 768 << 10
+"""So much text, or so much with the older bytes, gets level 19, else 17: up to 0.4 s on a core."""
+_LEAST_LEVEL = 12
+"""For more: lower levels do not find what large texts share (docs/architecture.md)."""
 _COPY_BYTES = 64
 """Less than the shortest copy that the core makes; bounds their number."""
 
@@ -59,11 +61,8 @@ def encode(buffer: bytearray, prefix_bytes: int, level: int, *, share: float = 0
         )
         if prefix_bytes < share * (length + sum(taken)):
             return None
-    coded = bytearray(15 * count + 5)
-    coded_length = lib.pk_delta_encode(
-        copies, count, prefix_bytes, ffi.from_buffer("uint8_t[]", coded)
-    )
-    del coded[coded_length:], rest[length:]
+    coded = _coded(copies, count, prefix_bytes)
+    del rest[length:]
     for reach in _REACHES:
         older = _older_rest(view, prefix_bytes, size, copies, count, reach)
         left = len(older) + length
@@ -73,12 +72,14 @@ def encode(buffer: bytearray, prefix_bytes: int, level: int, *, share: float = 0
     buffer.clear()
     best = _LEAST_LEVEL
     if 4 * length <= size - prefix_bytes:  # much of it is copied, so there is time
-        best = next((best for most, best in _LEVELS if left <= most), best)
+        if length <= _SMALL_TEXT or left <= _SMALL_BYTES:
+            best = 19
+        elif left <= _AMPLE_BYTES:
+            best = 17
     body = codec.compress(rest, max(level, best), older)
     if not count:
         return b"\0" + body
-    head = codec.compress(coded, codec.MAX_LEVEL if count < 1000 else 19)
-    return codec.number(len(head)) + bytes((reach,)) + head + body
+    return codec.number(len(coded)) + bytes((reach,)) + coded + body
 
 
 def decode(frame: bytes, size: int, what: str, prefix: bytes | bytearray) -> bytes:
@@ -100,15 +101,8 @@ def decode(frame: bytes, size: int, what: str, prefix: bytes | bytearray) -> byt
     if length >= len(view):
         raise FormatError(what, "the copies are cut off")
     reach, head, body = view[0], view[1 : length + 1], view[length + 1 :]
-    coded = codec.decompress(head, codec.content_size(head, MAX_COPIES_BYTES, what), what)
-    capacity = len(coded) // 3
-    copies = ffi.new("pk_copy[]", capacity + 1)
     end = len(prefix) + size
-    count = lib.pk_delta_decode(
-        ffi.from_buffer("uint8_t[]", coded), len(coded), len(prefix), end, copies, capacity
-    )
-    if count < 1:
-        raise FormatError(what, "the copies do not fit")
+    copies, count = _copies(bytes(head), what, len(prefix), end)
     buffer = bytearray(end)
     buffer[: len(prefix)] = prefix
     data = ffi.from_buffer("uint8_t[]", buffer)
@@ -121,6 +115,59 @@ def decode(frame: bytes, size: int, what: str, prefix: bytes | bytearray) -> byt
         raise FormatError(what, "the copies do not fit the rest")
     del data
     return bytes(memoryview(buffer)[len(prefix) :])
+
+
+def _coded(copies: Any, count: int, prefix_bytes: int) -> bytes:
+    """Return copies as they are stored."""
+    classes, extra = bytearray(3 * count), bytearray(_EXTRA_BYTES * count)
+    length = lib.pk_delta_encode(
+        copies,
+        count,
+        prefix_bytes,
+        ffi.from_buffer("uint8_t[]", classes),
+        ffi.from_buffer("uint8_t[]", extra),
+    )
+    parts = [codec.number(count)]
+    columns = [bytes(classes[at : at + count]) for at in range(0, 3 * count, count or 1)]
+    for column in (*columns, bytes(extra[:length])):
+        packed = codec.compress(column, codec.MAX_LEVEL)
+        shorter = len(packed) < len(column)
+        parts += (codec.number(len(packed)), packed) if shorter else (b"\0", column)
+    return b"".join(parts)
+
+
+def _copies(coded: bytes, what: str, prefix_bytes: int, end: int) -> tuple[Any, int]:
+    """Return copies from a stranger, and how many there are."""
+    count, at = codec.read_number(coded, what)
+    if not 1 <= count <= MAX_COPIES:
+        raise FormatError(what, f"{count} copies")
+    columns = []
+    for column in range(4):
+        length, start = codec.read_number(coded[at : at + 4], what)
+        at += start
+        stop = at + length if length else at + count if column < 3 else len(coded)
+        part, at = coded[at:stop], stop
+        if stop > len(coded):
+            raise FormatError(what, "the copies are cut off")
+        if length:
+            size = codec.content_size(part, _EXTRA_BYTES * count, what) if column == 3 else count
+            part = codec.decompress(part, size, what)
+        columns.append(part)
+    if at != len(coded):
+        raise FormatError(what, "bytes behind the copies")
+    classes, extra = bytearray(b"".join(columns[:3])), bytearray(columns[3])
+    copies = ffi.new("pk_copy[]", count)
+    if lib.pk_delta_decode(
+        ffi.from_buffer("uint8_t[]", classes),
+        count,
+        ffi.from_buffer("uint8_t[]", extra),
+        len(extra),
+        prefix_bytes,
+        end,
+        copies,
+    ):
+        raise FormatError(what, "the copies do not fit")
+    return copies, count
 
 
 def _older_rest(

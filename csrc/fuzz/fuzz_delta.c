@@ -19,12 +19,12 @@ static void round_trip(const uint8_t *data, size_t prefix, size_t size)
     CHECK(table && copies && read);
     size_t count = pk_delta_find(data, prefix, size, table, LOG, copies, capacity);
     CHECK(count <= capacity);
-    uint8_t *coded = malloc(15 * count + 5);
-    CHECK(coded);
-    size_t length = pk_delta_encode(copies, count, prefix, coded);
-    CHECK(length <= 15 * count + 5);
-    uint8_t *exact = exact_copy(coded, length);
-    CHECK(pk_delta_decode(exact, length, prefix, size, read, capacity) == (int64_t)count);
+    uint8_t *classes = malloc(3 * count + 1), *extra = malloc(9 * count + 1);
+    CHECK(classes && extra);
+    size_t length = pk_delta_encode(copies, count, prefix, classes, extra);
+    CHECK(length <= 9 * count);
+    uint8_t *exact = exact_copy(extra, length);
+    CHECK(pk_delta_decode(classes, count, exact, length, prefix, size, read) == 0);
     CHECK(!count || !memcmp(copies, read, count * sizeof *copies));
     uint8_t *rest = malloc(size - prefix + 1), *out = malloc(size + 1);
     CHECK(rest && out);
@@ -36,27 +36,31 @@ static void round_trip(const uint8_t *data, size_t prefix, size_t size)
     CHECK(pk_delta_apply(out, prefix, size, copies, count, rest, rest_length) == 0);
     CHECK(!memcmp(out, data, size));
     CHECK(pk_delta_apply(out, prefix, size, copies, count, rest, rest_length + 1) != 0);
-    free(table), free(copies), free(read), free(coded), free(exact), free(rest), free(out), free(kept), free(older);
+    free(table), free(copies), free(read), free(classes), free(extra), free(exact), free(rest), free(out), free(kept), free(older);
 }
 
 static void stranger(const uint8_t *in, size_t length, uint8_t *data, size_t prefix, size_t size)
 {
-    size_t capacity = length / 3 + 1;
-    pk_copy *copies = malloc(capacity * sizeof *copies);
-    uint8_t *exact = exact_copy(in, length), *kept = malloc(prefix / PK_DELTA_BLOCK + 1), *older = malloc(prefix + 1);
+    size_t count = length / 5;
+    pk_copy *copies = malloc((count + 1) * sizeof *copies);
+    uint8_t *classes = exact_copy(in, 3 * count), *extra = exact_copy(in + 3 * count, length - 3 * count);
+    uint8_t *kept = malloc(prefix / PK_DELTA_BLOCK + 1), *older = malloc(prefix + 1);
     CHECK(copies && kept && older);
-    int64_t count = pk_delta_decode(exact, length, prefix, size, copies, capacity);
-    if (count >= 0) {
-        CHECK(pk_delta_older_rest(data, prefix, size, copies, (size_t)count, 255, kept, older) <= prefix);
+    /* As many extra bits as it takes: with more or fewer than all of them it is refused. */
+    int sound = -1;
+    for (size_t some = 0; sound && some <= length - 3 * count; some++)
+        sound = pk_delta_decode(classes, count, extra, some, prefix, size, copies);
+    if (!sound && count) {
+        CHECK(pk_delta_older_rest(data, prefix, size, copies, count, 255, kept, older) <= prefix);
         size_t rest = size - prefix;
-        for (int64_t i = 0; i < count; i++)
+        for (size_t i = 0; i < count; i++)
             rest -= copies[i].length;
         uint8_t *bytes = calloc(rest + 1, 1);
         CHECK(bytes);
-        CHECK(pk_delta_apply(data, prefix, size, copies, (size_t)count, bytes, rest) == 0);
+        CHECK(pk_delta_apply(data, prefix, size, copies, count, bytes, rest) == 0);
         free(bytes);
     }
-    free(copies), free(exact), free(kept), free(older);
+    free(copies), free(classes), free(extra), free(kept), free(older);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)

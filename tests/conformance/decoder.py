@@ -149,25 +149,68 @@ def numbers(data: bytes) -> list[int]:
     return out
 
 
+def number(data: bytes, start: int) -> tuple[int, int]:
+    """Return the number of at most 4 bytes at `start`, and where it ends."""
+    end = next(at for at in range(start, len(data)) if data[at] < 0x80) + 1
+    need(end - start <= 4, "a number of more than 4 bytes")
+    return numbers(data[start:end])[0], end
+
+
+def read_copies(coded: bytes) -> tuple[list[int], list[int], list[tuple[int, bool]]]:
+    """Return gaps, lengths, and places with whether the source lies in the text."""
+    count, at = number(coded, 0)
+    need(1 <= count <= 262144, "number of copies")
+    columns = []
+    for size in (count, count, count, None):
+        length, at = number(coded, at)
+        end = at + length if length else len(coded) if size is None else at + size
+        column = coded[at:end]
+        at = end
+        columns.append(decompress(column, b"", size, 9 * count) if length else column)
+        need(size is None or len(columns[-1]) == size, "a column of copies")
+    need(at == len(coded), "the end of the copies")
+    bits = int.from_bytes(columns[3], "little")
+    left = 8 * len(columns[3])
+
+    def value(code: int) -> int:
+        nonlocal bits, left
+        need(code <= 115, "a class above 115")
+        if code < 32:
+            return code
+        extra = (code - 32) // 4 + 3
+        need(extra <= left, "extra bits are missing")
+        out = (4 + code % 4 << extra) + bits % (1 << extra)
+        bits >>= extra
+        left -= extra
+        return out
+
+    gaps = [value(code) for code in columns[0]]
+    lengths = [value(code) for code in columns[1]]
+    places = [(value(code % 128), code >= 128) for code in columns[2]]
+    need(left < 8 and bits == 0, "extra bits are left")
+    return gaps, lengths, places
+
+
 def read_delta(stored: bytes, prefix: bytes, size: int) -> bytes:
     """Return the plaintext of a delta frame."""
-    end = next(at for at, byte in enumerate(stored) if byte < 0x80) + 1
-    need(end <= 4, "a number of more than 4 bytes")
-    (length,) = numbers(stored[:end])
+    length, end = number(stored, 0)
     if not length:
         return decompress(stored[end:], prefix, size, 8 * MIB)
     reach, start = stored[end], end + 1
-    count, *columns = numbers(decompress(stored[start : start + length], b"", None, 2 * MIB))
-    need(count > 0 and len(columns) == 3 * count, "columns of copies")
-    gaps, lengths, places = columns[:count], columns[count : 2 * count], columns[2 * count :]
+    gaps, lengths, places = read_copies(stored[start : start + length])
     need(sum(gaps) + sum(lengths) <= size and min(lengths) > 0, "copies behind the end")
     gaps_behind = [*gaps[1:], size - sum(gaps) - sum(lengths)]
     kept: set[int] = set()
-    sources, expected = [], 0
-    for gap, behind, copied, place in zip(gaps, gaps_behind, lengths, places, strict=True):
-        moved = -(place + 1) // 2 if place & 1 else place // 2
-        source = (expected + gap + moved) % (1 << 32)
+    sources, shifts, at = [], [len(prefix), 0], len(prefix)
+    for gap, behind, copied, (place, in_text) in zip(
+        gaps, gaps_behind, lengths, places, strict=True
+    ):
+        at += gap
+        shifts[in_text] += -(place + 1) // 2 if place & 1 else place // 2
+        source = (at - shifts[in_text]) % (1 << 32)
         sources.append(source)
+        at += copied
+        need(in_text == (source >= len(prefix)), "the kind of a source")
         expected = source + copied
         if source < len(prefix):
             need(expected <= len(prefix), "a source in prefix and text")

@@ -6,12 +6,12 @@ version N must decode to: expected.json holds it, so that the generator may chan
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
 import random
 import shutil
-import sys
 import tempfile
 from pathlib import Path
 from typing import Any
@@ -151,7 +151,9 @@ def write_sample(layout: Path, trees: list[Tree], params: packer.ChunkParams) ->
 
 def main() -> None:
     """Write the samples of one release; refuse to touch one that is there."""
-    folder = SAMPLES / sys.argv[1]
+    parser = argparse.ArgumentParser(description=main.__doc__)
+    parser.add_argument("version", help="name of the release")
+    folder = SAMPLES / parser.parse_args().version
     folder.mkdir()
     os.environ["SOURCE_DATE_EPOCH"] = CREATED
     write_sample(folder / "tiny", [TINY], packer.ChunkParams())

@@ -106,28 +106,53 @@ def test_damaged_frames_are_refused_or_give_other_bytes(data: st.DataObject) -> 
 
 
 def test_copies_that_lie_are_refused() -> None:
-    def frame(*values: int, rest: bytes = b"") -> bytes:
-        head = codec.compress(b"".join(codec.number(value) for value in values), 3)
-        return codec.number(len(head)) + b"\2" + head + codec.compress(rest, 3)
+    def frame(*parts: bytes, rest: bytes = b"", extra: bytes = b"") -> bytes:
+        """A frame with these columns of classes."""
+        columns = b"".join(b"\0" + part for part in parts)
+        coded = codec.number(len(parts[0]) if parts else 0) + columns + b"\0" + extra
+        return codec.number(len(coded)) + b"\2" + coded + codec.compress(rest, 3)
 
-    older = bytes(range(100))
-    assert delta.decode(frame(1, 0, 100, 0), 100, "f", older) == older
-    for values in (
-        (0,),  # no copy
-        (2, 0, 100, 0),  # too few numbers
-        (1, 0, 100, 0, 0),  # too many
-        (1, 0, 0, 0),  # nothing
-        (1, 0, 100, 2),  # out of the older bytes into the text
-        (1, 0, 100, 200),  # itself
-        (1, 1, 100, 0),  # behind the end
-        (1, 0, 101, 0),
-        (1, 0, 100, 1),  # before the beginning
-        (1 << 31, 0),
+    older = bytes(range(30))
+
+    def both(stored: bytes) -> bytes:
+        text = delta.decode(stored, 30, "f", older)
+        assert decoder.read_delta(stored, older, 30) == text
+        return text
+
+    assert both(frame(b"\0", bytes([30]), b"\0")) == older
+    twice = frame(b"\0\0", bytes([15, 15]), b"\0" + bytes([128 + 30]))
+    assert both(twice) == older[:15] * 2
+    packed = codec.number(len(column := codec.compress(bytes([30]), 3))) + column
+    coded = b"\1\0\0" + packed + b"\0\0\0"
+    assert both(codec.number(len(coded)) + b"\2" + coded + codec.compress(b"", 3)) == older
+    for stored in (
+        frame(),  # no copy
+        frame(b"\0", bytes([30])),  # a column is missing
+        frame(b"\0", bytes([30]), b"\0", b"\0"),  # one too many
+        frame(b"\0", bytes([30]), b"\0", extra=b"\0"),  # bits too many
+        frame(b"\0", bytes([32]), b"\0"),  # and missing
+        frame(b"\0", bytes([116]), b"\0", extra=bytes(9)),  # no such class
+        frame(b"\0", b"\0", b"\0"),  # nothing
+        frame(b"\0", bytes([30]), b"\1"),  # out of the older bytes into the text
+        frame(b"\0", bytes([30]), b"\2"),  # before the beginning
+        frame(b"\0", bytes([30]), b"\x80"),  # itself
+        frame(b"\0\0", bytes([15, 15]), b"\0" + bytes([29])),  # the other kind
+        frame(b"\1", bytes([30]), b"\0"),  # behind the end
+        frame(b"\0", bytes([31]), b"\0"),
+        frame(b"\0", bytes([15]), b"\0", rest=bytes(14)),
+        b"\x07\2" + codec.number(delta.MAX_COPIES + 1) + b"\0\0\0\0",
     ):
         with pytest.raises(FormatError):
-            delta.decode(frame(*values), 100, "f", older)
+            delta.decode(stored, 30, "f", older)
+        with pytest.raises(Exception):  # noqa: B017
+            decoder.read_delta(stored, older, 30)
+    # Bits of padding that are not 0.
+    text = bytes(range(30)) * 2
+    wide = frame(b"\0", bytes([32]), b"\0", rest=text[32:], extra=b"\0")
+    assert delta.decode(wide, 60, "f", text) == text
     with pytest.raises(FormatError):
-        delta.decode(frame(1, 0, 50, 0, rest=bytes(49)), 100, "f", older)
-    bomb = codec.compress(bytes(delta.MAX_COPIES_BYTES + 1), 3)
+        delta.decode(frame(b"\0", bytes([32]), b"\0", rest=text[32:], extra=b"\x80"), 60, "f", text)
+    bomb = codec.compress(bytes(1 << 20), 3)
+    coded = b"\1" + codec.number(len(bomb)) + bomb + b"\0\0\0\0\0"
     with pytest.raises(FormatError):
-        delta.decode(codec.number(len(bomb)) + b"\2" + bomb, 100, "f", older)
+        delta.decode(codec.number(len(coded)) + b"\2" + coded, 30, "f", older)
