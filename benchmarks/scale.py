@@ -190,10 +190,7 @@ def model_index(content_bytes: int) -> Index:
     )
     index.frame_chunks[-1] = chunks - FRAME_CHUNKS * (frames - 1)
     for at in range(0, frames, layer_frames):
-        stored_bytes = index.frame_stored[at : at + layer_frames]
-        index.layer_frames.append(len(stored_bytes))
-        index.layer_sizes.append(sum(stored_bytes))
-        index.layer_digests += draw.randbytes(32)
+        index.layer_frames.append(min(layer_frames, frames - at))
     return index
 
 

@@ -4,13 +4,14 @@
 
 enum {
     SAMPLE = 16,      /* bytes of a fingerprint */
-    SAMPLE_LOG = 4,   /* of one position in so many, which content decides, a fingerprint is taken */
+    SAMPLE_LOG = 3,   /* of one position in so many, which content decides, a fingerprint is taken */
     LEAST = 256,      /* a shorter stretch is left to zstd, which codes it in fewer bytes */
     LEAST_NEAR = 96,  /* unless it goes on near where the source of the last copy ended */
     NEAR_SPAN = 64,   /* how far behind a copy the text may go on there, */
-    NEAR_SHIFT = 32,  /* and how many bytes may have been inserted or removed */
+    NEAR_STEP = 16,   /* looked at every so many bytes, */
+    NEAR_SHIFT = 192, /* and how many bytes may have been inserted or removed */
     REFUSED_LOG = 8,  /* stretches remembered as too short */
-    WAYS = 4          /* places remembered for one fingerprint, the newest ones */
+    WAYS = 8          /* places remembered for one fingerprint, the newest ones */
 };
 
 static inline uint64_t load64(const uint8_t *at)
@@ -87,7 +88,7 @@ static pk_copy resumed(const uint8_t *data, size_t prefix, size_t size, size_t f
 {
     pk_copy best = {0, 0, 0};
     ptrdiff_t low = source <= prefix ? 0 : (ptrdiff_t)prefix, high = (ptrdiff_t)(source <= prefix ? prefix : floor);
-    for (size_t step = 0; step < NEAR_SPAN && floor + step + SAMPLE <= size; step++) {
+    for (size_t step = 0; step < NEAR_SPAN && floor + step + SAMPLE <= size; step += NEAR_STEP) {
         uint64_t here = load64(data + floor + step);
         for (int turn = 0; turn <= 2 * NEAR_SHIFT; turn++) {
             ptrdiff_t from = (ptrdiff_t)(source + step) + (turn & 1 ? (turn + 1) / 2 : -(turn / 2));
@@ -135,7 +136,7 @@ static pk_copy elsewhere(const uint8_t *data, size_t prefix, size_t size, size_t
 size_t pk_delta_find(const uint8_t *data, size_t prefix, size_t size, uint32_t *table, unsigned table_log,
                      pk_copy *copies, size_t capacity)
 {
-    unsigned log = table_log - 2; /* of the number of buckets */
+    unsigned log = table_log - 3; /* of the number of buckets */
     memset(table, 0, sizeof *table << table_log);
     for (size_t at = 0; at + SAMPLE <= prefix; at++)
         if (is_sample(data + at))

@@ -23,7 +23,10 @@ MAX_TREE_LOG = 22
 MAX_WINDOW_LOG = 28
 """Window of a frame with a prefix: large enough for prefix and content of an index of 256 MiB."""
 
-_TREES = zstandard.STRATEGY_BTLAZY2
+_TREES, _OPTIMAL = zstandard.STRATEGY_BTLAZY2, zstandard.STRATEGY_BTOPT
+_LONG = 999
+"""Match length that optimal parsers take without looking further, 64 at level 17: what a prefix
+gives is long, and looking for it costs no time."""
 
 _contexts = threading.local()
 
@@ -62,7 +65,9 @@ def compress(
             ),
             search_log=usual.search_log,
             min_match=usual.min_match,
-            target_length=usual.target_length,
+            target_length=max(usual.target_length, _LONG)
+            if usual.strategy >= _OPTIMAL
+            else usual.target_length,
             strategy=usual.strategy,
             write_content_size=True,
             write_checksum=False,

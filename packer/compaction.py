@@ -10,6 +10,7 @@ packing it alone (its live plaintext at the ratio that frames without a prefix r
 from __future__ import annotations
 
 from array import array
+from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain, compress
 
@@ -38,7 +39,7 @@ class Liveness:
         stored_bytes: size of each layer.
         live_bytes: plaintext of the chunks that the version's files hold, of each layer.
         needs: for each layer, the layers its delta frames have prefixes in (itself left out).
-        new_needs: the layers that the version's new frames have prefixes in.
+        new_needs: the layers that the version's new frames have prefixes in, or its index.
     """
 
     stored_bytes: list[int]
@@ -71,6 +72,7 @@ def liveness(
     run_starts: array[int],
     run_lengths: array[int],
     prefixes: list[list[tuple[int, int]]],
+    of_index: Iterable[int] = (),
 ) -> Liveness:
     """Measure the base's layers against a new version.
 
@@ -79,6 +81,7 @@ def liveness(
         run_starts: first chunk of each run; ordinals from the base's chunk count on are new.
         run_lengths: number of chunks of each run.
         prefixes: prefix of each new frame, in ordinals of the base's, then the new chunks.
+        of_index: base layers that also hold a part of the base's index.
     """
     frames = Frames(base)
     live = bytearray(base.chunk_count)
@@ -101,7 +104,9 @@ def liveness(
         return out
 
     layers = len(base.layer_sizes)
-    found = Liveness(list(base.layer_sizes), [0] * layers, [set() for _ in range(layers)], set())
+    found = Liveness(
+        list(base.layer_sizes), [0] * layers, [set() for _ in range(layers)], set(of_index)
+    )
     for frame, layer in enumerate(frames.layer):
         first, last = frames.first_chunk[frame], frames.first_chunk[frame + 1]
         used = compress(base.chunk_lengths[first:last], live[first:last])

@@ -15,6 +15,7 @@ from packer.errors import (
 from packer.model import (
     MANIFEST_TYPE,
     MAX_LAYERS,
+    PARENT,
     Descriptor,
     check_annotations,
     is_digest,
@@ -22,8 +23,6 @@ from packer.model import (
 )
 from packer.store.base import Store
 
-PARENT = "layer-packer.parent"
-"""Manifest annotation that holds the digest of the manifest this version was packed against."""
 DOCKER_MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 MAX_ANCESTORS = 4
 """How many generations back to look for a version that the destination has."""

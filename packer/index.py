@@ -15,7 +15,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import accumulate, chain, compress
+from itertools import accumulate, chain, compress, pairwise
 from operator import add, sub
 
 import blake3
@@ -47,7 +47,7 @@ OPTIONAL_SECTION = 1000
 _PATHS, _KINDS, _MODES, _RUN_COUNTS, _TARGETS = 10, 11, 12, 13, 14
 _RUN_STARTS, _RUN_LENGTHS = 20, 21
 _EXPANSIONS = 30
-_LAYER_DIGESTS, _LAYER_SIZES, _LAYER_FRAMES = 40, 41, 42
+_LAYER_FRAMES = 42
 _FRAME_STORED, _FRAME_CHUNKS, _FRAME_DEPTHS, _FRAME_PREFIX_RUNS = 50, 51, 52, 53
 _PREFIX_STARTS, _PREFIX_LENGTHS = 54, 55
 _CHUNK_LENGTHS, _CHUNK_DIGESTS = 60, 61
@@ -60,8 +60,6 @@ _COLUMNS: dict[int, str | None] = {
     _RUN_STARTS: "I",
     _RUN_LENGTHS: "I",
     _EXPANSIONS: None,
-    _LAYER_DIGESTS: None,
-    _LAYER_SIZES: "Q",
     _LAYER_FRAMES: "I",
     _FRAME_STORED: "I",
     _FRAME_CHUNKS: "I",
@@ -91,9 +89,7 @@ class Index:
         run_counts: runs of each entry (0 unless it is a file with content).
         targets: link targets of the symbolic links, in order.
         run_starts, run_lengths: the runs of all entries, in order.
-        layer_digests: SHA-256 of each data layer, 32 bytes each, in the manifest's order.
-        layer_sizes: their sizes in bytes.
-        layer_frames: number of frames in each.
+        layer_frames: number of frames in each data layer, in the manifest's order.
         frame_stored: compressed length of each frame; frames fill their layer without a gap.
         frame_chunks: number of chunks in each.
         frame_depths: 0 for a frame that stands alone, else 1 + the depth of its deepest prefix.
@@ -111,8 +107,6 @@ class Index:
     targets: list[bytes] = field(default_factory=list)
     run_starts: array[int] = field(default_factory=lambda: array("I"))
     run_lengths: array[int] = field(default_factory=lambda: array("I"))
-    layer_digests: bytearray = field(default_factory=bytearray)
-    layer_sizes: array[int] = field(default_factory=lambda: array("Q"))
     layer_frames: array[int] = field(default_factory=lambda: array("I"))
     frame_stored: array[int] = field(default_factory=lambda: array("I"))
     frame_chunks: array[int] = field(default_factory=lambda: array("I"))
@@ -134,10 +128,12 @@ class Index:
         at = ordinal * DIGEST_BYTES
         return bytes(self.chunk_digests[at : at + DIGEST_BYTES])
 
-    def layer_digest(self, layer: int) -> str:
-        """Return the blob digest of a layer."""
-        at = layer * FULL_DIGEST_BYTES
-        return "sha256:" + self.layer_digests[at : at + FULL_DIGEST_BYTES].hex()
+    @property
+    def layer_sizes(self) -> list[int]:
+        """Bytes of the frames of each data layer."""
+        ends = [0, *accumulate(self.frame_stored)]
+        frames = (0, *accumulate(self.layer_frames))
+        return [ends[last] - ends[first] for first, last in pairwise(frames)]
 
     def entry_runs(self) -> Iterator[list[tuple[int, int]]]:
         """Yield the runs of each entry, in order."""
@@ -246,8 +242,6 @@ class Index:
             _RUN_STARTS: _bytes_of(starts),
             _RUN_LENGTHS: _bytes_of(self.run_lengths),
             _EXPANSIONS: expansion.encode(self.expansions),
-            _LAYER_DIGESTS: bytes(self.layer_digests),
-            _LAYER_SIZES: _bytes_of(self.layer_sizes),
             _LAYER_FRAMES: _bytes_of(self.layer_frames),
             _FRAME_STORED: _bytes_of(self.frame_stored),
             _FRAME_CHUNKS: _bytes_of(self.frame_chunks),
@@ -292,8 +286,6 @@ class Index:
             targets=_split(sections[_TARGETS], "targets", what),
             run_starts=starts,
             run_lengths=lengths,
-            layer_digests=bytearray(sections[_LAYER_DIGESTS]),
-            layer_sizes=columns[_LAYER_SIZES],
             layer_frames=columns[_LAYER_FRAMES],
             frame_stored=columns[_FRAME_STORED],
             frame_chunks=columns[_FRAME_CHUNKS],
@@ -353,9 +345,7 @@ class Index:
             _check(content <= expansion.most_opened(row.size), what, f"{name} is too large")
 
     def _check_layers(self, what: str) -> None:
-        layers, frames, chunks = len(self.layer_sizes), len(self.frame_stored), self.chunk_count
-        _check(len(self.layer_digests) == layers * FULL_DIGEST_BYTES, what, "layer digests")
-        _check(len(self.layer_frames) == layers, what, "layer columns differ in length")
+        frames, chunks = len(self.frame_stored), self.chunk_count
         _check(sum(self.layer_frames) == frames, what, "frames do not match layers")
         _check(
             len(self.frame_chunks)
@@ -374,17 +364,7 @@ class Index:
             what,
             f"a chunk above {MAX_CHUNK_BYTES} bytes",
         )
-        frame = 0
-        for layer, (size, count) in enumerate(
-            zip(self.layer_sizes, self.layer_frames, strict=True)
-        ):
-            stored = sum(self.frame_stored[frame : frame + count])
-            _check(
-                count > 0 and stored == size,
-                what,
-                f"frames of layer {layer} take {stored} bytes of its {size}",
-            )
-            frame += count
+        _check(min(self.layer_frames, default=1) > 0, what, "a layer without frames")
         _check(
             sum(self.frame_prefix_runs) == len(self.prefix_starts) == len(self.prefix_lengths),
             what,

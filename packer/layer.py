@@ -13,7 +13,7 @@ import tempfile
 from array import array
 from bisect import bisect_right
 from collections import Counter, OrderedDict, deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future, wait
 from threading import Condition
 from typing import IO, NamedTuple, Protocol
@@ -135,10 +135,10 @@ class LayerWriter:
         self._pending: deque[_Pending] = deque()
         self._blob: BlobWriter | None = None
         self._blob_bytes = 0
-        self._blob_frames = 0
         self.layers: list[Descriptor] = []
         """Layers written so far."""
         self.layer_frames = array("I")
+        """Number of frames in each layer, the one being written included."""
         self.frame_stored = array("I")
         self.frame_chunks = array("I")
         self.frame_depths = bytearray()
@@ -196,11 +196,22 @@ class LayerWriter:
         while self._pending:
             self._write_frame()
 
-    def close(self) -> None:
-        """Write what is left; afterwards `layers` is complete and durable."""
+    @property
+    def last_bytes(self) -> int:
+        """Bytes of the layer that is being written, 0 if there is none."""
+        return self._blob_bytes
+
+    def close(self, behind: bytes = b"", media_type: str = DATA_TYPE) -> None:
+        """Write what is left; afterwards `layers` is complete and durable.
+
+        Args:
+            behind: what follows the frames of the last layer.
+            media_type: of that layer.
+        """
         self.flush()
         if self._blob is not None:
-            self._end_layer()
+            self._blob.write(behind)
+            self._end_layer(media_type)
 
     def abort(self) -> None:
         """Discard the layer being written; call it when packing fails."""
@@ -247,13 +258,14 @@ class LayerWriter:
         pending = self._pending.popleft()
         frame, is_delta = pending.future.result()
         if self._blob is None:
-            self._blob = self._store.create().__enter__()
+            self._begin_layer()
         elif self._blob_bytes + len(frame) > self._max:
             self._end_layer()
-            self._blob = self._store.create().__enter__()
+            self._begin_layer()
+        assert self._blob is not None
         self._blob.write(frame)
         self._blob_bytes += len(frame)
-        self._blob_frames += 1
+        self.layer_frames[-1] += 1
         self.frame_stored.append(len(frame))
         self.frame_chunks.append(pending.chunks)
         self.stored_bytes += len(frame)
@@ -287,16 +299,19 @@ class LayerWriter:
             for chunk in range(run[0], sum(run))
         )
 
-    def _end_layer(self) -> None:
+    def _begin_layer(self) -> None:
+        self._blob = self._store.create().__enter__()
+        self.layer_frames.append(0)
+
+    def _end_layer(self, media_type: str = DATA_TYPE) -> None:
         blob = self._blob
         assert blob is not None
-        descriptor, is_new = blob.commit(DATA_TYPE)
+        descriptor, is_new = blob.commit(media_type)
         blob.__exit__(None, None, None)
         self.layers.append(descriptor)
-        self.layer_frames.append(self._blob_frames)
         if is_new:
             self.new_bytes += descriptor.size
-        self._blob, self._blob_bytes, self._blob_frames = None, 0, 0
+        self._blob, self._blob_bytes = None, 0
 
 
 class _Pending(NamedTuple):
@@ -340,6 +355,7 @@ class FrameReader:
 
     Args:
         index: checked.
+        layers: the data layers, in the index's order.
         fetch: returns the stored bytes of a frame: (layer ordinal, offset, length) -> bytes.
         cache_bytes: bound on decoded frames kept in memory.
         check: records what has been verified; by default one of its own.
@@ -351,6 +367,7 @@ class FrameReader:
     def __init__(
         self,
         index: Index,
+        layers: Sequence[Descriptor],
         fetch: Callable[[int, int, int], bytes],
         *,
         cache_bytes: int = 32 << 20,
@@ -359,6 +376,7 @@ class FrameReader:
         directory: bytes | None = None,
     ) -> None:
         self.index = index
+        self.layers = layers
         self.frames = Frames(index)
         self.check = check or TreeCheck(index)
         """What has been verified so far."""
@@ -471,7 +489,7 @@ class FrameReader:
                 self._prepare(before)
         prefix = joined(self.chunks, frames.prefix_runs(frame))
         layer, offset = frames.layer[frame], frames.offset[frame]
-        name = f"frame at offset {offset} of layer {index.layer_digest(layer)}"
+        name = f"frame at offset {offset} of layer {self.layers[layer].digest}"
         stored = self._fetch(layer, offset, index.frame_stored[frame])
         size = frames.plain_bytes(frame)
         if prefix:

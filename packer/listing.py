@@ -19,7 +19,6 @@ from packer.expansion import most_opened
 from packer.index import Frames, Index
 from packer.inside import SEPARATOR, Member, find, members
 from packer.layer import FrameReader
-from packer.model import DATA_TYPE
 from packer.progress import Progress, ProgressCallback
 from packer.ranges import BlobRanges
 from packer.store.base import READ_BYTES
@@ -224,8 +223,9 @@ class _Files:
         if self._opened is None:
             enter = self._stack.enter_context
             version = self._version
-            ranges = enter(BlobRanges(version.store, version.manifest.data_layers))
-            reader = enter(FrameReader(self._index, ranges.read, remote=ranges.remote))
+            layers = version.manifest.data_layers
+            ranges = enter(BlobRanges(version.store, layers))
+            reader = enter(FrameReader(self._index, layers, ranges.read, remote=ranges.remote))
             helpers = enter(ThreadPoolExecutor(os.cpu_count() or 1, "read"))
             self._opened = reader, helpers
         reader, executor = self._opened
@@ -356,7 +356,7 @@ def details(version: Version) -> Details:
     return Details(
         digest=version.descriptor.digest,
         created=manifest.annotations.get("org.opencontainers.image.created", ""),
-        parent=config.parent,
+        parent=version.manifest.parent,
         tool=config.tool,
         zstd=config.zstd,
         level=config.level,
@@ -369,8 +369,8 @@ def details(version: Version) -> Details:
         stored_bytes=sum(blob.size for blob in blobs),
         index_bytes=len(version.index_bytes),
         index_layers=len(manifest.index_layers),
-        index_stored_bytes=sum(layer.size for layer in manifest.index_layers),
-        layers=tuple(_layer_uses(index)),
+        index_stored_bytes=sum(version.index_parts),
+        layers=tuple(_layer_uses(version)),
         parts=uses(index, _reused_layers(version)),
         opened=opened(index),
     )
@@ -378,10 +378,10 @@ def details(version: Version) -> Details:
 
 def _reused_layers(version: Version) -> int:
     """Return how many of a version's layers are its parent's; 0 if the parent is not there."""
-    if not version.config.parent:
+    if not version.manifest.parent:
         return 0
     try:
-        parent = load_version(version.store, version.config.parent)
+        parent = load_version(version.store, version.manifest.parent)
     except PackerError:
         return 0
     known = {layer.digest for layer in parent.manifest.data_layers}
@@ -389,16 +389,19 @@ def _reused_layers(version: Version) -> int:
     return next((at for at, layer in enumerate(layers) if layer.digest not in known), len(layers))
 
 
-def _layer_uses(index: Index) -> Iterator[LayerUse]:
+def _layer_uses(version: Version) -> Iterator[LayerUse]:
+    index = version.index
     frames = Frames(index)
     live = _live_chunks(index)
     frame = 0
-    for layer, count in enumerate(index.layer_frames):
+    for layer, stored, count in zip(
+        version.manifest.data_layers, index.layer_sizes, index.layer_frames, strict=True
+    ):
         first, last = frames.first_chunk[frame], frames.first_chunk[frame + count]
         used = live[first:last]
         yield LayerUse(
-            index.layer_digest(layer),
-            index.layer_sizes[layer],
+            layer.digest,
+            stored,
             count,
             last - first,
             sum(used),
@@ -433,13 +436,15 @@ def verify(version: Version, progress: ProgressCallback | None = None) -> Verifi
         with version.store.fetch(blob) as reader:
             while data := reader.read(READ_BYTES):
                 done += len(data)
-                if progress is not None and blob.media_type == DATA_TYPE:
+                if progress is not None:
                     progress(Progress("verify", done, 2 * total, blob.digest))
     checked = 0
     live = _live_chunks(index)
     with (
         BlobRanges(version.store, manifest.data_layers) as ranges,
-        FrameReader(index, ranges.read, remote=ranges.remote) as frames_reader,
+        FrameReader(
+            index, manifest.data_layers, ranges.read, remote=ranges.remote
+        ) as frames_reader,
         ThreadPoolExecutor(os.cpu_count() or 1, "verify") as executor,
     ):
         first_chunk = frames_reader.frames.first_chunk

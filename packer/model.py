@@ -15,11 +15,15 @@ from typing import Any
 from packer.errors import FormatError, InvalidParameter, UnsupportedVersion
 
 ARTIFACT_TYPE = "application/vnd.layer-packer.version.v1"
+PARENT = "layer-packer.parent"
+"""Manifest annotation: digest of the manifest of the base, if there was one."""
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 INDEX_MANIFEST_TYPE = "application/vnd.oci.image.index.v1+json"
 CONFIG_TYPE = "application/vnd.layer-packer.config.v1+json"
 DATA_TYPE = "application/vnd.layer-packer.data.v1+zstd"
 INDEX_TYPE = "application/vnd.layer-packer.index.v1+zstd"
+UPDATE_TYPE = "application/vnd.layer-packer.update.v1"
+"""A data layer and an index layer in one blob."""
 
 FORMAT_VERSION = 1
 
@@ -112,7 +116,7 @@ class Manifest:
 
     Args:
         config: descriptor of the config blob.
-        layers: data layers, then index layers, each in the order they came to be.
+        layers: data, index and update layers, in the order they came to be.
         annotations: string to string.
         artifact_type: ARTIFACT_TYPE for what this package writes.
     """
@@ -125,12 +129,18 @@ class Manifest:
     @property
     def data_layers(self) -> tuple[Descriptor, ...]:
         """The layers that hold chunks."""
-        return tuple(layer for layer in self.layers if layer.media_type == DATA_TYPE)
+        return tuple(layer for layer in self.layers if layer.media_type != INDEX_TYPE)
 
     @property
     def index_layers(self) -> tuple[Descriptor, ...]:
         """The layers that hold the index: a full one, then patches."""
-        return tuple(layer for layer in self.layers if layer.media_type == INDEX_TYPE)
+        return tuple(layer for layer in self.layers if layer.media_type != DATA_TYPE)
+
+    @property
+    def parent(self) -> str:
+        """Digest of the manifest of the base, or ""."""
+        parent = self.annotations.get(PARENT, "")
+        return parent if is_digest(parent) else ""
 
     def encode(self) -> bytes:
         """Return the canonical JSON bytes, whose SHA-256 is the manifest's digest."""
@@ -175,7 +185,7 @@ class Manifest:
         check_annotations(annotations)
         manifest = cls(config, tuple(Descriptor.from_json(item) for item in layers), annotations)
         for layer in manifest.layers:
-            if layer.media_type not in (DATA_TYPE, INDEX_TYPE):
+            if layer.media_type not in (DATA_TYPE, INDEX_TYPE, UPDATE_TYPE):
                 raise UnsupportedVersion(f"{what} has a layer of type {layer.media_type!r}")
         if not manifest.index_layers:
             raise FormatError(what, "no index layer")

@@ -13,7 +13,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timezone
 from typing import Protocol, runtime_checkable
 
@@ -21,12 +21,15 @@ import blake3
 
 from packer import codec
 from packer.compaction import Liveness, layers_to_drop, liveness
-from packer.index import DIGEST_BYTES, FULL_DIGEST_BYTES, Frames, Index
-from packer.layer import FrameReader
+from packer.index import DIGEST_BYTES, Frames, Index
+from packer.layer import FrameReader, LayerWriter
 from packer.model import (
     CONFIG_TYPE,
+    DATA_TYPE,
     INDEX_TYPE,
     MANIFEST_TYPE,
+    PARENT,
+    UPDATE_TYPE,
     ChunkParams,
     Descriptor,
     Manifest,
@@ -43,8 +46,9 @@ from packer.tree import DIRECTORY, FILE, SYMLINK, walk
 from packer.usage import Use, uses
 from packer.version import (
     CREATED,
-    PARENT,
     TITLE,
+    UPDATE_BYTES,
+    UPDATE_TAIL,
     VERSION,
     Config,
     Version,
@@ -154,7 +158,9 @@ def pack_tree(
     with (
         ThreadPoolExecutor(os.cpu_count() or 1, "pack") as executor,
         BlobRanges(base.store if base is not None else store, old_layers) as ranges,
-        FrameReader(old, ranges.read, remote=ranges.remote, directory=directory) as reader,
+        FrameReader(
+            old, old_layers, ranges.read, remote=ranges.remote, directory=directory
+        ) as reader,
     ):
         while True:
             scan = Scan(
@@ -183,12 +189,17 @@ def pack_tree(
                         stats.save(found, scan.facts, tree)
                         return _reuse(version, store, tag)
                 scan.writer.flush()
-                use = liveness(old, index.run_starts, index.run_lengths, scan.writer.frame_prefixes)
+                use = liveness(
+                    old,
+                    index.run_starts,
+                    index.run_lengths,
+                    scan.writer.frame_prefixes,
+                    (at for at, layer in enumerate(old_layers) if layer.media_type == UPDATE_TYPE),
+                )
                 if not dropped and (dropped := _compaction(use, old, scan)):
                     # Rare: pack once more without them, so that nothing new depends on them.
                     scan.writer.abort()
                     continue
-                scan.writer.close()
                 break
             except BaseException:
                 scan.writer.abort()
@@ -197,14 +208,13 @@ def pack_tree(
                 scan.close()
     kept = use.kept(dropped)
     _renumber(index, old, kept, scan)
-    layers = (
-        *(layer for at, layer in enumerate(old_layers) if at in kept),
-        *scan.writer.layers,
-    )
     parent = base.descriptor.digest if base is not None else ""
     plain = index.encode()
-    blob, chain = encode_index(plain, base)
-    index_layer, index_bytes = _put(store, blob, INDEX_TYPE)
+    try:
+        layers, index_bytes, new_bytes = _write_index(plain, base, kept, scan.writer, store)
+    except BaseException:
+        scan.writer.abort()
+        raise
     config = Config(
         params,
         "blake3:" + blake3.blake3(plain).hexdigest(),
@@ -214,7 +224,6 @@ def pack_tree(
         level,
         tool,
         codec.zstd_version(),
-        parent,
     )
     config_blob, config_bytes = _put(store, config.encode(), CONFIG_TYPE)
     stamp = datetime.fromtimestamp(time.time() if created is None else created, timezone.utc)
@@ -223,7 +232,7 @@ def pack_tree(
         annotations[VERSION] = label
     if parent:
         annotations[PARENT] = parent
-    manifest = Manifest(config_blob, (*layers, *chain, index_layer), annotations)
+    manifest = Manifest(config_blob, layers, annotations)
     data = manifest.encode()
     descriptor = store.put_manifest(data, MANIFEST_TYPE, tag)
     stats.save(found, scan.facts, tree)
@@ -233,7 +242,7 @@ def pack_tree(
         manifest,
         config,
         index,
-        new_bytes=scan.writer.new_bytes + index_bytes + config_bytes + len(data),
+        new_bytes=new_bytes + config_bytes + len(data),
         new_layers=len(scan.writer.layers),
         index_bytes=index_bytes,
     )
@@ -260,7 +269,7 @@ def _result(
         new_layers,
         len(manifest.data_layers),
         unchanged,
-        config.parent,
+        manifest.parent,
         index_bytes,
         uses(index, len(manifest.data_layers) - new_layers),
     )
@@ -287,6 +296,40 @@ def _compaction(use: Liveness, old: Index, scan: Scan) -> frozenset[int]:
         plain_ratio=stored / plain if plain else 1.0,
         new_plain_bytes=sum(scan.new_lengths),
     )
+
+
+def _write_index(
+    plain: bytes, base: Version | None, kept: set[int], writer: LayerWriter, store: Ingest
+) -> tuple[tuple[Descriptor, ...], int, int]:
+    """Write the last new layer and the index.
+
+    Args:
+        plain: the index.
+        base: what the version was packed on.
+        kept: ordinals of the base's data layers that stay.
+        writer: of the new layers, flushed.
+        store: where it goes.
+
+    Returns:
+        all layers of the version; bytes that the index added; bytes that it and new layers added.
+    """
+    old = base.manifest.data_layers if base is not None else ()
+    gone = {layer.digest for at, layer in enumerate(old) if at not in kept}
+    keep = not any(layer.digest in gone for layer in old if layer.media_type == UPDATE_TYPE)
+    part, chain = encode_index(plain, base, keep=keep)
+    listed = []
+    for layer in base.manifest.layers if base is not None else ():
+        if layer.media_type == UPDATE_TYPE and not chain:
+            layer = replace(layer, media_type=DATA_TYPE)
+        if layer.digest not in gone and (layer.media_type != INDEX_TYPE or chain):
+            listed.append(layer)
+    tail = part + UPDATE_TAIL.pack(len(part))
+    if not writer.layers and 0 < writer.last_bytes <= UPDATE_BYTES - len(tail):
+        writer.close(tail, UPDATE_TYPE)
+        return (*listed, *writer.layers), len(tail) if writer.new_bytes else 0, writer.new_bytes
+    writer.close()
+    layer, index_bytes = _put(store, part, INDEX_TYPE)
+    return (*listed, *writer.layers, layer), index_bytes, writer.new_bytes + index_bytes
 
 
 def _put(store: Ingest, data: bytes, media_type: str) -> tuple[Descriptor, int]:
@@ -332,10 +375,6 @@ def _renumber(
         if layer not in kept:
             shifts.leave_out(start, end)
             continue
-        index.layer_digests += base.layer_digests[
-            layer * FULL_DIGEST_BYTES : (layer + 1) * FULL_DIGEST_BYTES
-        ]
-        index.layer_sizes.append(base.layer_sizes[layer])
         index.layer_frames.append(count)
         index.frame_stored.extend(base.frame_stored[first:last])
         index.frame_chunks.extend(base.frame_chunks[first:last])
@@ -348,9 +387,6 @@ def _renumber(
         index.chunk_lengths.extend(base.chunk_lengths[start:end])
         index.chunk_digests += base.chunk_digests[start * DIGEST_BYTES : end * DIGEST_BYTES]
     writer = scan.writer
-    for descriptor in writer.layers:
-        index.layer_digests += bytes.fromhex(descriptor.digest.removeprefix("sha256:"))
-        index.layer_sizes.append(descriptor.size)
     index.layer_frames.extend(writer.layer_frames)
     index.frame_stored.extend(writer.frame_stored)
     index.frame_chunks.extend(writer.frame_chunks)

@@ -18,10 +18,18 @@ from typing import Any
 
 from packer import codec
 from packer.errors import FormatError, IntegrityError, NotFound, StoreError
-from packer.model import Descriptor, Manifest, canonical_json, digest_of, is_digest, load_json
+from packer.model import (
+    PARENT,
+    Descriptor,
+    Manifest,
+    canonical_json,
+    digest_of,
+    is_digest,
+    load_json,
+)
 from packer.shelf import Shelf
 from packer.store.base import read_blob
-from packer.version import CREATED, PARENT
+from packer.version import CREATED
 
 HISTORY_TAG = "history"
 HISTORY_TYPE = "application/vnd.layer-packer.history.v1"

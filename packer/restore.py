@@ -110,6 +110,7 @@ def restore(
         reader = stack.enter_context(
             FrameReader(
                 index,
+                layers,
                 ranges.read,
                 check=check,
                 remote=ranges.remote,

@@ -18,7 +18,7 @@ from packer._version import VERSION as TOOL_VERSION
 from packer.copy import copy as copy_graph
 from packer.errors import Cancelled, InvalidParameter, NotFound, PackerError
 from packer.interrupting import until_cancelled
-from packer.model import MANIFEST_TYPE, ChunkParams, Descriptor
+from packer.model import MANIFEST_TYPE, PARENT, ChunkParams, Descriptor
 from packer.pack import LocalStore, Packed, pack_tree
 from packer.progress import CancelEvent, ProgressCallback, cancellable
 from packer.records import LABEL_PREFIX, NUMBERS, RECORD_PREFIX, Record
@@ -27,7 +27,7 @@ from packer.similar import SketchCache
 from packer.staging import Arrival, NearSketches, Staging, UploadArrival
 from packer.store.base import Upload
 from packer.store.layout import LayoutStore
-from packer.version import CREATED, PARENT, TITLE, Version, load_version
+from packer.version import CREATED, TITLE, Version, load_version
 
 MAX_LABELS = 64
 MAX_LABEL_CHARS = 4096

@@ -105,12 +105,12 @@ def note_base(similar: Similar, base: FrameReader, usable: bytearray, cache: Ske
         first = base.frames.first_chunk[frame]
         last = base.frames.first_chunk[frame + count]
         if 1 in usable[first:last]:
-            features = cache.get(index.layer_digest(layer), last - first)
+            features = cache.get(base.layers[layer].digest, last - first)
             if features is None:
                 features = array("Q")
                 for at in range(frame, frame + count):
                     features.extend(_frame_features(base, at))
-                cache.put(index.layer_digest(layer), features)
+                cache.put(base.layers[layer].digest, features)
             if 0 not in usable[first:last] and all(features[::SUPER_FEATURES]):
                 similar.add_all(range(first, last), features)
                 frame += count

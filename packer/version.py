@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
+import struct
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import blake3
 
@@ -16,6 +16,7 @@ from packer.index import MAX_INDEX_BYTES, Index
 from packer.model import (
     FORMAT_VERSION,
     MAX_MANIFEST_BYTES,
+    UPDATE_TYPE,
     ChunkParams,
     Descriptor,
     Manifest,
@@ -24,8 +25,6 @@ from packer.model import (
 )
 from packer.store.base import Store, Tags, read_blob
 
-PARENT = "layer-packer.parent"
-"""Manifest annotation: digest of the manifest of the base, if there was one."""
 CREATED = "org.opencontainers.image.created"
 TITLE = "org.opencontainers.image.title"
 VERSION = "org.opencontainers.image.version"
@@ -34,6 +33,13 @@ MAX_PATCHES = 32
 """Index layers behind the full one before the index is written in full again."""
 READ_PATCHES = 64
 """Index layers a reader is willing to apply."""
+
+UPDATE_BYTES = 64 << 10
+"""A data layer and an index layer that take no more together become one update layer."""
+READ_UPDATE_BYTES = 1 << 20
+"""Largest update layer a reader is willing to read for its index."""
+UPDATE_TAIL = struct.Struct("<I")
+"""Length of the index part, the last bytes of an update layer."""
 
 _LABEL = re.compile(r"(?P<name>.*?)[-_.]?v?\d+([.+_-][0-9A-Za-z.+_-]*)?\Z")
 _ARCHIVE = re.compile(r"\.(tar(\.\w+)?|tgz|zip|airgap|zst|gz)\Z")
@@ -58,19 +64,30 @@ class Version:
     config: Config
 
     @cached_property
+    def _read(self) -> tuple[bytes, list[int]]:
+        return read_index(self.store, self.manifest, self.config)
+
+    @property
     def index_bytes(self) -> bytes:
         """The index's plaintext, verified."""
-        return read_index(self.store, self.manifest, self.config)
+        return self._read[0]
+
+    @property
+    def index_parts(self) -> list[int]:
+        """Bytes that the index takes in each of the index layers."""
+        return self._read[1]
 
     @cached_property
     def index(self) -> Index:
         """The index, verified and checked against the manifest's layers."""
         what = f"index of {self.descriptor.digest}"
         index = Index.decode(self.index_bytes, what)
-        listed = [(layer.digest, layer.size) for layer in self.manifest.data_layers]
-        used = [(index.layer_digest(layer), size) for layer, size in enumerate(index.layer_sizes)]
-        if listed != used:
-            raise FormatError(what, "its layers are not those of the manifest")
+        listed, used = self.manifest.data_layers, index.layer_sizes
+        if len(listed) != len(used):
+            raise FormatError(what, f"{len(used)} data layers, the manifest has {len(listed)}")
+        for layer, size in zip(listed, used, strict=True):
+            if layer.size < size:
+                raise FormatError(what, f"frames of {size} bytes in layer {layer.digest}")
         return index
 
 
@@ -87,7 +104,6 @@ class Config:
         level: zstd level of the new frames.
         tool: name and version of the writer.
         zstd: zstd version of the writer.
-        parent: manifest digest of the base, or "".
     """
 
     chunking: ChunkParams
@@ -98,23 +114,21 @@ class Config:
     level: int
     tool: str
     zstd: str
-    parent: str = ""
 
     def encode(self) -> bytes:
         """Return the canonical JSON bytes."""
-        value: dict[str, Any] = {
-            "format": FORMAT_VERSION,
-            "chunking": {"average_bytes": self.chunking.average_bytes, "rule": 1},
-            "index": {"digest": self.index_digest, "bytes": self.index_bytes},
-            "tree": self.tree,
-            "totals": self.totals,
-            "level": self.level,
-            "tool": self.tool,
-            "zstd": self.zstd,
-        }
-        if self.parent:
-            value["parent"] = self.parent
-        return canonical_json(value)
+        return canonical_json(
+            {
+                "format": FORMAT_VERSION,
+                "chunking": {"average_bytes": self.chunking.average_bytes, "rule": 1},
+                "index": {"digest": self.index_digest, "bytes": self.index_bytes},
+                "tree": self.tree,
+                "totals": self.totals,
+                "level": self.level,
+                "tool": self.tool,
+                "zstd": self.zstd,
+            }
+        )
 
     @classmethod
     def decode(cls, data: bytes, what: str) -> Config:
@@ -142,11 +156,10 @@ class Config:
                 value["level"],
                 value["tool"],
                 value["zstd"],
-                value.get("parent", ""),
             )
         except (KeyError, TypeError, ValueError) as error:
             raise FormatError(what, f"a field is missing or of the wrong type: {error}") from None
-        texts = (config.index_digest, config.tree, config.tool, config.zstd, config.parent)
+        texts = (config.index_digest, config.tree, config.tool, config.zstd)
         numbers = (config.index_bytes, config.level, *totals.values())
         if not all(isinstance(text, str) for text in texts) or not all(
             type(number) is int and number >= 0 for number in numbers
@@ -175,8 +188,10 @@ def load_version(store: Store, reference: str) -> Version:
     )
 
 
-def read_index(store: Store, manifest: Manifest, config: Config) -> bytes:
-    """Return the plaintext of a version's index: the full layer, then each patch on it.
+def read_index(store: Store, manifest: Manifest, config: Config) -> tuple[bytes, list[int]]:
+    """Return the plaintext of a version's index, and how many bytes it takes in each layer.
+
+    The first layer has it in full, each other one a patch on that.
 
     Raises:
         NotFound: an index layer is missing.
@@ -186,35 +201,57 @@ def read_index(store: Store, manifest: Manifest, config: Config) -> bytes:
     if len(layers) > READ_PATCHES:
         raise FormatError("manifest", f"{len(layers)} index layers, the limit is {READ_PATCHES}")
     plain = b""
+    parts: list[int] = []
     for layer in layers:
         what = f"index layer {layer.digest}"
-        data = read_blob(store, layer, MAX_INDEX_BYTES)
+        if layer.media_type == UPDATE_TYPE:
+            data = _index_of_update(read_blob(store, layer, READ_UPDATE_BYTES), what)
+        else:
+            data = read_blob(store, layer, MAX_INDEX_BYTES)
+        parts.append(len(data))
         size = codec.content_size(data, MAX_INDEX_BYTES, what)
         plain = codec.decompress(data, size, what, plain)
     actual = "blake3:" + blake3.blake3(plain).hexdigest()
     if actual != config.index_digest:
         raise DigestMismatch("index", config.index_digest, actual)
-    return plain
+    return plain, parts
 
 
-def encode_index(plain: bytes, base: Version | None) -> tuple[bytes, tuple[Descriptor, ...]]:
-    """Return the blob of a new index layer, and the base's index layers to list before it.
+def _index_of_update(data: bytes, what: str) -> bytes:
+    """Return the index part of an update layer."""
+    end = len(data) - UPDATE_TAIL.size
+    if end >= 0:
+        (length,) = UPDATE_TAIL.unpack_from(data, end)
+        if length <= end:
+            return data[end - length : end]
+    raise FormatError(what, "an update layer whose index is cut off")
+
+
+def encode_index(
+    plain: bytes, base: Version | None, *, keep: bool = True
+) -> tuple[bytes, tuple[Descriptor, ...]]:
+    """Return a new index part, and the base's index layers to list before it.
 
     A patch on the base's index, unless the chain would exceed MAX_PATCHES, or the patches outgrow
     both the index written in full and a twentieth of the data.
+
+    Args:
+        plain: the index.
+        base: what the version was packed on.
+        keep: False if some of the base's index layers will not be listed.
     """
 
     def full() -> bytes:
         return codec.compress(plain, index_level(len(plain)))
 
-    if base is None or len(base.manifest.index_layers) > MAX_PATCHES:
+    if base is None or not keep or len(base.manifest.index_layers) > MAX_PATCHES:
         return full(), ()
     chain = base.manifest.index_layers
     old = base.index_bytes
     patch = codec.compress(plain, index_level(len(plain) + len(old)), prefix=old)
     # What the patches add to a fresh pull: nothing to speak of beside the data, or the full index.
-    patches = sum(layer.size for layer in chain[1:]) + len(patch)
-    data = sum(layer.size for layer in base.manifest.data_layers)
+    patches = sum(base.index_parts[1:]) + len(patch)
+    data = sum(base.index.layer_sizes)
     if patches > data // 20 and patches > len(whole := full()):
         return whole, ()
     return patch, chain

@@ -63,9 +63,10 @@ class VersionFile(io.RawIOBase):
         self._position = 0
         self._stack = contextlib.ExitStack()
         self._rebuilt: IO[bytes] | None = None
-        ranges = self._stack.enter_context(BlobRanges(version.store, version.manifest.data_layers))
+        layers = version.manifest.data_layers
+        ranges = self._stack.enter_context(BlobRanges(version.store, layers))
         self._reader = self._stack.enter_context(
-            FrameReader(index, ranges.read, remote=ranges.remote)
+            FrameReader(index, layers, ranges.read, remote=ranges.remote)
         )
         self._expansion = index.expansions.get(entry)
         if self._expansion is not None:

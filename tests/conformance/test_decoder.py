@@ -94,7 +94,7 @@ def test_the_samples_hold_what_the_format_has_rules_for() -> None:
     for number in range(1, 8):
         found_tag = decoder.find_tag(layout, f"app:{number}")
         manifest = decoder.parse_json(decoder.read_blob(layout, found_tag))
-        chains.append([item["mediaType"] for item in manifest["layers"]].count(decoder.INDEX))
+        chains.append([item["mediaType"] for item in manifest["layers"]].count(decoder.UPDATE))
     assert max(chains) > 2
     config = decoder.parse_json(decoder.read_blob(layout, manifest["config"]))
     found = decoder.Index(decoder.read_index(layout, manifest, config))
@@ -205,15 +205,24 @@ def test_zstd_program_reads_a_patched_index(tmp_path: Path) -> None:
         pytest.skip("the program zstd is not installed")
     layout = SAMPLES / "0.1.0" / "history"
     manifest = decoder.parse_json(decoder.read_blob(layout, decoder.find_tag(layout, "app:2")))
-    full, patch = (item for item in manifest["layers"] if item["mediaType"] == decoder.INDEX)
-    paths = [layout / "blobs" / "sha256" / item["digest"][7:] for item in (full, patch)]
-    subprocess.run([program, "-qd", paths[0], "-o", tmp_path / "old"], check=True)
-    subprocess.run(
-        [program, "-qd", f"--patch-from={tmp_path / 'old'}", paths[1], "-o", tmp_path / "new"],
-        check=True,
-    )
+    for at, name in enumerate(("full", "patch")):
+        stored = decoder.read_blob(layout, manifest["layers"][at])
+        assert manifest["layers"][at]["mediaType"] == decoder.UPDATE
+        length = int.from_bytes(stored[-4:], "little")
+        (tmp_path / name).write_bytes(stored[-4 - length : -4])
+    old, new = tmp_path / "old", tmp_path / "new"
+    subprocess.run([program, "-qd", tmp_path / "full", "-o", old], check=True)
+    patched: list[str | Path] = [
+        program,
+        "-qd",
+        f"--patch-from={old}",
+        tmp_path / "patch",
+        "-o",
+        new,
+    ]
+    subprocess.run(patched, check=True)
     config = decoder.parse_json(decoder.read_blob(layout, manifest["config"]))
-    assert (tmp_path / "new").read_bytes() == decoder.read_index(layout, manifest, config)
+    assert new.read_bytes() == decoder.read_index(layout, manifest, config)
 
 
 # Damage. Each line of the specification's checks, broken in one place: both readers must refuse.
@@ -238,10 +247,6 @@ def assemble(parts: dict[int, bytes]) -> bytes:
 
 def u32(*values: int) -> bytes:
     return struct.pack(f"<{len(values)}I", *values)
-
-
-def u64(*values: int) -> bytes:
-    return struct.pack(f"<{len(values)}Q", *values)
 
 
 LONG = b"x" * 256
@@ -279,12 +284,8 @@ BROKEN: dict[str, dict[int, bytes]] = {
     "empty run": {21: u32(0, 1)},
     "run columns differ": {21: u32(1)},
     "recipes": {30: b"\0"},
-    "layer digests": {40: bytes(31)},
-    "layer size": {41: u64(30)},
-    "layer size huge": {41: u64(1 << 62)},
     "frames of layers": {42: u32(2)},
-    "layer without frames": {40: bytes(64), 41: u64(29, 0), 42: u32(1, 0)},
-    "stored length": {50: u32(28)},
+    "layer without frames": {42: u32(1, 0)},
     "chunks of frames": {51: u32(3)},
     "frame without chunks": {
         42: u32(2),
@@ -346,7 +347,6 @@ def delta_index(depths: bytes, prefixes: list[tuple[int, int]], lengths: list[in
     runs = [run for run in prefixes if run != (0, 0)]
     parts |= {
         20: u32(0, 0),
-        41: u64(count),
         42: u32(count),
         50: u32(*[1] * count),
         51: u32(*[1] * count),
@@ -426,9 +426,15 @@ def test_worked_example_is_the_sample() -> None:
     config = decoder.read_blob(TINY_SAMPLE, manifest["config"])
     assert fenced("json config").replace("\n", "").encode() == config
     assert hex_dump("hex index") == plain_index(TINY_SAMPLE, "app:1")
-    assert hex_dump("hex data") == decoder.read_blob(TINY_SAMPLE, manifest["layers"][0])
+    (described_layer,) = manifest["layers"]
+    layer_bytes = decoder.read_blob(TINY_SAMPLE, described_layer)
+    assert layer_bytes.startswith(hex_dump("hex data"))
+    offset, tail = fenced("hex tail").split("  ")
+    assert layer_bytes[int(offset, 16) :] == bytes.fromhex(tail)
+    length = len(layer_bytes) - len(hex_dump("hex data")) - 4
+    assert int.from_bytes(layer_bytes[-4:], "little") == length
     text = FORMAT.read_text(encoding="utf-8")
-    for size in (len(raw), len(config), len(hex_dump("hex index"))):
+    for size in (len(raw), len(config), len(hex_dump("hex index")), len(layer_bytes)):
         assert f"{size} bytes" in text
     vectors = (described["digest"], json.loads(config)["index"]["digest"])
     for value in (*vectors, json.loads(config)["tree"]):
@@ -476,10 +482,14 @@ def test_tables_are_those_of_the_code() -> None:
         model.CONFIG_TYPE,
         model.DATA_TYPE,
         model.INDEX_TYPE,
+        model.UPDATE_TYPE,
     ):
         assert f"`{media_type}`" in text
     limits = dict(re.findall(r"^\| ([^|`]+) \| ([^|]+) \|$", text.split("## Limits")[1], re.M))
     assert limits["chunk; frame's plaintext; prefix"] == "8 MiB; 8 MiB; 16 MiB"
+    assert limits["update layer"] == (
+        f"{version.UPDATE_BYTES >> 10} KiB written, {version.READ_UPDATE_BYTES >> 20} MiB read"
+    )
     assert (index.MAX_CHUNK_BYTES, index.MAX_FRAME_BYTES) == (8 << 20, 8 << 20)
     assert index.MAX_PREFIX_BYTES == 16 << 20
     assert limits["depth"] == str(index.MAX_DEPTH)

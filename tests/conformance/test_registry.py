@@ -24,13 +24,13 @@ from packer.errors import (
     TransportError,
     UnsupportedVersion,
 )
-from packer.graph import PARENT
 from packer.model import (
     CONFIG_TYPE,
     DATA_TYPE,
     INDEX_MANIFEST_TYPE,
     INDEX_TYPE,
     MANIFEST_TYPE,
+    PARENT,
     Descriptor,
     Manifest,
     canonical_json,

@@ -13,7 +13,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packer import version
 from packer.copy import CopyResult, copy
 from packer.errors import (
     DigestMismatch,
@@ -23,7 +22,7 @@ from packer.errors import (
     StoreError,
     UnsupportedVersion,
 )
-from packer.graph import PARENT, read_graph
+from packer.graph import read_graph
 from packer.model import MANIFEST_TYPE, Descriptor, digest_of
 from packer.progress import Progress
 from packer.store.base import read_blob
@@ -75,10 +74,6 @@ class Recorder(MemoryStore):
     def put_manifest(self, data: bytes, media_type: str, tag: str | None = None) -> Descriptor:
         self._write("manifest")
         return super().put_manifest(data, media_type, tag)
-
-
-def test_the_annotation_is_the_one_that_pack_writes() -> None:
-    assert PARENT == version.PARENT
 
 
 @pytest.mark.parametrize("jobs", [1, 2, 4, 64])
