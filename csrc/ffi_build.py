@@ -26,6 +26,7 @@ _SOURCES = [
     "pk_scan_avx512.c",
     "pk_scan_neon.c",
     "pk_scan_portable.c",
+    "pk_signature.c",
     "pk_sketch.c",
     "pk_walk.c",
 ]
@@ -40,6 +41,7 @@ _HEADERS = [
     "pk_inflate.h",
     "pk_match.h",
     "pk_scan_vector.h",
+    "pk_signature.h",
     "pk_sketch.h",
     "pk_walk.h",
 ]
@@ -86,6 +88,7 @@ ffi.cdef(
     pk_walker *pk_walk_new(const char *root);
     int64_t pk_walk_next(pk_walker *walker, size_t most);
     void pk_walk_free(pk_walker *walker);
+    size_t pk_find_signature(const uint8_t *data, size_t length);
     int pk_sketch(const uint8_t *data, size_t length, uint64_t out[6]);
     typedef struct pk_segment {
         uint8_t *data;
@@ -136,6 +139,7 @@ ffi.set_source(
     #include "pk_delta.h"
     #include "pk_fs.h"
     #include "pk_inflate.h"
+    #include "pk_signature.h"
     #include "pk_sketch.h"
     #include "pk_walk.h"
     """,

@@ -92,6 +92,13 @@ def read_sum(data: Buffer) -> int:
     return int(lib.pk_read_sum(view, len(view)))
 
 
+def find_signature(data: Buffer, start: int, end: int) -> int:
+    """Return where in ``[start, end)`` a gzip member or a zip entry may begin, -1 if nowhere."""
+    view = ffi.from_buffer("uint8_t[]", data)
+    found = start + lib.pk_find_signature(view + start, end - start) if start < end else end
+    return found if found < end else -1
+
+
 def sketch(data: Buffer) -> tuple[int, ...]:
     """Return the six super-features of a chunk; () if it is too short or uniform to have any.
 

@@ -117,6 +117,8 @@ class OpenedFile:
             raise SourceChanged(show(self._full))
 
     def _fill(self, out: memoryview) -> int | None:
+        if self._seen == self._found.size:
+            return 0  # if there is more by now, `_check` will see it
         count = self._file.readinto(out)
         if count:
             self._seen += count

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from packer._native import find_signature
 from packer.errors import InvalidParameter
 
 
@@ -46,6 +47,11 @@ class Source:
     def find(self, needle: bytes, start: int, end: int) -> int:
         """Return where `needle` begins within bytes in hand, -1 if it is not there."""
         found = self.buffer.find(needle, self.at + start, self.at + end)
+        return found - self.at if found >= 0 else -1
+
+    def find_signature(self, start: int, end: int) -> int:
+        """Return where within bytes in hand a gzip member or a zip entry may begin, or -1."""
+        found = find_signature(self.buffer, self.at + start, self.at + end)
         return found - self.at if found >= 0 else -1
 
     def skip(self, count: int) -> None:

@@ -32,8 +32,8 @@ SIGNATURE_BYTES = 4
 _INPUT_BYTES = 1 << 20
 _TRIAL_BYTES = 64 << 10
 _POOLED_BYTES = 512 << 10
-_GZIP = b"\x1f\x8b\x08"
-_ZIP = b"PK\x03\x04"
+_GZIP = 0x1F
+"""First byte of a gzip member."""
 
 
 class Workers:
@@ -284,7 +284,6 @@ class Finder:
         self._source = source
         self._searched = source.position
         self._found: deque[DeflateStream] = deque()
-        self._seen = {_GZIP: (-1, 0), _ZIP: (-1, 0)}  # next signature, and searched up to where
 
     def look(self, have: int) -> bool:
         """Begin what is found within bytes in hand; False if nothing is."""
@@ -313,15 +312,15 @@ class Finder:
         while not found or (
             found[-1].complete and len(found) < MAX_FOUND and workers.in_flight < IN_FLIGHT_BYTES
         ):
-            signature, at = min(
-                ((name, self._find(name, end)) for name in (_GZIP, _ZIP)),
-                key=lambda pair: pair[1],
-            )
-            if at >= end:
+            begin, position = self._searched, source.position
+            at = source.find_signature(max(begin - position, 0), end - position)
+            if at < 0:
+                # One may begin in the last bytes.
+                self._searched = max(begin, end - SIGNATURE_BYTES + 1)
                 return
-            behind = _behind_gzip_header if signature == _GZIP else _behind_zip_header
-            start = behind(source, at - source.position)
-            self._searched = at + 1
+            is_gzip = source.view(at, at + 1)[0] == _GZIP
+            start = (_behind_gzip_header if is_gzip else _behind_zip_header)(source, at)
+            self._searched = position + at + 1
             if not start:
                 continue
             stream = DeflateStream(self._budget, source, source.position + start)
@@ -334,26 +333,10 @@ class Finder:
                     self._searched = stream.end
                 stream.close()
 
-    def _find(self, signature: bytes, end: int) -> int:
-        """Return where a signature begins next, `end` if nowhere before."""
-        at, searched = self._seen[signature]
-        if at >= self._searched:
-            return at
-        if at < 0 or searched < end:
-            source = self._source
-            start = max(self._searched, searched - len(signature) + 1)
-            found = -1
-            if start < end:
-                position = source.position
-                found = source.find(signature, max(start - position, 0), end - position)
-            at = found + source.position if found >= 0 else -1
-            self._seen[signature] = (at, end if at < 0 else at + 1)
-        return at if at >= 0 else end
-
 
 def may_begin(source: Source, start: int, end: int) -> bool:
     """Tell whether a gzip member or a zip entry may begin within bytes in hand."""
-    return source.find(_GZIP, start, end) >= 0 or source.find(_ZIP, start, end) >= 0
+    return source.find_signature(start, end) >= 0
 
 
 def _behind_gzip_header(source: Source, at: int) -> int:
