@@ -9,8 +9,8 @@ from typing import BinaryIO
 import blake3
 
 from packer.errors import DigestMismatch
+from packer.framereader import FrameReader, Runs
 from packer.index import DIGEST_BYTES, Frames
-from packer.layer import FrameReader, Runs
 from packer.rebuild import Rebuilder
 from packer.tree import show
 from packer.treecheck import TreeCheck

@@ -16,9 +16,9 @@ from itertools import chain
 from packer.content import frames_of, read_entry
 from packer.errors import InvalidParameter, NotFound, PackerError
 from packer.expansion import most_opened
+from packer.framereader import FrameReader
 from packer.index import Frames, Index
 from packer.inside import SEPARATOR, Member, find, members
-from packer.layer import FrameReader
 from packer.progress import Progress, ProgressCallback
 from packer.ranges import BlobRanges
 from packer.store.base import READ_BYTES
@@ -394,14 +394,12 @@ def _layer_uses(version: Version) -> Iterator[LayerUse]:
     frames = Frames(index)
     live = _live_chunks(index)
     frame = 0
-    for layer, stored, count in zip(
-        version.manifest.data_layers, index.layer_sizes, index.layer_frames, strict=True
-    ):
+    for layer, count in zip(version.manifest.data_layers, index.layer_frames, strict=True):
         first, last = frames.first_chunk[frame], frames.first_chunk[frame + count]
         used = live[first:last]
         yield LayerUse(
             layer.digest,
-            stored,
+            layer.size,
             count,
             last - first,
             sum(used),

@@ -21,8 +21,9 @@ import blake3
 
 from packer import codec
 from packer.compaction import Liveness, layers_to_drop, liveness
+from packer.framereader import FrameReader
 from packer.index import DIGEST_BYTES, Frames, Index
-from packer.layer import FrameReader, LayerWriter
+from packer.layer import LayerWriter
 from packer.model import (
     CONFIG_TYPE,
     DATA_TYPE,

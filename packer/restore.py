@@ -22,8 +22,8 @@ from packer._native import sync_filesystem
 from packer.content import frames_of, read_entry
 from packer.errors import TargetExists
 from packer.folding import check_distinct, folds_names
+from packer.framereader import FrameReader
 from packer.interrupting import POLL_SECONDS, interrupted
-from packer.layer import FrameReader
 from packer.plan import Plan
 from packer.progress import Progress, ProgressCallback
 from packer.ranges import BlobRanges

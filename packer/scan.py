@@ -18,8 +18,9 @@ from packer._native import sketch
 from packer.counterparts import Alignment, Counterparts
 from packer.errors import SourceChanged
 from packer.expansion import Expansion
+from packer.framereader import FrameReader, temporary_file
 from packer.index import DIGEST_BYTES, FULL_DIGEST_BYTES, MAX_DEPTH, Index
-from packer.layer import FrameReader, LayerWriter, layer_bytes_for, temporary_file
+from packer.layer import LayerWriter, layer_bytes_for
 from packer.model import ChunkParams
 from packer.opened import OpenedFile, Opener, digest_of
 from packer.progress import Progress, ProgressCallback

@@ -14,8 +14,8 @@ from itertools import chain, repeat
 
 from packer._native import sketch
 from packer.cachefile import read_cache, write_cache
+from packer.framereader import FrameReader
 from packer.index import Index
-from packer.layer import FrameReader
 
 SUPER_FEATURES = 6
 MAX_SKETCHES = 65_536

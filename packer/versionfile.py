@@ -11,7 +11,7 @@ from typing import IO
 
 from packer.content import read_entry
 from packer.errors import InvalidParameter, NotFound
-from packer.layer import FrameReader, temporary_file
+from packer.framereader import FrameReader, temporary_file
 from packer.ranges import BlobRanges
 from packer.tree import FILE, KIND_NAMES, show
 from packer.version import Version
