@@ -28,6 +28,7 @@ _SOURCES = [
     "pk_scan_portable.c",
     "pk_signature.c",
     "pk_sketch.c",
+    "pk_tar.c",
     "pk_walk.c",
 ]
 _HEADERS = [
@@ -43,6 +44,7 @@ _HEADERS = [
     "pk_scan_vector.h",
     "pk_signature.h",
     "pk_sketch.h",
+    "pk_tar.h",
     "pk_walk.h",
 ]
 
@@ -89,6 +91,15 @@ ffi.cdef(
     int64_t pk_walk_next(pk_walker *walker, size_t most);
     void pk_walk_free(pk_walker *walker);
     size_t pk_find_signature(const uint8_t *data, size_t length);
+    #define PK_TAR_CODED ...
+    #define PK_TAR_LONG ...
+    #define PK_TAR_RANGE ...
+    int pk_tar_is_header(const uint8_t *block);
+    int64_t pk_tar_size(const uint8_t *block);
+    size_t pk_tar_encode(const uint8_t *block, const uint8_t *previous, uint8_t *out,
+                         int64_t *size);
+    ptrdiff_t pk_tar_decode(const uint8_t *in, size_t length, const uint8_t *previous,
+                            uint8_t *block);
     int pk_sketch(const uint8_t *data, size_t length, uint64_t out[6]);
     typedef struct pk_segment {
         uint8_t *data;
@@ -141,6 +152,7 @@ ffi.set_source(
     #include "pk_inflate.h"
     #include "pk_signature.h"
     #include "pk_sketch.h"
+    #include "pk_tar.h"
     #include "pk_walk.h"
     """,
     # Relative to the root of the repository, which is where setuptools builds from.

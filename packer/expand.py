@@ -12,16 +12,7 @@ from collections.abc import Callable, Iterator
 
 from packer.chunking import cut_points
 from packer.model import ChunkParams
-from packer.recipe import (
-    BLOCK,
-    MAX_DEFLATE_DEPTH,
-    Cursor,
-    RecipeWriter,
-    content_size,
-    decode_header,
-    encode_header,
-    is_header,
-)
+from packer.recipe import MAX_DEFLATE_DEPTH, RecipeWriter
 from packer.source import Source
 from packer.streams import (
     LOOK_AHEAD,
@@ -31,6 +22,7 @@ from packer.streams import (
     Workers,
     may_begin,
 )
+from packer.tarheader import BLOCK, encode_header, is_header
 
 INLINE_BYTES = 1024
 """Shorter pieces between opened streams are kept in the recipe: headers, trailers, directories."""
@@ -82,7 +74,7 @@ class Expander:
         """
         if self._expand:
             have = self._file.ahead(self._look_ahead)
-            if not (have >= BLOCK and is_header(bytes(self._file.view(0, BLOCK)))):
+            if not (have >= BLOCK and is_header(self._file.view(0, BLOCK))):
                 self._begun = Finder(self._budget, self._file)
                 return self._begun.look(have)
         return False
@@ -113,7 +105,7 @@ class Expander:
             start = end
 
     def _stream(self, source: Source, depth: int) -> Iterator[memoryview]:
-        if source.ahead(BLOCK) >= BLOCK and is_header(bytes(source.view(0, BLOCK))):
+        if source.ahead(BLOCK) >= BLOCK and is_header(source.view(0, BLOCK)):
             yield from self._tar(source, depth)
             yield from self._raw(source, depth, opened=True)
         else:
@@ -168,8 +160,8 @@ class Expander:
                 if not self._zeros(source):
                     return
                 continue
-            size = content_size(block) if is_header(block) else -1
-            if size < 0:
+            coded, size = encode_header(block, self._header)
+            if not coded:
                 return
             padding = -size % BLOCK
             whole = BLOCK + size + padding
@@ -177,9 +169,6 @@ class Expander:
             regular = small and source.view(BLOCK + size, whole) == _ZEROS[:padding]
             meta = block[156] in _META_TYPES and small and size <= MAX_META_BYTES
             plain = regular and not meta and self._is_plain(source, BLOCK, BLOCK + size, depth)
-            coded = encode_header(block, self._header)
-            if decode_header(Cursor(memoryview(coded), "header"), self._header) != block:
-                return
             recipe.header(coded, is_member=plain)
             self._header = block
             if plain:
@@ -232,6 +221,6 @@ class Expander:
 
     def _is_plain(self, source: Source, start: int, end: int, depth: int) -> bool:
         """Tell whether there is nothing to open within bytes in hand."""
-        if end - start >= BLOCK and is_header(bytes(source.view(start, start + BLOCK))):
+        if end - start >= BLOCK and is_header(source.view(start, start + BLOCK)):
             return False
         return depth >= MAX_DEFLATE_DEPTH or not may_begin(source, start, end)

@@ -16,7 +16,7 @@ from typing import IO, NamedTuple, cast
 
 import blake3
 
-from packer.recipe import BLOCK, is_header
+from packer.tarheader import BLOCK, is_header
 
 SEPARATOR = "!/"
 """Between an archive's path and the path in it."""
@@ -131,7 +131,7 @@ def _spool(pieces: Iterable[bytes | memoryview], file: IO[bytes]) -> bool:
 
 
 def _is_archive(head: bytes | bytearray) -> bool:
-    return head[:3] == b"\x1f\x8b\x08" or head[:4] == b"PK\3\4" or is_header(bytes(head[:BLOCK]))
+    return head[:3] == b"\x1f\x8b\x08" or head[:4] == b"PK\3\4" or is_header(head[:BLOCK])
 
 
 def _members(file: IO[bytes], before: str, depth: int, bound: _Bound) -> Iterator[Member]:

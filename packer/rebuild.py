@@ -10,7 +10,8 @@ from packer import recipe as op
 from packer.deflate import MAX_SEGMENT_BYTES, WINDOW_BYTES, RecipeError, rebuild
 from packer.errors import FormatError
 from packer.expansion import most_opened
-from packer.recipe import BLOCK, MAX_DEFLATE_DEPTH, Recipe, content_size, decode_header
+from packer.recipe import MAX_DEFLATE_DEPTH, Recipe
+from packer.tarheader import BLOCK, content_size, decode_header
 
 _ZEROS = bytes(64 << 10)
 _AHEAD = 4

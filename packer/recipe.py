@@ -7,7 +7,6 @@ and from deflate streams, whose plaintext is a stream of the same kind.
 
 from __future__ import annotations
 
-from itertools import pairwise
 from typing import NoReturn
 
 from packer.errors import FormatError
@@ -31,17 +30,6 @@ ZEROS = 6
 
 MAX_DEFLATE_DEPTH = 4
 """Deflate streams within deflate streams."""
-BLOCK = 512
-"""Bytes of a block of a tar archive."""
-
-# Where the fields of a header block start; the last two are the prefix with what follows it, and
-# the end. POSIX.1-2017, pax, "ustar Interchange Format".
-_STARTS = (0, 100, 108, 116, 124, 136, 148, 156, 157, 257, 265, 297, 329, 337, 345, BLOCK)
-_FIELDS = tuple(pairwise(_STARTS))
-_SIZE, _MTIME, _CHECKSUM = 4, 5, 6
-_RAW_SIZE, _RAW_MTIME = 1 << 15, 1 << 16
-_NO_CONTENT = b"123456"
-"""Types of members that have no content whatever their size says: links, devices, directories."""
 
 
 class RecipeWriter:
@@ -170,6 +158,10 @@ class Cursor:
                 return value
             shift += 7
 
+    def rest(self) -> memoryview:
+        """Return what is left, without taking it."""
+        return self._data[self._at :]
+
     def fail(self, why: str) -> NoReturn:
         """Raise FormatError."""
         raise FormatError(self._what, why)
@@ -225,112 +217,3 @@ def _put_number(out: bytearray, value: int) -> None:
         out.append(value & 0x7F | 0x80)
         value >>= 7
     out.append(value)
-
-
-def is_header(block: bytes) -> bool:
-    """Tell whether a block is a header of a tar archive: its checksum is right."""
-    if len(block) < BLOCK or block[0] == 0:
-        return False
-    try:
-        told = int(block[148:156].strip(b" \0"), 8)
-    except ValueError:
-        return False
-    return told == _checksum(block)
-
-
-def content_size(header: bytes) -> int:
-    """Return how many bytes of content follow a tar header; -1 if that cannot be told."""
-    if header[156] in _NO_CONTENT:
-        return 0
-    field = header[124:136]
-    if field[0] == 0x80:  # GNU: binary, for 8 GiB and more
-        return int.from_bytes(field[1:], "big") if field[1:4] == b"\0\0\0" else -1
-    try:
-        return int(field.rstrip(b" \0") or b"0", 8) if field[:1] not in b"+-_" else -1
-    except ValueError:
-        return -1
-
-
-def encode_header(block: bytes, previous: bytes) -> bytes:
-    """Return a tar header as its differences to the one before.
-
-    Sizes and times that are written in the usual way are coded as numbers, times relative to the
-    previous one, and a right checksum not at all.
-
-    Args:
-        block: the header.
-        previous: the last one of the same deflate stream (or outside of all), of whichever
-            archive; zeros for the first.
-    """
-    mask, out = 0, bytearray()
-    for field, (start, end) in enumerate(_FIELDS):
-        value = block[start:end]
-        if field == _CHECKSUM:
-            if value == b"%06o\0 " % _checksum(block):
-                continue
-        elif value == previous[start:end]:
-            continue
-        mask |= 1 << field
-        if field in (_SIZE, _MTIME):
-            number = _canonical(value, previous[end - 1])
-            if number >= 0:
-                if field == _MTIME:
-                    number -= max(_canonical(previous[start:end], previous[end - 1]), 0)
-                    number = number << 1 if number >= 0 else (-number << 1) - 1
-                _put_number(out, number)
-                continue
-            mask |= _RAW_SIZE if field == _SIZE else _RAW_MTIME
-        text = value.rstrip(b"\0")
-        _put_number(out, len(text))
-        out += text
-    coded = bytearray()
-    _put_number(coded, mask)
-    return bytes(coded + out)
-
-
-def decode_header(cursor: Cursor, previous: bytes) -> bytes:
-    """Return the next tar header; the inverse of `encode_header`.
-
-    Raises:
-        FormatError: through the cursor, or a field is too long.
-    """
-    mask = cursor.number()
-    block = bytearray(previous)
-    for field, (start, end) in enumerate(_FIELDS):
-        if not mask >> field & 1:
-            continue
-        if field == _SIZE and not mask & _RAW_SIZE:
-            block[start:end] = _octal(cursor.number(), previous[end - 1], cursor)
-        elif field == _MTIME and not mask & _RAW_MTIME:
-            coded = cursor.number()
-            number = coded >> 1 if not coded & 1 else -(coded + 1 >> 1)
-            number += max(_canonical(previous[start:end], previous[end - 1]), 0)
-            block[start:end] = _octal(number, previous[end - 1], cursor)
-        else:
-            text = bytes(cursor.take(cursor.number()))
-            if len(text) > end - start:
-                cursor.fail("a field of a tar header is too long")
-            block[start:end] = text.ljust(end - start, b"\0")
-    if not mask >> _CHECKSUM & 1:
-        block[148:156] = b"%06o\0 " % _checksum(block)
-    return bytes(block)
-
-
-def _checksum(block: bytes | bytearray) -> int:
-    return sum(block) - sum(block[148:156]) + 8 * 0x20
-
-
-def _canonical(field: bytes, last: int) -> int:
-    """Return the number of an octal field with 11 digits and this last byte, else -1."""
-    if field[11] != last or not field[:11].isdigit():
-        return -1
-    try:
-        return int(field[:11], 8)
-    except ValueError:
-        return -1
-
-
-def _octal(number: int, last: int, cursor: Cursor) -> bytes:
-    if not 0 <= number < 8**11:
-        cursor.fail("a number of a tar header is out of range")
-    return b"%011o%c" % (number, last)
