@@ -7,8 +7,8 @@ enum {
     SAMPLE_LOG = 3,   /* of one position in so many, which content decides, a fingerprint is taken */
     LEAST = 256,      /* a shorter stretch is left to zstd, which codes it in fewer bytes */
     LEAST_NEAR = 96,  /* unless it goes on near where the source of the last copy ended */
-    NEAR_SPAN = 64,   /* how far behind a copy the text may go on there, */
-    NEAR_STEP = 16,   /* looked at every so many bytes, */
+    NEAR_SPAN = 96,   /* how far behind a copy the text may go on there, */
+    NEAR_STEP = 24,   /* looked at every so many bytes, */
     NEAR_SHIFT = 192, /* and how many bytes may have been inserted or removed */
     REFUSED_LOG = 8,  /* stretches remembered as too short */
     WAYS = 8          /* places remembered for one fingerprint, the newest ones */
