@@ -292,13 +292,15 @@ class TokenService:
 
     Args:
         realm: its URL.
-        granted: scope of each token given out.
+        granted: scopes of each token given out, with spaces between.
+        refused: repositories of which a token is given out without saying so.
         life_seconds: after which docker-registry takes a token no longer; what the token's answer
             says of it is five minutes.
     """
 
     realm: str
     granted: list[str] = field(default_factory=list)
+    refused: set[str] = field(default_factory=set)
     life_seconds: int = 300
 
 
@@ -316,8 +318,12 @@ def token_service(folder: Path) -> Iterator[TokenService]:
     def encode(data: bytes) -> str:
         return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
-    def sign(scope: str) -> str:
-        kind, name, actions = scope.split(":")
+    def sign(scopes: list[str]) -> str:
+        access = [
+            {"type": kind, "name": name, "actions": actions.split(",")}
+            for kind, name, actions in (scope.split(":") for scope in scopes)
+            if name not in service.refused
+        ]
         now = int(time.time())
         claims = {
             "iss": ISSUER,
@@ -327,7 +333,7 @@ def token_service(folder: Path) -> Iterator[TokenService]:
             "nbf": now - 100,
             "exp": now - LEEWAY_SECONDS + service.life_seconds,
             "jti": str(len(service.granted)),
-            "access": [{"type": kind, "name": name, "actions": actions.split(",")}],
+            "access": access,
         }
         header = {"typ": "JWT", "alg": "RS256", "x5c": [chain]}
         text = ".".join(encode(json.dumps(part).encode()) for part in (header, claims))
@@ -348,8 +354,8 @@ def token_service(folder: Path) -> Iterator[TokenService]:
             allowed = self.headers.get("Authorization") == login
             body = b"{}"
             if allowed and query["service"] == [SERVICE]:
-                service.granted.append(query["scope"][0])
-                body = json.dumps({"token": sign(query["scope"][0]), "expires_in": 300}).encode()
+                service.granted.append(" ".join(query["scope"]))
+                body = json.dumps({"token": sign(query["scope"]), "expires_in": 300}).encode()
             self.send_response(200 if allowed else 401)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

@@ -133,6 +133,37 @@ class Upload(Protocol):
 
 
 @runtime_checkable
+class Mounter(Protocol):
+    """A store that may take blobs over from others beside it, so that their bytes need not move."""
+
+    @property
+    def registry(self) -> str:
+        """Host of the registry, as references name it."""
+
+    @property
+    def repository(self) -> str:
+        """Name of the store in its registry."""
+
+    def neighbour(self, other: object) -> str | None:
+        """Return the repository that another store is, None unless it is of the same registry."""
+
+    def upload_or_mount(self, blob: Descriptor, source: BinaryIO, repository: str) -> bool:
+        """Store a blob as `Upload.upload` does, or by mounting it.
+
+        Args:
+            blob: what the bytes must be.
+            source: as for `Store.push`; read only if the blob is not mounted.
+            repository: that is said to have the blob.
+
+        Returns:
+            False if it was mounted. That is the registry's claim, as that of `Store.exists`.
+        """
+
+    def mount(self, blob: Descriptor, repository: str) -> bool:
+        """Mount a blob whose bytes are not at hand; False if the registry does not."""
+
+
+@runtime_checkable
 class Interruptible(Protocol):
     """A store whose calls wait for others, and can be made to end at once."""
 

@@ -10,7 +10,7 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 
 from packer.errors import AuthError, FormatError, RegistryError, TransportError
-from packer.store.auth import Authenticator, Learnt
+from packer.store.auth import Authenticator, Learnt, Scope
 from packer.store.http import (
     REDIRECT_STATUSES,
     RETRY_STATUSES,
@@ -71,6 +71,7 @@ class Client:
         *,
         ok: Collection[int],
         actions: str = "pull",
+        mount_from: str | None = None,
         headers: Mapping[str, str] | None = None,
         body: bytes | Body | None = None,
     ) -> Response:
@@ -78,6 +79,15 @@ class Client:
 
         Follows redirects of GET and HEAD. A body that is not bytes is sent at most once, so after
         a 401 the caller has to send it again (with what was learnt from it).
+
+        Args:
+            method: HTTP method.
+            url: absolute; of this registry unless it said otherwise.
+            ok: statuses to return.
+            actions: as in `Scope`.
+            mount_from: as in `Scope`.
+            headers: besides those about the client.
+            body: to send.
 
         Raises:
             AuthError: 401 or 403, or no acceptable way to authenticate; `retryable` only if the
@@ -88,12 +98,12 @@ class Client:
         """
         target, redirects, challenges, renewals = url, 0, 0, 0
         once = body is not None and not isinstance(body, bytes)
-        own = True
+        own, scope = True, Scope(actions, mount_from)
         while True:
             # Once led away, even a way back is not ours: credentials are not attached again.
             own = own and origin_of(target) == self.origin
             sent = {"User-Agent": USER_AGENT, **(headers or {})}
-            used = self._auth.header(actions) if own else None
+            used = self._auth.header(scope) if own else None
             if used is not None:
                 sent["Authorization"] = used
             response = self.transport.send(method, target, sent, body)
@@ -107,7 +117,7 @@ class Client:
                 continue
             if response.status == 401 and own:
                 response.discard()
-                learnt = self._auth.challenged(response.headers("WWW-Authenticate"), used, actions)
+                learnt = self._auth.challenged(response.headers("WWW-Authenticate"), used, scope)
                 if learnt is Learnt.RENEWED:
                     renewals += 1
                 elif learnt is Learnt.NEW:

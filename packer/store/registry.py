@@ -43,7 +43,7 @@ from packer.store.http import (
     origin_of,
 )
 from packer.store.tls import Tls
-from packer.store.upload import DIGEST_INVALID, WRITE, upload
+from packer.store.upload import DIGEST_INVALID, WRITE, mount, upload
 
 ACCEPT_MANIFESTS = ", ".join(
     [
@@ -186,6 +186,30 @@ class RegistryStore:
     def upload(self, blob: Descriptor, source: BinaryIO) -> None:
         """Upload a blob without asking, as `Upload.upload`."""
         upload(self._client, blob, source, self._retry, self._name)
+
+    @property
+    def registry(self) -> str:
+        """The registry's host, as references name it."""
+        return self._registry
+
+    @property
+    def repository(self) -> str:
+        """The repository's name in the registry."""
+        return self._repository
+
+    def neighbour(self, other: object) -> str | None:
+        """Return the name of another store if it is another repository of the same registry."""
+        if not isinstance(other, RegistryStore) or other._client.origin != self._client.origin:
+            return None
+        return other._repository if other._repository != self._repository else None
+
+    def upload_or_mount(self, blob: Descriptor, source: BinaryIO, repository: str) -> bool:
+        """Upload a blob unless the registry takes it from `repository`, as `Mounter`."""
+        return upload(self._client, blob, source, self._retry, self._name, repository)
+
+    def mount(self, blob: Descriptor, repository: str) -> bool:
+        """Take a blob over from another repository, as `Mounter`."""
+        return mount(self._client, blob, repository)
 
     @property
     def client(self) -> Client:

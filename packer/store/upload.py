@@ -1,10 +1,12 @@
 """An upload of a blob: checked on its way out, begun again when the connection is lost.
 
-Source: distribution-spec 1.1, "Pushing a blob monolithically".
+Source: distribution-spec 1.1, "Pushing a blob monolithically" and "Mounting a blob from another
+repository".
 """
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 from typing import BinaryIO
 
@@ -14,6 +16,7 @@ from packer.errors import (
     FormatError,
     RegistryError,
     SizeMismatch,
+    StoreError,
     TransportError,
 )
 from packer.model import Descriptor, is_digest
@@ -26,13 +29,21 @@ DIGEST_INVALID = "DIGEST_INVALID"
 
 
 def upload(
-    client: Client, blob: Descriptor, source: BinaryIO, retry: RetryPolicy, name: str
-) -> None:
+    client: Client,
+    blob: Descriptor,
+    source: BinaryIO,
+    retry: RetryPolicy,
+    name: str,
+    mount_from: str | None = None,
+) -> bool:
     """Upload a blob: POST, then PUT of everything.
 
     No registry need support more, and Debian's docker-registry cannot resume. POST has no body, so
     the body is never sent just to learn that authentication is needed. A token that dies between
     the two is no failure: the same upload goes on with a new one.
+
+    The POST may ask for the blob of another repository. A registry that does not give it opens an
+    upload by the same answer, so that asking costs nothing.
 
     Args:
         client: of the repository.
@@ -40,6 +51,10 @@ def upload(
         source: as for `Store.push`.
         retry: how often to begin again.
         name: of the store, for errors.
+        mount_from: another repository of the registry that is said to have the blob.
+
+    Returns:
+        whether the bytes were sent; False if the registry took them from `mount_from`.
     """
     target: str | None = None
     attempt = renewals = 0
@@ -51,11 +66,14 @@ def upload(
         retry_after = None
         try:
             if target is None:
-                target = _begin(client, blob)
+                candidate, mount_from = mount_from, None
+                target = _begin(client, blob, candidate)
+            if target is None:
+                return False
             with _send(client, target, blob, body, last) as response:
                 if response.status not in RETRY_STATUSES:
                     _check_answer(response, blob, name)
-                    return
+                    return True
                 retry_after = response.header("Retry-After")
         except SourceFailed as error:
             cause = error.__cause__
@@ -77,14 +95,65 @@ def upload(
         attempt += 1
 
 
-def _begin(client: Client, blob: Descriptor) -> str:
-    """Open an upload and return the URL to send the blob to."""
+def mount(client: Client, blob: Descriptor, repository: str) -> bool:
+    """Take a blob over from another repository of the registry, if it allows that.
+
+    Args:
+        client: of the repository that is to get it.
+        blob: the blob.
+        repository: that is said to have it.
+    """
+    response = _ask_mount(client, blob, repository)
+    if response is None:
+        return False
+    if response.status == 201:
+        return True
+    # An upload was opened, which nobody wants: registries should forget it, and all do in time.
+    with contextlib.suppress(StoreError, FormatError):
+        target = join_url(response.url, response.header("Location") or "")
+        client.request("DELETE", target, ok=(200, 202, 204), actions=WRITE).discard()
+    return False
+
+
+def _ask_mount(client: Client, blob: Descriptor, repository: str) -> Response | None:
+    """Return the answer to a request to mount: 201 if it was done; None if it was refused."""
+    url = client.url(f"blobs/uploads/?mount={blob.digest}&from={repository}")
+    try:
+        response = client.request(
+            "POST",
+            url,
+            ok=(201, 202),
+            actions=WRITE,
+            mount_from=repository,
+            headers={"Content-Length": "0"},
+        )
+    except RegistryError as error:
+        # Not for these credentials, or not known at all: then it is an ordinary upload. What may
+        # pass is left to the caller, who tries again.
+        if error.retryable:
+            raise
+        return None
+    response.discard()
+    claimed = response.header("Docker-Content-Digest") or ""
+    if response.status == 201 and is_digest(claimed) and claimed != blob.digest:
+        return None
+    return response
+
+
+def _begin(client: Client, blob: Descriptor, mount_from: str | None) -> str | None:
+    """Open an upload and return the URL to send the blob to; None if it was mounted instead."""
     url = client.url("blobs/uploads/")
-    with client.request(
-        "POST", url, ok=(202,), actions=WRITE, headers={"Content-Length": "0"}
-    ) as response:
-        location = response.header("Location")
+    response = None
+    if mount_from is not None:
+        response = _ask_mount(client, blob, mount_from)
+        if response is not None and response.status == 201:
+            return None
+    if response is None:
+        response = client.request(
+            "POST", url, ok=(202,), actions=WRITE, headers={"Content-Length": "0"}
+        )
         response.discard()
+    location = response.header("Location")
     if not location:
         raise FormatError(f"answer to the upload of {blob.digest}", "no Location")
     # join_url refuses user information and a step down to http; `request` sends credentials
