@@ -29,6 +29,7 @@ from packer.errors import (
 from packer.graph import read_graph
 from packer.model import CONFIG_TYPE, DATA_TYPE, MANIFEST_TYPE, Descriptor, digest_of
 from packer.reference import Reference, parse_location
+from packer.store.habits import Habits
 
 if TYPE_CHECKING:
     from packer.store.client import Client
@@ -96,7 +97,7 @@ def doctor(reference: str, *, registry: RegistryLike = None, write: bool = False
     location = parse_location(reference)
     if not isinstance(location, Reference):
         raise InvalidReference(reference, "the doctor looks at registries")
-    with Access(registry).open(location) as store:
+    with Access(registry, Habits()).open(location) as store:  # what is known is tried again
         store.client.transport.retry = RetryPolicy(attempts=2)  # what fails is what we are after
         patient = _Patient(store, location, write)
         probes = tuple(patient.examine())

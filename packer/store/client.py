@@ -11,6 +11,7 @@ from collections.abc import Collection, Iterator, Mapping
 
 from packer.errors import AuthError, FormatError, RegistryError, TransportError
 from packer.store.auth import Authenticator, Learnt, Scope
+from packer.store.habits import Habits
 from packer.store.http import (
     REDIRECT_STATUSES,
     RETRY_STATUSES,
@@ -45,20 +46,35 @@ class Client:
         repository: name, already checked against the grammar.
         auth: gives Authorization headers.
         transport: does the exchanges.
+        habits: what is known of registries.
 
     Thread safety: threads may share it.
     """
 
     def __init__(
-        self, origin: Origin, repository: str, auth: Authenticator, transport: Transport
+        self,
+        origin: Origin,
+        repository: str,
+        auth: Authenticator,
+        transport: Transport,
+        habits: Habits,
     ) -> None:
         self.origin = origin
         self._auth = auth
         self.transport = transport
-        self.ignores_ranges = False
+        self._habits = habits
         host = f"[{origin.host}]" if ":" in origin.host else origin.host
         self.root = f"{origin.scheme}://{host}:{origin.port}/v2/"
         self._base = f"{self.root}{repository}/"
+
+    @property
+    def ignores_ranges(self) -> bool:
+        """Whether the registry is known to send a whole blob when it is asked for a part."""
+        return self._habits.ignores_ranges(self.origin)
+
+    def note_ignored_range(self) -> None:
+        """Remember that it did."""
+        self._habits.note_ignored_range(self.origin)
 
     def url(self, path: str) -> str:
         """Return the URL of `path` in the repository; `path` is made of checked parts only."""
