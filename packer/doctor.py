@@ -201,8 +201,9 @@ class _Patient:
                 return NO, f"status {response.status}"
             data = response.read_bounded(MAX_REFERRERS_BYTES, "referrers")
         try:
-            listed = json.loads(data).get("manifests")
-        except (ValueError, AttributeError, RecursionError):
+            # Registries in Go may write an empty list as null.
+            listed = json.loads(data)["manifests"] or []
+        except (ValueError, KeyError, TypeError, RecursionError):
             listed = None
         if not isinstance(listed, list):
             return NO, "answers, but not with an image index"

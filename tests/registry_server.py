@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -70,14 +70,14 @@ def need_program(name: str) -> str:
     return path
 
 
-def optional_program(name: str) -> str:
+def optional_program(name: str, how: str = "tools/install-servers builds it") -> str:
     """Return the path of a program that `tools/install-servers` may build, or skip the test."""
     folder = os.environ.get("LAYER_PACKER_SERVERS") or os.path.expanduser(
         "~/.cache/layer-packer-servers"
     )
     path = shutil.which(name, path=os.pathsep.join([folder, os.environ.get("PATH", "")]))
     if path is None:
-        pytest.skip(f"the program {name} is not installed (tools/install-servers builds it)")
+        pytest.skip(f"the program {name} is not installed ({how})")
     return path
 
 
@@ -157,6 +157,28 @@ def run_registry(
         try:
             if wait_until_ready(process, port, ca_file):
                 yield RegistryServer(port, folder / "data", ca_file, process)
+                return
+        finally:
+            process.kill()
+            process.wait()
+        assert attempt < 4, (folder / "log").read_text(encoding="utf-8", errors="replace")
+
+
+@contextlib.contextmanager
+def run_other(folder: Path, arguments: Callable[[int], list[str]]) -> Iterator[str]:
+    """Start another registry, in plain http, and return its ``host:port``.
+
+    Args:
+        folder: existing; gets its log.
+        arguments: returns the command that serves a port.
+    """
+    for attempt in range(5):
+        port = free_port()
+        with (folder / "log").open("ab") as log:
+            process = subprocess.Popen(arguments(port), stdout=log, stderr=log, cwd=folder)
+        try:
+            if wait_until_ready(process, port, None):
+                yield f"127.0.0.1:{port}"
                 return
         finally:
             process.kill()

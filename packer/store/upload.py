@@ -22,7 +22,7 @@ from packer.errors import (
 from packer.model import Descriptor, is_digest
 from packer.store.base import READ_BYTES
 from packer.store.client import MAX_RENEWALS, Client
-from packer.store.http import RETRY_STATUSES, Response, RetryPolicy, join_url
+from packer.store.http import RETRY_STATUSES, SEND_BYTES, Response, RetryPolicy, join_url
 
 WRITE = "pull,push"
 DIGEST_INVALID = "DIGEST_INVALID"
@@ -70,6 +70,7 @@ def upload(
                 target = _begin(client, blob, candidate)
             if target is None:
                 return False
+            body.open()
             with _send(client, target, blob, body, last) as response:
                 if response.status not in RETRY_STATUSES:
                     _check_answer(response, blob, name)
@@ -190,6 +191,19 @@ class UploadBody:
         self._blob = blob
         self._what = what
         self._hash = hashlib.sha256()
+        self._first = b""
+
+    def open(self) -> None:
+        """Read the first bytes, so that the source is open before the request is made.
+
+        A source in a registry fails then without an upload being broken off. And a registry that
+        lets no request pass while it takes an upload (go-containerregistry's) would keep us waiting
+        for the bytes that it waits for.
+
+        Raises:
+            SizeMismatch, DigestMismatch, SourceFailed: as `read`.
+        """
+        self._first = self.read(SEND_BYTES)
 
     def read(self, size: int = -1, /) -> bytes:
         """Return at most `size` bytes, b"" at the end.
@@ -199,6 +213,11 @@ class UploadBody:
                 the registry has all it was promised, so it stores nothing.
             SourceFailed: `source` raised, see its cause.
         """
+        if self._first:
+            data, self._first = self._first, b""
+            if 0 <= size < len(data):
+                data, self._first = data[:size], data[size:]
+            return data
         try:
             data = self._source.read(size if size >= 0 else READ_BYTES)
         except Exception as error:
