@@ -24,7 +24,7 @@ from packer.interrupting import POLL_SECONDS, interrupted
 from packer.model import Descriptor, digest_of
 from packer.progress import CancelEvent, Progress, ProgressCallback, cancellable
 from packer.promise import missing_base
-from packer.store.base import Mounter, Reader, Store, Upload
+from packer.store.base import Filler, Mounter, Reader, Store, Upload
 
 PROBE_BYTES = 4 << 20
 """Below this many missing bytes it is cheaper to send them than to ask."""
@@ -305,13 +305,31 @@ class _BlobSource(io.RawIOBase):
         return True
 
     def read(self, size: int = -1, /) -> bytes:
+        data = self._open().read(size)
+        self._count(len(data))
+        return data
+
+    def fill(self, buffer: memoryview, /) -> int:
+        """Read into `buffer`, as `Filler`."""
+        reader = self._open()
+        if isinstance(reader, Filler):
+            count = reader.fill(buffer)
+        else:
+            data = reader.read(len(buffer))
+            count = len(data)
+            buffer[:count] = data
+        self._count(count)
+        return count
+
+    def _open(self) -> Reader:
         if self._reader is None:
             # A range that is the whole blob: the same bytes, without the verification.
             self._reader = self._store.fetch(self._blob, 0, self._blob.size)
-        data = self._reader.read(size)
-        self._seen += len(data)
-        self._run.report(len(data), self._blob.digest)
-        return data
+        return self._reader
+
+    def _count(self, count: int) -> None:
+        self._seen += count
+        self._run.report(count, self._blob.digest)
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
         if offset or whence:

@@ -22,8 +22,9 @@ from typing import BinaryIO, Protocol, runtime_checkable
 from packer.errors import DigestMismatch, SizeMismatch
 from packer.model import Descriptor
 
-READ_BYTES = 1 << 20
-"""How much is moved at a time between stores."""
+READ_BYTES = 256 << 10
+"""How much is moved at a time between stores: what is read, hashed and written should still be in
+the processor's cache. 1 MiB took a third more system time (a pull over loopback, 2 cores, 2026)."""
 
 
 class Reader(Protocol):
@@ -45,6 +46,14 @@ class Reader(Protocol):
         trace: TracebackType | None,
     ) -> None:
         """Close the reader."""
+
+
+@runtime_checkable
+class Filler(Protocol):
+    """A reader that can put bytes into memory that is used again, instead of making new objects."""
+
+    def fill(self, buffer: memoryview, /) -> int:
+        """Read as `Reader.read` does into `buffer`; return how many bytes, 0 at the end."""
 
 
 @runtime_checkable

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+from collections.abc import Iterator
 from typing import BinaryIO
 
 from packer.errors import (
@@ -20,7 +21,7 @@ from packer.errors import (
     TransportError,
 )
 from packer.model import Descriptor, is_digest
-from packer.store.base import READ_BYTES
+from packer.store.base import Filler
 from packer.store.client import MAX_RENEWALS, Client
 from packer.store.http import RETRY_STATUSES, SEND_BYTES, Response, RetryPolicy, join_url
 
@@ -183,15 +184,22 @@ class SourceFailed(Exception):
 
 
 class UploadBody:
-    """A request body that refuses to send its end unless all of it is the blob promised."""
+    """A request body that refuses to send its end unless all of it is the blob promised.
+
+    Args:
+        source: what is sent.
+        blob: what it must be.
+        what: how errors name it.
+    """
 
     def __init__(self, source: BinaryIO, blob: Descriptor, what: str) -> None:
-        self.seen = 0
         self._source = source
         self._blob = blob
         self._what = what
         self._hash = hashlib.sha256()
-        self._first = b""
+        self._seen = 0
+        self._first: bytes | memoryview = b""
+        self._buffer = memoryview(bytearray(min(SEND_BYTES, blob.size + 1)))
 
     def open(self) -> None:
         """Read the first bytes, so that the source is open before the request is made.
@@ -201,33 +209,39 @@ class UploadBody:
         for the bytes that it waits for.
 
         Raises:
-            SizeMismatch, DigestMismatch, SourceFailed: as `read`.
+            SizeMismatch, DigestMismatch, SourceFailed: as iterating.
         """
-        self._first = self.read(SEND_BYTES)
+        self._first = self._read()
 
-    def read(self, size: int = -1, /) -> bytes:
-        """Return at most `size` bytes, b"" at the end.
+    def __iter__(self) -> Iterator[bytes | memoryview]:
+        """Yield the bytes, in parts that are valid until the next one.
 
         Raises:
             SizeMismatch, DigestMismatch: `source` is not the blob; the request is broken off before
                 the registry has all it was promised, so it stores nothing.
             SourceFailed: `source` raised, see its cause.
         """
-        if self._first:
-            data, self._first = self._first, b""
-            if 0 <= size < len(data):
-                data, self._first = data[:size], data[size:]
-            return data
+        data = self._first
+        while data:
+            yield data
+            data = self._read()
+
+    def _read(self) -> bytes | memoryview:
+        """Return the next part, an empty one at the end."""
+        data: bytes | memoryview
         try:
-            data = self._source.read(size if size >= 0 else READ_BYTES)
+            if isinstance(self._source, Filler):
+                data = self._buffer[: self._source.fill(self._buffer)]
+            else:
+                data = self._source.read(len(self._buffer))
         except Exception as error:
             # An OSError of a file must not look like one of the connection this is called from.
             raise SourceFailed from error
-        self.seen += len(data)
+        self._seen += len(data)
         self._hash.update(data)
-        if self.seen > self._blob.size or (not data and self.seen < self._blob.size):
-            raise SizeMismatch(self._what, self._blob.size, self.seen)
-        if self.seen == self._blob.size:
+        if self._seen > self._blob.size or (not data and self._seen < self._blob.size):
+            raise SizeMismatch(self._what, self._blob.size, self._seen)
+        if self._seen == self._blob.size:
             actual = "sha256:" + self._hash.hexdigest()
             if actual != self._blob.digest:
                 raise DigestMismatch(self._what, self._blob.digest, actual)
