@@ -354,14 +354,19 @@ void pk_model_restart(pk_model *model, uint32_t at)
     if (model->rules.kind == PK_FAST || model->rules.kind == PK_GO_FAST) {
         /* These do not insert everything: what they would have done with the window tells what. */
         uint32_t position = model->inserted;
+        int entered = 1;             /* the last token's bytes did */
         while (position < at) {
             pk_token token = pk_model_predict(model, position);
             pk_model_accept(model, position, token, token);
             position += token >> 16 ? token >> 16 : 1;
+            entered = token >> 16 <= model->rules.lazy;
         }
-        /* A match may have gone on behind `at`; what is inserted twice would be found at distance 0. */
+        /* What is inserted twice would be found at distance 0. */
         if (model->inserted < at)
             model->inserted = at;
+        /* A long match may have gone on behind `at`: there is no chain where it did. */
+        for (position = at; position < model->inserted && !entered; position++)
+            model->back[position & MASK] = 0;
     }
 }
 
