@@ -129,10 +129,10 @@ static int predicts_stored(pk_codec *codec, const settings *with, const pk_block
     block_end state = {{0, 0}, block->start};
     int ended = 0;
     while (at < end && !ended) {
-        pk_token token = pk_model_predict(&codec->model, at);
+        pk_token token = pk_tape_predict(&codec->tape, &codec->model, at);
         if (add_token(codec, tokens++, token))
             return 0;
-        pk_model_accept(&codec->model, at, token, token);
+        pk_tape_accept(&codec->tape, &codec->model, at, token, token);
         ended = ends_block(&state, with, tokens, token, at, is_lazy(with));
         at += step(token);
     }
@@ -151,6 +151,7 @@ static void analyse_block(pk_codec *codec, analysis *state, const pk_block *bloc
     pk_header predicted;
     if (block->type == PK_STORED) {
         uint64_t right = state->right_tokens;
+        tape_mark mark = pk_tape_mark(&codec->tape);
         if (predicts_stored(codec, with, block, input_end)) {
             /* The recipe counts tokens of such blocks as well: they were predicted, and right. */
             uint32_t tokens = 0, at = block->start;
@@ -159,7 +160,7 @@ static void analyse_block(pk_codec *codec, analysis *state, const pk_block *bloc
             state->right_tokens = right + tokens;
         } else {
             gives = GIVES_BYTES;
-            pk_model_restart(&codec->model, block->start + block->plain);
+            pk_tape_restart_from(&codec->tape, &codec->model, mark, block->start + block->plain);
         }
     } else {
         block_end end_state = {{0, 0}, block->start};
@@ -167,11 +168,11 @@ static void analyse_block(pk_codec *codec, analysis *state, const pk_block *bloc
         const pk_token *tokens = state->segment->tokens + block->first_token;
         int lazy = is_lazy(with);
         for (uint32_t token = 0; token < block->tokens; token++) {
-            pk_token guess = pk_model_predict(&codec->model, at);
+            pk_token guess = pk_tape_predict(&codec->tape, &codec->model, at);
             note_token(codec, state, guess, tokens[token], token);
             if (state->refused)
                 return;
-            pk_model_accept(&codec->model, at, guess, tokens[token]);
+            pk_tape_accept(&codec->tape, &codec->model, at, guess, tokens[token]);
             if (ends_block(&end_state, with, token + 1, tokens[token], at, lazy) && !predicted_count)
                 predicted_count = token + 1;
             at += step(tokens[token]);
@@ -331,17 +332,18 @@ static int analyse(pk_codec *codec, analysis *state)
     reset(recipe, most);
     reset(&codec->blocks, most);
     reset(&codec->corrections, most);
-    pk_model_start(&codec->model, &pk_rule_table[state->with.rule], hash_bits_of(&state->with), segment->data,
-                   position, (uint32_t)segment->size, segment->position - segment->window);
+    codec->tape.mode = TAPE_RECORDS;
+    pk_tape_start(&codec->tape, &codec->model, &pk_rule_table[state->with.rule], hash_bits_of(&state->with),
+                  segment->data, position, (uint32_t)segment->size, segment->position - segment->window);
     for (;;) {
         size_t flush = next_flush(segment, block);
         uint32_t end = flush_position(segment, flush);
-        pk_model_see(&codec->model, end);
+        pk_tape_see(&codec->tape, &codec->model, end);
         for (; block < flush && !state->refused; block++) {
             if (segment->blocks[block].type != PK_STORED || segment->blocks[block].plain)
                 analyse_block(codec, state, &segment->blocks[block], end);
         }
-        if (state->refused || codec->blocks.failed || codec->corrections.failed)
+        if (state->refused || codec->blocks.failed || codec->corrections.failed || codec->tape.failed)
             break;
         size_t behind = note_empty(&points, segment, flush, end - position);
         if (!behind) {
@@ -363,7 +365,8 @@ static int analyse(pk_codec *codec, analysis *state)
     pk_put(recipe, points.bytes, points.length);
     pk_put(recipe, codec->blocks.bytes, codec->blocks.length);
     pk_put(recipe, codec->corrections.bytes, codec->corrections.length);
-    int failed = points.failed ? points.failed : codec->blocks.failed ? codec->blocks.failed
+    codec->tape.mode = TAPE_OFF;
+    int failed = codec->tape.failed ? codec->tape.failed : points.failed ? points.failed : codec->blocks.failed ? codec->blocks.failed
                  : codec->corrections.failed ? codec->corrections.failed : recipe->failed;
     free(points.bytes);
     return failed;
@@ -411,11 +414,13 @@ int64_t pk_analyse(pk_codec *codec, const pk_segment *segment, int guess, uint8_
     uint64_t stored = (segment->end_bit - segment->start_bit + 7) / 8;
     if (codec->recipe.length > stored * 3 / 100 + 16 || codec->recipe.length > capacity)
         return PK_INVALID;
-    /* Whatever the analysis got wrong, here it comes out: only what gives back the bits is used. */
+    /* Whatever the analysis got wrong, here it comes out: only what gives back the bits is used. The model
+     * is not asked again, see pk_tape.h. */
+    pk_tape_play(&codec->tape);
     int64_t bits = pk_rebuild(codec, segment->data, segment->window, segment->size, segment->position,
                               codec->recipe.bytes, codec->recipe.length, segment->start_bit,
                               segment->end_bit / 8 + 1);
-    if (bits < 0 || (uint64_t)bits != segment->end_bit)
+    if (!pk_tape_ends(&codec->tape) || bits < 0 || (uint64_t)bits != segment->end_bit)
         return bits == PK_NO_MEMORY ? PK_NO_MEMORY : PK_INVALID;
     uint64_t whole = segment->end_bit / 8;
     uint8_t first = (uint8_t)(0xff << segment->start_bit), tail = (uint8_t)((1u << (bits & 7)) - 1);

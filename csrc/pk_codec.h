@@ -8,6 +8,7 @@
 
 #include "pk_codes.h"
 #include "pk_match.h"
+#include "pk_tape.h"
 
 enum {
     FLAG_TRUNCATES = 1,              /* blocks end early, in the manner of gzip */
@@ -54,6 +55,7 @@ static inline unsigned hash_bits_of(const settings *with)
 
 struct pk_codec {
     pk_model model;
+    pk_tape tape;
     buffer recipe, blocks, corrections, output;
     pk_token *tokens;
     size_t token_capacity;
