@@ -62,16 +62,15 @@ static inline uint16_t load16(const uint8_t *at)
     return value;
 }
 
-static inline uint32_t hash_at(const pk_model *model, uint32_t at)
+static inline uint32_t hash_four(const uint8_t *data, uint32_t multiplier)
 {
-    const uint8_t *data = model->data + at;
-    if (model->rules.kind == PK_GO_FAST || model->rules.kind == PK_GO_LAZY)
-        return load32(data) * 0x1e35a7bdu >> (32 - PK_HASH_BITS);
-    if (model->rules.hash_bytes == 4)
-        return load32(data) * 0x9e3779b1u >> (32 - PK_HASH_BITS);
-    unsigned shift = (model->hash_bits + 2) / 3;
+    return load32(data) * multiplier >> (32 - PK_HASH_BITS);
+}
+
+static inline uint32_t hash_three(const uint8_t *data, unsigned bits, unsigned shift)
+{
     uint32_t hash = (uint32_t)data[0] << 2 * shift ^ (uint32_t)data[1] << shift ^ data[2];
-    return hash & ((1u << model->hash_bits) - 1);
+    return hash & ((1u << bits) - 1);
 }
 
 /* Make a position the last one of its hash; returns how far back the one before is. */
@@ -79,7 +78,8 @@ static inline uint16_t chained(uint32_t *head, uint32_t at, uint32_t base)
 {
     uint32_t entry = base + at + 1, step = entry - *head, most = at < PK_WINDOW ? at : PK_WINDOW;
     *head = entry;
-    return (uint16_t)(step > most ? 0 : step); /* beyond `at` are those of older starts */
+    /* Beyond `at` are those of older starts. A mask, as a branch would often be mispredicted. */
+    return (uint16_t)(step & (uint32_t)-(int32_t)(step <= most));
 }
 
 /* Bytes of the rungs' strings, the longer ones first: chosen by measurement. The shortest match, of as many
@@ -110,8 +110,19 @@ static inline uint32_t last_of(const pk_model *model)
 static inline void insert_before(pk_model *model, uint32_t end)
 {
     uint32_t last = last_of(model), to = end < last ? end : last;
-    for (uint32_t at = model->inserted; at < to; at++)
-        model->back[at & MASK] = chained(&model->head[hash_at(model, at)], at, model->base);
+    const uint32_t base = model->base;
+    const uint8_t *data = model->data;
+    uint32_t at = model->inserted;
+    if (model->rules.hash_bytes == 4) {
+        const uint32_t multiplier =
+            model->rules.kind == PK_GO_FAST || model->rules.kind == PK_GO_LAZY ? 0x1e35a7bdu : 0x9e3779b1u;
+        for (; at < to; at++)
+            model->back[at & MASK] = chained(&model->head[hash_four(data + at, multiplier)], at, base);
+    } else {
+        const unsigned bits = model->hash_bits, shift = (bits + 2) / 3;
+        for (; at < to; at++)
+            model->back[at & MASK] = chained(&model->head[hash_three(data + at, bits, shift)], at, base);
+    }
     if (model->inserted < end)
         model->inserted = end;
 }
@@ -224,9 +235,11 @@ static uint32_t climb(const pk_model *model, uint32_t at, uint32_t best, const r
 }
 
 /* There is no longer match: the nearest will do, and none from farther away than it is worth. */
-static inline void only_shortest(reach *to, uint32_t at, uint32_t length)
+static inline void only_shortest(const pk_model *model, reach *to, uint32_t at, uint32_t length)
 {
     to->nice = length;
+    if (model->rules.kind == PK_LAZY && length == 4)
+        return; /* no distance is too far there */
     if (at > TOO_FAR && to->lowest < at - TOO_FAR)
         to->lowest = at - TOO_FAR;
 }
@@ -252,10 +265,10 @@ static uint32_t search_zlib(const pk_model *model, uint32_t at, uint32_t best, u
         return 0;
     if (model->climbs) {
         uint32_t found = climb(model, at, best, &to, distance);
-        if (found != TOO_MANY && (found || best > 2))
+        if (found != TOO_MANY && (found || best >= rules->hash_bytes))
             return found;
         if (!found)
-            only_shortest(&to, at, 3);
+            only_shortest(model, &to, at, rules->hash_bytes);
     }
     const uint8_t *data = model->data, *here = data + at;
     uint32_t found = 0, there = at - step;
@@ -301,7 +314,7 @@ static uint32_t search_go(const pk_model *model, uint32_t at, uint32_t *distance
         if (found && found != TOO_MANY)
             return found;
         if (!found)
-            only_shortest(&to, at, 4);
+            only_shortest(model, &to, at, 4);
         found = 0;
     }
     const uint8_t *data = model->data, *here = data + at;
@@ -329,8 +342,7 @@ void pk_model_start(pk_model *model, const pk_rules *rules, unsigned hash_bits, 
 {
     model->rules = *rules;
     model->hash_bits = hash_bits;
-    model->climbs = (rules->kind == PK_LAZY || rules->kind == PK_GO_LAZY) && rules->chain >= LONG_CHAIN
-                    && (rules->kind == PK_GO_LAZY || rules->hash_bytes == 3);
+    model->climbs = (rules->kind == PK_LAZY || rules->kind == PK_GO_LAZY) && rules->chain >= LONG_CHAIN;
     model->data = data;
     model->size = model->end = size;
     model->origin = origin;
