@@ -210,7 +210,7 @@ static uint64_t try_rule(pk_codec *codec, const pk_segment *segment, const setti
 {
     uint64_t wrong = 0, tried = 0;
     pk_model_start(&codec->model, &pk_rule_table[with->rule], hash_bits_of(with), segment->data,
-                   (uint32_t)segment->window, (uint32_t)segment->size, segment->position - segment->window);
+                   (uint32_t)segment->window, (uint32_t)segment->size, segment->position - segment->window, window_of(with));
     for (size_t at = 0; at < segment->block_count && tried < SAMPLE_TOKENS; at++) {
         const pk_block *block = &segment->blocks[at];
         uint32_t position = block->start;
@@ -334,7 +334,8 @@ static int analyse(pk_codec *codec, analysis *state)
     reset(&codec->corrections, most);
     codec->tape.mode = TAPE_RECORDS;
     pk_tape_start(&codec->tape, &codec->model, &pk_rule_table[state->with.rule], hash_bits_of(&state->with),
-                  segment->data, position, (uint32_t)segment->size, segment->position - segment->window);
+                  segment->data, position, (uint32_t)segment->size, segment->position - segment->window,
+                  window_of(&state->with));
     for (;;) {
         size_t flush = next_flush(segment, block);
         uint32_t end = flush_position(segment, flush);
@@ -380,6 +381,8 @@ static int analyse_best(pk_codec *codec, analysis *state, int guess)
     state->strict = 1;
     for (unsigned place = 0; place < pk_rule_count; place++) {
         state->with.rule = (uint8_t)rule_at(place);
+        if (is_fast(&state->with) && segment->position > PK_WINDOW)
+            continue; /* following the window is never quite right */
         int failed = analyse(codec, state);
         if (!state->refused)
             return failed;
@@ -393,6 +396,9 @@ static int analyse_best(pk_codec *codec, analysis *state, int guess)
             < try_rule(codec, segment, &state->with, UINT64_MAX - 1))
             state->with = other;
     }
+    /* Following all of the window is more often right, and takes longer: not for trials. */
+    if (is_fast(&state->with) && segment->window > PK_WINDOW)
+        state->with.flags |= FLAG_FAR;
     return analyse(codec, state);
 }
 

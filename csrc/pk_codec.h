@@ -14,7 +14,8 @@ enum {
     FLAG_TRUNCATES = 1,              /* blocks end early, in the manner of gzip */
     FLAG_GO_TREES = 2,
     FLAG_LAST = 4,                   /* the last block ends the stream */
-    FLAGS = 7
+    FLAG_FAR = 8,                    /* the model follows all of the window, not 32 KiB */
+    FLAGS = 15
 };
 enum { EMPTY_STORED = 0, EMPTY_ALIGNED = 1, EMPTY_NONE = 2, EMPTY_LISTED = 3 };
 enum { GIVES_COUNT = 1, GIVES_TYPE = 2, GIVES_HEADER = 4, GIVES_BYTES = 8 };
@@ -111,6 +112,16 @@ static inline int ends_block(block_end *state, const settings *with, uint32_t co
     if (!(with->flags & FLAG_TRUNCATES))
         return 0;
     return truncates(&state->guess, with, count, token, at + (lazy ? 1 : 0) - state->start);
+}
+
+static inline uint32_t window_of(const settings *with)
+{
+    return with->flags & FLAG_FAR ? PK_FAR_WINDOW : PK_WINDOW;
+}
+
+static inline int is_fast(const settings *with)
+{
+    return pk_rule_table[with->rule].kind == PK_FAST || pk_rule_table[with->rule].kind == PK_GO_FAST;
 }
 
 static inline int is_lazy(const settings *with)

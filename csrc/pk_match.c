@@ -255,8 +255,9 @@ static uint32_t search_zlib(const pk_model *model, uint32_t at, uint32_t best, u
     /* The first position of a stream is never found: its number means "none" there. Positions behind the
      * first one searched must be nearer by one. */
     reach to = {most, rules->nice < most ? rules->nice : most,
-                best >= rules->good ? rules->chain >> 2 : rules->chain, 1, model->origin == 0};
-    if (at > REACH) {
+                best >= rules->good ? rules->chain >> 2 : rules->chain, model->floor + 1,
+                model->floor + (model->origin + model->floor == 0)};
+    if (at - model->floor > REACH) {
         to.lowest = at - REACH + 1;
         to.first_lowest = at - REACH;
     }
@@ -306,6 +307,8 @@ static uint32_t search_go(const pk_model *model, uint32_t at, uint32_t *distance
     uint64_t buffer = position > GO_SHIFT_AT ? (position - GO_SHIFT_AT - 1) / PK_WINDOW + 1 : 0;
     uint64_t start = buffer * PK_WINDOW;
     uint32_t lowest = start > model->origin ? (uint32_t)(start - model->origin) : 0;
+    if (lowest < model->floor)
+        lowest = model->floor;
     if (at > PK_WINDOW && at - PK_WINDOW > lowest)
         lowest = at - PK_WINDOW;
     reach to = {most, rules->nice < most ? rules->nice : most, rules->chain, lowest, lowest};
@@ -338,7 +341,7 @@ static uint32_t search_go(const pk_model *model, uint32_t at, uint32_t *distance
 }
 
 void pk_model_start(pk_model *model, const pk_rules *rules, unsigned hash_bits, const uint8_t *data,
-                    uint32_t start, uint32_t size, uint64_t origin)
+                    uint32_t start, uint32_t size, uint64_t origin, uint32_t window)
 {
     model->rules = *rules;
     model->hash_bits = hash_bits;
@@ -346,6 +349,8 @@ void pk_model_start(pk_model *model, const pk_rules *rules, unsigned hash_bits, 
     model->data = data;
     model->size = model->end = size;
     model->origin = origin;
+    model->window = window;
+    model->floor = start > window ? start - window : 0;
     pk_model_restart(model, start);
 }
 
@@ -362,8 +367,10 @@ void pk_model_restart(pk_model *model, uint32_t at)
     }
     model->used = model->size;
     model->searched = 0;
-    model->inserted = at > PK_WINDOW ? at - PK_WINDOW : 0;
-    if (model->rules.kind == PK_FAST || model->rules.kind == PK_GO_FAST) {
+    const int fast = model->rules.kind == PK_FAST || model->rules.kind == PK_GO_FAST;
+    const uint32_t window = fast ? model->window : PK_WINDOW;
+    model->inserted = at - model->floor > window ? at - window : model->floor;
+    if (fast) {
         /* These do not insert everything: what they would have done with the window tells what. */
         uint32_t position = model->inserted;
         int entered = 1;             /* the last token's bytes did */

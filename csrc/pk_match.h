@@ -45,6 +45,7 @@ typedef struct pk_model {
     uint32_t size;
     uint32_t end;                    /* the encoder saw no further than this */
     uint64_t origin;                 /* position in the stream of data[0] */
+    uint32_t window, floor;          /* it looks so far back from where it starts, and not below there */
     uint32_t inserted;               /* positions before this are in the chains */
     int searched;                    /* the match at the next position is known: */
     uint32_t length, distance;
@@ -55,9 +56,9 @@ typedef struct pk_model {
     pk_rung rungs[PK_RUNGS];
 } pk_model;
 
-/* Start at data[start], with the window before it known. */
+/* Start at data[start], with as many as `window` bytes before it known; at least PK_WINDOW. */
 void pk_model_start(pk_model *model, const pk_rules *rules, unsigned hash_bits, const uint8_t *data,
-                    uint32_t start, uint32_t size, uint64_t origin);
+                    uint32_t start, uint32_t size, uint64_t origin, uint32_t window);
 
 /* Forget, and start at `at`: behind bytes that no match finder saw. */
 void pk_model_restart(pk_model *model, uint32_t at);

@@ -285,7 +285,7 @@ int64_t pk_rebuild(pk_codec *codec, const uint8_t *data, size_t window, size_t s
 {
     cursor head = {recipe, recipe + recipe_length, 0};
     settings with;
-    if (window > PK_WINDOW || window > size || size - window > PK_MAX_SEGMENT_PLAIN || bit > 7
+    if (window > PK_FAR_WINDOW || window > size || size - window > PK_MAX_SEGMENT_PLAIN || bit > 7
         || position < window)
         return PK_INVALID;
     with.rule = (uint8_t)get_byte(&head);
@@ -309,7 +309,7 @@ int64_t pk_rebuild(pk_codec *codec, const uint8_t *data, size_t window, size_t s
     int last = (with.flags & FLAG_LAST) != 0;
     uint32_t at = (uint32_t)window, end;
     pk_tape_start(&codec->tape, &codec->model, &pk_rule_table[with.rule], hash_bits_of(&with), data, at,
-                  (uint32_t)size, position - window);
+                  (uint32_t)size, position - window, window_of(&with));
     do {
         unsigned code;
         if (flushes) {

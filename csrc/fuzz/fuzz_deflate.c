@@ -28,7 +28,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
     size_t target = (size_t)1 << (4 + (input[0] >> 3) % 16);
     uint8_t *stream = exact_copy(input + 1, size - 1), *at = stream;
     size_t left = size - 1, window_length = 0;
-    uint8_t window[PK_WINDOW];
+    uint8_t window[PK_FAR_WINDOW];
     uint64_t position = 0;
     int guess = -1;
     pk_segment *segment = pk_segment_new();
@@ -64,7 +64,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
         free(recipe);
         if (segment->last)
             break;
-        size_t whole = segment->size, kept = whole < PK_WINDOW ? whole : PK_WINDOW;
+        size_t whole = segment->size, kept = whole < PK_FAR_WINDOW ? whole : PK_FAR_WINDOW;
         memcpy(window, segment->data + whole - kept, kept);
         window_length = kept;
         position += length;

@@ -2,7 +2,6 @@
  * texts of few letters, of repeats and of noise, with flush points and with tokens that were not predicted. */
 #include "check.h"
 
-
 #include "pk_match.h"
 
 enum { SIZE = 150000, ROUNDS = 6 };
@@ -31,10 +30,10 @@ static void fill(uint8_t *data, uint32_t letters, uint32_t longest)
 static uint64_t compare(pk_model *quick, pk_model *plain, const uint8_t *data, unsigned rule, unsigned round)
 {
     const pk_rules *rules = &pk_rule_table[rule];
-    const uint32_t start = round % 2 ? 0 : 32768;
+    const uint32_t start = round % 2 ? 0 : 40000, window = round % 4 ? PK_WINDOW : PK_FAR_WINDOW;
     const uint64_t origin = round % 3 ? 0 : 1000000;
-    pk_model_start(quick, rules, 15, data, start, SIZE, origin);
-    pk_model_start(plain, rules, 15, data, start, SIZE, origin);
+    pk_model_start(quick, rules, 15, data, start, SIZE, origin, window);
+    pk_model_start(plain, rules, 15, data, start, SIZE, origin, window);
     plain->climbs = 0;
     uint64_t matches = 0;
     uint32_t end = 0;
@@ -67,7 +66,7 @@ int main(void)
     for (unsigned round = 0; round < ROUNDS; round++) {
         fill(data, letters[round], longest[round]);
         for (unsigned rule = 0; rule < pk_rule_count; rule++) {
-            pk_model_start(quick, &pk_rule_table[rule], 15, data, 0, 0, 0);
+            pk_model_start(quick, &pk_rule_table[rule], 15, data, 0, 0, 0, PK_WINDOW);
             if (!quick->climbs)
                 continue;
             matches += compare(quick, plain, data, rule, round);
