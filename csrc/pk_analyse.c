@@ -21,11 +21,23 @@ static void put_byte(buffer *to, unsigned value)
     pk_put(to, &byte, 1);
 }
 
-/* The next flush point behind block `block`: the first empty block from there on; `blocks` behind it. */
-static size_t next_flush(const pk_segment *segment, size_t block)
+/* Whether the encoder was flushed behind a block, though no empty one tells: pigz writes none where a byte
+ * has just ended. Other encoders' blocks end at their limit there, or in the manner of gzip. */
+static int ends_at_flush(const pk_segment *segment, const settings *with, size_t block)
 {
-    while (block < segment->block_count && segment->blocks[block].plain)
+    const pk_block *what = &segment->blocks[block];
+    return !(with->flags & FLAG_TRUNCATES) && what->type != PK_STORED && what->tokens < with->limit
+           && block + 1 < segment->block_count && what[1].plain && !what[1].bit;
+}
+
+/* The next flush point behind block `block`: the first block behind it, often an empty one. */
+static size_t next_flush(const pk_segment *segment, const settings *with, size_t block)
+{
+    while (block < segment->block_count && segment->blocks[block].plain) {
+        if (ends_at_flush(segment, with, block))
+            return block + 1;
         block++;
+    }
     return block;
 }
 
@@ -219,7 +231,7 @@ static uint64_t try_rule(pk_codec *codec, const pk_segment *segment, const setti
             pk_model_restart(&codec->model, block->start + block->plain);
             continue;
         }
-        pk_model_see(&codec->model, flush_position(segment, next_flush(segment, at)));
+        pk_model_see(&codec->model, flush_position(segment, next_flush(segment, with, at)));
         for (uint32_t token = 0; token < block->tokens && tried < SAMPLE_TOKENS; token++, tried++) {
             pk_token guess = pk_model_predict(&codec->model, position);
             wrong += guess != tokens[token];
@@ -236,24 +248,29 @@ static uint64_t try_rule(pk_codec *codec, const pk_segment *segment, const setti
 static void choose_limit(const pk_segment *segment, settings *with)
 {
     uint32_t greatest = 0, first = 0;
+    size_t ended = 0, alike = 0;     /* blocks that ended by themselves; with as many tokens as any */
     int multiples = 1, full = 1;
     for (size_t at = 0; at < segment->block_count; at++) {
         const pk_block *block = &segment->blocks[at];
-        if (block->tokens > greatest)
+        if (block->tokens > greatest) {
             greatest = block->tokens;
+            alike = 0;
+        }
         int cut = at + 1 == segment->block_count || !segment->blocks[at + 1].plain;
         if (block->type == PK_STORED || cut)
             continue;
         if (!first)
             first = block->tokens;
+        ended++;
+        alike += block->tokens == greatest;
         multiples = multiples && (block->tokens % 4096 == 0 || block->tokens == 32767);
         full = full && (block->tokens == 32767 || block->tokens == 16384);
     }
     if (first && multiples && (first == 32767 || !full)) {
         with->limit = 32767;
         with->flags |= FLAG_TRUNCATES;
-    } else if (first) {
-        with->limit = first;
+    } else if (alike * 2 > ended) {
+        with->limit = greatest;
     } else {
         with->limit = greatest <= 16383 ? 16383 : greatest <= 32767 ? 32767 : greatest;
     }
@@ -337,7 +354,7 @@ static int analyse(pk_codec *codec, analysis *state)
                   segment->data, position, (uint32_t)segment->size, segment->position - segment->window,
                   window_of(&state->with));
     for (;;) {
-        size_t flush = next_flush(segment, block);
+        size_t flush = next_flush(segment, &state->with, block);
         uint32_t end = flush_position(segment, flush);
         pk_tape_see(&codec->tape, &codec->model, end);
         for (; block < flush && !state->refused; block++) {
