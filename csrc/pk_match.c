@@ -7,6 +7,7 @@ enum {
     REACH = PK_WINDOW - PK_MAX_MATCH - 3 - 1, /* zlib's greatest distance, 32506 */
     TOO_FAR = 4096,                           /* shortest matches from farther are not worth it */
     LONG_CHAIN = 256,                         /* chains of so many steps are not walked, but climbed */
+    SMALL_HASH = 11,                 /* nor are those of a hash of so few bits, that most strings share */
     AHEAD = 512,                              /* positions put into the chains at once */
     GO_SHIFT_AT = 2 * PK_WINDOW - (4 + PK_MAX_MATCH)
 };
@@ -345,7 +346,8 @@ void pk_model_start(pk_model *model, const pk_rules *rules, unsigned hash_bits, 
 {
     model->rules = *rules;
     model->hash_bits = hash_bits;
-    model->climbs = (rules->kind == PK_LAZY || rules->kind == PK_GO_LAZY) && rules->chain >= LONG_CHAIN;
+    model->climbs = (rules->kind == PK_LAZY || rules->kind == PK_GO_LAZY)
+                    && (rules->chain >= LONG_CHAIN || (rules->hash_bytes == 3 && hash_bits <= SMALL_HASH));
     model->data = data;
     model->size = model->end = size;
     model->origin = origin;
