@@ -26,7 +26,7 @@ static void put_byte(buffer *to, unsigned value)
 static int ends_at_flush(const pk_segment *segment, const settings *with, size_t block)
 {
     const pk_block *what = &segment->blocks[block];
-    return !(with->flags & FLAG_TRUNCATES) && what->type != PK_STORED && what->tokens < with->limit
+    return !(with->flags & FLAG_TRUNCATES) && pk_rule_table[with->rule].kind != PK_GO_SPEED && what->type != PK_STORED && what->tokens < with->limit
            && block + 1 < segment->block_count && what[1].plain && !what[1].bit;
 }
 
@@ -300,7 +300,7 @@ static void choose_trees(const pk_segment *segment, settings *with)
 static unsigned rule_at(unsigned place)
 {
     static const uint8_t order[] = {6, 9, 23, 15, 18, 1, 2, 3, 4, 5, 7, 8, 10, 11,
-                                    12, 13, 14, 16, 17, 19, 20, 21, 22, 24, 25, 26, 27, 0};
+                                    12, 13, 14, 16, 17, 19, 20, 28, 21, 22, 24, 25, 26, 27, 0};
     return order[place];
 }
 

@@ -54,6 +54,11 @@ static inline unsigned hash_bits_of(const settings *with)
     return bits;
 }
 
+static inline uint32_t step(pk_token token)
+{
+    return token >> 16 ? token >> 16 : 1;
+}
+
 struct pk_codec {
     pk_model model;
     pk_tape tape;
@@ -107,6 +112,8 @@ typedef struct block_end {
 static inline int ends_block(block_end *state, const settings *with, uint32_t count, pk_token token, uint32_t at,
                       int lazy)
 {
+    if (pk_rule_table[with->rule].kind == PK_GO_SPEED)
+        return at + step(token) - state->start == PK_SPEED_BLOCK;
     if (count == with->limit)
         return 1;
     if (!(with->flags & FLAG_TRUNCATES))
@@ -119,9 +126,11 @@ static inline uint32_t window_of(const settings *with)
     return with->flags & FLAG_FAR ? PK_FAR_WINDOW : PK_WINDOW;
 }
 
+/* What is in the tables of these depends on all of the matches before. */
 static inline int is_fast(const settings *with)
 {
-    return pk_rule_table[with->rule].kind == PK_FAST || pk_rule_table[with->rule].kind == PK_GO_FAST;
+    unsigned kind = pk_rule_table[with->rule].kind;
+    return kind == PK_FAST || kind == PK_GO_FAST || kind == PK_GO_SPEED;
 }
 
 static inline int is_lazy(const settings *with)
@@ -131,12 +140,9 @@ static inline int is_lazy(const settings *with)
 
 static inline int trees_of(const settings *with)
 {
+    if (pk_rule_table[with->rule].kind == PK_GO_SPEED)
+        return PK_TREES_GO_SPEED;
     return with->flags & FLAG_GO_TREES ? PK_TREES_GO : PK_TREES_ZLIB;
-}
-
-static inline uint32_t step(pk_token token)
-{
-    return token >> 16 ? token >> 16 : 1;
 }
 
 #endif

@@ -13,7 +13,7 @@ enum {
 };
 
 /* zlib's levels 1 to 9 (deflate.c, configuration_table), the same with a hash of four bytes as in its
- * forks, Go's levels 2 to 9 (compress/flate), and encoders without a table. */
+ * forks, Go's levels 2 to 9 (compress/flate), encoders without a table, Go's level 1. */
 const pk_rules pk_rule_table[] = {
     {PK_NONE, 3, 0, 0, 0, 0},
     {PK_FAST, 3, 4, 4, 8, 4},
@@ -43,6 +43,7 @@ const pk_rules pk_rule_table[] = {
     {PK_GO_LAZY, 4, 32, 128, 258, 1024},
     {PK_GO_LAZY, 4, 32, 258, 258, 4096},
     {PK_RUNS, 3, 0, 0, 258, 0},
+    {PK_GO_SPEED, 4, 0, 0, 258, 1},
 };
 const unsigned pk_rule_count = sizeof pk_rule_table / sizeof *pk_rule_table;
 
@@ -354,6 +355,7 @@ void pk_model_start(pk_model *model, const pk_rules *rules, unsigned hash_bits, 
     model->window = window;
     model->floor = start > window ? start - window : 0;
     pk_model_restart(model, start);
+    model->window = PK_WINDOW; /* a recipe can have many restarts, each in a few bytes: they stay cheap */
 }
 
 void pk_model_restart(pk_model *model, uint32_t at)
@@ -372,6 +374,8 @@ void pk_model_restart(pk_model *model, uint32_t at)
     const int fast = model->rules.kind == PK_FAST || model->rules.kind == PK_GO_FAST;
     const uint32_t window = fast ? model->window : PK_WINDOW;
     model->inserted = at - model->floor > window ? at - window : model->floor;
+    if (model->rules.kind == PK_GO_SPEED)
+        pk_speed_start(model, at);
     if (fast) {
         /* These do not insert everything: what they would have done with the window tells what. */
         uint32_t position = model->inserted;
@@ -440,6 +444,8 @@ pk_token pk_model_predict(pk_model *model, uint32_t at)
         if (length)
             return length << 16 | distance;
         break;
+    case PK_GO_SPEED:
+        return pk_speed_predict(model, at);
     case PK_RUNS:
         if (at) {
             uint32_t ahead = model->end - at;
@@ -473,6 +479,9 @@ void pk_model_accept(pk_model *model, uint32_t at, pk_token predicted, pk_token 
             insert_before(model, at + length);
         else
             model->inserted = at + length;
+        break;
+    case PK_GO_SPEED:
+        pk_speed_accept(model, at, predicted, actual);
         break;
     default:
         break;
