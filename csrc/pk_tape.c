@@ -1,7 +1,8 @@
 #include "pk_tape.h"
 
 #include <stdlib.h>
-#include <string.h>
+
+enum { KEPT = 1 << 20 };             /* tokens or events: more are rare, and a codec lives as long as a thread */
 
 void pk_tape_free(pk_tape *tape)
 {
@@ -107,5 +108,12 @@ void pk_tape_play(pk_tape *tape)
 int pk_tape_ends(pk_tape *tape)
 {
     tape->mode = TAPE_OFF;
-    return !tape->failed && tape->count == tape->recorded && tape->event_count == tape->events_recorded;
+    int same = !tape->failed && tape->count == tape->recorded && tape->event_count == tape->events_recorded;
+    if (tape->capacity > KEPT || tape->event_capacity > KEPT) {
+        pk_tape_free(tape);
+        tape->tokens = NULL;
+        tape->events = NULL;
+        tape->capacity = tape->event_capacity = 0;
+    }
+    return same;
 }
