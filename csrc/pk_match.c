@@ -52,9 +52,16 @@ static inline uint32_t load32(const uint8_t *at)
     return (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3];
 }
 
-static inline uint64_t load64(const uint8_t *at)
+/* A number for the next `bytes` bytes. */
+static inline uint64_t string_at(const uint8_t *at, unsigned bytes)
 {
-    return (uint64_t)load32(at) << 32 | load32(at + 4);
+    uint64_t value;
+    memcpy(&value, at, sizeof value);
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    return value >> (64 - 8 * bytes);
+#else
+    return value << (64 - 8 * bytes);
+#endif
 }
 
 static inline uint16_t load16(const uint8_t *at)
@@ -75,13 +82,14 @@ static inline uint32_t hash_three(const uint8_t *data, unsigned bits, unsigned s
     return hash & ((1u << bits) - 1);
 }
 
-/* Make a position the last one of its hash; returns how far back the one before is. */
-static inline uint16_t chained(uint32_t *head, uint32_t at, uint32_t base)
+/* Make a position the last one of its hash; returns how far back the one before is. Those of older starts are
+ * farther than a window. */
+static inline uint16_t chained(uint32_t *head, uint32_t entry)
 {
-    uint32_t entry = base + at + 1, step = entry - *head, most = at < PK_WINDOW ? at : PK_WINDOW;
+    uint32_t step = entry - *head;
     *head = entry;
-    /* Beyond `at` are those of older starts. A mask, as a branch would often be mispredicted. */
-    return (uint16_t)(step & (uint32_t)-(int32_t)(step <= most));
+    /* A mask, as a branch would often be mispredicted. */
+    return (uint16_t)(step & (uint32_t)-(int32_t)(step <= PK_WINDOW));
 }
 
 /* Bytes of the rungs' strings, the longer ones first: chosen by measurement. The shortest match, of as many
@@ -94,11 +102,10 @@ static inline uint32_t rung_bytes(const pk_model *model, unsigned rung)
 static inline void insert_rung(pk_rung *to, const pk_model *model, uint32_t at, uint32_t end, unsigned bytes)
 {
     const uint8_t *data = model->data;
-    const uint32_t base = model->base;
-    const unsigned shift = 64 - 8 * bytes;
+    const uint32_t base = model->base + 1;
     for (; at < end; at++) {
-        uint32_t hash = (uint32_t)((load64(data + at) >> shift) * 0x9e3779b97f4a7c15u >> (64 - PK_RUNG_BITS));
-        to->back[at & MASK] = chained(&to->head[hash], at, base);
+        uint32_t hash = (uint32_t)(string_at(data + at, bytes) * 0x9e3779b97f4a7c15u >> (64 - PK_RUNG_BITS));
+        to->back[at & MASK] = chained(&to->head[hash], base + at);
     }
 }
 
@@ -112,18 +119,18 @@ static inline uint32_t last_of(const pk_model *model)
 static inline void insert_before(pk_model *model, uint32_t end)
 {
     uint32_t last = last_of(model), to = end < last ? end : last;
-    const uint32_t base = model->base;
+    const uint32_t base = model->base + 1;
     const uint8_t *data = model->data;
     uint32_t at = model->inserted;
     if (model->rules.hash_bytes == 4) {
         const uint32_t multiplier =
             model->rules.kind == PK_GO_FAST || model->rules.kind == PK_GO_LAZY ? 0x1e35a7bdu : 0x9e3779b1u;
         for (; at < to; at++)
-            model->back[at & MASK] = chained(&model->head[hash_four(data + at, multiplier)], at, base);
+            model->back[at & MASK] = chained(&model->head[hash_four(data + at, multiplier)], base + at);
     } else {
         const unsigned bits = model->hash_bits, shift = (bits + 2) / 3;
         for (; at < to; at++)
-            model->back[at & MASK] = chained(&model->head[hash_three(data + at, bits, shift)], at, base);
+            model->back[at & MASK] = chained(&model->head[hash_three(data + at, bits, shift)], base + at);
     }
     if (model->inserted < end)
         model->inserted = end;
@@ -143,8 +150,11 @@ static void insert_ahead(pk_model *model, uint32_t at)
         return;
     for (at = from; at < to; at++)
         model->rank[at & MASK] = (uint16_t)(model->rank[(at - model->back[at & MASK]) & MASK] + 1);
-    for (unsigned rung = 0; rung < PK_RUNGS; rung++)
-        insert_rung(&model->rungs[rung], model, from, to, rung_bytes(model, rung));
+    insert_rung(&model->rungs[0], model, from, to, 8);
+    if (model->rules.hash_bytes == 4)
+        insert_rung(&model->rungs[1], model, from, to, 5);
+    else
+        insert_rung(&model->rungs[1], model, from, to, 4);
 }
 
 static inline uint32_t match_length(const uint8_t *one, const uint8_t *other, uint32_t most)
@@ -365,9 +375,9 @@ void pk_model_restart(pk_model *model, uint32_t at)
         memset(model->head, 0, sizeof model->head);
         for (unsigned rung = 0; rung < PK_RUNGS; rung++)
             memset(model->rungs[rung].head, 0, sizeof model->rungs[rung].head);
-        model->base = 0;
+        model->base = PK_WINDOW;
     } else {
-        model->base += model->used + 1;
+        model->base += model->used + 1 + PK_WINDOW; /* more than a window behind the last start's positions */
     }
     model->used = model->size;
     model->searched = 0;
