@@ -168,11 +168,13 @@ HEAD = (
 def line_of(row: measured.Row) -> str:
     """Return a row of the table."""
     cost = f"{row['recipe_bytes']} | {row['recipe_percent']:.3f} %"
+    tokens = f"{row['tokens']} | {row['wrong']}"
     if row["refused"]:
+        tokens = "- | -"
         cost = f"{row['refused']} of {row['segments']} segments closed | -"
     back = f"{row['rebuild_rate'] / 1e6:.0f}" if row["rebuild_rate"] else "-"
     return (
-        f"| {row['encoder']} | {row['stream_bytes']} | {row['tokens']} | {row['wrong']} | {cost} "
+        f"| {row['encoder']} | {row['stream_bytes']} | {tokens} | {cost} "
         f"| {row['open_rate'] / 1e6:.0f} | {back} | {row['zlib_ratio']:.1f} |"
     )
 

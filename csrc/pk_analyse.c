@@ -182,7 +182,7 @@ static void analyse_block(pk_codec *codec, analysis *state, const pk_block *bloc
         for (uint32_t token = 0; token < block->tokens; token++) {
             pk_token guess = pk_tape_predict(&codec->tape, &codec->model, at);
             note_token(codec, state, guess, tokens[token], token);
-            if (state->refused)
+            if (state->refused || codec->corrections.failed)
                 return;
             pk_tape_accept(&codec->tape, &codec->model, at, guess, tokens[token]);
             if (ends_block(&end_state, with, token + 1, tokens[token], at, lazy) && !predicted_count)
@@ -334,6 +334,12 @@ static uint64_t choose_rule(pk_codec *codec, const pk_segment *segment, settings
     return best;
 }
 
+/* Longer recipes do not pay. */
+static size_t most_recipe(const pk_segment *segment)
+{
+    return (size_t)((segment->end_bit - segment->start_bit + 7) / 8 * 3 / 100 + 16);
+}
+
 static int analyse(pk_codec *codec, analysis *state)
 {
     const pk_segment *segment = state->segment;
@@ -348,7 +354,7 @@ static int analyse(pk_codec *codec, analysis *state)
     state->refused = 0;
     reset(recipe, most);
     reset(&codec->blocks, most);
-    reset(&codec->corrections, most);
+    reset(&codec->corrections, most_recipe(segment)); /* it need not go on when there will be no recipe */
     codec->tape.mode = TAPE_RECORDS;
     pk_tape_start(&codec->tape, &codec->model, &pk_rule_table[state->with.rule], hash_bits_of(&state->with),
                   segment->data, position, (uint32_t)segment->size, segment->position - segment->window,
@@ -357,7 +363,7 @@ static int analyse(pk_codec *codec, analysis *state)
         size_t flush = next_flush(segment, &state->with, block);
         uint32_t end = flush_position(segment, flush);
         pk_tape_see(&codec->tape, &codec->model, end);
-        for (; block < flush && !state->refused; block++) {
+        for (; block < flush && !state->refused && !codec->corrections.failed; block++) {
             if (segment->blocks[block].type != PK_STORED || segment->blocks[block].plain)
                 analyse_block(codec, state, &segment->blocks[block], end);
         }
@@ -434,8 +440,7 @@ int64_t pk_analyse(pk_codec *codec, const pk_segment *segment, int guess, uint8_
     tokens[1] = codec->mispredicted;
     if (failed)
         return failed == PK_NO_MEMORY ? PK_NO_MEMORY : PK_INVALID;
-    uint64_t stored = (segment->end_bit - segment->start_bit + 7) / 8;
-    if (codec->recipe.length > stored * 3 / 100 + 16 || codec->recipe.length > capacity)
+    if (codec->recipe.length > most_recipe(segment) || codec->recipe.length > capacity)
         return PK_INVALID;
     /* Whatever the analysis got wrong, here it comes out: only what gives back the bits is used. The model
      * is not asked again, see pk_tape.h. */
