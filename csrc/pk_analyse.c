@@ -46,6 +46,17 @@ static uint32_t flush_position(const pk_segment *segment, size_t block)
     return block < segment->block_count ? segment->blocks[block].start : (uint32_t)segment->size;
 }
 
+/* pigz: one stored block at an odd bit, else as many fixed ones as it takes. */
+static int aligned(const pk_block *empty, size_t count)
+{
+    if (empty->bit & 1)
+        return count == 1 && empty->type == PK_STORED;
+    for (size_t at = 0; at < count; at++)
+        if (empty[at].type != PK_FIXED)
+            return 0;
+    return count == ((8u - empty->bit) & 7) / 2;
+}
+
 /* Note the empty blocks from `block` on; returns the first block behind them, 0 if they are not of a kind
  * that can be noted. */
 static size_t note_empty(buffer *to, const pk_segment *segment, size_t block, uint32_t gap)
@@ -60,12 +71,7 @@ static size_t note_empty(buffer *to, const pk_segment *segment, size_t block, ui
     if (!count) {
         code = EMPTY_NONE;
     } else if (!at_end) {
-        /* pigz: one stored block at an odd bit, else as many fixed ones as it takes. */
-        unsigned first = empty->bit;
-        int aligned = first & 1 ? count == 1 && empty->type == PK_STORED : count == ((8 - first) & 7) / 2;
-        for (size_t at = 0; at < count && !(first & 1); at++)
-            aligned = aligned && empty[at].type == PK_FIXED;
-        code = aligned ? EMPTY_ALIGNED : EMPTY_LISTED;
+        code = aligned(empty, count) ? EMPTY_ALIGNED : EMPTY_LISTED;
     }
     if (count == 1 && empty->type == PK_STORED)
         code = EMPTY_STORED;
@@ -222,10 +228,12 @@ static uint64_t try_rule(pk_codec *codec, const pk_segment *segment, const setti
 {
     uint64_t wrong = 0, tried = 0;
     pk_model_start(&codec->model, &pk_rule_table[with->rule], hash_bits_of(with), segment->data,
-                   (uint32_t)segment->window, (uint32_t)segment->size, segment->position - segment->window, window_of(with));
+                   (uint32_t)segment->window, (uint32_t)segment->size, segment->position - segment->window, follow_of(with));
     for (size_t at = 0; at < segment->block_count && tried < SAMPLE_TOKENS; at++) {
         const pk_block *block = &segment->blocks[at];
         uint32_t position = block->start;
+        if (with->flags & FLAG_PRIMED && (!block->plain || (at && ends_at_flush(segment, with, at - 1))))
+            pk_model_restart(&codec->model, position);
         const pk_token *tokens = segment->tokens + block->first_token;
         if (block->type == PK_STORED && block->plain) {
             pk_model_restart(&codec->model, block->start + block->plain);
@@ -304,15 +312,46 @@ static unsigned rule_at(unsigned place)
     return order[place];
 }
 
+/* Whether the empty blocks are those of pigz, which aligns with as few bits as it can; other encoders' are
+ * found at odd bits only by chance. */
+static int aligns_as_pigz(const pk_segment *segment)
+{
+    int even = 0;
+    uint32_t last = (uint32_t)segment->window;
+    for (size_t at = 0; at < segment->block_count;) {
+        const pk_block *empty = &segment->blocks[at];
+        size_t end = at;
+        while (end < segment->block_count && !segment->blocks[end].plain)
+            end++;
+        if (end > at && end < segment->block_count) {
+            if (!aligned(empty, end - at) || (empty->start > last && empty->start - last < PRIMED_GAP))
+                return 0;
+            last = empty->start;
+            even = even || !(empty->bit & 1);
+        }
+        at = end > at ? end : at + 1;
+    }
+    return even;
+}
+
+static void set_rule(settings *with, unsigned rule, int primed)
+{
+    with->rule = (uint8_t)rule;
+    with->flags &= (uint8_t)~FLAG_PRIMED;
+    if (primed && pk_rule_table[rule].kind == PK_FAST)
+        with->flags |= FLAG_PRIMED;
+}
+
 /* The rule that gets the fewest tokens of the sample wrong, of equals the first in order. A good guess saves
  * time, and that is all it does. */
-static uint64_t choose_rule(pk_codec *codec, const pk_segment *segment, settings *with, int guess)
+static uint64_t choose_rule(pk_codec *codec, const pk_segment *segment, settings *with, int guess,
+                            int primed)
 {
     uint64_t best = UINT64_MAX - 1;
     unsigned chosen = rule_at(0);
     int behind = 1;                  /* rules that are tried must be better, not as good */
     if (guess >= 0 && guess < (int)pk_rule_count) {
-        with->rule = (uint8_t)guess;
+        set_rule(with, (unsigned)guess, primed);
         best = try_rule(codec, segment, with, best);
         chosen = (unsigned)guess;
         behind = 0;
@@ -322,7 +361,7 @@ static uint64_t choose_rule(pk_codec *codec, const pk_segment *segment, settings
             behind = 1;
             continue;
         }
-        with->rule = (uint8_t)rule_at(place);
+        set_rule(with, rule_at(place), primed);
         uint64_t wrong = try_rule(codec, segment, with, best - (unsigned)behind);
         if (wrong <= best - (unsigned)behind) {
             best = wrong;
@@ -330,7 +369,7 @@ static uint64_t choose_rule(pk_codec *codec, const pk_segment *segment, settings
             behind = 1;
         }
     }
-    with->rule = (uint8_t)chosen;
+    set_rule(with, chosen, primed);
     return best;
 }
 
@@ -358,7 +397,7 @@ static int analyse(pk_codec *codec, analysis *state)
     codec->tape.mode = TAPE_RECORDS;
     pk_tape_start(&codec->tape, &codec->model, &pk_rule_table[state->with.rule], hash_bits_of(&state->with),
                   segment->data, position, (uint32_t)segment->size, segment->position - segment->window,
-                  window_of(&state->with));
+                  follow_of(&state->with));
     for (;;) {
         size_t flush = next_flush(segment, &state->with, block);
         uint32_t end = flush_position(segment, flush);
@@ -377,8 +416,14 @@ static int analyse(pk_codec *codec, analysis *state)
         block = behind;
         if (block == segment->block_count)
             break;
+        if (state->with.flags & FLAG_PRIMED && end != position && end - position < PRIMED_GAP) {
+            points.failed = PK_INVALID;
+            break;
+        }
         flushes++;
         position = end;
+        if (state->with.flags & FLAG_PRIMED)
+            pk_tape_restart(&codec->tape, &codec->model, position);
     }
     put_byte(recipe, state->with.rule);
     put_byte(recipe, state->with.flags);
@@ -401,17 +446,18 @@ static int analyse(pk_codec *codec, analysis *state)
 static int analyse_best(pk_codec *codec, analysis *state, int guess)
 {
     const pk_segment *segment = state->segment;
+    const int primed = aligns_as_pigz(segment);
     state->strict = 1;
     for (unsigned place = 0; place < pk_rule_count; place++) {
-        state->with.rule = (uint8_t)rule_at(place);
-        if (is_fast(&state->with) && segment->position > PK_WINDOW)
+        set_rule(&state->with, rule_at(place), primed);
+        if (is_fast(&state->with) && !(state->with.flags & FLAG_PRIMED) && segment->position > PK_WINDOW)
             continue; /* following the window is never quite right */
         int failed = analyse(codec, state);
         if (!state->refused)
             return failed;
     }
     state->strict = 0;
-    if (choose_rule(codec, segment, &state->with, guess) && state->with.limit == 32767) {
+    if (choose_rule(codec, segment, &state->with, guess, primed) && state->with.limit == 32767) {
         /* As many tokens are a block of gzip's, or of zlib's with its largest hash. */
         settings other = state->with;
         other.flags ^= FLAG_TRUNCATES;
@@ -420,7 +466,7 @@ static int analyse_best(pk_codec *codec, analysis *state, int guess)
             state->with = other;
     }
     /* Following all of the window is more often right, and takes longer: not for trials. */
-    if (is_fast(&state->with) && segment->window > PK_WINDOW)
+    if (is_fast(&state->with) && !(state->with.flags & FLAG_PRIMED) && segment->window > PK_WINDOW)
         state->with.flags |= FLAG_FAR;
     return analyse(codec, state);
 }

@@ -15,11 +15,13 @@ enum {
     FLAG_GO_TREES = 2,
     FLAG_LAST = 4,                   /* the last block ends the stream */
     FLAG_FAR = 8,                    /* the model follows all of the window, not 32 KiB */
-    FLAGS = 15
+    FLAG_PRIMED = 16,                /* at each flush point a fast encoder is given the window anew, as pigz does */
+    FLAGS = 31
 };
 enum { EMPTY_STORED = 0, EMPTY_ALIGNED = 1, EMPTY_NONE = 2, EMPTY_LISTED = 3 };
 enum { GIVES_COUNT = 1, GIVES_TYPE = 2, GIVES_HEADER = 4, GIVES_BYTES = 8 };
 enum { MAX_EMPTY = 64 };
+enum { PRIMED_GAP = 16384 };         /* least plaintext between flush points there: each enters a window */
 
 typedef struct buffer {
     uint8_t *bytes;
@@ -121,9 +123,9 @@ static inline int ends_block(block_end *state, const settings *with, uint32_t co
     return truncates(&state->guess, with, count, token, at + (lazy ? 1 : 0) - state->start);
 }
 
-static inline uint32_t window_of(const settings *with)
+static inline uint32_t follow_of(const settings *with)
 {
-    return with->flags & FLAG_FAR ? PK_FAR_WINDOW : PK_WINDOW;
+    return with->flags & FLAG_PRIMED ? 0 : with->flags & FLAG_FAR ? PK_FAR_WINDOW : PK_WINDOW;
 }
 
 /* What is in the tables of these depends on all of the matches before. */

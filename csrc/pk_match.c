@@ -353,7 +353,7 @@ static uint32_t search_go(const pk_model *model, uint32_t at, uint32_t *distance
 }
 
 void pk_model_start(pk_model *model, const pk_rules *rules, unsigned hash_bits, const uint8_t *data,
-                    uint32_t start, uint32_t size, uint64_t origin, uint32_t window)
+                    uint32_t start, uint32_t size, uint64_t origin, uint32_t follow)
 {
     model->rules = *rules;
     model->hash_bits = hash_bits;
@@ -362,10 +362,11 @@ void pk_model_start(pk_model *model, const pk_rules *rules, unsigned hash_bits, 
     model->data = data;
     model->size = model->end = size;
     model->origin = origin;
-    model->window = window;
-    model->floor = start > window ? start - window : 0;
+    const uint32_t reach = follow > PK_WINDOW ? follow : PK_WINDOW;
+    model->follow = follow;
+    model->floor = start > reach ? start - reach : 0;
     pk_model_restart(model, start);
-    model->window = PK_WINDOW; /* a recipe can have many restarts, each in a few bytes: they stay cheap */
+    model->follow = follow ? PK_WINDOW : 0; /* a recipe can have many restarts, each in a few bytes: they stay cheap */
 }
 
 void pk_model_restart(pk_model *model, uint32_t at)
@@ -381,8 +382,8 @@ void pk_model_restart(pk_model *model, uint32_t at)
     }
     model->used = model->size;
     model->searched = 0;
-    const int fast = model->rules.kind == PK_FAST || model->rules.kind == PK_GO_FAST;
-    const uint32_t window = fast ? model->window : PK_WINDOW;
+    const int fast = model->follow && (model->rules.kind == PK_FAST || model->rules.kind == PK_GO_FAST);
+    const uint32_t window = fast ? model->follow : PK_WINDOW;
     model->inserted = at - model->floor > window ? at - window : model->floor;
     if (model->rules.kind == PK_GO_SPEED)
         pk_speed_start(model, at);

@@ -47,7 +47,7 @@ typedef struct pk_model {
     uint32_t size;
     uint32_t end;                    /* the encoder saw no further than this */
     uint64_t origin;                 /* position in the stream of data[0] */
-    uint32_t window, floor;          /* it follows so much before where it starts, and nothing below */
+    uint32_t follow, floor;          /* it follows so much before where it starts; nothing is below */
     uint32_t inserted;               /* positions before this are in the chains */
     int searched;                    /* the match at the next position is known: */
     uint32_t length, distance;
@@ -59,9 +59,10 @@ typedef struct pk_model {
     pk_rung rungs[PK_RUNGS];
 } pk_model;
 
-/* Start at data[start], with as many as `window` bytes before it known; at least PK_WINDOW. */
+/* Start at data[start]. Fast kinds follow `follow` bytes before it, at least PK_WINDOW; or none, 0: they have
+ * all positions of the window, as lazy kinds do. */
 void pk_model_start(pk_model *model, const pk_rules *rules, unsigned hash_bits, const uint8_t *data,
-                    uint32_t start, uint32_t size, uint64_t origin, uint32_t window);
+                    uint32_t start, uint32_t size, uint64_t origin, uint32_t follow);
 
 /* Forget, and start at `at`, with PK_WINDOW bytes before it: behind bytes that no match finder saw. */
 void pk_model_restart(pk_model *model, uint32_t at);

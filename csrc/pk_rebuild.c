@@ -295,7 +295,9 @@ int64_t pk_rebuild(pk_codec *codec, const uint8_t *data, size_t window, size_t s
     uint64_t left = (uint64_t)(head.end - head.at);
     if (head.failed || with.rule >= pk_rule_count || with.flags > FLAGS || !limit
         || limit > PK_MAX_BLOCK_TOKENS || flush_bytes > left || block_bytes > left - flush_bytes
-        || flushes > flush_bytes)
+        || flushes > flush_bytes
+        || (with.flags & FLAG_PRIMED
+            && (with.flags & FLAG_FAR || pk_rule_table[with.rule].kind != PK_FAST)))
         return PK_INVALID;
     with.limit = (uint32_t)limit;
     cursor flush = {head.at, head.at + flush_bytes, 0};
@@ -309,13 +311,13 @@ int64_t pk_rebuild(pk_codec *codec, const uint8_t *data, size_t window, size_t s
     int last = (with.flags & FLAG_LAST) != 0;
     uint32_t at = (uint32_t)window, end;
     pk_tape_start(&codec->tape, &codec->model, &pk_rule_table[with.rule], hash_bits_of(&with), data, at,
-                  (uint32_t)size, position - window, window_of(&with));
+                  (uint32_t)size, position - window, follow_of(&with));
     do {
         unsigned code;
         if (flushes) {
             uint64_t coded = get_number(&flush);
             code = coded & 3;
-            if (coded >> 2 > size - at)
+            if (coded >> 2 > size - at || (with.flags & FLAG_PRIMED && coded >> 2 && coded >> 2 < PRIMED_GAP))
                 return PK_INVALID;
             end = at + (uint32_t)(coded >> 2);
         } else {
@@ -339,6 +341,8 @@ int64_t pk_rebuild(pk_codec *codec, const uint8_t *data, size_t window, size_t s
         if (!flushes)
             break;
         flushes--;
+        if (with.flags & FLAG_PRIMED)
+            pk_tape_restart(&codec->tape, &codec->model, at);
     } while (1);
     if (from.blocks.at != from.blocks.end || from.tokens.at != from.tokens.end || flush.at != flush.end
         || from.blocks.failed || from.tokens.failed)

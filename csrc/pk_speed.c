@@ -120,7 +120,7 @@ static void begin_block(pk_model *model, uint32_t at)
 void pk_speed_start(pk_model *model, uint32_t at)
 {
     pk_speed *speed = &model->speed;
-    uint32_t known = at - model->floor < model->window ? at - model->floor : model->window, end = model->end;
+    uint32_t known = at - model->floor < model->follow ? at - model->floor : model->follow, end = model->end;
     uint32_t from = known < PK_SPEED_BLOCK ? at - known : at - known / PK_SPEED_BLOCK * PK_SPEED_BLOCK;
     speed->block = speed->block_end = from; /* nothing is before it */
     model->end = at;

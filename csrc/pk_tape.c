@@ -50,17 +50,17 @@ void pk_tape_event(pk_tape *tape, uint32_t kind, uint32_t value)
 }
 
 void pk_tape_start(pk_tape *tape, pk_model *model, const pk_rules *rules, unsigned hash_bits,
-                   const uint8_t *data, uint32_t start, uint32_t size, uint64_t origin, uint32_t window)
+                   const uint8_t *data, uint32_t start, uint32_t size, uint64_t origin, uint32_t follow)
 {
     if (tape->mode == TAPE_PLAYS) {
         if (tape->made.rules != rules || tape->made.hash_bits != hash_bits || tape->made.data != data
             || tape->made.start != start || tape->made.size != size || tape->made.origin != origin
-            || tape->made.window != window || tape->count || tape->event_count)
+            || tape->made.follow != follow || tape->count || tape->event_count)
             tape->failed = PK_INVALID;
         tape->next = start;
         return;
     }
-    pk_model_start(model, rules, hash_bits, data, start, size, origin, window);
+    pk_model_start(model, rules, hash_bits, data, start, size, origin, follow);
     tape->count = tape->event_count = 0;
     tape->failed = PK_OK;
     tape->next = start;
@@ -69,7 +69,7 @@ void pk_tape_start(pk_tape *tape, pk_model *model, const pk_rules *rules, unsign
     tape->made.data = data;
     tape->made.start = start;
     tape->made.size = size;
-    tape->made.window = window;
+    tape->made.follow = follow;
     tape->made.origin = origin;
 }
 

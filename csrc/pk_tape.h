@@ -36,7 +36,7 @@ typedef struct pk_tape {
         const pk_rules *rules;
         const uint8_t *data;
         uint64_t origin;
-        uint32_t start, size, window;
+        uint32_t start, size, follow;
         unsigned hash_bits;
     } made;                          /* what pk_model_start was given */
 } pk_tape;
@@ -45,7 +45,7 @@ void pk_tape_free(pk_tape *tape);
 
 /* The calls of pk_match.h, through the tape. */
 void pk_tape_start(pk_tape *tape, pk_model *model, const pk_rules *rules, unsigned hash_bits,
-                   const uint8_t *data, uint32_t start, uint32_t size, uint64_t origin, uint32_t window);
+                   const uint8_t *data, uint32_t start, uint32_t size, uint64_t origin, uint32_t follow);
 void pk_tape_restart(pk_tape *tape, pk_model *model, uint32_t at);
 void pk_tape_see(pk_tape *tape, pk_model *model, uint32_t end);
 
