@@ -27,6 +27,8 @@ _SOURCES = [
     "pk_scan_neon.c",
     "pk_scan_portable.c",
     "pk_sketch.c",
+    "pk_speed.c",
+    "pk_tape.c",
     "pk_walk.c",
 ]
 _HEADERS = [
@@ -41,6 +43,8 @@ _HEADERS = [
     "pk_match.h",
     "pk_scan_vector.h",
     "pk_sketch.h",
+    "pk_speed.h",
+    "pk_tape.h",
     "pk_walk.h",
 ]
 
