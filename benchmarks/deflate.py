@@ -3,7 +3,7 @@
     python -m benchmarks.deflate FILE [GZIP ...] [--json RECORD]
 
 FILE, uncompressed, is written by every encoder that is at hand; each GZIP file is taken as it is.
-Rates are of plaintext, on one core, beside zlib's own at level 6 in the same run.
+Rates are of plaintext, on one core, beside zlib's at level 6, of the same plaintext and run.
 """
 
 from __future__ import annotations
@@ -168,11 +168,13 @@ HEAD = (
 def line_of(row: measured.Row) -> str:
     """Return a row of the table."""
     cost = f"{row['recipe_bytes']} | {row['recipe_percent']:.3f} %"
+    tokens = f"{row['tokens']} | {row['wrong']}"
     if row["refused"]:
+        tokens = "- | -"
         cost = f"{row['refused']} of {row['segments']} segments closed | -"
     back = f"{row['rebuild_rate'] / 1e6:.0f}" if row["rebuild_rate"] else "-"
     return (
-        f"| {row['encoder']} | {row['stream_bytes']} | {row['tokens']} | {row['wrong']} | {cost} "
+        f"| {row['encoder']} | {row['stream_bytes']} | {tokens} | {cost} "
         f"| {row['open_rate'] / 1e6:.0f} | {back} | {row['zlib_ratio']:.1f} |"
     )
 
@@ -182,10 +184,17 @@ def measure_encoders(
 ) -> None:
     """Add to a record the encoders that it lacks, `limit` of them at most."""
     reference = zlib_rate(data)
-    published = ((path.name, body(path.read_bytes())) for path in gzips)
-    for name, stream in islice(chain(encoders(data), published), limit):
+    made = ((name, stream, reference) for name, stream in encoders(data))
+    for name, stream, rate in islice(chain(made, published(gzips)), limit):
         if record.find(encoder=name) is None:
-            record.add(stream_row(name, stream, reference))
+            record.add(stream_row(name, stream, rate))
+
+
+def published(paths: list[Path]) -> Iterator[tuple[str, bytes, float]]:
+    """Yield name, raw deflate stream and `zlib_rate` of gzip files."""
+    for path in paths:
+        file = path.read_bytes()
+        yield path.name, body(file), zlib_rate(gzip.decompress(file))
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -28,6 +28,8 @@ _SOURCES = [
     "pk_scan_portable.c",
     "pk_signature.c",
     "pk_sketch.c",
+    "pk_speed.c",
+    "pk_tape.c",
     "pk_tar.c",
     "pk_walk.c",
 ]
@@ -44,6 +46,8 @@ _HEADERS = [
     "pk_scan_vector.h",
     "pk_signature.h",
     "pk_sketch.h",
+    "pk_speed.h",
+    "pk_tape.h",
     "pk_tar.h",
     "pk_walk.h",
 ]

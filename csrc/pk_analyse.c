@@ -21,17 +21,40 @@ static void put_byte(buffer *to, unsigned value)
     pk_put(to, &byte, 1);
 }
 
-/* The next flush point behind block `block`: the first empty block from there on; `blocks` behind it. */
-static size_t next_flush(const pk_segment *segment, size_t block)
+/* Whether the encoder was flushed behind a block, though no empty one tells: pigz writes none where a byte
+ * has just ended. Other encoders' blocks end at their limit there, or in the manner of gzip. */
+static int ends_at_flush(const pk_segment *segment, const settings *with, size_t block)
 {
-    while (block < segment->block_count && segment->blocks[block].plain)
+    const pk_block *what = &segment->blocks[block];
+    return !(with->flags & FLAG_TRUNCATES) && pk_rule_table[with->rule].kind != PK_GO_SPEED && what->type != PK_STORED && what->tokens < with->limit
+           && block + 1 < segment->block_count && what[1].plain && !what[1].bit;
+}
+
+/* The next flush point behind block `block`: the first block behind it, often an empty one. */
+static size_t next_flush(const pk_segment *segment, const settings *with, size_t block)
+{
+    while (block < segment->block_count && segment->blocks[block].plain) {
+        if (ends_at_flush(segment, with, block))
+            return block + 1;
         block++;
+    }
     return block;
 }
 
 static uint32_t flush_position(const pk_segment *segment, size_t block)
 {
     return block < segment->block_count ? segment->blocks[block].start : (uint32_t)segment->size;
+}
+
+/* pigz: one stored block at an odd bit, else as many fixed ones as it takes. */
+static int aligned(const pk_block *empty, size_t count)
+{
+    if (empty->bit & 1)
+        return count == 1 && empty->type == PK_STORED;
+    for (size_t at = 0; at < count; at++)
+        if (empty[at].type != PK_FIXED)
+            return 0;
+    return count == ((8u - empty->bit) & 7) / 2;
 }
 
 /* Note the empty blocks from `block` on; returns the first block behind them, 0 if they are not of a kind
@@ -48,12 +71,7 @@ static size_t note_empty(buffer *to, const pk_segment *segment, size_t block, ui
     if (!count) {
         code = EMPTY_NONE;
     } else if (!at_end) {
-        /* pigz: one stored block at an odd bit, else as many fixed ones as it takes. */
-        unsigned first = empty->bit;
-        int aligned = first & 1 ? count == 1 && empty->type == PK_STORED : count == ((8 - first) & 7) / 2;
-        for (size_t at = 0; at < count && !(first & 1); at++)
-            aligned = aligned && empty[at].type == PK_FIXED;
-        code = aligned ? EMPTY_ALIGNED : EMPTY_LISTED;
+        code = aligned(empty, count) ? EMPTY_ALIGNED : EMPTY_LISTED;
     }
     if (count == 1 && empty->type == PK_STORED)
         code = EMPTY_STORED;
@@ -129,10 +147,10 @@ static int predicts_stored(pk_codec *codec, const settings *with, const pk_block
     block_end state = {{0, 0}, block->start};
     int ended = 0;
     while (at < end && !ended) {
-        pk_token token = pk_model_predict(&codec->model, at);
+        pk_token token = pk_tape_predict(&codec->tape, &codec->model, at);
         if (add_token(codec, tokens++, token))
             return 0;
-        pk_model_accept(&codec->model, at, token, token);
+        pk_tape_accept(&codec->tape, &codec->model, at, token, token);
         ended = ends_block(&state, with, tokens, token, at, is_lazy(with));
         at += step(token);
     }
@@ -151,6 +169,7 @@ static void analyse_block(pk_codec *codec, analysis *state, const pk_block *bloc
     pk_header predicted;
     if (block->type == PK_STORED) {
         uint64_t right = state->right_tokens;
+        tape_mark mark = pk_tape_mark(&codec->tape);
         if (predicts_stored(codec, with, block, input_end)) {
             /* The recipe counts tokens of such blocks as well: they were predicted, and right. */
             uint32_t tokens = 0, at = block->start;
@@ -159,7 +178,7 @@ static void analyse_block(pk_codec *codec, analysis *state, const pk_block *bloc
             state->right_tokens = right + tokens;
         } else {
             gives = GIVES_BYTES;
-            pk_model_restart(&codec->model, block->start + block->plain);
+            pk_tape_restart_from(&codec->tape, &codec->model, mark, block->start + block->plain);
         }
     } else {
         block_end end_state = {{0, 0}, block->start};
@@ -167,11 +186,11 @@ static void analyse_block(pk_codec *codec, analysis *state, const pk_block *bloc
         const pk_token *tokens = state->segment->tokens + block->first_token;
         int lazy = is_lazy(with);
         for (uint32_t token = 0; token < block->tokens; token++) {
-            pk_token guess = pk_model_predict(&codec->model, at);
+            pk_token guess = pk_tape_predict(&codec->tape, &codec->model, at);
             note_token(codec, state, guess, tokens[token], token);
-            if (state->refused)
+            if (state->refused || codec->corrections.failed)
                 return;
-            pk_model_accept(&codec->model, at, guess, tokens[token]);
+            pk_tape_accept(&codec->tape, &codec->model, at, guess, tokens[token]);
             if (ends_block(&end_state, with, token + 1, tokens[token], at, lazy) && !predicted_count)
                 predicted_count = token + 1;
             at += step(tokens[token]);
@@ -209,16 +228,18 @@ static uint64_t try_rule(pk_codec *codec, const pk_segment *segment, const setti
 {
     uint64_t wrong = 0, tried = 0;
     pk_model_start(&codec->model, &pk_rule_table[with->rule], hash_bits_of(with), segment->data,
-                   (uint32_t)segment->window, (uint32_t)segment->size, segment->position - segment->window);
+                   (uint32_t)segment->window, (uint32_t)segment->size, segment->position - segment->window, follow_of(with));
     for (size_t at = 0; at < segment->block_count && tried < SAMPLE_TOKENS; at++) {
         const pk_block *block = &segment->blocks[at];
         uint32_t position = block->start;
+        if (with->flags & FLAG_PRIMED && (!block->plain || (at && ends_at_flush(segment, with, at - 1))))
+            pk_model_restart(&codec->model, position);
         const pk_token *tokens = segment->tokens + block->first_token;
         if (block->type == PK_STORED && block->plain) {
             pk_model_restart(&codec->model, block->start + block->plain);
             continue;
         }
-        pk_model_see(&codec->model, flush_position(segment, next_flush(segment, at)));
+        pk_model_see(&codec->model, flush_position(segment, next_flush(segment, with, at)));
         for (uint32_t token = 0; token < block->tokens && tried < SAMPLE_TOKENS; token++, tried++) {
             pk_token guess = pk_model_predict(&codec->model, position);
             wrong += guess != tokens[token];
@@ -235,24 +256,29 @@ static uint64_t try_rule(pk_codec *codec, const pk_segment *segment, const setti
 static void choose_limit(const pk_segment *segment, settings *with)
 {
     uint32_t greatest = 0, first = 0;
+    size_t ended = 0, alike = 0;     /* blocks that ended by themselves; with as many tokens as any */
     int multiples = 1, full = 1;
     for (size_t at = 0; at < segment->block_count; at++) {
         const pk_block *block = &segment->blocks[at];
-        if (block->tokens > greatest)
+        if (block->tokens > greatest) {
             greatest = block->tokens;
+            alike = 0;
+        }
         int cut = at + 1 == segment->block_count || !segment->blocks[at + 1].plain;
         if (block->type == PK_STORED || cut)
             continue;
         if (!first)
             first = block->tokens;
+        ended++;
+        alike += block->tokens == greatest;
         multiples = multiples && (block->tokens % 4096 == 0 || block->tokens == 32767);
         full = full && (block->tokens == 32767 || block->tokens == 16384);
     }
     if (first && multiples && (first == 32767 || !full)) {
         with->limit = 32767;
         with->flags |= FLAG_TRUNCATES;
-    } else if (first) {
-        with->limit = first;
+    } else if (alike * 2 > ended) {
+        with->limit = greatest;
     } else {
         with->limit = greatest <= 16383 ? 16383 : greatest <= 32767 ? 32767 : greatest;
     }
@@ -282,19 +308,50 @@ static void choose_trees(const pk_segment *segment, settings *with)
 static unsigned rule_at(unsigned place)
 {
     static const uint8_t order[] = {6, 9, 23, 15, 18, 1, 2, 3, 4, 5, 7, 8, 10, 11,
-                                    12, 13, 14, 16, 17, 19, 20, 21, 22, 24, 25, 26, 27, 0};
+                                    12, 13, 14, 16, 17, 19, 20, 28, 21, 22, 24, 25, 26, 27, 0};
     return order[place];
+}
+
+/* Whether the empty blocks are those of pigz, which aligns with as few bits as it can; other encoders' are
+ * found at odd bits only by chance. */
+static int aligns_as_pigz(const pk_segment *segment)
+{
+    int even = 0;
+    uint32_t last = (uint32_t)segment->window;
+    for (size_t at = 0; at < segment->block_count;) {
+        const pk_block *empty = &segment->blocks[at];
+        size_t end = at;
+        while (end < segment->block_count && !segment->blocks[end].plain)
+            end++;
+        if (end > at && end < segment->block_count) {
+            if (!aligned(empty, end - at) || (empty->start > last && empty->start - last < PRIMED_GAP))
+                return 0;
+            last = empty->start;
+            even = even || !(empty->bit & 1);
+        }
+        at = end > at ? end : at + 1;
+    }
+    return even;
+}
+
+static void set_rule(settings *with, unsigned rule, int primed)
+{
+    with->rule = (uint8_t)rule;
+    with->flags &= (uint8_t)~FLAG_PRIMED;
+    if (primed && pk_rule_table[rule].kind == PK_FAST)
+        with->flags |= FLAG_PRIMED;
 }
 
 /* The rule that gets the fewest tokens of the sample wrong, of equals the first in order. A good guess saves
  * time, and that is all it does. */
-static uint64_t choose_rule(pk_codec *codec, const pk_segment *segment, settings *with, int guess)
+static uint64_t choose_rule(pk_codec *codec, const pk_segment *segment, settings *with, int guess,
+                            int primed)
 {
     uint64_t best = UINT64_MAX - 1;
     unsigned chosen = rule_at(0);
     int behind = 1;                  /* rules that are tried must be better, not as good */
     if (guess >= 0 && guess < (int)pk_rule_count) {
-        with->rule = (uint8_t)guess;
+        set_rule(with, (unsigned)guess, primed);
         best = try_rule(codec, segment, with, best);
         chosen = (unsigned)guess;
         behind = 0;
@@ -304,7 +361,7 @@ static uint64_t choose_rule(pk_codec *codec, const pk_segment *segment, settings
             behind = 1;
             continue;
         }
-        with->rule = (uint8_t)rule_at(place);
+        set_rule(with, rule_at(place), primed);
         uint64_t wrong = try_rule(codec, segment, with, best - (unsigned)behind);
         if (wrong <= best - (unsigned)behind) {
             best = wrong;
@@ -312,8 +369,14 @@ static uint64_t choose_rule(pk_codec *codec, const pk_segment *segment, settings
             behind = 1;
         }
     }
-    with->rule = (uint8_t)chosen;
+    set_rule(with, chosen, primed);
     return best;
+}
+
+/* Longer recipes do not pay. */
+static size_t most_recipe(const pk_segment *segment)
+{
+    return (size_t)((segment->end_bit - segment->start_bit + 7) / 8 * 3 / 100 + 16);
 }
 
 static int analyse(pk_codec *codec, analysis *state)
@@ -330,18 +393,20 @@ static int analyse(pk_codec *codec, analysis *state)
     state->refused = 0;
     reset(recipe, most);
     reset(&codec->blocks, most);
-    reset(&codec->corrections, most);
-    pk_model_start(&codec->model, &pk_rule_table[state->with.rule], hash_bits_of(&state->with), segment->data,
-                   position, (uint32_t)segment->size, segment->position - segment->window);
+    reset(&codec->corrections, most_recipe(segment)); /* it need not go on when there will be no recipe */
+    codec->tape.mode = TAPE_RECORDS;
+    pk_tape_start(&codec->tape, &codec->model, &pk_rule_table[state->with.rule], hash_bits_of(&state->with),
+                  segment->data, position, (uint32_t)segment->size, segment->position - segment->window,
+                  follow_of(&state->with));
     for (;;) {
-        size_t flush = next_flush(segment, block);
+        size_t flush = next_flush(segment, &state->with, block);
         uint32_t end = flush_position(segment, flush);
-        pk_model_see(&codec->model, end);
-        for (; block < flush && !state->refused; block++) {
+        pk_tape_see(&codec->tape, &codec->model, end);
+        for (; block < flush && !state->refused && !codec->corrections.failed; block++) {
             if (segment->blocks[block].type != PK_STORED || segment->blocks[block].plain)
                 analyse_block(codec, state, &segment->blocks[block], end);
         }
-        if (state->refused || codec->blocks.failed || codec->corrections.failed)
+        if (state->refused || codec->blocks.failed || codec->corrections.failed || codec->tape.failed)
             break;
         size_t behind = note_empty(&points, segment, flush, end - position);
         if (!behind) {
@@ -351,8 +416,14 @@ static int analyse(pk_codec *codec, analysis *state)
         block = behind;
         if (block == segment->block_count)
             break;
+        if (state->with.flags & FLAG_PRIMED && end != position && end - position < PRIMED_GAP) {
+            points.failed = PK_INVALID;
+            break;
+        }
         flushes++;
         position = end;
+        if (state->with.flags & FLAG_PRIMED)
+            pk_tape_restart(&codec->tape, &codec->model, position);
     }
     put_byte(recipe, state->with.rule);
     put_byte(recipe, state->with.flags);
@@ -363,7 +434,8 @@ static int analyse(pk_codec *codec, analysis *state)
     pk_put(recipe, points.bytes, points.length);
     pk_put(recipe, codec->blocks.bytes, codec->blocks.length);
     pk_put(recipe, codec->corrections.bytes, codec->corrections.length);
-    int failed = points.failed ? points.failed : codec->blocks.failed ? codec->blocks.failed
+    codec->tape.mode = TAPE_OFF;
+    int failed = codec->tape.failed ? codec->tape.failed : points.failed ? points.failed : codec->blocks.failed ? codec->blocks.failed
                  : codec->corrections.failed ? codec->corrections.failed : recipe->failed;
     free(points.bytes);
     return failed;
@@ -374,15 +446,18 @@ static int analyse(pk_codec *codec, analysis *state)
 static int analyse_best(pk_codec *codec, analysis *state, int guess)
 {
     const pk_segment *segment = state->segment;
+    const int primed = aligns_as_pigz(segment);
     state->strict = 1;
     for (unsigned place = 0; place < pk_rule_count; place++) {
-        state->with.rule = (uint8_t)rule_at(place);
+        set_rule(&state->with, rule_at(place), primed);
+        if (is_fast(&state->with) && !(state->with.flags & FLAG_PRIMED) && segment->position > PK_WINDOW)
+            continue; /* following the window is never quite right */
         int failed = analyse(codec, state);
         if (!state->refused)
             return failed;
     }
     state->strict = 0;
-    if (choose_rule(codec, segment, &state->with, guess) && state->with.limit == 32767) {
+    if (choose_rule(codec, segment, &state->with, guess, primed) && state->with.limit == 32767) {
         /* As many tokens are a block of gzip's, or of zlib's with its largest hash. */
         settings other = state->with;
         other.flags ^= FLAG_TRUNCATES;
@@ -390,6 +465,9 @@ static int analyse_best(pk_codec *codec, analysis *state, int guess)
             < try_rule(codec, segment, &state->with, UINT64_MAX - 1))
             state->with = other;
     }
+    /* Following all of the window is more often right, and takes longer: not for trials. */
+    if (is_fast(&state->with) && !(state->with.flags & FLAG_PRIMED) && segment->window > PK_WINDOW)
+        state->with.flags |= FLAG_FAR;
     return analyse(codec, state);
 }
 
@@ -408,14 +486,15 @@ int64_t pk_analyse(pk_codec *codec, const pk_segment *segment, int guess, uint8_
     tokens[1] = codec->mispredicted;
     if (failed)
         return failed == PK_NO_MEMORY ? PK_NO_MEMORY : PK_INVALID;
-    uint64_t stored = (segment->end_bit - segment->start_bit + 7) / 8;
-    if (codec->recipe.length > stored * 3 / 100 + 16 || codec->recipe.length > capacity)
+    if (codec->recipe.length > most_recipe(segment) || codec->recipe.length > capacity)
         return PK_INVALID;
-    /* Whatever the analysis got wrong, here it comes out: only what gives back the bits is used. */
+    /* Whatever the analysis got wrong, here it comes out: only what gives back the bits is used. The model
+     * is not asked again, see pk_tape.h. */
+    pk_tape_play(&codec->tape);
     int64_t bits = pk_rebuild(codec, segment->data, segment->window, segment->size, segment->position,
                               codec->recipe.bytes, codec->recipe.length, segment->start_bit,
                               segment->end_bit / 8 + 1);
-    if (bits < 0 || (uint64_t)bits != segment->end_bit)
+    if (!pk_tape_ends(&codec->tape) || bits < 0 || (uint64_t)bits != segment->end_bit)
         return bits == PK_NO_MEMORY ? PK_NO_MEMORY : PK_INVALID;
     uint64_t whole = segment->end_bit / 8;
     uint8_t first = (uint8_t)(0xff << segment->start_bit), tail = (uint8_t)((1u << (bits & 7)) - 1);

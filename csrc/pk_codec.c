@@ -37,6 +37,7 @@ void pk_codec_free(pk_codec *codec)
     free(codec->corrections.bytes);
     free(codec->output.bytes);
     free(codec->tokens);
+    pk_tape_free(&codec->tape);
     free(codec);
 }
 

@@ -8,16 +8,20 @@
 
 #include "pk_codes.h"
 #include "pk_match.h"
+#include "pk_tape.h"
 
 enum {
     FLAG_TRUNCATES = 1,              /* blocks end early, in the manner of gzip */
     FLAG_GO_TREES = 2,
     FLAG_LAST = 4,                   /* the last block ends the stream */
-    FLAGS = 7
+    FLAG_FAR = 8,                    /* the model follows all of the window, not 32 KiB */
+    FLAG_PRIMED = 16,                /* at each flush point a fast encoder is given the window anew, as pigz does */
+    FLAGS = 31
 };
 enum { EMPTY_STORED = 0, EMPTY_ALIGNED = 1, EMPTY_NONE = 2, EMPTY_LISTED = 3 };
 enum { GIVES_COUNT = 1, GIVES_TYPE = 2, GIVES_HEADER = 4, GIVES_BYTES = 8 };
 enum { MAX_EMPTY = 64 };
+enum { PRIMED_GAP = 16384 };         /* least plaintext between flush points there: each enters a window */
 
 typedef struct buffer {
     uint8_t *bytes;
@@ -52,8 +56,14 @@ static inline unsigned hash_bits_of(const settings *with)
     return bits;
 }
 
+static inline uint32_t step(pk_token token)
+{
+    return token >> 16 ? token >> 16 : 1;
+}
+
 struct pk_codec {
     pk_model model;
+    pk_tape tape;
     buffer recipe, blocks, corrections, output;
     pk_token *tokens;
     size_t token_capacity;
@@ -104,11 +114,25 @@ typedef struct block_end {
 static inline int ends_block(block_end *state, const settings *with, uint32_t count, pk_token token, uint32_t at,
                       int lazy)
 {
+    if (pk_rule_table[with->rule].kind == PK_GO_SPEED)
+        return at + step(token) - state->start == PK_SPEED_BLOCK;
     if (count == with->limit)
         return 1;
     if (!(with->flags & FLAG_TRUNCATES))
         return 0;
     return truncates(&state->guess, with, count, token, at + (lazy ? 1 : 0) - state->start);
+}
+
+static inline uint32_t follow_of(const settings *with)
+{
+    return with->flags & FLAG_PRIMED ? 0 : with->flags & FLAG_FAR ? PK_FAR_WINDOW : PK_WINDOW;
+}
+
+/* What is in the tables of these depends on all of the matches before. */
+static inline int is_fast(const settings *with)
+{
+    unsigned kind = pk_rule_table[with->rule].kind;
+    return kind == PK_FAST || kind == PK_GO_FAST || kind == PK_GO_SPEED;
 }
 
 static inline int is_lazy(const settings *with)
@@ -118,12 +142,9 @@ static inline int is_lazy(const settings *with)
 
 static inline int trees_of(const settings *with)
 {
+    if (pk_rule_table[with->rule].kind == PK_GO_SPEED)
+        return PK_TREES_GO_SPEED;
     return with->flags & FLAG_GO_TREES ? PK_TREES_GO : PK_TREES_ZLIB;
-}
-
-static inline uint32_t step(pk_token token)
-{
-    return token >> 16 ? token >> 16 : 1;
 }
 
 #endif

@@ -348,6 +348,10 @@ int pk_make_header(pk_header *header, int trees, const pk_counts *given, uint32_
             return PK_STORED;
         return fixed_bytes <= dynamic_bytes ? PK_FIXED : PK_DYNAMIC;
     }
+    if (trees == PK_TREES_GO_SPEED) {
+        uint32_t size = dynamic_bits - counts.extra_bits;
+        return plain <= 16 || (plain <= 65535 && (plain + 5) * 8 < size + (size >> 4)) ? PK_STORED : PK_DYNAMIC;
+    }
     if (counts.symbol[PK_LITERALS] != given->symbol[PK_LITERALS])
         fixed_bits += 5; /* the distance that was made up counts */
     uint32_t least = dynamic_bits < fixed_bits ? dynamic_bits : fixed_bits;

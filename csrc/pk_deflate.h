@@ -18,7 +18,7 @@ void pk_codec_free(pk_codec *codec);
  *
  * It is a function of the segment alone: `guess`, the first byte of a recipe of the same stream, or -1, saves
  * time where no rule is quite right. `tokens` gets how many the segment has, and how many of them were
- * predicted wrong. */
+ * predicted wrong; if it has no recipe, up to where that was certain. */
 int64_t pk_analyse(pk_codec *codec, const pk_segment *segment, int guess, uint8_t *recipe, size_t capacity,
                    uint64_t tokens[2]);
 

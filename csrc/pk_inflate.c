@@ -375,7 +375,7 @@ void pk_segment_free(pk_segment *segment)
 int pk_segment_inflate(pk_segment *segment, const uint8_t *in, size_t length, unsigned bit,
                        const uint8_t *window, size_t window_length, uint64_t position, size_t target)
 {
-    if (bit > 7 || window_length > PK_WINDOW)
+    if (bit > 7 || window_length > PK_FAR_WINDOW)
         return PK_INVALID;
     if (grow((void **)&segment->data, &segment->capacity, window_length + (1 << 16) + PK_PAD, 1)
         || grow((void **)&segment->tokens, &segment->token_capacity, 1 << 14, sizeof *segment->tokens))

@@ -1,6 +1,6 @@
 /* Deflate streams (RFC 1951) to tokens: what the encoder decided, block by block.
  *
- * A segment is a run of whole blocks of one stream, with the 32 KiB of plaintext before it. It is the
+ * A segment is a run of whole blocks of one stream, with up to 128 KiB of plaintext before it. It is the
  * unit that is opened, predicted and rebuilt on its own.
  */
 #ifndef PK_INFLATE_H
@@ -11,6 +11,7 @@
 
 enum {
     PK_WINDOW = 32768,
+    PK_FAR_WINDOW = 4 * PK_WINDOW,   /* of plaintext before a segment, what a model may look at */
     PK_MAX_MATCH = 258,
     PK_PAD = 288,                    /* readable bytes behind the plaintext */
     PK_MAX_BLOCK_PLAIN = 16 << 20,   /* greatest plaintext of a block that is opened */
@@ -65,8 +66,8 @@ pk_segment *pk_segment_new(void);
 void pk_segment_free(pk_segment *segment);
 
 /* Read whole blocks from bit `bit` (0..7) of in[0], until there are `target` bytes of plaintext or the
- * stream ends. `window` is the plaintext before it, at most PK_WINDOW bytes; `position` its length in
- * full. PK_NEED_MORE: the blocks do not end within the input; PK_INVALID: no deflate stream, or one
+ * stream ends. `window` is the plaintext before it, at most PK_FAR_WINDOW bytes; `position` its length
+ * in full. PK_NEED_MORE: the blocks do not end within the input; PK_INVALID: no deflate stream, or one
  * that is not opened (blocks beyond the limits, codes that no encoder writes). */
 int pk_segment_inflate(pk_segment *segment, const uint8_t *in, size_t length, unsigned bit,
                        const uint8_t *window, size_t window_length, uint64_t position, size_t target);

@@ -7,12 +7,13 @@ enum {
     REACH = PK_WINDOW - PK_MAX_MATCH - 3 - 1, /* zlib's greatest distance, 32506 */
     TOO_FAR = 4096,                           /* shortest matches from farther are not worth it */
     LONG_CHAIN = 256,                         /* chains of so many steps are not walked, but climbed */
+    SMALL_HASH = 11,                 /* nor are those of a hash of so few bits, that most strings share */
     AHEAD = 512,                              /* positions put into the chains at once */
     GO_SHIFT_AT = 2 * PK_WINDOW - (4 + PK_MAX_MATCH)
 };
 
 /* zlib's levels 1 to 9 (deflate.c, configuration_table), the same with a hash of four bytes as in its
- * forks, Go's levels 2 to 9 (compress/flate), and encoders without a table. */
+ * forks, Go's levels 2 to 9 (compress/flate), encoders without a table, Go's level 1. */
 const pk_rules pk_rule_table[] = {
     {PK_NONE, 3, 0, 0, 0, 0},
     {PK_FAST, 3, 4, 4, 8, 4},
@@ -42,6 +43,7 @@ const pk_rules pk_rule_table[] = {
     {PK_GO_LAZY, 4, 32, 128, 258, 1024},
     {PK_GO_LAZY, 4, 32, 258, 258, 4096},
     {PK_RUNS, 3, 0, 0, 258, 0},
+    {PK_GO_SPEED, 4, 0, 0, 258, 1},
 };
 const unsigned pk_rule_count = sizeof pk_rule_table / sizeof *pk_rule_table;
 
@@ -50,9 +52,16 @@ static inline uint32_t load32(const uint8_t *at)
     return (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3];
 }
 
-static inline uint64_t load64(const uint8_t *at)
+/* A number for the next `bytes` bytes. */
+static inline uint64_t string_at(const uint8_t *at, unsigned bytes)
 {
-    return (uint64_t)load32(at) << 32 | load32(at + 4);
+    uint64_t value;
+    memcpy(&value, at, sizeof value);
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    return value >> (64 - 8 * bytes);
+#else
+    return value << (64 - 8 * bytes);
+#endif
 }
 
 static inline uint16_t load16(const uint8_t *at)
@@ -62,24 +71,25 @@ static inline uint16_t load16(const uint8_t *at)
     return value;
 }
 
-static inline uint32_t hash_at(const pk_model *model, uint32_t at)
+static inline uint32_t hash_four(const uint8_t *data, uint32_t multiplier)
 {
-    const uint8_t *data = model->data + at;
-    if (model->rules.kind == PK_GO_FAST || model->rules.kind == PK_GO_LAZY)
-        return load32(data) * 0x1e35a7bdu >> (32 - PK_HASH_BITS);
-    if (model->rules.hash_bytes == 4)
-        return load32(data) * 0x9e3779b1u >> (32 - PK_HASH_BITS);
-    unsigned shift = (model->hash_bits + 2) / 3;
-    uint32_t hash = (uint32_t)data[0] << 2 * shift ^ (uint32_t)data[1] << shift ^ data[2];
-    return hash & ((1u << model->hash_bits) - 1);
+    return load32(data) * multiplier >> (32 - PK_HASH_BITS);
 }
 
-/* Make a position the last one of its hash; returns how far back the one before is. */
-static inline uint16_t chained(uint32_t *head, uint32_t at, uint32_t base)
+static inline uint32_t hash_three(const uint8_t *data, unsigned bits, unsigned shift)
 {
-    uint32_t entry = base + at + 1, step = entry - *head, most = at < PK_WINDOW ? at : PK_WINDOW;
+    uint32_t hash = (uint32_t)data[0] << 2 * shift ^ (uint32_t)data[1] << shift ^ data[2];
+    return hash & ((1u << bits) - 1);
+}
+
+/* Make a position the last one of its hash; returns how far back the one before is. Those of older starts are
+ * farther than a window. */
+static inline uint16_t chained(uint32_t *head, uint32_t entry)
+{
+    uint32_t step = entry - *head;
     *head = entry;
-    return (uint16_t)(step > most ? 0 : step); /* beyond `at` are those of older starts */
+    /* A mask, as a branch would often be mispredicted. */
+    return (uint16_t)(step & (uint32_t)-(int32_t)(step <= PK_WINDOW));
 }
 
 /* Bytes of the rungs' strings, the longer ones first: chosen by measurement. The shortest match, of as many
@@ -92,11 +102,10 @@ static inline uint32_t rung_bytes(const pk_model *model, unsigned rung)
 static inline void insert_rung(pk_rung *to, const pk_model *model, uint32_t at, uint32_t end, unsigned bytes)
 {
     const uint8_t *data = model->data;
-    const uint32_t base = model->base;
-    const unsigned shift = 64 - 8 * bytes;
+    const uint32_t base = model->base + 1;
     for (; at < end; at++) {
-        uint32_t hash = (uint32_t)((load64(data + at) >> shift) * 0x9e3779b97f4a7c15u >> (64 - PK_RUNG_BITS));
-        to->back[at & MASK] = chained(&to->head[hash], at, base);
+        uint32_t hash = (uint32_t)(string_at(data + at, bytes) * 0x9e3779b97f4a7c15u >> (64 - PK_RUNG_BITS));
+        to->back[at & MASK] = chained(&to->head[hash], base + at);
     }
 }
 
@@ -110,8 +119,19 @@ static inline uint32_t last_of(const pk_model *model)
 static inline void insert_before(pk_model *model, uint32_t end)
 {
     uint32_t last = last_of(model), to = end < last ? end : last;
-    for (uint32_t at = model->inserted; at < to; at++)
-        model->back[at & MASK] = chained(&model->head[hash_at(model, at)], at, model->base);
+    const uint32_t base = model->base + 1;
+    const uint8_t *data = model->data;
+    uint32_t at = model->inserted;
+    if (model->rules.hash_bytes == 4) {
+        const uint32_t multiplier =
+            model->rules.kind == PK_GO_FAST || model->rules.kind == PK_GO_LAZY ? 0x1e35a7bdu : 0x9e3779b1u;
+        for (; at < to; at++)
+            model->back[at & MASK] = chained(&model->head[hash_four(data + at, multiplier)], base + at);
+    } else {
+        const unsigned bits = model->hash_bits, shift = (bits + 2) / 3;
+        for (; at < to; at++)
+            model->back[at & MASK] = chained(&model->head[hash_three(data + at, bits, shift)], base + at);
+    }
     if (model->inserted < end)
         model->inserted = end;
 }
@@ -130,8 +150,11 @@ static void insert_ahead(pk_model *model, uint32_t at)
         return;
     for (at = from; at < to; at++)
         model->rank[at & MASK] = (uint16_t)(model->rank[(at - model->back[at & MASK]) & MASK] + 1);
-    for (unsigned rung = 0; rung < PK_RUNGS; rung++)
-        insert_rung(&model->rungs[rung], model, from, to, rung_bytes(model, rung));
+    insert_rung(&model->rungs[0], model, from, to, 8);
+    if (model->rules.hash_bytes == 4)
+        insert_rung(&model->rungs[1], model, from, to, 5);
+    else
+        insert_rung(&model->rungs[1], model, from, to, 4);
 }
 
 static inline uint32_t match_length(const uint8_t *one, const uint8_t *other, uint32_t most)
@@ -224,9 +247,11 @@ static uint32_t climb(const pk_model *model, uint32_t at, uint32_t best, const r
 }
 
 /* There is no longer match: the nearest will do, and none from farther away than it is worth. */
-static inline void only_shortest(reach *to, uint32_t at, uint32_t length)
+static inline void only_shortest(const pk_model *model, reach *to, uint32_t at, uint32_t length)
 {
     to->nice = length;
+    if (model->rules.kind == PK_LAZY && length == 4)
+        return; /* no distance is too far there */
     if (at > TOO_FAR && to->lowest < at - TOO_FAR)
         to->lowest = at - TOO_FAR;
 }
@@ -242,8 +267,9 @@ static uint32_t search_zlib(const pk_model *model, uint32_t at, uint32_t best, u
     /* The first position of a stream is never found: its number means "none" there. Positions behind the
      * first one searched must be nearer by one. */
     reach to = {most, rules->nice < most ? rules->nice : most,
-                best >= rules->good ? rules->chain >> 2 : rules->chain, 1, model->origin == 0};
-    if (at > REACH) {
+                best >= rules->good ? rules->chain >> 2 : rules->chain, model->floor + 1,
+                model->floor + (model->origin + model->floor == 0)};
+    if (at - model->floor > REACH) {
         to.lowest = at - REACH + 1;
         to.first_lowest = at - REACH;
     }
@@ -252,10 +278,10 @@ static uint32_t search_zlib(const pk_model *model, uint32_t at, uint32_t best, u
         return 0;
     if (model->climbs) {
         uint32_t found = climb(model, at, best, &to, distance);
-        if (found != TOO_MANY && (found || best > 2))
+        if (found != TOO_MANY && (found || best >= rules->hash_bytes))
             return found;
         if (!found)
-            only_shortest(&to, at, 3);
+            only_shortest(model, &to, at, rules->hash_bytes);
     }
     const uint8_t *data = model->data, *here = data + at;
     uint32_t found = 0, there = at - step;
@@ -293,6 +319,8 @@ static uint32_t search_go(const pk_model *model, uint32_t at, uint32_t *distance
     uint64_t buffer = position > GO_SHIFT_AT ? (position - GO_SHIFT_AT - 1) / PK_WINDOW + 1 : 0;
     uint64_t start = buffer * PK_WINDOW;
     uint32_t lowest = start > model->origin ? (uint32_t)(start - model->origin) : 0;
+    if (lowest < model->floor)
+        lowest = model->floor;
     if (at > PK_WINDOW && at - PK_WINDOW > lowest)
         lowest = at - PK_WINDOW;
     reach to = {most, rules->nice < most ? rules->nice : most, rules->chain, lowest, lowest};
@@ -301,7 +329,7 @@ static uint32_t search_go(const pk_model *model, uint32_t at, uint32_t *distance
         if (found && found != TOO_MANY)
             return found;
         if (!found)
-            only_shortest(&to, at, 4);
+            only_shortest(model, &to, at, 4);
         found = 0;
     }
     const uint8_t *data = model->data, *here = data + at;
@@ -325,16 +353,20 @@ static uint32_t search_go(const pk_model *model, uint32_t at, uint32_t *distance
 }
 
 void pk_model_start(pk_model *model, const pk_rules *rules, unsigned hash_bits, const uint8_t *data,
-                    uint32_t start, uint32_t size, uint64_t origin)
+                    uint32_t start, uint32_t size, uint64_t origin, uint32_t follow)
 {
     model->rules = *rules;
     model->hash_bits = hash_bits;
-    model->climbs = (rules->kind == PK_LAZY || rules->kind == PK_GO_LAZY) && rules->chain >= LONG_CHAIN
-                    && (rules->kind == PK_GO_LAZY || rules->hash_bytes == 3);
+    model->climbs = (rules->kind == PK_LAZY || rules->kind == PK_GO_LAZY)
+                    && (rules->chain >= LONG_CHAIN || (rules->hash_bytes == 3 && hash_bits <= SMALL_HASH));
     model->data = data;
     model->size = model->end = size;
     model->origin = origin;
+    const uint32_t reach = follow > PK_WINDOW ? follow : PK_WINDOW;
+    model->follow = follow;
+    model->floor = start > reach ? start - reach : 0;
     pk_model_restart(model, start);
+    model->follow = follow ? PK_WINDOW : 0; /* a recipe can have many restarts, each in a few bytes: they stay cheap */
 }
 
 void pk_model_restart(pk_model *model, uint32_t at)
@@ -344,24 +376,33 @@ void pk_model_restart(pk_model *model, uint32_t at)
         memset(model->head, 0, sizeof model->head);
         for (unsigned rung = 0; rung < PK_RUNGS; rung++)
             memset(model->rungs[rung].head, 0, sizeof model->rungs[rung].head);
-        model->base = 0;
+        model->base = PK_WINDOW;
     } else {
-        model->base += model->used + 1;
+        model->base += model->used + 1 + PK_WINDOW; /* more than a window behind the last start's positions */
     }
     model->used = model->size;
     model->searched = 0;
-    model->inserted = at > PK_WINDOW ? at - PK_WINDOW : 0;
-    if (model->rules.kind == PK_FAST || model->rules.kind == PK_GO_FAST) {
+    const int fast = model->follow && (model->rules.kind == PK_FAST || model->rules.kind == PK_GO_FAST);
+    const uint32_t window = fast ? model->follow : PK_WINDOW;
+    model->inserted = at - model->floor > window ? at - window : model->floor;
+    if (model->rules.kind == PK_GO_SPEED)
+        pk_speed_start(model, at);
+    if (fast) {
         /* These do not insert everything: what they would have done with the window tells what. */
         uint32_t position = model->inserted;
+        int entered = 1;             /* the last token's bytes did */
         while (position < at) {
             pk_token token = pk_model_predict(model, position);
             pk_model_accept(model, position, token, token);
             position += token >> 16 ? token >> 16 : 1;
+            entered = token >> 16 <= model->rules.lazy;
         }
-        /* A match may have gone on behind `at`; what is inserted twice would be found at distance 0. */
+        /* What is inserted twice would be found at distance 0. */
         if (model->inserted < at)
             model->inserted = at;
+        /* A long match may have gone on behind `at`: there is no chain where it did. */
+        for (position = at; position < model->inserted && !entered; position++)
+            model->back[position & MASK] = 0;
     }
 }
 
@@ -414,6 +455,8 @@ pk_token pk_model_predict(pk_model *model, uint32_t at)
         if (length)
             return length << 16 | distance;
         break;
+    case PK_GO_SPEED:
+        return pk_speed_predict(model, at);
     case PK_RUNS:
         if (at) {
             uint32_t ahead = model->end - at;
@@ -447,6 +490,9 @@ void pk_model_accept(pk_model *model, uint32_t at, pk_token predicted, pk_token 
             insert_before(model, at + length);
         else
             model->inserted = at + length;
+        break;
+    case PK_GO_SPEED:
+        pk_speed_accept(model, at, predicted, actual);
         break;
     default:
         break;

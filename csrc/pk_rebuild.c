@@ -217,19 +217,19 @@ static int64_t rebuild_block(pk_codec *codec, const settings *with, corrector *f
     }
     if (given & GIVES_BYTES) {
         put_stored(codec, may_be_last && start + bytes == end, codec->model.data + start, (uint32_t)bytes);
-        pk_model_restart(&codec->model, start + (uint32_t)bytes);
+        pk_tape_restart(&codec->tape, &codec->model, start + (uint32_t)bytes);
         return start + (int64_t)bytes;
     }
     block_end state = {{0, 0}, start};
     uint32_t at = start, tokens = 0;
     for (int ended = 0; at < end && !ended;) {
-        pk_token predicted = pk_model_predict(&codec->model, at);
+        pk_token predicted = pk_tape_predict(&codec->tape, &codec->model, at);
         pk_token actual = corrected(from, predicted, codec->model.data[at], end - at);
         if (tokens == PK_MAX_BLOCK_TOKENS || from->tokens.failed)
             return PK_INVALID;
         if (add_token(codec, tokens++, actual))
             return PK_NO_MEMORY;
-        pk_model_accept(&codec->model, at, predicted, actual);
+        pk_tape_accept(&codec->tape, &codec->model, at, predicted, actual);
         ended = count == UINT64_MAX ? ends_block(&state, with, tokens, actual, at, is_lazy(with))
                                     : tokens == count;
         at += step(actual);
@@ -285,7 +285,7 @@ int64_t pk_rebuild(pk_codec *codec, const uint8_t *data, size_t window, size_t s
 {
     cursor head = {recipe, recipe + recipe_length, 0};
     settings with;
-    if (window > PK_WINDOW || window > size || size - window > PK_MAX_SEGMENT_PLAIN || bit > 7
+    if (window > PK_FAR_WINDOW || window > size || size - window > PK_MAX_SEGMENT_PLAIN || bit > 7
         || position < window)
         return PK_INVALID;
     with.rule = (uint8_t)get_byte(&head);
@@ -295,7 +295,9 @@ int64_t pk_rebuild(pk_codec *codec, const uint8_t *data, size_t window, size_t s
     uint64_t left = (uint64_t)(head.end - head.at);
     if (head.failed || with.rule >= pk_rule_count || with.flags > FLAGS || !limit
         || limit > PK_MAX_BLOCK_TOKENS || flush_bytes > left || block_bytes > left - flush_bytes
-        || flushes > flush_bytes)
+        || flushes > flush_bytes
+        || (with.flags & FLAG_PRIMED
+            && (with.flags & FLAG_FAR || pk_rule_table[with.rule].kind != PK_FAST)))
         return PK_INVALID;
     with.limit = (uint32_t)limit;
     cursor flush = {head.at, head.at + flush_bytes, 0};
@@ -308,14 +310,14 @@ int64_t pk_rebuild(pk_codec *codec, const uint8_t *data, size_t window, size_t s
     codec->bit_count = bit;
     int last = (with.flags & FLAG_LAST) != 0;
     uint32_t at = (uint32_t)window, end;
-    pk_model_start(&codec->model, &pk_rule_table[with.rule], hash_bits_of(&with), data, at, (uint32_t)size,
-                   position - window);
+    pk_tape_start(&codec->tape, &codec->model, &pk_rule_table[with.rule], hash_bits_of(&with), data, at,
+                  (uint32_t)size, position - window, follow_of(&with));
     do {
         unsigned code;
         if (flushes) {
             uint64_t coded = get_number(&flush);
             code = coded & 3;
-            if (coded >> 2 > size - at)
+            if (coded >> 2 > size - at || (with.flags & FLAG_PRIMED && coded >> 2 && coded >> 2 < PRIMED_GAP))
                 return PK_INVALID;
             end = at + (uint32_t)(coded >> 2);
         } else {
@@ -324,7 +326,7 @@ int64_t pk_rebuild(pk_codec *codec, const uint8_t *data, size_t window, size_t s
         }
         if (flush.failed)
             return PK_INVALID;
-        pk_model_see(&codec->model, end);
+        pk_tape_see(&codec->tape, &codec->model, end);
         while (at < end) {
             int64_t next = rebuild_block(codec, &with, &from, at, end,
                                          last && !flushes && code == EMPTY_NONE);
@@ -339,6 +341,8 @@ int64_t pk_rebuild(pk_codec *codec, const uint8_t *data, size_t window, size_t s
         if (!flushes)
             break;
         flushes--;
+        if (with.flags & FLAG_PRIMED)
+            pk_tape_restart(&codec->tape, &codec->model, at);
     } while (1);
     if (from.blocks.at != from.blocks.end || from.tokens.at != from.tokens.end || flush.at != flush.end
         || from.blocks.failed || from.tokens.failed)

@@ -13,10 +13,15 @@ from typing import TYPE_CHECKING, Any
 
 from packer.errors import InvalidParameter, InvalidReference
 from packer.reference import DOCKER_HUB, Reference, check_registry
+from packer.store.habits import Habits
 
 if TYPE_CHECKING:
     from packer.store.credentials import Credentials
     from packer.store.registry import RegistryStore
+
+HABITS = Habits()
+"""What was learnt of registries in this process: every call has an `Access` of its own, and would
+otherwise find out again, for each repository, by being sent a whole layer for a few bytes."""
 
 OTHERS = "*"
 """In a mapping from host to options: all hosts that it does not name."""
@@ -84,12 +89,14 @@ class Access:
 
     Args:
         registry: what the caller said.
+        habits: what is known of registries.
 
     Raises:
         InvalidParameter: a key of a mapping is no host.
     """
 
-    def __init__(self, registry: RegistryLike | Access = None) -> None:
+    def __init__(self, registry: RegistryLike | Access = None, habits: Habits = HABITS) -> None:
+        self._habits = habits
         self._single: RegistryOptions | None = None
         self._hosts: dict[str, RegistryOptions] = {}
         self._served: str | None = None
@@ -147,6 +154,7 @@ class Access:
             insecure_skip_tls_verify=options.insecure_skip_tls_verify,
             token_hosts=options.token_hosts,
             timeout_seconds=options.timeout_seconds,
+            habits=self._habits,
         )
 
 

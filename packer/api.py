@@ -125,6 +125,7 @@ def push(
         jobs=jobs,
         verify=verify,
         force=force,
+        own=True,
         progress=progress,
         cancel=cancel,
     )
@@ -311,6 +312,7 @@ def copy(
         tag,
         jobs=jobs,
         promises=promises,
+        own=origin is local,
         verify=verify,
         force=force,
         expect=expect,

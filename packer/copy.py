@@ -16,6 +16,7 @@ from packer.errors import InvalidParameter
 from packer.graph import Graph, check_expected, known_digests, read_graph, resolve_or_none
 from packer.interrupting import until_cancelled
 from packer.model import Descriptor
+from packer.mounting import mount_sources, promised_sources
 from packer.progress import CancelEvent, ProgressCallback
 from packer.promise import Promise, absent_blobs, encode_promises, missing_base
 from packer.store.base import Partial, Store
@@ -34,6 +35,8 @@ class CopyResult:
         unchanged: the destination had all of it, tag included.
         blobs_left_out: how many were left out, because the other side has them.
         bytes_left_out: their bytes.
+        blobs_mounted: how many the registry took over from another repository.
+        bytes_mounted: their bytes.
     """
 
     descriptor: Descriptor
@@ -43,6 +46,8 @@ class CopyResult:
     unchanged: bool
     blobs_left_out: int = 0
     bytes_left_out: int = 0
+    blobs_mounted: int = 0
+    bytes_mounted: int = 0
 
 
 def copy(
@@ -56,6 +61,7 @@ def copy(
     force: bool = False,
     expect: str | None = None,
     promises: Sequence[Promise] = (),
+    own: bool = False,
     progress: ProgressCallback | None = None,
     cancel: CancelEvent | None = None,
 ) -> CopyResult:
@@ -72,6 +78,8 @@ def copy(
         force: send every blob again, whatever a registry says it has.
         expect: digest that the manifest must have.
         promises: versions whose blobs an archive may leave out.
+        own: `source` is the user's own store: blobs that it left in the destination's registry may
+            be mounted from there.
         progress: told about the bytes moved.
         cancel: stops the copy once it is set.
 
@@ -97,6 +105,7 @@ def copy(
             source_reference,
             tag,
             promises=promises,
+            own=own,
             verify=verify,
             force=force,
             expect=expect,
@@ -109,6 +118,7 @@ def _copy(
     tag: str | None,
     *,
     promises: Sequence[Promise],
+    own: bool,
     verify: bool,
     force: bool,
     expect: str | None,
@@ -141,7 +151,12 @@ def _copy(
     # An archive may get no second try, so that nothing but the blobs themselves vouches for them.
     vouched = frozenset() if isinstance(source, Partial) else known
     doubtful = [blob for blob in graph.blobs if blob in absent and blob.digest not in vouched]
-    if lacking := _lacking(destination, doubtful, run.jobs):
+    lacking = _lacking(destination, doubtful, run.jobs)
+    if lacking and own:
+        lacking = run.mount_absent(
+            lacking, promised_sources(source, destination, descriptor.digest)
+        )
+    if lacking:
         raise missing_base(source, descriptor.digest, lacking, destination.name)
     if remote is None:
         missing = [blob for blob in graph.blobs if not destination.exists(blob)]
@@ -151,19 +166,31 @@ def _copy(
         known |= {blob.digest for blob in absent}
         missing = [blob for blob in graph.blobs if blob.digest not in known]
         if missing:
-            missing = run.probe(missing)
+            mounts = mount_sources(source, destination, descriptor.digest, missing)
+            missing = run.begin_mounts(missing, mounts) if mounts else run.probe(missing)
         if verify:
             missing += run.unreadable([blob for blob in graph.blobs if blob not in missing])
     if gone := [blob for blob in missing if blob in absent]:
         raise missing_base(source, descriptor.digest, gone, destination.name)
-    run.blobs_present = len(graph.blobs) - len(missing)
+    run.blobs_present = len(graph.blobs) - len(missing) - run.blobs_mounted - run.blobs_copied
     if same and not missing:
         return CopyResult(descriptor, 0, 0, len(graph.blobs), True)
     run.begin(missing)
     run.move([blob for blob in missing if blob != graph.config])
     run.move([blob for blob in missing if blob == graph.config])
+    if verify and (lost := run.unreadable([blob for blob in missing if blob in run.mounted])):
+        run.begin(lost)
+        run.move(lost)
     run.put_manifest(data, descriptor.media_type, tag, graph)
-    return CopyResult(descriptor, run.blobs_copied, run.bytes_copied, run.blobs_present, False)
+    return CopyResult(
+        descriptor,
+        run.blobs_copied,
+        run.bytes_copied,
+        run.blobs_present,
+        False,
+        blobs_mounted=run.blobs_mounted,
+        bytes_mounted=run.bytes_mounted,
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,11 @@ MAX_SEGMENT_BYTES = 18 << 20
 """Greatest plaintext of a segment."""
 MAX_SEGMENT_INPUT = 24 << 20
 """No segment is longer than this, compressed."""
-WINDOW_BYTES = 32 << 10
-"""How far back a deflate stream refers."""
+WINDOW_BYTES = 128 << 10
+"""Of plaintext before a segment, what its recipe may depend on.
+
+Deflate refers 32 KiB back; which positions an encoder found there depends on what came before.
+"""
 
 _INVALID, _NO_MEMORY = -1, -2
 

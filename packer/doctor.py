@@ -29,6 +29,7 @@ from packer.errors import (
 from packer.graph import read_graph
 from packer.model import CONFIG_TYPE, DATA_TYPE, MANIFEST_TYPE, Descriptor, digest_of
 from packer.reference import Reference, parse_location
+from packer.store.habits import Habits
 
 if TYPE_CHECKING:
     from packer.store.client import Client
@@ -96,7 +97,7 @@ def doctor(reference: str, *, registry: RegistryLike = None, write: bool = False
     location = parse_location(reference)
     if not isinstance(location, Reference):
         raise InvalidReference(reference, "the doctor looks at registries")
-    with Access(registry).open(location) as store:
+    with Access(registry, Habits()).open(location) as store:  # what is known is tried again
         store.client.transport.retry = RetryPolicy(attempts=2)  # what fails is what we are after
         patient = _Patient(store, location, write)
         probes = tuple(patient.examine())
@@ -200,8 +201,9 @@ class _Patient:
                 return NO, f"status {response.status}"
             data = response.read_bounded(MAX_REFERRERS_BYTES, "referrers")
         try:
-            listed = json.loads(data).get("manifests")
-        except (ValueError, AttributeError, RecursionError):
+            # Registries in Go may write an empty list as null.
+            listed = json.loads(data)["manifests"] or []
+        except (ValueError, KeyError, TypeError, RecursionError):
             listed = None
         if not isinstance(listed, list):
             return NO, "answers, but not with an image index"

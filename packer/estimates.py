@@ -73,4 +73,4 @@ def estimate(
         target, tag = open_location(location, access, create=False)
     except NotFound:
         return estimate_copy(origin, name, None, None)  # a layout that is not there yet
-    return estimate_copy(origin, name, target, tag or tag_of(name))
+    return estimate_copy(origin, name, target, tag or tag_of(name), own=origin is local)

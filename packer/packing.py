@@ -82,8 +82,9 @@ def pack(
         what was packed, with the bytes that it added.
 
     A version packed on a base in a registry lacks what it shares with that base: it is pushed to
-    the base's repository, or to where that base is as well; other calls (`unpack`, `cat`, `verify`)
-    read from the registry what they need. `pull` the base to have all of it here.
+    the base's repository, to another one of that registry if it mounts blobs, or to where that base
+    is as well; other calls (`unpack`, `cat`, `verify`) read from the registry what they need.
+    `pull` the base to have all of it here.
 
     Raises:
         InvalidParameter: an argument is out of range.

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from packer.copy import archive_content
 from packer.graph import Graph, known_digests, read_graph, resolve_or_none
 from packer.model import Descriptor
+from packer.mounting import mount_sources, promised_sources
 from packer.promise import Promise, absent_blobs, missing_base
 from packer.store.base import LocalBlobs, Partial, Store, Upload
 from packer.transfer import PROBE_BYTES
@@ -31,6 +32,9 @@ class Estimate:
         bytes_left_out: their bytes.
         archive_bytes: of the archive as it will be, all parts together; 0 for other destinations.
         parts: into how many it is split.
+        mountable_blobs: of `blobs`, those that lie in another repository of the registry. If it
+            mounts them from there, which only trying can tell, their bytes are not moved.
+        mountable_bytes: their bytes, which `bytes` includes.
     """
 
     digest: str
@@ -44,6 +48,8 @@ class Estimate:
     bytes_left_out: int = 0
     archive_bytes: int = 0
     parts: int = 1
+    mountable_blobs: int = 0
+    mountable_bytes: int = 0
 
 
 def estimate_copy(
@@ -52,6 +58,8 @@ def estimate_copy(
     destination: Store | None,
     tag: str | None,
     promises: Sequence[Promise] = (),
+    *,
+    own: bool = False,
 ) -> Estimate:
     """Find out what `copy` would move, by asking for each blob that may be missing.
 
@@ -61,6 +69,7 @@ def estimate_copy(
         destination: where it would go; None for a store that is not there yet.
         tag: its name there.
         promises: versions whose blobs an archive may leave out.
+        own: as for `copy`.
 
     Raises:
         NotFound, InvalidParameter, IntegrityError, StoreError: as `copy`.
@@ -84,15 +93,23 @@ def estimate_copy(
             known = known_digests(source, destination, graph, named)
         unknown = [blob for blob in graph.blobs if blob.digest not in known]
         missing = [blob for blob in unknown if not destination.exists(blob)]
-    if gone := [blob for blob in missing if blob in absent]:
+    mounts: dict[str, str] = {}
+    if destination is not None:
+        here = [blob for blob in missing if blob not in absent]
+        mounts = mount_sources(source, destination, descriptor.digest, here)
+        if own and absent:
+            mounts = promised_sources(source, destination, descriptor.digest) | mounts
+    if gone := [blob for blob in missing if blob in absent and blob.digest not in mounts]:
         where = destination.name if destination is not None else "a store that is not there yet"
         raise missing_base(source, descriptor.digest, gone, where)
     unchanged = same and not missing
     if to_registry:
         requests += 1 if same else 1 + _upload_requests(missing, len(graph.blobs), bool(known))
+        requests += len(set(mounts.values()))  # each may refuse, and an upload has to be opened
     if not isinstance(source, LocalBlobs):
         requests += 1 + len(missing)
     missing_bytes = sum(blob.size for blob in missing)
+    mountable = [blob for blob in missing if blob.digest in mounts]
     total_bytes = sum(blob.size for blob in graph.blobs)
     return Estimate(
         descriptor.digest,
@@ -102,6 +119,8 @@ def estimate_copy(
         total_bytes - missing_bytes,
         requests,
         unchanged,
+        mountable_blobs=len(mountable),
+        mountable_bytes=sum(blob.size for blob in mountable),
     )
 
 

@@ -102,6 +102,8 @@ def copied(key: str, name: str, done: CopyResult) -> Report:
             "copied_blobs": done.blobs_copied,
             "copied_bytes": done.bytes_copied,
             "present_blobs": done.blobs_present,
+            "mounted_blobs": done.blobs_mounted,
+            "mounted_bytes": done.bytes_mounted,
             "unchanged": done.unchanged,
         }
 
@@ -110,10 +112,16 @@ def copied(key: str, name: str, done: CopyResult) -> Report:
         if done.unchanged:
             yield "unchanged, nothing sent"
         else:
-            yield (
+            line = (
                 f"sent {format_size(done.bytes_copied)} in"
                 f" {format_count(done.blobs_copied, 'blob')}, {done.blobs_present} already there"
             )
+            if done.blobs_mounted:
+                line += (
+                    f"; {format_size(done.bytes_mounted)} in"
+                    f" {format_count(done.blobs_mounted, 'blob')} mounted within the registry"
+                )
+            yield line
 
     return Report(value, lines)
 
@@ -141,6 +149,8 @@ def estimated(key: str, name: str, found: Estimate) -> Report:
             "present_blobs": found.blobs_present,
             "present_bytes": found.bytes_present,
             "requests": found.requests,
+            "mountable_blobs": found.mountable_blobs,
+            "mountable_bytes": found.mountable_bytes,
             "unchanged": found.unchanged,
         }
 
@@ -149,10 +159,16 @@ def estimated(key: str, name: str, found: Estimate) -> Report:
         if found.unchanged:
             yield "unchanged, nothing to move"
             return
-        yield (
+        line = (
             f"would move {format_size(found.bytes)} in {format_count(found.blobs, 'blob')}, with at"
             f" most {format_count(found.requests, 'request')}; {found.blobs_present} already there"
         )
+        if found.mountable_blobs:
+            line += (
+                f"; {format_size(found.mountable_bytes)} of it lie in another repository of the"
+                " registry, and stay there if it mounts blobs"
+            )
+        yield line
 
     return Report(value, lines)
 

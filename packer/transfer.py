@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import io
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import BinaryIO, TypeVar, cast
 
@@ -24,7 +24,7 @@ from packer.interrupting import POLL_SECONDS, interrupted
 from packer.model import Descriptor, digest_of
 from packer.progress import CancelEvent, Progress, ProgressCallback, cancellable
 from packer.promise import missing_base
-from packer.store.base import Reader, Store, Upload
+from packer.store.base import Filler, Mounter, Reader, Store, Upload
 
 PROBE_BYTES = 4 << 20
 """Below this many missing bytes it is cheaper to send them than to ask."""
@@ -52,12 +52,17 @@ class Run:
         self.blobs_copied = 0
         self.bytes_copied = 0
         self.blobs_present = 0
+        self.blobs_mounted = 0
+        self.bytes_mounted = 0
         self.source = source
         self.destination = destination
         self.remote = destination if isinstance(destination, Upload) else None
         self.jobs = jobs
         self.absent: frozenset[Descriptor] = frozenset()
         """Blobs that the source lacks; the destination has them."""
+        self.mounts: dict[str, str] = {}
+        """Repositories beside the destination that may have blobs, by digest."""
+        self.mounted: set[Descriptor] = set()
         self._given = progress
         self._progress = cancellable(progress, cancel, "copying")
         self._cancel = cancel
@@ -74,7 +79,7 @@ class Run:
 
     def begin(self, missing: list[Descriptor]) -> None:
         """Say how much there is to move."""
-        self._total_bytes = sum(blob.size for blob in missing)
+        self._total_bytes = self._done_bytes + sum(blob.size for blob in missing)
         self.report(0, "")
 
     def report(self, count: int, item: str) -> None:
@@ -102,6 +107,60 @@ class Run:
         self._ask = bool(there)
         return [blob for blob in missing if blob not in there]
 
+    def begin_mounts(
+        self, missing: list[Descriptor], mounts: Mapping[str, str]
+    ) -> list[Descriptor]:
+        """Mount the smallest blob of each repository beside; return what is left to move.
+
+        Only those that gave it are asked further. From the others it was uploaded instead, by the
+        upload that the registry's answer had opened: so it should be small.
+        """
+        tried: set[str] = set()
+        left = list(missing)
+        self.mounts = dict(mounts)
+        self.begin(missing)
+        for blob in sorted(missing, key=lambda blob: (blob.size, blob.digest)):
+            repository = self.mounts.get(blob.digest)
+            if repository is None or repository in tried:
+                continue
+            tried.add(repository)
+            left.remove(blob)
+            self._send(blob)
+            if blob not in self.mounted:
+                self.mounts = {key: at for key, at in self.mounts.items() if at != repository}
+        sent = set(self.probe([blob for blob in left if blob.digest not in self.mounts]))
+        return [blob for blob in left if blob.digest in self.mounts or blob in sent]
+
+    def mount_absent(self, blobs: list[Descriptor], mounts: Mapping[str, str]) -> list[Descriptor]:
+        """Mount blobs that the source lacks; return those that the destination still lacks."""
+        destination = self.destination
+        if not isinstance(destination, Mounter) or any(blob.digest not in mounts for blob in blobs):
+            return blobs
+
+        def work(blob: Descriptor) -> bool:
+            done = destination.mount(blob, mounts[blob.digest])
+            if done:
+                self._count_mounted(blob)
+            return done
+
+        if not work(blobs[0]):
+            return blobs
+        found = zip(blobs[1:], self._each(work, blobs[1:]), strict=True)
+        return [blob for blob, there in found if not there]
+
+    def _count_mounted(self, blob: Descriptor) -> None:
+        with self._lock:
+            self.mounted.add(blob)
+            self.blobs_mounted += 1
+            self.bytes_mounted += blob.size
+
+    def _uncount_mounted(self, blobs: Iterable[Descriptor]) -> None:
+        """Take back what turned out not to be there."""
+        for blob in self.mounted.intersection(blobs):
+            self.mounted.remove(blob)
+            self.blobs_mounted -= 1
+            self.bytes_mounted -= blob.size
+
     def unreadable(self, blobs: list[Descriptor]) -> list[Descriptor]:
         """Return those of which the destination cannot give back a byte, at a request each."""
 
@@ -121,6 +180,7 @@ class Run:
 
         found = zip(blobs, self._each(is_lost, blobs), strict=True)
         self._lost.update(blob for blob, lost in found if lost)
+        self._uncount_mounted(self._lost)
         return [blob for blob in blobs if blob in self._lost]
 
     def move(self, blobs: list[Descriptor]) -> None:
@@ -183,6 +243,8 @@ class Run:
                 if gone := [blob for blob in again if blob in self.absent]:
                     digest = digest_of(data)
                     raise missing_base(self.source, digest, gone, self.destination.name) from error
+            self.mounts = {}  # what was said to be mounted was not
+            self._uncount_mounted(again)
             for blob in again:
                 sent.add(blob.digest)
                 self._total_bytes += blob.size
@@ -191,7 +253,8 @@ class Run:
     def _move(self, blob: Descriptor) -> None:
         if self._stop.is_set():
             raise _Stopped
-        if self._ask and blob not in self._lost and self.destination.exists(blob):
+        asked = self._ask and blob.digest not in self.mounts and blob not in self._lost
+        if asked and self.destination.exists(blob):
             with self._lock:
                 self.blobs_present += 1
             self.report(blob.size, blob.digest)
@@ -201,8 +264,14 @@ class Run:
     def _send(self, blob: Descriptor) -> None:
         body = _BlobSource(self.source, blob, self)
         new = True
+        repository = None if blob in self._lost else self.mounts.get(blob.digest)
         with body:
-            if self.remote is not None:
+            if repository is not None and isinstance(self.destination, Mounter):
+                if not self.destination.upload_or_mount(blob, cast(BinaryIO, body), repository):
+                    self._count_mounted(blob)
+                    self.report(blob.size, blob.digest)
+                    return
+            elif self.remote is not None:
                 self.remote.upload(blob, cast(BinaryIO, body))
             else:
                 new = self.destination.push(blob, cast(BinaryIO, body))
@@ -236,13 +305,31 @@ class _BlobSource(io.RawIOBase):
         return True
 
     def read(self, size: int = -1, /) -> bytes:
+        data = self._open().read(size)
+        self._count(len(data))
+        return data
+
+    def fill(self, buffer: memoryview, /) -> int:
+        """Read into `buffer`, as `Filler`."""
+        reader = self._open()
+        if isinstance(reader, Filler):
+            count = reader.fill(buffer)
+        else:
+            data = reader.read(len(buffer))
+            count = len(data)
+            buffer[:count] = data
+        self._count(count)
+        return count
+
+    def _open(self) -> Reader:
         if self._reader is None:
             # A range that is the whole blob: the same bytes, without the verification.
             self._reader = self._store.fetch(self._blob, 0, self._blob.size)
-        data = self._reader.read(size)
-        self._seen += len(data)
-        self._run.report(len(data), self._blob.digest)
-        return data
+        return self._reader
+
+    def _count(self, count: int) -> None:
+        self._seen += count
+        self._run.report(count, self._blob.digest)
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
         if offset or whence:

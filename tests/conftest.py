@@ -1,4 +1,4 @@
-"""Hypothesis profiles: dev, ci (the same examples every time) and nightly (many)."""
+"""Hypothesis profiles, and what every test needs."""
 
 from __future__ import annotations
 
@@ -6,12 +6,14 @@ import os
 import sys
 from pathlib import Path
 
+import pytest
 from hypothesis import HealthCheck, settings
 
 # Test helpers are imported as `tests.name`, one name for mypy and pytest. At the end of the path,
 # so that the checkout does not hide an installed packer.
 sys.path.append(str(Path(__file__).parents[1]))
 
+# dev, ci (the same examples every time) and nightly (many).
 # Other work on the machine must not fail a test, so no deadlines; the timeout of pytest bounds it.
 settings.register_profile(
     "dev", deadline=None, max_examples=50, suppress_health_check=[HealthCheck.too_slow]
@@ -21,3 +23,11 @@ settings.register_profile("nightly", settings.get_profile("dev"), max_examples=2
 settings.load_profile(
     os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev")
 )
+
+
+@pytest.fixture(autouse=True)
+def no_habits() -> None:
+    """Forget what registries do: another test's server may be on the same port."""
+    from packer.access import HABITS
+
+    HABITS.forget()

@@ -15,7 +15,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
@@ -70,14 +70,14 @@ def need_program(name: str) -> str:
     return path
 
 
-def optional_program(name: str) -> str:
+def optional_program(name: str, how: str = "tools/install-servers builds it") -> str:
     """Return the path of a program that `tools/install-servers` may build, or skip the test."""
     folder = os.environ.get("LAYER_PACKER_SERVERS") or os.path.expanduser(
         "~/.cache/layer-packer-servers"
     )
     path = shutil.which(name, path=os.pathsep.join([folder, os.environ.get("PATH", "")]))
     if path is None:
-        pytest.skip(f"the program {name} is not installed (tools/install-servers builds it)")
+        pytest.skip(f"the program {name} is not installed ({how})")
     return path
 
 
@@ -157,6 +157,28 @@ def run_registry(
         try:
             if wait_until_ready(process, port, ca_file):
                 yield RegistryServer(port, folder / "data", ca_file, process)
+                return
+        finally:
+            process.kill()
+            process.wait()
+        assert attempt < 4, (folder / "log").read_text(encoding="utf-8", errors="replace")
+
+
+@contextlib.contextmanager
+def run_other(folder: Path, arguments: Callable[[int], list[str]]) -> Iterator[str]:
+    """Start another registry, in plain http, and return its ``host:port``.
+
+    Args:
+        folder: existing; gets its log.
+        arguments: returns the command that serves a port.
+    """
+    for attempt in range(5):
+        port = free_port()
+        with (folder / "log").open("ab") as log:
+            process = subprocess.Popen(arguments(port), stdout=log, stderr=log, cwd=folder)
+        try:
+            if wait_until_ready(process, port, None):
+                yield f"127.0.0.1:{port}"
                 return
         finally:
             process.kill()
@@ -292,13 +314,15 @@ class TokenService:
 
     Args:
         realm: its URL.
-        granted: scope of each token given out.
+        granted: scopes of each token given out, with spaces between.
+        refused: repositories of which a token is given out without saying so.
         life_seconds: after which docker-registry takes a token no longer; what the token's answer
             says of it is five minutes.
     """
 
     realm: str
     granted: list[str] = field(default_factory=list)
+    refused: set[str] = field(default_factory=set)
     life_seconds: int = 300
 
 
@@ -316,8 +340,12 @@ def token_service(folder: Path) -> Iterator[TokenService]:
     def encode(data: bytes) -> str:
         return base64.urlsafe_b64encode(data).decode().rstrip("=")
 
-    def sign(scope: str) -> str:
-        kind, name, actions = scope.split(":")
+    def sign(scopes: list[str]) -> str:
+        access = [
+            {"type": kind, "name": name, "actions": actions.split(",")}
+            for kind, name, actions in (scope.split(":") for scope in scopes)
+            if name not in service.refused
+        ]
         now = int(time.time())
         claims = {
             "iss": ISSUER,
@@ -327,7 +355,7 @@ def token_service(folder: Path) -> Iterator[TokenService]:
             "nbf": now - 100,
             "exp": now - LEEWAY_SECONDS + service.life_seconds,
             "jti": str(len(service.granted)),
-            "access": [{"type": kind, "name": name, "actions": actions.split(",")}],
+            "access": access,
         }
         header = {"typ": "JWT", "alg": "RS256", "x5c": [chain]}
         text = ".".join(encode(json.dumps(part).encode()) for part in (header, claims))
@@ -348,8 +376,8 @@ def token_service(folder: Path) -> Iterator[TokenService]:
             allowed = self.headers.get("Authorization") == login
             body = b"{}"
             if allowed and query["service"] == [SERVICE]:
-                service.granted.append(query["scope"][0])
-                body = json.dumps({"token": sign(query["scope"][0]), "expires_in": 300}).encode()
+                service.granted.append(" ".join(query["scope"]))
+                body = json.dumps({"token": sign(query["scope"]), "expires_in": 300}).encode()
             self.send_response(200 if allowed else 401)
             self.send_header("Content-Length", str(len(body)))
             self.end_headers()

@@ -18,8 +18,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
     if (length > size - 5)
         length = size - 5;
     size_t whole = length * repeat > 40000 ? 40000 : length * repeat, window = whole * input[2] / 255;
-    if (window > PK_WINDOW)
-        window = PK_WINDOW;
     uint8_t *data = calloc(whole + PK_PAD, 1);
     CHECK(data);
     for (size_t i = 0; i < whole; i++)

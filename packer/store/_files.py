@@ -264,6 +264,18 @@ class RangeReader:
         self._left -= len(data)
         return data
 
+    def fill(self, buffer: memoryview, /) -> int:
+        """Read into `buffer`, as `Filler`."""
+        if not isinstance(self._file, io.FileIO):
+            data = self.read(len(buffer))
+            buffer[: len(data)] = data
+            return len(data)
+        count = self._file.readinto(buffer[: min(len(buffer), self._left)]) or 0
+        if not count and self._left:
+            raise SizeMismatch(self._what, self._file.tell() + self._left, self._file.tell())
+        self._left -= count
+        return count
+
     def close(self) -> None:
         """Close the file."""
         self._file.close()

@@ -63,6 +63,28 @@ class Learnt(Enum):
 
 
 @dataclass(frozen=True, slots=True)
+class Scope:
+    """What a request needs to be allowed.
+
+    Args:
+        actions: in its repository: "pull", "pull,push", "" for no repository at all.
+        mount_from: name of a second repository, of which a blob is mounted; it is pulled from.
+    """
+
+    actions: str
+    mount_from: str | None = None
+
+    def covers(self, other: Scope) -> bool:
+        """Tell whether who is allowed this may do the other as well."""
+        if other.mount_from not in (None, self.mount_from):
+            return False
+        return self.actions == other.actions or (self.actions, other.actions) == (
+            "pull,push",
+            "pull",
+        )
+
+
+@dataclass(frozen=True, slots=True)
 class _Token:
     value: str = field(repr=False)
     expires: float
@@ -184,11 +206,11 @@ class Authenticator:
         self._basic: str | None = None
         self._realm: str | None = None
         self._service = ""
-        self._tokens: dict[str, _Token] = {}
+        self._tokens: dict[Scope, _Token] = {}
         self._proven: set[str] = set()
 
-    def header(self, actions: str) -> str | None:
-        """Return the Authorization header for `actions`: "pull", "pull,push", "" for no repository.
+    def header(self, scope: Scope) -> str | None:
+        """Return the Authorization header for a request of this scope.
 
         It is None as long as the registry has not asked for any.
 
@@ -202,9 +224,9 @@ class Authenticator:
         with self._lock:
             if self._basic is not None:
                 return self._basic
-            token = self._valid(actions)
+            token = self._valid(scope)
             if token is None:
-                token = self._tokens[actions] = self._request_token(actions)
+                token = self._tokens[scope] = self._request_token(scope)
             return "Bearer " + token.value
 
     def accepted(self, used: str) -> None:
@@ -215,13 +237,13 @@ class Authenticator:
                     self._proven.clear()
                 self._proven.add(used)
 
-    def challenged(self, values: Collection[str], used: str | None, actions: str) -> Learnt:
+    def challenged(self, values: Collection[str], used: str | None, scope: Scope) -> Learnt:
         """Learn from a 401.
 
         Args:
             values: its WWW-Authenticate headers.
             used: the Authorization header it was the answer to.
-            actions: as for `header`.
+            scope: as for `header`.
 
         Returns:
             whether `header` now returns something else than `used`: worth another try.
@@ -238,7 +260,7 @@ class Authenticator:
                 return learnt if self._ask_caller() != used else Learnt.NOTHING
             for key in [key for key, token in self._tokens.items() if used == _bearer(token)]:
                 del self._tokens[key]
-            token = self._valid(actions)
+            token = self._valid(scope)
             if token is not None or (self._basic is not None and self._basic != used):
                 return learnt  # another thread was quicker
             challenges = {item.scheme: item for item in reversed(parse_challenges(values))}
@@ -247,7 +269,7 @@ class Authenticator:
                 self._basic = None
                 self._realm = bearer.parameters["realm"]
                 self._service = bearer.parameters.get("service", "")
-                self._tokens[actions] = self._request_token(actions)
+                self._tokens[scope] = self._request_token(scope)
                 return learnt
             if "basic" in challenges and self._basic is None:
                 login = self._login()
@@ -285,9 +307,9 @@ class Authenticator:
                 text = text.replace(secret, "***")
         return text
 
-    def _valid(self, actions: str) -> _Token | None:
+    def _valid(self, scope: Scope) -> _Token | None:
         now = time.monotonic()
-        for key in (actions, "pull,push") if actions == "pull" else (actions,):
+        for key in (scope, *(key for key in self._tokens if key.covers(scope))):
             token = self._tokens.get(key)
             if token is not None and token.expires > now:
                 return token
@@ -299,7 +321,7 @@ class Authenticator:
             self._looked = True
         return self._credentials
 
-    def _request_token(self, actions: str) -> _Token:
+    def _request_token(self, scope: Scope) -> _Token:
         login = self._login()
         assert self._realm is not None
         check_realm(
@@ -308,12 +330,17 @@ class Authenticator:
             with_credentials=login is not None,
             allowed=self._token_hosts,
         )
-        query = {"scope": f"repository:{self._repository}:{actions}"} if actions else {}
+        wanted = [f"repository:{self._repository}:{scope.actions}"] if scope.actions else []
+        if scope.mount_from is not None:
+            wanted.append(f"repository:{scope.mount_from}:pull")
+        query: dict[str, str | list[str]] = {}
         if self._service:
             query["service"] = self._service
         begin = time.monotonic()
         headers = {"Accept": "application/json"}
         if login is not None and login.is_identity_token:
+            if wanted:
+                query["scope"] = " ".join(wanted)  # OAuth's form has one, with spaces in it
             query |= {
                 "grant_type": "refresh_token",
                 "refresh_token": login.secret,
@@ -322,18 +349,22 @@ class Authenticator:
             headers["Content-Type"] = "application/x-www-form-urlencoded"
             response = self._transport.send("POST", self._realm, headers, urlencode(query).encode())
         else:
+            if wanted:
+                query["scope"] = wanted
             if login is not None:
                 query["account"] = login.username
                 headers["Authorization"] = _basic(login)
             joint = "&" if urlsplit(self._realm).query else "?"
-            url = self._realm.partition("#")[0] + (joint + urlencode(query) if query else "")
+            url = self._realm.partition("#")[0]
+            url += joint + urlencode(query, doseq=True) if query else ""
             response = self._transport.send("GET", url, headers)
         with response:
             if response.status != 200:
                 who = f"user {login.username!r}" if login is not None else "anonymous access"
                 raise AuthError(
-                    f"the token service {shown_url(self._realm)} refused {actions or 'access'} of "
-                    f"{self._repository} to {safe_text(who)} (status {response.status})",
+                    f"the token service {shown_url(self._realm)} refused "
+                    f"{scope.actions or 'access'} of {self._repository} to {safe_text(who)} "
+                    f"(status {response.status})",
                     status=response.status,
                     method=response.method,
                     url=shown_url(self._realm),

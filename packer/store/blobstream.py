@@ -39,7 +39,7 @@ class BlobStream:
         self._what = what
         self._response: Response | None = None
         self._failures = 0
-        self._ranged = False
+        self._asked = False
 
     def open(self) -> None:
         """Make the request, so that errors such as a missing blob show at once.
@@ -51,14 +51,17 @@ class BlobStream:
         """
         if self._at == self._end and not self._whole:
             return  # no HTTP range is empty
-        response = self._request(ranged=not (self._whole and self._at == 0))
+        part = not (self._whole and self._at == 0)
+        self._asked = part and not self._client.ignores_ranges
+        response = self._request(ranged=self._asked)
         try:
             if response.status == 206:
                 self._check_range(response.header("Content-Range"))
                 self._check_length(response, self._end - self._at)
             else:
                 self._check_length(response, self._blob.size)
-                self._client.ignores_ranges |= self._ranged
+                if self._asked:
+                    self._client.note_ignored_range()
                 self._skip(response, self._at)
         except BaseException:
             response.close()
@@ -67,7 +70,6 @@ class BlobStream:
 
     def _request(self, *, ranged: bool) -> Response:
         """Ask for the rest, or for all of it where ranges are known not to work."""
-        self._ranged = ranged
         headers = {"Accept": "*/*"}
         if ranged:
             headers["Range"] = f"bytes={self._at}-{self._end - 1}"
@@ -78,7 +80,6 @@ class BlobStream:
             # Not all that cannot serve ranges ignore them, as RFC 9110 wants it.
             if not ranged or error.status not in (416, 501):
                 raise
-        self._client.ignores_ranges = True
         return self._request(ranged=False)
 
     def read(self, size: int = -1, /) -> bytes:

@@ -10,7 +10,8 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 
 from packer.errors import AuthError, FormatError, RegistryError, TransportError
-from packer.store.auth import Authenticator, Learnt
+from packer.store.auth import Authenticator, Learnt, Scope
+from packer.store.habits import Habits
 from packer.store.http import (
     REDIRECT_STATUSES,
     RETRY_STATUSES,
@@ -45,20 +46,35 @@ class Client:
         repository: name, already checked against the grammar.
         auth: gives Authorization headers.
         transport: does the exchanges.
+        habits: what is known of registries.
 
     Thread safety: threads may share it.
     """
 
     def __init__(
-        self, origin: Origin, repository: str, auth: Authenticator, transport: Transport
+        self,
+        origin: Origin,
+        repository: str,
+        auth: Authenticator,
+        transport: Transport,
+        habits: Habits,
     ) -> None:
         self.origin = origin
         self._auth = auth
         self.transport = transport
-        self.ignores_ranges = False
+        self._habits = habits
         host = f"[{origin.host}]" if ":" in origin.host else origin.host
         self.root = f"{origin.scheme}://{host}:{origin.port}/v2/"
         self._base = f"{self.root}{repository}/"
+
+    @property
+    def ignores_ranges(self) -> bool:
+        """Whether the registry is known to send a whole blob when it is asked for a part."""
+        return self._habits.ignores_ranges(self.origin)
+
+    def note_ignored_range(self) -> None:
+        """Remember that it did."""
+        self._habits.note_ignored_range(self.origin)
 
     def url(self, path: str) -> str:
         """Return the URL of `path` in the repository; `path` is made of checked parts only."""
@@ -71,6 +87,7 @@ class Client:
         *,
         ok: Collection[int],
         actions: str = "pull",
+        mount_from: str | None = None,
         headers: Mapping[str, str] | None = None,
         body: bytes | Body | None = None,
     ) -> Response:
@@ -78,6 +95,15 @@ class Client:
 
         Follows redirects of GET and HEAD. A body that is not bytes is sent at most once, so after
         a 401 the caller has to send it again (with what was learnt from it).
+
+        Args:
+            method: HTTP method.
+            url: absolute; of this registry unless it said otherwise.
+            ok: statuses to return.
+            actions: as in `Scope`.
+            mount_from: as in `Scope`.
+            headers: besides those about the client.
+            body: to send.
 
         Raises:
             AuthError: 401 or 403, or no acceptable way to authenticate; `retryable` only if the
@@ -88,12 +114,12 @@ class Client:
         """
         target, redirects, challenges, renewals = url, 0, 0, 0
         once = body is not None and not isinstance(body, bytes)
-        own = True
+        own, scope = True, Scope(actions, mount_from)
         while True:
             # Once led away, even a way back is not ours: credentials are not attached again.
             own = own and origin_of(target) == self.origin
             sent = {"User-Agent": USER_AGENT, **(headers or {})}
-            used = self._auth.header(actions) if own else None
+            used = self._auth.header(scope) if own else None
             if used is not None:
                 sent["Authorization"] = used
             response = self.transport.send(method, target, sent, body)
@@ -107,7 +133,7 @@ class Client:
                 continue
             if response.status == 401 and own:
                 response.discard()
-                learnt = self._auth.challenged(response.headers("WWW-Authenticate"), used, actions)
+                learnt = self._auth.challenged(response.headers("WWW-Authenticate"), used, scope)
                 if learnt is Learnt.RENEWED:
                     renewals += 1
                 elif learnt is Learnt.NEW:

@@ -15,10 +15,10 @@ import threading
 import time
 import urllib.request
 import weakref
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 from urllib.parse import urljoin, urlsplit
 
 import urllib3
@@ -34,8 +34,10 @@ REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
 MAX_TEXT_CHARS = 300
 DISCARD_BYTES = 64 << 10
 """A body that nobody wants is read up to here to keep its connection; beyond, both are closed."""
-SEND_BYTES = 64 << 10
-"""One socket write: small, because the socket's timeout bounds the whole write of it."""
+SEND_BYTES = 256 << 10
+"""How much of a body is read at a time."""
+TLS_SEND_BYTES = 64 << 10
+"""One write to a TLS socket: small, because the socket's timeout bounds the whole write of it."""
 STALL_BYTES = 1024
 """A body that brings fewer bytes than this during a whole read timeout is given up."""
 
@@ -47,8 +49,8 @@ _USERINFO = re.compile(r"(\w+://)[^\s/@\"'<>]*@")
 class Body(Protocol):
     """A request body sent as it is read."""
 
-    def read(self, size: int = -1, /) -> bytes:
-        """Return at most `size` bytes, b"" at the end."""
+    def __iter__(self) -> Iterator[bytes | memoryview]:
+        """Yield its parts, each valid until the next is asked for; none is empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -275,11 +277,29 @@ def _shut(sock: socket.socket) -> None:
 
 
 class _Connection(urllib3.connection.HTTPConnection):
+    def send(self, data: Any) -> None:
+        # In place of sendall, whose timeout bounds all of it: here it bounds each step.
+        if self.sock is None or not isinstance(data, (bytes, memoryview)):
+            super().send(data)
+            return
+        with memoryview(data) as view:
+            done = 0
+            while done < len(view):
+                done += self.sock.send(view[done:])
+
     def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]
         return _bounded(self.sock, super().getresponse)
 
 
 class _TlsConnection(urllib3.connection.HTTPSConnection):
+    def send(self, data: Any) -> None:
+        if not isinstance(data, (bytes, memoryview)):
+            super().send(data)
+            return
+        with memoryview(data) as view:
+            for start in range(0, len(view), TLS_SEND_BYTES):
+                super().send(view[start : start + TLS_SEND_BYTES])
+
     def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]
         return _bounded(self.sock, super().getresponse)
 
@@ -376,7 +396,7 @@ class Transport:
             method: HTTP method.
             url: absolute, already checked by `origin_of`.
             headers: sent as they are, with `Accept-Encoding: identity` added.
-            body: bytes, or something to read whose length `headers` tells; the latter is sent once.
+            body: bytes, or parts to send whose length `headers` tells; the latter is sent once.
             retry: try again on lost connections and on RETRY_STATUSES.
 
         Raises:
@@ -428,7 +448,7 @@ class Transport:
             raw = pool.urlopen(
                 method,
                 url,
-                body=body,
+                body=cast(Any, body),  # a memoryview is as good as bytes
                 headers=sent,
                 retries=False,
                 redirect=False,
@@ -456,7 +476,7 @@ class Transport:
         return pool
 
     def _make_pool(self, scheme: str, proxy: str | None, host: str) -> urllib3.PoolManager:
-        options: dict[str, object] = {"maxsize": self._max_connections, "blocksize": SEND_BYTES}
+        options: dict[str, object] = {"maxsize": self._max_connections}
         if scheme == "https":
             options["ssl_context"] = self._tls.context(host.rstrip("."))
         manager = self._manager(proxy, options)

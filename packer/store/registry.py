@@ -34,16 +34,10 @@ from packer.store.base import Reader, VerifyingReader
 from packer.store.blobstream import BlobStream
 from packer.store.client import Client
 from packer.store.credentials import Credentials, docker_credentials
-from packer.store.http import (
-    Origin,
-    Response,
-    RetryPolicy,
-    Transport,
-    join_url,
-    origin_of,
-)
+from packer.store.habits import Habits
+from packer.store.http import Origin, Response, RetryPolicy, Transport, join_url, origin_of
 from packer.store.tls import Tls
-from packer.store.upload import DIGEST_INVALID, WRITE, upload
+from packer.store.upload import DIGEST_INVALID, WRITE, mount, upload
 
 ACCEPT_MANIFESTS = ", ".join(
     [
@@ -84,6 +78,7 @@ class RegistryStore:
         timeout_seconds: silence allowed before an operation on a connection fails.
         max_connections: connections kept open; use about as many threads.
         retry: when and how often to try again.
+        habits: shared by stores that are to learn from each other what their registries do.
 
     Thread safety: threads may share it.
     """
@@ -105,6 +100,7 @@ class RegistryStore:
         timeout_seconds: float = 60.0,
         max_connections: int = 16,
         retry: RetryPolicy | None = None,
+        habits: Habits | None = None,
     ) -> None:
         if isinstance(reference, str):
             reference = Reference.parse(reference)
@@ -134,7 +130,7 @@ class RegistryStore:
         auth = Authenticator(
             origin, reference.repository, self._find_credentials, transport, token_hosts, token
         )
-        self._client = Client(origin, reference.repository, auth, transport)
+        self._client = Client(origin, self._repository, auth, transport, habits or Habits())
         self._read = "pull"
 
     @property
@@ -186,6 +182,30 @@ class RegistryStore:
     def upload(self, blob: Descriptor, source: BinaryIO) -> None:
         """Upload a blob without asking, as `Upload.upload`."""
         upload(self._client, blob, source, self._retry, self._name)
+
+    @property
+    def registry(self) -> str:
+        """The registry's host, as references name it."""
+        return self._registry
+
+    @property
+    def repository(self) -> str:
+        """The repository's name in the registry."""
+        return self._repository
+
+    def neighbour(self, other: object) -> str | None:
+        """Return the name of another store if it is another repository of the same registry."""
+        if not isinstance(other, RegistryStore) or other._client.origin != self._client.origin:
+            return None
+        return other._repository if other._repository != self._repository else None
+
+    def upload_or_mount(self, blob: Descriptor, source: BinaryIO, repository: str) -> bool:
+        """Upload a blob unless the registry takes it from `repository`, as `Mounter`."""
+        return upload(self._client, blob, source, self._retry, self._name, repository)
+
+    def mount(self, blob: Descriptor, repository: str) -> bool:
+        """Take a blob over from another repository, as `Mounter`."""
+        return mount(self._client, blob, repository)
 
     @property
     def client(self) -> Client:
@@ -387,7 +407,7 @@ class RegistryStore:
 
     @property
     def ignores_ranges(self) -> bool:
-        """Whether the registry sent a whole blob when it was asked for a part."""
+        """Whether the registry is known to send a whole blob when it is asked for a part."""
         return self._client.ignores_ranges
 
     def interrupt(self) -> None:

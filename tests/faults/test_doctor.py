@@ -91,3 +91,20 @@ def test_doctor_of_docker_registry(tmp_path: Path) -> None:
             "manifest": "yes",
         }  # fmt: skip
         assert [tag for tag, _ in RegistryStore(f"{real.host}/app").tags()] == ["v1"]
+
+
+@pytest.mark.parametrize(
+    ("body", "works"),
+    [
+        (b'{"manifests":[]}', "yes"),
+        (b'{"manifests":null}', "yes"),  # as some write an empty list
+        (b'{"manifests":{"a":1}}', "no"),
+        (b"{}", "no"),
+        (b"[]", "no"),
+        (b"null", "no"),
+        (b"x", "no"),
+    ],
+)
+def test_doctor_reads_lists_of_referrers(server: HostileRegistry, body: bytes, works: str) -> None:
+    server.on("GET", "/referrers/", lambda e: e.reply(200, body), times=None)
+    assert packer.doctor(f"{server.host}/app:v1").works("referrers") == works

@@ -447,3 +447,30 @@ def test_source_that_lacks_a_blob(server: HostileRegistry) -> None:
         copy(open_store(server), "v1", target, "v1")
     assert caught.value.name == blob.digest
     assert list(target.tags()) == []
+
+
+def test_a_registry_that_takes_an_upload_lets_nothing_else_pass(server: HostileRegistry) -> None:
+    # A copy within it would wait for itself if the blob were asked for only while it is sent.
+    # The blob's answer goes on meanwhile: go-containerregistry's registry is like this.
+    memory = MemoryStore()
+    make_version(memory, count=1)
+    copy(memory, "v1", open_store(server), "v1")
+    busy = threading.Lock()
+
+    def put(exchange: Exchange) -> bool:
+        with busy:
+            data = exchange.receive()
+        server.blobs[digest_of(data)] = data
+        exchange.reply(201)
+        return True
+
+    def get(exchange: Exchange) -> bool:
+        with busy:
+            pass
+        return False
+
+    server.on("PUT", "/uploads/", put, times=None)
+    server.on("GET", "/blobs/", get, times=None)
+    server.on("HEAD", "/blobs/", lambda e: e.reply(404), times=None)
+    target = RegistryStore(f"{server.host}/other", retry=QUICK, timeout_seconds=2)
+    assert copy(open_store(server), "v1", target, "v2").blobs_copied == 3

@@ -520,39 +520,3 @@ def test_dry_runs(
     assert not (tmp_path / "out").exists()
     assert main(["pull", name, out, "--dry-run", "--store", store]) == 0
     assert main(["push", name, "--dry-run", "--from", str(app), "--store", store]) in (2, 3)
-
-
-# Ranges
-
-
-@pytest.mark.parametrize("status", [200, 416, 501])
-def test_registry_without_ranges(
-    app: Path, tmp_path: Path, server: HostileRegistry, status: int
-) -> None:
-    # Each layer is fetched once, whole and verified, however many files are read.
-    store, name = str(tmp_path / "store"), f"{server.host}/app:1"
-    packer.pack(app, store=store, tag="app:1")
-    packer.push(name, "app:1", store=store)
-
-    def whole(exchange: Exchange) -> bool:
-        if "range" not in exchange.headers:
-            return False
-        if status != 200:
-            exchange.reply(status, b"no")
-        else:
-            exchange.reply(200, server.blobs[exchange.path.rpartition("/")[2]])
-        return True
-
-    server.on("GET", "/blobs/", whole, times=None)
-    server.seen.clear()
-    packer.unpack(name, tmp_path / "out", store=str(tmp_path / "empty"))
-    assert (tmp_path / "out" / "file3").read_bytes() == noise("file 3", 400_000)
-    (layer,) = Manifest.decode(LayoutStore(store).get_manifest("app:1")[1]).data_layers
-    asked = [item for item in server.seen if layer.digest in item.path]
-    threads = os.cpu_count() or 1
-    assert sum("range" not in item.headers for item in asked) <= 1 + threads
-    assert sum("range" in item.headers for item in asked) <= threads
-    # What comes whole is verified.
-    server.blobs[layer.digest] = server.blobs[layer.digest][:-1] + b"\0"
-    with pytest.raises(packer.IntegrityError):
-        packer.unpack(name, tmp_path / "out2", store=str(tmp_path / "empty"))

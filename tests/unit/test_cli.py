@@ -22,6 +22,7 @@ ROOT = Path(__file__).parents[2]
 RESTORED = {"digest", "directory", "files", "bytes", "written_files", "written_bytes", "deleted"}
 RESTORED |= {"seeded_bytes"}
 COPIED = {"digest", "copied_blobs", "copied_bytes", "present_blobs", "unchanged"}
+COPIED |= {"mounted_blobs", "mounted_bytes"}
 
 
 @dataclass
