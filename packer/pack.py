@@ -213,6 +213,7 @@ def pack_tree(
     plain = index.encode()
     try:
         layers, index_bytes, new_bytes = _write_index(plain, base, kept, scan.writer, store)
+        scan.save_sketches()
     except BaseException:
         scan.writer.abort()
         raise

@@ -7,7 +7,7 @@ from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
-from itertools import chain
+from itertools import chain, islice
 from operator import add
 from threading import Lock
 from typing import IO
@@ -25,7 +25,7 @@ from packer.model import ChunkParams
 from packer.opened import OpenedFile, Opener, digest_of
 from packer.progress import Progress, ProgressCallback
 from packer.recipecache import RecipeCache
-from packer.similar import Similar, SketchCache, note_base
+from packer.similar import MAX_SKETCHES, SUPER_FEATURES, Similar, SketchCache, note_base
 from packer.statcache import Facts, Remembered
 from packer.store.base import Ingest
 from packer.streams import Workers
@@ -107,6 +107,7 @@ class Scan:
         self._reading = Lock()
         self._cache = cache
         self._similar = Similar()
+        self._sketches = array("Q")  # of the new chunks
         self._base_noted = not self._base.paths
         digests = bytes(self._base.chunk_digests)
         self._known = {
@@ -173,6 +174,16 @@ class Scan:
         index.chunk_lengths = self._base.chunk_lengths + self.new_lengths
         index.chunk_digests = self._base.chunk_digests + self.new_digests
         return index
+
+    def save_sketches(self) -> None:
+        """Keep those of the new layers, which are complete: the next version need not read them."""
+        chunks, frames = iter(self.writer.frame_chunks), self.writer.layer_frames
+        start = 0
+        for layer, count in zip(self.writer.layers, frames, strict=True):
+            end = start + SUPER_FEATURES * sum(islice(chunks, count))
+            if end <= len(self._sketches):
+                self._cache.put(layer.digest, self._sketches[start:end])
+            start = end
 
     def close(self) -> None:
         """Forget new chunks that no file holds; call it when no frame is being compressed."""
@@ -360,6 +371,8 @@ class Scan:
             self._base_noted = True
             note_base(self._similar, self._reader, self._extendable, self._cache)
         features = sketch(chunk)
+        if ordinal - self._base.chunk_count < MAX_SKETCHES:
+            self._sketches.extend(features or (0,) * SUPER_FEATURES)
         similar = self._similar.find(features, self.writer.planned_depth)
         in_step = bool(similar) and similar[0] in out  # the file is where it is expected
         for older in similar:
