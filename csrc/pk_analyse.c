@@ -395,6 +395,7 @@ static int analyse(pk_codec *codec, analysis *state)
     reset(&codec->blocks, most);
     reset(&codec->corrections, most_recipe(segment)); /* it need not go on when there will be no recipe */
     codec->tape.mode = TAPE_RECORDS;
+    pk_model_clear(&codec->model);
     pk_tape_start(&codec->tape, &codec->model, &pk_rule_table[state->with.rule], hash_bits_of(&state->with),
                   segment->data, position, (uint32_t)segment->size, segment->position - segment->window,
                   follow_of(&state->with));

@@ -352,6 +352,11 @@ static uint32_t search_go(const pk_model *model, uint32_t at, uint32_t *distance
     return found;
 }
 
+void pk_model_clear(pk_model *model)
+{
+    memset(model, 0, sizeof *model);
+}
+
 void pk_model_start(pk_model *model, const pk_rules *rules, unsigned hash_bits, const uint8_t *data,
                     uint32_t start, uint32_t size, uint64_t origin, uint32_t follow)
 {

@@ -59,6 +59,10 @@ typedef struct pk_model {
     pk_rung rungs[PK_RUNGS];
 } pk_model;
 
+/* Forget everything: from here on, what the model says is a function of its calls and their data, whatever it was used
+ * for before. Starting forgets as much, by design; this does so by construction, in 40 us. */
+void pk_model_clear(pk_model *model);
+
 /* Start at data[start]. Fast kinds follow `follow` bytes before it, at least PK_WINDOW; or none, 0: they have
  * all positions of the window, as lazy kinds do. */
 void pk_model_start(pk_model *model, const pk_rules *rules, unsigned hash_bits, const uint8_t *data,

@@ -310,6 +310,8 @@ int64_t pk_rebuild(pk_codec *codec, const uint8_t *data, size_t window, size_t s
     codec->bit_count = bit;
     int last = (with.flags & FLAG_LAST) != 0;
     uint32_t at = (uint32_t)window, end;
+    if (codec->tape.mode != TAPE_PLAYS)
+        pk_model_clear(&codec->model);
     pk_tape_start(&codec->tape, &codec->model, &pk_rule_table[with.rule], hash_bits_of(&with), data, at,
                   (uint32_t)size, position - window, follow_of(&with));
     do {

@@ -1,9 +1,9 @@
 /* The model, and a tape of what it was asked and what it said. Internal.
  *
  * Analysis asks the model for every token, and verification, which rebuilds the segment from its recipe, would
- * ask again, as slowly. A model's answers are a function of the data and of the calls before: pk_model_start
- * depends on nothing older (that is what a fuzz target and the tests' second codec check, by rebuilding with a
- * model of another history). So analysis records, and verification gets the answer from the tape, where it has
+ * ask again, as slowly. A model's answers are a function of its memory, the data and the calls before; both analysis
+ * and rebuilding begin with cleared memory (and a fuzz target and the tests' second codec rebuild with a model of
+ * another history). So analysis records, and verification gets the answer from the tape, where it has
  * made the very same calls up to there, and is refused where it makes another one. What it writes is therefore
  * what a rebuild with the model writes.
  *
