@@ -76,6 +76,8 @@ ffi.cdef(
     size_t pk_write_files(int directory, const char *names, const uint8_t *data,
                           const uint64_t *bounds, const uint16_t *modes, uint16_t mask,
                           size_t count);
+    void pk_read_files(int directory, const char *names, const uint64_t *stats, uint8_t *out,
+                       uint8_t *read, size_t count);
     int pk_clone_file(int to, int from);
     int pk_reserve(int fd, uint64_t size);
     void pk_release_large_blocks(void);

@@ -109,6 +109,15 @@ static uint64_t nanoseconds(struct timespec time)
     return (uint64_t)time.tv_sec * 1000000000u + (uint64_t)time.tv_nsec;
 }
 
+void pk_stat_words(const struct stat *info, uint64_t out[PK_STAT_WORDS])
+{
+    out[0] = (uint64_t)info->st_dev;
+    out[1] = (uint64_t)info->st_ino;
+    out[2] = (uint64_t)info->st_size;
+    out[3] = nanoseconds(info->st_mtim);
+    out[4] = nanoseconds(info->st_ctim);
+}
+
 /* Append a name, and the NUL behind it, to the listing; return the new item or NULL without memory. */
 static item *append(level *now, const char *name, size_t length, int slash)
 {
@@ -159,11 +168,7 @@ static int add_entry(pk_walker *walker, level *now, int directory, const char *n
     made->mode = info.st_mode & 0777;
     if (S_ISREG(info.st_mode)) {
         made->kind = PK_FILE;
-        made->stat[0] = (uint64_t)info.st_dev;
-        made->stat[1] = (uint64_t)info.st_ino;
-        made->stat[2] = (uint64_t)info.st_size;
-        made->stat[3] = nanoseconds(info.st_mtim);
-        made->stat[4] = nanoseconds(info.st_ctim);
+        pk_stat_words(&info, made->stat);
         return 0;
     }
     if (S_ISDIR(info.st_mode)) {

@@ -167,6 +167,32 @@ def write_files(
         raise OSError(ffi.errno, os.strerror(ffi.errno), os.fsdecode(names[done]))
 
 
+def read_files(
+    directory: int, names: Sequence[bytes], stats: array[int], out: bytearray
+) -> bytearray:
+    """Read files below an open directory whole, in one call and without the GIL.
+
+    Args:
+        directory: its descriptor.
+        names: paths of the files relative to it.
+        stats: what `walk_directory` said of each.
+        out: filled with one after another; as long as all of them.
+
+    Returns:
+        one byte a file: 1 if it is, before and after reading, the file that was walked, else 0.
+    """
+    read = bytearray(len(names))
+    lib.pk_read_files(
+        directory,
+        b"\0".join(names),
+        ffi.from_buffer("uint64_t[]", stats),
+        ffi.from_buffer("uint8_t[]", out),
+        ffi.from_buffer("uint8_t[]", read),
+        len(names),
+    )
+    return read
+
+
 def clone_file(to: int, source: int) -> bool:
     """Let an empty file share the blocks of another; False where that cannot be done."""
     return bool(lib.pk_clone_file(to, source) == 0)

@@ -15,6 +15,7 @@ from packer.expand import Expander
 from packer.expansion import Expansion
 from packer.index import DIGEST_BYTES
 from packer.model import ChunkParams
+from packer.smallfiles import SmallFiles, WholeFile
 from packer.streams import IN_FLIGHT_BYTES, LOOK_AHEAD, Workers
 from packer.tree import Found, Tree, identity_of, open_file, show
 
@@ -144,7 +145,7 @@ class OpenedFile:
 
 
 class Opener:
-    """Opens the files of a tree in turn, and begins with small archives before it is their turn.
+    """Opens the files of a tree in turn, and begins with small ones before it is their turn.
 
     What holds archives mostly holds several. One that ends within a few MiB is analysed by one
     core, so the next ones are begun beside it.
@@ -172,6 +173,7 @@ class Opener:
     ) -> None:
         self._root = root
         self._is_directory = os.path.isdir(root)
+        self._small = SmallFiles(root, found, is_read, expand=expand)
         self._found = found
         self._params = params
         self._workers = workers
@@ -185,6 +187,16 @@ class Opener:
     def path_of(self, item: Found) -> bytes:
         """Return the path of a file of the tree."""
         return self._root + b"/" + item.path if self._is_directory else self._root
+
+    def whole(self, at: int) -> WholeFile | None:
+        """Return the file at a position if it is small, was read and has nothing in it to open."""
+        if not self._is_directory or at in self._ahead:
+            return None
+        data = self._small.take(at)
+        if data is None:
+            return None
+        self._report(at, len(data))
+        return WholeFile(data, self._params)
 
     def open(self, at: int) -> OpenedFile:
         """Return the file at a position, which the caller closes.
@@ -229,6 +241,7 @@ class Opener:
         for opened, _ in self._ahead.values():
             opened.close()
         self._ahead.clear()
+        self._small.close()
 
     def _open(self, at: int, buffer: bytearray) -> OpenedFile:
         item = self._found[at]

@@ -26,10 +26,11 @@ from packer.opened import OpenedFile, Opener, digest_of
 from packer.progress import Progress, ProgressCallback
 from packer.recipecache import RecipeCache
 from packer.similar import MAX_SKETCHES, SUPER_FEATURES, Similar, SketchCache, note_base
+from packer.smallfiles import WholeFile
 from packer.statcache import Facts, Remembered
 from packer.store.base import Ingest
 from packer.streams import Workers
-from packer.tree import Found, Tree, open_file, show
+from packer.tree import Tree, open_file, show
 
 FIRST_DEPTH = 2
 """Depth that the frames of a first version may have."""
@@ -277,9 +278,14 @@ class Scan:
 
     def _read_file(self, at: int, index: Index) -> list[tuple[int, int]]:
         """Return the runs of a file that is read."""
-        item = self._found[at]
+        whole = self._opener.whole(at)
+        if whole is not None:
+            runs, digests = self._pack_file(at, whole)
+            self.contents.update(digests)
+            self.facts.note(at, digests)
+            return runs
         with self._opener.open(at) as opened:
-            runs, digests = self._pack_file(at, item, opened)
+            runs, digests = self._pack_file(at, opened)
             if opened.recipe_chunks:
                 self._opener.begin_behind(at)
                 index.expansions[at], digest = opened.expansion()
@@ -292,7 +298,7 @@ class Scan:
         return runs
 
     def _pack_file(
-        self, at: int, item: Found, opened: OpenedFile
+        self, at: int, opened: OpenedFile | WholeFile
     ) -> tuple[list[tuple[int, int]], bytearray]:
         """Return the runs of a file's chunks, and their digests; hand new ones to the writer."""
         runs: list[tuple[int, int]] = []
@@ -312,7 +318,7 @@ class Scan:
                 aligned = (ordinal, offset + length)
             else:
                 if alignment is None and self._counterparts is not None:
-                    alignment = self._counterparts.open(item.path)
+                    alignment = self._counterparts.open(self._found.paths[at])
                 near: tuple[Iterable[int], Iterable[int]] = (), ()
                 if alignment is not None:
                     alignment.align(*aligned)

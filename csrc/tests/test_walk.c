@@ -1,4 +1,4 @@
-/* The walker against a tree it made: order, batches of any size, links, errors; under the sanitizers. */
+/* The walker against a tree it made: order, batches of any size, links, files read, errors; under the sanitizers. */
 #define _GNU_SOURCE
 #include "check.h"
 #include "pk_fs.h"
@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -73,6 +74,39 @@ static void test_batches(size_t most)
     pk_walk_free(walker);
 }
 
+/* All entries as if they were files: those that are none, and one that is not the same any more, are not read. */
+static void test_reading(void)
+{
+    pk_walker *walker = pk_walk_new(root);
+    CHECK(walker && pk_walk_next(walker, 2 * COUNT) == COUNT);
+    int directory = open(root, O_RDONLY);
+    CHECK(directory >= 0);
+    uint8_t *out = malloc(5 * COUNT), read[COUNT];
+    CHECK(out);
+    for (size_t other = 0; other < PK_STAT_WORDS; other++) {
+        size_t files = 0;
+        for (size_t at = 0; at < COUNT; at++)
+            walker->stats[at * PK_STAT_WORDS + 2] = 5; /* places of links and directories */
+        walker->stats[1 * PK_STAT_WORDS + other] -= 1; /* "a-b" */
+        memset(out, 0, 5 * COUNT);
+        pk_read_files(directory, (const char *)walker->paths, walker->stats, out, read, COUNT);
+        const uint8_t *place = out;
+        for (size_t at = 0; at < COUNT; at++) {
+            CHECK(read[at] == (wanted[at].kind == 'f' && at != 1));
+            CHECK(!read[at] || memcmp(place, "12345", 5) == 0);
+            files += read[at];
+            place += walker->stats[at * PK_STAT_WORDS + 2];
+        }
+        CHECK(files == 4);
+        walker->stats[1 * PK_STAT_WORDS + other] += 1;
+    }
+    CHECK(close(directory) == 0);
+    pk_read_files(directory, (const char *)walker->paths, walker->stats, out, read, COUNT);
+    CHECK(memchr(read, 1, COUNT) == NULL);
+    free(out);
+    pk_walk_free(walker);
+}
+
 static void test_errors(void)
 {
     char path[512];
@@ -106,6 +140,7 @@ int main(void)
             make(wanted[at].name, wanted[at].kind);
     for (size_t most = 1; most < COUNT + 2; most++)
         test_batches(most);
+    test_reading();
     test_errors();
     char command[128];
     snprintf(command, sizeof command, "rm -r %s", root);
