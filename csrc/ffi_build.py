@@ -26,6 +26,7 @@ _SOURCES = [
     "pk_scan_avx512.c",
     "pk_scan_neon.c",
     "pk_scan_portable.c",
+    "pk_select.c",
     "pk_signature.c",
     "pk_sketch.c",
     "pk_speed.c",
@@ -44,6 +45,7 @@ _HEADERS = [
     "pk_inflate.h",
     "pk_match.h",
     "pk_scan_vector.h",
+    "pk_select.h",
     "pk_signature.h",
     "pk_sketch.h",
     "pk_speed.h",
@@ -128,13 +130,21 @@ ffi.cdef(
                        uint64_t position, const uint8_t *recipe, size_t recipe_length, unsigned bit,
                        size_t most);
     const uint8_t *pk_codec_result(const pk_codec *codec);
-    #define PK_DELTA_BLOCK ...
     typedef struct pk_copy { uint32_t at, from, length; } pk_copy;
     size_t pk_delta_find(const uint8_t *data, size_t prefix, size_t size, uint32_t *table,
                          unsigned table_log, pk_copy *copies, size_t capacity);
-    size_t pk_delta_older_rest(const uint8_t *data, size_t prefix, size_t size,
-                               const pk_copy *copies, size_t count, size_t reach,
-                               uint8_t *kept, uint8_t *out);
+    #define PK_SELECT_HEADS ...
+    typedef struct pk_select_table {
+        uint32_t *heads, *places, *chains;
+        size_t capacity;
+    } pk_select_table;
+    size_t pk_select(const uint8_t *older, size_t older_length, const uint8_t *rest,
+                     size_t rest_length, unsigned sample_log, unsigned depth,
+                     unsigned block_log, const pk_select_table *table, uint8_t *kept);
+    size_t pk_select_gather(const uint8_t *older, size_t length, unsigned block_log,
+                            const uint8_t *kept, uint8_t *out);
+    size_t pk_select_encode(const uint8_t *kept, size_t count, uint8_t *out);
+    int pk_select_decode(const uint8_t *in, size_t length, uint8_t *kept, size_t count);
     size_t pk_delta_rest(const uint8_t *data, size_t prefix, size_t size, const pk_copy *copies,
                          size_t count, uint8_t *out);
     int pk_delta_apply(uint8_t *data, size_t prefix, size_t size, const pk_copy *copies,
@@ -156,6 +166,7 @@ ffi.set_source(
     #include "pk_delta.h"
     #include "pk_fs.h"
     #include "pk_inflate.h"
+    #include "pk_select.h"
     #include "pk_signature.h"
     #include "pk_sketch.h"
     #include "pk_tar.h"

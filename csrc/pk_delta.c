@@ -163,41 +163,6 @@ size_t pk_delta_find(const uint8_t *data, size_t prefix, size_t size, uint32_t *
     return count;
 }
 
-static void keep(uint8_t *kept, size_t prefix, size_t from, size_t before, size_t behind)
-{
-    size_t start = from > before ? from - before : 0, end = prefix - from > behind ? from + behind : prefix;
-    size_t first = start / PK_DELTA_BLOCK, last = (end + PK_DELTA_BLOCK - 1) / PK_DELTA_BLOCK;
-    memset(kept + first, 1, last - first);
-}
-
-size_t pk_delta_older_rest(const uint8_t *data, size_t prefix, size_t size, const pk_copy *copies, size_t count,
-                           size_t reach, uint8_t *kept, uint8_t *out)
-{
-    size_t margin = reach * PK_DELTA_BLOCK;
-    size_t blocks = (prefix + PK_DELTA_BLOCK - 1) / PK_DELTA_BLOCK, length = 0, done = prefix;
-    memset(kept, !count, blocks);
-    for (size_t i = 0; i < count; i++) {
-        size_t gap = copies[i].at - done;
-        done = (size_t)copies[i].at + copies[i].length;
-        size_t next = (i + 1 < count ? copies[i + 1].at : size) - done;
-        if (copies[i].from >= prefix)
-            continue;
-        if (gap)
-            keep(kept, prefix, copies[i].from, reach * gap + margin, margin);
-        if (next)
-            keep(kept, prefix, (size_t)copies[i].from + copies[i].length, margin, reach * next + margin);
-    }
-    for (size_t block = 0; block < blocks; block++) {
-        size_t at = block * PK_DELTA_BLOCK;
-        size_t part = prefix - at < PK_DELTA_BLOCK ? prefix - at : PK_DELTA_BLOCK;
-        if (kept[block]) {
-            memcpy(out + length, data + at, part);
-            length += part;
-        }
-    }
-    return length;
-}
-
 size_t pk_delta_rest(const uint8_t *data, size_t prefix, size_t size, const pk_copy *copies, size_t count,
                      uint8_t *out)
 {

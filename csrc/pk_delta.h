@@ -1,7 +1,7 @@
 /* Deltas: long stretches that a text shares with an older one, and what is left without them.
  *
  * A delta frame holds *copies* (where in the older bytes, or earlier in the text itself, a stretch of the text
- * stands) and the *rest* of the text, which zstd compresses against the rest of the older bytes. A general
+ * stands) and the *rest* of the text, which zstd compresses against what pk_select keeps of the older bytes. A general
  * compressor spends its time on the megabytes that did not change; with those out of its way, its strongest
  * level costs milliseconds. docs/format.md, "Delta frames", specifies copies and rests.
  *
@@ -29,18 +29,6 @@ typedef struct pk_copy {
  * Returns the number of copies. Depends on its arguments alone. */
 size_t pk_delta_find(const uint8_t *data, size_t prefix, size_t size, uint32_t *table, unsigned table_log,
                      pk_copy *copies, size_t capacity);
-
-#define PK_DELTA_BLOCK 64
-
-/* Write the rest of the older bytes: the blocks of PK_DELTA_BLOCK bytes near stretches of the text that no copy
- * covers, or all of them if there are no copies.
- *
- * reach: how far "near" is: so many blocks, and as many bytes for each byte of the stretch.
- * kept: (prefix + PK_DELTA_BLOCK - 1) / PK_DELTA_BLOCK bytes of memory.
- * out: room for `prefix` bytes.
- * Returns its length. The copies must be sound: from pk_delta_find or pk_delta_decode. */
-size_t pk_delta_older_rest(const uint8_t *data, size_t prefix, size_t size, const pk_copy *copies, size_t count,
-                           size_t reach, uint8_t *kept, uint8_t *out);
 
 /* Write the rest of the text: what no copy covers. out: room for it. Returns its length. */
 size_t pk_delta_rest(const uint8_t *data, size_t prefix, size_t size, const pk_copy *copies, size_t count,

@@ -1,8 +1,9 @@
 """Delta frames: text compressed against older bytes. docs/format.md, section "Delta frames".
 
-The C core finds long stretches that the text shares with the older bytes, or repeats itself; zstd
-compresses what is left against what is left of the older bytes. So the strongest levels of zstd,
-which find small changes best, see kilobytes in place of megabytes.
+The C core finds long stretches that the text shares with the older bytes, or repeats itself, and
+which parts of the older bytes have something in common with what is left; zstd compresses that
+against them. So the strongest levels of zstd, which find small changes best, see kilobytes in place
+of megabytes.
 """
 
 from __future__ import annotations
@@ -18,15 +19,20 @@ MAX_COPIES = 1 << 18
 
 _EXTRA_BYTES = 9
 """Most extra bits of a copy, in bytes."""
-_REACHES = (8, 2)
-"""How far around a change the older bytes stay: the first that leaves at most _AMPLE_BYTES."""
-_AMPLE_BYTES = 5 << 19
-_SMALL_TEXT, _SMALL_BYTES = 192 << 10, 768 << 10
-"""So much text, or so much with the older bytes, gets level 19, else 17: up to 0.3 s on a core."""
+_SMALL_BYTES, _AMPLE_BYTES = 512 << 10, 5 << 19
+"""So much, older bytes and rest, gets level 19, and so much level 17: 0.1 and 0.3 s on a core."""
 _LEAST_LEVEL = 12
 """For more: lower levels do not find what large texts share (docs/architecture.md)."""
+_BLOCK_LOG = 10
+"""Of the size of the parts of the older bytes."""
+_FEW_BYTES, _LONG_REST = 8 << 20, 1 << 20
+"""For more older bytes, and for a longer rest, fewer fingerprints are taken and looked at."""
+_LEAST_COVERED = 1 / 10
+"""Frames that saved a third had at least 0.13 of their text in the older bytes, on all corpora."""
 _COPY_BYTES = 64
 """Less than the shortest copy that the core makes; bounds their number."""
+
+_uncleared = ffi.new_allocator(should_clear_after_alloc=False)
 
 
 def encode(buffer: bytearray, prefix_bytes: int, level: int, *, share: float = 0) -> bytes | None:
@@ -51,70 +57,65 @@ def encode(buffer: bytearray, prefix_bytes: int, level: int, *, share: float = 0
     table = ffi.new("uint32_t[]", 1 << table_log)
     count = lib.pk_delta_find(view, prefix_bytes, size, table, table_log, copies, capacity)
     ffi.release(table)
-    rest = bytearray(size - prefix_bytes)
-    length = lib.pk_delta_rest(
-        view, prefix_bytes, size, copies, count, ffi.from_buffer("uint8_t[]", rest)
-    )
-    if prefix_bytes < share * (size - prefix_bytes):  # else the copies need not be counted
-        taken = (
-            copies[at].length for at in range(count) if getattr(copies[at], "from") < prefix_bytes
-        )
-        if prefix_bytes < share * (length + sum(taken)):
-            return None
-    coded = _coded(copies, count, prefix_bytes)
-    del rest[length:]
-    for reach in _REACHES:
-        older = _older_rest(view, prefix_bytes, size, copies, count, reach)
-        left = len(older) + length
-        if left <= _AMPLE_BYTES:
-            break
+    copied, length = 0, size - prefix_bytes
+    for at in range(count):
+        length -= copies[at].length
+        if getattr(copies[at], "from") < prefix_bytes:
+            copied += copies[at].length
+    if prefix_bytes < share * (length + copied):
+        return None
+    rest = bytearray(length)
+    text = ffi.from_buffer("uint8_t[]", rest)
+    lib.pk_delta_rest(view, prefix_bytes, size, copies, count, text)
+    coded = _coded(copies, count, prefix_bytes) if count else b""
+    selection, older, shared = _select(view, prefix_bytes, rest)
+    if share and copied + shared < _LEAST_COVERED * (size - prefix_bytes):
+        return None
+    left = len(older) + length
     del view
     buffer.clear()
     best = _LEAST_LEVEL
     if 4 * length <= size - prefix_bytes:  # much of it is copied, so there is time
-        if length <= _SMALL_TEXT or left <= _SMALL_BYTES:
+        if left <= _SMALL_BYTES:
             best = 19
         elif left <= _AMPLE_BYTES:
             best = 17
     body = codec.compress(rest, max(level, best), older)
-    if not count:
-        return b"\0" + body
-    return codec.number(len(coded)) + bytes((reach,)) + coded + body
+    return b"".join(
+        (codec.number(len(coded)), coded, codec.number(len(selection)), selection, body)
+    )
 
 
-def decode(frame: bytes, size: int, what: str, prefix: bytes | bytearray) -> bytes:
+def decode(frame: bytes, size: int, what: str, prefix: bytearray) -> bytes:
     """Return the text of a delta frame from a stranger.
 
     Args:
         frame: exactly one frame.
         size: length of the text in bytes, which the caller has bounded.
         what: how errors name the frame.
-        prefix: the older bytes.
+        prefix: the older bytes, which the text is put behind.
 
     Raises:
         FormatError: anything that docs/format.md does not allow.
     """
-    length, start = codec.read_number(frame, what)
-    view = memoryview(frame)[start:]
-    if not length:
-        return codec.decompress(view, size, what, bytes(prefix))
-    if length >= len(view):
-        raise FormatError(what, "the copies are cut off")
-    reach, head, body = view[0], view[1 : length + 1], view[length + 1 :]
-    end = len(prefix) + size
-    copies, count = _copies(bytes(head), what, len(prefix), end)
-    buffer = bytearray(end)
-    buffer[: len(prefix)] = prefix
-    data = ffi.from_buffer("uint8_t[]", buffer)
-    older = _older_rest(data, len(prefix), end, copies, count, reach)
-    copied = sum(copies[at].length for at in range(count))
-    rest = codec.decompress(body, size - copied, what, older)
-    if lib.pk_delta_apply(
-        data, len(prefix), end, copies, count, ffi.from_buffer("uint8_t[]", rest), len(rest)
-    ):
+    parts, at = [], 0
+    for name in ("copies", "selection"):
+        length, start = codec.read_number(frame[at : at + 4], what)
+        at += start + length
+        parts.append(frame[at - length : at])
+        if at >= len(frame):
+            raise FormatError(what, f"the {name} are cut off")
+    start, end = len(prefix), len(prefix) + size
+    copies, count = _copies(parts[0], what, start, end) if parts[0] else (ffi.NULL, 0)
+    length = size - sum(copies[at].length for at in range(count))
+    older = _selected(prefix, parts[1], length, what)
+    rest = codec.decompress(memoryview(frame)[at:], length, what, older)
+    del older
+    prefix += bytes(size)
+    data, text = ffi.from_buffer("uint8_t[]", prefix), ffi.from_buffer("uint8_t[]", rest)
+    if lib.pk_delta_apply(data, start, end, copies, count, text, len(rest)):
         raise FormatError(what, "the copies do not fit the rest")
-    del data
-    return bytes(memoryview(buffer)[len(prefix) :])
+    return bytes(memoryview(prefix)[start:])
 
 
 def _coded(copies: Any, count: int, prefix_bytes: int) -> bytes:
@@ -170,13 +171,61 @@ def _copies(coded: bytes, what: str, prefix_bytes: int, end: int) -> tuple[Any, 
     return copies, count
 
 
-def _older_rest(
-    data: Any, prefix_bytes: int, size: int, copies: Any, count: int, reach: int
-) -> bytearray:
-    out = bytearray(prefix_bytes)
-    kept = ffi.new("uint8_t[]", prefix_bytes // lib.PK_DELTA_BLOCK + 1)
-    length = lib.pk_delta_older_rest(
-        data, prefix_bytes, size, copies, count, reach, kept, ffi.from_buffer("uint8_t[]", out)
+def _select(data: Any, prefix_bytes: int, rest: bytearray) -> tuple[bytes, bytearray, int]:
+    """Choose what the rest is compressed against.
+
+    Returns:
+        the choice as it is stored; the older bytes chosen; how many bytes of the rest were found.
+    """
+    both = prefix_bytes + len(rest)
+    sample_log, depth = (2 if both <= _FEW_BYTES else 3), 64
+    if len(rest) > _LONG_REST:
+        sample_log, depth = 4, 16
+    capacity = (both >> sample_log) * 9 // 8 + 1024
+    memory = [_uncleared("uint32_t[]", n) for n in (1 << lib.PK_SELECT_HEADS, capacity, capacity)]
+    table = ffi.new("pk_select_table *", [*memory, capacity])
+    kept = bytearray(_blocks(prefix_bytes))
+    marks = ffi.from_buffer("uint8_t[]", kept)
+    text = ffi.from_buffer("uint8_t[]", rest)
+    shared = lib.pk_select(
+        data, prefix_bytes, text, len(rest), sample_log, depth, _BLOCK_LOG, table, marks
     )
-    del out[length:]
+    for part in memory:
+        ffi.release(part)
+    out = bytearray(len(kept) + 16)
+    length = lib.pk_select_encode(marks, len(kept), ffi.from_buffer("uint8_t[]", out))
+    return bytes(out[:length]), _gathered(data, prefix_bytes, kept, len(rest)), int(shared)
+
+
+def _selected(prefix: bytes | bytearray, selection: bytes, rest_bytes: int, what: str) -> bytearray:
+    """Return what the rest was compressed against; the selection is from a stranger."""
+    kept = bytearray(_blocks(len(prefix)))
+    if lib.pk_select_decode(
+        selection, len(selection), ffi.from_buffer("uint8_t[]", kept), len(kept)
+    ):
+        raise FormatError(what, "the selection does not fit")
+    data = ffi.from_buffer("uint8_t[]", prefix)
+    return _gathered(data, len(prefix), kept, rest_bytes)
+
+
+def _blocks(prefix_bytes: int) -> int:
+    return (prefix_bytes + (1 << _BLOCK_LOG) - 1) >> _BLOCK_LOG
+
+
+def _gathered(data: Any, prefix_bytes: int, kept: bytearray, rest_bytes: int) -> bytearray:
+    """Return the blocks that are kept, behind zeros if they are shorter than the rest.
+
+    zstd makes its tables for what it compresses against; with small ones it would forget that
+    before the end of a long rest.
+    """
+    size = sum(kept) << _BLOCK_LOG
+    if not size:
+        return bytearray()
+    if kept[-1]:
+        size -= (len(kept) << _BLOCK_LOG) - prefix_bytes
+    zeros = max(rest_bytes - size, 0)
+    out = bytearray(zeros + size)
+    to = ffi.from_buffer("uint8_t[]", out) + zeros
+    marks = ffi.from_buffer("uint8_t[]", kept)
+    lib.pk_select_gather(data, prefix_bytes, _BLOCK_LOG, marks, to)
     return out

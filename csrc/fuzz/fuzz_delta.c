@@ -2,13 +2,39 @@
  *
  * Four bytes: how often the bytes are repeated, how many there are between edits, how much is older, in 16 bits
  * what is edited; then the bytes, from which older bytes and text are made. The same bytes are then taken for
- * copies of a stranger.
+ * copies of a stranger, and for a selection.
  */
 #include "../tests/check.h"
 
 #include "pk_delta.h"
+#include "pk_select.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size);
+
+static void select_round_trip(const uint8_t *older, size_t older_length, const uint8_t *rest, size_t rest_length)
+{
+    enum { LOG = 6, CAPACITY = 1000 };
+    pk_select_table table = {malloc(sizeof(uint32_t) << PK_SELECT_HEADS), malloc(CAPACITY * sizeof(uint32_t)),
+                             malloc(CAPACITY * sizeof(uint32_t)), CAPACITY};
+    size_t blocks = (older_length + (1 << LOG) - 1) >> LOG;
+    uint8_t *kept = malloc(blocks + 1), *read = malloc(blocks + 1), *coded = malloc(blocks + 16);
+    uint8_t *exact = exact_copy(older, older_length), *text = exact_copy(rest, rest_length);
+    CHECK(table.heads && table.places && table.chains && kept && read && coded);
+    pk_select(exact, older_length, text, rest_length, rest_length % 3, 1 + rest_length % 5, LOG, &table, kept);
+    size_t length = pk_select_encode(kept, blocks, coded);
+    CHECK(length <= blocks + 16);
+    uint8_t *stored = exact_copy(coded, length);
+    CHECK(pk_select_decode(stored, length, read, blocks) == 0 && !memcmp(kept, read, blocks));
+    CHECK(!length || pk_select_decode(stored, length - 1, read, blocks) != 0 || memcmp(kept, read, blocks));
+    size_t size = 0;
+    for (size_t block = 0; block < blocks; block++)
+        if (kept[block])
+            size += older_length - (block << LOG) < 1 << LOG ? older_length - (block << LOG) : 1 << LOG;
+    uint8_t *out = malloc(size + 1);
+    CHECK(out && pk_select_gather(older, older_length, LOG, kept, out) == size);
+    free(table.heads), free(table.places), free(table.chains), free(kept), free(read), free(coded), free(exact);
+    free(text), free(stored), free(out);
+}
 
 static void round_trip(const uint8_t *data, size_t prefix, size_t size)
 {
@@ -29,14 +55,12 @@ static void round_trip(const uint8_t *data, size_t prefix, size_t size)
     uint8_t *rest = malloc(size - prefix + 1), *out = malloc(size + 1);
     CHECK(rest && out);
     size_t rest_length = pk_delta_rest(data, prefix, size, copies, count, rest);
-    uint8_t *kept = malloc(prefix / PK_DELTA_BLOCK + 1), *older = malloc(prefix + 1);
-    CHECK(kept && older);
-    CHECK(pk_delta_older_rest(data, prefix, size, copies, count, 2, kept, older) <= prefix);
+    select_round_trip(data, prefix, rest, rest_length);
     memcpy(out, data, prefix);
     CHECK(pk_delta_apply(out, prefix, size, copies, count, rest, rest_length) == 0);
     CHECK(!memcmp(out, data, size));
     CHECK(pk_delta_apply(out, prefix, size, copies, count, rest, rest_length + 1) != 0);
-    free(table), free(copies), free(read), free(classes), free(extra), free(exact), free(rest), free(out), free(kept), free(older);
+    free(table), free(copies), free(read), free(classes), free(extra), free(exact), free(rest), free(out);
 }
 
 static void stranger(const uint8_t *in, size_t length, uint8_t *data, size_t prefix, size_t size)
@@ -44,14 +68,12 @@ static void stranger(const uint8_t *in, size_t length, uint8_t *data, size_t pre
     size_t count = length / 5;
     pk_copy *copies = malloc((count + 1) * sizeof *copies);
     uint8_t *classes = exact_copy(in, 3 * count), *extra = exact_copy(in + 3 * count, length - 3 * count);
-    uint8_t *kept = malloc(prefix / PK_DELTA_BLOCK + 1), *older = malloc(prefix + 1);
-    CHECK(copies && kept && older);
+    CHECK(copies);
     /* As many extra bits as it takes: with more or fewer than all of them it is refused. */
     int sound = -1;
     for (size_t some = 0; sound && some <= length - 3 * count; some++)
         sound = pk_delta_decode(classes, count, extra, some, prefix, size, copies);
     if (!sound && count) {
-        CHECK(pk_delta_older_rest(data, prefix, size, copies, count, 255, kept, older) <= prefix);
         size_t rest = size - prefix;
         for (size_t i = 0; i < count; i++)
             rest -= copies[i].length;
@@ -60,7 +82,16 @@ static void stranger(const uint8_t *in, size_t length, uint8_t *data, size_t pre
         CHECK(pk_delta_apply(data, prefix, size, copies, count, bytes, rest) == 0);
         free(bytes);
     }
-    free(copies), free(classes), free(extra), free(kept), free(older);
+    free(copies), free(classes), free(extra);
+    /* A selection that is accepted is one that can be written. */
+    size_t blocks = 1 + prefix % 300;
+    uint8_t *kept = malloc(blocks), *again = malloc(blocks), *coded = malloc(blocks + 16), *exact = exact_copy(in, length);
+    CHECK(kept && again && coded);
+    if (!pk_select_decode(exact, length, kept, blocks)) {
+        CHECK(pk_select_decode(coded, pk_select_encode(kept, blocks, coded), again, blocks) == 0);
+        CHECK(!memcmp(kept, again, blocks));
+    }
+    free(kept), free(again), free(coded), free(exact);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)

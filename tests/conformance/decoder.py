@@ -192,38 +192,61 @@ def read_copies(coded: bytes) -> tuple[list[int], list[int], list[tuple[int, boo
     return gaps, lengths, places
 
 
+def read_selection(coded: bytes, blocks: int) -> list[int]:
+    """Return the ordinals of the blocks that are kept."""
+    if not coded:
+        return []
+    bits = int.from_bytes(coded[1:], "little")
+    left = 8 * len(coded) - 8
+    orders = coded[0] % 16, coded[0] // 16
+    need(max(orders) < 12, "an order")
+
+    def take(count: int) -> int:
+        nonlocal bits, left
+        need(count <= left, "the selection is cut off")
+        value = bits % (1 << count)
+        bits >>= count
+        left -= count
+        return value
+
+    kind = take(1)
+    kept: list[int] = []
+    at = 0
+    while not at or left >= 8 or bits or not kept or kept[-1] < at - 1:
+        low = orders[kind]
+        while not take(1):
+            low += 1
+            need(low <= 31, "a run")
+        run = (1 << low) + take(low) - (1 << orders[kind]) + 1
+        if kind:
+            kept.extend(range(at, at + run))
+        at += run
+        need(at <= blocks, "blocks behind the prefix")
+        kind = 1 - kind
+    return kept
+
+
 def read_delta(stored: bytes, prefix: bytes, size: int) -> bytes:
     """Return the plaintext of a delta frame."""
-    length, end = number(stored, 0)
-    if not length:
-        return decompress(stored[end:], prefix, size, 8 * MIB)
-    reach, start = stored[end], end + 1
-    gaps, lengths, places = read_copies(stored[start : start + length])
-    need(sum(gaps) + sum(lengths) <= size and min(lengths) > 0, "copies behind the end")
-    gaps_behind = [*gaps[1:], size - sum(gaps) - sum(lengths)]
-    kept: set[int] = set()
+    length, start = number(stored, 0)
+    copies, start = stored[start : start + length], start + length
+    gaps, lengths, places = read_copies(copies) if copies else ([], [], [])
+    length, start = number(stored, start)
+    kept = read_selection(stored[start : start + length], (len(prefix) + 1023) // 1024)
+    start += length
+    need(sum(gaps) + sum(lengths) <= size and min(lengths, default=1) > 0, "copies behind the end")
     sources, shifts, at = [], [len(prefix), 0], len(prefix)
-    for gap, behind, copied, (place, in_text) in zip(
-        gaps, gaps_behind, lengths, places, strict=True
-    ):
+    for gap, copied, (place, in_text) in zip(gaps, lengths, places, strict=True):
         at += gap
         shifts[in_text] += -(place + 1) // 2 if place & 1 else place // 2
         source = (at - shifts[in_text]) % (1 << 32)
         sources.append(source)
         at += copied
         need(in_text == (source >= len(prefix)), "the kind of a source")
-        expected = source + copied
-        if source < len(prefix):
-            need(expected <= len(prefix), "a source in prefix and text")
-            margin = 64 * reach
-            if gap:
-                low, high = max(source - reach * gap - margin, 0), source + margin
-                kept.update(range(low // 64, (min(high, len(prefix)) + 63) // 64))
-            if behind:
-                low, high = max(expected - margin, 0), expected + reach * behind + margin
-                kept.update(range(low // 64, (min(high, len(prefix)) + 63) // 64))
-    older = b"".join(prefix[64 * block : 64 * block + 64] for block in sorted(kept))
-    rest = decompress(stored[start + length :], older, size - sum(lengths), 8 * MIB)
+        need(in_text or source + copied <= len(prefix), "a source in prefix and text")
+    older = b"".join(prefix[1024 * block : 1024 * block + 1024] for block in kept)
+    left = size - sum(lengths)
+    rest = decompress(stored[start:], older and older.rjust(left, b"\0"), left, 8 * MIB)
     both = bytearray(prefix)
     for gap, copied, source in zip(gaps, lengths, sources, strict=True):
         both += rest[:gap]

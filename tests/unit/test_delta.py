@@ -32,7 +32,7 @@ def encoded(older: bytes, text: bytes, level: int = 6) -> bytes:
 def check(older: bytes, text: bytes) -> bytes:
     """Encode; let package and independent decoder read it; return the frame."""
     frame = encoded(older, text)
-    assert delta.decode(frame, len(text), "frame", older) == text
+    assert delta.decode(frame, len(text), "frame", bytearray(older)) == text
     assert decoder.read_delta(frame, older, len(text)) == text
     return frame
 
@@ -100,7 +100,7 @@ def test_damaged_frames_are_refused_or_give_other_bytes(data: st.DataObject) -> 
     cut = data.draw(st.integers(0, len(frame)))
     for damaged in (bytes(frame), bytes(frame[:cut])):
         try:
-            assert len(delta.decode(damaged, len(text), "frame", older)) == len(text)
+            assert len(delta.decode(damaged, len(text), "frame", bytearray(older))) == len(text)
         except FormatError as error:
             assert "frame" in str(error)
 
@@ -110,12 +110,12 @@ def test_copies_that_lie_are_refused() -> None:
         """A frame with these columns of classes."""
         columns = b"".join(b"\0" + part for part in parts)
         coded = codec.number(len(parts[0]) if parts else 0) + columns + b"\0" + extra
-        return codec.number(len(coded)) + b"\2" + coded + codec.compress(rest, 3)
+        return codec.number(len(coded)) + coded + b"\0" + codec.compress(rest, 3)
 
     older = bytes(range(30))
 
     def both(stored: bytes) -> bytes:
-        text = delta.decode(stored, 30, "f", older)
+        text = delta.decode(stored, 30, "f", bytearray(older))
         assert decoder.read_delta(stored, older, 30) == text
         return text
 
@@ -124,7 +124,7 @@ def test_copies_that_lie_are_refused() -> None:
     assert both(twice) == older[:15] * 2
     packed = codec.number(len(column := codec.compress(bytes([30]), 3))) + column
     coded = b"\1\0\0" + packed + b"\0\0\0"
-    assert both(codec.number(len(coded)) + b"\2" + coded + codec.compress(b"", 3)) == older
+    assert both(codec.number(len(coded)) + coded + b"\0" + codec.compress(b"", 3)) == older
     for stored in (
         frame(),  # no copy
         frame(b"\0", bytes([30])),  # a column is missing
@@ -140,19 +140,84 @@ def test_copies_that_lie_are_refused() -> None:
         frame(b"\1", bytes([30]), b"\0"),  # behind the end
         frame(b"\0", bytes([31]), b"\0"),
         frame(b"\0", bytes([15]), b"\0", rest=bytes(14)),
-        b"\x07\2" + codec.number(delta.MAX_COPIES + 1) + b"\0\0\0\0",
+        b"\x07" + codec.number(delta.MAX_COPIES + 1) + b"\0\0\0\0\0" + codec.compress(b"", 3),
     ):
         with pytest.raises(FormatError):
-            delta.decode(stored, 30, "f", older)
+            delta.decode(stored, 30, "f", bytearray(older))
         with pytest.raises(Exception):  # noqa: B017
             decoder.read_delta(stored, older, 30)
     # Bits of padding that are not 0.
     text = bytes(range(30)) * 2
     wide = frame(b"\0", bytes([32]), b"\0", rest=text[32:], extra=b"\0")
-    assert delta.decode(wide, 60, "f", text) == text
+    assert delta.decode(wide, 60, "f", bytearray(text)) == text
     with pytest.raises(FormatError):
-        delta.decode(frame(b"\0", bytes([32]), b"\0", rest=text[32:], extra=b"\x80"), 60, "f", text)
+        delta.decode(
+            frame(b"\0", bytes([32]), b"\0", rest=text[32:], extra=b"\x80"),
+            60,
+            "f",
+            bytearray(text),
+        )
     bomb = codec.compress(bytes(1 << 20), 3)
     coded = b"\1" + codec.number(len(bomb)) + bomb + b"\0\0\0\0\0"
     with pytest.raises(FormatError):
-        delta.decode(codec.number(len(coded)) + b"\2" + coded, 30, "f", older)
+        delta.decode(codec.number(len(coded)) + coded + b"\0" + bomb, 30, "f", bytearray(older))
+
+
+def bits(*codes: str) -> bytes:
+    """Bytes of these bits, the first one the lowest."""
+    joined = "".join(codes)
+    return int(joined[::-1], 2).to_bytes((len(joined) + 7) // 8, "little")
+
+
+@pytest.mark.parametrize(
+    ("selection", "kept"),
+    [
+        (b"", []),
+        (b"\0" + bits("1", "1"), [0]),
+        (b"\0" + bits("1", "00110"), [0, 1, 2, 3, 4]),
+        (b"\0" + bits("0", "010", "1"), [2]),
+        (b"\0" + bits("0", "1", "1", "1", "1"), [1, 3]),
+        (b"\x21" + bits("1", "100", "10", "100"), [0, 2]),
+        (b"\0" + bits("1", "1", "1", "1", "1", "1", "010"), None),  # ends with blocks left out
+        (b"\0" + bits("1", "00111"), None),  # a block too many
+        (b"\0" + bits("0", "00101"), None),  # nothing kept
+        (b"\0" + bits("1", "1") + b"\0", None),  # a byte too many
+        (b"\0" + bits("1", "1", "01"), None),  # bits left
+        (b"\0" + bits("1", "0001"), None),  # cut off
+        (b"\0" + bits("1") + bytes(9), None),
+        (b"\0", None),
+        (b"\x0c" + bits("1", "1"), None),  # no such order
+        (b"\xc0" + bits("1", "1"), None),
+    ],
+)
+def test_selections(selection: bytes, kept: list[int] | None) -> None:
+    older = random.Random(1).randbytes(4 * 1024 + 5)
+    if kept is not None:
+        assert decoder.read_selection(selection, 5) == kept
+        prefix = b"".join(older[at * 1024 : at * 1024 + 1024] for at in kept)
+    else:
+        with pytest.raises(Exception):  # noqa: B017
+            decoder.read_selection(selection, 5)
+        prefix = b""
+    for text in (prefix, prefix * 3 + bytes(2000)):  # behind zeros, the second one
+        if text:
+            body = codec.compress(text, 3, prefix.rjust(len(text), b"\0") if prefix else b"")
+            stored = b"\0" + codec.number(len(selection)) + selection + body
+            if kept is None:
+                with pytest.raises(FormatError):
+                    delta.decode(stored, len(text), "f", bytearray(older))
+            else:
+                assert delta.decode(stored, len(text), "f", bytearray(older)) == text
+                assert decoder.read_delta(stored, older, len(text)) == text
+
+
+def test_only_what_has_something_in_common_is_kept() -> None:
+    draw = random.Random(8)
+    parts = [draw.randbytes(1024) for _ in range(400)]
+    pieces = parts[77][500:520], parts[201], parts[200][40:90]
+    text = b"".join(draw.randbytes(300) + piece for piece in pieces)
+    frame = check(b"".join(parts), text)
+    copies, at = codec.read_number(frame, "f")
+    length, start = codec.read_number(frame[at + copies :], "f")
+    selection = frame[at + copies + start :][:length]
+    assert decoder.read_selection(selection, 400) == [77, 200]  # 201 is copied
