@@ -137,7 +137,7 @@ class Scan:
             level=level,
             layer_bytes=layer_bytes_for(self._total_bytes),
             older=self,
-            backlog=2 * (os.cpu_count() or 1),
+            backlog=1 + (os.cpu_count() or 1),
         )
 
     def run(self) -> Index:

@@ -8,6 +8,7 @@ analyses. What comes out never depends on how fast anything was.
 from __future__ import annotations
 
 import contextlib
+import os
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
@@ -22,8 +23,9 @@ LOOK_AHEAD = 1 << 20
 """Bytes of a stream that are looked at together."""
 MIN_PLAIN_BYTES = 512
 """Streams with less plaintext are not opened."""
-IN_FLIGHT_BYTES = 12 << 20
-"""Plaintext in flight, above which nothing is begun that is not needed at once."""
+IN_FLIGHT_BYTES = min((os.cpu_count() or 1) + 2, 6) << 21
+"""Plaintext in flight, above which nothing is begun that is not needed at once: a segment for each
+processor and two more, which costs about four times as much memory."""
 MAX_FOUND = 8
 """Streams found ahead."""
 SIGNATURE_BYTES = 4
