@@ -17,6 +17,7 @@ import pytest
 from packer import _native
 from packer.chunking import cut_points, iter_chunks
 from packer.model import ChunkParams
+from tests.kernels.inputs import INPUTS
 
 # Beyond the caches that one core of a server can fill, so that memory is what is measured.
 BENCHMARK_BYTES = 512 << 20
@@ -71,6 +72,14 @@ def test_chunker(benchmark: Any, data: bytearray, kernel: str, average: int) -> 
     cuts = measure(benchmark, name, data, lambda: cut_points(data, params, kernel=kernel))
     assert cuts[-1] == len(data)
     benchmark.extra_info["mean chunk"] = len(data) // len(cuts)
+
+
+@pytest.mark.parametrize("name", INPUTS)
+def test_no_throughput_cliff(benchmark: Any, name: str) -> None:
+    """Ties in the hash are looked at one by one: a loop that is quadratic in them would stall."""
+    data = bytearray(INPUTS[name](CHECK_BYTES))
+    cuts = measure(benchmark, name, data, lambda: cut_points(data))
+    assert cuts[-1] == len(data)
 
 
 def test_iter_chunks(benchmark: Any, data: bytearray) -> None:
