@@ -20,6 +20,7 @@ _SOURCES = [
     "pk_dispatch.c",
     "pk_fs.c",
     "pk_inflate.c",
+    "pk_map.c",
     "pk_match.c",
     "pk_rebuild.c",
     "pk_scan_avx2.c",
@@ -43,6 +44,7 @@ _HEADERS = [
     "pk_delta.h",
     "pk_fs.h",
     "pk_inflate.h",
+    "pk_map.h",
     "pk_match.h",
     "pk_scan_vector.h",
     "pk_select.h",
@@ -133,6 +135,13 @@ ffi.cdef(
     typedef struct pk_copy { uint32_t at, from, length; } pk_copy;
     size_t pk_delta_find(const uint8_t *data, size_t prefix, size_t size, uint32_t *table,
                          unsigned table_log, pk_copy *copies, size_t capacity);
+    typedef struct pk_map pk_map;
+    pk_map *pk_map_new(size_t key_bytes);
+    void pk_map_free(pk_map *map);
+    int pk_map_put(pk_map *map, const uint8_t *keys, size_t stride, size_t count, uint32_t first,
+                   uint32_t each);
+    void pk_map_get(const pk_map *map, const uint8_t *keys, size_t stride, size_t count,
+                    int64_t *out);
     #define PK_SELECT_HEADS ...
     typedef struct pk_select_table {
         uint32_t *heads, *places, *chains;
@@ -166,6 +175,7 @@ ffi.set_source(
     #include "pk_delta.h"
     #include "pk_fs.h"
     #include "pk_inflate.h"
+    #include "pk_map.h"
     #include "pk_select.h"
     #include "pk_signature.h"
     #include "pk_sketch.h"

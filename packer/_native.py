@@ -99,14 +99,14 @@ def find_signature(data: Buffer, start: int, end: int) -> int:
     return found if found < end else -1
 
 
-def sketch(data: Buffer) -> tuple[int, ...]:
-    """Return the six super-features of a chunk; () if it is too short or uniform to have any.
+def sketch(data: Buffer) -> array[int]:
+    """Return the six super-features of a chunk, as "Q"; none if it is too short or uniform.
 
     Similar chunks have at least one in common, and in the same place. csrc/pk_sketch.h says how.
     """
     view = ffi.from_buffer("uint8_t[]", data)
-    out = ffi.new("uint64_t[6]")
-    return tuple(out) if lib.pk_sketch(view, len(view), out) else ()
+    out = array("Q", bytes(48))
+    return out if lib.pk_sketch(view, len(view), ffi.from_buffer("uint64_t[]", out)) else array("Q")
 
 
 def sync_filesystem(fd: int) -> bool:

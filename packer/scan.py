@@ -7,7 +7,7 @@ from array import array
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
-from itertools import chain, islice
+from itertools import chain, compress, islice
 from operator import add
 from threading import Lock
 from typing import IO
@@ -18,11 +18,12 @@ from packer._native import sketch
 from packer.counterparts import Alignment, Counterparts
 from packer.errors import SourceChanged
 from packer.expansion import Expansion
-from packer.framereader import FrameReader, temporary_file
+from packer.framereader import FrameReader, runs_of, temporary_file
 from packer.index import DIGEST_BYTES, FULL_DIGEST_BYTES, MAX_DEPTH, Index
 from packer.layer import LayerWriter, layer_bytes_for
 from packer.model import ChunkParams
 from packer.opened import OpenedFile, Opener, digest_of
+from packer.ordinals import Ordinals
 from packer.progress import Progress, ProgressCallback
 from packer.recipecache import RecipeCache
 from packer.similar import MAX_SKETCHES, SUPER_FEATURES, Similar, SketchCache, note_base
@@ -110,12 +111,11 @@ class Scan:
         self._similar = Similar()
         self._sketches = array("Q")  # of the new chunks
         self._base_noted = not self._base.paths
-        digests = bytes(self._base.chunk_digests)
-        self._known = {
-            digests[at * DIGEST_BYTES : (at + 1) * DIGEST_BYTES]: at
-            for at in range(self._base.chunk_count)
-            if usable[at]
-        }
+        self._known = Ordinals(DIGEST_BYTES)
+        digests = memoryview(self._base.chunk_digests)
+        for start, length in runs_of(compress(range(self._base.chunk_count), usable)):
+            end = (start + length) * DIGEST_BYTES
+            self._known.put(digests[start * DIGEST_BYTES : end], start)
         self._base_archives: dict[int, list[int]] = defaultdict(list)  # by size
         for entry, row in self._base.expansions.items():
             self._base_archives[row.size].append(entry)
@@ -200,7 +200,7 @@ class Scan:
         """
         assert self._remembered is not None
         rows = self._remembered.stretch(at, STRETCH_ENTRIES)
-        base, width = self._base, FULL_DIGEST_BYTES
+        base = self._base
         if not rows or rows.stop > len(base.paths):
             return 0
         kinds = self._found.kinds[at : at + len(rows)]
@@ -209,9 +209,8 @@ class Scan:
         digests = self._remembered.digests(rows)
         runs = slice(base.first_run[rows.start], base.first_run[rows.stop])
         starts, lengths = base.run_starts[runs], base.run_lengths[runs]
-        cuts = range(0, len(digests), width)
-        found = [self._known.get(digests[start : start + DIGEST_BYTES]) for start in cuts]
-        if found != list(chain.from_iterable(map(range, starts, map(add, starts, lengths)))):
+        wanted = array("q", chain.from_iterable(map(range, starts, map(add, starts, lengths))))
+        if self._known.get_all(digests, FULL_DIGEST_BYTES) != wanted:
             self._is_base = False  # layers were dropped, or the base holds a chunk twice
             return 0
         index.run_counts.extend(base.run_counts[rows.start : rows.stop])
@@ -230,13 +229,10 @@ class Scan:
         if noted is None:
             return []
         digests, recipe_chunks = noted
-        known, width = self._known, FULL_DIGEST_BYTES
-        ordinals = array("q")
-        for start in range(width if recipe_chunks else 0, len(digests), width):
-            ordinal = known.get(bytes(digests[start : start + DIGEST_BYTES]), -1)
-            if ordinal < 0:
-                return []  # dropped, or the base is another version
-            ordinals.append(ordinal)
+        width = FULL_DIGEST_BYTES
+        ordinals = self._known.get_all(digests[width if recipe_chunks else 0 :], width)
+        if -1 in ordinals:
+            return []  # dropped, or the base is another version
         if recipe_chunks:
             self.contents.update(digests[:width])
             own = bytes(digests[:DIGEST_BYTES])
@@ -266,7 +262,7 @@ class Scan:
         ordinals = array("q")
         for start, length in self._base.runs_of(entry):
             for ordinal in range(start, start + length):
-                ordinals.append(self._known.get(self._base.chunk_digest(ordinal), -1))
+                ordinals.append(self._known.get(self._base.chunk_digest(ordinal)))
         if -1 in ordinals:
             return []  # layers were dropped
         index.expansions[at] = self._base.expansions[entry]
@@ -311,10 +307,9 @@ class Scan:
         for chunk in opened.chunks():
             full = hasher(chunk).digest()
             digests += full
-            digest = full[:DIGEST_BYTES]
-            ordinal = known.get(digest)
+            ordinal = known.get(full)
             length = len(chunk)
-            if ordinal is not None:
+            if ordinal >= 0:
                 aligned = (ordinal, offset + length)
             else:
                 if alignment is None and self._counterparts is not None:
@@ -324,7 +319,8 @@ class Scan:
                     alignment.align(*aligned)
                     near = alignment.near(offset, offset + length, self._params.average_bytes)
                 ordinal = self._base.chunk_count + len(self.new_lengths)
-                known[digest] = ordinal
+                digest = full[:DIGEST_BYTES]
+                known.put(digest, ordinal)
                 readable = self._note_place(at, offset, chunk, plain=opened.plain)
                 self.new_lengths.append(length)
                 self.new_digests += digest

@@ -9,50 +9,50 @@ from __future__ import annotations
 
 import os
 from array import array
-from collections.abc import Callable, Sequence
-from itertools import chain, repeat
+from collections.abc import Callable
 
 from packer._native import sketch
 from packer.cachefile import read_cache, write_cache
 from packer.framereader import FrameReader
 from packer.index import Index
+from packer.ordinals import Ordinals
 
 SUPER_FEATURES = 6
 MAX_SKETCHES = 65_536
-"""Chunks whose sketches are held at once, which takes about 50 MB; later ones are not noted."""
+"""Chunks whose sketches are held at once, which takes about 12 MB; later ones are not noted."""
 
-_RECORD_BYTES = 8 * SUPER_FEATURES
+_FEATURE_BYTES = 8
+_RECORD_BYTES = _FEATURE_BYTES * SUPER_FEATURES
 
 
 class Similar:
     """Finds an earlier chunk that has a super-feature in common with a new one."""
 
     def __init__(self) -> None:
-        self._chunks: dict[int, int] = {}
+        self._chunks = Ordinals(_FEATURE_BYTES)
         self._count = 0
 
-    def add(self, chunk: int, features: Sequence[int]) -> None:
+    def add(self, chunk: int, features: array[int]) -> None:
         """Note a chunk; a later one with the same feature replaces an earlier one."""
-        if self._count < MAX_SKETCHES:
+        if features and self._count < MAX_SKETCHES:
             self._count += 1
-            for feature in features:
-                self._chunks[feature] = chunk
+            self._chunks.put(features, chunk, each=SUPER_FEATURES)
 
     def add_all(self, chunks: range, features: array[int]) -> None:
         """Note chunks that follow one another and all have features, as `add` does."""
         chunks = chunks[: max(MAX_SKETCHES - self._count, 0)]
         self._count += len(chunks)
-        each = chain.from_iterable(map(repeat, chunks, repeat(SUPER_FEATURES)))
-        self._chunks.update(zip(features, each, strict=False))
+        taken = features[: len(chunks) * SUPER_FEATURES]
+        self._chunks.put(taken, chunks.start, each=SUPER_FEATURES)
 
-    def find(self, features: Sequence[int], depth: Callable[[int], int]) -> list[int]:
+    def find(self, features: array[int], depth: Callable[[int], int]) -> list[int]:
         """Return the chunks that share features, best first.
 
         Args:
             features: of the new chunk.
             depth: of a chunk's frame; among equals the shallower is better.
         """
-        found = [chunk for chunk in map(self._chunks.get, features) if chunk is not None]
+        found = list(filter((-1).__lt__, self._chunks.get_all(features, _FEATURE_BYTES)))
         return sorted(set(found), key=lambda chunk: (-found.count(chunk), depth(chunk), -chunk))
 
 
