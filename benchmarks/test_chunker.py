@@ -35,9 +35,11 @@ def data(request: pytest.FixtureRequest) -> bytearray:
     return bytearray().join(source.randbytes(CHECK_BYTES) for _ in range(size // CHECK_BYTES))
 
 
-def measure(benchmark: Any, name: str, data: bytearray, call: Callable[[], object]) -> Any:
+def measure(
+    benchmark: Any, name: str, data: bytearray, call: Callable[[], object], content: str = "random"
+) -> Any:
     benchmark.group = "chunker"
-    benchmark.name = f"random/{name}"
+    benchmark.name = f"{content}/{name}"
     result = benchmark.pedantic(call, rounds=7, warmup_rounds=1)
     if benchmark.stats is not None:
         benchmark.extra_info["bytes"] = len(data)
@@ -78,7 +80,7 @@ def test_chunker(benchmark: Any, data: bytearray, kernel: str, average: int) -> 
 def test_no_throughput_cliff(benchmark: Any, name: str) -> None:
     """Ties in the hash are looked at one by one: a loop that is quadratic in them would stall."""
     data = bytearray(INPUTS[name](CHECK_BYTES))
-    cuts = measure(benchmark, name, data, lambda: cut_points(data))
+    cuts = measure(benchmark, "64 KiB", data, lambda: cut_points(data), name)
     assert cuts[-1] == len(data)
 
 

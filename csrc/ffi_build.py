@@ -36,6 +36,7 @@ _SOURCES = [
     "pk_walk.c",
 ]
 _HEADERS = [
+    "pk_bytes.h",
     "pk_chunker.h",
     "pk_chunker_impl.h",
     "pk_codec.h",
@@ -81,7 +82,7 @@ ffi.cdef(
                           const uint64_t *bounds, const uint16_t *modes, uint16_t mask,
                           size_t count);
     void pk_read_files(int directory, const char *names, const uint64_t *stats, uint8_t *out,
-                       uint8_t *read, size_t count);
+                       uint8_t *good, size_t count);
     int pk_clone_file(int to, int from);
     int pk_reserve(int fd, uint64_t size);
     void pk_release_large_blocks(void);
@@ -154,6 +155,7 @@ ffi.cdef(
                             const uint8_t *kept, uint8_t *out);
     size_t pk_select_encode(const uint8_t *kept, size_t count, uint8_t *out);
     int pk_select_decode(const uint8_t *in, size_t length, uint8_t *kept, size_t count);
+    size_t pk_delta_copied(const pk_copy *copies, size_t count, size_t end);
     size_t pk_delta_rest(const uint8_t *data, size_t prefix, size_t size, const pk_copy *copies,
                          size_t count, uint8_t *out);
     int pk_delta_apply(uint8_t *data, size_t prefix, size_t size, const pk_copy *copies,

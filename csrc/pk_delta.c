@@ -1,6 +1,6 @@
 #include "pk_delta.h"
 
-#include <string.h>
+#include "pk_bytes.h"
 
 enum {
     SAMPLE = 16,      /* bytes of a fingerprint */
@@ -14,16 +14,6 @@ enum {
     WAYS = 8          /* places remembered for one fingerprint, the newest ones */
 };
 
-static inline uint64_t load64(const uint8_t *at)
-{
-    uint64_t value;
-    memcpy(&value, at, sizeof value);
-#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-    value = __builtin_bswap64(value);
-#endif
-    return value;
-}
-
 static inline int is_sample(const uint8_t *at)
 {
     return load64(at) * 0x9fb21c651e98df25u >> (64 - SAMPLE_LOG) == 0;
@@ -35,30 +25,6 @@ static inline size_t bucket_of(const uint8_t *at, unsigned log)
     value = (value ^ value >> 32) + load64(at + 8);
     value *= 0xd6e8feb86659fd93u;
     return (size_t)(value >> (64 - log)) * WAYS;
-}
-
-/* How many bytes are equal from `one` and `other` on, at most `most`. */
-static size_t ahead(const uint8_t *one, const uint8_t *other, size_t most)
-{
-    size_t length = 0;
-    while (length + 8 <= most) {
-        uint64_t differ = load64(one + length) ^ load64(other + length);
-        if (differ)
-            return length + (size_t)(__builtin_ctzll(differ) >> 3);
-        length += 8;
-    }
-    while (length < most && one[length] == other[length])
-        length++;
-    return length;
-}
-
-/* How many bytes are equal before `one` and `other`, at most `most`. */
-static size_t behind(const uint8_t *one, const uint8_t *other, size_t most)
-{
-    size_t length = 0;
-    while (length < most && one[-1 - (ptrdiff_t)length] == other[-1 - (ptrdiff_t)length])
-        length++;
-    return length;
 }
 
 static void note(uint32_t *table, unsigned log, const uint8_t *data, size_t at)
@@ -163,6 +129,15 @@ size_t pk_delta_find(const uint8_t *data, size_t prefix, size_t size, uint32_t *
     return count;
 }
 
+size_t pk_delta_copied(const pk_copy *copies, size_t count, size_t end)
+{
+    size_t length = 0;
+    for (size_t i = 0; i < count; i++)
+        if (copies[i].from < end)
+            length += copies[i].length;
+    return length;
+}
+
 size_t pk_delta_rest(const uint8_t *data, size_t prefix, size_t size, const pk_copy *copies, size_t count,
                      uint8_t *out)
 {
@@ -217,22 +192,12 @@ enum {
     IN_TEXT = 0x80 /* set in the class of a place if the source lies in the text */
 };
 
-typedef struct bit_writer {
-    uint8_t *out;
-    uint64_t bits;
-    unsigned count;
-} bit_writer;
-
 static uint8_t put_number(bit_writer *extra, uint32_t value)
 {
     if (value < DIRECT)
         return (uint8_t)value;
     unsigned length = 32 - (unsigned)__builtin_clz(value), rest = length - 1 - SUB;
-    extra->bits |= (uint64_t)(value & ((1u << rest) - 1)) << extra->count;
-    for (extra->count += rest; extra->count >= 8; extra->count -= 8) {
-        *extra->out++ = (uint8_t)extra->bits;
-        extra->bits >>= 8;
-    }
+    put_bits(extra, value & ((1u << rest) - 1), rest);
     return (uint8_t)(DIRECT + ((length - 1 - DIRECT_LOG) << SUB) + (value >> rest & ((1u << SUB) - 1)));
 }
 
@@ -254,9 +219,7 @@ size_t pk_delta_encode(const pk_copy *copies, size_t count, size_t prefix, uint8
         uint8_t class = put_number(&writer, moved << 1 ^ (moved >> 31 ? UINT32_MAX : 0));
         classes[2 * count + i] = class | (in_text ? IN_TEXT : 0);
     }
-    if (writer.count)
-        *writer.out++ = (uint8_t)writer.bits;
-    return (size_t)(writer.out - extra);
+    return (size_t)(end_bits(&writer) - extra);
 }
 
 typedef struct bit_reader {

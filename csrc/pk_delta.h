@@ -30,6 +30,9 @@ typedef struct pk_copy {
 size_t pk_delta_find(const uint8_t *data, size_t prefix, size_t size, uint32_t *table, unsigned table_log,
                      pk_copy *copies, size_t capacity);
 
+/* How many bytes the copies have whose source begins before `end`: the prefix's, or that of all. */
+size_t pk_delta_copied(const pk_copy *copies, size_t count, size_t end);
+
 /* Write the rest of the text: what no copy covers. out: room for it. Returns its length. */
 size_t pk_delta_rest(const uint8_t *data, size_t prefix, size_t size, const pk_copy *copies, size_t count,
                      uint8_t *out);

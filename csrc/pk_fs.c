@@ -136,10 +136,10 @@ static int read_whole(int directory, const char *name, const uint64_t *stat, uin
     return good;
 }
 
-void pk_read_files(int directory, const char *names, const uint64_t *stats, uint8_t *out, uint8_t *read, size_t count)
+void pk_read_files(int directory, const char *names, const uint64_t *stats, uint8_t *out, uint8_t *good, size_t count)
 {
     for (size_t at = 0; at < count; at++) {
-        read[at] = (uint8_t)read_whole(directory, names, stats, out);
+        good[at] = (uint8_t)read_whole(directory, names, stats, out);
         out += stats[2];
         stats += PK_STAT_WORDS;
         names += strlen(names) + 1;

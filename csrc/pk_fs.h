@@ -25,9 +25,9 @@ size_t pk_write_files(int directory, const char *names, const uint8_t *data, con
 /* Read `count` files below the directory `directory` whole, one after another into `out`, which has room for the
  * sum of their sizes: each takes its size there, also one that was not read.
  * names: their paths, a NUL behind each. stats: PK_STAT_WORDS a file, as pk_walk gives them.
- * read: one byte a file, set to 1 if it was there and, before reading and after, is the file that was walked; else
+ * good: one byte a file, set to 1 if it was there and, before reading and after, is the file that was walked; else
  * to 0. */
-void pk_read_files(int directory, const char *names, const uint64_t *stats, uint8_t *out, uint8_t *read, size_t count);
+void pk_read_files(int directory, const char *names, const uint64_t *stats, uint8_t *out, uint8_t *good, size_t count);
 
 /* Let the empty file `to` share the blocks of the file `from`. Returns 0, or -1 with errno: the file
  * system cannot, or the files are not on the same one. */

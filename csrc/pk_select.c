@@ -1,6 +1,6 @@
 #include "pk_select.h"
 
-#include <string.h>
+#include "pk_bytes.h"
 
 enum {
     FINGERPRINT = 8, /* bytes; nothing shorter is looked for */
@@ -25,16 +25,6 @@ typedef struct match {
     size_t at, from, length;
     ptrdiff_t worth; /* 0: there is none */
 } match;
-
-static inline uint64_t load64(const uint8_t *at)
-{
-    uint64_t value;
-    memcpy(&value, at, sizeof value);
-#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-    value = __builtin_bswap64(value);
-#endif
-    return value;
-}
 
 static inline int is_sample(uint64_t value, unsigned log)
 {
@@ -65,20 +55,6 @@ static void note_all(search *in, const uint8_t *data, size_t length, size_t from
     }
 }
 
-static size_t ahead(const uint8_t *one, const uint8_t *other, size_t most)
-{
-    size_t length = 0;
-    while (length + 8 <= most) {
-        uint64_t differ = load64(one + length) ^ load64(other + length);
-        if (differ)
-            return length + (size_t)(__builtin_ctzll(differ) >> 3);
-        length += 8;
-    }
-    while (length < most && one[length] == other[length])
-        length++;
-    return length;
-}
-
 static inline size_t least(size_t one, size_t other)
 {
     return one < other ? one : other;
@@ -92,9 +68,7 @@ static match around(const search *in, size_t done, size_t at, size_t place)
     const uint8_t *base = is_older ? in->older : in->rest, *text = in->rest;
     size_t room = is_older ? in->older_length - from : in->rest_length - at;
     size_t length = ahead(base + from, text + at, least(least(room, in->rest_length - at), MOST));
-    size_t back = 0, most = least(least(at - done, from), MOST_BACK);
-    while (back < most && base[from - back - 1] == text[at - back - 1])
-        back++;
+    size_t back = behind(base + from, text + at, least(least(at - done, from), MOST_BACK));
     match found = {at - back, place - back, length + back, (ptrdiff_t)(length + back)};
     if (length < FINGERPRINT)
         return (match){0, 0, 0, 0}; /* another one with the same hash */
@@ -184,21 +158,6 @@ static inline size_t cost(size_t value, unsigned order)
 
 enum { ORDERS = 12 };
 
-typedef struct bit_writer {
-    uint8_t *out;
-    uint64_t bits;
-    unsigned count;
-} bit_writer;
-
-static void put_bits(bit_writer *to, uint64_t bits, unsigned count)
-{
-    to->bits |= bits << to->count;
-    for (to->count += count; to->count >= 8; to->count -= 8) {
-        *to->out++ = (uint8_t)to->bits;
-        to->bits >>= 8;
-    }
-}
-
 static void put_number(bit_writer *to, size_t value, unsigned order)
 {
     uint64_t raised = value + ((uint64_t)1 << order);
@@ -240,9 +199,7 @@ size_t pk_select_encode(const uint8_t *kept, size_t count, uint8_t *out)
         run = run_of(kept, count, at);
         put_number(&writer, run - 1, orders[kept[at]]);
     }
-    if (writer.count)
-        *writer.out++ = (uint8_t)writer.bits;
-    return (size_t)(writer.out - out);
+    return (size_t)(end_bits(&writer) - out);
 }
 
 typedef struct bit_reader {

@@ -94,6 +94,14 @@ def cut_points(
     return _native.cut_points(data, params.min_bytes, params.max_bytes, final, number)
 
 
+def chunks_of(data: memoryview, params: ChunkParams) -> Iterator[memoryview]:
+    """Yield the chunks of an input that is all in memory, as views of it."""
+    start = 0
+    for end in cut_points(data, params):
+        yield data[start:end]
+        start = end
+
+
 def iter_chunks(
     file: Readable,
     params: ChunkParams = DEFAULT_PARAMS,

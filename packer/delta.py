@@ -26,7 +26,7 @@ _LEAST_LEVEL = 12
 _BLOCK_LOG = 10
 """Of the size of the parts of the older bytes."""
 _FEW_BYTES, _LONG_REST = 8 << 20, 1 << 20
-"""For more older bytes, and for a longer rest, fewer fingerprints are taken and looked at."""
+"""For more of both, and for a longer rest, fewer fingerprints are taken and looked at."""
 _LEAST_COVERED = 1 / 10
 """Frames that saved a third had at least 0.13 of their text in the older bytes, on all corpora."""
 _COPY_BYTES = 64
@@ -39,7 +39,8 @@ def encode(buffer: bytearray, prefix_bytes: int, level: int, *, share: float = 0
     """Return a delta frame; None if it cannot save what it should.
 
     What the text repeats of itself costs little either way. Of what is left, the older bytes cover
-    no more than their own length, nor save more than that share.
+    no more than their own length, nor save more than that share; and they save too little where
+    next to nothing of the text was found in them.
 
     Args:
         buffer: the older bytes, then the text; cleared, as both are large.
@@ -57,20 +58,17 @@ def encode(buffer: bytearray, prefix_bytes: int, level: int, *, share: float = 0
     table = ffi.new("uint32_t[]", 1 << table_log)
     count = lib.pk_delta_find(view, prefix_bytes, size, table, table_log, copies, capacity)
     ffi.release(table)
-    copied, length = 0, size - prefix_bytes
-    for at in range(count):
-        length -= copies[at].length
-        if getattr(copies[at], "from") < prefix_bytes:
-            copied += copies[at].length
+    copied = lib.pk_delta_copied(copies, count, prefix_bytes)
+    length = size - prefix_bytes - lib.pk_delta_copied(copies, count, size)
     if prefix_bytes < share * (length + copied):
         return None
     rest = bytearray(length)
     text = ffi.from_buffer("uint8_t[]", rest)
     lib.pk_delta_rest(view, prefix_bytes, size, copies, count, text)
-    coded = _coded(copies, count, prefix_bytes) if count else b""
     selection, older, shared = _select(view, prefix_bytes, rest)
     if share and copied + shared < _LEAST_COVERED * (size - prefix_bytes):
         return None
+    coded = _coded(copies, count, prefix_bytes) if count else b""
     left = len(older) + length
     del view
     buffer.clear()
@@ -107,7 +105,7 @@ def decode(frame: bytes, size: int, what: str, prefix: bytearray) -> bytes:
             raise FormatError(what, f"the {name} are cut off")
     start, end = len(prefix), len(prefix) + size
     copies, count = _copies(parts[0], what, start, end) if parts[0] else (ffi.NULL, 0)
-    length = size - sum(copies[at].length for at in range(count))
+    length = size - lib.pk_delta_copied(copies, count, end)
     older = _selected(prefix, parts[1], length, what)
     rest = codec.decompress(memoryview(frame)[at:], length, what, older)
     del older
@@ -197,7 +195,7 @@ def _select(data: Any, prefix_bytes: int, rest: bytearray) -> tuple[bytes, bytea
     return bytes(out[:length]), _gathered(data, prefix_bytes, kept, len(rest)), int(shared)
 
 
-def _selected(prefix: bytes | bytearray, selection: bytes, rest_bytes: int, what: str) -> bytearray:
+def _selected(prefix: bytearray, selection: bytes, rest_bytes: int, what: str) -> bytearray:
     """Return what the rest was compressed against; the selection is from a stranger."""
     kept = bytearray(_blocks(len(prefix)))
     if lib.pk_select_decode(

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 
-from packer.chunking import cut_points
+from packer.chunking import chunks_of, cut_points
 from packer.model import ChunkParams
 from packer.recipe import MAX_DEFLATE_DEPTH, RecipeWriter
 from packer.source import Source
@@ -88,21 +88,15 @@ class Expander:
     def recipe_chunks(self) -> Iterator[memoryview]:
         """Yield the chunks of the recipe; none if the file is its content."""
         if self.recipe.opened:
-            yield from self._chunks(memoryview(self.recipe.finish()))
+            yield from chunks_of(memoryview(self.recipe.finish()), self._params)
 
     def _small(self) -> Iterator[memoryview]:
         """Content of a file that is taken at once, as most are: with nothing in it to open."""
         source = self._file
         have = source.ahead(self._size + 1)
         if self._is_plain(source, 0, have, 0):
-            return self._chunks(source.view(0, have))
+            return chunks_of(source.view(0, have), self._params)
         return self._stream(source, 0)
-
-    def _chunks(self, data: memoryview) -> Iterator[memoryview]:
-        start = 0
-        for end in cut_points(data, self._params):
-            yield data[start:end]
-            start = end
 
     def _stream(self, source: Source, depth: int) -> Iterator[memoryview]:
         if source.ahead(BLOCK) >= BLOCK and is_header(source.view(0, BLOCK)):
@@ -173,7 +167,7 @@ class Expander:
             self._header = block
             if plain:
                 if size:
-                    yield from self._chunks(source.view(BLOCK, BLOCK + size))
+                    yield from chunks_of(source.view(BLOCK, BLOCK + size), self._params)
                 source.skip(whole)
                 continue
             source.skip(BLOCK)

@@ -251,6 +251,7 @@ class LayerWriter:
         prefix_bytes = len(buffer)
         buffer += data
         delta = encode_delta(buffer, prefix_bytes, self._level, share=1 - MAX_DELTA_SHARE)
+        del buffer
         if delta is not None and len(delta) * CLEARLY_SMALL <= len(data):
             return delta, True
         plain = codec.compress(data, self._level)

@@ -13,7 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import accumulate
 
 from packer._native import find_signature, read_files
-from packer.chunking import cut_points
+from packer.chunking import chunks_of
 from packer.model import ChunkParams
 from packer.tarheader import BLOCK, is_header
 from packer.tree import FILE, STAT_WORDS, Tree
@@ -42,10 +42,7 @@ class WholeFile:
 
     def chunks(self) -> Iterator[memoryview]:
         """Yield the chunks."""
-        start = 0
-        for end in cut_points(self._data, self._params):
-            yield self._data[start:end]
-            start = end
+        return chunks_of(self._data, self._params)
 
 
 class SmallFiles:

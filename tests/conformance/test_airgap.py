@@ -1,17 +1,13 @@
-"""Updates carried across an air gap: two registries that never met, archives, and skopeo."""
+"""Updates carried across an air gap: two registries that never met, and archives."""
 
 from __future__ import annotations
 
-import filecmp
-import hashlib
 import json
 import os
 import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -25,106 +21,16 @@ from packer.errors import (
     PackerError,
     UnsupportedVersion,
 )
-from packer.graph import read_graph
-from packer.model import MANIFEST_TYPE, digest_of
 from packer.promise import decode_promises
 from packer.store.archive import ArchiveStore
 from packer.store.layout import LayoutStore
 from packer.store.memory import MemoryStore
 from packer.store.registry import RegistryStore
-from tests.registry_server import RegistryServer, counting_proxy, need_program, run_registry
-from tests.unit.test_copy import make
+from tests.conformance.gap import Gap, base_on_the_far_side, in_archive, near, same_trees
+from tests.registry_server import counting_proxy
 
 pytestmark = pytest.mark.registry
 ROOT = Path(__file__).parents[2]
-
-
-@dataclass
-class Gap:
-    """Two versions in a registry on the near side, and an empty registry on the far side.
-
-    Args:
-        near, far: the servers.
-        trees: the versions' directories, by tag.
-        store: the vendor's local store, with both.
-        blobs: digests of the versions' blobs, by tag.
-        digests: of their manifests.
-    """
-
-    near: RegistryServer
-    far: RegistryServer
-    trees: dict[str, Path]
-    store: Path
-    blobs: dict[str, frozenset[str]]
-    digests: dict[str, str]
-
-    @property
-    def lacking(self) -> frozenset[str]:
-        """What the far side lacks of the newer version, if it has the older."""
-        return self.blobs["1.4.2"] - self.blobs["1.4.1"]
-
-
-def noise(name: str, size: int) -> bytes:
-    return hashlib.shake_256(name.encode()).digest(size)
-
-
-@pytest.fixture(scope="module")
-def gap(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gap]:
-    folder = tmp_path_factory.mktemp("gap")
-    old, new = folder / "1.4.1", folder / "1.4.2"
-    (old / "charts").mkdir(parents=True)
-    (old / "images").write_bytes(noise("images", 3_000_000))
-    for name in "abc":
-        (old / "charts" / f"{name}.yaml").write_text(f"app: {name}\nversion: 1.4.1\n" * 500)
-    shutil.copytree(old, new)
-    for name in "ab":
-        (new / "charts" / f"{name}.yaml").write_text(f"app: {name}\nversion: 1.4.2\n" * 500)
-    (new / "extra").write_bytes(noise("extra", 300_000))
-    store = folder / "store"
-    with (
-        run_registry(_made(folder / "near")) as near,
-        run_registry(_made(folder / "far")) as far,
-    ):
-        trees = {"1.4.1": old, "1.4.2": new}
-        blobs, digests = {}, {}
-        for tag, tree in trees.items():
-            packed = packer.pack(tree, store=store, tag=f"app:{tag}")
-            packer.push(f"{near.host}/acme/app:{tag}", packed, store=store)
-            digests[tag] = packed.digest
-            graph = read_graph(LayoutStore(store).get_manifest(packed.digest)[1], "")
-            blobs[tag] = frozenset(blob.digest for blob in graph.blobs)
-        assert blobs["1.4.1"] & blobs["1.4.2"]
-        yield Gap(near, far, trees, store, blobs, digests)
-
-
-def _made(path: Path) -> Path:
-    path.mkdir()
-    return path
-
-
-def same_trees(one: Path, two: Path) -> bool:
-    compared = filecmp.dircmp(one, two)
-    files = compared.common_files
-    return (
-        not (compared.left_only or compared.right_only or compared.funny_files)
-        and filecmp.cmpfiles(one, two, files, shallow=False)[0] == files
-        and all(same_trees(one / name, two / name) for name in compared.common_dirs)
-    )
-
-
-def near(gap: Gap, tag: str) -> str:
-    return f"{gap.near.host}/acme/app:{tag}"
-
-
-def base_on_the_far_side(gap: Gap, repository: str) -> str:
-    """Bring the older version to a repository of the far side; return the repository."""
-    there = f"{gap.far.host}/{repository}"
-    packer.copy(near(gap, "1.4.1"), f"{there}:1.4.1", store=MemoryStore())
-    return there
-
-
-def in_archive(path: Path) -> set[str]:
-    return set(ArchiveStore(path)._now().blobs)
 
 
 # The way that docs/airgap.md shows
@@ -548,58 +454,3 @@ def test_every_verb_reads_archives(gap: Gap, tmp_path: Path) -> None:
     )
     with pytest.raises(InvalidParameter, match="2 manifests"):
         packer.ls(full, store=store)
-
-
-# skopeo
-
-
-def skopeo(*arguments: str) -> bytes:
-    command = [need_program("skopeo"), "--insecure-policy", *arguments]
-    return subprocess.run(command, check=True, capture_output=True).stdout
-
-
-def test_skopeo_reads_our_archives(gap: Gap, tmp_path: Path) -> None:
-    ours = f"oci-archive:{tmp_path}/ours.tar:app:1.4.2"
-    packer.copy(near(gap, "1.4.2"), ours, store=MemoryStore())
-    manifest = RegistryStore(near(gap, "1.4.2")).get_manifest("1.4.2")[1]
-    assert skopeo("inspect", "--raw", ours) == manifest
-    skopeo("copy", ours, f"dir:{tmp_path}/dir")
-    assert (tmp_path / "dir" / "manifest.json").read_bytes() == manifest
-    for digest in gap.blobs["1.4.2"]:
-        assert digest_of((tmp_path / "dir" / digest[7:]).read_bytes()) == digest
-    skopeo("copy", "--dest-tls-verify=false", ours, f"docker://{gap.far.host}/by-skopeo:1")
-    packer.pull(f"{gap.far.host}/by-skopeo:1", tmp_path / "out", store=MemoryStore())
-    assert same_trees(tmp_path / "out", gap.trees["1.4.2"])
-
-
-@pytest.mark.parametrize("tag", ["", ":app:1.4.2"])
-def test_we_read_archives_of_skopeo(gap: Gap, tmp_path: Path, tag: str) -> None:
-    theirs = f"oci-archive:{tmp_path}/theirs.tar{tag}"
-    skopeo("copy", "--src-tls-verify=false", f"docker://{near(gap, '1.4.2')}", theirs)
-    assert packer.verify(theirs, store=MemoryStore()).digest == gap.digests["1.4.2"]
-    packer.pull(f"oci-archive:{tmp_path}/theirs.tar", tmp_path / "out", store=MemoryStore())
-    assert same_trees(tmp_path / "out", gap.trees["1.4.2"])
-    # And add to them; skopeo reads that, too.
-    added = f"oci-archive:{tmp_path}/theirs.tar:app:1.4.1"
-    packer.copy(near(gap, "1.4.1"), added, store=MemoryStore())
-    first, second = (
-        RegistryStore(near(gap, name)).get_manifest(name)[1] for name in ("1.4.1", "1.4.2")
-    )
-    assert skopeo("inspect", "--raw", added) == first
-    if tag:
-        assert skopeo("inspect", "--raw", theirs) == second
-
-
-def test_artifacts_of_other_tools(tmp_path: Path) -> None:
-    # Whatever names a config and layers travels, and may leave blobs out.
-    source = MemoryStore()
-    make(source, [5, 700], "v1")
-    make(source, [5, 700, 900], "v2")
-    packer.copy("v1", f"oci-archive:{tmp_path}/a.tar", store=source)
-    skopeo("copy", f"oci-archive:{tmp_path}/a.tar:v1", f"oci:{tmp_path}/layout:v1")
-    packer.copy("v2", f"oci-archive:{tmp_path}/b.tar", store=source, have=["v1"])
-    assert len(in_archive(tmp_path / "b.tar")) == 2
-    packer.copy(f"oci-archive:{tmp_path}/b.tar", f"oci:{tmp_path}/layout:v2", store=MemoryStore())
-    found = LayoutStore(tmp_path / "layout").get_manifest("v2")
-    assert found == source.get_manifest("v2")
-    assert found[0].media_type == MANIFEST_TYPE

@@ -20,8 +20,8 @@ from packer.errors import (
 from packer.store.archive import ArchiveStore
 from packer.store.memory import MemoryStore
 from packer.store.registry import RegistryStore
-from tests.conformance.test_airgap import Gap, base_on_the_far_side, near, partial, same_trees
-from tests.conformance.test_airgap import gap as gap
+from tests.conformance.gap import Gap, base_on_the_far_side, near, same_trees
+from tests.conformance.test_airgap import partial
 
 pytestmark = pytest.mark.registry
 

@@ -1,6 +1,6 @@
 """The specification against the package: the decoder knows docs/format.md and nothing of packer.
 
-Committed samples, versions packed now, indexes that break a rule, and the text itself.
+Committed samples, versions packed now, and indexes that break a rule.
 """
 
 from __future__ import annotations
@@ -8,7 +8,6 @@ from __future__ import annotations
 import email
 import json
 import random
-import re
 import shutil
 import struct
 import subprocess
@@ -23,13 +22,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import packer
-from packer import codec, compaction, delta, index, layer, model, version
+from packer import index, layer
 from packer.errors import PackerError
 from tests.conformance import decoder
 from tests.conformance.make_samples import (
-    CREATED,
     SAMPLES,
-    TINY,
     Tree,
     expectation,
     history,
@@ -396,132 +393,6 @@ def test_both_readers_refuse_flipped_blobs(tmp_path: Path) -> None:
             decoded(store, "app:1")
         with pytest.raises(PackerError):
             packer.verify("app:1", store=store)
-
-
-# The text itself.
-
-
-def fenced(kind: str) -> str:
-    """Return a code block of the specification."""
-    found = re.search(rf"^```{kind}\n(.*?)^```", FORMAT.read_text(encoding="utf-8"), re.S | re.M)
-    assert found is not None, kind
-    return found[1]
-
-
-def hex_dump(kind: str) -> bytes:
-    """Return the bytes of a dump, whose offsets are checked."""
-    out = bytearray()
-    for line in fenced(kind).splitlines():
-        offset, text = line.split("  ", 1)
-        assert int(offset, 16) == len(out), line
-        out += bytes.fromhex(text[:47])
-    return bytes(out)
-
-
-def test_worked_example_is_the_sample() -> None:
-    described = decoder.find_tag(TINY_SAMPLE, "app:1")
-    raw = decoder.read_blob(TINY_SAMPLE, described)
-    manifest = decoder.parse_json(raw)
-    assert fenced("json manifest").replace("\n", "").encode() == raw
-    config = decoder.read_blob(TINY_SAMPLE, manifest["config"])
-    assert fenced("json config").replace("\n", "").encode() == config
-    assert hex_dump("hex index") == plain_index(TINY_SAMPLE, "app:1")
-    (described_layer,) = manifest["layers"]
-    layer_bytes = decoder.read_blob(TINY_SAMPLE, described_layer)
-    assert layer_bytes.startswith(hex_dump("hex data"))
-    offset, tail = fenced("hex tail").split("  ")
-    assert layer_bytes[int(offset, 16) :] == bytes.fromhex(tail)
-    length = len(layer_bytes) - len(hex_dump("hex data")) - 4
-    assert int.from_bytes(layer_bytes[-4:], "little") == length
-    text = FORMAT.read_text(encoding="utf-8")
-    for size in (len(raw), len(config), len(hex_dump("hex index")), len(layer_bytes)):
-        assert f"{size} bytes" in text
-    vectors = (described["digest"], json.loads(config)["index"]["digest"])
-    for value in (*vectors, json.loads(config)["tree"]):
-        assert f"`{value}`" in text
-
-
-def test_worked_example_is_what_is_written_now(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # The format must not drift unnoticed. The config names tool and zstd, so it may differ.
-    monkeypatch.setenv("SOURCE_DATE_EPOCH", CREATED)
-    store, packed = pack_all(tmp_path, [TINY])
-    assert plain_index(store, "app:1") == hex_dump("hex index")
-    written = json.loads((fenced("json config")).replace("\n", ""))
-    if (written["tool"], written["zstd"]) == (
-        f"layer-packer {packer.__version__}",
-        codec.zstd_version(),
-    ):
-        assert packed[0].digest == decoder.find_tag(TINY_SAMPLE, "app:1")["digest"]
-
-
-def test_tree_digest_of_an_empty_directory(tmp_path: Path) -> None:
-    store, packed = pack_all(tmp_path, [{}])
-    tree = version.load_version(packer.open_store(store), packed[0].digest).config.tree
-    assert f"| tree digest of an empty directory | `{tree}` |" in FORMAT.read_text(encoding="utf-8")
-    assert decoded(store, "app:1") == {}
-
-
-def test_tables_are_those_of_the_code() -> None:
-    text = FORMAT.read_text(encoding="utf-8")
-    constants = dict(re.findall(r"^\| `([A-Z_]+)` \| (\d+) \|$", text, re.M))
-    assert constants == {
-        "FRAME_MIN": str(layer.FRAME_MIN_BYTES),
-        "FRAME_MAX": str(layer.FRAME_MAX_BYTES),
-        "DELTA_MIN": str(layer.DELTA_MIN_BYTES),
-        "DELTA_MAX": str(layer.DELTA_MAX_BYTES),
-        "PREFIX": str(layer.PREFIX_BYTES),
-    }
-    assert (layer.LAYER_BYTES, layer.LAYER_COUNT) == (16 << 20, 64)
-    assert layer.MAX_DELTA_SHARE == 2 / 3
-    assert f"a number, n, from 1 to {delta.MAX_COPIES};" in text
-    for media_type in (
-        model.MANIFEST_TYPE,
-        model.ARTIFACT_TYPE,
-        model.CONFIG_TYPE,
-        model.DATA_TYPE,
-        model.INDEX_TYPE,
-        model.UPDATE_TYPE,
-    ):
-        assert f"`{media_type}`" in text
-    limits = dict(re.findall(r"^\| ([^|`]+) \| ([^|]+) \|$", text.split("## Limits")[1], re.M))
-    assert limits["chunk; frame's plaintext; prefix"] == "8 MiB; 8 MiB; 16 MiB"
-    assert limits["update layer"] == (
-        f"{version.UPDATE_BYTES >> 10} KiB written, {version.READ_UPDATE_BYTES >> 20} MiB read"
-    )
-    assert (index.MAX_CHUNK_BYTES, index.MAX_FRAME_BYTES) == (8 << 20, 8 << 20)
-    assert index.MAX_PREFIX_BYTES == 16 << 20
-    assert limits["depth"] == str(index.MAX_DEPTH)
-    written, read = re.findall(r"\d+", limits["index layers"])
-    assert (int(written), int(read)) == (version.MAX_PATCHES + 1, version.READ_PATCHES)
-    assert limits["index"] == f"{index.MAX_INDEX_BYTES >> 20} MiB, 1000 sections"
-    assert limits["layers of a manifest"] == f"128 written, {model.MAX_LAYERS} read"
-    assert limits["manifest, config"] == f"{model.MAX_MANIFEST_BYTES >> 20} MiB"
-    numbers = [int(number) for number in re.findall(r"^\| (\d\d) \|", text, re.M)]
-    assert numbers == list(decoder.ELEMENTS) == list(tiny_sections())
-
-
-def test_a_manifest_stays_below_128_layers() -> None:
-    # Compaction bounds the data layers, the chain of patches the others; registries see the sum.
-    assert compaction.MAX_LAYERS + version.MAX_PATCHES + 1 <= 128
-    text = " ".join((FORMAT.parent / "architecture.md").read_text(encoding="utf-8").split())
-    assert f"at {compaction.MAX_LAYERS} data layers" in text
-    assert f"until {compaction.KEPT_LAYERS} are left" in text
-
-
-def test_decoder_stands_alone() -> None:
-    # It proves nothing if it shares code with what it checks.
-    source = Path(decoder.__file__).read_text(encoding="utf-8")
-    imported = set(re.findall(r"^(?:from|import) ([a-z0-9_]+)", source, re.M))
-    assert imported <= {*sys.stdlib_module_names, "zstandard", "blake3"}
-    listing = subprocess.run(
-        [sys.executable, "-I", decoder.__file__, str(TINY_SAMPLE), "app:1"],
-        check=True,
-        capture_output=True,
-        text=True,
-    ).stdout
-    assert len(listing.splitlines()) == len(TINY)
 
 
 # Anything at all: the two readers must agree, on what is sound as on what is not.

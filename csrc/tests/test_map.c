@@ -1,0 +1,44 @@
+/* The map against a list of what was put: growth, replacing, strides, keys of both sizes; under the sanitizers. */
+#include "check.h"
+
+#include "pk_map.h"
+
+enum { COUNT = 3000 };
+
+static void test_keys(size_t width)
+{
+    pk_map *map = pk_map_new(width);
+    CHECK(map);
+    uint8_t *keys = malloc(COUNT * width);
+    CHECK(keys);
+    uint64_t state = 88172645463325252u;
+    for (size_t i = 0; i < COUNT * width; i++) {
+        state ^= state << 13, state ^= state >> 7, state ^= state << 17;
+        keys[i] = (uint8_t)state;
+    }
+    memcpy(keys + 7 * width, keys + 3 * width, width); /* one that is there twice */
+    int64_t found[COUNT];
+    for (size_t count = 0; count < COUNT; count += 100) {
+        uint8_t *exact = exact_copy(keys + count * width, 100 * width);
+        CHECK(pk_map_put(map, exact, width, 100, (uint32_t)count, 1) == 0);
+        free(exact);
+        pk_map_get(map, keys, width, COUNT, found);
+        for (size_t i = 0; i < COUNT; i++)
+            CHECK(found[i] == (i == 3 ? 7 : i < count + 100 ? (int64_t)i : -1));
+    }
+    CHECK(pk_map_put(map, keys, 2 * width, COUNT / 2, 4000000000u, 50) == 0); /* each second one, anew */
+    pk_map_get(map, keys, width, COUNT, found);
+    for (size_t i = 0; i < COUNT; i++)
+        CHECK(found[i] == (i == 3 ? 7 : i % 2 ? (int64_t)i : (int64_t)(4000000000u + i / 100)));
+    free(keys);
+    pk_map_free(map);
+}
+
+int main(void)
+{
+    test_keys(8);
+    test_keys(16);
+    pk_map_free(NULL);
+    printf("ok: map\n");
+    return 0;
+}
