@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from collections.abc import Callable
 from dataclasses import fields
-from typing import NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 from packer._version import VERSION
-from packer.builtin_registry import FORMATS, STORAGES, RegistryConfig
-from packer.storage_arguments import add_storage_verbs
+from packer.storage_arguments import Add, add_storage_verbs
 
 EXIT_DIFFERENT = 10
 
@@ -32,10 +32,60 @@ class UsageError(Exception):
 
 
 class _Parser(argparse.ArgumentParser):
-    """Raises in place of printing two lines and exiting, so that all errors look alike."""
+    """Raises in place of printing two lines and exiting, so that all errors look alike.
+
+    A verb's parser is made when it is first used: all of them take as long as packing a small
+    directory.
+    """
+
+    def __init__(self, *, complete: Add | None = None, **options: Any) -> None:
+        self._complete, self._options = complete, options
+        if complete is None:
+            super().__init__(**options)
+
+    def parse_known_args(self, *args: Any, **options: Any) -> Any:
+        complete, self._complete = self._complete, None
+        if complete:
+            super().__init__(**self._options)
+            complete(self)
+        return super().parse_known_args(*args, **options)
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see {self.prog} --help)")
+
+
+class _Verb(NamedTuple):
+    name: str
+    text: str
+    add: Add
+    reaches: bool
+    jobs: bool
+
+    def complete(self, parser: argparse.ArgumentParser) -> None:
+        """Add all that the verb takes."""
+        _add_common(parser)
+        if self.reaches:
+            _add_registry(parser)
+        if self.jobs:
+            parser.add_argument(
+                "--jobs", type=int, default=4, metavar="N", help="concurrent transfers (default: 4)"
+            )
+        self.add(parser)
+
+
+_VERBS: list[_Verb] = []
+
+
+def _verb(
+    name: str, text: str, *, reaches: bool = True, jobs: bool = False
+) -> Callable[[Add], Add]:
+    """Make a verb of the function that adds its arguments."""
+
+    def note(add: Add) -> Add:
+        _VERBS.append(_Verb(name, text, add, reaches, jobs))
+        return add
+
+    return note
 
 
 def make_parser() -> argparse.ArgumentParser:
@@ -52,27 +102,21 @@ def make_parser() -> argparse.ArgumentParser:
     parser.set_defaults(json=False, quiet=False, debug=False, store=None)
     _add_common(parser)
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
-
-    def verb(name: str, text: str, *, reaches: bool = True, jobs: bool = False) -> _Parser:
-        made = verbs.add_parser(
-            name,
-            help=text,
-            description=text[0].upper() + text[1:] + ".",
+    for verb in _VERBS:
+        verbs.add_parser(
+            verb.name,
+            help=verb.text,
+            description=verb.text[0].upper() + verb.text[1:] + ".",
             epilog=_EPILOG,
             formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
+            complete=verb.complete,
         )
-        _add_common(made)
-        if reaches:
-            _add_registry(made)
-        if jobs:
-            made.add_argument(
-                "--jobs", type=int, default=4, metavar="N", help="concurrent transfers (default: 4)"
-            )
-        assert isinstance(made, _Parser)
-        return made
+    return parser
 
-    at = verb("pack", "pack a directory or file as a version")
+
+@_verb("pack", "pack a directory or file as a version")
+def _pack(at: argparse.ArgumentParser) -> None:
     at.add_argument("path", metavar="DIR|FILE")
     at.add_argument("--tag", metavar="NAME", help="its name (default: the directory's name)")
     at.add_argument(
@@ -86,7 +130,9 @@ def make_parser() -> argparse.ArgumentParser:
         help="read every file, also those that look unchanged, anew",
     )
 
-    at = verb("push", "push a version to a registry, oci: layout or oci-archive:", jobs=True)
+
+@_verb("push", "push a version to a registry, oci: layout or oci-archive:", jobs=True)
+def _push(at: argparse.ArgumentParser) -> None:
     at.add_argument("reference", metavar="REF")
     at.add_argument(
         "--from",
@@ -97,28 +143,38 @@ def make_parser() -> argparse.ArgumentParser:
     _add_repair(at)
     _add_dry_run(at)
 
-    at = verb("pull", "pull a version and write its tree to a directory", jobs=True)
+
+@_verb("pull", "pull a version and write its tree to a directory", jobs=True)
+def _pull(at: argparse.ArgumentParser) -> None:
     at.add_argument("reference", metavar="REF")
     _add_target(at)
     _add_dry_run(at)
 
-    at = verb("unpack", "write a version's tree to a directory")
+
+@_verb("unpack", "write a version's tree to a directory")
+def _unpack(at: argparse.ArgumentParser) -> None:
     at.add_argument("name", metavar="NAME")
     _add_target(at)
 
-    at = verb("ls", "list what a version holds")
+
+@_verb("ls", "list what a version holds")
+def _ls(at: argparse.ArgumentParser) -> None:
     at.add_argument("name", metavar="NAME")
     at.add_argument("-l", "--long", action="store_true", help="with permissions, size, link target")
     at.add_argument("--inside", action="store_true", help="also list the files in archives")
 
-    at = verb("cat", "write one file of a version to standard output")
+
+@_verb("cat", "write one file of a version to standard output")
+def _cat(at: argparse.ArgumentParser) -> None:
     at.add_argument("name", metavar="NAME")
     at.add_argument("path", metavar="PATH")
     at.add_argument(
         "--inside", action="store_true", help="PATH may lead into an archive: app.tgz!/app/x.yaml"
     )
 
-    at = verb("diff", "show what differs between two versions, from their indexes alone")
+
+@_verb("diff", "show what differs between two versions, from their indexes alone")
+def _diff(at: argparse.ArgumentParser) -> None:
     at.add_argument("old", metavar="OLD")
     at.add_argument("new", metavar="NEW")
     at.add_argument(
@@ -126,15 +182,19 @@ def make_parser() -> argparse.ArgumentParser:
     )
     at.add_argument("--inside", action="store_true", help="also what changed in archives")
 
-    at = verb("inspect", "show what a version says of itself")
+
+@_verb("inspect", "show what a version says of itself")
+def _inspect(at: argparse.ArgumentParser) -> None:
     at.add_argument("name", metavar="NAME")
 
-    at = verb("verify", "read every blob of a version and check it")
+
+@_verb("verify", "read every blob of a version and check it")
+def _verify(at: argparse.ArgumentParser) -> None:
     at.add_argument("name", metavar="NAME")
 
-    at = verb(
-        "copy", "copy a version between registries, layouts, archives and the store", jobs=True
-    )
+
+@_verb("copy", "copy a version between registries, layouts, archives and the store", jobs=True)
+def _copy(at: argparse.ArgumentParser) -> None:
     at.add_argument("source", metavar="SRC")
     at.add_argument("destination", metavar="DST")
     _add_repair(at)
@@ -152,35 +212,94 @@ def make_parser() -> argparse.ArgumentParser:
         "--split", metavar="SIZE", help="write an oci-archive: in parts of SIZE, such as 4GB"
     )
 
-    at = verb("inventory", "write down what a store holds, for copy --have elsewhere")
+
+@_verb("inventory", "write down what a store holds, for copy --have elsewhere")
+def _inventory(at: argparse.ArgumentParser) -> None:
     at.add_argument("name", metavar="NAME|REF|DIR", nargs="?", help="default: the local store")
 
-    verb("versions", "list the tags of the local store", reaches=False)
 
-    at = verb("login", "log in to a registry, as docker login does", reaches=False)
+@_verb("versions", "list the tags of the local store", reaches=False)
+def _versions(at: argparse.ArgumentParser) -> None:
+    pass
+
+
+@_verb("login", "log in to a registry, as docker login does", reaches=False)
+def _login(at: argparse.ArgumentParser) -> None:
     at.add_argument("host", metavar="HOST")
     _add_login(at)
     _add_connection(at)
 
-    at = verb("doctor", "find out what a registry can do")
+
+@_verb("doctor", "find out what a registry can do")
+def _doctor(at: argparse.ArgumentParser) -> None:
     at.add_argument("reference", metavar="REF")
     at.add_argument(
         "--write", action="store_true", help="also upload two bytes, and try large manifests"
     )
 
-    at = verb("logout", "forget the login of a registry", reaches=False)
+
+@_verb("logout", "forget the login of a registry", reaches=False)
+def _logout(at: argparse.ArgumentParser) -> None:
     at.add_argument("host", metavar="HOST")
-    at = verb("storage", "keep every version of applications in a registry", reaches=False)
+
+
+@_verb("storage", "keep every version of applications in a registry", reaches=False)
+def _storage(at: argparse.ArgumentParser) -> None:
     add_storage_verbs(at, _add_common, _add_registry, _add_target)
-    at = verb("migrate", "copy what KOTS kept in S3 or a directory to a storage, or back")
+
+
+@_verb("migrate", "copy what KOTS kept in S3 or a directory to a storage, or back")
+def _migrate(at: argparse.ArgumentParser) -> None:
     at.add_argument("source", metavar="SRC", help="s3://bucket/prefix or a directory; or a storage")
     at.add_argument("destination", metavar="DST", help="docker://host/repository or oci:DIR")
     at.add_argument("--dry-run", action="store_true", help="only say what would be done")
     at.add_argument("--journal", metavar="FILE", help="notes what is done")
 
-    at = verb("registry", "print the configuration of a registry to run oneself", reaches=False)
-    _add_registry_config(at)
-    return parser
+
+@_verb("registry", "print the configuration of a registry to run oneself", reaches=False)
+def _registry(at: argparse.ArgumentParser) -> None:
+    # A late import: only this verb needs the registry's settings.
+    from packer.builtin_registry import FORMATS, STORAGES, RegistryConfig
+
+    at.add_argument("action", metavar="config", choices=["config"], help="what to do")
+    at.add_argument(
+        "--for",
+        dest="form",
+        choices=FORMATS,
+        default=FORMATS[0],
+        help="for whom: Kubernetes (the default), docker compose, or the server's config.yml alone",
+    )
+    at.add_argument(
+        "--output",
+        metavar="DIR",
+        help="write files there, for Kubernetes those of kustomize, in place of printing",
+    )
+    at.add_argument("--storage", choices=STORAGES, help="one server and a volume, or a bucket")
+    for name, metavar, text in (
+        ("host", "NAME", "that clients outside the cluster use"),
+        ("namespace", "NAME", "of Kubernetes"),
+        ("tls-secret", "NAME", "secret with tls.crt and tls.key"),
+        ("auth-secret", "NAME", "secret with htpasswd and http-secret"),
+        ("s3-secret", "NAME", "secret with access-key and secret-key"),
+        ("size", "SIZE", "of the volume"),
+        ("storage-class", "NAME", "of the volume"),
+        ("bucket", "NAME", "of S3"),
+        ("region", "NAME", "of S3"),
+        ("endpoint", "URL", "of an S3 that is not Amazon's"),
+        ("schedule", "CRON", "of garbage collection"),
+        ("image", "IMAGE", "of the registry"),
+        ("kubectl-image", "IMAGE", "of kubectl, for garbage collection"),
+    ):
+        at.add_argument(f"--{name}", metavar=metavar, help=text)
+    at.add_argument("--replicas", type=int, metavar="N", help="servers over one bucket")
+    at.add_argument("--port", type=int, metavar="N", help="that docker compose publishes")
+    at.add_argument(
+        "--delete-untagged", action="store_true", help="also collect manifests without a tag"
+    )
+    defaults = RegistryConfig()
+    at.set_defaults(
+        **{field.name: getattr(defaults, field.name) for field in fields(RegistryConfig)}
+    )
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
@@ -286,46 +405,4 @@ def _add_repair(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "--force", action="store_true", help="send everything, whatever the registry says it has"
-    )
-
-
-def _add_registry_config(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("action", metavar="config", choices=["config"], help="what to do")
-    parser.add_argument(
-        "--for",
-        dest="form",
-        choices=FORMATS,
-        default=FORMATS[0],
-        help="for whom: Kubernetes (the default), docker compose, or the server's config.yml alone",
-    )
-    parser.add_argument(
-        "--output",
-        metavar="DIR",
-        help="write files there, for Kubernetes those of kustomize, in place of printing",
-    )
-    parser.add_argument("--storage", choices=STORAGES, help="one server and a volume, or a bucket")
-    for name, metavar, text in (
-        ("host", "NAME", "that clients outside the cluster use"),
-        ("namespace", "NAME", "of Kubernetes"),
-        ("tls-secret", "NAME", "secret with tls.crt and tls.key"),
-        ("auth-secret", "NAME", "secret with htpasswd and http-secret"),
-        ("s3-secret", "NAME", "secret with access-key and secret-key"),
-        ("size", "SIZE", "of the volume"),
-        ("storage-class", "NAME", "of the volume"),
-        ("bucket", "NAME", "of S3"),
-        ("region", "NAME", "of S3"),
-        ("endpoint", "URL", "of an S3 that is not Amazon's"),
-        ("schedule", "CRON", "of garbage collection"),
-        ("image", "IMAGE", "of the registry"),
-        ("kubectl-image", "IMAGE", "of kubectl, for garbage collection"),
-    ):
-        parser.add_argument(f"--{name}", metavar=metavar, help=text)
-    parser.add_argument("--replicas", type=int, metavar="N", help="servers over one bucket")
-    parser.add_argument("--port", type=int, metavar="N", help="that docker compose publishes")
-    parser.add_argument(
-        "--delete-untagged", action="store_true", help="also collect manifests without a tag"
-    )
-    defaults = RegistryConfig()
-    parser.set_defaults(
-        **{field.name: getattr(defaults, field.name) for field in fields(RegistryConfig)}
     )

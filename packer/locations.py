@@ -10,10 +10,9 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 from packer.access import Access, RegistryLike
-from packer.copy import CopyResult
-from packer.copy import copy as copy_graph
 from packer.errors import InvalidParameter, NotFound, PackerError
 from packer.interrupting import until_cancelled
 from packer.model import is_digest
@@ -23,6 +22,9 @@ from packer.reference import ArchiveLocation, LayoutLocation, Reference, parse_l
 from packer.store.base import Store, Tags
 from packer.store.layout import LayoutStore
 from packer.version import CREATED, Version, load_version
+
+if TYPE_CHECKING:
+    from packer.copy import CopyResult
 
 _LOG = logging.getLogger(__name__)
 
@@ -125,6 +127,8 @@ def fetch_version(
     Warns if its tag meant a newer version the last time: an old manifest is as valid as ever, so
     only a pinned digest tells a registry that was rolled back from one that is held back.
     """
+    from packer.copy import copy as copy_graph  # packing needs none of it
+
     location = parse_location(ref)
     source, name = open_location(location, options, create=False)
     wanted = name_at(location, source, name)
