@@ -23,6 +23,10 @@ from packer.treecheck import TreeCheck
 Runs = list[tuple[int, int]]
 """Runs of chunks: (first ordinal, count)."""
 
+_SPILL_BYTES = 64 << 20
+"""So much of what could be fetched and decoded again is written to a temporary file: reading it
+back takes a fifth of the time. For large versions, most of which is asked for once, no more."""
+
 
 def runs_of(chunks: Iterable[int]) -> Runs:
     """Return chunk ordinals as runs, neighbours merged."""
@@ -48,10 +52,10 @@ def joined(read: Callable[[int, int], list[memoryview]], runs: Runs) -> bytearra
 class FrameReader:
     """Decodes frames of one version, each at most once, and verifies every chunk in them.
 
-    Frames that are prefixes of others stay in a cache of `cache_bytes` and, if they have prefixes
-    themselves, behind it in a temporary file: decoding one again would mean decoding its prefixes
-    again, and theirs, with a cost that multiplies along the chain. Thread-safe: several threads
-    may decode at once.
+    Frames that are prefixes of others stay in a cache of `cache_bytes` and behind it in a temporary
+    file, those that have prefixes themselves whatever the file's size: decoding one again would
+    mean decoding its prefixes again, and theirs, with a cost that multiplies along the chain.
+    Thread-safe: several threads may decode at once.
 
     Args:
         index: checked.
@@ -88,6 +92,7 @@ class FrameReader:
         self.directory = directory
         """Where temporary files go."""
         self._spill: IO[bytes] | None = None
+        self._spill_bytes = 0
         self._spilled: dict[int, int] = {}  # frame -> where it is in the temporary file
         self._uses: Counter[int] | None = None
         self._decoding: set[int] = set()
@@ -243,11 +248,17 @@ class FrameReader:
         while self._cached > self._cache_bytes:
             old, data = self._cache.popitem(last=False)
             self._cached -= len(data)
-            if old not in self._spilled and (self._remote or self.index.frame_depths[old]):
+            if old not in self._spilled and (
+                self._remote
+                or self.index.frame_depths[old]
+                or self._spill_bytes + len(data) <= _SPILL_BYTES
+            ):
                 if self._spill is None:
                     self._spill = temporary_file(self.directory)
-                self._spilled[old] = self._spill.seek(0, os.SEEK_END)
-                self._spill.write(data)
+                self._spilled[old] = self._spill_bytes
+                if self._spill.write(data) != len(data):
+                    raise OSError(errno.ENOSPC, "no space for a temporary file")
+                self._spill_bytes += len(data)
 
     def _count_use(self, frame: int) -> bool:
         """Tell whether a frame may be asked for again after this time."""
