@@ -23,6 +23,7 @@ import blake3
 from packer import expansion
 from packer.errors import FormatError, UnsupportedVersion
 from packer.expansion import Expansion
+from packer.names import Names
 from packer.tree import DIRECTORY, FILE, SYMLINK, check_paths, show
 
 MAGIC = b"LPINDEX\x01"
@@ -100,11 +101,11 @@ class Index:
         expansions: by entry, of the files whose runs are content and a recipe.
     """
 
-    paths: list[bytes] = field(default_factory=list)
+    paths: Sequence[bytes] = field(default_factory=Names)
     kinds: bytearray = field(default_factory=bytearray)
     modes: array[int] = field(default_factory=lambda: array("H"))
     run_counts: array[int] = field(default_factory=lambda: array("I"))
-    targets: list[bytes] = field(default_factory=list)
+    targets: Sequence[bytes] = field(default_factory=Names)
     run_starts: array[int] = field(default_factory=lambda: array("I"))
     run_lengths: array[int] = field(default_factory=lambda: array("I"))
     layer_frames: array[int] = field(default_factory=lambda: array("I"))
@@ -220,9 +221,10 @@ class Index:
         chunks = array("Q", self.chunk_counts)
         for entry in self.expansions:
             chunks[entry] = 0
-        for column in (_join(self.paths), self.kinds, self.modes, _join(self.targets), chunks):
+        paths, targets = Names.of(self.paths).joined, Names.of(self.targets).joined
+        for column in (paths, self.kinds, self.modes, targets, chunks):
             data = _bytes_of(column)
-            hasher.update(struct.pack("<Q", len(data)))
+            hasher.update(struct.pack("<Q", data.nbytes))
             hasher.update(data)
         hasher.update(contents)
         return "blake3:" + hasher.hexdigest()
@@ -233,28 +235,29 @@ class Index:
         # a new layer changes two numbers of the column instead of every number behind it.
         expected = chain((0,), map(add, self.run_starts, self.run_lengths))
         starts = array("I", (_WORD & at for at in map(sub, self.run_starts, expected)))
-        columns: dict[int, bytes] = {
-            _PATHS: _join(self.paths),
-            _KINDS: bytes(self.kinds),
-            _MODES: _bytes_of(self.modes),
-            _RUN_COUNTS: _bytes_of(self.run_counts),
-            _TARGETS: _join(self.targets),
-            _RUN_STARTS: _bytes_of(starts),
-            _RUN_LENGTHS: _bytes_of(self.run_lengths),
+        columns: dict[int, bytes | bytearray | array[int]] = {
+            _PATHS: Names.of(self.paths).joined,
+            _KINDS: self.kinds,
+            _MODES: self.modes,
+            _RUN_COUNTS: self.run_counts,
+            _TARGETS: Names.of(self.targets).joined,
+            _RUN_STARTS: starts,
+            _RUN_LENGTHS: self.run_lengths,
             _EXPANSIONS: expansion.encode(self.expansions),
-            _LAYER_FRAMES: _bytes_of(self.layer_frames),
-            _FRAME_STORED: _bytes_of(self.frame_stored),
-            _FRAME_CHUNKS: _bytes_of(self.frame_chunks),
-            _FRAME_DEPTHS: bytes(self.frame_depths),
-            _FRAME_PREFIX_RUNS: _bytes_of(self.frame_prefix_runs),
-            _PREFIX_STARTS: _bytes_of(self.prefix_starts),
-            _PREFIX_LENGTHS: _bytes_of(self.prefix_lengths),
-            _CHUNK_LENGTHS: _bytes_of(self.chunk_lengths),
-            _CHUNK_DIGESTS: bytes(self.chunk_digests),
+            _LAYER_FRAMES: self.layer_frames,
+            _FRAME_STORED: self.frame_stored,
+            _FRAME_CHUNKS: self.frame_chunks,
+            _FRAME_DEPTHS: self.frame_depths,
+            _FRAME_PREFIX_RUNS: self.frame_prefix_runs,
+            _PREFIX_STARTS: self.prefix_starts,
+            _PREFIX_LENGTHS: self.prefix_lengths,
+            _CHUNK_LENGTHS: self.chunk_lengths,
+            _CHUNK_DIGESTS: self.chunk_digests,
         }
-        head = [_HEAD.pack(MAGIC, len(columns), 0)]
-        head += [_ROW.pack(number, 0, len(data)) for number, data in columns.items()]
-        return b"".join([*head, *columns.values()])
+        parts = {number: _bytes_of(column) for number, column in columns.items()}
+        head = [_HEAD.pack(MAGIC, len(parts), 0)]
+        head += [_ROW.pack(number, 0, part.nbytes) for number, part in parts.items()]
+        return b"".join([*head, *parts.values()])
 
     @classmethod
     def decode(cls, data: bytes, what: str = "index") -> Index:
@@ -279,11 +282,11 @@ class Index:
         before = chain((0,), accumulate(lengths))
         starts = array("I", (_WORD & at for at in map(add, accumulate(starts), before)))
         index = cls(
-            paths=_split(sections[_PATHS], "paths", what),
+            paths=_names(sections[_PATHS], "paths", what),
             kinds=bytearray(sections[_KINDS]),
             modes=columns[_MODES],
             run_counts=columns[_RUN_COUNTS],
-            targets=_split(sections[_TARGETS], "targets", what),
+            targets=_names(sections[_TARGETS], "targets", what),
             run_starts=starts,
             run_lengths=lengths,
             layer_frames=columns[_LAYER_FRAMES],
@@ -472,22 +475,16 @@ def _check(sound: bool, what: str, why: str) -> None:
         raise FormatError(what, why)
 
 
-def _join(names: Sequence[bytes]) -> bytes:
-    return b"\0".join(names) + b"\0" if names else b""
+def _names(data: bytes, column: str, what: str) -> Names:
+    _check(not data or data.endswith(b"\0"), what, f"{column} do not end in NUL")
+    return Names(data)
 
 
-def _split(data: bytes, column: str, what: str) -> list[bytes]:
-    if not data:
-        return []
-    _check(data.endswith(b"\0"), what, f"{column} do not end in NUL")
-    return data[:-1].split(b"\0")
-
-
-def _bytes_of(column: bytes | bytearray | array[int]) -> bytes:
+def _bytes_of(column: bytes | bytearray | array[int]) -> memoryview:
     if isinstance(column, array) and sys.byteorder == "big":
         column = array(column.typecode, column)
         column.byteswap()
-    return bytes(column)
+    return memoryview(column).cast("B") if column else memoryview(b"")
 
 
 def _column(code: str, data: bytes, number: int, what: str) -> array[int]:

@@ -153,7 +153,7 @@ class Scan:
             paths=found.paths,
             kinds=bytearray(found.kinds),
             modes=array("H", found.modes),
-            targets=list(found.links),
+            targets=found.links,
         )
         at = 0
         while at < len(found):

@@ -29,7 +29,7 @@ import secrets
 import struct
 import time
 from array import array
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from itertools import accumulate, chain
 
 import blake3
@@ -37,6 +37,7 @@ import xxhash
 
 from packer._native import has_local_times
 from packer.index import FULL_DIGEST_BYTES
+from packer.names import Names
 from packer.tree import STAT_WORDS, Tree
 
 MAX_ROOTS = 32
@@ -221,10 +222,10 @@ class StatCache:
         columns = (
             self._key,
             digest.encode(),
-            tree.names,
+            tree.paths.joined,
             tree.kinds,
             tree.modes,
-            _joined(tree.links),
+            tree.links.joined,
             self._trusted(tree.stats),
             facts.counts,
             recipes,
@@ -285,19 +286,19 @@ def _compare(columns: list[memoryview], tree: Tree) -> Remembered | None:
     if first[-1] * FULL_DIGEST_BYTES != len(digests):
         return None
     rows: Sequence[int]
-    same_paths = _equal(names, tree.names)
+    same_paths = _equal(names, tree.paths.joined)
     same_stats = _equal(stats, tree.stats)
     rest = _equal(kinds, tree.kinds) and _equal(modes, tree.modes)
-    whole = same_paths and same_stats and rest and _equal(links, _joined(tree.links))
+    whole = same_paths and same_stats and rest and _equal(links, tree.links.joined)
     if same_paths and same_stats:
         rows = range(len(tree))
     else:
-        rows = _rows(tree, None if same_paths else bytes(names), stats)
+        rows = _rows(tree, None if same_paths else Names(bytes(names)), stats)
     known = dict(zip(recipes[::2], recipes[1::2], strict=True))
     return Remembered(rows, first, digests, known, bytes(digest).decode(), unchanged=whole)
 
 
-def _rows(tree: Tree, names: bytes | None, stats: memoryview) -> array[int]:
+def _rows(tree: Tree, names: Names | None, stats: memoryview) -> array[int]:
     """Return the row for each entry, -1 if there is none that looks the same.
 
     Args:
@@ -321,15 +322,15 @@ def _rows(tree: Tree, names: bytes | None, stats: memoryview) -> array[int]:
     return out
 
 
-def _aligned(paths: list[bytes], names: bytes) -> array[int]:
+def _aligned(paths: Iterable[bytes], old: Iterable[bytes]) -> array[int]:
     """Return the position of each path in the cache's, -1 if it has none; both are in order."""
-    old = names[:-1].split(b"\0") if names else []
     out = array("q")
-    at, count = 0, len(old)
+    rest = enumerate(old)
+    at, name = next(rest, (-1, b""))
     for path in paths:
-        while at < count and old[at] < path:
-            at += 1
-        out.append(at if at < count and old[at] == path else -1)
+        while at >= 0 and name < path:
+            at, name = next(rest, (-1, b""))
+        out.append(at if name == path else -1)
     return out
 
 
@@ -340,10 +341,6 @@ def _equal(view: memoryview, other: bytes | bytearray | array[int]) -> bool:
         one[at : at + _PIECE].tobytes() == two[at : at + _PIECE].tobytes()
         for at in range(0, len(one), _PIECE)
     )
-
-
-def _joined(links: list[bytes]) -> bytes:
-    return b"\0".join(links) + b"\0" if links else b""
 
 
 def _forget_oldest(directory: str) -> None:

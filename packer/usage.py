@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left, insort
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from operator import add
@@ -97,7 +97,7 @@ def uses(index: Index, first_layer: int) -> tuple[Use, ...]:
     return tuple(out)
 
 
-def _parts(paths: list[bytes]) -> Iterator[tuple[bytes, tuple[tuple[int, int], ...]]]:
+def _parts(paths: Sequence[bytes]) -> Iterator[tuple[bytes, tuple[tuple[int, int], ...]]]:
     """Yield each first component of the paths, and the ranges of entries that have it.
 
     What is below a directory is one range, found by bisection; the directory itself may stand apart

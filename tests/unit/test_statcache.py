@@ -20,6 +20,7 @@ import packer
 from packer import cli, statcache
 from packer._native import has_local_times, read_files
 from packer.model import ChunkParams
+from packer.names import Names
 from packer.pack import Packed
 from packer.statcache import Facts, StatCache
 from packer.tree import FILE, STAT_WORDS, Tree, open_file, walk
@@ -173,7 +174,7 @@ def test_what_takes_the_place_of_a_file_that_was_not_noted(
 
 def one_file(mtime: int, ctime: int, *, inode: int = 7, device: int = 1, size: int = 9) -> Tree:
     stats = array("Q", [device, inode, size, mtime, ctime])
-    return Tree(b"file\0", bytearray([FILE]), array("H", [0o644]), stats, [])
+    return Tree(Names(b"file\0"), bytearray([FILE]), array("H", [0o644]), stats, Names())
 
 
 def cache_at(
