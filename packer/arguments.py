@@ -122,7 +122,7 @@ def _pack(at: argparse.ArgumentParser) -> None:
     at.add_argument(
         "--base", metavar="REF|none", help="version to build on (default: the newest like it)"
     )
-    at.add_argument("--level", type=int, metavar="N", help="zstd level, 1 to 22")
+    at.add_argument("--level", type=int, metavar="N", help="zstd level, 1 to 22 (default: 9)")
     at.add_argument("--no-expand", action="store_true", help="do not open archives")
     at.add_argument(
         "--no-cache",

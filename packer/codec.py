@@ -13,7 +13,7 @@ import zstandard
 
 from packer.errors import FormatError
 
-DEFAULT_LEVEL = 6
+DEFAULT_LEVEL = 9
 MIN_LEVEL, MAX_LEVEL = 1, 22
 
 MAX_TABLE_LOG = 21

@@ -41,6 +41,8 @@ SPOOL_BYTES = 1 << 30
 STRETCH_ENTRIES = 8192
 """Entries that are taken over from the base at a time."""
 
+REPORT_ENTRIES, REPORT_BYTES = 64, 1 << 20
+"""Progress is told once in so many entries, or bytes."""
 _SPOOLED = 0xFFFFFFFF
 
 
@@ -102,6 +104,7 @@ class Scan:
         self._progress = progress
         self._total_bytes = found.bytes_of(0, len(found))
         self._done_bytes = 0
+        self._reported = (-REPORT_ENTRIES, 0)  # where the last report was: entry and bytes
         self._base = base.index
         self._counterparts = Counterparts(self._base) if self._base.paths else None
         usable, self._extendable = _usable_chunks(base, dropped)
@@ -455,7 +458,14 @@ class Scan:
 
     def _report(self, at: int, count: int) -> None:
         self._done_bytes += count
-        if self._progress is not None:
+        entry, done = self._reported
+        # Not at each of many small files: that takes longer than looking one of them up.
+        if self._progress is not None and (
+            at >= entry + REPORT_ENTRIES
+            or self._done_bytes >= done + REPORT_BYTES
+            or self._done_bytes == self._total_bytes
+        ):
+            self._reported = at, self._done_bytes
             path = show(self._found.paths[at])
             self._progress(Progress("pack", self._done_bytes, self._total_bytes, path))
 

@@ -42,7 +42,7 @@ def add_storage_verbs(
     at = verb("save", "save a directory or archive as an application's next version", "app")
     at.add_argument("path", metavar="DIR|FILE")
     at.add_argument("--sequence", type=int, metavar="N", help="its number (default: the next one)")
-    at.add_argument("--level", type=int, metavar="N", help="zstd level, 1 to 22")
+    at.add_argument("--level", type=int, metavar="N", help="zstd level, 1 to 22 (default: 9)")
     at.add_argument("--no-expand", action="store_true", help="do not open archives")
     _add_label(at)
 

@@ -16,6 +16,7 @@ from typing import Any
 import pytest
 
 from packer.cli import main
+from packer.codec import DEFAULT_LEVEL
 
 ROOT = Path(__file__).parents[2]
 
@@ -399,6 +400,15 @@ def test_reference_names_everything(capsys: pytest.CaptureFixture[str]) -> None:
             main([verb, "--help"])
         for option in re.findall(r"--[a-z-]+", capsys.readouterr().out):
             assert f"`{option}" in text, option
+
+
+@pytest.mark.parametrize("verb", [("pack",), ("storage", "save")])
+def test_help_tells_the_level(capsys: pytest.CaptureFixture[str], verb: tuple[str, ...]) -> None:
+    """It is not imported there: reading zstd's module would slow every command down."""
+    with pytest.raises(SystemExit):
+        main([*verb, "--help"])
+    shown = " ".join(capsys.readouterr().out.split())
+    assert f"zstd level, 1 to 22 (default: {DEFAULT_LEVEL})" in shown
 
 
 def test_reference_names_every_key(run: Run, app: Path, changed: Path, tmp_path: Path) -> None:
