@@ -122,7 +122,7 @@ def layers_to_drop(
     *,
     new_bytes: int,
     new_layers: int,
-    alone_ratio: float,
+    plain_ratio: float,
     new_plain_bytes: int,
 ) -> frozenset[int]:
     """Return the base layers whose live content should be stored again.
@@ -131,18 +131,18 @@ def layers_to_drop(
         found: how the version uses the base's layers.
         new_bytes: stored bytes of the version's new frames.
         new_layers: number of its new layers.
-        alone_ratio: stored by plaintext bytes of frames without a prefix.
+        plain_ratio: stored by plaintext bytes of frames without a prefix.
         new_plain_bytes: plaintext of its new chunks.
 
     Returns:
         layers that nothing kept depends on; none if the version is cheap enough as it is.
     """
     kept = found.kept()
-    alone = (sum(found.live_bytes) + new_plain_bytes) * alone_ratio
+    alone = (sum(found.live_bytes) + new_plain_bytes) * plain_ratio
     dropped: set[int] = set()
 
     def cost() -> float:
-        again = sum(found.live_bytes[layer] for layer in dropped) * alone_ratio
+        again = sum(found.live_bytes[layer] for layer in dropped) * plain_ratio
         return sum(found.stored_bytes[at] for at in found.kept(dropped)) + again + new_bytes
 
     allowed = max(alone * MAX_COST, min(alone + UPDATE_COST * new_bytes, alone * MOST_COST))
@@ -150,7 +150,7 @@ def layers_to_drop(
         # The layers that hold least of this version for their size go first.
         for layer in sorted(
             kept,
-            key=lambda at: (found.live_bytes[at] * alone_ratio / found.stored_bytes[at], at),
+            key=lambda at: (found.live_bytes[at] * plain_ratio / found.stored_bytes[at], at),
         ):
             if layer not in dropped:
                 dropped |= found.dependents(layer) & kept

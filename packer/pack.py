@@ -287,16 +287,15 @@ def _compaction(use: Liveness, old: Index, scan: Scan) -> frozenset[int]:
     """Return the base layers to give up."""
     frames = Frames(old)
     plain, stored = scan.writer.plain_bytes, scan.writer.plain_stored_bytes
-    for frame, (layer, depth) in enumerate(zip(frames.layer, old.frame_depths, strict=True)):
-        # A first version's copies of itself are part of what it costs alone.
-        if not depth or not use.needs[layer]:
+    for frame, depth in enumerate(old.frame_depths):
+        if not depth:
             plain += frames.plain_bytes(frame)
             stored += old.frame_stored[frame]
     return layers_to_drop(
         use,
         new_bytes=scan.writer.stored_bytes,
         new_layers=len(scan.writer.layers) + 1,
-        alone_ratio=stored / plain if plain else 1.0,
+        plain_ratio=stored / plain if plain else 1.0,
         new_plain_bytes=sum(scan.new_lengths),
     )
 
