@@ -136,17 +136,6 @@ class Index:
         frames = (0, *accumulate(self.layer_frames))
         return [ends[last] - ends[first] for first, last in pairwise(frames)]
 
-    def entry_runs(self) -> Iterator[list[tuple[int, int]]]:
-        """Yield the runs of each entry, in order."""
-        at = 0
-        for count in self.run_counts:
-            if count == 1:
-                yield [(self.run_starts[at], self.run_lengths[at])]
-            else:
-                end = at + count
-                yield list(zip(self.run_starts[at:end], self.run_lengths[at:end], strict=True))
-            at += count
-
     @cached_property
     def first_run(self) -> array[int]:
         """Number of runs before each entry; of an index that is complete."""
@@ -298,7 +287,7 @@ class Index:
             prefix_lengths=columns[_PREFIX_LENGTHS],
             chunk_lengths=columns[_CHUNK_LENGTHS],
             chunk_digests=bytearray(sections[_CHUNK_DIGESTS]),
-            expansions=expansion.decode(sections[_EXPANSIONS], what),
+            expansions=expansion.decode(bytes(sections[_EXPANSIONS]), what),
         )
         index._check_entries(what)
         index._check_layers(what)
@@ -475,9 +464,10 @@ def _check(sound: bool, what: str, why: str) -> None:
         raise FormatError(what, why)
 
 
-def _names(data: bytes, column: str, what: str) -> Names:
-    _check(not data or data.endswith(b"\0"), what, f"{column} do not end in NUL")
-    return Names(data)
+def _names(data: memoryview, column: str, what: str) -> Names:
+    joined = bytes(data)
+    _check(not joined or joined.endswith(b"\0"), what, f"{column} do not end in NUL")
+    return Names(joined)
 
 
 def _bytes_of(column: bytes | bytearray | array[int]) -> memoryview:
@@ -487,7 +477,7 @@ def _bytes_of(column: bytes | bytearray | array[int]) -> memoryview:
     return memoryview(column).cast("B") if column else memoryview(b"")
 
 
-def _column(code: str, data: bytes, number: int, what: str) -> array[int]:
+def _column(code: str, data: memoryview, number: int, what: str) -> array[int]:
     column = array(code)
     _check(len(data) % column.itemsize == 0, what, f"section {number} has a broken length")
     column.frombytes(data)
@@ -496,7 +486,7 @@ def _column(code: str, data: bytes, number: int, what: str) -> array[int]:
     return column
 
 
-def _sections(data: bytes, what: str) -> dict[int, bytes]:
+def _sections(data: bytes, what: str) -> dict[int, memoryview]:
     _check(len(data) <= MAX_INDEX_BYTES, what, f"above {MAX_INDEX_BYTES} bytes")
     if data[: len(MAGIC) - 1] != MAGIC[:-1] or len(data) < _HEAD.size:
         raise FormatError(what, "not an index of layer-packer")
@@ -506,14 +496,15 @@ def _sections(data: bytes, what: str) -> dict[int, bytes]:
     at = _HEAD.size + count * _ROW.size
     _check(count <= 1000 and at <= len(data), what, "section directory is cut off")
     _check(reserved == 0, what, "reserved bytes are not zero")
-    sections: dict[int, bytes] = {}
+    sections: dict[int, memoryview] = {}
+    view = memoryview(data)
     last = -1
     for row in range(count):
         number, zero, length = _ROW.unpack_from(data, _HEAD.size + row * _ROW.size)
         _check(number > last and zero == 0, what, "section directory is out of order")
         _check(length <= len(data) - at, what, f"section {number} is cut off")
         if number in _COLUMNS:
-            sections[number] = data[at : at + length]
+            sections[number] = view[at : at + length]
         elif number < OPTIONAL_SECTION:
             raise UnsupportedVersion(f"{what} holds section {number}, unknown to this reader")
         at += length

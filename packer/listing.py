@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -298,8 +298,7 @@ def _inside(path: str, then: Member | None, now: Member | None) -> Change | None
 
 def _differences(old: Version, new: Version) -> Iterator[tuple[Change, int | None, int | None]]:
     before, after = _Contents(old.index), _Contents(new.index)
-    for path in sorted(before.entries.keys() | after.entries.keys()):
-        then, now = before.entries.get(path), after.entries.get(path)
+    for path, then, now in _side_by_side(old.index.paths, new.index.paths):
         old_size = before.sizes[then] if then is not None else 0
         new_size = after.sizes[now] if now is not None else 0
         if then is None and now is not None:
@@ -312,14 +311,31 @@ def _differences(old: Version, new: Version) -> Iterator[tuple[Change, int | Non
             yield change, before.file(then), after.file(now)
 
 
+def _side_by_side(
+    old: Iterable[bytes], new: Iterable[bytes]
+) -> Iterator[tuple[bytes, int | None, int | None]]:
+    """Yield each path, and its positions in two columns that are in order."""
+    one, other = enumerate(old), enumerate(new)
+    before, after = next(one, None), next(other, None)
+    while before is not None or after is not None:
+        if after is None or (before is not None and before[1] < after[1]):
+            assert before is not None
+            yield before[1], before[0], None
+            before = next(one, None)
+        elif before is None or after[1] < before[1]:
+            yield after[1], None, after[0]
+            after = next(other, None)
+        else:
+            yield before[1], before[0], after[0]
+            before, after = next(one, None), next(other, None)
+
+
 class _Contents:
     """An index prepared for comparing entries."""
 
     def __init__(self, index: Index) -> None:
         self.index = index
-        self.entries = {path: at for at, path in enumerate(index.paths)}
         self.sizes = index.entry_sizes()
-        self.runs = list(index.entry_runs())
         self.links = index.symlinks()
 
     def key(self, entry: int) -> tuple[int, int, int, bytes, bytes]:
@@ -330,14 +346,14 @@ class _Contents:
             index.modes[entry],
             self.sizes[entry],
             self.links.get(entry, b""),
-            expansion.digest if expansion else index.content_key(self.runs[entry]),
+            expansion.digest if expansion else index.content_key(index.runs_of(entry)),
         )
 
     def file(self, entry: int) -> int | None:
         return entry if self.index.kinds[entry] == FILE else None
 
     def chunks(self, entry: int) -> Iterator[int]:
-        for start, length in self.runs[entry]:
+        for start, length in self.index.runs_of(entry):
             yield from range(start, start + length)
 
     def bytes_not_in(self, entry: int, other: _Contents, other_entry: int) -> int:

@@ -149,6 +149,7 @@ def pack_tree(
     if remembered is not None and remembered.unchanged:
         for version in candidates:
             if version.config.tree == remembered.tree:
+                del found, remembered  # before the index takes as much
                 return _reuse(version, store, tag)
     old = base.index if base is not None else Index()
     old_layers = base.manifest.data_layers if base is not None else ()
@@ -208,6 +209,9 @@ def pack_tree(
             finally:
                 scan.close()
     kept = use.kept(dropped)
+    total_bytes = found.bytes_of(0, len(found))
+    stats.save(found, scan.facts, tree)
+    del found, remembered, scan.facts  # before the index takes as much
     _renumber(index, old, kept, scan)
     parent = base.descriptor.digest if base is not None else ""
     plain = index.encode()
@@ -222,7 +226,7 @@ def pack_tree(
         "blake3:" + blake3.blake3(plain).hexdigest(),
         len(plain),
         tree,
-        _totals(index, found.bytes_of(0, len(found))),
+        _totals(index, total_bytes),
         level,
         tool,
         codec.zstd_version(),
@@ -237,7 +241,6 @@ def pack_tree(
     manifest = Manifest(config_blob, layers, annotations)
     data = manifest.encode()
     descriptor = store.put_manifest(data, MANIFEST_TYPE, tag)
-    stats.save(found, scan.facts, tree)
     return _result(
         descriptor,
         tag,

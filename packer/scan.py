@@ -146,7 +146,7 @@ class Scan:
     def run(self) -> Index:
         """Read every file; return entries and runs, in ordinals of all base, then new chunks.
 
-        The index's chunk columns cover all these chunks; its layers and frames are not there yet.
+        To be called once. The index's layers, frames and chunks are not there yet.
 
         Raises:
             SourceChanged, OSError: about a file, by name.
@@ -175,8 +175,8 @@ class Scan:
                 index.run_starts.append(start)
                 index.run_lengths.append(length)
             at += 1
-        index.chunk_lengths = self._base.chunk_lengths + self.new_lengths
-        index.chunk_digests = self._base.chunk_digests + self.new_digests
+        # What only this pass looks up takes as much as all that is known of the files.
+        del self._known, self._similar
         return index
 
     def save_sketches(self) -> None:
@@ -184,14 +184,16 @@ class Scan:
         chunks, frames = iter(self.writer.frame_chunks), self.writer.layer_frames
         start = 0
         for layer, count in zip(self.writer.layers, frames, strict=True):
-            end = start + SUPER_FEATURES * sum(islice(chunks, count))
+            of_layer = sum(islice(chunks, count))
+            end = start + SUPER_FEATURES * min(of_layer, MAX_SKETCHES)
             if end <= len(self._sketches):
                 self._cache.put(layer.digest, self._sketches[start:end])
-            start = end
+            start += SUPER_FEATURES * of_layer
 
     def close(self) -> None:
-        """Forget new chunks that no file holds; call it when no frame is being compressed."""
+        """Forget all but what was found out; call it when no frame is being compressed."""
         self._opener.close()
+        del self._opener, self._found, self._remembered, self._new_item, self._new_offset
         if self._spool is not None:
             self._spool.close()
 

@@ -34,7 +34,7 @@ class Similar:
 
     def add(self, chunk: int, features: array[int]) -> None:
         """Note a chunk; a later one with the same feature replaces an earlier one."""
-        if features and self._count < MAX_SKETCHES:
+        if features and not self.is_full:
             self._count += 1
             self._chunks.put(features, chunk, each=SUPER_FEATURES)
 
@@ -44,6 +44,11 @@ class Similar:
         self._count += len(chunks)
         taken = features[: len(chunks) * SUPER_FEATURES]
         self._chunks.put(taken, chunks.start, each=SUPER_FEATURES)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether no more chunks are noted."""
+        return self._count >= MAX_SKETCHES
 
     def find(self, features: array[int], depth: Callable[[int], int]) -> list[int]:
         """Return the chunks that share features, best first.
@@ -67,7 +72,7 @@ class SketchCache:
         self._directory = directory
 
     def get(self, layer_digest: str, chunk_count: int) -> array[int] | None:
-        """Return the super-features of a layer's chunks, six a chunk (0 for none), or None."""
+        """Return the super-features of a layer's first chunks, six each (0 for none), or None."""
         if not self._directory:
             return None
         size = chunk_count * _RECORD_BYTES
@@ -79,7 +84,7 @@ class SketchCache:
         return features
 
     def put(self, layer_digest: str, features: array[int]) -> None:
-        """Keep a layer's sketches, if that can be done."""
+        """Keep those of a layer's first MAX_SKETCHES chunks, or of all, if that can be done."""
         if self._directory:
             write_cache(self._path(layer_digest), features.tobytes())
 
@@ -102,29 +107,30 @@ def note_base(similar: Similar, base: FrameReader, usable: bytearray, cache: Ske
     index: Index = base.index
     frame = 0
     for layer, count in enumerate(index.layer_frames):
+        if similar.is_full:
+            break
         first = base.frames.first_chunk[frame]
-        last = base.frames.first_chunk[frame + count]
+        last = min(base.frames.first_chunk[frame + count], first + MAX_SKETCHES)
         if 1 in usable[first:last]:
             features = cache.get(base.layers[layer].digest, last - first)
             if features is None:
-                features = array("Q")
-                for at in range(frame, frame + count):
-                    features.extend(_frame_features(base, at))
+                features = _features(base, frame, last - first)
                 cache.put(base.layers[layer].digest, features)
             if 0 not in usable[first:last] and all(features[::SUPER_FEATURES]):
                 similar.add_all(range(first, last), features)
-                frame += count
-                continue
-            for chunk in range(first, last):
-                at = (chunk - first) * SUPER_FEATURES
-                if usable[chunk] and features[at]:
-                    similar.add(chunk, features[at : at + SUPER_FEATURES])
+            else:
+                for chunk in range(first, last):
+                    at = (chunk - first) * SUPER_FEATURES
+                    if usable[chunk] and features[at]:
+                        similar.add(chunk, features[at : at + SUPER_FEATURES])
         frame += count
 
 
-def _frame_features(base: FrameReader, frame: int) -> array[int]:
+def _features(base: FrameReader, frame: int, chunks: int) -> array[int]:
+    """Return the super-features of some chunks, from the first of a frame on."""
     out = array("Q")
-    first, last = base.frames.first_chunk[frame], base.frames.first_chunk[frame + 1]
-    for part in base.chunks(first, last - first):
-        out.extend(sketch(part) or (0,) * SUPER_FEATURES)
+    first = base.frames.first_chunk[frame]
+    for _, start, count in base.frames.parts(first, chunks):
+        for part in base.chunks(start, count):
+            out.extend(sketch(part) or (0,) * SUPER_FEATURES)
     return out

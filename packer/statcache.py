@@ -29,7 +29,7 @@ import secrets
 import struct
 import time
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, chain
 
 import blake3
@@ -53,6 +53,7 @@ _CHECK_BYTES = 16
 _PREFIX = "stat-"
 _PIECE = 1 << 18
 _BLOCK = 64
+_WRITTEN_ENTRIES = 4096
 
 
 class Facts:
@@ -185,11 +186,14 @@ class StatCache:
             with open(self._path, "rb") as file:
                 if os.fstat(file.fileno()).st_size < _HEAD.size + _CHECK_BYTES:
                     return None
-                view = memoryview(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
+                mapped = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except OSError:
             return None
-        columns = self._columns(view)
-        return _compare(columns, tree) if columns is not None else None
+        columns = self._columns(memoryview(mapped))
+        found = _compare(columns, tree) if columns is not None else None
+        if hasattr(mmap, "MADV_DONTNEED"):  # all of it was looked at; little of it will be again
+            mapped.madvise(mmap.MADV_DONTNEED)
+        return found
 
     def _columns(self, view: memoryview) -> list[memoryview] | None:
         """Return the columns of a cache that is sound, of this root, and not from the future."""
@@ -219,20 +223,19 @@ class StatCache:
         if not self._path:
             return
         recipes = array("Q", [word for row in facts.recipes.items() for word in row])
-        columns = (
+        before = (
             self._key,
             digest.encode(),
             tree.paths.joined,
             tree.kinds,
             tree.modes,
             tree.links.joined,
-            self._trusted(tree.stats),
-            facts.counts,
-            recipes,
-            facts.digests,
         )
-        lengths = [memoryview(column).nbytes for column in columns]
-        parts = (_HEAD.pack(_MAGIC, self.walked_ns, *lengths), *columns)
+        behind = (facts.counts, recipes, facts.digests)
+        lengths = [memoryview(column).nbytes for column in (*before, tree.stats, *behind)]
+        head = _HEAD.pack(_MAGIC, self.walked_ns, *lengths)
+        parts: Iterable[bytes | bytearray | array[int]]
+        parts = chain((head,), before, self._trusted(tree.stats), behind)
         check = xxhash.xxh3_128()
         directory = os.path.dirname(self._path)
         temporary = f"{self._path}.{secrets.token_hex(4)}"
@@ -249,25 +252,26 @@ class StatCache:
             with contextlib.suppress(OSError):
                 os.unlink(temporary)
 
-    def _trusted(self, stats: array[int]) -> array[int]:
-        """Return the identities that later ones may be compared with; the others match nothing.
+    def _trusted(self, stats: array[int]) -> Iterator[array[int]]:
+        """Yield the identities that later ones may be compared with; the others match nothing.
 
         Not even the zeros of a directory that takes the place of a file.
         """
-        out = array("Q", stats)
         fine, coarse = self.walked_ns - FINE_MARGIN_NS, self.walked_ns - COARSE_MARGIN_NS
         nothing = array("Q", [(1 << 64) - 1] * STAT_WORDS)
         device = self._device
-        columns = zip(stats[::STAT_WORDS], stats[3::STAT_WORDS], stats[4::STAT_WORDS], strict=True)
-        for at, (on, mtime, ctime) in enumerate(columns):
-            if not (on or mtime or ctime):
-                continue  # no file
-            latest = mtime if mtime > ctime else ctime
-            if latest >= coarse or on != device:
-                if on == device and latest < fine and ctime % 1_000_000:
-                    continue  # a time with a part below the millisecond is a fine one
-                out[at * STAT_WORDS : (at + 1) * STAT_WORDS] = nothing
-        return out
+        for first in range(0, len(stats), _WRITTEN_ENTRIES * STAT_WORDS):
+            out = stats[first : first + _WRITTEN_ENTRIES * STAT_WORDS]
+            columns = zip(out[::STAT_WORDS], out[3::STAT_WORDS], out[4::STAT_WORDS], strict=True)
+            for at, (on, mtime, ctime) in enumerate(columns):
+                if not (on or mtime or ctime):
+                    continue  # no file
+                latest = mtime if mtime > ctime else ctime
+                if latest >= coarse or on != device:
+                    if on == device and latest < fine and ctime % 1_000_000:
+                        continue  # a time with a part below the millisecond is a fine one
+                    out[at * STAT_WORDS : (at + 1) * STAT_WORDS] = nothing
+            yield out
 
 
 def clock_ns() -> int:

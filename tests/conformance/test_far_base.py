@@ -96,7 +96,8 @@ def stored_frames(version: Version, below: bytes) -> int:
     """Return the stored bytes of the frames that hold the files below a directory."""
     frames, index = Frames(version.index), version.index
     needed: set[int] = set()
-    for path, runs in zip(index.paths, index.entry_runs(), strict=True):
+    for entry, path in enumerate(index.paths):
+        runs = index.runs_of(entry)
         for start, length in runs if path.startswith(below) else ():
             first = bisect_right(frames.first_chunk, start) - 1
             last = bisect_right(frames.first_chunk, start + length - 1)

@@ -29,13 +29,13 @@ def test_packing_leaves_what_the_next_pack_needs(
 ) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     read: list[int] = []
-    real = similar._frame_features
+    real = similar._features
 
-    def frame_features(base: packer.framereader.FrameReader, frame: int) -> object:
+    def features(base: packer.framereader.FrameReader, frame: int, chunks: int) -> object:
         read.append(frame)
-        return real(base, frame)
+        return real(base, frame, chunks)
 
-    monkeypatch.setattr(similar, "_frame_features", frame_features)
+    monkeypatch.setattr(similar, "_features", features)
     one, two = version(tmp_path / "1", 1), version(tmp_path / "2", 2)
     near, far = tmp_path / "near", tmp_path / "far"
     packer.pack(one, store=near, tag="a:1", cache=False)
@@ -50,3 +50,22 @@ def test_packing_leaves_what_the_next_pack_needs(
     assert read
     for file in files:
         assert (far / file).read_bytes() == (near / file).read_bytes()
+
+
+def test_sketches_of_the_first_chunks_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a layer that holds more chunks than are noted: with their cache and without, the same."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    for module in (similar, packer.scan):
+        monkeypatch.setattr(module, "MAX_SKETCHES", 5)
+    one, two = version(tmp_path / "1", 1), version(tmp_path / "2", 2)
+    near, far = tmp_path / "near", tmp_path / "far"
+    packer.pack(one, store=near, tag="a:1", cache=False)
+    shutil.copytree(near, far)
+    (layer,) = packer.open_version("a:1", store=near).manifest.data_layers
+    file = Path("cache", layer.digest[7:])
+    kept = (near / file).read_bytes()
+    assert len(kept) < 6 * similar._RECORD_BYTES
+    (far / file).unlink()
+    digests = {packer.pack(two, store=at, tag="a:2", cache=False).digest for at in (near, far)}
+    assert len(digests) == 1
+    assert (far / file).read_bytes() == kept
