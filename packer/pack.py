@@ -57,6 +57,9 @@ from packer.version import (
     version_label,
 )
 
+CACHE_BYTES = 24 << 20
+"""Of frames of the base in memory: beside those being compressed, they fit 256 MiB."""
+
 
 @runtime_checkable
 class LocalStore(Store, Ingest, Protocol):
@@ -161,7 +164,12 @@ def pack_tree(
         ThreadPoolExecutor(os.cpu_count() or 1, "pack") as executor,
         BlobRanges(base.store if base is not None else store, old_layers) as ranges,
         FrameReader(
-            old, old_layers, ranges.read, remote=ranges.remote, directory=directory
+            old,
+            old_layers,
+            ranges.read,
+            cache_bytes=CACHE_BYTES,
+            remote=ranges.remote,
+            directory=directory,
         ) as reader,
     ):
         while True:
