@@ -248,17 +248,25 @@ class FrameReader:
         while self._cached > self._cache_bytes:
             old, data = self._cache.popitem(last=False)
             self._cached -= len(data)
-            if old not in self._spilled and (
-                self._remote
-                or self.index.frame_depths[old]
-                or self._spill_bytes + len(data) <= _SPILL_BYTES
-            ):
-                if self._spill is None:
-                    self._spill = temporary_file(self.directory)
-                self._spilled[old] = self._spill_bytes
-                if self._spill.write(data) != len(data):
-                    raise OSError(errno.ENOSPC, "no space for a temporary file")
-                self._spill_bytes += len(data)
+            if old not in self._spilled:
+                self._spill_frame(old, data)
+
+    def _spill_frame(self, frame: int, data: bytes) -> None:
+        """Write a frame to the temporary file, if it is worth that."""
+        needed = self._remote or self.index.frame_depths[frame]
+        if not needed and self._spill_bytes + len(data) > _SPILL_BYTES:
+            return
+        try:
+            if self._spill is None:
+                self._spill = temporary_file(self.directory)
+            if os.pwrite(self._spill.fileno(), data, self._spill_bytes) != len(data):
+                raise OSError(errno.ENOSPC, "no space for a temporary file")
+        except OSError:
+            if needed:
+                raise
+            return  # it is decoded again
+        self._spilled[frame] = self._spill_bytes
+        self._spill_bytes += len(data)
 
     def _count_use(self, frame: int) -> bool:
         """Tell whether a frame may be asked for again after this time."""

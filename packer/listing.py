@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
@@ -19,6 +19,7 @@ from packer.expansion import most_opened
 from packer.framereader import FrameReader
 from packer.index import Frames, Index
 from packer.inside import SEPARATOR, Member, find, members
+from packer.names import side_by_side
 from packer.progress import Progress, ProgressCallback
 from packer.ranges import BlobRanges
 from packer.store.base import READ_BYTES
@@ -298,7 +299,7 @@ def _inside(path: str, then: Member | None, now: Member | None) -> Change | None
 
 def _differences(old: Version, new: Version) -> Iterator[tuple[Change, int | None, int | None]]:
     before, after = _Contents(old.index), _Contents(new.index)
-    for path, then, now in _side_by_side(old.index.paths, new.index.paths):
+    for path, then, now in side_by_side(old.index.paths, new.index.paths):
         old_size = before.sizes[then] if then is not None else 0
         new_size = after.sizes[now] if now is not None else 0
         if then is None and now is not None:
@@ -309,25 +310,6 @@ def _differences(old: Version, new: Version) -> Iterator[tuple[Change, int | Non
             fresh = after.bytes_not_in(now, before, then)
             change = Change(show(path), "changed", old_size, new_size, fresh)
             yield change, before.file(then), after.file(now)
-
-
-def _side_by_side(
-    old: Iterable[bytes], new: Iterable[bytes]
-) -> Iterator[tuple[bytes, int | None, int | None]]:
-    """Yield each path, and its positions in two columns that are in order."""
-    one, other = enumerate(old), enumerate(new)
-    before, after = next(one, None), next(other, None)
-    while before is not None or after is not None:
-        if after is None or (before is not None and before[1] < after[1]):
-            assert before is not None
-            yield before[1], before[0], None
-            before = next(one, None)
-        elif before is None or after[1] < before[1]:
-            yield after[1], None, after[0]
-            after = next(other, None)
-        else:
-            yield before[1], before[0], after[0]
-            before, after = next(one, None), next(other, None)
 
 
 class _Contents:

@@ -6,7 +6,7 @@ As objects of their own, a million paths take 80 MB more than their bytes.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
 from itertools import chain
 from typing import overload
@@ -89,3 +89,22 @@ class Names(Sequence[bytes]):
         return isinstance(other, Sequence) and list(self) == list(other)
 
     __hash__ = None  # type: ignore[assignment]
+
+
+def side_by_side(
+    old: Iterable[bytes], new: Iterable[bytes]
+) -> Iterator[tuple[bytes, int | None, int | None]]:
+    """Yield each name, and its position in each of two columns that are in order, or None."""
+    one, other = enumerate(old), enumerate(new)
+    before, after = next(one, None), next(other, None)
+    while before is not None or after is not None:
+        if after is None or (before is not None and before[1] < after[1]):
+            assert before is not None
+            yield before[1], before[0], None
+            before = next(one, None)
+        elif before is None or after[1] < before[1]:
+            yield after[1], None, after[0]
+            after = next(other, None)
+        else:
+            yield before[1], before[0], after[0]
+            before, after = next(one, None), next(other, None)

@@ -37,7 +37,7 @@ import xxhash
 
 from packer._native import has_local_times
 from packer.index import FULL_DIGEST_BYTES
-from packer.names import Names
+from packer.names import Names, side_by_side
 from packer.tree import STAT_WORDS, Tree
 
 MAX_ROOTS = 32
@@ -311,7 +311,11 @@ def _rows(tree: Tree, names: Names | None, stats: memoryview) -> array[int]:
         stats: of the cache.
     """
     words, now = STAT_WORDS, memoryview(tree.stats)
-    out = array("q", range(len(tree))) if names is None else _aligned(tree.paths, names)
+    if names is None:
+        out = array("q", range(len(tree)))
+    else:
+        pairs = side_by_side(names, tree.paths)
+        out = array("q", (-1 if row is None else row for _, row, at in pairs if at is not None))
     for first in range(0, len(out), _BLOCK):
         rows = out[first : first + _BLOCK]
         last, row = first + len(rows), rows[0]
@@ -323,18 +327,6 @@ def _rows(tree: Tree, names: Names | None, stats: memoryview) -> array[int]:
             mine, theirs = entry * words, row * words
             if row >= 0 and now[mine : mine + words] != stats[theirs : theirs + words]:
                 out[entry] = -1
-    return out
-
-
-def _aligned(paths: Iterable[bytes], old: Iterable[bytes]) -> array[int]:
-    """Return the position of each path in the cache's, -1 if it has none; both are in order."""
-    out = array("q")
-    rest = enumerate(old)
-    at, name = next(rest, (-1, b""))
-    for path in paths:
-        while at >= 0 and name < path:
-            at, name = next(rest, (-1, b""))
-        out.append(at if name == path else -1)
     return out
 
 

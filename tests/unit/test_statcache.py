@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
+import importlib
 import io
 import os
 import random
@@ -101,6 +103,26 @@ def content(store: Path, path: str) -> bytes:
 
 def cache_files(store: Path) -> list[Path]:
     return sorted((store / "cache").glob("stat-*"))
+
+
+def test_noted_before_the_version_is_stored(
+    root: Path, tmp_path: Path, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a pack notes that fails at its end does the next one no harm."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+
+    def no_space(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(importlib.import_module("packer.pack"), "_write_index", no_space)
+        with pytest.raises(OSError, match="space"):
+            pack(root, tmp_path / "store")
+    assert cache_files(tmp_path / "store")
+    packed = pack(root, tmp_path / "store")
+    assert packed.digest == pack(root, tmp_path / "other").digest
+    packer.unpack("app:1", tmp_path / "out", store=tmp_path / "store")
+    assert packer.verify("app:1", store=tmp_path / "store")
 
 
 def test_unchanged_files_are_not_read(
