@@ -22,6 +22,7 @@ _SOURCES = [
     "pk_inflate.c",
     "pk_map.c",
     "pk_match.c",
+    "pk_members.c",
     "pk_rebuild.c",
     "pk_scan_avx2.c",
     "pk_scan_avx512.c",
@@ -47,6 +48,7 @@ _HEADERS = [
     "pk_inflate.h",
     "pk_map.h",
     "pk_match.h",
+    "pk_members.h",
     "pk_scan_vector.h",
     "pk_select.h",
     "pk_signature.h",
@@ -111,6 +113,16 @@ ffi.cdef(
                          int64_t *size);
     ptrdiff_t pk_tar_decode(const uint8_t *in, size_t length, const uint8_t *previous,
                             uint8_t *block);
+    typedef struct pk_members {
+        uint8_t header[512];
+        size_t taken, operations_length, coded_length, piece_count;
+        uint64_t kept;
+        uint8_t operations[...], coded[...];
+        uint32_t pieces[...];
+        ...;
+    } pk_members;
+    void pk_members_take(pk_members *members, const uint8_t *data, size_t length, size_t most,
+                         int look);
     int pk_sketch(const uint8_t *data, size_t length, uint64_t out[6]);
     typedef struct pk_segment {
         uint8_t *data;
@@ -178,6 +190,7 @@ ffi.set_source(
     #include "pk_fs.h"
     #include "pk_inflate.h"
     #include "pk_map.h"
+    #include "pk_members.h"
     #include "pk_select.h"
     #include "pk_signature.h"
     #include "pk_sketch.h"

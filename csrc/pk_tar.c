@@ -3,7 +3,6 @@
 #include <string.h>
 
 enum {
-    TYPE = 156,
     SIZE = 4, /* fields by number */
     MTIME = 5,
     CHECKSUM = 6,
@@ -65,7 +64,7 @@ int pk_tar_is_header(const uint8_t *block)
 int64_t pk_tar_size(const uint8_t *block)
 {
     const uint8_t *field = block + starts[SIZE];
-    if (block[TYPE] >= '1' && block[TYPE] <= '6')
+    if (block[PK_TAR_TYPE] >= '1' && block[PK_TAR_TYPE] <= '6')
         return 0; /* links, devices, directories, fifos */
     if (field[0] != 0x80)
         return octal_of(field, 12);

@@ -22,7 +22,7 @@ from packer.streams import (
     Workers,
     may_begin,
 )
-from packer.tarheader import BLOCK, encode_header, is_header
+from packer.tarheader import BLOCK, encode_header, is_header, take_members
 
 INLINE_BYTES = 1024
 """Shorter pieces between opened streams are kept in the recipe: headers, trailers, directories."""
@@ -148,7 +148,17 @@ class Expander:
     def _tar(self, source: Source, depth: int) -> Iterator[memoryview]:
         """Members of a tar archive, as far as they are regular."""
         recipe = self.recipe
-        while source.ahead(BLOCK) >= BLOCK:
+        while (have := source.ahead(BLOCK)) >= BLOCK:
+            # Most members are files of a few KiB with nothing to open in them.
+            view = source.view(0, have)
+            look = depth < MAX_DEFLATE_DEPTH
+            members = take_members(view, self._header, SMALL_BYTES, look=look)
+            if members is not None:
+                recipe.members(members.operations, members.headers, members.kept)
+                self._header = members.last
+                yield from self._pieces(view, members.pieces)
+                source.skip(members.taken)
+                continue
             block = bytes(source.view(0, BLOCK))
             if block[0] == 0:
                 if not self._zeros(source):
@@ -188,6 +198,18 @@ class Expander:
             else:
                 recipe.inline(source.view(0, have))
             source.skip(have)
+
+    def _pieces(self, view: memoryview, pieces: list[int]) -> Iterator[memoryview]:
+        """Content of members; what the recipe keeps goes there."""
+        params = self._params
+        numbers = iter(pieces)
+        for start, end, is_kept in zip(numbers, numbers, numbers, strict=True):
+            if is_kept:
+                self.recipe.keep(view[start:end])
+            elif end - start < 2 * params.min_bytes:
+                yield view[start:end]  # one chunk, as `cut_points` says
+            else:
+                yield from chunks_of(view[start:end], params)
 
     def _sparse(self, source: Source, block: bytes) -> None:
         """The extended headers of an old GNU sparse member."""

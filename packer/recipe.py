@@ -93,6 +93,24 @@ class RecipeWriter:
         self._put(MEMBER if is_member else HEADER)
         self._headers += coded
 
+    def members(self, operations: bytes, headers: bytes, kept: int) -> None:
+        """Append members of a tar archive, as `take_members` found them, but for what is `keep`t.
+
+        Args:
+            operations: all of theirs.
+            headers: coded as by `encode_header`.
+            kept: the last bytes that are kept have no operation yet.
+        """
+        self.opened = True
+        self._put_inline()
+        self._operations += operations
+        self._headers += headers
+        self._pending_inline = kept
+
+    def keep(self, data: memoryview) -> None:
+        """Keep bytes whose operation is there already."""
+        self._inline += data
+
     def zeros(self, length: int) -> None:
         """Append zero bytes."""
         if length:
@@ -113,11 +131,14 @@ class RecipeWriter:
             out += part
         return bytes(out)
 
-    def _put(self, operation: int, number: int | None = None) -> None:
+    def _put_inline(self) -> None:
         if self._pending_inline:
             self._operations.append(INLINE)
             _put_number(self._operations, self._pending_inline)
             self._pending_inline = 0
+
+    def _put(self, operation: int, number: int | None = None) -> None:
+        self._put_inline()
         self._operations.append(operation)
         if number is not None:
             _put_number(self._operations, number)

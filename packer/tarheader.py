@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from typing import Any, NamedTuple
+
 from packer._native import ffi, lib
 from packer.recipe import Cursor
 
@@ -41,6 +44,61 @@ def encode_header(block: bytes, previous: bytes) -> tuple[bytes, int]:
     out, size = ffi.new("uint8_t[]", lib.PK_TAR_CODED), ffi.new("int64_t *")
     length = lib.pk_tar_encode(block, previous, out, size)
     return (bytes(ffi.buffer(out, length)), int(size[0])) if length else (b"", -1)
+
+
+class Members(NamedTuple):
+    """Some members of a tar archive.
+
+    Args:
+        taken: how many bytes of the archive they are.
+        operations: of the recipe.
+        headers: coded as by `encode_header`.
+        kept: bytes that the recipe keeps at the end, for which there is no operation yet.
+        last: the last one's header.
+        pieces: of the archive, in order: start, end, and 1 if the recipe keeps it, 0 if it is
+            content, one after another.
+    """
+
+    taken: int
+    operations: bytes
+    headers: bytes
+    kept: int
+    last: bytes
+    pieces: list[int]
+
+
+_local = threading.local()
+
+
+def take_members(data: memoryview, previous: bytes, most: int, *, look: bool) -> Members | None:
+    """Return the members that an archive begins with, up to one that needs a closer look.
+
+    That is one that is not all there, has an odd header or padding, or may hold something to open.
+
+    Args:
+        data: what is there of the archive.
+        previous: as `encode_header` takes it.
+        most: longer members need a closer look as well.
+        look: deflate streams may be opened.
+
+    Returns:
+        None if the first one needs it.
+    """
+    if not hasattr(_local, "members"):
+        _local.members = ffi.new("pk_members *")
+    out: Any = _local.members
+    out.header = previous
+    lib.pk_members_take(out, ffi.from_buffer("uint8_t[]", data), len(data), most, look)
+    if not out.taken:
+        return None
+    return Members(
+        out.taken,
+        bytes(ffi.buffer(out.operations, out.operations_length)),
+        bytes(ffi.buffer(out.coded, out.coded_length)),
+        out.kept,
+        bytes(ffi.buffer(out.header)),
+        ffi.unpack(ffi.addressof(out.pieces, 0), 3 * out.piece_count),
+    )
 
 
 def decode_header(cursor: Cursor, previous: bytes) -> bytes:
