@@ -12,6 +12,8 @@ from packer.errors import DigestMismatch
 from packer.framereader import FrameReader, Runs
 from packer.index import DIGEST_BYTES, Frames
 from packer.rebuild import Rebuilder
+from packer.recipe import SPILL_BYTES
+from packer.temporary import Gathered
 from packer.tree import show
 from packer.treecheck import TreeCheck
 
@@ -45,9 +47,11 @@ def read_entry(
         return
     content, recipe = index.split_runs(entry)
     what = show(index.paths[entry])
-    data = b"".join(_chunks(reader, recipe))
+    ends = reader.frames.end
+    size = sum(ends[start + length] - ends[start] for start, length in recipe)
+    gathered = Gathered(_chunks(reader, recipe), size, SPILL_BYTES, reader.directory)
     hasher = blake3.blake3()
-    rebuilder = Rebuilder(data, _chunks(reader, content), expansion.size, what, executor)
+    rebuilder = Rebuilder(gathered, _chunks(reader, content), expansion.size, what, executor)
     for piece in rebuilder.pieces():
         hasher.update(piece)
         yield piece

@@ -9,8 +9,9 @@ Whatever does not fit stays as it is: nothing that a file may hold is an error h
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 
-from packer.chunking import chunks_of, cut_points
+from packer.chunking import chunks_of, cut_points, iter_chunks
 from packer.model import ChunkParams
 from packer.recipe import MAX_DEFLATE_DEPTH, RecipeWriter
 from packer.source import Source
@@ -33,6 +34,25 @@ MAX_META_BYTES = 64 << 10
 
 _META_TYPES = b"xgLK"
 _ZEROS = bytes(64 << 10)
+
+
+class _Pieces:
+    """Pieces, read as `iter_chunks` does."""
+
+    def __init__(self, pieces: Iterator[bytes | bytearray]) -> None:
+        self._pieces = pieces
+        self._rest = memoryview(b"")
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:
+        while not self._rest:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return 0
+            self._rest = memoryview(piece)
+        count = min(len(buffer), len(self._rest))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
 
 
 class Expander:
@@ -61,7 +81,7 @@ class Expander:
         self._size = size
         self._params = params
         self._expand = expand
-        self.recipe = RecipeWriter()
+        self.recipe = RecipeWriter(workers.directory)
         self._budget = Budget(size, self.recipe, workers)
         self._header = bytes(BLOCK)  # the last tar header of this deflate stream, or of the file
         self._look_ahead = max(LOOK_AHEAD, 2 * params.max_bytes)
@@ -88,7 +108,13 @@ class Expander:
     def recipe_chunks(self) -> Iterator[memoryview]:
         """Yield the chunks of the recipe; none if the file is its content."""
         if self.recipe.opened:
-            yield from chunks_of(memoryview(self.recipe.finish()), self._params)
+            recipe = self.recipe.finish()
+            if not self.recipe.spilled:
+                yield from chunks_of(memoryview(b"".join(recipe)), self._params)
+            else:
+                for view, cuts in iter_chunks(_Pieces(recipe), self._params):
+                    for start, end in pairwise((0, *cuts)):
+                        yield view[start:end]
 
     def _small(self) -> Iterator[memoryview]:
         """Content of a file that is taken at once, as most are: with nothing in it to open."""

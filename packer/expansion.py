@@ -11,8 +11,11 @@ from packer.errors import FormatError
 MAX_RATIO = 32
 SPARE_BYTES = 256 << 20
 """What a file is opened to is at most MAX_RATIO times its size and this, all depths together."""
-MAX_RECIPE_BYTES = 32 << 20
-"""Greatest recipe of a file."""
+SPARE_RECIPE_BYTES = 32 << 20
+RECIPE_RATIO = 32
+MAX_RECIPE_BYTES = 1 << 30
+"""The recipe of a file has at most SPARE_RECIPE_BYTES and a RECIPE_RATIO-th of the file's size, and
+never more than MAX_RECIPE_BYTES."""
 MAX_FILE_BYTES = 1 << 44
 """Greatest file that may be opened."""
 
@@ -63,3 +66,8 @@ def decode(data: bytes, what: str) -> dict[int, Expansion]:
 def most_opened(size: int) -> int:
     """Return how many bytes a file of `size` bytes may be opened to."""
     return MAX_RATIO * size + SPARE_BYTES
+
+
+def most_recipe(size: int) -> int:
+    """Return how many bytes the recipe of a file of `size` bytes may have."""
+    return min(SPARE_RECIPE_BYTES + size // RECIPE_RATIO, MAX_RECIPE_BYTES)

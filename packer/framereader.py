@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import errno
-import os
-import tempfile
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -18,6 +15,7 @@ from packer.delta import decode as decode_delta
 from packer.errors import DigestMismatch
 from packer.index import DIGEST_BYTES, Frames, Index
 from packer.model import Descriptor
+from packer.temporary import read_at, temporary_file, write_at
 from packer.treecheck import TreeCheck
 
 Runs = list[tuple[int, int]]
@@ -219,7 +217,9 @@ class FrameReader:
         if data is not None:
             self._cache.move_to_end(frame)
         elif frame in self._spilled:
-            data = self._pread(self.frames.plain_bytes(frame), self._spilled[frame])
+            assert self._spill is not None
+            size = self.frames.plain_bytes(frame)
+            data = read_at(self._spill, size, self._spilled[frame])
             self._keep(frame, data)
         return data
 
@@ -233,14 +233,8 @@ class FrameReader:
             if frame in self._cache or frame not in self._spilled:
                 return None
             self._count_use(frame)
-            return self._pread(end - start, self._spilled[frame] + start)
-
-    def _pread(self, size: int, offset: int) -> bytes:
-        assert self._spill is not None
-        data = os.pread(self._spill.fileno(), size, offset)
-        if len(data) != size:
-            raise OSError(errno.EIO, "a temporary file was cut short")
-        return data
+            assert self._spill is not None
+            return read_at(self._spill, end - start, self._spilled[frame] + start)
 
     def _keep(self, frame: int, data: bytes) -> None:
         self._cache[frame] = data
@@ -259,8 +253,7 @@ class FrameReader:
         try:
             if self._spill is None:
                 self._spill = temporary_file(self.directory)
-            if os.pwrite(self._spill.fileno(), data, self._spill_bytes) != len(data):
-                raise OSError(errno.ENOSPC, "no space for a temporary file")
+            write_at(self._spill, data, self._spill_bytes)
         except OSError:
             if needed:
                 raise
@@ -280,11 +273,3 @@ class FrameReader:
         for frame in frames:
             for start, length in self.frames.prefix_runs(frame):
                 yield from range(of_chunk(start), of_chunk(start + length - 1) + 1)
-
-
-def temporary_file(directory: bytes | None) -> IO[bytes]:
-    """Return an unnamed file that may grow large, by default on a disk rather than in memory."""
-    on_disk = b"/var/tmp"
-    if directory is None and os.path.isdir(on_disk) and not os.environ.get("TMPDIR"):
-        directory = on_disk
-    return tempfile.TemporaryFile(dir=directory, buffering=0)

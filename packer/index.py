@@ -333,7 +333,7 @@ class Index:
                 sum(ends[at + length] - ends[at] for at, length in runs)
                 for runs in self.split_runs(entry)
             )
-            _check(recipe <= expansion.MAX_RECIPE_BYTES, what, f"{name}: too large a recipe")
+            _check(recipe <= expansion.most_recipe(row.size), what, f"{name}: too large a recipe")
             _check(content <= expansion.most_opened(row.size), what, f"{name} is too large")
 
     def _check_layers(self, what: str) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
@@ -12,16 +13,18 @@ from packer.errors import FormatError
 from packer.expansion import most_opened
 from packer.recipe import MAX_DEFLATE_DEPTH, Recipe
 from packer.tarheader import BLOCK, content_size, decode_header
+from packer.temporary import Gathered
 
 _ZEROS = bytes(64 << 10)
 _AHEAD = 4
+_RELEASE_OPERATIONS = 8192
 
 
 class Rebuilder:
     """Rebuilds one file.
 
     Args:
-        data: the recipe, from a stranger.
+        recipe: from a stranger.
         content: yields the content, in pieces of any length.
         size: of the file in bytes.
         what: how errors name the file.
@@ -30,13 +33,14 @@ class Rebuilder:
 
     def __init__(
         self,
-        data: bytes,
+        recipe: Gathered,
         content: Iterator[memoryview],
         size: int,
         what: str,
         executor: Executor | None = None,
     ) -> None:
-        self._recipe = Recipe(data, f"recipe of {what}")
+        self._recipe = Recipe(recipe.data, f"recipe of {what}")
+        self._release = recipe.release
         self._content = _Bytes(content, self._recipe.what)
         self._size = size
         self._spare = most_opened(size)
@@ -68,7 +72,9 @@ class Rebuilder:
         recipe = self._recipe
         number, inline = recipe.operations.number, recipe.inline.take
         header = bytes(BLOCK)
-        while True:
+        for count in itertools.count(1):
+            if not count % _RELEASE_OPERATIONS:
+                self._release()
             operation = number()
             if operation == op.MEMBER or operation == op.HEADER:
                 header = decode_header(recipe.headers, header)
@@ -118,6 +124,7 @@ class Rebuilder:
             coded = bytes(records.take(records.number()))
             data = plain.take(length)
             pending.append((bit, self._rebuild(data, window, position, coded, bit)))
+            self._release()
             window = (window + data[-WINDOW_BYTES:])[-WINDOW_BYTES:]
             position += length
             if len(pending) > (_AHEAD if self._executor is not None else 0):

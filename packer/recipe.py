@@ -7,9 +7,11 @@ and from deflate streams, whose plaintext is a stream of the same kind.
 
 from __future__ import annotations
 
-from typing import NoReturn
+from collections.abc import Iterator
+from typing import IO, NoReturn
 
 from packer.errors import FormatError
+from packer.temporary import read_at, temporary_file, write_at
 
 VERSION = 1
 
@@ -32,23 +34,39 @@ MAX_DEFLATE_DEPTH = 4
 """Deflate streams within deflate streams."""
 
 
-class RecipeWriter:
-    """Collects a recipe's operations while a file is opened."""
+SPILL_BYTES = 4 << 20
+"""What a recipe has beyond this lies in a temporary file, while it is made and while it is read."""
 
-    def __init__(self) -> None:
-        self._operations = bytearray()
-        self._headers = bytearray()
-        self._inline = bytearray()
-        self._streams: list[bytearray] = []
+
+class RecipeWriter:
+    """Collects a recipe's operations while a file is opened.
+
+    Args:
+        directory: as `temporary_file` takes it.
+    """
+
+    def __init__(self, directory: bytes | None = None) -> None:
+        self._directory = directory
+        self._operations = _Part()
+        self._headers = _Part()
+        self._inline = _Part()
+        self._streams: list[_Part] = []
+        self._spill: IO[bytes] | None = None
+        self._spilled = 0
+        self._open_streams = 0  # in memory: bytes of their segments
         self._pending_inline = 0
-        self._size = 0
         self.opened = False
         """Whether there is anything but content."""
 
     @property
+    def spilled(self) -> bool:
+        """Whether some of it lies in a temporary file."""
+        return self._spill is not None
+
+    @property
     def size(self) -> int:
         """Bytes so far, about."""
-        return self._size + len(self._operations) + len(self._headers) + len(self._inline)
+        return self._spilled + self._in_memory
 
     def end(self) -> None:
         """End the stream."""
@@ -61,14 +79,14 @@ class RecipeWriter:
     def inline(self, data: bytes | memoryview) -> None:
         """Append bytes and keep them here."""
         self.opened = True
-        self._inline += data
+        self.keep(data)
         self._pending_inline += len(data)
 
     def deflate(self) -> int:
         """Append a deflate stream; return its number, for `segment`."""
         self.opened = True
         self._put(DEFLATE)
-        self._streams.append(bytearray())
+        self._streams.append(_Part())
         return len(self._streams) - 1
 
     def segment(self, stream: int, plain_bytes: int, bit: int, recipe: bytes) -> None:
@@ -80,18 +98,20 @@ class RecipeWriter:
             bit: where in a byte it starts.
             recipe: of `packer.deflate`.
         """
-        out = self._streams[stream]
+        out = self._streams[stream].tail
         before = len(out)
         _put_number(out, plain_bytes << 3 | bit)
         _put_number(out, len(recipe))
         out += recipe
-        self._size += len(out) - before
+        self._open_streams += len(out) - before
+        if self._in_memory > SPILL_BYTES:
+            self._spill_all()
 
     def header(self, coded: bytes, *, is_member: bool) -> None:
         """Append a tar header, coded by `encode_header`; with content and padding as usual?"""
         self.opened = True
         self._put(MEMBER if is_member else HEADER)
-        self._headers += coded
+        self._headers.tail += coded
 
     def members(self, operations: bytes, headers: bytes, kept: int) -> None:
         """Append members of a tar archive, as `take_members` found them, but for what is `keep`t.
@@ -103,13 +123,17 @@ class RecipeWriter:
         """
         self.opened = True
         self._put_inline()
-        self._operations += operations
-        self._headers += headers
+        self._operations.tail += operations
+        self._headers.tail += headers
         self._pending_inline = kept
+        if self._in_memory > SPILL_BYTES:
+            self._spill_all()
 
-    def keep(self, data: memoryview) -> None:
+    def keep(self, data: bytes | memoryview) -> None:
         """Keep bytes whose operation is there already."""
-        self._inline += data
+        self._inline.tail += data
+        if len(self._inline.tail) > SPILL_BYTES:
+            self._spill_all()
 
     def zeros(self, length: int) -> None:
         """Append zero bytes."""
@@ -117,31 +141,66 @@ class RecipeWriter:
             self.opened = True
             self._put(ZEROS, length)
 
-    def finish(self) -> bytes:
-        """Return the recipe."""
+    def finish(self) -> Iterator[bytes | bytearray]:
+        """End the stream; yield the recipe in pieces."""
         self.end()
         out = bytearray((VERSION,))
         parts = (self._operations, self._headers, self._inline)
         for part in parts:
-            _put_number(out, len(part))
+            _put_number(out, part.length)
         _put_number(out, len(self._streams))
-        for stream in self._streams:
-            _put_number(out, len(stream))
+        for part in self._streams:
+            _put_number(out, part.length)
+        yield out
         for part in (*parts, *self._streams):
-            out += part
-        return bytes(out)
+            for start, length in part.spilled:
+                assert self._spill is not None
+                yield read_at(self._spill, length, start)
+            yield part.tail
+        if self._spill is not None:
+            self._spill.close()
+
+    @property
+    def _in_memory(self) -> int:
+        parts = len(self._operations.tail) + len(self._headers.tail) + len(self._inline.tail)
+        return self._open_streams + parts
+
+    def _spill_all(self) -> None:
+        if self._spill is None:
+            self._spill = temporary_file(self._directory)
+        for part in (self._operations, self._headers, self._inline, *self._streams):
+            if part.tail:
+                write_at(self._spill, part.tail, self._spilled)
+                part.spilled.append((self._spilled, len(part.tail)))
+                self._spilled += len(part.tail)
+                part.tail.clear()
+        self._open_streams = 0
 
     def _put_inline(self) -> None:
         if self._pending_inline:
-            self._operations.append(INLINE)
-            _put_number(self._operations, self._pending_inline)
+            self._operations.tail.append(INLINE)
+            _put_number(self._operations.tail, self._pending_inline)
             self._pending_inline = 0
 
     def _put(self, operation: int, number: int | None = None) -> None:
         self._put_inline()
-        self._operations.append(operation)
+        self._operations.tail.append(operation)
         if number is not None:
-            _put_number(self._operations, number)
+            _put_number(self._operations.tail, number)
+
+
+class _Part:
+    """Part of a recipe: what lies in the temporary file, by offset and length, and the rest."""
+
+    __slots__ = ("spilled", "tail")
+
+    def __init__(self) -> None:
+        self.spilled: list[tuple[int, int]] = []
+        self.tail = bytearray()
+
+    @property
+    def length(self) -> int:
+        return sum(length for _, length in self.spilled) + len(self.tail)
 
 
 class Cursor:
@@ -210,10 +269,10 @@ class Recipe:
         FormatError: it is no recipe.
     """
 
-    def __init__(self, data: bytes, what: str) -> None:
+    def __init__(self, data: memoryview, what: str) -> None:
         if data[:1] != bytes((VERSION,)):
             raise FormatError(what, "not a recipe that this reader knows")
-        head = Cursor(memoryview(data)[1:], what)
+        head = Cursor(data[1:], what)
         lengths = [head.number() for _ in range(3)]
         count = head.number()
         if count > len(data):

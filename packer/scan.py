@@ -18,7 +18,7 @@ from packer._native import sketch
 from packer.counterparts import Alignment, Counterparts
 from packer.errors import SourceChanged
 from packer.expansion import Expansion
-from packer.framereader import FrameReader, runs_of, temporary_file
+from packer.framereader import FrameReader, runs_of
 from packer.index import DIGEST_BYTES, FULL_DIGEST_BYTES, MAX_DEPTH, Index
 from packer.layer import LayerWriter, layer_bytes_for
 from packer.model import ChunkParams
@@ -31,6 +31,7 @@ from packer.smallfiles import WholeFile
 from packer.statcache import Facts, Remembered
 from packer.store.base import Ingest
 from packer.streams import Workers
+from packer.temporary import read_at, temporary_file
 from packer.tree import Tree, open_file, show
 
 FIRST_DEPTH = 2
@@ -96,7 +97,7 @@ class Scan:
             root,
             found,
             params,
-            Workers(executor, recipes),
+            Workers(executor, recipes, base.directory),
             self._report,
             self._is_read,
             expand=expand,
@@ -434,7 +435,7 @@ class Scan:
             if at == _SPOOLED:
                 assert self._spool is not None
                 full = b"a temporary file"
-                data = os.pread(self._spool.fileno(), self.new_lengths[new], offset)
+                data = read_at(self._spool, self.new_lengths[new], offset)
             else:
                 item = self._found[at]
                 full = self._opener.path_of(item)

@@ -14,7 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 
 from packer.deflate import MAX_SEGMENT_INPUT, WINDOW_BYTES, Inflated, NotDeflate, Segment
-from packer.expansion import MAX_RECIPE_BYTES, most_opened
+from packer.expansion import most_opened, most_recipe
 from packer.recipe import RecipeWriter
 from packer.recipecache import RecipeCache, key_of
 from packer.source import Source
@@ -44,11 +44,16 @@ class Workers:
     Args:
         executor: analyses; None to do it in the calling thread.
         recipes: what need not be analysed again.
+        directory: of temporary files, as `temporary_file` takes it.
     """
 
     def __init__(
-        self, executor: Executor | None = None, recipes: RecipeCache | None = None
+        self,
+        executor: Executor | None = None,
+        recipes: RecipeCache | None = None,
+        directory: bytes | None = None,
     ) -> None:
+        self.directory = directory
         self._executor = executor
         self._recipes = recipes if recipes is not None else RecipeCache("")
         self._pool: list[Segment] = []
@@ -101,6 +106,8 @@ class Budget:
 
     def __init__(self, size: int, recipe: RecipeWriter, workers: Workers) -> None:
         self._spare = most_opened(size)
+        # What follows the last stream that is opened takes room as well.
+        self._most_recipe = most_recipe(size) // 2
         self.recipe = recipe
         self.workers = workers
         self.guess = -1
@@ -109,7 +116,7 @@ class Budget:
     def charge(self, count: int) -> bool:
         """Take plaintext from what the file may still grow by; False if that is used up."""
         self._spare -= count
-        return self._spare >= 0 and self.recipe.size <= MAX_RECIPE_BYTES // 2
+        return self._spare >= 0 and self.recipe.size <= self._most_recipe
 
 
 class _Part:

@@ -11,8 +11,9 @@ from typing import IO
 
 from packer.content import read_entry
 from packer.errors import InvalidParameter, NotFound
-from packer.framereader import FrameReader, temporary_file
+from packer.framereader import FrameReader
 from packer.ranges import BlobRanges
+from packer.temporary import temporary_file
 from packer.tree import FILE, KIND_NAMES, show
 from packer.version import Version
 

@@ -11,6 +11,7 @@ import zipfile
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from unittest.mock import patch
 
 import pytest
 from hypothesis import given
@@ -21,6 +22,7 @@ from packer.expand import Expander
 from packer.model import ChunkParams
 from packer.rebuild import Rebuilder
 from packer.streams import Workers
+from packer.temporary import Gathered
 
 PARAMS = ChunkParams()
 ALONE, TOGETHER = Workers(), Workers(ThreadPoolExecutor(3))
@@ -47,13 +49,17 @@ def round_trip(data: bytes) -> tuple[list[bytes], bytes]:
     """Open, rebuild, compare; return what `opened` does."""
     content, recipe = opened(data)
     assert (content, recipe) == opened(data, TOGETHER), "threads decide nothing"
+    with patch("packer.recipe.SPILL_BYTES", 100):
+        assert (content, recipe) == opened(data), "nor does where a recipe lies meanwhile"
     assert ALONE.in_flight == TOGETHER.in_flight == 0
     if not recipe:
         assert b"".join(content) == data
     else:
-        views = (memoryview(chunk) for chunk in content)
-        again = b"".join(bytes(p) for p in Rebuilder(recipe, views, len(data), "file").pieces())
-        assert again == data
+        for most in (len(recipe), len(recipe) - 1):  # in memory, in a file
+            views = (memoryview(chunk) for chunk in content)
+            given = Gathered([memoryview(recipe)], len(recipe), most, None)
+            pieces = Rebuilder(given, views, len(data), "file").pieces()
+            assert b"".join(bytes(piece) for piece in pieces) == data
     return content, recipe
 
 
@@ -259,7 +265,8 @@ def test_hostile_recipes_are_refused() -> None:
             hostile[rng.randrange(len(hostile))] = rng.randrange(256)
         views = (memoryview(chunk) for chunk in content)
         try:
-            made = sum(map(len, Rebuilder(bytes(hostile), views, len(data), "file").pieces()))
+            given = Gathered([memoryview(hostile)], len(hostile), len(hostile), None)
+            made = sum(map(len, Rebuilder(given, views, len(data), "file").pieces()))
             assert made == len(data)
             outcomes.add("same length")
         except FormatError:
