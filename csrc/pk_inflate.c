@@ -55,15 +55,20 @@ typedef struct reader {
     int over;
 } reader;
 
+static inline uint64_t load(const uint8_t *at)
+{
+    uint64_t word;
+    memcpy(&word, at, 8);
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    word = __builtin_bswap64(word);
+#endif
+    return word;
+}
+
 static inline void refill(reader *from)
 {
     if (from->at + 8 <= from->length) {
-        uint64_t word;
-        memcpy(&word, from->in + from->at, 8);
-#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-        word = __builtin_bswap64(word);
-#endif
-        from->bits |= word << from->count;
+        from->bits |= load(from->in + from->at) << from->count;
         unsigned bytes = (63 - from->count) >> 3;
         from->at += bytes;
         from->count += bytes * 8;
@@ -261,52 +266,140 @@ static int read_stored(reader *from, pk_segment *to, pk_block *block)
     return PK_OK;
 }
 
+/* Copy a match; may write 7 bytes behind it. */
+static inline void copy_match(uint8_t *out, unsigned distance, unsigned length)
+{
+    const uint8_t *in = out - distance;
+    if (distance >= 8) {
+        uint8_t *end = out + length;
+        do {
+            uint64_t word;
+            memcpy(&word, in, 8);
+            memcpy(out, &word, 8);
+            in += 8;
+            out += 8;
+        } while (out < end);
+    } else if (distance == 1) {
+        memset(out, *in, length);
+    } else {
+        for (unsigned byte = 0; byte < length; byte++)
+            out[byte] = in[byte];
+    }
+}
+
+/* Read tokens as long as neither input nor memory may end within one, and all goes well; the next one is for
+ * `read_token` in any case. What is read is the same, only slower there. */
+static void read_most_tokens(reader *from, pk_segment *to, const code *literals, const code *distances, size_t most_bytes,
+                             size_t most_tokens)
+{
+    enum { MASK = (1 << ROOT_BITS) - 1, ROOM = PK_MAX_MATCH + 8 };
+    if (from->length < 8 || to->capacity < ROOM + PK_PAD)
+        return;
+    const uint8_t *in = from->in + from->at, *in_end = from->in + from->length - 8;
+    size_t room = to->capacity - ROOM - PK_PAD;
+    uint8_t *out = to->data + to->size, *out_end = to->data + (room < most_bytes ? room : most_bytes);
+    pk_token *token = to->tokens + to->token_count;
+    pk_token *token_end = to->tokens + (to->token_capacity < most_tokens ? to->token_capacity : most_tokens);
+    uint64_t bits = from->bits;
+    unsigned count = from->count;
+    while (in <= in_end && out < out_end && token < token_end) {
+        /* 56 bits at least, and behind them some that the next load gives once more. The longest token has 48. */
+        bits |= load(in) << count;
+        in += (63 - count) >> 3;
+        count |= 56;
+        unsigned entry = literals->root[bits & MASK], used = entry & 15, symbol = entry >> 4;
+        if (entry && symbol < 256) {
+            bits >>= used;
+            count -= used;
+            *token++ = symbol;
+            *out++ = (uint8_t)symbol;
+            continue;
+        }
+        if (!entry || symbol == 256 || symbol > 285)
+            break;
+        unsigned at = symbol - 257, extra = pk_length_extra[at];
+        uint64_t rest = bits >> used;
+        unsigned length = pk_length_base[at] + (unsigned)(rest & ((1u << extra) - 1));
+        rest >>= extra;
+        used += extra;
+        entry = distances->root[rest & MASK];
+        unsigned second = entry >> 4;
+        if (!entry || second > 29)
+            break;
+        rest >>= entry & 15;
+        used += entry & 15;
+        extra = pk_distance_extra[second];
+        unsigned distance = pk_distance_base[second] + (unsigned)(rest & ((1u << extra) - 1));
+        if (distance > (size_t)(out - to->data) || (length == PK_MAX_MATCH && at != 28))
+            break;
+        bits = rest >> extra;
+        count -= used + extra;
+        *token++ = length << 16 | distance;
+        copy_match(out, distance, length);
+        out += length;
+    }
+    from->at = (size_t)(in - from->in);
+    from->bits = bits & ((UINT64_C(1) << count) - 1);
+    from->count = count;
+    to->size = (size_t)(out - to->data);
+    to->token_count = (size_t)(token - to->tokens);
+}
+
+enum { END_OF_BLOCK = 2 };
+
+static int read_token(reader *from, pk_segment *to, const code *literals, const code *distances)
+{
+    if (to->size + PK_MAX_MATCH + PK_PAD > to->capacity
+        && grow((void **)&to->data, &to->capacity, to->size + (1 << 16) + PK_PAD, 1))
+        return PK_NO_MEMORY;
+    if (to->token_count == to->token_capacity
+        && grow((void **)&to->tokens, &to->token_capacity, to->token_count + (1 << 14), sizeof *to->tokens))
+        return PK_NO_MEMORY;
+    int symbol = decode(from, literals);
+    if (from->over)
+        return PK_NEED_MORE;
+    if (symbol < 0 || symbol > 285)
+        return PK_INVALID;
+    if (symbol == 256)
+        return END_OF_BLOCK;
+    if (symbol < 256) {
+        to->tokens[to->token_count++] = (pk_token)symbol;
+        to->data[to->size++] = (uint8_t)symbol;
+        return PK_OK;
+    }
+    unsigned at = (unsigned)symbol - 257;
+    unsigned length = pk_length_base[at] + take(from, pk_length_extra[at]);
+    int second = decode(from, distances);
+    if (from->over)
+        return PK_NEED_MORE;
+    if (second < 0 || second > 29)
+        return PK_INVALID;
+    unsigned distance = pk_distance_base[second] + take(from, pk_distance_extra[second]);
+    if (from->over)
+        return PK_NEED_MORE;
+    /* 258 has a symbol of its own: no encoder writes it the long way. */
+    if (distance > to->size || (length == PK_MAX_MATCH && at != 28))
+        return PK_INVALID;
+    to->tokens[to->token_count++] = length << 16 | distance;
+    copy_match(to->data + to->size, distance, length);
+    to->size += length;
+    return PK_OK;
+}
+
 static int read_tokens(reader *from, pk_segment *to, pk_block *block, const code *literals,
                        const code *distances)
 {
-    size_t start = to->size, limit = start + PK_MAX_BLOCK_PLAIN;
-    for (;;) {
-        if (to->size + PK_MAX_MATCH + PK_PAD > to->capacity
-            && grow((void **)&to->data, &to->capacity, to->size + (1 << 16) + PK_PAD, 1))
-            return PK_NO_MEMORY;
-        if (to->token_count == to->token_capacity
-            && grow((void **)&to->tokens, &to->token_capacity, to->token_count + (1 << 14),
-                    sizeof *to->tokens))
-            return PK_NO_MEMORY;
-        int symbol = decode(from, literals);
-        if (from->over)
-            return PK_NEED_MORE;
-        if (symbol < 0 || symbol > 285)
+    size_t start = to->size, most_bytes = start + PK_MAX_BLOCK_PLAIN;
+    size_t most_tokens = block->first_token + (size_t)PK_MAX_BLOCK_TOKENS;
+    int status = PK_OK;
+    while (status == PK_OK) {
+        read_most_tokens(from, to, literals, distances, most_bytes, most_tokens);
+        if (to->size > most_bytes || to->token_count > most_tokens)
             return PK_INVALID;
-        if (symbol == 256)
-            break;
-        if (symbol < 256) {
-            to->tokens[to->token_count++] = (pk_token)symbol;
-            to->data[to->size++] = (uint8_t)symbol;
-        } else {
-            unsigned at = (unsigned)symbol - 257;
-            unsigned length = pk_length_base[at] + take(from, pk_length_extra[at]);
-            int second = decode(from, distances);
-            if (from->over)
-                return PK_NEED_MORE;
-            if (second < 0 || second > 29)
-                return PK_INVALID;
-            unsigned distance = pk_distance_base[second] + take(from, pk_distance_extra[second]);
-            if (from->over)
-                return PK_NEED_MORE;
-            /* 258 has a symbol of its own: no encoder writes it the long way. */
-            if (distance > to->size || (length == PK_MAX_MATCH && at != 28))
-                return PK_INVALID;
-            to->tokens[to->token_count++] = length << 16 | distance;
-            uint8_t *out = to->data + to->size;
-            const uint8_t *in = out - distance;
-            to->size += length;
-            for (unsigned byte = 0; byte < length; byte++)
-                out[byte] = in[byte];
-        }
-        if (to->size > limit || to->token_count - block->first_token > PK_MAX_BLOCK_TOKENS)
-            return PK_INVALID;
+        status = read_token(from, to, literals, distances);
     }
+    if (status != END_OF_BLOCK)
+        return status;
     block->tokens = (uint32_t)(to->token_count - block->first_token);
     block->plain = (uint32_t)(to->size - start);
     return PK_OK;

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from collections.abc import Callable, Iterator
@@ -30,16 +31,17 @@ def digest_of(full: bytes, found: Found) -> bytes:
         SourceChanged: it is not the file that `walk` saw.
     """
     with io.FileIO(open_file(full, found)) as file:
-        digest = _digest_of(file)
+        digest = _digest_of(file, found.size, lambda: False)
         if identity_of(os.fstat(file.fileno())) != found.identity:
             raise SourceChanged(show(full))
     return digest
 
 
-def _digest_of(file: io.FileIO) -> bytes:
-    hasher = blake3.blake3()
-    while data := file.read(1 << 20):
+def _digest_of(file: io.FileIO, size: int, is_stopped: Callable[[], bool]) -> bytes:
+    hasher, at = blake3.blake3(), 0
+    while at < size and not is_stopped() and (data := os.pread(file.fileno(), 1 << 20, at)):
         hasher.update(data)
+        at += len(data)
     return hasher.digest()
 
 
@@ -75,6 +77,9 @@ class OpenedFile:
         self._report = report
         self._file = io.FileIO(open_file(full, found))
         self._seen = 0
+        self._workers = workers
+        self._digest: Callable[[], bytes] | None = None
+        self._stopped = False
         self._expander = Expander(self._fill, found.size, params, buffer, workers, expand=expand)
         self.recipe_chunks = 0
         """How many of the chunks are the recipe's; known at the end."""
@@ -94,7 +99,11 @@ class OpenedFile:
         Raises:
             SourceChanged: the file is not what `walk` saw, before, while or after it is read.
         """
-        yield from self._expander.content()
+        for chunk in self._expander.content():
+            if self._digest is None and not self.plain and self._found.size > LOOK_AHEAD:
+                # The second reading takes place beside the first.
+                self._digest = self._workers.run(self._digest_now)
+            yield chunk
         if self._seen != self._found.size:
             raise SourceChanged(show(self._full))
         for chunk in self._expander.recipe_chunks():
@@ -108,10 +117,12 @@ class OpenedFile:
         Raises:
             SourceChanged: as `chunks`.
         """
-        self._file.seek(0)
-        digest = _digest_of(self._file)
+        digest = (self._digest or self._digest_now)()
         self._check()
         return Expansion(self._found.size, self.recipe_chunks, digest[:DIGEST_BYTES]), digest
+
+    def _digest_now(self) -> bytes:
+        return _digest_of(self._file, self._found.size, lambda: self._stopped)
 
     def _check(self) -> None:
         if identity_of(os.fstat(self._file.fileno())) != self._found.identity:
@@ -130,6 +141,10 @@ class OpenedFile:
 
     def close(self) -> None:
         """Close the file."""
+        self._stopped = True
+        if self._digest is not None:
+            with contextlib.suppress(OSError):  # `expansion` has raised it, or it is of no use now
+                self._digest()
         self._file.close()
 
     def __enter__(self) -> OpenedFile:

@@ -12,12 +12,15 @@ import os
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Executor
+from typing import TypeVar
 
 from packer.deflate import MAX_SEGMENT_INPUT, WINDOW_BYTES, Inflated, NotDeflate, Segment
 from packer.expansion import most_opened, most_recipe
 from packer.recipe import RecipeWriter
 from packer.recipecache import RecipeCache, key_of
 from packer.source import Source
+
+_T = TypeVar("_T")
 
 LOOK_AHEAD = 1 << 20
 """Bytes of a stream that are looked at together."""
@@ -68,6 +71,12 @@ class Workers:
         """Take back what a part used."""
         if plain_bytes <= _POOLED_BYTES:
             self._pool.append(segment)
+
+    def run(self, function: Callable[[], _T]) -> Callable[[], _T]:
+        """Begin to call a function; return what waits for its result."""
+        if self._executor is None:
+            return function
+        return self._executor.submit(function).result
 
     def analyse(self, segment: Segment, key: bytes, guess: int) -> Callable[[], bytes | None]:
         """Begin to analyse; return what waits for the recipe.
