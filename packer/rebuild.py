@@ -6,6 +6,7 @@ import itertools
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
+from functools import partial
 
 from packer import recipe as op
 from packer.deflate import MAX_SEGMENT_BYTES, WINDOW_BYTES, RecipeError, rebuild
@@ -16,7 +17,7 @@ from packer.tarheader import BLOCK, content_size, decode_header
 from packer.temporary import Gathered
 
 _ZEROS = bytes(64 << 10)
-_AHEAD = 4
+_AHEAD_BYTES = 8 << 20
 _RELEASE_OPERATIONS = 8192
 
 
@@ -55,7 +56,7 @@ class Rebuilder:
             IntegrityError, OSError: from reading the content.
         """
         done = 0
-        for piece in self._stream(0):
+        for piece in self._resolved(self._stream(0)):
             done += len(piece)
             if done > self._size:
                 self._fail("it gives more than the file's size")
@@ -68,7 +69,7 @@ class Rebuilder:
     def _fail(self, why: str) -> None:
         raise FormatError(self._recipe.what, why)
 
-    def _stream(self, depth: int) -> Iterator[bytes | memoryview]:
+    def _stream(self, depth: int) -> Iterator[_Piece]:
         recipe = self._recipe
         number, inline = recipe.operations.number, recipe.inline.take
         header = bytes(BLOCK)
@@ -104,16 +105,15 @@ class Rebuilder:
             else:
                 self._fail(f"unknown operation {operation}")
 
-    def _deflate(self, depth: int) -> Iterator[bytes | memoryview]:
+    def _deflate(self, depth: int) -> Iterator[_Deferred]:
         """Yield the whole bytes of a deflate stream; what is left of a last byte is not its own."""
         recipe = self._recipe
         if self._next_stream >= len(recipe.streams):
             self._fail("a deflate stream is missing")
         records = recipe.streams[self._next_stream]
         self._next_stream += 1
-        plain = _Bytes(self._stream(depth), recipe.what)
+        plain = _Bytes(self._resolved(self._stream(depth)), recipe.what)
         joint = _Joint()
-        pending: deque[tuple[int, Callable[[], tuple[bytes, int]]]] = deque()
         window, position = b"", 0
         while not records.ended:
             head = records.number()
@@ -123,16 +123,31 @@ class Rebuilder:
                 self._fail("a deflate stream is too long")
             coded = bytes(records.take(records.number()))
             data = plain.take(length)
-            pending.append((bit, self._rebuild(data, window, position, coded, bit)))
+            wait = self._rebuild(data, window, position, coded, bit)
+            yield _Deferred(length, partial(self._joined, joint, bit, wait))
             self._release()
             window = (window + data[-WINDOW_BYTES:])[-WINDOW_BYTES:]
             position += length
-            if len(pending) > (_AHEAD if self._executor is not None else 0):
-                yield joint.add(*self._result(*pending.popleft()))
-        while pending:
-            yield joint.add(*self._result(*pending.popleft()))
         if not plain.ended:
             self._fail("plaintext is left over")
+
+    def _resolved(self, pieces: Iterator[_Piece]) -> Iterator[bytes | memoryview]:
+        """Yield bytes for all pieces, in order; what is being rebuilt is waited for late.
+
+        So streams are rebuilt beside one another, be they long or many.
+        """
+        most = _AHEAD_BYTES if self._executor is not None else 0
+        held: deque[_Piece] = deque()
+        size = 0
+        for piece in pieces:
+            held.append(piece)
+            size += len(piece)
+            while held and (size > most or not isinstance(held[0], _Deferred)):
+                first = held.popleft()
+                size -= len(first)
+                yield first.result() if isinstance(first, _Deferred) else first
+        for piece in held:
+            yield piece.result() if isinstance(piece, _Deferred) else piece
 
     def _rebuild(
         self, data: bytearray, window: bytes, position: int, coded: bytes, bit: int
@@ -145,11 +160,32 @@ class Rebuilder:
         )
         return future.result
 
-    def _result(self, bit: int, wait: Callable[[], tuple[bytes, int]]) -> tuple[int, bytes, int]:
+    def _joined(self, joint: _Joint, bit: int, wait: Callable[[], tuple[bytes, int]]) -> memoryview:
         try:
-            return bit, *wait()
+            return joint.add(bit, *wait())
         except RecipeError as error:
             raise FormatError(self._recipe.what, str(error)) from None
+
+
+class _Deferred:
+    """Bytes of a segment that is being rebuilt.
+
+    Args:
+        size: what holding it takes, in bytes.
+        result: waits for them; to be called once, in the order of the stream.
+    """
+
+    __slots__ = ("_size", "result")
+
+    def __init__(self, size: int, result: Callable[[], memoryview]) -> None:
+        self._size = size
+        self.result = result
+
+    def __len__(self) -> int:
+        return self._size
+
+
+_Piece = bytes | memoryview | _Deferred
 
 
 class _Joint:
