@@ -27,6 +27,7 @@ _BLOCK_LOG = 10
 """Of the size of the parts of the older bytes."""
 _FEW_BYTES, _LONG_REST = 8 << 20, 1 << 20
 """For more of both, and for a longer rest, fewer fingerprints are taken and looked at."""
+_MOST_SAMPLES = 3 << 20
 _LEAST_COVERED = 1 / 10
 """Frames that saved a third had at least 0.13 of their text in the older bytes, on all corpora."""
 _COPY_BYTES = 64
@@ -53,7 +54,7 @@ def encode(buffer: bytearray, prefix_bytes: int, level: int, *, share: float = 0
     size = len(buffer)
     view = ffi.from_buffer("uint8_t[]", buffer)
     table_log = min(max((size // 16).bit_length(), 10), 22)
-    capacity = (size - prefix_bytes) // _COPY_BYTES + 1
+    capacity = min((size - prefix_bytes) // _COPY_BYTES + 1, MAX_COPIES)
     copies = ffi.new("pk_copy[]", capacity)
     table = ffi.new("uint32_t[]", 1 << table_log)
     count = lib.pk_delta_find(view, prefix_bytes, size, table, table_log, copies, capacity)
@@ -179,6 +180,8 @@ def _select(data: Any, prefix_bytes: int, rest: bytearray) -> tuple[bytes, bytea
     sample_log, depth = (2 if both <= _FEW_BYTES else 3), 64
     if len(rest) > _LONG_REST:
         sample_log, depth = 4, 16
+    while both >> sample_log > _MOST_SAMPLES:  # of an index; frames are smaller
+        sample_log += 1
     capacity = (both >> sample_log) * 9 // 8 + 1024
     memory = [_uncleared("uint32_t[]", n) for n in (1 << lib.PK_SELECT_HEADS, capacity, capacity)]
     table = ffi.new("pk_select_table *", [*memory, capacity])

@@ -221,10 +221,19 @@ def pack_tree(
     stats.save(found, scan.facts, tree)
     del found, remembered, scan.facts  # before the index takes as much
     _renumber(index, old, kept, scan)
+    first_layer = len(index.layer_frames) - len(scan.writer.layer_frames)
+    totals, parts = _totals(index, total_bytes), uses(index, first_layer)
+    data_bytes = sum(old.frame_stored)
     parent = base.descriptor.digest if base is not None else ""
     plain = index.encode()
     try:
-        layers, index_bytes, new_bytes = _write_index(plain, base, kept, scan.writer, store)
+        # Large ones are needed as bytes now, and not as columns.
+        del index, old, reader, use
+        if base is not None:
+            base.forget_index()
+        layers, index_bytes, new_bytes = _write_index(
+            plain, base, data_bytes, kept, scan.writer, store
+        )
         scan.save_sketches()
     except BaseException:
         scan.writer.abort()
@@ -234,7 +243,7 @@ def pack_tree(
         "blake3:" + blake3.blake3(plain).hexdigest(),
         len(plain),
         tree,
-        _totals(index, total_bytes),
+        totals,
         level,
         tool,
         codec.zstd_version(),
@@ -254,7 +263,7 @@ def pack_tree(
         tag,
         manifest,
         config,
-        index,
+        parts,
         new_bytes=new_bytes + config_bytes + len(data),
         new_layers=len(scan.writer.layers),
         index_bytes=index_bytes,
@@ -266,7 +275,7 @@ def _result(
     tag: str,
     manifest: Manifest,
     config: Config,
-    index: Index,
+    parts: tuple[Use, ...],
     *,
     new_bytes: int = 0,
     new_layers: int = 0,
@@ -284,14 +293,15 @@ def _result(
         unchanged,
         manifest.parent,
         index_bytes,
-        uses(index, len(manifest.data_layers) - new_layers),
+        parts,
     )
 
 
 def _reuse(version: Version, store: LocalStore, tag: str) -> Packed:
     """Tag a version that has the same tree already."""
     descriptor = store.put_manifest(version.manifest_bytes, MANIFEST_TYPE, tag)
-    return _result(descriptor, tag, version.manifest, version.config, version.index, unchanged=True)
+    parts = uses(version.index, len(version.manifest.data_layers))
+    return _result(descriptor, tag, version.manifest, version.config, parts, unchanged=True)
 
 
 def _compaction(use: Liveness, old: Index, scan: Scan) -> frozenset[int]:
@@ -312,13 +322,19 @@ def _compaction(use: Liveness, old: Index, scan: Scan) -> frozenset[int]:
 
 
 def _write_index(
-    plain: bytes, base: Version | None, kept: set[int], writer: LayerWriter, store: Ingest
+    plain: bytes,
+    base: Version | None,
+    data_bytes: int,
+    kept: set[int],
+    writer: LayerWriter,
+    store: Ingest,
 ) -> tuple[tuple[Descriptor, ...], int, int]:
     """Write the last new layer and the index.
 
     Args:
         plain: the index.
         base: what the version was packed on.
+        data_bytes: of the base's data layers.
         kept: ordinals of the base's data layers that stay.
         writer: of the new layers, flushed.
         store: where it goes.
@@ -329,7 +345,7 @@ def _write_index(
     old = base.manifest.data_layers if base is not None else ()
     gone = {layer.digest for at, layer in enumerate(old) if at not in kept}
     keep = not any(layer.digest in gone for layer in old if layer.media_type == UPDATE_TYPE)
-    part, chain = encode_index(plain, base, keep=keep)
+    part, chain = encode_index(plain, base, data_bytes, keep=keep)
     listed = []
     for layer in base.manifest.layers if base is not None else ():
         if layer.media_type == UPDATE_TYPE and not chain:

@@ -195,6 +195,7 @@ class Scan:
         """Forget all but what was found out; call it when no frame is being compressed."""
         self._opener.close()
         del self._opener, self._found, self._remembered, self._new_item, self._new_offset
+        del self._base, self._reader, self._counterparts, self._extendable
         if self._spool is not None:
             self._spool.close()
 

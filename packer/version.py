@@ -5,12 +5,12 @@ from __future__ import annotations
 import re
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 
 import blake3
 
-from packer import codec
+from packer import codec, delta
 from packer.errors import DigestMismatch, FormatError, NotFound, UnsupportedVersion
 from packer.index import MAX_INDEX_BYTES, Index
 from packer.model import (
@@ -41,6 +41,11 @@ READ_UPDATE_BYTES = 1 << 20
 UPDATE_TAIL = struct.Struct("<I")
 """Length of the index part, the last bytes of an update layer."""
 
+DELTA_INDEX_BYTES = 192 << 10
+"""A patch on a larger index is a delta frame, one on a smaller index a zstd frame with a prefix."""
+KEPT_INDEX_BYTES = 8 << 20
+"""A larger index is not kept beside its columns, which take as much memory."""
+
 _LABEL = re.compile(r"(?P<name>.*?)[-_.]?v?\d+([.+_-][0-9A-Za-z.+_-]*)?\Z")
 _ARCHIVE = re.compile(r"\.(tar(\.\w+)?|tgz|zip|airgap|zst|gz)\Z")
 
@@ -62,26 +67,28 @@ class Version:
     manifest: Manifest
     manifest_bytes: bytes
     config: Config
+    _kept: list[tuple[bytes, list[int]]] = field(
+        default_factory=list, init=False, repr=False, compare=False
+    )
 
-    @cached_property
-    def _read(self) -> tuple[bytes, list[int]]:
-        return read_index(self.store, self.manifest, self.config)
+    def read_index(self) -> tuple[bytes, list[int]]:
+        """Return what `read_index` does; read again each time if it is large."""
+        if self._kept:
+            return self._kept[0]
+        read = read_index(self.store, self.manifest, self.config)
+        if len(read[0]) <= KEPT_INDEX_BYTES:
+            self._kept.append(read)
+        return read
 
-    @property
-    def index_bytes(self) -> bytes:
-        """The index's plaintext, verified."""
-        return self._read[0]
-
-    @property
-    def index_parts(self) -> list[int]:
-        """Bytes that the index takes in each of the index layers."""
-        return self._read[1]
+    def forget_index(self) -> None:
+        """Give back the memory of `index`, which is read again when it is used again."""
+        self.__dict__.pop("index", None)
 
     @cached_property
     def index(self) -> Index:
         """The index, verified and checked against the manifest's layers."""
         what = f"index of {self.descriptor.digest}"
-        index = Index.decode(self.index_bytes, what)
+        index = Index.decode(self.read_index()[0], what)
         listed, used = self.manifest.data_layers, index.layer_sizes
         if len(listed) != len(used):
             raise FormatError(what, f"{len(used)} data layers, the manifest has {len(listed)}")
@@ -209,8 +216,13 @@ def read_index(store: Store, manifest: Manifest, config: Config) -> tuple[bytes,
         else:
             data = read_blob(store, layer, MAX_INDEX_BYTES)
         parts.append(len(data))
-        size = codec.content_size(data, MAX_INDEX_BYTES, what)
-        plain = codec.decompress(data, size, what, plain)
+        if len(plain) > DELTA_INDEX_BYTES:
+            size, start = codec.read_number(data, what)
+            older, plain = bytearray(plain), b""
+            plain = delta.decode(data[start:], size, what, older)
+        else:
+            size = codec.content_size(data, MAX_INDEX_BYTES, what)
+            plain = codec.decompress(data, size, what, plain)
     actual = "blake3:" + blake3.blake3(plain).hexdigest()
     if actual != config.index_digest:
         raise DigestMismatch("index", config.index_digest, actual)
@@ -228,7 +240,7 @@ def _index_of_update(data: bytes, what: str) -> bytes:
 
 
 def encode_index(
-    plain: bytes, base: Version | None, *, keep: bool = True
+    plain: bytes, base: Version | None, data_bytes: int, *, keep: bool = True
 ) -> tuple[bytes, tuple[Descriptor, ...]]:
     """Return a new index part, and the base's index layers to list before it.
 
@@ -238,6 +250,7 @@ def encode_index(
     Args:
         plain: the index.
         base: what the version was packed on.
+        data_bytes: of the base's data layers.
         keep: False if some of the base's index layers will not be listed.
     """
 
@@ -247,12 +260,20 @@ def encode_index(
     if base is None or not keep or len(base.manifest.index_layers) > MAX_PATCHES:
         return full(), ()
     chain = base.manifest.index_layers
-    old = base.index_bytes
-    patch = codec.compress(plain, index_level(len(plain) + len(old)), prefix=old)
+    old, parts = base.read_index()
+    before, level = len(old), index_level(len(plain) + len(old))
+    if before > DELTA_INDEX_BYTES:
+        buffer = bytearray(old)
+        del old
+        buffer += plain
+        frame = delta.encode(buffer, before, level)
+        assert frame is not None
+        patch = codec.number(len(plain)) + frame
+    else:
+        patch = codec.compress(plain, level, prefix=old)
     # What the patches add to a fresh pull: nothing to speak of beside the data, or the full index.
-    patches = sum(base.index_parts[1:]) + len(patch)
-    data = sum(base.index.layer_sizes)
-    if patches > data // 20 and patches > len(whole := full()):
+    patches = sum(parts[1:]) + len(patch)
+    if patches > data_bytes // 20 and patches > len(whole := full()):
         return whole, ()
     return patch, chain
 

@@ -226,7 +226,7 @@ def read_selection(coded: bytes, blocks: int) -> list[int]:
     return kept
 
 
-def read_delta(stored: bytes, prefix: bytes, size: int) -> bytes:
+def read_delta(stored: bytes, prefix: bytes, size: int, limit: int = 8 * MIB) -> bytes:
     """Return the plaintext of a delta frame."""
     length, start = number(stored, 0)
     copies, start = stored[start : start + length], start + length
@@ -246,7 +246,7 @@ def read_delta(stored: bytes, prefix: bytes, size: int) -> bytes:
         need(in_text or source + copied <= len(prefix), "a source in prefix and text")
     older = b"".join(prefix[1024 * block : 1024 * block + 1024] for block in kept)
     left = size - sum(lengths)
-    rest = decompress(stored[start:], older and older.rjust(left, b"\0"), left, 8 * MIB)
+    rest = decompress(stored[start:], older and older.rjust(left, b"\0"), left, limit)
     both = bytearray(prefix)
     for gap, copied, source in zip(gaps, lengths, sources, strict=True):
         both += rest[:gap]
@@ -272,7 +272,11 @@ def read_index(layout: Path, manifest: dict[str, Any], config: dict[str, Any]) -
             length = int.from_bytes(stored[end:], "little")
             need(length <= end, "the index of an update layer")
             stored = stored[end - length : end]
-        plain = decompress(stored, plain, None, 256 * MIB)
+        if len(plain) > 192 << 10:
+            size, start = number(stored, 0)
+            plain = read_delta(stored[start:], plain, size, 256 * MIB)
+        else:
+            plain = decompress(stored, plain, None, 256 * MIB)
     need("blake3:" + blake3(plain).hexdigest() == config["index"]["digest"], "index digest")
     return plain
 

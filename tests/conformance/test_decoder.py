@@ -222,6 +222,27 @@ def test_zstd_program_reads_a_patched_index(tmp_path: Path) -> None:
     assert new.read_bytes() == decoder.read_index(layout, manifest, config)
 
 
+def test_a_large_index_is_patched_by_delta_frames(tmp_path: Path) -> None:
+    rng = random.Random(5)
+    root = tmp_path / "tree"
+    root.mkdir()
+    names = [f"{at:04}-{rng.getrandbits(700):x}" for at in range(1200)]
+    for at, name in enumerate(names):
+        (root / name).write_text(f"file {at}")
+    store = tmp_path / "store"
+    packer.pack(root, store=store, tag="app:1")
+    assert len(plain_index(store, "app:1")) > 192 << 10
+    for number in (2, 3):
+        (root / names[400 * number - 100]).write_text(f"changed {number}")
+        (root / f"0500-new-{number}").write_text("new")
+        packed = packer.pack(root, store=store, tag=f"app:{number}")
+        assert packed.index_bytes < 500, "as zstd frames with prefixes these took 2 KB and more"
+    for number in (1, 2, 3):
+        version = packer.open_version(f"app:{number}", store=store)
+        assert version.read_index()[0] == plain_index(store, f"app:{number}")
+    assert decoded(store, "app:3") == read_tree(root)
+
+
 # Damage. Each line of the specification's checks, broken in one place: both readers must refuse.
 
 
