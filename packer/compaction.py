@@ -14,7 +14,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from itertools import chain, compress
 
-from packer.index import Frames, Index
+from packer.index import Frames
 
 MAX_COST = 1.2
 """Stored bytes of a version, relative to packing it alone, that trigger compaction."""
@@ -68,7 +68,7 @@ class Liveness:
 
 
 def liveness(
-    base: Index,
+    frames: Frames,
     run_starts: array[int],
     run_lengths: array[int],
     prefixes: list[list[tuple[int, int]]],
@@ -77,13 +77,13 @@ def liveness(
     """Measure the base's layers against a new version.
 
     Args:
-        base: the base's index.
+        frames: of the base.
         run_starts: first chunk of each run; ordinals from the base's chunk count on are new.
         run_lengths: number of chunks of each run.
         prefixes: prefix of each new frame, in ordinals of the base's, then the new chunks.
         of_index: base layers that also hold a part of the base's index.
     """
-    frames = Frames(base)
+    base = frames.index
     live = bytearray(base.chunk_count)
     first = last = 0
     for start, length in chain(zip(run_starts, run_lengths, strict=True), ((-1, 0),)):

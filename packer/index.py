@@ -139,7 +139,7 @@ class Index:
     @cached_property
     def first_run(self) -> array[int]:
         """Number of runs before each entry; of an index that is complete."""
-        return array("Q", [0, *accumulate(self.run_counts)])
+        return _sums(self.run_counts)
 
     def runs_of(self, entry: int) -> list[tuple[int, int]]:
         """Return the runs of one entry of an index that is complete."""
@@ -148,7 +148,7 @@ class Index:
 
     def entry_sizes(self) -> array[int]:
         """Return the size in bytes of each entry's content (0 for what is not a file)."""
-        ends = array("Q", chain((0,), accumulate(self.chunk_lengths)))
+        ends = _sums(self.chunk_lengths)
         runs = zip(self.run_starts, self.run_lengths, strict=True)
         sizes = self._by_entry(ends[start + length] - ends[start] for start, length in runs)
         for entry, row in self.expansions.items():
@@ -162,7 +162,7 @@ class Index:
 
     def _by_entry(self, of_runs: Iterable[int]) -> array[int]:
         """Return the sums over the runs of each entry."""
-        until = array("Q", chain((0,), accumulate(of_runs)))
+        until = _sums(of_runs)
         last = array("Q", map(until.__getitem__, accumulate(self.run_counts)))
         return array("Q", map(sub, last, chain((0,), last)))
 
@@ -415,11 +415,11 @@ class Frames:
 
     def __init__(self, index: Index) -> None:
         self.index = index
-        self.first_chunk = array("Q", [0, *accumulate(index.frame_chunks)])
+        self.first_chunk = _sums(index.frame_chunks)
         """Ordinal of each frame's first chunk; one more row at the end."""
-        self.end = array("Q", [0, *accumulate(index.chunk_lengths)])
+        self.end = _sums(index.chunk_lengths)
         """Plaintext bytes before each chunk, through all layers; one more row at the end."""
-        self.first_prefix_run = array("Q", [0, *accumulate(index.frame_prefix_runs)])
+        self.first_prefix_run = _sums(index.frame_prefix_runs)
         self.layer = array("I")
         """Layer of each frame."""
         self.offset = array("Q")
@@ -457,6 +457,11 @@ class Frames:
         return list(
             zip(index.prefix_starts[first:last], index.prefix_lengths[first:last], strict=True)
         )
+
+
+def _sums(numbers: Iterable[int]) -> array[int]:
+    """Return what is before each number, and the sum of all; made without a list of them."""
+    return array("Q", chain((0,), accumulate(numbers)))
 
 
 def _check(sound: bool, what: str, why: str) -> None:

@@ -35,6 +35,7 @@ from packer.model import (
     Descriptor,
     Manifest,
 )
+from packer.names import Names
 from packer.progress import ProgressCallback
 from packer.ranges import BlobRanges
 from packer.recipecache import RecipeCache
@@ -155,6 +156,8 @@ def pack_tree(
                 del found, remembered  # before the index takes as much
                 return _reuse(version, store, tag)
     old = base.index if base is not None else Index()
+    if Names.of(old.paths).joined == Names.of(found.paths).joined:
+        old.paths = found.paths  # held once
     old_layers = base.manifest.data_layers if base is not None else ()
     dropped: frozenset[int] = frozenset()
     directory = os.fsencode(place) if place is not None else None
@@ -200,13 +203,13 @@ def pack_tree(
                         return _reuse(version, store, tag)
                 scan.writer.flush()
                 use = liveness(
-                    old,
+                    reader.frames,
                     index.run_starts,
                     index.run_lengths,
                     scan.writer.frame_prefixes,
                     (at for at, layer in enumerate(old_layers) if layer.media_type == UPDATE_TYPE),
                 )
-                if not dropped and (dropped := _compaction(use, old, scan)):
+                if not dropped and (dropped := _compaction(use, reader.frames, scan)):
                     # Rare: pack once more without them, so that nothing new depends on them.
                     scan.writer.abort()
                     continue
@@ -220,7 +223,7 @@ def pack_tree(
     total_bytes = found.bytes_of(0, len(found))
     stats.save(found, scan.facts, tree)
     del found, remembered, scan.facts  # before the index takes as much
-    _renumber(index, old, kept, scan)
+    _renumber(index, reader.frames, kept, scan)
     first_layer = len(index.layer_frames) - len(scan.writer.layer_frames)
     totals, parts = _totals(index, total_bytes), uses(index, first_layer)
     data_bytes = sum(old.frame_stored)
@@ -304,9 +307,9 @@ def _reuse(version: Version, store: LocalStore, tag: str) -> Packed:
     return _result(descriptor, tag, version.manifest, version.config, parts, unchanged=True)
 
 
-def _compaction(use: Liveness, old: Index, scan: Scan) -> frozenset[int]:
+def _compaction(use: Liveness, frames: Frames, scan: Scan) -> frozenset[int]:
     """Return the base layers to give up."""
-    frames = Frames(old)
+    old = frames.index
     plain, stored = scan.writer.plain_bytes, scan.writer.plain_stored_bytes
     for frame, depth in enumerate(old.frame_depths):
         if not depth:
@@ -381,7 +384,7 @@ def _totals(index: Index, tree_bytes: int) -> dict[str, int]:
 
 def _renumber(
     index: Index,
-    base: Index,
+    frames: Frames,
     kept: set[int],
     scan: Scan,
 ) -> None:
@@ -389,11 +392,11 @@ def _renumber(
 
     Args:
         index: entries and runs, in ordinals of all base chunks, then the new ones.
-        base: the base's index.
+        frames: of the base.
         kept: ordinals of the base layers that stay; they hold the prefixes of their own frames.
         scan: complete; its layers follow the kept ones.
     """
-    frames = Frames(base)
+    base = frames.index
     index.chunk_lengths, index.chunk_digests = array("I"), bytearray()
     shifts = _Shifts()
     frame = 0
