@@ -116,6 +116,10 @@ class Expander:
                     for start, end in pairwise((0, *cuts)):
                         yield view[start:end]
 
+    def close(self) -> None:
+        """Remove temporary files."""
+        self.recipe.close()
+
     def _small(self) -> Iterator[memoryview]:
         """Content of a file that is taken at once, as most are: with nothing in it to open."""
         source = self._file

@@ -140,7 +140,8 @@ class OpenedFile:
         return count
 
     def close(self) -> None:
-        """Close the file."""
+        """Close the file, and remove temporary ones."""
+        self._expander.close()
         self._stopped = True
         if self._digest is not None:
             with contextlib.suppress(OSError):  # `expansion` has raised it, or it is of no use now

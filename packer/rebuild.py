@@ -46,7 +46,6 @@ class Rebuilder:
         self._size = size
         self._spare = most_opened(size)
         self._executor = executor
-        self._next_stream = 0
 
     def pieces(self) -> Iterator[bytes | memoryview]:
         """Yield the file's bytes; each piece is valid until the next is asked for.
@@ -108,10 +107,7 @@ class Rebuilder:
     def _deflate(self, depth: int) -> Iterator[_Deferred]:
         """Yield the whole bytes of a deflate stream; what is left of a last byte is not its own."""
         recipe = self._recipe
-        if self._next_stream >= len(recipe.streams):
-            self._fail("a deflate stream is missing")
-        records = recipe.streams[self._next_stream]
-        self._next_stream += 1
+        records = recipe.next_stream()
         plain = _Bytes(self._resolved(self._stream(depth)), recipe.what)
         joint = _Joint()
         window, position = b"", 0

@@ -7,6 +7,7 @@ and from deflate streams, whose plaintext is a stream of the same kind.
 
 from __future__ import annotations
 
+from array import array
 from collections.abc import Iterator
 from typing import IO, NoReturn
 
@@ -34,8 +35,10 @@ MAX_DEFLATE_DEPTH = 4
 """Deflate streams within deflate streams."""
 
 
-SPILL_BYTES = 4 << 20
-"""What a recipe has beyond this lies in a temporary file, while it is made and while it is read."""
+MAX_STREAMS = 1 << 21
+"""Deflate streams of a file."""
+SPILL_BYTES = 1 << 20
+"""What parts of a recipe have beyond this lies in temporary files, while it is made and read."""
 
 
 class RecipeWriter:
@@ -46,31 +49,37 @@ class RecipeWriter:
     """
 
     def __init__(self, directory: bytes | None = None) -> None:
-        self._directory = directory
-        self._operations = _Part()
-        self._headers = _Part()
-        self._inline = _Part()
-        self._streams: list[_Part] = []
-        self._spill: IO[bytes] | None = None
-        self._spilled = 0
-        self._open_streams = 0  # in memory: bytes of their segments
+        self._operations = _Part(directory)
+        self._headers = _Part(directory)
+        self._inline = _Part(directory)
+        # Of the streams within as many others: one of them at a time is written.
+        self._records = [_Part(directory) for _ in range(MAX_DEFLATE_DEPTH)]
+        self._depth = 0
+        self._depths = bytearray()  # of each stream, and where its records begin and how long
+        self._starts, self._lengths = array("Q"), array("Q")  # they are
         self._pending_inline = 0
         self.opened = False
         """Whether there is anything but content."""
 
     @property
-    def spilled(self) -> bool:
-        """Whether some of it lies in a temporary file."""
-        return self._spill is not None
-
-    @property
     def size(self) -> int:
         """Bytes so far, about."""
-        return self._spilled + self._in_memory
+        return sum(part.length for part in self._parts)
+
+    @property
+    def spilled(self) -> bool:
+        """Whether some of it lies in a temporary file."""
+        return any(part.spilled for part in self._parts)
+
+    @property
+    def streams(self) -> int:
+        """Number of deflate streams."""
+        return len(self._starts)
 
     def end(self) -> None:
         """End the stream."""
         self._put(END)
+        self._depth -= 1
 
     def content(self, length: int) -> None:
         """Append bytes that the content holds."""
@@ -83,14 +92,17 @@ class RecipeWriter:
         self._pending_inline += len(data)
 
     def deflate(self) -> int:
-        """Append a deflate stream; return its number, for `segment`."""
+        """Append a deflate stream, which goes on up to its `end`; return its number."""
         self.opened = True
         self._put(DEFLATE)
-        self._streams.append(_Part())
-        return len(self._streams) - 1
+        self._depths.append(self._depth)
+        self._starts.append(self._records[self._depth].length)
+        self._lengths.append(0)
+        self._depth += 1
+        return len(self._starts) - 1
 
     def segment(self, stream: int, plain_bytes: int, bit: int, recipe: bytes) -> None:
-        """Append a segment to a deflate stream.
+        """Append a segment to a deflate stream that has not ended.
 
         Args:
             stream: its number.
@@ -98,14 +110,13 @@ class RecipeWriter:
             bit: where in a byte it starts.
             recipe: of `packer.deflate`.
         """
-        out = self._streams[stream].tail
-        before = len(out)
-        _put_number(out, plain_bytes << 3 | bit)
-        _put_number(out, len(recipe))
-        out += recipe
-        self._open_streams += len(out) - before
-        if self._in_memory > SPILL_BYTES:
-            self._spill_all()
+        part = self._records[self._depths[stream]]
+        before = part.length
+        _put_number(part.tail, plain_bytes << 3 | bit)
+        _put_number(part.tail, len(recipe))
+        part.tail += recipe
+        self._lengths[stream] += part.length - before
+        part.spill()
 
     def header(self, coded: bytes, *, is_member: bool) -> None:
         """Append a tar header, coded by `encode_header`; with content and padding as usual?"""
@@ -125,15 +136,13 @@ class RecipeWriter:
         self._put_inline()
         self._operations.tail += operations
         self._headers.tail += headers
+        self._headers.spill()
         self._pending_inline = kept
-        if self._in_memory > SPILL_BYTES:
-            self._spill_all()
 
     def keep(self, data: bytes | memoryview) -> None:
         """Keep bytes whose operation is there already."""
         self._inline.tail += data
-        if len(self._inline.tail) > SPILL_BYTES:
-            self._spill_all()
+        self._inline.spill()
 
     def zeros(self, length: int) -> None:
         """Append zero bytes."""
@@ -148,33 +157,24 @@ class RecipeWriter:
         parts = (self._operations, self._headers, self._inline)
         for part in parts:
             _put_number(out, part.length)
-        _put_number(out, len(self._streams))
-        for part in self._streams:
-            _put_number(out, part.length)
+        _put_number(out, len(self._lengths))
+        for length in self._lengths:
+            _put_number(out, length)
         yield out
-        for part in (*parts, *self._streams):
-            for start, length in part.spilled:
-                assert self._spill is not None
-                yield read_at(self._spill, length, start)
-            yield part.tail
-        if self._spill is not None:
-            self._spill.close()
+        for part in parts:
+            for start in range(0, part.length, SPILL_BYTES):
+                yield part.read(start, min(SPILL_BYTES, part.length - start))
+        for depth, start, length in zip(self._depths, self._starts, self._lengths, strict=True):
+            yield self._records[depth].read(start, length)
+
+    def close(self) -> None:
+        """Remove the temporary files; what was written is gone."""
+        for part in self._parts:
+            part.close()
 
     @property
-    def _in_memory(self) -> int:
-        parts = len(self._operations.tail) + len(self._headers.tail) + len(self._inline.tail)
-        return self._open_streams + parts
-
-    def _spill_all(self) -> None:
-        if self._spill is None:
-            self._spill = temporary_file(self._directory)
-        for part in (self._operations, self._headers, self._inline, *self._streams):
-            if part.tail:
-                write_at(self._spill, part.tail, self._spilled)
-                part.spilled.append((self._spilled, len(part.tail)))
-                self._spilled += len(part.tail)
-                part.tail.clear()
-        self._open_streams = 0
+    def _parts(self) -> tuple[_Part, ...]:
+        return (self._operations, self._headers, self._inline, *self._records)
 
     def _put_inline(self) -> None:
         if self._pending_inline:
@@ -187,20 +187,54 @@ class RecipeWriter:
         self._operations.tail.append(operation)
         if number is not None:
             _put_number(self._operations.tail, number)
+        self._operations.spill()
 
 
 class _Part:
-    """Part of a recipe: what lies in the temporary file, by offset and length, and the rest."""
+    """Bytes of a recipe, the first of them in a temporary file if there are many.
 
-    __slots__ = ("spilled", "tail")
+    Args:
+        directory: as `temporary_file` takes it.
+    """
 
-    def __init__(self) -> None:
-        self.spilled: list[tuple[int, int]] = []
+    __slots__ = ("_directory", "_file", "_in_file", "tail")
+
+    def __init__(self, directory: bytes | None) -> None:
+        self._directory = directory
+        self._file: IO[bytes] | None = None
+        self._in_file = 0
         self.tail = bytearray()
 
     @property
     def length(self) -> int:
-        return sum(length for _, length in self.spilled) + len(self.tail)
+        return self._in_file + len(self.tail)
+
+    @property
+    def spilled(self) -> bool:
+        return self._file is not None
+
+    def spill(self) -> None:
+        """Write the tail to the file if it has become long."""
+        if len(self.tail) > SPILL_BYTES:
+            if self._file is None:
+                self._file = temporary_file(self._directory)
+            write_at(self._file, self.tail, self._in_file)
+            self._in_file += len(self.tail)
+            self.tail.clear()
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def read(self, start: int, length: int) -> bytes:
+        """Return some of the bytes."""
+        stored = max(min(self._in_file - start, length), 0)
+        at = start + stored - self._in_file
+        rest = bytes(self.tail[at : at + length - stored]) if length > stored else b""
+        if not stored:
+            return rest
+        assert self._file is not None
+        return read_at(self._file, stored, start) + rest
 
 
 class Cursor:
@@ -275,21 +309,35 @@ class Recipe:
         head = Cursor(data[1:], what)
         lengths = [head.number() for _ in range(3)]
         count = head.number()
-        if count > len(data):
+        if count > MAX_STREAMS:
             raise FormatError(what, f"{count} deflate streams")
-        lengths += [head.number() for _ in range(count)]
-        parts = [Cursor(head.take(length), what) for length in lengths]
+        most = len(data)  # so that a sum of them fits
+        self._streams = array("Q", (min(head.number(), most + 1) for _ in range(count)))
+        self._next = 0  # the stream that is read next
+        self.operations, self.headers, self.inline = (
+            Cursor(head.take(length), what) for length in lengths
+        )
+        self._records = Cursor(head.take(sum(self._streams)), what)
         if not head.ended:
             raise FormatError(what, "bytes behind the last part")
         self.what = what
-        self.operations, self.headers, self.inline = parts[:3]
-        self.streams = parts[3:]
+
+    def next_stream(self) -> Cursor:
+        """Return the records of the next deflate stream.
+
+        Raises:
+            FormatError: there is none.
+        """
+        if self._next == len(self._streams):
+            raise FormatError(self.what, "a deflate stream is missing")
+        self._next += 1
+        return Cursor(self._records.take(self._streams[self._next - 1]), self.what)
 
     @property
     def ended(self) -> bool:
-        """Whether all parts have been read to their end."""
-        parts = (self.operations, self.headers, self.inline, *self.streams)
-        return all(part.ended for part in parts)
+        """Whether all parts, and all streams, have been read."""
+        parts = (self.operations, self.headers, self.inline, self._records)
+        return self._next == len(self._streams) and all(part.ended for part in parts)
 
 
 def _put_number(out: bytearray, value: int) -> None:

@@ -16,7 +16,7 @@ from typing import TypeVar
 
 from packer.deflate import MAX_SEGMENT_INPUT, WINDOW_BYTES, Inflated, NotDeflate, Segment
 from packer.expansion import most_opened, most_recipe
-from packer.recipe import RecipeWriter
+from packer.recipe import MAX_STREAMS, RecipeWriter
 from packer.recipecache import RecipeCache, key_of
 from packer.source import Source
 
@@ -125,7 +125,10 @@ class Budget:
     def charge(self, count: int) -> bool:
         """Take plaintext from what the file may still grow by; False if that is used up."""
         self._spare -= count
-        return self._spare >= 0 and self.recipe.size <= self._most_recipe
+        recipe = self.recipe
+        return (
+            self._spare >= 0 and recipe.size <= self._most_recipe and recipe.streams < MAX_STREAMS
+        )
 
 
 class _Part:

@@ -42,7 +42,9 @@ def opened(data: bytes, workers: Workers = ALONE) -> tuple[list[bytes], bytes]:
     file = io.BytesIO(data)
     expander = Expander(file.readinto, len(data), PARAMS, bytearray(1 << 20), workers)
     content = [bytes(chunk) for chunk in expander.content()]
-    return content, b"".join(bytes(chunk) for chunk in expander.recipe_chunks())
+    recipe = b"".join(bytes(chunk) for chunk in expander.recipe_chunks())
+    expander.close()
+    return content, recipe
 
 
 def round_trip(data: bytes) -> tuple[list[bytes], bytes]:
