@@ -18,6 +18,9 @@ from packer.temporary import Gathered
 
 _ZEROS = bytes(64 << 10)
 _AHEAD_BYTES = 8 << 20
+"""What may be held behind a segment that is being rebuilt."""
+_DEFERRED_BYTES = 4 << 10
+"""What a segment takes beside its plaintext, about."""
 _RELEASE_OPERATIONS = 8192
 
 
@@ -120,7 +123,7 @@ class Rebuilder:
             coded = bytes(records.take(records.number()))
             data = plain.take(length)
             wait = self._rebuild(data, window, position, coded, bit)
-            yield _Deferred(length, partial(self._joined, joint, bit, wait))
+            yield _Deferred(length + _DEFERRED_BYTES, partial(self._joined, joint, bit, wait))
             self._release()
             window = (window + data[-WINDOW_BYTES:])[-WINDOW_BYTES:]
             position += length
@@ -136,6 +139,8 @@ class Rebuilder:
         held: deque[_Piece] = deque()
         size = 0
         for piece in pieces:
+            if held and not isinstance(piece, _Deferred):
+                piece = bytes(piece)  # a view keeps a whole frame alive
             held.append(piece)
             size += len(piece)
             while held and (size > most or not isinstance(held[0], _Deferred)):
