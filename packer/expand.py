@@ -28,11 +28,8 @@ from packer.tarheader import BLOCK, encode_header, is_header, take_members
 INLINE_BYTES = 1024
 """Shorter pieces between opened streams are kept in the recipe: headers, trailers, directories."""
 SMALL_BYTES = 64 << 10
-"""Members of a tar archive up to this size are taken at once."""
-MAX_META_BYTES = 64 << 10
-"""Names and attributes of members up to this size go to the recipe."""
+"""Members of a tar archive up to this size are taken many at a time."""
 
-_META_TYPES = b"xgLK"
 _ZEROS = bytes(64 << 10)
 
 
@@ -199,24 +196,14 @@ class Expander:
                 return
             padding = -size % BLOCK
             whole = BLOCK + size + padding
-            small = size <= SMALL_BYTES and source.ahead(whole) >= whole
-            regular = small and source.view(BLOCK + size, whole) == _ZEROS[:padding]
-            meta = block[156] in _META_TYPES and small and size <= MAX_META_BYTES
-            plain = regular and not meta and self._is_plain(source, BLOCK, BLOCK + size, depth)
-            recipe.header(coded, is_member=plain)
+            if size <= SMALL_BYTES and have < whole and source.ahead(whole) >= whole:
+                continue  # it was not all in hand
+            recipe.header(coded)
             self._header = block
-            if plain:
-                if size:
-                    yield from chunks_of(source.view(BLOCK, BLOCK + size), self._params)
-                source.skip(whole)
-                continue
             source.skip(BLOCK)
             if block[156] == ord("S"):
                 self._sparse(source, block)
-            if meta:
-                recipe.inline(source.view(0, size))
-                source.skip(size)
-            elif size:
+            if size:
                 outer = source.limit(source.position + size)
                 if outer is not None and outer < source.position + size:
                     source.limit(outer)

@@ -33,8 +33,6 @@ ZEROS = 6
 
 MAX_DEFLATE_DEPTH = 4
 """Deflate streams within deflate streams."""
-
-
 MAX_STREAMS = 1 << 21
 """Deflate streams of a file."""
 SPILL_BYTES = 1 << 20
@@ -118,10 +116,10 @@ class RecipeWriter:
         self._lengths[stream] += part.length - before
         part.spill()
 
-    def header(self, coded: bytes, *, is_member: bool) -> None:
-        """Append a tar header, coded by `encode_header`; with content and padding as usual?"""
+    def header(self, coded: bytes) -> None:
+        """Append a tar header, coded by `encode_header`."""
         self.opened = True
-        self._put(MEMBER if is_member else HEADER)
+        self._put(HEADER)
         self._headers.tail += coded
 
     def members(self, operations: bytes, headers: bytes, kept: int) -> None:

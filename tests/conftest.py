@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 
@@ -23,6 +24,28 @@ settings.register_profile("nightly", settings.get_profile("dev"), max_examples=2
 settings.load_profile(
     os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev")
 )
+
+
+@pytest.fixture(autouse=True, scope="session")
+def _interruptible() -> None:
+    """Let SIGINT interrupt, also where the tests were started in the background of a script.
+
+    Such a shell has programs ignore it, which they hand down to all that they start.
+    """
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+@pytest.fixture
+def local_times(tmp_path: Path) -> None:
+    """Skip where the stat cache would trust no temporary file."""
+    from packer._native import has_local_times
+
+    fd = os.open(tmp_path, os.O_RDONLY)
+    try:
+        if not has_local_times(fd):
+            pytest.skip("temporary files are on a file system that the cache does not trust")
+    finally:
+        os.close(fd)
 
 
 @pytest.fixture(autouse=True)

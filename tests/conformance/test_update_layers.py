@@ -11,7 +11,7 @@ import pytest
 import zstandard
 
 import packer
-from packer import codec, compaction, version
+from packer import codec, compaction, delta, version
 from packer.errors import PackerError
 from packer.model import CONFIG_TYPE, DATA_TYPE, INDEX_TYPE, MANIFEST_TYPE, UPDATE_TYPE, Manifest
 from packer.store.layout import LayoutStore
@@ -166,6 +166,44 @@ def test_arrangements_that_readers_take(tmp_path: Path) -> None:
         assert decoded(store, "app:1") == expected
         packer.verify("app:1", store=store)
         packer.unpack("app:1", tmp_path / f"out{number}", store=store)
+
+
+def test_patches_on_a_large_index(tmp_path: Path) -> None:
+    """An index above 192 KiB is patched by a delta frame; what is wrong with one is refused."""
+    data, plain = tiny()
+    limit = 192 << 10
+    small, large = (random.Random(1).randbytes(size) for size in (limit, limit + 1))
+
+    def frame(older: bytes) -> bytes:
+        made = delta.encode(bytearray(older) + plain, len(older), 12)
+        assert made is not None
+        return made
+
+    def layers(older: bytes, part: bytes) -> list[tuple[str, bytes]]:
+        return [(DATA_TYPE, data), (INDEX_TYPE, codec.compress(older, 3)), (INDEX_TYPE, part)]
+
+    size, patch = codec.number(len(plain)), frame(large)
+    taken = (layers(large, size + patch), layers(small, codec.compress(plain, 3, small)))
+    for number, arrangement in enumerate(taken):
+        store = craft(tmp_path / f"taken{number}", plain, *arrangement)
+        assert decoded(store, "app:1") == decoded(TINY_SAMPLE, "app:1")
+        packer.verify("app:1", store=store)
+    refused = (
+        layers(small, size + frame(small)),
+        layers(large, codec.compress(plain, 3, large)),
+        layers(large, patch),  # no length
+        layers(large, codec.number(len(plain) - 1) + patch),
+        layers(large, codec.number((1 << 28) - 1) + patch),
+        layers(large, size + patch[:-1]),
+        layers(large, size + patch + b"0"),
+    )
+    for number, arrangement in enumerate(refused):
+        store = craft(tmp_path / f"refused{number}", plain, *arrangement)
+        with pytest.raises((decoder.Damaged, zstandard.ZstdError)):
+            decoded(store, "app:1")
+        with pytest.raises(PackerError):
+            packer.unpack("app:1", tmp_path / "out", store=store)
+        assert not (tmp_path / "out").exists()
 
 
 def test_arrangements_that_readers_refuse(tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import os
 import random
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,10 @@ import pytest
 import packer
 from packer import opened
 from packer.errors import SourceChanged
+from packer.model import ChunkParams
 from packer.opened import OpenedFile
+from packer.streams import Workers
+from packer.tree import walk
 
 
 @pytest.fixture(autouse=True)
@@ -100,3 +104,18 @@ def test_a_file_that_changes_after_it_was_begun(
     if os.path.isdir("/proc/self/fd"):
         left = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
         assert not [name for name in left if name.startswith(str(root))]
+
+
+def test_closing_a_large_archive_in_the_middle(tmp_path: Path) -> None:
+    """Its digest is computed beside its opening; that ends before the file is closed."""
+    path = os.fsencode(tmp_path / "large.gz")
+    (tmp_path / "large.gz").write_bytes(gzip.compress(random.Random(1).randbytes(8 << 20), 1))
+    found, buffer = walk(path)[0], bytearray(1 << 20)
+    with ThreadPoolExecutor(1) as executor:
+        workers = Workers(executor)
+        file = OpenedFile(path, found, ChunkParams(), buffer, workers, lambda _: None, expand=True)
+        with file:
+            next(file.chunks())
+            assert file._digest is not None
+        assert file._file.closed
+        assert len(file._digest()) == 32, "it did not meet a closed file"
