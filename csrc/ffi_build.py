@@ -170,8 +170,8 @@ ffi.cdef(
     size_t pk_delta_copied(const pk_copy *copies, size_t count, size_t end);
     size_t pk_delta_rest(const uint8_t *data, size_t prefix, size_t size, const pk_copy *copies,
                          size_t count, uint8_t *out);
-    int pk_delta_apply(uint8_t *data, size_t prefix, size_t size, const pk_copy *copies,
-                       size_t count, const uint8_t *rest, size_t rest_length);
+    int pk_delta_apply(const uint8_t *older, size_t prefix, size_t size, const pk_copy *copies,
+                       size_t count, const uint8_t *rest, size_t rest_length, uint8_t *text);
     size_t pk_delta_encode(const pk_copy *copies, size_t count, size_t prefix, uint8_t *classes,
                            uint8_t *extra);
     int pk_delta_decode(const uint8_t *classes, size_t count, const uint8_t *extra,

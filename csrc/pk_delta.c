@@ -159,8 +159,8 @@ static int is_sound(const pk_copy *copy, size_t prefix, size_t size, size_t done
            (from >= prefix || length <= prefix - from);
 }
 
-int pk_delta_apply(uint8_t *data, size_t prefix, size_t size, const pk_copy *copies, size_t count,
-                   const uint8_t *rest, size_t rest_length)
+int pk_delta_apply(const uint8_t *older, size_t prefix, size_t size, const pk_copy *copies, size_t count,
+                   const uint8_t *rest, size_t rest_length, uint8_t *text)
 {
     size_t done = prefix;
     for (size_t i = 0; i < count; i++) {
@@ -169,15 +169,16 @@ int pk_delta_apply(uint8_t *data, size_t prefix, size_t size, const pk_copy *cop
         size_t gap = copies[i].at - done;
         if (gap > rest_length)
             return -1;
-        memcpy(data + done, rest, gap);
+        memcpy(text + (done - prefix), rest, gap);
         rest += gap;
         rest_length -= gap;
-        memcpy(data + copies[i].at, data + copies[i].from, copies[i].length);
+        const uint8_t *from = copies[i].from < prefix ? older + copies[i].from : text + (copies[i].from - prefix);
+        memcpy(text + (copies[i].at - prefix), from, copies[i].length);
         done = (size_t)copies[i].at + copies[i].length;
     }
     if (rest_length != size - done)
         return -1;
-    memcpy(data + done, rest, rest_length);
+    memcpy(text + (done - prefix), rest, rest_length);
     return 0;
 }
 

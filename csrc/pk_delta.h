@@ -37,13 +37,13 @@ size_t pk_delta_copied(const pk_copy *copies, size_t count, size_t end);
 size_t pk_delta_rest(const uint8_t *data, size_t prefix, size_t size, const pk_copy *copies, size_t count,
                      uint8_t *out);
 
-/* Put the text together behind the older bytes: the inverse of pk_delta_rest.
+/* Put the text together: the inverse of pk_delta_rest.
  *
- * data: the buffer; its first `prefix` bytes are there, the others are written.
+ * older: the first `prefix` bytes of the buffer. text: the others, written.
  * Copies and rest come from a stranger: returns 0, or -1 if they do not fit (see pk_copy) or do not fill the
  * text exactly. */
-int pk_delta_apply(uint8_t *data, size_t prefix, size_t size, const pk_copy *copies, size_t count,
-                   const uint8_t *rest, size_t rest_length);
+int pk_delta_apply(const uint8_t *older, size_t prefix, size_t size, const pk_copy *copies, size_t count,
+                   const uint8_t *rest, size_t rest_length, uint8_t *text);
 
 /* Write copies as the classes of their gaps, of their lengths, and of their places, and extra bits.
  *

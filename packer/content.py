@@ -15,7 +15,7 @@ from packer.rebuild import Rebuilder
 from packer.recipe import SPILL_BYTES
 from packer.temporary import Gathered
 from packer.tree import show
-from packer.treecheck import TreeCheck
+from packer.treecheck import Check
 
 
 def frames_of(reader: FrameReader, entry: int) -> Iterator[int]:
@@ -62,7 +62,7 @@ def read_entry(
         )
 
 
-def matches(file: BinaryIO, frames: Frames, entry: int, check: TreeCheck) -> bool:
+def matches(file: BinaryIO, frames: Frames, entry: int, check: Check) -> bool:
     """Tell whether a file holds the content of an entry of the same size; read from its start.
 
     Args:

@@ -85,14 +85,14 @@ def encode(buffer: bytearray, prefix_bytes: int, level: int, *, share: float = 0
     )
 
 
-def decode(frame: bytes, size: int, what: str, prefix: bytearray) -> bytes:
+def decode(frame: bytes, size: int, what: str, prefix: bytes | bytearray) -> bytearray:
     """Return the text of a delta frame from a stranger.
 
     Args:
         frame: exactly one frame.
         size: length of the text in bytes, which the caller has bounded.
         what: how errors name the frame.
-        prefix: the older bytes, which the text is put behind.
+        prefix: the older bytes.
 
     Raises:
         FormatError: anything that docs/format.md does not allow.
@@ -110,11 +110,11 @@ def decode(frame: bytes, size: int, what: str, prefix: bytearray) -> bytes:
     older = _selected(prefix, parts[1], length, what)
     rest = codec.decompress(memoryview(frame)[at:], length, what, older)
     del older
-    prefix += bytes(size)
-    data, text = ffi.from_buffer("uint8_t[]", prefix), ffi.from_buffer("uint8_t[]", rest)
-    if lib.pk_delta_apply(data, start, end, copies, count, text, len(rest)):
+    out = bytearray(size)
+    before, text = ffi.from_buffer("uint8_t[]", prefix), ffi.from_buffer("uint8_t[]", out)
+    if lib.pk_delta_apply(before, start, end, copies, count, rest, len(rest), text):
         raise FormatError(what, "the copies do not fit the rest")
-    return bytes(memoryview(prefix)[start:])
+    return out
 
 
 def _coded(copies: Any, count: int, prefix_bytes: int) -> bytes:
@@ -198,7 +198,7 @@ def _select(data: Any, prefix_bytes: int, rest: bytearray) -> tuple[bytes, bytea
     return bytes(out[:length]), _gathered(data, prefix_bytes, kept, len(rest)), int(shared)
 
 
-def _selected(prefix: bytearray, selection: bytes, rest_bytes: int, what: str) -> bytearray:
+def _selected(prefix: bytes | bytearray, selection: bytes, rest_bytes: int, what: str) -> bytearray:
     """Return what the rest was compressed against; the selection is from a stranger."""
     kept = bytearray(_blocks(len(prefix)))
     if lib.pk_select_decode(

@@ -16,7 +16,7 @@ from packer.errors import DigestMismatch
 from packer.index import DIGEST_BYTES, Frames, Index
 from packer.model import Descriptor
 from packer.temporary import read_at, temporary_file, write_at
-from packer.treecheck import TreeCheck
+from packer.treecheck import Check
 
 Runs = list[tuple[int, int]]
 """Runs of chunks: (first ordinal, count)."""
@@ -60,7 +60,7 @@ class FrameReader:
         layers: the data layers, in the index's order.
         fetch: returns the stored bytes of a frame: (layer ordinal, offset, length) -> bytes.
         cache_bytes: bound on decoded frames kept in memory.
-        check: records what has been verified; by default one of its own.
+        check: of chunks; by default one that notes nothing.
         remote: fetching is slow: no frame that is still of use is forgotten.
         directory: where the temporary file may grow; by default where temporary files survive a
             restart, which is on a disk more often than the other place.
@@ -73,17 +73,17 @@ class FrameReader:
         fetch: Callable[[int, int, int], bytes],
         *,
         cache_bytes: int = 32 << 20,
-        check: TreeCheck | None = None,
+        check: Check | None = None,
         remote: bool = False,
         directory: bytes | None = None,
     ) -> None:
         self.index = index
         self.layers = layers
         self.frames = Frames(index)
-        self.check = check or TreeCheck(index)
-        """What has been verified so far."""
+        self.check = check or Check(index)
+        """What chunks and files are held against."""
         self._fetch = fetch
-        self._cache: OrderedDict[int, bytes] = OrderedDict()
+        self._cache: OrderedDict[int, bytes | bytearray] = OrderedDict()
         self._cached = 0
         self._cache_bytes = cache_bytes
         self._remote = remote
@@ -115,7 +115,7 @@ class FrameReader:
                     todo.append(prefix)
                 uses[prefix] += 1
 
-    def decode(self, frame: int, *, keep: bool = False) -> bytes:
+    def decode(self, frame: int, *, keep: bool = False) -> bytes | bytearray:
         """Return the plaintext of a frame, every chunk in it verified.
 
         Args:
@@ -170,19 +170,18 @@ class FrameReader:
         frames = self.frames
         for frame, first, count in frames.parts(start, length):
             base = frames.end[frames.first_chunk[frame]]
-            data = self._read_spilled(
+            spilled = self._read_spilled(
                 frame, frames.end[first] - base, frames.end[first + count] - base
             )
-            if data is None:
-                data = self.decode(frame, keep=True)
+            if spilled is None:
+                view = memoryview(self.decode(frame, keep=True))
             else:
-                base = frames.end[first]
-            view = memoryview(data)
+                view, base = memoryview(spilled), frames.end[first]
             for chunk in range(first, first + count):
                 out.append(view[frames.end[chunk] - base : frames.end[chunk + 1] - base])
         return out
 
-    def _decode(self, frame: int) -> bytes:
+    def _decode(self, frame: int) -> bytes | bytearray:
         frames, index = self.frames, self.index
         # One after the other, so that a chain of sixteen does not hold sixteen prefixes at once.
         for before in dict.fromkeys(self._prefixes_of((frame,))):
@@ -193,6 +192,7 @@ class FrameReader:
         name = f"frame at offset {offset} of layer {self.layers[layer].digest}"
         stored = self._fetch(layer, offset, index.frame_stored[frame])
         size = frames.plain_bytes(frame)
+        data: bytes | bytearray
         if prefix:
             data = decode_delta(stored, size, name, prefix)
         else:
@@ -211,7 +211,7 @@ class FrameReader:
                 )
         return data
 
-    def _find(self, frame: int) -> bytes | None:
+    def _find(self, frame: int) -> bytes | bytearray | None:
         """Return a frame that was decoded before, if it is still here."""
         data = self._cache.get(frame)
         if data is not None:
@@ -236,7 +236,7 @@ class FrameReader:
             assert self._spill is not None
             return read_at(self._spill, end - start, self._spilled[frame] + start)
 
-    def _keep(self, frame: int, data: bytes) -> None:
+    def _keep(self, frame: int, data: bytes | bytearray) -> None:
         self._cache[frame] = data
         self._cached += len(data)
         while self._cached > self._cache_bytes:
@@ -245,7 +245,7 @@ class FrameReader:
             if old not in self._spilled:
                 self._spill_frame(old, data)
 
-    def _spill_frame(self, frame: int, data: bytes) -> None:
+    def _spill_frame(self, frame: int, data: bytes | bytearray) -> None:
         """Write a frame to the temporary file, if it is worth that."""
         needed = self._remote or self.index.frame_depths[frame]
         if not needed and self._spill_bytes + len(data) > _SPILL_BYTES:

@@ -139,7 +139,7 @@ class Index:
     @cached_property
     def first_run(self) -> array[int]:
         """Number of runs before each entry; of an index that is complete."""
-        return _sums(self.run_counts)
+        return array("I", chain((0,), accumulate(self.run_counts)))
 
     def runs_of(self, entry: int) -> list[tuple[int, int]]:
         """Return the runs of one entry of an index that is complete."""
@@ -249,7 +249,7 @@ class Index:
         return b"".join([*head, *parts.values()])
 
     @classmethod
-    def decode(cls, data: bytes, what: str = "index") -> Index:
+    def decode(cls, data: bytes | bytearray, what: str = "index") -> Index:
         """Parse and check an index from a stranger.
 
         Args:
@@ -491,7 +491,7 @@ def _column(code: str, data: memoryview, number: int, what: str) -> array[int]:
     return column
 
 
-def _sections(data: bytes, what: str) -> dict[int, memoryview]:
+def _sections(data: bytes | bytearray, what: str) -> dict[int, memoryview]:
     _check(len(data) <= MAX_INDEX_BYTES, what, f"above {MAX_INDEX_BYTES} bytes")
     if data[: len(MAGIC) - 1] != MAGIC[:-1] or len(data) < _HEAD.size:
         raise FormatError(what, "not an index of layer-packer")

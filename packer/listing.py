@@ -24,6 +24,7 @@ from packer.progress import Progress, ProgressCallback
 from packer.ranges import BlobRanges
 from packer.store.base import READ_BYTES
 from packer.tree import DIRECTORY, FILE, KIND_NAMES, show
+from packer.treecheck import TreeCheck
 from packer.usage import Opened, Use, opened, uses
 from packer.version import Version, load_version
 
@@ -252,12 +253,15 @@ def differences(old: Version, new: Version, *, inside: bool = False) -> Iterator
         inside: behind each archive that changed, or whose name changed in its digits alone, also
             yield what changed in it; reads both.
     """
+    if not inside:
+        yield from (change for change, _, _ in _differences(old, new))
+        return
     found = list(_differences(old, new))
-    pairs = _renamed(found) if inside else {}
+    pairs = _renamed(found)
     with _Files(old) as old_files, _Files(new) as new_files:
         for change, then, now in found:
             yield change
-            if not inside or now is None or (then := pairs.get(now, then)) is None:
+            if now is None or (then := pairs.get(now, then)) is None:
                 continue
             before = {item.path: item for item in old_files.members(then)}
             after = {item.path: item for item in new_files.members(now)}
@@ -435,11 +439,11 @@ def verify(version: Version, progress: ProgressCallback | None = None) -> Verifi
                 if progress is not None:
                     progress(Progress("verify", done, 2 * total, blob.digest))
     checked = 0
-    live = _live_chunks(index)
+    live, check = _live_chunks(index), TreeCheck(index)
     with (
         BlobRanges(version.store, manifest.data_layers) as ranges,
         FrameReader(
-            index, manifest.data_layers, ranges.read, remote=ranges.remote
+            index, manifest.data_layers, ranges.read, check=check, remote=ranges.remote
         ) as frames_reader,
         ThreadPoolExecutor(os.cpu_count() or 1, "verify") as executor,
     ):
@@ -461,7 +465,7 @@ def verify(version: Version, progress: ProgressCallback | None = None) -> Verifi
         for entry in index.expansions:
             for _ in read_entry(frames_reader, entry, executor):
                 pass
-        frames_reader.check.finish(version.config.tree)
+        check.finish(version.config.tree)
     blobs = (version.descriptor, manifest.config, *manifest.layers)
     return Verified(
         version.descriptor.digest, len(blobs), sum(blob.size for blob in blobs), checked

@@ -22,7 +22,7 @@ from packer.index import DIGEST_BYTES, Frames, Index
 from packer.model import ChunkParams
 from packer.plan import Plan
 from packer.tree import FILE
-from packer.treecheck import TreeCheck
+from packer.treecheck import Check
 
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
@@ -116,7 +116,7 @@ class Seeds:
         """Whether any chunk was found."""
         return bool(self._places)
 
-    def write_whole(self, plan: Plan, fd: int, entry: int, check: TreeCheck) -> bool:
+    def write_whole(self, plan: Plan, fd: int, entry: int, check: Check) -> bool:
         """Write an entry from the file that was equal to it; False if it is not any more."""
         try:
             source = os.open(self._files[self.whole[entry]], _READ)
@@ -141,7 +141,7 @@ class Seeds:
         """Tell whether all of some chunks were found."""
         return all(chunk in self._places for chunk in chunks)
 
-    def frame(self, frame: int, chunks: Iterable[int], check: TreeCheck) -> bytearray | None:
+    def frame(self, frame: int, chunks: Iterable[int], check: Check) -> bytearray | None:
         """Return a frame's plaintext with these chunks in it, verified; None if one has changed."""
         ends, first = self._frames.end, self._frames.first_chunk[frame]
         out = bytearray(self._frames.plain_bytes(frame))

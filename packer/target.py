@@ -15,7 +15,7 @@ from packer.content import matches
 from packer.errors import TargetExists
 from packer.index import Frames, Index
 from packer.tree import DIRECTORY, FILE, SYMLINK, show
-from packer.treecheck import TreeCheck
+from packer.treecheck import Check
 
 STAGING_PREFIX = b".layer-packer-"
 """Names of directories being written, beside or inside the target."""
@@ -52,7 +52,7 @@ class Target:
         """Close the directory."""
         os.close(self._root)
 
-    def changed(self, index: Index, sizes: Sequence[int], check: TreeCheck) -> list[int]:
+    def changed(self, index: Index, sizes: Sequence[int], check: Check) -> list[int]:
         """Return the entries whose content is not there yet: missing, of another kind, different.
 
         Args:
@@ -88,7 +88,7 @@ class Target:
                     out.append(entry)
         return out
 
-    def _holds(self, path: bytes, entry: int, frames: Frames, check: TreeCheck) -> bool:
+    def _holds(self, path: bytes, entry: int, frames: Frames, check: Check) -> bool:
         """Tell whether the file at `path` has the content of the entry."""
         try:
             with self._parent(path) as (parent, name):

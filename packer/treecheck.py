@@ -1,4 +1,4 @@
-"""A tree's digest, checked while its chunks are verified one by one."""
+"""Chunks and files checked against the index one by one, and the tree's digest by them."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from packer.errors import DigestMismatch
 from packer.index import DIGEST_BYTES, FULL_DIGEST_BYTES, Index
 
 
-class TreeCheck:
-    """Collects the full digests of a version's chunks while they are verified one by one.
+class Check:
+    """Compares digests with those of an index; for who reads a part of a version.
 
     Args:
         index: of the version.
@@ -17,24 +17,39 @@ class TreeCheck:
 
     def __init__(self, index: Index) -> None:
         self._index = index
-        self._digests = bytearray(FULL_DIGEST_BYTES * index.chunk_count)
-        self._files: dict[int, bytes] = {}
 
     def record(self, chunk: int, digest: bytes) -> bool:
         """Tell whether the digest of a chunk's bytes is what the index says; note it if so."""
         at = chunk * DIGEST_BYTES
-        if digest[:DIGEST_BYTES] != self._index.chunk_digests[at : at + DIGEST_BYTES]:
-            return False
-        at = chunk * FULL_DIGEST_BYTES
-        self._digests[at : at + FULL_DIGEST_BYTES] = digest
-        return True
+        return digest[:DIGEST_BYTES] == self._index.chunk_digests[at : at + DIGEST_BYTES]
 
     def record_file(self, entry: int, digest: bytes) -> bool:
         """Tell whether the digest of a file that was opened is the index's; note it if so."""
-        if digest[:DIGEST_BYTES] != self._index.expansions[entry].digest:
-            return False
-        self._files[entry] = digest
-        return True
+        return digest[:DIGEST_BYTES] == self._index.expansions[entry].digest
+
+
+class TreeCheck(Check):
+    """Collects the full digests as well, so that at the end the whole tree can be checked."""
+
+    def __init__(self, index: Index) -> None:
+        super().__init__(index)
+        self._digests = bytearray(FULL_DIGEST_BYTES * index.chunk_count)
+        self._files: dict[int, bytes] = {}
+
+    def record(self, chunk: int, digest: bytes) -> bool:
+        """As `Check.record`."""
+        sound = super().record(chunk, digest)
+        if sound:
+            at = chunk * FULL_DIGEST_BYTES
+            self._digests[at : at + FULL_DIGEST_BYTES] = digest
+        return sound
+
+    def record_file(self, entry: int, digest: bytes) -> bool:
+        """As `Check.record_file`."""
+        sound = super().record_file(entry, digest)
+        if sound:
+            self._files[entry] = digest
+        return sound
 
     def finish(self, expected: str) -> None:
         """Compare the whole tree, once every chunk or file has been noted.

@@ -67,11 +67,11 @@ class Version:
     manifest: Manifest
     manifest_bytes: bytes
     config: Config
-    _kept: list[tuple[bytes, list[int]]] = field(
+    _kept: list[tuple[bytes | bytearray, list[int]]] = field(
         default_factory=list, init=False, repr=False, compare=False
     )
 
-    def read_index(self) -> tuple[bytes, list[int]]:
+    def read_index(self) -> tuple[bytes | bytearray, list[int]]:
         """Return what `read_index` does; read again each time if it is large."""
         if self._kept:
             return self._kept[0]
@@ -195,7 +195,9 @@ def load_version(store: Store, reference: str) -> Version:
     )
 
 
-def read_index(store: Store, manifest: Manifest, config: Config) -> tuple[bytes, list[int]]:
+def read_index(
+    store: Store, manifest: Manifest, config: Config
+) -> tuple[bytes | bytearray, list[int]]:
     """Return the plaintext of a version's index, and how many bytes it takes in each layer.
 
     The first layer has it in full, each other one a patch on that.
@@ -207,7 +209,7 @@ def read_index(store: Store, manifest: Manifest, config: Config) -> tuple[bytes,
     layers = manifest.index_layers
     if len(layers) > READ_PATCHES:
         raise FormatError("manifest", f"{len(layers)} index layers, the limit is {READ_PATCHES}")
-    plain = b""
+    plain: bytes | bytearray = b""
     parts: list[int] = []
     for layer in layers:
         what = f"index layer {layer.digest}"
@@ -218,8 +220,7 @@ def read_index(store: Store, manifest: Manifest, config: Config) -> tuple[bytes,
         parts.append(len(data))
         if len(plain) > DELTA_INDEX_BYTES:
             size, start = codec.read_number(data, what)
-            older, plain = bytearray(plain), b""
-            plain = delta.decode(data[start:], size, what, older)
+            plain = delta.decode(data[start:], size, what, plain)
         else:
             size = codec.content_size(data, MAX_INDEX_BYTES, what)
             plain = codec.decompress(data, size, what, plain)

@@ -52,18 +52,18 @@ static void round_trip(const uint8_t *data, size_t prefix, size_t size)
     uint8_t *exact = exact_copy(extra, length);
     CHECK(pk_delta_decode(classes, count, exact, length, prefix, size, read) == 0);
     CHECK(!count || !memcmp(copies, read, count * sizeof *copies));
-    uint8_t *rest = malloc(size - prefix + 1), *out = malloc(size + 1);
+    uint8_t *rest = malloc(size - prefix + 1), *out = malloc(size - prefix + 1);
     CHECK(rest && out);
     size_t rest_length = pk_delta_rest(data, prefix, size, copies, count, rest);
     select_round_trip(data, prefix, rest, rest_length);
-    memcpy(out, data, prefix);
-    CHECK(pk_delta_apply(out, prefix, size, copies, count, rest, rest_length) == 0);
-    CHECK(!memcmp(out, data, size));
-    CHECK(pk_delta_apply(out, prefix, size, copies, count, rest, rest_length + 1) != 0);
-    free(table), free(copies), free(read), free(classes), free(extra), free(exact), free(rest), free(out);
+    uint8_t *older = exact_copy(data, prefix);
+    CHECK(pk_delta_apply(older, prefix, size, copies, count, rest, rest_length, out) == 0);
+    CHECK(!memcmp(out, data + prefix, size - prefix));
+    CHECK(pk_delta_apply(older, prefix, size, copies, count, rest, rest_length + 1, out) != 0);
+    free(table), free(copies), free(read), free(classes), free(extra), free(exact), free(rest), free(out), free(older);
 }
 
-static void stranger(const uint8_t *in, size_t length, uint8_t *data, size_t prefix, size_t size)
+static void stranger(const uint8_t *in, size_t length, const uint8_t *data, size_t prefix, size_t size)
 {
     size_t count = length / 5;
     pk_copy *copies = malloc((count + 1) * sizeof *copies);
@@ -77,10 +77,10 @@ static void stranger(const uint8_t *in, size_t length, uint8_t *data, size_t pre
         size_t rest = size - prefix;
         for (size_t i = 0; i < count; i++)
             rest -= copies[i].length;
-        uint8_t *bytes = calloc(rest + 1, 1);
-        CHECK(bytes);
-        CHECK(pk_delta_apply(data, prefix, size, copies, count, bytes, rest) == 0);
-        free(bytes);
+        uint8_t *bytes = calloc(rest + 1, 1), *text = malloc(size - prefix + 1);
+        CHECK(bytes && text);
+        CHECK(pk_delta_apply(data, prefix, size, copies, count, bytes, rest, text) == 0);
+        free(bytes), free(text);
     }
     free(copies), free(classes), free(extra);
     /* A selection that is accepted is one that can be written. */

@@ -140,7 +140,7 @@ def tiny() -> tuple[bytes, bytes]:
     sample = load_version(LayoutStore(TINY_SAMPLE), "app:1")
     (layer,) = decoder.parse_json(sample.manifest_bytes)["layers"]
     stored = decoder.read_blob(TINY_SAMPLE, layer)
-    return stored[: sum(sample.index.layer_sizes)], sample.read_index()[0]
+    return stored[: sum(sample.index.layer_sizes)], bytes(sample.read_index()[0])
 
 
 def update(data: bytes, part: bytes) -> bytes:

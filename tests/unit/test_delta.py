@@ -32,7 +32,7 @@ def encoded(older: bytes, text: bytes, level: int = 6) -> bytes:
 def check(older: bytes, text: bytes) -> bytes:
     """Encode; let package and independent decoder read it; return the frame."""
     frame = encoded(older, text)
-    assert delta.decode(frame, len(text), "frame", bytearray(older)) == text
+    assert delta.decode(frame, len(text), "frame", older) == text
     assert decoder.read_delta(frame, older, len(text)) == text
     return frame
 
@@ -117,7 +117,7 @@ def test_copies_that_lie_are_refused() -> None:
     def both(stored: bytes) -> bytes:
         text = delta.decode(stored, 30, "f", bytearray(older))
         assert decoder.read_delta(stored, older, 30) == text
-        return text
+        return bytes(text)
 
     assert both(frame(b"\0", bytes([30]), b"\0")) == older
     twice = frame(b"\0\0", bytes([15, 15]), b"\0" + bytes([128 + 30]))
@@ -207,7 +207,7 @@ def test_selections(selection: bytes, kept: list[int] | None) -> None:
                 with pytest.raises(FormatError):
                     delta.decode(stored, len(text), "f", bytearray(older))
             else:
-                assert delta.decode(stored, len(text), "f", bytearray(older)) == text
+                assert delta.decode(stored, len(text), "f", older) == text
                 assert decoder.read_delta(stored, older, len(text)) == text
 
 
