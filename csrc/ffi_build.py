@@ -151,6 +151,8 @@ ffi.cdef(
     typedef struct pk_map pk_map;
     pk_map *pk_map_new(size_t key_bytes);
     void pk_map_free(pk_map *map);
+    void pk_map_lend(pk_map *map, const uint8_t *keys, uint32_t count);
+    int pk_map_put_lent(pk_map *map, uint32_t first, uint32_t count);
     int pk_map_put(pk_map *map, const uint8_t *keys, size_t stride, size_t count, uint32_t first,
                    uint32_t each);
     void pk_map_get(const pk_map *map, const uint8_t *keys, size_t stride, size_t count,

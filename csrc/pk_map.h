@@ -17,6 +17,12 @@ pk_map *pk_map_new(size_t key_bytes);
 /* Free the map; NULL does nothing. */
 void pk_map_free(pk_map *map);
 
+/* Let an empty map use keys where they are, one behind another; they must outlive it. Key i will have the number i. */
+void pk_map_lend(pk_map *map, const uint8_t *keys, uint32_t count);
+
+/* Put those of the lent keys from `first` on, `count` of them; like pk_map_put, without a copy. */
+int pk_map_put_lent(pk_map *map, uint32_t first, uint32_t count);
+
 /* Put `count` keys, which begin `stride` bytes from one another; what was put under a key before is replaced. Key i
  * gets the number first + i / each. Returns 0, or -1 without memory; some may have been put then. */
 int pk_map_put(pk_map *map, const uint8_t *keys, size_t stride, size_t count, uint32_t first, uint32_t each);

@@ -10,13 +10,16 @@ from __future__ import annotations
 import re
 from array import array
 from bisect import bisect_left, bisect_right
-from collections import defaultdict
+from collections.abc import Callable
 from itertools import accumulate
 
+from xxhash import xxh32_intdigest
+
 from packer.index import Index
-from packer.tree import FILE
 
 _DIGITS = re.compile(rb"\d+")
+_MOST_FOUND, _MOST_TRIED = 64, 256
+_BLOCK = 4096
 
 
 class Counterparts:
@@ -28,8 +31,7 @@ class Counterparts:
 
     def __init__(self, base: Index) -> None:
         self._base = base
-        self._by_shape: dict[bytes, list[int]] | None = None
-        self._by_name: dict[bytes, list[int]] = {}
+        self._shapes: tuple[_Shapes, _Shapes] | None = None  # of paths, of names
 
     def open(self, path: bytes) -> Alignment | None:
         """Return the alignment with the base file most like the one at `path`, or None.
@@ -46,26 +48,64 @@ class Counterparts:
         return Alignment(base, base.runs_of(entry))
 
     def _similar(self, path: bytes) -> int:
-        base = self._base
-        if self._by_shape is None:
-            self._by_shape = defaultdict(list)
-            self._by_name = defaultdict(list)
-            for entry, (old, kind) in enumerate(zip(base.paths, base.kinds, strict=True)):
-                if kind == FILE and base.run_counts[entry]:
-                    self._by_shape[_shape(old)].append(entry)
-                    self._by_name[_shape(old.rpartition(b"/")[2])].append(entry)
-        found = self._by_shape.get(_shape(path))
-        if not found:
-            found = self._by_name.get(_shape(path.rpartition(b"/")[2]))
-        if not found:
-            return -1
-        # Many files may be called values.yaml: the longest common end of the path decides.
-        # A few are enough to choose from; a tree of a million equal names must not cost a million.
-        return max(found[:64], key=lambda entry: (*_common_end(base.paths[entry], path), -entry))
+        if self._shapes is None:
+            self._shapes = _Shapes(self._base, _shape), _Shapes(self._base, _shape_of_name)
+        paths = self._base.paths
+        for shapes in self._shapes:
+            if found := shapes.find(path):
+                # Many files may be called values.yaml: the longest common end decides.
+                return max(found, key=lambda entry: (*_common_end(paths[entry], path), -entry))
+        return -1
+
+
+class _Shapes:
+    """The files of an index by something that their paths have in common.
+
+    A million files take 8 MB so, and 300 MB in a dict: chains of entries by hash, and what they are
+    chained for is looked at again.
+
+    Args:
+        base: the index.
+        shape: what a path is looked up by.
+    """
+
+    def __init__(self, base: Index, shape: Callable[[bytes], bytes]) -> None:
+        self._paths = paths = base.paths
+        self._shape = shape
+        count = len(paths)
+        self._first = first = array("I", [count]) * (1 << count.bit_length())
+        self._next = following = array("I", [count]) * count
+        self._mask = mask = len(first) - 1
+        for start in range(count - count % _BLOCK, -1, -_BLOCK):  # so that chains ascend
+            block = paths[start : start + _BLOCK]
+            for entry in range(start + len(block) - 1, start - 1, -1):
+                if base.run_counts[entry]:
+                    chain = xxh32_intdigest(shape(block[entry - start])) & mask
+                    following[entry] = first[chain]
+                    first[chain] = entry
+
+    def find(self, path: bytes) -> list[int]:
+        """Return the first files that share the shape of a path.
+
+        A few are enough to choose from; a tree of a million equal names must not cost a million.
+        """
+        wanted = self._shape(path)
+        entry, out = self._first[xxh32_intdigest(wanted) & self._mask], list[int]()
+        for _ in range(_MOST_TRIED):
+            if entry == len(self._next) or len(out) == _MOST_FOUND:
+                break
+            if self._shape(self._paths[entry]) == wanted:
+                out.append(entry)
+            entry = self._next[entry]
+        return out
 
 
 def _shape(path: bytes) -> bytes:
     return _DIGITS.sub(b"0", path)
+
+
+def _shape_of_name(path: bytes) -> bytes:
+    return _shape(path.rpartition(b"/")[2])
 
 
 def _common_end(one: bytes, other: bytes) -> tuple[int, int]:

@@ -45,7 +45,7 @@ class Names(Sequence[bytes]):
     @cached_property
     def _starts(self) -> array[int]:
         """Where each name starts, and where one behind the last would."""
-        starts, at = array("Q", [0]), 0
+        starts, at = array("I" if len(self.joined) < 1 << 32 else "Q", [0]), 0
         for block in self._blocks():
             for name in block:
                 at += len(name) + 1

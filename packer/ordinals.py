@@ -14,18 +14,27 @@ if TYPE_CHECKING:
 class Ordinals:
     """A map from keys of one size to numbers below 2^32; for one thread at a time.
 
-    A million digests take 30 MB so, and 200 MB in a dict.
+    A million digests take 30 MB so, 8 MB if they are lent, and 200 MB in a dict.
 
     Args:
         key_bytes: 8 or 16.
+        lent: keys that are used where they are, one behind another, once they are put.
     """
 
-    def __init__(self, key_bytes: int) -> None:
+    def __init__(self, key_bytes: int, lent: Buffer = b"") -> None:
         self._key_bytes = key_bytes
         self._map = ffi.gc(lib.pk_map_new(key_bytes), lib.pk_map_free)
         if not self._map:
             raise MemoryError
+        self._lent = ffi.from_buffer("uint8_t[]", lent)  # nobody resizes it now
+        lib.pk_map_lend(self._map, self._lent, len(self._lent) // key_bytes)
         self._found = ffi.new("int64_t[1]")
+
+    def put_lent(self, first: int, count: int) -> None:
+        """Put lent keys, whose numbers are their positions; each replaces what was there."""
+        assert first + count <= len(self._lent) // self._key_bytes
+        if lib.pk_map_put_lent(self._map, first, count):
+            raise MemoryError
 
     def put(self, keys: Buffer, first: int, *, each: int = 1) -> None:
         """Put keys, one behind another; each replaces what was there under it.

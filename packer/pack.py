@@ -196,11 +196,10 @@ def pack_tree(
                 index = scan.run()
                 recipes.save()
                 tree = index.tree_digest(scan.contents.digest())
-                for version in candidates:
-                    if version.config.tree == tree:
-                        scan.writer.abort()
-                        stats.save(found, scan.facts, tree)
-                        return _reuse(version, store, tag)
+                same = next((item for item in candidates if item.config.tree == tree), None)
+                if same is not None:
+                    scan.writer.abort()
+                    break
                 scan.writer.flush()
                 use = liveness(
                     reader.frames,
@@ -212,6 +211,7 @@ def pack_tree(
                 if not dropped and (dropped := _compaction(use, reader.frames, scan)):
                     # Rare: pack once more without them, so that nothing new depends on them.
                     scan.writer.abort()
+                    del index, use
                     continue
                 break
             except BaseException:
@@ -219,21 +219,26 @@ def pack_tree(
                 raise
             finally:
                 scan.close()
-    kept = use.kept(dropped)
     total_bytes = found.bytes_of(0, len(found))
     stats.save(found, scan.facts, tree)
     del found, remembered, scan.facts  # before the index takes as much
-    _renumber(index, reader.frames, kept, scan)
-    first_layer = len(index.layer_frames) - len(scan.writer.layer_frames)
-    totals, parts = _totals(index, total_bytes), uses(index, first_layer)
-    data_bytes = sum(old.frame_stored)
-    parent = base.descriptor.digest if base is not None else ""
-    plain = index.encode()
-    try:
-        # Large ones are needed as bytes now, and not as columns.
-        del index, old, reader, use
+    if same is not None:
+        del index, old, reader
         if base is not None:
             base.forget_index()
+        return _reuse(same, store, tag)
+    kept = use.kept(dropped)
+    _renumber(index, reader.frames, kept, scan)
+    data_bytes = sum(old.frame_stored)
+    del old, reader, use
+    if base is not None:  # of a large one the bytes are needed from now on, not the columns
+        base.forget_index()
+    first_layer = len(index.layer_frames) - len(scan.writer.layer_frames)
+    totals, parts = _totals(index, total_bytes), uses(index, first_layer)
+    parent = base.descriptor.digest if base is not None else ""
+    plain = index.encode()
+    del index
+    try:
         layers, index_bytes, new_bytes = _write_index(
             plain, base, data_bytes, kept, scan.writer, store
         )

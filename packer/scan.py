@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from concurrent.futures import Executor
 from itertools import chain, compress, islice
-from operator import add
+from operator import add, gt
 from threading import Lock
 from typing import IO
 
@@ -115,16 +115,15 @@ class Scan:
         self._similar = Similar()
         self._sketches = array("Q")  # of the new chunks
         self._base_noted = not self._base.paths
-        self._known = Ordinals(DIGEST_BYTES)
-        digests = memoryview(self._base.chunk_digests)
+        self._known = Ordinals(DIGEST_BYTES, self._base.chunk_digests)
         for start, length in runs_of(compress(range(self._base.chunk_count), usable)):
-            end = (start + length) * DIGEST_BYTES
-            self._known.put(digests[start * DIGEST_BYTES : end], start)
+            self._known.put_lent(start, length)
         self._base_archives: dict[int, list[int]] = defaultdict(list)  # by size
         for entry, row in self._base.expansions.items():
             self._base_archives[row.size].append(entry)
         # Whether the rows of what is remembered are the entries of the base.
         self._is_base = remembered is not None and remembered.tree == base_tree
+        self._stretch = STRETCH_ENTRIES  # so many are looked up at once
         self._new_item = array("I")  # of each new chunk: the file it was found in, or _SPOOLED,
         self._new_offset = array("Q")  # and where
         self._spool: IO[bytes] | None = None  # new chunks that no file holds as they are
@@ -161,7 +160,7 @@ class Scan:
         )
         at = 0
         while at < len(found):
-            if self._is_base and (count := self._recall_stretch(at, index)):
+            if self._remembered is not None and (count := self._recall_stretch(at, index)):
                 at += count
                 continue
             runs: list[tuple[int, int]] = []
@@ -171,10 +170,7 @@ class Scan:
                     or self._archive_of_base(at, index)
                     or self._read_file(at, index)
                 )
-            index.run_counts.append(len(runs))
-            for start, length in runs:
-                index.run_starts.append(start)
-                index.run_lengths.append(length)
+            _add_runs(index, runs)
             at += 1
         # What only this pass looks up takes as much as all that is known of the files.
         del self._known, self._similar
@@ -200,35 +196,51 @@ class Scan:
             self._spool.close()
 
     def _recall_stretch(self, at: int, index: Index) -> int:
-        """Take the runs of entries from `at` on from the base; return how many.
+        """Take the runs of entries from `at` on that look the same; return how many.
 
-        Their digests are compared with those of the base's chunks, so that this is `_recall` for
-        many files, only faster.
+        This is `_recall` for many files, only faster.
         """
         assert self._remembered is not None
-        rows = self._remembered.stretch(at, STRETCH_ENTRIES)
+        rows = self._remembered.stretch(at, self._stretch)
+        if not rows:
+            return 0
+        digests, counts = self._remembered.digests(rows), self._remembered.counts(rows)
+        ordinals = self._known.get_all(digests, FULL_DIGEST_BYTES)
+        last = at + len(rows)
+        sizes = self._found.sizes(at, last)
+        # Dropped, or the base is another version; or a file of which nothing is noted.
+        if -1 in ordinals or any(map(gt, map(bool, sizes), counts)):
+            self._stretch = max(len(rows) // 2, 1)
+            return 0
+        self._stretch = min(2 * self._stretch, STRETCH_ENTRIES)
+        if not self._take_runs_of_base(rows, counts, ordinals, index):
+            done = 0
+            for count in counts:
+                runs = _as_runs(ordinals[done : done + count]) if count else []
+                _add_runs(index, runs)
+                done += count
+        self.contents.update(digests)
+        self.facts.note_all(at, counts, digests)
+        self._remembered.give_back()
+        self._report(last - 1, self._found.bytes_of(at, last))
+        return len(rows)
+
+    def _take_runs_of_base(
+        self, rows: range, counts: array[int], ordinals: array[int], index: Index
+    ) -> bool:
+        """Take the runs of the same entries of the base, if the base has them and they fit."""
         base = self._base
-        if not rows or rows.stop > len(base.paths):
-            return 0
-        kinds = self._found.kinds[at : at + len(rows)]
-        if kinds != base.kinds[rows.start : rows.stop]:
-            return 0
-        digests = self._remembered.digests(rows)
+        if not self._is_base or base.chunk_counts[rows.start : rows.stop] != counts:
+            return False
         runs = slice(base.first_run[rows.start], base.first_run[rows.stop])
         starts, lengths = base.run_starts[runs], base.run_lengths[runs]
         wanted = array("q", chain.from_iterable(map(range, starts, map(add, starts, lengths))))
-        if self._known.get_all(digests, FULL_DIGEST_BYTES) != wanted:
-            self._is_base = False  # layers were dropped, or the base holds a chunk twice
-            return 0
+        if ordinals != wanted:  # the base holds a chunk twice
+            return False
         index.run_counts.extend(base.run_counts[rows.start : rows.stop])
         index.run_starts.extend(starts)
         index.run_lengths.extend(lengths)
-        self.contents.update(digests)
-        entries = slice(rows.start, rows.stop)
-        self.facts.note_all(at, base.chunk_counts[entries], digests)
-        last = at + len(rows)
-        self._report(last - 1, self._found.bytes_of(at, last))
-        return len(rows)
+        return True
 
     def _recall(self, at: int, index: Index) -> list[tuple[int, int]]:
         """Return the runs of a file that need not be read; none if it must be."""
@@ -472,6 +484,14 @@ class Scan:
             self._reported = at, self._done_bytes
             path = show(self._found.paths[at])
             self._progress(Progress("pack", self._done_bytes, self._total_bytes, path))
+
+
+def _add_runs(index: Index, runs: list[tuple[int, int]]) -> None:
+    """Add an entry's runs to an index that is being made."""
+    index.run_counts.append(len(runs))
+    for start, length in runs:
+        index.run_starts.append(start)
+        index.run_lengths.append(length)
 
 
 def _as_runs(ordinals: array[int]) -> list[tuple[int, int]]:

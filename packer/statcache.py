@@ -31,6 +31,7 @@ import time
 from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from itertools import accumulate, chain
+from operator import sub
 
 import blake3
 import xxhash
@@ -54,6 +55,8 @@ _PREFIX = "stat-"
 _PIECE = 1 << 18
 _BLOCK = 64
 _WRITTEN_ENTRIES = 4096
+_COPIED_BYTES = 8192
+"""Digests of less are copied, as an object for each would take more memory."""
 
 
 class Facts:
@@ -66,7 +69,7 @@ class Facts:
     def __init__(self, entries: int) -> None:
         self.counts = array("I", bytes(4 * entries))
         """Digests of each entry; 0 for what is not a file with content."""
-        self.digests = bytearray()
+        self.digests: list[bytearray | memoryview] = [bytearray()]
         """Full digests of the chunks of each file; of one that was opened, its own in front."""
         self.recipes: dict[int, int] = {}
         """Chunks of its recipe, of each file that was opened."""
@@ -74,12 +77,22 @@ class Facts:
     def note(self, entry: int, digests: bytes | bytearray | memoryview) -> None:
         """Note the digests of a file."""
         self.counts[entry] = len(digests) // FULL_DIGEST_BYTES
-        self.digests += digests
+        self._add(digests)
 
-    def note_all(self, entry: int, counts: array[int], digests: bytes) -> None:
-        """Note the digests of entries that follow one another, from `entry` on."""
+    def note_all(self, entry: int, counts: array[int], digests: memoryview) -> None:
+        """Note the digests of entries that follow one another, from `entry` on; they are kept."""
         self.counts[entry : entry + len(counts)] = counts
-        self.digests += digests
+        if len(digests) < _COPIED_BYTES:
+            self._add(digests)
+        else:
+            self.digests.append(digests)
+
+    def _add(self, digests: bytes | bytearray | memoryview) -> None:
+        last = self.digests[-1]
+        if isinstance(last, bytearray):
+            last += digests
+        else:
+            self.digests.append(bytearray(digests))
 
 
 class Remembered:
@@ -91,6 +104,7 @@ class Remembered:
         digests: of all rows.
         recipes: as in `Facts`, by row.
         tree: digest of the tree that was packed; its entries are the rows.
+        mapped: what `digests` is a part of.
         unchanged: whether all of it looks the same.
     """
 
@@ -101,9 +115,11 @@ class Remembered:
         digests: memoryview,
         recipes: dict[int, int],
         tree: str,
+        mapped: mmap.mmap,
         *,
         unchanged: bool,
     ) -> None:
+        self._mapped = mapped
         self._rows = rows
         self._first = first
         self._digests = digests
@@ -129,12 +145,26 @@ class Remembered:
                 count += 1
         return range(row, row + count)
 
-    def digests(self, rows: range) -> bytes:
+    def counts(self, rows: range) -> array[int]:
+        """Return the number of digests of each of some rows."""
+        return array(
+            "I",
+            map(
+                sub,
+                self._first[rows.start + 1 : rows.stop + 1],
+                self._first[rows.start : rows.stop],
+            ),
+        )
+
+    def give_back(self) -> None:
+        """Keep nothing in memory of what was looked at; it is read again when it is needed."""
+        if hasattr(mmap, "MADV_DONTNEED"):
+            self._mapped.madvise(mmap.MADV_DONTNEED)
+
+    def digests(self, rows: range) -> memoryview:
         """Return the digests of some rows."""
         width = FULL_DIGEST_BYTES
-        return bytes(
-            self._digests[self._first[rows.start] * width : self._first[rows.stop] * width]
-        )
+        return self._digests[self._first[rows.start] * width : self._first[rows.stop] * width]
 
     def find(self, entry: int) -> tuple[memoryview, int] | None:
         """Return the digests of a file, as `Facts` has them, and the chunks of its recipe."""
@@ -190,9 +220,9 @@ class StatCache:
         except OSError:
             return None
         columns = self._columns(memoryview(mapped))
-        found = _compare(columns, tree) if columns is not None else None
-        if hasattr(mmap, "MADV_DONTNEED"):  # all of it was looked at; little of it will be again
-            mapped.madvise(mmap.MADV_DONTNEED)
+        found = _compare(columns, tree, mapped) if columns is not None else None
+        if found is not None:
+            found.give_back()
         return found
 
     def _columns(self, view: memoryview) -> list[memoryview] | None:
@@ -231,11 +261,11 @@ class StatCache:
             tree.modes,
             tree.links.joined,
         )
-        behind = (facts.counts, recipes, facts.digests)
+        behind = (facts.counts, recipes)
         lengths = [memoryview(column).nbytes for column in (*before, tree.stats, *behind)]
-        head = _HEAD.pack(_MAGIC, self.walked_ns, *lengths)
-        parts: Iterable[bytes | bytearray | array[int]]
-        parts = chain((head,), before, self._trusted(tree.stats), behind)
+        head = _HEAD.pack(_MAGIC, self.walked_ns, *lengths, sum(map(len, facts.digests)))
+        parts: Iterable[bytes | bytearray | array[int] | memoryview]
+        parts = chain((head,), before, self._trusted(tree.stats), behind, facts.digests)
         check = xxhash.xxh3_128()
         directory = os.path.dirname(self._path)
         temporary = f"{self._path}.{secrets.token_hex(4)}"
@@ -280,15 +310,13 @@ def clock_ns() -> int:
     return time.time_ns() if coarse is None else time.clock_gettime_ns(coarse)
 
 
-def _compare(columns: list[memoryview], tree: Tree) -> Remembered | None:
+def _compare(columns: list[memoryview], tree: Tree, mapped: mmap.mmap) -> Remembered | None:
     """Find the rows of a cache that look like the tree's entries."""
     _, digest, names, kinds, modes, links, stats, counts, recipes, digests = columns
     stats, counts, recipes = stats.cast("Q"), counts.cast("I"), recipes.cast("Q")
-    if len(counts) * STAT_WORDS != len(stats):
+    if len(counts) * STAT_WORDS != len(stats) or sum(counts) * FULL_DIGEST_BYTES != len(digests):
         return None
-    first = array("Q", chain((0,), accumulate(counts)))
-    if first[-1] * FULL_DIGEST_BYTES != len(digests):
-        return None
+    first = array("I", chain((0,), accumulate(counts)))
     rows: Sequence[int]
     same_paths = _equal(names, tree.paths.joined)
     same_stats = _equal(stats, tree.stats)
@@ -299,7 +327,8 @@ def _compare(columns: list[memoryview], tree: Tree) -> Remembered | None:
     else:
         rows = _rows(tree, None if same_paths else Names(bytes(names)), stats)
     known = dict(zip(recipes[::2], recipes[1::2], strict=True))
-    return Remembered(rows, first, digests, known, bytes(digest).decode(), unchanged=whole)
+    tree_digest = bytes(digest).decode()
+    return Remembered(rows, first, digests, known, tree_digest, mapped, unchanged=whole)
 
 
 def _rows(tree: Tree, names: Names | None, stats: memoryview) -> array[int]:
@@ -312,10 +341,10 @@ def _rows(tree: Tree, names: Names | None, stats: memoryview) -> array[int]:
     """
     words, now = STAT_WORDS, memoryview(tree.stats)
     if names is None:
-        out = array("q", range(len(tree)))
+        out = array("i", range(len(tree)))
     else:
         pairs = side_by_side(names, tree.paths)
-        out = array("q", (-1 if row is None else row for _, row, at in pairs if at is not None))
+        out = array("i", (-1 if row is None else row for _, row, at in pairs if at is not None))
     for first in range(0, len(out), _BLOCK):
         rows = out[first : first + _BLOCK]
         last, row = first + len(rows), rows[0]

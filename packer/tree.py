@@ -96,9 +96,13 @@ class Tree(Sequence[Found]):
         """Return the size in bytes of a file, 0 of other entries."""
         return self.stats[at * STAT_WORDS + 2]
 
+    def sizes(self, first: int, last: int) -> array[int]:
+        """Return the size of each of some entries, as `size` does."""
+        return self.stats[first * STAT_WORDS + 2 : last * STAT_WORDS : STAT_WORDS]
+
     def bytes_of(self, first: int, last: int) -> int:
         """Return the size of the files among some entries."""
-        return sum(self.stats[first * STAT_WORDS + 2 : last * STAT_WORDS : STAT_WORDS])
+        return sum(self.sizes(first, last))
 
     def __len__(self) -> int:
         """Return the number of entries."""

@@ -9,6 +9,10 @@ from pathlib import Path
 import pytest
 
 import packer
+from packer import counterparts
+from packer.counterparts import _Shapes
+from packer.index import Index
+from packer.names import Names
 
 Files = dict[str, list[str]]
 """Sections of text by path."""
@@ -83,3 +87,22 @@ def test_counterparts_are_found(change: Callable[[Files], Files], tmp_path: Path
     for path in second.rglob("*.*"):
         if path.is_file():
             assert (tmp_path / "out" / path.relative_to(second)).read_bytes() == path.read_bytes()
+
+
+@pytest.mark.parametrize("block", [1, 4, 4096])
+def test_files_of_the_same_shape(block: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counterparts, "_BLOCK", block)
+    rng = random.Random(block)
+    names = ["app-1.yaml", "app-2.yaml", "app-10.yaml", "app.yaml", "values.yaml", "v1/app-3.yaml"]
+    paths = sorted({f"d{rng.randrange(40)}/{rng.choice(names)}".encode() for _ in range(400)})
+    index = Index(paths=Names.of(paths))
+    index.run_counts.extend(rng.choice([0, 1, 1, 2]) for _ in paths)
+    shapes = _Shapes(index, shape := counterparts._shape_of_name)
+    for path in [*paths, b"x/app-77.yaml", b"app-.yaml", b"nothing like it"]:
+        found = [
+            entry
+            for entry, old in enumerate(paths)
+            if index.run_counts[entry] and shape(old) == shape(path)
+        ]
+        assert shapes.find(path) == found[:64]
+    assert _Shapes(Index(), shape).find(b"a") == []

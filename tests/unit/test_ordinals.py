@@ -42,3 +42,19 @@ def test_several_keys_at_once() -> None:
     assert table.get_all(wide, 32).tolist() == [103 - at // 3 for at in range(12)]
     assert table.get(bytes(15) + b"\1") == -1
     assert not table.get_all(b"", 16)
+
+
+def test_lent_keys_are_used_where_they_are() -> None:
+    lent = bytearray(b"".join(bytes([at]) * 16 for at in range(100)))
+    table = Ordinals(16, lent)
+    table.put_lent(10, 50)
+    table.put(bytes([99]) * 16, 7)
+    table.put(bytes([20]) * 16, 123456)
+    expected = [
+        123456 if at == 20 else 7 if at == 99 else at if 10 <= at < 60 else -1 for at in range(100)
+    ]
+    assert table.get_all(lent, 16).tolist() == expected
+    with pytest.raises(BufferError):
+        lent.append(0)
+    with pytest.raises(AssertionError):
+        table.put_lent(99, 2)
