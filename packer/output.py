@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, TextIO
 
 from packer.display import escape
@@ -49,8 +49,32 @@ class Output:
         self.write(escape(text).encode(self._encoding, "backslashreplace") + b"\n")
 
     def json(self, value: Mapping[str, Any]) -> None:
-        """Write a JSON document, in ASCII: nothing in it can steer a terminal."""
-        self.write(json.dumps(value, indent=2).encode("ascii") + b"\n")
+        """Write a JSON document, in ASCII: nothing in it can steer a terminal.
+
+        Args:
+            value: an object. An iterator in it becomes an array, written item by item: a listing of
+                a million files need not be in memory.
+        """
+        before = "{"
+        for key, item in value.items():
+            self._text(f"{before}\n  {json.dumps(key)}: ")
+            if isinstance(item, Iterator | list):
+                self._array(item)
+            else:
+                self._text(json.dumps(item, indent=2).replace("\n", "\n  "))
+            before = ","
+        self._text("\n}\n")
+
+    def _array(self, items: Iterable[Any]) -> None:
+        """Write an array with a line for each item."""
+        before = "["
+        for item in items:
+            self._text(f"{before}\n    {json.dumps(item)}")
+            before = ","
+        self._text("[]" if before == "[" else "\n  ]")
+
+    def _text(self, text: str) -> None:
+        self.write(text.encode("ascii"))
 
     def flush(self) -> None:
         """Hand everything to the operating system; raises as `write`."""

@@ -37,25 +37,28 @@ _CHANGE_MARKS = {"added": "+", "removed": "-", "changed": "~"}
 def ls(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
     """List what a version holds."""
     version = open_version(args.name, **options(args))
-    entries = listing.entries(version, inside=args.inside)
+    # Looking into archives reads them, which can fail, and should not be done twice.
+    members = list(listing.entries(version, inside=True)) if args.inside else None
+
+    def entries() -> Iterator[Entry]:
+        return iter(members) if members is not None else listing.entries(version)
 
     def value() -> dict[str, Any]:
         return {
             **text_fields("name", args.name),
             "digest": version.descriptor.digest,
-            "entries": [_entry_value(entry) for entry in entries],
+            "entries": map(_entry_value, entries()),
         }
 
     def lines() -> Iterator[str]:
         if args.long:
-            listed = list(entries)
-            width = max((len(str(entry.size)) for entry in listed), default=0)
-            for entry in listed:
+            width = len(str(max((entry.size for entry in entries()), default=0)))
+            for entry in entries():
                 mode = stat.filemode(_KIND_BITS[entry.kind] | entry.mode)
                 arrow = f" -> {entry.target}" if entry.kind == "symlink" else ""
                 yield f"{mode}  {entry.size:>{width}}  {entry.path}{arrow}"
         else:
-            for entry in entries:
+            for entry in entries():
                 yield entry.path + ("/" if entry.kind == "directory" else "")
 
     return Report(value, lines, is_summary=False)

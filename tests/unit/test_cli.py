@@ -441,3 +441,15 @@ def test_reference_names_every_key(run: Run, app: Path, changed: Path, tmp_path:
                 keys |= set(rows[0])
         for key in keys:
             assert f"`{key}`" in section, (words[0], key)
+
+
+def test_json_arrays_have_a_line_for_each_item(run: Run, app: Path, tmp_path: Path) -> None:
+    run("pack", app, "--tag", "app:1")
+    lines = run("ls", "app:1", "--json").text.splitlines()
+    assert [json.loads(line.rstrip(","))["path"] for line in lines[4:-2]] == [
+        "a.yaml", "empty", "link", "sub", "sub/run",
+    ]  # fmt: skip
+    empty = tmp_path / "nothing"
+    empty.mkdir()
+    run("pack", empty, "--tag", "empty:1")
+    assert run("ls", "empty:1", "--json").json["entries"] == []
