@@ -39,8 +39,10 @@ class Output:
         """
         self.is_used = self.is_used or bool(data)
         if self._raw is not None:
+            rest = memoryview(data)
             try:
-                self._raw.write(data)
+                while rest:  # without a buffer (python -u) less than all may be taken
+                    rest = rest[self._raw.write(rest) :]
             except BrokenPipeError:
                 raise OutputClosed from None
 
