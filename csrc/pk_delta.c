@@ -3,8 +3,8 @@
 #include "pk_bytes.h"
 
 enum {
-    SAMPLE = 16,      /* bytes of a fingerprint */
-    SAMPLE_LOG = 3,   /* of one position in so many, which content decides, a fingerprint is taken */
+    SAMPLE = 48,      /* bytes of a fingerprint */
+    SAMPLE_LOG = 5,   /* of one position in 2^5, which content decides, a fingerprint is taken */
     LEAST = 256,      /* a shorter stretch is left to zstd, which codes it in fewer bytes */
     LEAST_NEAR = 96,  /* unless it goes on near where the source of the last copy ended */
     NEAR_SPAN = 96,   /* how far behind a copy the text may go on there, */
@@ -14,16 +14,18 @@ enum {
     WAYS = 8          /* places remembered for one fingerprint, the newest ones */
 };
 
+/* What repeats within 8 bytes, as zeros do, would be found everywhere. */
 static inline int is_sample(const uint8_t *at)
 {
-    return load64(at) * 0x9fb21c651e98df25u >> (64 - SAMPLE_LOG) == 0;
+    uint64_t value = load64(at);
+    return value * 0x9fb21c651e98df25u >> (64 - SAMPLE_LOG) == 0 && value != load64(at + 8);
 }
 
 static inline size_t bucket_of(const uint8_t *at, unsigned log)
 {
-    uint64_t value = load64(at) * 0x9e3779b97f4a7c15u;
-    value = (value ^ value >> 32) + load64(at + 8);
-    value *= 0xd6e8feb86659fd93u;
+    uint64_t value = 0;
+    for (size_t word = 0; word < SAMPLE; word += sizeof value)
+        value = ((value ^ value >> 32) + load64(at + word)) * 0x9e3779b97f4a7c15u;
     return (size_t)(value >> (64 - log)) * WAYS;
 }
 
@@ -54,11 +56,11 @@ static pk_copy resumed(const uint8_t *data, size_t prefix, size_t size, size_t f
 {
     pk_copy best = {0, 0, 0};
     ptrdiff_t low = source <= prefix ? 0 : (ptrdiff_t)prefix, high = (ptrdiff_t)(source <= prefix ? prefix : floor);
-    for (size_t step = 0; step < NEAR_SPAN && floor + step + SAMPLE <= size; step += NEAR_STEP) {
+    for (size_t step = 0; step < NEAR_SPAN && floor + step + sizeof(uint64_t) <= size; step += NEAR_STEP) {
         uint64_t here = load64(data + floor + step);
         for (int turn = 0; turn <= 2 * NEAR_SHIFT; turn++) {
             ptrdiff_t from = (ptrdiff_t)(source + step) + (turn & 1 ? (turn + 1) / 2 : -(turn / 2));
-            if (from < low || from + SAMPLE > high || load64(data + from) != here)
+            if (from < low || from + (ptrdiff_t)sizeof here > high || load64(data + from) != here)
                 continue;
             pk_copy one = stretch(data, prefix, size, floor, floor + step, (size_t)from);
             if (one.length >= LEAST_NEAR && one.length > best.length)

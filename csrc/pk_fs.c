@@ -1,4 +1,4 @@
-#define _GNU_SOURCE /* syncfs, fallocate */
+#define _GNU_SOURCE /* syncfs, sync_file_range, fallocate */
 #include "pk_fs.h"
 #include "pk_walk.h"
 
@@ -30,6 +30,15 @@ int pk_sync_filesystem(int fd)
     (void)fd;
     errno = ENOSYS;
     return -1;
+#endif
+}
+
+void pk_begin_writing(int fd)
+{
+#ifdef __linux__
+    (void)!sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE);
+#else
+    (void)fd;
 #endif
 }
 

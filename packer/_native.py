@@ -125,6 +125,14 @@ def sync_filesystem(fd: int) -> bool:
     raise OSError(ffi.errno, os.strerror(ffi.errno))
 
 
+def begin_writing(fd: int) -> None:
+    """Have the system begin to write a file to the disk, without waiting for it.
+
+    A sync at the end then waits for the last megabytes only, and not for all.
+    """
+    lib.pk_begin_writing(fd)
+
+
 def has_local_times(fd: int) -> bool:
     """Tell whether files of the file system that holds `fd` carry times of this machine's clock.
 

@@ -30,6 +30,8 @@ _FEW_BYTES, _LONG_REST = 8 << 20, 1 << 20
 _MOST_SAMPLES = 3 << 20
 _LEAST_COVERED = 1 / 10
 """Frames that saved a third had at least 0.13 of their text in the older bytes, on all corpora."""
+_REPEATED = 8
+"""A text of which more than 7/8 repeat is not looked for where the older bytes are few."""
 _COPY_BYTES = 64
 """Less than the shortest copy that the core makes; bounds their number."""
 
@@ -52,11 +54,13 @@ def encode(buffer: bytearray, prefix_bytes: int, level: int, *, share: float = 0
     Determinism: the same arguments and zstd version give the same bytes.
     """
     size = len(buffer)
+    if _REPEATED * prefix_bytes < share * (size - prefix_bytes):
+        return None
     view = ffi.from_buffer("uint8_t[]", buffer)
-    table_log = min(max((size // 16).bit_length(), 10), 22)
+    table_log = min(max((size // 32).bit_length(), 10), 22)
     capacity = min((size - prefix_bytes) // _COPY_BYTES + 1, MAX_COPIES)
-    copies = ffi.new("pk_copy[]", capacity)
-    table = ffi.new("uint32_t[]", 1 << table_log)
+    copies = _uncleared("pk_copy[]", capacity)
+    table = _uncleared("uint32_t[]", 1 << table_log)
     count = lib.pk_delta_find(view, prefix_bytes, size, table, table_log, copies, capacity)
     ffi.release(table)
     copied = lib.pk_delta_copied(copies, count, prefix_bytes)

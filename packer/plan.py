@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from operator import le
 
-from packer._native import reserve, write_files
+from packer._native import begin_writing, reserve, write_files
 from packer.index import Frames, Index
 from packer.tree import DIRECTORY, FILE, SYMLINK
 
@@ -174,17 +174,23 @@ class Plan:
             while data:
                 count = os.pwrite(file, data, offset)
                 data, offset = data[count:], offset + count
+            if self.sizes[entry] >= RESERVE_BYTES:
+                begin_writing(file)
         finally:
             os.close(file)
 
     def write_all(self, fd: int, entry: int, pieces: Iterable[bytes | memoryview]) -> None:
         """Write a file in one go."""
         file = os.open(self.name(entry), _WRITE | os.O_EXCL, 0o600, dir_fd=fd)
+        waiting = 0
         with open(file, "wb", buffering=1 << 20) as out:
             if self.sizes[entry] >= RESERVE_BYTES:
                 reserve(file, self.sizes[entry])
             for piece in pieces:
-                out.write(piece)
+                waiting += out.write(piece)
+                if waiting >= RESERVE_BYTES:
+                    waiting = 0
+                    begin_writing(file)
             os.fchmod(file, self.index.modes[entry])
 
     def fill(self, fd: int, entry: int, write: Callable[[int], bool]) -> bool:
