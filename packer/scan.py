@@ -89,7 +89,7 @@ class Scan:
     ) -> None:
         self._found = found
         self._remembered = remembered
-        self.facts = Facts(len(found))
+        self.facts = Facts(len(found), remembered.digests if remembered is not None else b"")
         """What is known of the files now."""
         self._params = params
         self._expand = expand
@@ -204,7 +204,8 @@ class Scan:
         rows = self._remembered.stretch(at, self._stretch)
         if not rows:
             return 0
-        digests, counts = self._remembered.digests(rows), self._remembered.counts(rows)
+        (start, end), counts = self._remembered.span(rows), self._remembered.counts(rows)
+        digests = self._remembered.digests[start:end]
         ordinals = self._known.get_all(digests, FULL_DIGEST_BYTES)
         last = at + len(rows)
         sizes = self._found.sizes(at, last)
@@ -220,7 +221,7 @@ class Scan:
                 _add_runs(index, runs)
                 done += count
         self.contents.update(digests)
-        self.facts.note_all(at, counts, digests)
+        self.facts.take(at, counts, start, end)
         self._remembered.give_back()
         self._report(last - 1, self._found.bytes_of(at, last))
         return len(rows)

@@ -55,8 +55,6 @@ _PREFIX = "stat-"
 _PIECE = 1 << 18
 _BLOCK = 64
 _WRITTEN_ENTRIES = 4096
-_COPIED_BYTES = 8192
-"""Digests of less are copied, as an object for each would take more memory."""
 
 
 class Facts:
@@ -64,35 +62,47 @@ class Facts:
 
     Args:
         entries: number of entries of the tree.
+        remembered: digests from before, which are used where they are.
     """
 
-    def __init__(self, entries: int) -> None:
+    def __init__(self, entries: int, remembered: memoryview | bytes = b"") -> None:
         self.counts = array("I", bytes(4 * entries))
         """Digests of each entry; 0 for what is not a file with content."""
-        self.digests: list[bytearray | memoryview] = [bytearray()]
-        """Full digests of the chunks of each file; of one that was opened, its own in front."""
         self.recipes: dict[int, int] = {}
         """Chunks of its recipe, of each file that was opened."""
+        self._remembered = memoryview(remembered)
+        self._own = bytearray()
+        # Where the digests are, in order: pairs of (start, end) in what is remembered, or, a byte
+        # behind it, in those of our own.
+        self._parts = array("Q")
+        self._base = len(remembered) + 1
 
     def note(self, entry: int, digests: bytes | bytearray | memoryview) -> None:
-        """Note the digests of a file."""
+        """Note the full digests of a file's chunks; of one that was opened, its own in front."""
         self.counts[entry] = len(digests) // FULL_DIGEST_BYTES
-        self._add(digests)
+        start = self._base + len(self._own)
+        self._own += digests
+        self._append(start, start + len(digests))
 
-    def note_all(self, entry: int, counts: array[int], digests: memoryview) -> None:
-        """Note the digests of entries that follow one another, from `entry` on; they are kept."""
+    def take(self, entry: int, counts: array[int], start: int, end: int) -> None:
+        """Note those of entries that follow one another: bytes of what is remembered."""
         self.counts[entry : entry + len(counts)] = counts
-        if len(digests) < _COPIED_BYTES:
-            self._add(digests)
-        else:
-            self.digests.append(digests)
+        self._append(start, end)
 
-    def _add(self, digests: bytes | bytearray | memoryview) -> None:
-        last = self.digests[-1]
-        if isinstance(last, bytearray):
-            last += digests
+    def _append(self, start: int, end: int) -> None:
+        if self._parts and self._parts[-1] == start:
+            self._parts[-1] = end
         else:
-            self.digests.append(bytearray(digests))
+            self._parts.extend((start, end))
+
+    def digests(self) -> Iterator[memoryview]:
+        """Yield the digests of all files, in parts."""
+        own = memoryview(self._own)
+        for start, end in zip(self._parts[::2], self._parts[1::2], strict=True):
+            if start < self._base:
+                yield self._remembered[start:end]
+            else:
+                yield own[start - self._base : end - self._base]
 
 
 class Remembered:
@@ -122,7 +132,7 @@ class Remembered:
         self._mapped = mapped
         self._rows = rows
         self._first = first
-        self._digests = digests
+        self.digests = digests
         self._recipes = recipes
         self.tree = tree
         self.unchanged = unchanged
@@ -161,10 +171,10 @@ class Remembered:
         if hasattr(mmap, "MADV_DONTNEED"):
             self._mapped.madvise(mmap.MADV_DONTNEED)
 
-    def digests(self, rows: range) -> memoryview:
-        """Return the digests of some rows."""
+    def span(self, rows: range) -> tuple[int, int]:
+        """Return where in `digests` those of some rows begin and end."""
         width = FULL_DIGEST_BYTES
-        return self._digests[self._first[rows.start] * width : self._first[rows.stop] * width]
+        return self._first[rows.start] * width, self._first[rows.stop] * width
 
     def find(self, entry: int) -> tuple[memoryview, int] | None:
         """Return the digests of a file, as `Facts` has them, and the chunks of its recipe."""
@@ -172,7 +182,7 @@ class Remembered:
         if row < 0:
             return None
         width = FULL_DIGEST_BYTES
-        found = self._digests[self._first[row] * width : self._first[row + 1] * width]
+        found = self.digests[self._first[row] * width : self._first[row + 1] * width]
         return (found, self._recipes.get(row, 0)) if found else None
 
 
@@ -263,9 +273,10 @@ class StatCache:
         )
         behind = (facts.counts, recipes)
         lengths = [memoryview(column).nbytes for column in (*before, tree.stats, *behind)]
-        head = _HEAD.pack(_MAGIC, self.walked_ns, *lengths, sum(map(len, facts.digests)))
+        lengths.append(sum(facts.counts) * FULL_DIGEST_BYTES)
+        head = _HEAD.pack(_MAGIC, self.walked_ns, *lengths)
         parts: Iterable[bytes | bytearray | array[int] | memoryview]
-        parts = chain((head,), before, self._trusted(tree.stats), behind, facts.digests)
+        parts = chain((head,), before, self._trusted(tree.stats), behind, facts.digests())
         check = xxhash.xxh3_128()
         directory = os.path.dirname(self._path)
         temporary = f"{self._path}.{secrets.token_hex(4)}"

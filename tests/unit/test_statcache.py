@@ -334,7 +334,6 @@ def test_any_history_gives_what_reading_gives(
 ) -> None:
     rng = random.Random(seed)
     if seed % 2:  # as in trees of hundreds of thousands of files
-        monkeypatch.setattr(statcache, "_COPIED_BYTES", 0)
         monkeypatch.setattr("packer.scan.STRETCH_ENTRIES", 4)
 
     def files() -> list[Path]:
