@@ -36,6 +36,8 @@ MAX_DELTA_SHARE = 2 / 3
 """A delta that is larger than this share of the plain frame is not worth its dependency."""
 CLEARLY_SMALL = 24
 """A delta of this part of its plaintext pays without being compared with the plain frame."""
+_QUICK_LEVEL, _QUICK_SHARE = 3, 1 / 2
+"""So does one of this share of what a quick level gives: others do not save a quarter more."""
 
 LAYER_BYTES = 16 << 20
 """Average stored size of a layer of a version of up to `LAYER_BYTES * LAYER_COUNT` bytes."""
@@ -252,7 +254,11 @@ class LayerWriter:
         buffer += data
         delta = encode_delta(buffer, prefix_bytes, self._level, share=1 - MAX_DELTA_SHARE)
         del buffer
-        if delta is not None and len(delta) * CLEARLY_SMALL <= len(data):
+        if delta is not None and (
+            len(delta) * CLEARLY_SMALL <= len(data)
+            or len(delta)
+            <= _QUICK_SHARE * len(codec.compress(data, min(_QUICK_LEVEL, self._level)))
+        ):
             return delta, True
         plain = codec.compress(data, self._level)
         if delta is not None and len(delta) <= len(plain) * MAX_DELTA_SHARE:
