@@ -19,8 +19,8 @@ MAX_COPIES = 1 << 18
 
 _EXTRA_BYTES = 9
 """Most extra bits of a copy, in bytes."""
-_SMALL_BYTES, _AMPLE_BYTES = 512 << 10, 5 << 19
-"""So much, older bytes and rest, gets level 19, and so much level 17: 0.1 and 0.3 s on a core."""
+_SMALL_BYTES, _AMPLE_BYTES = 768 << 10, 5 << 19
+"""So much, older bytes and rest, gets level 19, and so much level 17: 0.2 and 0.5 s on a core."""
 _LEAST_LEVEL = 12
 """For more: lower levels do not find what large texts share (docs/architecture.md)."""
 _BLOCK_LOG = 10
