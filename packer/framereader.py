@@ -21,9 +21,9 @@ from packer.treecheck import Check
 Runs = list[tuple[int, int]]
 """Runs of chunks: (first ordinal, count)."""
 
-_SPILL_BYTES = 64 << 20
+_SPILL_BYTES, _EXPECTED_SPILL_BYTES = 64 << 20, 256 << 20
 """So much of what could be fetched and decoded again is written to a temporary file: reading it
-back takes a fifth of the time. For large versions, most of which is asked for once, no more."""
+back takes a fifth of the time. More if it is known that it will be asked for again."""
 
 
 def runs_of(chunks: Iterable[int]) -> Runs:
@@ -248,7 +248,8 @@ class FrameReader:
     def _spill_frame(self, frame: int, data: bytes | bytearray) -> None:
         """Write a frame to the temporary file, if it is worth that."""
         needed = self._remote or self.index.frame_depths[frame]
-        if not needed and self._spill_bytes + len(data) > _SPILL_BYTES:
+        most = _SPILL_BYTES if self._uses is None else _EXPECTED_SPILL_BYTES
+        if not needed and self._spill_bytes + len(data) > most:
             return
         try:
             if self._spill is None:
