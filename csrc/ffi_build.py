@@ -79,7 +79,7 @@ ffi.cdef(
     uint64_t pk_read_sum(const uint8_t *data, size_t length);
     const char *pk_version(void);
     int pk_sync_filesystem(int fd);
-    void pk_begin_writing(int fd);
+    void pk_start_writeback(int fd);
     int pk_has_local_times(int fd);
     size_t pk_write_files(int directory, const char *names, const uint8_t *data,
                           const uint64_t *bounds, const uint16_t *modes, uint16_t mask,

@@ -33,7 +33,7 @@ int pk_sync_filesystem(int fd)
 #endif
 }
 
-void pk_begin_writing(int fd)
+void pk_start_writeback(int fd)
 {
 #ifdef __linux__
     (void)!sync_file_range(fd, 0, 0, SYNC_FILE_RANGE_WRITE);

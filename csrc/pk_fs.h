@@ -9,9 +9,9 @@
  * file. Returns 0, or -1 with errno; ENOSYS where the operating system has no such call. */
 int pk_sync_filesystem(int fd);
 
-/* Have the system begin to write what `fd` holds to the disk, and do not wait: what makes it durable in the end then
- * finds little to do. Only where that can be had (Linux); failures show when it is made durable. */
-void pk_begin_writing(int fd);
+/* Start writing the dirty pages of the file `fd` to the disk, and do not wait: the sync in the end then finds little
+ * to do. Nothing where that cannot be had (all but Linux); failures show when the file is synced. */
+void pk_start_writeback(int fd);
 
 /* Tell whether files of the file system that holds `fd` carry times of this machine's own clock: 1 for
  * those on local disks and in memory that are known to, 0 for network file systems, FUSE and unknown ones,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 _USABLE, _NOT_BUILT = 0, 1
+_WRITEBACK_BYTES = 4 << 20
 
 if ffi.string(lib.pk_version()).decode() != VERSION:
     raise ImportError(
@@ -125,12 +126,24 @@ def sync_filesystem(fd: int) -> bool:
     raise OSError(ffi.errno, os.strerror(ffi.errno))
 
 
-def begin_writing(fd: int) -> None:
-    """Have the system begin to write a file to the disk, without waiting for it.
+class Writeback:
+    """Starts to write a file to the disk every few megabytes that it grows by.
 
-    A sync at the end then waits for the last megabytes only, and not for all.
+    A sync in the end then waits for the last of them only. Counting is not exact where several
+    threads write the file, and need not be.
     """
-    lib.pk_begin_writing(fd)
+
+    __slots__ = ("_waiting",)
+
+    def __init__(self) -> None:
+        self._waiting = 0
+
+    def written(self, fd: int, count: int) -> None:
+        """Take note of `count` bytes more in the file `fd`."""
+        self._waiting += count
+        if self._waiting >= _WRITEBACK_BYTES:
+            self._waiting = 0
+            lib.pk_start_writeback(fd)
 
 
 def has_local_times(fd: int) -> bool:

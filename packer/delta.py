@@ -30,8 +30,8 @@ _FEW_BYTES, _LONG_REST = 8 << 20, 1 << 20
 _MOST_SAMPLES = 3 << 20
 _LEAST_COVERED = 1 / 10
 """Frames that saved a third had at least 0.13 of their text in the older bytes, on all corpora."""
-_REPEATED = 8
-"""A text of which more than 7/8 repeat is not looked for where the older bytes are few."""
+_LEAST_FRESH = 1 / 8
+"""Texts are taken to have at least this share that is no repetition of their own."""
 _COPY_BYTES = 64
 """Less than the shortest copy that the core makes; bounds their number."""
 
@@ -54,7 +54,7 @@ def encode(buffer: bytearray, prefix_bytes: int, level: int, *, share: float = 0
     Determinism: the same arguments and zstd version give the same bytes.
     """
     size = len(buffer)
-    if _REPEATED * prefix_bytes < share * (size - prefix_bytes):
+    if prefix_bytes < share * _LEAST_FRESH * (size - prefix_bytes):
         return None
     view = ffi.from_buffer("uint8_t[]", buffer)
     table_log = min(max((size // 32).bit_length(), 10), 22)

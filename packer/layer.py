@@ -37,7 +37,7 @@ MAX_DELTA_SHARE = 2 / 3
 CLEARLY_SMALL = 24
 """A delta of this part of its plaintext pays without being compared with the plain frame."""
 _QUICK_LEVEL, _QUICK_SHARE = 3, 1 / 2
-"""So does one of this share of what a quick level gives: others do not save a quarter more."""
+"""So does one of this share of what a quick level gives: others do not save a quarter of that."""
 
 LAYER_BYTES = 16 << 20
 """Average stored size of a layer of a version of up to `LAYER_BYTES * LAYER_COUNT` bytes."""
@@ -254,16 +254,16 @@ class LayerWriter:
         buffer += data
         delta = encode_delta(buffer, prefix_bytes, self._level, share=1 - MAX_DELTA_SHARE)
         del buffer
-        if delta is not None and (
-            len(delta) * CLEARLY_SMALL <= len(data)
-            or len(delta)
-            <= _QUICK_SHARE * len(codec.compress(data, min(_QUICK_LEVEL, self._level)))
-        ):
+        if delta is None:
+            return codec.compress(data, self._level), False
+        if len(delta) * CLEARLY_SMALL <= len(data):
             return delta, True
+        if self._level > _QUICK_LEVEL:
+            quick = len(codec.compress(data, _QUICK_LEVEL))
+            if len(delta) <= _QUICK_SHARE * quick:
+                return delta, True
         plain = codec.compress(data, self._level)
-        if delta is not None and len(delta) <= len(plain) * MAX_DELTA_SHARE:
-            return delta, True
-        return plain, False
+        return (delta, True) if len(delta) <= len(plain) * MAX_DELTA_SHARE else (plain, False)
 
     def _write_frame(self) -> None:
         pending = self._pending.popleft()

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from operator import le
 
-from packer._native import begin_writing, reserve, write_files
+from packer._native import Writeback, reserve, write_files
 from packer.index import Frames, Index
 from packer.tree import DIRECTORY, FILE, SYMLINK
 
@@ -54,6 +54,7 @@ class Plan:
         """Entries that have more than one part."""
         self._entry, self._offset = array("I"), array("Q")
         self._first, self._count = array("I"), array("I")
+        self._writebacks: dict[int, Writeback] = {}  # of large files
         self._mask = 0o777
         self._collect(left_out | opened)
 
@@ -140,6 +141,7 @@ class Plan:
                     reserve(file, self.sizes[entry])
                 finally:
                     os.close(file)
+                self._writebacks[entry] = Writeback()
 
     def write_frame(self, fd: int, frame: int, data: bytes | bytearray) -> tuple[int, int]:
         """Write all parts of a frame; return how many bytes that were, and the last entry."""
@@ -174,23 +176,20 @@ class Plan:
             while data:
                 count = os.pwrite(file, data, offset)
                 data, offset = data[count:], offset + count
-            if self.sizes[entry] >= RESERVE_BYTES:
-                begin_writing(file)
+                if entry in self._writebacks:
+                    self._writebacks[entry].written(file, count)
         finally:
             os.close(file)
 
     def write_all(self, fd: int, entry: int, pieces: Iterable[bytes | memoryview]) -> None:
         """Write a file in one go."""
         file = os.open(self.name(entry), _WRITE | os.O_EXCL, 0o600, dir_fd=fd)
-        waiting = 0
+        writeback = Writeback()
         with open(file, "wb", buffering=1 << 20) as out:
             if self.sizes[entry] >= RESERVE_BYTES:
                 reserve(file, self.sizes[entry])
             for piece in pieces:
-                waiting += out.write(piece)
-                if waiting >= RESERVE_BYTES:
-                    waiting = 0
-                    begin_writing(file)
+                writeback.written(file, out.write(piece))
             os.fchmod(file, self.index.modes[entry])
 
     def fill(self, fd: int, entry: int, write: Callable[[int], bool]) -> bool:

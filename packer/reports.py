@@ -37,11 +37,15 @@ _CHANGE_MARKS = {"added": "+", "removed": "-", "changed": "~"}
 def ls(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
     """List what a version holds."""
     version = open_version(args.name, **options(args))
-    # Looking into archives reads them, which can fail, and should not be done twice.
-    members = list(listing.entries(version, inside=True)) if args.inside else None
+    # Looking into archives reads them: not twice, and before a document is begun that could break.
+    known = (
+        list(listing.entries(version, inside=True))
+        if args.inside and (args.long or args.json)
+        else None
+    )
 
     def entries() -> Iterator[Entry]:
-        return iter(members) if members is not None else listing.entries(version)
+        return listing.entries(version, inside=args.inside) if known is None else iter(known)
 
     def value() -> dict[str, Any]:
         return {

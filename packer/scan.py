@@ -222,7 +222,7 @@ class Scan:
                 done += count
         self.contents.update(digests)
         self.facts.take(at, counts, start, end)
-        self._remembered.give_back()
+        self._remembered.give_back(end - start)
         self._report(last - 1, self._found.bytes_of(at, last))
         return len(rows)
 

@@ -130,6 +130,7 @@ class Remembered:
         unchanged: bool,
     ) -> None:
         self._mapped = mapped
+        self._looked = 0
         self._rows = rows
         self._first = first
         self.digests = digests
@@ -166,9 +167,14 @@ class Remembered:
             ),
         )
 
-    def give_back(self) -> None:
-        """Keep nothing in memory of what was looked at; it is read again when it is needed."""
-        if hasattr(mmap, "MADV_DONTNEED"):
+    def give_back(self, count: int) -> None:
+        """Take note that `count` bytes were looked at; keep no more than a piece in memory.
+
+        They are read again when they are needed.
+        """
+        self._looked += count
+        if self._looked >= _PIECE and hasattr(mmap, "MADV_DONTNEED"):
+            self._looked = 0
             self._mapped.madvise(mmap.MADV_DONTNEED)
 
     def span(self, rows: range) -> tuple[int, int]:
@@ -232,7 +238,7 @@ class StatCache:
         columns = self._columns(memoryview(mapped))
         found = _compare(columns, tree, mapped) if columns is not None else None
         if found is not None:
-            found.give_back()
+            found.give_back(len(mapped))
         return found
 
     def _columns(self, view: memoryview) -> list[memoryview] | None:

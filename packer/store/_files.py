@@ -18,14 +18,12 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import BinaryIO
 
-from packer._native import begin_writing
+from packer._native import Writeback
 from packer.errors import SizeMismatch
 from packer.model import Descriptor
 from packer.store.base import READ_BYTES
 
 _SUFFIX = ".tmp"
-_WAITING_BYTES = 4 << 20
-"""After so many more the system begins to write a file to the disk."""
 _SWEEP_SECONDS = 600.0
 """Age before a temporary file is looked at: far above the moment between its creation and lock."""
 
@@ -110,7 +108,7 @@ class TempFile:
         self._path = os.path.join(directory, name)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         self._fd = os.open(self._path, flags, 0o666)
-        self._waiting = 0
+        self._writeback = Writeback()
         try:
             fcntl.flock(self._fd, fcntl.LOCK_EX)
         except BaseException:
@@ -128,7 +126,7 @@ class TempFile:
             done = os.write(self._fd, rest)
             while done < len(rest):  # a signal, or a disk about to be full
                 done += os.write(self._fd, rest[done:])
-        self._note(done)
+        self._writeback.written(self._fd, done)
 
     def write_at(self, data: bytes | memoryview, offset: int) -> None:
         """Write all of `data` from `offset` on; from any thread."""
@@ -136,13 +134,7 @@ class TempFile:
             done = os.pwrite(self._fd, view, offset)
             while done < len(view):
                 done += os.pwrite(self._fd, view[done:], offset + done)
-        self._note(done)
-
-    def _note(self, count: int) -> None:
-        self._waiting += count
-        if self._waiting >= _WAITING_BYTES:
-            self._waiting = 0
-            begin_writing(self._fd)
+        self._writeback.written(self._fd, done)
 
     def read_at(self, length: int, offset: int) -> bytes:
         """Return up to `length` bytes from `offset`."""

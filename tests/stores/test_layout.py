@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pickle
+import random
 import shutil
 import subprocess
 import sys
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 
 import packer.errors
+from packer._native import lib
 from packer.errors import (
     FormatError,
     IntegrityError,
@@ -397,3 +399,29 @@ def test_a_manifest_may_not_claim_to_be_huge(store: LayoutStore) -> None:
     with pytest.raises(FormatError) as caught:
         store.get_manifest("huge")
     assert digest in str(caught.value)
+
+
+def test_large_files_go_to_the_disk_while_they_are_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
+
+    class Spy:
+        def __getattr__(self, name: str) -> Any:
+            return getattr(lib, name)
+
+        def pk_start_writeback(self, fd: int) -> None:
+            lib.pk_start_writeback(fd)
+            started.append(os.fstat(fd).st_size)
+
+    monkeypatch.setattr("packer._native.lib", Spy())
+    data = random.Random(1).randbytes(9 << 20)
+    (tmp_path / "large").write_bytes(data)
+    packer.pack(tmp_path / "large", store=tmp_path / "store", tag="v:1")
+    assert started
+    assert max(started) < len(data)  # long before the end
+    started.clear()
+    packer.unpack("v:1", tmp_path / "out", store=tmp_path / "store")
+    assert started
+    assert (tmp_path / "out" / "large").read_bytes() == data
+    lib.pk_start_writeback(-1)  # what cannot be done is left to the sync

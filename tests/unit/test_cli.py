@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import gzip
+import io
 import json
 import os
 import re
@@ -11,12 +12,13 @@ import stat
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 from packer.cli import main
 from packer.codec import DEFAULT_LEVEL
+from packer.output import Output
 
 ROOT = Path(__file__).parents[2]
 
@@ -453,3 +455,24 @@ def test_json_arrays_have_a_line_for_each_item(run: Run, app: Path, tmp_path: Pa
     empty.mkdir()
     run("pack", empty, "--tag", "empty:1")
     assert run("ls", "empty:1", "--json").json["entries"] == []
+
+
+class Reluctant(io.RawIOBase):
+    """Takes three bytes at a time, as a stream without a buffer may."""
+
+    def __init__(self) -> None:
+        self.taken = b""
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: Any) -> int:
+        self.taken += bytes(data[:3])
+        return len(data[:3])
+
+
+def test_all_is_written_to_a_stream_without_a_buffer() -> None:
+    raw = Reluctant()
+    stream = io.TextIOWrapper(cast("Any", raw), encoding="utf-8")
+    Output(stream).json({"a": iter(()), "b": [1, "\u202e"], "c": None})
+    assert json.loads(raw.taken) == {"a": [], "b": [1, "\u202e"], "c": None}

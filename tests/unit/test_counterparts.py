@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import packer
-from packer import counterparts
+from packer import codec, counterparts, layer
 from packer.counterparts import _Shapes
 from packer.index import Index
 from packer.names import Names
@@ -106,3 +106,32 @@ def test_files_of_the_same_shape(block: int, monkeypatch: pytest.MonkeyPatch) ->
         ]
         assert shapes.find(path) == found[:64]
     assert _Shapes(Index(), shape).find(b"a") == []
+
+
+def test_a_quick_comparison_decides_as_the_full_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    more = {
+        path: [section(5000 + 8 * file + at) for at in range(8)] + parts
+        for file, (path, parts) in enumerate(FILES.items())
+    }
+    first, second = write(tmp_path / "1", FILES, "1.4.1"), write(tmp_path / "2", more, "1.4.2")
+    levels: list[int] = []
+    real = codec.compress
+
+    def compress(data: bytes, level: int, prefix: bytes = b"") -> bytes:
+        if len(data) > 1 << 20 and not prefix:
+            levels.append(level)
+        return real(data, level, prefix)
+
+    monkeypatch.setattr(codec, "compress", compress)
+    digests = set[str]()
+    for share, expected in ((layer._QUICK_SHARE, [3]), (0, [3, 9])):
+        monkeypatch.setattr(layer, "_QUICK_SHARE", share)
+        store = str(tmp_path / f"store{share}")
+        packer.pack(first, store=store, tag="app:1")
+        levels.clear()
+        digests.add(packer.pack(second, store=store, tag="app:2").digest)
+        assert levels == expected
+    assert len(digests) == 1

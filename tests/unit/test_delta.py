@@ -55,6 +55,15 @@ def test_older_bytes_that_are_too_few_are_not_tried() -> None:
     assert delta.encode(bytearray(older + repeated), len(older), 6, share=1 / 3) is not None
 
 
+def test_next_to_no_older_bytes_are_not_looked_at() -> None:
+    draw = random.Random(5)
+    older, new = draw.randbytes(2_000), draw.randbytes(2_000)
+    for times, tried in ((10, True), (16, False)):
+        text = (older + new) * times
+        frame = delta.encode(bytearray(older + text), len(older), 6, share=1 / 3)
+        assert (frame is not None) is tried
+
+
 def test_text_that_repeats_itself_is_copied_within() -> None:
     noise = random.Random(2).randbytes(40_000)
     frame = check(b"nothing in common" * 9, noise + b"x" + noise + noise[7:])

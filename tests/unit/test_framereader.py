@@ -28,7 +28,9 @@ def no_space(*_: object) -> int:
     raise OSError(errno.ENOSPC, "No space left on device")
 
 
-def read_twice(version: Version, *, remote: bool = False) -> list[tuple[int, int]]:
+def read_twice(
+    version: Version, *, remote: bool = False, expected: bool = False
+) -> list[tuple[int, int]]:
     """Return the frames that were fetched when every chunk was read twice, nothing being cached."""
     layers = version.manifest.data_layers
     fetched: list[tuple[int, int]] = []
@@ -40,6 +42,8 @@ def read_twice(version: Version, *, remote: bool = False) -> list[tuple[int, int
 
         with FrameReader(version.index, layers, fetch, cache_bytes=0, remote=remote) as reader:
             count = version.index.chunk_count
+            if expected:
+                reader.expect(2 * list(range(len(version.index.frame_stored))))
             once, again = (b"".join(reader.chunks(0, count)) for _ in range(2))
     assert once == again == random.Random(3).randbytes(9 << 20)
     return fetched
@@ -81,3 +85,12 @@ def test_no_more_than_its_share_is_written(
     frames = len(version.index.frame_stored)
     assert frames < len(read_twice(version)) < 2 * frames
     assert 0 < sum(sizes) <= 4 << 20
+
+
+def test_more_is_written_of_what_is_expected_again(
+    version: Version, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(packer.framereader, "_SPILL_BYTES", 0)
+    frames = len(version.index.frame_stored)
+    assert len(read_twice(version)) == 2 * frames
+    assert len(read_twice(version, expected=True)) == frames
