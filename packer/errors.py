@@ -162,6 +162,16 @@ class Conflict(PackerError):
 class IntegrityError(PackerError):
     """Stored bytes are not what their digest, size or format promises."""
 
+    touched = ""
+    """Which files and versions need what is damaged, in words, where that is known."""
+
+    def __str__(self) -> str:
+        message = self._message()
+        return f"{message}; {self.touched}" if self.touched else message
+
+    def _message(self) -> str:
+        return super().__str__()
+
 
 class DigestMismatch(IntegrityError):
     """Bytes do not hash to the digest they are stored under."""
@@ -172,7 +182,7 @@ class DigestMismatch(IntegrityError):
         self.expected = expected
         self.actual = actual
 
-    def __str__(self) -> str:
+    def _message(self) -> str:
         return f"{self.what}: digest mismatch: expected {self.expected}, got {self.actual}"
 
 
@@ -185,7 +195,7 @@ class SizeMismatch(IntegrityError):
         self.expected = expected
         self.actual = actual
 
-    def __str__(self) -> str:
+    def _message(self) -> str:
         return f"{self.what}: size mismatch: expected {self.expected} bytes, got {self.actual}"
 
 
@@ -202,7 +212,7 @@ class FormatError(IntegrityError):
         self.what = what
         self.why = why
 
-    def __str__(self) -> str:
+    def _message(self) -> str:
         return f"malformed {self.what}: {self.why}"
 
 

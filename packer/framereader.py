@@ -11,10 +11,12 @@ from typing import IO
 import blake3
 
 from packer import codec
+from packer.damage import touched
 from packer.delta import decode as decode_delta
-from packer.errors import DigestMismatch
+from packer.errors import DigestMismatch, IntegrityError
 from packer.index import DIGEST_BYTES, Frames, Index
 from packer.model import Descriptor
+from packer.store.base import Store
 from packer.temporary import read_at, temporary_file, write_at
 from packer.treecheck import Check
 
@@ -64,6 +66,7 @@ class FrameReader:
         remote: fetching is slow: no frame that is still of use is forgotten.
         directory: where the temporary file may grow; by default where temporary files survive a
             restart, which is on a disk more often than the other place.
+        store: where the layers are; for errors, which say what damage touches.
     """
 
     def __init__(
@@ -76,6 +79,7 @@ class FrameReader:
         check: Check | None = None,
         remote: bool = False,
         directory: bytes | None = None,
+        store: Store | None = None,
     ) -> None:
         self.index = index
         self.layers = layers
@@ -83,6 +87,7 @@ class FrameReader:
         self.check = check or Check(index)
         """What chunks and files are held against."""
         self._fetch = fetch
+        self._store = store
         self._cache: OrderedDict[int, bytes | bytearray] = OrderedDict()
         self._cached = 0
         self._cache_bytes = cache_bytes
@@ -189,8 +194,20 @@ class FrameReader:
                 self._prepare(before)
         prefix = joined(self.chunks, frames.prefix_runs(frame))
         layer, offset = frames.layer[frame], frames.offset[frame]
-        name = f"frame at offset {offset} of layer {self.layers[layer].digest}"
-        stored = self._fetch(layer, offset, index.frame_stored[frame])
+        digest = self.layers[layer].digest
+        try:
+            stored = self._fetch(layer, offset, index.frame_stored[frame])
+            return self._verified(
+                frame, stored, prefix, f"frame at offset {offset} of layer {digest}"
+            )
+        except IntegrityError as error:
+            error.touched = touched(frames, range(frame, frame + 1), digest, self._store)
+            raise
+
+    def _verified(
+        self, frame: int, stored: bytes, prefix: bytearray, name: str
+    ) -> bytes | bytearray:
+        frames, index = self.frames, self.index
         size = frames.plain_bytes(frame)
         data: bytes | bytearray
         if prefix:

@@ -11,7 +11,7 @@ from __future__ import annotations
 import struct
 import sys
 from array import array
-from bisect import bisect_right
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -436,6 +436,10 @@ class Frames:
     def of_chunk(self, chunk: int) -> int:
         """Return the frame that holds a chunk."""
         return bisect_right(self.first_chunk, chunk) - 1
+
+    def of_layer(self, layer: int) -> range:
+        """Return the frames of a data layer."""
+        return range(bisect_left(self.layer, layer), bisect_right(self.layer, layer))
 
     def parts(self, start: int, length: int) -> Iterator[tuple[int, int, int]]:
         """Yield a run of chunks frame by frame, as (frame, first chunk, chunk count)."""

@@ -14,7 +14,8 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 from packer.content import frames_of, read_entry
-from packer.errors import InvalidParameter, NotFound, PackerError
+from packer.damage import touched
+from packer.errors import IntegrityError, InvalidParameter, NotFound, PackerError
 from packer.expansion import most_opened
 from packer.framereader import FrameReader
 from packer.index import Frames, Index
@@ -227,7 +228,11 @@ class _Files:
             version = self._version
             layers = version.manifest.data_layers
             ranges = enter(BlobRanges(version.store, layers))
-            reader = enter(FrameReader(self._index, layers, ranges.read, remote=ranges.remote))
+            reader = enter(
+                FrameReader(
+                    self._index, layers, ranges.read, remote=ranges.remote, store=version.store
+                )
+            )
             helpers = enter(ThreadPoolExecutor(os.cpu_count() or 1, "read"))
             self._opened = reader, helpers
         reader, executor = self._opened
@@ -433,17 +438,29 @@ def verify(version: Version, progress: ProgressCallback | None = None) -> Verifi
     total = sum(layer.size for layer in manifest.layers)
     done = 0
     for blob in (manifest.config, *manifest.layers):
-        with version.store.fetch(blob) as reader:
-            while data := reader.read(READ_BYTES):
-                done += len(data)
-                if progress is not None:
-                    progress(Progress("verify", done, 2 * total, blob.digest))
+        try:
+            with version.store.fetch(blob) as reader:
+                while data := reader.read(READ_BYTES):
+                    done += len(data)
+                    if progress is not None:
+                        progress(Progress("verify", done, 2 * total, blob.digest))
+        except IntegrityError as error:
+            if blob in manifest.data_layers:
+                frames = Frames(index)
+                damaged = frames.of_layer(manifest.data_layers.index(blob))
+                error.touched = touched(frames, damaged, blob.digest, version.store)
+            raise
     checked = 0
     live, check = _live_chunks(index), TreeCheck(index)
     with (
         BlobRanges(version.store, manifest.data_layers) as ranges,
         FrameReader(
-            index, manifest.data_layers, ranges.read, check=check, remote=ranges.remote
+            index,
+            manifest.data_layers,
+            ranges.read,
+            check=check,
+            remote=ranges.remote,
+            store=version.store,
         ) as frames_reader,
         ThreadPoolExecutor(os.cpu_count() or 1, "verify") as executor,
     ):

@@ -173,6 +173,7 @@ def pack_tree(
             cache_bytes=CACHE_BYTES,
             remote=ranges.remote,
             directory=directory,
+            store=base.store if base is not None else None,
         ) as reader,
     ):
         while True:

@@ -115,6 +115,7 @@ def restore(
                 check=check,
                 remote=ranges.remote,
                 directory=os.path.dirname(staging),
+                store=version.store,
             )
         )
         _check_space(staging, need)

@@ -67,7 +67,7 @@ class VersionFile(io.RawIOBase):
         layers = version.manifest.data_layers
         ranges = self._stack.enter_context(BlobRanges(version.store, layers))
         self._reader = self._stack.enter_context(
-            FrameReader(index, layers, ranges.read, remote=ranges.remote)
+            FrameReader(index, layers, ranges.read, remote=ranges.remote, store=version.store)
         )
         self._expansion = index.expansions.get(entry)
         if self._expansion is not None:
