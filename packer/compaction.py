@@ -71,7 +71,7 @@ def liveness(
     frames: Frames,
     run_starts: array[int],
     run_lengths: array[int],
-    prefixes: list[list[tuple[int, int]]],
+    prefixes: Iterable[Iterable[tuple[int, int]]],
     of_index: Iterable[int] = (),
 ) -> Liveness:
     """Measure the base's layers against a new version.
@@ -93,7 +93,7 @@ def liveness(
             first = min(start, len(live))
         last = start + length
 
-    def layers_of(runs: list[tuple[int, int]]) -> set[int]:
+    def layers_of(runs: Iterable[tuple[int, int]]) -> set[int]:
         out: set[int] = set()
         for start, length in runs:
             end = min(start + length, base.chunk_count)

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from concurrent.futures import Executor
 from typing import BinaryIO
 
 import blake3
 
 from packer.errors import DigestMismatch
-from packer.framereader import FrameReader, Runs
+from packer.framereader import FrameReader
 from packer.index import DIGEST_BYTES, Frames
 from packer.rebuild import Rebuilder
 from packer.recipe import SPILL_BYTES
@@ -86,7 +86,7 @@ def matches(file: BinaryIO, frames: Frames, entry: int, check: Check) -> bool:
     return True
 
 
-def _chunks(reader: FrameReader, runs: Runs) -> Iterator[memoryview]:
+def _chunks(reader: FrameReader, runs: Iterable[tuple[int, int]]) -> Iterator[memoryview]:
     for start, length in runs:
         for _, first, count in reader.frames.parts(start, length):
             yield from reader.chunks(first, count)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import Counter, OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -20,26 +21,45 @@ from packer.store.base import Store
 from packer.temporary import read_at, temporary_file, write_at
 from packer.treecheck import Check
 
-Runs = list[tuple[int, int]]
-"""Runs of chunks: (first ordinal, count)."""
-
 _SPILL_BYTES, _EXPECTED_SPILL_BYTES = 64 << 20, 256 << 20
 """So much of what could be fetched and decoded again is written to a temporary file: reading it
 back takes a fifth of the time. More if it is known that it will be asked for again."""
 
 
-def runs_of(chunks: Iterable[int]) -> Runs:
-    """Return chunk ordinals as runs, neighbours merged."""
-    runs: Runs = []
-    for chunk in chunks:
-        if runs and sum(runs[-1]) == chunk:
-            runs[-1] = (runs[-1][0], runs[-1][1] + 1)
-        else:
-            runs.append((chunk, 1))
-    return runs
+class Runs:
+    """Runs of chunks, neighbours merged: pairs of the first ordinal and their number.
+
+    A frame's prefix may have a hundred thousand; they take 8 bytes each so, and 120 as tuples.
+
+    Args:
+        chunks: ordinals of the chunks.
+    """
+
+    __slots__ = ("_counts", "_starts")
+
+    def __init__(self, chunks: Iterable[int] = ()) -> None:
+        self._starts, self._counts = array("I"), array("I")
+        end = -1
+        for chunk in chunks:
+            if chunk == end:
+                self._counts[-1] += 1
+            else:
+                self._starts.append(chunk)
+                self._counts.append(1)
+            end = chunk + 1
+
+    def __len__(self) -> int:
+        """Return the number of runs."""
+        return len(self._starts)
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        """Yield the runs."""
+        return zip(self._starts, self._counts, strict=True)
 
 
-def joined(read: Callable[[int, int], list[memoryview]], runs: Runs) -> bytearray:
+def joined(
+    read: Callable[[int, int], list[memoryview]], runs: Iterable[tuple[int, int]]
+) -> bytearray:
     """Return the bytes of runs, one after another."""
     out = bytearray()
     for start, length in runs:

@@ -160,6 +160,11 @@ class Index:
         """Number of chunks of each entry, those of a recipe included; of a complete index."""
         return array("I", self._by_entry(self.run_lengths))
 
+    def forget_sums(self) -> None:
+        """Free what was derived from the runs; it is derived again when it is needed."""
+        for name in ("first_run", "chunk_counts"):
+            self.__dict__.pop(name, None)
+
     def _by_entry(self, of_runs: Iterable[int]) -> array[int]:
         """Return the sums over the runs of each entry."""
         until = _sums(of_runs)

@@ -18,7 +18,7 @@ from typing import NamedTuple, Protocol
 from packer import codec
 from packer.delta import encode as encode_delta
 from packer.errors import PackerError
-from packer.framereader import Runs, joined, runs_of
+from packer.framereader import Runs, joined
 from packer.index import MAX_DEPTH
 from packer.model import DATA_TYPE, Descriptor
 from packer.store.base import BlobWriter, Ingest
@@ -232,7 +232,7 @@ class LayerWriter:
     def _end_frame(self) -> None:
         data, self._buffer = self._buffer, bytearray()
         self._use(self._around)
-        prefix = runs_of(sorted(self._prefix))
+        prefix = Runs(sorted(self._prefix))
         depths = [self.planned_depth(chunk) for chunk in self._prefix]
         self._planned_depths.append(1 + max(depths) if depths else 0)
         self._frame_first.append(self._first_new)
@@ -284,7 +284,7 @@ class LayerWriter:
             self.frame_depths.append(1 + max(map(self._depth, pending.prefix)))
             self.frame_prefixes.append(pending.prefix)
         else:
-            self.frame_prefixes.append([])
+            self.frame_prefixes.append(Runs())
             self.frame_depths.append(0)
             self.plain_stored_bytes += len(frame)
             self.plain_bytes += pending.plain_bytes

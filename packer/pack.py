@@ -197,6 +197,7 @@ def pack_tree(
                 index = scan.run()
                 recipes.save()
                 tree = index.tree_digest(scan.contents.digest())
+                index.forget_sums()
                 same = next((item for item in candidates if item.config.tree == tree), None)
                 if same is not None:
                     scan.writer.abort()

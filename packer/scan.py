@@ -18,7 +18,7 @@ from packer._native import sketch
 from packer.counterparts import Alignment, Counterparts
 from packer.errors import SourceChanged
 from packer.expansion import Expansion
-from packer.framereader import FrameReader, runs_of
+from packer.framereader import FrameReader, Runs
 from packer.index import DIGEST_BYTES, FULL_DIGEST_BYTES, MAX_DEPTH, Index
 from packer.layer import LayerWriter, layer_bytes_for
 from packer.model import ChunkParams
@@ -89,7 +89,7 @@ class Scan:
     ) -> None:
         self._found = found
         self._remembered = remembered
-        self.facts = Facts(len(found), remembered.digests if remembered is not None else b"")
+        self.facts = Facts(len(found), remembered)
         """What is known of the files now."""
         self._params = params
         self._expand = expand
@@ -116,7 +116,7 @@ class Scan:
         self._sketches = array("Q")  # of the new chunks
         self._base_noted = not self._base.paths
         self._known = Ordinals(DIGEST_BYTES, self._base.chunk_digests)
-        for start, length in runs_of(compress(range(self._base.chunk_count), usable)):
+        for start, length in Runs(compress(range(self._base.chunk_count), usable)):
             self._known.put_lent(start, length)
         self._base_archives: dict[int, list[int]] = defaultdict(list)  # by size
         for entry, row in self._base.expansions.items():
@@ -173,7 +173,8 @@ class Scan:
             _add_runs(index, runs)
             at += 1
         # What only this pass looks up takes as much as all that is known of the files.
-        del self._known, self._similar
+        del self._known, self._similar, self._counterparts, self._extendable
+        self._base.forget_sums()
         return index
 
     def save_sketches(self) -> None:
@@ -191,7 +192,7 @@ class Scan:
         """Forget all but what was found out; call it when no frame is being compressed."""
         self._opener.close()
         del self._opener, self._found, self._remembered, self._new_item, self._new_offset
-        del self._base, self._reader, self._counterparts, self._extendable
+        del self._base, self._reader
         if self._spool is not None:
             self._spool.close()
 

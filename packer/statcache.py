@@ -62,20 +62,20 @@ class Facts:
 
     Args:
         entries: number of entries of the tree.
-        remembered: digests from before, which are used where they are.
+        remembered: what is known from before; its digests are used where they are.
     """
 
-    def __init__(self, entries: int, remembered: memoryview | bytes = b"") -> None:
+    def __init__(self, entries: int, remembered: Remembered | None = None) -> None:
         self.counts = array("I", bytes(4 * entries))
         """Digests of each entry; 0 for what is not a file with content."""
         self.recipes: dict[int, int] = {}
         """Chunks of its recipe, of each file that was opened."""
-        self._remembered = memoryview(remembered)
+        self._remembered = remembered
         self._own = bytearray()
         # Where the digests are, in order: pairs of (start, end) in what is remembered, or, a byte
         # behind it, in those of our own.
         self._parts = array("Q")
-        self._base = len(remembered) + 1
+        self._base = (len(remembered.digests) if remembered is not None else 0) + 1
 
     def note(self, entry: int, digests: bytes | bytearray | memoryview) -> None:
         """Note the full digests of a file's chunks; of one that was opened, its own in front."""
@@ -99,10 +99,14 @@ class Facts:
         """Yield the digests of all files, in parts."""
         own = memoryview(self._own)
         for start, end in zip(self._parts[::2], self._parts[1::2], strict=True):
-            if start < self._base:
-                yield self._remembered[start:end]
-            else:
+            if start >= self._base:
                 yield own[start - self._base : end - self._base]
+                continue
+            assert self._remembered is not None
+            for at in range(start, end, _PIECE):
+                piece = self._remembered.digests[at : min(at + _PIECE, end)]
+                yield piece
+                self._remembered.give_back(len(piece))
 
 
 class Remembered:
