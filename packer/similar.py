@@ -10,10 +10,12 @@ from __future__ import annotations
 import os
 from array import array
 from collections.abc import Callable
+from itertools import compress
+from operator import and_
 
 from packer._native import sketch
 from packer.cachefile import read_cache, write_cache
-from packer.framereader import FrameReader
+from packer.framereader import FrameReader, Runs
 from packer.index import Index
 from packer.ordinals import Ordinals
 
@@ -116,13 +118,11 @@ def note_base(similar: Similar, base: FrameReader, usable: bytearray, cache: Ske
             if features is None:
                 features = _features(base, frame, last - first)
                 cache.put(base.layers[layer].digest, features)
-            if 0 not in usable[first:last] and all(features[::SUPER_FEATURES]):
-                similar.add_all(range(first, last), features)
-            else:
-                for chunk in range(first, last):
-                    at = (chunk - first) * SUPER_FEATURES
-                    if usable[chunk] and features[at]:
-                        similar.add(chunk, features[at : at + SUPER_FEATURES])
+            noted = map(and_, usable[first:last], map(bool, features[::SUPER_FEATURES]))
+            for start, length in Runs(compress(range(first, last), noted)):
+                at = (start - first) * SUPER_FEATURES
+                of_run = features[at : at + length * SUPER_FEATURES]
+                similar.add_all(range(start, start + length), of_run)
         frame += count
 
 
