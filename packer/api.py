@@ -28,19 +28,18 @@ from packer.locations import (
     resolve,
     tag_of,
 )
-from packer.pack import Packed
 from packer.packing import pack, version_to_push
 from packer.progress import CancelEvent, ProgressCallback, cancellable
 from packer.promise import Promise
 from packer.reference import parse_location
-from packer.restore import Restored, restore
-from packer.seed import seed_paths
 from packer.store.base import Tags
 from packer.version import load_version
 
 if TYPE_CHECKING:
     from packer.airgap import Have, Inventory
     from packer.listing import Change, Details, Entry, Verified
+    from packer.pack import Packed
+    from packer.restore import Restored
 
 __all__ = [
     "Pulled",
@@ -168,6 +167,9 @@ def pull(
         IntegrityError: something is not what its digest says; `directory` is as it was.
         TargetExists, InvalidReference, StoreError, OSError: as they say.
     """
+    from packer.restore import restore
+    from packer.seed import seed_paths
+
     seeds = seed_paths(seed)
     if seeds:
         location = parse_location(ref)
@@ -238,6 +240,9 @@ def unpack(
     Raises:
         NotFound, TargetExists, IntegrityError, OSError: `directory` is as it was.
     """
+    from packer.restore import restore
+    from packer.seed import seed_paths
+
     with opened_version(name, store, registry, cancel, "unpacking") as version:
         check_expected(version.descriptor.digest, expect, name)
         return restore(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import TYPE_CHECKING
 
 from packer import airgap
 from packer.access import Access, RegistryLike
@@ -16,11 +17,13 @@ from packer.locations import (
     resolve,
     tag_of,
 )
-from packer.pack import Packed
 from packer.packing import version_to_push
 from packer.planning import Estimate, estimate_copy
 from packer.promise import Promise
 from packer.reference import ArchiveLocation, parse_location
+
+if TYPE_CHECKING:
+    from packer.pack import Packed
 
 
 def estimate(

@@ -6,7 +6,7 @@ import os
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from packer import codec
 from packer._version import VERSION
@@ -23,16 +23,17 @@ from packer.locations import (
 )
 from packer.model import ChunkParams, Manifest
 from packer.overlay import Overlay, promises_of
-from packer.pack import LocalStore, Packed, pack_tree
 from packer.progress import CancelEvent, ProgressCallback, cancellable
 from packer.promise import Promise, absent_blobs, encode_promises
 from packer.reference import LayoutLocation, Reference, parse_location
-from packer.similar import SketchCache
-from packer.staging import NearSketches, Staging
 from packer.store._common import check_tag
 from packer.store.base import PartialIngest, Store, Tags
 from packer.store.layout import LayoutStore
 from packer.version import Version, family, find_base, load_version, newest_first
+
+if TYPE_CHECKING:
+    from packer.pack import LocalStore, Packed
+    from packer.similar import SketchCache
 
 MAX_CANDIDATES = 64
 """How many of a family's newest versions are compared with the tree that is being packed."""
@@ -98,6 +99,8 @@ def pack(
     then a file that moved under another name may cost more than on a base that is here.
     """
     global _last_packed
+    from packer.pack import LocalStore, pack_tree  # what pushes a version need not load it
+
     if not codec.MIN_LEVEL <= level <= codec.MAX_LEVEL:
         raise InvalidParameter(f"level {level} is not from {codec.MIN_LEVEL} to {codec.MAX_LEVEL}")
     root = os.fsencode(version_dir)
@@ -202,6 +205,8 @@ def _pack_apart(
     pack_on: Callable[[LocalStore, SketchCache | None], Packed],
 ) -> Packed:
     """Pack on a base of which the store lacks blobs: they are read where needed, and stay there."""
+    from packer.staging import NearSketches, Staging
+
     assert isinstance(store, PartialIngest)
     caches = os.path.join(store.path, "cache") if isinstance(store, LayoutStore) else ""
     staging = Staging(store, base)
@@ -256,7 +261,7 @@ def version_to_push(
         last_store, packed = _last_packed
         return (last_store if store is None else open_store(store)), packed.digest
     source = open_store(store)
-    if isinstance(version, Packed):
+    if version is not None and not isinstance(version, (str, os.PathLike)):
         return source, version.digest
     if version is not None:
         name = os.fspath(version)

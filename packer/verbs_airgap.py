@@ -11,7 +11,6 @@ from typing import Any
 from packer import api
 from packer.display import format_count, format_size
 from packer.errors import InvalidParameter
-from packer.estimates import estimate
 from packer.graph import check_expected
 from packer.output import Output
 from packer.planning import Estimate
@@ -75,6 +74,8 @@ def copy(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
     split = None if args.split is None else parse_size(args.split)
     if args.dry_run:
         check_dry_run(args)
+        from packer.estimates import estimate
+
         found = estimate(
             args.source, args.destination, have=args.have, split_bytes=split, **options(args)
         )

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+import packer
 from packer import cli
 from packer._version import VERSION
 from packer.display import Display, SilentDisplay
@@ -94,6 +95,38 @@ def test_local_verbs_need_no_registry_modules_and_no_rich(app: Path, store: Path
     assert not {f"packer.{name}" for name in others} & modules
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["versions"],
+        ["ls", "app"],
+        ["inspect", "app"],
+        ["push", "oci:{}:1", "--from", "app"],
+        ["copy", "app", "oci-archive:{}.tar:1"],
+    ],
+)
+def test_verbs_that_do_not_pack_load_nothing_that_does(
+    words: list[str], app: Path, store: Path, tmp_path: Path
+) -> None:
+    packer.pack(app, store=store)
+    code = (
+        "import sys\n"
+        "from packer.cli import main\n"
+        "assert main(sys.argv[1:]) == 0\n"
+        "print(*sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, *(word.format(tmp_path / "other") for word in words)],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment(store),
+    )
+    modules = set(done.stdout.splitlines()[-1].split())
+    unneeded = {"pack", "scan", "streams", "counterparts", "similar", "restore", "seed", "staging"}
+    assert not {f"packer.{name}" for name in unneeded} & modules
+
+
 @pytest.mark.parametrize("first", ["packer.pack", "packer.copy", "packer.cli", "packer.api"])
 def test_names_are_what_they_say_in_any_order_of_imports(first: str) -> None:
     # `packer.pack` and `packer.copy` are also modules, which must not hide the functions.
@@ -112,7 +145,6 @@ def test_names_are_what_they_say_in_any_order_of_imports(first: str) -> None:
 
 
 def test_names_the_package_does_not_have() -> None:
-    import packer
 
     with pytest.raises(AttributeError, match="nothing_such"):
         _ = packer.nothing_such
@@ -120,7 +152,6 @@ def test_names_the_package_does_not_have() -> None:
 
 
 def test_the_package_has_the_same_version() -> None:
-    import packer
 
     assert packer.__version__ == VERSION
 
