@@ -25,6 +25,15 @@ Deflate refers 32 KiB back; which positions an encoder found there depends on wh
 _INVALID, _NO_MEMORY = -1, -2
 
 
+def most_coded(plain_length: int) -> int:
+    """Return how many bytes a segment may have, compressed, for so much plaintext.
+
+    An encoder that ends a block behind every byte stays below. What rebuilds streams ahead counts
+    on it, as a recipe from a stranger may ask for blocks without number.
+    """
+    return min(8 * plain_length + (64 << 10), MAX_SEGMENT_INPUT)
+
+
 class NotDeflate(ValueError):
     """Bytes that are no deflate stream, or one that is not opened."""
 

@@ -9,7 +9,7 @@ from concurrent.futures import Executor, Future
 from functools import partial
 
 from packer import recipe as op
-from packer.deflate import MAX_SEGMENT_BYTES, WINDOW_BYTES, RecipeError, rebuild
+from packer.deflate import MAX_SEGMENT_BYTES, WINDOW_BYTES, RecipeError, most_coded, rebuild
 from packer.errors import FormatError
 from packer.expansion import most_opened
 from packer.recipe import MAX_DEFLATE_DEPTH, Recipe
@@ -153,7 +153,8 @@ class Rebuilder:
     def _rebuild(
         self, data: bytearray, window: bytes, position: int, coded: bytes, bit: int
     ) -> Callable[[], tuple[bytes, int]]:
-        most = self._size + 8
+        # Not bounded by the file's size: what lies in another stream may be larger than that one.
+        most = most_coded(len(data))
         if self._executor is None:
             return lambda: rebuild(data, window, position, coded, bit, most)
         future: Future[tuple[bytes, int]] = self._executor.submit(

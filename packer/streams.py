@@ -14,7 +14,14 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import TypeVar
 
-from packer.deflate import MAX_SEGMENT_INPUT, WINDOW_BYTES, Inflated, NotDeflate, Segment
+from packer.deflate import (
+    MAX_SEGMENT_INPUT,
+    WINDOW_BYTES,
+    Inflated,
+    NotDeflate,
+    Segment,
+    most_coded,
+)
 from packer.expansion import most_opened, most_recipe
 from packer.recipe import MAX_STREAMS, RecipeWriter
 from packer.recipecache import RecipeCache, key_of
@@ -248,7 +255,11 @@ class DeflateStream:
                 if have < wanted or wanted >= MAX_SEGMENT_INPUT:
                     break
                 wanted = self._input = min(2 * wanted, MAX_SEGMENT_INPUT)
-        if got is None or not budget.charge(got.plain_length):
+        if (
+            got is None
+            or got.end_bit + 7 >> 3 > most_coded(got.plain_length)
+            or not budget.charge(got.plain_length)
+        ):
             budget.workers.give(segment, 0)
             self._last = True
             return False

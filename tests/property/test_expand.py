@@ -140,6 +140,68 @@ def test_tars_within_tars() -> None:
     round_trip(tar({"one.tgz": gz(image), "two": b"two"}, mtime=9) + layers[2])
 
 
+REPETITIVE = {
+    "zeros": bytes(3_000_000),
+    "log": b"2026-01-01 INFO health check ok\n" * 60_000,
+    "disk": b"MBR" + bytes(2_500_000) + b"end",
+}
+
+
+@pytest.mark.parametrize("name", REPETITIVE)
+@pytest.mark.parametrize("level", [1, 6, 9])
+def test_streams_that_are_longer_than_the_file_around_them(name: str, level: int) -> None:
+    data = REPETITIVE[name]
+    inner = gz(data, level)
+    whole = gz(inner)
+    assert len(whole) < len(inner)
+    content, recipe = round_trip(whole)
+    assert recipe and b"".join(content) == data, "opened, both of them"
+    round_trip(gz(tar({f"{name}.gz": inner, "README": b"hi" * 50})))
+    round_trip(zip_of({f"{name}.gz": inner}))
+    round_trip(gz(tar({f"{name}.zip": zip_of({name: data})})))
+    round_trip(gz(gz(whole)))
+
+
+def test_stored_blocks_within_a_stream() -> None:
+    round_trip(gz(gz(text(150_000), 0)))
+    round_trip(gz(tar({"plain.gz": gz(text(5_000_000, 4), 0), "other": text(300)})))
+
+
+def test_more_blocks_than_plaintext_stay_closed() -> None:
+    coder = zlib.compressobj(6, zlib.DEFLATED, -15)
+    body = coder.compress(text(3000)) + coder.flush(zlib.Z_FULL_FLUSH)
+    empty = b"\0\0\0\xff\xff"
+    few, many = (body + empty * count + b"\3\0" for count in (20, 30_000))
+    head = gz(b"")[:10]
+    for stream in (few, many):
+        plain = zlib.decompress(stream, -15)
+        end = zlib.crc32(plain).to_bytes(4, "little") + len(plain).to_bytes(4, "little")
+        _, recipe = round_trip(head + stream + end)
+        assert bool(recipe) == (stream is few)
+
+
+ARCHIVES: list[Callable[[bytes], bytes]] = [
+    gz,
+    lambda data: gz(data, 0),
+    lambda data: gz(data, 1),
+    lambda data: tar({"a": data, "b": b"b" * 700}),
+    lambda data: zip_of({"a": data, "b": data[:100]}),
+    lambda data: data + data,
+    lambda data: b"#!" + data + b"garbage",
+]
+
+
+@given(
+    st.sampled_from([*REPETITIVE.values(), text(30_000), b"", b"a"]),
+    st.lists(st.sampled_from(ARCHIVES), min_size=1, max_size=5),
+)
+def test_archives_in_any_order_within_one_another(data: bytes, around: list[object]) -> None:
+    for archive in around:
+        assert callable(archive)
+        data = archive(data)
+    round_trip(data[:4_000_000])
+
+
 def test_depth_is_bounded() -> None:
     data = text(20_000)
     for _ in range(7):
