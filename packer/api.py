@@ -92,9 +92,11 @@ def push(
 
     Args:
         ref: where to, such as ``registry.example/acme/app:1.4.2``.
-        version: result of `pack`, tag, digest, or a directory, which is packed first. If None: the
-            version this process packed last; if it packed none, the local version named like `ref`
-            (``app:1.4.2`` or ``app-1.4.2``).
+        version: result of `pack`, tag, digest, or a directory, which is packed first (a
+            `pathlib.Path` always is one; a string that names a version and a directory as well is
+            refused). If None: of the versions this thread packed, into `store` if that is given,
+            the one named like `ref` (``app:1.4.2`` or ``app-1.4.2``), else the last one; if it
+            packed none, the local version named like `ref`.
         store: the local store.
         registry: how to reach the registry.
         jobs: concurrent uploads.

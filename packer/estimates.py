@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -58,9 +59,14 @@ def estimate(
         return estimate_copy(origin, name_at(location, origin, held), local, local_tag(location))
     location = parse_location(destination)
     if isinstance(source, str):
-        origin, name = resolve(source, local, access)
+        try:
+            origin, name = resolve(source, local, access)
+        except (NotFound, InvalidParameter):  # no reference, maybe
+            if os.path.isdir(source):
+                raise InvalidParameter(f"{source} is a directory: pack it first") from None
+            raise
     else:
-        origin, name = version_to_push(location, source, store, None)
+        origin, name = version_to_push(location, source, store, None, may_pack=False)
     left_out = airgap.as_list(have)
     if left_out or split_bytes is not None or isinstance(location, ArchiveLocation):
         target, tag = airgap.open_target(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO, cast
@@ -37,8 +38,19 @@ if TYPE_CHECKING:
 
 MAX_CANDIDATES = 64
 """How many of a family's newest versions are compared with the tree that is being packed."""
+MAX_REMEMBERED = 1024
+"""How many versions that it packed a thread remembers, for a push that names none."""
 
-_last_packed: tuple[Store, Packed] | None = None
+
+class _Packed(threading.local):
+    """What this thread has packed: others may pack and push at the same time."""
+
+    def __init__(self) -> None:
+        self.versions: dict[str, tuple[Store, str]] = {}
+        """Store and digest by tag, the last one at the end."""
+
+
+_packed = _Packed()
 
 
 def pack(
@@ -98,7 +110,6 @@ def pack(
     base in a registry are not searched for similar chunks, unless their sketches are cached here:
     then a file that moved under another name may cost more than on a base that is here.
     """
-    global _last_packed
     from packer.pack import LocalStore, pack_tree  # what pushes a version need not load it
 
     if not codec.MIN_LEVEL <= level <= codec.MAX_LEVEL:
@@ -135,7 +146,10 @@ def pack(
     else:
         with until_cancelled(cancel, (version.store,), "packing"):
             packed = _pack_apart(target, version, promises, tag, pack_on)
-    _last_packed = (target, packed)
+    _packed.versions.pop(tag, None)
+    _packed.versions[tag] = (target, packed.digest)
+    if len(_packed.versions) > MAX_REMEMBERED:
+        del _packed.versions[next(iter(_packed.versions))]
     return packed
 
 
@@ -255,30 +269,72 @@ def version_to_push(
     version: Packed | str | os.PathLike[str] | None,
     store: StoreLike,
     progress: ProgressCallback | None,
+    *,
+    may_pack: bool = True,
 ) -> tuple[Store, str]:
-    """Return the store that holds the version to push, and its digest or tag there."""
-    if version is None and _last_packed is not None:
-        last_store, packed = _last_packed
-        return (last_store if store is None else open_store(store)), packed.digest
+    """Return the store that holds the version to push, and its digest or tag there.
+
+    Args:
+        location: where to; its name tells which version is meant if `version` is None.
+        version: as for `packer.push`.
+        store: the local store.
+        progress: called now and then while a directory is packed.
+        may_pack: if not, a directory is refused.
+    """
+    if version is None:
+        return _packed_here(location, store) or _named_like(location, open_store(store))
     source = open_store(store)
-    if version is not None and not isinstance(version, (str, os.PathLike)):
+    if not isinstance(version, (str, os.PathLike)):
         return source, version.digest
-    if version is not None:
-        name = os.fspath(version)
+    path = os.fspath(version)
+    if isinstance(version, str):
         try:
-            source.resolve(name)
+            found = source.resolve(version)
         except (NotFound, InvalidParameter):
-            if not os.path.exists(name):
-                raise NotFound(
-                    "version", name, f"no tag, digest or path of {source.name}"
-                ) from None
-            return source, pack(name, store=source, progress=progress).digest
-        return source, name
-    for name in names_for(location):
+            if not os.path.exists(path):
+                where = f"no tag, digest or path of {source.name}"
+                raise NotFound("version", path, where) from None
+        else:
+            if version != found.digest and os.path.isdir(path):
+                raise InvalidParameter(
+                    f"{path} is a version of {source.name} and a directory here: "
+                    f"{os.path.join('.', path)} means the directory, {found.digest} the version"
+                )
+            return source, version
+    if not may_pack:
+        raise InvalidParameter(f"{path} is a directory: pack it first")
+    return source, pack(path, store=source, progress=progress).digest
+
+
+def _packed_here(
+    location: Reference | LayoutLocation, store: StoreLike
+) -> tuple[Store, str] | None:
+    """Return what this thread packed under the name of a reference, or else packed last."""
+    given = None if store is None else open_store(store)
+    found = {
+        tag: (place, digest)
+        for tag, (place, digest) in _packed.versions.items()
+        if given is None or _same(place, given)
+    }
+    for name in (*names_for(location), *list(found)[-1:]):
+        if name in found:
+            return found[name]
+    return None
+
+
+def _same(one: Store, other: Store) -> bool:
+    if isinstance(one, LayoutStore) and isinstance(other, LayoutStore):
+        return os.path.realpath(one.path) == os.path.realpath(other.path)
+    return one is other
+
+
+def _named_like(location: Reference | LayoutLocation, source: Store) -> tuple[Store, str]:
+    """Return the version of a store that is named like a reference."""
+    names = names_for(location)
+    for name in names:
         try:
             source.resolve(name)
         except (NotFound, InvalidParameter):
             continue
         return source, name
-    tried = ", ".join(names_for(location))
-    raise NotFound("version", tried, f"in {source.name}; say which one with --from")
+    raise NotFound("version", ", ".join(names), f"in {source.name}; say which one with --from")

@@ -29,7 +29,7 @@ from packer.progress import Progress, ProgressCallback
 from packer.ranges import BlobRanges
 from packer.seed import Seeds
 from packer.store.base import Store
-from packer.target import STAGING_PREFIX, Target
+from packer.target import STAGING_PREFIX, Target, open_locked
 from packer.tree import FILE, show
 from packer.treecheck import TreeCheck
 from packer.version import Version
@@ -106,7 +106,7 @@ def restore(
             existing.changed(index, sizes, check) if existing else range(len(index.paths))
         )
         need = sum(sizes[entry] for entry in wanted)
-        staging = stack.enter_context(_staging(target, inside=in_place))
+        staging = stack.enter_context(_staging(target))
         reader = stack.enter_context(
             FrameReader(
                 index,
@@ -134,6 +134,7 @@ def restore(
             if existing:
                 existing.apply(index, wanted, staging)
                 deleted = existing.remove_surplus(index) if delete else 0
+                existing.set_modes(index)
                 _sync(fd)
             else:
                 os.rename(staging, target)
@@ -165,13 +166,24 @@ def _check_target(target: bytes, update: bool) -> bool:
         raise TargetExists(show(target), "it is not a directory") from None
     if names and not update:
         raise TargetExists(show(target), "say --update to bring it up to date")
-    # A mount point cannot be renamed over, nor anything in a directory that we may not change.
-    return bool(names) or os.path.ismount(target) or not os.access(os.path.dirname(target), os.W_OK)
+    return bool(names) or not _has_room_beside(target)
+
+
+def _has_room_beside(target: bytes) -> bool:
+    """Tell whether what is written beside a directory can be renamed over it, or into it.
+
+    Not if it is a mount point or a link to another disk, or in a directory we may not change.
+    """
+    parent = os.path.dirname(target)
+    if os.path.ismount(target) or os.path.islink(target) or not os.access(parent, os.W_OK):
+        return False
+    return os.stat(parent).st_dev == os.stat(target).st_dev
 
 
 @contextmanager
-def _staging(target: bytes, *, inside: bool) -> Iterator[bytes]:
+def _staging(target: bytes) -> Iterator[bytes]:
     """Make a directory on the target's file system, inside a private one that goes in the end."""
+    inside = os.path.lexists(target) and not _has_room_beside(target)
     parent = target if inside else os.path.dirname(target)
     private = os.path.join(parent, STAGING_PREFIX + secrets.token_hex(8).encode())
     try:
@@ -180,9 +192,10 @@ def _staging(target: bytes, *, inside: bool) -> Iterator[bytes]:
     except OSError as error:  # name what the user asked for
         raise OSError(error.errno, error.strerror, show(target)) from None
     try:
-        path = os.path.join(private, b"tree")
-        os.mkdir(path)  # with the permissions of any new directory, as the target will have them
-        yield path
+        with open_locked(private):
+            path = os.path.join(private, b"tree")
+            os.mkdir(path)  # with the permissions of any new directory: the target will have them
+            yield path
     finally:
         _remove_tree(private)
 

@@ -6,6 +6,8 @@ is opened relative to its parent with O_NOFOLLOW, so nothing outside is ever wri
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -18,7 +20,8 @@ from packer.tree import DIRECTORY, FILE, SYMLINK, show
 from packer.treecheck import Check
 
 STAGING_PREFIX = b".layer-packer-"
-"""Names of directories being written, beside or inside the target."""
+"""Names of directories being written: beside the target, or inside if they cannot be there. Whoever
+writes one holds a lock on it; what a killed process left is like any other directory."""
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -41,7 +44,7 @@ class Target:
             below = pending.pop()
             with os.scandir(os.path.join(path, below) if below else path) as listing:
                 for item in listing:
-                    if not below and item.name.startswith(STAGING_PREFIX):
+                    if not below and _is_being_written(item):
                         continue
                     name = below + b"/" + item.name if below else item.name
                     info = self._found[name] = item.stat(follow_symlinks=False)
@@ -99,7 +102,7 @@ class Target:
             return matches(file, frames, entry, check)
 
     def apply(self, index: Index, entries: Sequence[int], staging: bytes) -> None:
-        """Move new content into place, and set permissions where they differ.
+        """Move new content into place; permissions of directories are set by `set_modes`.
 
         Args:
             index: of the version.
@@ -118,6 +121,9 @@ class Target:
                         os.rename(b"%d" % entry, name, src_dir_fd=source, dst_dir_fd=parent)
         finally:
             os.close(source)
+
+    def set_modes(self, index: Index) -> None:
+        """Set permissions where they differ, below a directory before its own."""
         for entry in range(len(index.paths) - 1, -1, -1):
             path, mode = index.paths[entry], index.modes[entry]
             if index.kinds[entry] != SYMLINK:
@@ -128,9 +134,8 @@ class Target:
 
     def remove_surplus(self, index: Index) -> int:
         """Remove what the version does not hold; return how many names went."""
-        surplus = sorted(set(self._found) - set(index.paths), reverse=True)
-        for path in surplus:
-            self._remove(path)
+        surplus = sorted(set(self._found) - set(index.paths))
+        self._remove_all(surplus)
         return len(surplus)
 
     def _make_directory(self, path: bytes) -> None:
@@ -149,24 +154,31 @@ class Target:
         info = self._found.get(path)
         if info is None or (below and not stat.S_ISDIR(info.st_mode)):
             return
-        inside = [name for name in self._found if name.startswith(path + b"/")]
-        for name in [*sorted(inside, reverse=True), path]:
-            self._remove(name)
+        inside = sorted(name for name in self._found if name.startswith(path + b"/"))
+        self._remove_all([path, *inside])
 
-    def _remove(self, path: bytes) -> None:
-        info = self._found.pop(path)
-        with self._parent(path) as (parent, name):
-            if stat.S_ISDIR(info.st_mode):
-                os.rmdir(name, dir_fd=parent)
-            else:
-                os.unlink(name, dir_fd=parent)
+    def _remove_all(self, paths: Sequence[bytes]) -> None:
+        """Remove names; what is in a directory follows it."""
+        for path in paths:
+            info = self._found[path]
+            if stat.S_ISDIR(info.st_mode) and info.st_mode & 0o300 != 0o300:
+                with self._parent(path) as (parent, name):
+                    os.chmod(name, 0o700, dir_fd=parent)
+        for path in reversed(paths):
+            info = self._found.pop(path)
+            with self._parent(path) as (parent, name):
+                if stat.S_ISDIR(info.st_mode):
+                    os.rmdir(name, dir_fd=parent)
+                else:
+                    os.unlink(name, dir_fd=parent)
 
     @contextmanager
     def _parent(self, path: bytes) -> Iterator[tuple[int, bytes]]:
         """Open the directory that holds `path`, following no link on the way.
 
         Raises:
-            OSError: a component is a link or not a directory (ELOOP or ENOTDIR).
+            OSError: a component is a link or not a directory (ELOOP or ENOTDIR); or what the caller
+                does fails. With the whole path.
         """
         *parents, name = path.split(b"/")
         fd = os.dup(self._root)
@@ -176,5 +188,40 @@ class Target:
                 os.close(fd)
                 fd = below
             yield fd, name
+        except OSError as error:
+            full = show(os.path.join(self.path, path))
+            raise OSError(error.errno, error.strerror, full) from None
         finally:
             os.close(fd)
+
+
+def _is_being_written(item: os.DirEntry[bytes]) -> bool:
+    """Tell whether another process is writing a staging directory."""
+    if not item.name.startswith(STAGING_PREFIX) or not item.is_dir(follow_symlinks=False):
+        return False
+    try:
+        with open_locked(item.path):
+            return False
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+
+
+@contextmanager
+def open_locked(path: bytes) -> Iterator[None]:
+    """Hold the lock on a directory, where the file system has locks.
+
+    Raises:
+        BlockingIOError: another process holds it.
+    """
+    fd = os.open(path, _DIRECTORY)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):
+                raise
+        yield
+    finally:
+        os.close(fd)

@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import re
+import shutil
 import stat
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 import packer
 from packer.store.layout import LayoutStore
+from packer.store.memory import MemoryStore
+from packer.target import open_locked
 from tests.conformance.make_samples import read_tree
 from tests.unit.test_pack import edited, fill, text
 
@@ -217,3 +224,98 @@ def test_inspect_adds_up(tmp_path: Path, store: LayoutStore) -> None:
     )  # fmt: skip
     assert sum(item.size for item in found.layers) == sum(d.size for d in manifest.data_layers)
     assert all(item.live_bytes <= item.plain_bytes for item in found.layers)
+
+
+@contextlib.contextmanager
+def ordinary_user(*folders: Path) -> Iterator[None]:
+    """Be nobody special: root may change what is in a directory that nobody may write."""
+    if os.geteuid():
+        yield
+        return
+    for folder in folders:
+        os.chown(folder, 65534, 65534)
+    os.seteuid(65534)
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+
+
+def test_directories_nobody_may_write_are_brought_up_to_date() -> None:
+    store = MemoryStore()
+    with tempfile.TemporaryDirectory() as text:
+        work = Path(text)
+        app, target = work / "app", work / "target"
+        fill(app, dict.fromkeys(("ro/a", "ro/b", "ro/deep/c", "gone/d", "gone/deep/e"), b"x"))
+        folders = [app / name for name in ("ro/deep", "ro", "gone/deep", "gone")]
+        for folder in folders:
+            folder.chmod(0o555)
+        packer.pack(app, store=store, tag="ro:1")
+        for folder in folders:
+            folder.chmod(0o755)
+        shutil.rmtree(app / "gone")
+        (app / "ro/b").unlink()
+        (app / "ro/deep/c").unlink()
+        (app / "gone").write_bytes(b"a file now")
+        for folder in folders[:2]:
+            folder.chmod(0o555)
+        packer.pack(app, store=store, tag="ro:2")
+        with ordinary_user(work):
+            packer.unpack("ro:1", target, store=store)
+            packer.unpack("ro:2", target, store=store, update=True, delete=True)
+            assert read_tree(target) == read_tree(app)
+            packer.unpack("ro:1", target, store=store, update=True, delete=True)
+            assert (target / "gone/deep/e").read_bytes() == b"x"
+            assert stat.S_IMODE((target / "gone/deep").stat().st_mode) == 0o555
+            target.chmod(0o555)
+            with pytest.raises(PermissionError, match=re.escape(str(target / "gone"))):
+                packer.unpack("ro:2", target, store=store, update=True, delete=True)
+            for path in [target, *target.rglob("*")]:
+                if path.is_dir():
+                    path.chmod(0o755)
+
+
+LEFTOVER = ".layer-packer-0123456789abcdef"
+
+
+def test_what_a_killed_update_left_goes_with_delete(tmp_path: Path, store: LayoutStore) -> None:
+    target = tmp_path / "target"
+    packer.unpack("app:1", target, store=store)
+    fill(target / LEFTOVER, {"tree/0": b"half"})
+    packer.unpack("app:2", target, store=store, update=True)
+    assert (target / LEFTOVER / "tree/0").exists(), "not asked to remove anything"
+    with open_locked(os.fsencode(target / LEFTOVER)):
+        packer.unpack("app:1", target, store=store, update=True, delete=True)
+        assert (target / LEFTOVER / "tree/0").exists(), "somebody is writing it"
+    packer.unpack("app:2", target, store=store, update=True, delete=True)
+    packer.unpack("app:2", tmp_path / "fresh", store=store)
+    assert read_tree(target) == read_tree(tmp_path / "fresh")
+
+
+def test_a_version_may_have_names_like_ours(tmp_path: Path, store: LayoutStore) -> None:
+    root = fill(tmp_path / "odd", {f"{LEFTOVER}/f": b"1", ".layer-packer-x/g": b"2"})
+    packer.pack(root, store=store, tag="odd:1")
+    target = tmp_path / "target"
+    for _ in range(2):
+        packer.unpack("odd:1", target, store=store, update=True, delete=True)
+        assert read_tree(target) == read_tree(root)
+
+
+def test_an_update_is_written_beside_its_target(
+    tmp_path: Path, store: LayoutStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    target = tmp_path / "in" / "target"
+    seen: list[list[str]] = []
+
+    def look(_: object) -> None:
+        seen.append(sorted(os.listdir(target.parent)) + sorted(os.listdir(target)))
+
+    packer.unpack("app:1", target, store=store)
+    packer.unpack("app:2", target, store=store, update=True, progress=look)
+    assert any(name.startswith(".layer-packer-") for name in seen[0])
+    assert not any(name.startswith(".layer-packer-") for name in os.listdir(target))
+    seen.clear()
+    monkeypatch.setattr("os.path.ismount", lambda path: os.fsencode(path) == os.fsencode(target))
+    packer.unpack("app:1", target, store=store, update=True, progress=look)
+    assert seen[0][0] == "target" and seen[0][1].startswith(".layer-packer-"), "a mount point"
+    assert os.listdir(target.parent) == ["target"]
