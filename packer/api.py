@@ -6,6 +6,7 @@ threads at once.
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -14,8 +15,8 @@ from typing import TYPE_CHECKING
 from packer.access import Access, RegistryLike
 from packer.copy import CopyResult
 from packer.copy import copy as copy_graph
-from packer.errors import InvalidParameter
-from packer.graph import check_expected
+from packer.errors import IntegrityError, InvalidParameter
+from packer.graph import check_expected, read_graph
 from packer.interrupting import until_cancelled
 from packer.locations import (
     StoreLike,
@@ -32,7 +33,7 @@ from packer.packing import pack, version_to_push
 from packer.progress import CancelEvent, ProgressCallback, cancellable
 from packer.promise import Promise
 from packer.reference import parse_location
-from packer.store.base import Tags
+from packer.store.base import Mending, Store, Tags
 from packer.version import load_version
 
 if TYPE_CHECKING:
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from packer.listing import Change, Details, Entry, Verified
     from packer.pack import Packed
     from packer.restore import Restored
+
+_LOG = logging.getLogger(__name__)
 
 __all__ = [
     "Pulled",
@@ -148,6 +151,8 @@ def pull(
 ) -> Pulled:
     """Pull a version into the local store, only what it lacks, and write its tree to `directory`.
 
+    A blob that turns out to be damaged in the local store is fetched again.
+
     With `seed`, only what the seeds lack is fetched, and the local store is left as it is: it could
     hold whole layers only.
 
@@ -197,16 +202,39 @@ def pull(
             restored,
         )
     local = open_store(store)
-    version, copied = fetch_version(
-        ref, local, Access(registry), progress, jobs, expect=expect, cancel=cancel
-    )
+    access = Access(registry)
     watched = cancellable(progress, cancel, "unpacking")
-    restored = restore(
-        version, os.fsencode(directory), update=update, delete=delete, progress=watched
-    )
-    return Pulled(
-        ref, version.descriptor.digest, copied.blobs_copied, copied.bytes_copied, restored
-    )
+
+    def fetch_and_restore() -> Pulled:
+        version, copied = fetch_version(
+            ref, local, access, progress, jobs, expect=expect, cancel=cancel
+        )
+        restored = restore(
+            version, os.fsencode(directory), update=update, delete=delete, progress=watched
+        )
+        return Pulled(
+            ref, version.descriptor.digest, copied.blobs_copied, copied.bytes_copied, restored
+        )
+
+    try:
+        return fetch_and_restore()
+    except IntegrityError as error:
+        if not _discard_damaged(ref, local, access):
+            raise
+        _LOG.warning("%s; what is damaged in %s is fetched again", error, local.name)
+    return fetch_and_restore()
+
+
+def _discard_damaged(ref: str, local: Store, access: Access) -> bool:
+    """Remove damaged blobs of a version from the local store; tell whether there were any."""
+    if not isinstance(local, Mending):
+        return False
+    location = parse_location(ref)
+    source, name = open_location(location, access, create=False)
+    descriptor, data = source.get_manifest(name_at(location, source, name))
+    graph = read_graph(data, f"manifest {descriptor.digest}")
+    found = [local.discard(blob) for blob in graph.blobs]  # all of them, not only the first
+    return True in found
 
 
 def unpack(

@@ -7,19 +7,20 @@ blobs.
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import cast
 
-from packer.errors import InvalidParameter
+from packer.errors import InvalidParameter, NotFound
 from packer.graph import Graph, check_expected, known_digests, read_graph, resolve_or_none
 from packer.interrupting import until_cancelled
 from packer.model import Descriptor
 from packer.mounting import mount_sources, promised_sources
 from packer.progress import CancelEvent, ProgressCallback
 from packer.promise import Promise, absent_blobs, encode_promises, missing_base
-from packer.store.base import Partial, Store
+from packer.store.base import LocalBlobs, Mending, Partial, Store
 from packer.transfer import Run
 
 
@@ -74,8 +75,8 @@ def copy(
         tag: its name there; None for none.
         jobs: blobs moved at once, at least 1.
         verify: read a byte of each blob that a registry says it has, and send those again that it
-            cannot give back.
-        force: send every blob again, whatever a registry says it has.
+            cannot give back. Of a layout, read all of each, and replace those that are damaged.
+        force: send every blob again, whatever a registry says it has. For a layout, as `verify`.
         expect: digest that the manifest must have.
         promises: versions whose blobs an archive may leave out.
         own: `source` is the user's own store: blobs that it left in the destination's registry may
@@ -136,7 +137,10 @@ def _copy(
     if remote is not None:
         remote.expect_writes()
     elif verify or force:
-        raise InvalidParameter(f"{destination.name} is no registry: it proves what it has")
+        if not isinstance(destination, Mending):
+            raise InvalidParameter(f"{destination.name} is no registry: it proves what it has")
+        for blob in graph.blobs:
+            destination.discard(blob)
     named = resolve_or_none(destination, tag if tag is not None else descriptor.digest)
     same = named is not None and named.digest == descriptor.digest
     if remote is not None and same and not (verify or force):
@@ -157,6 +161,7 @@ def _copy(
             lacking, promised_sources(source, destination, descriptor.digest)
         )
     if lacking:
+        _check_sizes(source, lacking)
         raise missing_base(source, descriptor.digest, lacking, destination.name)
     if remote is None:
         missing = [blob for blob in graph.blobs if not destination.exists(blob)]
@@ -288,6 +293,18 @@ def _copy_to_archive(outer: Run, goal: _Goal, promises: Sequence[Promise]) -> Co
         assembly.commit()
     counted = (run.blobs_copied, run.bytes_copied, run.blobs_present)
     return CopyResult(descriptor, *counted, unchanged, *counts)
+
+
+def _check_sizes(source: Store, blobs: Sequence[Descriptor]) -> None:
+    """Tell blobs that were cut from those that are not there.
+
+    Raises:
+        SizeMismatch: one is in a wrong size.
+    """
+    if isinstance(source, LocalBlobs):
+        for blob in blobs:
+            with contextlib.suppress(NotFound):
+                source.open_file(blob).close()
 
 
 def _lacking(destination: Store, blobs: Sequence[Descriptor], jobs: int) -> list[Descriptor]:

@@ -14,7 +14,7 @@ import blake3
 from packer import codec
 from packer.damage import touched
 from packer.delta import decode as decode_delta
-from packer.errors import DigestMismatch, IntegrityError
+from packer.errors import DigestMismatch, IntegrityError, SizeMismatch
 from packer.index import DIGEST_BYTES, Frames, Index
 from packer.model import Descriptor
 from packer.store.base import Store
@@ -221,7 +221,10 @@ class FrameReader:
                 frame, stored, prefix, f"frame at offset {offset} of layer {digest}"
             )
         except IntegrityError as error:
-            error.touched = touched(frames, range(frame, frame + 1), digest, self._store)
+            # A layer that was cut is damaged as a whole.
+            whole = isinstance(error, SizeMismatch)
+            damaged = frames.of_layer(layer) if whole else range(frame, frame + 1)
+            error.touched = touched(frames, damaged, digest, self._store)
             raise
 
     def _verified(

@@ -69,8 +69,8 @@ def pack(
 ) -> Packed:
     """Pack a directory or file as a version in a local store, and tag it.
 
-    Content that the base already has becomes references; identical content gives the identical
-    digest and adds nothing.
+    Content that the base already has becomes references. If a version of the same family (the tag
+    before the colon) has the same tree, its digest is the result, and nothing is added.
 
     Args:
         version_dir: a directory, or a single file (an archive).
@@ -248,11 +248,14 @@ def _candidates(
         if len(seen) == MAX_CANDIDATES:
             break
         if descriptor.digest not in seen:
+            seen.add(descriptor.digest)
             try:
-                yield load_version(store, name)
+                version = load_version(store, name)
             except PackerError:
                 continue  # not ours, or damaged: it cannot be reused
-            seen.add(descriptor.digest)
+            blobs = (version.manifest.config, *version.manifest.layers)
+            if not absent_blobs(store, blobs) or promises_of(store, descriptor.digest):
+                yield version
 
 
 def _source_date_epoch() -> int | None:

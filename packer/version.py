@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import re
 import struct
 from collections.abc import Iterator
@@ -11,7 +12,13 @@ from functools import cached_property
 import blake3
 
 from packer import codec, delta
-from packer.errors import DigestMismatch, FormatError, NotFound, UnsupportedVersion
+from packer.errors import (
+    DigestMismatch,
+    FormatError,
+    IntegrityError,
+    NotFound,
+    UnsupportedVersion,
+)
 from packer.index import MAX_INDEX_BYTES, Index
 from packer.model import (
     FORMAT_VERSION,
@@ -24,6 +31,8 @@ from packer.model import (
     load_json,
 )
 from packer.store.base import Store, Tags, read_blob
+
+_LOG = logging.getLogger(__name__)
 
 CREATED = "org.opencontainers.image.created"
 TITLE = "org.opencontainers.image.title"
@@ -317,6 +326,11 @@ def find_base(store: Store, tag: str) -> Version | None:
             version = load_version(store, name)
         except (NotFound, UnsupportedVersion):
             continue  # another tool's artifact, or one whose blobs were collected
+        except IntegrityError as error:
+            _LOG.warning(
+                "%s in %s is damaged, so nothing is packed on it: %s", name, store.name, error
+            )
+            continue
         if all(store.exists(layer) for layer in version.manifest.layers):
             return version
     return None

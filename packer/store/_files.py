@@ -123,9 +123,12 @@ class TempFile:
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append all of `data`."""
         with memoryview(data) as view, view.cast("B") as rest:
-            done = os.write(self._fd, rest)
-            while done < len(rest):  # a signal, or a disk about to be full
-                done += os.write(self._fd, rest[done:])
+            try:
+                done = os.write(self._fd, rest)
+                while done < len(rest):  # a signal, or a disk about to be full
+                    done += os.write(self._fd, rest[done:])
+            except OSError as error:
+                raise OSError(error.errno, error.strerror, self._path) from None
         self._writeback.written(self._fd, done)
 
     def write_at(self, data: bytes | memoryview, offset: int) -> None:

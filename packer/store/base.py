@@ -142,6 +142,14 @@ class Upload(Protocol):
 
 
 @runtime_checkable
+class Mending(Protocol):
+    """A store that can find out what is damaged in it."""
+
+    def discard(self, blob: Descriptor) -> bool:
+        """Read a blob and remove it if it is damaged, so that a push repairs it; tell whether."""
+
+
+@runtime_checkable
 class Mounter(Protocol):
     """A store that may take blobs over from others beside it, so that their bytes need not move."""
 

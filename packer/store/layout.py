@@ -231,12 +231,13 @@ class LayoutStore:
         return FileWriter(TempFile(self._ingest), self._publish)
 
     def _publish(self, file: TempFile, blob: Descriptor) -> bool:
-        """Give a written file its digest as name; tell whether it was missing."""
-        if self._renew(blob):
-            file.discard()
-            return False
+        """Give a written file its digest as name; tell whether it was missing.
+
+        It takes the place of one that is there: that may be damaged, and this one is not.
+        """
+        is_new = not self.exists(blob)
         file.publish(self._blob_path(blob.digest))
-        return True
+        return is_new
 
     def discard(self, blob: Descriptor) -> bool:
         """Remove the stored bytes of a blob if they are damaged, so that a push can repair it.
