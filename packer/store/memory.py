@@ -95,12 +95,11 @@ class MemoryStore:
         return self._keep(blob.digest, whole)
 
     def _keep(self, digest: str, data: bytes) -> bool:
-        """Store bytes known to have `digest`; tell whether they are new."""
+        """Store bytes known to have `digest`, in place of others; tell whether they are new."""
         with self._lock:
-            if len(self._blobs.get(digest, b"")) == len(data) and digest in self._blobs:
-                return False
+            is_new = len(self._blobs.get(digest, b"")) != len(data) or digest not in self._blobs
             self._blobs[digest] = data
-            return True
+            return is_new
 
     def create(self) -> MemoryWriter:
         """Open a writer for a new blob."""
