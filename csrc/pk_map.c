@@ -10,8 +10,8 @@ struct pk_map {
     size_t count, capacity; /* of keys behind those */
     uint8_t *keys;          /* in the order in which they were put */
     uint32_t *numbers;
-    size_t used;            /* slots */
-    uint32_t *slots;        /* 2^log of them, at most half used: the place of a key and one, or 0 */
+    size_t used;     /* slots */
+    uint32_t *slots; /* 2^log of them, at most half used: the place of a key and one, or 0 */
     unsigned log;
 };
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from packer.access import Access, RegistryLike
-from packer.copy import CopyResult
+from packer.copy import CopyResult, discard_damaged
 from packer.copy import copy as copy_graph
 from packer.errors import IntegrityError, InvalidParameter
 from packer.graph import check_expected, read_graph
@@ -33,7 +33,7 @@ from packer.packing import pack, version_to_push
 from packer.progress import CancelEvent, ProgressCallback, cancellable
 from packer.promise import Promise
 from packer.reference import parse_location
-from packer.store.base import Mending, Store, Tags
+from packer.store.base import Store, Tags
 from packer.version import load_version
 
 if TYPE_CHECKING:
@@ -226,15 +226,12 @@ def pull(
 
 
 def _discard_damaged(ref: str, local: Store, access: Access) -> bool:
-    """Remove damaged blobs of a version from the local store; tell whether there were any."""
-    if not isinstance(local, Mending):
-        return False
+    """Remove what is damaged here of a version that can be fetched again; tell whether any is."""
     location = parse_location(ref)
     source, name = open_location(location, access, create=False)
     descriptor, data = source.get_manifest(name_at(location, source, name))
     graph = read_graph(data, f"manifest {descriptor.digest}")
-    found = [local.discard(blob) for blob in graph.blobs]  # all of them, not only the first
-    return True in found
+    return discard_damaged(source, local, graph.blobs)
 
 
 def unpack(

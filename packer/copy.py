@@ -20,7 +20,7 @@ from packer.model import Descriptor
 from packer.mounting import mount_sources, promised_sources
 from packer.progress import CancelEvent, ProgressCallback
 from packer.promise import Promise, absent_blobs, encode_promises, missing_base
-from packer.store.base import LocalBlobs, Mending, Partial, Store
+from packer.store.base import LocalBlobs, Partial, Repairable, Store
 from packer.transfer import Run
 
 
@@ -137,10 +137,9 @@ def _copy(
     if remote is not None:
         remote.expect_writes()
     elif verify or force:
-        if not isinstance(destination, Mending):
+        if not isinstance(destination, Repairable):
             raise InvalidParameter(f"{destination.name} is no registry: it proves what it has")
-        for blob in graph.blobs:
-            destination.discard(blob)
+        discard_damaged(source, destination, graph.blobs)
     named = resolve_or_none(destination, tag if tag is not None else descriptor.digest)
     same = named is not None and named.digest == descriptor.digest
     if remote is not None and same and not (verify or force):
@@ -293,6 +292,17 @@ def _copy_to_archive(outer: Run, goal: _Goal, promises: Sequence[Promise]) -> Co
         assembly.commit()
     counted = (run.blobs_copied, run.bytes_copied, run.blobs_present)
     return CopyResult(descriptor, *counted, unchanged, *counts)
+
+
+def discard_damaged(source: Store, destination: Store, blobs: Sequence[Descriptor]) -> bool:
+    """Remove blobs that are damaged in a local store, so that a copy brings them; tell whether any.
+
+    Only those that the source has: parts of a damaged one can still be read.
+    """
+    if not isinstance(destination, Repairable) or source.name == destination.name:
+        return False
+    found = [destination.discard(blob) for blob in blobs if source.exists(blob)]
+    return True in found
 
 
 def _check_sizes(source: Store, blobs: Sequence[Descriptor]) -> None:

@@ -13,7 +13,7 @@ import secrets
 import shutil
 from collections.abc import Iterator, Sequence
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice, takewhile
@@ -28,8 +28,9 @@ from packer.plan import Plan
 from packer.progress import Progress, ProgressCallback
 from packer.ranges import BlobRanges
 from packer.seed import Seeds
+from packer.store._files import locked_directory
 from packer.store.base import Store
-from packer.target import STAGING_PREFIX, Target, open_locked
+from packer.target import STAGING_PREFIX, Target
 from packer.tree import FILE, show
 from packer.treecheck import TreeCheck
 from packer.version import Version
@@ -106,7 +107,7 @@ def restore(
             existing.changed(index, sizes, check) if existing else range(len(index.paths))
         )
         need = sum(sizes[entry] for entry in wanted)
-        staging = stack.enter_context(_staging(target))
+        staging = stack.enter_context(_staging(target, inside=in_place))
         reader = stack.enter_context(
             FrameReader(
                 index,
@@ -166,33 +167,30 @@ def _check_target(target: bytes, update: bool) -> bool:
         raise TargetExists(show(target), "it is not a directory") from None
     if names and not update:
         raise TargetExists(show(target), "say --update to bring it up to date")
-    return bool(names) or not _has_room_beside(target)
-
-
-def _has_room_beside(target: bytes) -> bool:
-    """Tell whether what is written beside a directory can be renamed over it, or into it.
-
-    Not if it is a mount point or a link to another disk, or in a directory we may not change.
-    """
-    parent = os.path.dirname(target)
-    if os.path.ismount(target) or os.path.islink(target) or not os.access(parent, os.W_OK):
-        return False
-    return os.stat(parent).st_dev == os.stat(target).st_dev
+    # A mount point cannot be renamed over, nor anything in a directory that we may not change.
+    return bool(names) or os.path.ismount(target) or not os.access(os.path.dirname(target), os.W_OK)
 
 
 @contextmanager
-def _staging(target: bytes) -> Iterator[bytes]:
-    """Make a directory on the target's file system, inside a private one that goes in the end."""
-    inside = os.path.lexists(target) and not _has_room_beside(target)
-    parent = target if inside else os.path.dirname(target)
-    private = os.path.join(parent, STAGING_PREFIX + secrets.token_hex(8).encode())
+def _staging(target: bytes, *, inside: bool) -> Iterator[bytes]:
+    """Make a directory on the target's file system, in a private one that goes in the end.
+
+    That of a target with content lies beside it as well, if names can be moved between the two:
+    not from one mount to another, nor into a directory that we may not change.
+    """
+    above, name = os.path.dirname(target), STAGING_PREFIX + secrets.token_hex(8).encode()
+    private = os.path.join(target if inside else above, name)
     try:
-        os.makedirs(parent, exist_ok=True)
+        os.makedirs(os.path.dirname(private), exist_ok=True)
         os.mkdir(private, 0o700)
     except OSError as error:  # name what the user asked for
         raise OSError(error.errno, error.strerror, show(target)) from None
+    if inside:
+        with suppress(OSError):
+            os.rename(private, os.path.join(above, name))
+            private = os.path.join(above, name)
     try:
-        with open_locked(private):
+        with locked_directory(private, wait=False):
             path = os.path.join(private, b"tree")
             os.mkdir(path)  # with the permissions of any new directory: the target will have them
             yield path

@@ -6,8 +6,6 @@ is opened relative to its parent with O_NOFOLLOW, so nothing outside is ever wri
 
 from __future__ import annotations
 
-import errno
-import fcntl
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -16,6 +14,7 @@ from contextlib import contextmanager
 from packer.content import matches
 from packer.errors import TargetExists
 from packer.index import Frames, Index
+from packer.store._files import locked_directory
 from packer.tree import DIRECTORY, FILE, SYMLINK, show
 from packer.treecheck import Check
 
@@ -102,7 +101,7 @@ class Target:
             return matches(file, frames, entry, check)
 
     def apply(self, index: Index, entries: Sequence[int], staging: bytes) -> None:
-        """Move new content into place; permissions of directories are set by `set_modes`.
+        """Move new content into place; `set_modes` is to follow.
 
         Args:
             index: of the version.
@@ -200,28 +199,9 @@ def _is_being_written(item: os.DirEntry[bytes]) -> bool:
     if not item.name.startswith(STAGING_PREFIX) or not item.is_dir(follow_symlinks=False):
         return False
     try:
-        with open_locked(item.path):
+        with locked_directory(item.path, wait=False):
             return False
     except BlockingIOError:
         return True
     except OSError:
         return False
-
-
-@contextmanager
-def open_locked(path: bytes) -> Iterator[None]:
-    """Hold the lock on a directory, where the file system has locks.
-
-    Raises:
-        BlockingIOError: another process holds it.
-    """
-    fd = os.open(path, _DIRECTORY)
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            if error.errno not in (errno.ENOLCK, errno.EOPNOTSUPP):
-                raise
-        yield
-    finally:
-        os.close(fd)

@@ -234,15 +234,22 @@ def locked(path: str) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def locked_directory(path: str) -> Iterator[None]:
+def locked_directory(path: str | bytes, *, wait: bool = True) -> Iterator[None]:
     """Hold the lock of a directory, which leaves no file in it.
 
     Where the file system cannot lock directories (some network ones), goes on without.
+
+    Raises:
+        BlockingIOError: another one holds it, and `wait` is false.
     """
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
-        with contextlib.suppress(OSError):
-            fcntl.flock(fd, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX if wait else fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise
+        except OSError:
+            pass
         yield
     finally:
         os.close(fd)

@@ -142,7 +142,7 @@ class Upload(Protocol):
 
 
 @runtime_checkable
-class Mending(Protocol):
+class Repairable(Protocol):
     """A store that can find out what is damaged in it."""
 
     def discard(self, blob: Descriptor) -> bool:

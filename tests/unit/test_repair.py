@@ -156,3 +156,17 @@ def test_a_full_disk_is_named(store: LayoutStore, monkeypatch: pytest.MonkeyPatc
         with pytest.raises(OSError, match=f"No space left on device: '{store.path}/ingest/"):
             writer.write(b"data")
         monkeypatch.undo()
+
+
+def test_what_cannot_be_had_again_is_kept(store: LayoutStore, tmp_path: Path) -> None:
+    blob = blobs(store, "app:2")[0]
+    path = path_of(store, blob)
+    damage(path)
+    again = LayoutStore(store.path)
+    packer.copy("app:2", f"oci:{store.path}:app-3", store=again, verify=True)
+    assert path.exists(), "it is its own source"
+    there = LayoutStore(str(tmp_path / "there"))
+    shutil.copytree(store.path, there.path, dirs_exist_ok=True)
+    path_of(there, blob).unlink()
+    packer.push(f"oci:{store.path}:app-4", "app:2", store=there, verify=True)
+    assert path.exists(), "the source lacks it"
