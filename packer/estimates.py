@@ -62,8 +62,8 @@ def estimate(
         try:
             origin, name = resolve(source, local, access)
         except (NotFound, InvalidParameter):  # no reference, maybe
-            if os.path.isdir(source):
-                raise InvalidParameter(f"{source} is a directory: pack it first") from None
+            if os.path.exists(source):
+                raise InvalidParameter(f"{source} is no version: pack it first") from None
             raise
     else:
         origin, name = version_to_push(location, source, store, None, may_pack=False)

@@ -305,7 +305,7 @@ def version_to_push(
                 )
             return source, version
     if not may_pack:
-        raise InvalidParameter(f"{path} is a directory: pack it first")
+        raise InvalidParameter(f"{path} is no version: pack it first")
     return source, pack(path, store=source, progress=progress).digest
 
 

@@ -190,7 +190,7 @@ def _staging(target: bytes, *, inside: bool) -> Iterator[bytes]:
             os.rename(private, os.path.join(above, name))
             private = os.path.join(above, name)
     try:
-        with locked_directory(private, wait=False):
+        with locked_directory(private):  # waits: who looks whether it is held has it for a moment
             path = os.path.join(private, b"tree")
             os.mkdir(path)  # with the permissions of any new directory: the target will have them
             yield path

@@ -96,6 +96,6 @@ def test_threads_push_what_they_packed(tmp_path: Path) -> None:
 @pytest.mark.parametrize("name", ["app-1.4.2", "./app-1.4.2", Path("app-1.4.2")])
 def test_an_estimate_packs_nothing(name: str | Path, app: Path, tmp_path: Path) -> None:
     store = tmp_path / "s"
-    with pytest.raises(InvalidParameter, match="is a directory: pack it first"):
+    with pytest.raises(InvalidParameter, match="is no version: pack it first"):
         packer.estimate(name, f"oci:{tmp_path / 'there'}:1", store=store)  # type: ignore[arg-type]
     assert not packer.versions(store=store)
