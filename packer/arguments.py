@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections.abc import Callable
 from dataclasses import fields
+from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
 from packer._version import VERSION
@@ -27,6 +28,9 @@ exit codes:
 """
 
 
+_Help = argparse.RawDescriptionHelpFormatter
+
+
 class UsageError(Exception):
     """Arguments that do not parse."""
 
@@ -39,6 +43,9 @@ class _Parser(argparse.ArgumentParser):
     """
 
     def __init__(self, *, complete: Add | None = None, **options: Any) -> None:
+        # Each argument that is added is formatted to check it. Given a width, that loads no modules
+        # to find the terminal's.
+        options["formatter_class"] = partial(_Help, width=80)
         self._complete, self._options = complete, options
         if complete is None:
             super().__init__(**options)
@@ -49,6 +56,10 @@ class _Parser(argparse.ArgumentParser):
             super().__init__(**self._options)
             complete(self)
         return super().parse_known_args(*args, **options)
+
+    def format_help(self) -> str:
+        self.formatter_class = _Help
+        return super().format_help()
 
     def error(self, message: str) -> NoReturn:
         raise UsageError(f"{message} (see {self.prog} --help)")
@@ -95,7 +106,6 @@ def make_parser() -> argparse.ArgumentParser:
         description="Ship application versions through any OCI registry; successive versions "
         "share their bytes.",
         epilog=_EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"layer-packer {VERSION}")
@@ -108,7 +118,6 @@ def make_parser() -> argparse.ArgumentParser:
             help=verb.text,
             description=verb.text[0].upper() + verb.text[1:] + ".",
             epilog=_EPILOG,
-            formatter_class=argparse.RawDescriptionHelpFormatter,
             allow_abbrev=False,
             complete=verb.complete,
         )

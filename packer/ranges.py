@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections.abc import Sequence
 from io import BytesIO
 from threading import Lock
@@ -12,8 +11,7 @@ from typing import BinaryIO, cast
 
 from packer.errors import SizeMismatch
 from packer.model import Descriptor
-from packer.store._members import MemberFile
-from packer.store.base import READ_BYTES, LocalBlobs, Ranged, Store
+from packer.store.base import READ_BYTES, LocalBlobs, Positioned, Ranged, Store
 
 
 class BlobRanges:
@@ -69,11 +67,13 @@ class BlobRanges:
                 file = self._files[layer] = store.open_file(self._layers[layer])
         if isinstance(file, BytesIO):
             return bytes(file.getbuffer()[offset : offset + length])
-        if isinstance(file, MemberFile):
+        if isinstance(file, Positioned):
             return file.pread(length, offset)
         return os.pread(file.fileno(), length, offset)
 
     def _fetch_whole(self, layer: int) -> BinaryIO:
+        import tempfile  # as in `temporary`
+
         with self._lock:  # one at a time: they are as large as it gets, and go the same way
             file = self._files.get(layer)
             if file is None:

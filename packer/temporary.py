@@ -5,13 +5,14 @@ from __future__ import annotations
 import errno
 import mmap
 import os
-import tempfile
 from collections.abc import Iterable
 from typing import IO
 
 
 def temporary_file(directory: bytes | None) -> IO[bytes]:
     """Return an unnamed file that may grow large, by default on a disk rather than in memory."""
+    import tempfile  # and what it imports: a small pack needs no temporary file
+
     on_disk = b"/var/tmp"
     if directory is None and os.path.isdir(on_disk) and not os.environ.get("TMPDIR"):
         directory = on_disk

@@ -265,13 +265,21 @@ class LocalBlobs(Protocol):
         """Open a blob for reading, unbuffered, positioned at 0; *not* verified but for its size.
 
         The file stays readable if the blob is removed meanwhile. A store on disk returns a file
-        with a ``fileno`` for ``os.pread``, an archive a `MemberFile`; one in memory returns a file
-        without either.
+        with a ``fileno`` for ``os.pread``, an archive a `Positioned` file; one in memory returns a
+        file without either.
 
         Raises:
             NotFound: there is no such blob.
             SizeMismatch: it is stored with another size.
         """
+
+
+@runtime_checkable
+class Positioned(Protocol):
+    """A file within another, which any thread may read from anywhere."""
+
+    def pread(self, length: int, offset: int) -> bytes:
+        """Return up to `length` bytes from `offset`."""
 
 
 class Assembling(Protocol):

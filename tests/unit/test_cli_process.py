@@ -91,8 +91,9 @@ def test_local_verbs_need_no_registry_modules_and_no_rich(app: Path, store: Path
     modules = set(done.stdout.splitlines()[-1].split())
     assert not REGISTRY_MODULES & modules
     assert modules >= ENGINE_MODULES - {"packer.api"}
-    others = {"api", "airgap", "listing", "planning", "restore", "store.archive"}
+    others = {"api", "airgap", "listing", "planning", "restore", "store.archive", "store._members"}
     assert not {f"packer.{name}" for name in others} & modules
+    assert not {"shutil", "tempfile"} & modules
 
 
 @pytest.mark.parametrize(
