@@ -296,7 +296,7 @@ class Index:
         )
         index._check_entries(what)
         index._check_layers(what)
-        index._check_expansions(what)
+        index.check_expansions(what)
         return index
 
     def _check_entries(self, what: str) -> None:
@@ -321,7 +321,12 @@ class Index:
         total = self.chunk_count
         _check(end <= total, what, f"a run up to chunk {end} is outside the {total} chunks")
 
-    def _check_expansions(self, what: str) -> None:
+    def check_expansions(self, what: str) -> None:
+        """Check that what opened files need is within bounds.
+
+        Raises:
+            FormatError: it is not.
+        """
         ends = [0, *accumulate(self.chunk_lengths)] if self.expansions else []
         for entry, row in self.expansions.items():
             _check(

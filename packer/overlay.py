@@ -33,6 +33,7 @@ class Overlay:
         open_far: Callable[[Reference], Store],
     ) -> None:
         self._near = near
+        self.path = getattr(near, "path", None)
         self._promises = promises
         self._open = open_far
         self._far: dict[str, Store] = {}

@@ -21,6 +21,7 @@ import blake3
 
 from packer import codec
 from packer.compaction import Liveness, layers_to_drop, liveness
+from packer.errors import FormatError, PackerError
 from packer.framereader import FrameReader
 from packer.index import DIGEST_BYTES, Frames, Index
 from packer.layer import LayerWriter
@@ -231,6 +232,11 @@ def pack_tree(
         return _reuse(same, store, tag)
     kept = use.kept(dropped)
     _renumber(index, reader.frames, kept, scan)
+    try:
+        index.check_expansions(tag)
+    except FormatError as error:  # no reader would take it: better no version than that
+        scan.writer.abort()
+        raise PackerError(f"{error.why}: pack it without opening archives") from error
     data_bytes = sum(old.frame_stored)
     del old, reader, use
     if base is not None:  # of a large one the bytes are needed from now on, not the columns

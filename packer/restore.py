@@ -20,7 +20,7 @@ from itertools import chain, islice, takewhile
 
 from packer._native import sync_filesystem
 from packer.content import frames_of, read_entry
-from packer.errors import TargetExists
+from packer.errors import InvalidParameter, TargetExists
 from packer.folding import check_distinct, folds_names
 from packer.framereader import FrameReader
 from packer.interrupting import POLL_SECONDS, interrupted
@@ -89,6 +89,7 @@ def restore(
 
     Raises:
         TargetExists: `target` is a file, or a directory with content and `update` is not given.
+        InvalidParameter: `delete` would remove the store.
         NotFound: a layer is missing.
         IntegrityError: a layer, frame or chunk is damaged; `target` is as it was.
         OSError: the file system refuses, with the path.
@@ -97,6 +98,8 @@ def restore(
     index = version.index
     sizes = index.entry_sizes()
     in_place = _check_target(target, update)
+    if delete:
+        _check_store(version.store, target)
     deleted = 0
     with ExitStack() as stack:
         existing = stack.enter_context(closing(Target(target, delete=delete))) if in_place else None
@@ -169,6 +172,16 @@ def _check_target(target: bytes, update: bool) -> bool:
         raise TargetExists(show(target), "say --update to bring it up to date")
     # A mount point cannot be renamed over, nor anything in a directory that we may not change.
     return bool(names) or os.path.ismount(target) or not os.access(os.path.dirname(target), os.W_OK)
+
+
+def _check_store(store: Store, target: bytes) -> None:
+    """Refuse to remove what a version does not hold from where its store lies."""
+    place = getattr(store, "path", None)  # of those in the file system
+    if place is None:
+        return
+    inside, outside = os.path.realpath(os.fsencode(place)), os.path.realpath(target)
+    if os.path.commonpath((inside, outside)) == outside:
+        raise InvalidParameter(f"{show(target)}: --delete would remove the store {show(inside)}")
 
 
 @contextmanager

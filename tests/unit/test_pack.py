@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import os
 import random
 import socket
@@ -362,3 +363,16 @@ def test_a_file_that_changes_is_named_and_nothing_is_tagged(
 def test_an_unreadable_path_is_named(tmp_path: Path, store: MemoryStore) -> None:
     with pytest.raises(FileNotFoundError, match="missing"):
         packer.pack(tmp_path / "missing", store=store)
+
+
+def test_what_no_reader_would_take_is_not_tagged(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = tmp_path / "app"
+    app.mkdir()
+    (app / "a.gz").write_bytes(gzip.compress(b"some text " * 1000, mtime=0))
+    monkeypatch.setattr("packer.expansion.most_recipe", lambda _: 0)
+    with pytest.raises(packer.PackerError, match=r"a\.gz: .*without opening"):
+        packer.pack(app, store=tmp_path / "st", tag="a:1", cache=False)
+    assert not list(packer.versions(store=tmp_path / "st"))
+    packer.pack(app, store=tmp_path / "st", tag="a:1", expand=False)

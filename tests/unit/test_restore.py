@@ -327,3 +327,15 @@ def test_an_update_is_written_beside_its_target(
     packer.unpack("app:1", target, store=store, update=True, progress=look)
     assert seen[0][0] == "target" and seen[0][1].startswith(".layer-packer-"), "a mount point"
     assert os.listdir(target.parent) == ["target"]
+
+
+@pytest.mark.parametrize("holder", ["", "st"])
+def test_delete_does_not_remove_the_store(tmp_path: Path, holder: str) -> None:
+    app, place = tmp_path / "app", tmp_path / "place"
+    app.mkdir()
+    (app / "a.txt").write_bytes(b"a")
+    store = place / holder
+    packer.pack(app, store=store, tag="a:1")
+    with pytest.raises(packer.InvalidParameter, match="would remove the store"):
+        packer.unpack("a:1", place, store=store, update=True, delete=True)
+    assert packer.verify("a:1", store=store)
