@@ -40,8 +40,9 @@ VERSION = "org.opencontainers.image.version"
 
 MAX_PATCHES = 32
 """Index layers behind the full one before the index is written in full again."""
-FIRST_INDEX_LEVEL = 15
-"""Of the index of a version without a base: 19 is three times as long for half a per cent."""
+FIRST_INDEX_LEVEL, SMALL_INDEX_BYTES = 15, 16 << 10
+"""Of the index of a version without a base, unless it is small: 19 takes three times as long for
+half a per cent."""
 READ_PATCHES = 64
 """Index layers a reader is willing to apply."""
 
@@ -269,9 +270,9 @@ def encode_index(
     def full() -> bytes:
         return codec.compress(plain, index_level(len(plain)))
 
-    if base is None:  # nothing beside all the data, and half of a small version's time otherwise
+    if base is None and len(plain) > SMALL_INDEX_BYTES:  # nothing beside all the data
         return codec.compress(plain, min(index_level(len(plain)), FIRST_INDEX_LEVEL)), ()
-    if not keep or len(base.manifest.index_layers) > MAX_PATCHES:
+    if base is None or not keep or len(base.manifest.index_layers) > MAX_PATCHES:
         return full(), ()
     chain = base.manifest.index_layers
     old, parts = base.read_index()
