@@ -232,15 +232,15 @@ def pack_tree(
         return _reuse(same, store, tag)
     kept = use.kept(dropped)
     _renumber(index, reader.frames, kept, scan)
-    try:
-        index.check_expansions(tag)
-    except FormatError as error:  # no reader would take it: better no version than that
-        scan.writer.abort()
-        raise PackerError(f"{error.why}: pack it without opening archives") from error
     data_bytes = sum(old.frame_stored)
     del old, reader, use
     if base is not None:  # of a large one the bytes are needed from now on, not the columns
         base.forget_index()
+    try:
+        index.check_expansions(tag)
+    except FormatError as error:  # no reader would take it: better no version than that
+        scan.writer.abort()
+        raise PackerError(f"{error.why}: pack it without opening archives (--no-expand)") from error
     first_layer = len(index.layer_frames) - len(scan.writer.layer_frames)
     totals, parts = _totals(index, total_bytes), uses(index, first_layer)
     parent = base.descriptor.digest if base is not None else ""
