@@ -21,7 +21,7 @@ import blake3
 
 from packer import codec
 from packer.compaction import Liveness, layers_to_drop, liveness
-from packer.errors import FormatError, PackerError
+from packer.errors import FormatError, InvalidParameter, PackerError
 from packer.framereader import FrameReader
 from packer.index import DIGEST_BYTES, Frames, Index
 from packer.layer import LayerWriter
@@ -45,7 +45,7 @@ from packer.similar import SketchCache
 from packer.statcache import StatCache
 from packer.store.base import Ingest, Store
 from packer.store.layout import LayoutStore
-from packer.tree import DIRECTORY, FILE, SYMLINK, walk
+from packer.tree import DIRECTORY, FILE, SYMLINK, is_below, show, walk
 from packer.usage import Use, uses
 from packer.version import (
     CREATED,
@@ -104,6 +104,19 @@ class Packed:
         return self.descriptor.digest
 
 
+def check_outside(store: Store, root: bytes) -> None:
+    """Refuse to pack a directory that holds the store.
+
+    It changes while it is packed, and each version would hold all those before.
+
+    Raises:
+        InvalidParameter: the store lies in the directory.
+    """
+    place = getattr(store, "path", None)  # of those in the file system
+    if place is not None and is_below(os.fsencode(place), root):
+        raise InvalidParameter(f"{show(root)} holds the store {place}: keep it somewhere else")
+
+
 def pack_tree(
     root: bytes,
     store: LocalStore,
@@ -140,8 +153,10 @@ def pack_tree(
         sketches: cache of the base's sketches; by default beside `store`.
 
     Raises:
+        InvalidParameter: the store lies in the directory.
         SourceChanged, UnsupportedFile, OSError: about a file of the directory, by name.
     """
+    check_outside(store, root)
     if base is not None and base.config.chunking != params:
         base = None
     resolved = os.path.realpath(given := os.path.abspath(root))

@@ -31,7 +31,7 @@ from packer.seed import Seeds
 from packer.store._files import locked_directory
 from packer.store.base import Store
 from packer.target import STAGING_PREFIX, Target
-from packer.tree import FILE, show
+from packer.tree import FILE, is_below, show
 from packer.treecheck import TreeCheck
 from packer.version import Version
 
@@ -165,13 +165,17 @@ def _check_target(target: bytes, update: bool) -> bool:
     try:
         names = os.listdir(target)
     except FileNotFoundError:
+        if os.path.islink(target):
+            raise TargetExists(show(target), "a link that leads nowhere") from None
         return False
     except NotADirectoryError:
         raise TargetExists(show(target), "it is not a directory") from None
     if names and not update:
         raise TargetExists(show(target), "say --update to bring it up to date")
-    # A mount point cannot be renamed over, nor anything in a directory that we may not change.
-    return bool(names) or os.path.ismount(target) or not os.access(os.path.dirname(target), os.W_OK)
+    # A mount point cannot be renamed over, nor a link to a directory, nor anything in a directory
+    # that we may not change.
+    fixed = os.path.islink(target) or os.path.ismount(target)
+    return bool(names) or fixed or not os.access(os.path.dirname(target), os.W_OK)
 
 
 def _check_store(store: Store, target: bytes) -> None:
@@ -179,9 +183,8 @@ def _check_store(store: Store, target: bytes) -> None:
     place = getattr(store, "path", None)  # of those in the file system
     if place is None:
         return
-    inside, outside = os.path.realpath(os.fsencode(place)), os.path.realpath(target)
-    if os.path.commonpath((inside, outside)) == outside:
-        raise InvalidParameter(f"{show(target)}: --delete would remove the store {show(inside)}")
+    if is_below(os.fsencode(place), target):
+        raise InvalidParameter(f"{show(target)}: --delete would remove the store {place}")
 
 
 @contextmanager

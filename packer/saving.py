@@ -19,7 +19,7 @@ from packer.copy import copy as copy_graph
 from packer.errors import Cancelled, InvalidParameter, NotFound, PackerError
 from packer.interrupting import until_cancelled
 from packer.model import MANIFEST_TYPE, PARENT, ChunkParams, Descriptor
-from packer.pack import LocalStore, Packed, pack_tree
+from packer.pack import LocalStore, Packed, check_outside, pack_tree
 from packer.progress import CancelEvent, ProgressCallback, cancellable
 from packer.records import LABEL_PREFIX, NUMBERS, RECORD_PREFIX, Record
 from packer.shelf import NONCE, Shelf
@@ -133,9 +133,11 @@ def save_tree(
 
     Raises:
         Cancelled: nothing was tagged.
+        InvalidParameter: the repository lies in `job.root`.
         SourceChanged, UnsupportedFile, OSError: about a file, by name.
         StoreError: about the repository.
     """
+    check_outside(shelf.store, job.root)
     watch = _UntilArrival(job.cancel)
 
     def last(put: Put) -> Record:

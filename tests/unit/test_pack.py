@@ -376,3 +376,14 @@ def test_what_no_reader_would_take_is_not_tagged(
         packer.pack(app, store=tmp_path / "st", tag="a:1", cache=False)
     assert not list(packer.versions(store=tmp_path / "st"))
     packer.pack(app, store=tmp_path / "st", tag="a:1", expand=False)
+
+
+@pytest.mark.parametrize("place", ["app/st", "link/st"])
+def test_a_directory_that_holds_the_store_is_refused(tmp_path: Path, place: str) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "link").symlink_to("app")
+    (tmp_path / "app" / "a.yaml").write_bytes(b"a: 1\n")
+    with pytest.raises(packer.InvalidParameter, match="app holds the store"):
+        packer.pack(tmp_path / "app", store=tmp_path / place, tag="a:1")
+    with pytest.raises(packer.InvalidParameter, match="app holds the store"):
+        packer.open_storage(f"oci:{tmp_path / place}").save("a", tmp_path / "app")

@@ -58,6 +58,22 @@ def test_an_empty_directory_and_missing_parents_are_fine(
         assert [name for name in os.listdir(target.parent) if name.startswith(".layer")] == []
 
 
+def test_a_target_that_is_a_link(tmp_path: Path, store: LayoutStore) -> None:
+    """What it leads to is written, also if that is empty; nothing is, if it leads nowhere."""
+    for name in ("empty", "full"):
+        (tmp_path / name).mkdir()
+        (tmp_path / f"to-{name}").symlink_to(name)
+    (tmp_path / "full" / "mine").write_bytes(b"x")
+    for name, update in (("empty", False), ("full", True)):
+        packer.unpack("app:2", tmp_path / f"to-{name}", store=store, update=update)
+        assert os.readlink(tmp_path / f"to-{name}") == name
+        assert read_tree(tmp_path / "v").items() <= read_tree(tmp_path / name).items()
+    (tmp_path / "nowhere").symlink_to("gone")
+    with pytest.raises(packer.TargetExists, match=r"nowhere \(a link"):
+        packer.unpack("app:2", tmp_path / "nowhere", store=store, update=True)
+    assert not (tmp_path / "gone").exists()
+
+
 def test_the_target_gets_the_permissions_of_any_new_directory(
     tmp_path: Path, store: LayoutStore
 ) -> None:
