@@ -119,9 +119,11 @@ class SupportBundles:
 
     def open(self, bundle_id: str) -> io.BufferedReader:
         """Open the archive of a bundle; see `Storage.open_support_bundle`."""
-        version = self._version(bundle_id)
-        if len(version.index.paths) != 1:
-            raise InvalidParameter(f"support bundle {bundle_id} is a directory: load it")
+        version = self.version(bundle_id)
+        if not version.index.is_single_file:
+            raise InvalidParameter(
+                f"support bundle {bundle_id} is a directory, no archive: load it"
+            )
         return open_entry(version, version.index.paths[0])
 
     def load(
@@ -132,8 +134,8 @@ class SupportBundles:
         progress: ProgressCallback | None = None,
         cancel: CancelEvent | None = None,
     ) -> Restored:
-        """Write a bundle's archive, or files, to a directory."""
-        version = self._version(bundle_id)
+        """Write a bundle's archive, or files; see `Storage.load_support_bundle`."""
+        version = self.version(bundle_id)
         report = cancellable(progress, cancel, "unpacking")
         with until_cancelled(cancel, (version.store,), "unpacking"):
             return restore(version, os.fsencode(directory), progress=report)
@@ -148,7 +150,12 @@ class SupportBundles:
             raise NotFound("support bundle", bundle_id, f"in {shelf.store.name}") from None
         self._records(shelf).forget(tag)
 
-    def _version(self, bundle_id: str) -> Version:
+    def version(self, bundle_id: str) -> Version:
+        """Return a bundle for the rest of the library, as `Storage.version`.
+
+        Raises:
+            NotFound: there is no such bundle.
+        """
         tag = BUNDLE_PREFIX + encode_tag(bundle_id, _WHAT)
         try:
             return self._load(self._shelf(False), tag)

@@ -201,6 +201,11 @@ class Index:
             for start, length in runs
         )
 
+    @property
+    def is_single_file(self) -> bool:
+        """Whether the version is one file, such as an archive."""
+        return len(self.paths) == 1 and self.kinds[0] == FILE
+
     def tree_digest(self, contents: bytes) -> str:
         """Return a digest of the tree alone: paths, kinds, modes, targets, contents.
 

@@ -28,7 +28,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 
-from packer.errors import Cancelled, Conflict, NotFound, StoreError
+from packer.errors import Cancelled, Conflict, InvalidParameter, NotFound, StoreError
 from packer.interrupting import pause
 from packer.model import Descriptor
 from packer.progress import CancelEvent
@@ -49,6 +49,19 @@ _GONE = re.compile(r"gone-(0|[1-9][0-9]{0,15})\Z")
 _log = logging.getLogger(__name__)
 
 T = TypeVar("T")
+
+
+def check_sequence(sequence: int) -> int:
+    """Return a sequence number that a caller gave.
+
+    Raises:
+        InvalidParameter: it is none: no integer, or out of range.
+    """
+    if not isinstance(sequence, int) or isinstance(sequence, bool):
+        raise InvalidParameter(f"sequence {sequence!r} is no integer")
+    if not 0 <= sequence <= MAX_SEQUENCE:
+        raise InvalidParameter(f"sequence {sequence} is not from 0 to {MAX_SEQUENCE}")
+    return sequence
 
 
 def is_number(tag: str) -> bool:

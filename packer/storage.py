@@ -21,7 +21,14 @@ from packer.blobcache import OpenVersions, trim
 from packer.bundles import SupportBundle, SupportBundles
 from packer.copy import copy as copy_graph
 from packer.deployments import Deployment, deployed_before, read_log, write_log
-from packer.errors import Cancelled, Conflict, InvalidParameter, NotFound, RegistryError
+from packer.errors import (
+    Cancelled,
+    Conflict,
+    FormatError,
+    InvalidParameter,
+    NotFound,
+    RegistryError,
+)
 from packer.graph import check_expected
 from packer.interrupting import until_cancelled
 from packer.listing import Change, Entry
@@ -34,7 +41,7 @@ from packer.restore import Restored, restore
 from packer.saved import Retained, SavedVersion, StorageEvent
 from packer.saving import Job, Put, check_labels, check_level, loaded, save_tree
 from packer.seed import seed_paths
-from packer.sequences import MAX_SEQUENCE, PATIENCE_SECONDS, Numbering, Numbers, is_number
+from packer.sequences import PATIENCE_SECONDS, Numbering, Numbers, check_sequence, is_number
 from packer.shelf import Shelf
 from packer.store.layout import LayoutStore
 from packer.version import Version
@@ -158,8 +165,8 @@ class Storage:
             SourceChanged, UnsupportedFile, OSError: about a file, by name; nothing was saved.
             StoreError: about the registry. Failed while naming the version? `history` tells.
         """
-        if sequence is not None and not 0 <= sequence <= MAX_SEQUENCE:
-            raise InvalidParameter(f"sequence {sequence} is not from 0 to {MAX_SEQUENCE}")
+        if sequence is not None:
+            check_sequence(sequence)
         root = os.fsencode(source)
         os.stat(root)  # a missing or forbidden path is reported before a repository is made
         job = self._job(root, app, labels, progress, cancel, level, expand, created)
@@ -284,13 +291,18 @@ class Storage:
             return []
 
     def deploy(self, app: str, sequence: int) -> Deployment:
-        """Mark a version as the one that is deployed.
+        """Mark a version as the one that is deployed; a damaged log is replaced by a new one.
 
         Raises:
             NotFound: there is no such version.
         """
         shelf = self._shelf_with(app, sequence)
-        old, log = read_log(shelf)
+        try:
+            old, log = read_log(shelf)
+        except FormatError as error:
+            # What is deployed from now on is known again; only what was before is lost.
+            _log.warning("%s: the log of deployments is begun anew: %s", app, error)
+            old, log = "", []
         done = write_log(shelf, old, log, sequence)
         self._tell("deployed", app, sequence)
         return done
@@ -391,6 +403,7 @@ class Storage:
         """
         if keep < 1:
             raise InvalidParameter(f"keep={keep} is less than 1")
+        protected = [check_sequence(number) for number in protect]
         shelf = self._shelf(app)
 
         def deleted(number: int) -> None:
@@ -398,7 +411,7 @@ class Storage:
             if cancel is not None and cancel.is_set():
                 raise Cancelled("retain")
 
-        return retain(shelf, keep, protect, deleted)
+        return retain(shelf, keep, protected, deleted)
 
     def save_support_bundle(
         self,
@@ -428,9 +441,24 @@ class Storage:
 
         Raises:
             NotFound: there is no such bundle.
-            InvalidParameter: it is a directory; ``bundles.load`` writes it out.
+            InvalidParameter: it is a directory: load it.
         """
         return self.bundles.open(bundle_id)
+
+    def load_support_bundle(
+        self,
+        bundle_id: str,
+        directory: str | bytes | os.PathLike[str],
+        *,
+        progress: ProgressCallback | None = None,
+        cancel: CancelEvent | None = None,
+    ) -> Restored:
+        """Write the archive of a support bundle, or its files, to a directory that is new or empty.
+
+        Raises:
+            NotFound, TargetExists, IntegrityError, Cancelled, OSError: the directory is as it was.
+        """
+        return self.bundles.load(bundle_id, directory, progress=progress, cancel=cancel)
 
     def version(self, app: str, sequence: int) -> Version:
         """Return a version for the rest of the library: `packer.listing`, `packer.restore`.
@@ -438,6 +466,7 @@ class Storage:
         Raises:
             NotFound: there is no such version.
         """
+        check_sequence(sequence)
         try:
             return self._versions.load(self._repositories.shelf(app), str(sequence))
         except NotFound as error:
@@ -447,7 +476,7 @@ class Storage:
 
     def reference(self, app: str, sequence: int) -> str:
         """Return what other tools, and `packer.pull`, call a version."""
-        return self._repositories.reference(app, str(sequence))
+        return self._repositories.reference(app, str(check_sequence(sequence)))
 
     def close(self) -> None:
         """Close connections; the storage may be used again."""
@@ -512,6 +541,7 @@ class Storage:
 
     def _shelf_with(self, app: str, sequence: int) -> Shelf:
         """Return the repository that holds a version."""
+        check_sequence(sequence)
         shelf = self._shelf(app)
         if not shelf.holds(str(sequence)):
             raise NotFound("version", str(sequence), f"of {app} in {self.base_uri}")

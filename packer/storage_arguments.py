@@ -71,6 +71,8 @@ def add_storage_verbs(
     _add_label(at)
     verb("bundles", "list the support bundles")
     verb("open-bundle", "write a support bundle's archive to standard output", "id")
+    at = verb("load-bundle", "write a support bundle's archive, or files, to a directory", "id")
+    at.add_argument("directory", metavar="DIR")
 
 
 def _add_label(parser: argparse.ArgumentParser) -> None:

@@ -216,6 +216,23 @@ def _open_bundle(
         return reports.content_report(args, out, _parts(file))
 
 
+def _load_bundle(
+    storage: Storage, args: argparse.Namespace, out: Output, progress: ProgressCallback | None
+) -> Report:
+    restored = storage.load_support_bundle(
+        args.id, args.directory, progress=progress, cancel=args.cancel
+    )
+
+    def value() -> dict[str, Any]:
+        return {**text_fields("id", args.id), **restored_value(args.directory, restored)}
+
+    def lines() -> Iterator[str]:
+        yield f"{args.id}  {restored.digest}"
+        yield restored_line(args.directory, restored)
+
+    return Report(value, lines)
+
+
 def _bundle_value(bundle: SupportBundle) -> dict[str, Any]:
     return {**asdict(bundle), **text_fields("id", bundle.id)}
 
@@ -261,4 +278,5 @@ _VERBS: dict[str, _Verb] = {
     "save-bundle": _save_bundle,
     "bundles": _bundles,
     "open-bundle": _open_bundle,
+    "load-bundle": _load_bundle,
 }

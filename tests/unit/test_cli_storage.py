@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -102,6 +103,15 @@ def test_support_bundles(run: Run, tmp_path: Path) -> None:
     assert decoded(run("bundles", "--json")) == {"bundles": [saved]}
     assert run("open-bundle", "b/1") == (0, bundle.read_bytes())
     assert run("open-bundle", "b/2")[0] == 3
+    found = decoded(run("load-bundle", "b/1", tmp_path / "out", "--json"))
+    assert (found["id"], found["directory"]) == ("b/1", str(tmp_path / "out"))
+    assert (tmp_path / "out" / bundle.name).read_bytes() == bundle.read_bytes()
+    root = write(tmp_path / "v", 1)
+    (root / "more.yaml").write_bytes(b"a: 1\n")
+    assert run("save-bundle", "b/3", root)[0] == 0
+    assert run("open-bundle", "b/3")[0] == 2
+    assert run("load-bundle", "b/3", tmp_path / "tree")[0] == 0
+    assert sorted(os.listdir(tmp_path / "tree")) == sorted(os.listdir(root))
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,9 @@ import subprocess
 import sys
 import tarfile
 import threading
+from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +25,8 @@ from packer import (
     Storage,
     maintenance,
 )
-from packer.errors import InvalidReference, RegistryError
+from packer.deployments import DEPLOYED_TAG, LOG
+from packer.errors import FormatError, InvalidReference, RegistryError
 from packer.naming import decode_app, decode_tag, encode_app, encode_tag
 from packer.reference import is_repository, is_tag
 from packer.repositories import Repositories
@@ -342,7 +345,7 @@ def test_support_bundles(storage: Storage, tmp_path: Path) -> None:
     assert storage.save_support_bundle("b/9", bundle).digest == saved.digest
     with pytest.raises(Conflict, match="support bundle b/3 is taken"):
         storage.save_support_bundle("b/3", bundle)
-    storage.bundles.load("b/9", tmp_path / "out")
+    storage.load_support_bundle("b/9", tmp_path / "out")
     assert (tmp_path / "out" / bundle.name).read_bytes() == bundle.read_bytes()
     storage.bundles.delete("b/3")
     assert len(storage.support_bundles()) == 9
@@ -350,7 +353,54 @@ def test_support_bundles(storage: Storage, tmp_path: Path) -> None:
     storage.save_support_bundle("dir", tmp_path / "v")
     with pytest.raises(InvalidParameter, match="directory"):
         storage.open_support_bundle("dir")
+    storage.load_support_bundle("dir", tmp_path / "dir")
+    assert (tmp_path / "dir" / "app.yaml").read_bytes() == (tmp_path / "v/app.yaml").read_bytes()
     assert storage.apps() == []
+
+
+@pytest.mark.parametrize("number", ["0", True, 0.0, None, b"0", -1, 1 << 53])
+def test_what_is_no_sequence_number_is_refused(
+    storage: Storage, tmp_path: Path, number: Any
+) -> None:
+    root = write(tmp_path / "v", 0)
+    for sequence in (0, 1):
+        storage.save("app", root, sequence=sequence)
+    calls: list[Callable[[], object]] = [
+        lambda: storage.load("app", number, tmp_path / "out"),
+        lambda: storage.deploy("app", number),
+        lambda: storage.diff("app", 0, number),
+        lambda: storage.entries("app", number),
+        lambda: storage.open("app", number, "app.yaml"),
+        lambda: storage.delete("app", number),
+        lambda: storage.withdraw("app", number),
+        lambda: storage.retain("app", keep=2, protect=[number]),
+        lambda: storage.reference("app", number),
+    ]
+    if number is not None:
+        calls.append(lambda: storage.save("app", root, sequence=number))
+    for call in calls:
+        with pytest.raises(InvalidParameter, match="sequence"):
+            call()
+    assert storage.deployments("app") == []
+    assert [version.sequence for version in storage.history("app")] == [0, 1]
+
+
+@pytest.mark.parametrize("log", ["", "{}", '{"log":[["1","now"]]}', '{"log":[1]}', "[" * 9])
+def test_deploying_gets_over_a_damaged_log(tmp_path: Path, log: str) -> None:
+    shelves = Repositories(f"oci:{tmp_path / 'base'}", None)
+    storage = Storage(shelves, None, 1, 1.0, None)
+    for sequence in (0, 1):
+        storage.save("app", write(tmp_path / "v", sequence))
+    storage.deploy("app", 0)
+    shelves.shelf("app").put_note(DEPLOYED_TAG, {LOG: log})
+    with pytest.raises(FormatError, match="log of deployments"):
+        storage.current("app")
+    with pytest.raises(FormatError, match="log of deployments"):
+        storage.delete("app", 0)  # it could be the one
+    storage.deploy("app", 1)
+    current = storage.current("app")
+    assert current is not None and current.sequence == 1
+    assert [each.sequence for each in storage.deployments("app")] == [1]
 
 
 def test_progress_and_results_are_told(tmp_path: Path) -> None:
