@@ -12,6 +12,7 @@ import hashlib
 import os
 import re
 import shutil
+import stat
 import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -53,6 +54,12 @@ class Archive:
         if self.app:
             return f"{self.app}/{self.name}.tar.gz"
         return f"{BUNDLES}/{self.name}/supportbundle.tar.gz"
+
+    @property
+    def has_path(self) -> bool:
+        """Whether the key leads to a place of its own: IDs of a storage are any text."""
+        known = _VERSION.match(self.key) if self.app else _BUNDLE.match(self.key)
+        return known is not None and known[1] not in (".", "..") and self.app != BUNDLES
 
     @property
     def order(self) -> tuple[str, int, str]:
@@ -113,7 +120,7 @@ class Archives:
 
         def once() -> str:
             digest, check = self._copy(archive, file)
-            path = self._path(archive.key)
+            path = self._path(archive)
             if self._s3 is None and _stamp(os.stat(path)) != archive.stamp:
                 raise SourceChanged(path)
             if (size := file.tell()) != archive.size:
@@ -129,7 +136,7 @@ class Archives:
         """Return the SHA-256 of what is there, None if nothing is, "" if it is damaged."""
 
         def once() -> str | None:
-            return self._hash(archive) if self._exists(archive) else None
+            return self._hash(archive) if self.size(archive) is not None else None
 
         try:
             return self._tried(f"reading {archive.key}", once)
@@ -150,10 +157,10 @@ class Archives:
         """
         if self._s3 is not None:
             self._tried(
-                f"writing {archive.key}", lambda: self._s3.put_file(path, self._path(archive.key))
+                f"writing {archive.key}", lambda: self._s3.put_file(path, self._path(archive))
             )
             return
-        target = self._path(archive.key)
+        target = self._path(archive)
         os.makedirs(os.path.dirname(target), exist_ok=True)
         temporary = f"{target}.{os.getpid()}.tmp"
         try:
@@ -168,20 +175,25 @@ class Archives:
 
     def remove(self, archive: Archive) -> None:
         """Remove an archive that was just written, and is not what it should be."""
-        path = self._path(archive.key)
+        path = self._path(archive)
         if self._s3 is None:
             os.unlink(path)
         else:
             self._tried(f"removing {archive.key}", lambda: self._s3.rm_file(path))
 
-    def _exists(self, archive: Archive) -> bool:
-        path = self._path(archive.key)
+    def size(self, archive: Archive) -> int | None:
+        """Return how many bytes are there, None if the archive is not."""
+        path = self._path(archive)
         if self._s3 is None:
-            return os.path.exists(path)
+            return os.path.getsize(path) if os.path.exists(path) else None
         # Not by HEAD: after a 404 to it, Swift leaves bytes on the connection that break the next.
         bucket, _, key = path.partition("/")
-        found = self._s3.call_s3("list_objects_v2", Bucket=bucket, Prefix=key, MaxKeys=1)
-        return any(each["Key"] == key for each in found.get("Contents", []))
+        found = self._tried(
+            f"listing {archive.key}",
+            lambda: self._s3.call_s3("list_objects_v2", Bucket=bucket, Prefix=key, MaxKeys=1),
+        )
+        sizes = [each["Size"] for each in found.get("Contents", []) if each["Key"] == key]
+        return sizes[0] if sizes else None
 
     def _hash(self, archive: Archive) -> str:
         with tempfile.NamedTemporaryFile(prefix="layer-packer-") as file:
@@ -189,7 +201,7 @@ class Archives:
 
     def _copy(self, archive: Archive, file: IO[bytes]) -> tuple[str, str]:
         """Write an archive to a file, from its start; return its SHA-256 and its MD5."""
-        path = self._path(archive.key)
+        path = self._path(archive)
         digest, check = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
         file.seek(0)
         file.truncate()
@@ -209,11 +221,9 @@ class Archives:
         file.flush()
         return digest.hexdigest(), check.hexdigest()
 
-    def _path(self, key: str) -> str:
-        # IDs of a storage are any text: they must not lead out of the place, or be read otherwise.
-        app = key.partition("/")[0]
-        known = _BUNDLE.match(key) if app == BUNDLES else _VERSION.match(key)
-        if known is None or known[1] in (".", ".."):
+    def _path(self, archive: Archive) -> str:
+        key = archive.key
+        if not archive.has_path:
             raise UnsafePath(key, "its ID cannot be a part of a path")
         return f"{self.place.removeprefix('s3://')}/{key}" if self._s3 else f"{self.place}/{key}"
 
@@ -223,9 +233,14 @@ class Archives:
             for folder, _, names in os.walk(self.place):
                 for name in names:
                     path = os.path.join(folder, name)
-                    stat = os.stat(path)
                     key = os.path.relpath(path, self.place).replace(os.sep, "/")
-                    yield key, stat.st_size, _stamp(stat)
+                    try:
+                        info = os.stat(path)
+                    except FileNotFoundError:  # a link that leads nowhere
+                        info = os.lstat(path)
+                    if not stat.S_ISREG(info.st_mode):
+                        key += "/"  # no archive's: opening a FIFO would wait for good
+                    yield key, info.st_size, _stamp(info)
             return
         root = self.place.removeprefix("s3://")
         listed: dict[str, Any] = self._tried(
@@ -262,5 +277,5 @@ def _is_damage(error: BaseException | None) -> bool:
     return isinstance(error, FlexibleChecksumError)
 
 
-def _stamp(stat: os.stat_result) -> str:
-    return str(stat.st_mtime_ns)
+def _stamp(info: os.stat_result) -> str:
+    return str(info.st_mtime_ns)

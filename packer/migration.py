@@ -1,8 +1,9 @@
 """Moving what KOTS kept, between S3 or a directory and a storage, and back, archive by archive.
 
 An archive counts as done when its copy was read back and has the SHA-256 of the source. Then it
-is written to a journal, a file of this machine. Without the journal nothing is moved twice: what
-is there already is read back and noted anew.
+is written to a journal, a file of this machine, which is believed as long as the destination still
+lists a copy of that size. Without the journal nothing is moved twice: what is there already is read
+back and noted anew.
 
 A copy that does not come back right is taken away again, so that the next run can write it anew. If
 the run was killed before that, the label ``sha256`` of the copy tells the next one whose it is.
@@ -15,7 +16,7 @@ import json
 import logging
 import os
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -53,15 +54,18 @@ class Migrated:
         archives: how many there are in the source.
         moved: how many were copied, and verified.
         present: how many were there already, and are verified.
+        noted: those of them that an earlier run verified, as its journal says, and that are listed
+            still; the others were read back now.
         bytes: of all archives.
         new_bytes: that the destination's storage took for those moved; 0 on the way back.
-        others: keys of the source that are no archives, or versions of a storage that are
-            directories: they stay behind.
+        others: keys of the source that are no archives; versions and bundles of a storage that are
+            none, or whose ID cannot be a part of a path. They stay behind.
     """
 
     archives: int
     moved: int
     present: int
+    noted: int
     bytes: int
     new_bytes: int
     others: int
@@ -137,7 +141,8 @@ def migrate(
     if back == _is_storage(destination):
         raise InvalidParameter("migrate goes from s3:// or a directory to a storage, or back")
     if journal is None:
-        name = hashlib.sha256(f"{source}\n{destination}".encode()).hexdigest()[:32]
+        ends = f"{_absolute(source)}\n{_absolute(destination)}"
+        name = hashlib.sha256(os.fsencode(ends)).hexdigest()[:32]
         journal = os.path.join(os.path.dirname(default_store_path()), "migrations", name)
     place = Archives(destination if back else source, s3_options)
     base = source if back else destination
@@ -147,7 +152,10 @@ def migrate(
             # A prefix or base that holds nothing is a misspelled one, and no success.
             raise NotFound("archives", source, "nothing at all is there")
         notes = Journal(journal)
-        todo = [archive for archive in found if not notes.holds(archive)]
+        noted = [archive for archive in found if notes.holds(archive)]
+        size_at = place.size if back else _sizes_of(storage, noted)
+        done = {archive.key for archive in noted if size_at(archive) == archive.size}
+        todo = [archive for archive in found if archive.key not in done]
         moved = new_bytes = 0
         told = _Told(progress, sum(archive.size for archive in todo))
         if not dry_run:
@@ -161,10 +169,19 @@ def migrate(
                 notes.add(archive)
                 moved, new_bytes = moved + was_moved, new_bytes + added
                 told.end(archive)
-        elif todo:
+        else:
             moved = len(todo)
     size = sum(archive.size for archive in found)
-    return Migrated(len(found), moved, len(found) - moved, size, new_bytes, others)
+    present = len(found) - moved
+    return Migrated(len(found), moved, present, len(done), size, new_bytes, others)
+
+
+def _absolute(place: str) -> str:
+    """Return a name of a place that is the same whatever the current directory."""
+    if place.startswith(("docker://", "s3://")):
+        return place.rstrip("/")
+    transport = "oci:" if place.startswith("oci:") else ""
+    return transport + os.path.realpath(place.removeprefix(transport))
 
 
 class _Told:
@@ -313,10 +330,10 @@ def _digest_of(storage: Storage, archive: Archive, out: IO[bytes] | None = None)
 def _digest_once(storage: Storage, archive: Archive, out: IO[bytes] | None) -> str | None:
     try:
         if archive.app:
-            paths = [entry.path for entry in storage.entries(archive.app, int(archive.name))]
-            if len(paths) != 1:
+            index = storage.version(archive.app, int(archive.name)).index
+            if not index.is_single_file:
                 raise Conflict("archive", archive.key, "the version is a directory")
-            file = storage.open(archive.app, int(archive.name), paths[0])
+            file = storage.open(archive.app, int(archive.name), index.paths[0])
         else:
             file = storage.open_support_bundle(archive.name)
     except NotFound as error:
@@ -333,17 +350,49 @@ def _digest_once(storage: Storage, archive: Archive, out: IO[bytes] | None) -> s
 
 
 def _archives_of(storage: Storage) -> tuple[list[Archive], int]:
-    """Return the versions of a storage that are one file, its bundles, and how many are neither."""
-
-    def archive(app: str, each: SavedVersion | SupportBundle) -> Archive:
-        sha256 = each.labels.get(SHA256, "")
-        return Archive(app, _name_of(each), each.bytes, each.digest, sha256)
-
-    versions = [(app, version) for app in storage.apps() for version in storage.history(app)]
-    found = [archive(app, version) for app, version in versions if version.files == 1]
-    others = len(versions) - len(found)
-    found += [archive("", each) for each in storage.support_bundles()]
+    """Return the versions and bundles of a storage that are archives, and how many are not."""
+    found, others = [], 0
+    saved: list[tuple[str, SavedVersion | SupportBundle]] = [
+        (app, version) for app in storage.apps() for version in storage.history(app)
+    ]
+    saved += [("", bundle) for bundle in storage.support_bundles()]
+    for app, each in saved:
+        archive = _archive(app, each)
+        if not archive.has_path:
+            _log.warning("%s stays behind: its ID cannot be a part of a path", archive.key)
+            others += 1
+        elif archive.sha256 or _is_archive(storage, app, each):
+            found.append(archive)
+        else:
+            others += 1
     return sorted(found, key=lambda archive: archive.order), others
+
+
+def _archive(app: str, saved: SavedVersion | SupportBundle) -> Archive:
+    return Archive(app, _name_of(saved), saved.bytes, saved.digest, saved.labels.get(SHA256, ""))
+
+
+def _is_archive(storage: Storage, app: str, saved: SavedVersion | SupportBundle) -> bool:
+    """Tell whether what no migration labelled is one file, with the name of an archive."""
+    if isinstance(saved, SavedVersion):
+        if saved.files != 1:
+            return False
+        index = storage.version(app, saved.sequence).index
+    else:
+        index = storage.bundles.version(saved.id).index
+    return index.is_single_file and index.paths[0].endswith((b".tar.gz", b".tgz"))
+
+
+def _sizes_of(storage: Storage, archives: Iterable[Archive]) -> Callable[[Archive], int | None]:
+    """Return what gives the size of each archive that a storage lists; asks once for all."""
+    apps = {archive.app for archive in archives}
+    saved: list[tuple[str, SavedVersion | SupportBundle]] = [
+        (app, version) for app in apps - {""} for version in storage.history(app)
+    ]
+    if "" in apps:
+        saved += [("", bundle) for bundle in storage.support_bundles()]
+    sizes = {archive.key: archive.size for archive in (_archive(*each) for each in saved)}
+    return lambda archive: sizes.get(archive.key)
 
 
 def _name_of(saved: SavedVersion | SupportBundle) -> str:

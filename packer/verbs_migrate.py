@@ -40,6 +40,8 @@ def migrate(args: argparse.Namespace, out: Output, progress: ProgressCallback | 
             f"{format_count(done.archives, 'archive')}, {format_size(done.bytes)}:"
             f" {done.moved} {verb}, {done.present} done before"
         )
+        if done.noted:
+            yield f"of those, {done.noted} are in the journal, and were listed but not read again"
         if done.new_bytes:
             yield f"added {format_size(done.new_bytes)}"
         if done.others:

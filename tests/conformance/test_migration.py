@@ -8,6 +8,7 @@ import hashlib
 import io
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -31,6 +32,7 @@ from packer.errors import (
     NotFound,
     PackerError,
     StoreError,
+    UnsafePath,
 )
 from packer.store.http import RetryPolicy
 from tests.fault_proxy import Fault as WireFault
@@ -552,13 +554,92 @@ def test_progress_is_one_phase_and_versions_of_directories_are_counted(tmp_path:
 
 
 @pytest.mark.parametrize("app", ["..", "a/../../b", "supportbundles"])
-def test_ids_that_lead_elsewhere_are_not_written(tmp_path: Path, app: str) -> None:
+def test_ids_that_lead_elsewhere_stay_behind(tmp_path: Path, app: str) -> None:
     path = tmp_path / "x.tar.gz"
     path.write_bytes(archive(1))
-    base = f"oci:{tmp_path / 'base'}"
+    base, to = f"oci:{tmp_path / 'base'}", tmp_path / "deep" / "to"
     with packer.open_storage(base) as storage:
         storage.save(app, path)
-    before = read(tmp_path)
-    with pytest.raises(packer.UnsafePath):
-        packer.migrate(base, str(tmp_path / "deep" / "to"), journal=str(tmp_path / "journal"))
-    assert read(tmp_path) == before
+        storage.save("sound", path)
+    before = set(read(tmp_path))
+    back = packer.migrate(base, str(to), journal=str(tmp_path / "journal"))
+    assert (back.moved, back.others) == (1, 1)
+    assert set(read(tmp_path)) - before == {"deep/to/sound/0.tar.gz", "journal"}
+    with pytest.raises(UnsafePath):
+        archives.Archives(str(to)).write(archives.Archive(app, "0"), str(path))
+
+
+def test_what_is_no_archive_stays_behind(tmp_path: Path) -> None:
+    tree, base = tmp_path / "tree", f"oci:{tmp_path / 'base'}"
+    write(tree, {"values.yaml": b"a: 1\n"})
+    write(tmp_path, {"supportbundle.tar.gz": archive(3)})
+    with packer.open_storage(base) as storage:
+        storage.save("app", tree / "values.yaml")
+        storage.save("app", tree)
+        storage.save("app", tmp_path / "supportbundle.tar.gz")
+        storage.save_support_bundle("directory", tree)
+        storage.save_support_bundle("archive", tmp_path / "supportbundle.tar.gz")
+    back = packer.migrate(base, str(tmp_path / "to"), journal=str(tmp_path / "journal"))
+    assert (back.archives, back.moved, back.others) == (2, 2, 3)
+    assert set(read(tmp_path / "to")) == {
+        "app/2.tar.gz",
+        "supportbundles/archive/supportbundle.tar.gz",
+    }
+
+
+def test_links_that_lead_nowhere_and_pipes_are_counted(tmp_path: Path) -> None:
+    write(tmp_path / "from", {f"{APP}/0.tar.gz": archive(0)})
+    (tmp_path / "from" / APP / "1.tar.gz").symlink_to("gone")
+    os.mkfifo(tmp_path / "from" / APP / "2.tar.gz")
+    notes = str(tmp_path / "journal")
+    done = packer.migrate(str(tmp_path / "from"), f"oci:{tmp_path / 'base'}", journal=notes)
+    assert (done.archives, done.moved, done.others) == (1, 1, 2)
+
+
+@pytest.mark.parametrize("part", ["all", "version", "bundle"])
+def test_what_is_gone_from_the_destination_is_moved_again(tmp_path: Path, part: str) -> None:
+    source, base = tmp_path / "from", f"oci:{tmp_path / 'base'}"
+    write(source, layout())
+
+    def migrate(start: str, end: str) -> packer.Migrated:
+        return packer.migrate(start, end, journal=str(tmp_path / "journal"))
+
+    assert migrate(str(source), base).moved == 6
+    again = migrate(str(source), base)
+    assert (again.moved, again.present, again.noted) == (0, 6, 6)
+    if part == "all":
+        shutil.rmtree(tmp_path / "base")
+    else:
+        with packer.open_storage(base) as storage:
+            if part == "version":
+                storage.withdraw(APP, 2)
+            else:
+                storage.bundles.delete("b-1")
+    lost = 6 if part == "all" else 1
+    again = migrate(str(source), base)
+    assert (again.moved, again.present, again.noted) == (lost, 6 - lost, 6 - lost)
+    migrate(base, str(tmp_path / "to"))
+    assert {**read(tmp_path / "to"), "notes.txt": b"else"} == layout()
+    if part == "all":
+        shutil.rmtree(tmp_path / "to")
+    else:
+        key = f"{APP}/2.tar.gz" if part == "version" else "supportbundles/b-1/supportbundle.tar.gz"
+        (tmp_path / "to" / key).write_bytes(b"cut off")
+        with pytest.raises(Conflict, match=key):
+            migrate(base, str(tmp_path / "to"))
+        (tmp_path / "to" / key).unlink()
+    again = migrate(base, str(tmp_path / "to"))
+    assert (again.moved, again.noted) == (lost, 6 - lost)
+    assert {**read(tmp_path / "to"), "notes.txt": b"else"} == layout()
+
+
+def test_the_journal_is_that_of_the_places_not_of_their_names(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Relative paths mean other places in other directories."""
+    monkeypatch.setenv("LAYER_PACKER_STORE", str(tmp_path / "data" / "store"))
+    for name in "ab":
+        write(tmp_path / name / "from", {f"{APP}/0.tar.gz": archive(0)})
+        monkeypatch.chdir(tmp_path / name)
+        assert packer.migrate("from", "oci:base").moved == 1
+        assert packer.migrate(f"../{name}/from", f"oci:{tmp_path / name}/base/").noted == 1
