@@ -7,6 +7,7 @@ configuration and its helpers come last.
 from __future__ import annotations
 
 import os
+import threading
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
@@ -17,7 +18,7 @@ from packer.store.habits import Habits
 
 if TYPE_CHECKING:
     from packer.store.credentials import Credentials
-    from packer.store.registry import RegistryStore
+    from packer.store.registry import CredentialsFinder, RegistryStore
 
 HABITS = Habits()
 """What was learnt of registries in this process: every call has an `Access` of its own, and would
@@ -209,7 +210,7 @@ def _has_auth(options: RegistryOptions) -> bool:
     return options.auth_file is not None or options.auth_config is not None
 
 
-def _finder(options: RegistryOptions) -> Callable[[str, str], Credentials | None]:
+def _finder(options: RegistryOptions) -> CredentialsFinder:
     """Return what looks credentials up: in the caller's file, the environment's, or docker's."""
     from packer.store import credentials
 
@@ -219,13 +220,13 @@ def _finder(options: RegistryOptions) -> Callable[[str, str], Credentials | None
     if path is None and options.auth_config is None:
         return credentials.docker_credentials
 
-    def find(registry: str, repository: str) -> Credentials | None:
+    def find(registry: str, repository: str, halted: threading.Event) -> Credentials | None:
         if options.auth_config is not None:
             what = "auth_config"
             config = credentials.read_auth_file(options.auth_config, what)
         else:
             assert path is not None
             what, config = os.fspath(path), credentials.load_auth_file(path)
-        return credentials.find_credentials(config, registry, repository, what)
+        return credentials.find_credentials(config, registry, repository, what, halted)
 
     return find

@@ -17,6 +17,7 @@
     │   │   └── UnsafePath                       a stored path that would leave the target directory
     │   └── UnsupportedVersion                   written by a later format, or by another tool
     └── StoreError                               a store could not carry an operation out
+        ├── HelperFailed                         a docker credential helper gives no answer
         ├── TransportError                       no answer: connection refused, timeout, TLS
         └── RegistryError                        an answer that says no
             └── AuthError                        401 or 403
@@ -35,6 +36,7 @@ __all__ = [
     "Conflict",
     "DigestMismatch",
     "FormatError",
+    "HelperFailed",
     "IntegrityError",
     "InvalidParameter",
     "InvalidReference",
@@ -243,6 +245,10 @@ class StoreError(PackerError):
 
     def __reduce__(self) -> tuple[object, ...]:
         return _rebuild, (type(self), self.args, self.__dict__)
+
+
+class HelperFailed(StoreError):
+    """A docker credential helper is not installed, failed, or did not end in time."""
 
 
 class TransportError(StoreError):

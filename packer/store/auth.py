@@ -16,6 +16,7 @@ from __future__ import annotations
 import base64
 import ipaddress
 import json
+import logging
 import re
 import threading
 import time
@@ -24,7 +25,7 @@ from dataclasses import dataclass, field
 from enum import Enum
 from urllib.parse import urlencode, urlsplit
 
-from packer.errors import AuthError, FormatError, InvalidParameter
+from packer.errors import AuthError, FormatError, HelperFailed, InvalidParameter
 from packer.reference import is_loopback
 from packer.store.credentials import Credentials
 from packer.store.http import Origin, Transport, origin_of, safe_text, shown_url
@@ -36,6 +37,7 @@ MAX_TOKEN_SECONDS = 3600
 MAX_PROVEN = 64
 """How many headers that were good once are remembered."""
 
+_LOG = logging.getLogger(__name__)
 _KNOWN_REALM_HOSTS = {"registry-1.docker.io": frozenset({"auth.docker.io"})}
 _TOKEN = re.compile(r"[!-~]{1,65536}\Z")
 _PARAM = re.compile(
@@ -175,7 +177,8 @@ class Authenticator:
     Args:
         origin: scheme, host and port of the registry.
         repository: its name, for scopes.
-        find: returns the credentials; called once, when a server first asks for any.
+        find: returns the credentials; called once, when a server first asks for any. If it raises
+            `HelperFailed`, there are none, and `why_none` tells why.
         transport: for requests to the token service.
         token: a bearer token of the caller's, or a function that returns the current one, called
             again after a 401; then nothing else is sent.
@@ -203,6 +206,7 @@ class Authenticator:
         self._lock = threading.RLock()
         self._credentials: Credentials | None = None
         self._looked = False
+        self._why_none = ""
         self._basic: str | None = None
         self._realm: str | None = None
         self._service = ""
@@ -279,7 +283,8 @@ class Authenticator:
                         host += f":{self._origin.port}"
                     raise AuthError(
                         f"{host} asks for a user name and password, and none are "
-                        "known: log in with `layer-packer login` or `docker login`, or give them",
+                        "known: log in with `layer-packer login` or `docker login`, or give them"
+                        f"{self._why_none}",
                         status=401,
                         url=str(self._origin),
                     )
@@ -294,6 +299,11 @@ class Authenticator:
                 assert callable(self._given)
                 self._given_header = _given_header(self._given())
             return self._given_header
+
+    @property
+    def why_none(self) -> str:
+        """Why there are no credentials, as the end of an error's message; mostly empty."""
+        return self._why_none
 
     def redact(self, text: str) -> str:
         """Return `text` without the secrets known here."""
@@ -317,7 +327,12 @@ class Authenticator:
 
     def _login(self) -> Credentials | None:
         if not self._looked:
-            self._credentials = self._find()
+            try:
+                self._credentials = self._find()
+            except HelperFailed as error:
+                # A public registry needs none, and the errors of another one will say why.
+                _LOG.warning("%s: going on without credentials", error)
+                self._why_none = f"; {error}"
             self._looked = True
         return self._credentials
 
@@ -364,7 +379,7 @@ class Authenticator:
                 raise AuthError(
                     f"the token service {shown_url(self._realm)} refused "
                     f"{scope.actions or 'access'} of {self._repository} to {safe_text(who)} "
-                    f"(status {response.status})",
+                    f"(status {response.status}){self._why_none}",
                     status=response.status,
                     method=response.method,
                     url=shown_url(self._realm),

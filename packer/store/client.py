@@ -169,6 +169,7 @@ class Client:
         if response.status in (401, 403):
             kind = AuthError
             hint = f" (are the credentials right, and do they allow {actions or 'access'}?)"
+            hint = self._auth.why_none or hint
         elif response.status == 413:
             hint = " (too large for this registry)"
         return kind(

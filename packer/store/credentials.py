@@ -1,8 +1,8 @@
 """Where credentials come from: docker's configuration and helpers, files, Kubernetes secrets.
 
 An entry counts for exactly the host it names. Secrets never appear in messages, and reach helpers
-through their standard input alone. `oras` reads entries and asks helpers; what it cannot do (other
-files, secrets, storing) is here.
+through their standard input alone. `oras` reads entries; what it cannot do (other files, secrets,
+storing) is here, and asking helpers, which it does without bounds, is in `helpers`.
 
 Sources: docker/cli ``docs/reference/commandline/login.md``; docker-credential-helpers README;
 containers-auth.json(5) for keys with a path; Kubernetes "Pull an image from a private registry".
@@ -13,27 +13,23 @@ from __future__ import annotations
 import base64
 import contextlib
 import json
-import logging
 import os
 import re
-import subprocess
 import tempfile
 import threading
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from packer.errors import NotFound, StoreError
+from packer.errors import HelperFailed, NotFound, StoreError
 from packer.reference import DOCKER_HUB
+from packer.store.helpers import call_helper, program_of
 from packer.store.http import safe_text
 
 IDENTITY_USER = "<token>"
 """User name by which credential helpers mark the secret as an identity (refresh) token."""
 MAX_AUTH_FILE_BYTES = 4 << 20
-HELPER_SECONDS = 60
-"""How long a helper may take; one that unlocks a keychain waits for a person."""
 
-_LOG = logging.getLogger(__name__)
 _HUB_KEY = "https://index.docker.io/v1/"
 _HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _SECRET_KEYS = (".dockerconfigjson", ".dockercfg")
@@ -70,46 +66,60 @@ def docker_config_path() -> str:
     return os.path.join(folder, "config.json")
 
 
-def docker_credentials(registry: str, repository: str = "") -> Credentials | None:
+def docker_credentials(
+    registry: str, repository: str = "", halted: threading.Event | None = None
+) -> Credentials | None:
     """Look a registry's credentials up in the docker configuration and its credential helpers.
 
     Args:
         registry: ``host[:port]`` as in references; only entries of exactly this host count.
         repository: entries of ``host/path`` that it lies below win.
+        halted: as for `call_helper`.
 
     Raises:
-        StoreError: the configuration, or what a helper prints, cannot be understood.
+        HelperFailed: no entry counts, and the helper that may have one gives no answer.
+        TransportError: `halted` was set while a helper was asked.
+        StoreError: the configuration cannot be understood.
     """
     path = docker_config_path()
     if not os.path.exists(path):
         return None
     with _hidden(registry, path):
         config = _decode(_read(path))
-    return find_credentials(config, registry, repository, path)
+    return find_credentials(config, registry, repository, path, halted)
 
 
 def find_credentials(
-    config: Mapping[str, Any], registry: str, repository: str, what: str
+    config: Mapping[str, Any],
+    registry: str,
+    repository: str,
+    what: str,
+    halted: threading.Event | None = None,
 ) -> Credentials | None:
-    """Look a registry up in a decoded docker configuration, and ask the helpers it names.
+    """Look a registry up in a decoded docker configuration, then ask the helper that it names.
 
     Args:
         config: as `read_auth_file` returns it.
         registry: ``host[:port]``.
         repository: as for `docker_credentials`.
         what: where the configuration is from, for errors.
+        halted: as for `call_helper`.
+
+    Raises:
+        HelperFailed, TransportError, StoreError: as `docker_credentials`.
     """
     import oras.auth.base
 
     own = server_key(registry)
-    keys = [own, f"https://{registry}", f"http://{registry}"]
-    keys += [f"https://{registry}/v1/", f"https://{registry}/v2/"]
+    keys = [own]
+    for scheme in ("https", "http"):
+        keys += [f"{scheme}://{registry}{path}" for path in ("", "/v1/", "/v2/")]
     if registry == DOCKER_HUB:
         keys += ["index.docker.io", "docker.io", "registry-1.docker.io"]
     parts = repository.split("/") if repository else []
     paths = [f"{registry}/{'/'.join(parts[:n])}" for n in range(len(parts), 0, -1)]
     with _hidden(registry, what):
-        auths, helpers = config.get("auths") or {}, config.get("credHelpers") or {}
+        auths = config.get("auths") or {}
         for key in (*paths, *keys):
             entry = auths.get(key) or {}
             if entry.get("identitytoken"):
@@ -117,20 +127,14 @@ def find_credentials(
             if not entry.get("auth") and entry.get("username") and entry.get("password"):
                 return Credentials(str(entry["username"]), str(entry["password"]))
         backend = oras.auth.base.AuthBackend()
+        backend._auth_config = {  # without helpers
+            "auths": {key: {"auth": (auths.get(key) or {}).get("auth")} for key in (*paths, *keys)}
+        }
         for key in (*paths, *keys):
-            # One key at a time, and helpers only under the name that docker gives them: oras would
-            # ask them before it looks at the next key of the file.
-            entry = auths.get(key) or {}
-            backend._auth_config = {
-                "auths": {key: {"auth": entry.get("auth")}} if entry.get("auth") else {},
-                "credHelpers": helpers if key == own else {},
-                "credsStore": config.get("credsStore") if key == own else None,
-            }
-            with _relayed("oras.logger"):
-                found = backend._load_auth(key)
-            if found:
+            if backend._load_auth(key):
                 return _decode_basic(backend._basic_auth, what)
-    return None
+        helper = _helper(config, registry)
+    return None if helper is None else _ask(helper, registry, halted)
 
 
 def read_auth_file(source: str | bytes | Mapping[str, Any], what: str) -> dict[str, Any]:
@@ -190,13 +194,13 @@ def store_credentials(registry: str, login: Credentials) -> str:
     helper = _helper(config, registry)
     if helper is not None:
         entry = {"ServerURL": key, "Username": login.username, "Secret": login.secret}
-        _call_helper(helper, "store", json.dumps(entry), registry)
+        call_helper(helper, "store", json.dumps(entry), registry)
         auths[key] = {}
     else:
         pair = f"{login.username}:{login.secret}".encode()
         auths[key] = {"auth": base64.b64encode(pair).decode("ascii")}
     _write(path, config)
-    return path if helper is None else f"docker-credential-{helper}"
+    return path if helper is None else program_of(helper)
 
 
 def erase_credentials(registry: str) -> None:
@@ -213,7 +217,7 @@ def erase_credentials(registry: str) -> None:
     if helper is not None:
         known = there or find_credentials(config, registry, "", path) is not None
         if known:
-            _call_helper(helper, "erase", key, registry)
+            call_helper(helper, "erase", key, registry)
         there = known
     if not there:
         raise NotFound("login", registry, f"in {path}")
@@ -235,27 +239,25 @@ def _helper(config: Mapping[str, Any], registry: str) -> str | None:
     if not name:
         return None
     if not isinstance(name, str) or not _HELPER.match(name):
-        raise StoreError(f"{safe_text(str(name))!r} is not the name of a credential helper")
+        raise HelperFailed(f"{safe_text(str(name))!r} is not the name of a credential helper")
     return name
 
 
-def _call_helper(name: str, verb: str, text: str, registry: str) -> None:
-    program = f"docker-credential-{name}"
+def _ask(helper: str, registry: str, halted: threading.Event | None) -> Credentials | None:
+    printed = call_helper(helper, "get", server_key(registry), registry, halted)
+    if printed is None:
+        return None
     try:
-        done = subprocess.run(  # noqa: S603 - the name is checked; secrets go through its stdin
-            [program, verb],
-            input=text.encode(),
-            capture_output=True,
-            check=False,
-            timeout=HELPER_SECONDS,
-        )
-    except FileNotFoundError:
-        raise StoreError(f"{program} is not installed, and keeps the login of {registry}") from None
-    except subprocess.TimeoutExpired:
-        raise StoreError(f"{program} {verb} did not end for {registry}") from None
-    if done.returncode != 0:
-        # Not what it printed: that may be what it was given.
-        raise StoreError(f"{program} {verb} failed for {registry} (exit {done.returncode})")
+        entry = _decode(printed)
+        username, secret = entry["Username"], entry["Secret"]
+        if not isinstance(username, str) or not isinstance(secret, str):
+            raise ValueError
+    except (ValueError, KeyError, RecursionError):
+        # Without the text of the error, which could hold the secret.
+        raise HelperFailed(f"{program_of(helper)} get printed no login for {registry}") from None
+    if not username and not secret:
+        return None
+    return Credentials(username, secret, username == IDENTITY_USER)
 
 
 def _read(path: str) -> bytes:
@@ -321,28 +323,6 @@ def _hidden(registry: str, path: str) -> Iterator[None]:
         raise StoreError(
             f"cannot read credentials for {registry} through {path} ({type(error).__name__})"
         ) from None
-
-
-@contextlib.contextmanager
-def _relayed(name: str) -> Iterator[None]:
-    """Take what this thread logs to `name` over to our own logger, as information.
-
-    oras prints a warning whenever a helper has no entry, which is normal for a public registry.
-    """
-    thread = threading.get_ident()
-
-    def take(record: logging.LogRecord) -> bool:
-        if threading.get_ident() != thread:
-            return True
-        _LOG.info("%s", safe_text(str(record.msg)))
-        return False
-
-    logger = logging.getLogger(name)
-    logger.addFilter(take)
-    try:
-        yield
-    finally:
-        logger.removeFilter(take)
 
 
 def _decode_basic(encoded: str, path: str) -> Credentials:

@@ -422,6 +422,11 @@ class Transport:
         """Pause as the retry policy says."""
         self._sockets.halted.wait(self.retry.pause(attempt, retry_after))
 
+    @property
+    def halted(self) -> threading.Event:
+        """Set between `interrupt` and `resume`."""
+        return self._sockets.halted
+
     def interrupt(self) -> None:
         """Cut all connections, end pauses, and refuse requests until `resume`."""
         self._sockets.cut()

@@ -6,6 +6,7 @@ Source: OCI distribution-spec 1.1; where registries differ from it, the comment 
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Collection, Iterator
 from types import TracebackType
 from typing import BinaryIO, cast
@@ -54,7 +55,7 @@ MAX_TAG_PAGE_BYTES = 4 << 20
 _LINK_NEXT = re.compile(r"\s*<([^<>]{1,4096})>\s*;[^,]*\brel=\"?next\"?")
 _UNKNOWN_BLOB_CODES = ("MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN")
 
-CredentialsFinder = Callable[[str, str], "Credentials | None"]
+CredentialsFinder = Callable[[str, str, threading.Event], "Credentials | None"]
 
 
 class RegistryStore:
@@ -69,7 +70,8 @@ class RegistryStore:
         token: a bearer token, or a function that returns a fresh one; sent to the registry as it
             is, in place of all other credentials.
         credentials: finds credentials for a registry (``host[:port]``) and a repository; called
-            when the registry asks for any. By default it looks into the docker configuration.
+            when the registry asks for any, with an event that is set when nobody waits any more. By
+            default it looks into the docker configuration.
         ca_file: PEM file of certificate authorities to trust instead of the system's.
         cert_file: PEM file of a client certificate for this registry.
         key_file: of its key, if `cert_file` does not hold it.
@@ -450,7 +452,7 @@ class RegistryStore:
     def _find_credentials(self) -> Credentials | None:
         if self._given is not None:
             return self._given
-        return self._credentials(self._registry, self._repository)
+        return self._credentials(self._registry, self._repository, self._client.transport.halted)
 
     def _head(self, path: str, accept: str = "*/*") -> Response:
         response = self._client.request(

@@ -178,6 +178,15 @@ def test_docker_config_entries(docker_config: Path) -> None:
         assert docker_credentials(other) is None
 
 
+@pytest.mark.parametrize("form", ["{}", "{}/v1/", "{}/v2/"])
+@pytest.mark.parametrize("scheme", ["https", "http"])
+def test_keys_that_are_urls(docker_config: Path, scheme: str, form: str) -> None:
+    key = form.format(f"{scheme}://r.example:5000")
+    docker_config.write_text(json.dumps({"auths": {key: {"auth": basic("alice:pw")}}}))
+    assert docker_credentials("r.example:5000") == Credentials("alice", "pw")
+    assert docker_credentials("r.example") is None
+
+
 def helper(folder: Path, monkeypatch: pytest.MonkeyPatch, script: str) -> None:
     folder.mkdir()
     path = folder / "docker-credential-testing"
@@ -198,12 +207,12 @@ def test_credential_helper(
         "case $host in\n"
         """r.example) echo '{"Username":"bob","Secret":"hs"}';;\n"""
         """id.example) echo '{"Username":"<token>","Secret":"rt"}';;\n"""
-        "*) echo none >&2; exit 1;;\nesac\n",
+        "*) echo credentials not found in native keychain; exit 1;;\nesac\n",
     )
     docker_config.write_text('{"credHelpers":{"r.example":"testing"},"credsStore":"testing"}')
     assert docker_credentials("r.example") == Credentials("bob", "hs")
     assert docker_credentials("id.example") == Credentials("<token>", "rt", True)
-    # A helper that fails has nothing for this host; that is no reason to stop.
+    # What helpers say by their protocol if they have nothing for this host: all is well.
     assert docker_credentials("other.example") is None
     assert capsys.readouterr() == ("", "")
 

@@ -25,10 +25,11 @@ from tests.unit.test_access import docker_folder as docker_folder
 from tests.unit.test_access import locked as locked
 
 HELPER = r"""#!/bin/sh
+NONE="credentials not found in native keychain"
 echo "$1" >> "$0.calls"
 case $1 in
 store) cat > "$0.kept";;
-get) cat > /dev/null; [ -f "$0.kept" ] || exit 1; cat "$0.kept";;
+get) cat > /dev/null; cat "$0.kept" 2>&- || { echo "$NONE"; exit 1; };;
 erase) cat > "$0.erased"; rm -f "$0.kept";;
 esac
 """
