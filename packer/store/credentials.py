@@ -143,7 +143,7 @@ def read_auth_file(source: str | bytes | Mapping[str, Any], what: str) -> dict[s
     Args:
         source: a docker configuration (also the content of a ``.dockerconfigjson``), a Kubernetes
             Secret of type ``kubernetes.io/dockerconfigjson`` or ``kubernetes.io/dockercfg`` as JSON
-            or as YAML; text, or already decoded.
+            or as YAML, or the content of a ``.dockercfg``; text, or already decoded.
         what: its name in errors.
 
     Returns:
@@ -161,6 +161,8 @@ def read_auth_file(source: str | bytes | Mapping[str, Any], what: str) -> dict[s
             isinstance(value.get("credsStore"), str)
         ):
             return value
+        if value and all(_is_entry(entry) for entry in value.values()):
+            return {"auths": value}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         pass  # the text of the error could hold the secret
     raise StoreError(
@@ -283,6 +285,13 @@ def _decode_any(source: str | bytes) -> dict[str, Any]:
     if not found:
         raise ValueError
     return {"kind": "Secret", "data": found}
+
+
+def _is_entry(value: object) -> bool:
+    """Tell whether a value is what a ``.dockercfg`` holds for each registry, and nothing else."""
+    return isinstance(value, dict) and any(
+        isinstance(value.get(key), str) for key in ("auth", "username")
+    )
 
 
 def _from_secret(value: Mapping[str, Any]) -> dict[str, Any]:
