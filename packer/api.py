@@ -323,7 +323,7 @@ def copy(
         InvalidReference, InvalidParameter, IntegrityError, StoreError: as they say.
     """
     options = Access(registry)
-    local = open_store(store)
+    local = open_store(store, create=False)
     origin, name = resolve(source, local, options)
     location = parse_location(destination)
     from packer import airgap
@@ -369,7 +369,7 @@ def inventory(
     """
     from packer.airgap import take_inventory
 
-    return take_inventory(name, open_store(store), Access(registry))
+    return take_inventory(name, open_store(store, create=False), Access(registry))
 
 
 def ls(
@@ -480,7 +480,7 @@ def verify(
 
 def versions(*, store: StoreLike = None) -> list[tuple[str, str]]:
     """Return (tag, manifest digest) of all local tags, the one tagged last at the end."""
-    target = open_store(store)
+    target = open_store(store, create=False)
     if not isinstance(target, Tags):
         raise InvalidParameter(f"{target.name} cannot list its tags")
     return [(tag, descriptor.digest) for tag, descriptor in target.tags()]

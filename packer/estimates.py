@@ -50,7 +50,7 @@ def estimate(
         NotFound, InvalidReference, InvalidParameter, StoreError: as they say.
     """
     access = Access(registry)
-    local = open_store(store)
+    local = open_store(store, create=False)
     if destination is None:
         if not isinstance(source, str):
             raise InvalidParameter("a pull needs a reference")

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 _LOG = logging.getLogger(__name__)
 
-StoreLike = Store | str | os.PathLike[str] | None
+StoreLike = Store | str | bytes | os.PathLike[str] | os.PathLike[bytes] | None
 """A store, the directory of an image layout, or None for the default one."""
 
 
@@ -46,13 +46,27 @@ def default_store_path() -> str:
     return os.path.join(data, "layer-packer", "store")
 
 
-def open_store(store: StoreLike = None) -> Store:
-    """Return the store that an argument means; a directory is made if it is not there."""
-    if store is None:
-        return LayoutStore(default_store_path())
-    if isinstance(store, (str, os.PathLike)):
-        return LayoutStore(os.fspath(store))
-    return store
+def open_store(store: StoreLike = None, *, create: bool = True) -> Store:
+    """Return the store that an argument means.
+
+    Args:
+        store: a store, the directory of an image layout, or None for the default one.
+        create: make a directory that is not there. If not, that is an empty store, and made when
+            something is written to it: who only looks a name up need not be able to write.
+    """
+    if store is not None and not isinstance(store, (str, bytes, os.PathLike)):
+        return store
+    if store is not None:
+        return LayoutStore(store, create=create, late=not create)
+    try:
+        return LayoutStore(default_store_path(), create=create, late=not create)
+    except PermissionError:
+        if create:
+            raise
+        # The home of another user, in a container: nobody said that anything was there.
+        from packer.store.memory import MemoryStore
+
+        return MemoryStore()
 
 
 def open_version(
@@ -67,7 +81,7 @@ def open_version(
         NotFound: there is none.
         UnsupportedVersion: it was not written by layer-packer, or by a later one.
     """
-    return load_version(*_locate(name, open_store(store), Access.of(registry)))
+    return load_version(*_locate(name, open_store(store, create=False), Access.of(registry)))
 
 
 @contextmanager
@@ -87,7 +101,7 @@ def opened_version(
         cancel: or None.
         what: is being done, for the error.
     """
-    holder, known = _locate(name, open_store(store), Access.of(registry))
+    holder, known = _locate(name, open_store(store, create=False), Access.of(registry))
     with until_cancelled(cancel, (holder,), what):
         yield load_version(holder, known)
 

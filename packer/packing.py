@@ -285,8 +285,10 @@ def version_to_push(
         may_pack: if not, a directory is refused.
     """
     if version is None:
-        return _packed_here(location, store) or _named_like(location, open_store(store))
-    source = open_store(store)
+        return _packed_here(location, store) or _named_like(
+            location, open_store(store, create=False)
+        )
+    source = open_store(store, create=False)
     if not isinstance(version, (str, os.PathLike)):
         return source, version.digest
     path = os.fspath(version)
@@ -306,14 +308,15 @@ def version_to_push(
             return source, version
     if not may_pack:
         raise InvalidParameter(f"{path} is no version: pack it first")
-    return source, pack(path, store=source, progress=progress).digest
+    target = open_store(store)
+    return target, pack(path, store=target, progress=progress).digest
 
 
 def _packed_here(
     location: Reference | LayoutLocation, store: StoreLike
 ) -> tuple[Store, str] | None:
     """Return what this thread packed under the name of a reference, or else packed last."""
-    given = None if store is None else open_store(store)
+    given = None if store is None else open_store(store, create=False)
     found = {
         tag: (place, digest)
         for tag, (place, digest) in _packed.versions.items()

@@ -77,8 +77,8 @@ def load_index(path: str) -> Index:
     """
     try:
         return parse_index(read_bounded(path, MAX_INDEX_BYTES), path)
-    except FileNotFoundError:
-        return EMPTY_INDEX  # killed while it was made
+    except (FileNotFoundError, NotADirectoryError):
+        return EMPTY_INDEX  # killed while it was made, or not made yet
     except IsADirectoryError:
         raise FormatError(path, "not a regular file") from None
 

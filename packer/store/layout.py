@@ -69,57 +69,82 @@ class LayoutStore:
         path: the directory.
         create: make a missing or empty directory a layout. Opening a layout that exists writes
             nothing, so one on a read-only disk can be read.
+        late: make it when something is first written; until then, it is an empty store.
 
     Raises:
-        NotFound: there is no layout, and `create` is false.
+        NotFound: there is no layout, and neither `create` nor `late` is given.
         InvalidParameter: `path` is a file, or a directory that holds something else.
         UnsupportedVersion: a layout of a later version.
 
     Thread safety: all methods may be called from any thread, and from any number of processes.
     """
 
-    def __init__(self, path: str | os.PathLike[str], *, create: bool = True) -> None:
-        self._path = os.path.abspath(os.fspath(path))
+    def __init__(
+        self,
+        path: str | bytes | os.PathLike[str] | os.PathLike[bytes],
+        *,
+        create: bool = True,
+        late: bool = False,
+    ) -> None:
+        self._path = os.path.abspath(os.fsdecode(path))
         self._blobs = os.path.join(self._path, "blobs", "sha256")
         self._ingest = os.path.join(self._path, "ingest")
         self._index = os.path.join(self._path, "index.json")
         self._is_writable = False  # directories made, leftovers swept
-        marker = os.path.join(self._path, "oci-layout")
+        self._is_missing = False  # and made when something is written
+        marker = self._marker = os.path.join(self._path, "oci-layout")
         if not os.path.lexists(marker):
-            self._create(marker, create)
+            self._is_missing = not self._is_there() and late
+            if self._is_missing:
+                return
+            self._create(create)
         found = load_json(read_bounded(marker, 4096), marker).get("imageLayoutVersion")
         if not isinstance(found, str) or not found.startswith("1."):
             raise UnsupportedVersion(f"{marker}: image layout version {found!r} is not 1.x")
 
-    def _create(self, marker: str, create: bool) -> None:
-        """Make the directory a layout, or say why not."""
+    def _is_there(self) -> bool:
+        """Tell whether another process has just made the layout; if not, it may be made here."""
         try:
             others = set(os.listdir(self._path)) - {"ingest"}
         except FileNotFoundError:
             others = set()
         except NotADirectoryError:
-            raise InvalidParameter(f"{self._path} is not a directory, so no image layout") from None
-        if os.path.lexists(marker):
-            return  # another process was faster
+            if os.path.lexists(self._path):
+                raise InvalidParameter(
+                    f"{self._path} is not a directory, so no image layout"
+                ) from None
+            others = set()  # a parent is a file, as with HOME=/dev/null
+        if os.path.lexists(self._marker):
+            return True
         if others:
             raise InvalidParameter(
                 f"{self._path} is not empty and no OCI image layout (it has no file oci-layout)"
             )
+        return False
+
+    def _create(self, create: bool) -> None:
+        """Make the directory a layout, or say why not."""
+        if self._is_there():
+            return
         if not create:
             raise NotFound("image layout", self._path, "no file oci-layout there")
         # Only ingest/ may exist before the marker does: one who finds less than a layout after a
         # crash, or while another process is at this very place, can tell it from a stranger's.
         make_directory(self._ingest)
         with self._lock(), TempFile(self._ingest) as file:
-            if not os.path.lexists(marker):
+            if not os.path.lexists(self._marker):
                 file.write(_LAYOUT)
-                file.publish(marker)
+                file.publish(self._marker)
+        self._is_missing = False
         self._prepare()
 
     def _prepare(self) -> None:
         """Before the first write: make missing directories and index.json, sweep leftovers."""
         if self._is_writable:
             return
+        if self._is_missing:
+            self._create(True)
+            self._is_missing = False
         make_directory(self._ingest)
         make_directory(self._blobs)
         with self._lock():

@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -116,6 +117,51 @@ def test_create_false_makes_nothing(tmp_path: Path) -> None:
     assert list(tmp_path.iterdir()) == []
     LayoutStore(tmp_path / "made")
     LayoutStore(tmp_path / "made", create=False)
+
+
+def test_late_makes_it_when_something_is_written(tmp_path: Path) -> None:
+    for path in (tmp_path / "a" / "b", tmp_path):
+        store = LayoutStore(path, late=True)
+        blob = Descriptor("x", digest_of(b"abc"), 3)
+        assert not store.exists(blob)
+        assert list(store.tags()) == []
+        for work in (store.resolve, store.get_manifest, store.untag):
+            with pytest.raises(NotFound):
+                work("v1")
+        with pytest.raises(NotFound):
+            store.resolve(blob.digest)
+        with pytest.raises(NotFound):
+            store.fetch(blob)
+        assert not store.discard(blob)
+        assert list(tmp_path.iterdir()) == []
+    late = LayoutStore(tmp_path / "mine", late=True)
+    with ThreadPoolExecutor(8) as pool:
+        news = list(pool.map(lambda _: late.push(blob, io.BytesIO(b"abc")), range(8)))
+    assert any(news)
+    assert LayoutStore(tmp_path / "mine", create=False).exists(blob)
+
+
+def test_late_finds_what_another_process_makes(tmp_path: Path) -> None:
+    late = LayoutStore(tmp_path / "store", late=True)
+    blob = Descriptor("x", digest_of(b"abc"), 3)
+    LayoutStore(tmp_path / "store").push(blob, io.BytesIO(b"abc"))
+    assert late.exists(blob)
+    assert not late.push(blob, io.BytesIO(b"abc"))
+    other = Descriptor("x", digest_of(b"abcd"), 4)
+    assert late.push(other, io.BytesIO(b"abcd"))
+    assert LayoutStore(tmp_path / "store", create=False).exists(other)
+
+
+def test_late_takes_nothing_else_for_a_layout(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("x")
+    for path in (tmp_path, tmp_path / "file"):
+        with pytest.raises(InvalidParameter):
+            LayoutStore(path, late=True)
+    below = LayoutStore(tmp_path / "file" / "store", late=True)
+    with pytest.raises(NotFound):
+        below.resolve("v1")
+    with pytest.raises(NotADirectoryError):
+        below.create()
 
 
 @pytest.mark.parametrize("create", [True, False])
