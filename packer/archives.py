@@ -13,13 +13,13 @@ import os
 import re
 import shutil
 import stat
-import tempfile
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any, TypeVar
 
 from packer.errors import InvalidParameter, SourceChanged, StoreError, UnsafePath
+from packer.temporary import temporary_directory
 
 BUNDLES = "supportbundles"
 _VERSION = re.compile(r"([^/]+)/(0|[1-9][0-9]{0,15})\.tar\.gz\Z")
@@ -196,7 +196,10 @@ class Archives:
         return sizes[0] if sizes else None
 
     def _hash(self, archive: Archive) -> str:
-        with tempfile.NamedTemporaryFile(prefix="layer-packer-") as file:
+        with (
+            temporary_directory() as folder,
+            open(os.path.join(folder, "archive"), "w+b") as file,
+        ):
             return self._copy(archive, file)[0]
 
     def _copy(self, archive: Archive, file: IO[bytes]) -> tuple[str, str]:

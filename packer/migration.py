@@ -15,7 +15,6 @@ import hashlib
 import json
 import logging
 import os
-import tempfile
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
@@ -36,6 +35,7 @@ from packer.locations import default_store_path
 from packer.progress import CancelEvent, Progress, ProgressCallback
 from packer.saved import SavedVersion
 from packer.storage import Storage, open_storage
+from packer.temporary import temporary_directory
 
 ARCHIVE_NAME = "archive.tar.gz"
 """Name of the one file of a version that was an archive."""
@@ -226,7 +226,7 @@ class _There:
             before = _digest_of(self._storage, archive)
         except (IntegrityError, NotFound) as error:
             before, damage = "", error
-        with tempfile.TemporaryDirectory(prefix="layer-packer-") as folder:
+        with temporary_directory() as folder:
             path = os.path.join(folder, ARCHIVE_NAME)
             with open(path, "w+b") as file:
                 digest = self._place.read(archive, file)
@@ -284,7 +284,10 @@ class _Back:
         self._place = place
 
     def __call__(self, archive: Archive) -> tuple[bool, int]:
-        with tempfile.NamedTemporaryFile(prefix="layer-packer-") as file:
+        with (
+            temporary_directory() as folder,
+            open(os.path.join(folder, ARCHIVE_NAME), "w+b") as file,
+        ):
             digest = _digest_of(self._storage, archive, file)
             if digest is None:
                 raise NotFound("archive", archive.key, f"in {self._storage.base_uri}")

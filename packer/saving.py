@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import secrets
-import tempfile
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -27,6 +26,7 @@ from packer.similar import SketchCache
 from packer.staging import Arrival, NearSketches, Staging, UploadArrival
 from packer.store.base import Upload
 from packer.store.layout import LayoutStore
+from packer.temporary import temporary_directory
 from packer.version import CREATED, TITLE, Version, load_version
 
 MAX_LABELS = 64
@@ -258,5 +258,5 @@ def _place(shelf: Shelf, job: Job) -> Iterator[tuple[LocalStore, SketchCache]]:
     elif job.cache is not None:
         yield job.cache, NearSketches(os.path.join(job.cache.path, "cache"))
     else:
-        with tempfile.TemporaryDirectory(prefix="layer-packer-") as folder:
+        with temporary_directory() as folder:
             yield LayoutStore(os.path.join(folder, "store")), NearSketches("")

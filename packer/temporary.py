@@ -1,12 +1,26 @@
-"""Temporary files: what would take too much memory."""
+"""Temporary files and directories: what would take too much memory.
+
+A file has no name, so that it goes with its process. A directory is locked (``flock``) while its
+process lives; the next one that makes a directory removes those that can be locked.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import errno
+import fcntl
 import mmap
 import os
-from collections.abc import Iterable
+import re
+import time
+from collections.abc import Iterable, Iterator
 from typing import IO
+
+_NAME = re.compile(r"layer-packer-[0-9a-f]{16}(\.new)?\Z")
+_NEW = ".new"
+"""End of a directory's name until it is locked."""
+_NEW_SECONDS = 600.0
+"""Age at which one that is not locked was given up: far above the moment that this takes."""
 
 
 def temporary_file(directory: bytes | None) -> IO[bytes]:
@@ -17,6 +31,66 @@ def temporary_file(directory: bytes | None) -> IO[bytes]:
     if directory is None and os.path.isdir(on_disk) and not os.environ.get("TMPDIR"):
         directory = on_disk
     return tempfile.TemporaryFile(dir=directory, buffering=0)
+
+
+@contextlib.contextmanager
+def temporary_directory() -> Iterator[str]:
+    """Give a directory of one's own below the system's (``TMPDIR``); it is removed at the end.
+
+    What processes of this user left behind that were killed is removed before.
+
+    Raises:
+        OSError: none can be made.
+    """
+    import shutil
+    import tempfile  # as in `temporary_file`
+
+    base = os.path.abspath(tempfile.gettempdir())
+    _sweep(base)
+    path = os.path.join(base, f"layer-packer-{os.urandom(8).hex()}")
+    new = path + _NEW
+    os.mkdir(new, 0o700)
+    fd = -1
+    try:
+        fd = os.open(new, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:  # as on some network file systems: under a name that nobody sweeps
+            path += ".unlocked"
+        os.rename(new, path)
+        yield path
+    finally:
+        for name in (path, new):
+            shutil.rmtree(name, ignore_errors=True)
+        if fd >= 0:
+            os.close(fd)
+
+
+def _sweep(base: str) -> None:
+    """Remove this user's temporary directories that no process holds the lock of."""
+    import shutil
+
+    with contextlib.suppress(OSError), os.scandir(base) as entries:
+        for name in [entry.name for entry in entries if _NAME.match(entry.name)]:
+            path = os.path.join(base, name)
+            try:
+                fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+            except OSError:
+                continue  # a link or a file, another user's, or gone
+            try:
+                info = os.fstat(fd)
+                if info.st_uid != os.geteuid():
+                    continue
+                if name.endswith(_NEW) and abs(time.time() - info.st_mtime) < _NEW_SECONDS:
+                    continue
+                fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                # Its owner may have given it another name, with the lock, and then ended.
+                if os.path.samestat(os.lstat(path), info):
+                    shutil.rmtree(path, ignore_errors=True)
+            except OSError:
+                continue  # in use, or locks are not for directories here
+            finally:
+                os.close(fd)
 
 
 def write_at(file: IO[bytes], data: bytes | bytearray | memoryview, offset: int) -> None:
