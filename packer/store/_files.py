@@ -122,18 +122,15 @@ class TempFile:
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append all of `data`."""
-        with memoryview(data) as view, view.cast("B") as rest:
-            try:
-                done = os.write(self._fd, rest)
-                while done < len(rest):  # a signal, or a disk about to be full
-                    done += os.write(self._fd, rest[done:])
-            except OSError as error:
-                raise OSError(error.errno, error.strerror, self._path) from None
+        with memoryview(data) as view, view.cast("B") as rest, self._named():
+            done = os.write(self._fd, rest)
+            while done < len(rest):  # a signal, or a disk about to be full
+                done += os.write(self._fd, rest[done:])
         self._writeback.written(self._fd, done)
 
     def write_at(self, data: bytes | memoryview, offset: int) -> None:
         """Write all of `data` from `offset` on; from any thread."""
-        with memoryview(data) as view:
+        with memoryview(data) as view, self._named():
             done = os.pwrite(self._fd, view, offset)
             while done < len(view):
                 done += os.pwrite(self._fd, view[done:], offset + done)
@@ -145,11 +142,12 @@ class TempFile:
 
     def flush(self) -> None:
         """Flush the file to the disk; `publish` does so too, and then finds little to do."""
-        sync(self._fd)
+        with self._named():
+            sync(self._fd)
 
     def publish(self, path: str) -> None:
         """Flush the file and give it its name, in place of what bears it, durably."""
-        sync(self._fd)
+        self.flush()
         # rename and not link: USB sticks have file systems without hard links.
         os.replace(self._path, path)
         self._close()
@@ -162,6 +160,14 @@ class TempFile:
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(self._path)
             self._close()
+
+    @contextlib.contextmanager
+    def _named(self) -> Iterator[None]:
+        """Let errors of the system tell the file: of a full disk, it tells which one."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, self._path) from None
 
     def _close(self) -> None:
         """Close the file descriptor, once."""

@@ -7,6 +7,7 @@ second N is taken: the states before these calls and after them are all that the
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import subprocess
@@ -176,3 +177,22 @@ def test_killed_while_writing_parts(run: Run, layout: Path, tmp_path: Path, when
             read(path, "v1", layout)
     assert deaths > 20
     assert len(counts) > 2  # it died with none, some and nearly all complete
+
+
+@pytest.mark.parametrize("call", ["os.pwrite", "packer.store._files.sync"])
+def test_a_full_disk_is_told_by_its_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
+) -> None:
+    # "No space left on device" alone does not tell which one.
+    memory = MemoryStore()
+    make(memory, [1000, 2000])
+
+    def fail(*_: object) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patch, pytest.raises(OSError, match="No space left") as caught:
+        patch.setattr(call, fail)
+        copy(memory, "v1", ArchiveStore(tmp_path / "out.tar"), "v1")
+    assert caught.value.errno == errno.ENOSPC
+    assert os.path.dirname(str(caught.value.filename)) == str(tmp_path)
+    assert os.listdir(tmp_path) == []
