@@ -71,6 +71,25 @@ def test_verbs_about_a_registry_need_no_home(
     assert (tmp_path / "missing").exists() == (home == "missing")
 
 
+def test_a_pulled_name_means_the_local_copy(server: HostileRegistry, tmp_path: Path) -> None:
+    # What docs/cli.md says under "Names".
+    store, name = tmp_path / "store", f"{server.host}/app:1"
+    packer.pull(name, tmp_path / "out", store=store)
+    newest = packer.open_store(tmp_path / "vendor").resolve("app:2").digest
+    packer.push(name, "app:2", store=tmp_path / "vendor")
+
+    def content(name: str) -> bytes:
+        return b"".join(packer.cat(name, "file", store=store))
+
+    requests = len(server.seen)
+    assert content(name) == b"content 1"
+    assert len(server.seen) == requests
+    assert content(f"docker://{name}") == b"content 2"
+    assert content(f"{name}@{newest}") == b"content 2"
+    packer.pull(name, tmp_path / "out", store=store, update=True)
+    assert content(name) == b"content 2"
+
+
 def test_looking_up_makes_no_store(tmp_path: Path, app: Path) -> None:
     store = tmp_path / "typo"
     for call in (packer.ls, packer.verify, packer.inspect):
