@@ -64,13 +64,15 @@ class Source:
         return before
 
     def _read(self, count: int) -> None:
-        if count > len(self.buffer) - self.at:
+        if count > len(self.buffer) - self.at and self._end - self.at <= 3 * self.at:
             self._move(self.buffer)
         while self._end - self.at < count:
             if self._end == len(self.buffer):
                 # A new one: the old one may still be looked at. Not before it is full, so that
-                # short streams need no more than their length.
-                self._move(bytearray(max(min(count, 2 * len(self.buffer)), 4096)))
+                # short streams need no more than their length. With room to spare, so that not all
+                # is moved whenever a reader goes on by a few bytes, or wants a few more: of what is
+                # moved a third was read since the last time, or the buffer is an eighth longer.
+                self._move(bytearray(max(min(count + count // 2, 2 * len(self.buffer)), 4096)))
             with memoryview(self.buffer) as whole:
                 got = self._fill(whole[self._end :])
             if got is None:
