@@ -17,11 +17,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from packer.deflate import Segment
 from packer.errors import FormatError
 from packer.expand import Expander
 from packer.model import ChunkParams
 from packer.rebuild import Rebuilder
-from packer.streams import Workers
+from packer.streams import MIN_PLAIN_BYTES, Workers
 from packer.temporary import Gathered
 
 PARAMS = ChunkParams()
@@ -354,3 +355,25 @@ def test_any_sequence(kinds: list[str], data: st.DataObject) -> None:
     for kind in kinds:
         out += makers[kind](out[-4000:] + text(data.draw(st.integers(0, 3000))))
     round_trip(out)
+
+
+def test_many_short_streams() -> None:
+    """More than the look-ahead, and than may be in flight; some are too short to be opened."""
+    rng = random.Random(3)
+    texts = [text(rng.randrange(100, 3000), at) for at in range(2000)]
+    content, _ = round_trip(b"".join(map(gz, texts)))
+    assert {data for data in texts if len(data) >= MIN_PLAIN_BYTES} <= set(content)
+    members = {f"d/{at}": data for at, data in enumerate(texts)}
+    content, _ = round_trip(zip_of(members) + gz(zip_of(members)))
+    assert sum(len(data) >= MIN_PLAIN_BYTES for data in texts) * 2 <= len(content)
+
+
+def test_what_is_too_short_is_not_analysed() -> None:
+    """An archive may have a hundred thousand such members."""
+    texts = [text(MIN_PLAIN_BYTES - at % 9, at) for at in range(100)]
+    members = {str(at): text(MIN_PLAIN_BYTES - at % 9, at) for at in range(100, 200)}
+    data = b"".join(map(gz, texts)) + zip_of(members)
+    with patch.object(Segment, "analyse", autospec=True, side_effect=Segment.analyse) as analyse:
+        opened(data, Workers())
+    lengths = [*map(len, texts), *map(len, members.values())]
+    assert analyse.call_count == lengths.count(MIN_PLAIN_BYTES)
