@@ -1,5 +1,6 @@
 #include "pk_match.h"
 
+#include <stddef.h>
 #include <string.h>
 
 enum {
@@ -354,7 +355,25 @@ static uint32_t search_go(const pk_model *model, uint32_t at, uint32_t *distance
 
 void pk_model_clear(pk_model *model)
 {
-    memset(model, 0, sizeof *model);
+    const size_t heads = model->heads_used, backs = model->backs_used;
+    memset(model->head, 0, heads * sizeof *model->head);
+    memset(model->back, 0, backs * sizeof *model->back);
+    memset(model->rank, 0, backs * sizeof *model->rank);
+    for (unsigned rung = 0; rung < PK_RUNGS && model->rungs_used; rung++) {
+        memset(model->rungs[rung].head, 0, sizeof model->rungs[rung].head);
+        memset(model->rungs[rung].back, 0, backs * sizeof *model->rungs[rung].back);
+    }
+    memset(model, 0, offsetof(pk_model, head));
+}
+
+/* Note which parts of the tables the rules will write to: a short segment's are a tenth of them. */
+static void note_use(pk_model *model)
+{
+    const uint32_t heads = 1u << (model->rules.hash_bytes == 4 ? PK_HASH_BITS : model->hash_bits);
+    const uint32_t backs = model->size < MASK + 1 ? model->size : MASK + 1;
+    model->heads_used = heads > model->heads_used ? heads : model->heads_used;
+    model->backs_used = backs > model->backs_used ? backs : model->backs_used;
+    model->rungs_used |= model->climbs;
 }
 
 void pk_model_start(pk_model *model, const pk_rules *rules, unsigned hash_bits, const uint8_t *data,
@@ -367,6 +386,7 @@ void pk_model_start(pk_model *model, const pk_rules *rules, unsigned hash_bits, 
     model->data = data;
     model->size = model->end = size;
     model->origin = origin;
+    note_use(model);
     const uint32_t reach = follow > PK_WINDOW ? follow : PK_WINDOW;
     model->follow = follow;
     model->floor = start > reach ? start - reach : 0;

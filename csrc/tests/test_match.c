@@ -58,6 +58,27 @@ static uint64_t compare(pk_model *quick, pk_model *plain, const uint8_t *data, u
     return matches;
 }
 
+/* A cleared model is as new, whatever it was used for. */
+static void check_cleared(pk_model *model, const uint8_t *data, unsigned rule, uint32_t size)
+{
+    const unsigned hash_bits = 8 + any(9);
+    const uint32_t start = any(size);
+    pk_model_start(model, &pk_rule_table[rule], hash_bits, data, start, size, start, any(2) ? PK_WINDOW : PK_FAR_WINDOW);
+    for (uint32_t at = start; at < size;) {
+        pk_token token = pk_model_predict(model, at);
+        pk_model_accept(model, at, token, token);
+        at += token >> 16 ? token >> 16 : 1;
+    }
+    if (any(2))
+        return;                      /* to be cleared together with the next use */
+    pk_model_clear(model);
+    const uint8_t *bytes = (const uint8_t *)model;
+    uint8_t left = 0;
+    for (size_t at = 0; at < sizeof *model; at++)
+        left |= bytes[at];
+    CHECK(!left);
+}
+
 int main(void)
 {
     static const uint32_t letters[ROUNDS] = {2, 3, 4, 20, 250, 30}, longest[ROUNDS] = {9, 40, 4, 9, 300, 700};
@@ -77,6 +98,10 @@ int main(void)
         }
     }
     CHECK(rules && matches);
+    pk_model_clear(quick);
+    for (unsigned round = 0; round < 4; round++)
+        for (unsigned rule = 0; rule < pk_rule_count; rule++)
+            check_cleared(quick, data, rule, round % 2 ? 1 + any(2000) : 1 + any(SIZE));
     printf("%u runs of rules with short cuts, %llu matches, as without\n", rules, (unsigned long long)matches);
     free(data);
     free(plain);
