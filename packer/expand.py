@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 from packer.chunking import chunks_of, cut_points, iter_chunks
+from packer.expansion import MAX_FILE_BYTES
 from packer.model import ChunkParams
 from packer.recipe import MAX_DEFLATE_DEPTH, RecipeWriter
 from packer.source import Source
@@ -23,12 +24,14 @@ from packer.streams import (
     Workers,
     may_begin,
 )
-from packer.tarheader import BLOCK, encode_header, is_header, take_members
+from packer.tarheader import BLOCK, Members, encode_header, is_header, take_members
 
 INLINE_BYTES = 1024
 """Shorter pieces between opened streams are kept in the recipe: headers, trailers, directories."""
 SMALL_BYTES = 64 << 10
 """Members of a tar archive up to this size are taken many at a time."""
+MAX_TAR_DEPTH = 32
+"""Tar archives within one another that are opened, in all depths of deflate streams together."""
 
 _ZEROS = bytes(64 << 10)
 
@@ -77,7 +80,8 @@ class Expander:
         self._file = Source(fill, buffer)
         self._size = size
         self._params = params
-        self._expand = expand
+        self._expand = expand and size <= MAX_FILE_BYTES
+        self._tars = 0  # within one another, that are open
         self.recipe = RecipeWriter(workers.directory)
         self._budget = Budget(size, self.recipe, workers)
         self._header = bytes(BLOCK)  # the last tar header of this deflate stream, or of the file
@@ -126,8 +130,11 @@ class Expander:
         return self._stream(source, 0)
 
     def _stream(self, source: Source, depth: int) -> Iterator[memoryview]:
-        if source.ahead(BLOCK) >= BLOCK and is_header(source.view(0, BLOCK)):
+        is_tar = source.ahead(BLOCK) >= BLOCK and is_header(source.view(0, BLOCK))
+        if is_tar and self._tars < MAX_TAR_DEPTH:
+            self._tars += 1
             yield from self._tar(source, depth)
+            self._tars -= 1
             yield from self._raw(source, depth, opened=True)
         else:
             yield from self._raw(source, depth)
@@ -149,7 +156,8 @@ class Expander:
             else:
                 # A signature may begin in the last bytes.
                 end, final = (have, True) if ended else (have - SIGNATURE_BYTES, False)
-            if final and not begun and end < INLINE_BYTES and (found is not None or opened):
+            is_piece = final and not begun and end < INLINE_BYTES
+            if is_piece and (found is not None or (opened and self._budget.has_room(end))):
                 recipe.inline(source.view(0, end))
                 source.skip(end)
             else:
@@ -173,14 +181,16 @@ class Expander:
                 return
 
     def _tar(self, source: Source, depth: int) -> Iterator[memoryview]:
-        """Members of a tar archive, as far as they are regular."""
-        recipe = self.recipe
+        """Members of a tar archive, as far as they are regular and the recipe has room for them."""
+        recipe, has_room = self.recipe, self._budget.has_room
         while (have := source.ahead(BLOCK)) >= BLOCK:
             # Most members are files of a few KiB with nothing to open in them.
             view = source.view(0, have)
             look = depth < MAX_DEFLATE_DEPTH
             members = take_members(view, self._header, SMALL_BYTES, look=look)
             if members is not None:
+                if not has_room(_recipe_bytes(members)):
+                    return
                 recipe.members(members.operations, members.headers, members.kept)
                 self._header = members.last
                 yield from self._pieces(view, members.pieces)
@@ -192,7 +202,7 @@ class Expander:
                     return
                 continue
             coded, size = encode_header(block, self._header)
-            if not coded:
+            if not coded or not has_room(len(coded)):
                 return
             padding = -size % BLOCK
             whole = BLOCK + size + padding
@@ -212,8 +222,10 @@ class Expander:
             have = min(source.ahead(padding), padding)
             if source.view(0, have) == _ZEROS[:have]:
                 recipe.zeros(have)
-            else:
+            elif has_room(have):
                 recipe.inline(source.view(0, have))
+            else:
+                return
             source.skip(have)
 
     def _pieces(self, view: memoryview, pieces: list[int]) -> Iterator[memoryview]:
@@ -231,7 +243,7 @@ class Expander:
     def _sparse(self, source: Source, block: bytes) -> None:
         """The extended headers of an old GNU sparse member."""
         more = block[482]
-        while more and source.ahead(BLOCK) >= BLOCK:
+        while more and source.ahead(BLOCK) >= BLOCK and self._budget.has_room(BLOCK):
             self.recipe.inline(source.view(0, BLOCK))
             more = source.view(504, 505)[0]
             source.skip(BLOCK)
@@ -257,3 +269,13 @@ class Expander:
         if end - start >= BLOCK and is_header(source.view(start, start + BLOCK)):
             return False
         return depth >= MAX_DEFLATE_DEPTH or not may_begin(source, start, end)
+
+
+def _recipe_bytes(members: Members) -> int:
+    """Return what members of a tar archive take of the recipe."""
+    numbers = iter(members.pieces)
+    kept = sum(
+        is_kept * (end - start)
+        for start, end, is_kept in zip(numbers, numbers, numbers, strict=True)
+    )
+    return len(members.operations) + len(members.headers) + kept

@@ -55,14 +55,19 @@ class RecipeWriter:
         self._depth = 0
         self._depths = bytearray()  # of each stream, and where its records begin and how long
         self._starts, self._lengths = array("Q"), array("Q")  # they are
+        self._parts = (self._operations, self._headers, self._inline, *self._records)
+        self._length_bytes = 0  # of their lengths, coded
         self._pending_inline = 0
         self.opened = False
         """Whether there is anything but content."""
 
     @property
     def size(self) -> int:
-        """Bytes so far, about."""
-        return sum(part.length for part in self._parts)
+        """Bytes so far, but for less than 64: the first ones, and an operation that is due."""
+        size = self._length_bytes
+        for part in self._parts:
+            size += part.in_file + len(part.tail)
+        return size
 
     @property
     def spilled(self) -> bool:
@@ -96,6 +101,7 @@ class RecipeWriter:
         self._depths.append(self._depth)
         self._starts.append(self._records[self._depth].length)
         self._lengths.append(0)
+        self._length_bytes += 1
         self._depth += 1
         return len(self._starts) - 1
 
@@ -113,7 +119,9 @@ class RecipeWriter:
         _put_number(part.tail, plain_bytes << 3 | bit)
         _put_number(part.tail, len(recipe))
         part.tail += recipe
-        self._lengths[stream] += part.length - before
+        old = self._lengths[stream]
+        new = self._lengths[stream] = old + part.length - before
+        self._length_bytes += _number_bytes(new) - _number_bytes(old)
         part.spill()
 
     def header(self, coded: bytes) -> None:
@@ -170,10 +178,6 @@ class RecipeWriter:
         for part in self._parts:
             part.close()
 
-    @property
-    def _parts(self) -> tuple[_Part, ...]:
-        return (self._operations, self._headers, self._inline, *self._records)
-
     def _put_inline(self) -> None:
         if self._pending_inline:
             self._operations.tail.append(INLINE)
@@ -195,17 +199,17 @@ class _Part:
         directory: as `temporary_file` takes it.
     """
 
-    __slots__ = ("_directory", "_file", "_in_file", "tail")
+    __slots__ = ("_directory", "_file", "in_file", "tail")
 
     def __init__(self, directory: bytes | None) -> None:
         self._directory = directory
         self._file: IO[bytes] | None = None
-        self._in_file = 0
+        self.in_file = 0
         self.tail = bytearray()
 
     @property
     def length(self) -> int:
-        return self._in_file + len(self.tail)
+        return self.in_file + len(self.tail)
 
     @property
     def spilled(self) -> bool:
@@ -216,8 +220,8 @@ class _Part:
         if len(self.tail) > SPILL_BYTES:
             if self._file is None:
                 self._file = temporary_file(self._directory)
-            write_at(self._file, self.tail, self._in_file)
-            self._in_file += len(self.tail)
+            write_at(self._file, self.tail, self.in_file)
+            self.in_file += len(self.tail)
             self.tail.clear()
 
     def close(self) -> None:
@@ -226,8 +230,8 @@ class _Part:
 
     def read(self, start: int, length: int) -> bytes:
         """Return some of the bytes."""
-        stored = max(min(self._in_file - start, length), 0)
-        at = start + stored - self._in_file
+        stored = max(min(self.in_file - start, length), 0)
+        at = start + stored - self.in_file
         rest = bytes(self.tail[at : at + length - stored]) if length > stored else b""
         if not stored:
             return rest
@@ -343,3 +347,7 @@ def _put_number(out: bytearray, value: int) -> None:
         out.append(value & 0x7F | 0x80)
         value >>= 7
     out.append(value)
+
+
+def _number_bytes(value: int) -> int:
+    return max(value.bit_length() + 6, 7) // 7

@@ -41,7 +41,13 @@ MAX_FOUND = 8
 SIGNATURE_BYTES = 4
 """Length of the longest signature that is looked for."""
 
+RESERVED_BYTES = 4 << 10
+"""Of a recipe: for its first bytes, for a piece before a stream, and for ends of whatever is open.
+`Budget.has_room` is asked before all else."""
+
 _INPUT_BYTES = 1 << 20
+_RECORD_BYTES = 16
+"""Of the recipe, what a part takes beside its own."""
 _TRIAL_BYTES = 64 << 10
 _POOLED_BYTES = 512 << 10
 _SHORT_BYTES = 2 << 10
@@ -114,7 +120,10 @@ class Workers:
 
 
 class Budget:
-    """What opening a file may still cost.
+    """What opening a file may still cost: what readers bound, and what is done in vain.
+
+    Where any of it is used up, the rest of the file stays as it is. What the recipe gets is counted
+    when it does, not when it is found: so nothing depends on how much is found ahead.
 
     Args:
         size: of the file in bytes.
@@ -123,21 +132,46 @@ class Budget:
     """
 
     def __init__(self, size: int, recipe: RecipeWriter, workers: Workers) -> None:
-        self._spare = most_opened(size)
-        # What follows the last stream that is opened takes room as well.
-        self._most_recipe = most_recipe(size) // 2
+        most = most_opened(size)
+        self._plain = self._vain = most
+        self._growth = most - size  # the content is the file, and what streams grow by
+        self._most_recipe = most_recipe(size) - RESERVED_BYTES
         self.recipe = recipe
         self.workers = workers
         self.guess = -1
         """First byte of the last recipe that was used, -1 if there is none."""
+        self.ended = False
+        """Whether no more of deflate streams is opened."""
 
-    def charge(self, count: int) -> bool:
-        """Take plaintext from what the file may still grow by; False if that is used up."""
-        self._spare -= count
-        recipe = self.recipe
-        return (
-            self._spare >= 0 and recipe.size <= self._most_recipe and recipe.streams < MAX_STREAMS
+    def try_out(self, count: int) -> bool:
+        """Take plaintext that may be inflated in vain; False if that is used up."""
+        self._vain -= count
+        self.ended = self.ended or self._vain < 0
+        return not self.ended
+
+    def open(self, plain_bytes: int, coded_bytes: int, recipe_bytes: int, *, begins: bool) -> bool:
+        """Take a part of a deflate stream; False if it is too much, as is all that follows.
+
+        Args:
+            plain_bytes: its plaintext, which was tried out.
+            coded_bytes: its own.
+            recipe_bytes: its recipe's.
+            begins: it is the stream's first.
+        """
+        self._vain += plain_bytes
+        self._plain -= plain_bytes
+        self._growth -= plain_bytes - coded_bytes
+        self.ended = (
+            self.ended
+            or min(self._plain, self._growth) < 0
+            or not self.has_room(recipe_bytes)
+            or (begins and self.recipe.streams >= MAX_STREAMS)
         )
+        return not self.ended
+
+    def has_room(self, count: int) -> bool:
+        """Tell whether the recipe may get so many bytes more."""
+        return self.recipe.size + count <= self._most_recipe
 
 
 class _Part:
@@ -147,7 +181,8 @@ class _Part:
         segment: that holds them.
         inflated: what they are.
         bit: where in its first byte the part begins.
-        end: where in the source it ends, in whole bytes.
+        start: where in the source it begins, in whole bytes.
+        end: where it ends.
         wait: returns the recipe.
     """
 
@@ -156,12 +191,14 @@ class _Part:
         segment: Segment,
         inflated: Inflated,
         bit: int,
+        start: int,
         end: int,
         wait: Callable[[], bytes | None],
     ) -> None:
         self.segment = segment
         self.inflated = inflated
         self.bit = bit
+        self.start = start
         self.end = end
         self.wait = wait
 
@@ -208,12 +245,24 @@ class DeflateStream:
         if self._inflate():
             return True
         if self._next == self.start:
-            self._budget.charge(_TRIAL_BYTES)
+            self._budget.try_out(_TRIAL_BYTES)
         return False
 
     def ready(self) -> bool:
-        """Wait for the next part; False if there is none that can be given back."""
-        return bool(self._parts) and self._parts[0].wait() is not None
+        """Wait for the next part; False if none can be given back, or no more may be opened.
+
+        To be called once before each part is used.
+        """
+        if not self._parts or self._budget.ended:
+            return False
+        part = self._parts[0]
+        recipe = part.wait()
+        return recipe is not None and self._budget.open(
+            part.inflated.plain_length,
+            part.end - part.start,
+            len(recipe) + _RECORD_BYTES,
+            begins=self._number < 0,
+        )
 
     def open(self) -> Source:
         """Note the first part, which begins at the source's next byte; return the plaintext."""
@@ -261,7 +310,7 @@ class DeflateStream:
         if (
             got is None
             or got.end_bit + 7 >> 3 > most_coded(got.plain_length)
-            or not budget.charge(got.plain_length)
+            or not budget.try_out(got.plain_length)
         ):
             budget.workers.give(segment, 0)
             self._last = True
@@ -277,7 +326,7 @@ class DeflateStream:
             view[: got.end_bit + 7 >> 3], self._bit, got.end_bit, self._window, self._position
         )
         wait = budget.workers.analyse(segment, key, self._guess)
-        self._parts.append(_Part(segment, got, self._bit, end, wait))
+        self._parts.append(_Part(segment, got, self._bit, self._next, end, wait))
         self._next, self._bit, self._last = end, got.end_bit & 7, got.last
         self._window = (self._window + bytes(segment.plain[-WINDOW_BYTES:]))[-WINDOW_BYTES:]
         self._position += got.plain_length
@@ -349,8 +398,13 @@ class Finder:
     def _look(self, end: int) -> None:
         """Find streams ahead, as many as may be in flight."""
         found, workers, source = self._found, self._budget.workers, self._source
-        while not found or (
-            found[-1].complete and len(found) < MAX_FOUND and workers.in_flight < IN_FLIGHT_BYTES
+        while not self._budget.ended and (
+            not found
+            or (
+                found[-1].complete
+                and len(found) < MAX_FOUND
+                and workers.in_flight < IN_FLIGHT_BYTES
+            )
         ):
             begin, position = self._searched, source.position
             at = source.find_signature(max(begin - position, 0), end - position)
