@@ -20,6 +20,7 @@ from packer.streams import (
     LOOK_AHEAD,
     SIGNATURE_BYTES,
     Budget,
+    DeflateStream,
     Finder,
     Workers,
     may_begin,
@@ -125,8 +126,9 @@ class Expander:
         """Content of a file that is taken at once, as most are: with nothing in it to open."""
         source = self._file
         have = source.ahead(self._size + 1)
-        if self._is_plain(source, 0, have, 0):
-            return chunks_of(source.view(0, have), self._params)
+        view = source.view(0, have)
+        if _is_plain(view, 0):
+            return chunks_of(view, self._params)
         return self._stream(source, 0)
 
     def _stream(self, source: Source, depth: int) -> Iterator[memoryview]:
@@ -171,14 +173,24 @@ class Expander:
                 if final and length:
                     recipe.content(length)
             if found is not None and finder is not None:
-                header, self._header = self._header, bytes(BLOCK)
-                yield from self._stream(found.open(), depth + 1)
-                self._header = header
+                yield from self._deflate(found, depth + 1)
                 recipe.end()
                 finder.used(found)
                 begun, opened, length = False, True, 0
             elif final:
                 return
+
+    def _deflate(self, found: DeflateStream, depth: int) -> Iterator[memoryview]:
+        """The plaintext of a deflate stream, opened in its turn."""
+        plain = found.whole
+        if plain is not None and _is_plain(plain, depth):
+            found.use()  # as many members of archives are: read where it lies
+            yield from chunks_of(plain, self._params)
+            self.recipe.content(len(plain))
+        else:
+            header, self._header = self._header, bytes(BLOCK)
+            yield from self._stream(found.open(), depth)
+            self._header = header
 
     def _tar(self, source: Source, depth: int) -> Iterator[memoryview]:
         """Members of a tar archive, as far as they are regular and the recipe has room for them."""
@@ -264,11 +276,10 @@ class Expander:
         self.recipe.zeros(count)
         return count
 
-    def _is_plain(self, source: Source, start: int, end: int, depth: int) -> bool:
-        """Tell whether there is nothing to open within bytes in hand."""
-        if end - start >= BLOCK and is_header(source.view(start, start + BLOCK)):
-            return False
-        return depth >= MAX_DEFLATE_DEPTH or not may_begin(source, start, end)
+
+def _is_plain(data: memoryview, depth: int) -> bool:
+    """Tell whether there is nothing to open in a stream that is all in memory."""
+    return not is_header(data) and (depth >= MAX_DEFLATE_DEPTH or not may_begin(data))
 
 
 def _recipe_bytes(members: Members) -> int:

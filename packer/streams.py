@@ -14,6 +14,7 @@ from collections.abc import Callable
 from concurrent.futures import Executor
 from typing import TypeVar
 
+from packer._native import find_signature
 from packer.deflate import (
     MAX_SEGMENT_INPUT,
     WINDOW_BYTES,
@@ -264,10 +265,19 @@ class DeflateStream:
             begins=self._number < 0,
         )
 
-    def open(self) -> Source:
-        """Note the first part, which begins at the source's next byte; return the plaintext."""
+    @property
+    def whole(self) -> memoryview | None:
+        """The plaintext, if one part is all of it: valid until the stream is closed."""
+        return self._parts[0].segment.plain if self._last and len(self._parts) == 1 else None
+
+    def use(self) -> None:
+        """Note the first part, which is ready and begins at the source's next byte."""
         self._number = self._budget.recipe.deflate()
         self._accept()
+
+    def open(self) -> Source:
+        """Note the first part, as `use`; return the plaintext."""
+        self.use()
         return Source(self._fill, bytearray(len(self._plain) + 1))
 
     def close(self) -> None:
@@ -428,9 +438,9 @@ class Finder:
                 stream.close()
 
 
-def may_begin(source: Source, start: int, end: int) -> bool:
-    """Tell whether a gzip member or a zip entry may begin within bytes in hand."""
-    return source.find_signature(start, end) >= 0
+def may_begin(data: memoryview) -> bool:
+    """Tell whether a gzip member or a zip entry may begin within bytes."""
+    return find_signature(data, 0, len(data)) >= 0
 
 
 def _behind_gzip_header(source: Source, at: int) -> int:
