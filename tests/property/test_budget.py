@@ -168,6 +168,16 @@ def test_tars_within_one_another_without_end(depth: int) -> None:
     within_bounds(gz(gz(nested_tars(depth) + gz(nested_tars(40)))))
 
 
+def test_a_file_that_is_longer_than_readers_open_stays_closed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = gz(text(9000))
+    monkeypatch.setattr("packer.expand.MAX_FILE_BYTES", len(data))
+    assert opened(data)[1]
+    monkeypatch.setattr("packer.expand.MAX_FILE_BYTES", len(data) - 1)
+    assert not opened(data)[1]
+
+
 def test_nothing_is_inflated_when_the_bound_is_reached(monkeypatch: pytest.MonkeyPatch) -> None:
     """Not for the first stream that is too much, nor for those behind it."""
     monkeypatch.setattr(expansion, "SPARE_BYTES", 100_000)
