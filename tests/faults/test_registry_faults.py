@@ -374,8 +374,9 @@ def test_second_try_finds_what_the_first_sent(server: HostileRegistry) -> None:
     assert 8 <= stored < 20
     result = copy(memory, "v1", open_store(server), "v1")
     assert server.tags == {"v1": made.digest}
-    assert result.blobs_copied == 22 - stored
-    assert result.blobs_present == stored
+    # A blob whose last bytes were on their way may have arrived since.
+    assert result.blobs_present >= stored
+    assert result.blobs_copied == 22 - result.blobs_present
 
 
 def test_error_in_one_thread_stops_the_others(server: HostileRegistry) -> None:

@@ -416,10 +416,12 @@ def run_tunnel(seen: list[bytes], target: tuple[str, int]) -> socket.socket:
             sink.shutdown(socket.SHUT_WR)
 
     def lead(client: socket.socket) -> None:
-        with client:
+        with client, contextlib.suppress(OSError):  # either end may have gone
             head = b""
             while b"\r\n\r\n" not in head:
-                head += client.recv(1 << 16)
+                if not (data := client.recv(1 << 16)):
+                    return
+                head += data
             seen.append(head)
             client.sendall(b"HTTP/1.1 200 OK\r\n\r\n")
             with socket.create_connection(target) as server:
