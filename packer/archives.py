@@ -8,6 +8,7 @@ S3 is reached through fsspec and s3fs (``pip install layer-packer[s3]``); a dire
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import re
@@ -26,6 +27,8 @@ _VERSION = re.compile(r"([^/]+)/(0|[1-9][0-9]{0,15})\.tar\.gz\Z")
 _BUNDLE = re.compile(rf"{BUNDLES}/([^/]+)/supportbundle\.tar\.gz\Z")
 _COPY_BYTES = 1 << 20
 _TRIES = 4
+_LEADS_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
+"""What following a link ends in that is no way to a file."""
 
 T = TypeVar("T")
 
@@ -134,12 +137,10 @@ class Archives:
 
     def digest(self, archive: Archive) -> str | None:
         """Return the SHA-256 of what is there, None if nothing is, "" if it is damaged."""
-
-        def once() -> str | None:
-            return self._hash(archive) if self.size(archive) is not None else None
-
+        if self.size(archive) is None:
+            return None
         try:
-            return self._tried(f"reading {archive.key}", once)
+            return self._tried(f"reading {archive.key}", lambda: self._hash(archive))
         except StoreError as error:
             if _is_damage(error.__cause__):
                 return ""
@@ -196,6 +197,10 @@ class Archives:
         return sizes[0] if sizes else None
 
     def _hash(self, archive: Archive) -> str:
+        path = self._path(archive)
+        if self._s3 is None:
+            with open(path, "rb") as source:
+                return _digests(source)[0]
         with (
             temporary_directory() as folder,
             open(os.path.join(folder, "archive"), "w+b") as file,
@@ -205,24 +210,17 @@ class Archives:
     def _copy(self, archive: Archive, file: IO[bytes]) -> tuple[str, str]:
         """Write an archive to a file, from its start; return its SHA-256 and its MD5."""
         path = self._path(archive)
-        digest, check = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
         file.seek(0)
         file.truncate()
         if self._s3 is not None:
             # In one request: in answers to ranges, rclone sends the checksum of the whole, and
             # botocore takes them for damaged.
             self._s3.get_file(path, file.name)
-            while data := file.read(_COPY_BYTES):
-                digest.update(data)
-                check.update(data)
-            return digest.hexdigest(), check.hexdigest()
+            return _digests(file)
         with open(path, "rb") as source:
-            while data := source.read(_COPY_BYTES):
-                digest.update(data)
-                check.update(data)
-                file.write(data)
+            found = _digests(source, file)
         file.flush()
-        return digest.hexdigest(), check.hexdigest()
+        return found
 
     def _path(self, archive: Archive) -> str:
         key = archive.key
@@ -239,7 +237,9 @@ class Archives:
                     key = os.path.relpath(path, self.place).replace(os.sep, "/")
                     try:
                         info = os.stat(path)
-                    except FileNotFoundError:  # a link that leads nowhere
+                    except OSError as error:
+                        if error.errno not in _LEADS_NOWHERE or not os.path.islink(path):
+                            raise
                         info = os.lstat(path)
                     if not stat.S_ISREG(info.st_mode):
                         key += "/"  # no archive's: opening a FIFO would wait for good
@@ -271,6 +271,17 @@ class Archives:
                     ) from error
                 time.sleep(0.2 * 2**attempt)
         raise AssertionError
+
+
+def _digests(source: IO[bytes], out: IO[bytes] | None = None) -> tuple[str, str]:
+    """Return the SHA-256 and the MD5 of the rest of a file, copying it if `out` is given."""
+    digest, check = hashlib.sha256(), hashlib.md5(usedforsecurity=False)
+    while data := source.read(_COPY_BYTES):
+        digest.update(data)
+        check.update(data)
+        if out is not None:
+            out.write(data)
+    return digest.hexdigest(), check.hexdigest()
 
 
 def _is_damage(error: BaseException | None) -> bool:

@@ -134,7 +134,11 @@ class SupportBundles:
         progress: ProgressCallback | None = None,
         cancel: CancelEvent | None = None,
     ) -> Restored:
-        """Write a bundle's archive, or files; see `Storage.load_support_bundle`."""
+        """Write a bundle's archive, or files, to a directory that is new or empty.
+
+        Raises:
+            NotFound, TargetExists, IntegrityError, Cancelled, OSError: the directory is as it was.
+        """
         version = self.version(bundle_id)
         report = cancellable(progress, cancel, "unpacking")
         with until_cancelled(cancel, (version.store,), "unpacking"):

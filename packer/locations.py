@@ -57,9 +57,9 @@ def open_store(store: StoreLike = None, *, create: bool = True) -> Store:
     if store is not None and not isinstance(store, (str, bytes, os.PathLike)):
         return store
     if store is not None:
-        return LayoutStore(store, create=create, late=not create)
+        return LayoutStore(store, late=not create)
     try:
-        return LayoutStore(default_store_path(), create=create, late=not create)
+        return LayoutStore(default_store_path(), late=not create)
     except PermissionError:
         if create:
             raise

@@ -15,7 +15,7 @@ import hashlib
 import json
 import logging
 import os
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -258,10 +258,8 @@ class _There:
     def _label(self, archive: Archive) -> str:
         """Return the SHA-256 that a copy was labelled with, "" if there is none."""
         storage = self._storage
-        found = storage.history(archive.app) if archive.app else storage.support_bundles()
-        return next(
-            (each.labels.get(SHA256, "") for each in found if _name_of(each) == archive.name), ""
-        )
+        found = (_archive(*each) for each in _saved(storage, [archive.app]))
+        return next((each.sha256 for each in found if each.name == archive.name), "")
 
     def _withdraw(self, archive: Archive) -> None:
         """Remove a copy that is not what its label says."""
@@ -355,11 +353,7 @@ def _digest_once(storage: Storage, archive: Archive, out: IO[bytes] | None) -> s
 def _archives_of(storage: Storage) -> tuple[list[Archive], int]:
     """Return the versions and bundles of a storage that are archives, and how many are not."""
     found, others = [], 0
-    saved: list[tuple[str, SavedVersion | SupportBundle]] = [
-        (app, version) for app in storage.apps() for version in storage.history(app)
-    ]
-    saved += [("", bundle) for bundle in storage.support_bundles()]
-    for app, each in saved:
+    for app, each in _saved(storage, [*storage.apps(), ""]):
         archive = _archive(app, each)
         if not archive.has_path:
             _log.warning("%s stays behind: its ID cannot be a part of a path", archive.key)
@@ -372,7 +366,8 @@ def _archives_of(storage: Storage) -> tuple[list[Archive], int]:
 
 
 def _archive(app: str, saved: SavedVersion | SupportBundle) -> Archive:
-    return Archive(app, _name_of(saved), saved.bytes, saved.digest, saved.labels.get(SHA256, ""))
+    name = str(saved.sequence) if isinstance(saved, SavedVersion) else saved.id
+    return Archive(app, name, saved.bytes, saved.digest, saved.labels.get(SHA256, ""))
 
 
 def _is_archive(storage: Storage, app: str, saved: SavedVersion | SupportBundle) -> bool:
@@ -388,18 +383,18 @@ def _is_archive(storage: Storage, app: str, saved: SavedVersion | SupportBundle)
 
 def _sizes_of(storage: Storage, archives: Iterable[Archive]) -> Callable[[Archive], int | None]:
     """Return what gives the size of each archive that a storage lists; asks once for all."""
-    apps = {archive.app for archive in archives}
-    saved: list[tuple[str, SavedVersion | SupportBundle]] = [
-        (app, version) for app in apps - {""} for version in storage.history(app)
-    ]
-    if "" in apps:
-        saved += [("", bundle) for bundle in storage.support_bundles()]
+    saved = _saved(storage, {archive.app for archive in archives})
     sizes = {archive.key: archive.size for archive in (_archive(*each) for each in saved)}
     return lambda archive: sizes.get(archive.key)
 
 
-def _name_of(saved: SavedVersion | SupportBundle) -> str:
-    return str(saved.sequence) if isinstance(saved, SavedVersion) else saved.id
+def _saved(
+    storage: Storage, apps: Iterable[str]
+) -> Iterator[tuple[str, SavedVersion | SupportBundle]]:
+    """Yield the versions of applications, each with its ID; "" stands for the support bundles."""
+    for app in apps:
+        for each in storage.history(app) if app else storage.support_bundles():
+            yield app, each
 
 
 def _is_storage(place: str) -> bool:

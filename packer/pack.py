@@ -43,9 +43,10 @@ from packer.recipecache import RecipeCache
 from packer.scan import Scan
 from packer.similar import SketchCache
 from packer.statcache import StatCache
+from packer.store._files import lies_in
 from packer.store.base import Ingest, Store
 from packer.store.layout import LayoutStore
-from packer.tree import DIRECTORY, FILE, SYMLINK, is_below, show, walk
+from packer.tree import DIRECTORY, FILE, SYMLINK, show, walk
 from packer.usage import Use, uses
 from packer.version import (
     CREATED,
@@ -112,9 +113,8 @@ def check_outside(store: Store, root: bytes) -> None:
     Raises:
         InvalidParameter: the store lies in the directory.
     """
-    place = getattr(store, "path", None)  # of those in the file system
-    if place is not None and is_below(os.fsencode(place), root):
-        raise InvalidParameter(f"{show(root)} holds the store {place}: keep it somewhere else")
+    if lies_in(store, root):
+        raise InvalidParameter(f"{show(root)} holds the store {store.name}: keep it elsewhere")
 
 
 def pack_tree(

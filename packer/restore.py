@@ -28,10 +28,10 @@ from packer.plan import Plan
 from packer.progress import Progress, ProgressCallback
 from packer.ranges import BlobRanges
 from packer.seed import Seeds
-from packer.store._files import locked_directory
+from packer.store._files import lies_in, locked_directory
 from packer.store.base import Store
 from packer.target import STAGING_PREFIX, Target
-from packer.tree import FILE, is_below, show
+from packer.tree import FILE, show
 from packer.treecheck import TreeCheck
 from packer.version import Version
 
@@ -98,8 +98,8 @@ def restore(
     index = version.index
     sizes = index.entry_sizes()
     in_place = _check_target(target, update)
-    if delete:
-        _check_store(version.store, target)
+    if delete and lies_in(version.store, target):
+        raise InvalidParameter(f"{show(target)}: --delete would remove the store in it")
     deleted = 0
     with ExitStack() as stack:
         existing = stack.enter_context(closing(Target(target, delete=delete))) if in_place else None
@@ -176,15 +176,6 @@ def _check_target(target: bytes, update: bool) -> bool:
     # that we may not change.
     fixed = os.path.islink(target) or os.path.ismount(target)
     return bool(names) or fixed or not os.access(os.path.dirname(target), os.W_OK)
-
-
-def _check_store(store: Store, target: bytes) -> None:
-    """Refuse to remove what a version does not hold from where its store lies."""
-    place = getattr(store, "path", None)  # of those in the file system
-    if place is None:
-        return
-    if is_below(os.fsencode(place), target):
-        raise InvalidParameter(f"{show(target)}: --delete would remove the store {place}")
 
 
 @contextmanager

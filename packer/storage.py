@@ -441,24 +441,9 @@ class Storage:
 
         Raises:
             NotFound: there is no such bundle.
-            InvalidParameter: it is a directory: load it.
+            InvalidParameter: it is a directory; ``bundles.load`` writes it out.
         """
         return self.bundles.open(bundle_id)
-
-    def load_support_bundle(
-        self,
-        bundle_id: str,
-        directory: str | bytes | os.PathLike[str],
-        *,
-        progress: ProgressCallback | None = None,
-        cancel: CancelEvent | None = None,
-    ) -> Restored:
-        """Write the archive of a support bundle, or its files, to a directory that is new or empty.
-
-        Raises:
-            NotFound, TargetExists, IntegrityError, Cancelled, OSError: the directory is as it was.
-        """
-        return self.bundles.load(bundle_id, directory, progress=progress, cancel=cancel)
 
     def version(self, app: str, sequence: int) -> Version:
         """Return a version for the rest of the library: `packer.listing`, `packer.restore`.

@@ -49,12 +49,6 @@ class Found(NamedTuple):
     target: bytes = b""
 
 
-def is_below(path: bytes, folder: bytes) -> bool:
-    """Tell whether a path is a folder, or lies below it; links are followed."""
-    outside = os.path.realpath(folder)
-    return os.path.commonpath((os.path.realpath(path), outside)) == outside
-
-
 def show(path: bytes) -> str:
     """Return a path as text for messages; bytes that are no UTF-8 are surrogate-escaped."""
     return os.fsdecode(path)

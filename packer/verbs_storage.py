@@ -219,9 +219,7 @@ def _open_bundle(
 def _load_bundle(
     storage: Storage, args: argparse.Namespace, out: Output, progress: ProgressCallback | None
 ) -> Report:
-    restored = storage.load_support_bundle(
-        args.id, args.directory, progress=progress, cancel=args.cancel
-    )
+    restored = storage.bundles.load(args.id, args.directory, progress=progress, cancel=args.cancel)
 
     def value() -> dict[str, Any]:
         return {**text_fields("id", args.id), **restored_value(args.directory, restored)}

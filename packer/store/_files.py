@@ -21,7 +21,7 @@ from typing import BinaryIO
 from packer._native import Writeback
 from packer.errors import SizeMismatch
 from packer.model import Descriptor
-from packer.store.base import READ_BYTES
+from packer.store.base import READ_BYTES, Store
 
 _SUFFIX = ".tmp"
 _SWEEP_SECONDS = 600.0
@@ -91,6 +91,15 @@ def read_bounded(path: str, limit: int) -> bytes:
             parts.append(part)
             left -= len(part)
         return b"".join(parts)
+
+
+def lies_in(store: Store, folder: bytes) -> bool:
+    """Tell whether a store is a folder or lies below it; links are followed."""
+    place = getattr(store, "path", None)  # of those in the file system
+    if place is None:
+        return False
+    outside = os.path.realpath(folder)
+    return os.path.commonpath((os.path.realpath(os.fsencode(place)), outside)) == outside
 
 
 class TempFile:

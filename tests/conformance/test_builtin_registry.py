@@ -461,7 +461,7 @@ def test_space_of_deleted_versions_comes_back(tmp_path: Path) -> None:
                 assert contents(tmp_path / "out" / str(number)) == contents(versions[number])
             storage.load("other", 0, tmp_path / "out" / "other")
             assert contents(tmp_path / "out" / "other") == contents(versions[-1])
-            storage.load_support_bundle("two", tmp_path / "out" / "two")
+            storage.bundles.load("two", tmp_path / "out" / "two")
             assert contents(tmp_path / "out" / "two") == contents(versions[-1])
             # Nothing is left that nothing needs, but for what the registry keeps of its own.
             needed: dict[str, int] = {}

@@ -25,7 +25,7 @@ from s3fs import S3FileSystem
 import packer
 from packer.errors import StoreError
 from packer.store.http import RetryPolicy
-from tests.conformance.test_migration import archive
+from tests.kots import archive
 from tests.registry_server import need_program, run_registry
 from tests.rule_proxy import Fault, rule_proxy
 from tests.s3_server import S3Server, faulty_proxy, run_rclone

@@ -173,7 +173,7 @@ def check(setting: Setting, name: str, work: Work, before: dict[int, str], out: 
     bundles = {bundle.id for bundle in storage.support_bundles()}
     assert not before or bundles >= {"b-1"}
     for bundle in bundles & {"new"}:
-        storage.load_support_bundle(bundle, out / bundle)
+        storage.bundles.load(bundle, out / bundle)
         assert (out / bundle / "app.yaml").read_bytes() == content(bundle)["app.yaml"]
     if history:
         assert storage.apps() == [APP]

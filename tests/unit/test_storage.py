@@ -345,7 +345,7 @@ def test_support_bundles(storage: Storage, tmp_path: Path) -> None:
     assert storage.save_support_bundle("b/9", bundle).digest == saved.digest
     with pytest.raises(Conflict, match="support bundle b/3 is taken"):
         storage.save_support_bundle("b/3", bundle)
-    storage.load_support_bundle("b/9", tmp_path / "out")
+    storage.bundles.load("b/9", tmp_path / "out")
     assert (tmp_path / "out" / bundle.name).read_bytes() == bundle.read_bytes()
     storage.bundles.delete("b/3")
     assert len(storage.support_bundles()) == 9
@@ -353,7 +353,7 @@ def test_support_bundles(storage: Storage, tmp_path: Path) -> None:
     storage.save_support_bundle("dir", tmp_path / "v")
     with pytest.raises(InvalidParameter, match="directory"):
         storage.open_support_bundle("dir")
-    storage.load_support_bundle("dir", tmp_path / "dir")
+    storage.bundles.load("dir", tmp_path / "dir")
     assert (tmp_path / "dir" / "app.yaml").read_bytes() == (tmp_path / "v/app.yaml").read_bytes()
     assert storage.apps() == []
 
