@@ -21,10 +21,11 @@ servers: ## install the real servers and tools that tests use, where apt may
 test: build servers ## run all tests, benchmarks once each included
 	$(BIN)/python -m pytest -n $(JOBS)
 
-lint: build ## check style, formatting and types
+lint: build ## check style, formatting, types and imports between rooms
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
+	$(BIN)/lint-imports
 
 werror: build ## compile the C core with warnings as errors
 	rm -rf build/werror

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from benchmarks import opened
 from benchmarks.measure import ENVIRONMENT, Use, packer_command, run, same_trees, shell, size_of
-from packer import codec
+from packer.engine import zstd
 
 TAR = "tar --sort=name --mtime=@0 --owner=0 --group=0 --numeric-owner"
 FULL = 'zstd -q -19 -T0 --long=27 -f "$1" -o "$2"'
@@ -338,7 +338,7 @@ def untar(tree: Path, work: Path) -> tuple[Use, int]:
     return use, 0
 
 
-LEVEL = codec.DEFAULT_LEVEL
+LEVEL = zstd.DEFAULT_LEVEL
 CAT = 'find "$1" -type f -print0 | xargs -0r cat > /dev/null'
 CEILINGS: dict[str, Callable[[Path, Path], tuple[Use, int]]] = {
     "python -c pass": lambda tree, work: (run(sys.executable, "-c", "pass"), 0),

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import measure as measured
-from packer.deflate import WINDOW_BYTES, Segment, rebuild
+from packer.engine.deflate import WINDOW_BYTES, Segment, rebuild
 
 ROUNDS = 3
 

@@ -45,8 +45,8 @@ from benchmarks.measure import (
 from benchmarks.peers import OURS, measure_corpora
 from benchmarks.report import STAGES
 from benchmarks.samples import make_samples
-from packer import _native
-from packer.chunking import cut_points
+from packer.engine import native
+from packer.engine.chunking import cut_points
 
 FOLDER = Path(__file__).with_name("history")
 ROUNDS = 5
@@ -120,7 +120,7 @@ def chunking_ratios(rounds: int, size: int) -> list[float]:
     out = []
     for _ in range(rounds):
         start = time.perf_counter()
-        _native.read_sum(data)
+        native.read_sum(data)
         middle = time.perf_counter()
         cut_points(data)
         out.append(round((time.perf_counter() - middle) / (middle - start), 4))

@@ -44,11 +44,11 @@ from benchmarks.measure import (
     size_of,
     stored,
 )
-from packer.chunking import DEFAULT_PARAMS
-from packer.index import DIGEST_BYTES, Index
-from packer.layer import layer_bytes_for
-from packer.ordinals import Ordinals
-from packer.tree import FILE
+from packer.engine.chunking import DEFAULT_PARAMS
+from packer.engine.ordinals import Ordinals
+from packer.files.tree import FILE
+from packer.format.index import DIGEST_BYTES, Index
+from packer.format.layer_writer import layer_bytes_for
 
 FILES, BYTES, VERSIONS, INDEX_BYTES = 10_000, 1_000_000_000, 50, 10_000_000_000
 LIMIT_BYTES = 256 << 20

@@ -18,13 +18,13 @@ import pytest
 import zstandard
 
 import packer
-from packer import codec
-from packer.chunking import cut_points
-from packer.index import Index
-from packer.layer import LayerWriter, layer_bytes_for
-from packer.store.layout import LayoutStore
-from packer.store.memory import MemoryStore
-from packer.tree import walk
+from packer.engine import zstd
+from packer.engine.chunking import cut_points
+from packer.files.tree import walk
+from packer.format.index import Index
+from packer.format.layer_writer import LayerWriter, layer_bytes_for
+from packer.stores.layout import LayoutStore
+from packer.stores.memory import MemoryStore
 
 Benchmark = Any  # pytest-benchmark's fixture is untyped
 
@@ -89,7 +89,7 @@ def test_frames_and_layers(benchmark: Benchmark, memory: bytes) -> None:
             writer = LayerWriter(
                 MemoryStore(),
                 executor,
-                level=codec.DEFAULT_LEVEL,
+                level=zstd.DEFAULT_LEVEL,
                 layer_bytes=layer_bytes_for(len(memory)),
             )
             for data, digest in chunks:

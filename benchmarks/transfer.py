@@ -30,8 +30,8 @@ from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from packer.model import CONFIG_TYPE, DATA_TYPE, INDEX_TYPE, MANIFEST_TYPE, Descriptor, Manifest
-from packer.store.layout import LayoutStore
+from packer.oci import CONFIG_TYPE, DATA_TYPE, INDEX_TYPE, MANIFEST_TYPE, Descriptor, Manifest
+from packer.stores.layout import LayoutStore
 from tests.registry_server import counting_proxy, run_registry
 
 LAYER_BYTES = 16_000_000
@@ -75,7 +75,7 @@ def make_layout(folder: Path, count: int, size: int) -> list[Path]:
 
 def compile_bytecode(folder: Path) -> None:
     """Give our commands bytecode, as an installed package has; the checkout gets none."""
-    modules = "packer.cli, packer.verbs, packer.verbs_airgap, packer.store.registry"
+    modules = "packer.cli.main, packer.cli.verbs, packer.cli.airgap, packer.stores.registry.store"
     run([sys.executable, "-c", f"import {modules}"], folder / "first" / "home")
 
 

@@ -1,4 +1,4 @@
-"""Describes the C extension ``packer._packer_native`` to cffi (API mode: the C compiler checks it).
+"""Describes the C extension ``packer.engine._native`` to cffi (API mode: the C compiler checks it).
 
 setup.py names `ffi`. Environment: LAYER_PACKER_WERROR=1 makes warnings errors; CC and CFLAGS work
 as usual. No -march: the kernels carry their targets themselves and are chosen at run time.
@@ -185,7 +185,7 @@ _flags = ["-O3", "-std=c11", "-fvisibility=hidden", "-Wall", "-Wextra"]
 if os.environ.get("LAYER_PACKER_WERROR") == "1":
     _flags.append("-Werror")
 ffi.set_source(
-    "packer._packer_native",
+    "packer.engine._native",
     """
     #include "pk_chunker.h"
     #include "pk_deflate.h"

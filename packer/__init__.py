@@ -3,22 +3,23 @@
 packer.pack("app-1.4.2/")
 packer.push("registry.example/acme/app:1.4.2")
 packer.pull("registry.example/acme/app:1.4.2", "out/")
+
+A public name loads the module that defines it when the name is first used, and nothing else.
 """
 
 from __future__ import annotations
 
 import importlib
-import sys
-from types import ModuleType
 from typing import TYPE_CHECKING
 
 from packer._version import VERSION
 
 if TYPE_CHECKING:
-    from packer.access import RegistryOptions
-    from packer.accounts import LoggedIn, login, logout
-    from packer.airgap import Inventory, InventoryEntry
-    from packer.api import (
+    from packer.api.air_gap import Inventory, InventoryEntry
+    from packer.api.estimates import estimate
+    from packer.api.locations import default_store_path, open_store, open_version
+    from packer.api.packs import pack
+    from packer.api.transfers import (
         Pulled,
         cat,
         copy,
@@ -26,16 +27,12 @@ if TYPE_CHECKING:
         inspect,
         inventory,
         ls,
-        pack,
         pull,
         push,
         unpack,
         verify,
         versions,
     )
-    from packer.bundles import SupportBundle
-    from packer.deployments import Deployment
-    from packer.doctor import Diagnosis, Probe, doctor
     from packer.errors import (
         AuthError,
         Cancelled,
@@ -58,18 +55,22 @@ if TYPE_CHECKING:
         UnsupportedFile,
         UnsupportedVersion,
     )
-    from packer.estimates import estimate
-    from packer.listing import Change, Details, Entry, LayerUse, Verified
-    from packer.locations import default_store_path, open_store, open_version
-    from packer.migration import Migrated, migrate
-    from packer.model import ChunkParams, Descriptor
-    from packer.pack import Packed
-    from packer.planning import Estimate
+    from packer.format.usage import Opened, Use
+    from packer.oci import ChunkParams, Descriptor
+    from packer.packing.pack_tree import Packed
     from packer.progress import Progress
-    from packer.restore import Restored
-    from packer.saved import Retained, SavedVersion, StorageEvent
-    from packer.storage import Storage, open_storage
-    from packer.usage import Opened, Use
+    from packer.reading.contents import Change, Details, Entry, LayerUse, Verified
+    from packer.reading.restore import Restored
+    from packer.storage.deployments import Deployment
+    from packer.storage.migration import Migrated, migrate
+    from packer.storage.results import Retained, SavedVersion, StorageEvent
+    from packer.storage.storage import Storage, open_storage
+    from packer.storage.support_bundles import SupportBundle
+    from packer.stores.memory import MemoryStore
+    from packer.stores.registry.access import RegistryOptions
+    from packer.stores.registry.diagnosis import Diagnosis, Probe, doctor
+    from packer.stores.registry.logins import LoggedIn, login, logout
+    from packer.transfer.copy_plan import Estimate
 
 __version__ = VERSION
 
@@ -94,6 +95,7 @@ __all__ = [
     "InventoryEntry",
     "LayerUse",
     "LoggedIn",
+    "MemoryStore",
     "Migrated",
     "NotFound",
     "Opened",
@@ -145,53 +147,119 @@ __all__ = [
     "versions",
 ]
 
-_MODULES = (
-    "api",
-    "access",
-    "accounts",
-    "airgap",
-    "bundles",
-    "deployments",
-    "doctor",
-    "errors",
-    "estimates",
-    "listing",
-    "locations",
-    "migration",
-    "model",
-    "pack",
-    "planning",
-    "progress",
-    "restore",
-    "saved",
-    "storage",
-    "usage",
-)
-"""Where the names come from, the first that has one."""
+_MODULES = {
+    "api.air_gap": (
+        "Inventory",
+        "InventoryEntry",
+    ),
+    "api.estimates": ("estimate",),
+    "api.locations": (
+        "default_store_path",
+        "open_store",
+        "open_version",
+    ),
+    "api.packs": ("pack",),
+    "api.transfers": (
+        "Pulled",
+        "cat",
+        "copy",
+        "diff",
+        "inspect",
+        "inventory",
+        "ls",
+        "pull",
+        "push",
+        "unpack",
+        "verify",
+        "versions",
+    ),
+    "errors": (
+        "AuthError",
+        "Cancelled",
+        "Conflict",
+        "DigestMismatch",
+        "FormatError",
+        "IntegrityError",
+        "InvalidParameter",
+        "InvalidReference",
+        "NotFound",
+        "PackerError",
+        "RegistryError",
+        "SizeMismatch",
+        "SourceChanged",
+        "SourceError",
+        "StoreError",
+        "TargetExists",
+        "TransportError",
+        "UnsafePath",
+        "UnsupportedFile",
+        "UnsupportedVersion",
+    ),
+    "format.usage": (
+        "Opened",
+        "Use",
+    ),
+    "oci": (
+        "ChunkParams",
+        "Descriptor",
+    ),
+    "packing.pack_tree": ("Packed",),
+    "progress": ("Progress",),
+    "reading.contents": (
+        "Change",
+        "Details",
+        "Entry",
+        "LayerUse",
+        "Verified",
+    ),
+    "reading.restore": ("Restored",),
+    "storage.deployments": ("Deployment",),
+    "storage.migration": (
+        "Migrated",
+        "migrate",
+    ),
+    "storage.results": (
+        "Retained",
+        "SavedVersion",
+        "StorageEvent",
+    ),
+    "storage.storage": (
+        "Storage",
+        "open_storage",
+    ),
+    "storage.support_bundles": ("SupportBundle",),
+    "stores.memory": ("MemoryStore",),
+    "stores.registry.access": ("RegistryOptions",),
+    "stores.registry.diagnosis": (
+        "Diagnosis",
+        "Probe",
+        "doctor",
+    ),
+    "stores.registry.logins": (
+        "LoggedIn",
+        "login",
+        "logout",
+    ),
+    "transfer.copy_plan": ("Estimate",),
+}
+"""Each public name, under the module (below this package) that defines it."""
 
-
-class _Package(ModuleType):
-    """Keeps `packer.pack` and `packer.copy` functions when modules of these names are loaded."""
-
-    def __setattr__(self, name: str, value: object) -> None:
-        if not (isinstance(value, ModuleType) and name in __all__):
-            super().__setattr__(name, value)
+_HOME = {name: module for module, names in _MODULES.items() for name in names}
 
 
 def __getattr__(name: str) -> object:
-    """Load a name when it is first used: a program that starts pays for nothing else."""
-    if name in __all__:
-        for module in _MODULES:
-            found = importlib.import_module(f"packer.{module}")
-            if hasattr(found, name):
-                value: object = getattr(found, name)
-                globals()[name] = value
-                return value
-    raise AttributeError(f"module 'packer' has no attribute {name!r}")
+    """Load a public name when it is first used.
+
+    Raises:
+        AttributeError: the package has no such name.
+    """
+    module = _HOME.get(name)
+    if module is None:
+        raise AttributeError(f"module 'packer' has no attribute {name!r}")
+    value: object = getattr(importlib.import_module(f"packer.{module}"), name)
+    globals()[name] = value
+    return value
 
 
 def __dir__() -> list[str]:
     return __all__
-
-
-sys.modules[__name__].__class__ = _Package

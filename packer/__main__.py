@@ -1,6 +1,6 @@
 """``python -m packer``: the same as the command ``layer-packer``."""
 
-from packer.cli import command
+from packer.cli.main import command
 
 if __name__ == "__main__":
     command()

@@ -11,7 +11,7 @@ import re
 from dataclasses import dataclass
 
 from packer.errors import InvalidReference
-from packer.model import is_digest
+from packer.oci import is_digest
 
 DOCKER_HUB = "docker.io"
 DEFAULT_TAG = "latest"

@@ -38,7 +38,7 @@ def _interruptible() -> None:
 @pytest.fixture
 def local_times(tmp_path: Path) -> None:
     """Skip where the stat cache would trust no temporary file."""
-    from packer._native import has_local_times
+    from packer.engine.native import has_local_times
 
     fd = os.open(tmp_path, os.O_RDONLY)
     try:
@@ -51,6 +51,6 @@ def local_times(tmp_path: Path) -> None:
 @pytest.fixture(autouse=True)
 def no_habits() -> None:
     """Forget what registries do: another test's server may be on the same port."""
-    from packer.access import HABITS
+    from packer.stores.registry.access import HABITS
 
     HABITS.forget()

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import packer
-from packer.graph import read_graph
-from packer.store.archive import ArchiveStore
-from packer.store.layout import LayoutStore
-from packer.store.memory import MemoryStore
+from packer.stores.archive.store import ArchiveStore
+from packer.stores.graph import read_graph
+from packer.stores.layout import LayoutStore
+from packer.stores.memory import MemoryStore
 from tests.registry_server import RegistryServer, run_registry
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 import packer
-from packer.cli import main
+from packer.cli.main import main
 from packer.errors import (
     FormatError,
     InvalidParameter,
@@ -21,11 +21,11 @@ from packer.errors import (
     PackerError,
     UnsupportedVersion,
 )
-from packer.promise import decode_promises
-from packer.store.archive import ArchiveStore
-from packer.store.layout import LayoutStore
-from packer.store.memory import MemoryStore
-from packer.store.registry import RegistryStore
+from packer.stores.archive.store import ArchiveStore
+from packer.stores.layout import LayoutStore
+from packer.stores.memory import MemoryStore
+from packer.stores.registry.store import RegistryStore
+from packer.transfer.promises import decode_promises
 from tests.conformance.gap import Gap, base_on_the_far_side, in_archive, near, same_trees
 from tests.registry_server import counting_proxy
 

@@ -17,9 +17,9 @@ from packer.errors import (
     PackerError,
     SizeMismatch,
 )
-from packer.store.archive import ArchiveStore
-from packer.store.memory import MemoryStore
-from packer.store.registry import RegistryStore
+from packer.stores.archive.store import ArchiveStore
+from packer.stores.memory import MemoryStore
+from packer.stores.registry.store import RegistryStore
 from tests.conformance.gap import Gap, base_on_the_far_side, near, same_trees
 from tests.conformance.test_airgap import partial
 

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 import packer
-from packer.model import MANIFEST_TYPE, digest_of
-from packer.store.layout import LayoutStore
-from packer.store.memory import MemoryStore
-from packer.store.registry import RegistryStore
+from packer.oci import MANIFEST_TYPE, digest_of
+from packer.stores.layout import LayoutStore
+from packer.stores.memory import MemoryStore
+from packer.stores.registry.store import RegistryStore
 from tests.conformance.gap import Gap, in_archive, near, same_trees
 from tests.registry_server import need_program
-from tests.unit.test_copy import make
+from tests.unit.transfer.test_copy import make
 
 pytestmark = pytest.mark.registry
 

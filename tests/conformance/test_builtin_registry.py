@@ -21,9 +21,9 @@ import pytest
 import yaml
 
 import packer
-from packer import builtin_registry
-from packer.builtin_registry import RegistryConfig
-from packer.cli import main
+from packer.cli import builtin_registry
+from packer.cli.builtin_registry import RegistryConfig
+from packer.cli.main import main
 from packer.errors import InvalidParameter, RegistryError
 from tests.registry_server import (
     PASSWORD,

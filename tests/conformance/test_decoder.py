@@ -22,8 +22,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 import packer
-from packer import index, layer
 from packer.errors import PackerError
+from packer.format import index, layer_writer
 from tests.conformance import decoder
 from tests.conformance.make_samples import (
     SAMPLES,
@@ -174,7 +174,9 @@ def test_large_files_and_several_layers(tmp_path: Path) -> None:
     assert len(found.frames) > 10
     for frame in found.frames:
         size = sum(found.lengths[chunk] for chunk in frame.chunks)
-        assert size <= (layer.DELTA_MAX_BYTES if frame.prefix else layer.FRAME_MAX_BYTES)
+        assert size <= (
+            layer_writer.DELTA_MAX_BYTES if frame.prefix else layer_writer.FRAME_MAX_BYTES
+        )
 
 
 def test_prefix_that_looks_like_a_dictionary(tmp_path: Path) -> None:

@@ -16,16 +16,16 @@ from pathlib import Path
 import pytest
 
 import packer
-from packer.cli import main
+from packer.cli.main import main
 from packer.errors import NotFound
-from packer.index import Frames
-from packer.model import Manifest
+from packer.format.index import Frames
+from packer.format.version import Version
+from packer.oci import Manifest
 from packer.progress import Progress
-from packer.store._tags import PROMISED
-from packer.store.layout import LayoutStore
-from packer.store.memory import MemoryStore
-from packer.store.registry import RegistryStore
-from packer.version import Version
+from packer.stores.layout import LayoutStore
+from packer.stores.memory import MemoryStore
+from packer.stores.registry.store import RegistryStore
+from packer.stores.tags import PROMISED
 from tests.conformance.make_samples import read_tree
 from tests.fault_proxy import ACTIONS, POSITIONS, Fault, fault_proxy
 from tests.hostile import QUICK, Exchange, hostile_registry
@@ -362,7 +362,7 @@ def test_cancelled_while_the_registry_is_silent(tmp_path: Path) -> None:
 def test_damage_on_the_way(tmp_path: Path, action: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # A frame of the base that came damaged, taken as it is, would make a version nobody can read.
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
-    monkeypatch.setattr("packer.store.registry.RetryPolicy", lambda: QUICK)
+    monkeypatch.setattr("packer.stores.registry.store.RetryPolicy", lambda: QUICK)
     old = write(tmp_path / "old", 1, images=0, texts=40)
     new = write(tmp_path / "new", 2, images=0, texts=40)
     base = packer.pack(old, store=tmp_path / "full", tag="app:1")

@@ -11,7 +11,10 @@ from pathlib import Path
 import pytest
 
 import packer
-from packer import codec, compaction, delta, index, layer, model, version
+from packer import oci
+from packer.engine import delta, zstd
+from packer.format import index, layer_writer, version
+from packer.packing import compaction
 from tests.conformance import decoder
 from tests.conformance.make_samples import CREATED, TINY
 from tests.conformance.test_decoder import (
@@ -75,7 +78,7 @@ def test_worked_example_is_what_is_written_now(
     written = json.loads((fenced("json config")).replace("\n", ""))
     if (written["tool"], written["zstd"]) == (
         f"layer-packer {packer.__version__}",
-        codec.zstd_version(),
+        zstd.zstd_version(),
     ):
         assert packed[0].digest == decoder.find_tag(TINY_SAMPLE, "app:1")["digest"]
 
@@ -91,22 +94,22 @@ def test_tables_are_those_of_the_code() -> None:
     text = FORMAT.read_text(encoding="utf-8")
     constants = dict(re.findall(r"^\| `([A-Z_]+)` \| (\d+) \|$", text, re.M))
     assert constants == {
-        "FRAME_MIN": str(layer.FRAME_MIN_BYTES),
-        "FRAME_MAX": str(layer.FRAME_MAX_BYTES),
-        "DELTA_MIN": str(layer.DELTA_MIN_BYTES),
-        "DELTA_MAX": str(layer.DELTA_MAX_BYTES),
-        "PREFIX": str(layer.PREFIX_BYTES),
+        "FRAME_MIN": str(layer_writer.FRAME_MIN_BYTES),
+        "FRAME_MAX": str(layer_writer.FRAME_MAX_BYTES),
+        "DELTA_MIN": str(layer_writer.DELTA_MIN_BYTES),
+        "DELTA_MAX": str(layer_writer.DELTA_MAX_BYTES),
+        "PREFIX": str(layer_writer.PREFIX_BYTES),
     }
-    assert (layer.LAYER_BYTES, layer.LAYER_COUNT) == (16 << 20, 64)
-    assert layer.MAX_DELTA_SHARE == 2 / 3
+    assert (layer_writer.LAYER_BYTES, layer_writer.LAYER_COUNT) == (16 << 20, 64)
+    assert layer_writer.MAX_DELTA_SHARE == 2 / 3
     assert f"a number, n, from 1 to {delta.MAX_COPIES};" in text
     for media_type in (
-        model.MANIFEST_TYPE,
-        model.ARTIFACT_TYPE,
-        model.CONFIG_TYPE,
-        model.DATA_TYPE,
-        model.INDEX_TYPE,
-        model.UPDATE_TYPE,
+        oci.MANIFEST_TYPE,
+        oci.ARTIFACT_TYPE,
+        oci.CONFIG_TYPE,
+        oci.DATA_TYPE,
+        oci.INDEX_TYPE,
+        oci.UPDATE_TYPE,
     ):
         assert f"`{media_type}`" in text
     limits = dict(re.findall(r"^\| ([^|`]+) \| ([^|]+) \|$", text.split("## Limits")[1], re.M))
@@ -120,8 +123,8 @@ def test_tables_are_those_of_the_code() -> None:
     written, read = re.findall(r"\d+", limits["index layers"])
     assert (int(written), int(read)) == (version.MAX_PATCHES + 1, version.READ_PATCHES)
     assert limits["index"] == f"{index.MAX_INDEX_BYTES >> 20} MiB, 1000 sections"
-    assert limits["layers of a manifest"] == f"128 written, {model.MAX_LAYERS} read"
-    assert limits["manifest, config"] == f"{model.MAX_MANIFEST_BYTES >> 20} MiB"
+    assert limits["layers of a manifest"] == f"128 written, {oci.MAX_LAYERS} read"
+    assert limits["manifest, config"] == f"{oci.MAX_MANIFEST_BYTES >> 20} MiB"
     numbers = [int(number) for number in re.findall(r"^\| (\d\d) \|", text, re.M)]
     assert numbers == list(decoder.ELEMENTS) == list(tiny_sections())
 

@@ -15,9 +15,9 @@ from pathlib import Path
 import pytest
 
 import packer
-from packer.model import load_json
-from packer.store.memory import MemoryStore
-from packer.store.registry import RegistryStore
+from packer.oci import load_json
+from packer.stores.memory import MemoryStore
+from packer.stores.registry.store import RegistryStore
 from tests.conformance.make_samples import read_tree
 from tests.faults.test_registry_faults import noise
 from tests.registry_server import RegistryServer, optional_program, run_registry

@@ -11,13 +11,13 @@ import pytest
 from s3fs import S3FileSystem
 
 import packer
-from packer import archives
 from packer.errors import (
     NotFound,
     PackerError,
     StoreError,
 )
-from packer.store.http import RetryPolicy
+from packer.storage import kots_archives
+from packer.stores.registry.http import RetryPolicy
 from tests.fault_proxy import Fault as WireFault
 from tests.fault_proxy import fault_proxy
 from tests.kots import APP, archive, layout, read, write
@@ -133,7 +133,7 @@ def test_pages_of_listings(server: S3Server) -> None:
 
     with ThreadPoolExecutor(4) as pool:
         list(pool.map(put, found))
-    listed, others = archives.Archives(f"s3://{server.bucket}/pages", server.options()).list()
+    listed, others = kots_archives.Archives(f"s3://{server.bucket}/pages", server.options()).list()
     assert [int(each.name) for each in listed] == list(range(1200))
     assert (sum(each.size for each in listed), others) == (sum(map(len, found.values())), 0)
 

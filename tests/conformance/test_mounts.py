@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 import packer
-from packer.cli import main
-from packer.copy import copy
+from packer.cli.main import main
 from packer.errors import NotFound
-from packer.store.memory import MemoryStore
-from packer.store.registry import RegistryStore
+from packer.stores.memory import MemoryStore
+from packer.stores.registry.store import RegistryStore
+from packer.transfer.copy_graph import copy
 from tests.conformance.make_samples import read_tree
 from tests.faults.test_registry_faults import make_version, noise
 from tests.registry_server import (

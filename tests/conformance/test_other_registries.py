@@ -14,12 +14,12 @@ from pathlib import Path
 import pytest
 
 import packer
-from packer.copy import copy
 from packer.errors import RegistryError
-from packer.model import Manifest
-from packer.store.layout import LayoutStore
-from packer.store.memory import MemoryStore
-from packer.store.registry import RegistryStore
+from packer.oci import Manifest
+from packer.stores.layout import LayoutStore
+from packer.stores.memory import MemoryStore
+from packer.stores.registry.store import RegistryStore
+from packer.transfer.copy_graph import copy
 from tests.conformance.make_samples import read_tree
 from tests.conformance.test_interop import must
 from tests.faults.test_registry_faults import make_version, noise

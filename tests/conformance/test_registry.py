@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from packer.copy import copy
 from packer.errors import (
     AuthError,
     DigestMismatch,
@@ -24,7 +23,7 @@ from packer.errors import (
     TransportError,
     UnsupportedVersion,
 )
-from packer.model import (
+from packer.oci import (
     CONFIG_TYPE,
     DATA_TYPE,
     INDEX_MANIFEST_TYPE,
@@ -36,10 +35,11 @@ from packer.model import (
     canonical_json,
     digest_of,
 )
-from packer.store.base import Store, read_blob
-from packer.store.layout import LayoutStore
-from packer.store.memory import MemoryStore
-from packer.store.registry import RegistryStore
+from packer.stores.layout import LayoutStore
+from packer.stores.memory import MemoryStore
+from packer.stores.protocols import Store, read_blob
+from packer.stores.registry.store import RegistryStore
+from packer.transfer.copy_graph import copy
 from tests.hostile import QUICK
 from tests.registry_server import (
     PASSWORD,
@@ -264,9 +264,9 @@ def test_tokens_that_die_on_the_way(tmp_path: Path) -> None:
 
 _PUSH = """
 import sys
-from packer.copy import copy
-from packer.store.layout import LayoutStore
-from packer.store.registry import RegistryStore
+from packer.transfer.copy_graph import copy
+from packer.stores.layout import LayoutStore
+from packer.stores.registry.store import RegistryStore
 copy(LayoutStore(sys.argv[1]), "v1", RegistryStore(sys.argv[2]), "v1", jobs=2)
 """
 

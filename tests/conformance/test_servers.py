@@ -15,13 +15,13 @@ import pytest
 
 import packer
 from benchmarks import transfer
-from packer.copy import copy
-from packer.graph import read_graph
-from packer.model import Manifest
-from packer.store.base import read_blob
-from packer.store.layout import LayoutStore
-from packer.store.memory import MemoryStore
-from packer.store.registry import RegistryStore
+from packer.oci import Manifest
+from packer.stores.graph import read_graph
+from packer.stores.layout import LayoutStore
+from packer.stores.memory import MemoryStore
+from packer.stores.protocols import read_blob
+from packer.stores.registry.store import RegistryStore
+from packer.transfer.copy_graph import copy
 from tests.conformance.make_samples import read_tree
 from tests.faults.test_registry_faults import make_version, noise
 from tests.registry_server import (

@@ -15,10 +15,10 @@ import pytest
 
 import packer
 from packer import Conflict, RegistryError, Storage
-from packer.model import MANIFEST_TYPE, Manifest
-from packer.records import LABEL_PREFIX
-from packer.repositories import Repositories
-from packer.shelf import NONCE
+from packer.oci import MANIFEST_TYPE, Manifest
+from packer.storage.history import LABEL_PREFIX
+from packer.storage.repositories import Repositories
+from packer.storage.repository import NONCE
 from tests.registry_server import (
     CountingProxy,
     RegistryServer,

@@ -11,11 +11,13 @@ import pytest
 import zstandard
 
 import packer
-from packer import codec, compaction, delta, version
+from packer.engine import delta, zstd
 from packer.errors import PackerError
-from packer.model import CONFIG_TYPE, DATA_TYPE, INDEX_TYPE, MANIFEST_TYPE, UPDATE_TYPE, Manifest
-from packer.store.layout import LayoutStore
-from packer.version import UPDATE_BYTES, UPDATE_TAIL, load_version
+from packer.format import version
+from packer.format.version import UPDATE_BYTES, UPDATE_TAIL, load_version
+from packer.oci import CONFIG_TYPE, DATA_TYPE, INDEX_TYPE, MANIFEST_TYPE, UPDATE_TYPE, Manifest
+from packer.packing import compaction
+from packer.stores.layout import LayoutStore
 from tests.conformance import decoder
 from tests.conformance.test_decoder import TINY_SAMPLE, decoded
 
@@ -149,8 +151,8 @@ def update(data: bytes, part: bytes) -> bytes:
 
 def test_arrangements_that_readers_take(tmp_path: Path) -> None:
     data, plain = tiny()
-    full = codec.compress(plain, 3)
-    patch = codec.compress(plain, 3, plain)
+    full = zstd.compress(plain, 3)
+    patch = zstd.compress(plain, 3, plain)
     expected = decoded(TINY_SAMPLE, "app:1")
     arrangements = (
         [(DATA_TYPE, data), (INDEX_TYPE, full)],
@@ -180,20 +182,20 @@ def test_patches_on_a_large_index(tmp_path: Path) -> None:
         return made
 
     def layers(older: bytes, part: bytes) -> list[tuple[str, bytes]]:
-        return [(DATA_TYPE, data), (INDEX_TYPE, codec.compress(older, 3)), (INDEX_TYPE, part)]
+        return [(DATA_TYPE, data), (INDEX_TYPE, zstd.compress(older, 3)), (INDEX_TYPE, part)]
 
-    size, patch = codec.number(len(plain)), frame(large)
-    taken = (layers(large, size + patch), layers(small, codec.compress(plain, 3, small)))
+    size, patch = zstd.number(len(plain)), frame(large)
+    taken = (layers(large, size + patch), layers(small, zstd.compress(plain, 3, small)))
     for number, arrangement in enumerate(taken):
         store = craft(tmp_path / f"taken{number}", plain, *arrangement)
         assert decoded(store, "app:1") == decoded(TINY_SAMPLE, "app:1")
         packer.verify("app:1", store=store)
     refused = (
         layers(small, size + frame(small)),
-        layers(large, codec.compress(plain, 3, large)),
+        layers(large, zstd.compress(plain, 3, large)),
         layers(large, patch),  # no length
-        layers(large, codec.number(len(plain) - 1) + patch),
-        layers(large, codec.number((1 << 28) - 1) + patch),
+        layers(large, zstd.number(len(plain) - 1) + patch),
+        layers(large, zstd.number((1 << 28) - 1) + patch),
         layers(large, size + patch[:-1]),
         layers(large, size + patch + b"0"),
     )
@@ -208,7 +210,7 @@ def test_patches_on_a_large_index(tmp_path: Path) -> None:
 
 def test_arrangements_that_readers_refuse(tmp_path: Path) -> None:
     data, plain = tiny()
-    full = codec.compress(plain, 3)
+    full = zstd.compress(plain, 3)
     arrangements = (
         [(DATA_TYPE, data)],  # no index
         [(UPDATE_TYPE, data + full)],  # no length

@@ -18,20 +18,20 @@ from pathlib import Path
 import pytest
 
 import packer.errors
-from packer.copy import copy
 from packer.errors import NotFound
-from packer.store._parts import PartList
-from packer.store.archive import ArchiveStore
-from packer.store.layout import LayoutStore
-from packer.store.memory import MemoryStore
-from tests.unit.test_copy import make
+from packer.stores.archive.parts import PartList
+from packer.stores.archive.store import ArchiveStore
+from packer.stores.layout import LayoutStore
+from packer.stores.memory import MemoryStore
+from packer.transfer.copy_graph import copy
+from tests.unit.transfer.test_copy import make
 
 SERVER = """
 import fcntl, json, os, sys
 sys.path.insert(0, sys.argv[1])
-from packer.copy import copy
-from packer.store.archive import ArchiveStore
-from packer.store.layout import LayoutStore
+from packer.transfer.copy_graph import copy
+from packer.stores.archive.store import ArchiveStore
+from packer.stores.layout import LayoutStore
 
 def wrap(module, name, left, when):
     real = getattr(module, name)
@@ -179,7 +179,7 @@ def test_killed_while_writing_parts(run: Run, layout: Path, tmp_path: Path, when
     assert len(counts) > 2  # it died with none, some and nearly all complete
 
 
-@pytest.mark.parametrize("call", ["os.pwrite", "packer.store._files.sync"])
+@pytest.mark.parametrize("call", ["os.pwrite", "packer.files.durable.sync"])
 def test_a_full_disk_is_told_by_its_file(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, call: str
 ) -> None:

@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 
 import packer
-from packer.cli import main
-from packer.copy import copy
-from packer.model import digest_of
-from packer.store.memory import MemoryStore
-from packer.store.registry import RegistryStore
+from packer.cli.main import main
+from packer.oci import digest_of
+from packer.stores.memory import MemoryStore
+from packer.stores.registry.store import RegistryStore
+from packer.transfer.copy_graph import copy
 from tests.faults.test_registry_faults import make_version, open_store
 from tests.faults.test_transfers import server as server
 from tests.hostile import Exchange, HostileRegistry

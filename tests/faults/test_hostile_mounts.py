@@ -8,15 +8,15 @@ from urllib.parse import parse_qs
 
 import pytest
 
-from packer.copy import CopyResult, copy
 from packer.errors import NotFound
-from packer.graph import read_graph
-from packer.model import MANIFEST_TYPE, Descriptor, digest_of
+from packer.oci import MANIFEST_TYPE, Descriptor, digest_of
 from packer.progress import Progress
-from packer.promise import Promise, encode_promises
-from packer.store.layout import LayoutStore
-from packer.store.memory import MemoryStore
-from packer.store.registry import RegistryStore
+from packer.stores.graph import read_graph
+from packer.stores.layout import LayoutStore
+from packer.stores.memory import MemoryStore
+from packer.stores.registry.store import RegistryStore
+from packer.transfer.copy_graph import CopyResult, copy
+from packer.transfer.promises import Promise, encode_promises
 from tests.faults.test_registry_faults import make_version
 from tests.hostile import QUICK, Exchange, HostileRegistry, hostile_registry
 

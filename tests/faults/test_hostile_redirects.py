@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from packer.copy import copy
 from packer.errors import (
     AuthError,
     FormatError,
@@ -17,13 +16,14 @@ from packer.errors import (
     RegistryError,
     TransportError,
 )
-from packer.model import (
+from packer.oci import (
     MANIFEST_TYPE,
     digest_of,
 )
-from packer.store.base import read_blob
-from packer.store.memory import MemoryStore
-from packer.store.registry import RegistryStore
+from packer.stores.memory import MemoryStore
+from packer.stores.protocols import read_blob
+from packer.stores.registry.store import RegistryStore
+from packer.transfer.copy_graph import copy
 from tests.faults.test_hostile_registry import (
     BLOB,
     DATA,

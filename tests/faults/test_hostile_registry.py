@@ -15,7 +15,6 @@ from pathlib import Path
 
 import pytest
 
-from packer.copy import copy
 from packer.errors import (
     DigestMismatch,
     FormatError,
@@ -29,8 +28,7 @@ from packer.errors import (
     TransportError,
     UnsupportedVersion,
 )
-from packer.graph import read_graph
-from packer.model import (
+from packer.oci import (
     CONFIG_TYPE,
     DATA_TYPE,
     INDEX_MANIFEST_TYPE,
@@ -40,10 +38,12 @@ from packer.model import (
     Manifest,
     digest_of,
 )
-from packer.store.base import Store, read_blob
-from packer.store.layout import LayoutStore
-from packer.store.memory import MemoryStore
-from packer.store.registry import RegistryStore
+from packer.stores.graph import read_graph
+from packer.stores.layout import LayoutStore
+from packer.stores.memory import MemoryStore
+from packer.stores.protocols import Store, read_blob
+from packer.stores.registry.store import RegistryStore
+from packer.transfer.copy_graph import copy
 from tests.hostile import QUICK, Exchange, HostileRegistry, Rule, hostile_registry
 from tests.registry_server import make_certificate
 

@@ -17,12 +17,12 @@ import pytest
 import zstandard
 
 import packer
-from packer import restore
-from packer.codec import content_size, decompress
+from packer.engine.zstd import content_size, decompress
 from packer.errors import FormatError, PackerError, UnsafePath
-from packer.folding import check_distinct, folds_names
+from packer.files.name_folding import check_distinct, folds_names
+from packer.reading import restore
 from tests.conformance.make_samples import read_tree
-from tests.unit.test_pack import fill
+from tests.unit.packing.test_pack import fill
 
 ROOT = Path(__file__).parents[2]
 

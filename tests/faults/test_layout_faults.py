@@ -22,10 +22,10 @@ import pytest
 
 import packer.errors
 from packer.errors import NotFound
-from packer.model import CONFIG_TYPE, INDEX_TYPE, MANIFEST_TYPE, Descriptor, Manifest, digest_of
-from packer.store import _files
-from packer.store.base import read_blob
-from packer.store.layout import LayoutStore
+from packer.files import durable
+from packer.oci import CONFIG_TYPE, INDEX_TYPE, MANIFEST_TYPE, Descriptor, Manifest, digest_of
+from packer.stores.layout import LayoutStore
+from packer.stores.protocols import read_blob
 
 KILLED = 137
 
@@ -38,8 +38,8 @@ package.__path__ = [sys.argv[1] + "/packer"]
 sys.modules["packer"] = package
 
 import fcntl, io, json, os
-from packer.model import *
-from packer.store.layout import LayoutStore
+from packer.oci import *
+from packer.stores.layout import LayoutStore
 
 def wrap(module, name, step, when):
     real = getattr(module, name)
@@ -297,7 +297,7 @@ def test_a_failing_call_leaves_nothing_behind(
     with monkeypatch.context() as patch:
         patch.setattr(os, call, fail)
         if call == "fsync":
-            patch.setattr("packer.store._files.sync", fail)
+            patch.setattr("packer.files.durable.sync", fail)
         with pytest.raises(OSError, match="dying"):
             store.push(describe(b"second"), io.BytesIO(b"second"))
     assert not store.exists(describe(b"second"))
@@ -313,7 +313,7 @@ def test_everything_is_flushed_before_what_depends_on_it(
     path = tmp_path / "layout"
     store = LayoutStore(path)
     events: list[str] = []
-    real_sync, real_directory, real_replace = _files.sync, _files.sync_directory, os.replace
+    real_sync, real_directory, real_replace = durable.sync, durable.sync_directory, os.replace
 
     def sync(fd: int) -> None:
         events.append("flush file")
@@ -327,9 +327,9 @@ def test_everything_is_flushed_before_what_depends_on_it(
         events.append(f"name {os.path.relpath(target, path)}")
         real_replace(source, target)
 
-    monkeypatch.setattr(_files, "sync", sync)
-    for module in ("_files", "layout"):
-        monkeypatch.setattr(f"packer.store.{module}.sync_directory", sync_directory)
+    monkeypatch.setattr(durable, "sync", sync)
+    for module in ("files.durable", "stores.layout"):
+        monkeypatch.setattr(f"packer.{module}.sync_directory", sync_directory)
     monkeypatch.setattr(os, "replace", replace)
 
     def written(name: str, directory: str) -> list[str]:

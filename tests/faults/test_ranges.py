@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 import packer
-from packer.access import Access
-from packer.model import Manifest
+from packer.oci import Manifest
 from packer.reference import Reference
-from packer.store.habits import MAX_ORIGINS, Habits
-from packer.store.http import origin_of
-from packer.store.layout import LayoutStore
+from packer.stores.layout import LayoutStore
+from packer.stores.registry.access import Access
+from packer.stores.registry.habits import MAX_ORIGINS, Habits
+from packer.stores.registry.http import origin_of
 from tests.faults.test_registry_faults import noise
 from tests.hostile import Exchange, HostileRegistry, hostile_registry
 

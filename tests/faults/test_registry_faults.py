@@ -12,9 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from packer.copy import copy
 from packer.errors import AuthError, NotFound, RegistryError, StoreError, TransportError
-from packer.model import (
+from packer.oci import (
     CONFIG_TYPE,
     DATA_TYPE,
     INDEX_TYPE,
@@ -24,10 +23,11 @@ from packer.model import (
     digest_of,
 )
 from packer.progress import Progress
-from packer.store.base import read_blob
-from packer.store.layout import LayoutStore
-from packer.store.memory import MemoryStore
-from packer.store.registry import RegistryStore
+from packer.stores.layout import LayoutStore
+from packer.stores.memory import MemoryStore
+from packer.stores.protocols import read_blob
+from packer.stores.registry.store import RegistryStore
+from packer.transfer.copy_graph import copy
 from tests.hostile import QUICK, Exchange, HostileRegistry, hostile_registry
 
 

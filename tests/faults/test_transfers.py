@@ -17,17 +17,17 @@ from pathlib import Path
 import pytest
 
 import packer
-from packer.cli import main
-from packer.copy import copy
+from packer.cli.main import main
 from packer.errors import Cancelled, DigestMismatch, InvalidParameter
-from packer.model import Manifest
-from packer.planning import estimate_copy
+from packer.oci import Manifest
 from packer.progress import Progress
-from packer.store.base import read_blob
-from packer.store.http import RetryPolicy
-from packer.store.layout import LayoutStore
-from packer.store.memory import MemoryStore
-from packer.store.registry import RegistryStore
+from packer.stores.layout import LayoutStore
+from packer.stores.memory import MemoryStore
+from packer.stores.protocols import read_blob
+from packer.stores.registry.http import RetryPolicy
+from packer.stores.registry.store import RegistryStore
+from packer.transfer.copy_graph import copy
+from packer.transfer.copy_plan import estimate_copy
 from tests.faults.test_registry_faults import make_version, noise, open_store
 from tests.hostile import QUICK, Exchange, HostileRegistry, hostile_registry
 from tests.registry_server import RegistryServer, run_registry

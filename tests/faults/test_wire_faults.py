@@ -17,13 +17,13 @@ from pathlib import Path
 
 import pytest
 
-from packer.copy import copy
 from packer.errors import AuthError, PackerError, RegistryError
-from packer.model import MANIFEST_TYPE, Descriptor, Manifest, digest_of
-from packer.store.base import read_blob
-from packer.store.layout import LayoutStore
-from packer.store.memory import MemoryStore
-from packer.store.registry import RegistryStore
+from packer.oci import MANIFEST_TYPE, Descriptor, Manifest, digest_of
+from packer.stores.layout import LayoutStore
+from packer.stores.memory import MemoryStore
+from packer.stores.protocols import read_blob
+from packer.stores.registry.store import RegistryStore
+from packer.transfer.copy_graph import copy
 from tests.fault_proxy import ACTIONS, POSITIONS, Fault, FaultProxy, fault_proxy
 from tests.faults.test_registry_faults import make_version, open_store
 from tests.hostile import QUICK, Exchange, HostileRegistry, hostile_registry
@@ -154,9 +154,9 @@ def test_damaged_tokens(action: str) -> None:
 
 _COPY = """
 import sys
-from packer.copy import copy
-from packer.store.layout import LayoutStore
-from packer.store.registry import RegistryStore
+from packer.transfer.copy_graph import copy
+from packer.stores.layout import LayoutStore
+from packer.stores.registry.store import RegistryStore
 layout, registry = LayoutStore(sys.argv[2]), RegistryStore(sys.argv[3])
 if sys.argv[1] == "push":
     copy(layout, "v1", registry, "v1", jobs=2)
@@ -330,10 +330,10 @@ def test_docker_registry_in_the_middle_of_writing(server: HostileRegistry) -> No
 
 _WORK = """
 import sys
-from packer.copy import copy
-from packer.store.http import RetryPolicy
-from packer.store.layout import LayoutStore
-from packer.store.registry import RegistryStore
+from packer.transfer.copy_graph import copy
+from packer.stores.registry.http import RetryPolicy
+from packer.stores.layout import LayoutStore
+from packer.stores.registry.store import RegistryStore
 folder, name, number = sys.argv[1], sys.argv[2], int(sys.argv[3])
 store = RegistryStore(name, retry=RetryPolicy(attempts=8, base_seconds=0.1))
 if number % 2:

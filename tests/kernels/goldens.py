@@ -11,8 +11,8 @@ import json
 import sys
 from pathlib import Path
 
-from packer import _reference
-from packer.model import ChunkParams
+from packer.oci import ChunkParams
+from tests.kernels import reference
 from tests.kernels.inputs import INPUTS
 
 PATH = Path(__file__).with_name("goldens.json")
@@ -53,7 +53,7 @@ def compute() -> dict[str, str]:
     """Return what the reference says."""
     return {
         key(name, length, average): describe(
-            _reference.cut_points(INPUTS[name](length), ChunkParams(average))
+            reference.cut_points(INPUTS[name](length), ChunkParams(average))
         )
         for name, length, average in cases()
     }

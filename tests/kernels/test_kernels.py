@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 
-from packer import _native, _reference
-from packer.chunking import cut_points, kernels
+from packer.engine import native
+from packer.engine.chunking import cut_points, kernels
 from packer.errors import InvalidParameter
-from packer.model import ChunkParams
-from tests.kernels import goldens
+from packer.oci import ChunkParams
+from tests.kernels import goldens, reference
 from tests.kernels.inputs import INPUTS, noise
 
 GOLDENS = goldens.load()
 
 
-@pytest.fixture(params=_native.KERNELS)
+@pytest.fixture(params=native.KERNELS)
 def kernel(request: pytest.FixtureRequest) -> str:
     """Every kernel there can be; the portable one may not skip."""
     name: str = request.param
@@ -49,7 +49,7 @@ def test_kernel_gives_the_goldens(kernel: str) -> None:
 def test_reference_gives_the_goldens(name: str) -> None:
     average, times = goldens.MATRIX[0]
     length = int(average * times)
-    cuts = _reference.cut_points(INPUTS[name](length), ChunkParams(average))
+    cuts = reference.cut_points(INPUTS[name](length), ChunkParams(average))
     assert goldens.describe(cuts) == GOLDENS[goldens.key(name, length, average)]
 
 
@@ -63,7 +63,7 @@ def test_kernel_at_every_tail_length(kernel: str) -> None:
     params = ChunkParams(1024)
     data = noise("tails", 8192)
     for length in [*range(1000, 1700), *range(2040, 2060), *range(4090, 4110)]:
-        expected = _reference.cut_points(data[-length:], params)
+        expected = reference.cut_points(data[-length:], params)
         assert cut_points(data[-length:], params, kernel=kernel) == expected, length
 
 
@@ -90,7 +90,7 @@ def test_largest_parameters(kernel: str) -> None:
 # The constants do what docs/chunking.md says of them; the C has its own copies, which the goldens
 # tie to these.
 def test_constants() -> None:
-    ref = _reference
+    ref = reference
     golden_ratio = math.isqrt(5 << 126) - (1 << 63)  # 2^64 (sqrt 5 - 1) / 2
     assert golden_ratio == ref.N
     assert golden_ratio >> 52 << 4 == ref.M
@@ -117,7 +117,7 @@ def test_documented_vectors() -> None:
     for line in lines:
         what, expected = line.split(" = ")
         if what[0] in "hH":
-            function = _reference.rolling_hash if what[0] == "h" else _reference.wide_hash
+            function = reference.rolling_hash if what[0] == "h" else reference.wide_hash
             assert hex(function(data, int(what[2:-1]))) == expected
         else:
             average, length = (int(word) for word in re.findall(r"\d+", what))

@@ -12,10 +12,10 @@ from unittest.mock import patch
 import pytest
 
 import packer
-from packer import expansion
-from packer.deflate import Segment
-from packer.recipe import Recipe
-from packer.streams import RESERVED_BYTES
+from packer.engine.deflate import Segment
+from packer.opening import expansion
+from packer.opening.deflate_streams import RESERVED_BYTES
+from packer.opening.recipe import Recipe
 from tests.property.test_expand import FILES, gz, opened, round_trip, tar, text, zip_of
 
 
@@ -129,7 +129,10 @@ def test_any_bound_of_the_streams() -> None:
     whole = _streams(opened(data)[1])
     assert whole > 32
     for most in range(0, 40, 3):
-        with patch("packer.streams.MAX_STREAMS", most), patch("packer.recipe.MAX_STREAMS", most):
+        with (
+            patch("packer.opening.deflate_streams.MAX_STREAMS", most),
+            patch("packer.opening.recipe.MAX_STREAMS", most),
+        ):
             _, recipe = within_bounds(data)
             assert not recipe or _streams(recipe) == min(most, whole)
 
@@ -172,9 +175,9 @@ def test_a_file_that_is_longer_than_readers_open_stays_closed(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     data = gz(text(9000))
-    monkeypatch.setattr("packer.expand.MAX_FILE_BYTES", len(data))
+    monkeypatch.setattr("packer.opening.expander.MAX_FILE_BYTES", len(data))
     assert opened(data)[1]
-    monkeypatch.setattr("packer.expand.MAX_FILE_BYTES", len(data) - 1)
+    monkeypatch.setattr("packer.opening.expander.MAX_FILE_BYTES", len(data) - 1)
     assert not opened(data)[1]
 
 

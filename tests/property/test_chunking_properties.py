@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packer import _reference
-from packer.chunking import cut_points, kernels
-from packer.model import ChunkParams
+from packer.engine.chunking import cut_points, kernels
+from packer.oci import ChunkParams
+from tests.kernels import reference
 from tests.kernels.inputs import INPUTS, noise
 
 PARAMS = st.builds(ChunkParams, st.integers(512, 3000).map(lambda half: 2 * half))
@@ -53,7 +53,7 @@ def test_cover_and_bounds(data: bytes, params: ChunkParams) -> None:
 @given(contents(), PARAMS, st.booleans())
 def test_kernels_agree_with_the_reference(data: bytes, params: ChunkParams, final: bool) -> None:
     data = data[:12_000]  # the reference is slow
-    expected = _reference.cut_points(data, params, final=final)
+    expected = reference.cut_points(data, params, final=final)
     for kernel in kernels():
         assert cut_points(data, params, final=final, kernel=kernel) == expected
 

@@ -17,13 +17,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packer.deflate import Segment
+from packer.engine.deflate import Segment
 from packer.errors import FormatError
-from packer.expand import Expander
-from packer.model import ChunkParams
-from packer.rebuild import Rebuilder
-from packer.streams import MIN_PLAIN_BYTES, DeflateStream, Workers
-from packer.temporary import Gathered
+from packer.files.temporary import Gathered
+from packer.oci import ChunkParams
+from packer.opening.deflate_streams import MIN_PLAIN_BYTES, DeflateStream, Workers
+from packer.opening.expander import Expander
+from packer.opening.rebuilder import Rebuilder
 
 PARAMS = ChunkParams()
 ALONE, TOGETHER = Workers(), Workers(ThreadPoolExecutor(3))
@@ -52,7 +52,7 @@ def round_trip(data: bytes) -> tuple[list[bytes], bytes]:
     """Open, rebuild, compare; return what `opened` does."""
     content, recipe = opened(data)
     assert (content, recipe) == opened(data, TOGETHER), "threads decide nothing"
-    with patch("packer.recipe.SPILL_BYTES", 100):
+    with patch("packer.opening.recipe.SPILL_BYTES", 100):
         assert (content, recipe) == opened(data), "nor does where a recipe lies meanwhile"
     assert ALONE.in_flight == TOGETHER.in_flight == 0
     if not recipe:

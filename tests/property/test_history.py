@@ -9,10 +9,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import packer
-from packer.model import ChunkParams
-from packer.store.memory import MemoryStore
+from packer.oci import ChunkParams
+from packer.stores.memory import MemoryStore
 from tests.conformance.make_samples import read_tree
-from tests.unit.test_pack import fill
+from tests.unit.packing.test_pack import fill
 
 NAMES = st.sampled_from(["a", "a-b", "a/b", "a/c", "b", "z/deep/er", "z/deep/x", "é", "A"])
 CONTENT = st.one_of(

@@ -18,12 +18,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packer import sequences
 from packer.errors import Conflict, StoreError
-from packer.model import Descriptor, digest_of
+from packer.oci import Descriptor, digest_of
 from packer.progress import CancelEvent
-from packer.sequences import Numbering, Numbers
-from packer.shelf import Shelf
+from packer.storage import sequence_numbers
+from packer.storage.repository import Shelf
+from packer.storage.sequence_numbers import Numbering, Numbers
 
 
 class Died(BaseException):
@@ -152,8 +152,8 @@ class Clock:
         return False
 
     def install(self, patch: pytest.MonkeyPatch) -> None:
-        patch.setattr(sequences, "time", self)
-        patch.setattr(sequences, "pause", self.pause)
+        patch.setattr(sequence_numbers, "time", self)
+        patch.setattr(sequence_numbers, "pause", self.pause)
 
 
 def play(

@@ -16,10 +16,10 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
 from packer.errors import DigestMismatch, NotFound, SizeMismatch
-from packer.model import CONFIG_TYPE, INDEX_TYPE, MANIFEST_TYPE, Descriptor, Manifest, digest_of
-from packer.store.base import read_blob
-from packer.store.layout import LayoutStore
-from packer.store.memory import MemoryStore
+from packer.oci import CONFIG_TYPE, INDEX_TYPE, MANIFEST_TYPE, Descriptor, Manifest, digest_of
+from packer.stores.layout import LayoutStore
+from packer.stores.memory import MemoryStore
+from packer.stores.protocols import read_blob
 
 CONTENTS = [b"", b"a", b"b", b"bb", b"some longer content", b"x" * 70_000]
 TAGS = ["app", "v1", "v2", "team/app:1.0+b"]

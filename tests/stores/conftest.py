@@ -19,7 +19,7 @@ from typing import Protocol, cast
 
 import pytest
 
-from packer.model import (
+from packer.oci import (
     CONFIG_TYPE,
     DATA_TYPE,
     INDEX_TYPE,
@@ -28,12 +28,12 @@ from packer.model import (
     Manifest,
     digest_of,
 )
-from packer.store.archive import ArchiveStore
-from packer.store.base import Ingest, LocalBlobs, PartialIngest, Store, Tags
-from packer.store.http import RetryPolicy
-from packer.store.layout import LayoutStore
-from packer.store.memory import MemoryStore
-from packer.store.registry import RegistryStore
+from packer.stores.archive.store import ArchiveStore
+from packer.stores.layout import LayoutStore
+from packer.stores.memory import MemoryStore
+from packer.stores.protocols import Ingest, LocalBlobs, PartialIngest, Store, Tags
+from packer.stores.registry.http import RetryPolicy
+from packer.stores.registry.store import RegistryStore
 from tests.registry_server import RegistryServer, run_registry
 
 

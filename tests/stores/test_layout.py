@@ -18,7 +18,7 @@ from typing import Any
 import pytest
 
 import packer.errors
-from packer._native import lib
+from packer.engine.native import lib
 from packer.errors import (
     FormatError,
     IntegrityError,
@@ -27,7 +27,7 @@ from packer.errors import (
     StoreError,
     UnsupportedVersion,
 )
-from packer.model import (
+from packer.oci import (
     CONFIG_TYPE,
     DATA_TYPE,
     INDEX_TYPE,
@@ -37,8 +37,8 @@ from packer.model import (
     canonical_json,
     digest_of,
 )
-from packer.store.base import read_blob
-from packer.store.layout import LayoutStore
+from packer.stores.layout import LayoutStore
+from packer.stores.protocols import read_blob
 
 REF_NAME = "org.opencontainers.image.ref.name"
 HOUR = 3600.0
@@ -460,7 +460,7 @@ def test_large_files_go_to_the_disk_while_they_are_written(
             lib.pk_start_writeback(fd)
             started.append(os.fstat(fd).st_size)
 
-    monkeypatch.setattr("packer._native.lib", Spy())
+    monkeypatch.setattr("packer.engine.native.lib", Spy())
     data = random.Random(1).randbytes(9 << 20)
     (tmp_path / "large").write_bytes(data)
     packer.pack(tmp_path / "large", store=tmp_path / "store", tag="v:1")

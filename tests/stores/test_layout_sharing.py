@@ -16,7 +16,7 @@ from packer.errors import (
     NotFound,
     PackerError,
 )
-from packer.model import (
+from packer.oci import (
     DATA_TYPE,
     INDEX_MANIFEST_TYPE,
     Descriptor,
@@ -24,15 +24,15 @@ from packer.model import (
     canonical_json,
     digest_of,
 )
-from packer.store.base import read_blob
-from packer.store.layout import LayoutStore
+from packer.stores.layout import LayoutStore
+from packer.stores.protocols import read_blob
 from tests.stores.test_layout import HOUR, age, blob_path, push, put, python
 from tests.stores.test_layout import store as store
 
 PUSHER = """
 import io, sys
-from packer.model import *
-from packer.store.layout import LayoutStore
+from packer.oci import *
+from packer.stores.layout import LayoutStore
 
 path, name = sys.argv[1:]
 print("ready", flush=True)
@@ -170,7 +170,7 @@ def test_a_dropped_writer_leaves_nothing(store: LayoutStore) -> None:
 
 FORKER = """
 import os, sys
-from packer.store.layout import LayoutStore
+from packer.stores.layout import LayoutStore
 
 with LayoutStore(sys.argv[1]).create() as writer:
     writer.write(b"parent")
@@ -232,8 +232,8 @@ def test_collecting_while_others_put_versions_never_breaks_a_tag(tmp_path: Path)
 
 DISCARDER = """
 import sys
-from packer.model import Descriptor
-from packer.store.layout import LayoutStore
+from packer.oci import Descriptor
+from packer.stores.layout import LayoutStore
 
 store = LayoutStore(sys.argv[1])
 store._is_writable = True  # the lock under test is the one inside discard

@@ -20,7 +20,7 @@ from packer.errors import (
     SizeMismatch,
     StoreError,
 )
-from packer.model import (
+from packer.oci import (
     CONFIG_TYPE,
     DATA_TYPE,
     INDEX_MANIFEST_TYPE,
@@ -31,7 +31,7 @@ from packer.model import (
     canonical_json,
     digest_of,
 )
-from packer.store.base import Ingest, LocalBlobs, PartialIngest, Store, Tags, read_blob
+from packer.stores.protocols import Ingest, LocalBlobs, PartialIngest, Store, Tags, read_blob
 
 if TYPE_CHECKING:
     from tests.stores.conftest import Harness

@@ -1,0 +1,1 @@
+"""The public calls: arguments and environment to explicit parameters."""

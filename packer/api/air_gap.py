@@ -1,0 +1,309 @@
+"""Across an air gap: what the far side has, and archives that leave it out.
+
+The far side's inventory, a list of digests or the names of versions become promises; `copy` leaves
+their blobs out of an archive and notes in it who promised them.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Any
+
+from packer.api.locations import name_at, names_registry, open_location, resolve
+from packer.errors import (
+    FormatError,
+    InvalidParameter,
+    NotFound,
+    RegistryError,
+    UnsupportedVersion,
+)
+from packer.files.durable import read_bounded
+from packer.oci import is_digest, load_json
+from packer.reference import ArchiveLocation, LayoutLocation, Reference, is_tag, parse_location
+from packer.stores.archive.store import ArchiveStore
+from packer.stores.graph import read_graph
+from packer.stores.layout import LayoutStore
+from packer.stores.protocols import Store, Tags, Upload
+from packer.stores.registry.access import Access
+from packer.transfer.promises import Promise, absent_blobs
+
+INVENTORY_TYPE = "application/vnd.layer-packer.inventory.v1+json"
+MAX_FILE_BYTES = 64 << 20
+"""Bound on an inventory or a list of digests: room for some 10,000 versions."""
+
+
+@dataclass(frozen=True, slots=True)
+class InventoryEntry:
+    """A manifest that a store holds.
+
+    Args:
+        digest: of the manifest.
+        tags: that name it.
+        blobs: digests of what it names, as far as the store has it.
+    """
+
+    digest: str
+    tags: tuple[str, ...]
+    blobs: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Inventory:
+    """What a store holds.
+
+    Args:
+        store: its name.
+        manifests: by digest.
+    """
+
+    store: str
+    manifests: tuple[InventoryEntry, ...]
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the JSON object of docs/airgap.md."""
+        return {
+            "mediaType": INVENTORY_TYPE,
+            "store": self.store,
+            "manifests": [
+                {"digest": entry.digest, "tags": list(entry.tags), "blobs": list(entry.blobs)}
+                for entry in self.manifests
+            ],
+        }
+
+    @classmethod
+    def from_json(cls, value: dict[str, Any], what: str) -> Inventory:
+        """Check a decoded inventory.
+
+        Raises:
+            UnsupportedVersion: another kind of document, or a later version.
+            FormatError: malformed.
+        """
+        if value.get("mediaType") != INVENTORY_TYPE:
+            raise UnsupportedVersion(f"{what} is no inventory, by its mediaType")
+        store, manifests = value.get("store", ""), value.get("manifests")
+        if not isinstance(store, str) or not isinstance(manifests, list):
+            raise FormatError(what, "store or manifests are missing or of the wrong type")
+        entries = []
+        for item in manifests:
+            entry = item if isinstance(item, dict) else {}
+            digests = [entry.get("digest"), *_list(entry.get("blobs"), what)]
+            tags = _list(entry.get("tags"), what)
+            if not all(isinstance(digest, str) and is_digest(digest) for digest in digests):
+                raise FormatError(what, "a digest is missing or is not sha256:<hex>")
+            if not all(isinstance(tag, str) for tag in tags):
+                raise FormatError(what, "a tag is no string")
+            entries.append(InventoryEntry(str(digests[0]), tuple(tags), tuple(digests[1:])))
+        return cls(store, tuple(entries))
+
+
+def _list(value: object, what: str) -> list[Any]:
+    if not isinstance(value, list):
+        raise FormatError(what, "tags or blobs is not a list")
+    return value
+
+
+Have = str | os.PathLike[str] | Inventory
+"""What the far side has: the name of a version, a file, or an inventory."""
+
+
+def as_list(have: Have | Iterable[Have]) -> list[Have]:
+    """Return one or several as a list; a single name is not taken for its letters."""
+    return [have] if isinstance(have, (str, os.PathLike, Inventory)) else list(have)
+
+
+def take_inventory(name: str | None, local: Store, options: Access) -> Inventory:
+    """Return what a store holds, or the part of it that a name means.
+
+    Args:
+        name: a reference (a repository without a tag means all its tags), the directory of a
+            layout, a tag or digest of the local store; None for all of the local store.
+        local: the local store.
+        options: how to reach a registry.
+
+    Raises:
+        NotFound: there is no such store or version.
+        InvalidParameter: the store cannot list its tags.
+    """
+    store, wanted = _store_of(name, local, options)
+    if wanted is not None:
+        found = {wanted: store.resolve(wanted)}
+    elif isinstance(store, Tags):
+        found = dict(store.tags())
+    else:
+        raise InvalidParameter(f"{store.name} cannot list its tags")
+    tags: dict[str, list[str]] = {}
+    for tag, descriptor in found.items():
+        tags.setdefault(descriptor.digest, []).extend([] if is_digest(tag) else [tag])
+    entries = []
+    for digest, names in sorted(tags.items()):
+        try:
+            _, data = store.get_manifest(digest)
+            blobs = read_graph(data, f"manifest {digest}").blobs
+        except (NotFound, UnsupportedVersion):
+            continue  # an image index, or a manifest that is gone: only a saving is lost
+        gone = absent_blobs(store, blobs)
+        kept = sorted(blob.digest for blob in blobs if blob not in gone)
+        entries.append(InventoryEntry(digest, tuple(sorted(names)), tuple(kept)))
+    return Inventory(store.name, tuple(entries))
+
+
+def _store_of(name: str | None, local: Store, options: Access) -> tuple[Store, str | None]:
+    """Return the store that a name means, and the version in it, None for all."""
+    if name is None:
+        return local, None
+    if os.path.exists(os.path.join(name, "oci-layout")):
+        return LayoutStore(name, create=False), None
+    try:
+        local.resolve(name)
+    except (NotFound, InvalidParameter):
+        if not names_registry(name):
+            raise
+    else:
+        return local, name
+    location = parse_location(name)
+    store, tag = open_location(location, options, create=False)
+    if tag is None and location.digest is None:
+        return store, None
+    return store, name_at(location, store, tag)
+
+
+def open_target(
+    location: Reference | LayoutLocation,
+    options: Access,
+    *,
+    partial: bool,
+    part_bytes: int | None,
+) -> tuple[Store, str | None]:
+    """Return the store to copy to, and the tag in it.
+
+    Raises:
+        InvalidParameter: blobs are to be left out, or parts to be made, of what is no archive.
+    """
+    if not isinstance(location, ArchiveLocation):
+        for asked, option in ((partial, "--have"), (part_bytes is not None, "--split")):
+            if asked:
+                raise InvalidParameter(f"{location}: {option} is for oci-archive: only")
+        return open_location(location, options, create=True)
+    return ArchiveStore(location.path, part_bytes=part_bytes), location.tag
+
+
+def find_promises(
+    have: Iterable[Have],
+    source: Store,
+    manifest: str,
+    local: Store,
+    options: Access,
+) -> list[Promise]:
+    """Return what the far side has, of what the manifest needs.
+
+    Args:
+        have: inventories, names of versions, or files; see `packer.copy`.
+        source: the store copied from, which is asked first.
+        manifest: digest of the manifest to be copied.
+        local: the local store.
+        options: how to reach registries.
+
+    Raises:
+        NotFound: a name means nothing.
+        FormatError, UnsupportedVersion: a file is neither an inventory nor a list of digests.
+    """
+    graph = read_graph(source.get_manifest(manifest)[1], f"manifest {manifest}")
+    wanted = frozenset(blob.digest for blob in graph.blobs)
+    out: list[Promise] = []
+    for item in have:
+        if isinstance(item, Inventory):
+            out += _inventory_promises(item)
+        else:
+            out += _named(os.fspath(item), source, wanted, local, options)
+    # Those that have most come first, so that as few versions as can be must be there.
+    useful = [promise for promise in out if promise.blobs & wanted]
+    return sorted(useful, key=lambda promise: -len(promise.blobs & wanted))
+
+
+def _inventory_promises(inventory: Inventory) -> list[Promise]:
+    return [
+        Promise(next(iter(entry.tags), ""), entry.digest, frozenset(entry.blobs))
+        for entry in inventory.manifests
+    ]
+
+
+def _named(
+    text: str, source: Store, wanted: frozenset[str], local: Store, options: Access
+) -> list[Promise]:
+    """Return what a name or a file promises."""
+    for name in _names_in(text, source):
+        if (found := _version(source, name, text)) is not None:
+            return [found]
+    if os.path.isfile(text):
+        return _from_file(text, source, wanted)
+    try:
+        store, name = resolve(text, local, options)
+    except (NotFound, InvalidParameter) as error:
+        if names_registry(text):
+            raise
+        raise NotFound(
+            "base", text, f"no version in {source.name} or {local.name}, and no file"
+        ) from error
+    found = _version(store, name, text)
+    if found is None:
+        raise NotFound("base", text, f"in {store.name}")
+    return [found]
+
+
+def _names_in(text: str, source: Store) -> Iterator[str]:
+    """Yield what a version may be called in the store copied from."""
+    if is_digest(text) or is_tag(text) or not isinstance(source, Upload):
+        yield text
+    # app:1.4.1 is the tag 1.4.1 of a repository registry.example/acme/app.
+    name, colon, tag = text.rpartition(":")
+    if colon and is_tag(tag) and f"/{source.name}".endswith(f"/{name}"):
+        yield tag
+
+
+def _version(store: Store, name: str, shown: str) -> Promise | None:
+    """Return the promise of a version, None if the store has none of that name."""
+    try:
+        descriptor, data = store.get_manifest(name)
+    except (NotFound, InvalidParameter):
+        return None
+    graph = read_graph(data, f"manifest {descriptor.digest}")
+    tag = "" if is_digest(shown) else shown
+    # All of them: what matters is what the far side has, not what this store has.
+    return Promise(tag, descriptor.digest, frozenset(blob.digest for blob in graph.blobs))
+
+
+def _from_file(path: str, source: Store, wanted: frozenset[str]) -> list[Promise]:
+    data = read_bounded(path, MAX_FILE_BYTES)
+    if len(data) > MAX_FILE_BYTES:
+        raise FormatError(path, f"above {MAX_FILE_BYTES} bytes")
+    if data.lstrip()[:1] == b"{":
+        return _inventory_promises(Inventory.from_json(load_json(data, path, MAX_FILE_BYTES), path))
+    digests: list[str] = []
+    for line in data.decode("utf-8", "replace").splitlines():
+        digest = line.partition("#")[0].strip()
+        if digest and not is_digest(digest):
+            raise FormatError(path, f"{digest[:80]!r} is no digest, and the file no inventory")
+        if digest:
+            digests.append(digest)
+    if blobs := wanted.intersection(digests):
+        return [Promise("", "", blobs)]
+    return list(_manifests(digests, source))
+
+
+def _manifests(digests: list[str], source: Store) -> Iterator[Promise]:
+    """Yield the versions that a list of digests names."""
+    for digest in dict.fromkeys(digests):
+        try:
+            found = _version(source, digest, digest)
+        except RegistryError as error:
+            # docker-registry fails at a blob's digest in place of saying that it is no manifest.
+            # So this is a list of blobs, of which the version needs none.
+            if error.status < 500:
+                raise
+            return
+        except FormatError:
+            return
+        if found is not None:
+            yield found

@@ -1,0 +1,85 @@
+"""What a push, pull or copy would cost, asked beforehand."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
+from packer.api import air_gap
+from packer.api.locations import (
+    StoreLike,
+    local_tag,
+    name_at,
+    open_location,
+    open_store,
+    resolve,
+    tag_of,
+)
+from packer.api.packs import version_to_push
+from packer.errors import InvalidParameter, NotFound
+from packer.reference import ArchiveLocation, parse_location
+from packer.stores.registry.access import Access, RegistryLike
+from packer.transfer.copy_plan import Estimate, estimate_copy
+from packer.transfer.promises import Promise
+
+if TYPE_CHECKING:
+    from packer.packing.pack_tree import Packed
+
+
+def estimate(
+    source: Packed | str | None = None,
+    destination: str | None = None,
+    *,
+    store: StoreLike = None,
+    registry: RegistryLike = None,
+    have: air_gap.Have | Iterable[air_gap.Have] = (),
+    split_bytes: int | None = None,
+) -> Estimate:
+    """Say what a push, pull or copy would cost in bytes and requests; nothing is written.
+
+    Args:
+        source: a version as for `push`, but not a directory; or a reference, as for `copy`.
+        destination: a reference; None for the local store, as for `pull`.
+        store: the local store.
+        registry: how to reach registries, on both sides.
+        have: as for `copy`, to an archive.
+        split_bytes: as for `copy`, to an archive.
+
+    Raises:
+        NotFound, InvalidReference, InvalidParameter, StoreError: as they say.
+    """
+    access = Access(registry)
+    local = open_store(store, create=False)
+    if destination is None:
+        if not isinstance(source, str):
+            raise InvalidParameter("a pull needs a reference")
+        location = parse_location(source)
+        origin, held = open_location(location, access, create=False)
+        return estimate_copy(origin, name_at(location, origin, held), local, local_tag(location))
+    location = parse_location(destination)
+    if isinstance(source, str):
+        try:
+            origin, name = resolve(source, local, access)
+        except (NotFound, InvalidParameter):  # no reference, maybe
+            if os.path.exists(source):
+                raise InvalidParameter(f"{source} is no version: pack it first") from None
+            raise
+    else:
+        origin, name = version_to_push(location, source, store, None, may_pack=False)
+    left_out = air_gap.as_list(have)
+    if left_out or split_bytes is not None or isinstance(location, ArchiveLocation):
+        target, tag = air_gap.open_target(
+            location, access, partial=bool(left_out), part_bytes=split_bytes
+        )
+        tag = tag or tag_of(name)
+        promises: list[Promise] = []
+        if left_out:
+            name = origin.resolve(name).digest  # the tag may move meanwhile
+            promises = air_gap.find_promises(left_out, origin, name, local, access)
+        return estimate_copy(origin, name, target, tag, promises)
+    try:
+        target, tag = open_location(location, access, create=False)
+    except NotFound:
+        return estimate_copy(origin, name, None, None)  # a layout that is not there yet
+    return estimate_copy(origin, name, target, tag or tag_of(name), own=origin is local)

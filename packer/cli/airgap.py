@@ -1,0 +1,121 @@
+"""The verbs of air gaps: copy, with what an archive may leave out, and inventory."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from packer.api import transfers
+from packer.cli.display import format_count, format_size
+from packer.cli.outcome import Report, check_dry_run, copied, estimated, options
+from packer.cli.output import Output
+from packer.errors import InvalidParameter
+from packer.progress import ProgressCallback
+from packer.stores.graph import check_expected
+from packer.transfer.copy_plan import Estimate
+
+_SIZE = re.compile(r"(\d{1,15})(?:\.(\d{1,9}))? ?(?:([KMGT])(i?)B?|B?)", re.IGNORECASE | re.ASCII)
+_POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes that a size means: ``700MB`` and ``4G`` are decimal, ``2GiB`` is binary.
+
+    Raises:
+        InvalidParameter: it is no size, or no whole number of bytes.
+    """
+    found = _SIZE.fullmatch(text.strip())
+    if found is None:
+        raise InvalidParameter(f"{text[:40]!r} is no size; write 700MB, 4GB or 2GiB")
+    whole, fraction, power, binary = found.groups(default="")
+    unit: int = (1024 if binary else 1000) ** _POWERS[power.upper()]
+    parts = int("1" + "0" * len(fraction))
+    size, rest = divmod((int(whole) * parts + int(fraction or 0)) * unit, parts)
+    if rest or not size:
+        raise InvalidParameter(f"{text[:40]!r} is no whole number of bytes above 0")
+    return size
+
+
+def estimated_archive(name: str, found: Estimate) -> Report:
+    """Return the report of a dry run of `copy`."""
+    plain = estimated("destination", name, found)
+    assert plain.value is not None
+    base = plain.value
+
+    def value() -> dict[str, Any]:
+        return {
+            **base(),
+            "left_out_blobs": found.blobs_left_out,
+            "left_out_bytes": found.bytes_left_out,
+            "archive_bytes": found.archive_bytes,
+            "parts": found.parts,
+        }
+
+    def lines() -> Iterator[str]:
+        yield from plain.lines()
+        if found.archive_bytes:
+            parts = f", in {found.parts} parts" if found.parts > 1 else ""
+            yield f"the archive: {format_size(found.archive_bytes)}{parts}"
+        if found.blobs_left_out:
+            yield _left_out(found.blobs_left_out, found.bytes_left_out)
+
+    return Report(value, lines)
+
+
+def _left_out(blobs: int, size: int) -> str:
+    return f"left out {format_size(size)} in {format_count(blobs, 'blob')} that the other side has"
+
+
+def copy(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
+    """Copy a version, maybe into an archive that leaves out what the far side has."""
+    split = None if args.split is None else parse_size(args.split)
+    if args.dry_run:
+        check_dry_run(args)
+        from packer.api.estimates import estimate
+
+        found = estimate(
+            args.source, args.destination, have=args.have, split_bytes=split, **options(args)
+        )
+        check_expected(found.digest, args.expect, args.source)
+        return estimated_archive(args.destination, found)
+    done = transfers.copy(
+        args.source,
+        args.destination,
+        verify=args.verify,
+        force=args.force,
+        expect=args.expect,
+        have=args.have,
+        split_bytes=split,
+        jobs=args.jobs,
+        progress=progress,
+        cancel=args.cancel,
+        **options(args),
+    )
+    plain = copied("destination", args.destination, done)
+    assert plain.value is not None
+    base = plain.value
+
+    def value() -> dict[str, Any]:
+        promised = {"left_out_blobs": done.blobs_left_out, "left_out_bytes": done.bytes_left_out}
+        return {**base(), **promised}
+
+    def lines() -> Iterator[str]:
+        yield from plain.lines()
+        if done.blobs_left_out:
+            yield _left_out(done.blobs_left_out, done.bytes_left_out)
+
+    return Report(value, lines)
+
+
+def inventory(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
+    """Write down what a store holds."""
+    found = transfers.inventory(args.name, **options(args))
+
+    def lines() -> Iterator[str]:
+        # The same document with --json and without: it is for the other side, not for people.
+        yield from json.dumps(found.to_json(), indent=2).splitlines()
+
+    return Report(found.to_json, lines, is_summary=False)

@@ -1,0 +1,218 @@
+"""What a verb reports, and the options that verbs share."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+from packer.cli.display import format_count, format_size
+from packer.cli.output import text_fields
+from packer.errors import InvalidParameter
+from packer.stores.registry.access import OTHERS, RegistryLike, RegistryOptions, registry_host
+
+if TYPE_CHECKING:
+    from packer.format.usage import Use
+    from packer.reading.restore import Restored
+    from packer.transfer.copy_graph import CopyResult
+    from packer.transfer.copy_plan import Estimate
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a verb found; only what is asked for is put into words or JSON.
+
+    Args:
+        value: makes the JSON object; None if the verb wrote its output itself.
+        lines: makes the lines for people.
+        is_summary: the lines tell what was done, and are left out with --quiet.
+        exit_code: of the process.
+    """
+
+    value: Callable[[], dict[str, Any]] | None
+    lines: Callable[[], Iterable[str]]
+    is_summary: bool = True
+    exit_code: int = 0
+
+
+def options(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the keyword arguments of calls that may reach a registry."""
+    return {"store": args.store, "registry": registry_options(args)}
+
+
+def read_password() -> str:
+    """Return the first line of standard input."""
+    line = sys.stdin.readline() if sys.stdin is not None else ""
+    password = line.removesuffix("\n").removesuffix("\r")
+    if not password:
+        raise InvalidParameter("--password-stdin: standard input holds no password")
+    return password
+
+
+def registry_options(args: argparse.Namespace) -> RegistryLike:
+    """Return how to reach registries."""
+    if args.password_stdin != (args.username is not None):
+        raise InvalidParameter("--username and --password-stdin go together")
+    general = RegistryOptions(
+        plain_http=args.plain_http,
+        username=args.username,
+        password=read_password() if args.password_stdin else None,
+        auth_file=args.auth_file,
+        ca_file=args.ca_file,
+        cert_file=args.cert_file,
+        key_file=args.key_file,
+        insecure_skip_tls_verify=args.insecure_skip_tls_verify,
+    )
+    if not args.registry:
+        return general
+    if general.is_for_one_host:
+        raise InvalidParameter("--registry says what is for which host; so must all other options")
+    return {OTHERS: general} | dict(_one_registry(text, general) for text in args.registry)
+
+
+_FLAGS = ("plain-http", "no-plain-http", "insecure-skip-tls-verify")
+_FILES = ("auth-file", "ca-file", "cert-file", "key-file")
+
+
+def _one_registry(text: str, general: RegistryOptions) -> tuple[str, RegistryOptions]:
+    """Parse the value of ``--registry``: ``HOST,OPTION[=VALUE],...``."""
+    host, *parts = text.split(",")
+    changes: dict[str, Any] = {}
+    for part in parts:
+        name, equals, value = part.partition("=")
+        if name in _FLAGS and not equals:
+            changes[name.removeprefix("no-").replace("-", "_")] = not name.startswith("no-")
+        elif name in _FILES and value:
+            changes[name.replace("-", "_")] = value
+        else:
+            known = ", ".join([*_FLAGS, *(f"{file}=FILE" for file in _FILES)])
+            raise InvalidParameter(f"--registry {host},...: {part[:80]!r} is none of {known}")
+    return registry_host(host), replace(general, **changes)
+
+
+def copied(key: str, name: str, done: CopyResult) -> Report:
+    """Return the report of a copy; `key` is what JSON calls the `name` given."""
+
+    def value() -> dict[str, Any]:
+        return {
+            **text_fields(key, name),
+            "digest": done.descriptor.digest,
+            "copied_blobs": done.blobs_copied,
+            "copied_bytes": done.bytes_copied,
+            "present_blobs": done.blobs_present,
+            "mounted_blobs": done.blobs_mounted,
+            "mounted_bytes": done.bytes_mounted,
+            "unchanged": done.unchanged,
+        }
+
+    def lines() -> Iterator[str]:
+        yield f"{name}  {done.descriptor.digest}"
+        if done.unchanged:
+            yield "unchanged, nothing sent"
+        else:
+            line = (
+                f"sent {format_size(done.bytes_copied)} in"
+                f" {format_count(done.blobs_copied, 'blob')}, {done.blobs_present} already there"
+            )
+            if done.blobs_mounted:
+                line += (
+                    f"; {format_size(done.bytes_mounted)} in"
+                    f" {format_count(done.blobs_mounted, 'blob')} mounted within the registry"
+                )
+            yield line
+
+    return Report(value, lines)
+
+
+def check_dry_run(args: argparse.Namespace) -> None:
+    """Raise if a dry run is asked for with what it does not know.
+
+    Raises:
+        InvalidParameter: it would have to read the blobs, or to send them.
+    """
+    if args.verify or args.force:
+        raise InvalidParameter("--dry-run does not know what --verify and --force would send")
+
+
+def estimated(key: str, name: str, found: Estimate) -> Report:
+    """Return the report of a dry run; `key` is what JSON calls the `name` given."""
+
+    def value() -> dict[str, Any]:
+        return {
+            **text_fields(key, name),
+            "digest": found.digest,
+            "dry_run": True,
+            "blobs": found.blobs,
+            "bytes": found.bytes,
+            "present_blobs": found.blobs_present,
+            "present_bytes": found.bytes_present,
+            "requests": found.requests,
+            "mountable_blobs": found.mountable_blobs,
+            "mountable_bytes": found.mountable_bytes,
+            "unchanged": found.unchanged,
+        }
+
+    def lines() -> Iterator[str]:
+        yield f"{name}  {found.digest}"
+        if found.unchanged:
+            yield "unchanged, nothing to move"
+            return
+        line = (
+            f"would move {format_size(found.bytes)} in {format_count(found.blobs, 'blob')}, with at"
+            f" most {format_count(found.requests, 'request')}; {found.blobs_present} already there"
+        )
+        if found.mountable_blobs:
+            line += (
+                f"; {format_size(found.mountable_bytes)} of it lie in another repository of the"
+                " registry, and stay there if it mounts blobs"
+            )
+        yield line
+
+    return Report(value, lines)
+
+
+def parts_value(parts: Iterable[Use]) -> list[dict[str, Any]]:
+    """Return the JSON value of what the parts of a tree cost."""
+    return [
+        {
+            **text_fields("path", part.path),
+            "files": part.files,
+            "bytes": part.bytes,
+            "reused_bytes": part.reused_bytes,
+            "new_bytes": part.new_bytes,
+            "delta_bytes": part.delta_bytes,
+            "stored_bytes": part.stored_bytes,
+        }
+        for part in parts
+    ]
+
+
+def restored_value(directory: str, restored: Restored) -> dict[str, Any]:
+    """Return the JSON fields of what was restored."""
+    return {
+        "digest": restored.digest,
+        **text_fields("directory", directory),
+        "files": restored.files,
+        "bytes": restored.bytes,
+        "written_files": restored.written_files,
+        "written_bytes": restored.written_bytes,
+        "deleted": restored.deleted,
+        "seeded_bytes": restored.seeded_bytes,
+    }
+
+
+def restored_line(directory: str, restored: Restored) -> str:
+    """Return one line about what was restored."""
+    line = (
+        f"wrote {format_count(restored.written_files, 'file')},"
+        f" {format_size(restored.written_bytes)} to {directory}"
+    )
+    if kept := restored.files - restored.written_files:
+        line += f"; {format_count(kept, 'file')} untouched"
+    if restored.seeded_bytes:
+        line += f"; {format_size(restored.seeded_bytes)} from seeds"
+    if restored.deleted:
+        line += f"; {restored.deleted} deleted"
+    return line

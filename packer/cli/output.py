@@ -1,0 +1,138 @@
+"""Standard output of the command: lines, one JSON document, or raw bytes."""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, BinaryIO, TextIO
+
+from packer.cli.display import escape
+from packer.errors import NotFound, PackerError
+
+
+class OutputClosed(Exception):
+    """Who read standard output has gone; not an OSError, so that none of those is taken for it."""
+
+
+class Output:
+    """A stream for results; text is encoded here, so that no locale makes a name an error.
+
+    Args:
+        stream: standard output; None if the process has none.
+    """
+
+    def __init__(self, stream: TextIO | None) -> None:
+        self._stream = stream
+        self._raw: BinaryIO | None = stream.buffer if stream is not None else None
+        self._encoding = (stream.encoding if stream is not None else None) or "utf-8"
+        self.is_used = False
+        """Whether anything was written."""
+
+    def write(self, data: bytes) -> None:
+        """Write raw bytes.
+
+        Raises:
+            OutputClosed: nobody reads them.
+            OSError: the disk is full, and the like.
+        """
+        self.is_used = self.is_used or bool(data)
+        if self._raw is not None:
+            rest = memoryview(data)
+            try:
+                while rest:  # without a buffer (python -u) less than all may be taken
+                    rest = rest[self._raw.write(rest) :]
+            except BrokenPipeError:
+                raise OutputClosed from None
+
+    def line(self, text: str) -> None:
+        """Write a line, with what is not printable escaped."""
+        self.write(escape(text).encode(self._encoding, "backslashreplace") + b"\n")
+
+    def json(self, value: Mapping[str, Any]) -> None:
+        """Write a JSON document, in ASCII: nothing in it can steer a terminal.
+
+        Args:
+            value: an object. An iterator in it becomes an array, written item by item: a listing of
+                a million files need not be in memory.
+        """
+        before = "{"
+        for key, item in value.items():
+            self._text(f"{before}\n  {json.dumps(key)}: ")
+            if isinstance(item, Iterator | list):
+                self._array(item)
+            else:
+                self._text(json.dumps(item, indent=2).replace("\n", "\n  "))
+            before = ","
+        self._text("\n}\n")
+
+    def _array(self, items: Iterable[Any]) -> None:
+        """Write an array with a line for each item."""
+        before = "["
+        for item in items:
+            self._text(f"{before}\n    {json.dumps(item)}")
+            before = ","
+        self._text("[]" if before == "[" else "\n  ]")
+
+    def _text(self, text: str) -> None:
+        self.write(text.encode("ascii"))
+
+    def flush(self) -> None:
+        """Hand everything to the operating system; raises as `write`."""
+        if self._raw is not None:
+            try:
+                self._raw.flush()
+            except BrokenPipeError:
+                raise OutputClosed from None
+
+    def abandon(self) -> None:
+        """Drop what is left, so that the interpreter does not try to write it when it ends."""
+        if self._stream is None:
+            return
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        try:
+            os.dup2(nowhere, self._stream.fileno())
+        finally:
+            os.close(nowhere)
+
+
+def text_fields(name: str, text: str) -> dict[str, str]:
+    """Return the fields of a JSON object for text that may hold bytes that are no UTF-8.
+
+    ``name`` holds the text, with U+FFFD in place of such bytes; only then ``name_base64`` holds
+    the exact bytes. Lone surrogates would be JSON in name only: many parsers refuse them.
+    """
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        exact = text.encode("utf-8", "surrogateescape")
+        return {
+            name: exact.decode("utf-8", "replace"),
+            f"{name}_base64": base64.b64encode(exact).decode("ascii"),
+        }
+    return {name: text}
+
+
+def error_value(error: BaseException, message: str, code: int) -> dict[str, Any]:
+    """Return the JSON object about an error; docs/cli.md lists its keys."""
+    value: dict[str, Any] = {
+        "error": escape(message),
+        "kind": type(error).__name__.lstrip("_"),
+        "exit_code": code,
+    }
+    path = getattr(error, "path", None)
+    if isinstance(error, OSError) and not isinstance(error, PackerError):
+        path = error.filename
+    if isinstance(path, bytes):
+        path = os.fsdecode(path)
+    if isinstance(path, str):
+        value.update(text_fields("path", path))
+    if isinstance(error, NotFound):
+        value["missing"] = error.kind
+        value.update(text_fields("name", error.name))
+    for key, kind in (("status", int), ("code", str), ("retryable", bool)):
+        found = getattr(error, key, None)
+        if isinstance(found, kind) and isinstance(error, PackerError):
+            value[key] = escape(found) if isinstance(found, str) else found
+    return value

@@ -1,0 +1,321 @@
+"""The verbs that only read: what is in a version, what differs, is it sound."""
+
+from __future__ import annotations
+
+import argparse
+import base64
+import json
+import stat
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from packer.api import transfers
+from packer.api.locations import open_version
+from packer.cli.arguments import EXIT_DIFFERENT
+from packer.cli.display import format_count, format_size
+from packer.cli.outcome import Report, options, parts_value
+from packer.cli.output import Output, text_fields
+from packer.format.usage import Use
+from packer.progress import ProgressCallback
+from packer.reading import contents
+from packer.reading.contents import Change, Details, Entry
+
+_SHOWN = 20
+"""How many parts, and opened files, `inspect` shows to people."""
+
+_BASE64_BYTES = 3 << 16
+"""How much of a file is encoded at a time: a multiple of 3, so that the parts can be joined."""
+
+_KIND_BITS = {
+    "file": stat.S_IFREG,
+    "member": stat.S_IFREG,
+    "directory": stat.S_IFDIR,
+    "symlink": stat.S_IFLNK,
+}
+_CHANGE_MARKS = {"added": "+", "removed": "-", "changed": "~"}
+
+
+def ls(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
+    """List what a version holds."""
+    version = open_version(args.name, **options(args))
+    # Looking into archives reads them: not twice, and before a document is begun that could break.
+    known = (
+        list(contents.entries(version, inside=True))
+        if args.inside and (args.long or args.json)
+        else None
+    )
+
+    def entries() -> Iterator[Entry]:
+        return contents.entries(version, inside=args.inside) if known is None else iter(known)
+
+    def value() -> dict[str, Any]:
+        return {
+            **text_fields("name", args.name),
+            "digest": version.descriptor.digest,
+            "entries": map(_entry_value, entries()),
+        }
+
+    def lines() -> Iterator[str]:
+        if args.long:
+            width = len(str(max((entry.size for entry in entries()), default=0)))
+            for entry in entries():
+                mode = stat.filemode(_KIND_BITS[entry.kind] | entry.mode)
+                arrow = f" -> {entry.target}" if entry.kind == "symlink" else ""
+                yield f"{mode}  {entry.size:>{width}}  {entry.path}{arrow}"
+        else:
+            for entry in entries():
+                yield entry.path + ("/" if entry.kind == "directory" else "")
+
+    return Report(value, lines, is_summary=False)
+
+
+def _entry_value(entry: Entry) -> dict[str, Any]:
+    value = {
+        **text_fields("path", entry.path),
+        "kind": entry.kind,
+        "mode": f"{entry.mode:04o}",
+        "size": entry.size,
+    }
+    if entry.kind == "symlink":
+        value.update(text_fields("target", entry.target))
+    return value
+
+
+def cat(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
+    """Write one file of a version."""
+    return content_report(
+        args, out, transfers.cat(args.name, args.path, inside=args.inside, **options(args))
+    )
+
+
+def content_report(args: argparse.Namespace, out: Output, parts: Iterable[bytes]) -> Report:
+    """Write a file's content, as bytes or JSON."""
+    if args.json:
+        _write_base64(args, out, parts)
+    else:
+        for part in parts:
+            out.write(part)
+    return Report(None, tuple, is_summary=False)
+
+
+def _write_base64(args: argparse.Namespace, out: Output, parts: Iterable[bytes]) -> None:
+    """Write a file as a JSON document without holding it in memory."""
+    size = 0
+    held = bytearray()
+    for part in parts:
+        if not size:
+            # Only now: a path that is not there is reported by a document of its own.
+            out.write(b'{"content_base64": "')
+        size += len(part)
+        held += part
+        count = len(held) // _BASE64_BYTES * _BASE64_BYTES
+        out.write(base64.b64encode(held[:count]))
+        del held[:count]
+    if not size:
+        out.write(b'{"content_base64": "')
+    value = {**text_fields("name", args.name), **text_fields("path", args.path), "bytes": size}
+    rest = json.dumps(value).removeprefix("{")
+    out.write(base64.b64encode(held) + b'", ' + rest.encode("ascii") + b"\n")
+
+
+def diff(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
+    """Show what differs between two versions."""
+    return diff_report(
+        args, transfers.diff(args.old, args.new, inside=args.inside, **options(args))
+    )
+
+
+def diff_report(args: argparse.Namespace, changes: list[Change]) -> Report:
+    """Word the changes between `args.old` and `args.new`."""
+    counts = {
+        kind: sum(change.change == kind and not change.inside for change in changes)
+        for kind in ("added", "removed", "changed")
+    }
+    fresh = sum(change.new_chunk_bytes for change in changes if not change.inside)
+
+    def value() -> dict[str, Any]:
+        return {
+            **text_fields("old", str(args.old)),
+            **text_fields("new", str(args.new)),
+            **counts,
+            "new_chunk_bytes": fresh,
+            "changes": [
+                {
+                    **text_fields("path", change.path),
+                    "change": change.change,
+                    "old_size": change.old_size,
+                    "new_size": change.new_size,
+                    "new_chunk_bytes": change.new_chunk_bytes,
+                    "inside": change.inside,
+                }
+                for change in changes
+            ],
+        }
+
+    def lines() -> Iterator[str]:
+        for change in changes:
+            indent = "    " if change.inside else ""
+            yield f"{indent}{_CHANGE_MARKS[change.change]} {change.path}  {_sizes(change)}"
+        if not args.quiet:
+            yield (
+                f"{counts['added']} added, {counts['removed']} removed,"
+                f" {counts['changed']} changed; {format_size(fresh)} in new chunks"
+                if changes
+                else "no differences"
+            )
+
+    code = EXIT_DIFFERENT if changes and args.exit_code else 0
+    return Report(value, lines, is_summary=False, exit_code=code)
+
+
+def _sizes(change: Change) -> str:
+    if change.change == "added":
+        return format_size(change.new_size)
+    if change.change == "removed":
+        return format_size(change.old_size)
+    if change.old_size == change.new_size:
+        sizes = format_size(change.new_size)
+    else:
+        sizes = f"{format_size(change.old_size)} -> {format_size(change.new_size)}"
+    if change.inside:
+        return sizes
+    return f"{sizes}, {format_size(change.new_chunk_bytes)} in new chunks"
+
+
+def inspect(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
+    """Show what a version says of itself."""
+    details = transfers.inspect(args.name, **options(args))
+    return Report(
+        lambda: _details_value(args.name, details),
+        lambda: _details_lines(details),
+        is_summary=False,
+    )
+
+
+def _details_value(name: str, details: Details) -> dict[str, Any]:
+    return {
+        **text_fields("name", name),
+        "digest": details.digest,
+        "created": details.created or None,
+        "parent": details.parent or None,
+        "tool": details.tool,
+        "zstd": details.zstd,
+        "level": details.level,
+        "average_chunk_bytes": details.average_chunk_bytes,
+        "files": details.files,
+        "directories": details.directories,
+        "symlinks": details.symlinks,
+        "bytes": details.bytes,
+        "chunks": details.chunks,
+        "stored_bytes": details.stored_bytes,
+        "index_bytes": details.index_bytes,
+        "index_layers": details.index_layers,
+        "index_stored_bytes": details.index_stored_bytes,
+        "layers": [
+            {
+                "digest": layer.digest,
+                "size": layer.size,
+                "frames": layer.frames,
+                "chunks": layer.chunks,
+                "live_chunks": layer.live_chunks,
+                "plain_bytes": layer.plain_bytes,
+                "live_bytes": layer.live_bytes,
+            }
+            for layer in details.layers
+        ],
+        "parts": parts_value(details.parts),
+        "opened": [
+            {
+                **text_fields("path", opened.path),
+                "bytes": opened.bytes,
+                "content_bytes": opened.content_bytes,
+                "recipe_bytes": opened.recipe_bytes,
+            }
+            for opened in details.opened
+        ],
+    }
+
+
+def _parts_lines(parts: Iterable[Use]) -> Iterator[str]:
+    shown = sorted(parts, key=lambda part: (-part.stored_bytes, part.path))
+    for part in shown[:_SHOWN]:
+        kinds = [
+            f"{format_size(size)} {kind}"
+            for size, kind in (
+                (part.reused_bytes, "reused"),
+                (part.new_bytes, "new"),
+                (part.delta_bytes, "as deltas"),
+            )
+            if size
+        ]
+        yield (
+            f"part     {part.path}  {format_count(part.files, 'file')}, {format_size(part.bytes)}:"
+            f" {', '.join(kinds) or 'empty'}; {format_size(part.stored_bytes)} stored"
+        )
+    if len(shown) > _SHOWN:
+        yield f"part     and {len(shown) - _SHOWN} more, see --json"
+
+
+def _opened_lines(details: Details) -> Iterator[str]:
+    shown = sorted(details.opened, key=lambda opened: (-opened.recipe_bytes, opened.path))
+    for opened in shown[:_SHOWN]:
+        yield (
+            f"opened   {opened.path}  {format_size(opened.bytes)} to"
+            f" {format_size(opened.content_bytes)}, recipe {format_size(opened.recipe_bytes)}"
+        )
+    if len(shown) > _SHOWN:
+        yield f"opened   and {len(shown) - _SHOWN} more, see --json"
+
+
+def _details_lines(details: Details) -> Iterator[str]:
+    yield f"digest   {details.digest}"
+    yield f"created  {details.created or 'not said'}"
+    yield f"parent   {details.parent or 'none'}"
+    yield (
+        f"packed   by {details.tool}, zstd {details.zstd} level {details.level},"
+        f" chunks of {details.average_chunk_bytes / 1024:g} KiB on average"
+    )
+    yield (
+        f"tree     {format_count(details.files, 'file')},"
+        f" {format_count(details.directories, 'directory')},"
+        f" {format_count(details.symlinks, 'symlink')},"
+        f" {format_size(details.bytes)} in {format_count(details.chunks, 'chunk')}"
+    )
+    yield (
+        f"stored   {format_size(details.stored_bytes)}: "
+        f"{format_count(len(details.layers), 'data layer')},"
+        f" {format_count(details.index_layers, 'index layer')}"
+        f" ({format_size(details.index_stored_bytes)})"
+    )
+    for layer in details.layers:
+        yield (
+            f"layer    {layer.digest}  {format_size(layer.size)},"
+            f" {format_count(layer.frames, 'frame')},"
+            f" {layer.live_chunks} of {format_count(layer.chunks, 'chunk')} in use,"
+            f" {format_size(layer.live_bytes)} of {format_size(layer.plain_bytes)}"
+        )
+    yield from _parts_lines(details.parts)
+    yield from _opened_lines(details)
+
+
+def verify(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
+    """Check a version."""
+    verified = transfers.verify(args.name, progress=progress, cancel=args.cancel, **options(args))
+
+    def value() -> dict[str, Any]:
+        return {
+            **text_fields("name", args.name),
+            "digest": verified.digest,
+            "blobs": verified.blobs,
+            "bytes": verified.bytes,
+            "chunks": verified.chunks,
+        }
+
+    def lines() -> Iterator[str]:
+        yield f"{args.name}  {verified.digest}"
+        yield (
+            f"sound: {format_count(verified.blobs, 'blob')}, {format_size(verified.bytes)},"
+            f" {format_count(verified.chunks, 'chunk')}"
+        )
+
+    return Report(value, lines)

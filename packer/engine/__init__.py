@@ -1,0 +1,1 @@
+"""Per-byte work: the C boundary, chunking, compression, deltas, deflate."""

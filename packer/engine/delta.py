@@ -1,0 +1,234 @@
+"""Delta frames: text compressed against older bytes. docs/format.md, section "Delta frames".
+
+The C core finds long stretches that the text shares with the older bytes, or repeats itself, and
+which parts of the older bytes have something in common with what is left; zstd compresses that
+against them. So the strongest levels of zstd, which find small changes best, see kilobytes in place
+of megabytes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from packer.engine import zstd
+from packer.engine.native import ffi, lib
+from packer.errors import FormatError
+
+MAX_COPIES = 1 << 18
+"""In one frame."""
+
+_EXTRA_BYTES = 9
+"""Most extra bits of a copy, in bytes."""
+_SMALL_BYTES, _AMPLE_BYTES = 768 << 10, 5 << 19
+"""So much, older bytes and rest, gets level 19, and so much level 17: 0.2 and 0.5 s on a core."""
+_LEAST_LEVEL = 12
+"""For more: lower levels do not find what large texts share (docs/architecture.md)."""
+_BLOCK_LOG = 10
+"""Of the size of the parts of the older bytes."""
+_FEW_BYTES, _LONG_REST = 8 << 20, 1 << 20
+"""For more of both, and for a longer rest, fewer fingerprints are taken and looked at."""
+_MOST_SAMPLES = 3 << 20
+_LEAST_COVERED = 1 / 10
+"""Frames that saved a third had at least 0.13 of their text in the older bytes, on all corpora."""
+_LEAST_FRESH = 1 / 8
+"""Texts are taken to have at least this share that is no repetition of their own."""
+_COPY_BYTES = 64
+"""Less than the shortest copy that the core makes; bounds their number."""
+
+_uncleared = ffi.new_allocator(should_clear_after_alloc=False)
+
+
+def encode(buffer: bytearray, prefix_bytes: int, level: int, *, share: float = 0) -> bytes | None:
+    """Return a delta frame; None if it cannot save what it should.
+
+    What the text repeats of itself costs little either way. Of what is left, the older bytes cover
+    no more than their own length, nor save more than that share; and they save too little where
+    next to nothing of the text was found in them.
+
+    Args:
+        buffer: the older bytes, then the text; cleared, as both are large.
+        prefix_bytes: length of the older bytes, at least 1.
+        level: least zstd level.
+        share: of the text's compressed length that a delta should save.
+
+    Determinism: the same arguments and zstd version give the same bytes.
+    """
+    size = len(buffer)
+    if prefix_bytes < share * _LEAST_FRESH * (size - prefix_bytes):
+        return None
+    view = ffi.from_buffer("uint8_t[]", buffer)
+    table_log = min(max((size // 32).bit_length(), 10), 22)
+    capacity = min((size - prefix_bytes) // _COPY_BYTES + 1, MAX_COPIES)
+    copies = _uncleared("pk_copy[]", capacity)
+    table = _uncleared("uint32_t[]", 1 << table_log)
+    count = lib.pk_delta_find(view, prefix_bytes, size, table, table_log, copies, capacity)
+    ffi.release(table)
+    copied = lib.pk_delta_copied(copies, count, prefix_bytes)
+    length = size - prefix_bytes - lib.pk_delta_copied(copies, count, size)
+    if prefix_bytes < share * (length + copied):
+        return None
+    rest = bytearray(length)
+    text = ffi.from_buffer("uint8_t[]", rest)
+    lib.pk_delta_rest(view, prefix_bytes, size, copies, count, text)
+    selection, older, shared = _select(view, prefix_bytes, rest)
+    if share and copied + shared < _LEAST_COVERED * (size - prefix_bytes):
+        return None
+    coded = _coded(copies, count, prefix_bytes) if count else b""
+    left = len(older) + length
+    del view
+    buffer.clear()
+    best = _LEAST_LEVEL
+    if 4 * length <= size - prefix_bytes:  # much of it is copied, so there is time
+        if left <= _SMALL_BYTES:
+            best = 19
+        elif left <= _AMPLE_BYTES:
+            best = 17
+    body = zstd.compress(rest, max(level, best), older)
+    return b"".join((zstd.number(len(coded)), coded, zstd.number(len(selection)), selection, body))
+
+
+def decode(frame: bytes, size: int, what: str, prefix: bytes | bytearray) -> bytearray:
+    """Return the text of a delta frame from a stranger.
+
+    Args:
+        frame: exactly one frame.
+        size: length of the text in bytes, which the caller has bounded.
+        what: how errors name the frame.
+        prefix: the older bytes.
+
+    Raises:
+        FormatError: anything that docs/format.md does not allow.
+    """
+    parts, at = [], 0
+    for name in ("copies", "selection"):
+        length, start = zstd.read_number(frame[at : at + 4], what)
+        at += start + length
+        parts.append(frame[at - length : at])
+        if at >= len(frame):
+            raise FormatError(what, f"the {name} are cut off")
+    start, end = len(prefix), len(prefix) + size
+    copies, count = _copies(parts[0], what, start, end) if parts[0] else (ffi.NULL, 0)
+    length = size - lib.pk_delta_copied(copies, count, end)
+    older = _selected(prefix, parts[1], length, what)
+    rest = zstd.decompress(memoryview(frame)[at:], length, what, older)
+    del older
+    out = bytearray(size)
+    before, text = ffi.from_buffer("uint8_t[]", prefix), ffi.from_buffer("uint8_t[]", out)
+    if lib.pk_delta_apply(before, start, end, copies, count, rest, len(rest), text):
+        raise FormatError(what, "the copies do not fit the rest")
+    return out
+
+
+def _coded(copies: Any, count: int, prefix_bytes: int) -> bytes:
+    """Return copies as they are stored."""
+    classes, extra = bytearray(3 * count), bytearray(_EXTRA_BYTES * count)
+    length = lib.pk_delta_encode(
+        copies,
+        count,
+        prefix_bytes,
+        ffi.from_buffer("uint8_t[]", classes),
+        ffi.from_buffer("uint8_t[]", extra),
+    )
+    parts = [zstd.number(count)]
+    columns = [bytes(classes[at : at + count]) for at in range(0, 3 * count, count or 1)]
+    for column in (*columns, bytes(extra[:length])):
+        packed = zstd.compress(column, zstd.MAX_LEVEL)
+        shorter = len(packed) < len(column)
+        parts += (zstd.number(len(packed)), packed) if shorter else (b"\0", column)
+    return b"".join(parts)
+
+
+def _copies(coded: bytes, what: str, prefix_bytes: int, end: int) -> tuple[Any, int]:
+    """Return copies from a stranger, and how many there are."""
+    count, at = zstd.read_number(coded, what)
+    if not 1 <= count <= MAX_COPIES:
+        raise FormatError(what, f"{count} copies")
+    columns = []
+    for column in range(4):
+        length, start = zstd.read_number(coded[at : at + 4], what)
+        at += start
+        stop = at + length if length else at + count if column < 3 else len(coded)
+        part, at = coded[at:stop], stop
+        if stop > len(coded):
+            raise FormatError(what, "the copies are cut off")
+        if length:
+            size = zstd.content_size(part, _EXTRA_BYTES * count, what) if column == 3 else count
+            part = zstd.decompress(part, size, what)
+        columns.append(part)
+    if at != len(coded):
+        raise FormatError(what, "bytes behind the copies")
+    classes, extra = bytearray(b"".join(columns[:3])), bytearray(columns[3])
+    copies = ffi.new("pk_copy[]", count)
+    if lib.pk_delta_decode(
+        ffi.from_buffer("uint8_t[]", classes),
+        count,
+        ffi.from_buffer("uint8_t[]", extra),
+        len(extra),
+        prefix_bytes,
+        end,
+        copies,
+    ):
+        raise FormatError(what, "the copies do not fit")
+    return copies, count
+
+
+def _select(data: Any, prefix_bytes: int, rest: bytearray) -> tuple[bytes, bytearray, int]:
+    """Choose what the rest is compressed against.
+
+    Returns:
+        the choice as it is stored; the older bytes chosen; how many bytes of the rest were found.
+    """
+    both = prefix_bytes + len(rest)
+    sample_log, depth = (2 if both <= _FEW_BYTES else 3), 64
+    if len(rest) > _LONG_REST:
+        sample_log, depth = 4, 16
+    while both >> sample_log > _MOST_SAMPLES:  # of an index; frames are smaller
+        sample_log += 1
+    capacity = (both >> sample_log) * 9 // 8 + 1024
+    memory = [_uncleared("uint32_t[]", n) for n in (1 << lib.PK_SELECT_HEADS, capacity, capacity)]
+    table = ffi.new("pk_select_table *", [*memory, capacity])
+    kept = bytearray(_blocks(prefix_bytes))
+    marks = ffi.from_buffer("uint8_t[]", kept)
+    text = ffi.from_buffer("uint8_t[]", rest)
+    shared = lib.pk_select(
+        data, prefix_bytes, text, len(rest), sample_log, depth, _BLOCK_LOG, table, marks
+    )
+    for part in memory:
+        ffi.release(part)
+    out = bytearray(len(kept) + 16)
+    length = lib.pk_select_encode(marks, len(kept), ffi.from_buffer("uint8_t[]", out))
+    return bytes(out[:length]), _gathered(data, prefix_bytes, kept, len(rest)), int(shared)
+
+
+def _selected(prefix: bytes | bytearray, selection: bytes, rest_bytes: int, what: str) -> bytearray:
+    """Return what the rest was compressed against; the selection is from a stranger."""
+    kept = bytearray(_blocks(len(prefix)))
+    if lib.pk_select_decode(
+        selection, len(selection), ffi.from_buffer("uint8_t[]", kept), len(kept)
+    ):
+        raise FormatError(what, "the selection does not fit")
+    data = ffi.from_buffer("uint8_t[]", prefix)
+    return _gathered(data, len(prefix), kept, rest_bytes)
+
+
+def _blocks(prefix_bytes: int) -> int:
+    return (prefix_bytes + (1 << _BLOCK_LOG) - 1) >> _BLOCK_LOG
+
+
+def _gathered(data: Any, prefix_bytes: int, kept: bytearray, rest_bytes: int) -> bytearray:
+    """Return the blocks that are kept, behind zeros if they are shorter than the rest.
+
+    zstd makes its tables for what it compresses against; with small ones it would forget that
+    before the end of a long rest.
+    """
+    size = sum(kept) << _BLOCK_LOG
+    if not size:
+        return bytearray()
+    if kept[-1]:
+        size -= (len(kept) << _BLOCK_LOG) - prefix_bytes
+    zeros = max(rest_bytes - size, 0)
+    out = bytearray(zeros + size)
+    to = ffi.from_buffer("uint8_t[]", out) + zeros
+    marks = ffi.from_buffer("uint8_t[]", kept)
+    lib.pk_select_gather(data, prefix_bytes, _BLOCK_LOG, marks, to)
+    return out

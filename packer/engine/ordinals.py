@@ -1,0 +1,62 @@
+"""From digests or sketches of chunks to their ordinals, in little memory."""
+
+from __future__ import annotations
+
+from array import array
+from typing import TYPE_CHECKING
+
+from packer.engine.native import ffi, lib
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+
+class Ordinals:
+    """A map from keys of one size to numbers below 2^32; for one thread at a time.
+
+    A million digests take 30 MB so, 8 MB if they are lent, and 200 MB in a dict.
+
+    Args:
+        key_bytes: 8 or 16.
+        lent: keys that are used where they are, one behind another, once they are put.
+    """
+
+    def __init__(self, key_bytes: int, lent: Buffer = b"") -> None:
+        self._key_bytes = key_bytes
+        self._map = ffi.gc(lib.pk_map_new(key_bytes), lib.pk_map_free)
+        if not self._map:
+            raise MemoryError
+        self._lent = ffi.from_buffer("uint8_t[]", lent)  # nobody resizes it now
+        lib.pk_map_lend(self._map, self._lent, len(self._lent) // key_bytes)
+        self._found = ffi.new("int64_t[1]")
+
+    def put_lent(self, first: int, count: int) -> None:
+        """Put lent keys, whose numbers are their positions; each replaces what was there."""
+        assert first + count <= len(self._lent) // self._key_bytes
+        if lib.pk_map_put_lent(self._map, first, count):
+            raise MemoryError
+
+    def put(self, keys: Buffer, first: int, *, each: int = 1) -> None:
+        """Put keys, one behind another; each replaces what was there under it.
+
+        Args:
+            keys: all of them.
+            first: number of the first one.
+            each: how many keys have the same number; the next ones have the next.
+        """
+        view = ffi.from_buffer("uint8_t[]", keys)
+        width = self._key_bytes
+        if lib.pk_map_put(self._map, view, width, len(view) // width, first, each):
+            raise MemoryError
+
+    def get(self, key: Buffer) -> int:
+        """Return the number of what begins with a key, -1 if it has none."""
+        lib.pk_map_get(self._map, ffi.from_buffer("uint8_t[]", key), 0, 1, self._found)
+        return int(self._found[0])
+
+    def get_all(self, keys: Buffer, stride: int) -> array[int]:
+        """Return the numbers, as "q", of keys that begin `stride` bytes from one another."""
+        view = ffi.from_buffer("uint8_t[]", keys)
+        out = array("q", bytes(8 * (len(view) // stride)))
+        lib.pk_map_get(self._map, view, stride, len(out), ffi.from_buffer("int64_t[]", out))
+        return out

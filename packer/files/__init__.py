@@ -1,0 +1,1 @@
+"""The file system: walking, safe paths, durable and temporary files."""

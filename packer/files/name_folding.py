@@ -1,0 +1,47 @@
+"""Names that one file system takes for one, and another for two: case, and forms of Unicode."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import unicodedata
+from collections.abc import Iterable
+
+from packer.errors import UnsafePath
+from packer.files.tree import show
+
+
+def folds_names(directory: bytes) -> bool:
+    """Tell whether a directory is on a file system that ignores case or Unicode form.
+
+    Args:
+        directory: one we may write to; it is left as it was.
+    """
+    stem = f"layer-packer-{secrets.token_hex(8)}-"
+    written = (stem + "A\u00c4").encode()  # composed, upper case
+    others = (stem.encode() + b"a" + "\u00e4".encode(), stem.encode() + b"A" + b"A\xcc\x88")
+    path = os.path.join(directory, written)
+    os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+    try:
+        return any(os.path.lexists(os.path.join(directory, name)) for name in others)
+    finally:
+        os.unlink(path)
+
+
+def check_distinct(paths: Iterable[bytes]) -> None:
+    """Raise if two paths of a version would be one where names are folded.
+
+    Raises:
+        UnsafePath: names both. Written there, the second would replace the first.
+    """
+    seen: dict[str, bytes] = {}
+    for path in paths:
+        text = path.decode("utf-8", "surrogateescape")
+        key = unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
+        other = seen.setdefault(key, path)
+        if other != path:
+            raise UnsafePath(
+                show(path),
+                f"differs from {show(other)!r} only in case or Unicode form, "
+                "and the target's file system makes no difference",
+            )

@@ -1,0 +1,254 @@
+"""The file tree: walking a directory in byte order, and paths that are safe to restore.
+
+Paths are bytes throughout: any name a file system holds survives, whatever its encoding.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from array import array
+from collections.abc import Iterable, Sequence
+from itertools import compress, islice
+from operator import lt
+from typing import NamedTuple, overload
+
+from packer.engine.native import WalkFailed, walk_directory
+from packer.errors import SourceChanged, UnsafePath, UnsupportedFile
+from packer.files.name_column import Names
+
+DIRECTORY, FILE, SYMLINK = 0, 1, 2
+KIND_NAMES = ("directory", "file", "symlink")
+
+MAX_PATH_BYTES = 4095
+MAX_NAME_BYTES = 255
+STAT_WORDS = 5
+"""What tells whether a file changed: device, inode, size, mtime and ctime in nanoseconds."""
+
+_BATCH = 4096
+_WORD = (1 << 64) - 1
+
+
+class Found(NamedTuple):
+    """What `walk` saw of a file, directory or link.
+
+    Args:
+        path: relative to the version's directory, components joined by ``/``.
+        kind: DIRECTORY, FILE or SYMLINK.
+        mode: permission bits, 0 to 0o777.
+        size: bytes, of files.
+        identity: (device, inode, size, mtime_ns, ctime_ns), to tell whether a file changed.
+        target: of a link.
+    """
+
+    path: bytes
+    kind: int
+    mode: int
+    size: int
+    identity: tuple[int, int, int, int, int]
+    target: bytes = b""
+
+
+def show(path: bytes) -> str:
+    """Return a path as text for messages; bytes that are no UTF-8 are surrogate-escaped."""
+    return os.fsdecode(path)
+
+
+def identity_of(info: os.stat_result) -> tuple[int, int, int, int, int]:
+    """Return what changes when a file is written to or replaced, as 64-bit numbers."""
+    return (
+        info.st_dev & _WORD,
+        info.st_ino & _WORD,
+        info.st_size,
+        info.st_mtime_ns & _WORD,
+        info.st_ctime_ns & _WORD,
+    )
+
+
+class Tree(Sequence[Found]):
+    """Everything below a directory, in byte order of the path, as columns.
+
+    A million files take 80 MB so, and 500 MB as a list of `Found`.
+
+    Args:
+        paths: relative to the directory.
+        kinds: DIRECTORY, FILE or SYMLINK, one byte an entry.
+        modes: permission bits.
+        stats: STAT_WORDS an entry: the identity of files, zeros of the others.
+        links: targets of the symbolic links, in order.
+    """
+
+    def __init__(
+        self,
+        paths: Names,
+        kinds: bytearray,
+        modes: array[int],
+        stats: array[int],
+        links: Names,
+    ) -> None:
+        self.paths = paths
+        self.kinds = kinds
+        self.modes = modes
+        self.stats = stats
+        self.links = links
+
+    def size(self, at: int) -> int:
+        """Return the size in bytes of a file, 0 of other entries."""
+        return self.stats[at * STAT_WORDS + 2]
+
+    def sizes(self, first: int, last: int) -> array[int]:
+        """Return the size of each of some entries, as `size` does."""
+        return self.stats[first * STAT_WORDS + 2 : last * STAT_WORDS : STAT_WORDS]
+
+    def bytes_of(self, first: int, last: int) -> int:
+        """Return the size of the files among some entries."""
+        return sum(self.sizes(first, last))
+
+    def __len__(self) -> int:
+        """Return the number of entries."""
+        return len(self.kinds)
+
+    @overload
+    def __getitem__(self, at: int) -> Found: ...
+    @overload
+    def __getitem__(self, at: slice) -> list[Found]: ...
+    def __getitem__(self, at: int | slice) -> Found | list[Found]:
+        """Return an entry, or some."""
+        if isinstance(at, slice):
+            return [self[each] for each in range(*at.indices(len(self)))]
+        kind = self.kinds[at]
+        if at < 0:
+            at += len(self)
+        device, inode, size, mtime, ctime = self.stats[at * STAT_WORDS : (at + 1) * STAT_WORDS]
+        target = self.links[self.kinds.count(SYMLINK, 0, at)] if kind == SYMLINK else b""
+        return Found(
+            self.paths[at], kind, self.modes[at], size, (device, inode, size, mtime, ctime), target
+        )
+
+
+def walk(root: bytes) -> Tree:
+    """Return everything below `root`, in byte order of the path, without following links.
+
+    Permission bits of links and bits beyond 0o777 (set-user-id, sticky) are not kept: they mean
+    nothing inside a version and differ between machines.
+
+    Args:
+        root: a directory, or a single file, which then is the only entry.
+
+    Raises:
+        UnsupportedFile: a socket, device or fifo, by name.
+        OSError: a directory that cannot be read.
+    """
+    info = os.stat(root)
+    if not stat.S_ISDIR(info.st_mode):
+        return _single(root, info)
+    names, targets = bytearray(), bytearray()
+    kinds, modes, stats = bytearray(), array("H"), array("Q")
+    try:
+        for part in walk_directory(root):
+            names += part.paths
+            targets += part.targets
+            kinds += part.kinds
+            modes.frombytes(part.modes)
+            stats.frombytes(part.stats)
+    except WalkFailed as failed:
+        if failed.mode:
+            raise UnsupportedFile(show(failed.path), _kind_name(failed.mode)) from None
+        raise OSError(failed.number, os.strerror(failed.number), show(failed.path)) from None
+    return Tree(Names(bytes(names)), kinds, modes, stats, Names(bytes(targets)))
+
+
+def _single(root: bytes, info: os.stat_result) -> Tree:
+    if not stat.S_ISREG(info.st_mode):
+        raise UnsupportedFile(show(root), _kind_name(info.st_mode))
+    return Tree(
+        Names.of([os.path.basename(os.path.abspath(root))]),
+        bytearray([FILE]),
+        array("H", [info.st_mode & 0o777]),
+        array("Q", identity_of(info)),
+        Names(),
+    )
+
+
+def _kind_name(mode: int) -> str:
+    kinds = {
+        stat.S_IFSOCK: "socket",
+        stat.S_IFIFO: "fifo",
+        stat.S_IFBLK: "block device",
+        stat.S_IFCHR: "character device",
+    }
+    return kinds.get(stat.S_IFMT(mode), "not a regular file")
+
+
+def open_file(full: bytes, found: Found) -> int:
+    """Open the file that `walk` found at `full` and return its descriptor.
+
+    Raises:
+        SourceChanged: it is not the file that was found, or was written to since.
+        OSError: it cannot be opened.
+    """
+    try:
+        fd = os.open(full, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except FileNotFoundError:
+        raise SourceChanged(show(full), "it was removed") from None
+    if identity_of(os.fstat(fd)) != found.identity:
+        os.close(fd)
+        raise SourceChanged(show(full))
+    return fd
+
+
+def check_paths(paths: Sequence[bytes], kinds: Iterable[int]) -> None:
+    """Check paths from a stranger before anything is created at them.
+
+    Raises:
+        UnsafePath: a path is absolute, empty, too long, has an empty, ``.`` or ``..`` component,
+            is out of order or there twice, or is not inside a directory of the same list (so that
+            nothing can be written through a link).
+    """
+    directories = {b""}
+    last = b""
+    kinds = iter(kinds)
+    for at in range(0, len(paths), _BATCH):
+        batch = paths[at : at + _BATCH]
+        batch_kinds = bytes(islice(kinds, len(batch)))
+        directories.update(compress(batch, map(DIRECTORY.__eq__, batch_kinds)))
+        if not _are_safe(batch, last, directories):
+            _explain(batch, last, directories)
+        last = batch[-1]
+
+
+def _are_safe(paths: Sequence[bytes], last: bytes, directories: set[bytes]) -> bool:
+    """Tell whether paths that follow `last` are in order and safe, a column at a time.
+
+    A directory precedes what is below it, since a path precedes all that it begins; so it matters
+    only that each parent is among the directories.
+    """
+    parts = [path.rpartition(b"/") for path in paths]
+    names = {part[2] for part in parts}
+    return (
+        paths[0] > last
+        and all(map(lt, paths, islice(paths, 1, None)))
+        and {part[0] for part in parts} <= directories
+        and names.isdisjoint((b"", b".", b".."))
+        and b"\0" not in b"".join(names)
+        and max(map(len, names)) <= MAX_NAME_BYTES
+        and max(map(len, paths)) <= MAX_PATH_BYTES
+        and all(part[0] or not part[1] for part in parts)
+    )
+
+
+def _explain(paths: Sequence[bytes], last: bytes, directories: set[bytes]) -> None:
+    """Raise the error about the first path that `_are_safe` does not like."""
+    for path in paths:
+        parent, _, name = path.rpartition(b"/")
+        if path.startswith(b"/"):  # before its parent is looked up: that would be the root
+            raise UnsafePath(show(path), "it is absolute")
+        if not name or name in (b".", b"..") or b"\0" in path:
+            raise UnsafePath(show(path), "a component is empty, '.', '..' or holds a NUL")
+        if parent not in directories:
+            raise UnsafePath(show(path), "its parent is not a directory of this version")
+        if len(name) > MAX_NAME_BYTES or len(path) > MAX_PATH_BYTES:
+            raise UnsafePath(show(path), "longer than file systems allow")
+        if path <= last:
+            raise UnsafePath(show(path), "out of order or there twice")
+        last = path

@@ -1,0 +1,1 @@
+"""What is stored: the index, frames, layers, versions."""

@@ -1,0 +1,105 @@
+"""Reading parts of a version's layers from whatever store holds them."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from io import BytesIO
+from threading import Lock
+from types import TracebackType
+from typing import BinaryIO, cast
+
+from packer.errors import SizeMismatch
+from packer.oci import Descriptor
+from packer.stores.protocols import READ_BYTES, LocalBlobs, Positioned, Ranged, Store
+
+
+class BlobRanges:
+    """Reads byte ranges of layers; a context manager that closes the files it opened.
+
+    Layers of a local store are opened once and read with pread, so threads share them freely. So
+    are those of a registry that turns out to ignore ranges: each is fetched once, whole and
+    verified, into a temporary file that has no name.
+
+    Args:
+        store: where the layers are.
+        layers: in the order of the index.
+    """
+
+    def __init__(self, store: Store, layers: Sequence[Descriptor]) -> None:
+        self._store = store
+        self._layers = layers
+        self._files: dict[int, BinaryIO] = {}
+        self._lock = Lock()
+        self.remote = not isinstance(store, LocalBlobs)
+        """Whether each read is a request to a server."""
+        self.read_bytes = 0
+        """Bytes read so far."""
+        self.read_layers: set[int] = set()
+        """Layers of which anything was read."""
+
+    def read(self, layer: int, offset: int, length: int) -> bytes:
+        """Return `length` bytes of a layer from `offset`; they are not verified.
+
+        Raises:
+            NotFound: the layer is missing.
+            SizeMismatch: it is shorter than its descriptor says.
+        """
+        blob = self._layers[layer]
+        if isinstance(self._store, LocalBlobs):
+            data = self._read_local(self._store, layer, offset, length)
+        elif isinstance(self._store, Ranged) and self._store.ignores_ranges:
+            data = os.pread(self._fetch_whole(layer).fileno(), length, offset)
+        else:
+            with self._store.fetch(blob, offset, length) as reader:
+                data = reader.read()
+        if len(data) != length:
+            raise SizeMismatch(f"layer {blob.digest}", blob.size, offset + len(data))
+        with self._lock:
+            self.read_bytes += length
+            self.read_layers.add(layer)
+        return data
+
+    def _read_local(self, store: LocalBlobs, layer: int, offset: int, length: int) -> bytes:
+        with self._lock:
+            file = self._files.get(layer)
+            if file is None:
+                file = self._files[layer] = store.open_file(self._layers[layer])
+        if isinstance(file, BytesIO):
+            return bytes(file.getbuffer()[offset : offset + length])
+        if isinstance(file, Positioned):
+            return file.pread(length, offset)
+        return os.pread(file.fileno(), length, offset)
+
+    def _fetch_whole(self, layer: int) -> BinaryIO:
+        import tempfile  # as in `temporary`
+
+        with self._lock:  # one at a time: they are as large as it gets, and go the same way
+            file = self._files.get(layer)
+            if file is None:
+                blob = self._layers[layer]
+                file = cast(BinaryIO, tempfile.TemporaryFile(prefix="layer-packer-"))  # noqa: SIM115
+                try:
+                    with self._store.fetch(blob) as reader:
+                        while data := reader.read(READ_BYTES):
+                            file.write(data)
+                    file.flush()
+                except BaseException:
+                    file.close()
+                    raise
+                self._files[layer] = file
+        return file
+
+    def __enter__(self) -> BlobRanges:
+        """Return the reader."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the files."""
+        for file in self._files.values():
+            file.close()

@@ -1,0 +1,335 @@
+"""Chunks to frames to layers.
+
+A data layer is a sequence of frames; what is in them is written in the index.
+Frame and layer boundaries follow content (digests of chunks), so equal runs of new chunks give
+equal blobs on machines that never met. docs/format.md, section "Layers".
+"""
+
+from __future__ import annotations
+
+import contextlib
+from array import array
+from bisect import bisect_right
+from collections import deque
+from collections.abc import Iterable
+from concurrent.futures import Executor, Future, wait
+from typing import NamedTuple, Protocol
+
+from packer.engine import zstd
+from packer.engine.delta import encode as encode_delta
+from packer.errors import PackerError
+from packer.format.frame_reader import Runs, joined
+from packer.format.index import MAX_DEPTH
+from packer.oci import DATA_TYPE, Descriptor
+from packer.stores.protocols import BlobWriter, Ingest
+
+FRAME_MIN_BYTES = 1 << 20
+FRAME_MAX_BYTES = 3 << 20
+"""A frame's plaintext ends at a content-defined chunk between these, 2 MiB on average."""
+
+DELTA_MIN_BYTES, DELTA_MAX_BYTES = 4 << 20, 8 << 20
+"""The same for a frame with a prefix: what is new in it is found once, and costs little to skip."""
+
+PREFIX_BYTES = 15 << 20
+"""Bound on what a frame is compressed against (a little more: whole chunks)."""
+MAX_DELTA_SHARE = 2 / 3
+"""A delta that is larger than this share of the plain frame is not worth its dependency."""
+CLEARLY_SMALL = 24
+"""A delta of this part of its plaintext pays without being compared with the plain frame."""
+_QUICK_LEVEL, _QUICK_SHARE = 3, 1 / 2
+"""So does one of this share of what a quick level gives: others do not save a quarter of that."""
+
+LAYER_BYTES = 16 << 20
+"""Average stored size of a layer of a version of up to `LAYER_BYTES * LAYER_COUNT` bytes."""
+LAYER_COUNT = 64
+"""Layers of larger versions grow, so that a first pack has about this many at most."""
+
+
+def layer_bytes_for(version_bytes: int) -> int:
+    """Return the average layer size to aim for: LAYER_BYTES times a power of two."""
+    size = LAYER_BYTES
+    while size * LAYER_COUNT < version_bytes:
+        size *= 2
+    return size
+
+
+def ends_here(draw: bytes, length: int, mean: int) -> bool:
+    """Tell whether a run ends behind something of `length` bytes with the digest part `draw`.
+
+    True for a share of ``length / mean`` of all digests: what follows is then geometric with that
+    mean in bytes, and depends on nothing but the content.
+    """
+    return int.from_bytes(draw, "little") * mean < length << 32
+
+
+class Older(Protocol):
+    """Chunks that new frames may be compressed against: the base's, then the new ones."""
+
+    @property
+    def base_chunks(self) -> int:
+        """Number of chunks in the base; ordinals from there on are new chunks."""
+
+    @property
+    def max_depth(self) -> int:
+        """Depth that new frames may have, at most MAX_DEPTH."""
+
+    def length_of(self, chunk: int) -> int:
+        """Return the plaintext length of a chunk."""
+
+    def depth_of(self, chunk: int) -> int:
+        """Return the depth of the frame that holds a chunk of the base."""
+
+    def read(self, start: int, length: int) -> list[memoryview]:
+        """Return the bytes of `length` chunks from `start`, verified; called by any thread."""
+
+
+class LayerWriter:
+    """Takes new chunks in order and writes them as layers.
+
+    Frames are compressed by `executor`, at most `backlog` at a time, and written in order, so
+    the result does not depend on the number of threads.
+
+    Args:
+        store: where the layers go.
+        executor: compresses frames.
+        level: zstd level.
+        layer_bytes: average stored size of a layer, from `layer_bytes_for`.
+        older: what frames may be compressed against; None for frames that stand alone.
+        backlog: frames in flight; bounds memory to about 20 MiB each.
+    """
+
+    def __init__(
+        self,
+        store: Ingest,
+        executor: Executor,
+        *,
+        level: int,
+        layer_bytes: int,
+        older: Older | None = None,
+        backlog: int = 4,
+    ) -> None:
+        self._store = store
+        self._executor = executor
+        self._level = level
+        self._half = layer_bytes // 2
+        self._max = layer_bytes * 2
+        self._older = older
+        self._backlog = backlog
+        self._buffer = bytearray()
+        self._chunks = 0
+        self._last = b""
+        self._prefix: dict[int, None] = {}
+        self._prefix_bytes = 0
+        self._around: dict[int, None] = {}
+        self._first_new = older.base_chunks if older is not None else 0
+        self._frame_first: list[int] = []  # ordinal of the first chunk of each frame that ended
+        self._max_depth = older.max_depth if older is not None else 0
+        self._planned_depths = bytearray()  # of those frames, if all of them become deltas
+        self._pending: deque[_Pending] = deque()
+        self._first_read: Future[None] | None = None
+        self._blob: BlobWriter | None = None
+        self._blob_bytes = 0
+        self.layers: list[Descriptor] = []
+        """Layers written so far."""
+        self.layer_frames = array("I")
+        """Number of frames in each layer, the one being written included."""
+        self.frame_stored = array("I")
+        self.frame_chunks = array("I")
+        self.frame_depths = bytearray()
+        self.frame_prefixes: list[Runs] = []
+        """Prefix of each frame, in ordinals of the base's chunks, then the new ones."""
+        self.stored_bytes = self.plain_stored_bytes = self.plain_bytes = 0
+        """Stored length of all frames; of those without prefix; and their plaintext length."""
+        self.new_bytes = 0
+        """Stored bytes of the layers that the store lacked before."""
+
+    def add(
+        self,
+        data: bytes | memoryview,
+        digest: bytes,
+        similar: Iterable[int] = (),
+        around: Iterable[int] = (),
+    ) -> None:
+        """Append a chunk.
+
+        Args:
+            data: its bytes, which are copied.
+            digest: of them.
+            similar: chunks that may hold much of it; those that cannot be a prefix are left out.
+            around: chunks that may hold something of it: they become part of the prefix as far as
+                those like the frame's chunks leave room.
+        """
+        most = DELTA_MAX_BYTES if self._prefix else FRAME_MAX_BYTES
+        if self._buffer and len(self._buffer) + len(data) > most:
+            self._end_frame()
+        self._buffer += data
+        self._chunks += 1
+        self._last = digest
+        self._use(similar)
+        self._around.update(dict.fromkeys(around))
+        least = DELTA_MIN_BYTES if self._prefix else FRAME_MIN_BYTES
+        if len(self._buffer) >= least and ends_here(digest[:4], len(data), least):
+            self._end_frame()
+
+    def _use(self, chunks: Iterable[int]) -> None:
+        """Add to the prefix of the frame being filled."""
+        for chunk in chunks:
+            if (
+                chunk not in self._prefix
+                and self._prefix_bytes < PREFIX_BYTES
+                and self.planned_depth(chunk) < self._max_depth
+            ):
+                assert self._older is not None
+                if self._first_read is None and chunk < self._older.base_chunks:
+                    # Decoded beside the reading of files: often all that a small update needs.
+                    self._first_read = self._executor.submit(self._read_early, chunk)
+                self._prefix[chunk] = None
+                self._prefix_bytes += self._older.length_of(chunk)
+
+    def _read_early(self, chunk: int) -> None:
+        assert self._older is not None
+        with contextlib.suppress(PackerError, OSError):  # who needs it will meet that again
+            self._older.read(chunk, 1)
+
+    def flush(self) -> None:
+        """Write the frames that are pending; the last layer stays open."""
+        if self._buffer:
+            self._end_frame()
+        while self._pending:
+            self._write_frame()
+        if self._first_read is not None:
+            self._first_read.result()
+
+    @property
+    def last_bytes(self) -> int:
+        """Bytes of the layer that is being written, 0 if there is none."""
+        return self._blob_bytes
+
+    def close(self, behind: bytes = b"", media_type: str = DATA_TYPE) -> None:
+        """Write what is left; afterwards `layers` is complete and durable.
+
+        Args:
+            behind: what follows the frames of the last layer.
+            media_type: of that layer.
+        """
+        self.flush()
+        if self._blob is not None:
+            self._blob.write(behind)
+            self._end_layer(media_type)
+
+    def abort(self) -> None:
+        """Discard the layer being written; call it when packing fails."""
+        for pending in self._pending:
+            pending.future.cancel()
+        wait([pending.future for pending in self._pending])  # none reads a prefix any more
+        if self._first_read is not None:
+            wait([self._first_read])
+        self._pending.clear()
+        if self._blob is not None:
+            self._blob.__exit__(None, None, None)
+            self._blob = None
+
+    def _end_frame(self) -> None:
+        data, self._buffer = self._buffer, bytearray()
+        self._use(self._around)
+        prefix = Runs(sorted(self._prefix))
+        depths = [self.planned_depth(chunk) for chunk in self._prefix]
+        self._planned_depths.append(1 + max(depths) if depths else 0)
+        self._frame_first.append(self._first_new)
+        self._first_new += self._chunks
+        future = self._executor.submit(self._compress, data, prefix)
+        self._pending.append(_Pending(future, self._chunks, self._last, len(data), prefix))
+        self._chunks, self._prefix, self._prefix_bytes, self._around = 0, {}, 0, {}
+        while len(self._pending) > self._backlog or (
+            self._pending and self._pending[0].future.done()
+        ):
+            self._write_frame()
+
+    def _compress(self, data: bytearray, prefix: Runs) -> tuple[bytes, bool]:
+        """Return a frame, and whether it is compressed against its prefix."""
+        if not prefix or self._older is None:
+            return zstd.compress(data, self._level), False
+        buffer = joined(self._older.read, prefix)
+        prefix_bytes = len(buffer)
+        buffer += data
+        delta = encode_delta(buffer, prefix_bytes, self._level, share=1 - MAX_DELTA_SHARE)
+        del buffer
+        if delta is None:
+            return zstd.compress(data, self._level), False
+        if len(delta) * CLEARLY_SMALL <= len(data):
+            return delta, True
+        if self._level > _QUICK_LEVEL:
+            quick = len(zstd.compress(data, _QUICK_LEVEL))
+            if len(delta) <= _QUICK_SHARE * quick:
+                return delta, True
+        plain = zstd.compress(data, self._level)
+        return (delta, True) if len(delta) <= len(plain) * MAX_DELTA_SHARE else (plain, False)
+
+    def _write_frame(self) -> None:
+        pending = self._pending.popleft()
+        frame, is_delta = pending.future.result()
+        if self._blob is None:
+            self._begin_layer()
+        elif self._blob_bytes + len(frame) > self._max:
+            self._end_layer()
+            self._begin_layer()
+        assert self._blob is not None
+        self._blob.write(frame)
+        self._blob_bytes += len(frame)
+        self.layer_frames[-1] += 1
+        self.frame_stored.append(len(frame))
+        self.frame_chunks.append(pending.chunks)
+        self.stored_bytes += len(frame)
+        if is_delta:
+            self.frame_depths.append(1 + max(map(self._depth, pending.prefix)))
+            self.frame_prefixes.append(pending.prefix)
+        else:
+            self.frame_prefixes.append(Runs())
+            self.frame_depths.append(0)
+            self.plain_stored_bytes += len(frame)
+            self.plain_bytes += pending.plain_bytes
+        if self._blob_bytes >= self._half and ends_here(pending.last[4:8], len(frame), self._half):
+            self._end_layer()
+
+    def planned_depth(self, chunk: int) -> int:
+        """Return the greatest depth a chunk's frame may turn out to have; MAX_DEPTH if open."""
+        assert self._older is not None
+        if chunk < self._older.base_chunks:
+            return self._older.depth_of(chunk)
+        if chunk >= self._first_new:
+            return MAX_DEPTH  # in the frame being filled: no frame can be its own prefix
+        return self._planned_depths[bisect_right(self._frame_first, chunk) - 1]
+
+    def _depth(self, run: tuple[int, int]) -> int:
+        """Return the depth of the deepest frame that holds chunks of a run; all are written."""
+        assert self._older is not None
+        return max(
+            self._older.depth_of(chunk)
+            if chunk < self._older.base_chunks
+            else self.frame_depths[bisect_right(self._frame_first, chunk) - 1]
+            for chunk in range(run[0], sum(run))
+        )
+
+    def _begin_layer(self) -> None:
+        self._blob = self._store.create().__enter__()
+        self.layer_frames.append(0)
+
+    def _end_layer(self, media_type: str = DATA_TYPE) -> None:
+        blob = self._blob
+        assert blob is not None
+        descriptor, is_new = blob.commit(media_type)
+        blob.__exit__(None, None, None)
+        self.layers.append(descriptor)
+        if is_new:
+            self.new_bytes += descriptor.size
+        self._blob, self._blob_bytes = None, 0
+
+
+class _Pending(NamedTuple):
+    """A frame on its way: the future of its bytes, and what is known of it already."""
+
+    future: Future[tuple[bytes, bool]]
+    chunks: int
+    last: bytes
+    plain_bytes: int
+    prefix: Runs

@@ -1,0 +1,1 @@
+"""Archives in files to content and recipe, and back."""

@@ -1,0 +1,292 @@
+"""Opening files: archives in them, at any depth, to what they hold. docs/format.md, "Recipes".
+
+A file is read as a stream. Where a deflate stream begins in it (of a gzip member, of an entry of a
+zip archive) and can be given back bit for bit, its plaintext is read as a stream in its place;
+where a tar archive begins, its headers go to the recipe. What is left is content, cut into chunks.
+Whatever does not fit stays as it is: nothing that a file may hold is an error here.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+
+from packer.engine.chunking import chunks_of, cut_points, iter_chunks
+from packer.oci import ChunkParams
+from packer.opening.deflate_streams import (
+    LOOK_AHEAD,
+    SIGNATURE_BYTES,
+    Budget,
+    DeflateStream,
+    Finder,
+    Workers,
+    may_begin,
+)
+from packer.opening.expansion import MAX_FILE_BYTES
+from packer.opening.lookahead import Source
+from packer.opening.recipe import MAX_DEFLATE_DEPTH, RecipeWriter
+from packer.opening.tar_headers import BLOCK, Members, encode_header, is_header, take_members
+
+INLINE_BYTES = 1024
+"""Shorter pieces between opened streams are kept in the recipe: headers, trailers, directories."""
+SMALL_BYTES = 64 << 10
+"""Members of a tar archive up to this size are taken many at a time."""
+MAX_TAR_DEPTH = 32
+"""Tar archives within one another that are opened, in all depths of deflate streams together."""
+
+_ZEROS = bytes(64 << 10)
+
+
+class _Pieces:
+    """Pieces, read as `iter_chunks` does."""
+
+    def __init__(self, pieces: Iterator[bytes | bytearray]) -> None:
+        self._pieces = pieces
+        self._rest = memoryview(b"")
+
+    def readinto(self, buffer: bytearray | memoryview) -> int:
+        while not self._rest:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return 0
+            self._rest = memoryview(piece)
+        count = min(len(buffer), len(self._rest))
+        buffer[:count] = self._rest[:count]
+        self._rest = self._rest[count:]
+        return count
+
+
+class Expander:
+    """Opens one file.
+
+    Args:
+        fill: reads the file, as `Source` says.
+        size: of the file in bytes.
+        params: chunk sizes.
+        buffer: memory for the file's stream, at least twice the greatest chunk.
+        workers: analyse deflate streams.
+        expand: False to keep the file as it is.
+    """
+
+    def __init__(
+        self,
+        fill: Callable[[memoryview], int | None],
+        size: int,
+        params: ChunkParams,
+        buffer: bytearray,
+        workers: Workers,
+        *,
+        expand: bool = True,
+    ) -> None:
+        self._file = Source(fill, buffer)
+        self._size = size
+        self._params = params
+        self._expand = expand and size <= MAX_FILE_BYTES
+        self._tars = 0  # within one another, that are open
+        self.recipe = RecipeWriter(workers.directory)
+        self._budget = Budget(size, self.recipe, workers)
+        self._header = bytes(BLOCK)  # the last tar header of this deflate stream, or of the file
+        self._look_ahead = max(LOOK_AHEAD, 2 * params.max_bytes)
+        self._begun: Finder | None = None
+
+    def begin(self) -> bool:
+        """Begin to analyse what the first bytes hold; False if there is nothing to open in them.
+
+        To be called before `content`, if at all; what that gives does not depend on it.
+        """
+        if self._expand:
+            have = self._file.ahead(self._look_ahead)
+            if not (have >= BLOCK and is_header(self._file.view(0, BLOCK))):
+                self._begun = Finder(self._budget, self._file)
+                return self._begun.look(have)
+        return False
+
+    def content(self) -> Iterator[memoryview]:
+        """Yield the chunks of the content, each valid until the next is asked for."""
+        if not self._expand:
+            return self._raw(self._file, MAX_DEFLATE_DEPTH)
+        return self._small() if self._size <= LOOK_AHEAD else self._stream(self._file, 0)
+
+    def recipe_chunks(self) -> Iterator[memoryview]:
+        """Yield the chunks of the recipe; none if the file is its content."""
+        if self.recipe.opened:
+            recipe = self.recipe.finish()
+            if not self.recipe.spilled:
+                yield from chunks_of(memoryview(b"".join(recipe)), self._params)
+            else:
+                for view, cuts in iter_chunks(_Pieces(recipe), self._params):
+                    for start, end in pairwise((0, *cuts)):
+                        yield view[start:end]
+
+    def close(self) -> None:
+        """Remove temporary files."""
+        self.recipe.close()
+
+    def _small(self) -> Iterator[memoryview]:
+        """Content of a file that is taken at once, as most are: with nothing in it to open."""
+        source = self._file
+        have = source.ahead(self._size + 1)
+        view = source.view(0, have)
+        if _is_plain(view, 0):
+            return chunks_of(view, self._params)
+        return self._stream(source, 0)
+
+    def _stream(self, source: Source, depth: int) -> Iterator[memoryview]:
+        is_tar = source.ahead(BLOCK) >= BLOCK and is_header(source.view(0, BLOCK))
+        if is_tar and self._tars < MAX_TAR_DEPTH:
+            self._tars += 1
+            yield from self._tar(source, depth)
+            self._tars -= 1
+            yield from self._raw(source, depth, opened=True)
+        else:
+            yield from self._raw(source, depth)
+
+    def _raw(self, source: Source, depth: int, *, opened: bool = False) -> Iterator[memoryview]:
+        """Content, and the deflate streams in it, to the end of the stream."""
+        recipe, params, look_ahead = self.recipe, self._params, self._look_ahead
+        finder, self._begun = self._begun, None
+        if finder is None and depth < MAX_DEFLATE_DEPTH:
+            finder = Finder(self._budget, source)
+        begun = False  # a piece of content goes on
+        length = 0  # of it
+        while True:
+            have = source.ahead(look_ahead)
+            ended = have < look_ahead
+            found = finder.next(have) if finder is not None else None
+            if found is not None:
+                end, final = found.start - source.position, True
+            else:
+                # A signature may begin in the last bytes.
+                end, final = (have, True) if ended else (have - SIGNATURE_BYTES, False)
+            is_piece = final and not begun and end < INLINE_BYTES
+            if is_piece and (found is not None or (opened and self._budget.has_room(end))):
+                recipe.inline(source.view(0, end))
+                source.skip(end)
+            else:
+                start = 0
+                for cut in cut_points(source.view(0, end), params, final=final):
+                    yield source.view(start, cut)
+                    start = cut
+                source.skip(start)
+                length += start
+                begun = True
+                if final and length:
+                    recipe.content(length)
+            if found is not None and finder is not None:
+                yield from self._deflate(found, depth + 1)
+                recipe.end()
+                finder.used(found)
+                begun, opened, length = False, True, 0
+            elif final:
+                return
+
+    def _deflate(self, found: DeflateStream, depth: int) -> Iterator[memoryview]:
+        """The plaintext of a deflate stream, opened in its turn."""
+        plain = found.whole
+        if plain is not None and _is_plain(plain, depth):
+            found.use()  # as many members of archives are: read where it lies
+            yield from chunks_of(plain, self._params)
+            self.recipe.content(len(plain))
+        else:
+            header, self._header = self._header, bytes(BLOCK)
+            yield from self._stream(found.open(), depth)
+            self._header = header
+
+    def _tar(self, source: Source, depth: int) -> Iterator[memoryview]:
+        """Members of a tar archive, as far as they are regular and the recipe has room for them."""
+        recipe, has_room = self.recipe, self._budget.has_room
+        while (have := source.ahead(BLOCK)) >= BLOCK:
+            # Most members are files of a few KiB with nothing to open in them.
+            view = source.view(0, have)
+            look = depth < MAX_DEFLATE_DEPTH
+            members = take_members(view, self._header, SMALL_BYTES, look=look)
+            if members is not None:
+                if not has_room(_recipe_bytes(members)):
+                    return
+                recipe.members(members.operations, members.headers, members.kept)
+                self._header = members.last
+                yield from self._pieces(view, members.pieces)
+                source.skip(members.taken)
+                continue
+            block = bytes(source.view(0, BLOCK))
+            if block[0] == 0:
+                if not self._zeros(source):
+                    return
+                continue
+            coded, size = encode_header(block, self._header)
+            if not coded or not has_room(len(coded)):
+                return
+            padding = -size % BLOCK
+            whole = BLOCK + size + padding
+            if size <= SMALL_BYTES and have < whole and source.ahead(whole) >= whole:
+                continue  # it was not all in hand
+            recipe.header(coded)
+            self._header = block
+            source.skip(BLOCK)
+            if block[156] == ord("S"):
+                self._sparse(source, block)
+            if size:
+                outer = source.limit(source.position + size)
+                if outer is not None and outer < source.position + size:
+                    source.limit(outer)
+                yield from self._stream(source, depth)
+                source.limit(outer)
+            have = min(source.ahead(padding), padding)
+            if source.view(0, have) == _ZEROS[:have]:
+                recipe.zeros(have)
+            elif has_room(have):
+                recipe.inline(source.view(0, have))
+            else:
+                return
+            source.skip(have)
+
+    def _pieces(self, view: memoryview, pieces: list[int]) -> Iterator[memoryview]:
+        """Content of members; what the recipe keeps goes there."""
+        params = self._params
+        numbers = iter(pieces)
+        for start, end, is_kept in zip(numbers, numbers, numbers, strict=True):
+            if is_kept:
+                self.recipe.keep(view[start:end])
+            elif end - start < 2 * params.min_bytes:
+                yield view[start:end]  # one chunk, as `cut_points` says
+            else:
+                yield from chunks_of(view[start:end], params)
+
+    def _sparse(self, source: Source, block: bytes) -> None:
+        """The extended headers of an old GNU sparse member."""
+        more = block[482]
+        while more and source.ahead(BLOCK) >= BLOCK and self._budget.has_room(BLOCK):
+            self.recipe.inline(source.view(0, BLOCK))
+            more = source.view(504, 505)[0]
+            source.skip(BLOCK)
+
+    def _zeros(self, source: Source) -> int:
+        """Skip zero bytes, return how many."""
+        count = 0
+        while True:
+            have = min(source.ahead(len(_ZEROS)), len(_ZEROS))
+            view = source.view(0, have)
+            if view != _ZEROS[:have]:
+                have = next(at for at, byte in enumerate(view) if byte)
+                have -= have % BLOCK
+            source.skip(have)
+            count += have
+            if have < len(_ZEROS):
+                break
+        self.recipe.zeros(count)
+        return count
+
+
+def _is_plain(data: memoryview, depth: int) -> bool:
+    """Tell whether there is nothing to open in a stream that is all in memory."""
+    return not is_header(data) and (depth >= MAX_DEFLATE_DEPTH or not may_begin(data))
+
+
+def _recipe_bytes(members: Members) -> int:
+    """Return what members of a tar archive take of the recipe."""
+    numbers = iter(members.pieces)
+    kept = sum(
+        is_kept * (end - start)
+        for start, end, is_kept in zip(numbers, numbers, numbers, strict=True)
+    )
+    return len(members.operations) + len(members.headers) + kept

@@ -1,0 +1,90 @@
+"""A stream of bytes with as much look-ahead as its reader wants."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from packer.engine.native import find_signature
+from packer.errors import InvalidParameter
+
+
+class Source:
+    """Bytes to come, from a file or out of a deflate stream.
+
+    Args:
+        fill: writes the next bytes to the start of a buffer and returns how many, 0 at the end.
+        buffer: memory to start with.
+    """
+
+    def __init__(self, fill: Callable[[memoryview], int | None], buffer: bytearray) -> None:
+        self._fill = fill
+        self.buffer = buffer
+        """The bytes in hand are ``buffer[at:at + ahead(n)]``."""
+        self.at = 0
+        self._end = 0
+        self._before = 0  # of the stream, what is before the buffer
+        self._limit: int | None = None
+        self._ended = False
+
+    @property
+    def position(self) -> int:
+        """Bytes of the stream before the next one."""
+        return self._before + self.at
+
+    def ahead(self, count: int) -> int:
+        """Have at least `count` bytes in hand, or all that are left; return how many there are."""
+        if self._limit is not None:
+            count = min(count, self._limit - self.position)
+        if self._end - self.at < count and not self._ended:
+            self._read(count)
+        have = self._end - self.at
+        return have if self._limit is None else min(have, self._limit - self.position)
+
+    def view(self, start: int, end: int) -> memoryview:
+        """Return bytes in hand, counted from the next one; valid until `ahead` is called."""
+        return memoryview(self.buffer)[self.at + start : self.at + end]
+
+    def find(self, needle: bytes, start: int, end: int) -> int:
+        """Return where `needle` begins within bytes in hand, -1 if it is not there."""
+        found = self.buffer.find(needle, self.at + start, self.at + end)
+        return found - self.at if found >= 0 else -1
+
+    def find_signature(self, start: int, end: int) -> int:
+        """Return where within bytes in hand a gzip member or a zip entry may begin, or -1."""
+        found = find_signature(self.buffer, self.at + start, self.at + end)
+        return found - self.at if found >= 0 else -1
+
+    def skip(self, count: int) -> None:
+        """Go on behind the next `count` bytes, which are in hand."""
+        self.at += count
+
+    def limit(self, end: int | None) -> int | None:
+        """Let the stream appear to end at position `end`; return the limit so far."""
+        before, self._limit = self._limit, end
+        return before
+
+    def _read(self, count: int) -> None:
+        if count > len(self.buffer) - self.at and self._end - self.at <= 3 * self.at:
+            self._move(self.buffer)
+        while self._end - self.at < count:
+            if self._end == len(self.buffer):
+                # A new one: the old one may still be looked at. Not before it is full, so that
+                # short streams need no more than their length. With room to spare, so that not all
+                # is moved whenever a reader goes on by a few bytes, or wants a few more: of what is
+                # moved a third was read since the last time, or the buffer is an eighth longer.
+                self._move(bytearray(max(min(count + count // 2, 2 * len(self.buffer)), 4096)))
+            with memoryview(self.buffer) as whole:
+                got = self._fill(whole[self._end :])
+            if got is None:
+                raise InvalidParameter("a file in non-blocking mode has no data")
+            if got == 0:
+                self._ended = True
+                break
+            self._end += got
+
+    def _move(self, buffer: bytearray) -> None:
+        have = self._end - self.at
+        buffer[:have] = self.buffer[self.at : self._end]
+        self.buffer = buffer
+        self._before += self.at
+        self.at, self._end = 0, have

@@ -1,0 +1,253 @@
+"""Files out of their expansions: the inverse of `packer.expand`."""
+
+from __future__ import annotations
+
+import itertools
+from collections import deque
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
+from functools import partial
+
+from packer.engine.deflate import MAX_SEGMENT_BYTES, WINDOW_BYTES, RecipeError, most_coded, rebuild
+from packer.errors import FormatError
+from packer.files.temporary import Gathered
+from packer.opening import recipe as op
+from packer.opening.expansion import most_opened
+from packer.opening.recipe import MAX_DEFLATE_DEPTH, Recipe
+from packer.opening.tar_headers import BLOCK, content_size, decode_header
+
+_ZEROS = bytes(64 << 10)
+_AHEAD_BYTES = 8 << 20
+"""What may be held behind a segment that is being rebuilt."""
+_DEFERRED_BYTES = 4 << 10
+"""What a segment takes beside its plaintext, about."""
+_RELEASE_OPERATIONS = 8192
+
+
+class Rebuilder:
+    """Rebuilds one file.
+
+    Args:
+        recipe: from a stranger.
+        content: yields the content, in pieces of any length.
+        size: of the file in bytes.
+        what: how errors name the file.
+        executor: rebuilds segments of deflate streams; None to do it in the calling thread.
+    """
+
+    def __init__(
+        self,
+        recipe: Gathered,
+        content: Iterator[memoryview],
+        size: int,
+        what: str,
+        executor: Executor | None = None,
+    ) -> None:
+        self._recipe = Recipe(recipe.data, f"recipe of {what}")
+        self._release = recipe.release
+        self._content = _Bytes(content, self._recipe.what)
+        self._size = size
+        self._spare = most_opened(size)
+        self._executor = executor
+
+    def pieces(self) -> Iterator[bytes | memoryview]:
+        """Yield the file's bytes; each piece is valid until the next is asked for.
+
+        Raises:
+            FormatError: the recipe does not fit the content or the size.
+            IntegrityError, OSError: from reading the content.
+        """
+        done = 0
+        for piece in self._resolved(self._stream(0)):
+            done += len(piece)
+            if done > self._size:
+                self._fail("it gives more than the file's size")
+            yield piece
+        if done != self._size:
+            self._fail("it gives less than the file's size")
+        if not self._recipe.ended or not self._content.ended:
+            self._fail("something is left over")
+
+    def _fail(self, why: str) -> None:
+        raise FormatError(self._recipe.what, why)
+
+    def _stream(self, depth: int) -> Iterator[_Piece]:
+        recipe = self._recipe
+        number, inline = recipe.operations.number, recipe.inline.take
+        header = bytes(BLOCK)
+        for count in itertools.count(1):
+            if not count % _RELEASE_OPERATIONS:
+                self._release()
+            operation = number()
+            if operation == op.MEMBER or operation == op.HEADER:
+                header = decode_header(recipe.headers, header)
+                yield header
+                if operation == op.MEMBER:
+                    size = content_size(header)
+                    if size < 0:
+                        self._fail("a member's size cannot be told")
+                    yield from self._content.pieces(size)
+                    yield _ZEROS[: -size % BLOCK]
+            elif operation == op.CONTENT:
+                yield from self._content.pieces(number())
+            elif operation == op.INLINE:
+                yield inline(number())
+            elif operation == op.ZEROS:
+                left = number()
+                while left:
+                    count = min(left, len(_ZEROS))
+                    yield _ZEROS[:count]
+                    left -= count
+            elif operation == op.DEFLATE:
+                if depth >= MAX_DEFLATE_DEPTH:
+                    self._fail("deflate streams within one another, too many")
+                yield from self._deflate(depth + 1)
+            elif operation == op.END:
+                return
+            else:
+                self._fail(f"unknown operation {operation}")
+
+    def _deflate(self, depth: int) -> Iterator[_Deferred]:
+        """Yield the whole bytes of a deflate stream; what is left of a last byte is not its own."""
+        recipe = self._recipe
+        records = recipe.next_stream()
+        plain = _Bytes(self._resolved(self._stream(depth)), recipe.what)
+        joint = _Joint()
+        window, position = b"", 0
+        while not records.ended:
+            head = records.number()
+            bit, length = head & 7, head >> 3
+            self._spare -= length
+            if length > MAX_SEGMENT_BYTES or self._spare < 0:
+                self._fail("a deflate stream is too long")
+            coded = bytes(records.take(records.number()))
+            data = plain.take(length)
+            wait = self._rebuild(data, window, position, coded, bit)
+            yield _Deferred(length + _DEFERRED_BYTES, partial(self._joined, joint, bit, wait))
+            self._release()
+            window = (window + data[-WINDOW_BYTES:])[-WINDOW_BYTES:]
+            position += length
+        if not plain.ended:
+            self._fail("plaintext is left over")
+
+    def _resolved(self, pieces: Iterator[_Piece]) -> Iterator[bytes | memoryview]:
+        """Yield bytes for all pieces, in order; what is being rebuilt is waited for late.
+
+        So streams are rebuilt beside one another, be they long or many.
+        """
+        most = _AHEAD_BYTES if self._executor is not None else 0
+        held: deque[_Piece] = deque()
+        size = 0
+        for piece in pieces:
+            if held and not isinstance(piece, _Deferred):
+                piece = bytes(piece)  # a view keeps a whole frame alive
+            held.append(piece)
+            size += len(piece)
+            while held and (size > most or not isinstance(held[0], _Deferred)):
+                first = held.popleft()
+                size -= len(first)
+                yield first.result() if isinstance(first, _Deferred) else first
+        for piece in held:
+            yield piece.result() if isinstance(piece, _Deferred) else piece
+
+    def _rebuild(
+        self, data: bytearray, window: bytes, position: int, coded: bytes, bit: int
+    ) -> Callable[[], tuple[bytes, int]]:
+        # Not bounded by the file's size: what lies in another stream may be larger than that one.
+        most = most_coded(len(data))
+        if self._executor is None:
+            return lambda: rebuild(data, window, position, coded, bit, most)
+        future: Future[tuple[bytes, int]] = self._executor.submit(
+            rebuild, data, window, position, coded, bit, most
+        )
+        return future.result
+
+    def _joined(self, joint: _Joint, bit: int, wait: Callable[[], tuple[bytes, int]]) -> memoryview:
+        try:
+            return joint.add(bit, *wait())
+        except RecipeError as error:
+            raise FormatError(self._recipe.what, str(error)) from None
+
+
+class _Deferred:
+    """Bytes of a segment that is being rebuilt.
+
+    Args:
+        size: what holding it takes, in bytes.
+        result: waits for them; to be called once, in the order of the stream.
+    """
+
+    __slots__ = ("_size", "result")
+
+    def __init__(self, size: int, result: Callable[[], memoryview]) -> None:
+        self._size = size
+        self.result = result
+
+    def __len__(self) -> int:
+        return self._size
+
+
+_Piece = bytes | memoryview | _Deferred
+
+
+class _Joint:
+    """Joins parts of a deflate stream that end and begin within a byte."""
+
+    def __init__(self) -> None:
+        self._partial = 0
+
+    def add(self, bit: int, data: bytes, bits: int) -> memoryview:
+        """Return the whole bytes of a part, the bits kept from the one before included."""
+        out = bytearray(data)
+        if out:
+            out[0] |= self._partial
+        self._partial = out[-1] if bits & 7 else 0
+        return memoryview(out)[: bits >> 3]
+
+
+class _Bytes:
+    """Bytes to be had in any lengths.
+
+    Args:
+        pieces: of any length.
+        what: how errors name the recipe.
+    """
+
+    def __init__(self, pieces: Iterator[bytes | memoryview], what: str) -> None:
+        self._pieces = pieces
+        self._rest: bytes | memoryview = b""
+        self._what = what
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is left."""
+        while not self._rest:
+            piece = next(self._pieces, None)
+            if piece is None:
+                return True
+            self._rest = piece
+        return False
+
+    def pieces(self, count: int) -> Iterator[bytes | memoryview]:
+        """Yield the next `count` bytes.
+
+        Raises:
+            FormatError: there are not as many.
+        """
+        while count:
+            if self.ended:
+                raise FormatError(self._what, "the content is too short")
+            piece = self._rest[:count]
+            self._rest = self._rest[len(piece) :]
+            count -= len(piece)
+            yield piece
+
+    def take(self, count: int) -> bytearray:
+        """Return the next `count` bytes at once."""
+        # Not joined from a list: each piece may keep a whole frame alive.
+        out = bytearray(count)
+        at = 0
+        for piece in self.pieces(count):
+            out[at : at + len(piece)] = piece
+            at += len(piece)
+        return out

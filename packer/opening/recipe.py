@@ -1,0 +1,353 @@
+"""Recipes: what turns a file's expansion back into the file. docs/format.md, section "Recipes".
+
+A recipe is a small program. Its operations produce a stream of bytes from the file's content (the
+bytes that were cut into chunks), from bytes kept in the recipe itself, from headers of tar archives
+and from deflate streams, whose plaintext is a stream of the same kind.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Iterator
+from typing import IO, NoReturn
+
+from packer.errors import FormatError
+from packer.files.temporary import read_at, temporary_file, write_at
+
+VERSION = 1
+
+END = 0
+"""The stream ends here."""
+CONTENT = 1
+"""n: the next n bytes of the content."""
+INLINE = 2
+"""n: the next n of the bytes kept in the recipe."""
+DEFLATE = 3
+"""The next deflate stream; the operations of its plaintext follow, up to their END."""
+HEADER = 4
+"""The next header block of a tar archive."""
+MEMBER = 5
+"""HEADER, CONTENT of the size the header tells, ZEROS up to a multiple of 512."""
+ZEROS = 6
+"""n: n zero bytes."""
+
+MAX_DEFLATE_DEPTH = 4
+"""Deflate streams within deflate streams."""
+MAX_STREAMS = 1 << 21
+"""Deflate streams of a file."""
+SPILL_BYTES = 1 << 20
+"""What parts of a recipe have beyond this lies in temporary files, while it is made and read."""
+
+
+class RecipeWriter:
+    """Collects a recipe's operations while a file is opened.
+
+    Args:
+        directory: as `temporary_file` takes it.
+    """
+
+    def __init__(self, directory: bytes | None = None) -> None:
+        self._operations = _Part(directory)
+        self._headers = _Part(directory)
+        self._inline = _Part(directory)
+        # Of the streams within as many others: one of them at a time is written.
+        self._records = [_Part(directory) for _ in range(MAX_DEFLATE_DEPTH)]
+        self._depth = 0
+        self._depths = bytearray()  # of each stream, and where its records begin and how long
+        self._starts, self._lengths = array("Q"), array("Q")  # they are
+        self._parts = (self._operations, self._headers, self._inline, *self._records)
+        self._length_bytes = 0  # of their lengths, coded
+        self._pending_inline = 0
+        self.opened = False
+        """Whether there is anything but content."""
+
+    @property
+    def size(self) -> int:
+        """Bytes so far, but for less than 64: the first ones, and an operation that is due."""
+        size = self._length_bytes
+        for part in self._parts:
+            size += part.in_file + len(part.tail)
+        return size
+
+    @property
+    def spilled(self) -> bool:
+        """Whether some of it lies in a temporary file."""
+        return any(part.spilled for part in self._parts)
+
+    @property
+    def streams(self) -> int:
+        """Number of deflate streams."""
+        return len(self._starts)
+
+    def end(self) -> None:
+        """End the stream."""
+        self._put(END)
+        self._depth -= 1
+
+    def content(self, length: int) -> None:
+        """Append bytes that the content holds."""
+        self._put(CONTENT, length)
+
+    def inline(self, data: bytes | memoryview) -> None:
+        """Append bytes and keep them here."""
+        self.opened = True
+        self.keep(data)
+        self._pending_inline += len(data)
+
+    def deflate(self) -> int:
+        """Append a deflate stream, which goes on up to its `end`; return its number."""
+        self.opened = True
+        self._put(DEFLATE)
+        self._depths.append(self._depth)
+        self._starts.append(self._records[self._depth].length)
+        self._lengths.append(0)
+        self._length_bytes += 1
+        self._depth += 1
+        return len(self._starts) - 1
+
+    def segment(self, stream: int, plain_bytes: int, bit: int, recipe: bytes) -> None:
+        """Append a segment to a deflate stream that has not ended.
+
+        Args:
+            stream: its number.
+            plain_bytes: plaintext of the segment.
+            bit: where in a byte it starts.
+            recipe: of `packer.deflate`.
+        """
+        part = self._records[self._depths[stream]]
+        before = part.length
+        _put_number(part.tail, plain_bytes << 3 | bit)
+        _put_number(part.tail, len(recipe))
+        part.tail += recipe
+        old = self._lengths[stream]
+        new = self._lengths[stream] = old + part.length - before
+        self._length_bytes += _number_bytes(new) - _number_bytes(old)
+        part.spill()
+
+    def header(self, coded: bytes) -> None:
+        """Append a tar header, coded by `encode_header`."""
+        self.opened = True
+        self._put(HEADER)
+        self._headers.tail += coded
+
+    def members(self, operations: bytes, headers: bytes, kept: int) -> None:
+        """Append members of a tar archive, as `take_members` found them, but for what is `keep`t.
+
+        Args:
+            operations: all of theirs.
+            headers: coded as by `encode_header`.
+            kept: the last bytes that are kept have no operation yet.
+        """
+        self.opened = True
+        self._put_inline()
+        self._operations.tail += operations
+        self._headers.tail += headers
+        self._headers.spill()
+        self._pending_inline = kept
+
+    def keep(self, data: bytes | memoryview) -> None:
+        """Keep bytes whose operation is there already."""
+        self._inline.tail += data
+        self._inline.spill()
+
+    def zeros(self, length: int) -> None:
+        """Append zero bytes."""
+        if length:
+            self.opened = True
+            self._put(ZEROS, length)
+
+    def finish(self) -> Iterator[bytes | bytearray]:
+        """End the stream; yield the recipe in pieces."""
+        self.end()
+        out = bytearray((VERSION,))
+        parts = (self._operations, self._headers, self._inline)
+        for part in parts:
+            _put_number(out, part.length)
+        _put_number(out, len(self._lengths))
+        for length in self._lengths:
+            _put_number(out, length)
+        yield out
+        for part in parts:
+            for start in range(0, part.length, SPILL_BYTES):
+                yield part.read(start, min(SPILL_BYTES, part.length - start))
+        for depth, start, length in zip(self._depths, self._starts, self._lengths, strict=True):
+            yield self._records[depth].read(start, length)
+
+    def close(self) -> None:
+        """Remove the temporary files; what was written is gone."""
+        for part in self._parts:
+            part.close()
+
+    def _put_inline(self) -> None:
+        if self._pending_inline:
+            self._operations.tail.append(INLINE)
+            _put_number(self._operations.tail, self._pending_inline)
+            self._pending_inline = 0
+
+    def _put(self, operation: int, number: int | None = None) -> None:
+        self._put_inline()
+        self._operations.tail.append(operation)
+        if number is not None:
+            _put_number(self._operations.tail, number)
+        self._operations.spill()
+
+
+class _Part:
+    """Bytes of a recipe, the first of them in a temporary file if there are many.
+
+    Args:
+        directory: as `temporary_file` takes it.
+    """
+
+    __slots__ = ("_directory", "_file", "in_file", "tail")
+
+    def __init__(self, directory: bytes | None) -> None:
+        self._directory = directory
+        self._file: IO[bytes] | None = None
+        self.in_file = 0
+        self.tail = bytearray()
+
+    @property
+    def length(self) -> int:
+        return self.in_file + len(self.tail)
+
+    @property
+    def spilled(self) -> bool:
+        return self._file is not None
+
+    def spill(self) -> None:
+        """Write the tail to the file if it has become long."""
+        if len(self.tail) > SPILL_BYTES:
+            if self._file is None:
+                self._file = temporary_file(self._directory)
+            write_at(self._file, self.tail, self.in_file)
+            self.in_file += len(self.tail)
+            self.tail.clear()
+
+    def close(self) -> None:
+        if self._file is not None:
+            self._file.close()
+
+    def read(self, start: int, length: int) -> bytes:
+        """Return some of the bytes."""
+        stored = max(min(self.in_file - start, length), 0)
+        at = start + stored - self.in_file
+        rest = bytes(self.tail[at : at + length - stored]) if length > stored else b""
+        if not stored:
+            return rest
+        assert self._file is not None
+        return read_at(self._file, stored, start) + rest
+
+
+class Cursor:
+    """Reads numbers and bytes of a recipe, from a stranger.
+
+    Args:
+        data: to read.
+        what: how errors name it.
+    """
+
+    def __init__(self, data: memoryview, what: str) -> None:
+        self._data = data
+        self._at = 0
+        self._what = what
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is left."""
+        return self._at == len(self._data)
+
+    def number(self) -> int:
+        """Return the next number.
+
+        Raises:
+            FormatError: there is none, or it is above 2^63.
+        """
+        value = shift = 0
+        while True:
+            if self._at == len(self._data) or shift > 56:
+                self.fail("a number is cut off or too large")
+            byte = self._data[self._at]
+            self._at += 1
+            value |= (byte & 0x7F) << shift
+            if byte < 0x80:
+                return value
+            shift += 7
+
+    def rest(self) -> memoryview:
+        """Return what is left, without taking it."""
+        return self._data[self._at :]
+
+    def fail(self, why: str) -> NoReturn:
+        """Raise FormatError."""
+        raise FormatError(self._what, why)
+
+    def take(self, length: int) -> memoryview:
+        """Return the next bytes.
+
+        Raises:
+            FormatError: there are not as many.
+        """
+        if length > len(self._data) - self._at:
+            self.fail("it is cut off")
+        start, self._at = self._at, self._at + length
+        return self._data[start : self._at]
+
+
+class Recipe:
+    """A recipe, split into its parts.
+
+    Args:
+        data: from a stranger.
+        what: how errors name it.
+
+    Raises:
+        FormatError: it is no recipe.
+    """
+
+    def __init__(self, data: memoryview, what: str) -> None:
+        if data[:1] != bytes((VERSION,)):
+            raise FormatError(what, "not a recipe that this reader knows")
+        head = Cursor(data[1:], what)
+        lengths = [head.number() for _ in range(3)]
+        count = head.number()
+        if count > MAX_STREAMS:
+            raise FormatError(what, f"{count} deflate streams")
+        most = len(data)  # so that a sum of them fits
+        self._streams = array("Q", (min(head.number(), most + 1) for _ in range(count)))
+        self._next = 0  # the stream that is read next
+        self.operations, self.headers, self.inline = (
+            Cursor(head.take(length), what) for length in lengths
+        )
+        self._records = Cursor(head.take(sum(self._streams)), what)
+        if not head.ended:
+            raise FormatError(what, "bytes behind the last part")
+        self.what = what
+
+    def next_stream(self) -> Cursor:
+        """Return the records of the next deflate stream.
+
+        Raises:
+            FormatError: there is none.
+        """
+        if self._next == len(self._streams):
+            raise FormatError(self.what, "a deflate stream is missing")
+        self._next += 1
+        return Cursor(self._records.take(self._streams[self._next - 1]), self.what)
+
+    @property
+    def ended(self) -> bool:
+        """Whether all parts, and all streams, have been read."""
+        parts = (self.operations, self.headers, self.inline, self._records)
+        return self._next == len(self._streams) and all(part.ended for part in parts)
+
+
+def _put_number(out: bytearray, value: int) -> None:
+    while value >= 0x80:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    out.append(value)
+
+
+def _number_bytes(value: int) -> int:
+    return max(value.bit_length() + 6, 7) // 7

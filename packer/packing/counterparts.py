@@ -1,0 +1,166 @@
+"""Older counterparts of new chunks: what a frame of them is best compressed against.
+
+A changed file is looked up in the base under the same path, then under the same path with digits
+ignored (``chart-1.4.1.tgz`` -> ``chart-1.4.2.tgz``), then by its name alone (it moved). Within the
+file, the last chunk that did not change, or is similar, tells where its neighbours are.
+"""
+
+from __future__ import annotations
+
+import re
+from array import array
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable
+from itertools import accumulate
+
+from xxhash import xxh32_intdigest
+
+from packer.format.index import Index
+
+_DIGITS = re.compile(rb"\d+")
+_MOST_FOUND, _MOST_TRIED = 64, 256
+_BLOCK = 4096
+
+
+class Counterparts:
+    """Finds base files to compare with.
+
+    Args:
+        base: index of the base.
+    """
+
+    def __init__(self, base: Index) -> None:
+        self._base = base
+        self._shapes: tuple[_Shapes, _Shapes] | None = None  # of paths, of names
+
+    def open(self, path: bytes) -> Alignment | None:
+        """Return the alignment with the base file most like the one at `path`, or None.
+
+        Args:
+            path: of the new file.
+        """
+        base = self._base
+        entry = base.find(path)
+        if entry < 0 or not base.run_counts[entry]:
+            entry = self._similar(path)
+        if entry < 0:
+            return None
+        return Alignment(base, base.runs_of(entry))
+
+    def _similar(self, path: bytes) -> int:
+        if self._shapes is None:
+            self._shapes = _Shapes(self._base, _shape), _Shapes(self._base, _shape_of_name)
+        paths = self._base.paths
+        for shapes in self._shapes:
+            if found := shapes.find(path):
+                # Many files may be called values.yaml: the longest common end decides.
+                return max(found, key=lambda entry: (*_common_end(paths[entry], path), -entry))
+        return -1
+
+
+class _Shapes:
+    """The files of an index by something that their paths have in common.
+
+    A million files take 8 MB so, and 300 MB in a dict: chains of entries by hash, and what they are
+    chained for is looked at again.
+
+    Args:
+        base: the index.
+        shape: what a path is looked up by.
+    """
+
+    def __init__(self, base: Index, shape: Callable[[bytes], bytes]) -> None:
+        self._paths = paths = base.paths
+        self._shape = shape
+        count = len(paths)
+        self._first = first = array("I", [count]) * (1 << count.bit_length())
+        self._next = following = array("I", [count]) * count
+        self._mask = mask = len(first) - 1
+        for start in range(count - count % _BLOCK, -1, -_BLOCK):  # so that chains ascend
+            block = paths[start : start + _BLOCK]
+            for entry in range(start + len(block) - 1, start - 1, -1):
+                if base.run_counts[entry]:
+                    chain = xxh32_intdigest(shape(block[entry - start])) & mask
+                    following[entry] = first[chain]
+                    first[chain] = entry
+
+    def find(self, path: bytes) -> list[int]:
+        """Return the first files that share the shape of a path.
+
+        A few are enough to choose from; a tree of a million equal names must not cost a million.
+        """
+        wanted = self._shape(path)
+        entry, out = self._first[xxh32_intdigest(wanted) & self._mask], list[int]()
+        for _ in range(_MOST_TRIED):
+            if entry == len(self._next) or len(out) == _MOST_FOUND:
+                break
+            if self._shape(self._paths[entry]) == wanted:
+                out.append(entry)
+            entry = self._next[entry]
+        return out
+
+
+def _shape(path: bytes) -> bytes:
+    return _DIGITS.sub(b"0", path)
+
+
+def _shape_of_name(path: bytes) -> bytes:
+    return _shape(path.rpartition(b"/")[2])
+
+
+def _common_end(one: bytes, other: bytes) -> tuple[int, int]:
+    """Return how many names at the end are the same with digits ignored, and how many exactly."""
+    count = same = 0
+    for left, right in zip(reversed(one.split(b"/")), reversed(other.split(b"/")), strict=False):
+        if _shape(left) != _shape(right):
+            break
+        count += 1
+        same += left == right
+    return count, same
+
+
+class Alignment:
+    """Where the parts of a new file lie in an old one.
+
+    Args:
+        base: index of the base.
+        runs: of the old file.
+    """
+
+    def __init__(self, base: Index, runs: list[tuple[int, int]]) -> None:
+        self._chunks = array("I")
+        for start, length in runs:
+            self._chunks.extend(range(start, start + length))
+        self._ends = array("Q", accumulate(base.chunk_lengths[chunk] for chunk in self._chunks))
+        self._position = {chunk: at for at, chunk in enumerate(self._chunks)}
+        self._shift = 0
+
+    def align(self, chunk: int, end: int) -> None:
+        """Say that the new file holds base chunk `chunk`, or one like it, up to offset `end`."""
+        at = self._position.get(chunk)
+        if at is not None:
+            self._shift = self._ends[at] - end
+
+    def near(self, start: int, end: int, slack: int) -> tuple[array[int], array[int]]:
+        """Return the old chunks where ``[start, end)`` of the new file should be, and those around.
+
+        Args:
+            start: first byte in the new file.
+            end: behind the last one.
+            slack: how many bytes to look further on either side.
+        """
+        low, high = start + self._shift, end + self._shift
+        if self._ends and low - slack >= self._ends[-1]:
+            low = self._ends[-1] - (end - start)  # the old file is shorter: its end
+        outer = self._between(low - slack, high + slack)
+        inner = self._between(low, high)
+        chunks = self._chunks
+        return (
+            chunks[inner.start : inner.stop],
+            chunks[outer.start : inner.start] + chunks[inner.stop : outer.stop],
+        )
+
+    def _between(self, low: int, high: int) -> range:
+        first = bisect_right(self._ends, max(low, 0))
+        last = bisect_left(self._ends, max(high, 1))
+        return range(first, min(last + 1, len(self._ends)))

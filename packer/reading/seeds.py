@@ -1,0 +1,197 @@
+"""Older copies on this machine: what they hold of a version need not be fetched.
+
+Seeds are directories of any origin. Their files are chunked like those of a version; a file that is
+an entry of the version is taken whole (its blocks shared where the file system can), and a frame
+whose needed chunks all lie in seeds is put together from them. All of it is verified where it was
+written to, as if it came from a stranger.
+"""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import suppress
+
+import blake3
+
+from packer.engine.chunking import BUFFER_BYTES, iter_chunks
+from packer.engine.native import clone_file
+from packer.files.tree import FILE
+from packer.format.index import DIGEST_BYTES, Frames, Index
+from packer.format.tree_digest import Check
+from packer.oci import ChunkParams
+from packer.reading.entry_content import matches
+from packer.reading.write_plan import Plan
+
+_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+
+
+class Seeds:
+    """Finds the content of a version in directories.
+
+    Args:
+        directories: looked through in this order; what cannot be read is left out.
+        params: the version's chunk sizes.
+        frames: of the version.
+        sizes: of its entries.
+        entries: those that are wanted.
+    """
+
+    def __init__(
+        self,
+        directories: Iterable[bytes],
+        params: ChunkParams,
+        frames: Frames,
+        sizes: Sequence[int],
+        entries: Sequence[int],
+    ) -> None:
+        index = frames.index
+        self._frames = frames
+        self._index: Index = index
+        self._files: list[bytes] = []
+        self._places: dict[int, tuple[int, int]] = {}
+        """Of chunks: the file that holds it, and where."""
+        self.whole: dict[int, int] = {}
+        """Of entries: the file that is equal."""
+        self._wanted: dict[bytes, int] = {}  # digest -> chunk
+        self._plain: dict[bytes, list[int]] = {}  # digests of all chunks -> entries
+        self._opened: dict[int, list[int]] = {}  # size -> entries
+        directories = tuple(directories)
+        for entry in entries if directories else ():
+            if entry in index.expansions:
+                self._opened.setdefault(sizes[entry], []).append(entry)
+            elif index.kinds[entry] == FILE and sizes[entry]:
+                runs = index.runs_of(entry)
+                self._plain.setdefault(index.content_key(runs), []).append(entry)
+                for start, length in runs:
+                    for chunk in range(start, start + length):
+                        self._wanted.setdefault(index.chunk_digest(chunk), chunk)
+        self._buffer = bytearray(max(BUFFER_BYTES, 2 * params.max_bytes))
+        for directory in directories:
+            for path in _files_below(directory):
+                if not (self._wanted or self._opened):
+                    return
+                with suppress(OSError):
+                    self._look_into(path, params)
+
+    def _look_into(self, path: bytes, params: ChunkParams) -> None:
+        number = len(self._files)
+        places: dict[int, tuple[int, int]] = {}
+        key = bytearray()
+        whole: blake3.blake3 | None = None
+        with open(os.open(path, _READ), "rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            if size in self._opened:
+                whole = blake3.blake3()
+            offset = 0
+            for view, cuts in iter_chunks(file, params, buffer=self._buffer):
+                if whole is not None:
+                    whole.update(view)
+                start = 0
+                for end in cuts:
+                    digest = blake3.blake3(view[start:end]).digest()[:DIGEST_BYTES]
+                    key += digest
+                    chunk = self._wanted.get(digest, -1)
+                    if chunk >= 0:
+                        places[chunk] = (number, offset + start)
+                    start = end
+                offset += start
+        entries = self._plain.pop(bytes(key), [])
+        if whole is not None:
+            found = whole.digest()[:DIGEST_BYTES]
+            same = [at for at in self._opened[size] if self._index.expansions[at].digest == found]
+            entries = entries + same
+            self._opened[size] = [at for at in self._opened[size] if at not in same]
+            if not self._opened[size]:
+                del self._opened[size]
+        if entries or places:
+            self._files.append(path)
+            self.whole.update(dict.fromkeys(entries, number))
+            self._places.update(places)
+            for chunk in places:
+                del self._wanted[self._index.chunk_digest(chunk)]
+
+    def __bool__(self) -> bool:
+        """Whether any chunk was found."""
+        return bool(self._places)
+
+    def write_whole(self, plan: Plan, fd: int, entry: int, check: Check) -> bool:
+        """Write an entry from the file that was equal to it; False if it is not any more."""
+        try:
+            source = os.open(self._files[self.whole[entry]], _READ)
+        except OSError:
+            return False
+        size = plan.sizes[entry]
+
+        def write(file: int) -> bool:
+            if not clone_file(file, source):
+                _copy(source, file, size)
+            if os.fstat(file).st_size != size:
+                return False
+            with open(file, "rb", buffering=0, closefd=False) as written:
+                return matches(written, self._frames, entry, check)
+
+        try:
+            return plan.fill(fd, entry, write)
+        finally:
+            os.close(source)
+
+    def holds(self, chunks: Iterable[int]) -> bool:
+        """Tell whether all of some chunks were found."""
+        return all(chunk in self._places for chunk in chunks)
+
+    def frame(self, frame: int, chunks: Iterable[int], check: Check) -> bytearray | None:
+        """Return a frame's plaintext with these chunks in it, verified; None if one has changed."""
+        ends, first = self._frames.end, self._frames.first_chunk[frame]
+        out = bytearray(self._frames.plain_bytes(frame))
+        fd = at = -1
+        try:
+            for chunk in sorted(chunks):
+                number, offset = self._places[chunk]
+                if number != at:  # neighbours mostly lie in one file
+                    if fd >= 0:
+                        os.close(fd)
+                    fd = -1
+                    fd, at = os.open(self._files[number], _READ), number
+                length = ends[chunk + 1] - ends[chunk]
+                data = os.pread(fd, length, offset)
+                if len(data) != length or not check.record(chunk, blake3.blake3(data).digest()):
+                    return None
+                out[ends[chunk] - ends[first] : ends[chunk + 1] - ends[first]] = data
+        except OSError:
+            return None
+        finally:
+            if fd >= 0:
+                os.close(fd)
+        return out
+
+
+def _files_below(directory: bytes) -> Iterator[bytes]:
+    """Yield the regular files of a seed; a missing or unreadable part of it holds none."""
+    for base, names, files in os.walk(directory):
+        names.sort()
+        for name in sorted(files):
+            path = os.path.join(base, name)
+            with suppress(OSError):
+                if stat.S_ISREG(os.lstat(path).st_mode):
+                    yield path
+
+
+def _copy(source: int, to: int, size: int) -> None:
+    """Copy at most `size` bytes, and one to tell that there are more."""
+    left = size + 1
+    offset = 0
+    while left and (data := os.pread(source, min(left, 1 << 20), offset)):
+        view = memoryview(data)
+        while view:
+            view = view[os.write(to, view) :]
+        offset += len(data)
+        left -= len(data)
+
+
+def seed_paths(seed: Iterable[str | bytes | os.PathLike[str]]) -> tuple[bytes, ...]:
+    """Return the directories given as seeds; a single path is one of them."""
+    if isinstance(seed, (str, bytes, os.PathLike)):
+        return (os.fsencode(seed),)
+    return tuple(os.fsencode(path) for path in seed)

@@ -1,0 +1,215 @@
+"""What of a version is written where: parts of frames to files in a private directory."""
+
+from __future__ import annotations
+
+import os
+from array import array
+from bisect import bisect_left
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from itertools import islice
+from operator import le
+
+from packer.engine.native import Writeback, reserve, write_files
+from packer.files.tree import DIRECTORY, FILE, SYMLINK
+from packer.format.index import Frames, Index
+
+RESERVE_BYTES = 8 << 20
+"""Files that are written in parts have their space reserved from this size on."""
+
+_WRITE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+
+
+class Plan:
+    """Which bytes of which frame go where in the staging directory.
+
+    A *part* is a run of chunks of one frame that goes to one place in one file. Parts are columns,
+    in order of their first chunk: those of a frame are neighbours.
+
+    Args:
+        frames: of the version.
+        sizes: of its entries.
+        entries: ordinals of those to write, in order.
+        flat: name files by their ordinal instead of by path, and leave directories out.
+        leave_out: entries whose content comes from elsewhere.
+    """
+
+    def __init__(
+        self,
+        frames: Frames,
+        sizes: Sequence[int],
+        entries: Sequence[int],
+        *,
+        flat: bool,
+        leave_out: Iterable[int] = (),
+    ) -> None:
+        self.frames = frames
+        self.index: Index = frames.index
+        self.sizes = sizes
+        self.entries = entries
+        self.flat = flat
+        left_out = set(leave_out)
+        opened = self.index.expansions.keys()
+        self.expanded = [entry for entry in entries if entry in opened and entry not in left_out]
+        self.in_parts: set[int] = set()
+        """Entries that have more than one part."""
+        self._entry, self._offset = array("I"), array("Q")
+        self._first, self._count = array("I"), array("I")
+        self._writebacks: dict[int, Writeback] = {}  # of large files
+        self._mask = 0o777
+        self._collect(left_out | opened)
+
+    def _collect(self, left_out: set[int]) -> None:
+        index, frames = self.index, self.frames
+        first_run, starts, lengths = index.first_run, index.run_starts, index.run_lengths
+        ends, bounds = frames.end, frames.first_chunk
+        frame = 0
+        for entry in self.entries:
+            begin, end = first_run[entry], first_run[entry + 1]
+            if begin == end or entry in left_out:
+                continue
+            offset = parts = 0
+            for run in range(begin, end):
+                start, left = starts[run], lengths[run]
+                while left:
+                    if not bounds[frame] <= start < bounds[frame + 1]:
+                        frame = frames.of_chunk(start)
+                    count = min(left, bounds[frame + 1] - start)
+                    self._entry.append(entry)
+                    self._offset.append(offset)
+                    self._first.append(start)
+                    self._count.append(count)
+                    offset += ends[start + count] - ends[start]
+                    start += count
+                    left -= count
+                    parts += 1
+            if parts > 1:
+                self.in_parts.add(entry)
+        if not all(map(le, self._first, islice(self._first, 1, None))):
+            order = sorted(range(len(self._first)), key=self._first.__getitem__)
+            self._entry = array("I", map(self._entry.__getitem__, order))
+            self._offset = array("Q", map(self._offset.__getitem__, order))
+            self._count = array("I", map(self._count.__getitem__, order))
+            self._first = array("I", map(self._first.__getitem__, order))
+
+    def name(self, entry: int) -> bytes:
+        """Return the path of an entry in the staging directory."""
+        return b"%d" % entry if self.flat else self.index.paths[entry]
+
+    def frames_used(self) -> Iterator[int]:
+        """Yield the frames that have parts, in order."""
+        at = 0
+        while at < len(self._first):
+            frame = self.frames.of_chunk(self._first[at])
+            yield frame
+            at = bisect_left(self._first, self.frames.first_chunk[frame + 1], at)
+
+    def parts_of(self, frame: int) -> range:
+        """Return the parts of a frame."""
+        first, last = self.frames.first_chunk[frame], self.frames.first_chunk[frame + 1]
+        begin = bisect_left(self._first, first)
+        return range(begin, bisect_left(self._first, last, begin))
+
+    def chunks_of(self, frame: int) -> set[int]:
+        """Return the chunks of a frame that are needed."""
+        out: set[int] = set()
+        for part in self.parts_of(frame):
+            out.update(range(self._first[part], self._first[part] + self._count[part]))
+        return out
+
+    def prepare(self, fd: int) -> None:
+        """Make directories, links, empty files, and large ones with their space reserved.
+
+        Args:
+            fd: the staging directory, whose own permissions tell the umask.
+        """
+        index, links = self.index, self.index.symlinks()
+        self._mask = ~os.fstat(fd).st_mode & 0o777
+        empty: list[int] = []
+        for entry in self.entries:
+            kind = index.kinds[entry]
+            if kind == DIRECTORY and not self.flat:
+                os.mkdir(index.paths[entry], 0o700, dir_fd=fd)
+            elif kind == SYMLINK:
+                os.symlink(links[entry], self.name(entry), dir_fd=fd)
+            elif kind == FILE and not self.sizes[entry]:
+                empty.append(entry)
+        self._write_new(fd, empty, b"", array("Q", bytes(16 * len(empty))))
+        for entry in self.in_parts:
+            if self.sizes[entry] >= RESERVE_BYTES:
+                file = os.open(self.name(entry), _WRITE | os.O_EXCL, 0o600, dir_fd=fd)
+                try:
+                    reserve(file, self.sizes[entry])
+                finally:
+                    os.close(file)
+                self._writebacks[entry] = Writeback()
+
+    def write_frame(self, fd: int, frame: int, data: bytes | bytearray) -> tuple[int, int]:
+        """Write all parts of a frame; return how many bytes that were, and the last entry."""
+        base, ends = self.frames.end[self.frames.first_chunk[frame]], self.frames.end
+        view = memoryview(data)
+        whole: list[int] = []
+        spans = array("Q")
+        written = entry = 0
+        for part in self.parts_of(frame):
+            entry, first = self._entry[part], self._first[part]
+            start, end = ends[first] - base, ends[first + self._count[part]] - base
+            written += end - start
+            if entry in self.in_parts:
+                self._write_part(fd, entry, self._offset[part], view[start:end])
+            else:
+                whole.append(entry)
+                spans.extend((start, end))
+        self._write_new(fd, whole, data, spans)
+        return written, entry
+
+    def _write_new(
+        self, fd: int, entries: list[int], data: bytes | bytearray, spans: array[int]
+    ) -> None:
+        """Write whole files with their permissions."""
+        if entries:
+            modes = array("H", map(self.index.modes.__getitem__, entries))
+            write_files(fd, [self.name(entry) for entry in entries], data, spans, modes, self._mask)
+
+    def _write_part(self, fd: int, entry: int, offset: int, data: memoryview) -> None:
+        file = os.open(self.name(entry), _WRITE, 0o600, dir_fd=fd)
+        try:
+            while data:
+                count = os.pwrite(file, data, offset)
+                data, offset = data[count:], offset + count
+                if entry in self._writebacks:
+                    self._writebacks[entry].written(file, count)
+        finally:
+            os.close(file)
+
+    def write_all(self, fd: int, entry: int, pieces: Iterable[bytes | memoryview]) -> None:
+        """Write a file in one go."""
+        file = os.open(self.name(entry), _WRITE | os.O_EXCL, 0o600, dir_fd=fd)
+        writeback = Writeback()
+        with open(file, "wb", buffering=1 << 20) as out:
+            if self.sizes[entry] >= RESERVE_BYTES:
+                reserve(file, self.sizes[entry])
+            for piece in pieces:
+                writeback.written(file, out.write(piece))
+            os.fchmod(file, self.index.modes[entry])
+
+    def fill(self, fd: int, entry: int, write: Callable[[int], bool]) -> bool:
+        """Make a file whose content `write` puts into a descriptor; False if it could not."""
+        name = self.name(entry)
+        flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        file = os.open(name, flags, 0o600, dir_fd=fd)
+        try:
+            done = write(file)
+            if done:
+                os.fchmod(file, self.index.modes[entry])
+        finally:
+            os.close(file)
+        if not done:
+            os.unlink(name, dir_fd=fd)
+        return done
+
+    def finish(self, fd: int) -> None:
+        """Set the permissions that would have been in the way while writing."""
+        kinds, modes = self.index.kinds, self.index.modes
+        for entry in reversed(self.entries):
+            if entry in self.in_parts or (kinds[entry] == DIRECTORY and not self.flat):
+                os.chmod(self.name(entry), modes[entry], dir_fd=fd)

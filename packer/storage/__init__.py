@@ -1,0 +1,1 @@
+"""History, deployments, support bundles and migration."""

@@ -1,0 +1,405 @@
+"""Moving what KOTS kept, between S3 or a directory and a storage, and back, archive by archive.
+
+An archive counts as done when its copy was read back and has the SHA-256 of the source. Then it
+is written to a journal, a file of this machine, which is believed as long as the destination still
+lists a copy of that size. Without the journal nothing is moved twice: what is there already is read
+back and noted anew.
+
+A copy that does not come back right is taken away again, so that the next run can write it anew. If
+the run was killed before that, the label ``sha256`` of the copy tells the next one whose it is.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+import os
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import IO, Any
+
+from packer.api.locations import default_store_path
+from packer.errors import (
+    Cancelled,
+    Conflict,
+    DigestMismatch,
+    IntegrityError,
+    InvalidParameter,
+    NotFound,
+    PackerError,
+)
+from packer.files.temporary import temporary_directory
+from packer.progress import CancelEvent, Progress, ProgressCallback
+from packer.storage.kots_archives import Archive, Archives
+from packer.storage.results import SavedVersion
+from packer.storage.storage import Storage, open_storage
+from packer.storage.support_bundles import SupportBundle
+from packer.stores.registry.access import RegistryLike
+
+ARCHIVE_NAME = "archive.tar.gz"
+"""Name of the one file of a version that was an archive."""
+SHA256 = "sha256"
+"""Label of a version or bundle that was an archive: the digest of its source."""
+_TRIES = 2
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Migrated:
+    """What a migration did, or would do.
+
+    Args:
+        archives: how many there are in the source.
+        moved: how many were copied, and verified.
+        present: how many were there already, and are verified.
+        noted: those of them that an earlier run verified, as its journal says, and that are listed
+            still; the others were read back now.
+        bytes: of all archives.
+        new_bytes: that the destination's storage took for those moved; 0 on the way back.
+        others: keys of the source that are no archives; versions and bundles of a storage that are
+            none, or whose ID cannot be a part of a path. They stay behind.
+    """
+
+    archives: int
+    moved: int
+    present: int
+    noted: int
+    bytes: int
+    new_bytes: int
+    others: int
+
+
+class Journal:
+    """Which archives are done: a line for each, appended and synced.
+
+    Args:
+        path: of the file.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._path = path
+        self._done: dict[str, str] = {}
+        try:
+            with open(path, encoding="utf-8") as file:
+                for line in file:
+                    try:
+                        key, mark = json.loads(line)
+                    except ValueError:
+                        continue  # the line that a kill cut off
+                    self._done[str(key)] = str(mark)
+        except FileNotFoundError:
+            pass
+
+    def holds(self, archive: Archive) -> bool:
+        """Tell whether this very archive is done."""
+        return self._done.get(archive.key) == _mark(archive)
+
+    def add(self, archive: Archive) -> None:
+        """Note that it is done."""
+        os.makedirs(os.path.dirname(self._path) or ".", exist_ok=True)
+        with open(self._path, "a", encoding="utf-8") as file:
+            # A line feed first: the last line may have been cut off.
+            file.write("\n" + json.dumps([archive.key, _mark(archive)]) + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        self._done[archive.key] = _mark(archive)
+
+
+def migrate(
+    source: str,
+    destination: str,
+    *,
+    dry_run: bool = False,
+    journal: str | None = None,
+    s3_options: Mapping[str, Any] | None = None,
+    registry: RegistryLike = None,
+    progress: ProgressCallback | None = None,
+    cancel: CancelEvent | None = None,
+) -> Migrated:
+    """Copy all versions and support bundles of a place to another; the source is only read.
+
+    Args:
+        source: ``s3://bucket/prefix`` or a directory as KOTS lays it out, or the base of a
+            storage (``docker://…``, ``oci:DIR``), of which versions that are archives are copied.
+        destination: the other kind.
+        dry_run: only say what would be done.
+        journal: file that notes what is done; by default in the user's data directory.
+        s3_options: for s3fs.
+        registry: how to reach the registry.
+        progress: called now and then.
+        cancel: set it to give up between two archives, or during one.
+
+    Raises:
+        Conflict: the destination has other content under a sequence number or ID.
+        DigestMismatch: a copy read back is not the source; it was removed again.
+        InvalidParameter: both are of one kind.
+        StoreError, OSError: as they say; a second call goes on.
+    """
+    back = _is_storage(source)
+    if back == _is_storage(destination):
+        raise InvalidParameter("migrate goes from s3:// or a directory to a storage, or back")
+    if journal is None:
+        ends = f"{_absolute(source)}\n{_absolute(destination)}"
+        name = hashlib.sha256(os.fsencode(ends)).hexdigest()[:32]
+        journal = os.path.join(os.path.dirname(default_store_path()), "migrations", name)
+    place = Archives(destination if back else source, s3_options)
+    base = source if back else destination
+    with open_storage(base, registry=registry) as storage:
+        found, others = _archives_of(storage) if back else place.list()
+        if not found and not others:
+            # A prefix or base that holds nothing is a misspelled one, and no success.
+            raise NotFound("archives", source, "nothing at all is there")
+        notes = Journal(journal)
+        noted = [archive for archive in found if notes.holds(archive)]
+        size_at = place.size if back else _sizes_of(storage, noted)
+        done = {archive.key for archive in noted if size_at(archive) == archive.size}
+        todo = [archive for archive in found if archive.key not in done]
+        moved = new_bytes = 0
+        told = _Told(progress, sum(archive.size for archive in todo))
+        if not dry_run:
+            work: Callable[[Archive], tuple[bool, int]]
+            work = _Back(storage, place) if back else _There(storage, place, told, cancel)
+            for archive in todo:
+                if cancel is not None and cancel.is_set():
+                    raise Cancelled("migrating")
+                told.begin(archive)
+                was_moved, added = work(archive)
+                notes.add(archive)
+                moved, new_bytes = moved + was_moved, new_bytes + added
+                told.end(archive)
+        else:
+            moved = len(todo)
+    size = sum(archive.size for archive in found)
+    present = len(found) - moved
+    return Migrated(len(found), moved, present, len(done), size, new_bytes, others)
+
+
+def _absolute(place: str) -> str:
+    """Return a name of a place that is the same whatever the current directory."""
+    if place.startswith(("docker://", "s3://")):
+        return place.rstrip("/")
+    transport = "oci:" if place.startswith("oci:") else ""
+    return transport + os.path.realpath(place.removeprefix(transport))
+
+
+class _Told:
+    """Tells of the migration as one phase, whatever packing and copying tell of each archive."""
+
+    def __init__(self, progress: ProgressCallback | None, total: int) -> None:
+        self._progress = progress
+        self._total = total
+        self._done = 0
+        self._item = ""
+
+    def begin(self, archive: Archive) -> None:
+        self._item = archive.key
+        self()
+
+    def end(self, archive: Archive) -> None:
+        self._done += archive.size
+        self()
+
+    def __call__(self, _: Progress | None = None) -> None:
+        if self._progress is not None:
+            self._progress(Progress("migrate", self._done, self._total, self._item))
+
+
+class _There:
+    """From archives to a storage."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        place: Archives,
+        progress: ProgressCallback,
+        cancel: CancelEvent | None,
+    ) -> None:
+        self._storage = storage
+        self._place = place
+        self._options: dict[str, Any] = {"progress": progress, "cancel": cancel}
+
+    def __call__(self, archive: Archive) -> tuple[bool, int]:
+        damage: PackerError | None = None
+        try:
+            before = _digest_of(self._storage, archive)
+        except (IntegrityError, NotFound) as error:
+            before, damage = "", error
+        with temporary_directory() as folder:
+            path = os.path.join(folder, ARCHIVE_NAME)
+            with open(path, "w+b") as file:
+                digest = self._place.read(archive, file)
+            if before == digest:
+                return False, 0
+            if before is not None:
+                if self._label(archive) != digest:
+                    raise damage or Conflict("archive", archive.key, "the storage has another one")
+                why = damage or f"it is sha256:{before}"
+                _log.warning("the copy of %s is written anew: %s", archive.key, why)
+                self._withdraw(archive)
+            added = self._save(archive, path, digest)
+        try:
+            actual = _digest_of(self._storage, archive)
+            if actual != digest:
+                raise DigestMismatch(archive.key, f"sha256:{digest}", f"sha256:{actual}")
+        except (IntegrityError, NotFound):
+            self._withdraw(archive)
+            raise
+        return True, added
+
+    def _save(self, archive: Archive, path: str, digest: str) -> int:
+        options = {"labels": {SHA256: digest}, **self._options}
+        if not archive.app:
+            return self._storage.save_support_bundle(archive.name, path, **options).new_bytes
+        number = int(archive.name)
+        return self._storage.save(archive.app, path, sequence=number, **options).new_bytes
+
+    def _label(self, archive: Archive) -> str:
+        """Return the SHA-256 that a copy was labelled with, "" if there is none."""
+        storage = self._storage
+        found = (_archive(*each) for each in _saved(storage, [archive.app]))
+        return next((each.sha256 for each in found if each.name == archive.name), "")
+
+    def _withdraw(self, archive: Archive) -> None:
+        """Remove a copy that is not what its label says."""
+        try:
+            if archive.app:
+                self._storage.withdraw(archive.app, int(archive.name))
+            else:
+                self._storage.bundles.delete(archive.name)
+        except PackerError as error:
+            # Said, and not raised: why it has to go is what the caller is told, and a second run
+            # will try to remove it again.
+            _log.warning("the copy of %s could not be removed: %s", archive.key, error)
+
+
+class _Back:
+    """From a storage to archives."""
+
+    def __init__(self, storage: Storage, place: Archives) -> None:
+        self._storage = storage
+        self._place = place
+
+    def __call__(self, archive: Archive) -> tuple[bool, int]:
+        with (
+            temporary_directory() as folder,
+            open(os.path.join(folder, ARCHIVE_NAME), "w+b") as file,
+        ):
+            digest = _digest_of(self._storage, archive, file)
+            if digest is None:
+                raise NotFound("archive", archive.key, f"in {self._storage.base_uri}")
+            if archive.sha256 not in ("", digest):
+                raise DigestMismatch(archive.key, f"sha256:{archive.sha256}", f"sha256:{digest}")
+            file.flush()
+            if self._place.digest(archive) is not None:
+                if self._place.holds(archive, digest):
+                    return False, 0
+                raise Conflict("archive", archive.key, "another one is there")
+            for _ in range(_TRIES):
+                self._place.write(archive, file.name)
+                if self._place.holds(archive, digest):
+                    return True, 0
+        actual = self._place.digest(archive)
+        self._place.remove(archive)
+        raise DigestMismatch(archive.key, f"sha256:{digest}", f"sha256:{actual}")
+
+
+def _digest_of(storage: Storage, archive: Archive, out: IO[bytes] | None = None) -> str | None:
+    """Return the SHA-256 of an archive in a storage, reading all of it; None if it is not there.
+
+    Args:
+        storage: where it is.
+        archive: which.
+        out: gets its bytes, from its start.
+
+    Raises:
+        IntegrityError, NotFound: it is damaged; read again, to tell that from a bad transfer.
+    """
+    for left in reversed(range(_TRIES)):
+        if out is not None:
+            out.seek(0)
+            out.truncate()
+        try:
+            return _digest_once(storage, archive, out)
+        except (IntegrityError, NotFound):
+            if not left:
+                raise
+    raise AssertionError
+
+
+def _digest_once(storage: Storage, archive: Archive, out: IO[bytes] | None) -> str | None:
+    try:
+        if archive.app:
+            index = storage.version(archive.app, int(archive.name)).index
+            if not index.is_single_file:
+                raise Conflict("archive", archive.key, "the version is a directory")
+            file = storage.open(archive.app, int(archive.name), index.paths[0])
+        else:
+            file = storage.open_support_bundle(archive.name)
+    except NotFound as error:
+        if error.kind == "blob":
+            raise
+        return None
+    digest = hashlib.sha256()
+    with file:
+        while data := file.read(1 << 20):
+            digest.update(data)
+            if out is not None:
+                out.write(data)
+    return digest.hexdigest()
+
+
+def _archives_of(storage: Storage) -> tuple[list[Archive], int]:
+    """Return the versions and bundles of a storage that are archives, and how many are not."""
+    found, others = [], 0
+    for app, each in _saved(storage, [*storage.apps(), ""]):
+        archive = _archive(app, each)
+        if not archive.has_path:
+            _log.warning("%s stays behind: its ID cannot be a part of a path", archive.key)
+            others += 1
+        elif archive.sha256 or _is_archive(storage, app, each):
+            found.append(archive)
+        else:
+            others += 1
+    return sorted(found, key=lambda archive: archive.order), others
+
+
+def _archive(app: str, saved: SavedVersion | SupportBundle) -> Archive:
+    name = str(saved.sequence) if isinstance(saved, SavedVersion) else saved.id
+    return Archive(app, name, saved.bytes, saved.digest, saved.labels.get(SHA256, ""))
+
+
+def _is_archive(storage: Storage, app: str, saved: SavedVersion | SupportBundle) -> bool:
+    """Tell whether what no migration labelled is one file, with the name of an archive."""
+    if isinstance(saved, SavedVersion):
+        if saved.files != 1:
+            return False
+        index = storage.version(app, saved.sequence).index
+    else:
+        index = storage.bundles.version(saved.id).index
+    return index.is_single_file and index.paths[0].endswith((b".tar.gz", b".tgz"))
+
+
+def _sizes_of(storage: Storage, archives: Iterable[Archive]) -> Callable[[Archive], int | None]:
+    """Return what gives the size of each archive that a storage lists; asks once for all."""
+    saved = _saved(storage, {archive.app for archive in archives})
+    sizes = {archive.key: archive.size for archive in (_archive(*each) for each in saved)}
+    return lambda archive: sizes.get(archive.key)
+
+
+def _saved(
+    storage: Storage, apps: Iterable[str]
+) -> Iterator[tuple[str, SavedVersion | SupportBundle]]:
+    """Yield the versions of applications, each with its ID; "" stands for the support bundles."""
+    for app in apps:
+        for each in storage.history(app) if app else storage.support_bundles():
+            yield app, each
+
+
+def _is_storage(place: str) -> bool:
+    return place.startswith(("docker://", "oci:"))
+
+
+def _mark(archive: Archive) -> str:
+    return f"{archive.size} {archive.stamp}"

@@ -1,0 +1,64 @@
+"""The versions of a storage that were read last, with their decoded indexes."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+
+from packer.errors import NotFound
+from packer.format.version import Version, load_version
+from packer.storage.repository import Shelf
+from packer.stores.caching import CachedStore, SmallBlobs
+from packer.stores.layout import LayoutStore
+
+MAX_VERSIONS = 16
+"""Versions whose decoded indexes are kept."""
+
+
+class OpenVersions:
+    """The versions that were used last; thread-safe.
+
+    Args:
+        disk: a layout that has blobs of theirs, or None.
+    """
+
+    def __init__(self, disk: LayoutStore | None) -> None:
+        self._disk = disk
+        self._small = SmallBlobs()
+        self._versions: OrderedDict[tuple[str, str], Version] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def load(self, shelf: Shelf, tag: str) -> Version:
+        """Return the version a tag names; a number's tag never names another."""
+        if not shelf.is_remote:
+            return load_version(shelf.store, tag)
+        key = shelf.store.name, tag
+        with self._lock:
+            found = self._versions.get(key)
+            if found is not None:
+                self._versions.move_to_end(key)
+                return found
+        version = load_version(CachedStore(shelf.store, self._small, self._disk), tag)
+        if tag.isdecimal():
+            with self._lock:
+                self._versions[key] = version
+                while len(self._versions) > MAX_VERSIONS:
+                    self._versions.popitem(last=False)
+        return version
+
+    def forget(self, shelf: Shelf, tag: str) -> None:
+        """Forget a version that was deleted."""
+        with self._lock:
+            self._versions.pop((shelf.store.name, tag), None)
+
+
+def trim(cache: LayoutStore, tag: str) -> None:
+    """Keep one version of each application in a cache: of that of `tag`, the one it names."""
+    name = tag.rpartition(":")[0]
+    for other in [found for found, _ in cache.tags()]:
+        if other != tag and other.rpartition(":")[0] == name:
+            try:
+                cache.untag(other)
+            except NotFound:
+                continue  # another process was faster
+    cache.collect_garbage()

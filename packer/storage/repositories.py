@@ -1,0 +1,123 @@
+"""Where a storage lies: one repository for each application, below a base.
+
+``docker://host/org/app-base`` holds the application ``a`` in ``host/org/app-base/a``; on Docker
+Hub, whose repositories have exactly two components, in ``docker.io/org/app-base-a``. ``oci:DIR``
+holds it in the image layout ``DIR/a``. What applications share is in the base itself.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable
+
+from packer.api.locations import open_location
+from packer.errors import InvalidParameter, InvalidReference, NotFound
+from packer.reference import DOCKER_HUB, LayoutLocation, Reference, parse_location
+from packer.storage.encoded_names import decode_app, encode_app
+from packer.storage.repository import Shelf
+from packer.stores.memory import MemoryStore
+from packer.stores.protocols import Store
+from packer.stores.registry.access import Access, RegistryLike
+
+SHARED_FOLDER = "_shared"
+"""Layout of what applications share; no application's name begins so."""
+MEMORY = "memory:"
+
+
+class Repositories:
+    """Opens the repositories of one base, each once.
+
+    Args:
+        base_uri: ``docker://host/repository``, ``oci:DIR``, or ``memory:``.
+        options: how to reach the registry.
+
+    Raises:
+        InvalidReference: `base_uri` follows none of these, or has a tag or digest.
+
+    Thread safety: threads may share it.
+    """
+
+    def __init__(self, base_uri: str, options: RegistryLike) -> None:
+        self.uri = base_uri
+        self._options = Access(options)
+        self._lock = threading.Lock()
+        self._open: dict[str, Shelf] = {}
+        self._location: Reference | LayoutLocation | None = None
+        if base_uri != MEMORY:
+            location = parse_location(base_uri)
+            if location.tag is not None or location.digest is not None:
+                raise InvalidReference(base_uri, "a storage's base has no tag or digest")
+            self._location = location
+        elif options is not None:
+            raise InvalidParameter("memory: has no registry to reach")
+
+    @property
+    def is_remote(self) -> bool:
+        """Whether it is in a registry."""
+        return isinstance(self._location, Reference)
+
+    def shelf(self, app: str | None, *, create: bool = False) -> Shelf:
+        """Return the repository of an application, or with None what all share.
+
+        Args:
+            app: its ID.
+            create: make a layout that is not there; registries make repositories by themselves.
+
+        Raises:
+            InvalidParameter: the ID cannot be a name.
+            NotFound: there is no such layout, and `create` is false.
+        """
+        name = "" if app is None else encode_app(app)
+        with self._lock:
+            if (found := self._open.get(name)) is None:
+                found = self._open[name] = Shelf(self._store(name, create))
+            return found
+
+    def reference(self, app: str, tag: str) -> str:
+        """Return what other tools call a tag of an application."""
+        location = self._at(encode_app(app))
+        return f"{location}:{tag}" if location is not None else f"{MEMORY}{app}:{tag}"
+
+    def local_names(self) -> list[str]:
+        """Return the names of applications that are there as layouts."""
+        if not isinstance(self._location, LayoutLocation):
+            return []
+        with contextlib.suppress(FileNotFoundError):
+            return sorted(
+                entry.name
+                for entry in os.scandir(self._location.path)
+                if decode_app(entry.name) is not None and entry.is_dir()
+            )
+        return []
+
+    def close(self) -> None:
+        """Close connections."""
+        with self._lock:
+            for shelf in self._open.values():
+                close: Callable[[], None] | None = getattr(shelf.store, "close", None)
+                if close is not None:
+                    close()
+            if self._location is not None:
+                self._open.clear()
+
+    def _at(self, name: str) -> Reference | LayoutLocation | None:
+        base = self._location
+        if isinstance(base, LayoutLocation):
+            return LayoutLocation(os.path.join(base.path, name or SHARED_FOLDER))
+        if isinstance(base, Reference) and name:
+            joint = "-" if base.registry == DOCKER_HUB else "/"
+            return Reference(base.registry, base.repository + joint + name)
+        return base
+
+    def _store(self, name: str, create: bool) -> Store:
+        location = self._at(name)
+        if location is None:
+            return MemoryStore()
+        if isinstance(location, LayoutLocation):
+            try:
+                return open_location(location, self._options, create=create)[0]
+            except NotFound:
+                raise NotFound("application", name or SHARED_FOLDER, f"in {self.uri}") from None
+        return open_location(location, self._options, create=create)[0]

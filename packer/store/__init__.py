@@ -1,1 +1,0 @@
-"""Where blobs, manifests and tags live: memory, an OCI image layout directory, a registry."""

@@ -1,0 +1,1 @@
+"""Where blobs, manifests and tags live: memory, an OCI layout, an OCI archive, a registry."""

@@ -1,0 +1,1 @@
+"""OCI archives: an image layout in a tar file, or in parts of one."""

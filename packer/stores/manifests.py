@@ -1,0 +1,175 @@
+"""What the local stores share: which blobs a manifest names, what a tag and a range may be.
+
+Manifests here are anybody's: image manifests, image indexes and artifacts, of OCI and of Docker.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from packer.errors import FormatError, InvalidParameter, NotFound, SizeMismatch
+from packer.oci import (
+    INDEX_MANIFEST_TYPE,
+    MANIFEST_TYPE,
+    Descriptor,
+    is_digest,
+    load_json,
+)
+
+MANIFEST_TYPES = frozenset(
+    {
+        MANIFEST_TYPE,
+        INDEX_MANIFEST_TYPE,
+        "application/vnd.oci.artifact.manifest.v1+json",
+        "application/vnd.docker.distribution.manifest.v2+json",
+        "application/vnd.docker.distribution.manifest.list.v2+json",
+    }
+)
+"""Media types of JSON documents that name other blobs."""
+
+# Registry tags (distribution-spec: `a..b` and `_x` are fine) and the names of image-layout's
+# `ref.name` (`app:1.2+b`, `team/app`): the union, so that either can be copied to the other side.
+_TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:@+/-]{0,254}\Z")
+
+
+def check_tag(tag: str) -> str:
+    """Return `tag` if it can name a manifest.
+
+    Raises:
+        InvalidParameter: it is empty, too long, a digest, or holds other characters than those of
+            registry tags and image-layout names.
+    """
+    if not _TAG.match(tag) or is_digest(tag):
+        raise InvalidParameter(
+            f"tag {tag[:80]!r} is not 1 to 255 letters, digits and ._:@+/- starting with a letter, "
+            "digit or _ (and not a digest)"
+        )
+    return tag
+
+
+def check_range(blob: Descriptor, start: int, length: int | None) -> tuple[int, int]:
+    """Return the half-open range `[start, end)` that `fetch` was asked for.
+
+    Raises:
+        SizeMismatch: it does not lie inside the blob; ranges come from stored tables, so what is
+            wrong is most likely one of those.
+    """
+    end = blob.size if length is None else start + length
+    if not 0 <= start <= end <= blob.size:
+        raise SizeMismatch(f"range from {start} of blob {blob.digest}", blob.size, end)
+    return start, end
+
+
+def named_blobs(
+    value: dict[str, Any], what: str
+) -> tuple[tuple[Descriptor, ...], tuple[Descriptor, ...]]:
+    """Return what a decoded manifest needs: its blobs, and its child manifests.
+
+    ``subject`` is left out, which may be missing by the image-spec, and so are layers that must not
+    be distributed and name URLs instead.
+
+    Args:
+        value: the JSON object.
+        what: how errors name it.
+
+    Raises:
+        FormatError: it names nothing, both layers and manifests, or a malformed descriptor.
+    """
+    if "manifests" in value and ("layers" in value or "config" in value):
+        raise FormatError(what, "holds both layers and manifests")
+    if not value.keys() & {"config", "layers", "blobs", "manifests"}:
+        raise FormatError(what, "not a manifest: it names no config, layers or manifests")
+    blobs: list[Descriptor] = []
+    if "config" in value:
+        blobs.append(Descriptor.from_json(value["config"]))
+    for key in ("layers", "blobs"):
+        for item in _array(value, key, what):
+            blob = Descriptor.from_json(item)
+            foreign = "nondistributable" in blob.media_type or ".foreign." in blob.media_type
+            if not (foreign and item.get("urls")):
+                blobs.append(blob)
+    children = (Descriptor.from_json(item) for item in _array(value, "manifests", what))
+    return tuple(blobs), tuple(children)
+
+
+def _array(value: dict[str, Any], key: str, what: str) -> list[Any]:
+    """Return the list under `key`, empty if there is none."""
+    items = value.get(key)
+    if items is None:  # Go writes null for an empty slice
+        return []
+    if not isinstance(items, list):
+        raise FormatError(what, f"{key} is not a list")
+    return items
+
+
+def media_type_of(value: dict[str, Any]) -> str:
+    """Return the media type of a decoded manifest, "" if it is none.
+
+    Image-spec 1.0 made the field optional; then the shape tells.
+    """
+    stated = value.get("mediaType")
+    if isinstance(stated, str):
+        return stated if stated in MANIFEST_TYPES else ""
+    if isinstance(value.get("manifests"), list):
+        return INDEX_MANIFEST_TYPE
+    return MANIFEST_TYPE if isinstance(value.get("config"), dict) else ""
+
+
+def check_manifest(
+    data: bytes, media_type: str, exists: Callable[[Descriptor], bool], where: str
+) -> dict[str, Any]:
+    """Check that `data` may be stored as a manifest, and return it decoded.
+
+    Args:
+        data: its bytes.
+        media_type: what the caller says it is.
+        exists: tells whether the store has a blob.
+        where: the store's name.
+
+    Raises:
+        InvalidParameter: `media_type` contradicts the manifest's own.
+        FormatError: not a manifest.
+        NotFound: a blob or child manifest it names is missing.
+    """
+    value = load_json(data, "manifest")
+    stated = value.get("mediaType", media_type)
+    if stated != media_type:
+        raise InvalidParameter(f"manifest says it is {stated!r}, the caller {media_type!r}")
+    blobs, children = named_blobs(value, "manifest")
+    for kind, descriptors in (("blob", blobs), ("manifest", children)):
+        for descriptor in descriptors:
+            if not exists(descriptor):
+                raise NotFound(kind, descriptor.digest, f"of {descriptor.size} bytes, in {where}")
+    return value
+
+
+def reachable(
+    roots: Iterable[Descriptor], read: Callable[[Descriptor], bytes], where: str
+) -> set[str]:
+    """Return the digests that manifests need, their own included.
+
+    Args:
+        roots: descriptors of manifests, or of blobs, which need nothing else.
+        read: returns the verified bytes of a manifest.
+        where: the store's name.
+
+    Raises:
+        FormatError: a manifest is malformed.
+    """
+    found: set[str] = set()
+    seen: set[tuple[str, str]] = set()
+    waiting = list(roots)
+    while waiting:
+        descriptor = waiting.pop()
+        found.add(descriptor.digest)
+        key = (descriptor.digest, descriptor.media_type)
+        if descriptor.media_type not in MANIFEST_TYPES or key in seen:
+            continue
+        seen.add(key)
+        what = f"manifest {descriptor.digest} in {where}"
+        blobs, children = named_blobs(load_json(read(descriptor), what), what)
+        found.update(blob.digest for blob in blobs)
+        waiting.extend(children)
+    return found

@@ -1,0 +1,232 @@
+"""How registries are reached: what the caller says for each host, then the environment.
+
+Reads `LAYER_PACKER_REGISTRY`, `_USERNAME`, `_PASSWORD`, `_TOKEN` and `_AUTH_FILE`; the docker
+configuration and its helpers come last.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from packer.errors import InvalidParameter, InvalidReference
+from packer.reference import DOCKER_HUB, Reference, check_registry
+from packer.stores.registry.habits import Habits
+
+if TYPE_CHECKING:
+    from packer.stores.registry.credentials import Credentials
+    from packer.stores.registry.store import CredentialsFinder, RegistryStore
+
+HABITS = Habits()
+"""What was learnt of registries in this process: every call has an `Access` of its own, and would
+otherwise find out again, for each repository, by being sent a whole layer for a few bytes."""
+
+OTHERS = "*"
+"""In a mapping from host to options: all hosts that it does not name."""
+
+
+@dataclass(frozen=True, slots=True)
+class RegistryOptions:
+    """How to reach a registry.
+
+    Args:
+        plain_http: True to use http, False to insist on https; None means http for localhost only.
+        username, password: credentials, in place of all others.
+        token: a bearer token for the registry in place of credentials, or a function that returns
+            the current one: it is called again when the registry answers 401.
+        auth_file: where to look credentials up in place of the docker configuration: another
+            docker configuration, or a Kubernetes image pull secret (JSON or YAML).
+        auth_config: the same, already read: text, or decoded JSON.
+        ca_file: PEM file of certificate authorities to trust instead of the system's.
+        cert_file, key_file: PEM files of a client certificate and its key (one may hold both).
+        insecure_skip_tls_verify: accept any certificate of the registry's host.
+        token_hosts: hosts of token services, other than the registry's own and those of its domain,
+            that may be sent its credentials.
+        timeout_seconds: silence allowed before an operation on a connection fails.
+    """
+
+    plain_http: bool | None = None
+    username: str | None = None
+    password: str | None = None
+    ca_file: str | None = None
+    token: str | Callable[[], str] | None = None
+    auth_file: str | os.PathLike[str] | None = None
+    auth_config: str | bytes | Mapping[str, Any] | None = None
+    cert_file: str | None = None
+    key_file: str | None = None
+    insecure_skip_tls_verify: bool = False
+    token_hosts: tuple[str, ...] = ()
+    timeout_seconds: float = 60.0
+
+    def __repr__(self) -> str:
+        """Show what is no secret."""
+        secret = ("password", "token", "auth_config")
+        parts = ", ".join(
+            f"{name}={getattr(self, name)!r}" for name in self.__slots__ if name not in secret
+        )
+        return f"RegistryOptions({parts})"
+
+    @property
+    def is_for_one_host(self) -> bool:
+        """Whether this holds what must not serve for a second host by mistake."""
+        return bool(
+            self.plain_http
+            or self.insecure_skip_tls_verify
+            or self.username is not None
+            or self.token is not None
+            or self.cert_file is not None
+        )
+
+
+RegistryLike = RegistryOptions | Mapping[str, RegistryOptions] | None
+"""Options for the one registry of a call, or for each host (``"*"``: for all others)."""
+
+
+class Access:
+    """The registries of one call, and what may be shown to each.
+
+    Args:
+        registry: what the caller said.
+        habits: what is known of registries.
+
+    Raises:
+        InvalidParameter: a key of a mapping is no host.
+    """
+
+    def __init__(self, registry: RegistryLike | Access = None, habits: Habits = HABITS) -> None:
+        self._habits = habits
+        self._single: RegistryOptions | None = None
+        self._hosts: dict[str, RegistryOptions] = {}
+        self._served: str | None = None
+        if isinstance(registry, Mapping):
+            self._hosts = {
+                name if name == OTHERS else registry_host(name).lower(): options
+                for name, options in registry.items()
+            }
+        elif isinstance(registry, RegistryOptions):
+            self._single = registry
+
+    @classmethod
+    def of(cls, registry: RegistryLike | Access) -> Access:
+        """Return `registry` itself if it is one already."""
+        return registry if isinstance(registry, Access) else cls(registry)
+
+    def options(self, host: str) -> RegistryOptions:
+        """Return the options for a host.
+
+        Raises:
+            InvalidParameter: they would serve for a second host, and hold what is for one only.
+        """
+        host = host.lower()
+        if self._single is None:
+            return self._hosts.get(host) or self._hosts.get(OTHERS) or RegistryOptions()
+        if self._served not in (None, host) and self._single.is_for_one_host:
+            raise InvalidParameter(
+                f"credentials, client certificates, plain http and unverified TLS are for one "
+                f"registry, and this concerns {self._served} and {host}: say which is for which "
+                "(a mapping from host to RegistryOptions; --registry HOST,OPTION)"
+            )
+        self._served = host
+        return self._single
+
+    def open(self, reference: Reference) -> RegistryStore:
+        """Return the repository that a reference names."""
+        from packer.stores.registry.store import RegistryStore
+
+        options = self.options(reference.registry)
+        username, password, token = options.username, options.password, options.token
+        if token is not None and username is not None:
+            raise InvalidParameter("give a token, or a user name and password, not both")
+        if token is None and username is None and not _has_auth(options):
+            username, password, token = environment_login(reference.registry)
+        return RegistryStore(
+            reference,
+            plain_http=options.plain_http,
+            username=username,
+            password=password,
+            token=token,
+            credentials=_finder(options),
+            ca_file=options.ca_file,
+            cert_file=options.cert_file,
+            key_file=options.key_file,
+            insecure_skip_tls_verify=options.insecure_skip_tls_verify,
+            token_hosts=options.token_hosts,
+            timeout_seconds=options.timeout_seconds,
+            habits=self._habits,
+        )
+
+
+def registry_host(text: str) -> str:
+    """Return a registry's host as references name it.
+
+    Args:
+        text: ``host[:port]``, maybe written as a URL as docker allows it (``https://host/v2/``).
+
+    Raises:
+        InvalidReference: it is no host.
+    """
+    host = text.strip()
+    for scheme in ("https://", "http://", "docker://"):
+        host = host.removeprefix(scheme)
+    host = host.rstrip("/").removesuffix("/v1").removesuffix("/v2")
+    if host in ("index.docker.io", "registry-1.docker.io"):
+        host = DOCKER_HUB
+    if "/" in host:
+        raise InvalidReference(text, "a registry's host was expected, without a repository")
+    check_registry(host, text)
+    return host
+
+
+def environment_login(host: str) -> tuple[str | None, str | None, str | None]:
+    """Return user name, password and token that the environment holds for a host.
+
+    Raises:
+        InvalidParameter: what it holds is incomplete, and for this host or for none.
+    """
+    username, password, token = (
+        os.environ.get(f"LAYER_PACKER_{name}") or None for name in ("USERNAME", "PASSWORD", "TOKEN")
+    )
+    if username is None and password is None and token is None:
+        return None, None, None
+    named = os.environ.get("LAYER_PACKER_REGISTRY")
+    if not named:
+        raise InvalidParameter(
+            "LAYER_PACKER_USERNAME, _PASSWORD or _TOKEN is set without LAYER_PACKER_REGISTRY, "
+            "the host that they are for"
+        )
+    if registry_host(named).lower() != host.lower():
+        return None, None, None
+    if token is not None:
+        return None, None, token
+    if username is None or password is None:
+        raise InvalidParameter("LAYER_PACKER_USERNAME and LAYER_PACKER_PASSWORD go together")
+    return username, password, None
+
+
+def _has_auth(options: RegistryOptions) -> bool:
+    return options.auth_file is not None or options.auth_config is not None
+
+
+def _finder(options: RegistryOptions) -> CredentialsFinder:
+    """Return what looks credentials up: in the caller's file, the environment's, or docker's."""
+    from packer.stores.registry import credentials
+
+    path = options.auth_file
+    if not _has_auth(options):
+        path = os.environ.get("LAYER_PACKER_AUTH_FILE") or None
+    if path is None and options.auth_config is None:
+        return credentials.docker_credentials
+
+    def find(registry: str, repository: str, halted: threading.Event) -> Credentials | None:
+        if options.auth_config is not None:
+            what = "auth_config"
+            config = credentials.read_auth_file(options.auth_config, what)
+        else:
+            assert path is not None
+            what, config = os.fspath(path), credentials.load_auth_file(path)
+        return credentials.find_credentials(config, registry, repository, what, halted)
+
+    return find

@@ -1,0 +1,223 @@
+"""One repository of one registry over HTTP: authentication, redirects, errors.
+
+Source: distribution-spec 1.1. Credentials go to the registry's own origin and nowhere else.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Collection, Iterator, Mapping
+
+from packer.errors import AuthError, FormatError, RegistryError, TransportError
+from packer.stores.registry.auth import Authenticator, Learnt, Scope
+from packer.stores.registry.habits import Habits
+from packer.stores.registry.http import (
+    REDIRECT_STATUSES,
+    RETRY_STATUSES,
+    Body,
+    Origin,
+    Response,
+    Transport,
+    join_url,
+    origin_of,
+    safe_text,
+    shown_url,
+)
+
+MAX_ERROR_BYTES = 1 << 20
+MAX_REDIRECTS = 5
+MAX_CHALLENGES = 2
+MAX_RENEWALS = 8
+"""How often one request may meet the end of a token that was good before. Threads share tokens, and
+on a slow machine one may be over between being taken and being shown; a bound, because a registry
+may say so for ever."""
+USER_AGENT = "layer-packer"
+
+_DIGESTS = re.compile(r"sha256:[0-9a-f]{64}(?![0-9a-f])")
+_CODE = re.compile(r"[A-Z0-9_]{1,64}\Z")
+
+
+class Client:
+    """Requests below ``/v2/<repository>/`` of a registry, and what its answers point at.
+
+    Args:
+        origin: of the registry.
+        repository: name, already checked against the grammar.
+        auth: gives Authorization headers.
+        transport: does the exchanges.
+        habits: what is known of registries.
+
+    Thread safety: threads may share it.
+    """
+
+    def __init__(
+        self,
+        origin: Origin,
+        repository: str,
+        auth: Authenticator,
+        transport: Transport,
+        habits: Habits,
+    ) -> None:
+        self.origin = origin
+        self._auth = auth
+        self.transport = transport
+        self._habits = habits
+        host = f"[{origin.host}]" if ":" in origin.host else origin.host
+        self.root = f"{origin.scheme}://{host}:{origin.port}/v2/"
+        self._base = f"{self.root}{repository}/"
+
+    @property
+    def ignores_ranges(self) -> bool:
+        """Whether the registry is known to send a whole blob when it is asked for a part."""
+        return self._habits.ignores_ranges(self.origin)
+
+    def note_ignored_range(self) -> None:
+        """Remember that it did."""
+        self._habits.note_ignored_range(self.origin)
+
+    def url(self, path: str) -> str:
+        """Return the URL of `path` in the repository; `path` is made of checked parts only."""
+        return self._base + path
+
+    def request(
+        self,
+        method: str,
+        url: str,
+        *,
+        ok: Collection[int],
+        actions: str = "pull",
+        mount_from: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        body: bytes | Body | None = None,
+    ) -> Response:
+        """Make a request and return an answer whose status is in `ok`.
+
+        Follows redirects of GET and HEAD. A body that is not bytes is sent at most once, so after
+        a 401 the caller has to send it again (with what was learnt from it).
+
+        Args:
+            method: HTTP method.
+            url: absolute; of this registry unless it said otherwise.
+            ok: statuses to return.
+            actions: as in `Scope`.
+            mount_from: as in `Scope`.
+            headers: besides those about the client.
+            body: to send.
+
+        Raises:
+            AuthError: 401 or 403, or no acceptable way to authenticate; `retryable` only if the
+                body has to be sent again, with new credentials.
+            RegistryError: any other status; `retryable` tells whether it may pass.
+            TransportError: no answer.
+            FormatError: a redirect that is refused.
+        """
+        target, redirects, challenges, renewals = url, 0, 0, 0
+        once = body is not None and not isinstance(body, bytes)
+        own, scope = True, Scope(actions, mount_from)
+        while True:
+            # Once led away, even a way back is not ours: credentials are not attached again.
+            own = own and origin_of(target) == self.origin
+            sent = {"User-Agent": USER_AGENT, **(headers or {})}
+            used = self._auth.header(scope) if own else None
+            if used is not None:
+                sent["Authorization"] = used
+            response = self.transport.send(method, target, sent, body)
+            if used is not None and response.status != 401:
+                self._auth.accepted(used)
+            if response.status in ok:
+                return response
+            if response.status in REDIRECT_STATUSES and method in ("GET", "HEAD"):
+                target = self._redirect(response, redirects)
+                redirects += 1
+                continue
+            if response.status == 401 and own:
+                response.discard()
+                learnt = self._auth.challenged(response.headers("WWW-Authenticate"), used, scope)
+                if learnt is Learnt.RENEWED:
+                    renewals += 1
+                elif learnt is Learnt.NEW:
+                    challenges += 1
+                if (
+                    learnt is not Learnt.NOTHING
+                    and challenges <= MAX_CHALLENGES
+                    and renewals <= MAX_RENEWALS
+                ):
+                    if once:
+                        raise self._error(response, actions, retryable=True)
+                    continue
+            with response:
+                raise self._error(response, actions)
+
+    def _redirect(self, response: Response, count: int) -> str:
+        response.discard()
+        location = response.header("Location")
+        if location is None or count >= MAX_REDIRECTS:
+            raise FormatError(
+                f"answer to {response.method} {shown_url(response.url)}",
+                "redirect without Location" if location is None else "too many redirects",
+            )
+        return join_url(response.url, location)
+
+    def _error(self, response: Response, actions: str, *, retryable: bool = False) -> RegistryError:
+        code, text, detail = self._read_error(response)
+        said = f": {code}" if code else ""
+        if text:
+            said += f": {text}"
+        hint = ""
+        kind = RegistryError
+        if response.status in (401, 403):
+            kind = AuthError
+            hint = f" (are the credentials right, and do they allow {actions or 'access'}?)"
+            hint = self._auth.why_none or hint
+        elif response.status == 413:
+            hint = " (too large for this registry)"
+        return kind(
+            f"{response.method} {shown_url(response.url)}: status {response.status}{said}{hint}",
+            status=response.status,
+            code=code,
+            method=response.method,
+            url=shown_url(response.url),
+            detail=detail,
+            retryable=retryable or response.status in RETRY_STATUSES,
+        )
+
+    def _read_error(self, response: Response) -> tuple[str, str, tuple[str, ...]]:
+        """Return code, message and digests of an error body; whatever cannot be read is empty."""
+        if response.method == "HEAD":
+            return "", "", ()
+        try:
+            data = response.read_bounded(MAX_ERROR_BYTES, "error body")
+            value = json.loads(data)
+        except (TransportError, FormatError, ValueError, RecursionError):
+            return "", "", ()
+        errors = value.get("errors") if isinstance(value, dict) else None
+        if not isinstance(errors, list):
+            return "", "", ()
+        entries = [entry for entry in errors[:100] if isinstance(entry, dict)]
+        code, text = "", ""
+        for entry in entries[:1]:
+            code = str(entry.get("code"))
+            message = entry.get("message")
+            text = safe_text(self._auth.redact(message)) if isinstance(message, str) else ""
+        if not _CODE.match(code):
+            code = ""
+        found = (item for entry in entries for said in _strings(entry) for item in _find(said))
+        return code, text, tuple(dict.fromkeys(found))
+
+
+def _find(text: str) -> list[str]:
+    return _DIGESTS.findall(text[:4096])
+
+
+def _strings(value: object) -> Iterator[str]:
+    """Yield the strings in decoded JSON, at any depth, without recursion."""
+    todo = [value]
+    while todo:
+        item = todo.pop()
+        if isinstance(item, str):
+            yield item
+        elif isinstance(item, dict):
+            todo.extend(item.values())
+        elif isinstance(item, list):
+            todo.extend(item)

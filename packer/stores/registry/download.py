@@ -1,0 +1,161 @@
+"""A download of a blob, or of a part of it, that survives lost connections."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+from types import TracebackType
+
+from packer.errors import FormatError, RegistryError, SizeMismatch, TransportError
+from packer.oci import Descriptor
+from packer.stores.protocols import READ_BYTES
+from packer.stores.registry.client import Client
+from packer.stores.registry.http import Response, RetryPolicy
+
+_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)\Z")
+
+
+class BlobStream:
+    """Bytes `start` to `end` of a blob, unverified; asks for the rest when the connection is lost.
+
+    Args:
+        client: of the repository.
+        blob: the blob.
+        start: first byte.
+        end: exclusive; with `start` 0 and `end` the blob's size no range is asked for at first.
+        retry: how often to go on without having got a byte in between.
+        what: how errors name the blob.
+    """
+
+    def __init__(
+        self, client: Client, blob: Descriptor, start: int, end: int, retry: RetryPolicy, what: str
+    ) -> None:
+        self._client = client
+        self._blob = blob
+        self._at = start
+        self._end = end
+        self._whole = start == 0 and end == blob.size
+        self._retry = retry
+        self._what = what
+        self._response: Response | None = None
+        self._failures = 0
+        self._asked = False
+
+    def open(self) -> None:
+        """Make the request, so that errors such as a missing blob show at once.
+
+        Raises:
+            RegistryError, TransportError: as `Client.request`.
+            SizeMismatch: the answer's length is not what was asked for.
+            FormatError: the answer is of another range.
+        """
+        if self._at == self._end and not self._whole:
+            return  # no HTTP range is empty
+        part = not (self._whole and self._at == 0)
+        self._asked = part and not self._client.ignores_ranges
+        response = self._request(ranged=self._asked)
+        try:
+            if response.status == 206:
+                self._check_range(response.header("Content-Range"))
+                self._check_length(response, self._end - self._at)
+            else:
+                self._check_length(response, self._blob.size)
+                if self._asked:
+                    self._client.note_ignored_range()
+                self._skip(response, self._at)
+        except BaseException:
+            response.close()
+            raise
+        self._response = response
+
+    def _request(self, *, ranged: bool) -> Response:
+        """Ask for the rest, or for all of it where ranges are known not to work."""
+        headers = {"Accept": "*/*"}
+        if ranged:
+            headers["Range"] = f"bytes={self._at}-{self._end - 1}"
+        url = self._client.url(f"blobs/{self._blob.digest}")
+        try:
+            return self._client.request("GET", url, ok=(200, 206), headers=headers)
+        except RegistryError as error:
+            # Not all that cannot serve ranges ignore them, as RFC 9110 wants it.
+            if not ranged or error.status not in (416, 501):
+                raise
+        return self._request(ranged=False)
+
+    def read(self, size: int = -1, /) -> bytes:
+        """Return at most `size` bytes, b"" at the end.
+
+        Raises:
+            SizeMismatch: the body ended early although the connection was not lost.
+            TransportError, RegistryError: the rest could not be had.
+        """
+        if size < 0:
+            return b"".join(iter(lambda: self.read(READ_BYTES), b""))
+        if self._at == self._end:
+            return self._surplus(size)
+        while True:
+            try:
+                if self._response is None:
+                    self.open()
+                assert self._response is not None
+                data = self._response.read(min(size, self._end - self._at))
+                break
+            except (TransportError, RegistryError) as error:
+                self._drop()
+                self._failures += 1
+                if not error.retryable or self._failures >= self._retry.attempts:
+                    raise
+                self._client.transport.sleep(self._failures - 1)
+        if not data and size:
+            raise SizeMismatch(self._what, self._end, self._at)
+        self._at += len(data)
+        self._failures = 0
+        return data
+
+    def close(self) -> None:
+        """Close the connection, or give it back if all was read."""
+        if self._response is not None and self._at == self._end:
+            # The end of the body has to be seen for the connection to be of further use.
+            with contextlib.suppress(TransportError):
+                self._response.read(1)
+        self._drop()
+
+    def __enter__(self) -> BlobStream:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _surplus(self, size: int) -> bytes:
+        """Return what follows the end of a whole blob, which a verifying reader then refuses."""
+        if not self._whole or self._response is None or size == 0:
+            return b""
+        return self._response.read(size)
+
+    def _drop(self) -> None:
+        if self._response is not None:
+            self._response.close()
+            self._response = None
+
+    def _check_range(self, value: str | None) -> None:
+        match = _CONTENT_RANGE.match(value or "")
+        asked = (str(self._at), str(self._end - 1))
+        if match is None or match.groups()[:2] != asked:
+            raise FormatError(self._what, f"asked for bytes {'-'.join(asked)}, got another range")
+
+    def _check_length(self, response: Response, expected: int) -> None:
+        actual = response.content_length
+        if actual is not None and actual != expected:
+            raise SizeMismatch(self._what, expected, actual)
+
+    def _skip(self, response: Response, count: int) -> None:
+        while count:
+            data = response.read(min(count, READ_BYTES))
+            if not data:
+                raise SizeMismatch(self._what, self._blob.size, self._at - count)
+            count -= len(data)

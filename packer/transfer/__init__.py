@@ -1,0 +1,1 @@
+"""A manifest's blobs from store to store."""

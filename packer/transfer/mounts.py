@@ -1,0 +1,98 @@
+"""Where else in the destination's registry blobs lie, so that they need not be sent there again."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from packer.errors import InvalidReference, PackerError
+from packer.oci import Descriptor
+from packer.reference import Reference
+from packer.stores.graph import read_graph
+from packer.stores.protocols import LocalBlobs, Mounter, PartialIngest, Store, Tags
+from packer.transfer.promises import decode_promises
+
+MAX_VERSIONS = 16
+"""How many versions of the local store that came from the registry are looked into."""
+
+
+def mount_sources(
+    source: Store, destination: Store, manifest: str, blobs: Collection[Descriptor]
+) -> dict[str, str]:
+    """Return repositories of the destination's registry that are said to have blobs, by digest.
+
+    The source itself may be one of them. Of a local store, the tags of versions that were pulled
+    from the registry say so.
+
+    Args:
+        source: where the blobs are copied from.
+        destination: where to; without repositories beside it there is nothing to find.
+        manifest: digest of what names the blobs.
+        blobs: that are needed.
+    """
+    if not isinstance(destination, Mounter):
+        return {}
+    beside = destination.neighbour(source)
+    if beside is not None:
+        return {blob.digest: beside for blob in blobs}
+    if not isinstance(source, LocalBlobs) or not isinstance(source, Tags):
+        return {}
+    wanted = {blob.digest for blob in blobs}
+    found: dict[str, str] = {}
+    for repository, digest in _pulled_from(source, destination):
+        if wanted <= found.keys():
+            break
+        if digest == manifest:
+            return dict.fromkeys(wanted, repository)
+        try:
+            _, data = source.get_manifest(digest)
+            held = {blob.digest for blob in read_graph(data, f"manifest {digest}").blobs}
+        except PackerError:
+            continue  # only a saving is lost
+        found.update(dict.fromkeys((wanted & held) - found.keys(), repository))
+    return found
+
+
+def promised_sources(source: Store, destination: Store, manifest: str) -> dict[str, str]:
+    """Return repositories that a local version's missing blobs were left in, by digest.
+
+    Only for a store that this user packs into: whoever else wrote down where blobs lie would have
+    them mounted by this user's credentials.
+
+    Args:
+        source: the local store.
+        destination: where the version is copied to.
+        manifest: the version's digest.
+    """
+    if not isinstance(source, PartialIngest) or not isinstance(destination, Mounter):
+        return {}
+    found: dict[str, str] = {}
+    for promise in decode_promises(source.promises(manifest)):
+        repository = _repository(promise.name, destination)
+        if repository is not None:
+            found.update(dict.fromkeys(promise.blobs, repository))
+    return found
+
+
+def _pulled_from(source: Tags, destination: Mounter) -> Iterator[tuple[str, str]]:
+    """Yield repository and digest of versions that were pulled from the registry, newest first."""
+    count = 0
+    for tag, descriptor in reversed(list(source.tags())):
+        repository = _repository(tag, destination)
+        if repository is not None:
+            yield repository, descriptor.digest
+            count += 1
+            if count == MAX_VERSIONS:
+                return
+
+
+def _repository(name: str, destination: Mounter) -> str | None:
+    """Return the repository that a reference names, if it is another one of the same registry."""
+    host = name.removeprefix("docker://").partition("/")[0]
+    if host.lower() != destination.registry.lower():
+        return None
+    try:
+        reference = Reference.parse(name)
+    except InvalidReference:
+        return None
+    other = reference.repository
+    return other if other != destination.repository else None

@@ -1,0 +1,232 @@
+"""Delta frames: every text comes back, and frames from strangers are refused with a reason."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from packer.engine import delta, zstd
+from packer.errors import FormatError
+from tests.conformance import decoder
+
+
+def manifest(count: int, seed: int, label: str) -> bytes:
+    """Return text like that of many manifests which all name a version."""
+    draw = random.Random(seed)
+    return b"".join(
+        b"kind: Deployment\nmetadata:\n  name: app-%d\n  label: %s\n  token: %x\n"
+        % (number, label.encode(), draw.getrandbits(400))
+        for number in range(count)
+    )
+
+
+def encoded(older: bytes, text: bytes, level: int = 6) -> bytes:
+    frame = delta.encode(bytearray(older + text), len(older), level)
+    assert frame is not None
+    return frame
+
+
+def check(older: bytes, text: bytes) -> bytes:
+    """Encode; let package and independent decoder read it; return the frame."""
+    frame = encoded(older, text)
+    assert delta.decode(frame, len(text), "frame", older) == text
+    assert decoder.read_delta(frame, older, len(text)) == text
+    return frame
+
+
+def test_a_label_that_changed_everywhere_costs_little() -> None:
+    older, text = manifest(3000, 1, "1.4.1"), manifest(3000, 1, "1.4.2")
+    frame = check(older, text)
+    assert len(frame) < 1000 < len(zstd.compress(text, 12, older)) * 2
+    assert encoded(older, text) == frame
+
+
+def test_older_bytes_that_are_too_few_are_not_tried() -> None:
+    draw = random.Random(4)
+    older, new = draw.randbytes(20_000), draw.randbytes(60_000)
+    few = older + new
+    assert delta.encode(bytearray(older + few), len(older), 6, share=1 / 3) is None
+    assert delta.encode(bytearray(older + few), len(older), 6, share=1 / 4) is not None
+    # What repeats is no reason to give up.
+    repeated = older + new[:30_000] * 5
+    assert delta.encode(bytearray(older + repeated), len(older), 6, share=1 / 3) is not None
+
+
+def test_next_to_no_older_bytes_are_not_looked_at() -> None:
+    draw = random.Random(5)
+    older, new = draw.randbytes(2_000), draw.randbytes(2_000)
+    for times, tried in ((10, True), (16, False)):
+        text = (older + new) * times
+        frame = delta.encode(bytearray(older + text), len(older), 6, share=1 / 3)
+        assert (frame is not None) is tried
+
+
+def test_text_that_repeats_itself_is_copied_within() -> None:
+    noise = random.Random(2).randbytes(40_000)
+    frame = check(b"nothing in common" * 9, noise + b"x" + noise + noise[7:])
+    assert len(frame) < 42_000
+
+
+def test_moved_and_reordered_stretches_are_found() -> None:
+    draw = random.Random(3)
+    parts = [draw.randbytes(3000) for _ in range(40)]
+    older = b"".join(parts)
+    draw.shuffle(parts)
+    assert len(check(older, b"".join(parts))) < 1000
+
+
+@pytest.mark.parametrize(
+    ("older", "text"),
+    [(b"a", b""), (b"a", b"a"), (bytes(100_000), bytes(99_999)), (b"ab" * 70, b"ba" * 9000)],
+    ids=["empty", "equal", "zeros", "period"],
+)
+def test_odd_input(older: bytes, text: bytes) -> None:
+    check(older, text)
+
+
+@given(
+    st.integers(0, 1 << 30),
+    st.lists(st.tuples(st.integers(0, 5000), st.integers(0, 400), st.binary(max_size=80))),
+)
+def test_any_edits_come_back(seed: int, edits: list[tuple[int, int, bytes]]) -> None:
+    older = random.Random(seed).randbytes(2500) + manifest(20, seed, "x")
+    text = bytearray(older)
+    for at, removed, added in edits:
+        text[at : at + removed] = added
+    check(older, bytes(text))
+
+
+@given(st.data())
+def test_damaged_frames_are_refused_or_give_other_bytes(data: st.DataObject) -> None:
+    # The chunks' digests decide in the end; nothing but FormatError may come out before.
+    older, text = manifest(50, 5, "1"), manifest(50, 5, "2")
+    frame = bytearray(encoded(older, text))
+    for _ in range(data.draw(st.integers(1, 3))):
+        frame[data.draw(st.integers(0, len(frame) - 1))] = data.draw(st.integers(0, 255))
+    cut = data.draw(st.integers(0, len(frame)))
+    for damaged in (bytes(frame), bytes(frame[:cut])):
+        try:
+            assert len(delta.decode(damaged, len(text), "frame", bytearray(older))) == len(text)
+        except FormatError as error:
+            assert "frame" in str(error)
+
+
+def test_copies_that_lie_are_refused() -> None:
+    def frame(*parts: bytes, rest: bytes = b"", extra: bytes = b"") -> bytes:
+        """A frame with these columns of classes."""
+        columns = b"".join(b"\0" + part for part in parts)
+        coded = zstd.number(len(parts[0]) if parts else 0) + columns + b"\0" + extra
+        return zstd.number(len(coded)) + coded + b"\0" + zstd.compress(rest, 3)
+
+    older = bytes(range(30))
+
+    def both(stored: bytes) -> bytes:
+        text = delta.decode(stored, 30, "f", bytearray(older))
+        assert decoder.read_delta(stored, older, 30) == text
+        return bytes(text)
+
+    assert both(frame(b"\0", bytes([30]), b"\0")) == older
+    twice = frame(b"\0\0", bytes([15, 15]), b"\0" + bytes([128 + 30]))
+    assert both(twice) == older[:15] * 2
+    packed = zstd.number(len(column := zstd.compress(bytes([30]), 3))) + column
+    coded = b"\1\0\0" + packed + b"\0\0\0"
+    assert both(zstd.number(len(coded)) + coded + b"\0" + zstd.compress(b"", 3)) == older
+    for stored in (
+        frame(),  # no copy
+        frame(b"\0", bytes([30])),  # a column is missing
+        frame(b"\0", bytes([30]), b"\0", b"\0"),  # one too many
+        frame(b"\0", bytes([30]), b"\0", extra=b"\0"),  # bits too many
+        frame(b"\0", bytes([32]), b"\0"),  # and missing
+        frame(b"\0", bytes([116]), b"\0", extra=bytes(9)),  # no such class
+        frame(b"\0", b"\0", b"\0"),  # nothing
+        frame(b"\0", bytes([30]), b"\1"),  # out of the older bytes into the text
+        frame(b"\0", bytes([30]), b"\2"),  # before the beginning
+        frame(b"\0", bytes([30]), b"\x80"),  # itself
+        frame(b"\0\0", bytes([15, 15]), b"\0" + bytes([29])),  # the other kind
+        frame(b"\1", bytes([30]), b"\0"),  # behind the end
+        frame(b"\0", bytes([31]), b"\0"),
+        frame(b"\0", bytes([15]), b"\0", rest=bytes(14)),
+        b"\x07" + zstd.number(delta.MAX_COPIES + 1) + b"\0\0\0\0\0" + zstd.compress(b"", 3),
+    ):
+        with pytest.raises(FormatError):
+            delta.decode(stored, 30, "f", bytearray(older))
+        with pytest.raises(Exception):  # noqa: B017
+            decoder.read_delta(stored, older, 30)
+    # Bits of padding that are not 0.
+    text = bytes(range(30)) * 2
+    wide = frame(b"\0", bytes([32]), b"\0", rest=text[32:], extra=b"\0")
+    assert delta.decode(wide, 60, "f", bytearray(text)) == text
+    with pytest.raises(FormatError):
+        delta.decode(
+            frame(b"\0", bytes([32]), b"\0", rest=text[32:], extra=b"\x80"),
+            60,
+            "f",
+            bytearray(text),
+        )
+    bomb = zstd.compress(bytes(1 << 20), 3)
+    coded = b"\1" + zstd.number(len(bomb)) + bomb + b"\0\0\0\0\0"
+    with pytest.raises(FormatError):
+        delta.decode(zstd.number(len(coded)) + coded + b"\0" + bomb, 30, "f", bytearray(older))
+
+
+def bits(*codes: str) -> bytes:
+    """Bytes of these bits, the first one the lowest."""
+    joined = "".join(codes)
+    return int(joined[::-1], 2).to_bytes((len(joined) + 7) // 8, "little")
+
+
+@pytest.mark.parametrize(
+    ("selection", "kept"),
+    [
+        (b"", []),
+        (b"\0" + bits("1", "1"), [0]),
+        (b"\0" + bits("1", "00110"), [0, 1, 2, 3, 4]),
+        (b"\0" + bits("0", "010", "1"), [2]),
+        (b"\0" + bits("0", "1", "1", "1", "1"), [1, 3]),
+        (b"\x21" + bits("1", "100", "10", "100"), [0, 2]),
+        (b"\0" + bits("1", "1", "1", "1", "1", "1", "010"), None),  # ends with blocks left out
+        (b"\0" + bits("1", "00111"), None),  # a block too many
+        (b"\0" + bits("0", "00101"), None),  # nothing kept
+        (b"\0" + bits("1", "1") + b"\0", None),  # a byte too many
+        (b"\0" + bits("1", "1", "01"), None),  # bits left
+        (b"\0" + bits("1", "0001"), None),  # cut off
+        (b"\0" + bits("1") + bytes(9), None),
+        (b"\0", None),
+        (b"\x0c" + bits("1", "1"), None),  # no such order
+        (b"\xc0" + bits("1", "1"), None),
+    ],
+)
+def test_selections(selection: bytes, kept: list[int] | None) -> None:
+    older = random.Random(1).randbytes(4 * 1024 + 5)
+    if kept is not None:
+        assert decoder.read_selection(selection, 5) == kept
+        prefix = b"".join(older[at * 1024 : at * 1024 + 1024] for at in kept)
+    else:
+        with pytest.raises(Exception):  # noqa: B017
+            decoder.read_selection(selection, 5)
+        prefix = b""
+    for text in (prefix, prefix * 3 + bytes(2000)):  # behind zeros, the second one
+        if text:
+            body = zstd.compress(text, 3, prefix.rjust(len(text), b"\0") if prefix else b"")
+            stored = b"\0" + zstd.number(len(selection)) + selection + body
+            if kept is None:
+                with pytest.raises(FormatError):
+                    delta.decode(stored, len(text), "f", bytearray(older))
+            else:
+                assert delta.decode(stored, len(text), "f", older) == text
+                assert decoder.read_delta(stored, older, len(text)) == text
+
+
+def test_only_what_has_something_in_common_is_kept() -> None:
+    draw = random.Random(8)
+    parts = [draw.randbytes(1024) for _ in range(400)]
+    pieces = parts[77][500:520], parts[201], parts[200][40:90]
+    text = b"".join(draw.randbytes(300) + piece for piece in pieces)
+    frame = check(b"".join(parts), text)
+    copies, at = zstd.read_number(frame, "f")
+    length, start = zstd.read_number(frame[at + copies :], "f")
+    selection = frame[at + copies + start :][:length]
+    assert decoder.read_selection(selection, 400) == [77, 200]  # 201 is copied

@@ -1,0 +1,72 @@
+"""Sketches kept beside the store: packing leaves those that reading the layers would give."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from pathlib import Path
+
+import pytest
+
+import packer
+from packer.format.frame_reader import FrameReader
+from packer.packing import scan, similar
+
+
+def version(path: Path, seed: int) -> Path:
+    """Return a directory whose files are too short, uniform, or changed in a few places."""
+    path.mkdir()
+    (path / "short").write_bytes(b"%d" % seed)
+    (path / "uniform").write_bytes(bytes(200_000 + seed))
+    data = bytearray(random.Random(7).randbytes(900_000))
+    for at in range(seed, len(data), 150_000):
+        data[at] ^= 1
+    (path / f"data-{seed}").write_bytes(data)
+    return path
+
+
+def test_packing_leaves_what_the_next_pack_needs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    read: list[int] = []
+    real = similar._features
+
+    def features(base: FrameReader, frame: int, chunks: int) -> object:
+        read.append(frame)
+        return real(base, frame, chunks)
+
+    monkeypatch.setattr(similar, "_features", features)
+    one, two = version(tmp_path / "1", 1), version(tmp_path / "2", 2)
+    near, far = tmp_path / "near", tmp_path / "far"
+    packer.pack(one, store=near, tag="a:1", cache=False)
+    shutil.copytree(near, far)
+    manifest = packer.open_version("a:1", store=near).manifest
+    files = [Path("cache", layer.digest[7:]) for layer in manifest.data_layers]
+    with_sketches = packer.pack(two, store=near, tag="a:2", cache=False)
+    assert not read
+    for file in files:
+        (far / file).unlink()
+    assert packer.pack(two, store=far, tag="a:2", cache=False).digest == with_sketches.digest
+    assert read
+    for file in files:
+        assert (far / file).read_bytes() == (near / file).read_bytes()
+
+
+def test_sketches_of_the_first_chunks_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a layer that holds more chunks than are noted: with their cache and without, the same."""
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    for module in (similar, scan):
+        monkeypatch.setattr(module, "MAX_SKETCHES", 5)
+    one, two = version(tmp_path / "1", 1), version(tmp_path / "2", 2)
+    near, far = tmp_path / "near", tmp_path / "far"
+    packer.pack(one, store=near, tag="a:1", cache=False)
+    shutil.copytree(near, far)
+    (layer,) = packer.open_version("a:1", store=near).manifest.data_layers
+    file = Path("cache", layer.digest[7:])
+    kept = (near / file).read_bytes()
+    assert len(kept) < 6 * similar._RECORD_BYTES
+    (far / file).unlink()
+    digests = {packer.pack(two, store=at, tag="a:2", cache=False).digest for at in (near, far)}
+    assert len(digests) == 1
+    assert (far / file).read_bytes() == kept

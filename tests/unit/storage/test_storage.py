@@ -1,0 +1,527 @@
+"""The storage on layouts and in memory; what is a registry's own: tests/conformance."""
+
+from __future__ import annotations
+
+import asyncio
+import io
+import random
+import subprocess
+import sys
+import tarfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import packer
+from packer import (
+    Cancelled,
+    Conflict,
+    InvalidParameter,
+    NotFound,
+    Progress,
+    Storage,
+)
+from packer.errors import FormatError, InvalidReference, RegistryError
+from packer.reference import is_repository, is_tag
+from packer.storage import retention
+from packer.storage.deployments import DEPLOYED_TAG, LOG
+from packer.storage.encoded_names import decode_app, decode_tag, encode_app, encode_tag
+from packer.storage.repositories import Repositories
+from packer.storage.repository import Shelf
+from packer.storage.sequence_numbers import Numbers
+
+NAMES = [
+    "app", "2gmOaSDLxWyCCOsqaAbSf9jPx6d", "xA", "A", "x__41", "__41", "a-B", "a_b", "a__b", "é x/y",
+    "-a", "a-", "x", "x78", "a.b-c_d", "..", "../../etc", "x-Y", "a--b", "history", "_shared",
+    "A" * 29,
+]  # fmt: skip
+
+
+@pytest.fixture(params=["memory", "oci"])
+def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
+    uri = "memory:" if request.param == "memory" else f"oci:{tmp_path / 'base'}"
+    return packer.open_storage(uri)
+
+
+def write(root: Path, number: int) -> Path:
+    """Make a version: a large file that stays, and a small one that names the version."""
+    root.mkdir(exist_ok=True)
+    (root / "image.bin").write_bytes(random.Random(7).randbytes(400_000))
+    (root / "app.yaml").write_text(f"kind: App\nversion: {number}\n" * 40)
+    return root
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_any_id_is_a_name_and_comes_back(name: str) -> None:
+    encoded = encode_app(name)
+    assert is_repository(encoded)
+    assert is_tag("app-" + encoded)
+    assert decode_app(encoded) == name
+    tag = encode_tag(name, "ID")
+    assert is_tag("bundle-" + tag)
+    assert decode_tag(tag) == name
+
+
+def test_no_two_ids_share_a_name() -> None:
+    assert len({encode_app(name) for name in NAMES}) == len(set(NAMES))
+    assert [decode_app(name) for name in ("a__4", "a__61", "a__ff", "__41", "A")] == [None] * 5
+
+
+@pytest.mark.parametrize("name", ["", "a\0b", "a\nb", "\udcff", "a" * 121, "A" * 31])
+def test_ids_that_cannot_be_names_are_refused(name: str) -> None:
+    with pytest.raises(InvalidParameter):
+        packer.open_storage("memory:").history(name)
+
+
+@pytest.mark.parametrize(
+    ("uri", "reference"),
+    [
+        ("docker://localhost:5000/org/base", "localhost:5000/org/base/app:3"),
+        ("docker://docker.io/org/base", "docker.io/org/base-app:3"),
+        ("oci:/var/lib/x", "oci:/var/lib/x/app:3"),
+    ],
+)
+def test_bases_and_what_other_tools_call_a_version(uri: str, reference: str) -> None:
+    assert packer.open_storage(uri).reference("app", 3) == reference
+
+
+@pytest.mark.parametrize("uri", ["docker://h.example/a:1", "oci:/x:1", "s3://b/c", "", "docker://"])
+def test_bad_bases_are_refused(uri: str) -> None:
+    with pytest.raises(InvalidReference):
+        packer.open_storage(uri)
+
+
+def test_history_of_saves(storage: Storage, tmp_path: Path) -> None:
+    assert storage.history("app") == []
+    assert storage.current("app") is None
+    root = tmp_path / "v"
+    saved = [
+        storage.save("app", write(root, number), labels={"version": f"1.{number}", "by": "é"})
+        for number in range(3)
+    ]
+    assert [one.sequence for one in saved] == [0, 1, 2]
+    assert storage.history("app") == saved
+    assert [one.parent for one in saved] == ["", saved[0].digest, saved[1].digest]
+    assert saved[0].new_bytes > 400_000
+    assert saved[1].new_bytes < 3_000
+    assert saved[1].stored_bytes > 400_000
+    assert saved[2].labels == {"version": "1.2", "by": "é"}
+    assert (saved[2].files, saved[2].bytes) == (2, 400_000 + 21 * 40)
+    # The same content once more is a version of its own.
+    again = storage.save("app", root)
+    assert (again.sequence, again.parent) == (3, saved[2].digest)
+    assert again.digest != saved[2].digest
+    assert again.new_bytes == 0
+    for number in range(4):
+        storage.load("app", number, tmp_path / f"out{number}")
+        expected = f"kind: App\nversion: {min(number, 2)}\n" * 40
+        assert (tmp_path / f"out{number}" / "app.yaml").read_text() == expected
+    assert storage.apps() == ["app"]
+    assert storage.history("other") == []
+
+
+def test_a_long_history_is_gathered_and_found_again(tmp_path: Path) -> None:
+    uri = f"oci:{tmp_path / 'base'}"
+    storage = packer.open_storage(uri)
+    for number in range(20):
+        storage.save("app", write(tmp_path / "v", number), labels={"n": str(number)})
+    first = storage.history("app")
+    assert packer.open_storage(uri).history("app") == first
+    shelf = Repositories(uri, packer.RegistryOptions()).shelf("app")
+    assert "history" in shelf.names()
+    # It is a cache: damaged, or gone, or another tool's, the history is the same.
+    shelf.put_note("history", {"what": "not a history"})
+    assert packer.open_storage(uri).history("app") == first
+    shelf.remove("history", shelf.store.resolve("history").digest)
+    assert packer.open_storage(uri).history("app") == first
+
+
+def test_a_version_is_saved_even_if_the_history_cannot_be_gathered(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The cache is written after the version has its number: its failure must not look like one
+    # of the save, or the caller would save the version again.
+    tried: list[str] = []
+
+    def refuse(self: Shelf, tag: str, kind: str, *rest: object) -> None:
+        tried.append(tag)
+        raise RegistryError("too many requests", status=429, retryable=True)
+
+    for number in range(7):
+        storage.save("app", write(tmp_path / "v", number))
+    monkeypatch.setattr(Shelf, "put_small", refuse)
+    assert storage.save("app", write(tmp_path / "v", 7)).sequence == 7
+    assert tried == ["history"]
+    assert len(storage.history("app")) == 8
+
+
+def test_chosen_sequences(storage: Storage, tmp_path: Path) -> None:
+    root = tmp_path / "v"
+    assert storage.save("app", write(root, 5), sequence=5).sequence == 5
+    assert storage.save("app", write(root, 2), sequence=2).sequence == 2
+    assert storage.save("app", write(root, 6)).sequence == 6
+    # Once more under its number: the same content is there, another one is not put in its place.
+    before = storage.history("app")
+    assert storage.save("app", write(root, 2), sequence=2) == before[0]
+    with pytest.raises(Conflict, match="sequence 2 is taken"):
+        storage.save("app", write(root, 3), sequence=2)
+    assert storage.history("app") == before
+    for wrong in (-1, 1 << 60):
+        with pytest.raises(InvalidParameter):
+            storage.save("app", root, sequence=wrong)
+
+
+def test_deploying_and_rolling_back(storage: Storage, tmp_path: Path) -> None:
+    for number in range(4):
+        storage.save("app", write(tmp_path / "v", number))
+    with pytest.raises(NotFound, match="version not found: 9"):
+        storage.deploy("app", 9)
+    with pytest.raises(NotFound, match="deployed before"):
+        storage.rollback("app")
+    for number in (0, 1, 3):
+        storage.deploy("app", number)
+    current = storage.current("app")
+    assert current is not None
+    assert current.sequence == 3
+    assert storage.rollback("app").sequence == 1
+    assert [entry.sequence for entry in storage.deployments("app")] == [0, 1, 3, 1]
+    with pytest.raises(Conflict, match="deployed"):
+        storage.delete("app", 1)
+    storage.delete("app", 3)
+    assert storage.rollback("app").sequence == 0  # 3 is gone
+    with pytest.raises(NotFound):
+        storage.load("app", 3, tmp_path / "out")
+
+
+def test_deleted_numbers_are_not_given_again(storage: Storage, tmp_path: Path) -> None:
+    for number in range(3):
+        storage.save("app", write(tmp_path / "v", number))
+    storage.delete("app", 2)
+    storage.delete("app", 1)
+    assert [one.sequence for one in storage.history("app")] == [0]
+    assert storage.save("app", tmp_path / "v").sequence == 3
+    storage.delete("app", 3)
+    storage.delete("app", 0)
+    assert storage.save("app", tmp_path / "v").sequence == 4  # from nothing
+    assert [one.sequence for one in storage.history("app")] == [4]
+    with pytest.raises(NotFound):
+        storage.delete("app", 0)
+
+
+def test_a_number_chosen_again_is_not_taken_for_the_one_it_was(
+    storage: Storage, tmp_path: Path
+) -> None:
+    # What was gathered holds the record of the first version 3, and would go on telling it.
+    for number in range(8):
+        storage.save("app", write(tmp_path / "v", number))
+    for number in range(8, 12):
+        storage.save("app", write(tmp_path / "v", number))
+    storage.delete("app", 3)
+    saved = storage.save("app", write(tmp_path / "w", 99), sequence=3, labels={"n": "again"})
+    again = packer.open_storage(storage.base_uri) if storage.base_uri != "memory:" else storage
+    again._ledgers.clear()
+    assert again.history("app")[3] == saved
+
+
+def test_a_withdrawn_version_was_never_there(storage: Storage, tmp_path: Path) -> None:
+    for number in range(8):
+        storage.save("app", write(tmp_path / "v", number), sequence=number)
+    storage.withdraw("app", 7)  # gathered with it
+    storage._ledgers.clear()
+    assert [one.sequence for one in storage.history("app")] == list(range(7))
+    saved = storage.save("app", write(tmp_path / "w", 99), sequence=7)
+    storage._ledgers.clear()
+    assert storage.history("app")[-1] == saved
+    storage.load("app", 7, tmp_path / "out")
+    assert (tmp_path / "out/app.yaml").read_bytes() == (tmp_path / "w/app.yaml").read_bytes()
+    with pytest.raises(NotFound):
+        storage.withdraw("app", 8)
+
+
+def test_retaining_a_few(storage: Storage, tmp_path: Path) -> None:
+    for number in range(8):
+        storage.save("app", write(tmp_path / "v", number))
+    storage.deploy("app", 1)
+    storage.deploy("app", 3)
+    done = storage.retain("app", keep=2, protect=[0, 99])
+    assert done.deleted == (2, 4, 5)
+    assert done.kept == (0, 1, 3, 6, 7)
+    assert 0 < done.freed_bytes < 10_000
+    assert done.kept_bytes > 400_000
+    assert [one.sequence for one in storage.history("app")] == [0, 1, 3, 6, 7]
+    assert storage.retain("app", keep=5).deleted == ()
+    with pytest.raises(InvalidParameter):
+        storage.retain("app", keep=0)
+    stop = threading.Event()
+    stop.set()
+    with pytest.raises(Cancelled):
+        storage.retain("app", keep=1, cancel=stop)
+
+
+def test_retaining_where_another_does_the_same(
+    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Replicas that clean up on the same schedule: what one listed, the other deletes.
+    for number in range(6):
+        storage.save("app", write(tmp_path / "v", number))
+    honest, turns = retention.delete_number, [1, 3]
+
+    def late(shelf: Shelf, sequence: int, numbers: Numbers) -> None:
+        if sequence in turns:
+            honest(shelf, sequence, numbers)
+        honest(shelf, sequence, numbers)
+
+    monkeypatch.setattr(retention, "delete_number", late)
+    assert storage.retain("app", keep=2).kept == (4, 5)
+    assert [one.sequence for one in storage.history("app")] == [4, 5]
+
+
+def test_comparing_and_reading(storage: Storage, tmp_path: Path) -> None:
+    for number in range(2):
+        storage.save("app", write(tmp_path / "v", number))
+    (change,) = storage.diff("app", 0, 1)
+    assert (change.path, change.change) == ("app.yaml", "changed")
+    assert [entry.path for entry in storage.entries("app", 1)] == ["app.yaml", "image.bin"]
+    with storage.open("app", 0, "app.yaml") as file:
+        assert file.readline() == b"kind: App\n"
+        assert file.read() == b"version: 0\n" + b"kind: App\nversion: 0\n" * 39
+    whole = random.Random(7).randbytes(400_000)
+    with storage.open("app", 1, "image.bin") as file:
+        rng = random.Random(1)
+        for _ in range(50):
+            at, count = rng.randrange(410_000), rng.randrange(1, 100_000)
+            assert file.seek(at) == at
+            assert file.read(count) == whole[at : at + count]
+        assert file.seek(-5, io.SEEK_END) == 399_995
+        assert file.read() == whole[-5:]
+        assert file.read() == b""
+    for path, error in (("nowhere", NotFound), ("", NotFound)):
+        with pytest.raises(error):
+            storage.open("app", 1, path)
+
+
+def test_archives_that_were_opened_read_right(storage: Storage, tmp_path: Path) -> None:
+    root = write(tmp_path / "v", 1)
+    (root / "empty").write_bytes(b"")
+    with tarfile.open(root / "chart.tgz", "w:gz") as archive:
+        archive.add(root / "app.yaml", "app.yaml")
+        archive.add(root / "image.bin", "image.bin")
+    storage.save("app", root)
+    whole = (root / "chart.tgz").read_bytes()
+    version = storage.version("app", 0)
+    assert version.index.expansions  # it was opened, so it is rebuilt when read
+    with storage.open("app", 0, "chart.tgz") as file:
+        assert file.seek(0, io.SEEK_END) == len(whole)
+        file.seek(1000)
+        assert file.read(70_000) == whole[1000:71_000]
+        file.seek(0)
+        assert file.read() == whole
+    with storage.open("app", 0, "empty") as file:
+        assert file.read() == b""
+    closed = storage.open("app", 0, "app.yaml")
+    closed.close()
+    with pytest.raises(ValueError, match="closed"):
+        closed.read()
+
+
+def test_support_bundles(storage: Storage, tmp_path: Path) -> None:
+    assert storage.support_bundles() == []
+    with pytest.raises(NotFound, match="support bundle not found: b/1"):
+        storage.open_support_bundle("b/1")
+    bundle = tmp_path / "supportbundle.tar.gz"
+    for number in range(10):
+        with tarfile.open(bundle, "w:gz") as archive:
+            archive.add(write(tmp_path / "v", number), "logs")
+        saved = storage.save_support_bundle(f"b/{number}", bundle, labels={"app": "x"})
+        assert (saved.id, saved.bytes) == (f"b/{number}", bundle.stat().st_size)
+        assert saved.labels == {"app": "x"}
+        assert (saved.new_bytes < 5_000) == (number > 0)
+    assert sorted(found.id for found in storage.support_bundles()) == [f"b/{n}" for n in range(10)]
+    with storage.open_support_bundle("b/9") as file:
+        assert file.read() == bundle.read_bytes()
+    assert storage.save_support_bundle("b/9", bundle).digest == saved.digest
+    with pytest.raises(Conflict, match="support bundle b/3 is taken"):
+        storage.save_support_bundle("b/3", bundle)
+    storage.bundles.load("b/9", tmp_path / "out")
+    assert (tmp_path / "out" / bundle.name).read_bytes() == bundle.read_bytes()
+    storage.bundles.delete("b/3")
+    assert len(storage.support_bundles()) == 9
+    assert storage.save_support_bundle("b/3", bundle).bytes == bundle.stat().st_size
+    storage.save_support_bundle("dir", tmp_path / "v")
+    with pytest.raises(InvalidParameter, match="directory"):
+        storage.open_support_bundle("dir")
+    storage.bundles.load("dir", tmp_path / "dir")
+    assert (tmp_path / "dir" / "app.yaml").read_bytes() == (tmp_path / "v/app.yaml").read_bytes()
+    assert storage.apps() == []
+
+
+@pytest.mark.parametrize("number", ["0", True, 0.0, None, b"0", -1, 1 << 53])
+def test_what_is_no_sequence_number_is_refused(
+    storage: Storage, tmp_path: Path, number: Any
+) -> None:
+    root = write(tmp_path / "v", 0)
+    for sequence in (0, 1):
+        storage.save("app", root, sequence=sequence)
+    calls: list[Callable[[], object]] = [
+        lambda: storage.load("app", number, tmp_path / "out"),
+        lambda: storage.deploy("app", number),
+        lambda: storage.diff("app", 0, number),
+        lambda: storage.entries("app", number),
+        lambda: storage.open("app", number, "app.yaml"),
+        lambda: storage.delete("app", number),
+        lambda: storage.withdraw("app", number),
+        lambda: storage.retain("app", keep=2, protect=[number]),
+        lambda: storage.reference("app", number),
+    ]
+    if number is not None:
+        calls.append(lambda: storage.save("app", root, sequence=number))
+    for call in calls:
+        with pytest.raises(InvalidParameter, match="sequence"):
+            call()
+    assert storage.deployments("app") == []
+    assert [version.sequence for version in storage.history("app")] == [0, 1]
+
+
+@pytest.mark.parametrize("log", ["", "{}", '{"log":[["1","now"]]}', '{"log":[1]}', "[" * 9])
+def test_deploying_gets_over_a_damaged_log(tmp_path: Path, log: str) -> None:
+    shelves = Repositories(f"oci:{tmp_path / 'base'}", None)
+    storage = Storage(shelves, None, 1, 1.0, None)
+    for sequence in (0, 1):
+        storage.save("app", write(tmp_path / "v", sequence))
+    storage.deploy("app", 0)
+    shelves.shelf("app").put_note(DEPLOYED_TAG, {LOG: log})
+    with pytest.raises(FormatError, match="log of deployments"):
+        storage.current("app")
+    with pytest.raises(FormatError, match="log of deployments"):
+        storage.delete("app", 0)  # it could be the one
+    storage.deploy("app", 1)
+    current = storage.current("app")
+    assert current is not None and current.sequence == 1
+    assert [each.sequence for each in storage.deployments("app")] == [1]
+
+
+def test_progress_and_results_are_told(tmp_path: Path) -> None:
+    events: list[packer.StorageEvent] = []
+    storage = packer.open_storage(f"oci:{tmp_path / 'base'}", listener=events.append)
+    told: list[Progress] = []
+    storage.save("app", write(tmp_path / "v", 1), progress=told.append)
+    storage.load("app", 0, tmp_path / "out", progress=told.append)
+    storage.deploy("app", 0)
+    storage.save("app", tmp_path / "v")
+    storage.delete("app", 1)
+    assert [(event.kind, event.app, event.sequence) for event in events] == [
+        ("saved", "app", 0), ("loaded", "app", 0), ("deployed", "app", 0), ("saved", "app", 1),
+        ("deleted", "app", 1),
+    ]  # fmt: skip
+    phases = [event.phase for event in told]
+    assert {"pack", "unpack"} <= set(phases)
+    last = next(event for event in reversed(told) if event.phase == "pack")
+    assert last.done_bytes == last.total_bytes > 400_000
+    assert {event.item for event in told if event.phase == "pack"} == {"app.yaml", "image.bin"}
+
+
+def test_cancelling(storage: Storage, tmp_path: Path) -> None:
+    stop = threading.Event()
+    root = write(tmp_path / "v", 1)
+
+    def report(event: Progress) -> None:
+        if event.done_bytes:
+            stop.set()
+
+    with pytest.raises(Cancelled):
+        storage.save("app", root, progress=report, cancel=stop)
+    assert storage.history("app") == []
+    stop.clear()
+    storage.save("app", root)
+    with pytest.raises(Cancelled):
+        storage.load("app", 0, tmp_path / "out", progress=report, cancel=stop)
+    assert not (tmp_path / "out").exists()
+    assert sorted(path.name for path in tmp_path.iterdir()) in (["base", "v"], ["v"])
+
+
+def test_threads_share_a_storage(storage: Storage, tmp_path: Path) -> None:
+    done: list[tuple[int, int]] = []
+
+    def work(number: int) -> None:
+        root = write(tmp_path / f"v{number}", number)
+        saved = storage.save("app", root)
+        with storage.open("app", saved.sequence, "app.yaml") as file:
+            assert file.read() == (root / "app.yaml").read_bytes()
+        done.append((saved.sequence, number))
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(sequence for sequence, _ in done) == list(range(8))
+    assert [one.sequence for one in storage.history("app")] == list(range(8))
+
+
+def test_async_callers_use_threads(storage: Storage, tmp_path: Path) -> None:
+    async def save(number: int) -> int:
+        root = write(tmp_path / f"v{number}", number)
+        return (await asyncio.to_thread(storage.save, "app", root)).sequence
+
+    async def main() -> list[int]:
+        stop = threading.Event()
+        numbers = await asyncio.gather(*(save(number) for number in range(3)))
+        # A task that is cancelled sets the event: the thread ends at its next report.
+        task = asyncio.create_task(
+            asyncio.to_thread(storage.save, "app", tmp_path / "v0", cancel=stop)
+        )
+        stop.set()
+        with pytest.raises(Cancelled):
+            await task
+        return numbers
+
+    assert sorted(asyncio.run(main())) == [0, 1, 2]
+
+
+def test_labels_are_checked(storage: Storage, tmp_path: Path) -> None:
+    root = write(tmp_path / "v", 1)
+    for labels in ({"": "x"}, {"a": "b" * 5000}, {"a" * 200: ""}, {"\udcff": ""}):
+        with pytest.raises(InvalidParameter):
+            storage.save("app", root, labels=labels)
+    with pytest.raises(InvalidParameter):
+        storage.save("app", root, labels={str(number): "" for number in range(65)})
+    with pytest.raises(FileNotFoundError):
+        storage.save("app", tmp_path / "missing")
+    assert storage.history("app") == []
+
+
+def test_processes_share_a_layout(tmp_path: Path) -> None:
+    program = (
+        "import sys, packer\n"
+        "storage = packer.open_storage('oci:' + sys.argv[1])\n"
+        "for _ in range(3):\n"
+        "    print(storage.save('app', sys.argv[2], labels={'by': sys.argv[3]}).sequence)\n"
+    )
+    running = []
+    for number in range(4):
+        root = write(tmp_path / f"v{number}", number)
+        arguments = [sys.executable, "-c", program, str(tmp_path / "base"), str(root), str(number)]
+        running.append(subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True))
+    printed = [process.communicate(timeout=120)[0].split() for process in running]
+    assert [process.returncode for process in running] == [0] * 4
+    assert sorted(int(word) for words in printed for word in words) == list(range(12))
+    history = packer.open_storage(f"oci:{tmp_path / 'base'}").history("app")
+    by = {one.sequence: one.labels["by"] for one in history}
+    assert by == {int(word): str(number) for number, words in enumerate(printed) for word in words}
+
+
+def test_loading_another_version_than_expected_is_refused(tmp_path: Path) -> None:
+    # An option that pins a version must not be taken and then ignored.
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "app.yaml").write_text("kind: Deployment\n")
+    storage = packer.open_storage(f"oci:{tmp_path / 'storage'}")
+    saved = storage.save("app", tree)
+    with pytest.raises(packer.DigestMismatch):
+        storage.load("app", 0, tmp_path / "out", expect="sha256:" + "0" * 64)
+    assert not (tmp_path / "out").exists()
+    storage.load("app", saved.sequence, tmp_path / "out", expect=saved.digest, seed=[tree])
+    assert (tmp_path / "out" / "app.yaml").read_text() == "kind: Deployment\n"
