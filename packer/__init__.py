@@ -19,20 +19,8 @@ if TYPE_CHECKING:
     from packer.api.estimates import estimate
     from packer.api.locations import default_store_path, open_store, open_version
     from packer.api.packs import pack
-    from packer.api.transfers import (
-        Pulled,
-        cat,
-        copy,
-        diff,
-        inspect,
-        inventory,
-        ls,
-        pull,
-        push,
-        unpack,
-        verify,
-        versions,
-    )
+    from packer.api.readings import cat, diff, inspect, inventory, ls, unpack, verify, versions
+    from packer.api.transfers import Pulled, copy, pull, push
     from packer.errors import (
         AuthError,
         Cancelled,
@@ -70,7 +58,7 @@ if TYPE_CHECKING:
     from packer.stores.registry.access import RegistryOptions
     from packer.stores.registry.diagnosis import Diagnosis, Probe, doctor
     from packer.stores.registry.logins import LoggedIn, login, logout
-    from packer.transfer.copy_plan import Estimate
+    from packer.transfer.copy_cost import Estimate
 
 __version__ = VERSION
 
@@ -159,20 +147,8 @@ _MODULES = {
         "open_version",
     ),
     "api.packs": ("pack",),
-    "api.transfers": (
-        "Pulled",
-        "cat",
-        "copy",
-        "diff",
-        "inspect",
-        "inventory",
-        "ls",
-        "pull",
-        "push",
-        "unpack",
-        "verify",
-        "versions",
-    ),
+    "api.readings": ("cat", "diff", "inspect", "inventory", "ls", "unpack", "verify", "versions"),
+    "api.transfers": ("Pulled", "copy", "pull", "push"),
     "errors": (
         "AuthError",
         "Cancelled",
@@ -240,7 +216,7 @@ _MODULES = {
         "login",
         "logout",
     ),
-    "transfer.copy_plan": ("Estimate",),
+    "transfer.copy_cost": ("Estimate",),
 }
 """Each public name, under the module (below this package) that defines it."""
 

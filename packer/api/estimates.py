@@ -16,11 +16,11 @@ from packer.api.locations import (
     resolve,
     tag_of,
 )
-from packer.api.packs import version_to_push
+from packer.api.push_source import version_to_push
 from packer.errors import InvalidParameter, NotFound
 from packer.reference import ArchiveLocation, parse_location
 from packer.stores.registry.access import Access, RegistryLike
-from packer.transfer.copy_plan import Estimate, estimate_copy
+from packer.transfer.copy_cost import Estimate, estimate_copy
 from packer.transfer.promises import Promise
 
 if TYPE_CHECKING:

@@ -1,32 +1,26 @@
-"""Places that arguments name: the local store, registries, image layouts, and versions in them.
+"""Finds the places that arguments name: the local store, registries, layouts, versions in them.
 
-The only module that reads the environment for them (`LAYER_PACKER_STORE`, `XDG_DATA_HOME`).
+Of all modules, only this one reads the environment for them (`LAYER_PACKER_STORE`,
+`XDG_DATA_HOME`).
 """
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
 
-from packer.errors import InvalidParameter, NotFound, PackerError
-from packer.format.version import CREATED, Version, load_version
+from packer.errors import InvalidParameter, NotFound
+from packer.format.version import Version, load_version
 from packer.oci import is_digest
-from packer.progress import CancelEvent, ProgressCallback
+from packer.progress import CancelEvent
 from packer.reference import ArchiveLocation, LayoutLocation, Reference, parse_location
 from packer.stores.cancelling import until_cancelled
 from packer.stores.layout import LayoutStore
 from packer.stores.protocols import Store, Tags
 from packer.stores.registry.access import Access, RegistryLike
 from packer.transfer.overlay import completed
-
-if TYPE_CHECKING:
-    from packer.transfer.copy_graph import CopyResult
-
-_LOG = logging.getLogger(__name__)
 
 StoreLike = Store | str | bytes | os.PathLike[str] | os.PathLike[bytes] | None
 """A store, the directory of an image layout, or None for the default one."""
@@ -35,7 +29,9 @@ StoreLike = Store | str | bytes | os.PathLike[str] | os.PathLike[bytes] | None
 def default_store_path() -> str:
     """Return the directory of the default store.
 
-    ``$LAYER_PACKER_STORE``, else ``layer-packer/store`` in the user's data directory.
+    Returns:
+        ``$LAYER_PACKER_STORE`` if it is set, else ``layer-packer/store`` in the user's data
+        directory. The directory need not exist.
     """
     if path := os.environ.get("LAYER_PACKER_STORE"):
         return path
@@ -50,9 +46,16 @@ def open_store(store: StoreLike = None, *, create: bool = True) -> Store:
     """Return the store that an argument means.
 
     Args:
-        store: a store, the directory of an image layout, or None for the default one.
-        create: make a directory that is not there. If not, that is an empty store, and made when
-            something is written to it: who only looks a name up need not be able to write.
+        store: a store, the directory of an image layout, or None for the default store.
+        create: create a missing directory now. If False, a missing directory is an empty store that
+            the first write creates, so looking up a name needs no permission to write.
+
+    Returns:
+        The store.
+
+    Raises:
+        FormatError: the directory is no image layout.
+        OSError: the directory cannot be read or created.
     """
     if store is not None and not isinstance(store, (str, bytes, os.PathLike)):
         return store
@@ -63,7 +66,7 @@ def open_store(store: StoreLike = None, *, create: bool = True) -> Store:
     except PermissionError:
         if create:
             raise
-        # The home of another user, in a container: nobody said that anything was there.
+        # The home belongs to another user, as in a container; the store was not asked for by name.
         from packer.stores.memory import MemoryStore
 
         return MemoryStore()
@@ -72,14 +75,25 @@ def open_store(store: StoreLike = None, *, create: bool = True) -> Store:
 def open_version(
     name: str, *, store: StoreLike = None, registry: RegistryLike | Access = None
 ) -> Version:
-    """Return a version by tag or digest of the local store, or by a reference elsewhere.
+    """Open a version for reading.
 
-    What the local store lacks of a version, as it was packed on a base in a registry, is read from
-    there when it is needed.
+    A version that was packed on a base in a registry may lack blobs in the local store; they are
+    read from the registry when they are needed.
+
+    Args:
+        name: tag or digest in the local store, or a reference elsewhere.
+        store: the local store.
+        registry: how to reach a registry.
+
+    Returns:
+        The version; its index is decoded when it is first used.
 
     Raises:
-        NotFound: there is none.
-        UnsupportedVersion: it was not written by layer-packer, or by a later one.
+        NotFound: there is no such version.
+        InvalidReference: `name` is malformed.
+        UnsupportedVersion: the version was not written by layer-packer, or by a later one.
+        FormatError: the version is malformed.
+        StoreError: a store failed.
     """
     return load_version(*_locate(name, open_store(store, create=False), Access.of(registry)))
 
@@ -92,14 +106,20 @@ def opened_version(
     cancel: CancelEvent | None,
     what: str,
 ) -> Iterator[Version]:
-    """Give a version as `open_version` does; requests made meanwhile end when `cancel` is set.
+    """Open a version as `open_version` does, for work that can be cancelled.
 
     Args:
-        name: of the version.
+        name: tag, digest or reference of the version.
         store: the local store.
         registry: how to reach a registry.
-        cancel: or None.
-        what: is being done, for the error.
+        cancel: ends the requests of the block once it is set; None for never.
+        what: the work, such as "verifying", for the error.
+
+    Yields:
+        The version.
+
+    Raises:
+        Cancelled: `cancel` was set.
     """
     holder, known = _locate(name, open_store(store, create=False), Access.of(registry))
     with until_cancelled(cancel, (holder,), what):
@@ -107,13 +127,26 @@ def opened_version(
 
 
 def _locate(name: str, local: Store, options: Access) -> tuple[Store, str]:
-    """Return the store to read a version from, and what it is called there."""
+    """Return the store to read a version from, and the version's name there."""
     holder, known = resolve(name, local, options)
     return (completed(local, known, options) if holder is local else holder), known
 
 
 def resolve(name: str, local: Store, options: Access) -> tuple[Store, str]:
-    """Return the store that holds `name`, and what it is called there: the local store first."""
+    """Find the store that holds a version; the local store is asked first.
+
+    Args:
+        name: tag, digest or reference of the version.
+        local: the local store.
+        options: how to reach registries.
+
+    Returns:
+        The store, and the version's tag or digest there.
+
+    Raises:
+        NotFound: the local store lacks `name`, and `name` is no reference.
+        InvalidReference: `name` is malformed.
+    """
     try:
         local.resolve(name)
     except (NotFound, InvalidParameter):
@@ -126,52 +159,15 @@ def resolve(name: str, local: Store, options: Access) -> tuple[Store, str]:
     return store, name_at(location, store, tag)
 
 
-def fetch_version(
-    ref: str,
-    local: Store,
-    options: Access,
-    progress: ProgressCallback | None,
-    jobs: int = 4,
-    *,
-    expect: str | None = None,
-    cancel: CancelEvent | None = None,
-) -> tuple[Version, CopyResult]:
-    """Copy a version into the local store.
-
-    Warns if its tag meant a newer version the last time: an old manifest is as valid as ever, so
-    only a pinned digest tells a registry that was rolled back from one that is held back.
-    """
-    from packer.transfer.copy_graph import copy as copy_graph  # packing needs none of it
-
-    location = parse_location(ref)
-    source, name = open_location(location, options, create=False)
-    wanted = name_at(location, source, name)
-    tag = local_tag(location)
-    if isinstance(location, ArchiveLocation) and tag is None and not is_digest(wanted):
-        tag = wanted  # or the next update would not find what it builds on
-    before = _created(local, tag)
-    copied = copy_graph(
-        source, wanted, local, tag, jobs=jobs, expect=expect, progress=progress, cancel=cancel
-    )
-    version = load_version(local, copied.descriptor.digest)
-    now = version.manifest.annotations.get(CREATED, "")
-    if before and now and now < before:
-        _LOG.warning("%s now names a version made at %s; before, one made at %s", ref, now, before)
-    return version, copied
-
-
-def _created(store: Store, tag: str | None) -> str:
-    """Return when the version was made that a tag names now, "" if there is none."""
-    try:
-        if tag is None:
-            return ""
-        return load_version(store, tag).manifest.annotations.get(CREATED, "")
-    except PackerError:
-        return ""
-
-
 def local_tag(location: Reference | LayoutLocation) -> str | None:
-    """Return the tag a pulled version gets in the local store."""
+    """Return the name that a pulled version gets in the local store.
+
+    Args:
+        location: where the version is pulled from.
+
+    Returns:
+        A tag; None if the location names no tag.
+    """
     if isinstance(location, LayoutLocation):
         return location.tag
     if location.tag is None:
@@ -180,7 +176,20 @@ def local_tag(location: Reference | LayoutLocation) -> str | None:
 
 
 def name_at(location: Reference | LayoutLocation, store: Store, name: str | None) -> str:
-    """Return what to ask a location's store for; a layout with a single version needs no tag."""
+    """Return the name by which a location's store knows the version.
+
+    Args:
+        location: the location.
+        store: the location's store.
+        name: the tag that the location names; None for none. A layout or archive that holds a
+            single version needs none.
+
+    Returns:
+        A tag or digest.
+
+    Raises:
+        InvalidParameter: the store holds several versions, and the location names none of them.
+    """
     if location.digest:
         return location.digest
     if name is not None:
@@ -201,7 +210,20 @@ def name_at(location: Reference | LayoutLocation, store: Store, name: str | None
 def open_location(
     location: Reference | LayoutLocation, options: Access, *, create: bool
 ) -> tuple[Store, str | None]:
-    """Return the store of a location, and the tag in it."""
+    """Open the store of a location.
+
+    Args:
+        location: a repository, layout or archive.
+        options: how to reach registries.
+        create: create a missing layout or archive.
+
+    Returns:
+        The store, and the tag that the location names in it; None for none.
+
+    Raises:
+        NotFound: there is no such layout or archive, and `create` is False.
+        OSError: a layout or archive cannot be read or created.
+    """
     if isinstance(location, ArchiveLocation):
         from packer.stores.archive.store import ArchiveStore
 
@@ -212,12 +234,27 @@ def open_location(
 
 
 def tag_of(name: str) -> str | None:
-    """Return a name if it is a tag, None if it is a digest."""
+    """Return a name if it is a tag.
+
+    Args:
+        name: a tag or digest.
+
+    Returns:
+        The tag; None for a digest.
+    """
     return None if is_digest(name) else name
 
 
 def names_for(location: Reference | LayoutLocation) -> list[str]:
-    """Return the local tags that a reference may mean, the most exact first."""
+    """Return the local tags that a reference may mean.
+
+    Args:
+        location: a reference, such as ``registry.example/acme/app:1.4.2``.
+
+    Returns:
+        Tags such as ``registry.example/acme/app:1.4.2``, ``acme/app:1.4.2``, ``app:1.4.2``,
+        ``app-1.4.2`` and ``1.4.2``, the most exact first.
+    """
     if isinstance(location, LayoutLocation):
         return [location.tag] if location.tag else []
     if location.tag is None:
@@ -233,7 +270,14 @@ def names_for(location: Reference | LayoutLocation) -> list[str]:
 
 
 def names_registry(name: str) -> bool:
-    """Tell whether a name has a transport, or a host as its first component."""
+    """Return whether a name is a reference, not a local tag.
+
+    Args:
+        name: a tag, digest or reference.
+
+    Returns:
+        Whether the name begins with a transport or a host.
+    """
     if name.startswith(("docker://", "oci:", "oci-archive:")):
         return True
     host, slash, _ = name.partition("/")

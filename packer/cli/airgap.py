@@ -8,14 +8,14 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from packer.api import transfers
+from packer.api import readings, transfers
 from packer.cli.display import format_count, format_size
 from packer.cli.outcome import Report, check_dry_run, copied, estimated, options
 from packer.cli.output import Output
 from packer.errors import InvalidParameter
 from packer.progress import ProgressCallback
 from packer.stores.graph import check_expected
-from packer.transfer.copy_plan import Estimate
+from packer.transfer.copy_cost import Estimate
 
 _SIZE = re.compile(r"(\d{1,15})(?:\.(\d{1,9}))? ?(?:([KMGT])(i?)B?|B?)", re.IGNORECASE | re.ASCII)
 _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
@@ -112,7 +112,7 @@ def copy(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
 
 def inventory(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
     """Write down what a store holds."""
-    found = transfers.inventory(args.name, **options(args))
+    found = readings.inventory(args.name, **options(args))
 
     def lines() -> Iterator[str]:
         # The same document with --json and without: it is for the other side, not for people.

@@ -16,8 +16,8 @@ from packer.stores.registry.access import OTHERS, RegistryLike, RegistryOptions,
 if TYPE_CHECKING:
     from packer.format.usage import Use
     from packer.reading.restore import Restored
+    from packer.transfer.copy_cost import Estimate
     from packer.transfer.copy_graph import CopyResult
-    from packer.transfer.copy_plan import Estimate
 
 
 @dataclass(frozen=True, slots=True)

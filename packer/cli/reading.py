@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from packer.api import transfers
+from packer.api import readings
 from packer.api.locations import open_version
 from packer.cli.arguments import EXIT_DIFFERENT
 from packer.cli.display import format_count, format_size
@@ -84,7 +84,7 @@ def _entry_value(entry: Entry) -> dict[str, Any]:
 def cat(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
     """Write one file of a version."""
     return content_report(
-        args, out, transfers.cat(args.name, args.path, inside=args.inside, **options(args))
+        args, out, readings.cat(args.name, args.path, inside=args.inside, **options(args))
     )
 
 
@@ -120,9 +120,7 @@ def _write_base64(args: argparse.Namespace, out: Output, parts: Iterable[bytes])
 
 def diff(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
     """Show what differs between two versions."""
-    return diff_report(
-        args, transfers.diff(args.old, args.new, inside=args.inside, **options(args))
-    )
+    return diff_report(args, readings.diff(args.old, args.new, inside=args.inside, **options(args)))
 
 
 def diff_report(args: argparse.Namespace, changes: list[Change]) -> Report:
@@ -184,7 +182,7 @@ def _sizes(change: Change) -> str:
 
 def inspect(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
     """Show what a version says of itself."""
-    details = transfers.inspect(args.name, **options(args))
+    details = readings.inspect(args.name, **options(args))
     return Report(
         lambda: _details_value(args.name, details),
         lambda: _details_lines(details),
@@ -300,7 +298,7 @@ def _details_lines(details: Details) -> Iterator[str]:
 
 def verify(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
     """Check a version."""
-    verified = transfers.verify(args.name, progress=progress, cancel=args.cancel, **options(args))
+    verified = readings.verify(args.name, progress=progress, cancel=args.cancel, **options(args))
 
     def value() -> dict[str, Any]:
         return {

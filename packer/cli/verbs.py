@@ -153,9 +153,9 @@ def _pull(args: argparse.Namespace, out: Output, progress: ProgressCallback | No
 
 
 def _unpack(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
-    from packer.api import transfers
+    from packer.api import readings
 
-    restored = transfers.unpack(
+    restored = readings.unpack(
         args.name,
         args.directory,
         update=args.update,
@@ -181,9 +181,9 @@ def _unpack(args: argparse.Namespace, out: Output, progress: ProgressCallback | 
 
 
 def _versions(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
-    from packer.api import transfers
+    from packer.api import readings
 
-    found = transfers.versions(store=args.store)
+    found = readings.versions(store=args.store)
 
     def value() -> dict[str, Any]:
         return {

@@ -24,12 +24,8 @@ from packer.progress import CancelEvent, Progress, ProgressCallback, cancellable
 from packer.stores.cancelling import POLL_SECONDS, interrupted
 from packer.stores.graph import Graph
 from packer.stores.protocols import Filler, Mounter, Reader, Store, Upload
+from packer.transfer.copy_plan import probe
 from packer.transfer.promises import missing_base
-
-PROBE_BYTES = 4 << 20
-"""Below this many missing bytes it is cheaper to send them than to ask."""
-LARGE_BYTES = 256 << 10
-"""Blobs below this are not asked for while there are larger ones."""
 
 T = TypeVar("T")
 
@@ -38,8 +34,16 @@ class _Stopped(Exception):
     """Another thread failed, or the user interrupted; never leaves a copy."""
 
 
-class Run:
-    """State of one copy, shared by its threads."""
+class BlobMover:
+    """Moves blobs from one store to another; shared by the threads of one copy.
+
+    Args:
+        source: holds the blobs.
+        destination: where to move them.
+        jobs: blobs moved at once, at least 1.
+        progress: called with the bytes moved, or None.
+        cancel: stops the work once it is set, or None.
+    """
 
     def __init__(
         self,
@@ -73,9 +77,9 @@ class Run:
         self._done_bytes = 0
         self._total_bytes = 0
 
-    def towards(self, destination: Store) -> Run:
+    def towards(self, destination: Store) -> BlobMover:
         """Return the state of a copy to somewhere else, watched in the same way."""
-        return Run(self.source, destination, self.jobs, self._given, self._cancel)
+        return BlobMover(self.source, destination, self.jobs, self._given, self._cancel)
 
     def begin(self, missing: list[Descriptor]) -> None:
         """Say how much there is to move."""
@@ -92,20 +96,23 @@ class Run:
                 self._progress(Progress("copy", self._done_bytes, self._total_bytes, item))
 
     def probe(self, missing: list[Descriptor]) -> list[Descriptor]:
-        """Find out whether an earlier attempt left something, at three requests at most.
+        """Find out whether an earlier attempt left blobs at the registry.
 
-        Blobs are sent in order, `jobs` at a time. So if any were sent before, then the first or the
-        second is there, or the one `jobs` places on, unless the first `jobs` were all cut off. If
-        none is there, all are sent without asking: two requests each. If one is, each is asked for.
+        If it left any, `move` asks for each blob before it sends it; else all are sent unasked, at
+        two requests each.
+
+        Args:
+            missing: blobs that the registry may lack, in the order of sending.
+
+        Returns:
+            The blobs without those that were found.
+
+        Raises:
+            StoreError: the registry failed.
         """
-        assert self.remote is not None
-        if sum(blob.size for blob in missing) < PROBE_BYTES:
-            return missing
-        large = [blob for blob in missing if blob.size >= LARGE_BYTES] or missing
-        places = dict.fromkeys(place for place in (0, 1, self.jobs) if place < len(large))
-        there = {large[place] for place in places if self.destination.exists(large[place])}
-        self._ask = bool(there)
-        return [blob for blob in missing if blob not in there]
+        found = probe(self.destination, missing, self.jobs)
+        self._ask = found is not None
+        return [blob for blob in missing if found is None or blob not in found]
 
     def begin_mounts(
         self, missing: list[Descriptor], mounts: Mapping[str, str]
@@ -290,11 +297,11 @@ class _BlobSource(io.RawIOBase):
     start opens the blob anew, so nothing is kept in memory or in a temporary file for a retry.
     """
 
-    def __init__(self, store: Store, blob: Descriptor, run: Run) -> None:
+    def __init__(self, store: Store, blob: Descriptor, mover: BlobMover) -> None:
         super().__init__()
         self._store = store
         self._blob = blob
-        self._run = run
+        self._mover = mover
         self._reader: Reader | None = None
         self._seen = 0
 
@@ -329,14 +336,14 @@ class _BlobSource(io.RawIOBase):
 
     def _count(self, count: int) -> None:
         self._seen += count
-        self._run.report(count, self._blob.digest)
+        self._mover.report(count, self._blob.digest)
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
         if offset or whence:
             raise io.UnsupportedOperation("only seek(0)")
         self._drop()
         if self._seen:
-            self._run.report(-self._seen, self._blob.digest)
+            self._mover.report(-self._seen, self._blob.digest)
             self._seen = 0
         return 0
 

@@ -26,8 +26,8 @@ from packer.stores.memory import MemoryStore
 from packer.stores.protocols import read_blob
 from packer.stores.registry.http import RetryPolicy
 from packer.stores.registry.store import RegistryStore
+from packer.transfer.copy_cost import estimate_copy
 from packer.transfer.copy_graph import copy
-from packer.transfer.copy_plan import estimate_copy
 from tests.faults.test_registry_faults import make_version, noise, open_store
 from tests.hostile import QUICK, Exchange, HostileRegistry, hostile_registry
 from tests.registry_server import RegistryServer, run_registry

@@ -116,7 +116,9 @@ def test_library_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     packer.pack("app-1.4.1", tag="app:1.4.1")
     assert code.count("registry.example/acme/app:1.4.2") == 2
     exec(code.replace("registry.example/acme/app:1.4.2", "oci:registry:1.4.2"), {})
-    assert (tmp_path / "out" / "reference.py").read_bytes() == Path("app-1.4.2/reference.py").read_bytes()
+    assert (tmp_path / "out" / "reference.py").read_bytes() == Path(
+        "app-1.4.2/reference.py"
+    ).read_bytes()
 
 
 @pytest.mark.parametrize("text", TEXTS, ids=lambda path: path.name)

@@ -1,0 +1,138 @@
+"""Chooses the version that packing builds on, wherever it lies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import TYPE_CHECKING, BinaryIO, cast
+
+from packer.api.locations import name_at, names_registry
+from packer.errors import NotFound, PackerError
+from packer.format.version import Version, family, find_base, load_version, newest_first
+from packer.oci import Manifest
+from packer.progress import CancelEvent
+from packer.reference import Reference, parse_location
+from packer.stores.cancelling import until_cancelled
+from packer.stores.protocols import PartialIngest, Tags
+from packer.stores.registry.access import Access
+from packer.transfer.overlay import Overlay, promises_of
+from packer.transfer.promises import Promise, absent_blobs, encode_promises
+
+if TYPE_CHECKING:
+    from packer.packing.pack_tree import LocalStore
+
+MAX_CANDIDATES = 64
+"""Versions of a family, newest first, that are compared with the packed tree."""
+
+
+def choose_base(
+    store: LocalStore, tag: str, base: str | None, options: Access, cancel: CancelEvent | None
+) -> tuple[Version | None, list[Promise]]:
+    """Choose the version that packing builds on.
+
+    Args:
+        store: the local store.
+        tag: name of the version to pack; without `base`, its family is searched for a base.
+        base: tag, digest or reference of the base; ``"none"`` for no base; None to search.
+        options: how to reach registries.
+        cancel: stops requests once it is set.
+
+    Returns:
+        The base, or None; and the promises that say where its blobs lie that `store` lacks.
+
+    Raises:
+        NotFound: `base` does not exist.
+        UnsupportedVersion: `base` was not written by layer-packer, or by a later one.
+        StoreError: a store failed.
+    """
+    if base == "none":
+        return None, []
+    if base is None:
+        return find_base(store, tag), []
+    try:
+        version = load_version(store, base)
+    except NotFound as error:
+        if not names_registry(base):
+            raise NotFound("base", base, f"in {store.name}") from error
+    else:
+        promises = promises_of(store, version.descriptor.digest)
+        if promises:
+            version = replace(version, store=Overlay(store, promises, options.open))
+        return version, promises
+    location = parse_location(base)
+    if isinstance(location, Reference) and isinstance(store, PartialIngest):
+        return _fetch_far_base(location, store, options, cancel)
+    from packer.api.fetching import fetch_version, find_origin  # rare: a base in another layout
+
+    return fetch_version(find_origin(base, options), store, cancel=cancel)[0], []
+
+
+def _fetch_far_base(
+    location: Reference, store: LocalStore, options: Access, cancel: CancelEvent | None
+) -> tuple[Version, list[Promise]]:
+    """Fetch manifest, config and index of a base in a registry; its data stays there.
+
+    Args:
+        location: the base.
+        store: the local store, which gets the blobs.
+        options: how to reach the registry.
+        cancel: stops requests once it is set.
+
+    Returns:
+        The base, and the promise that says where its data lies.
+    """
+    assert isinstance(store, PartialIngest)
+    remote = options.open(location)
+    with until_cancelled(cancel, (remote,), "packing"):
+        name = name_at(location, remote, location.tag)
+        descriptor, data = remote.get_manifest(name)
+        manifest = Manifest.decode(data, f"manifest {descriptor.digest}")
+        for blob in (manifest.config, *manifest.index_layers):
+            if not store.exists(blob):
+                with remote.fetch(blob) as reader:
+                    store.push(blob, cast(BinaryIO, reader))
+    absent = absent_blobs(store, manifest.data_layers)
+    if location.tag is None and location.digest is None:
+        location = replace(location, tag=name)
+    blobs = frozenset(blob.digest for blob in absent)
+    promises = [Promise(str(location), descriptor.digest, blobs)] if absent else []
+    # The local store keeps the manifest without a tag: a push finds the parent's blobs by it.
+    if (text := encode_promises(promises, absent)) is not None:
+        store.put_partial(data, descriptor.media_type, None, text)
+    else:
+        store.put_manifest(data, descriptor.media_type)
+    near = Overlay(store, promises, lambda _: remote) if promises else store
+    return load_version(near, descriptor.digest), promises
+
+
+def candidates(
+    store: LocalStore, tag: str, base: Version | None, *, given: bool
+) -> Iterator[Version]:
+    """Yield versions that may have the same tree as the one being packed.
+
+    Args:
+        store: the local store.
+        tag: name of the version being packed.
+        base: the version that packing builds on, or None.
+        given: the user named the base; then no other version is compared.
+
+    Yields:
+        The base, then the newest versions of the tag's family, `MAX_CANDIDATES` at most.
+    """
+    if base is not None:
+        yield base
+    if given or not isinstance(store, Tags):
+        return
+    seen = {base.descriptor.digest} if base is not None else set()
+    for name, descriptor in newest_first(store, family(tag)):
+        if len(seen) == MAX_CANDIDATES:
+            break
+        if descriptor.digest not in seen:
+            seen.add(descriptor.digest)
+            try:
+                version = load_version(store, name)
+            except PackerError:
+                continue  # written by another tool, or damaged: it cannot be reused
+            blobs = (version.manifest.config, *version.manifest.layers)
+            if not absent_blobs(store, blobs) or promises_of(store, descriptor.digest):
+                yield version

@@ -1,0 +1,190 @@
+"""Counts what a copy would move and ask, without copying anything."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from packer.oci import Descriptor
+from packer.stores.protocols import LocalBlobs, Partial, Store, Upload
+from packer.transfer.copy_plan import (
+    PROBE_BYTES,
+    ArchivePlan,
+    CopyPlan,
+    check_no_promises,
+    decide,
+    decide_archive,
+    probe,
+    read_goal,
+)
+from packer.transfer.promises import Promise
+
+JOBS = 4
+"""Blobs moved at once by a copy, unless its caller asks for another number."""
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """The cost of a push, pull or copy.
+
+    Args:
+        digest: the manifest's digest.
+        blobs: number of blobs that would be moved or mounted.
+        bytes: bytes of these blobs, and of the manifest if it is not there. HTTP adds about a
+            kilobyte for each request.
+        blobs_present: number of blobs that the destination has.
+        bytes_present: bytes of the blobs that the destination has.
+        requests: greatest number of requests to registries on either side. Requests for tokens,
+            retries and requests that find out what promised versions hold are not counted.
+        unchanged: there is nothing to do.
+        blobs_left_out: number of blobs that an archive leaves out because the other side has them.
+        bytes_left_out: bytes of the blobs left out.
+        archive_bytes: bytes of the finished archive, all parts together; 0 for other destinations.
+        parts: number of parts that the archive is split into.
+        mountable_blobs: number of the `blobs` that lie in another repository of the registry. The
+            registry may mount them from there, which only trying can tell; then their bytes are not
+            moved.
+        mountable_bytes: bytes of the mountable blobs, which `bytes` includes.
+    """
+
+    digest: str
+    blobs: int
+    bytes: int
+    blobs_present: int
+    bytes_present: int
+    requests: int
+    unchanged: bool
+    blobs_left_out: int = 0
+    bytes_left_out: int = 0
+    archive_bytes: int = 0
+    parts: int = 1
+    mountable_blobs: int = 0
+    mountable_bytes: int = 0
+
+
+def estimate_copy(
+    source: Store,
+    reference: str,
+    destination: Store | None,
+    tag: str | None,
+    promises: Sequence[Promise] = (),
+    *,
+    own: bool = False,
+) -> Estimate:
+    """Return what `copy` would move, by asking for each blob that may be missing.
+
+    Args:
+        source: holds the manifest.
+        reference: tag or digest of the manifest there.
+        destination: where the manifest would go; None for a store that is not there yet.
+        tag: the manifest's name there; None for none.
+        promises: versions whose blobs an archive may leave out.
+        own: as for `copy`.
+
+    Returns:
+        The cost. An estimate raises what the copy would raise before it moves anything.
+
+    Raises:
+        NotFound: as `copy`.
+        InvalidParameter: as `copy`.
+        IntegrityError: as `copy`.
+        StoreError: a store failed.
+    """
+    goal = read_goal(source, reference, tag)
+    if isinstance(destination, Partial):
+        plan = decide_archive(source, goal, destination, promises)
+        return _count_archive(source, plan, destination)
+    if destination is not None:
+        check_no_promises(destination, promises)
+    return _count(source, decide(source, goal, destination, own=own), destination)
+
+
+def _count(source: Store, plan: CopyPlan, destination: Store | None) -> Estimate:
+    blobs, descriptor = plan.goal.graph.blobs, plan.goal.descriptor
+    moved = [*plan.lacking, *_to_send(plan, destination)]
+    unchanged = plan.same and not moved
+    mountable = [blob for blob in moved if blob.digest in plan.mounts]
+    moved_bytes = _bytes(moved)
+    return Estimate(
+        descriptor.digest,
+        len(moved),
+        moved_bytes + (0 if unchanged else descriptor.size),
+        len(blobs) - len(moved),
+        _bytes(blobs) - moved_bytes,
+        _requests(source, plan, moved, destination),
+        unchanged,
+        mountable_blobs=len(mountable),
+        mountable_bytes=_bytes(mountable),
+    )
+
+
+def _to_send(plan: CopyPlan, destination: Store | None) -> list[Descriptor]:
+    """Return the missing blobs without those that a copy would find at a registry."""
+    doubtful = [blob for blob in plan.missing if blob.digest not in plan.mounts]
+    if not isinstance(destination, Upload) or not probe(destination, doubtful, JOBS):
+        return list(plan.missing)
+    found = {blob for blob in doubtful if destination.exists(blob)}
+    return [blob for blob in plan.missing if blob not in found]
+
+
+def _count_archive(source: Store, plan: ArchivePlan, destination: Partial) -> Estimate:
+    goal = plan.goal
+    size = destination.measure(
+        goal.data, goal.descriptor.media_type, goal.tag, list(plan.missing), plan.promises
+    )
+    moved = [blob for blob in plan.missing if blob.digest in size.needed]
+    unchanged = plan.unchanged or size.complete
+    blobs = goal.graph.blobs
+    return Estimate(
+        goal.descriptor.digest,
+        len(moved),
+        _bytes(moved) + (0 if unchanged else goal.descriptor.size),
+        len(blobs) - len(moved) - len(plan.left_out),
+        _bytes(blobs) - _bytes(moved) - _bytes(plan.left_out),
+        0 if isinstance(source, LocalBlobs) else 1 + len(moved),
+        unchanged,
+        len(plan.left_out),
+        _bytes(plan.left_out),
+        size.bytes,
+        size.parts,
+    )
+
+
+def _requests(
+    source: Store, plan: CopyPlan, moved: Sequence[Descriptor], destination: Store | None
+) -> int:
+    """Return the greatest number of requests that a copy by this plan makes."""
+    requests = 0
+    if isinstance(destination, Upload):
+        if plan.absent:
+            requests += len(plan.absent) + 1
+        requests += 1
+        if not plan.same:
+            requests += _upload_requests(moved, len(plan.goal.graph.blobs), plan.vouched)
+        # Each repository may refuse to mount, and the upload in its place has to be opened.
+        requests += len(set(plan.mounts.values()))
+    if not isinstance(source, LocalBlobs):
+        requests += 1 + len(moved)
+    return requests
+
+
+def _upload_requests(moved: Sequence[Descriptor], blobs: int, vouched: bool) -> int:
+    """Return how many requests the blobs and the manifest take.
+
+    Args:
+        moved: the blobs to send.
+        blobs: number of blobs of the manifest.
+        vouched: a manifest at the registry vouches for some blobs.
+
+    Returns:
+        Two requests for the manifest and two for each blob, and the questions about blobs that an
+        earlier attempt may have left: three probes, or one for each blob.
+    """
+    asked = 0
+    if _bytes(moved) >= PROBE_BYTES:
+        asked = 3 if vouched or len(moved) == blobs else blobs
+    return 2 + asked + 2 * len(moved)
+
+
+def _bytes(blobs: Sequence[Descriptor]) -> int:
+    return sum(blob.size for blob in blobs)
