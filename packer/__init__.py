@@ -226,6 +226,12 @@ _HOME = {name: module for module, names in _MODULES.items() for name in names}
 def __getattr__(name: str) -> object:
     """Load a public name when it is first used.
 
+    Args:
+        name: the name.
+
+    Returns:
+        The function or class.
+
     Raises:
         AttributeError: the package has no such name.
     """

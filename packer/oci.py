@@ -1,6 +1,7 @@
-"""The values everything else passes around: digests, descriptors, manifests, chunk parameters.
+"""The OCI values that all modules share: digests, descriptors, manifests; and chunk parameters.
 
-Frozen and validated, no I/O. Sources: OCI image-spec 1.1 ``descriptor.md``, ``manifest.md``.
+They are frozen and validated, and do no I/O. Sources: OCI image-spec 1.1 ``descriptor.md`` and
+``manifest.md``.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from packer.errors import FormatError, InvalidParameter, UnsupportedVersion
 
 ARTIFACT_TYPE = "application/vnd.layer-packer.version.v1"
 PARENT = "layer-packer.parent"
-"""Manifest annotation: digest of the manifest of the base, if there was one."""
+"""Annotation of a manifest: the digest of the base's manifest, if there was a base."""
 MANIFEST_TYPE = "application/vnd.oci.image.manifest.v1+json"
 INDEX_MANIFEST_TYPE = "application/vnd.oci.image.index.v1+json"
 CONFIG_TYPE = "application/vnd.layer-packer.config.v1+json"
@@ -28,17 +29,17 @@ UPDATE_TYPE = "application/vnd.layer-packer.update.v1"
 FORMAT_VERSION = 1
 
 MAX_MANIFEST_BYTES = 4 << 20
-"""Bound on manifests and configs: what registries and other clients accept."""
+"""Greatest bytes of a manifest or config: registries and other clients accept no more."""
 MAX_LAYERS = 4096
-"""Bound on the layers of a manifest we are willing to read; what we write stays below 128."""
+"""Greatest number of layers of a manifest that is read; manifests written here have below 128."""
 MAX_BLOB_BYTES = 1 << 44
-"""Bound on the size a descriptor may claim (16 TiB)."""
+"""Greatest bytes that a descriptor may claim (16 TiB), so that sums of sizes stay exact."""
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 
 
 def is_digest(text: str) -> bool:
-    """Tell whether `text` is ``sha256:`` and 64 lower-case hexadecimal digits."""
+    """Return whether `text` is ``sha256:`` and 64 lower-case hexadecimal digits."""
     return _DIGEST.match(text) is not None
 
 
@@ -54,12 +55,12 @@ class Descriptor:
     Args:
         media_type: RFC 6838 media type.
         digest: ``sha256:<hex>`` of the stored bytes.
-        size: their number, 0 to MAX_BLOB_BYTES.
-        annotations: string to string; not part of equality.
+        size: number of stored bytes, 0 to MAX_BLOB_BYTES.
+        annotations: values by name; two descriptors may be equal with different annotations.
 
     Raises:
-        FormatError: if a value is outside its grammar or range, so that a descriptor in hand is
-            always safe to use as a path or URL part.
+        FormatError: a value is outside its grammar or range. So the digest of a descriptor is
+            always safe to use in a path or URL.
     """
 
     media_type: str
@@ -68,7 +69,7 @@ class Descriptor:
     annotations: Mapping[str, str] = field(default_factory=dict, compare=False)
 
     def __post_init__(self) -> None:
-        """Check what `Args` promises."""
+        """Check the grammar and range of each field."""
         if not isinstance(self.digest, str) or not is_digest(self.digest):
             raise FormatError("descriptor", f"digest {str(self.digest)[:80]!r} is not sha256:<hex>")
         if type(self.size) is not int or not 0 <= self.size <= MAX_BLOB_BYTES:
@@ -89,10 +90,16 @@ class Descriptor:
 
     @classmethod
     def from_json(cls, value: object) -> Descriptor:
-        """Parse a descriptor out of decoded JSON; ``urls`` and ``data`` are ignored.
+        """Parse a descriptor from decoded JSON; ``urls`` and ``data`` are ignored.
+
+        Args:
+            value: a JSON value from a stranger.
+
+        Returns:
+            The descriptor.
 
         Raises:
-            FormatError: as the constructor, and if `value` is no object or lacks a field.
+            FormatError: `value` is no object, lacks a field, or a field is out of range.
         """
         if not isinstance(value, dict):
             raise FormatError("descriptor", "not a JSON object")
@@ -116,9 +123,9 @@ class Manifest:
 
     Args:
         config: descriptor of the config blob.
-        layers: data, index and update layers, in the order they came to be.
-        annotations: string to string.
-        artifact_type: ARTIFACT_TYPE for what this package writes.
+        layers: data, index and update layers, oldest first.
+        annotations: values by name.
+        artifact_type: ARTIFACT_TYPE for manifests that this package writes.
     """
 
     config: Descriptor
@@ -133,12 +140,12 @@ class Manifest:
 
     @property
     def index_layers(self) -> tuple[Descriptor, ...]:
-        """The layers that hold the index: a full one, then patches."""
+        """The layers that hold the index: a full index, then patches."""
         return tuple(layer for layer in self.layers if layer.media_type != DATA_TYPE)
 
     @property
     def parent(self) -> str:
-        """Digest of the manifest of the base, or ""."""
+        """Digest of the base's manifest; "" if there was no base."""
         parent = self.annotations.get(PARENT, "")
         return parent if is_digest(parent) else ""
 
@@ -161,11 +168,15 @@ class Manifest:
 
         Args:
             data: the exact bytes, at most MAX_MANIFEST_BYTES.
-            what: how errors name it.
+            what: the manifest's name in errors.
+
+        Returns:
+            The manifest.
 
         Raises:
-            FormatError: not JSON, ambiguous (both ``layers`` and ``manifests``), or out of bounds.
-            UnsupportedVersion: a sound OCI manifest, but of another tool or a later format.
+            FormatError: `data` is no JSON, is ambiguous (both ``layers`` and ``manifests``), or a
+                value is out of bounds.
+            UnsupportedVersion: another tool or a later version wrote the manifest.
         """
         value = load_json(data, what)
         if "manifests" in value and "layers" in value:
@@ -194,16 +205,20 @@ class Manifest:
 
 @dataclass(frozen=True, slots=True)
 class ChunkParams:
-    """Sizes of chunks, in bytes; recorded in every config, because cut points depend on them.
+    """Sizes of chunks in bytes. Every config records them, because cut points depend on them.
 
     Args:
-        average_bytes: 1 KiB to 4 MiB; the minimum is half of it, the maximum one and a half.
+        average_bytes: an even number from 1 KiB to 4 MiB. The least size is half of the average,
+            the greatest is one and a half of it.
+
+    Raises:
+        InvalidParameter: `average_bytes` is out of range.
     """
 
     average_bytes: int = 64 << 10
 
     def __post_init__(self) -> None:
-        """Check what `Args` promises."""
+        """Check the grammar and range of each field."""
         if not 1 << 10 <= self.average_bytes <= 4 << 20 or self.average_bytes % 2:
             raise InvalidParameter(
                 f"average chunk size {self.average_bytes} is not an even number from 1 KiB to 4 MiB"
@@ -211,12 +226,12 @@ class ChunkParams:
 
     @property
     def min_bytes(self) -> int:
-        """Least length of a chunk that is not the last of its file."""
+        """Least bytes of a chunk that is not the last of its file."""
         return self.average_bytes // 2
 
     @property
     def max_bytes(self) -> int:
-        """Greatest length of a chunk."""
+        """Greatest bytes of a chunk."""
         return self.average_bytes + self.average_bytes // 2
 
 
@@ -230,12 +245,15 @@ def load_json(data: bytes, what: str, limit: int = MAX_MANIFEST_BYTES) -> dict[s
 
     Args:
         data: at most `limit` bytes.
-        what: how errors name it.
-        limit: bound on the size.
+        what: the document's name in errors.
+        limit: greatest number of bytes.
+
+    Returns:
+        The object.
 
     Raises:
-        FormatError: too large, not UTF-8, not JSON, nested too deep, a name twice in one object, a
-            number that is not a safe integer, or no object at the top.
+        FormatError: the document is too large, not UTF-8, not JSON, nested too deep, no object at
+            the top, or holds a name twice in one object or a number that is no safe integer.
     """
     if len(data) > limit:
         raise FormatError(what, f"{len(data)} bytes is above the limit of {limit}")

@@ -1,4 +1,4 @@
-"""What long operations tell their caller while they run, and how the caller stops them."""
+"""Progress reports of long operations, and the event that cancels an operation."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ class Progress:
     """One report.
 
     Args:
-        phase: what is being done, one word: "pack", "copy", "restore", ...
-        done_bytes: how much of `total_bytes` is done; may fall when a transfer begins again.
-        total_bytes: how much there is, 0 if not known yet; may grow.
-        item: the path or digest at hand, or "".
+        phase: the work in one word: "pack", "copy", "restore", ...
+        done_bytes: bytes done so far; the number falls when a transfer begins again.
+        total_bytes: bytes of all the work, 0 if not known yet; the number may grow.
+        item: the path or digest that is being worked on; "" for none.
     """
 
     phase: str
@@ -27,23 +27,34 @@ class Progress:
 
 
 ProgressCallback = Callable[[Progress], None]
-"""Called often and from any thread, but never from two at once; must return quickly."""
+"""Called often and from any thread, but never from two at once. It must return quickly."""
 
 
 class CancelEvent(Protocol):
-    """What stops an operation once it is set: a `threading.Event`, or anything like it."""
+    """Stops an operation once it is set: a `threading.Event`, or anything like it."""
 
     def is_set(self) -> bool:
-        """Tell whether to stop."""
+        """Return whether to stop."""
 
 
 def cancellable(
     progress: ProgressCallback | None, cancel: CancelEvent | None, what: str
 ) -> ProgressCallback | None:
-    """Return a callback that reports, and raises `Cancelled` before or after once the event is set.
+    """Combine a progress callback and a cancel event into one callback.
 
     Operations report wherever they may be stopped, and leave nothing half-made when the callback
-    raises; so this is all that cancelling needs.
+    raises. So cancelling needs nothing else.
+
+    Args:
+        progress: the caller's callback; None for none.
+        cancel: the caller's event; None for none.
+        what: the work, such as "packing", for the error.
+
+    Returns:
+        A callback that raises `Cancelled` once the event is set; None if there is nothing to call.
+
+    Raises:
+        Cancelled: the returned callback raises it.
     """
     if cancel is None:
         return progress
@@ -53,7 +64,7 @@ def cancellable(
             raise Cancelled(what)
         if progress is not None:
             progress(state)
-            if cancel.is_set():  # by the callback, mostly
+            if cancel.is_set():  # the callback itself may have set it
                 raise Cancelled(what)
 
     return report

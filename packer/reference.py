@@ -1,4 +1,4 @@
-"""References: which repository, layout directory or archive, and what in it.
+"""Parses references: a repository, layout directory or archive, and a tag or digest in it.
 
 Sources: containers-transports(5) for transports and the rules of docker.io; distribution-spec 1.1,
 "Pulling manifests", for the grammar of names and tags.
@@ -26,7 +26,7 @@ _REPOSITORY = re.compile(
 )
 _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}\Z")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:@+/-]{0,254}\Z")
-"""Names in an archive: what `packer.store` takes for tags."""
+"""A tag in an archive; other tools write names with colons and slashes there."""
 
 _UNSUPPORTED = frozenset(
     {
@@ -44,29 +44,29 @@ _UNSUPPORTED = frozenset(
 
 
 def is_tag(text: str) -> bool:
-    """Tell whether `text` follows the grammar of tags."""
+    """Return whether `text` follows the grammar of tags."""
     return _TAG.match(text) is not None
 
 
 def is_repository(text: str) -> bool:
-    """Tell whether `text` follows the grammar of repository names."""
-    # The pattern can backtrack only within one short name, but a megabyte of it is no name.
+    """Return whether `text` follows the grammar of repository names."""
+    # The bound comes first, so the pattern cannot backtrack over a megabyte.
     return len(text) <= MAX_NAME_CHARS and _REPOSITORY.match(text) is not None
 
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """A repository in a registry, and maybe a tag or digest in it.
+    """A repository in a registry, and possibly a tag or digest in it.
 
     Args:
         registry: ``host`` or ``host:port``; ``docker.io`` for Docker Hub.
-        repository: name within the registry.
-        tag: or None.
-        digest: ``sha256:<hex>``, or None; what it names wins over the tag when reading.
+        repository: the repository's name within the registry.
+        tag: a tag; None for none.
+        digest: ``sha256:<hex>``; None for none. When reading, the digest wins over the tag.
 
     Raises:
-        InvalidReference: a part does not follow its grammar, so that a reference in hand is always
-            safe to use as part of a URL.
+        InvalidReference: a part does not follow its grammar. So a reference is always safe to use
+            as part of a URL.
     """
 
     registry: str
@@ -75,7 +75,7 @@ class Reference:
     digest: str | None = None
 
     def __post_init__(self) -> None:
-        """Check every part."""
+        """Check the grammar of each part."""
         shown = str(self)
         check_registry(self.registry, shown)
         if not is_repository(self.repository):
@@ -104,6 +104,12 @@ class Reference:
         The first component is a host if it holds ``.`` or ``:`` or is ``localhost``; otherwise the
         registry is docker.io, where a name of one component is below ``library/``.
 
+        Args:
+            text: the reference.
+
+        Returns:
+            The parsed reference.
+
         Raises:
             InvalidReference: `text` does not follow the grammar.
         """
@@ -129,12 +135,12 @@ class Reference:
 
 @dataclass(frozen=True, slots=True)
 class LayoutLocation:
-    """An OCI image layout directory, and maybe a tag or digest in it.
+    """An OCI image layout directory, and possibly a tag or digest in it.
 
     Args:
-        path: the directory; need not exist.
-        tag: or None.
-        digest: or None; never both.
+        path: the directory, which need not exist.
+        tag: a tag; None for none.
+        digest: a digest; None for none. Never both.
     """
 
     path: str
@@ -154,7 +160,7 @@ class LayoutLocation:
 
 @dataclass(frozen=True, slots=True)
 class ArchiveLocation(LayoutLocation):
-    """An OCI archive, a tar file of a layout, and maybe a tag or digest in it."""
+    """An OCI archive (a tar file of a layout), and possibly a tag or digest in it."""
 
     def __str__(self) -> str:
         tag = f":{self.tag}" if self.tag is not None else ""
@@ -163,15 +169,21 @@ class ArchiveLocation(LayoutLocation):
 
 
 def parse_location(text: str) -> Reference | LayoutLocation:
-    """Parse a reference with any transport we know.
+    """Parse a reference with any supported transport.
 
     None or ``docker://``, ``oci:DIR[:TAG]``, ``oci-archive:FILE[:TAG]``. A directory whose name
     ends in ``:word`` is taken for a directory and a tag; a colon before a slash belongs to the
     directory. The file of an archive ends at the first colon, so that its tags may hold some
     (``oci-archive:update.tar:app:1.4.2``). ``@sha256:<hex>`` names a manifest by digest.
 
+    Args:
+        text: the reference.
+
+    Returns:
+        A repository, a layout or an archive.
+
     Raises:
-        InvalidReference: bad grammar, or a transport that is not supported.
+        InvalidReference: `text` does not follow the grammar, or its transport is not supported.
     """
     transport, colon, rest = text.partition(":")
     if colon and transport == "oci":
@@ -244,9 +256,15 @@ def split_host(registry: str) -> tuple[str, str | None]:
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether `host` (no port) is ``localhost`` or a loopback address.
+    """Return whether a host is ``localhost`` or a loopback address.
 
-    Names that merely resolve to a loopback address do not count: who answers DNS decides that.
+    A name that resolves to a loopback address does not count, because DNS servers decide that.
+
+    Args:
+        host: a host without a port.
+
+    Returns:
+        Whether the host is this machine.
     """
     if host == "localhost":
         return True

@@ -1,1 +1,25 @@
-"""The public calls: arguments and environment to explicit parameters."""
+"""The public calls: they turn arguments and the environment into explicit parameters.
+
+Flow: a call finds the places that its arguments name (`locations`), opens the stores there, and
+hands them to packing, reading or transfer. The result is a frozen dataclass.
+
+Files in reading order:
+    locations    the local store, registries, layouts, and versions in them
+    bases        the version that packing builds on, wherever it lies
+    packs        pack
+    push_source  the version that a push means
+    fetching     a version from elsewhere into the local store
+    transfers    push, pull, copy
+    readings     unpack, ls, cat, diff, inspect, verify, inventory, versions
+    air_gap      inventories of the far side, and archives that leave blobs out
+    estimates    estimate
+    filesystem   versions as a file system for fsspec
+
+Invariants: `packer.__all__` lists the public names, and `packer/__init__.py` says which module
+defines each. A call keeps nothing for the next one: `push(ref)` finds its version by name. Calls
+are safe from several threads. Only `locations` and `packs` read the environment.
+
+This room may import everything below it: packing, reading, transfer, format, stores, files. It
+loads a room within the function that needs it, where a cheap call would otherwise load it for
+nothing (tests/unit/cli/test_cli_process.py says which). It knows neither storage nor the command.
+"""

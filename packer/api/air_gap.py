@@ -1,7 +1,7 @@
-"""Across an air gap: what the far side has, and archives that leave it out.
+"""Crosses an air gap: inventories of the far side, and archives that leave out what it has.
 
-The far side's inventory, a list of digests or the names of versions become promises; `copy` leaves
-their blobs out of an archive and notes in it who promised them.
+The far side's inventory, a list of digests or the names of versions become promises. `copy` leaves
+the promised blobs out of an archive and records the promises in it.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from packer.transfer.promises import Promise, absent_blobs
 
 INVENTORY_TYPE = "application/vnd.layer-packer.inventory.v1+json"
 MAX_FILE_BYTES = 64 << 20
-"""Bound on an inventory or a list of digests: room for some 10,000 versions."""
+"""Greatest bytes of an inventory or a list of digests: room for some 10,000 versions."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,9 +39,9 @@ class InventoryEntry:
     """A manifest that a store holds.
 
     Args:
-        digest: of the manifest.
-        tags: that name it.
-        blobs: digests of what it names, as far as the store has it.
+        digest: the manifest's digest.
+        tags: the tags that name the manifest.
+        blobs: digests of the blobs that the manifest names and the store has.
     """
 
     digest: str
@@ -51,18 +51,18 @@ class InventoryEntry:
 
 @dataclass(frozen=True, slots=True)
 class Inventory:
-    """What a store holds.
+    """The manifests that a store holds.
 
     Args:
-        store: its name.
-        manifests: by digest.
+        store: the store's name.
+        manifests: the manifests, by digest.
     """
 
     store: str
     manifests: tuple[InventoryEntry, ...]
 
     def to_json(self) -> dict[str, Any]:
-        """Return the JSON object of docs/airgap.md."""
+        """Return the JSON object that docs/airgap.md specifies."""
         return {
             "mediaType": INVENTORY_TYPE,
             "store": self.store,
@@ -76,9 +76,16 @@ class Inventory:
     def from_json(cls, value: dict[str, Any], what: str) -> Inventory:
         """Check a decoded inventory.
 
+        Args:
+            value: the JSON object.
+            what: the inventory's name in errors.
+
+        Returns:
+            The inventory.
+
         Raises:
-            UnsupportedVersion: another kind of document, or a later version.
-            FormatError: malformed.
+            UnsupportedVersion: the document is of another kind, or of a later version.
+            FormatError: the document is malformed.
         """
         if value.get("mediaType") != INVENTORY_TYPE:
             raise UnsupportedVersion(f"{what} is no inventory, by its mediaType")
@@ -105,22 +112,32 @@ def _list(value: object, what: str) -> list[Any]:
 
 
 Have = str | os.PathLike[str] | Inventory
-"""What the far side has: the name of a version, a file, or an inventory."""
+"""Something that the far side has: the name of a version, a file, or an inventory."""
 
 
 def as_list(have: Have | Iterable[Have]) -> list[Have]:
-    """Return one or several as a list; a single name is not taken for its letters."""
+    """Return one item or several as a list; a single name is not split into its letters.
+
+    Args:
+        have: an item, or several.
+
+    Returns:
+        The items.
+    """
     return [have] if isinstance(have, (str, os.PathLike, Inventory)) else list(have)
 
 
 def take_inventory(name: str | None, local: Store, options: Access) -> Inventory:
-    """Return what a store holds, or the part of it that a name means.
+    """List the manifests of a store, or those that a name means.
 
     Args:
         name: a reference (a repository without a tag means all its tags), the directory of a
             layout, a tag or digest of the local store; None for all of the local store.
         local: the local store.
         options: how to reach a registry.
+
+    Returns:
+        The manifests with their blobs.
 
     Raises:
         NotFound: there is no such store or version.
@@ -142,7 +159,7 @@ def take_inventory(name: str | None, local: Store, options: Access) -> Inventory
             _, data = store.get_manifest(digest)
             blobs = read_graph(data, f"manifest {digest}").blobs
         except (NotFound, UnsupportedVersion):
-            continue  # an image index, or a manifest that is gone: only a saving is lost
+            continue  # an image index, or a manifest that is gone: its blobs are sent again
         gone = absent_blobs(store, blobs)
         kept = sorted(blob.digest for blob in blobs if blob not in gone)
         entries.append(InventoryEntry(digest, tuple(sorted(names)), tuple(kept)))
@@ -176,10 +193,19 @@ def open_target(
     partial: bool,
     part_bytes: int | None,
 ) -> tuple[Store, str | None]:
-    """Return the store to copy to, and the tag in it.
+    """Open the store to copy to.
+
+    Args:
+        location: the destination.
+        options: how to reach registries.
+        partial: blobs will be left out.
+        part_bytes: write an archive in parts of this many bytes; None for one file.
+
+    Returns:
+        The store, and the tag that the location names in it; None for none.
 
     Raises:
-        InvalidParameter: blobs are to be left out, or parts to be made, of what is no archive.
+        InvalidParameter: the destination is no archive, and `partial` or `part_bytes` needs one.
     """
     if not isinstance(location, ArchiveLocation):
         for asked, option in ((partial, "--have"), (part_bytes is not None, "--split")):
@@ -196,7 +222,7 @@ def find_promises(
     local: Store,
     options: Access,
 ) -> list[Promise]:
-    """Return what the far side has, of what the manifest needs.
+    """Find which blobs of a manifest the far side has.
 
     Args:
         have: inventories, names of versions, or files; see `packer.copy`.
@@ -205,9 +231,13 @@ def find_promises(
         local: the local store.
         options: how to reach registries.
 
+    Returns:
+        The versions that have blobs of the manifest, the one with most of them first.
+
     Raises:
-        NotFound: a name means nothing.
-        FormatError, UnsupportedVersion: a file is neither an inventory nor a list of digests.
+        NotFound: a name is neither a version nor a file.
+        FormatError: a file is neither an inventory nor a list of digests.
+        UnsupportedVersion: a file holds another kind of document.
     """
     graph = read_graph(source.get_manifest(manifest)[1], f"manifest {manifest}")
     wanted = frozenset(blob.digest for blob in graph.blobs)
@@ -217,7 +247,7 @@ def find_promises(
             out += _inventory_promises(item)
         else:
             out += _named(os.fspath(item), source, wanted, local, options)
-    # Those that have most come first, so that as few versions as can be must be there.
+    # The versions with most blobs come first, so that the far side needs as few as possible.
     useful = [promise for promise in out if promise.blobs & wanted]
     return sorted(useful, key=lambda promise: -len(promise.blobs & wanted))
 
@@ -232,7 +262,7 @@ def _inventory_promises(inventory: Inventory) -> list[Promise]:
 def _named(
     text: str, source: Store, wanted: frozenset[str], local: Store, options: Access
 ) -> list[Promise]:
-    """Return what a name or a file promises."""
+    """Return the promises of a name or a file."""
     for name in _names_in(text, source):
         if (found := _version(source, name, text)) is not None:
             return [found]
@@ -253,7 +283,7 @@ def _named(
 
 
 def _names_in(text: str, source: Store) -> Iterator[str]:
-    """Yield what a version may be called in the store copied from."""
+    """Yield the names that a version may have in the source."""
     if is_digest(text) or is_tag(text) or not isinstance(source, Upload):
         yield text
     # app:1.4.1 is the tag 1.4.1 of a repository registry.example/acme/app.
@@ -263,14 +293,14 @@ def _names_in(text: str, source: Store) -> Iterator[str]:
 
 
 def _version(store: Store, name: str, shown: str) -> Promise | None:
-    """Return the promise of a version, None if the store has none of that name."""
+    """Return the promise of a version; None if the store has no version of that name."""
     try:
         descriptor, data = store.get_manifest(name)
     except (NotFound, InvalidParameter):
         return None
     graph = read_graph(data, f"manifest {descriptor.digest}")
     tag = "" if is_digest(shown) else shown
-    # All of them: what matters is what the far side has, not what this store has.
+    # All blobs: the far side may have some that this store lacks.
     return Promise(tag, descriptor.digest, frozenset(blob.digest for blob in graph.blobs))
 
 
@@ -298,8 +328,8 @@ def _manifests(digests: list[str], source: Store) -> Iterator[Promise]:
         try:
             found = _version(source, digest, digest)
         except RegistryError as error:
-            # docker-registry fails at a blob's digest in place of saying that it is no manifest.
-            # So this is a list of blobs, of which the version needs none.
+            # docker-registry answers 5xx to a blob's digest, and does not say that it is no
+            # manifest. So this is a list of blobs, none of which the version needs.
             if error.status < 500:
                 raise
             return

@@ -1,4 +1,4 @@
-"""What a push, pull or copy would cost, asked beforehand."""
+"""The library's call that estimates a push, pull or copy."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ def estimate(
     have: air_gap.Have | Iterable[air_gap.Have] = (),
     split_bytes: int | None = None,
 ) -> Estimate:
-    """Say what a push, pull or copy would cost in bytes and requests; nothing is written.
+    """Return the bytes and requests that a push, pull or copy would take; nothing is written.
 
     Args:
         source: a version as for `push`, but not a directory; or a reference, as for `copy`.
@@ -46,8 +46,14 @@ def estimate(
         have: as for `copy`, to an archive.
         split_bytes: as for `copy`, to an archive.
 
+    Returns:
+        The cost. An estimate raises what the call itself would raise before it moves anything.
+
     Raises:
-        NotFound, InvalidReference, InvalidParameter, StoreError: as they say.
+        NotFound: there is no such version, or the destination lacks a version that it builds on.
+        InvalidReference: a reference is malformed.
+        InvalidParameter: `source` is a directory, or an argument contradicts another.
+        StoreError: a store failed.
     """
     access = Access(registry)
     local = open_store(store, create=False)
@@ -61,7 +67,7 @@ def estimate(
     if isinstance(source, str):
         try:
             origin, name = resolve(source, local, access)
-        except (NotFound, InvalidParameter):  # no reference, maybe
+        except (NotFound, InvalidParameter):  # the name of a directory, perhaps
             if os.path.exists(source):
                 raise InvalidParameter(f"{source} is no version: pack it first") from None
             raise
@@ -75,7 +81,7 @@ def estimate(
         tag = tag or tag_of(name)
         promises: list[Promise] = []
         if left_out:
-            name = origin.resolve(name).digest  # the tag may move meanwhile
+            name = origin.resolve(name).digest  # the tag may move while promises are looked up
             promises = air_gap.find_promises(left_out, origin, name, local, access)
         return estimate_copy(origin, name, target, tag, promises)
     try:

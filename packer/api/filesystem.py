@@ -3,9 +3,9 @@
     layerpacker://registry.example/org/base/app:7/manifests/app.yaml
     layerpacker://oci:/var/lib/base/app:7/manifests/app.yaml
 
-The version is named as everywhere else, and the path within it follows. Only the index is read to
-list, and only the frames that hold what is asked for to read a file. Needs the extra
-``layer-packer[fsspec]``; the only module that imports fsspec.
+A path is the reference of a version, then the path within the version. Listing reads the index
+alone; reading a file reads only the frames that hold the bytes asked for. This module needs the
+extra ``layer-packer[fsspec]``, and no other module imports fsspec.
 """
 
 from __future__ import annotations
@@ -35,8 +35,14 @@ _KINDS = {"file": "file", "directory": "directory", "symlink": "link"}
 def split_path(path: str) -> tuple[str, str]:
     """Split a path into the reference of a version, and the path within it.
 
-    The reference ends with the first component that holds a tag or digest; the first component of
-    all is a host, which may have a port, or begins a directory.
+    The reference ends with the first component that holds a tag or digest. The very first component
+    is a host, which may have a port, or the beginning of a directory.
+
+    Args:
+        path: a path without the protocol.
+
+    Returns:
+        The reference, and the path within the version; "" for the version itself.
 
     Raises:
         InvalidReference: no component has a tag or digest.
@@ -51,17 +57,18 @@ def split_path(path: str) -> tuple[str, str]:
 
 
 class LayerPackerFileSystem(AbstractFileSystem):  # type: ignore[misc]
-    """The versions that can be reached with one set of options.
+    """The versions that can be reached with one set of options, as a read-only file system.
+
+    A tag is looked up once; `invalidate_cache` makes the next call look it up again.
 
     Args:
-        plain_http: as are the others, of `packer.RegistryOptions`.
-        username: to log in with; without it the docker configuration is used.
-        password: goes with it.
-        ca_file: certificate authorities.
-        kwargs: fsspec's own.
+        plain_http: as in `packer.RegistryOptions`.
+        username: name to log in with; without it the docker configuration is used.
+        password: password of `username`.
+        ca_file: file of certificate authorities, in PEM.
+        kwargs: arguments of fsspec.
 
-    Thread safety: threads may share it; not the files it opens. What a tag names is looked up once;
-    `invalidate_cache` forgets it.
+    Thread safety: threads may share a file system, but not the files that it opens.
     """
 
     protocol = PROTOCOL
@@ -86,7 +93,7 @@ class LayerPackerFileSystem(AbstractFileSystem):  # type: ignore[misc]
         self._guard = threading.Lock()
 
     def ls(self, path: str, detail: bool = True, **kwargs: Any) -> list[Any]:
-        """Return what is in a directory, or the file itself."""
+        """Return the entries of a directory, or the one of a file, as fsspec does."""
         reference, tree, inner = self._find(path)
         if inner in tree.children:
             names = tree.children[inner]
@@ -98,7 +105,7 @@ class LayerPackerFileSystem(AbstractFileSystem):  # type: ignore[misc]
         return found if detail else [info["name"] for info in found]
 
     def info(self, path: str, **kwargs: Any) -> dict[str, Any]:
-        """Return what is known of one file or directory."""
+        """Return size, type and mode of one file or directory, as fsspec does."""
         reference, tree, inner = self._find(path)
         if not inner:
             return {"name": reference, "size": 0, "type": "directory"}
@@ -107,7 +114,7 @@ class LayerPackerFileSystem(AbstractFileSystem):  # type: ignore[misc]
         return {**tree.infos[inner], "name": f"{reference}/{inner}"}
 
     def invalidate_cache(self, path: str | None = None) -> None:
-        """Forget what tags name."""
+        """Forget which versions the tags name."""
         with self._guard:
             self._trees.clear()
         super().invalidate_cache(path)

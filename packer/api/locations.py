@@ -55,6 +55,7 @@ def open_store(store: StoreLike = None, *, create: bool = True) -> Store:
 
     Raises:
         FormatError: the directory is no image layout.
+        PermissionError: the directory may not be read or created.
         OSError: the directory cannot be read or created.
     """
     if store is not None and not isinstance(store, (str, bytes, os.PathLike)):
@@ -146,6 +147,7 @@ def resolve(name: str, local: Store, options: Access) -> tuple[Store, str]:
     Raises:
         NotFound: the local store lacks `name`, and `name` is no reference.
         InvalidReference: `name` is malformed.
+        InvalidParameter: the reference names a layout with several tags, and none of them.
     """
     try:
         local.resolve(name)
@@ -253,12 +255,14 @@ def names_for(location: Reference | LayoutLocation) -> list[str]:
 
     Returns:
         Tags such as ``registry.example/acme/app:1.4.2``, ``acme/app:1.4.2``, ``app:1.4.2``,
-        ``app-1.4.2`` and ``1.4.2``, the most exact first.
+        ``app-1.4.2`` and ``1.4.2``, the most exact first. For ``oci:DIR/app:1.4.2``: ``1.4.2``,
+        ``app:1.4.2`` and ``app-1.4.2``.
     """
-    if isinstance(location, LayoutLocation):
-        return [location.tag] if location.tag else []
     if location.tag is None:
         return [location.digest] if location.digest else []
+    if isinstance(location, LayoutLocation):
+        short = os.path.basename(os.path.abspath(location.path))
+        return [location.tag, f"{short}:{location.tag}", f"{short}-{location.tag}"]
     short = location.repository.rpartition("/")[2]
     return [
         f"{location.registry}/{location.repository}:{location.tag}",

@@ -38,22 +38,32 @@ def unpack(
     """Write a version's tree to `directory`, without copying it to the local store first.
 
     Args:
-        name: tag or digest in the store, or a reference elsewhere.
-        directory: must not exist or be empty, unless `update` is given; written aside, verified,
-            synced, then renamed, so that it never holds half a version.
+        name: tag or digest of the version in the local store, or a reference elsewhere.
+        directory: must not exist or must be empty, unless `update` is given. The tree is written
+            beside it, verified, synced and renamed, so it never holds half a version.
         store: the local store.
-        registry: how to reach the registry that `name` is in.
+        registry: how to reach the registry of `name`.
         update: allow a directory with content; files that are equal already stay untouched.
-        delete: with `update`, remove what the version does not hold.
-        seed: directories that may hold older copies. Files and chunks that are equal are taken from
-            there, verified, in place of being read from the store; on the same disk their blocks
-            are shared where the file system can.
-        progress: called now and then.
-        expect: digest that the version must have.
-        cancel: a `threading.Event`, or the like, that stops the call once it is set: `Cancelled`.
+        delete: with `update`, remove files that the version does not hold.
+        seed: directories that may hold older copies. Equal files and chunks are taken from there
+            and verified, and not read from the store; on the same disk their blocks are shared
+            where the file system can.
+        expect: digest that the version must have; None for any.
+        progress: called with the bytes written.
+        cancel: a `threading.Event` or the like; the call raises `Cancelled` once it is set.
+
+    Returns:
+        The numbers of files and bytes written.
 
     Raises:
-        NotFound, TargetExists, IntegrityError, OSError: `directory` is as it was.
+        NotFound: there is no such version, or a blob of it is missing; `directory` is as it was.
+        TargetExists: `directory` has content, and `update` is not given.
+        InvalidParameter: an argument contradicts another.
+        DigestMismatch: the version has another digest than `expect`.
+        IntegrityError: bytes differ from their digest; `directory` is as it was.
+        StoreError: a store failed; `directory` is as it was.
+        OSError: a file cannot be written; `directory` is as it was.
+        Cancelled: `cancel` was set.
     """
     from packer.reading.restore import restore
     from packer.reading.seeds import seed_paths
@@ -73,16 +83,21 @@ def unpack(
 def inventory(
     name: str | None = None, *, store: StoreLike = None, registry: RegistryLike = None
 ) -> Inventory:
-    """Return which versions a store holds, and their blobs, for `copy` on the other side of a gap.
+    """List the versions that a store holds, and their blobs, for `copy` across an air gap.
 
     Args:
         name: a version of the local store, a reference (a repository without a tag means all its
-            tags), or the directory of a layout; None for all of the local store.
+            tags), or the directory of a layout; None for the whole local store.
         store: the local store.
         registry: how to reach a registry.
 
+    Returns:
+        The versions, by digest.
+
     Raises:
         NotFound: there is no such store or version.
+        InvalidParameter: the store cannot list its tags.
+        StoreError: a store failed.
     """
     from packer.api.air_gap import take_inventory
 
@@ -99,10 +114,17 @@ def ls(
     """Return the entries of a version, from its index alone.
 
     Args:
-        name: of the version.
+        name: tag or digest of the version in the local store, or a reference elsewhere.
         store: the local store.
         registry: how to reach a registry.
-        inside: also those in archives (tar, gzip, zip), which are read for it.
+        inside: also list the members of archives (tar, gzip, zip), which are read for this.
+
+    Returns:
+        Files, directories and links in byte order of their paths.
+
+    Raises:
+        NotFound: there is no such version.
+        StoreError: a store failed.
     """
     from packer.reading import contents
 
@@ -118,18 +140,23 @@ def cat(
     registry: RegistryLike = None,
     inside: bool = False,
 ) -> Iterator[bytes]:
-    """Yield the content of one file of a version, reading only the frames it needs.
+    """Return the content of one file of a version, reading only the frames that hold it.
 
     Args:
-        name: of the version.
-        path: of the file.
+        name: tag or digest of the version in the local store, or a reference elsewhere.
+        path: the file's path in the version.
         store: the local store.
         registry: how to reach a registry.
         inside: `path` may lead into an archive: ``charts/app.tgz!/app/values.yaml``.
 
+    Returns:
+        The content in pieces.
+
     Raises:
-        NotFound: the version has no such path.
-        InvalidParameter: it is no file.
+        NotFound: there is no such version or path.
+        InvalidParameter: the path names no file.
+        IntegrityError: bytes differ from their digest.
+        StoreError: a store failed.
     """
     from packer.reading import contents
 
@@ -145,14 +172,21 @@ def diff(
     registry: RegistryLike = None,
     inside: bool = False,
 ) -> list[Change]:
-    """Return what differs between two versions, from their indexes alone.
+    """Compare two versions, from their indexes alone.
 
     Args:
-        old: the one version.
-        new: the other.
+        old: tag, digest or reference of the one version.
+        new: tag, digest or reference of the other version.
         store: the local store.
         registry: how to reach a registry.
-        inside: also what differs in archives that changed, which are read for it.
+        inside: also compare the members of archives that changed, which are read for this.
+
+    Returns:
+        The entries that were added, removed or changed, in byte order of their paths.
+
+    Raises:
+        NotFound: there is no such version.
+        StoreError: a store failed.
     """
     from packer.reading import contents
 
@@ -163,7 +197,20 @@ def diff(
 
 
 def inspect(name: str, *, store: StoreLike = None, registry: RegistryLike = None) -> Details:
-    """Return what a version says of itself: totals, layers and how much of each it uses."""
+    """Return a version's totals and layers, and how much of each layer it uses.
+
+    Args:
+        name: tag or digest of the version in the local store, or a reference elsewhere.
+        store: the local store.
+        registry: how to reach a registry.
+
+    Returns:
+        Totals, layers and archives.
+
+    Raises:
+        NotFound: there is no such version.
+        StoreError: a store failed.
+    """
     from packer.reading import contents
 
     return contents.details(open_version(name, store=store, registry=registry))
@@ -180,14 +227,20 @@ def verify(
     """Read all blobs of a version and check every digest and chunk.
 
     Args:
-        name: of the version.
+        name: tag or digest of the version in the local store, or a reference elsewhere.
         store: the local store.
         registry: how to reach a registry.
-        progress: called now and then.
-        cancel: a `threading.Event`, or the like, that stops the call once it is set: `Cancelled`.
+        progress: called with the bytes read.
+        cancel: a `threading.Event` or the like; the call raises `Cancelled` once it is set.
+
+    Returns:
+        The numbers of blobs, chunks and bytes checked.
 
     Raises:
-        NotFound, IntegrityError: about the first thing that is missing or damaged.
+        NotFound: there is no such version, or a blob of it is missing.
+        IntegrityError: a blob, frame or chunk is damaged; the error names the first.
+        StoreError: a store failed.
+        Cancelled: `cancel` was set.
     """
     from packer.reading import contents
 
@@ -196,7 +249,17 @@ def verify(
 
 
 def versions(*, store: StoreLike = None) -> list[tuple[str, str]]:
-    """Return (tag, manifest digest) of all local tags, the one tagged last at the end."""
+    """List the tags of the local store.
+
+    Args:
+        store: the local store.
+
+    Returns:
+        Pairs of tag and manifest digest; the tag that was written last is at the end.
+
+    Raises:
+        InvalidParameter: the store cannot list its tags.
+    """
     target = open_store(store, create=False)
     if not isinstance(target, Tags):
         raise InvalidParameter(f"{target.name} cannot list its tags")

@@ -1,7 +1,6 @@
-"""Blobs from one store to another, several at a time: the threads and counters of a copy.
+"""Moves blobs from one store to another, several at a time: the threads and counters of a copy.
 
-Threads live here and in pack.py and restore.py only; what is copied does not depend on their
-number.
+The result of a copy does not depend on the number of threads.
 """
 
 from __future__ import annotations
@@ -25,13 +24,13 @@ from packer.stores.cancelling import POLL_SECONDS, interrupted
 from packer.stores.graph import Graph
 from packer.stores.protocols import Filler, Mounter, Reader, Store, Upload
 from packer.transfer.copy_plan import probe
-from packer.transfer.promises import missing_base
+from packer.transfer.promises import refuse_incomplete
 
 T = TypeVar("T")
 
 
 class _Stopped(Exception):
-    """Another thread failed, or the user interrupted; never leaves a copy."""
+    """Ends a thread because another failed or the user interrupted; never leaves this module."""
 
 
 class BlobMover:
@@ -63,9 +62,9 @@ class BlobMover:
         self.remote = destination if isinstance(destination, Upload) else None
         self.jobs = jobs
         self.absent: frozenset[Descriptor] = frozenset()
-        """Blobs that the source lacks; the destination has them."""
+        """Blobs that the source lacks and the destination has."""
         self.mounts: dict[str, str] = {}
-        """Repositories beside the destination that may have blobs, by digest."""
+        """Other repositories of the destination's registry that may have blobs, by digest."""
         self.mounted: set[Descriptor] = set()
         self._given = progress
         self._progress = cancellable(progress, cancel, "copying")
@@ -78,16 +77,16 @@ class BlobMover:
         self._total_bytes = 0
 
     def towards(self, destination: Store) -> BlobMover:
-        """Return the state of a copy to somewhere else, watched in the same way."""
+        """Return a mover to another destination, with the same progress and cancel event."""
         return BlobMover(self.source, destination, self.jobs, self._given, self._cancel)
 
     def begin(self, missing: list[Descriptor]) -> None:
-        """Say how much there is to move."""
+        """Announce the blobs to move, for the progress."""
         self._total_bytes = self._done_bytes + sum(blob.size for blob in missing)
         self.report(0, "")
 
     def report(self, count: int, item: str) -> None:
-        """Add `count` to the bytes done (negative to take back) and tell the caller."""
+        """Add `count` bytes (negative to subtract) to the progress, and report it."""
         if self._stop.is_set():
             raise _Stopped
         with self._lock:
@@ -117,10 +116,20 @@ class BlobMover:
     def begin_mounts(
         self, missing: list[Descriptor], mounts: Mapping[str, str]
     ) -> list[Descriptor]:
-        """Mount the smallest blob of each repository beside; return what is left to move.
+        """Probe each repository by mounting its smallest blob.
 
-        Only those that gave it are asked further. From the others it was uploaded instead, by the
-        upload that the registry's answer had opened: so it should be small.
+        A refused mount turns into an upload of that blob, so the probe must be cheap. Only the
+        repositories from which it was mounted are asked for more.
+
+        Args:
+            missing: blobs that the destination lacks.
+            mounts: repositories that may hold them, by digest.
+
+        Returns:
+            The blobs that are left to move.
+
+        Raises:
+            StoreError: the registry failed.
         """
         tried: set[str] = set()
         left = list(missing)
@@ -139,7 +148,18 @@ class BlobMover:
         return [blob for blob in left if blob.digest in self.mounts or blob in sent]
 
     def mount_absent(self, blobs: list[Descriptor], mounts: Mapping[str, str]) -> list[Descriptor]:
-        """Mount blobs that the source lacks; return those that the destination still lacks."""
+        """Mount blobs that the source lacks.
+
+        Args:
+            blobs: the blobs, which the destination lacks as well.
+            mounts: repositories that hold them, by digest.
+
+        Returns:
+            The blobs that the destination still lacks.
+
+        Raises:
+            StoreError: the registry failed.
+        """
         destination = self.destination
         if not isinstance(destination, Mounter) or any(blob.digest not in mounts for blob in blobs):
             return blobs
@@ -162,14 +182,24 @@ class BlobMover:
             self.bytes_mounted += blob.size
 
     def _uncount_mounted(self, blobs: Iterable[Descriptor]) -> None:
-        """Take back what turned out not to be there."""
+        """Subtract mounted blobs that turned out to be missing."""
         for blob in self.mounted.intersection(blobs):
             self.mounted.remove(blob)
             self.blobs_mounted -= 1
             self.bytes_mounted -= blob.size
 
     def unreadable(self, blobs: list[Descriptor]) -> list[Descriptor]:
-        """Return those of which the destination cannot give back a byte, at a request each."""
+        """Return the blobs of which the destination cannot return a byte, at a request each.
+
+        Args:
+            blobs: the blobs to check.
+
+        Returns:
+            The unreadable blobs.
+
+        Raises:
+            AuthError: the registry refuses access.
+        """
 
         def is_lost(blob: Descriptor) -> bool:
             self.report(0, blob.digest)
@@ -179,8 +209,8 @@ class BlobMover:
             except (NotFound, IntegrityError):
                 return True
             except StoreError as error:
-                # A registry that promises bytes and hangs up, as docker-registry does for what its
-                # cache remembers and its disk lost. What refuses all of them is another matter.
+                # The registry promises bytes and hangs up, as docker-registry does for a blob that
+                # its cache remembers and its disk lost. Refused access concerns every blob.
                 if isinstance(error, AuthError):
                     raise
                 return True
@@ -191,7 +221,7 @@ class BlobMover:
         return [blob for blob in blobs if blob in self._lost]
 
     def move(self, blobs: list[Descriptor]) -> None:
-        """Copy blobs, `jobs` at a time; the first error stops all and is raised."""
+        """Move blobs, `jobs` at a time; the first error stops all and is raised."""
         self._each(self._move, blobs)
 
     def _each(self, work: Callable[[Descriptor], T], blobs: list[Descriptor]) -> list[T]:
@@ -206,8 +236,8 @@ class BlobMover:
                 futures.extend(pool.submit(work, blob) for blob in blobs)
                 self._wait(futures)
             except BaseException:
-                # KeyboardInterrupt, or the caller's event: threads that wait for an answer would
-                # go on doing so until their time is out.
+                # KeyboardInterrupt, or the caller's event. Threads that wait for an answer would
+                # wait until their timeout.
                 self._stop.set()
                 with interrupted((self.source, self.destination)):
                     pool.shutdown(wait=True, cancel_futures=True)
@@ -222,7 +252,7 @@ class BlobMover:
         return [future.result() for future in futures]
 
     def _wait(self, futures: list[Future[T]]) -> None:
-        """Wait for all, or for the first that fails, or until the caller cancels."""
+        """Wait until all are done, the first one fails, or the caller cancels."""
         while True:
             done, pending = wait(futures, timeout=POLL_SECONDS, return_when=FIRST_EXCEPTION)
             failed = not all(_succeeded(future) for future in done)
@@ -232,7 +262,18 @@ class BlobMover:
                 return
 
     def put_manifest(self, data: bytes, media_type: str, tag: str | None, graph: Graph) -> None:
-        """Store the manifest; send again, once each, blobs it turns out to need."""
+        """Store the manifest; blobs that the registry says it lacks are sent again, once each.
+
+        Args:
+            data: the manifest's bytes.
+            media_type: the manifest's media type.
+            tag: the manifest's name; None for none.
+            graph: the blobs that the manifest names.
+
+        Raises:
+            NotFound: the registry lacks a blob that was sent again, or that the source lacks.
+            StoreError: the store failed.
+        """
         sent: set[str] = set()
         while True:
             try:
@@ -242,15 +283,15 @@ class BlobMover:
                 if error.kind != "blob":
                     raise
                 again = [blob for blob in graph.blobs if blob.digest == error.name]
-                if not again:  # the registry does not say which
+                if not again:  # the registry does not name the blob
                     again = [blob for blob in graph.blobs if not self.destination.exists(blob)]
                 again = [blob for blob in again if blob.digest not in sent]
                 if not again:
                     raise
                 if gone := [blob for blob in again if blob in self.absent]:
                     digest = digest_of(data)
-                    raise missing_base(self.source, digest, gone, self.destination.name) from error
-            self.mounts = {}  # what was said to be mounted was not
+                    refuse_incomplete(self.source, digest, gone, self.destination.name)
+            self.mounts = {}  # the registry claimed to have mounted a blob, and had not
             self._uncount_mounted(again)
             for blob in again:
                 sent.add(blob.digest)
@@ -293,8 +334,8 @@ class BlobMover:
 class _BlobSource(io.RawIOBase):
     """A blob of one store as the source of a push to another.
 
-    Not verified here: every store verifies what it is given, and once is enough. Going back to the
-    start opens the blob anew, so nothing is kept in memory or in a temporary file for a retry.
+    It does not verify the bytes: every store verifies the bytes that it is given. Seeking to the
+    start opens the blob again, so a retry needs no copy in memory or in a temporary file.
     """
 
     def __init__(self, store: Store, blob: Descriptor, mover: BlobMover) -> None:
@@ -317,7 +358,7 @@ class _BlobSource(io.RawIOBase):
         return data
 
     def fill(self, buffer: memoryview, /) -> int:
-        """Read into `buffer`, as `Filler`."""
+        """Read into `buffer`, as `Filler.fill`."""
         reader = self._open()
         if isinstance(reader, Filler):
             count = reader.fill(buffer)
@@ -330,7 +371,7 @@ class _BlobSource(io.RawIOBase):
 
     def _open(self) -> Reader:
         if self._reader is None:
-            # A range that is the whole blob: the same bytes, without the verification.
+            # A range over the whole blob gives the same bytes without verifying them.
             self._reader = self._store.fetch(self._blob, 0, self._blob.size)
         return self._reader
 

@@ -138,7 +138,7 @@ def _carry_out(mover: BlobMover, plan: CopyPlan, *, verify: bool, force: bool) -
         return CopyResult(goal.descriptor, 0, 0, len(blobs), True)
     mover.absent = plan.absent
     if plan.lacking and (left := mover.mount_absent(list(plan.lacking), plan.mounts)):
-        raise refuse(mover.source, goal, left, mover.destination)
+        refuse(mover.source, goal, left, mover.destination)
     missing = list(plan.missing)
     if mover.remote is not None and missing and not force:
         digests = {blob.digest for blob in missing}
@@ -147,7 +147,7 @@ def _carry_out(mover: BlobMover, plan: CopyPlan, *, verify: bool, force: bool) -
     if verify and mover.remote is not None and not force:
         missing += mover.unreadable([blob for blob in blobs if blob not in missing])
     if gone := [blob for blob in missing if blob in plan.absent]:
-        raise refuse(mover.source, goal, gone, mover.destination)
+        refuse(mover.source, goal, gone, mover.destination)
     mover.blobs_present = len(blobs) - len(missing) - mover.blobs_mounted - mover.blobs_copied
     if plan.same and not missing:
         return CopyResult(goal.descriptor, 0, 0, len(blobs), True)

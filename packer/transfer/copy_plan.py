@@ -9,13 +9,14 @@ import contextlib
 from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import NoReturn
 
 from packer.errors import InvalidParameter, NotFound
 from packer.oci import Descriptor
 from packer.stores.graph import Graph, check_expected, known_digests, read_graph, resolve_or_none
 from packer.stores.protocols import LocalBlobs, Partial, Store, Upload
 from packer.transfer.mounts import mount_sources, promised_sources
-from packer.transfer.promises import Promise, absent_blobs, encode_promises, missing_base
+from packer.transfer.promises import Promise, absent_blobs, encode_promises, refuse_incomplete
 
 PROBE_BYTES = 4 << 20
 """Bytes of missing blobs below which sending all costs less than asking for each."""
@@ -149,7 +150,7 @@ def decide(
         if own and destination is not None:
             promised = promised_sources(source, destination, goal.descriptor.digest)
         if any(blob.digest not in promised for blob in lacking):
-            raise refuse(source, goal, lacking, destination)
+            refuse(source, goal, lacking, destination)
     if destination is None:
         missing = [blob for blob in blobs if blob not in absent]
     elif not remote:
@@ -234,8 +235,8 @@ def probe(destination: Store, missing: Sequence[Descriptor], jobs: int) -> set[D
 
 def refuse(
     source: Store, goal: Goal, blobs: Sequence[Descriptor], destination: Store | None
-) -> NotFound:
-    """Return the error that refuses a copy because both sides lack blobs.
+) -> NoReturn:
+    """Refuse a copy because both sides lack blobs, naming the version to bring first.
 
     Args:
         source: lacks the blobs.
@@ -243,18 +244,16 @@ def refuse(
         blobs: the blobs that both sides lack.
         destination: lacks them as well; None for a store that is not there yet.
 
-    Returns:
-        An error that names the version to bring first, if the source knows one.
-
     Raises:
         SizeMismatch: the source holds one of the blobs, truncated.
+        NotFound: in all other cases.
     """
     if isinstance(source, LocalBlobs):
         for blob in blobs:
             with contextlib.suppress(NotFound):
                 source.open_file(blob).close()
     where = NO_STORE_YET if destination is None else destination.name
-    return missing_base(source, goal.descriptor.digest, blobs, where)
+    refuse_incomplete(source, goal.descriptor.digest, blobs, where)
 
 
 @dataclass(frozen=True, slots=True)
@@ -302,7 +301,7 @@ def decide_archive(
     left_out = [blob for blob in blobs if blob.digest in promised and blob not in there]
     missing = [blob for blob in blobs if blob not in there and blob not in left_out]
     if lacking := absent_blobs(source, missing):
-        raise missing_base(source, goal.descriptor.digest, lacking, destination.name)
+        refuse_incomplete(source, goal.descriptor.digest, lacking, destination.name)
     note = encode_promises(promises, left_out)
     named = resolve_or_none(destination, goal.reference)
     unchanged = (

@@ -1,4 +1,4 @@
-"""Where else in the destination's registry blobs lie, so that they need not be sent there again."""
+"""Finds repositories of the destination's registry from which blobs can be mounted."""
 
 from __future__ import annotations
 
@@ -12,22 +12,26 @@ from packer.stores.protocols import LocalBlobs, Mounter, PartialIngest, Store, T
 from packer.transfer.promises import decode_promises
 
 MAX_VERSIONS = 16
-"""How many versions of the local store that came from the registry are looked into."""
+"""Versions pulled from the registry that are searched for blobs; each costs reading a manifest."""
 
 
 def mount_sources(
     source: Store, destination: Store, manifest: str, blobs: Collection[Descriptor]
 ) -> dict[str, str]:
-    """Return repositories of the destination's registry that are said to have blobs, by digest.
+    """Find other repositories of the destination's registry that are said to hold blobs.
 
-    The source itself may be one of them. Of a local store, the tags of versions that were pulled
-    from the registry say so.
+    The source itself may be such a repository. In a local store, the tags of versions that were
+    pulled from the registry name such repositories.
 
     Args:
         source: where the blobs are copied from.
-        destination: where to; without repositories beside it there is nothing to find.
-        manifest: digest of what names the blobs.
-        blobs: that are needed.
+        destination: where the blobs are copied to.
+        manifest: digest of the manifest that names the blobs.
+        blobs: the blobs to find.
+
+    Returns:
+        A repository by digest, for each blob that was found; nothing if the destination cannot
+        mount blobs.
     """
     if not isinstance(destination, Mounter):
         return {}
@@ -47,21 +51,24 @@ def mount_sources(
             _, data = source.get_manifest(digest)
             held = {blob.digest for blob in read_graph(data, f"manifest {digest}").blobs}
         except PackerError:
-            continue  # only a saving is lost
+            continue  # the blobs of this version are uploaded: slower, not wrong
         found.update(dict.fromkeys((wanted & held) - found.keys(), repository))
     return found
 
 
 def promised_sources(source: Store, destination: Store, manifest: str) -> dict[str, str]:
-    """Return repositories that a local version's missing blobs were left in, by digest.
+    """Find the repositories that hold the blobs which a local version lacks.
 
-    Only for a store that this user packs into: whoever else wrote down where blobs lie would have
-    them mounted by this user's credentials.
+    Only the user's own store is believed: in a stranger's store, a note about where blobs lie would
+    make this user's credentials mount them.
 
     Args:
         source: the local store.
         destination: where the version is copied to.
         manifest: the version's digest.
+
+    Returns:
+        A repository of the destination's registry by digest.
     """
     if not isinstance(source, PartialIngest) or not isinstance(destination, Mounter):
         return {}
@@ -74,7 +81,7 @@ def promised_sources(source: Store, destination: Store, manifest: str) -> dict[s
 
 
 def _pulled_from(source: Tags, destination: Mounter) -> Iterator[tuple[str, str]]:
-    """Yield repository and digest of versions that were pulled from the registry, newest first."""
+    """Yield repository and digest of the versions pulled from the registry, newest first."""
     count = 0
     for tag, descriptor in reversed(list(source.tags())):
         repository = _repository(tag, destination)
@@ -86,7 +93,7 @@ def _pulled_from(source: Tags, destination: Mounter) -> Iterator[tuple[str, str]
 
 
 def _repository(name: str, destination: Mounter) -> str | None:
-    """Return the repository that a reference names, if it is another one of the same registry."""
+    """Return the repository of a reference if it is another one of the destination's registry."""
     host = name.removeprefix("docker://").partition("/")[0]
     if host.lower() != destination.registry.lower():
         return None

@@ -1,6 +1,7 @@
-"""Versions in a local store of which some blobs lie in a registry: read together, as one store.
+"""Reads a version whose blobs lie partly in a local store and partly in a registry, as one store.
 
-`packer.pack` on a base in a registry makes them. The entry of their tag says where the rest is.
+`packer.pack` on a base in a registry makes such versions. The promise beside their tag names the
+registry.
 """
 
 from __future__ import annotations
@@ -18,12 +19,12 @@ from packer.transfer.promises import Promise, absent_blobs, decode_promises
 
 
 class Overlay:
-    """A store whose blobs come from elsewhere where it lacks them; nothing is written there.
+    """A local store that fetches the blobs it lacks from registries; nothing is written there.
 
     Args:
-        near: asked first, and for everything but blobs.
-        promises: who has the blobs that it lacks, by references in registries.
-        open_far: opens the repository of a reference; called when it is first needed.
+        near: the local store. It is asked first, and for everything but blobs.
+        promises: references in registries that hold the blobs which the local store lacks.
+        open_far: opens the repository of a reference; called when the repository is first needed.
     """
 
     def __init__(
@@ -44,14 +45,23 @@ class Overlay:
         self.put_manifest = near.put_manifest
 
     def push(self, blob: Descriptor, source: BinaryIO) -> bool:
-        """Store a blob near."""
+        """Store a blob in the local store, as `Store.push`."""
         return self._near.push(blob, source)
 
     def fetch(self, blob: Descriptor, start: int = 0, length: int | None = None) -> Reader:
-        """Open a blob, wherever it is.
+        """Open a blob, wherever it lies.
+
+        Args:
+            blob: the blob.
+            start: first byte to read.
+            length: number of bytes to read; None for all.
+
+        Returns:
+            A reader of the bytes.
 
         Raises:
-            NotFound: it is in neither place: kind "base", with the version that had it.
+            NotFound: the blob is in neither place (kind "base", with the version that had it).
+            StoreError: the registry failed.
         """
         try:
             return self._near.fetch(blob, start, length)
@@ -100,7 +110,18 @@ class Overlay:
 
 
 def promises_of(store: Store, digest: str) -> list[Promise]:
-    """Return who has the blobs that a local store lacks of a version; none if it lacks none."""
+    """Return the promises for the blobs of a version that a local store lacks.
+
+    Args:
+        store: the local store.
+        digest: the version's digest.
+
+    Returns:
+        The promises; none if the store has every blob.
+
+    Raises:
+        NotFound: the store lacks the version.
+    """
     if not isinstance(store, PartialIngest):
         return []
     promises = decode_promises(store.promises(digest))
@@ -111,7 +132,19 @@ def promises_of(store: Store, digest: str) -> list[Promise]:
 
 
 def completed(store: Store, name: str, options: Access) -> Store:
-    """Return the store to read a local version from: with what it lacks from where that lies."""
+    """Return the store to read a local version from.
+
+    Args:
+        store: the local store.
+        name: tag or digest of the version.
+        options: how to reach the registries that hold blobs which the store lacks.
+
+    Returns:
+        `store` itself if it has every blob, else an overlay over the registries.
+
+    Raises:
+        NotFound: the store lacks the version.
+    """
     if not isinstance(store, PartialIngest):
         return store
     promises = promises_of(store, store.resolve(name).digest)

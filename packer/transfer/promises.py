@@ -1,6 +1,7 @@
-"""Promises: versions that are elsewhere, so that their blobs can be left out here.
+"""Promises: versions elsewhere that hold blobs which are left out here.
 
-Of an archive: on the other side. Of a version packed on a base in a registry: there.
+An archive promises that the other side of an air gap has a version. A version that was packed on a
+base in a registry promises that the registry has that base.
 """
 
 from __future__ import annotations
@@ -8,25 +9,26 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from typing import NoReturn
 
 from packer.errors import FormatError, NotFound
 from packer.oci import Descriptor, is_digest, load_json
 from packer.stores.protocols import LocalBlobs, Partial, Promised, Store
 
 MAX_NAME_CHARS = 512
-"""Room for a reference with a tag and a digest; more is cut off."""
+"""Characters of a name that are kept: room for a reference with a tag and a digest."""
 SHOWN = 3
-"""How many versions or blobs an error names."""
+"""Versions or blobs that an error names, so that it fits a few lines."""
 
 
 @dataclass(frozen=True, slots=True)
 class Promise:
-    """A version that the other side, or a registry, is said to have.
+    """A version that another place is said to have.
 
     Args:
-        name: its tag or reference, as far as it is known, or "".
-        digest: of its manifest; "" for blobs that no version is known of.
-        blobs: digests of its blobs.
+        name: the version's tag or reference; "" if it is not known.
+        digest: the manifest's digest; "" for blobs that belong to no known version.
+        blobs: digests of the version's blobs.
     """
 
     name: str
@@ -38,9 +40,14 @@ class Promise:
 
 
 def encode_promises(promises: Sequence[Promise], left_out: Iterable[Descriptor]) -> str | None:
-    """Return the annotation that says who promised which blobs, None if none was left out.
+    """Encode promises as the value of an annotation.
 
-    Each blob is listed once, under the first version that has it.
+    Args:
+        promises: versions elsewhere.
+        left_out: the blobs left out here. Each is listed once, under the first version that has it.
+
+    Returns:
+        JSON; None if no blob was left out.
     """
     waiting = {blob.digest for blob in left_out}
     out = []
@@ -58,7 +65,14 @@ def encode_promises(promises: Sequence[Promise], left_out: Iterable[Descriptor])
 
 
 def decode_promises(text: str | None) -> list[Promise]:
-    """Return what an annotation says; what a stranger left malformed says nothing."""
+    """Decode the value of an annotation.
+
+    Args:
+        text: JSON that a stranger may have written; None for no annotation.
+
+    Returns:
+        The promises; malformed ones are skipped.
+    """
     try:
         entries = load_json(b'{"of":' + (text or "[]").encode() + b"}", "promises")["of"]
     except (FormatError, UnicodeEncodeError):
@@ -75,22 +89,34 @@ def decode_promises(text: str | None) -> list[Promise]:
 
 
 def absent_blobs(source: Store, blobs: Iterable[Descriptor]) -> list[Descriptor]:
-    """Return the blobs that a source lacks, as far as it can tell at no cost."""
+    """Return the blobs that a source lacks, as far as it can tell at no cost.
+
+    Args:
+        source: a store; only a local one can tell.
+        blobs: the blobs to look for.
+
+    Returns:
+        The blobs that the source lacks.
+    """
     if not isinstance(source, LocalBlobs):
         return []
     return [blob for blob in blobs if not source.exists(blob)]
 
 
-def missing_base(
+def refuse_incomplete(
     source: Store, manifest: str, lacking: Sequence[Descriptor], destination: str
-) -> NotFound:
-    """Return the error that names what has to be at the destination first.
+) -> NoReturn:
+    """Refuse a copy, naming the version to bring to the destination first.
 
     Args:
         source: lacks the blobs.
-        manifest: digest of the manifest that names them.
-        lacking: the blobs that the destination lacks as well.
-        destination: name of the store where they were looked for.
+        manifest: digest of the manifest that names the blobs.
+        lacking: the blobs, which the destination lacks as well.
+        destination: name of the destination.
+
+    Raises:
+        NotFound: always; of kind "base" if the source recorded which version has the blobs, else of
+            kind "blob".
     """
     text = source.promises(manifest) if isinstance(source, Promised) else None
     digests = {blob.digest for blob in lacking}
@@ -99,7 +125,7 @@ def missing_base(
     if not named:
         shown = ", ".join(blob.digest for blob in lacking[:SHOWN])
         more = f" and {len(lacking) - SHOWN} more" if len(lacking) > SHOWN else ""
-        return NotFound("blob", shown + more, f"neither in {source.name} nor in {destination}")
+        raise NotFound("blob", shown + more, f"neither in {source.name} nor in {destination}")
     shown = ", ".join(map(str, named[:SHOWN]))
     more = f" and {len(named) - SHOWN} more" if len(named) > SHOWN else ""
     count = f"{len(lacking)} blob{'s' if len(lacking) > 1 else ''}"
@@ -108,4 +134,4 @@ def missing_base(
     else:
         advice = f"copy that version there first, or pull it into {source.name}"
     why = f"{destination} lacks {count} that {source.name} leaves out: {advice}"
-    return NotFound("base", shown + more, why)
+    raise NotFound("base", shown + more, why)

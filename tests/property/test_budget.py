@@ -159,7 +159,7 @@ def test_zeros_with_a_stream_of_noise_behind_are_packed(
 def test_more_streams_than_readers_take_are_packed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("streams", "recipe"):
+    for module in ("opening.deflate_streams", "opening.recipe"):
         monkeypatch.setattr(f"packer.{module}.MAX_STREAMS", 20)
     packed(tmp_path, b"".join(gz(text(600, at)) for at in range(60)))
 
