@@ -7,7 +7,14 @@ them.
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
+from pygments.lexers.special import TextLexer
+
 import packer
+
+if TYPE_CHECKING:
+    from sphinx.application import Sphinx
 
 project = "layer-packer"
 author = "the authors of layer-packer"
@@ -45,3 +52,9 @@ html_title = f"layer-packer {release}"
 html_extra_path = ["site"]  # index.html at the top, which leads to the root document
 html_copy_source = False
 html_show_sphinx = False
+
+
+def setup(app: Sphinx) -> None:
+    """Let blocks of bytes and of test vectors be shown as they are."""
+    for name in ("hex", "vectors"):
+        app.add_lexer(name, TextLexer)

@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Draws the figures of docs/architecture.md: `tools/draw-figures` writes docs/figure-*.svg anew."""
+"""Draws the figures of docs/architecture.md: run it, and it writes docs/figure-*.svg anew."""
 
 from __future__ import annotations
 
@@ -38,9 +38,7 @@ class Figure:
             f'<text x="{x}" y="{y}" text-anchor="{at}"{style}>{escape(words)}</text>'
         )
 
-    def box(
-        self, x: float, y: float, width: float, height: float, fill: str, *lines: str
-    ) -> None:
+    def box(self, x: float, y: float, width: float, height: float, fill: str, *lines: str) -> None:
         """Draw a box, its first line in bold, all of them in its middle."""
         self._parts.append(
             f'<rect x="{x}" y="{y}" width="{width}" height="{height}" rx="5" fill="{fill}" '
@@ -48,9 +46,7 @@ class Figure:
         )
         top = y + height / 2 + 5 - 8.5 * (len(lines) - 1)
         for number, line in enumerate(lines):
-            self.text(
-                x + width / 2, top + 17 * number, line, look="small" if number else "bold"
-            )
+            self.text(x + width / 2, top + 17 * number, line, look="small" if number else "bold")
 
     def arrow(self, *points: tuple[float, float], dashed: bool = False) -> None:
         """Draw a line through points, with a tip at its end."""
