@@ -76,7 +76,7 @@ def calls(command: str) -> Iterator[list[str]]:
 
 def is_usage(command: str) -> bool:
     """Return whether it shows what may be said, and is not meant to be run."""
-    return bool(re.search(r"[\[|]|\.\.\.|\b[A-Z]{2,}\b", command.partition("#")[0]))
+    return bool(re.search(r"[\[|]|\.\.\.|(?<!\$)\b[A-Z]{2,}\b", command.partition("#")[0]))
 
 
 @each_text
