@@ -33,7 +33,6 @@ include_patterns = [
 ]
 
 myst_heading_anchors = 4  # links may name a heading down to this level, as on GitHub
-myst_enable_extensions = ["deflist"]
 suppress_warnings = ["myst.header"]  # README.md of a folder may begin at any level
 
 default_role = "code"  # `name` in docstrings
