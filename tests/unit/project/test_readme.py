@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import packer
-from tests.registry_server import free_port, need_program
+from tests.registry_server import free_port, need_program, run_registry
 
 ROOT = Path(__file__).parents[3]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -103,6 +103,7 @@ def test_the_second_command_is_a_target() -> None:
     assert re.search(r"^test:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
 
 
+@pytest.mark.registry
 def test_library_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (code,) = blocks("python")
     assert len(code.splitlines()) <= 12
@@ -113,7 +114,9 @@ def test_library_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     new.rename("app-1.4.2")
     packer.pack("app-1.4.1", tag="app:1.4.1")
     assert code.count("registry.example/acme/app:1.4.2") == 2
-    exec(code.replace("registry.example/acme/app:1.4.2", "oci:registry:1.4.2"), {})
+    (tmp_path / "registry").mkdir()
+    with run_registry(tmp_path / "registry") as server:
+        exec(code.replace("registry.example", server.host), {})
     assert (tmp_path / "out" / "reference.py").read_bytes() == Path(
         "app-1.4.2/reference.py"
     ).read_bytes()
