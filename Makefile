@@ -11,7 +11,7 @@ help: ## list the targets
 # A stamp of its own: examples/quickstart makes the same environment, without what tests need.
 $(VENV)/.built: pyproject.toml setup.py csrc/ffi_build.py $(C_FILES)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,lint,bench]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,lint,bench,docs]'
 	@touch $@
 
 build: $(VENV)/.built ## make the virtual environment with the package in it
@@ -48,7 +48,10 @@ deploy: build ## write deploy/ anew from the package's templates
 bench: build ## time every stage
 	$(BIN)/python -m pytest benchmarks -o addopts= --benchmark-only --benchmark-columns=median,iqr,rounds
 
+docs: build ## build the documentation site, warnings as errors
+	$(BIN)/sphinx-build -q -W --keep-going -c docs -b html -d build/site-cache . build/site
+
 report: build ## measure everything beside its peers, and write build/report.html
 	$(BIN)/python -m benchmarks.report build/report.html
 
-.PHONY: help build servers test lint werror sanitize fuzz deploy bench report
+.PHONY: help build servers test lint werror sanitize fuzz deploy bench docs report

@@ -22,7 +22,7 @@ _EXTRA_BYTES = 9
 _SMALL_BYTES, _AMPLE_BYTES = 768 << 10, 5 << 19
 """So much, older bytes and rest, gets level 19, and so much level 17: 0.2 and 0.5 s on a core."""
 _LEAST_LEVEL = 12
-"""For more: lower levels do not find what large texts share (docs/architecture.md)."""
+"""For more: lower levels do not find what large texts share (docs/decisions.md)."""
 _BLOCK_LOG = 10
 """Of the size of the parts of the older bytes."""
 _FEW_BYTES, _LONG_REST = 8 << 20, 1 << 20

@@ -29,7 +29,7 @@ from packer.opening.expansion import Expansion
 MAGIC = b"LPINDEX\x01"
 DIGEST_BYTES = 16
 """Stored of a chunk's BLAKE3-256. Enough to find and check a chunk; a whole restore also checks
-the tree digest, which covers all 32 bytes of each (docs/architecture.md, "Digests")."""
+the tree digest, which covers all 32 bytes of each (docs/decisions.md, "Half of each digest")."""
 FULL_DIGEST_BYTES = 32
 
 MAX_INDEX_BYTES = 256 << 20

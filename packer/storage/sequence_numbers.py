@@ -2,8 +2,8 @@
 
 A registry has no compare-and-swap: of two writers of one tag the last wins, and both are told they
 succeeded. But a tag that only one writer ever writes is safe, and the list of tags shows everybody
-what was written before it was asked for. That is enough to agree (docs/architecture.md, "Sequence
-numbers", has the argument):
+what was written before it was asked for. That is enough to agree (docs/storage.md has the
+argument):
 
     <n>                     the version with sequence number n; written once, by one writer
     claim-<n>-<nonce>       a writer wants n; removed when it has decided

@@ -3,7 +3,7 @@
 For installers and admin consoles: a library inside a long-running process of several threads and
 replicas, with nothing beside the registry to keep state in. Each application has a repository of
 its own, in which the tag of a version is its sequence number. docs/installers.md shows the use,
-docs/architecture.md, "Storage", the reasons.
+docs/storage.md the reasons.
 """
 
 from __future__ import annotations

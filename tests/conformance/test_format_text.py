@@ -132,7 +132,7 @@ def test_tables_are_those_of_the_code() -> None:
 def test_a_manifest_stays_below_128_layers() -> None:
     # Compaction bounds the data layers, the chain of patches the others; registries see the sum.
     assert compaction.MAX_LAYERS + version.MAX_PATCHES + 1 <= 128
-    text = " ".join((FORMAT.parent / "architecture.md").read_text(encoding="utf-8").split())
+    text = " ".join((FORMAT.parent / "decisions.md").read_text(encoding="utf-8").split())
     assert f"at {compaction.MAX_LAYERS} data layers" in text
     assert f"until {compaction.KEPT_LAYERS} are left" in text
 

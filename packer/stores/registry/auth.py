@@ -1,6 +1,6 @@
 """Credentials and tokens of one repository: whom they may be shown to, and when to get new ones.
 
-Rules, each against an attack that hit another client (docs/architecture.md, "Threats"):
+Rules, each against an attack that hit another client (docs/threats.md):
 
 - credentials belong to one registry host; nothing is shared between hosts, and no netrc is read;
 - a token service (`realm`) gets them only over https (plain http only if the registry itself was

@@ -12,12 +12,10 @@ from pathlib import Path
 import pytest
 
 import packer
-from packer.cli.main import main
-from tests.registry_server import free_port, need_program
+from tests.registry_server import free_port, need_program, run_registry
 
 ROOT = Path(__file__).parents[3]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-TEXTS = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
 def blocks(kind: str) -> list[str]:
@@ -105,6 +103,7 @@ def test_the_second_command_is_a_target() -> None:
     assert re.search(r"^test:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
 
 
+@pytest.mark.registry
 def test_library_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (code,) = blocks("python")
     assert len(code.splitlines()) <= 12
@@ -115,35 +114,12 @@ def test_library_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     new.rename("app-1.4.2")
     packer.pack("app-1.4.1", tag="app:1.4.1")
     assert code.count("registry.example/acme/app:1.4.2") == 2
-    exec(code.replace("registry.example/acme/app:1.4.2", "oci:registry/app:1.4.2"), {})
+    (tmp_path / "registry").mkdir()
+    with run_registry(tmp_path / "registry") as server:
+        exec(code.replace("registry.example", server.host), {})
     assert (tmp_path / "out" / "reference.py").read_bytes() == Path(
         "app-1.4.2/reference.py"
     ).read_bytes()
-
-
-@pytest.mark.parametrize("text", TEXTS, ids=lambda path: path.name)
-def test_commands_in_texts_are_accepted(text: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    # Each `layer-packer VERB ...` in a block: the verb exists, and so does each option.
-    helps: dict[str, str] = {}
-    for line in re.findall(r"^ {4}layer-packer (.*)$", text.read_text(encoding="utf-8"), re.M):
-        words = line.partition("#")[0].split()
-        if not re.fullmatch("[a-z]+", words[0]):
-            continue  # "VERB ..."
-        verb = words[:2] if words[0] == "storage" else words[:1]
-        name = " ".join(verb)
-        if name not in helps:
-            with pytest.raises(SystemExit) as ended:
-                main([*verb, "--help"])
-            assert ended.value.code == 0, line
-            helps[name] = capsys.readouterr().out
-        for option in re.findall(r"(?<![\w-])--?[a-z][a-z-]*", " ".join(words[1:])):
-            assert option in helps[name], line
-
-
-@pytest.mark.parametrize("text", TEXTS, ids=lambda path: path.name)
-def test_links_lead_somewhere(text: Path) -> None:
-    for target in re.findall(r"\]\(([^)#:]+)(?:#[^)]*)?\)", text.read_text(encoding="utf-8")):
-        assert (text.parent / target).exists(), target
 
 
 def test_readme_is_short() -> None:
