@@ -1,4 +1,4 @@
-"""The values everything else passes around: digests, descriptors, manifests, chunk parameters.
+"""The values everything else passes around: digests, descriptors, manifests.
 
 Frozen and validated, no I/O. Sources: OCI image-spec 1.1 ``descriptor.md``, ``manifest.md``.
 """
@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from packer.errors import FormatError, InvalidParameter, UnsupportedVersion
+from packer.errors import FormatError, UnsupportedVersion
 
 ARTIFACT_TYPE = "application/vnd.layer-packer.version.v1"
 PARENT = "layer-packer.parent"
@@ -190,34 +190,6 @@ class Manifest:
         if not manifest.index_layers:
             raise FormatError(what, "no index layer")
         return manifest
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkParams:
-    """Sizes of chunks, in bytes; recorded in every config, because cut points depend on them.
-
-    Args:
-        average_bytes: 1 KiB to 4 MiB; the minimum is half of it, the maximum one and a half.
-    """
-
-    average_bytes: int = 64 << 10
-
-    def __post_init__(self) -> None:
-        """Check what `Args` promises."""
-        if not 1 << 10 <= self.average_bytes <= 4 << 20 or self.average_bytes % 2:
-            raise InvalidParameter(
-                f"average chunk size {self.average_bytes} is not an even number from 1 KiB to 4 MiB"
-            )
-
-    @property
-    def min_bytes(self) -> int:
-        """Least length of a chunk that is not the last of its file."""
-        return self.average_bytes // 2
-
-    @property
-    def max_bytes(self) -> int:
-        """Greatest length of a chunk."""
-        return self.average_bytes + self.average_bytes // 2
 
 
 def canonical_json(value: object) -> bytes:

@@ -18,8 +18,8 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import BinaryIO
 
-from packer.engine.native import Writeback
 from packer.errors import SizeMismatch
+from packer.files.syscalls import Writeback
 from packer.oci import Descriptor
 
 _READ_BYTES = 256 << 10

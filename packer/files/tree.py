@@ -13,17 +13,15 @@ from itertools import compress, islice
 from operator import lt
 from typing import NamedTuple, overload
 
-from packer.engine.native import WalkFailed, walk_directory
 from packer.errors import SourceChanged, UnsafePath, UnsupportedFile
 from packer.files.name_column import Names
+from packer.files.syscalls import STAT_WORDS, WalkFailed, walk_directory
 
 DIRECTORY, FILE, SYMLINK = 0, 1, 2
 KIND_NAMES = ("directory", "file", "symlink")
 
 MAX_PATH_BYTES = 4095
 MAX_NAME_BYTES = 255
-STAT_WORDS = 5
-"""What tells whether a file changed: device, inode, size, mtime and ctime in nanoseconds."""
 
 _BATCH = 4096
 _WORD = (1 << 64) - 1

@@ -22,9 +22,8 @@ from packer.engine.deflate import (
     Segment,
     most_coded,
 )
-from packer.engine.native import find_signature
 from packer.opening.expansion import most_opened, most_recipe
-from packer.opening.lookahead import Source
+from packer.opening.lookahead import Source, find_signature
 from packer.opening.recipe import MAX_STREAMS, RecipeWriter
 from packer.opening.recipe_cache import RecipeCache, key_of
 

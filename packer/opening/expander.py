@@ -11,8 +11,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
-from packer.engine.chunking import chunks_of, cut_points, iter_chunks
-from packer.oci import ChunkParams
+from packer.engine.chunking import ChunkParams, chunks_of, cut_points, iter_chunks
 from packer.opening.deflate_streams import (
     LOOK_AHEAD,
     SIGNATURE_BYTES,

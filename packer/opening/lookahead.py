@@ -1,11 +1,31 @@
-"""A stream of bytes with as much look-ahead as its reader wants."""
+"""A stream of bytes with as much look-ahead as its reader wants, and the search for archives."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from packer.engine.native import find_signature
+from packer.engine.native import ffi, lib
 from packer.errors import InvalidParameter
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+
+def find_signature(data: Buffer, start: int, end: int) -> int:
+    """Return where a gzip member or a zip entry may begin in ``data[start:end]``.
+
+    Args:
+        data: any C-contiguous buffer, borrowed for the call.
+        start: first offset to look at, in bytes.
+        end: the signature ends at or before this offset.
+
+    Returns:
+        The offset of the first signature in `data`, -1 if there is none.
+    """
+    view = ffi.from_buffer("uint8_t[]", data)
+    found = start + lib.pk_find_signature(view + start, end - start) if start < end else end
+    return found if found < end else -1
 
 
 class Source:

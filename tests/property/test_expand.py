@@ -17,10 +17,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from packer.engine.chunking import ChunkParams
 from packer.engine.deflate import Segment
 from packer.errors import FormatError
 from packer.files.temporary import Gathered
-from packer.oci import ChunkParams
 from packer.opening.deflate_streams import MIN_PLAIN_BYTES, DeflateStream, Workers
 from packer.opening.expander import Expander
 from packer.opening.rebuilder import Rebuilder
