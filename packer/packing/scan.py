@@ -22,9 +22,9 @@ from packer.files.tree import Tree, open_file, show
 from packer.format.frame_reader import FrameReader, Runs
 from packer.format.index import DIGEST_BYTES, FULL_DIGEST_BYTES, MAX_DEPTH, Index
 from packer.format.layer_writer import LayerWriter, layer_bytes_for
-from packer.opening.deflate_streams import Workers
 from packer.opening.expansion import Expansion
 from packer.opening.recipe_cache import RecipeCache
+from packer.opening.workers import Workers
 from packer.packing.counterparts import Alignment, Counterparts
 from packer.packing.file_chunks import OpenedFile, Opener, digest_of
 from packer.packing.similar import (

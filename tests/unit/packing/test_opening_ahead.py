@@ -14,7 +14,7 @@ import packer
 from packer.engine.chunking import ChunkParams
 from packer.errors import SourceChanged
 from packer.files.tree import walk
-from packer.opening.deflate_streams import Workers
+from packer.opening.workers import Workers
 from packer.packing import file_chunks
 from packer.packing.file_chunks import OpenedFile
 
