@@ -159,8 +159,8 @@ def test_zeros_with_a_stream_of_noise_behind_are_packed(
 def test_more_streams_than_readers_take_are_packed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("streams", "recipe"):
-        monkeypatch.setattr(f"packer.{module}.MAX_STREAMS", 20)
+    for module in ("workers", "recipe"):
+        monkeypatch.setattr(f"packer.opening.{module}.MAX_STREAMS", 20)
     packed(tmp_path, b"".join(gz(text(600, at)) for at in range(60)))
 
 
