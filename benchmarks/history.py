@@ -45,8 +45,8 @@ from benchmarks.measure import (
 from benchmarks.peers import OURS, measure_corpora
 from benchmarks.report import STAGES
 from benchmarks.samples import make_samples
-from packer.engine import native
 from packer.engine.chunking import cut_points
+from packer.engine.memory import read_sum
 
 FOLDER = Path(__file__).with_name("history")
 ROUNDS = 5
@@ -120,7 +120,7 @@ def chunking_ratios(rounds: int, size: int) -> list[float]:
     out = []
     for _ in range(rounds):
         start = time.perf_counter()
-        native.read_sum(data)
+        read_sum(data)
         middle = time.perf_counter()
         cut_points(data)
         out.append(round((time.perf_counter() - middle) / (middle - start), 4))

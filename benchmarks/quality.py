@@ -27,8 +27,7 @@ import blake3
 from benchmarks import plots
 from benchmarks.measure import BenchmarkError, Record, Row, say, versions_of
 from benchmarks.opened import archives_of, open_tree
-from packer.engine.chunking import cut_points
-from packer.oci import ChunkParams
+from packer.engine.chunking import ChunkParams, cut_points
 
 AVERAGES = (16 << 10, 64 << 10)
 OURS, NOMINAL, MATCHED = "layer-packer", "FastCDC, same average", "FastCDC, same mean"

@@ -14,9 +14,8 @@ from typing import Any
 
 import pytest
 
-from packer.engine import native
-from packer.engine.chunking import cut_points, iter_chunks
-from packer.oci import ChunkParams
+from packer.engine.chunking import KERNELS, ChunkParams, cut_points, iter_chunks, kernels
+from packer.engine.memory import read_sum
 from tests.kernels.inputs import INPUTS
 
 # Beyond the caches that one core of a server can fill, so that memory is what is measured.
@@ -50,7 +49,7 @@ def measure(
 
 def test_scan(benchmark: Any, data: bytearray) -> None:
     """The ceiling: read every byte and add (AVX-512 where there is any)."""
-    measure(benchmark, "scan", data, lambda: native.read_sum(data))
+    measure(benchmark, "scan", data, lambda: read_sum(data))
 
 
 def test_memcpy(benchmark: Any, data: bytearray) -> None:
@@ -65,9 +64,9 @@ def test_memcpy(benchmark: Any, data: bytearray) -> None:
 
 
 @pytest.mark.parametrize("average", [AVERAGE, 16 << 10])
-@pytest.mark.parametrize("kernel", native.KERNELS)
+@pytest.mark.parametrize("kernel", KERNELS)
 def test_chunker(benchmark: Any, data: bytearray, kernel: str, average: int) -> None:
-    if kernel not in native.USABLE:
+    if kernel not in kernels():
         pytest.skip(f"{kernel} cannot run here")
     params = ChunkParams(average)
     name = f"{kernel}, {average >> 10} KiB"

@@ -21,6 +21,7 @@ if TYPE_CHECKING:
     from packer.api.packs import pack
     from packer.api.readings import cat, diff, inspect, inventory, ls, unpack, verify, versions
     from packer.api.transfers import Pulled, copy, pull, push
+    from packer.engine.chunking import ChunkParams
     from packer.errors import (
         AuthError,
         Cancelled,
@@ -44,7 +45,7 @@ if TYPE_CHECKING:
         UnsupportedVersion,
     )
     from packer.format.usage import Opened, Use
-    from packer.oci import ChunkParams, Descriptor
+    from packer.oci import Descriptor
     from packer.packing.pack_tree import Packed
     from packer.progress import Progress
     from packer.reading.contents import Change, Details, Entry, LayerUse, Verified
@@ -149,6 +150,7 @@ _MODULES = {
     "api.packs": ("pack",),
     "api.readings": ("cat", "diff", "inspect", "inventory", "ls", "unpack", "verify", "versions"),
     "api.transfers": ("Pulled", "copy", "pull", "push"),
+    "engine.chunking": ("ChunkParams",),
     "errors": (
         "AuthError",
         "Cancelled",
@@ -175,10 +177,7 @@ _MODULES = {
         "Opened",
         "Use",
     ),
-    "oci": (
-        "ChunkParams",
-        "Descriptor",
-    ),
+    "oci": ("Descriptor",),
     "packing.pack_tree": ("Packed",),
     "progress": ("Progress",),
     "reading.contents": (

@@ -1,4 +1,4 @@
-"""The OCI values that all modules share: digests, descriptors, manifests; and chunk parameters.
+"""The OCI values that all modules share: digests, descriptors, manifests.
 
 They are frozen and validated, and do no I/O. Sources: OCI image-spec 1.1 ``descriptor.md`` and
 ``manifest.md``.
@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from packer.errors import FormatError, InvalidParameter, UnsupportedVersion
+from packer.errors import FormatError, UnsupportedVersion
 
 ARTIFACT_TYPE = "application/vnd.layer-packer.version.v1"
 PARENT = "layer-packer.parent"
@@ -201,38 +201,6 @@ class Manifest:
         if not manifest.index_layers:
             raise FormatError(what, "no index layer")
         return manifest
-
-
-@dataclass(frozen=True, slots=True)
-class ChunkParams:
-    """Sizes of chunks in bytes. Every config records them, because cut points depend on them.
-
-    Args:
-        average_bytes: an even number from 1 KiB to 4 MiB. The least size is half of the average,
-            the greatest is one and a half of it.
-
-    Raises:
-        InvalidParameter: `average_bytes` is out of range.
-    """
-
-    average_bytes: int = 64 << 10
-
-    def __post_init__(self) -> None:
-        """Check the grammar and range of each field."""
-        if not 1 << 10 <= self.average_bytes <= 4 << 20 or self.average_bytes % 2:
-            raise InvalidParameter(
-                f"average chunk size {self.average_bytes} is not an even number from 1 KiB to 4 MiB"
-            )
-
-    @property
-    def min_bytes(self) -> int:
-        """Least bytes of a chunk that is not the last of its file."""
-        return self.average_bytes // 2
-
-    @property
-    def max_bytes(self) -> int:
-        """Greatest bytes of a chunk."""
-        return self.average_bytes + self.average_bytes // 2
 
 
 def canonical_json(value: object) -> bytes:

@@ -38,7 +38,7 @@ def _interruptible() -> None:
 @pytest.fixture
 def local_times(tmp_path: Path) -> None:
     """Skip where the stat cache would trust no temporary file."""
-    from packer.engine.native import has_local_times
+    from packer.files.syscalls import has_local_times
 
     fd = os.open(tmp_path, os.O_RDONLY)
     try:

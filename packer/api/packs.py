@@ -11,9 +11,10 @@ from packer._version import VERSION
 from packer.api.bases import candidates, choose_base
 from packer.api.locations import StoreLike, open_store
 from packer.engine import zstd
+from packer.engine.chunking import ChunkParams
 from packer.errors import InvalidParameter
 from packer.format.version import Version
-from packer.oci import ChunkParams, Manifest
+from packer.oci import Manifest
 from packer.progress import CancelEvent, ProgressCallback, cancellable
 from packer.stores.cancelling import until_cancelled
 from packer.stores.layout import LayoutStore

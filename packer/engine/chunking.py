@@ -1,27 +1,82 @@
-"""Buffers in, cut points out: content-defined chunking by the rule of docs/chunking.md.
+"""Content-defined chunking: buffers in, cut points out, by the rule of docs/chunking.md.
 
 Cut points depend on the bytes and on `ChunkParams` alone: they are the same for every kernel,
 thread and split into buffers. The environment variable PACKER_KERNEL, or ``kernel=``, demands a
-kernel by name; it is an error, not a hint, if that kernel cannot run here.
+kernel by name. A kernel that cannot run here is an error; no other one replaces it.
 """
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
-from packer.engine import native
+from packer.engine.native import ffi, lib
 from packer.errors import InvalidParameter
-from packer.oci import ChunkParams
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+_USABLE, _NOT_BUILT = 0, 1
+"""States of a kernel, as `pk_kernel_state` returns them."""
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkParams:
+    """Sizes of chunks in bytes; every config records them, because cut points depend on them.
+
+    Args:
+        average_bytes: 1 KiB to 4 MiB; the minimum is half of it, the maximum one and a half.
+    """
+
+    average_bytes: int = 64 << 10
+
+    def __post_init__(self) -> None:
+        """Check the range.
+
+        Raises:
+            InvalidParameter: the average is odd or out of range.
+        """
+        if not 1 << 10 <= self.average_bytes <= 4 << 20 or self.average_bytes % 2:
+            raise InvalidParameter(
+                f"average chunk size {self.average_bytes} is not an even number from 1 KiB to 4 MiB"
+            )
+
+    @property
+    def min_bytes(self) -> int:
+        """Least length of a chunk that is not the last of its file."""
+        return self.average_bytes // 2
+
+    @property
+    def max_bytes(self) -> int:
+        """Greatest length of a chunk."""
+        return self.average_bytes + self.average_bytes // 2
+
+
+def _known_kernels() -> tuple[str, ...]:
+    """Return the names of all kernels, whether they can run here or not."""
+    names: list[str] = []
+    while name := lib.pk_kernel_name(len(names)):
+        names.append(ffi.string(name).decode())
+    return tuple(names)
+
+
+KERNELS = _known_kernels()
+"""Every kernel there can be, usable here or not; the number of a kernel is its index."""
+
 DEFAULT_PARAMS = ChunkParams()
 BUFFER_BYTES = 1 << 20
-"""What `iter_chunks` reads at a time: it stays in a core's cache from the read over the cut points
-to the digests. With BLAKE3, 3.3 GB/s from the page cache; 3.2, 3.0 and 2.8 with 2, 4 and 8 MiB."""
+"""Bytes that `iter_chunks` reads at a time. They stay in a core's cache from reading to digesting:
+with BLAKE3, 3.3 GB/s from the page cache; 3.2, 3.0 and 2.8 with 2, 4 and 8 MiB."""
+
+USABLE = tuple(
+    name for number, name in enumerate(KERNELS) if lib.pk_kernel_state(number) == _USABLE
+)
+"""The kernels that this build has and this machine can run, the portable one first."""
+
+_NUMBERS = {name: KERNELS.index(name) for name in USABLE}
+_FASTEST: str = KERNELS[lib.pk_kernel_default()]
 
 
 class Readable(Protocol):
@@ -33,20 +88,41 @@ class Readable(Protocol):
 
 def kernels() -> tuple[str, ...]:
     """Return the names of the kernels that can run here, the portable one first."""
-    return native.USABLE
+    return USABLE
+
+
+def kernel_number(name: str) -> int:
+    """Return the number of a kernel that can run here.
+
+    Args:
+        name: one of `kernels`.
+
+    Returns:
+        Its index in KERNELS.
+
+    Raises:
+        InvalidParameter: the kernel is unknown, not built, or the CPU lacks it; the message says
+            which of them.
+    """
+    number = _NUMBERS.get(name)
+    if number is not None:
+        return number
+    if name not in KERNELS:
+        raise InvalidParameter(f"unknown chunking kernel {name!r}; known are {', '.join(KERNELS)}")
+    if lib.pk_kernel_state(KERNELS.index(name)) == _NOT_BUILT:
+        raise InvalidParameter(f"chunking kernel {name!r} is not part of this build")
+    raise InvalidParameter(f"this CPU or operating system lacks {name!r} for chunking")
 
 
 def default_kernel() -> str:
     """Return the kernel used when none is named: PACKER_KERNEL if set, else the fastest.
 
-    Raises:
-        InvalidParameter: PACKER_KERNEL names a kernel that is unknown, not built, or that the CPU
-            lacks.
+    `kernel_number` raises InvalidParameter if PACKER_KERNEL names one that cannot run here.
     """
     name = os.environ.get("PACKER_KERNEL", "")
     if not name:
-        return native.DEFAULT
-    native.kernel_number(name)
+        return _FASTEST
+    kernel_number(name)
     return name
 
 
@@ -60,29 +136,27 @@ def cut_points(
     """Return the cut points of `data`, which starts at a chunk start.
 
     Cut points are exclusive ends, strictly increasing. Every chunk but the last has a length in
-    ``[min_bytes, max_bytes]``. One call into C finds them all, without the GIL.
+    ``[min_bytes, max_bytes]``. One call into C finds them all, without the GIL. A kernel that
+    cannot run here raises InvalidParameter, as `kernel_number` says.
 
     Args:
         data: any C-contiguous buffer, borrowed for the call.
         params: sizes of chunks.
-        final: True if the input ends with `data`: the last cut point is its length, and empty
-            input has none. False: only the cut points that no later byte can change, which are
-            those of chunks whose start has `max_bytes` behind it; present the bytes after the last
-            one again, in front of what follows.
+        final: True if the input ends with `data`: the last cut point is then its length, and empty
+            input has none. False: only cut points that no later byte can change, which end chunks
+            that have `max_bytes` behind their start; present the bytes after the last one again, in
+            front of the next ones.
         kernel: demand this kernel; the default is `default_kernel`.
 
     Returns:
         Offsets in bytes.
-
-    Raises:
-        InvalidParameter: the kernel is unknown, not built, or the CPU lacks it.
 
     Determinism: a function of the content and `params`.
     Thread safety: no state; threads run in parallel.
     Source: docs/chunking.md.
     """
     if kernel is not None:
-        number = native.kernel_number(kernel)  # a demand is checked even where no kernel runs
+        number = kernel_number(kernel)  # a demand is checked even where no kernel runs
     length = len(data) if type(data) is bytes else memoryview(data).nbytes
     if final:
         if length < 2 * params.min_bytes:
@@ -90,12 +164,27 @@ def cut_points(
     elif length < params.max_bytes:
         return []
     if kernel is None:
-        number = native.kernel_number(default_kernel())
-    return native.cut_points(data, params.min_bytes, params.max_bytes, final, number)
+        number = kernel_number(default_kernel())
+    return _cut_points(data, params.min_bytes, params.max_bytes, final, number)
+
+
+def _cut_points(
+    data: Buffer, min_bytes: int, max_bytes: int, final: bool, kernel: int
+) -> list[int]:
+    """Call the C core, which takes `min_bytes` from 512 and `max_bytes` up to 6 MiB."""
+    view = ffi.from_buffer("uint8_t[]", data)
+    length = len(view)
+    capacity = length // min_bytes + 1
+    cuts = ffi.new("uint64_t[]", capacity)
+    count = lib.pk_cut_points(view, length, min_bytes, max_bytes, final, kernel, cuts, capacity)
+    if count < 0:
+        raise InvalidParameter(f"chunk sizes {min_bytes} to {max_bytes} are out of range")
+    out: list[int] = ffi.unpack(cuts, count)
+    return out
 
 
 def chunks_of(data: memoryview, params: ChunkParams) -> Iterator[memoryview]:
-    """Yield the chunks of an input that is all in memory, as views of it."""
+    """Yield the chunks of an input that is in memory as a whole, as views of it."""
     start = 0
     for end in cut_points(data, params):
         yield data[start:end]
@@ -112,23 +201,24 @@ def iter_chunks(
 ) -> Iterator[tuple[memoryview, list[int]]]:
     """Read `file` to its end and yield its chunks in batches, in order.
 
-    Each batch is ``(view, cuts)``: `view` starts at a chunk start and ends at a cut point, `cuts`
-    are the cut points within it. The chunks are thus ``view[a:b]`` for successive ``a, b`` of
-    ``0, *cuts``. The view is of one reused buffer: copy what must outlive the step. A file shorter
-    than the buffer is one batch, an empty one none.
+    A file shorter than the buffer is one batch, an empty one none. Errors of reading pass through.
 
     Args:
         file: anything with ``readinto``; unbuffered files are best, since reads are large.
         params: sizes of chunks.
         buffer_bytes: size of the buffer, raised to twice `max_bytes` if less.
-        buffer: memory to use in place of a new buffer, at least twice `max_bytes`; for callers that
+        buffer: memory to use instead of a new buffer, at least twice `max_bytes`; for callers that
             chunk many files.
-        kernel: as in `cut_points`.
+        kernel: demand this kernel, as in `cut_points`.
+
+    Yields:
+        ``(view, cuts)``: `view` starts at a chunk start and ends at a cut point, `cuts` are the cut
+        points within it. The chunks are ``view[a:b]`` for successive ``a, b`` of ``0, *cuts``. All
+        views are of one buffer: copy what must outlive the step.
 
     Raises:
-        InvalidParameter: as `cut_points`, and for a `buffer` that is too small.
+        InvalidParameter: `buffer` is too small, or the kernel cannot run here.
         BlockingIOError: `file` is in non-blocking mode and has no data.
-        OSError: from reading.
     """
     if buffer is None:
         buffer = bytearray(max(buffer_bytes, 2 * params.max_bytes))

@@ -1,4 +1,8 @@
-"""Deflate streams opened and given back bit for bit. Specification: docs/deflate.md."""
+"""Deflate streams (RFC 1951) to plaintext and recipe, and back bit for bit. See docs/deflate.md.
+
+A stream is handled in segments of a few MiB. The recipe of a segment says how the encoder's output
+differs from the output of a model of that encoder.
+"""
 
 from __future__ import annotations
 
@@ -11,44 +15,45 @@ if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 SEGMENT_BYTES = 2 << 20
-"""A segment ends with the block that brings its plaintext to this."""
+"""Plaintext at which a segment ends: with the block that reaches it."""
 MAX_SEGMENT_BYTES = 18 << 20
-"""Greatest plaintext of a segment."""
+"""Greatest plaintext of a segment, in bytes; bounds the memory of writer and reader."""
 MAX_SEGMENT_INPUT = 24 << 20
-"""No segment is longer than this, compressed."""
+"""Greatest compressed length of a segment, in bytes."""
 WINDOW_BYTES = 128 << 10
-"""Of plaintext before a segment, what its recipe may depend on.
+"""Plaintext before a segment that its recipe may depend on, in bytes.
 
-Deflate refers 32 KiB back; which positions an encoder found there depends on what came before.
+Deflate refers 32 KiB back. Which positions an encoder found there depends on earlier bytes.
 """
 
-_INVALID, _NO_MEMORY = -1, -2
+_NO_MEMORY = -2
+"""Status of a C function that could not allocate."""
 
 
 def most_coded(plain_length: int) -> int:
-    """Return how many bytes a segment may have, compressed, for so much plaintext.
+    """Return the greatest compressed length of a segment that has `plain_length` bytes.
 
-    An encoder that ends a block behind every byte stays below. What rebuilds streams ahead counts
-    on it, as a recipe from a stranger may ask for blocks without number.
+    An encoder that ends a block behind every byte stays below it. The bound protects readers: a
+    recipe from a stranger may ask for any number of empty blocks.
     """
     return min(8 * plain_length + (64 << 10), MAX_SEGMENT_INPUT)
 
 
 class NotDeflate(ValueError):
-    """Bytes that are no deflate stream, or one that is not opened."""
+    """The bytes are not a deflate stream, or one that is not supported."""
 
 
 class RecipeError(ValueError):
-    """A recipe that does not fit its plaintext."""
+    """The recipe does not fit its plaintext."""
 
 
 class Inflated(NamedTuple):
-    """A segment that was inflated.
+    """The extent of an inflated segment.
 
     Args:
         plain_length: bytes of plaintext.
-        end_bit: where the segment ends, counted in bits from the input's first byte.
-        last: the stream ends with it.
+        end_bit: where the segment ends, in bits from the input's first byte.
+        last: whether the stream ends with it.
     """
 
     plain_length: int
@@ -64,7 +69,7 @@ class Segment:
         if not self._segment:
             raise MemoryError
         self.tokens = (0, 0)
-        """Tokens that the last `analyse` saw, and how many of them were predicted wrong."""
+        """Tokens in the segment analysed last, and how many of them the model predicted wrong."""
 
     def inflate(
         self, data: Buffer, bit: int, window: Buffer, position: int, target: int = SEGMENT_BYTES
@@ -72,17 +77,18 @@ class Segment:
         """Inflate whole blocks until there are `target` bytes or the stream ends.
 
         Args:
-            data: bytes of the stream, the first block beginning in the first one; copied.
-            bit: where in it, 0 to 7.
-            window: the WINDOW_BYTES of plaintext before, or as many as there are.
-            position: bytes of plaintext before, in all.
-            target: see above.
+            data: bytes of the stream; the first block begins in the first of them. Copied.
+            bit: where in that byte, 0 to 7.
+            window: the last WINDOW_BYTES of plaintext before the segment, or all if there are less.
+            position: bytes of plaintext before the segment.
+            target: bytes of plaintext to reach.
 
         Returns:
-            what was found, or None if the blocks go on behind `data`.
+            The segment's extent, or None if `data` ends before its last block does.
 
         Raises:
-            NotDeflate: there is no stream that can be opened.
+            NotDeflate: the bytes are not a deflate stream that can be opened.
+            MemoryError: no memory for the plaintext.
         """
         view = ffi.from_buffer("uint8_t[]", data)
         before = ffi.from_buffer("uint8_t[]", window)
@@ -100,17 +106,24 @@ class Segment:
 
     @property
     def plain(self) -> memoryview:
-        """The plaintext; valid until the next `inflate`."""
+        """The plaintext of the segment; valid until the next `inflate`."""
         segment = self._segment
         return memoryview(ffi.buffer(segment.data + segment.window, segment.size - segment.window))
 
     def analyse(self, guess: int = -1) -> bytes | None:
-        """Return the recipe of what was inflated, or None if there is none that pays.
+        """Find the recipe of the inflated segment.
 
-        The recipe was verified: `rebuild` gives back the input's bits.
+        It has been verified: `rebuild` returns the input's bits.
 
         Args:
-            guess: first byte of a recipe of the same stream, or -1: saves time, and does no more.
+            guess: first byte of a recipe of the same stream, or -1. It names the model to try
+                first, which saves time; the recipe does not depend on it.
+
+        Returns:
+            The recipe, or None if none is below 3 % of the segment's length.
+
+        Raises:
+            MemoryError: no memory for the model's tables.
         """
         segment = self._segment
         out = bytearray(segment.end_bit // 8 * 3 // 100 + 64)
@@ -124,24 +137,32 @@ class Segment:
         return bytes(out[:length]) if length >= 0 else None
 
 
+_PADDING = bytes(288)
+"""Zeros behind the plaintext, so that the C core compares ahead without checking for the end: the
+longest match has 258 bytes, and reads go by words."""
+
 _local = threading.local()
 
 
 def rebuild(
     plain: bytes | bytearray, window: bytes, position: int, recipe: Buffer, bit: int, most: int
 ) -> tuple[bytes, int]:
-    """Return a segment's bytes, and the bit it ends at, counted from the first byte's first.
+    """Rebuild a segment of a deflate stream.
 
     Args:
         plain: its plaintext.
-        window: the WINDOW_BYTES of plaintext before, or as many as there are.
-        position: bytes of plaintext before, in all.
-        recipe: of it, from a stranger.
-        bit: where in the first byte it begins; the bits before are zero.
-        most: bound on the bytes.
+        window: the last WINDOW_BYTES of plaintext before it, or all if there are less.
+        position: bytes of plaintext before it.
+        recipe: of the segment, from a stranger.
+        bit: where in the first byte the segment begins; the bits before it are zero.
+        most: greatest number of bytes to return.
+
+    Returns:
+        The segment's bytes, and the bit at which it ends, counted from the first byte's first bit.
 
     Raises:
-        RecipeError: the recipe does not fit.
+        RecipeError: the recipe does not fit the plaintext, or asks for more than `most` bytes.
+        MemoryError: no memory for the model's tables.
     """
     codec = _codec()
     data = ffi.from_buffer("uint8_t[]", b"".join((window, plain, _PADDING)))
@@ -156,12 +177,10 @@ def rebuild(
 
 
 def _codec() -> Any:
+    """Return this thread's working memory."""
     if not hasattr(_local, "codec"):
         codec = ffi.gc(lib.pk_codec_new(), lib.pk_codec_free)
         if not codec:
             raise MemoryError
         _local.codec = codec
     return _local.codec
-
-
-_PADDING = bytes(288)

@@ -1,9 +1,9 @@
 """Delta frames: text compressed against older bytes. docs/format.md, section "Delta frames".
 
-The C core finds long stretches that the text shares with the older bytes, or repeats itself, and
-which parts of the older bytes have something in common with what is left; zstd compresses that
-against them. So the strongest levels of zstd, which find small changes best, see kilobytes in place
-of megabytes.
+The C core finds long stretches of the text that occur in the older bytes, or earlier in the text.
+Of the rest, it finds which blocks of the older bytes have something in common with it. zstd then
+compresses the rest against these blocks. The strongest levels of zstd, which find small changes
+best, so work on kilobytes instead of megabytes.
 """
 
 from __future__ import annotations
@@ -15,41 +15,49 @@ from packer.engine.native import ffi, lib
 from packer.errors import FormatError
 
 MAX_COPIES = 1 << 18
-"""In one frame."""
+"""Greatest number of copies in one frame; bounds the memory of a reader."""
 
 _EXTRA_BYTES = 9
-"""Most extra bits of a copy, in bytes."""
+"""Greatest length of a copy's extra bits, in bytes."""
 _SMALL_BYTES, _AMPLE_BYTES = 768 << 10, 5 << 19
-"""So much, older bytes and rest, gets level 19, and so much level 17: 0.2 and 0.5 s on a core."""
+"""Bytes of selected blocks and rest up to which level 19, and level 17, is used: 0.2 and 0.5 s on a
+core."""
 _LEAST_LEVEL = 12
-"""For more: lower levels do not find what large texts share (docs/decisions.md)."""
+"""Level for more bytes than that. Lower levels miss copies in large texts
+(docs/decisions.md)."""
 _BLOCK_LOG = 10
-"""Of the size of the parts of the older bytes."""
+"""Binary logarithm of the size of a block of the older bytes, in bytes."""
 _FEW_BYTES, _LONG_REST = 8 << 20, 1 << 20
-"""For more of both, and for a longer rest, fewer fingerprints are taken and looked at."""
+"""Bytes of older text and rest, and of the rest alone, above which fewer fingerprints are taken and
+compared: time grows with their number."""
 _MOST_SAMPLES = 3 << 20
+"""Greatest number of fingerprints; bounds the memory for an index, as frames have fewer."""
 _LEAST_COVERED = 1 / 10
-"""Frames that saved a third had at least 0.13 of their text in the older bytes, on all corpora."""
+"""Share of the text that must be found in the older bytes for a delta to be tried. On all corpora,
+frames that saved a third had at least 0.13."""
 _LEAST_FRESH = 1 / 8
-"""Texts are taken to have at least this share that is no repetition of their own."""
+"""Least share of a text that is assumed not to repeat the text itself."""
 _COPY_BYTES = 64
-"""Less than the shortest copy that the core makes; bounds their number."""
+"""A length below the shortest copy that the core makes; bounds the number of copies."""
 
 _uncleared = ffi.new_allocator(should_clear_after_alloc=False)
 
 
 def encode(buffer: bytearray, prefix_bytes: int, level: int, *, share: float = 0) -> bytes | None:
-    """Return a delta frame; None if it cannot save what it should.
+    """Return a delta frame of a text, or None if it would not save `share`.
 
-    What the text repeats of itself costs little either way. Of what is left, the older bytes cover
-    no more than their own length, nor save more than that share; and they save too little where
-    next to nothing of the text was found in them.
+    Repetitions within the text compress well with and without a delta. Of the rest, the older bytes
+    cover at most their own length, so few of them cannot save much; nor can they where next to
+    nothing of the text was found in them.
 
     Args:
-        buffer: the older bytes, then the text; cleared, as both are large.
+        buffer: the older bytes, then the text; cleared early, as both are large.
         prefix_bytes: length of the older bytes, at least 1.
         level: least zstd level.
-        share: of the text's compressed length that a delta should save.
+        share: part of the text's compressed length that a delta should save, 0 to 1.
+
+    Returns:
+        The frame (docs/format.md, "Delta frames"), or None.
 
     Determinism: the same arguments and zstd version give the same bytes.
     """
@@ -96,8 +104,11 @@ def decode(frame: bytes, size: int, what: str, prefix: bytes | bytearray) -> byt
         what: how errors name the frame.
         prefix: the older bytes.
 
+    Returns:
+        The text, `size` bytes.
+
     Raises:
-        FormatError: anything that docs/format.md does not allow.
+        FormatError: the frame is not one that docs/format.md allows.
     """
     parts, at = [], 0
     for name in ("copies", "selection"):
@@ -120,7 +131,7 @@ def decode(frame: bytes, size: int, what: str, prefix: bytes | bytearray) -> byt
 
 
 def _coded(copies: Any, count: int, prefix_bytes: int) -> bytes:
-    """Return copies as they are stored."""
+    """Code copies for a frame: their number, then four columns, each compressed if that helps."""
     classes, extra = bytearray(3 * count), bytearray(_EXTRA_BYTES * count)
     length = lib.pk_delta_encode(
         copies,
@@ -139,7 +150,7 @@ def _coded(copies: Any, count: int, prefix_bytes: int) -> bytes:
 
 
 def _copies(coded: bytes, what: str, prefix_bytes: int, end: int) -> tuple[Any, int]:
-    """Return copies from a stranger, and how many there are."""
+    """Decode a stranger's copies; return them and their number."""
     count, at = zstd.read_number(coded, what)
     if not 1 <= count <= MAX_COPIES:
         raise FormatError(what, f"{count} copies")
@@ -173,10 +184,11 @@ def _copies(coded: bytes, what: str, prefix_bytes: int, end: int) -> tuple[Any, 
 
 
 def _select(data: Any, prefix_bytes: int, rest: bytearray) -> tuple[bytes, bytearray, int]:
-    """Choose what the rest is compressed against.
+    """Choose the blocks that the rest is compressed against.
 
     Returns:
-        the choice as it is stored; the older bytes chosen; how many bytes of the rest were found.
+        The selection as it is stored, the selected bytes, and how many bytes of the rest occur in
+        the older bytes.
     """
     both = prefix_bytes + len(rest)
     sample_log, depth = (2 if both <= _FEW_BYTES else 3), 64
@@ -201,7 +213,7 @@ def _select(data: Any, prefix_bytes: int, rest: bytearray) -> tuple[bytes, bytea
 
 
 def _selected(prefix: bytes | bytearray, selection: bytes, rest_bytes: int, what: str) -> bytearray:
-    """Return what the rest was compressed against; the selection is from a stranger."""
+    """Return the blocks that a stranger's selection names."""
     kept = bytearray(_blocks(len(prefix)))
     if lib.pk_select_decode(
         selection, len(selection), ffi.from_buffer("uint8_t[]", kept), len(kept)
@@ -212,13 +224,14 @@ def _selected(prefix: bytes | bytearray, selection: bytes, rest_bytes: int, what
 
 
 def _blocks(prefix_bytes: int) -> int:
+    """Return the number of blocks of the older bytes."""
     return (prefix_bytes + (1 << _BLOCK_LOG) - 1) >> _BLOCK_LOG
 
 
 def _gathered(data: Any, prefix_bytes: int, kept: bytearray, rest_bytes: int) -> bytearray:
-    """Return the blocks that are kept, behind zeros if they are shorter than the rest.
+    """Return the kept blocks, behind zeros if they are shorter than the rest.
 
-    zstd makes its tables for what it compresses against; with small ones it would forget that
+    zstd sizes its tables by the prefix. With tables for a short one, it would lose the prefix
     before the end of a long rest.
     """
     size = sum(kept) << _BLOCK_LOG

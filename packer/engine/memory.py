@@ -1,14 +1,33 @@
-"""How the process uses memory."""
+"""The memory of the process: how it is returned to the system, and how fast it can be read."""
 
 from __future__ import annotations
 
-from packer.engine.native import lib
+from typing import TYPE_CHECKING
+
+from packer.engine.native import ffi, lib
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 
 def release_large_blocks() -> None:
     """Make the C library return large blocks to the system when they are freed.
 
-    glibc keeps them for later allocations, which have other sizes here: a third more memory. A
-    setting of the process.
+    glibc keeps freed blocks for later allocations. The sizes here differ from one allocation to
+    the next, so kept blocks rarely fit, and the process would take a third more memory. The
+    setting holds for the whole process.
     """
     lib.pk_release_large_blocks()
+
+
+def read_sum(data: Buffer) -> int:
+    """Return the sum of the 64-bit words of `data`: reading it is the ceiling of benchmarks.
+
+    Args:
+        data: any C-contiguous buffer, borrowed for the call.
+
+    Returns:
+        The sum modulo 2^64.
+    """
+    view = ffi.from_buffer("uint8_t[]", data)
+    return int(lib.pk_read_sum(view, len(view)))

@@ -14,11 +14,14 @@ if TYPE_CHECKING:
 class Ordinals:
     """A map from keys of one size to numbers below 2^32; for one thread at a time.
 
-    A million digests take 30 MB so, 8 MB if they are lent, and 200 MB in a dict.
+    A million digests take 30 MB here, 8 MB if they are lent, and 200 MB in a dict.
 
     Args:
         key_bytes: 8 or 16.
-        lent: keys that are used where they are, one behind another, once they are put.
+        lent: keys, one behind another, that `put_lent` puts without copying them.
+
+    Raises:
+        MemoryError: no memory for the map.
     """
 
     def __init__(self, key_bytes: int, lent: Buffer = b"") -> None:
@@ -31,18 +34,29 @@ class Ordinals:
         self._found = ffi.new("int64_t[1]")
 
     def put_lent(self, first: int, count: int) -> None:
-        """Put lent keys, whose numbers are their positions; each replaces what was there."""
+        """Put lent keys under their positions; a key replaces an equal one.
+
+        Args:
+            first: position of the first one.
+            count: how many to put.
+
+        Raises:
+            MemoryError: no memory for the map.
+        """
         assert first + count <= len(self._lent) // self._key_bytes
         if lib.pk_map_put_lent(self._map, first, count):
             raise MemoryError
 
     def put(self, keys: Buffer, first: int, *, each: int = 1) -> None:
-        """Put keys, one behind another; each replaces what was there under it.
+        """Put keys under successive numbers; a key replaces an equal one.
 
         Args:
-            keys: all of them.
+            keys: one behind another; copied.
             first: number of the first one.
-            each: how many keys have the same number; the next ones have the next.
+            each: how many successive keys share a number.
+
+        Raises:
+            MemoryError: no memory for the map.
         """
         view = ffi.from_buffer("uint8_t[]", keys)
         width = self._key_bytes
@@ -50,12 +64,20 @@ class Ordinals:
             raise MemoryError
 
     def get(self, key: Buffer) -> int:
-        """Return the number of what begins with a key, -1 if it has none."""
+        """Return the number of the key that `key` begins with, -1 if it was not put."""
         lib.pk_map_get(self._map, ffi.from_buffer("uint8_t[]", key), 0, 1, self._found)
         return int(self._found[0])
 
     def get_all(self, keys: Buffer, stride: int) -> array[int]:
-        """Return the numbers, as "q", of keys that begin `stride` bytes from one another."""
+        """Look up many keys in one call.
+
+        Args:
+            keys: a buffer in which a key begins every `stride` bytes.
+            stride: at least the size of a key, in bytes.
+
+        Returns:
+            The number of each key as "q", -1 for a key that was not put.
+        """
         view = ffi.from_buffer("uint8_t[]", keys)
         out = array("q", bytes(8 * (len(view) // stride)))
         lib.pk_map_get(self._map, view, stride, len(out), ffi.from_buffer("int64_t[]", out))

@@ -1,8 +1,8 @@
 """Zstandard frames: one context per thread, prefixes for deltas, bounded decompression.
 
-A *prefix* is older plaintext that a frame is compressed against; on the wire it is a raw-content
-dictionary (RFC 8878 section 5), what ``zstd --patch-from`` uses too. Frames carry their content
-size and no checksum: every chunk inside is verified by its own digest.
+A *prefix* is older plaintext that a frame is compressed against. On the wire it is a raw-content
+dictionary (RFC 8878 section 5), which ``zstd --patch-from`` uses too. Frames carry their content
+size and no checksum: each chunk in them is verified by its own digest.
 """
 
 from __future__ import annotations
@@ -17,25 +17,28 @@ DEFAULT_LEVEL = 9
 MIN_LEVEL, MAX_LEVEL = 1, 22
 
 MAX_TABLE_LOG = 21
-"""Of the match finder's tables for a frame with a prefix: 8 MiB each."""
+"""Binary logarithm of the entries in each match finder table of a frame with a prefix: 8 MiB each.
+The tables are cleared for every frame, so their size bounds its least time."""
 MAX_TREE_LOG = 22
-"""Of the binary trees that strong levels keep there instead, two numbers a byte."""
+"""The same for the binary trees that strong levels keep instead, which have two entries a byte."""
 _ROWS_LOG, _ROWS_SEARCH_LOG = 22, 5
-"""Of the table of rows that middle levels (greedy, lazy) keep in place of both, and how much of it
-is looked at: with less of a larger one, wheels are 7 % smaller."""
+"""Binary logarithms of the entries in the table of rows that middle levels (greedy, lazy) keep
+instead of both, and of the entries searched. A larger table, searched less, makes updates of wheels
+7 % smaller."""
 _PLAIN_ROWS_LOG = 20
-"""Of the same for a frame that stands alone: with one more step of search, as it is near, first
-packs are 0.5 to 2.6 % smaller in the same time."""
+"""The same table for a frame that stands alone. It stays in the cache, so one more step of search
+costs nothing: first packs are 0.5 to 2.6 % smaller in the same time."""
 _LARGE_BYTES = 256 << 10
-"""From here on zstd takes one set of parameters for a level."""
+"""Plaintext above which zstd has one set of parameters a level; below, they depend on the size."""
 MAX_WINDOW_LOG = 28
-"""Window of a frame with a prefix: large enough for prefix and content of an index of 256 MiB."""
+"""Binary logarithm of the greatest window of a frame with a prefix: it holds prefix and content of
+an index of 256 MiB."""
 
 _ROWS = (zstandard.STRATEGY_GREEDY, zstandard.STRATEGY_LAZY, zstandard.STRATEGY_LAZY2)
 _TREES, _OPTIMAL = zstandard.STRATEGY_BTLAZY2, zstandard.STRATEGY_BTOPT
-_LONG = 999
-"""Match length that optimal parsers take without looking further, 64 at level 17: what a prefix
-gives is long, and looking for it costs no time."""
+_LONG_MATCH = 999
+"""Match length in bytes that optimal parsers take without searching on (level 17 has 64). Matches
+in a prefix are long, and searching for longer ones costs no time."""
 
 _contexts = threading.local()
 
@@ -53,36 +56,16 @@ def compress(
     Args:
         data: the plaintext.
         level: MIN_LEVEL to MAX_LEVEL.
-        prefix: plaintext the decoder will have; b"" for a frame that stands alone.
+        prefix: plaintext that the decoder will have; b"" for a frame that stands alone.
+
+    Returns:
+        The frame.
 
     Determinism: the same arguments and zstd version give the same bytes.
     """
     if prefix:
-        size = len(prefix) + len(data)
-        # A window over prefix and content together: otherwise the far end of the prefix is lost.
-        window_log = min(max(size.bit_length(), 17), MAX_WINDOW_LOG)
-        usual = zstandard.ZstdCompressionParameters.from_level(
-            level, window_log=window_log, source_size=size
-        )
-        rows = usual.strategy in _ROWS
-        # Tables are made anew for every frame, twice (for the prefix and for the content).
-        params = zstandard.ZstdCompressionParameters(
-            window_log=window_log,
-            hash_log=min(usual.hash_log, _ROWS_LOG if rows else MAX_TABLE_LOG),
-            chain_log=min(
-                usual.chain_log, MAX_TREE_LOG if usual.strategy >= _TREES else MAX_TABLE_LOG
-            ),
-            search_log=min(usual.search_log, _ROWS_SEARCH_LOG) if rows else usual.search_log,
-            min_match=usual.min_match,
-            target_length=max(usual.target_length, _LONG)
-            if usual.strategy >= _OPTIMAL
-            else usual.target_length,
-            strategy=usual.strategy,
-            write_content_size=True,
-            write_checksum=False,
-            write_dict_id=False,
-        )
         dictionary = zstandard.ZstdCompressionDict(prefix, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+        params = _prefix_parameters(level, len(prefix) + len(data))
         return zstandard.ZstdCompressor(dict_data=dictionary, compression_params=params).compress(
             data
         )
@@ -92,11 +75,36 @@ def compress(
     key = level, len(data) > _LARGE_BYTES
     context = contexts.get(key)
     if context is None:
-        context = contexts[key] = _context(*key)
+        context = contexts[key] = _plain_context(*key)
     return context.compress(data)
 
 
-def _context(level: int, large: bool) -> zstandard.ZstdCompressor:
+def _prefix_parameters(level: int, size: int) -> zstandard.ZstdCompressionParameters:
+    """Return the parameters of a frame with a prefix, which has `size` bytes with its prefix."""
+    # The window spans both: otherwise the far end of the prefix would be out of reach.
+    window_log = min(max(size.bit_length(), 17), MAX_WINDOW_LOG)
+    usual = zstandard.ZstdCompressionParameters.from_level(
+        level, window_log=window_log, source_size=size
+    )
+    rows = usual.strategy in _ROWS
+    # zstd fills the tables anew for every frame, twice: for the prefix and for the content.
+    return zstandard.ZstdCompressionParameters(
+        window_log=window_log,
+        hash_log=min(usual.hash_log, _ROWS_LOG if rows else MAX_TABLE_LOG),
+        chain_log=min(usual.chain_log, MAX_TREE_LOG if usual.strategy >= _TREES else MAX_TABLE_LOG),
+        search_log=min(usual.search_log, _ROWS_SEARCH_LOG) if rows else usual.search_log,
+        min_match=usual.min_match,
+        target_length=max(usual.target_length, _LONG_MATCH)
+        if usual.strategy >= _OPTIMAL
+        else usual.target_length,
+        strategy=usual.strategy,
+        write_content_size=True,
+        write_checksum=False,
+        write_dict_id=False,
+    )
+
+
+def _plain_context(level: int, large: bool) -> zstandard.ZstdCompressor:
     """Return a compressor of frames that stand alone."""
     usual = zstandard.ZstdCompressionParameters.from_level(level)
     if not large or usual.strategy not in _ROWS:
@@ -121,10 +129,13 @@ def decompress(
         frame: exactly one frame.
         size: length of the plaintext in bytes, which the caller has bounded.
         what: how errors name the frame.
-        prefix: the plaintext the frame was compressed against, if any.
+        prefix: the plaintext that the frame was compressed against, if any.
+
+    Returns:
+        `size` bytes.
 
     Raises:
-        FormatError: no zstd frame, bytes behind it, another content size than `size` (so that
+        FormatError: not a zstd frame, bytes behind it, a content size other than `size` (so that
             nothing larger is ever allocated), a dictionary, or damaged data.
     """
     try:
@@ -155,8 +166,16 @@ def decompress(
 def content_size(frame: bytes | memoryview, limit: int, what: str) -> int:
     """Return the plaintext length that a frame's header states.
 
+    Args:
+        frame: from a stranger; its header is enough.
+        limit: greatest length in bytes that the caller accepts.
+        what: how errors name the frame.
+
+    Returns:
+        The length in bytes.
+
     Raises:
-        FormatError: it states none, or one above `limit`.
+        FormatError: the header states no length, or one above `limit`.
     """
     try:
         size = zstandard.frame_content_size(frame)
@@ -178,10 +197,17 @@ def number(value: int) -> bytes:
 
 
 def read_number(data: bytes, what: str) -> tuple[int, int]:
-    """Return the number at the start of `data`, and where it ends.
+    """Read the number at the start of `data`, as `number` codes it.
+
+    Args:
+        data: from a stranger; its first four bytes are read.
+        what: how errors name it.
+
+    Returns:
+        The number, and the offset behind it.
 
     Raises:
-        FormatError: there is none below 2^28.
+        FormatError: no number below 2^28 begins there.
     """
     value = 0
     for at, byte in enumerate(data[:4]):

@@ -1,1 +1,22 @@
-"""The file system: walking, safe paths, durable and temporary files."""
+"""The file system: walking trees, safe paths, durable and temporary files.
+
+Packing walks a directory (`tree`), whose names and states it gets as columns, and reads small files
+in batches (`syscalls`). Stores publish blobs as durable files (`durable`). Reading checks the paths
+of a stranger's version (`tree`, `name_folding`) before it creates anything.
+
+In reading order:
+
+- `syscalls`: calls that Python lacks, and batches of calls, through the C core.
+- `name_column`: a million paths in one buffer.
+- `tree`: walks a directory; checks the paths of a version.
+- `name_folding`: file systems that ignore case or the form of Unicode.
+- `durable`: files that appear whole or not at all; locks; sweeping after dead processes.
+- `temporary`: unnamed files and private directories for data too large for memory.
+- `cache_file`: small files that are sound or absent.
+
+Invariants. Paths are bytes: any name survives. Nothing is written through a symbolic link of a
+version or target. A durable file appears by write, fsync, rename, fsync of its directory. Locks are
+`flock`: the kernel releases them with the process, so what a dead process left can be told.
+
+The room imports `engine` and the vocabulary (`oci`, `errors`); it knows no version and no store.
+"""

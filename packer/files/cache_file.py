@@ -1,4 +1,4 @@
-"""Files of caches beside a local store: whole and sound, or not there."""
+"""Files of caches: whole and sound, or treated as missing."""
 
 from __future__ import annotations
 
@@ -9,10 +9,19 @@ import secrets
 import xxhash
 
 _CHECK_BYTES = 8
+"""Length of the XXH3-64 digest at the end of a file, in bytes."""
 
 
 def read_cache(path: str, most: int) -> bytes | None:
-    """Return what `write_cache` wrote; None if it is missing, damaged or more than `most` bytes."""
+    """Read a file that `write_cache` wrote.
+
+    Args:
+        path: of the file.
+        most: greatest length of the content in bytes.
+
+    Returns:
+        The content, or None if the file is missing, damaged or longer.
+    """
     try:
         with open(path, "rb") as file:
             data = file.read(most + _CHECK_BYTES + 1)
@@ -23,9 +32,9 @@ def read_cache(path: str, most: int) -> bytes | None:
 
 
 def write_cache(path: str, body: bytes) -> None:
-    """Write a file whole, and its directory if it is missing, if that can be done."""
+    """Replace a cache file, and create its directory; do nothing if the disk refuses."""
     temporary = f"{path}.{secrets.token_hex(4)}"
-    with contextlib.suppress(OSError):  # a full or read-only disk costs only the saving
+    with contextlib.suppress(OSError):  # a full or read-only disk costs the cache, not the work
         os.makedirs(os.path.dirname(path), exist_ok=True)
         try:
             with open(temporary, "wb") as file:

@@ -1,7 +1,7 @@
 """Files that appear whole or not at all: temporary files, durable renames, locks.
 
-A temporary file lives in a directory of its own and is locked (``flock``) while its writer lives;
-the kernel drops the lock with the process, so one that can be locked was left behind by a dead one.
+A temporary file is locked (``flock``) while its writer lives. The kernel drops the lock with the
+process, so a temporary file that can be locked was left by a dead one.
 """
 
 from __future__ import annotations
@@ -18,21 +18,30 @@ from collections.abc import Callable, Iterator
 from types import TracebackType
 from typing import BinaryIO
 
-from packer.engine.native import Writeback
 from packer.errors import SizeMismatch
+from packer.files.syscalls import Writeback
 from packer.oci import Descriptor
 
 _READ_BYTES = 256 << 10
-"""Bytes read at a time where a reader is read to its end."""
+"""Bytes that a reader takes at a time when it is read to its end."""
 _SUFFIX = ".tmp"
+"""End of the names of temporary files."""
 _SWEEP_SECONDS = 600.0
-"""Age before a temporary file is looked at: far above the moment between its creation and lock."""
+"""Age in seconds from which a temporary file is probed: far above the moment between its creation
+and its lock."""
 
 
 def sync(fd: int) -> None:
     """Flush a file or directory to the disk itself.
 
-    On macOS fsync(2) stops at the drive's cache; F_FULLFSYNC goes on, where the file system has it.
+    On macOS, fsync(2) stops at the drive's cache. F_FULLFSYNC flushes that too, where the file
+    system supports it.
+
+    Args:
+        fd: of the file or directory.
+
+    Raises:
+        OSError: the disk failed.
     """
     full = getattr(fcntl, "F_FULLFSYNC", None)
     if full is not None:
@@ -47,7 +56,14 @@ def sync(fd: int) -> None:
 
 
 def sync_directory(path: str) -> None:
-    """Make the names in a directory durable; a no-op on file systems that cannot."""
+    """Make the names in a directory durable; do nothing on file systems that cannot.
+
+    Args:
+        path: of the directory.
+
+    Raises:
+        OSError: the disk failed, or the directory cannot be opened.
+    """
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         os.fsync(fd)
@@ -70,11 +86,18 @@ def make_directory(path: str) -> None:
 
 
 def open_regular(path: str) -> int:
-    """Open a regular file for reading and return its descriptor.
+    """Open a regular file for reading.
+
+    A fifo or device is refused without blocking. Errors of opening pass through.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        Its descriptor.
 
     Raises:
-        FileNotFoundError: there is none.
-        IsADirectoryError: it is a directory, device, socket or fifo (which must not block us).
+        IsADirectoryError: it is a directory, device, socket or fifo.
     """
     fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     if not stat.S_ISREG(os.fstat(fd).st_mode):
@@ -84,7 +107,7 @@ def open_regular(path: str) -> int:
 
 
 def read_bounded(path: str, limit: int) -> bytes:
-    """Return the first `limit` + 1 bytes of a regular file, so that the caller sees an excess."""
+    """Return the first `limit` + 1 bytes of a regular file: the last tells that it is too long."""
     with open(open_regular(path), "rb", buffering=0) as file:
         parts: list[bytes] = []
         left = limit + 1
@@ -95,15 +118,15 @@ def read_bounded(path: str, limit: int) -> bytes:
 
 
 class TempFile:
-    """A file being written under a temporary name; a context manager that removes it at the end.
+    """A file under a temporary name; a context manager that removes it unless it was published.
 
     Args:
-        directory: where it lives; on the file system of its later name.
-        prefix: of its temporary name.
+        directory: holds it; on the file system of its final name.
+        prefix: begins its temporary name.
     """
 
     def __init__(self, directory: str, prefix: str = "") -> None:
-        # os.urandom and O_EXCL in place of tempfile, whose import costs more than a store's.
+        # os.urandom and O_EXCL instead of tempfile, whose import takes longer than a store's.
         self._pid = os.getpid()
         name = f"{prefix}{self._pid}-{os.urandom(8).hex()}{_SUFFIX}"
         self._path = os.path.join(directory, name)
@@ -118,7 +141,7 @@ class TempFile:
 
     @property
     def is_open(self) -> bool:
-        """Whether it can still be written."""
+        """Whether the file can still be written."""
         return self._fd >= 0
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
@@ -130,7 +153,7 @@ class TempFile:
         self._writeback.written(self._fd, done)
 
     def write_at(self, data: bytes | memoryview, offset: int) -> None:
-        """Write all of `data` from `offset` on; from any thread."""
+        """Write all of `data` at a byte offset; callable from any thread."""
         with memoryview(data) as view, self._named():
             done = os.pwrite(self._fd, view, offset)
             while done < len(view):
@@ -138,18 +161,18 @@ class TempFile:
         self._writeback.written(self._fd, done)
 
     def read_at(self, length: int, offset: int) -> bytes:
-        """Return up to `length` bytes from `offset`."""
+        """Return up to `length` bytes at a byte offset."""
         return os.pread(self._fd, length, offset)
 
     def flush(self) -> None:
-        """Flush the file to the disk; `publish` does so too, and then finds little to do."""
+        """Flush the file to the disk, so that a later `publish` has little left to flush."""
         with self._named():
             sync(self._fd)
 
     def publish(self, path: str) -> None:
-        """Flush the file and give it its name, in place of what bears it, durably."""
+        """Flush the file and rename it to `path`, replacing a file there, durably."""
         self.flush()
-        # rename and not link: USB sticks have file systems without hard links.
+        # rename, not link: file systems of USB sticks have no hard links.
         os.replace(self._path, path)
         self._close()
         sync_directory(os.path.dirname(path))
@@ -157,14 +180,14 @@ class TempFile:
     def discard(self) -> None:
         """Remove the file, unless it was published or discarded before."""
         if self._fd >= 0:
-            if os.getpid() == self._pid:  # a forked child drops its copy, not its parent's file
+            if os.getpid() == self._pid:  # a forked child must not remove its parent's file
                 with contextlib.suppress(FileNotFoundError):
                     os.unlink(self._path)
             self._close()
 
     @contextlib.contextmanager
     def _named(self) -> Iterator[None]:
-        """Let errors of the system tell the file: of a full disk, it tells which one."""
+        """Put the file's path into system errors: of a full disk, it tells which disk."""
         try:
             yield
         except OSError as error:
@@ -184,7 +207,7 @@ class TempFile:
         self.discard()
 
     def __del__(self) -> None:
-        """Remove the file of a writer that was dropped without leaving its context."""
+        """Remove the file if its writer was dropped without leaving the context."""
         if getattr(self, "_fd", -1) >= 0:
             self.discard()
 
@@ -192,13 +215,14 @@ class TempFile:
 def sweep(directory: str, prefix: str = "", age_seconds: float = _SWEEP_SECONDS) -> None:
     """Remove temporary files whose writers are dead.
 
-    One is removed when it is older than ten minutes and not locked: the age covers the moment
-    between creation and lock, the lock a writer that is slow.
+    A file is removed if it is old and not locked. The age protects a file in the moment between its
+    creation and its lock, the lock a file whose writer is slow.
 
     Args:
-        directory: where they live.
-        prefix: of their names.
-        age_seconds: 0 where nobody can be at that moment, since files are made under a lock.
+        directory: holds the files; may be missing.
+        prefix: begins their names.
+        age_seconds: least age in seconds. 0 where files are created under a lock that the caller
+            holds, so that none can be in that moment.
     """
     try:
         entries = list(os.scandir(directory))
@@ -230,7 +254,13 @@ def sweep(directory: str, prefix: str = "", age_seconds: float = _SWEEP_SECONDS)
 def locked(path: str) -> Iterator[None]:
     """Hold the lock file at `path` exclusively, against other threads and other processes.
 
-    The file stays: removing it would let two holders lock two files of the same name.
+    The file stays: if it were removed, two holders could lock two files of the same name.
+
+    Args:
+        path: of the lock file, created if missing.
+
+    Yields:
+        Nothing, while the lock is held.
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
@@ -242,12 +272,19 @@ def locked(path: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def locked_directory(path: str | bytes, *, wait: bool = True) -> Iterator[None]:
-    """Hold the lock of a directory, which leaves no file in it.
+    """Hold the lock of a directory, which needs no lock file in it.
 
-    Where the file system cannot lock directories (some network ones), goes on without.
+    Where the file system cannot lock directories (some network ones cannot), there is no lock.
+
+    Args:
+        path: of the directory.
+        wait: whether to wait for another holder.
+
+    Yields:
+        Nothing, while the lock is held.
 
     Raises:
-        BlockingIOError: another one holds it, and `wait` is false.
+        BlockingIOError: the lock is held elsewhere, and `wait` is false.
     """
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     try:
@@ -263,7 +300,14 @@ def locked_directory(path: str | bytes, *, wait: bool = True) -> Iterator[None]:
 
 
 class RangeReader:
-    """Reads `[start, end)` of a file, unverified."""
+    """Reads ``[start, end)`` of a file, unverified; closes the file in the end.
+
+    Args:
+        file: open for reading.
+        start: first byte.
+        end: behind the last byte.
+        what: how errors name it.
+    """
 
     def __init__(self, file: BinaryIO, start: int, end: int, what: str) -> None:
         self._file = file
@@ -272,7 +316,13 @@ class RangeReader:
         file.seek(start, io.SEEK_SET)
 
     def read(self, size: int = -1, /) -> bytes:
-        """Return at most `size` bytes, all that remain if negative.
+        """Return the next bytes.
+
+        Args:
+            size: greatest number of bytes; negative for all that remain.
+
+        Returns:
+            The bytes; none at the end.
 
         Raises:
             SizeMismatch: the file was truncated meanwhile.
@@ -286,7 +336,17 @@ class RangeReader:
         return data
 
     def fill(self, buffer: memoryview, /) -> int:
-        """Read into `buffer`, as `Filler`."""
+        """Read into a buffer, as the protocol `Filler` asks.
+
+        Args:
+            buffer: filled from its start.
+
+        Returns:
+            Number of bytes; 0 at the end.
+
+        Raises:
+            SizeMismatch: the file was truncated meanwhile.
+        """
         if not isinstance(self._file, io.FileIO):
             data = self.read(len(buffer))
             buffer[: len(data)] = data
@@ -316,11 +376,11 @@ class RangeReader:
 
 
 class FileWriter:
-    """A blob being written to a temporary file, hashed on the way; see `BlobWriter`.
+    """A `BlobWriter` that writes a temporary file and hashes its bytes on the way.
 
     Args:
-        file: where its bytes go.
-        publish: given the file and the blob's descriptor, stores it and tells whether it is new.
+        file: takes the bytes.
+        publish: stores the file as the blob of the descriptor; returns whether the blob is new.
     """
 
     def __init__(self, file: TempFile, publish: Callable[[TempFile, Descriptor], bool]) -> None:
@@ -331,11 +391,21 @@ class FileWriter:
 
     @property
     def digest(self) -> str:
-        """Digest of what was written so far."""
+        """Digest of the bytes written so far."""
         return "sha256:" + self._hash.hexdigest()
 
     def write(self, data: bytes | bytearray | memoryview, /) -> int:
-        """Append `data` and return its length in bytes."""
+        """Append bytes to the blob.
+
+        Args:
+            data: any C-contiguous buffer.
+
+        Returns:
+            Its length in bytes.
+
+        Raises:
+            ValueError: the blob was committed or discarded.
+        """
         if not self._file.is_open:
             raise ValueError("write to a blob that is committed or discarded")
         self._file.write(data)
@@ -345,7 +415,17 @@ class FileWriter:
         return length
 
     def commit(self, media_type: str) -> tuple[Descriptor, bool]:
-        """Make the blob durable; return its descriptor and whether it is new to the store."""
+        """Make the blob durable.
+
+        Args:
+            media_type: of its descriptor.
+
+        Returns:
+            The descriptor, and whether the blob is new to the store.
+
+        Raises:
+            ValueError: the blob was committed or discarded.
+        """
         if not self._file.is_open:
             raise ValueError("commit of a blob that is committed or discarded")
         descriptor = Descriptor(media_type, self.digest, self.size)
@@ -361,5 +441,5 @@ class FileWriter:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Discard what was not committed."""
+        """Discard the blob unless it was committed."""
         self._file.discard()

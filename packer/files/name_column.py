@@ -1,6 +1,6 @@
-"""Names as one column: paths, link targets.
+"""Names in one column: paths, link targets.
 
-As objects of their own, a million paths take 80 MB more than their bytes.
+A million paths as bytes objects take 80 MB more than their bytes.
 """
 
 from __future__ import annotations
@@ -13,14 +13,14 @@ from typing import overload
 
 _END = b"\0"
 _BLOCK_BYTES = 64 << 10
-"""So much is split into names at a time."""
+"""Bytes of a column that are split into names at a time; bounds the objects held at once."""
 
 
 class Names(Sequence[bytes]):
-    """Byte strings without a NUL, in one buffer.
+    """A sequence of byte strings without NULs, in one buffer.
 
     Args:
-        joined: the names, a NUL behind each.
+        joined: the names, each followed by a NUL.
     """
 
     def __init__(self, joined: bytes = b"") -> None:
@@ -28,7 +28,7 @@ class Names(Sequence[bytes]):
 
     @classmethod
     def of(cls, names: Sequence[bytes]) -> Names:
-        """Return some names as a column."""
+        """Return names as a column; a column is returned as it is."""
         if isinstance(names, cls):
             return names
         return cls(_END.join(names) + _END if names else b"")
@@ -44,7 +44,7 @@ class Names(Sequence[bytes]):
 
     @cached_property
     def _starts(self) -> array[int]:
-        """Where each name starts, and where one behind the last would."""
+        """Offset of each name, and the offset behind the last one's NUL."""
         starts, at = array("I" if len(self.joined) < 1 << 32 else "Q", [0]), 0
         for block in self._blocks():
             for name in block:
@@ -69,7 +69,17 @@ class Names(Sequence[bytes]):
     @overload
     def __getitem__(self, at: slice) -> list[bytes]: ...
     def __getitem__(self, at: int | slice) -> bytes | list[bytes]:
-        """Return a name, or some."""
+        """Return the name at a position, or the names of a slice.
+
+        Args:
+            at: position, or slice of positions.
+
+        Returns:
+            A name, or a list of names.
+
+        Raises:
+            IndexError: there is no such position.
+        """
         starts = self._starts
         if isinstance(at, slice):
             first, last, step = at.indices(len(self))
@@ -83,7 +93,7 @@ class Names(Sequence[bytes]):
         return self.joined[starts[at] : starts[at + 1] - 1]
 
     def __eq__(self, other: object) -> bool:
-        """Tell whether another sequence holds the same names."""
+        """Return whether another sequence holds the same names in the same order."""
         if isinstance(other, Names):
             return self.joined == other.joined
         return isinstance(other, Sequence) and list(self) == list(other)
@@ -94,7 +104,15 @@ class Names(Sequence[bytes]):
 def side_by_side(
     old: Iterable[bytes], new: Iterable[bytes]
 ) -> Iterator[tuple[bytes, int | None, int | None]]:
-    """Yield each name, and its position in each of two columns that are in order, or None."""
+    """Merge two columns of names that are in ascending order.
+
+    Args:
+        old: the one column.
+        new: the other one.
+
+    Yields:
+        Each name, in order, with its position in `old` and in `new`; None where it is missing.
+    """
     one, other = enumerate(old), enumerate(new)
     before, after = next(one, None), next(other, None)
     while before is not None or after is not None:

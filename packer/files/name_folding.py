@@ -1,4 +1,4 @@
-"""Names that one file system takes for one, and another for two: case, and forms of Unicode."""
+"""Names that some file systems take for one: they differ in case or in the form of Unicode."""
 
 from __future__ import annotations
 
@@ -12,10 +12,13 @@ from packer.files.tree import show
 
 
 def folds_names(directory: bytes) -> bool:
-    """Tell whether a directory is on a file system that ignores case or Unicode form.
+    """Probe whether a file system ignores case or the form of Unicode.
 
     Args:
-        directory: one we may write to; it is left as it was.
+        directory: writable; a file is created in it and removed.
+
+    Returns:
+        Whether a second name finds the file.
     """
     stem = f"layer-packer-{secrets.token_hex(8)}-"
     written = (stem + "A\u00c4").encode()  # composed, upper case
@@ -29,10 +32,13 @@ def folds_names(directory: bytes) -> bool:
 
 
 def check_distinct(paths: Iterable[bytes]) -> None:
-    """Raise if two paths of a version would be one where names are folded.
+    """Check that no two paths of a version are one on a file system that folds names.
+
+    Args:
+        paths: of the version's entries.
 
     Raises:
-        UnsafePath: names both. Written there, the second would replace the first.
+        UnsafePath: two are one; names both. The second would replace the first.
     """
     seen: dict[str, bytes] = {}
     for path in paths:

@@ -1,7 +1,7 @@
-"""Temporary files and directories: what would take too much memory.
+"""Temporary files and directories, for data that would take too much memory.
 
-A file has no name, so that it goes with its process. A directory is locked (``flock``) while its
-process lives; the next one that makes a directory removes those that can be locked.
+A file has no name, so it goes with its process. A directory is locked (``flock``) while its process
+lives; whoever makes a directory first removes those that can be locked.
 """
 
 from __future__ import annotations
@@ -18,14 +18,23 @@ from typing import IO
 
 _NAME = re.compile(r"layer-packer-[0-9a-f]{16}(\.new)?\Z")
 _NEW = ".new"
-"""End of a directory's name until it is locked."""
+"""End of a directory's name until the directory is locked."""
 _NEW_SECONDS = 600.0
-"""Age at which one that is not locked was given up: far above the moment that this takes."""
+"""Age in seconds from which such a directory is taken for abandoned: far above the moment between
+its creation and its lock."""
 
 
 def temporary_file(directory: bytes | None) -> IO[bytes]:
-    """Return an unnamed file that may grow large, by default on a disk rather than in memory."""
-    import tempfile  # and what it imports: a small pack needs no temporary file
+    """Create an unnamed file that may grow large.
+
+    Args:
+        directory: holds it; None for TMPDIR, else /var/tmp (which is on a disk where /tmp may be in
+            memory), else the system's directory.
+
+    Returns:
+        The file, unbuffered, open for reading and writing.
+    """
+    import tempfile  # here for start-up time: a small pack needs no temporary file
 
     on_disk = b"/var/tmp"
     if directory is None and os.path.isdir(on_disk) and not os.environ.get("TMPDIR"):
@@ -35,15 +44,15 @@ def temporary_file(directory: bytes | None) -> IO[bytes]:
 
 @contextlib.contextmanager
 def temporary_directory() -> Iterator[str]:
-    """Give a directory of one's own below the system's (``TMPDIR``); it is removed at the end.
+    """Make a private directory below the system's (``TMPDIR``) and remove it in the end.
 
-    What processes of this user left behind that were killed is removed before.
+    Directories that killed processes of this user left are removed first.
 
-    Raises:
-        OSError: none can be made.
+    Yields:
+        The path.
     """
     import shutil
-    import tempfile  # as in `temporary_file`
+    import tempfile  # here for start-up time, as in `temporary_file`
 
     base = os.path.abspath(tempfile.gettempdir())
     _sweep(base)
@@ -55,7 +64,7 @@ def temporary_directory() -> Iterator[str]:
         fd = os.open(new, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:  # as on some network file systems: under a name that nobody sweeps
+        except OSError:  # no locks on some network file systems: take a name that is never swept
             path += ".unlocked"
         os.rename(new, path)
         yield path
@@ -67,7 +76,7 @@ def temporary_directory() -> Iterator[str]:
 
 
 def _sweep(base: str) -> None:
-    """Remove this user's temporary directories that no process holds the lock of."""
+    """Remove this user's temporary directories whose lock no process holds."""
     import shutil
 
     with contextlib.suppress(OSError), os.scandir(base) as entries:
@@ -84,7 +93,7 @@ def _sweep(base: str) -> None:
                 if name.endswith(_NEW) and abs(time.time() - info.st_mtime) < _NEW_SECONDS:
                     continue
                 fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                # Its owner may have given it another name, with the lock, and then ended.
+                # Its owner may have locked and renamed it meanwhile, and then ended.
                 if os.path.samestat(os.lstat(path), info):
                     shutil.rmtree(path, ignore_errors=True)
             except OSError:
@@ -94,20 +103,33 @@ def _sweep(base: str) -> None:
 
 
 def write_at(file: IO[bytes], data: bytes | bytearray | memoryview, offset: int) -> None:
-    """Write all of `data` to an offset of a temporary file.
+    """Write all of `data` to a temporary file.
+
+    Args:
+        file: of `temporary_file`.
+        data: the bytes.
+        offset: in the file, in bytes.
 
     Raises:
-        OSError: there is no space.
+        OSError: the disk is full.
     """
     if os.pwrite(file.fileno(), data, offset) != len(data):
         raise OSError(errno.ENOSPC, "no space for a temporary file")
 
 
 def read_at(file: IO[bytes], size: int, offset: int) -> bytes:
-    """Return bytes of a temporary file.
+    """Read bytes of a temporary file.
+
+    Args:
+        file: of `temporary_file`.
+        size: number of bytes.
+        offset: in the file, in bytes.
+
+    Returns:
+        Exactly `size` bytes.
 
     Raises:
-        OSError: it does not hold as many.
+        OSError: the file is shorter.
     """
     data = os.pread(file.fileno(), size, offset)
     if len(data) != size:
@@ -116,16 +138,16 @@ def read_at(file: IO[bytes], size: int, offset: int) -> bytes:
 
 
 class Gathered:
-    """Bytes that are read once, from the start to the end: in memory, or in a mapped file.
+    """Bytes that are read once from start to end: in memory, or in a mapped file if they are many.
 
     Args:
-        pieces: of the bytes.
-        size: of all of them.
-        most: more than this lie in a temporary file.
-        directory: as `temporary_file` takes it.
+        pieces: the bytes, in pieces.
+        size: of all pieces, in bytes.
+        most: greatest size that stays in memory.
+        directory: of the temporary file, as `temporary_file` takes it.
 
     Raises:
-        OSError: there is no space.
+        OSError: the disk is full.
     """
 
     def __init__(
@@ -144,6 +166,6 @@ class Gathered:
         self.data = memoryview(self._mapped)
 
     def release(self) -> None:
-        """Give back the memory of what was read; it would be read again from the file."""
+        """Release the memory of the mapped file; bytes read later come from the file again."""
         if self._mapped is not None:
             self._mapped.madvise(mmap.MADV_DONTNEED)

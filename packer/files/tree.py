@@ -13,32 +13,34 @@ from itertools import compress, islice
 from operator import lt
 from typing import NamedTuple, overload
 
-from packer.engine.native import WalkFailed, walk_directory
 from packer.errors import SourceChanged, UnsafePath, UnsupportedFile
 from packer.files.name_column import Names
+from packer.files.syscalls import STAT_WORDS, WalkFailed, walk_directory
 
 DIRECTORY, FILE, SYMLINK = 0, 1, 2
 KIND_NAMES = ("directory", "file", "symlink")
 
 MAX_PATH_BYTES = 4095
+"""Greatest length of a path in bytes; PATH_MAX of Linux without its NUL."""
 MAX_NAME_BYTES = 255
-STAT_WORDS = 5
-"""What tells whether a file changed: device, inode, size, mtime and ctime in nanoseconds."""
+"""Greatest length of a component of a path in bytes; NAME_MAX of Linux."""
 
 _BATCH = 4096
+"""Paths checked at a time; bounds the objects held at once."""
 _WORD = (1 << 64) - 1
+"""Mask of a 64-bit number: st_dev and times may be negative or wider in Python."""
 
 
 class Found(NamedTuple):
-    """What `walk` saw of a file, directory or link.
+    """A file, directory or link that `walk` found.
 
     Args:
         path: relative to the version's directory, components joined by ``/``.
         kind: DIRECTORY, FILE or SYMLINK.
         mode: permission bits, 0 to 0o777.
-        size: bytes, of files.
-        identity: (device, inode, size, mtime_ns, ctime_ns), to tell whether a file changed.
-        target: of a link.
+        size: of a file in bytes, else 0.
+        identity: (device, inode, size, mtime_ns, ctime_ns): a changed file differs in one of them.
+        target: of a link, else b"".
     """
 
     path: bytes
@@ -50,12 +52,12 @@ class Found(NamedTuple):
 
 
 def show(path: bytes) -> str:
-    """Return a path as text for messages; bytes that are no UTF-8 are surrogate-escaped."""
+    """Return a path as text for messages; bytes that are not UTF-8 are surrogate-escaped."""
     return os.fsdecode(path)
 
 
 def identity_of(info: os.stat_result) -> tuple[int, int, int, int, int]:
-    """Return what changes when a file is written to or replaced, as 64-bit numbers."""
+    """Return the STAT_WORDS numbers of a file that change when it is written to or replaced."""
     return (
         info.st_dev & _WORD,
         info.st_ino & _WORD,
@@ -68,13 +70,13 @@ def identity_of(info: os.stat_result) -> tuple[int, int, int, int, int]:
 class Tree(Sequence[Found]):
     """Everything below a directory, in byte order of the path, as columns.
 
-    A million files take 80 MB so, and 500 MB as a list of `Found`.
+    A million files take 80 MB as columns, and 500 MB as a list of `Found`.
 
     Args:
         paths: relative to the directory.
         kinds: DIRECTORY, FILE or SYMLINK, one byte an entry.
-        modes: permission bits.
-        stats: STAT_WORDS an entry: the identity of files, zeros of the others.
+        modes: permission bits, as "H".
+        stats: STAT_WORDS numbers an entry, as "Q": the identity of a file, else zeros.
         links: targets of the symbolic links, in order.
     """
 
@@ -93,15 +95,15 @@ class Tree(Sequence[Found]):
         self.links = links
 
     def size(self, at: int) -> int:
-        """Return the size in bytes of a file, 0 of other entries."""
+        """Return the size of a file in bytes, 0 for other entries."""
         return self.stats[at * STAT_WORDS + 2]
 
     def sizes(self, first: int, last: int) -> array[int]:
-        """Return the size of each of some entries, as `size` does."""
+        """Return the sizes of the entries ``[first, last)``, as `size` does."""
         return self.stats[first * STAT_WORDS + 2 : last * STAT_WORDS : STAT_WORDS]
 
     def bytes_of(self, first: int, last: int) -> int:
-        """Return the size of the files among some entries."""
+        """Return the sum of the sizes of the entries ``[first, last)``."""
         return sum(self.sizes(first, last))
 
     def __len__(self) -> int:
@@ -113,7 +115,7 @@ class Tree(Sequence[Found]):
     @overload
     def __getitem__(self, at: slice) -> list[Found]: ...
     def __getitem__(self, at: int | slice) -> Found | list[Found]:
-        """Return an entry, or some."""
+        """Return the entry at a position, or the entries of a slice."""
         if isinstance(at, slice):
             return [self[each] for each in range(*at.indices(len(self)))]
         kind = self.kinds[at]
@@ -135,9 +137,12 @@ def walk(root: bytes) -> Tree:
     Args:
         root: a directory, or a single file, which then is the only entry.
 
+    Returns:
+        The entries.
+
     Raises:
-        UnsupportedFile: a socket, device or fifo, by name.
-        OSError: a directory that cannot be read.
+        UnsupportedFile: there is a socket, device or fifo; by name.
+        OSError: a directory cannot be read; with its path.
     """
     info = os.stat(root)
     if not stat.S_ISDIR(info.st_mode):
@@ -181,11 +186,17 @@ def _kind_name(mode: int) -> str:
 
 
 def open_file(full: bytes, found: Found) -> int:
-    """Open the file that `walk` found at `full` and return its descriptor.
+    """Open a file that `walk` found; other errors of opening pass through.
+
+    Args:
+        full: its path.
+        found: its entry.
+
+    Returns:
+        Its descriptor.
 
     Raises:
-        SourceChanged: it is not the file that was found, or was written to since.
-        OSError: it cannot be opened.
+        SourceChanged: it was removed, replaced, or written to since.
     """
     try:
         fd = os.open(full, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
@@ -200,10 +211,13 @@ def open_file(full: bytes, found: Found) -> int:
 def check_paths(paths: Sequence[bytes], kinds: Iterable[int]) -> None:
     """Check paths from a stranger before anything is created at them.
 
-    Raises:
-        UnsafePath: a path is absolute, empty, too long, has an empty, ``.`` or ``..`` component,
-            is out of order or there twice, or is not inside a directory of the same list (so that
-            nothing can be written through a link).
+    UnsafePath is raised for a path that is absolute, empty or too long, has an empty, ``.`` or
+    ``..`` component, is out of order or repeated, or whose parent is not a directory of the same
+    list: so nothing can be written through a link.
+
+    Args:
+        paths: of a version's entries.
+        kinds: DIRECTORY, FILE or SYMLINK, one an entry.
     """
     directories = {b""}
     last = b""
@@ -218,10 +232,10 @@ def check_paths(paths: Sequence[bytes], kinds: Iterable[int]) -> None:
 
 
 def _are_safe(paths: Sequence[bytes], last: bytes, directories: set[bytes]) -> bool:
-    """Tell whether paths that follow `last` are in order and safe, a column at a time.
+    """Return whether paths that follow `last` are in order and safe, a column at a time.
 
-    A directory precedes what is below it, since a path precedes all that it begins; so it matters
-    only that each parent is among the directories.
+    A path sorts before the paths it begins, so a directory always precedes its entries; each parent
+    only has to be among the directories.
     """
     parts = [path.rpartition(b"/") for path in paths]
     names = {part[2] for part in parts}
@@ -238,7 +252,7 @@ def _are_safe(paths: Sequence[bytes], last: bytes, directories: set[bytes]) -> b
 
 
 def _explain(paths: Sequence[bytes], last: bytes, directories: set[bytes]) -> None:
-    """Raise the error about the first path that `_are_safe` does not like."""
+    """Raise UnsafePath for the first path that is out of order or unsafe."""
     for path in paths:
         parent, _, name = path.rpartition(b"/")
         if path.startswith(b"/"):  # before its parent is looked up: that would be the root

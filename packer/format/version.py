@@ -12,6 +12,7 @@ from functools import cached_property
 import blake3
 
 from packer.engine import delta, zstd
+from packer.engine.chunking import ChunkParams
 from packer.errors import (
     DigestMismatch,
     FormatError,
@@ -24,7 +25,6 @@ from packer.oci import (
     FORMAT_VERSION,
     MAX_MANIFEST_BYTES,
     UPDATE_TYPE,
-    ChunkParams,
     Descriptor,
     Manifest,
     canonical_json,

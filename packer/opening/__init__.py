@@ -1,1 +1,27 @@
-"""Archives in files to content and recipe, and back."""
+"""Opening: archives in files to content and recipe, and back bit for bit.
+
+A file is read as a stream. Where a deflate stream begins in it (of a gzip member or a zip entry)
+and its encoder has a model, its plaintext replaces it, and is a stream of the same kind. Headers of
+tar archives go to the recipe. The rest is content, which is cut into chunks like any file. The
+recipe turns the content back into the file:
+
+    file > Source > Expander > content chunks + recipe chunks       (packing)
+    content + recipe > Rebuilder > file                             (reading)
+
+In reading order:
+
+- `expansion`: what the index records of an opened file, and the bounds on it.
+- `recipe`: the operations of a recipe, written and parsed.
+- `lookahead`: a stream with as much look-ahead as its reader wants; the search for signatures.
+- `tar_headers`: headers of tar archives, coded as differences to the one before.
+- `workers`, `deflate_streams`: deflate streams found, inflated and analysed ahead of their use.
+- `recipe_cache`: recipes of streams that were analysed before.
+- `expander`, `rebuilder`: the two directions.
+- `member_listing`: files in archives, for people who ask; no part of packing or restoring.
+
+Invariants. A recipe is kept only if it has been verified to return the input's bits. No file is an
+error: what cannot be opened stays content. The result depends on the file alone, not on threads,
+timing or caches. A reader's memory and time are bounded before a stranger's recipe is followed.
+
+The room imports `files`, `engine` and the vocabulary; it knows no index, version or store.
+"""

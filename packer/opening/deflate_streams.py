@@ -1,18 +1,15 @@
-"""Deflate streams in a stream of bytes: found, inflated, analysed ahead of their use.
+"""Deflate streams in a stream of bytes: found, inflated, and analysed ahead of their use.
 
-Inflating is quick and goes in order; analysing is slow, and parts of streams are independent of one
-another. So the calling thread finds and inflates as much as may be in flight, and an executor
-analyses. What comes out never depends on how fast anything was.
+Inflating is quick and goes in order. Analysing is slow, and parts of streams are independent of one
+another. So the calling thread finds and inflates as many parts as may be in flight, and `Workers`
+analyses them. The result never depends on how fast anything was.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Executor
-from typing import TypeVar
+from dataclasses import dataclass
 
 from packer.engine.deflate import (
     MAX_SEGMENT_INPUT,
@@ -22,209 +19,72 @@ from packer.engine.deflate import (
     Segment,
     most_coded,
 )
-from packer.engine.native import find_signature
-from packer.opening.expansion import most_opened, most_recipe
-from packer.opening.lookahead import Source
-from packer.opening.recipe import MAX_STREAMS, RecipeWriter
-from packer.opening.recipe_cache import RecipeCache, key_of
-
-_T = TypeVar("_T")
+from packer.opening.lookahead import Source, find_signature
+from packer.opening.recipe_cache import key_of
+from packer.opening.workers import IN_FLIGHT_BYTES, Budget
 
 LOOK_AHEAD = 1 << 20
-"""Bytes of a stream that are looked at together."""
+"""Bytes of a stream in which signatures are searched at a time."""
 MIN_PLAIN_BYTES = 512
-"""Streams with less plaintext are not opened."""
-IN_FLIGHT_BYTES = min((os.cpu_count() or 1) + 2, 6) << 21
-"""Plaintext in flight, above which nothing is begun that is not needed at once: a segment for each
-processor and two more, which costs about four times as much memory."""
+"""Least plaintext of a stream that is opened, in bytes: a recipe of less would not pay."""
 MAX_FOUND = 8
-"""Streams found ahead."""
+"""Streams found ahead of the one being read; keeps several processors busy with short streams."""
 SIGNATURE_BYTES = 4
-"""Length of the longest signature that is looked for."""
-
-RESERVED_BYTES = 4 << 10
-"""Of a recipe: for its first bytes, for a piece before a stream, and for ends of whatever is open.
-`Budget.has_room` is asked before all else."""
+"""Length of the longest signature of an archive, in bytes."""
 
 _INPUT_BYTES = 1 << 20
+"""Compressed bytes given to the inflater at first; doubled where a part is longer."""
 _RECORD_BYTES = 16
-"""Of the recipe, what a part takes beside its own."""
+"""Greatest length in bytes of a part's record in the recipe, without the part's own recipe."""
 _TRIAL_BYTES = 64 << 10
-_POOLED_BYTES = 512 << 10
-_SHORT_BYTES = 2 << 10
-"""Plaintext that is analysed at once: that takes 0.15 ms, to have another thread do it as long."""
+"""Plaintext in bytes that a signature without a stream counts as inflated in vain."""
 _GZIP = 0x1F
 """First byte of a gzip member."""
 
 
-class Workers:
-    """Threads and memory for parts of streams; used by one thread at a time.
-
-    Args:
-        executor: analyses; None to do it in the calling thread.
-        recipes: what need not be analysed again.
-        directory: of temporary files, as `temporary_file` takes it.
-    """
-
-    def __init__(
-        self,
-        executor: Executor | None = None,
-        recipes: RecipeCache | None = None,
-        directory: bytes | None = None,
-    ) -> None:
-        self.directory = directory
-        self._executor = executor
-        self._recipes = recipes if recipes is not None else RecipeCache("")
-        self._pool: list[Segment] = []
-        self.in_flight = 0
-        """Bytes of plaintext in parts that were not given back."""
-
-    def take(self) -> Segment:
-        """Return memory for a part."""
-        return self._pool.pop() if self._pool else Segment()
-
-    def give(self, segment: Segment, plain_bytes: int) -> None:
-        """Take back what a part used."""
-        if plain_bytes <= _POOLED_BYTES:
-            self._pool.append(segment)
-
-    def run(self, function: Callable[[], _T]) -> Callable[[], _T]:
-        """Begin to call a function; return what waits for its result."""
-        if self._executor is None:
-            return function
-        return self._executor.submit(function).result
-
-    def analyse(self, segment: Segment, key: bytes, guess: int) -> Callable[[], bytes | None]:
-        """Begin to analyse; return what waits for the recipe.
-
-        Args:
-            segment: a part that was inflated.
-            key: of it.
-            guess: as `Segment.analyse` takes it.
-        """
-        recipes = self._recipes
-        with contextlib.suppress(KeyError):
-            known = recipes[key]
-            return lambda: known
-        if self._executor is None or len(segment.plain) <= _SHORT_BYTES:
-            recipe = segment.analyse(guess)
-            recipes.put(key, recipe)
-            return lambda: recipe
-        future = self._executor.submit(segment.analyse, guess)
-
-        def wait() -> bytes | None:
-            recipe = future.result()
-            recipes.put(key, recipe)
-            return recipe
-
-        return wait
-
-
-class Budget:
-    """What opening a file may still cost: what readers bound, and what is done in vain.
-
-    Where any of it is used up, the rest of the file stays as it is. What the recipe gets is counted
-    when it does, not when it is found: so nothing depends on how much is found ahead.
-
-    Args:
-        size: of the file in bytes.
-        recipe: of the file.
-        workers: threads and memory.
-    """
-
-    def __init__(self, size: int, recipe: RecipeWriter, workers: Workers) -> None:
-        most = most_opened(size)
-        self._plain = self._vain = most
-        self._growth = most - size  # the content is the file, and what streams grow by
-        self._most_recipe = most_recipe(size) - RESERVED_BYTES
-        self.recipe = recipe
-        self.workers = workers
-        self.guess = -1
-        """First byte of the last recipe that was used, -1 if there is none."""
-        self.ended = False
-        """Whether no more of deflate streams is opened."""
-
-    def try_out(self, count: int) -> bool:
-        """Take plaintext that may be inflated in vain; False if that is used up."""
-        self._vain -= count
-        self.ended = self.ended or self._vain < 0
-        return not self.ended
-
-    def open(self, plain_bytes: int, coded_bytes: int, recipe_bytes: int, *, begins: bool) -> bool:
-        """Take a part of a deflate stream; False if it is too much, as is all that follows.
-
-        Args:
-            plain_bytes: its plaintext, which was tried out.
-            coded_bytes: its own.
-            recipe_bytes: its recipe's.
-            begins: it is the stream's first.
-        """
-        self._vain += plain_bytes
-        self._plain -= plain_bytes
-        self._growth -= plain_bytes - coded_bytes
-        self.ended = (
-            self.ended
-            or min(self._plain, self._growth) < 0
-            or not self.has_room(recipe_bytes)
-            or (begins and self.recipe.streams >= MAX_STREAMS)
-        )
-        return not self.ended
-
-    def has_room(self, count: int) -> bool:
-        """Tell whether the recipe may get so many bytes more."""
-        return self.recipe.size + count <= self._most_recipe
-
-
+@dataclass(slots=True)
 class _Part:
     """Some blocks of a stream, being analysed.
 
     Args:
-        segment: that holds them.
-        inflated: what they are.
+        segment: holds them.
+        inflated: their extent.
         bit: where in its first byte the part begins.
-        start: where in the source it begins, in whole bytes.
-        end: where it ends.
-        wait: returns the recipe.
+        start: position of that byte in the source.
+        end: position behind the part's last whole byte.
+        wait: waits for the recipe and returns it; None if the part cannot be opened.
     """
 
-    def __init__(
-        self,
-        segment: Segment,
-        inflated: Inflated,
-        bit: int,
-        start: int,
-        end: int,
-        wait: Callable[[], bytes | None],
-    ) -> None:
-        self.segment = segment
-        self.inflated = inflated
-        self.bit = bit
-        self.start = start
-        self.end = end
-        self.wait = wait
+    segment: Segment
+    inflated: Inflated
+    bit: int
+    start: int
+    end: int
+    wait: Callable[[], bytes | None]
 
 
 class DeflateStream:
     """A deflate stream, part by part; its plaintext fills another source.
 
-    It ends where a part cannot be given back: from that byte on, it is content of its source.
+    It ends before the first part that has no recipe: the bytes from there on are content of its
+    source.
 
     Args:
-        budget: of the file.
-        source: that holds it.
-        start: where in the source it begins.
+        budget: limits of the file.
+        source: holds the stream.
+        start: position in the source at which the stream begins.
     """
 
     def __init__(self, budget: Budget, source: Source, start: int) -> None:
         self._budget = budget
         self._source = source
         self.start = start
-        self._next = start  # of what is to be inflated
+        self._next = start  # position of the byte to inflate next
         self._bit = 0
         self._window = b""
         self._position = 0
         self._input = _INPUT_BYTES
-        self._last = False  # nothing is left to inflate
+        self._last = False  # whether all parts are inflated
         self._parts: deque[_Part] = deque()
         self._guess = budget.guess
         self._current: _Part | None = None
@@ -233,16 +93,16 @@ class DeflateStream:
 
     @property
     def end(self) -> int:
-        """Where in the source the part inflated last ends."""
+        """Position in the source behind the part inflated last."""
         return self._next
 
     @property
     def complete(self) -> bool:
-        """Whether all of it has been inflated."""
+        """Whether the whole stream has been inflated."""
         return self._last
 
     def begin(self) -> bool:
-        """Inflate the first part; False if there is no stream that may pay."""
+        """Inflate the first part; return whether there is a stream that may pay."""
         if self._inflate():
             return True
         if self._next == self.start:
@@ -250,9 +110,10 @@ class DeflateStream:
         return False
 
     def ready(self) -> bool:
-        """Wait for the next part; False if none can be given back, or no more may be opened.
+        """Wait for the next part's recipe; to be called once before the part is used.
 
-        To be called once before each part is used.
+        Returns:
+            False if there is none, it has no recipe, or the budget is used up.
         """
         if not self._parts or self._budget.ended:
             return False
@@ -267,21 +128,21 @@ class DeflateStream:
 
     @property
     def whole(self) -> memoryview | None:
-        """The plaintext, if one part is all of it: valid until the stream is closed."""
+        """The plaintext, if the stream is one part; valid until the stream is closed."""
         return self._parts[0].segment.plain if self._last and len(self._parts) == 1 else None
 
     def use(self) -> None:
-        """Note the first part, which is ready and begins at the source's next byte."""
+        """Record the first part, which is ready and begins at the source's next byte."""
         self._number = self._budget.recipe.deflate()
         self._accept()
 
     def open(self) -> Source:
-        """Note the first part, as `use`; return the plaintext."""
+        """Record the first part, as `use` does; return the plaintext."""
         self.use()
         return Source(self._fill, bytearray(len(self._plain) + 1))
 
     def close(self) -> None:
-        """Give back all memory; what was not accepted stays content."""
+        """Release all memory; parts that were not used stay content of the source."""
         for part in self._parts:
             part.wait()
             self._release(part)
@@ -298,7 +159,7 @@ class DeflateStream:
         workers.give(part.segment, part.inflated.plain_length)
 
     def _inflate(self) -> bool:
-        """Take one more part in flight; False if there is none."""
+        """Inflate one more part and begin to analyse it; return whether there is one."""
         if self._last:
             return False
         budget, source = self._budget, self._source
@@ -327,7 +188,7 @@ class DeflateStream:
             return False
         end = self._next + (got.end_bit >> 3)
         if got.last and not self._position and got.plain_length < MIN_PLAIN_BYTES:
-            # An archive may hold a hundred thousand of them: they are not analysed in vain.
+            # Too short to pay. An archive may hold a hundred thousand such streams.
             budget.workers.give(segment, got.plain_length)
             self._next, self._last = end, True
             return False
@@ -343,7 +204,7 @@ class DeflateStream:
         return True
 
     def _accept(self) -> None:
-        """Note the next part, and let its plaintext be read."""
+        """Record the next part in the recipe, and let its plaintext be read."""
         if self._current is not None:
             self._release(self._current)
         part = self._current = self._parts.popleft()
@@ -359,7 +220,7 @@ class DeflateStream:
                 break
 
     def _fill(self, out: memoryview) -> int:
-        """Write plaintext to a buffer, as `Source` asks."""
+        """Write the next plaintext to a buffer, as `Source` asks."""
         if not self._plain:
             if not self.ready():
                 return 0
@@ -371,11 +232,11 @@ class DeflateStream:
 
 
 class Finder:
-    """The deflate streams of gzip members and zip entries in a source, in order.
+    """Finds the deflate streams of gzip members and zip entries in a source, in order.
 
     Args:
-        budget: of the file.
-        source: to look at.
+        budget: limits of the file.
+        source: searched from its next byte on.
     """
 
     def __init__(self, budget: Budget, source: Source) -> None:
@@ -385,12 +246,12 @@ class Finder:
         self._found: deque[DeflateStream] = deque()
 
     def look(self, have: int) -> bool:
-        """Begin what is found within bytes in hand; False if nothing is."""
+        """Begin the streams found in the next `have` bytes; return whether there are any."""
         self._look(self._source.position + have)
         return bool(self._found)
 
     def next(self, have: int) -> DeflateStream | None:
-        """Return the next stream that begins within bytes in hand and can be given back."""
+        """Return the next stream in the next `have` bytes that can be rebuilt, or None."""
         while True:
             self._look(self._source.position + have)
             if not self._found:
@@ -401,12 +262,12 @@ class Finder:
             stream.close()
 
     def used(self, stream: DeflateStream) -> None:
-        """Go on behind a stream that was returned and read."""
+        """Go on behind a stream that `next` returned and that was read."""
         stream.close()
         self._searched = max(self._searched, self._source.position)
 
     def _look(self, end: int) -> None:
-        """Find streams ahead, as many as may be in flight."""
+        """Find streams before the position `end`, as many as may be in flight."""
         found, workers, source = self._found, self._budget.workers, self._source
         while not self._budget.ended and (
             not found
@@ -419,7 +280,7 @@ class Finder:
             begin, position = self._searched, source.position
             at = source.find_signature(max(begin - position, 0), end - position)
             if at < 0:
-                # One may begin in the last bytes.
+                # A signature may begin in the last bytes and end behind them.
                 self._searched = max(begin, end - SIGNATURE_BYTES + 1)
                 return
             is_gzip = source.view(at, at + 1)[0] == _GZIP
@@ -432,19 +293,19 @@ class Finder:
                 found.append(stream)
                 self._searched = stream.end
             else:
-                # What inflates is not searched for other streams, whether it pays or not.
+                # What inflates is not searched again, even if the stream does not pay.
                 if stream.end > stream.start:
                     self._searched = stream.end
                 stream.close()
 
 
 def may_begin(data: memoryview) -> bool:
-    """Tell whether a gzip member or a zip entry may begin within bytes."""
+    """Return whether a gzip member or a zip entry may begin in `data`."""
     return find_signature(data, 0, len(data)) >= 0
 
 
 def _behind_gzip_header(source: Source, at: int) -> int:
-    """Return where the deflate stream of a gzip member begins, 0 if it has none. RFC 1952."""
+    """Return where the deflate stream of the gzip member at `at` begins, 0 if nowhere. RFC 1952."""
     have = source.ahead(at + 10)
     if have < at + 10:
         return 0
@@ -469,7 +330,7 @@ def _behind_gzip_header(source: Source, at: int) -> int:
 
 
 def _behind_zip_header(source: Source, at: int) -> int:
-    """Return where the deflate stream of a zip entry begins, 0 if it has none.
+    """Return where the deflate stream of the zip entry at `at` begins, 0 if it has none.
 
     Source: APPNOTE.TXT of PKWARE, 4.3.7.
     """

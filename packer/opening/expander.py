@@ -1,9 +1,9 @@
-"""Opening files: archives in them, at any depth, to what they hold. docs/format.md, "Recipes".
+"""Opens the archives in a file, at any depth: content and recipe. docs/format.md, "Recipes".
 
-A file is read as a stream. Where a deflate stream begins in it (of a gzip member, of an entry of a
-zip archive) and can be given back bit for bit, its plaintext is read as a stream in its place;
-where a tar archive begins, its headers go to the recipe. What is left is content, cut into chunks.
-Whatever does not fit stays as it is: nothing that a file may hold is an error here.
+A file is read as a stream. Where a deflate stream begins in it (of a gzip member or a zip entry)
+and can be rebuilt bit for bit, its plaintext is read as a stream of the same kind. Where a tar
+archive begins, its headers go to the recipe. The rest is content, cut into chunks. Bytes that do
+not fit stay content: no file is an error here.
 """
 
 from __future__ import annotations
@@ -11,34 +11,35 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
-from packer.engine.chunking import chunks_of, cut_points, iter_chunks
-from packer.oci import ChunkParams
+from packer.engine.chunking import ChunkParams, chunks_of, cut_points, iter_chunks
 from packer.opening.deflate_streams import (
     LOOK_AHEAD,
     SIGNATURE_BYTES,
-    Budget,
     DeflateStream,
     Finder,
-    Workers,
     may_begin,
 )
 from packer.opening.expansion import MAX_FILE_BYTES
 from packer.opening.lookahead import Source
 from packer.opening.recipe import MAX_DEFLATE_DEPTH, RecipeWriter
 from packer.opening.tar_headers import BLOCK, Members, encode_header, is_header, take_members
+from packer.opening.workers import Budget, Workers
 
 INLINE_BYTES = 1024
-"""Shorter pieces between opened streams are kept in the recipe: headers, trailers, directories."""
+"""Length in bytes below which a piece between opened streams goes to the recipe (headers, trailers,
+directories): as chunks, short pieces would cost more."""
 SMALL_BYTES = 64 << 10
-"""Members of a tar archive up to this size are taken many at a time."""
+"""Greatest size in bytes of tar members that are taken many at a time, in one call into C."""
 MAX_TAR_DEPTH = 32
-"""Tar archives within one another that are opened, in all depths of deflate streams together."""
+"""Greatest number of tar archives within one another that are opened, across the deflate streams
+between them: each is a level of recursion."""
 
 _ZEROS = bytes(64 << 10)
+"""Zeros for comparing and writing, 64 KiB at a time."""
 
 
 class _Pieces:
-    """Pieces, read as `iter_chunks` does."""
+    """A file of given pieces, for `iter_chunks`."""
 
     def __init__(self, pieces: Iterator[bytes | bytearray]) -> None:
         self._pieces = pieces
@@ -60,12 +61,12 @@ class Expander:
     """Opens one file.
 
     Args:
-        fill: reads the file, as `Source` says.
+        fill: reads the file, as `Source` asks.
         size: of the file in bytes.
-        params: chunk sizes.
+        params: sizes of chunks.
         buffer: memory for the file's stream, at least twice the greatest chunk.
         workers: analyse deflate streams.
-        expand: False to keep the file as it is.
+        expand: whether to open archives; False keeps the file as it is.
     """
 
     def __init__(
@@ -82,17 +83,20 @@ class Expander:
         self._size = size
         self._params = params
         self._expand = expand and size <= MAX_FILE_BYTES
-        self._tars = 0  # within one another, that are open
+        self._tars = 0  # tar archives that are open, within one another
         self.recipe = RecipeWriter(workers.directory)
         self._budget = Budget(size, self.recipe, workers)
-        self._header = bytes(BLOCK)  # the last tar header of this deflate stream, or of the file
+        self._header = bytes(BLOCK)  # the last tar header of this deflate stream or file
         self._look_ahead = max(LOOK_AHEAD, 2 * params.max_bytes)
         self._begun: Finder | None = None
 
     def begin(self) -> bool:
-        """Begin to analyse what the first bytes hold; False if there is nothing to open in them.
+        """Begin to analyse the archives in the first bytes; optional, and only before `content`.
 
-        To be called before `content`, if at all; what that gives does not depend on it.
+        The content does not depend on this call; it only becomes ready earlier.
+
+        Returns:
+            Whether there is a deflate stream in the first bytes.
         """
         if self._expand:
             have = self._file.ahead(self._look_ahead)
@@ -102,13 +106,13 @@ class Expander:
         return False
 
     def content(self) -> Iterator[memoryview]:
-        """Yield the chunks of the content, each valid until the next is asked for."""
+        """Return the chunks of the content; each is valid until the next is asked for."""
         if not self._expand:
             return self._raw(self._file, MAX_DEFLATE_DEPTH)
         return self._small() if self._size <= LOOK_AHEAD else self._stream(self._file, 0)
 
     def recipe_chunks(self) -> Iterator[memoryview]:
-        """Yield the chunks of the recipe; none if the file is its content."""
+        """Yield the chunks of the recipe; none if nothing was opened."""
         if self.recipe.opened:
             recipe = self.recipe.finish()
             if not self.recipe.spilled:
@@ -123,7 +127,7 @@ class Expander:
         self.recipe.close()
 
     def _small(self) -> Iterator[memoryview]:
-        """Content of a file that is taken at once, as most are: with nothing in it to open."""
+        """Return the content of a small file: read at once, and most often with nothing to open."""
         source = self._file
         have = source.ahead(self._size + 1)
         view = source.view(0, have)
@@ -132,6 +136,7 @@ class Expander:
         return self._stream(source, 0)
 
     def _stream(self, source: Source, depth: int) -> Iterator[memoryview]:
+        """Yield the content of a stream, which may begin with a tar archive."""
         is_tar = source.ahead(BLOCK) >= BLOCK and is_header(source.view(0, BLOCK))
         if is_tar and self._tars < MAX_TAR_DEPTH:
             self._tars += 1
@@ -142,13 +147,13 @@ class Expander:
             yield from self._raw(source, depth)
 
     def _raw(self, source: Source, depth: int, *, opened: bool = False) -> Iterator[memoryview]:
-        """Content, and the deflate streams in it, to the end of the stream."""
+        """Yield the content of a stream to its end, and of the deflate streams in it."""
         recipe, params, look_ahead = self.recipe, self._params, self._look_ahead
         finder, self._begun = self._begun, None
         if finder is None and depth < MAX_DEFLATE_DEPTH:
             finder = Finder(self._budget, source)
-        begun = False  # a piece of content goes on
-        length = 0  # of it
+        begun = False  # whether a piece of content has begun
+        length = 0  # of this piece so far
         while True:
             have = source.ahead(look_ahead)
             ended = have < look_ahead
@@ -181,10 +186,10 @@ class Expander:
                 return
 
     def _deflate(self, found: DeflateStream, depth: int) -> Iterator[memoryview]:
-        """The plaintext of a deflate stream, opened in its turn."""
+        """Yield the content of a deflate stream's plaintext."""
         plain = found.whole
         if plain is not None and _is_plain(plain, depth):
-            found.use()  # as many members of archives are: read where it lies
+            found.use()  # as most members of archives: chunks are views of the plaintext
             yield from chunks_of(plain, self._params)
             self.recipe.content(len(plain))
         else:
@@ -193,7 +198,7 @@ class Expander:
             self._header = header
 
     def _tar(self, source: Source, depth: int) -> Iterator[memoryview]:
-        """Members of a tar archive, as far as they are regular and the recipe has room for them."""
+        """Yield the content of a tar archive's members, up to one that no recipe can express."""
         recipe, has_room = self.recipe, self._budget.has_room
         while (have := source.ahead(BLOCK)) >= BLOCK:
             # Most members are files of a few KiB with nothing to open in them.
@@ -219,7 +224,7 @@ class Expander:
             padding = -size % BLOCK
             whole = BLOCK + size + padding
             if size <= SMALL_BYTES and have < whole and source.ahead(whole) >= whole:
-                continue  # it was not all in hand
+                continue  # now it is in hand as a whole
             recipe.header(coded)
             self._header = block
             source.skip(BLOCK)
@@ -241,7 +246,7 @@ class Expander:
             source.skip(have)
 
     def _pieces(self, view: memoryview, pieces: list[int]) -> Iterator[memoryview]:
-        """Content of members; what the recipe keeps goes there."""
+        """Yield the content of members; pieces that the recipe keeps go to the recipe."""
         params = self._params
         numbers = iter(pieces)
         for start, end, is_kept in zip(numbers, numbers, numbers, strict=True):
@@ -253,7 +258,7 @@ class Expander:
                 yield from chunks_of(view[start:end], params)
 
     def _sparse(self, source: Source, block: bytes) -> None:
-        """The extended headers of an old GNU sparse member."""
+        """Keep the extension headers of an old GNU sparse member in the recipe."""
         more = block[482]
         while more and source.ahead(BLOCK) >= BLOCK and self._budget.has_room(BLOCK):
             self.recipe.inline(source.view(0, BLOCK))
@@ -261,7 +266,7 @@ class Expander:
             source.skip(BLOCK)
 
     def _zeros(self, source: Source) -> int:
-        """Skip zero bytes, return how many."""
+        """Record whole blocks of zeros, as many as come; return their length in bytes."""
         count = 0
         while True:
             have = min(source.ahead(len(_ZEROS)), len(_ZEROS))
@@ -278,12 +283,12 @@ class Expander:
 
 
 def _is_plain(data: memoryview, depth: int) -> bool:
-    """Tell whether there is nothing to open in a stream that is all in memory."""
+    """Return whether a stream that is in memory holds nothing to open."""
     return not is_header(data) and (depth >= MAX_DEFLATE_DEPTH or not may_begin(data))
 
 
 def _recipe_bytes(members: Members) -> int:
-    """Return what members of a tar archive take of the recipe."""
+    """Return how many bytes the recipe grows by for members of a tar archive."""
     numbers = iter(members.pieces)
     kept = sum(
         is_kept * (end - start)

@@ -1,4 +1,4 @@
-"""What an index says of a file that was opened. docs/format.md, section "Expansions"."""
+"""What an index records of an opened file, and its bounds. docs/format.md, "Expansions"."""
 
 from __future__ import annotations
 
@@ -10,14 +10,15 @@ from packer.errors import FormatError
 
 MAX_RATIO = 32
 SPARE_BYTES = 256 << 20
-"""What a file is opened to is at most MAX_RATIO times its size and this, all depths together."""
+"""A file opens to at most MAX_RATIO times its size plus SPARE_BYTES, all depths together: the bound
+on a reader's work."""
 SPARE_RECIPE_BYTES = 32 << 20
 RECIPE_RATIO = 32
 MAX_RECIPE_BYTES = 1 << 30
-"""The recipe of a file has at most SPARE_RECIPE_BYTES and a RECIPE_RATIO-th of the file's size, and
-never more than MAX_RECIPE_BYTES."""
+"""A recipe has at most SPARE_RECIPE_BYTES plus the file's size divided by RECIPE_RATIO, and never
+more than MAX_RECIPE_BYTES: the bound on a reader's memory and temporary files."""
 MAX_FILE_BYTES = 1 << 44
-"""Greatest file that may be opened."""
+"""Greatest size of a file that may be opened, in bytes (16 TiB)."""
 
 _ROW = struct.Struct("<IIQ16s")
 
@@ -27,8 +28,8 @@ class Expansion(NamedTuple):
 
     Args:
         size: of the file in bytes.
-        recipe_chunks: how many of the last chunks of its runs are the recipe.
-        digest: the first 16 bytes of the BLAKE3-256 of the file.
+        recipe_chunks: number of chunks at the end of its runs that are the recipe.
+        digest: first 16 bytes of the BLAKE3-256 of the file.
     """
 
     size: int
@@ -37,7 +38,14 @@ class Expansion(NamedTuple):
 
 
 def encode(expansions: Mapping[int, Expansion]) -> bytes:
-    """Return the index's section: a row for each entry that was opened, in their order."""
+    """Code expansions for the index.
+
+    Args:
+        expansions: by ordinal of the entry.
+
+    Returns:
+        A row for each opened entry, in order.
+    """
     out = bytearray()
     last = -1
     for entry, (size, recipe_chunks, digest) in sorted(expansions.items()):
@@ -48,7 +56,14 @@ def encode(expansions: Mapping[int, Expansion]) -> bytes:
 
 
 def decode(data: bytes, what: str) -> dict[int, Expansion]:
-    """Return what `encode` was given.
+    """Decode the section that `encode` returns.
+
+    Args:
+        data: the section, from a stranger.
+        what: how errors name the index.
+
+    Returns:
+        The expansions, by ordinal of the entry.
 
     Raises:
         FormatError: the section is damaged.
@@ -64,10 +79,10 @@ def decode(data: bytes, what: str) -> dict[int, Expansion]:
 
 
 def most_opened(size: int) -> int:
-    """Return how many bytes a file of `size` bytes may be opened to."""
+    """Return the greatest number of bytes that a file of `size` bytes may open to."""
     return MAX_RATIO * size + SPARE_BYTES
 
 
 def most_recipe(size: int) -> int:
-    """Return how many bytes the recipe of a file of `size` bytes may have."""
+    """Return the greatest length in bytes of the recipe of a file of `size` bytes."""
     return min(SPARE_RECIPE_BYTES + size // RECIPE_RATIO, MAX_RECIPE_BYTES)

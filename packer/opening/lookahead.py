@@ -1,18 +1,39 @@
-"""A stream of bytes with as much look-ahead as its reader wants."""
+"""A stream of bytes with as much look-ahead as its reader wants, and the search for archives."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from packer.engine.native import find_signature
+from packer.engine.native import ffi, lib
 from packer.errors import InvalidParameter
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+
+def find_signature(data: Buffer, start: int, end: int) -> int:
+    """Return where a gzip member or a zip entry may begin in ``data[start:end]``.
+
+    Args:
+        data: any C-contiguous buffer, borrowed for the call.
+        start: first offset to look at, in bytes.
+        end: the signature ends at or before this offset.
+
+    Returns:
+        The offset of the first signature in `data`, -1 if there is none.
+    """
+    view = ffi.from_buffer("uint8_t[]", data)
+    found = start + lib.pk_find_signature(view + start, end - start) if start < end else end
+    return found if found < end else -1
 
 
 class Source:
-    """Bytes to come, from a file or out of a deflate stream.
+    """A stream of bytes, from a file or a deflate stream, with its next bytes in hand.
 
     Args:
-        fill: writes the next bytes to the start of a buffer and returns how many, 0 at the end.
+        fill: writes the next bytes to the start of a buffer and returns their number, 0 at the end,
+            None if the file is in non-blocking mode and has none.
         buffer: memory to start with.
     """
 
@@ -22,17 +43,24 @@ class Source:
         """The bytes in hand are ``buffer[at:at + ahead(n)]``."""
         self.at = 0
         self._end = 0
-        self._before = 0  # of the stream, what is before the buffer
+        self._before = 0  # bytes of the stream before the buffer
         self._limit: int | None = None
         self._ended = False
 
     @property
     def position(self) -> int:
-        """Bytes of the stream before the next one."""
+        """Bytes of the stream before the next byte."""
         return self._before + self.at
 
     def ahead(self, count: int) -> int:
-        """Have at least `count` bytes in hand, or all that are left; return how many there are."""
+        """Read until the next `count` bytes, or all that are left, are in hand.
+
+        Args:
+            count: number of bytes wanted.
+
+        Returns:
+            How many bytes are in hand.
+        """
         if self._limit is not None:
             count = min(count, self._limit - self.position)
         if self._end - self.at < count and not self._ended:
@@ -41,25 +69,25 @@ class Source:
         return have if self._limit is None else min(have, self._limit - self.position)
 
     def view(self, start: int, end: int) -> memoryview:
-        """Return bytes in hand, counted from the next one; valid until `ahead` is called."""
+        """Return bytes in hand, counted from the next byte; valid until `ahead` is called."""
         return memoryview(self.buffer)[self.at + start : self.at + end]
 
     def find(self, needle: bytes, start: int, end: int) -> int:
-        """Return where `needle` begins within bytes in hand, -1 if it is not there."""
+        """Return where `needle` begins in the bytes in hand ``[start, end)``, -1 if nowhere."""
         found = self.buffer.find(needle, self.at + start, self.at + end)
         return found - self.at if found >= 0 else -1
 
     def find_signature(self, start: int, end: int) -> int:
-        """Return where within bytes in hand a gzip member or a zip entry may begin, or -1."""
+        """Return where an archive may begin in bytes in hand ``[start, end)``, -1 if nowhere."""
         found = find_signature(self.buffer, self.at + start, self.at + end)
         return found - self.at if found >= 0 else -1
 
     def skip(self, count: int) -> None:
-        """Go on behind the next `count` bytes, which are in hand."""
+        """Drop the next `count` bytes, which are in hand."""
         self.at += count
 
     def limit(self, end: int | None) -> int | None:
-        """Let the stream appear to end at position `end`; return the limit so far."""
+        """Make the stream end at position `end`, or lift the limit; return the limit before."""
         before, self._limit = self._limit, end
         return before
 
@@ -68,10 +96,11 @@ class Source:
             self._move(self.buffer)
         while self._end - self.at < count:
             if self._end == len(self.buffer):
-                # A new one: the old one may still be looked at. Not before it is full, so that
-                # short streams need no more than their length. With room to spare, so that not all
-                # is moved whenever a reader goes on by a few bytes, or wants a few more: of what is
-                # moved a third was read since the last time, or the buffer is an eighth longer.
+                # A new buffer, as views of the old one may be in use. Only when the old one is
+                # full, so that short streams need no more than their length. With room to spare, so
+                # that a reader that advances by a few bytes does not move everything each time: a
+                # third of the bytes moved were read since the last move, or the buffer is an eighth
+                # longer.
                 self._move(bytearray(max(min(count + count // 2, 2 * len(self.buffer)), 4096)))
             with memoryview(self.buffer) as whole:
                 got = self._fill(whole[self._end :])

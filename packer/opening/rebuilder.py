@@ -1,4 +1,4 @@
-"""Files out of their expansions: the inverse of `packer.expand`."""
+"""Rebuilds a file from content and recipe: the inverse of `opening.expander`."""
 
 from __future__ import annotations
 
@@ -18,10 +18,11 @@ from packer.opening.tar_headers import BLOCK, content_size, decode_header
 
 _ZEROS = bytes(64 << 10)
 _AHEAD_BYTES = 8 << 20
-"""What may be held behind a segment that is being rebuilt."""
+"""Bytes held behind a segment that is being rebuilt, while others are rebuilt beside it."""
 _DEFERRED_BYTES = 4 << 10
-"""What a segment takes beside its plaintext, about."""
+"""Memory of a segment without its plaintext, about, in bytes."""
 _RELEASE_OPERATIONS = 8192
+"""Operations between two releases of the recipe's memory."""
 
 
 class Rebuilder:
@@ -29,10 +30,10 @@ class Rebuilder:
 
     Args:
         recipe: from a stranger.
-        content: yields the content, in pieces of any length.
+        content: the file's content, in pieces of any length.
         size: of the file in bytes.
         what: how errors name the file.
-        executor: rebuilds segments of deflate streams; None to do it in the calling thread.
+        executor: rebuilds segments of deflate streams; None rebuilds them in the calling thread.
     """
 
     def __init__(
@@ -51,11 +52,13 @@ class Rebuilder:
         self._executor = executor
 
     def pieces(self) -> Iterator[bytes | memoryview]:
-        """Yield the file's bytes; each piece is valid until the next is asked for.
+        """Yield the file's bytes in pieces.
 
-        Raises:
-            FormatError: the recipe does not fit the content or the size.
-            IntegrityError, OSError: from reading the content.
+        FormatError is raised if the recipe does not fit the content or the size; errors of reading
+        the content pass through.
+
+        Yields:
+            The next bytes; valid until the next piece is asked for.
         """
         done = 0
         for piece in self._resolved(self._stream(0)):
@@ -72,6 +75,7 @@ class Rebuilder:
         raise FormatError(self._recipe.what, why)
 
     def _stream(self, depth: int) -> Iterator[_Piece]:
+        """Follow the operations of a stream up to its end."""
         recipe = self._recipe
         number, inline = recipe.operations.number, recipe.inline.take
         header = bytes(BLOCK)
@@ -108,7 +112,7 @@ class Rebuilder:
                 self._fail(f"unknown operation {operation}")
 
     def _deflate(self, depth: int) -> Iterator[_Deferred]:
-        """Yield the whole bytes of a deflate stream; what is left of a last byte is not its own."""
+        """Yield the whole bytes of a deflate stream; the recipe keeps a shared last byte."""
         recipe = self._recipe
         records = recipe.next_stream()
         plain = _Bytes(self._resolved(self._stream(depth)), recipe.what)
@@ -131,9 +135,9 @@ class Rebuilder:
             self._fail("plaintext is left over")
 
     def _resolved(self, pieces: Iterator[_Piece]) -> Iterator[bytes | memoryview]:
-        """Yield bytes for all pieces, in order; what is being rebuilt is waited for late.
+        """Yield the bytes of all pieces in order, waiting for rebuilt ones as late as possible.
 
-        So streams are rebuilt beside one another, be they long or many.
+        So segments are rebuilt beside one another, whether streams are long or many.
         """
         most = _AHEAD_BYTES if self._executor is not None else 0
         held: deque[_Piece] = deque()
@@ -153,7 +157,8 @@ class Rebuilder:
     def _rebuild(
         self, data: bytearray, window: bytes, position: int, coded: bytes, bit: int
     ) -> Callable[[], tuple[bytes, int]]:
-        # Not bounded by the file's size: what lies in another stream may be larger than that one.
+        """Begin to rebuild a segment; return a function that waits for the result."""
+        # Not bounded by the file's size: a stream within another may be larger than that one.
         most = most_coded(len(data))
         if self._executor is None:
             return lambda: rebuild(data, window, position, coded, bit, most)
@@ -163,6 +168,7 @@ class Rebuilder:
         return future.result
 
     def _joined(self, joint: _Joint, bit: int, wait: Callable[[], tuple[bytes, int]]) -> memoryview:
+        """Wait for a segment; return its whole bytes."""
         try:
             return joint.add(bit, *wait())
         except RecipeError as error:
@@ -173,8 +179,8 @@ class _Deferred:
     """Bytes of a segment that is being rebuilt.
 
     Args:
-        size: what holding it takes, in bytes.
-        result: waits for them; to be called once, in the order of the stream.
+        size: of the memory that it holds, in bytes.
+        result: waits for the bytes; to be called once, in the order of the stream.
     """
 
     __slots__ = ("_size", "result")
@@ -197,7 +203,7 @@ class _Joint:
         self._partial = 0
 
     def add(self, bit: int, data: bytes, bits: int) -> memoryview:
-        """Return the whole bytes of a part, the bits kept from the one before included."""
+        """Return the whole bytes of a part, with the bits left over from the part before."""
         out = bytearray(data)
         if out:
             out[0] |= self._partial
@@ -206,7 +212,7 @@ class _Joint:
 
 
 class _Bytes:
-    """Bytes to be had in any lengths.
+    """Pieces of bytes, taken in any lengths.
 
     Args:
         pieces: of any length.
@@ -231,8 +237,14 @@ class _Bytes:
     def pieces(self, count: int) -> Iterator[bytes | memoryview]:
         """Yield the next `count` bytes.
 
+        Args:
+            count: number of bytes.
+
+        Yields:
+            The bytes, in pieces.
+
         Raises:
-            FormatError: there are not as many.
+            FormatError: fewer are left.
         """
         while count:
             if self.ended:
@@ -243,8 +255,8 @@ class _Bytes:
             yield piece
 
     def take(self, count: int) -> bytearray:
-        """Return the next `count` bytes at once."""
-        # Not joined from a list: each piece may keep a whole frame alive.
+        """Return the next `count` bytes in one buffer."""
+        # Copied one by one: a list of pieces would keep a whole frame alive for each.
         out = bytearray(count)
         at = 0
         for piece in self.pieces(count):

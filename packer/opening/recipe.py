@@ -1,8 +1,8 @@
-"""Recipes: what turns a file's expansion back into the file. docs/format.md, section "Recipes".
+"""Recipes: programs that turn a file's content back into the file. docs/format.md, "Recipes".
 
-A recipe is a small program. Its operations produce a stream of bytes from the file's content (the
-bytes that were cut into chunks), from bytes kept in the recipe itself, from headers of tar archives
-and from deflate streams, whose plaintext is a stream of the same kind.
+The operations of a recipe produce a stream of bytes from the file's content (the bytes that were
+cut into chunks), from bytes kept in the recipe itself, from headers of tar archives, and from
+deflate streams, whose plaintext is a stream of the same kind.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ from packer.errors import FormatError
 from packer.files.temporary import read_at, temporary_file, write_at
 
 VERSION = 1
+"""First byte of a recipe."""
 
 END = 0
 """The stream ends here."""
@@ -32,38 +33,38 @@ ZEROS = 6
 """n: n zero bytes."""
 
 MAX_DEFLATE_DEPTH = 4
-"""Deflate streams within deflate streams."""
+"""Greatest number of deflate streams within one another; bounds a reader's windows."""
 MAX_STREAMS = 1 << 21
-"""Deflate streams of a file."""
+"""Greatest number of deflate streams in a file; bounds a reader's table of them (16 MiB)."""
 SPILL_BYTES = 1 << 20
-"""What parts of a recipe have beyond this lies in temporary files, while it is made and read."""
+"""Length in bytes above which a part of a recipe moves to a temporary file."""
 
 
 class RecipeWriter:
     """Collects a recipe's operations while a file is opened.
 
     Args:
-        directory: as `temporary_file` takes it.
+        directory: of temporary files, as `temporary_file` takes it.
     """
 
     def __init__(self, directory: bytes | None = None) -> None:
         self._operations = _Part(directory)
         self._headers = _Part(directory)
         self._inline = _Part(directory)
-        # Of the streams within as many others: one of them at a time is written.
+        # Records of segments, by depth: at each depth, one stream at a time is written.
         self._records = [_Part(directory) for _ in range(MAX_DEFLATE_DEPTH)]
         self._depth = 0
-        self._depths = bytearray()  # of each stream, and where its records begin and how long
-        self._starts, self._lengths = array("Q"), array("Q")  # they are
+        self._depths = bytearray()  # depth of each stream
+        self._starts, self._lengths = array("Q"), array("Q")  # of its records at this depth
         self._parts = (self._operations, self._headers, self._inline, *self._records)
-        self._length_bytes = 0  # of their lengths, coded
+        self._length_bytes = 0  # of these lengths, coded
         self._pending_inline = 0
         self.opened = False
-        """Whether there is anything but content."""
+        """Whether the recipe has anything but content."""
 
     @property
     def size(self) -> int:
-        """Bytes so far, but for less than 64: the first ones, and an operation that is due."""
+        """Length in bytes so far, without the head and a pending operation (less than 64)."""
         size = self._length_bytes
         for part in self._parts:
             size += part.in_file + len(part.tail)
@@ -71,7 +72,7 @@ class RecipeWriter:
 
     @property
     def spilled(self) -> bool:
-        """Whether some of it lies in a temporary file."""
+        """Whether a part lies in a temporary file."""
         return any(part.spilled for part in self._parts)
 
     @property
@@ -85,17 +86,17 @@ class RecipeWriter:
         self._depth -= 1
 
     def content(self, length: int) -> None:
-        """Append bytes that the content holds."""
+        """Append `length` bytes of the content."""
         self._put(CONTENT, length)
 
     def inline(self, data: bytes | memoryview) -> None:
-        """Append bytes and keep them here."""
+        """Append bytes that the recipe keeps."""
         self.opened = True
         self.keep(data)
         self._pending_inline += len(data)
 
     def deflate(self) -> int:
-        """Append a deflate stream, which goes on up to its `end`; return its number."""
+        """Append a deflate stream, which lasts until its `end`; return its number."""
         self.opened = True
         self._put(DEFLATE)
         self._depths.append(self._depth)
@@ -110,9 +111,9 @@ class RecipeWriter:
 
         Args:
             stream: its number.
-            plain_bytes: plaintext of the segment.
-            bit: where in a byte it starts.
-            recipe: of `packer.deflate`.
+            plain_bytes: length of the segment's plaintext.
+            bit: where in its first byte the segment begins.
+            recipe: of the segment, from `engine.deflate`.
         """
         part = self._records[self._depths[stream]]
         before = part.length
@@ -131,12 +132,12 @@ class RecipeWriter:
         self._headers.tail += coded
 
     def members(self, operations: bytes, headers: bytes, kept: int) -> None:
-        """Append members of a tar archive, as `take_members` found them, but for what is `keep`t.
+        """Append members of a tar archive that `take_members` found; `keep` appends their bytes.
 
         Args:
-            operations: all of theirs.
-            headers: coded as by `encode_header`.
-            kept: the last bytes that are kept have no operation yet.
+            operations: of all members.
+            headers: of all members, coded as by `encode_header`.
+            kept: number of kept bytes at the end that have no operation yet.
         """
         self.opened = True
         self._put_inline()
@@ -146,7 +147,7 @@ class RecipeWriter:
         self._pending_inline = kept
 
     def keep(self, data: bytes | memoryview) -> None:
-        """Keep bytes whose operation is there already."""
+        """Keep bytes whose operation has been appended already."""
         self._inline.tail += data
         self._inline.spill()
 
@@ -174,7 +175,7 @@ class RecipeWriter:
             yield self._records[depth].read(start, length)
 
     def close(self) -> None:
-        """Remove the temporary files; what was written is gone."""
+        """Close the temporary files, and lose the recipe."""
         for part in self._parts:
             part.close()
 
@@ -193,10 +194,10 @@ class RecipeWriter:
 
 
 class _Part:
-    """Bytes of a recipe, the first of them in a temporary file if there are many.
+    """Bytes of a recipe: a tail in memory, the bytes before it in a temporary file if many.
 
     Args:
-        directory: as `temporary_file` takes it.
+        directory: of the temporary file, as `temporary_file` takes it.
     """
 
     __slots__ = ("_directory", "_file", "in_file", "tail")
@@ -216,7 +217,7 @@ class _Part:
         return self._file is not None
 
     def spill(self) -> None:
-        """Write the tail to the file if it has become long."""
+        """Move a long tail to the file."""
         if len(self.tail) > SPILL_BYTES:
             if self._file is None:
                 self._file = temporary_file(self._directory)
@@ -229,7 +230,7 @@ class _Part:
             self._file.close()
 
     def read(self, start: int, length: int) -> bytes:
-        """Return some of the bytes."""
+        """Return `length` bytes from the offset `start`."""
         stored = max(min(self.in_file - start, length), 0)
         at = start + stored - self.in_file
         rest = bytes(self.tail[at : at + length - stored]) if length > stored else b""
@@ -240,10 +241,10 @@ class _Part:
 
 
 class Cursor:
-    """Reads numbers and bytes of a recipe, from a stranger.
+    """Reads numbers and bytes of a recipe from a stranger.
 
     Args:
-        data: to read.
+        data: of the recipe, or of a part.
         what: how errors name it.
     """
 
@@ -258,11 +259,7 @@ class Cursor:
         return self._at == len(self._data)
 
     def number(self) -> int:
-        """Return the next number.
-
-        Raises:
-            FormatError: there is none, or it is above 2^63.
-        """
+        """Return the next number; FormatError if none below 2^63 follows."""
         value = shift = 0
         while True:
             if self._at == len(self._data) or shift > 56:
@@ -275,19 +272,22 @@ class Cursor:
             shift += 7
 
     def rest(self) -> memoryview:
-        """Return what is left, without taking it."""
+        """Return the bytes left, without taking them."""
         return self._data[self._at :]
 
     def fail(self, why: str) -> NoReturn:
-        """Raise FormatError."""
+        """Raise the error.
+
+        Args:
+            why: what is wrong with the recipe.
+
+        Raises:
+            FormatError: always.
+        """
         raise FormatError(self._what, why)
 
     def take(self, length: int) -> memoryview:
-        """Return the next bytes.
-
-        Raises:
-            FormatError: there are not as many.
-        """
+        """Return the next `length` bytes; FormatError if fewer are left."""
         if length > len(self._data) - self._at:
             self.fail("it is cut off")
         start, self._at = self._at, self._at + length
@@ -298,11 +298,11 @@ class Recipe:
     """A recipe, split into its parts.
 
     Args:
-        data: from a stranger.
+        data: the recipe, from a stranger.
         what: how errors name it.
 
     Raises:
-        FormatError: it is no recipe.
+        FormatError: the bytes are not a recipe.
     """
 
     def __init__(self, data: memoryview, what: str) -> None:
@@ -313,9 +313,9 @@ class Recipe:
         count = head.number()
         if count > MAX_STREAMS:
             raise FormatError(what, f"{count} deflate streams")
-        most = len(data)  # so that a sum of them fits
+        most = len(data)  # caps each length, so that their sum cannot overflow
         self._streams = array("Q", (min(head.number(), most + 1) for _ in range(count)))
-        self._next = 0  # the stream that is read next
+        self._next = 0  # number of the next stream
         self.operations, self.headers, self.inline = (
             Cursor(head.take(length), what) for length in lengths
         )
@@ -327,8 +327,11 @@ class Recipe:
     def next_stream(self) -> Cursor:
         """Return the records of the next deflate stream.
 
+        Returns:
+            A cursor of them.
+
         Raises:
-            FormatError: there is none.
+            FormatError: no stream is left.
         """
         if self._next == len(self._streams):
             raise FormatError(self.what, "a deflate stream is missing")

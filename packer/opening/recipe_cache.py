@@ -1,9 +1,9 @@
-"""Recipes of parts of deflate streams that were analysed before, by what they were made of.
+"""Recipes of segments that were analysed before, under digests of their input.
 
-To find how an encoder came to its output takes as long as encoding it; to hash it, next to nothing.
-So recipes are kept beside the local store, each under the digest of all that it depends on. They
-were verified when they were made, and are a function of the stream, so packing gives the same bytes
-with the cache, without it, or with a damaged one.
+Analysing a segment takes as long as encoding it; hashing it takes next to nothing. So recipes are
+kept beside the local store, each under the digest of everything it depends on. A recipe is verified
+when it is made and is a function of the stream: packing writes the same bytes with the cache,
+without it, or with a damaged one.
 """
 
 from __future__ import annotations
@@ -19,26 +19,32 @@ from packer._version import VERSION
 from packer.files.cache_file import read_cache, write_cache
 
 MAX_RECIPES = 65_536
-"""Recipes that are kept, and new ones that are noted: about 25 MB each in memory."""
+"""Greatest number of recipes kept from before, and of new ones: about 25 MB of memory each."""
 MAX_BYTES = 16 << 20
-"""Their bytes, added up."""
+"""Greatest sum of the lengths of the recipes used, in bytes."""
 
 _KEY_BYTES = 16
-_NONE = 0xFFFFFFFF  # length of what does not pay
+"""Length of a key: the first bytes of a BLAKE3 digest."""
+_NONE = 0xFFFFFFFF
+"""Length that stands for a segment whose recipe does not pay."""
 _HEAD = struct.Struct("=16sQ")
-# Another version may find other recipes; another byte order reads another count.
+"""Head of the file: _MAGIC, and the number of recipes in native byte order."""
+# Another version may find other recipes; another byte order would read another count.
 _MAGIC = blake3.blake3(b"recipes of layer-packer " + VERSION.encode()).digest(16)
 
 
 def key_of(data: memoryview, bit: int, end_bit: int, window: bytes, position: int) -> bytes:
-    """Return what names a recipe: a digest of all that it depends on.
+    """Return the key of a segment's recipe: a digest of everything the recipe depends on.
 
     Args:
-        data: the part of the stream, from the byte it begins in to the one it ends in.
+        data: the segment, from the byte it begins in to the byte it ends in.
         bit: where in the first byte it begins.
-        end_bit: where it ends, counted from the first byte.
-        window: the plaintext before it, as `Segment.inflate` takes it.
-        position: bytes of plaintext before it, in all.
+        end_bit: where it ends, in bits from the first byte.
+        window: plaintext before it, as `Segment.inflate` takes it.
+        position: bytes of plaintext before it.
+
+    Returns:
+        16 bytes.
     """
     hasher = blake3.blake3(struct.pack("<4Q", len(window), position, bit, end_bit))
     hasher.update(window)
@@ -47,25 +53,21 @@ def key_of(data: memoryview, bit: int, end_bit: int, window: bytes, position: in
 
 
 class RecipeCache:
-    """Recipes, by key; None for parts whose recipe does not pay. Used by one thread at a time.
+    """Recipes by key; None for segments whose recipe does not pay. For one thread at a time.
 
     Args:
-        directory: of the file that keeps them, made when first written to; "" keeps nothing.
+        directory: of the cache file, created at the first `save`; "" for no file.
     """
 
     def __init__(self, directory: str) -> None:
         self._path = os.path.join(directory, "recipes") if directory else ""
-        self._kept: dict[bytes, bytes | None] | None = None  # of the file, not used so far
+        self._kept: dict[bytes, bytes | None] | None = None  # from the file, not used so far
         self._used: dict[bytes, bytes | None] = {}
         self._bytes = 0
         self._changed = False
 
     def __getitem__(self, key: bytes) -> bytes | None:
-        """Return a recipe that was noted, and keep it.
-
-        Raises:
-            KeyError: there is none.
-        """
+        """Return a recipe, or None if it did not pay; mark it as used. KeyError if unknown."""
         if key not in self._used:
             if self._kept is None:
                 self._kept = self._load()
@@ -73,13 +75,13 @@ class RecipeCache:
         return self._used[key]
 
     def put(self, key: bytes, recipe: bytes | None) -> None:
-        """Note a recipe that was made, if there is room."""
+        """Add a new recipe, or None if it does not pay, if there is room."""
         if len(self._used) < MAX_RECIPES and self._bytes + len(recipe or b"") <= MAX_BYTES:
             self._changed = True
             self._use(key, recipe)
 
     def save(self) -> None:
-        """Keep what was used, and of the rest as much as there is room for, if that can be done."""
+        """Write the used recipes, and others while there is room, if the disk allows it."""
         if not self._path or not self._changed:
             return
         keys, lengths, recipes = bytearray(), array("I"), bytearray()

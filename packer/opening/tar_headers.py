@@ -1,4 +1,4 @@
-"""Headers of tar archives, coded as what differs from the one before. docs/format.md, "Recipes"."""
+"""Headers of tar archives, coded as differences to the one before. docs/format.md, "Recipes"."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from packer.engine.native import ffi, lib
 from packer.opening.recipe import Cursor
 
 BLOCK = 512
-"""Bytes of a block of a tar archive."""
+"""Length of a block of a tar archive, in bytes."""
 
 _FAILURES = {
     lib.PK_TAR_LONG: "a field of a tar header is too long",
@@ -18,28 +18,29 @@ _FAILURES = {
 
 
 def is_header(block: bytes | bytearray | memoryview) -> bool:
-    """Tell whether a block is a header of a tar archive: its checksum is right."""
+    """Return whether a block is a header of a tar archive: whether its checksum is right."""
     return len(block) >= BLOCK and bool(lib.pk_tar_is_header(ffi.from_buffer("uint8_t[]", block)))
 
 
 def content_size(header: bytes) -> int:
-    """Return how many bytes of content follow a tar header; -1 if that cannot be told."""
+    """Return how many bytes of content follow a tar header; -1 if its size field is invalid."""
     return int(lib.pk_tar_size(ffi.from_buffer("uint8_t[]", header)))
 
 
 def encode_header(block: bytes, previous: bytes) -> tuple[bytes, int]:
-    """Return a tar header as its differences to the one before, and how much content follows.
+    """Code a tar header as its differences to the one before.
 
-    Sizes and times that are written in the usual way are coded as numbers, times relative to the
-    previous one, and a right checksum not at all.
+    Sizes and times in the usual notation are coded as numbers, times relative to the previous
+    header's. A right checksum is not coded.
 
     Args:
         block: the header.
-        previous: the last one of the same deflate stream (or outside of all), of whichever
+        previous: the last header of the same deflate stream (or outside of all streams), of any
             archive; zeros for the first.
 
     Returns:
-        b"" and -1 if it is no header, or one that would not come back.
+        The coded header and how many bytes of content follow it; b"" and -1 if the block is not a
+        header, or not one that `decode_header` would return.
     """
     out, size = ffi.new("uint8_t[]", lib.PK_TAR_CODED), ffi.new("int64_t *")
     length = lib.pk_tar_encode(block, previous, out, size)
@@ -50,13 +51,13 @@ class Members(NamedTuple):
     """Some members of a tar archive.
 
     Args:
-        taken: how many bytes of the archive they are.
+        taken: their length in the archive, in bytes.
         operations: of the recipe.
         headers: coded as by `encode_header`.
-        kept: bytes that the recipe keeps at the end, for which there is no operation yet.
-        last: the last one's header.
-        pieces: of the archive, in order: start, end, and 1 if the recipe keeps it, 0 if it is
-            content, one after another.
+        kept: number of kept bytes at the end that have no operation yet.
+        last: header of the last one.
+        pieces: three numbers a piece of the archive, in order: start, end, and 1 if the recipe
+            keeps it, 0 if it is content.
     """
 
     taken: int
@@ -71,18 +72,19 @@ _local = threading.local()
 
 
 def take_members(data: memoryview, previous: bytes, most: int, *, look: bool) -> Members | None:
-    """Return the members that an archive begins with, up to one that needs a closer look.
+    """Take the plain members at the start of an archive, in one call into C.
 
-    That is one that is not all there, has an odd header or padding, or may hold something to open.
+    It stops before the first member that is incomplete, has an odd header or padding, is longer
+    than `most`, or may hold something to open.
 
     Args:
-        data: what is there of the archive.
+        data: the archive, as far as it is in hand.
         previous: as `encode_header` takes it.
-        most: longer members need a closer look as well.
-        look: deflate streams may be opened.
+        most: greatest size of a member in bytes.
+        look: whether deflate streams may be opened.
 
     Returns:
-        None if the first one needs it.
+        The members, or None if it stops before the first.
     """
     if not hasattr(_local, "members"):
         _local.members = ffi.new("pk_members *")
@@ -102,10 +104,16 @@ def take_members(data: memoryview, previous: bytes, most: int, *, look: bool) ->
 
 
 def decode_header(cursor: Cursor, previous: bytes) -> bytes:
-    """Return the next tar header; the inverse of `encode_header`.
+    """Decode the next tar header: the inverse of `encode_header`.
 
-    Raises:
-        FormatError: through the cursor: it is cut off, or a field or number is too large.
+    The cursor raises FormatError if the header is cut off, or a field or number is too large.
+
+    Args:
+        cursor: of coded headers, from a stranger.
+        previous: as `encode_header` takes it.
+
+    Returns:
+        The block.
     """
     block = bytearray(BLOCK)
     rest = cursor.rest()

@@ -10,14 +10,14 @@ from types import TracebackType
 
 import blake3
 
-from packer.engine.chunking import BUFFER_BYTES
+from packer.engine.chunking import BUFFER_BYTES, ChunkParams
 from packer.errors import SourceChanged
 from packer.files.tree import Found, Tree, identity_of, open_file, show
 from packer.format.index import DIGEST_BYTES
-from packer.oci import ChunkParams
-from packer.opening.deflate_streams import IN_FLIGHT_BYTES, LOOK_AHEAD, Workers
+from packer.opening.deflate_streams import LOOK_AHEAD
 from packer.opening.expander import Expander
 from packer.opening.expansion import Expansion
+from packer.opening.workers import IN_FLIGHT_BYTES, Workers
 from packer.packing.small_files import SmallFiles, WholeFile
 
 MAX_AHEAD = 8

@@ -20,6 +20,7 @@ from typing import Protocol, runtime_checkable
 import blake3
 
 from packer.engine import zstd
+from packer.engine.chunking import ChunkParams
 from packer.errors import FormatError, InvalidParameter, PackerError
 from packer.files.name_column import Names
 from packer.files.tree import DIRECTORY, FILE, SYMLINK, show, walk
@@ -46,7 +47,6 @@ from packer.oci import (
     MANIFEST_TYPE,
     PARENT,
     UPDATE_TYPE,
-    ChunkParams,
     Descriptor,
     Manifest,
 )

@@ -14,7 +14,7 @@ from typing import IO
 
 import blake3
 
-from packer.engine.native import sketch
+from packer.engine.chunking import ChunkParams
 from packer.engine.ordinals import Ordinals
 from packer.errors import SourceChanged
 from packer.files.temporary import read_at, temporary_file
@@ -22,13 +22,19 @@ from packer.files.tree import Tree, open_file, show
 from packer.format.frame_reader import FrameReader, Runs
 from packer.format.index import DIGEST_BYTES, FULL_DIGEST_BYTES, MAX_DEPTH, Index
 from packer.format.layer_writer import LayerWriter, layer_bytes_for
-from packer.oci import ChunkParams
-from packer.opening.deflate_streams import Workers
 from packer.opening.expansion import Expansion
 from packer.opening.recipe_cache import RecipeCache
+from packer.opening.workers import Workers
 from packer.packing.counterparts import Alignment, Counterparts
 from packer.packing.file_chunks import OpenedFile, Opener, digest_of
-from packer.packing.similar import MAX_SKETCHES, SUPER_FEATURES, Similar, SketchCache, note_base
+from packer.packing.similar import (
+    MAX_SKETCHES,
+    SUPER_FEATURES,
+    Similar,
+    SketchCache,
+    note_base,
+    sketch,
+)
 from packer.packing.small_files import WholeFile
 from packer.packing.stat_cache import Facts, Remembered
 from packer.progress import Progress, ProgressCallback

@@ -12,12 +12,16 @@ from array import array
 from collections.abc import Callable
 from itertools import compress
 from operator import and_
+from typing import TYPE_CHECKING
 
-from packer.engine.native import sketch
+from packer.engine.native import ffi, lib
 from packer.engine.ordinals import Ordinals
 from packer.files.cache_file import read_cache, write_cache
 from packer.format.frame_reader import FrameReader, Runs
 from packer.format.index import Index
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 SUPER_FEATURES = 6
 MAX_SKETCHES = 65_536
@@ -25,6 +29,23 @@ MAX_SKETCHES = 65_536
 
 _FEATURE_BYTES = 8
 _RECORD_BYTES = _FEATURE_BYTES * SUPER_FEATURES
+
+
+def sketch(data: Buffer) -> array[int]:
+    """Return the super-features of a chunk; none if it is too short or uniform.
+
+    Similar chunks have at least one in common, at the same position. csrc/lookup/sketch.h says how
+    they are made.
+
+    Args:
+        data: the chunk.
+
+    Returns:
+        SUPER_FEATURES numbers as "Q", or an empty array.
+    """
+    view = ffi.from_buffer("uint8_t[]", data)
+    out = array("Q", bytes(_RECORD_BYTES))
+    return out if lib.pk_sketch(view, len(view), ffi.from_buffer("uint64_t[]", out)) else array("Q")
 
 
 class Similar:

@@ -12,10 +12,10 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import accumulate
 
-from packer.engine.chunking import chunks_of
-from packer.engine.native import find_signature, read_files
-from packer.files.tree import FILE, STAT_WORDS, Tree
-from packer.oci import ChunkParams
+from packer.engine.chunking import ChunkParams, chunks_of
+from packer.files.syscalls import STAT_WORDS, read_files
+from packer.files.tree import FILE, Tree
+from packer.opening.lookahead import find_signature
 from packer.opening.tar_headers import BLOCK, is_header
 
 SMALL_BYTES = 64 << 10

@@ -36,9 +36,9 @@ from operator import sub
 import blake3
 import xxhash
 
-from packer.engine.native import has_local_times
 from packer.files.name_column import Names, side_by_side
-from packer.files.tree import STAT_WORDS, Tree
+from packer.files.syscalls import STAT_WORDS, has_local_times
+from packer.files.tree import Tree
 from packer.format.index import FULL_DIGEST_BYTES
 
 MAX_ROOTS = 32

@@ -18,10 +18,10 @@ from dataclasses import dataclass
 from functools import partial
 from itertools import chain, islice, takewhile
 
-from packer.engine.native import sync_filesystem
 from packer.errors import InvalidParameter, TargetExists
 from packer.files.durable import locked_directory
 from packer.files.name_folding import check_distinct, folds_names
+from packer.files.syscalls import sync_filesystem
 from packer.files.tree import FILE, show
 from packer.format.blob_ranges import BlobRanges
 from packer.format.frame_reader import FrameReader

@@ -15,12 +15,11 @@ from contextlib import suppress
 
 import blake3
 
-from packer.engine.chunking import BUFFER_BYTES, iter_chunks
-from packer.engine.native import clone_file
+from packer.engine.chunking import BUFFER_BYTES, ChunkParams, iter_chunks
+from packer.files.syscalls import clone_file
 from packer.files.tree import FILE
 from packer.format.index import DIGEST_BYTES, Frames, Index
 from packer.format.tree_digest import Check
-from packer.oci import ChunkParams
 from packer.reading.entry_content import matches
 from packer.reading.write_plan import Plan
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import islice
 from operator import le
 
-from packer.engine.native import Writeback, reserve, write_files
+from packer.files.syscalls import Writeback, reserve, write_files
 from packer.files.tree import DIRECTORY, FILE, SYMLINK
 from packer.format.index import Frames, Index
 

@@ -14,10 +14,11 @@ from itertools import islice
 
 from packer._version import VERSION as TOOL_VERSION
 from packer.engine import zstd
+from packer.engine.chunking import ChunkParams
 from packer.errors import Cancelled, InvalidParameter, NotFound, PackerError
 from packer.files.temporary import temporary_directory
 from packer.format.version import CREATED, TITLE, Version, load_version
-from packer.oci import MANIFEST_TYPE, PARENT, ChunkParams, Descriptor
+from packer.oci import MANIFEST_TYPE, PARENT, Descriptor
 from packer.packing.pack_tree import LocalStore, Packed, check_outside, pack_tree
 from packer.packing.similar import SketchCache
 from packer.packing.staging import Arrival, NearSketches, Staging, UploadArrival

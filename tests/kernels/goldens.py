@@ -11,7 +11,7 @@ import json
 import sys
 from pathlib import Path
 
-from packer.oci import ChunkParams
+from packer.engine.chunking import ChunkParams
 from tests.kernels import reference
 from tests.kernels.inputs import INPUTS
 

@@ -5,7 +5,7 @@ Source: docs/chunking.md, whose formulas it follows line by line. It shares no c
 
 from __future__ import annotations
 
-from packer.oci import ChunkParams
+from packer.engine.chunking import ChunkParams
 
 STRIDE = 64
 LAG = 48

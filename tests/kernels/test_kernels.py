@@ -9,17 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from packer.engine import native
-from packer.engine.chunking import cut_points, kernels
+from packer.engine.chunking import KERNELS, ChunkParams, cut_points, kernels
 from packer.errors import InvalidParameter
-from packer.oci import ChunkParams
 from tests.kernels import goldens, reference
 from tests.kernels.inputs import INPUTS, noise
 
 GOLDENS = goldens.load()
 
 
-@pytest.fixture(params=native.KERNELS)
+@pytest.fixture(params=KERNELS)
 def kernel(request: pytest.FixtureRequest) -> str:
     """Every kernel there can be; the portable one may not skip."""
     name: str = request.param

@@ -14,8 +14,8 @@ import pytest
 import packer
 from packer.engine.deflate import Segment
 from packer.opening import expansion
-from packer.opening.deflate_streams import RESERVED_BYTES
 from packer.opening.recipe import Recipe
+from packer.opening.workers import RESERVED_BYTES
 from tests.property.test_expand import FILES, gz, opened, round_trip, tar, text, zip_of
 
 
@@ -130,7 +130,7 @@ def test_any_bound_of_the_streams() -> None:
     assert whole > 32
     for most in range(0, 40, 3):
         with (
-            patch("packer.opening.deflate_streams.MAX_STREAMS", most),
+            patch("packer.opening.workers.MAX_STREAMS", most),
             patch("packer.opening.recipe.MAX_STREAMS", most),
         ):
             _, recipe = within_bounds(data)
@@ -159,8 +159,8 @@ def test_zeros_with_a_stream_of_noise_behind_are_packed(
 def test_more_streams_than_readers_take_are_packed(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for module in ("opening.deflate_streams", "opening.recipe"):
-        monkeypatch.setattr(f"packer.{module}.MAX_STREAMS", 20)
+    for module in ("workers", "recipe"):
+        monkeypatch.setattr(f"packer.opening.{module}.MAX_STREAMS", 20)
     packed(tmp_path, b"".join(gz(text(600, at)) for at in range(60)))
 
 

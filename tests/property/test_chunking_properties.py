@@ -9,8 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packer.engine.chunking import cut_points, kernels
-from packer.oci import ChunkParams
+from packer.engine.chunking import ChunkParams, cut_points, kernels
 from tests.kernels import reference
 from tests.kernels.inputs import INPUTS, noise
 

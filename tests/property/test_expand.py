@@ -17,13 +17,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from packer.engine.chunking import ChunkParams
 from packer.engine.deflate import Segment
 from packer.errors import FormatError
 from packer.files.temporary import Gathered
-from packer.oci import ChunkParams
-from packer.opening.deflate_streams import MIN_PLAIN_BYTES, DeflateStream, Workers
+from packer.opening.deflate_streams import MIN_PLAIN_BYTES, DeflateStream
 from packer.opening.expander import Expander
 from packer.opening.rebuilder import Rebuilder
+from packer.opening.workers import Workers
 
 PARAMS = ChunkParams()
 ALONE, TOGETHER = Workers(), Workers(ThreadPoolExecutor(3))

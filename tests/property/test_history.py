@@ -9,7 +9,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 import packer
-from packer.oci import ChunkParams
+from packer.engine.chunking import ChunkParams
 from packer.stores.memory import MemoryStore
 from tests.conformance.make_samples import read_tree
 from tests.unit.packing.test_pack import fill

@@ -460,7 +460,7 @@ def test_large_files_go_to_the_disk_while_they_are_written(
             lib.pk_start_writeback(fd)
             started.append(os.fstat(fd).st_size)
 
-    monkeypatch.setattr("packer.engine.native.lib", Spy())
+    monkeypatch.setattr("packer.files.syscalls.lib", Spy())
     data = random.Random(1).randbytes(9 << 20)
     (tmp_path / "large").write_bytes(data)
     packer.pack(tmp_path / "large", store=tmp_path / "store", tag="v:1")

@@ -1,4 +1,4 @@
-"""chunking.py and native.py: arguments, errors, batches; the rule itself is in tests/kernels."""
+"""chunking.py: arguments, errors, batches; the rule itself is in tests/kernels."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 from packer._version import VERSION
-from packer.engine import native
-from packer.engine.chunking import cut_points, default_kernel, iter_chunks, kernels
+from packer.engine import chunking
+from packer.engine.chunking import ChunkParams, cut_points, default_kernel, iter_chunks, kernels
+from packer.engine.memory import read_sum
 from packer.errors import InvalidParameter
-from packer.oci import ChunkParams
 from tests.kernels.inputs import noise
 
 SMALL = ChunkParams(1024)
@@ -37,7 +37,7 @@ def test_small_inputs_do_not_call_c(monkeypatch: pytest.MonkeyPatch) -> None:
     def refuse(*args: object) -> list[int]:
         raise AssertionError("called into C")
 
-    monkeypatch.setattr(native, "cut_points", refuse)
+    monkeypatch.setattr(chunking, "_cut_points", refuse)
     assert cut_points(bytes(65535)) == [65535]
     assert cut_points(bytes(98303), final=False) == []
     with pytest.raises(AssertionError):
@@ -68,7 +68,7 @@ def test_kernel_errors_differ(monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(InvalidParameter, match="'neon' is not part of this build"):
         cut_points(b"", kernel="neon")
     # What a CPU without AVX2 would say: the machine at hand may have everything.
-    monkeypatch.setattr(native, "_NUMBERS", {"portable": 0})
+    monkeypatch.setattr(chunking, "_NUMBERS", {"portable": 0})
     name = next((name for name in kernels() if name != "portable"), None)
     if name is None:
         pytest.skip("only the portable kernel runs here, so no other can be taken away")
@@ -100,7 +100,7 @@ def test_kernel_lists() -> None:
 def test_parameters_are_checked_in_c() -> None:
     for low, high in ((511, 1024), (1024, 1024), (2048, 1024), (1024, (6 << 20) + 1)):
         with pytest.raises(InvalidParameter):
-            native.cut_points(bytes(4096), low, high, True, 0)
+            chunking._cut_points(bytes(4096), low, high, True, 0)
 
 
 def collect(data: bytes, step: int, buffer_bytes: int = 0) -> tuple[list[int], list[int]]:
@@ -198,15 +198,4 @@ def test_read_sum() -> None:
     data = noise("sum", 4096)
     expected = sum(int.from_bytes(data[i : i + 8], "little") for i in range(0, 4096, 8))
     if sys.byteorder == "little":
-        assert native.read_sum(data) == expected % 2**64
-
-
-def test_sync_filesystem(tmp_path: Path) -> None:
-    fd = os.open(tmp_path, os.O_RDONLY)
-    try:
-        assert native.sync_filesystem(fd) is sys.platform.startswith("linux")
-    finally:
-        os.close(fd)
-    if sys.platform.startswith("linux"):
-        with pytest.raises(OSError, match="Bad file descriptor"):
-            native.sync_filesystem(fd)
+        assert read_sum(data) == expected % 2**64

@@ -11,10 +11,10 @@ from pathlib import Path
 import pytest
 
 import packer
+from packer.engine.chunking import ChunkParams
 from packer.errors import SourceChanged
 from packer.files.tree import walk
-from packer.oci import ChunkParams
-from packer.opening.deflate_streams import Workers
+from packer.opening.workers import Workers
 from packer.packing import file_chunks
 from packer.packing.file_chunks import OpenedFile
 

@@ -13,10 +13,10 @@ from pathlib import Path
 import pytest
 
 import packer
+from packer.engine.chunking import ChunkParams
 from packer.format import layer_writer
 from packer.format.index import MAX_DEPTH
 from packer.format.version import family, version_label
-from packer.oci import ChunkParams
 from packer.packing import compaction
 from packer.stores.layout import LayoutStore
 from packer.stores.memory import MemoryStore

@@ -19,9 +19,9 @@ import pytest
 
 import packer
 from packer.cli import main
-from packer.engine.native import read_files
-from packer.files.tree import STAT_WORDS, open_file, walk
-from packer.oci import ChunkParams
+from packer.engine.chunking import ChunkParams
+from packer.files.syscalls import STAT_WORDS, read_files
+from packer.files.tree import open_file, walk
 from packer.packing import file_chunks, stat_cache
 from packer.packing.pack_tree import Packed
 

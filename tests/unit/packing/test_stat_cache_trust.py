@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from packer.engine.native import has_local_times
 from packer.files.name_column import Names
+from packer.files.syscalls import has_local_times
 from packer.files.tree import FILE, Tree
 from packer.packing.stat_cache import Facts, StatCache
 

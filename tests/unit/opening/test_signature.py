@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from packer.engine.native import find_signature
+from packer.opening.lookahead import find_signature
 
 SIGNATURES = b"\x1f\x8b\x08", b"PK\x03\x04"
 
