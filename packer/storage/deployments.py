@@ -6,6 +6,7 @@ Of two deployments at the same moment the one written last stands, as it does in
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
@@ -65,9 +66,15 @@ def write_log(shelf: Shelf, old: str, log: list[Deployment], sequence: int) -> D
     return new
 
 
-def deployed_before(log: list[Deployment], saved: set[int]) -> int | None:
-    """Return the version that was deployed before the one that is, and is still there."""
-    for entry in reversed(log[:-1]):
-        if entry.sequence != log[-1].sequence and entry.sequence in saved:
-            return entry.sequence
-    return None
+def deployed_before(log: list[Deployment], is_version: Callable[[int], bool]) -> int | None:
+    """Return the version that was deployed before the one that is, and is still there.
+
+    Args:
+        log: the newest last.
+        is_version: asked whether a number still names a version; once for each at most.
+    """
+    if not log:
+        return None
+    earlier = dict.fromkeys(entry.sequence for entry in reversed(log))
+    del earlier[log[-1].sequence]
+    return next(filter(is_version, earlier), None)

@@ -17,7 +17,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from packer.engine import zstd
-from packer.errors import FormatError, IntegrityError, NotFound, StoreError
+from packer.errors import FormatError, IntegrityError, NotFound, RegistryError, StoreError
 from packer.format.version import CREATED
 from packer.oci import (
     PARENT,
@@ -156,8 +156,7 @@ class Ledger:
             missing -= self._remember(
                 record for record in self._read_cache() if record.tag in missing
             )
-        with ThreadPoolExecutor(_THREADS, "records") as pool:
-            found = [record for record in pool.map(self._read_one, sorted(missing)) if record]
+        found = self._read_some(missing)
         self._remember(found)
         with self._lock:
             records = {tag: self._known[tag] for tag in wanted & self._known.keys()}
@@ -207,12 +206,43 @@ class Ledger:
             self._known.update(found)
         return set(found)
 
+    def _read_some(self, tags: Iterable[str]) -> list[Record]:
+        """Return the records of tags from their manifests; a tag that fails is warned of.
+
+        Raises:
+            StoreError: the registry fails for all of them.
+        """
+        failures: dict[str, RegistryError] = {}
+
+        def read(tag: str) -> Record | None:
+            try:
+                return self._read_one(tag)
+            except RegistryError as error:
+                if error.status < 500:
+                    raise
+                failures[tag] = error
+                return None
+
+        ordered = sorted(tags)
+        with ThreadPoolExecutor(_THREADS, "records") as pool:
+            found = [record for record in pool.map(read, ordered) if record]
+        if failures and len(failures) == len(ordered) and not self._known:
+            raise failures[ordered[0]]
+        for tag, error in failures.items():
+            _log.warning("%s:%s cannot be read: %s", self._shelf.store.name, tag, error)
+        return found
+
     def _read_one(self, tag: str) -> Record | None:
         try:
             descriptor, data = self._shelf.store.get_manifest(tag)
             manifest = Manifest.decode(data, f"manifest {descriptor.digest}")
             return Record.of(tag, descriptor, manifest)
         except NotFound:
+            _log.warning(
+                "%s:%s has no manifest: deleted at this moment, or lost",
+                self._shelf.store.name,
+                tag,
+            )
             return None
         except IntegrityError as error:
             _log.warning("%s:%s has no record: %s", self._shelf.store.name, tag, error)

@@ -14,7 +14,7 @@ import threading
 import weakref
 from collections.abc import Iterator, Mapping
 
-from packer.errors import NotFound, RegistryError
+from packer.errors import IntegrityError, NotFound, RegistryError
 from packer.files.durable import locked, make_directory
 from packer.oci import (
     MANIFEST_TYPE,
@@ -29,6 +29,8 @@ from packer.stores.protocols import ManifestDeleter, Store, TagNames, Tags, Uplo
 
 NOTE_TYPE = "application/vnd.layer-packer.note.v1"
 """``artifactType`` of notes."""
+OWN_TYPES = "application/vnd.layer-packer."
+"""How the ``artifactType`` of all that a storage writes begins."""
 NONCE = "layer-packer.nonce"
 """Annotation that makes a manifest unlike any other."""
 
@@ -132,6 +134,46 @@ class Shelf:
                 # is gone, the tag is left. It goes with another manifest that it is made to name.
                 digest = self.put_note(tag, {}).digest
         raise NotFound("manifest", digest, self.store.name)
+
+    def remove_tag(self, tag: str) -> None:
+        """Remove a tag, whatever it names, or if what it named is gone.
+
+        Registries remove manifests, and with one all tags that name it. So a tag that does not name
+        a manifest of the storage's own, which no other tag names, is first made to name one.
+
+        Raises:
+            NotFound: there is no such tag.
+            RegistryError: the registry does not delete.
+        """
+        if not isinstance(self.store, ManifestDeleter):
+            self.remove(tag, "")
+            return
+        digest = self._own_digest(tag)
+        if digest is None:
+            digest = self.put_note(tag, {}).digest
+        self.remove(tag, digest)
+
+    def _own_digest(self, tag: str) -> str | None:
+        """Return the digest a tag names if no other tag can name it, else None.
+
+        Raises:
+            NotFound: there is no such tag.
+        """
+        try:
+            descriptor, data = self.store.get_manifest(tag)
+            value = load_json(data, f"manifest {descriptor.digest}")
+        except NotFound:
+            if tag not in self.names():
+                raise
+            return None  # its manifest is gone
+        except IntegrityError:
+            return None
+        except RegistryError as error:
+            if error.status < 500:
+                raise
+            return None  # the registry cannot read its own tag, but it can write it
+        ours = str(value.get("artifactType")).startswith(OWN_TYPES)
+        return descriptor.digest if ours and NONCE in (value.get("annotations") or {}) else None
 
     def try_remove(self, tag: str, digest: str) -> bool:
         """Remove as `remove`; False if the registry does not delete. Nothing to remove is fine."""

@@ -63,12 +63,15 @@ class Retained:
         deleted, kept: sequence numbers.
         freed_bytes: blobs that only the deleted ones needed: what garbage collection can free.
         kept_bytes: blobs that the kept ones need.
+        skipped: numbers left alone as they name no version that can be loaded: damaged ones newer
+            than what is kept, and what no storage wrote. `Storage.delete` removes them.
     """
 
     deleted: tuple[int, ...]
     kept: tuple[int, ...]
     freed_bytes: int
     kept_bytes: int
+    skipped: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

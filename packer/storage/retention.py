@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from packer.errors import NotFound
-from packer.oci import Manifest
+from packer.errors import IntegrityError, NotFound, StoreError
+from packer.storage.condition import Condition, Examiner, Finding, blobs_of, newest_sound
 from packer.storage.deployments import deployed_before, read_log
 from packer.storage.history import Ledger
 from packer.storage.repository import Shelf
@@ -16,6 +17,8 @@ from packer.storage.sequence_numbers import Numbers
 from packer.stores.layout import LayoutStore
 
 _THREADS = 8
+
+_log = logging.getLogger(__name__)
 
 
 def delete_number(shelf: Shelf, sequence: int, numbers: Numbers) -> None:
@@ -32,8 +35,7 @@ def delete_number(shelf: Shelf, sequence: int, numbers: Numbers) -> None:
     """
     if sequence == numbers.top:
         shelf.put_note(f"gone-{sequence}", {})  # before it goes
-    tag = str(sequence)
-    shelf.remove(tag, shelf.store.resolve(tag).digest)
+    shelf.remove_tag(str(sequence))
     for gone in numbers.gone:
         if gone < numbers.top:  # a greater number says the same
             mark = f"gone-{gone}"
@@ -49,9 +51,9 @@ def withdraw_number(shelf: Shelf, sequence: int, ledger: Ledger) -> None:
         RegistryError: the registry does not delete.
     """
     tag = str(sequence)
-    version = shelf.store.resolve(tag)
+    shelf.store.resolve(tag)
     ledger.strike(tag)  # before it goes: nobody may take the old record for that of the next one
-    shelf.remove(tag, version.digest)
+    shelf.remove_tag(tag)
 
 
 def retain(
@@ -62,6 +64,10 @@ def retain(
 ) -> Retained:
     """Delete all but the newest versions and those that are needed; see `Storage.retain`.
 
+    Only versions that can be loaded are counted. What is broken or foreign is never counted; above
+    the oldest version that is kept it is left alone, as somebody may mend it. Below, what a storage
+    wrote is deleted, and what it did not write is left alone.
+
     Args:
         shelf: of the application.
         keep: how many of the newest.
@@ -69,39 +75,76 @@ def retain(
         deleted: called after each deletion; may raise to stop.
     """
     numbers = Numbers.read(shelf.names())
-    saved = set(numbers.saved)
-    log = read_log(shelf)[1]
-    stay = set(sorted(saved)[-keep:]) | (set(protect) & saved)
-    if log:
-        before = deployed_before(log, saved)
-        stay |= {log[-1].sequence, log[-1].sequence if before is None else before} & saved
-    go = sorted(saved - stay)
-    ordered = sorted(saved) if go else sorted(stay)
+    saved = sorted(numbers.saved, reverse=True)
+    findings = newest_sound(Examiner(shelf), saved, keep)
+    _check_any_known(shelf, findings)
+    newest = [one.sequence for one in findings if one.condition is Condition.SOUND]
+    needed = _needed(shelf, protect)
+    stay = set(newest) | (needed & numbers.saved)
+    skipped = {one.sequence for one in findings} - stay
+    for one in findings:
+        if one.condition is not Condition.SOUND:
+            _log.warning("%s:%d is not counted: %s", shelf.store.name, one.sequence, one.why)
+    older = [number for number in saved if number not in stay | skipped]
     with ThreadPoolExecutor(_THREADS, "retain") as pool:
-        blobs = pool.map(lambda number: _blobs(shelf, number), ordered)
-        needed = dict(zip(ordered, blobs, strict=True))
+        read = pool.map(lambda number: blobs_of(shelf, number), [*older, *sorted(stay)])
+        blobs = dict(zip([*older, *sorted(stay)], read, strict=True))
+    kept: dict[str, int] = {}
+    for number in stay:
+        kept.update(blobs[number] or {})
+    freed: dict[str, int] = {}
+    go = [number for number in reversed(older) if blobs[number] or _is_rubbish(shelf, number)]
     for number in go:
         with contextlib.suppress(NotFound):  # another replica retains at the same time
             delete_number(shelf, number, numbers)
         numbers.gone -= {gone for gone in numbers.gone if gone < numbers.top}  # removed
+        freed.update(item for item in (blobs[number] or {}).items() if item[0] not in kept)
         deleted(number)
+    _collect(shelf)
+    skipped |= set(older) - set(go)
+    return Retained(
+        tuple(go),
+        tuple(sorted(stay)),
+        sum(freed.values()),
+        sum(kept.values()),
+        tuple(sorted(skipped)),
+    )
+
+
+def _collect(shelf: Shelf) -> None:
+    """Collect the garbage of a layout, unless a manifest that is left cannot be read."""
     if isinstance(shelf.store, LayoutStore):
-        shelf.store.collect_garbage()
-    kept: dict[str, int] = {}
-    for number in stay:
-        kept.update(needed[number])
-    freed: dict[str, int] = {}
-    for number in go:
-        freed.update(item for item in needed[number].items() if item[0] not in kept)
-    return Retained(tuple(go), tuple(sorted(stay)), sum(freed.values()), sum(kept.values()))
+        try:
+            shelf.store.collect_garbage()
+        except (NotFound, IntegrityError) as error:
+            _log.warning("%s: nothing is collected: %s", shelf.store.name, error)
 
 
-def _blobs(shelf: Shelf, sequence: int) -> dict[str, int]:
-    """Return digests and sizes of what a version needs, its manifest included."""
-    try:
-        descriptor, data = shelf.store.get_manifest(str(sequence))
-    except NotFound:
-        return {}  # deleted by another process meanwhile
-    manifest = Manifest.decode(data, f"manifest {descriptor.digest}")
-    blobs = (descriptor, manifest.config, *manifest.layers)
-    return {blob.digest: blob.size for blob in blobs}
+def _needed(shelf: Shelf, protect: Iterable[int]) -> set[int]:
+    """Return the numbers that stay however old: protected, deployed, and the one before that."""
+    needed = set(protect)
+    log = read_log(shelf)[1]
+    if log:
+        needed.add(log[-1].sequence)
+        before = deployed_before(log, lambda number: blobs_of(shelf, number) is not None)
+        if before is not None:
+            needed.add(before)
+    return needed
+
+
+def _check_any_known(shelf: Shelf, findings: list[Finding]) -> None:
+    """Raise unless the registry told of one number what is under it.
+
+    Raises:
+        StoreError: it failed for all.
+    """
+    if findings and all(one.condition is Condition.UNKNOWN for one in findings):
+        raise StoreError(
+            f"{shelf.store.name}: no version can be read: {findings[0].why}", retryable=True
+        )
+
+
+def _is_rubbish(shelf: Shelf, sequence: int) -> bool:
+    """Return whether a number names nothing: what it named is gone, or half deleted."""
+    condition = Examiner(shelf).examine(sequence).condition
+    return condition in (Condition.STALE, Condition.LEFTOVER)

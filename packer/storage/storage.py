@@ -23,14 +23,17 @@ from packer.errors import (
     InvalidParameter,
     NotFound,
     RegistryError,
+    UnsupportedVersion,
 )
 from packer.format.version import Version
+from packer.oci import Manifest
 from packer.progress import CancelEvent, ProgressCallback, cancellable
 from packer.reading import contents
 from packer.reading.contents import Change, Entry
 from packer.reading.restore import Restored, restore
 from packer.reading.seeds import seed_paths
 from packer.reading.version_file import open_entry
+from packer.storage.condition import blobs_of
 from packer.storage.deployments import Deployment, deployed_before, read_log, write_log
 from packer.storage.encoded_names import decode_app, encode_app
 from packer.storage.history import Ledger, Record
@@ -273,6 +276,11 @@ class Storage:
         """Return all versions of an application by sequence number; none if it is not known.
 
         A request for each page of tags, two for what was gathered, one for each version since.
+        A number that names no version, or that the registry fails to read, is left out, with a
+        warning that names it.
+
+        Raises:
+            StoreError: the registry cannot be reached, or fails for all versions.
         """
         try:
             shelf = self._repositories.shelf(app)
@@ -302,8 +310,10 @@ class Storage:
 
         Raises:
             NotFound: there is no such version.
+            UnsupportedVersion, IntegrityError: the number names no version, or a damaged one.
         """
         shelf = self._shelf_with(app, sequence)
+        self._check_version(app, shelf, sequence)
         try:
             old, log = read_log(shelf)
         except FormatError as error:
@@ -323,7 +333,9 @@ class Storage:
         shelf = self._shelf(app)
         old, log = read_log(shelf)
         saved = Numbers.read(shelf.names()).saved
-        before = deployed_before(log, saved)
+        before = deployed_before(
+            log, lambda number: number in saved and blobs_of(shelf, number) is not None
+        )
         if before is None:
             raise NotFound("version", "deployed before", f"of {app}")
         done = write_log(shelf, old, log, before)
@@ -358,16 +370,23 @@ class Storage:
     def delete(self, app: str, sequence: int) -> None:
         """Delete a version; the registry's own garbage collection frees what only it needed.
 
+        A number whose manifest is gone, or that names something else, is removed as well; what else
+        a foreign manifest is called stays.
+
         Raises:
             NotFound: there is no such version.
             Conflict: it is deployed.
             RegistryError: the registry does not delete (status 405).
         """
-        shelf = self._shelf_with(app, sequence)
+        check_sequence(sequence)
+        shelf = self._shelf(app)
+        numbers = Numbers.read(shelf.names())
+        if sequence not in numbers.saved:
+            raise self._no_version(app, sequence)
         log = read_log(shelf)[1]
-        if log and log[-1].sequence == sequence:
+        if log and log[-1].sequence == sequence and blobs_of(shelf, sequence) is not None:
             raise Conflict("sequence", str(sequence), f"it is what {app} has deployed")
-        delete_number(shelf, sequence, Numbers.read(shelf.names()))
+        delete_number(shelf, sequence, numbers)
         self._forget(app, shelf, sequence)
 
     def withdraw(self, app: str, sequence: int) -> None:
@@ -392,12 +411,14 @@ class Storage:
         protect: Iterable[int] = (),
         cancel: CancelEvent | None = None,
     ) -> Retained:
-        """Delete all versions but the newest ones, and those that are needed.
+        """Delete all versions but the newest ones that can be loaded, and those that are needed.
 
         The deployed version stays, the one that a rollback would go to, and what `protect` names.
         Versions list every layer they need and were compacted when they were saved, so those that
         stay are as cheap to pull as ever; layers that none of them lists are free to be collected.
         In a layout, that is done at once, but for what was written in the last hour.
+
+        A number whose manifest or blobs are gone, or that names something else, does not count.
 
         Args:
             app: the application.
@@ -407,6 +428,7 @@ class Storage:
 
         Raises:
             RegistryError: the registry does not delete (status 405).
+            StoreError: no version can be read; nothing was deleted.
         """
         if keep < 1:
             raise InvalidParameter(f"keep={keep} is less than 1")
@@ -462,9 +484,11 @@ class Storage:
         try:
             return self._versions.load(self._repositories.shelf(app), str(sequence))
         except NotFound as error:
-            if error.kind not in ("tag", "application"):
+            if error.kind not in ("tag", "application", "manifest"):
                 raise
-            raise NotFound("version", str(sequence), f"of {app} in {self.base_uri}") from None
+            raise self._no_version(app, sequence) from None
+        except UnsupportedVersion as error:
+            raise self._unsupported(app, sequence, error) from error
 
     def reference(self, app: str, sequence: int) -> str:
         """Return what other tools, and `packer.pull`, call a version."""
@@ -531,12 +555,35 @@ class Storage:
         except NotFound:
             raise NotFound("application", app, f"in {self.base_uri}") from None
 
+    def _no_version(self, app: str, sequence: int) -> NotFound:
+        return NotFound("version", str(sequence), f"of {app} in {self.base_uri}")
+
+    def _unsupported(
+        self, app: str, sequence: int, error: UnsupportedVersion
+    ) -> UnsupportedVersion:
+        return UnsupportedVersion(f"{app} {sequence} in {self.base_uri} is no version: {error}")
+
+    def _check_version(self, app: str, shelf: Shelf, sequence: int) -> None:
+        """Read a version's manifest anew: another process may have deleted it.
+
+        Raises:
+            NotFound: its manifest is gone.
+            IntegrityError: it is damaged, or not a version's.
+        """
+        try:
+            descriptor, data = shelf.store.get_manifest(str(sequence))
+            Manifest.decode(data, f"manifest {descriptor.digest}")
+        except NotFound:
+            raise self._no_version(app, sequence) from None
+        except UnsupportedVersion as error:
+            raise self._unsupported(app, sequence, error) from error
+
     def _shelf_with(self, app: str, sequence: int) -> Shelf:
         """Return the repository that holds a version."""
         check_sequence(sequence)
         shelf = self._shelf(app)
         if not shelf.holds(str(sequence)):
-            raise NotFound("version", str(sequence), f"of {app} in {self.base_uri}")
+            raise self._no_version(app, sequence)
         return shelf
 
     def _ledger(self, app: str, shelf: Shelf) -> Ledger:
