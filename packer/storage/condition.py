@@ -24,7 +24,7 @@ from packer.errors import (
 )
 from packer.format.version import Version, load_version
 from packer.oci import Descriptor, Manifest, load_json
-from packer.storage.repository import NOTE_TYPE, Shelf
+from packer.storage.repository import NOTE_TYPE, Repository
 from packer.stores.protocols import READ_BYTES, Store
 
 VERIFIED_BYTES = 64 << 20
@@ -70,14 +70,14 @@ class Examiner:
     """Examines the numbers of one repository; a layer that versions share is read once.
 
     Args:
-        shelf: the repository.
+        repository: the repository.
         verified_bytes: layers up to this many bytes in all are read whole; None reads all.
 
     Thread safety: threads may share it.
     """
 
-    def __init__(self, shelf: Shelf, verified_bytes: int | None = VERIFIED_BYTES) -> None:
-        self._shelf = shelf
+    def __init__(self, repository: Repository, verified_bytes: int | None = VERIFIED_BYTES) -> None:
+        self._repository = repository
         self._budget = verified_bytes
         self._lock = threading.Lock()
         self._layers: dict[str, str] = {}
@@ -89,7 +89,7 @@ class Examiner:
             AuthError: the registry does not let us read.
         """
         try:
-            version = load_version(self._shelf.store, str(sequence))
+            version = load_version(self._repository.store, str(sequence))
             version.read_index()
             why = next(filter(None, map(self._damage, _smallest_first(version))), "")
         except NotFound as error:
@@ -112,7 +112,7 @@ class Examiner:
 
     def _foreign(self, sequence: int) -> Condition:
         try:
-            _, data = self._shelf.store.get_manifest(str(sequence))
+            _, data = self._repository.store.get_manifest(str(sequence))
             kind = load_json(data, f"manifest of {sequence}").get("artifactType")
         except (NotFound, IntegrityError):
             return Condition.FOREIGN
@@ -127,7 +127,7 @@ class Examiner:
             whole = self._budget is None or self._budget >= layer.size
             if whole and self._budget is not None:
                 self._budget -= layer.size
-        found = _damage_of_blob(self._shelf.store, layer, whole=whole)
+        found = _damage_of_blob(self._repository.store, layer, whole=whole)
         with self._lock:
             self._layers[layer.digest] = found
         return found
@@ -157,10 +157,10 @@ def answers_badly(error: RegistryError) -> bool:
     return error.status >= 500
 
 
-def blobs_of(shelf: Shelf, sequence: int) -> dict[str, int] | None:
+def blobs_of(repository: Repository, sequence: int) -> dict[str, int] | None:
     """Return digests and sizes of what a version needs, its manifest included; None for others."""
     try:
-        descriptor, data = shelf.store.get_manifest(str(sequence))
+        descriptor, data = repository.store.get_manifest(str(sequence))
         manifest = Manifest.decode(data, f"manifest {descriptor.digest}")
     except (NotFound, IntegrityError):
         return None

@@ -7,26 +7,40 @@ import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from packer.errors import IntegrityError, NotFound, StoreError
+from packer.errors import Conflict, IntegrityError, NotFound, StoreError
+from packer.storage.application import Application
 from packer.storage.condition import Condition, Examiner, Finding, blobs_of, newest_sound
 from packer.storage.deployments import deployed_before, read_log
-from packer.storage.history import Ledger
-from packer.storage.repository import Shelf
+from packer.storage.repository import Repository
 from packer.storage.results import Retained
 from packer.storage.sequence_numbers import Numbers
 from packer.stores.layout import LayoutStore
 
 _THREADS = 8
+"""Manifests read at once."""
 
 _log = logging.getLogger(__name__)
 
 
-def delete_number(shelf: Shelf, sequence: int, numbers: Numbers) -> None:
-    """Delete a version, and see to it that its number is not given to another one.
+def delete(application: Application, sequence: int) -> None:
+    """Delete a version, or what else its number names; see `Storage.delete`."""
+    repository = application.repository
+    numbers = application.numbers()
+    if sequence not in numbers.saved:
+        raise application.no_version(sequence)
+    log = read_log(repository)[1]
+    if log and log[-1].sequence == sequence and blobs_of(repository, sequence) is not None:
+        raise Conflict("sequence", str(sequence), f"it is what {application.app} has deployed")
+    delete_number(repository, sequence, numbers)
+    application.forget(sequence)
+
+
+def delete_number(repository: Repository, sequence: int, numbers: Numbers) -> None:
+    """Delete a version, and make sure that its number is not given to another one.
 
     Args:
-        shelf: of the application.
-        sequence: of the version.
+        repository: of the application.
+        sequence: number of the version.
         numbers: those in use, as listed just before.
 
     Raises:
@@ -34,30 +48,27 @@ def delete_number(shelf: Shelf, sequence: int, numbers: Numbers) -> None:
         RegistryError: the registry does not delete.
     """
     if sequence == numbers.top:
-        shelf.put_note(f"gone-{sequence}", {})  # before it goes
-    shelf.remove_tag(str(sequence))
+        repository.put_note(f"gone-{sequence}", {})  # before it goes
+    repository.remove_tag(str(sequence))
     for gone in numbers.gone:
         if gone < numbers.top:  # a greater number says the same
             mark = f"gone-{gone}"
             with contextlib.suppress(NotFound):  # another process was faster
-                shelf.try_remove(mark, shelf.store.resolve(mark).digest)
+                repository.try_remove(mark, repository.store.resolve(mark).digest)
 
 
-def withdraw_number(shelf: Shelf, sequence: int, ledger: Ledger) -> None:
-    """Remove a version as if it had never been; its number may be given again.
-
-    Raises:
-        NotFound: there is no such version.
-        RegistryError: the registry does not delete.
-    """
-    tag = str(sequence)
-    shelf.store.resolve(tag)
-    ledger.strike(tag)  # before it goes: nobody may take the old record for that of the next one
-    shelf.remove_tag(tag)
+def withdraw(application: Application, sequence: int) -> None:
+    """Remove a version as if it had never been; see `Storage.withdraw`."""
+    if not application.repository.holds(str(sequence)):
+        raise application.no_version(sequence)
+    # Before it goes: nobody may take the old record for that of the next version of the number.
+    application.ledger.strike(str(sequence))
+    application.repository.remove_tag(str(sequence))
+    application.forget(sequence)
 
 
 def retain(
-    shelf: Shelf,
+    application: Application,
     keep: int,
     protect: Iterable[int],
     deleted: Callable[[int], None],
@@ -69,82 +80,91 @@ def retain(
     wrote is deleted, and what it did not write is left alone.
 
     Args:
-        shelf: of the application.
+        application: whose versions.
         keep: how many of the newest.
         protect: numbers to keep besides.
         deleted: called after each deletion; may raise to stop.
+
+    Returns:
+        What was deleted and kept.
+
+    Raises:
+        StoreError: no version can be read; nothing was deleted.
     """
-    numbers = Numbers.read(shelf.names())
+    repository, numbers = application.repository, application.numbers()
     saved = sorted(numbers.saved, reverse=True)
-    findings = newest_sound(Examiner(shelf), saved, keep)
-    _check_any_known(shelf, findings)
-    newest = [one.sequence for one in findings if one.condition is Condition.SOUND]
-    needed = _needed(shelf, protect)
-    stay = set(newest) | (needed & numbers.saved)
+    findings = newest_sound(Examiner(repository), saved, keep)
+    _check_any_known(repository, findings)
+    newest = {one.sequence for one in findings if one.condition is Condition.SOUND}
+    stay = newest | (_needed(repository, protect) & numbers.saved)
     skipped = {one.sequence for one in findings} - stay
-    for one in findings:
-        if one.condition is not Condition.SOUND:
-            _log.warning("%s:%d is not counted: %s", shelf.store.name, one.sequence, one.why)
     older = [number for number in saved if number not in stay | skipped]
-    with ThreadPoolExecutor(_THREADS, "retain") as pool:
-        read = pool.map(lambda number: blobs_of(shelf, number), [*older, *sorted(stay)])
-        blobs = dict(zip([*older, *sorted(stay)], read, strict=True))
-    kept: dict[str, int] = {}
-    for number in stay:
-        kept.update(blobs[number] or {})
+    blobs = _blobs_of_all(repository, [*older, *sorted(stay)])
+    kept = dict(item for number in stay for item in blobs[number].items())
     freed: dict[str, int] = {}
-    go = [number for number in reversed(older) if blobs[number] or _is_rubbish(shelf, number)]
+    go = [number for number in reversed(older) if blobs[number] or _is_rubbish(repository, number)]
     for number in go:
         with contextlib.suppress(NotFound):  # another replica retains at the same time
-            delete_number(shelf, number, numbers)
+            delete_number(repository, number, numbers)
         numbers.gone -= {gone for gone in numbers.gone if gone < numbers.top}  # removed
-        freed.update(item for item in (blobs[number] or {}).items() if item[0] not in kept)
+        freed.update(item for item in blobs[number].items() if item[0] not in kept)
+        application.forget(number)
         deleted(number)
-    _collect(shelf)
+    _collect(repository)
     skipped |= set(older) - set(go)
     return Retained(
-        tuple(go),
-        tuple(sorted(stay)),
-        sum(freed.values()),
-        sum(kept.values()),
-        tuple(sorted(skipped)),
+        deleted=tuple(go),
+        kept=tuple(sorted(stay)),
+        freed_bytes=sum(freed.values()),
+        kept_bytes=sum(kept.values()),
+        skipped=tuple(sorted(skipped)),
     )
 
 
-def _collect(shelf: Shelf) -> None:
+def _blobs_of_all(repository: Repository, numbers: list[int]) -> dict[int, dict[str, int]]:
+    """Return the blobs that each number needs; none for what is no version."""
+    with ThreadPoolExecutor(_THREADS, "retain") as pool:
+        found = pool.map(lambda number: blobs_of(repository, number) or {}, numbers)
+        return dict(zip(numbers, found, strict=True))
+
+
+def _collect(repository: Repository) -> None:
     """Collect the garbage of a layout, unless a manifest that is left cannot be read."""
-    if isinstance(shelf.store, LayoutStore):
+    if isinstance(repository.store, LayoutStore):
         try:
-            shelf.store.collect_garbage()
+            repository.store.collect_garbage()
         except (NotFound, IntegrityError) as error:
-            _log.warning("%s: nothing is collected: %s", shelf.store.name, error)
+            _log.warning("%s: nothing is collected: %s", repository.store.name, error)
 
 
-def _needed(shelf: Shelf, protect: Iterable[int]) -> set[int]:
+def _needed(repository: Repository, protect: Iterable[int]) -> set[int]:
     """Return the numbers that stay however old: protected, deployed, and the one before that."""
     needed = set(protect)
-    log = read_log(shelf)[1]
+    log = read_log(repository)[1]
     if log:
         needed.add(log[-1].sequence)
-        before = deployed_before(log, lambda number: blobs_of(shelf, number) is not None)
+        before = deployed_before(log, lambda number: blobs_of(repository, number) is not None)
         if before is not None:
             needed.add(before)
     return needed
 
 
-def _check_any_known(shelf: Shelf, findings: list[Finding]) -> None:
-    """Raise unless the registry told of one number what is under it.
+def _check_any_known(repository: Repository, findings: list[Finding]) -> None:
+    """Warn of numbers that are not counted, and raise if the registry told of none.
 
     Raises:
         StoreError: it failed for all.
     """
+    for one in findings:
+        if one.condition is not Condition.SOUND:
+            _log.warning("%s:%d is not counted: %s", repository.store.name, one.sequence, one.why)
     if findings and all(one.condition is Condition.UNKNOWN for one in findings):
         raise StoreError(
-            f"{shelf.store.name}: no version can be read: {findings[0].why}", retryable=True
+            f"{repository.store.name}: no version can be read: {findings[0].why}", retryable=True
         )
 
 
-def _is_rubbish(shelf: Shelf, sequence: int) -> bool:
+def _is_rubbish(repository: Repository, sequence: int) -> bool:
     """Return whether a number names nothing: what it named is gone, or half deleted."""
-    condition = Examiner(shelf).examine(sequence).condition
+    condition = Examiner(repository).examine(sequence).condition
     return condition in (Condition.STALE, Condition.LEFTOVER)

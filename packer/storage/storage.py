@@ -16,41 +16,25 @@ from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 
 from packer.engine import zstd
-from packer.errors import (
-    Cancelled,
-    Conflict,
-    FormatError,
-    InvalidParameter,
-    NotFound,
-    RegistryError,
-    UnsupportedVersion,
-)
+from packer.errors import Cancelled, InvalidParameter, NotFound, RegistryError
 from packer.format.version import Version
-from packer.oci import Manifest
 from packer.progress import CancelEvent, ProgressCallback, cancellable
 from packer.reading import contents
 from packer.reading.contents import Change, Entry
 from packer.reading.restore import Restored, restore
 from packer.reading.seeds import seed_paths
 from packer.reading.version_file import open_entry
-from packer.storage.condition import blobs_of
-from packer.storage.deployments import Deployment, deployed_before, read_log, write_log
+from packer.storage.application import APP, Application
+from packer.storage.deployments import Deployment, deploy, read_log, rollback
 from packer.storage.encoded_names import decode_app, encode_app
-from packer.storage.history import Ledger, Record
 from packer.storage.open_versions import OpenVersions, trim
 from packer.storage.repositories import Repositories
-from packer.storage.repository import Shelf
-from packer.storage.results import Retained, SavedVersion, StorageEvent
-from packer.storage.retention import delete_number, retain, withdraw_number
-from packer.storage.save import Job, Put, check_labels, check_level, loaded, save_tree
-from packer.storage.sequence_numbers import (
-    PATIENCE_SECONDS,
-    Numbering,
-    Numbers,
-    check_sequence,
-    is_number,
-)
-from packer.storage.support_bundles import SupportBundle, SupportBundles
+from packer.storage.repository import Repository
+from packer.storage.results import Retained, SavedVersion, StorageEvent, SupportBundle
+from packer.storage.retention import delete, retain, withdraw
+from packer.storage.save import Job, check_labels, check_level
+from packer.storage.sequence_numbers import PATIENCE_SECONDS, check_sequence
+from packer.storage.support_bundles import SupportBundles
 from packer.stores.cancelling import until_cancelled
 from packer.stores.graph import check_expected
 from packer.stores.layout import LayoutStore
@@ -59,13 +43,6 @@ from packer.transfer.copy_graph import copy as copy_graph
 
 APP_PREFIX = "app-"
 """Tags of the shared repository that name the applications."""
-APP = "layer-packer.app"
-SEQUENCE = "layer-packer.sequence"
-"""Annotations of a version's manifest."""
-
-GATHER_EVERY = 8
-"""Saves after which the history is gathered; so many manifests at most are read one by one."""
-
 _log = logging.getLogger(__name__)
 
 
@@ -122,9 +99,11 @@ class Storage:
         self._listener = listener
         self._lock = threading.Lock()
         self._versions = OpenVersions(cache)
-        self._ledgers: dict[str, tuple[Shelf, Ledger]] = {}
+        self._applications: dict[str, Application] = {}
         self.bundles = SupportBundles(
-            lambda create: repositories.shelf(None, create=create), self._versions.load, self._job
+            lambda create: repositories.repository(None, create=create),
+            self._versions.load,
+            self._job,
         )
         """The support bundles."""
 
@@ -133,7 +112,7 @@ class Storage:
         if not self._repositories.is_remote and self._repositories.uri.startswith("oci:"):
             names: Iterable[str] = self._repositories.local_names()
         else:
-            tags = self._repositories.shelf(None).names()
+            tags = self._repositories.repository(None).names()
             names = [tag.removeprefix(APP_PREFIX) for tag in tags if tag.startswith(APP_PREFIX)]
         return sorted(app for name in names if (app := decode_app(name)) is not None)
 
@@ -180,46 +159,13 @@ class Storage:
         root = os.fsencode(source)
         os.stat(root)  # a missing or forbidden path is reported before a repository is made
         job = self._job(root, app, labels, progress, cancel, level, expand, created)
-        shelf = self._repositories.shelf(app, create=True)
-        names = shelf.names()
-        saved = sorted(Numbers.read(names).saved, reverse=True)
-        if not saved:
+        application = self._application(app, create=True)
+        numbers = application.numbers()
+        if not numbers.saved:
             self._list_app(app)
-
-        def known(version: Version) -> Record | None:
-            if sequence is None or sequence not in saved:
-                return None
-            old = self._versions.load(shelf, str(sequence))
-            if old.config.tree != version.config.tree:
-                raise Conflict("sequence", str(sequence), f"{app} has another version under it")
-            return Record.of(str(sequence), old.descriptor, old.manifest)
-
-        def arrive(put: Put) -> Record:
-            if sequence is not None and saved and sequence < saved[0]:
-                # A version that was deleted may have had it, and be in what was gathered.
-                self._ledger(app, shelf).strike(str(sequence))
-
-            def commit(number: int) -> Record:
-                return put(str(number), {APP: app, SEQUENCE: str(number)})
-
-            return Numbering(
-                shelf,
-                commit,
-                wanted=sequence,
-                patience_seconds=self._patience,
-                cancel=cancel,
-            ).run()[1]
-
-        older = [number for number in saved if sequence is None or number <= sequence] or saved
-        bases = loaded(self._versions.load, shelf, map(str, older))
-        record = save_tree(shelf, job, bases, arrive, known)
-        self._ledger(app, shelf).add(record)
-        number = int(record.tag)
-        if number % GATHER_EVERY == GATHER_EVERY - 1 and number not in saved:
-            self._ledger(app, shelf).gather()
-        _log.info("saved %s %d: %s, %d new bytes", app, number, record.digest, record.new_bytes)
-        self._tell("saved", app, number)
-        return SavedVersion.of(app, record)
+        saved = application.save(job, numbers, sequence, self._patience)
+        self._tell("saved", app, saved.sequence)
+        return saved
 
     def load(
         self,
@@ -283,25 +229,19 @@ class Storage:
             StoreError: the registry cannot be reached, or fails for all versions.
         """
         try:
-            shelf = self._repositories.shelf(app)
+            return self._application(app).history()
         except NotFound:
             return []
-        records = self._ledger(app, shelf).read(shelf.names())
-        return [SavedVersion.of(app, records[tag]) for tag in sorted(records, key=int)]
 
     def current(self, app: str) -> SavedVersion | None:
         """Return the version that is deployed, or None."""
         log = self.deployments(app)
-        if not log:
-            return None
-        shelf, tag = self._repositories.shelf(app), str(log[-1].sequence)
-        record = self._ledger(app, shelf).read_one(tag)
-        return SavedVersion.of(app, record) if record is not None else None
+        return self._application(app).ledger.read_one(str(log[-1].sequence)) if log else None
 
     def deployments(self, app: str) -> list[Deployment]:
         """Return what was deployed, the newest last; the last 64 are kept."""
         try:
-            return read_log(self._repositories.shelf(app))[1]
+            return read_log(self._application(app).repository)[1]
         except NotFound:
             return []
 
@@ -312,34 +252,18 @@ class Storage:
             NotFound: there is no such version.
             UnsupportedVersion, IntegrityError: the number names no version, or a damaged one.
         """
-        shelf = self._shelf_with(app, sequence)
-        self._check_version(app, shelf, sequence)
-        try:
-            old, log = read_log(shelf)
-        except FormatError as error:
-            # What is deployed from now on is known again; only what was before is lost.
-            _log.warning("%s: the log of deployments is begun anew: %s", app, error)
-            old, log = "", []
-        done = write_log(shelf, old, log, sequence)
+        done = deploy(self._application(app), check_sequence(sequence))
         self._tell("deployed", app, sequence)
         return done
 
     def rollback(self, app: str) -> Deployment:
-        """Mark the version as deployed that was before, and is still there.
+        """Mark the version as deployed that was deployed before, and is still there.
 
         Raises:
             NotFound: there is none.
         """
-        shelf = self._shelf(app)
-        old, log = read_log(shelf)
-        saved = Numbers.read(shelf.names()).saved
-        before = deployed_before(
-            log, lambda number: number in saved and blobs_of(shelf, number) is not None
-        )
-        if before is None:
-            raise NotFound("version", "deployed before", f"of {app}")
-        done = write_log(shelf, old, log, before)
-        self._tell("deployed", app, before)
+        done = rollback(self._application(app))
+        self._tell("deployed", app, done.sequence)
         return done
 
     def diff(self, app: str, old: int, new: int, *, inside: bool = False) -> list[Change]:
@@ -378,16 +302,8 @@ class Storage:
             Conflict: it is deployed.
             RegistryError: the registry does not delete (status 405).
         """
-        check_sequence(sequence)
-        shelf = self._shelf(app)
-        numbers = Numbers.read(shelf.names())
-        if sequence not in numbers.saved:
-            raise self._no_version(app, sequence)
-        log = read_log(shelf)[1]
-        if log and log[-1].sequence == sequence and blobs_of(shelf, sequence) is not None:
-            raise Conflict("sequence", str(sequence), f"it is what {app} has deployed")
-        delete_number(shelf, sequence, numbers)
-        self._forget(app, shelf, sequence)
+        delete(self._application(app), check_sequence(sequence))
+        self._tell("deleted", app, sequence)
 
     def withdraw(self, app: str, sequence: int) -> None:
         """Remove a version that should not have been saved; its number may be given again.
@@ -399,9 +315,8 @@ class Storage:
             NotFound: there is no such version.
             RegistryError: the registry does not delete (status 405).
         """
-        shelf = self._shelf_with(app, sequence)
-        withdraw_number(shelf, sequence, self._ledger(app, shelf))
-        self._forget(app, shelf, sequence)
+        withdraw(self._application(app), check_sequence(sequence))
+        self._tell("deleted", app, sequence)
 
     def retain(
         self,
@@ -433,14 +348,13 @@ class Storage:
         if keep < 1:
             raise InvalidParameter(f"keep={keep} is less than 1")
         protected = [check_sequence(number) for number in protect]
-        shelf = self._shelf(app)
 
         def deleted(number: int) -> None:
-            self._forget(app, shelf, number)
+            self._tell("deleted", app, number)
             if cancel is not None and cancel.is_set():
                 raise Cancelled("retain")
 
-        return retain(shelf, keep, protected, deleted)
+        return retain(self._application(app), keep, protected, deleted)
 
     def save_support_bundle(
         self,
@@ -482,13 +396,11 @@ class Storage:
         """
         check_sequence(sequence)
         try:
-            return self._versions.load(self._repositories.shelf(app), str(sequence))
+            return self._application(app).version(sequence)
         except NotFound as error:
-            if error.kind not in ("tag", "application", "manifest"):
+            if error.kind != "application":
                 raise
-            raise self._no_version(app, sequence) from None
-        except UnsupportedVersion as error:
-            raise self._unsupported(app, sequence, error) from error
+            raise NotFound("version", str(sequence), f"of {app} in {self.base_uri}") from None
 
     def reference(self, app: str, sequence: int) -> str:
         """Return what other tools, and `packer.pull`, call a version."""
@@ -541,7 +453,7 @@ class Storage:
             return  # its directory does
         try:
             tag = APP_PREFIX + encode_app(app)
-            self._repositories.shelf(None).put_note(tag, {APP: app})
+            self._repositories.repository(None).put_note(tag, {APP: app})
         except RegistryError as error:
             # Such as a base that has to be made by hand, and was not. What may pass has to be tried
             # again: later saves do not list the application, and nothing would find its versions.
@@ -549,55 +461,25 @@ class Storage:
                 raise
             _log.warning("%s is not in the list of %s: %s", app, self.base_uri, error)
 
-    def _shelf(self, app: str) -> Shelf:
-        try:
-            return self._repositories.shelf(app)
-        except NotFound:
-            raise NotFound("application", app, f"in {self.base_uri}") from None
-
-    def _no_version(self, app: str, sequence: int) -> NotFound:
-        return NotFound("version", str(sequence), f"of {app} in {self.base_uri}")
-
-    def _unsupported(
-        self, app: str, sequence: int, error: UnsupportedVersion
-    ) -> UnsupportedVersion:
-        return UnsupportedVersion(f"{app} {sequence} in {self.base_uri} is no version: {error}")
-
-    def _check_version(self, app: str, shelf: Shelf, sequence: int) -> None:
-        """Read a version's manifest anew: another process may have deleted it.
+    def _application(self, app: str, *, create: bool = False) -> Application:
+        """Return an application; `create` makes its layout.
 
         Raises:
-            NotFound: its manifest is gone.
-            IntegrityError: it is damaged, or not a version's.
+            NotFound: there is no such application; registries make repositories by themselves.
         """
         try:
-            descriptor, data = shelf.store.get_manifest(str(sequence))
-            Manifest.decode(data, f"manifest {descriptor.digest}")
+            repository = self._repositories.repository(app, create=create)
         except NotFound:
-            raise self._no_version(app, sequence) from None
-        except UnsupportedVersion as error:
-            raise self._unsupported(app, sequence, error) from error
-
-    def _shelf_with(self, app: str, sequence: int) -> Shelf:
-        """Return the repository that holds a version."""
-        check_sequence(sequence)
-        shelf = self._shelf(app)
-        if not shelf.holds(str(sequence)):
-            raise self._no_version(app, sequence)
-        return shelf
-
-    def _ledger(self, app: str, shelf: Shelf) -> Ledger:
+            raise NotFound("application", app, f"in {self.base_uri}") from None
         with self._lock:
-            found = self._ledgers.get(app)
-            if found is None or found[0] is not shelf:
-                found = self._ledgers[app] = shelf, Ledger(shelf, is_number)
-            return found[1]
+            found = self._applications.get(app)
+            if found is None or found.repository is not repository:
+                found = Application(app, repository, self._versions, self.base_uri)
+                self._applications[app] = found
+            return found
 
-    def _forget(self, app: str, shelf: Shelf, sequence: int) -> None:
-        """Take note that a version was deleted."""
-        self._versions.forget(shelf, str(sequence))
-        self._ledger(app, shelf).forget(str(sequence))
-        self._tell("deleted", app, sequence)
+    def _shelf(self, app: str) -> Repository:
+        return self._application(app).repository
 
     def _tell(self, kind: str, app: str, sequence: int) -> None:
         if self._listener is not None:

@@ -85,9 +85,9 @@ def test_an_old_tag_whose_manifest_is_gone_is_removed(server: RegistryServer, ba
 def test_what_an_interrupted_deletion_left_is_no_version(base: str, tmp_path: Path) -> None:
     storage = packer.open_storage(base)
     storage._shelf("app").put_note("1", {})
-    with pytest.raises(UnsupportedVersion, match=r"app 1 .* is no version"):
+    with pytest.raises(UnsupportedVersion, match=r"1 of app in .* is no version"):
         storage.deploy("app", 1)
-    with pytest.raises(UnsupportedVersion, match=r"app 1 .* is no version"):
+    with pytest.raises(UnsupportedVersion, match=r"1 of app in .* is no version"):
         storage.load("app", 1, tmp_path / "out")
     assert numbers(packer.open_storage(base)) == [0, 2, 3]
     assert storage.retain("app", keep=2).deleted == (0, 1)
@@ -96,18 +96,18 @@ def test_what_an_interrupted_deletion_left_is_no_version(base: str, tmp_path: Pa
 
 def test_a_foreign_artifact_under_a_number_is_left_alone(base: str) -> None:
     storage = packer.open_storage(base)
-    shelf = storage._shelf("app")
-    _, data = shelf.store.get_manifest("1")
+    repository = storage._shelf("app")
+    _, data = repository.store.get_manifest("1")
     foreign = data.replace(b"application/vnd.layer-packer.version.v1", b"text/x-of-somebody-else")
     assert foreign != data
     for tag in ("1", "latest"):
-        shelf.store.put_manifest(foreign, "application/vnd.oci.image.manifest.v1+json", tag)
+        repository.store.put_manifest(foreign, "application/vnd.oci.image.manifest.v1+json", tag)
     done = storage.retain("app", keep=2)
     assert (done.deleted, done.kept, done.skipped) == ((0,), (2, 3), (1,))
     # Told to, a storage removes it from its numbers; not what its owner calls it.
     storage.delete("app", 1)
-    assert "1" not in shelf.names()
-    assert shelf.store.get_manifest("latest")[1] == foreign
+    assert "1" not in repository.names()
+    assert repository.store.get_manifest("latest")[1] == foreign
 
 
 def test_a_number_that_the_registry_fails_to_read_fails_alone(
