@@ -52,9 +52,8 @@ if TYPE_CHECKING:
     from packer.reading.restore import Restored
     from packer.storage.deployments import Deployment
     from packer.storage.migration import Migrated, migrate
-    from packer.storage.results import Retained, SavedVersion, StorageEvent
+    from packer.storage.results import Retained, SavedVersion, StorageEvent, SupportBundle
     from packer.storage.storage import Storage, open_storage
-    from packer.storage.support_bundles import SupportBundle
     from packer.stores.memory import MemoryStore
     from packer.stores.registry.access import RegistryOptions
     from packer.stores.registry.diagnosis import Diagnosis, Probe, doctor
@@ -197,12 +196,12 @@ _MODULES = {
         "Retained",
         "SavedVersion",
         "StorageEvent",
+        "SupportBundle",
     ),
     "storage.storage": (
         "Storage",
         "open_storage",
     ),
-    "storage.support_bundles": ("SupportBundle",),
     "stores.memory": ("MemoryStore",),
     "stores.registry.access": ("RegistryOptions",),
     "stores.registry.diagnosis": (

@@ -14,9 +14,8 @@ from packer.cli.output import Output, text_fields
 from packer.engine import zstd
 from packer.errors import InvalidParameter
 from packer.progress import ProgressCallback
-from packer.storage.results import SavedVersion
+from packer.storage.results import SavedVersion, SupportBundle
 from packer.storage.storage import Storage, open_storage
-from packer.storage.support_bundles import SupportBundle
 from packer.stores.protocols import READ_BYTES
 
 
@@ -232,8 +231,13 @@ def _load_bundle(
     return Report(value, lines)
 
 
+_NOT_OF_BUNDLES = ("files", "layers", "parent")
+"""Fields of a bundle that are no use to people: a bundle is one archive."""
+
+
 def _bundle_value(bundle: SupportBundle) -> dict[str, Any]:
-    return {**asdict(bundle), **text_fields("id", bundle.id)}
+    value = {key: value for key, value in asdict(bundle).items() if key not in _NOT_OF_BUNDLES}
+    return {**value, **text_fields("id", bundle.id)}
 
 
 def _bundle_line(bundle: SupportBundle) -> str:

@@ -7,7 +7,6 @@ of it is copied. What is new is written to a local store, and sent from there.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable
 from typing import BinaryIO
 
 from packer.errors import NotFound
@@ -15,7 +14,7 @@ from packer.format.version import Version
 from packer.oci import MANIFEST_TYPE, Descriptor, digest_of
 from packer.packing.pack_tree import LocalStore
 from packer.packing.similar import SUPER_FEATURES, SketchCache
-from packer.stores.protocols import BlobWriter, Reader, Store, Upload
+from packer.stores.protocols import BlobWriter, Reader
 
 
 class Staging:
@@ -78,53 +77,6 @@ class Staging:
         """Note the manifest: what it becomes depends on its sequence number."""
         self.manifest = data
         return Descriptor(media_type, digest_of(data), len(data))
-
-
-class Arrival:
-    """A store that a staged version is copied to; its manifest gets there in another form.
-
-    Args:
-        store: where the blobs go.
-        base: version whose blobs are there; or None.
-        arrive: stores what becomes of the manifest, once all blobs are there.
-    """
-
-    def __init__(
-        self, store: Store, base: Version | None, arrive: Callable[[bytes], Descriptor]
-    ) -> None:
-        self._store = store
-        self._base = base
-        self._arrive = arrive
-        self.name = store.name
-        self.exists = store.exists
-        self.fetch = store.fetch
-        self.push = store.push
-
-    def get_manifest(self, reference: str) -> tuple[Descriptor, bytes]:
-        """Return the base's manifest."""
-        if self._base is not None and reference == self._base.descriptor.digest:
-            return self._base.descriptor, self._base.manifest_bytes
-        raise NotFound("manifest", reference, self.name)
-
-    def resolve(self, reference: str) -> Descriptor:
-        """Return the descriptor of the base's manifest: it was just read."""
-        return self.get_manifest(reference)[0]
-
-    def put_manifest(self, data: bytes, media_type: str, tag: str | None = None) -> Descriptor:
-        """Store the manifest in its final form."""
-        return self._arrive(data)
-
-
-class UploadArrival(Arrival):
-    """The same for a registry."""
-
-    def __init__(
-        self, store: Store, base: Version | None, arrive: Callable[[bytes], Descriptor]
-    ) -> None:
-        super().__init__(store, base, arrive)
-        assert isinstance(store, Upload)
-        self.upload = store.upload
-        self.expect_writes = store.expect_writes
 
 
 class NearSketches(SketchCache):

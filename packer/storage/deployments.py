@@ -6,17 +6,24 @@ Of two deployments at the same moment the one written last stands, as it does in
 from __future__ import annotations
 
 import json
+import logging
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
 from packer.errors import FormatError, NotFound
 from packer.oci import canonical_json, load_json
-from packer.storage.repository import Shelf
+from packer.storage.application import Application
+from packer.storage.condition import blobs_of
+from packer.storage.repository import Repository
 
 DEPLOYED_TAG = "deployed"
 LOG = "layer-packer.deployments"
 """Annotation: JSON, ``{"log": [[sequence, time], ...]}``, the newest last."""
 MAX_DEPLOYMENTS = 64
+"""Deployments in the log: some 2.5 kB."""
+
+_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,22 +31,28 @@ class Deployment:
     """One entry of the log.
 
     Args:
-        sequence: that was deployed.
-        time: when, RFC 3339 in UTC, by the clock of who did it.
+        sequence: number of the version that was deployed.
+        time: when, RFC 3339 in UTC, by the clock of the machine that deployed it.
     """
 
     sequence: int
     time: str
 
 
-def read_log(shelf: Shelf) -> tuple[str, list[Deployment]]:
-    """Return the digest of the note, "" if there is none, and the log, the newest last.
+def read_log(repository: Repository) -> tuple[str, list[Deployment]]:
+    """Return the log of deployments.
+
+    Args:
+        repository: of the application.
+
+    Returns:
+        Digest of the note that holds the log, "" if there is none; and the log, the newest last.
 
     Raises:
-        FormatError: it is malformed.
+        FormatError: the log is malformed.
     """
     try:
-        descriptor, annotations = shelf.read_note(DEPLOYED_TAG)
+        descriptor, annotations = repository.read_note(DEPLOYED_TAG)
     except NotFound:
         return "", []
     what = f"log of deployments {descriptor.digest}"
@@ -54,20 +67,54 @@ def read_log(shelf: Shelf) -> tuple[str, list[Deployment]]:
     return descriptor.digest, out
 
 
-def write_log(shelf: Shelf, old: str, log: list[Deployment], sequence: int) -> Deployment:
-    """Add an entry to the log; `old` is the digest of the note it replaces."""
+def deploy(application: Application, sequence: int) -> Deployment:
+    """Mark a version as deployed; see `Storage.deploy`."""
+    application.check_version(sequence)
+    try:
+        old, log = read_log(application.repository)
+    except FormatError as error:
+        # What is deployed from now on is known again; only what was before is lost.
+        _log.warning("%s: the log of deployments is begun anew: %s", application.app, error)
+        old, log = "", []
+    return _write(application.repository, old, log, sequence)
+
+
+def rollback(application: Application) -> Deployment:
+    """Mark the version as deployed that was deployed before; see `Storage.rollback`."""
+    repository = application.repository
+    old, log = read_log(repository)
+    saved = application.numbers().saved
+    before = deployed_before(
+        log, lambda number: number in saved and blobs_of(repository, number) is not None
+    )
+    if before is None:
+        raise NotFound("version", "deployed before", f"of {application.app}")
+    return _write(repository, old, log, before)
+
+
+def deployed_before(log: list[Deployment], is_version: Callable[[int], bool]) -> int | None:
+    """Return the version that was deployed before the current one, and is still there.
+
+    Args:
+        log: the newest last.
+        is_version: asked whether a number still names a version; once for each at most.
+
+    Returns:
+        Its number, None if there is none.
+    """
+    if not log:
+        return None
+    earlier = dict.fromkeys(entry.sequence for entry in reversed(log))
+    del earlier[log[-1].sequence]
+    return next(filter(is_version, earlier), None)
+
+
+def _write(repository: Repository, old: str, log: list[Deployment], sequence: int) -> Deployment:
+    """Add an entry to the log; `old` is the digest of the note that it replaces."""
     new = Deployment(sequence, datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"))
     kept = [*log, new][-MAX_DEPLOYMENTS:]
     value = {"log": [[entry.sequence, entry.time] for entry in kept]}
-    shelf.put_note(DEPLOYED_TAG, {LOG: canonical_json(value).decode()})
+    repository.put_note(DEPLOYED_TAG, {LOG: canonical_json(value).decode()})
     if old:
-        shelf.drop(old)
+        repository.drop(old)
     return new
-
-
-def deployed_before(log: list[Deployment], saved: set[int]) -> int | None:
-    """Return the version that was deployed before the one that is, and is still there."""
-    for entry in reversed(log[:-1]):
-        if entry.sequence != log[-1].sequence and entry.sequence in saved:
-            return entry.sequence
-    return None

@@ -1,10 +1,10 @@
-"""What a storage knows of its versions without reading them: one record each, listed at once.
+"""The records of a repository: what its history tells of each version without reading it.
 
 A version's record is written into its manifest, and so is never wrong or lost. Reading a thousand
 manifests would be a thousand requests, so the records are also gathered in one blob, under the tag
-``history``. That is a cache: whoever finds it missing, damaged or old reads the manifests it
-lacks, and writes it anew if allowed to. Its writers may overwrite each other; what is lost by it
-is found again in the same way.
+``history``. The blob is a cache: a reader that finds it missing, damaged or old reads the manifests
+that it lacks, and writes it anew if it is allowed to. Its writers may overwrite each other; the
+next reader finds what is lost by that in the same way.
 """
 
 from __future__ import annotations
@@ -13,11 +13,10 @@ import logging
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 from packer.engine import zstd
-from packer.errors import FormatError, IntegrityError, NotFound, StoreError
+from packer.errors import FormatError, IntegrityError, NotFound, RegistryError, StoreError
 from packer.format.version import CREATED
 from packer.oci import (
     PARENT,
@@ -28,7 +27,8 @@ from packer.oci import (
     is_digest,
     load_json,
 )
-from packer.storage.repository import Shelf
+from packer.storage.repository import Repository
+from packer.storage.results import SavedVersion, SupportBundle
 from packer.stores.protocols import read_blob
 
 HISTORY_TAG = "history"
@@ -38,114 +38,83 @@ RECORDS_TYPE = "application/vnd.layer-packer.records.v1+zstd"
 """Media type of their blob: JSON objects, one a line, compressed with zstd."""
 
 NUMBERS = ("files", "bytes", "new_bytes")
+"""Counts that a manifest's annotations record; the others follow from the manifest itself."""
 RECORD_PREFIX = "layer-packer.record."
 LABEL_PREFIX = "layer-packer.label."
 
+FIELDS = (
+    *("digest", "created", "labels", "files", "bytes"),
+    *("stored_bytes", "new_bytes", "layers", "parent"),
+)
+"""Attributes of a record that are gathered, beside its tag."""
+
 MAX_RECORDS_BYTES = 64 << 20
+"""Bound on the gathered records in bytes, packed and unpacked; a larger blob is not read."""
 FEW = 4
-"""Missing records up to this many are read from their manifests without asking for the cache."""
+"""Up to this many missing records are read from their manifests without asking for the cache."""
 MANY = 32
 """From this many missing records on, a reader writes the cache anew."""
+GATHER_EVERY = 8
+"""Saves after which the history is gathered; a reader reads at most so many manifests singly."""
 _THREADS = 8
+"""Manifests read at once."""
 
 _log = logging.getLogger(__name__)
 
-
-@dataclass(frozen=True, slots=True)
-class Record:
-    """What is known of a version or bundle.
-
-    Args:
-        tag: that names it.
-        digest: of its manifest.
-        created: when it was saved, RFC 3339 in UTC.
-        labels: the caller's.
-        files, bytes: what it holds.
-        stored_bytes: all blobs it needs, those it shares with others included.
-        new_bytes: what it added to the registry when it was saved.
-        layers: data layers it uses.
-        parent: manifest digest of the version it was packed against, or "".
-    """
-
-    tag: str
-    digest: str
-    created: str
-    labels: Mapping[str, str]
-    files: int
-    bytes: int
-    stored_bytes: int
-    new_bytes: int
-    layers: int
-    parent: str
-
-    @classmethod
-    def of(cls, tag: str, descriptor: Descriptor, manifest: Manifest) -> Record:
-        """Return the record that a manifest holds."""
-        notes = manifest.annotations
-        numbers = [notes.get(RECORD_PREFIX + name, "0") for name in NUMBERS]
-        if not all(text.isascii() and text.isdigit() and len(text) < 16 for text in numbers):
-            raise FormatError(f"manifest {descriptor.digest}", "its record is no number")
-        files, size, new = map(int, numbers)
-        stored = descriptor.size + manifest.config.size
-        return cls(
-            tag,
-            descriptor.digest,
-            notes.get(CREATED, ""),
-            {
-                key.removeprefix(LABEL_PREFIX): text
-                for key, text in sorted(notes.items())
-                if key.startswith(LABEL_PREFIX)
-            },
-            files,
-            size,
-            stored + sum(layer.size for layer in manifest.layers),
-            new,
-            len(manifest.data_layers),
-            notes.get(PARENT, ""),
-        )
-
-    @classmethod
-    def from_json(cls, value: dict[str, Any]) -> Record:
-        """Parse one line of the gathered records.
-
-        Raises:
-            FormatError: it is none.
-        """
-        texts = [value.get(key) for key in ("tag", "digest", "created")]
-        parent, labels = value.get("parent"), value.get("labels")
-        keys = ("files", "bytes", "stored_bytes", "new_bytes", "layers")
-        numbers = [value.get(key) for key in keys]
-        if (
-            not all(isinstance(text, str) for text in (*texts, parent))
-            or not all(type(number) is int and number >= 0 for number in numbers)
-            or not isinstance(labels, dict)
-            or not all(isinstance(text, str) for text in labels.values())
-            or not is_digest(value["digest"])
-        ):
-            raise FormatError("history", "a record is malformed")
-        return cls(**{name: value[name] for name in cls.__slots__})
+R = TypeVar("R", bound=SavedVersion | SupportBundle)
 
 
-class Ledger:
+class Ledger(Generic[R]):
     """The records of one repository, kept in memory once read: they never change.
 
     Args:
-        shelf: where they are.
-        is_record: tells whether a tag names something that has a record.
+        repository: holds the versions.
+        is_record: returns whether a tag names something that has a record.
+        make: makes the record of a tag from its FIELDS.
 
     Thread safety: threads may share it.
     """
 
-    def __init__(self, shelf: Shelf, is_record: Callable[[str], bool]) -> None:
-        self._shelf = shelf
+    def __init__(
+        self,
+        repository: Repository,
+        is_record: Callable[[str], bool],
+        make: Callable[[str, dict[str, Any]], R],
+    ) -> None:
+        self._repository = repository
         self._is_record = is_record
-        self._known: dict[str, Record] = {}
+        self._make = make
+        self._known: dict[str, R] = {}
         self._lock = threading.Lock()
 
-    def read(self, names: Iterable[str]) -> dict[str, Record]:
-        """Return the records of those of `names` that have one.
+    def record(self, tag: str, descriptor: Descriptor, manifest: Manifest) -> R:
+        """Return the record that a manifest holds.
 
-        One that is deleted meanwhile, or was not written by a storage, is left out.
+        Args:
+            tag: names the manifest.
+            descriptor: of the manifest.
+            manifest: decoded.
+
+        Returns:
+            The record; it is not remembered.
+
+        Raises:
+            FormatError: a number of the record is malformed.
+        """
+        return self._make(tag, _fields_of(descriptor, manifest))
+
+    def read(self, names: Iterable[str]) -> dict[str, R]:
+        """Return the records of a repository's tags.
+
+        Args:
+            names: all tags of the repository, as listed just before.
+
+        Returns:
+            Record by tag. Tags that have none, whose manifest is gone or was not written by a
+            storage, or which the registry fails to read, are left out, the latter with a warning.
+
+        Raises:
+            StoreError: the registry cannot be reached, or fails for all.
         """
         wanted = {name for name in names if self._is_record(name)}
         with self._lock:
@@ -153,11 +122,9 @@ class Ledger:
                 del self._known[gone]
             missing = wanted - self._known.keys()
         if len(missing) > FEW:
-            missing -= self._remember(
-                record for record in self._read_cache() if record.tag in missing
-            )
-        with ThreadPoolExecutor(_THREADS, "records") as pool:
-            found = [record for record in pool.map(self._read_one, sorted(missing)) if record]
+            gathered = self._read_cache()
+            missing -= self._remember({tag: gathered[tag] for tag in missing & gathered.keys()})
+        found = self._read_some(missing)
         self._remember(found)
         with self._lock:
             records = {tag: self._known[tag] for tag in wanted & self._known.keys()}
@@ -165,94 +132,170 @@ class Ledger:
             self._heal(records)
         return records
 
-    def read_one(self, tag: str) -> Record | None:
+    def read_one(self, tag: str) -> R | None:
         """Return the record of one tag, None if there is none."""
         with self._lock:
             if (known := self._known.get(tag)) is not None:
                 return known
         found = self._read_one(tag)
-        self._remember([found] if found is not None else [])
+        if found is not None:
+            self.add(tag, found)
         return found
 
-    def add(self, record: Record) -> None:
-        """Take note of a record at hand."""
-        self._remember([record])
+    def add(self, tag: str, record: R) -> None:
+        """Remember the record of a tag that was just written."""
+        self._remember({tag: record})
 
     def forget(self, tag: str) -> None:
-        """Forget a record whose version was deleted."""
+        """Forget the record of a tag that was deleted."""
         with self._lock:
             self._known.pop(tag, None)
 
     def strike(self, tag: str) -> None:
-        """Take a tag out of what was gathered, before it comes to name something else.
+        """Remove a tag from the gathered records, before it comes to name another version.
 
         Raises:
             StoreError: it may still be there.
         """
         self.forget(tag)
-        records = {record.tag: record for record in self._read_cache()}
+        records = self._read_cache()
         if records.pop(tag, None) is not None:
             self._write(records)
 
     def gather(self) -> None:
-        """Write the records of all that is there to the cache; a failure costs only time later."""
+        """Write the records of all tags to the cache; a failure only costs readers time."""
         try:
-            self._write(self.read(self._shelf.names()))
+            self._write(self.read(self._repository.names()))
         except (StoreError, NotFound, OSError) as error:
-            _log.warning("history of %s not gathered: %s", self._shelf.store.name, error)
+            _log.warning("history of %s not gathered: %s", self._repository.store.name, error)
 
-    def _remember(self, records: Iterable[Record]) -> set[str]:
-        found = {record.tag: record for record in records}
+    def _remember(self, records: Mapping[str, R]) -> set[str]:
         with self._lock:
-            self._known.update(found)
-        return set(found)
+            self._known.update(records)
+        return set(records)
 
-    def _read_one(self, tag: str) -> Record | None:
+    def _read_some(self, tags: Iterable[str]) -> dict[str, R]:
+        """Return the records of tags from their manifests; warn of each tag that fails.
+
+        Raises:
+            StoreError: the registry fails for all of them.
+        """
+        failures: dict[str, RegistryError] = {}
+
+        def read(tag: str) -> R | None:
+            try:
+                return self._read_one(tag)
+            except RegistryError as error:
+                if error.status < 500:
+                    raise
+                failures[tag] = error
+                return None
+
+        ordered = sorted(tags)
+        with ThreadPoolExecutor(_THREADS, "records") as pool:
+            found = dict(zip(ordered, pool.map(read, ordered), strict=True))
+        if failures and len(failures) == len(ordered) and not self._known:
+            raise failures[ordered[0]]
+        for tag, error in failures.items():
+            _log.warning("%s:%s cannot be read: %s", self._repository.store.name, tag, error)
+        return {tag: record for tag, record in found.items() if record is not None}
+
+    def _read_one(self, tag: str) -> R | None:
+        name = self._repository.store.name
         try:
-            descriptor, data = self._shelf.store.get_manifest(tag)
+            descriptor, data = self._repository.store.get_manifest(tag)
             manifest = Manifest.decode(data, f"manifest {descriptor.digest}")
-            return Record.of(tag, descriptor, manifest)
+            return self.record(tag, descriptor, manifest)
         except NotFound:
+            _log.warning("%s:%s has no manifest: deleted at this moment, or lost", name, tag)
             return None
         except IntegrityError as error:
-            _log.warning("%s:%s has no record: %s", self._shelf.store.name, tag, error)
+            _log.warning("%s:%s has no record: %s", name, tag, error)
             return None
 
-    def _read_cache(self) -> list[Record]:
+    def _read_cache(self) -> dict[str, R]:
+        store = self._repository.store
         try:
-            descriptor, data = self._shelf.store.get_manifest(HISTORY_TAG)
+            descriptor, data = store.get_manifest(HISTORY_TAG)
             value = load_json(data, f"manifest {descriptor.digest}")
             layers = value.get("layers")
             if value.get("artifactType") != HISTORY_TYPE or not isinstance(layers, list):
-                return []
+                return {}
             blob = Descriptor.from_json(layers[0] if layers else None)
-            packed = read_blob(self._shelf.store, blob, MAX_RECORDS_BYTES)
+            packed = read_blob(store, blob, MAX_RECORDS_BYTES)
             size = zstd.content_size(packed, MAX_RECORDS_BYTES, "history")
-            plain = zstd.decompress(packed, size, "history")
-            lines = plain.splitlines()
-            return [Record.from_json(load_json(line, "history")) for line in lines]
+            lines = zstd.decompress(packed, size, "history").splitlines()
+            return dict(self._parsed(line) for line in lines)
         except NotFound:
-            return []
+            return {}
         except IntegrityError as error:
-            _log.warning(
-                "%s: history is read from the manifests: %s", self._shelf.store.name, error
-            )
-            return []
+            _log.warning("%s: history is read from the manifests: %s", store.name, error)
+            return {}
 
-    def _write(self, records: Mapping[str, Record]) -> None:
-        lines = [canonical_json(asdict(records[tag])) + b"\n" for tag in sorted(records)]
+    def _parsed(self, line: bytes) -> tuple[str, R]:
+        value = load_json(line, "history")
+        _check_record(value)
+        if not self._is_record(value["tag"]):
+            raise FormatError("history", "it holds the record of another kind of tag")
+        return value["tag"], self._make(value["tag"], {name: value[name] for name in FIELDS})
+
+    def _write(self, records: Mapping[str, R]) -> None:
+        lines = [_line(tag, records[tag]) for tag in sorted(records)]
         packed = zstd.compress(b"".join(lines), zstd.DEFAULT_LEVEL)
         blob = Descriptor(RECORDS_TYPE, digest_of(packed), len(packed))
         try:
-            old: str | None = self._shelf.store.resolve(HISTORY_TAG).digest
+            old: str | None = self._repository.store.resolve(HISTORY_TAG).digest
         except NotFound:
             old = None
-        new = self._shelf.put_small(HISTORY_TAG, HISTORY_TYPE, blob, packed, {})
+        new = self._repository.put_small(HISTORY_TAG, HISTORY_TYPE, blob, packed, {})
         if old is not None and old != new.digest:
-            self._shelf.drop(old)
+            self._repository.drop(old)
 
-    def _heal(self, records: Mapping[str, Record]) -> None:
+    def _heal(self, records: Mapping[str, R]) -> None:
         try:
             self._write(records)
         except (StoreError, NotFound, OSError) as error:  # we may only read: others will write it
-            _log.debug("history of %s not written: %s", self._shelf.store.name, error)
+            _log.debug("history of %s not written: %s", self._repository.store.name, error)
+
+
+def _fields_of(descriptor: Descriptor, manifest: Manifest) -> dict[str, Any]:
+    notes = manifest.annotations
+    numbers = {name: notes.get(RECORD_PREFIX + name, "0") for name in NUMBERS}
+    for text in numbers.values():
+        if not (text.isascii() and text.isdigit() and len(text) < 16):
+            raise FormatError(f"manifest {descriptor.digest}", "its record is no number")
+    blobs = (descriptor, manifest.config, *manifest.layers)
+    return {
+        "digest": descriptor.digest,
+        "created": notes.get(CREATED, ""),
+        "labels": {
+            key.removeprefix(LABEL_PREFIX): text
+            for key, text in sorted(notes.items())
+            if key.startswith(LABEL_PREFIX)
+        },
+        **{name: int(text) for name, text in numbers.items()},
+        "stored_bytes": sum(blob.size for blob in blobs),
+        "layers": len(manifest.data_layers),
+        "parent": notes.get(PARENT, ""),
+    }
+
+
+def _line(tag: str, record: SavedVersion | SupportBundle) -> bytes:
+    value = {name: getattr(record, name) for name in FIELDS}
+    return canonical_json({"tag": tag, **value}) + b"\n"
+
+
+def _check_record(value: dict[str, Any]) -> None:
+    """Raise FormatError unless a JSON object is a gathered record."""
+    texts = [value.get(key) for key in ("tag", "digest", "created", "parent")]
+    keys = ("files", "bytes", "stored_bytes", "new_bytes", "layers")
+    numbers = [value.get(key) for key in keys]
+    labels = value.get("labels")
+    if (
+        not all(isinstance(text, str) for text in texts)
+        or not all(type(number) is int and number >= 0 for number in numbers)
+        or not isinstance(labels, dict)
+        or not all(isinstance(text, str) for text in labels.values())
+        or not is_digest(value["digest"])
+    ):
+        raise FormatError("history", "a record is malformed")

@@ -32,9 +32,8 @@ from packer.errors import (
 from packer.files.temporary import temporary_directory
 from packer.progress import CancelEvent, Progress, ProgressCallback
 from packer.storage.kots_archives import Archive, Archives
-from packer.storage.results import SavedVersion
+from packer.storage.results import SavedVersion, SupportBundle
 from packer.storage.storage import Storage, open_storage
-from packer.storage.support_bundles import SupportBundle
 from packer.stores.registry.access import RegistryLike
 
 ARCHIVE_NAME = "archive.tar.gz"

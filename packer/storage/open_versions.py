@@ -7,7 +7,7 @@ from collections import OrderedDict
 
 from packer.errors import NotFound
 from packer.format.version import Version, load_version
-from packer.storage.repository import Shelf
+from packer.storage.repository import Repository
 from packer.stores.caching import CachedStore, SmallBlobs
 from packer.stores.layout import LayoutStore
 
@@ -28,17 +28,17 @@ class OpenVersions:
         self._versions: OrderedDict[tuple[str, str], Version] = OrderedDict()
         self._lock = threading.Lock()
 
-    def load(self, shelf: Shelf, tag: str) -> Version:
+    def load(self, repository: Repository, tag: str) -> Version:
         """Return the version a tag names; a number's tag never names another."""
-        if not shelf.is_remote:
-            return load_version(shelf.store, tag)
-        key = shelf.store.name, tag
+        if not repository.is_remote:
+            return load_version(repository.store, tag)
+        key = repository.store.name, tag
         with self._lock:
             found = self._versions.get(key)
             if found is not None:
                 self._versions.move_to_end(key)
                 return found
-        version = load_version(CachedStore(shelf.store, self._small, self._disk), tag)
+        version = load_version(CachedStore(repository.store, self._small, self._disk), tag)
         if tag.isdecimal():
             with self._lock:
                 self._versions[key] = version
@@ -46,10 +46,10 @@ class OpenVersions:
                     self._versions.popitem(last=False)
         return version
 
-    def forget(self, shelf: Shelf, tag: str) -> None:
+    def forget(self, repository: Repository, tag: str) -> None:
         """Forget a version that was deleted."""
         with self._lock:
-            self._versions.pop((shelf.store.name, tag), None)
+            self._versions.pop((repository.store.name, tag), None)
 
 
 def trim(cache: LayoutStore, tag: str) -> None:

@@ -16,7 +16,7 @@ from packer.api.locations import open_location
 from packer.errors import InvalidParameter, InvalidReference, NotFound
 from packer.reference import DOCKER_HUB, LayoutLocation, Reference, parse_location
 from packer.storage.encoded_names import decode_app, encode_app
-from packer.storage.repository import Shelf
+from packer.storage.repository import Repository
 from packer.stores.memory import MemoryStore
 from packer.stores.protocols import Store
 from packer.stores.registry.access import Access, RegistryLike
@@ -43,7 +43,7 @@ class Repositories:
         self.uri = base_uri
         self._options = Access(options)
         self._lock = threading.Lock()
-        self._open: dict[str, Shelf] = {}
+        self._open: dict[str, Repository] = {}
         self._location: Reference | LayoutLocation | None = None
         if base_uri != MEMORY:
             location = parse_location(base_uri)
@@ -58,7 +58,7 @@ class Repositories:
         """Whether it is in a registry."""
         return isinstance(self._location, Reference)
 
-    def shelf(self, app: str | None, *, create: bool = False) -> Shelf:
+    def repository(self, app: str | None, *, create: bool = False) -> Repository:
         """Return the repository of an application, or with None what all share.
 
         Args:
@@ -72,7 +72,7 @@ class Repositories:
         name = "" if app is None else encode_app(app)
         with self._lock:
             if (found := self._open.get(name)) is None:
-                found = self._open[name] = Shelf(self._store(name, create))
+                found = self._open[name] = Repository(self._store(name, create))
             return found
 
     def reference(self, app: str, tag: str) -> str:
@@ -95,8 +95,8 @@ class Repositories:
     def close(self) -> None:
         """Close connections."""
         with self._lock:
-            for shelf in self._open.values():
-                close: Callable[[], None] | None = getattr(shelf.store, "close", None)
+            for repository in self._open.values():
+                close: Callable[[], None] | None = getattr(repository.store, "close", None)
                 if close is not None:
                     close()
             if self._location is not None:

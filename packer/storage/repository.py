@@ -1,8 +1,8 @@
-"""One repository of the storage: tags that are records, written and removed whole.
+"""One repository of a storage: its tags, each written whole and removed whole.
 
-A *note* is a manifest without content of its own: everything it says is in its annotations. Each
-differs from every other, so that removing one by its digest, the only removal that all registries
-know, takes no other tag with it.
+A *note* is a manifest without content: its annotations say everything. Every manifest that a
+storage writes differs from all others, by a nonce, so that removing it by its digest, the only
+removal that all registries know, takes no other tag with it.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import threading
 import weakref
 from collections.abc import Iterator, Mapping
 
-from packer.errors import NotFound, RegistryError
+from packer.errors import IntegrityError, NotFound, RegistryError, StoreError
 from packer.files.durable import locked, make_directory
 from packer.oci import (
     MANIFEST_TYPE,
@@ -29,6 +29,8 @@ from packer.stores.protocols import ManifestDeleter, Store, TagNames, Tags, Uplo
 
 NOTE_TYPE = "application/vnd.layer-packer.note.v1"
 """``artifactType`` of notes."""
+OWN_TYPES = "application/vnd.layer-packer."
+"""How the ``artifactType`` of everything that a storage writes begins."""
 NONCE = "layer-packer.nonce"
 """Annotation that makes a manifest unlike any other."""
 
@@ -37,13 +39,17 @@ EMPTY_BLOB = Descriptor("application/vnd.oci.empty.v1+json", digest_of(EMPTY), l
 """The empty config of the image-spec."""
 
 _REMOVALS = 4
+"""Attempts to remove a tag whose manifest goes without it, see `Repository.remove`."""
 
 _memory_locks: weakref.WeakKeyDictionary[Store, threading.Lock] = weakref.WeakKeyDictionary()
 _guard = threading.Lock()
 
 
-class Shelf:
+class Repository:
     """The tags of one store.
+
+    Args:
+        store: of any kind that lists tags.
 
     Thread safety: threads may share it.
     """
@@ -61,15 +67,58 @@ class Shelf:
         return {tag for tag, _ in self.store.tags()}
 
     def holds(self, tag: str) -> bool:
-        """Tell whether a tag is there, asking for it alone."""
+        """Return whether a tag is there; asks for it alone."""
         try:
             self.store.resolve(tag)
         except NotFound:
             return False
         return True
 
+    def put(self, data: bytes, tag: str) -> Descriptor:
+        """Write a manifest under a tag.
+
+        An answer can be lost after the registry wrote the tag, and a registry whose tags are
+        immutable refuses the attempt that follows. So what looks like a failure is looked into.
+
+        Args:
+            data: of a manifest that no other tag names.
+            tag: a new one.
+
+        Returns:
+            The manifest's descriptor.
+
+        Raises:
+            NotFound: the registry lacks a blob (kind "blob"); nothing was written.
+            StoreError: the registry failed, or refused; the tag does not name the manifest.
+        """
+        try:
+            return self.store.put_manifest(data, MANIFEST_TYPE, tag)
+        except StoreError:
+            written = Descriptor(MANIFEST_TYPE, digest_of(data), len(data))
+            if not self._names(tag, written.digest):
+                raise
+            return written
+
+    def _names(self, tag: str, digest: str) -> bool:
+        """Return whether a tag names a manifest, as far as the registry answers."""
+        try:
+            return self.store.resolve(tag).digest == digest
+        except (NotFound, StoreError, IntegrityError):
+            return False
+
     def put_note(self, tag: str, annotations: Mapping[str, str]) -> Descriptor:
-        """Write a note under a tag, in place of what the tag named."""
+        """Write a note under a tag.
+
+        Args:
+            tag: what it names is replaced.
+            annotations: what the note says.
+
+        Returns:
+            The note's descriptor.
+
+        Raises:
+            StoreError: the registry failed, or refused.
+        """
         return self.put_small(tag, NOTE_TYPE, EMPTY_BLOB, EMPTY, annotations)
 
     def put_small(
@@ -80,7 +129,21 @@ class Shelf:
         content: bytes,
         annotations: Mapping[str, str],
     ) -> Descriptor:
-        """Write a manifest with one small layer under a tag."""
+        """Write a manifest with one small layer under a tag.
+
+        Args:
+            tag: what it names is replaced.
+            artifact_type: the manifest's ``artifactType``.
+            layer: descriptor of `content`.
+            content: bytes of the layer.
+            annotations: the manifest's; a nonce is added.
+
+        Returns:
+            The manifest's descriptor.
+
+        Raises:
+            StoreError: the registry failed, or refused.
+        """
         value = {
             "schemaVersion": 2,
             "mediaType": MANIFEST_TYPE,
@@ -93,19 +156,25 @@ class Shelf:
         if layer != EMPTY_BLOB:
             _push(self.store, layer, content)
         try:
-            return self.store.put_manifest(data, MANIFEST_TYPE, tag)
+            return self.put(data, tag)
         except NotFound as error:
             if error.kind != "blob":
                 raise
         _push(self.store, EMPTY_BLOB, EMPTY)
-        return self.store.put_manifest(data, MANIFEST_TYPE, tag)
+        return self.put(data, tag)
 
     def read_note(self, tag: str) -> tuple[Descriptor, dict[str, str]]:
-        """Return the annotations of what a tag names.
+        """Return what a note says.
+
+        Args:
+            tag: names the note.
+
+        Returns:
+            Descriptor and annotations of its manifest.
 
         Raises:
             NotFound: there is no such tag.
-            FormatError: it is malformed.
+            FormatError: the manifest is malformed.
         """
         descriptor, data = self.store.get_manifest(tag)
         annotations = load_json(data, f"manifest {descriptor.digest}").get("annotations") or {}
@@ -115,13 +184,16 @@ class Shelf:
     def remove(self, tag: str, digest: str) -> None:
         """Remove a tag and the manifest it names, which no other tag names.
 
+        Args:
+            tag: the tag.
+            digest: of the manifest.
+
         Raises:
             NotFound: it is not there.
             RegistryError: the registry does not delete.
         """
         if not isinstance(self.store, ManifestDeleter):
-            assert isinstance(self.store, Tags)
-            self.store.untag(tag)
+            self._untag(tag)
             return
         for _ in range(_REMOVALS):
             try:
@@ -133,8 +205,73 @@ class Shelf:
                 digest = self.put_note(tag, {}).digest
         raise NotFound("manifest", digest, self.store.name)
 
+    def remove_tag(self, tag: str) -> None:
+        """Remove a tag, whatever it names, and if what it named is gone.
+
+        Registries remove manifests, and with one all tags that name it. A tag that does not name a
+        manifest of the storage's own, which no other tag names, is therefore removed alone where
+        the registry can, or else made to name such a manifest first.
+
+        Args:
+            tag: the tag.
+
+        Raises:
+            NotFound: there is no such tag.
+            RegistryError: the registry does not delete.
+        """
+        if not isinstance(self.store, ManifestDeleter):
+            self._untag(tag)
+            return
+        digest = self._own_digest(tag)
+        if digest is None:
+            try:
+                self._untag(tag)
+                return
+            except RegistryError as error:
+                if error.status in (401, 403):
+                    raise
+            digest = self.put_note(tag, {}).digest
+        self.remove(tag, digest)
+
+    def _own_digest(self, tag: str) -> str | None:
+        """Return the digest a tag names if no other tag can name it, else None.
+
+        Raises:
+            NotFound: there is no such tag.
+        """
+        try:
+            descriptor, data = self.store.get_manifest(tag)
+            value = load_json(data, f"manifest {descriptor.digest}")
+        except NotFound:
+            if tag not in self.names():
+                raise
+            return None  # its manifest is gone
+        except IntegrityError:
+            return None
+        except RegistryError as error:
+            if error.status < 500:
+                raise
+            return None  # the registry cannot read its own tag, but it can write it
+        ours = str(value.get("artifactType")).startswith(OWN_TYPES)
+        return descriptor.digest if ours and NONCE in (value.get("annotations") or {}) else None
+
+    def _untag(self, tag: str) -> None:
+        assert isinstance(self.store, Tags)
+        self.store.untag(tag)
+
     def try_remove(self, tag: str, digest: str) -> bool:
-        """Remove as `remove`; False if the registry does not delete. Nothing to remove is fine."""
+        """Remove a tag and its manifest if the registry deletes.
+
+        Args:
+            tag: the tag.
+            digest: of the manifest.
+
+        Returns:
+            False if the tag may still be there: the registry does not delete.
+
+        Raises:
+            StoreError: the registry failed, and may succeed later.
+        """
         try:
             self.remove(tag, digest)
         except NotFound:
@@ -146,18 +283,23 @@ class Shelf:
         return True
 
     def drop(self, digest: str) -> None:
-        """Remove a manifest that no tag names any more, if the registry deletes manifests."""
+        """Remove a manifest that nothing needs, if the registry deletes manifests."""
         if isinstance(self.store, ManifestDeleter):
             with contextlib.suppress(NotFound, RegistryError):
                 self.store.delete_manifest(digest)
 
     def lock(self) -> contextlib.AbstractContextManager[bool]:
-        """Hold the store's lock if it has one: True; registries have none: False."""
+        """Return a context that holds the store's lock: True; registries have none: False."""
         return _lock(self.store)
 
 
+def is_refusal(error: RegistryError) -> bool:
+    """Return whether a registry refused a request for good: it did not carry it out."""
+    return error.status < 500 and not error.retryable
+
+
 def _push(store: Store, blob: Descriptor, data: bytes) -> None:
-    """Store a blob that is at hand; without asking for it first where that costs a request."""
+    """Store a blob that is at hand; a registry is not asked for it first."""
     source = io.BytesIO(data)
     if isinstance(store, Upload):
         store.upload(blob, source)

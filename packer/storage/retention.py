@@ -3,27 +3,44 @@
 from __future__ import annotations
 
 import contextlib
+import logging
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 
-from packer.errors import NotFound
-from packer.oci import Manifest
+from packer.errors import Conflict, IntegrityError, NotFound, StoreError
+from packer.storage.application import Application
+from packer.storage.condition import Condition, Examiner, Finding, blobs_of, newest_sound
 from packer.storage.deployments import deployed_before, read_log
-from packer.storage.history import Ledger
-from packer.storage.repository import Shelf
+from packer.storage.repository import Repository
 from packer.storage.results import Retained
 from packer.storage.sequence_numbers import Numbers
 from packer.stores.layout import LayoutStore
 
 _THREADS = 8
+"""Manifests read at once."""
+
+_log = logging.getLogger(__name__)
 
 
-def delete_number(shelf: Shelf, sequence: int, numbers: Numbers) -> None:
-    """Delete a version, and see to it that its number is not given to another one.
+def delete(application: Application, sequence: int) -> None:
+    """Delete a version, or what else its number names; see `Storage.delete`."""
+    repository = application.repository
+    numbers = application.numbers()
+    if sequence not in numbers.saved:
+        raise application.no_version(sequence)
+    log = read_log(repository)[1]
+    if log and log[-1].sequence == sequence and blobs_of(repository, sequence) is not None:
+        raise Conflict("sequence", str(sequence), f"it is what {application.app} has deployed")
+    delete_number(repository, sequence, numbers)
+    application.forget(sequence)
+
+
+def delete_number(repository: Repository, sequence: int, numbers: Numbers) -> None:
+    """Delete a version, and make sure that its number is not given to another one.
 
     Args:
-        shelf: of the application.
-        sequence: of the version.
+        repository: of the application.
+        sequence: number of the version.
         numbers: those in use, as listed just before.
 
     Raises:
@@ -31,77 +48,123 @@ def delete_number(shelf: Shelf, sequence: int, numbers: Numbers) -> None:
         RegistryError: the registry does not delete.
     """
     if sequence == numbers.top:
-        shelf.put_note(f"gone-{sequence}", {})  # before it goes
-    tag = str(sequence)
-    shelf.remove(tag, shelf.store.resolve(tag).digest)
+        repository.put_note(f"gone-{sequence}", {})  # before it goes
+    repository.remove_tag(str(sequence))
     for gone in numbers.gone:
         if gone < numbers.top:  # a greater number says the same
             mark = f"gone-{gone}"
             with contextlib.suppress(NotFound):  # another process was faster
-                shelf.try_remove(mark, shelf.store.resolve(mark).digest)
+                repository.try_remove(mark, repository.store.resolve(mark).digest)
 
 
-def withdraw_number(shelf: Shelf, sequence: int, ledger: Ledger) -> None:
-    """Remove a version as if it had never been; its number may be given again.
-
-    Raises:
-        NotFound: there is no such version.
-        RegistryError: the registry does not delete.
-    """
-    tag = str(sequence)
-    version = shelf.store.resolve(tag)
-    ledger.strike(tag)  # before it goes: nobody may take the old record for that of the next one
-    shelf.remove(tag, version.digest)
+def withdraw(application: Application, sequence: int) -> None:
+    """Remove a version as if it had never been; see `Storage.withdraw`."""
+    if not application.repository.holds(str(sequence)):
+        raise application.no_version(sequence)
+    # Before it goes: nobody may take the old record for that of the next version of the number.
+    application.ledger.strike(str(sequence))
+    application.repository.remove_tag(str(sequence))
+    application.forget(sequence)
 
 
 def retain(
-    shelf: Shelf,
+    application: Application,
     keep: int,
     protect: Iterable[int],
     deleted: Callable[[int], None],
 ) -> Retained:
     """Delete all but the newest versions and those that are needed; see `Storage.retain`.
 
+    Only versions that can be loaded are counted. What is broken or foreign is never counted; above
+    the oldest version that is kept it is left alone, as somebody may mend it. Below, what a storage
+    wrote is deleted, and what it did not write is left alone.
+
     Args:
-        shelf: of the application.
+        application: whose versions.
         keep: how many of the newest.
         protect: numbers to keep besides.
         deleted: called after each deletion; may raise to stop.
+
+    Returns:
+        What was deleted and kept.
+
+    Raises:
+        StoreError: no version can be read; nothing was deleted.
     """
-    numbers = Numbers.read(shelf.names())
-    saved = set(numbers.saved)
-    log = read_log(shelf)[1]
-    stay = set(sorted(saved)[-keep:]) | (set(protect) & saved)
-    if log:
-        before = deployed_before(log, saved)
-        stay |= {log[-1].sequence, log[-1].sequence if before is None else before} & saved
-    go = sorted(saved - stay)
-    ordered = sorted(saved) if go else sorted(stay)
-    with ThreadPoolExecutor(_THREADS, "retain") as pool:
-        blobs = pool.map(lambda number: _blobs(shelf, number), ordered)
-        needed = dict(zip(ordered, blobs, strict=True))
+    repository, numbers = application.repository, application.numbers()
+    saved = sorted(numbers.saved, reverse=True)
+    findings = newest_sound(Examiner(repository), saved, keep)
+    _check_any_known(repository, findings)
+    newest = {one.sequence for one in findings if one.condition is Condition.SOUND}
+    stay = newest | (_needed(repository, protect) & numbers.saved)
+    skipped = {one.sequence for one in findings} - stay
+    older = [number for number in saved if number not in stay | skipped]
+    blobs = _blobs_of_all(repository, [*older, *sorted(stay)])
+    kept = dict(item for number in stay for item in blobs[number].items())
+    freed: dict[str, int] = {}
+    go = [number for number in reversed(older) if blobs[number] or _is_rubbish(repository, number)]
     for number in go:
         with contextlib.suppress(NotFound):  # another replica retains at the same time
-            delete_number(shelf, number, numbers)
+            delete_number(repository, number, numbers)
         numbers.gone -= {gone for gone in numbers.gone if gone < numbers.top}  # removed
+        freed.update(item for item in blobs[number].items() if item[0] not in kept)
+        application.forget(number)
         deleted(number)
-    if isinstance(shelf.store, LayoutStore):
-        shelf.store.collect_garbage()
-    kept: dict[str, int] = {}
-    for number in stay:
-        kept.update(needed[number])
-    freed: dict[str, int] = {}
-    for number in go:
-        freed.update(item for item in needed[number].items() if item[0] not in kept)
-    return Retained(tuple(go), tuple(sorted(stay)), sum(freed.values()), sum(kept.values()))
+    _collect(repository)
+    skipped |= set(older) - set(go)
+    return Retained(
+        deleted=tuple(go),
+        kept=tuple(sorted(stay)),
+        freed_bytes=sum(freed.values()),
+        kept_bytes=sum(kept.values()),
+        skipped=tuple(sorted(skipped)),
+    )
 
 
-def _blobs(shelf: Shelf, sequence: int) -> dict[str, int]:
-    """Return digests and sizes of what a version needs, its manifest included."""
-    try:
-        descriptor, data = shelf.store.get_manifest(str(sequence))
-    except NotFound:
-        return {}  # deleted by another process meanwhile
-    manifest = Manifest.decode(data, f"manifest {descriptor.digest}")
-    blobs = (descriptor, manifest.config, *manifest.layers)
-    return {blob.digest: blob.size for blob in blobs}
+def _blobs_of_all(repository: Repository, numbers: list[int]) -> dict[int, dict[str, int]]:
+    """Return the blobs that each number needs; none for what is no version."""
+    with ThreadPoolExecutor(_THREADS, "retain") as pool:
+        found = pool.map(lambda number: blobs_of(repository, number) or {}, numbers)
+        return dict(zip(numbers, found, strict=True))
+
+
+def _collect(repository: Repository) -> None:
+    """Collect the garbage of a layout, unless a manifest that is left cannot be read."""
+    if isinstance(repository.store, LayoutStore):
+        try:
+            repository.store.collect_garbage()
+        except (NotFound, IntegrityError) as error:
+            _log.warning("%s: nothing is collected: %s", repository.store.name, error)
+
+
+def _needed(repository: Repository, protect: Iterable[int]) -> set[int]:
+    """Return the numbers that stay however old: protected, deployed, and the one before that."""
+    needed = set(protect)
+    log = read_log(repository)[1]
+    if log:
+        needed.add(log[-1].sequence)
+        before = deployed_before(log, lambda number: blobs_of(repository, number) is not None)
+        if before is not None:
+            needed.add(before)
+    return needed
+
+
+def _check_any_known(repository: Repository, findings: list[Finding]) -> None:
+    """Warn of numbers that are not counted, and raise if the registry told of none.
+
+    Raises:
+        StoreError: it failed for all.
+    """
+    for one in findings:
+        if one.condition is not Condition.SOUND:
+            _log.warning("%s:%d is not counted: %s", repository.store.name, one.sequence, one.why)
+    if findings and all(one.condition is Condition.UNKNOWN for one in findings):
+        raise StoreError(
+            f"{repository.store.name}: no version can be read: {findings[0].why}", retryable=True
+        )
+
+
+def _is_rubbish(repository: Repository, sequence: int) -> bool:
+    """Return whether a number names nothing: what it named is gone, or half deleted."""
+    condition = Examiner(repository).examine(sequence).condition
+    return condition in (Condition.STALE, Condition.LEFTOVER)

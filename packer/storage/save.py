@@ -1,4 +1,8 @@
-"""A directory or archive to a repository, where its manifest gets its final form last."""
+"""Saving a tree: stage it, send its blobs, claim a number, name it. In this order.
+
+Nothing is tagged before everything that the tag needs is there. Of the base, a version saved
+before, only the index and a few frames are read; what is new is staged in a local store.
+"""
 
 from __future__ import annotations
 
@@ -18,22 +22,26 @@ from packer.engine.chunking import ChunkParams
 from packer.errors import Cancelled, InvalidParameter, NotFound, PackerError
 from packer.files.temporary import temporary_directory
 from packer.format.version import CREATED, TITLE, Version, load_version
-from packer.oci import MANIFEST_TYPE, PARENT, Descriptor
+from packer.oci import PARENT, Descriptor, Manifest
 from packer.packing.pack_tree import LocalStore, Packed, check_outside, pack_tree
 from packer.packing.similar import SketchCache
-from packer.packing.staging import Arrival, NearSketches, Staging, UploadArrival
+from packer.packing.staging import NearSketches, Staging
 from packer.progress import CancelEvent, ProgressCallback, cancellable
-from packer.storage.history import LABEL_PREFIX, NUMBERS, RECORD_PREFIX, Record
-from packer.storage.repository import NONCE, Shelf
+from packer.storage.history import LABEL_PREFIX, NUMBERS, RECORD_PREFIX
+from packer.storage.repository import NONCE, Repository
 from packer.stores.cancelling import until_cancelled
 from packer.stores.layout import LayoutStore
 from packer.stores.protocols import Upload
-from packer.transfer.copy_graph import copy as copy_graph
+from packer.transfer.blob_sender import BlobSender
 
 MAX_LABELS = 64
+"""Labels of a version: they are annotations, which a manifest's 4 MiB bound."""
 MAX_LABEL_CHARS = 4096
+"""Length of a label's value."""
+MAX_LABEL_NAME_CHARS = 128
+"""Length of a label's name."""
 MAX_BASES = 3
-"""How many versions are tried as base before one is packed alone."""
+"""Versions tried as base before one is packed alone."""
 
 _log = logging.getLogger(__name__)
 
@@ -46,10 +54,13 @@ class Job:
         root: directory or file.
         title: for people.
         labels: see `check_labels`.
-        level, expand, created: as `pack_tree`.
+        level: zstd level.
+        expand: open archives.
+        created: seconds since the epoch to record; None for now.
         cache: layout that takes new blobs on their way to a registry; a temporary one if None.
         jobs: concurrent uploads.
-        progress, cancel: what to tell, and when to stop.
+        progress: called now and then.
+        cancel: the caller's event, ignored once the manifest is being written.
     """
 
     root: bytes
@@ -64,8 +75,74 @@ class Job:
     cancel: CancelEvent | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class Staged:
+    """A packed version whose blobs are on their way, and whose manifest has no name yet.
+
+    Args:
+        repository: where it is to be saved.
+        job: how.
+        version: as packed; its store has all blobs.
+        notes: annotations of its manifest.
+        sender: sends blobs to the registry; None if all are there.
+    """
+
+    repository: Repository
+    job: Job
+    version: Version
+    notes: Mapping[str, str]
+    sender: BlobSender | None
+
+    def send(self) -> None:
+        """Send the blobs that the repository may lack.
+
+        Raises:
+            Cancelled: the job's event was set, before the end of this call.
+            StoreError: the registry failed.
+        """
+        with _until_naming(self.repository, self.job):
+            if self.sender is not None:
+                self.sender.send()
+
+    def send_lost(self, error: NotFound) -> None:
+        """Send a blob again that the registry had, or said it had, and has not.
+
+        Args:
+            error: of the registry that refused the manifest.
+
+        Raises:
+            NotFound: as `error`, if the blob is not to be had or was sent again already.
+        """
+        if self.sender is None:
+            raise error
+        self.sender.send_lost(error)
+
+    def name(self, tag: str, notes: Mapping[str, str]) -> tuple[Descriptor, Manifest]:
+        """Write the manifest under a tag; the job's event does not interrupt this step.
+
+        Args:
+            tag: a new one.
+            notes: further annotations.
+
+        Returns:
+            Descriptor and manifest, as written.
+
+        Raises:
+            NotFound: the registry lacks a blob; nothing was written.
+            StoreError: it may have been written.
+        """
+        final = replace(self.version.manifest, annotations={**self.notes, **notes})
+        return self.repository.put(final.encode(), tag), final
+
+
 def check_labels(labels: Mapping[str, str] | None) -> dict[str, str]:
     """Return labels that a manifest can hold.
+
+    Args:
+        labels: names and values; at most MAX_LABELS.
+
+    Returns:
+        A copy.
 
     Raises:
         InvalidParameter: there are too many, one is too long, or no text.
@@ -76,9 +153,10 @@ def check_labels(labels: Mapping[str, str] | None) -> dict[str, str]:
     for key, text in found.items():
         if not isinstance(key, str) or not isinstance(text, str) or not key:
             raise InvalidParameter(f"label {key!r}: names and values are text")
-        if len(key) > 128 or len(text) > MAX_LABEL_CHARS:
+        if len(key) > MAX_LABEL_NAME_CHARS or len(text) > MAX_LABEL_CHARS:
             raise InvalidParameter(
-                f"label {key[:80]!r} is longer than 128 or its value than {MAX_LABEL_CHARS}"
+                f"label {key[:80]!r} is longer than {MAX_LABEL_NAME_CHARS} or its value than"
+                f" {MAX_LABEL_CHARS}"
             )
         try:
             (key + text).encode()
@@ -90,146 +168,113 @@ def check_labels(labels: Mapping[str, str] | None) -> dict[str, str]:
 def check_level(level: int) -> int:
     """Return a zstd level that is in range.
 
+    Args:
+        level: from 1 to 22.
+
+    Returns:
+        The same.
+
     Raises:
-        InvalidParameter: it is not.
+        InvalidParameter: it is out of range.
     """
     if not zstd.MIN_LEVEL <= level <= zstd.MAX_LEVEL:
         raise InvalidParameter(f"level {level} is not from {zstd.MIN_LEVEL} to {zstd.MAX_LEVEL}")
     return level
 
 
-def loaded(
-    load: Callable[[Shelf, str], Version], shelf: Shelf, tags: Iterable[str]
-) -> Iterator[Version]:
-    """Yield the first few versions that can be built on, each with its index read."""
-    for tag in islice(tags, MAX_BASES):
-        try:
-            version = load(shelf, tag)
-            assert version.index is not None
-        except PackerError as error:
-            _log.warning("%s:%s is not built on: %s", shelf.store.name, tag, error)
-            continue
-        yield version
-
-
-Put = Callable[[str, Mapping[str, str]], Record]
-"""Stores the manifest under a tag, with more annotations, and returns what is recorded of it."""
-
-
-def save_tree(
-    shelf: Shelf,
-    job: Job,
-    bases: Iterator[Version],
-    arrive: Callable[[Put], Record],
-    known: Callable[[Version], Record | None],
-) -> Record:
-    """Pack `job.root` into the repository.
+def bases(
+    load: Callable[[Repository, str], Version], repository: Repository, tags: Iterable[str]
+) -> Iterator[Version | None]:
+    """Yield versions to build on, the best first; the last is None, for none.
 
     Args:
-        shelf: of the repository.
-        job: what and how.
-        bases: versions to build on, the best first; the next is tried if blobs of one are missing.
-        arrive: called when all blobs are there, to name the manifest.
-        known: called with the packed version before; a record it returns stands for it.
+        load: returns the version that a tag names.
+        repository: of the tags.
+        tags: the best first; MAX_BASES of them are tried.
+
+    Yields:
+        Versions with their indexes read, then None.
+    """
+    for tag in islice(tags, MAX_BASES):
+        try:
+            version = load(repository, tag)
+            assert version.index is not None
+        except PackerError as error:
+            _log.warning("%s:%s is not built on: %s", repository.store.name, tag, error)
+            continue
+        yield version
+    yield None
+
+
+@contextmanager
+def building_on(base: Version | None) -> Iterator[None]:
+    """Swallow the error that says that a base lacks blobs: the caller tries the next base.
+
+    Args:
+        base: the version that the context builds on; with None no error is swallowed.
+    """
+    try:
+        yield
+    except NotFound as error:
+        if base is None or error.kind != "blob":
+            raise
+        _log.warning("%s is not built on: %s", base.descriptor.digest, error)
+
+
+@contextmanager
+def stage(repository: Repository, job: Job, base: Version | None) -> Iterator[Staged]:
+    """Pack a tree; its new blobs are in a local store as long as the context is open.
+
+    Args:
+        repository: where it is to be saved.
+        job: what to save, and how.
+        base: version to build on.
+
+    Yields:
+        The version, packed.
 
     Raises:
-        Cancelled: nothing was tagged.
-        InvalidParameter: the repository lies in `job.root`.
+        InvalidParameter: the repository lies in the tree.
+        Cancelled: the job's event was set.
         SourceChanged, UnsupportedFile, OSError: about a file, by name.
-        StoreError: about the repository.
+        NotFound: a blob of the base is missing.
     """
-    check_outside(shelf.store, job.root)
-    watch = _UntilArrival(job.cancel)
-
-    def last(put: Put) -> Record:
-        watch.end()
-        return arrive(put)
-
-    while True:
-        try:
-            with until_cancelled(watch if job.cancel else None, (shelf.store,), "saving"):
-                base = next(bases, None)
-                return _save_on(shelf, job, base, last, known)
-        except NotFound as error:
-            if base is None or error.kind != "blob":
-                raise
-            _log.warning("%s is not built on: %s", base.descriptor.digest, error)
-
-
-class _UntilArrival:
-    """The caller's event, until the version is being named: that is not broken off in the middle.
-
-    Once seen it stays set, so that requests that were cut off are known for cancelled.
-    """
-
-    def __init__(self, cancel: CancelEvent | None) -> None:
-        self._cancel = cancel
-        self._seen = False
-
-    def is_set(self) -> bool:
-        """Tell whether to stop."""
-        if not self._seen and self._cancel is not None:
-            self._seen = self._cancel.is_set()
-        return self._seen
-
-    def end(self) -> None:
-        """Look for the last time.
-
-        Raises:
-            Cancelled: the event was set.
-        """
-        if self.is_set():
-            raise Cancelled("saving")
-        self._cancel = None
-
-
-def _save_on(
-    shelf: Shelf,
-    job: Job,
-    base: Version | None,
-    arrive: Callable[[Put], Record],
-    known: Callable[[Version], Record | None],
-) -> Record:
+    store = repository.store
+    check_outside(store, job.root)
     progress = cancellable(job.progress, job.cancel, "saving")
-    with _place(shelf, job) as (local, sketches):
-        staging = Staging(local, base)
-        packed = pack_tree(
-            job.root,
-            staging,
-            job.title,
-            base=base,
-            candidates=() if base is None else (base,),
-            params=ChunkParams(),
-            level=job.level,
-            expand=job.expand,
-            cache=False,
-            created=job.created,
-            tool=f"layer-packer {TOOL_VERSION}",
-            progress=progress,
-            sketches=sketches,
-        )
-        version = load_version(staging, packed.digest)
-        if (record := known(version)) is not None:
-            return record
-        notes = _annotations(job, packed, base)
+    with _place(repository, job) as (local, sketches):
+        with _until_naming(repository, job):
+            staging = Staging(local, base)
+            packed = pack_tree(
+                job.root,
+                staging,
+                job.title,
+                base=base,
+                candidates=() if base is None else (base,),
+                params=ChunkParams(),
+                level=job.level,
+                expand=job.expand,
+                cache=False,
+                created=job.created,
+                tool=f"layer-packer {TOOL_VERSION}",
+                progress=progress,
+                sketches=sketches,
+            )
+            version = load_version(staging, packed.digest)
+        sender = None
+        if isinstance(store, Upload):
+            there = () if base is None else (base.manifest.config, *base.manifest.layers)
+            sender = BlobSender(version, store, there, jobs=job.jobs, progress=progress)
+        yield Staged(repository, job, version, _annotations(job, packed, base), sender)
 
-        def put(tag: str, more: Mapping[str, str]) -> Record:
-            final = replace(version.manifest, annotations={**notes, **more})
-            descriptor = shelf.store.put_manifest(final.encode(), MANIFEST_TYPE, tag)
-            return Record.of(tag, descriptor, final)
 
-        if packed.unchanged:  # all blobs are there: the base's manifest names them
-            return arrive(put)
-        records: list[Record] = []
-
-        def arrived(_: bytes) -> Descriptor:
-            records.append(arrive(put))
-            return version.descriptor
-
-        kind = UploadArrival if isinstance(shelf.store, Upload) else Arrival
-        destination = kind(shelf.store, base, arrived)
-        copy_graph(staging, packed.digest, destination, None, jobs=job.jobs, progress=progress)
-        return records[-1]
+@contextmanager
+def _until_naming(repository: Repository, job: Job) -> Iterator[None]:
+    """Let the job's event end the context's requests with Cancelled; look for it at the end too."""
+    with until_cancelled(job.cancel, (repository.store,), "saving"):
+        yield
+    if job.cancel is not None and job.cancel.is_set():
+        raise Cancelled("saving")
 
 
 def _annotations(job: Job, packed: Packed, base: Version | None) -> dict[str, str]:
@@ -250,9 +295,9 @@ def _annotations(job: Job, packed: Packed, base: Version | None) -> dict[str, st
 
 
 @contextmanager
-def _place(shelf: Shelf, job: Job) -> Iterator[tuple[LocalStore, SketchCache]]:
-    """Give the store that takes new blobs, and where the base's sketches are cached."""
-    store = shelf.store
+def _place(repository: Repository, job: Job) -> Iterator[tuple[LocalStore, SketchCache]]:
+    """Yield the store that takes new blobs, and the cache of the base's sketches."""
+    store = repository.store
     if isinstance(store, LocalStore):
         beside = os.path.join(store.path, "cache") if isinstance(store, LayoutStore) else ""
         yield store, SketchCache(beside)

@@ -24,23 +24,31 @@ import random
 import re
 import secrets
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
 
-from packer.errors import Cancelled, Conflict, InvalidParameter, NotFound, StoreError
+from packer.errors import (
+    Cancelled,
+    Conflict,
+    InvalidParameter,
+    NotFound,
+    RegistryError,
+    StoreError,
+)
 from packer.oci import Descriptor
 from packer.progress import CancelEvent
-from packer.storage.repository import Shelf
+from packer.storage.repository import Repository, is_refusal
 from packer.stores.cancelling import pause
 
 PATIENCE_SECONDS = 15.0
-"""A claim seen undecided for as long is taken for a dead writer's, and its number is skipped."""
+"""Seconds after which an undecided claim counts as a dead writer's, and its number is skipped."""
 MAX_SEQUENCE = (1 << 53) - 1
-"""Greatest sequence number: what JSON readers hold exactly."""
+"""Greatest sequence number: JSON readers hold integers exactly up to here."""
 
 _FIRST_WAIT_SECONDS, _MAX_WAIT_SECONDS = 0.01, 0.3
+"""Bounds of a random pause before the tags are listed again; it doubles with each list."""
 _MAX_ROUNDS = 10_000
+"""Lists of tags after which a writer gives up: hours, so that no loop is endless."""
 
 _NUMBER = re.compile(r"(?:0|[1-9][0-9]{0,15})\Z")
 _CLAIM = re.compile(r"claim-(0|[1-9][0-9]{0,15})-([0-9a-f]{16})(-void)?\Z")
@@ -48,14 +56,18 @@ _GONE = re.compile(r"gone-(0|[1-9][0-9]{0,15})\Z")
 
 _log = logging.getLogger(__name__)
 
-T = TypeVar("T")
-
 
 def check_sequence(sequence: int) -> int:
-    """Return a sequence number that a caller gave.
+    """Return a caller's sequence number if it is one.
+
+    Args:
+        sequence: from 0 to MAX_SEQUENCE.
+
+    Returns:
+        The same.
 
     Raises:
-        InvalidParameter: it is none: no integer, or out of range.
+        InvalidParameter: it is no integer, or out of range.
     """
     if not isinstance(sequence, int) or isinstance(sequence, bool):
         raise InvalidParameter(f"sequence {sequence!r} is no integer")
@@ -65,17 +77,17 @@ def check_sequence(sequence: int) -> int:
 
 
 def is_number(tag: str) -> bool:
-    """Tell whether a tag is a version's sequence number."""
-    return _NUMBER.match(tag) is not None
+    """Return whether a tag is a version's sequence number."""
+    return _NUMBER.match(tag) is not None and int(tag) <= MAX_SEQUENCE
 
 
 @dataclass(slots=True)
 class Numbers:
-    """What a list of tags says.
+    """The sequence numbers that a list of tags tells of.
 
     Args:
-        saved: sequence numbers that versions have.
-        gone: numbers that were deleted when they were the greatest.
+        saved: numbers that versions have.
+        gone: numbers that were deleted while they were the greatest.
         claims: nonces of undecided claims, by number.
     """
 
@@ -85,10 +97,17 @@ class Numbers:
 
     @classmethod
     def read(cls, names: Iterable[str]) -> Numbers:
-        """Sort tags by what they mean; those of others are left out."""
+        """Return the numbers in a list of tags; tags of other kinds are ignored.
+
+        Args:
+            names: all tags of a repository.
+
+        Returns:
+            Numbers above MAX_SEQUENCE are ignored: no storage gave them.
+        """
         out, void = cls(), set()
         for name in names:
-            if _NUMBER.match(name):
+            if is_number(name):
                 out.saved.add(int(name))
             elif match := _GONE.match(name):
                 out.gone.add(int(match[1]))
@@ -111,48 +130,63 @@ class Numbers:
         return max(max(self.saved, default=-1), max(self.gone, default=-1))
 
 
-class Numbering(Generic[T]):
-    """Finds a number for one version and stores the version under it.
+class Numbering:
+    """Claims sequence numbers for one writer.
 
     Args:
-        shelf: of the application.
-        commit: stores the version under the tag of a number; called with the number decided, and
-            again with another one should its blobs turn out to be missing.
-        wanted: a number the caller chose, or None for the next one.
+        repository: of the application.
+        wanted: a number that the caller chose, or None for the next one.
         patience_seconds: see PATIENCE_SECONDS.
-        cancel: stops waiting for other writers.
+        cancel: stops the wait for other writers.
     """
 
     def __init__(
         self,
-        shelf: Shelf,
-        commit: Callable[[int], T],
+        repository: Repository,
         *,
         wanted: int | None = None,
         patience_seconds: float = PATIENCE_SECONDS,
         cancel: CancelEvent | None = None,
     ) -> None:
-        self._shelf = shelf
-        self._commit = commit
+        self._repository = repository
         self._wanted = wanted
         self._patience = patience_seconds
         self._cancel = cancel
         self._since: dict[tuple[int, str], float] = {}  # when each claim was first seen
         self._round = 0
 
-    def run(self) -> tuple[int, T]:
-        """Decide on a number and commit; return both.
+    @contextlib.contextmanager
+    def claim(self) -> Iterator[int]:
+        """Hold a number that nobody else takes, while the context writes its tag.
+
+        A context that ends with NotFound wrote nothing, as the registry lacks a blob and says so;
+        nor does one that the registry refuses. The number is released, and may be claimed again.
+        After any other error nobody knows whether the tag was written: the claim stays, and the
+        number is nobody else's.
+
+        Yields:
+            The number.
 
         Raises:
-            Conflict: the wanted number has a version.
-            Cancelled: while waiting for other writers; nothing was committed.
+            Conflict: the wanted number has a version, or had one.
+            Cancelled: while waiting for other writers.
             StoreError: the registry's list of tags does not show what was written.
         """
-        with self._shelf.lock() as locked:
+        with self._repository.lock() as locked:
             if locked:
-                numbers = self._list()
-                number = self._next(numbers)
-                return number, self._commit(number)
+                yield self._next(self._list())
+                return
+        number, tag, claim = self._claimed()
+        try:
+            yield number
+        except (NotFound, RegistryError) as error:
+            if isinstance(error, NotFound) or is_refusal(error):
+                self._withdraw(tag, claim)
+            raise
+        self._withdraw(tag, claim, decided=True)
+
+    def _claimed(self) -> tuple[int, str, Descriptor]:
+        """Claim a number; return it, and the claim's tag and descriptor."""
         while True:
             numbers = self._list()
             number = self._next(numbers)
@@ -161,17 +195,26 @@ class Numbering(Generic[T]):
                 continue
             if self._wanted is not None:
                 self._bury(numbers, number)
-            if (done := self._claim(number)) is not None:
-                return number, done[0]
+            nonce = secrets.token_hex(8)
+            tag = f"claim-{number}-{nonce}"
+            claim = self._repository.put_note(tag, {})
+            alone = False
+            try:
+                alone = self._alone(number, nonce)
+            finally:
+                if not alone:
+                    self._withdraw(tag, claim)
+            if alone:
+                return number, tag, claim
 
     def _list(self) -> Numbers:
         self._round += 1
         if self._round > _MAX_ROUNDS:
             raise StoreError(
-                f"{self._shelf.store.name}: no sequence number after {_MAX_ROUNDS} tries",
+                f"{self._repository.store.name}: no sequence number after {_MAX_ROUNDS} tries",
                 retryable=True,
             )
-        numbers = Numbers.read(self._shelf.names())
+        numbers = Numbers.read(self._repository.names())
         now = time.monotonic()
         for number, nonces in numbers.claims.items():
             for nonce in nonces:
@@ -199,28 +242,6 @@ class Numbering(Generic[T]):
             if now - self._since[number, nonce] < self._patience
         }
 
-    def _claim(self, number: int) -> tuple[T] | None:
-        """Try to take a number; None if another writer has it, or may have."""
-        nonce = secrets.token_hex(8)
-        tag = f"claim-{number}-{nonce}"
-        claim = self._shelf.put_note(tag, {})
-        committing = committed = False
-        try:
-            if not self._alone(number, nonce):
-                return None
-            committing = True
-            done = self._commit(number)
-            committing, committed = False, True
-            return (done,)
-        except NotFound:
-            committing = False  # the registry lacks a blob, and says so: nothing was tagged
-            raise
-        finally:
-            # If it failed on the way, whether the number was taken is not known: the claim stays,
-            # and the number is nobody else's.
-            if not committing:
-                self._withdraw(tag, claim, decided=committed)
-
     def _alone(self, number: int, nonce: str) -> bool:
         """Wait until no other writer can take the number; False if one has, or may have."""
         visible = False
@@ -236,8 +257,8 @@ class Numbering(Generic[T]):
                 # The list lags behind what was written: it proves nothing.
                 if listed - claimed > self._patience:
                     raise StoreError(
-                        f"{self._shelf.store.name}: the list of tags does not show a tag that was "
-                        f"written {self._patience:g} s ago",
+                        f"{self._repository.store.name}: the list of tags does not show a tag that"
+                        f" was written {self._patience:g} s ago",
                         retryable=True,
                     )
                 self._wait()
@@ -250,7 +271,7 @@ class Numbering(Generic[T]):
                     return False
                 self._wait()
                 continue
-            if self._shelf.holds(str(number)):
+            if self._repository.holds(str(number)):
                 return False  # it came, and its claim went, while the tags were listed
             if time.monotonic() - listed <= self._patience / 2:
                 return True  # or else we were asleep, and others may have taken us for dead
@@ -260,15 +281,15 @@ class Numbering(Generic[T]):
         for nonce in numbers.claims.get(number, ()):
             tag = f"claim-{number}-{nonce}"
             with contextlib.suppress(NotFound):
-                self._withdraw(tag, self._shelf.store.resolve(tag))
+                self._withdraw(tag, self._repository.store.resolve(tag))
 
     def _withdraw(self, tag: str, claim: Descriptor, *, decided: bool = False) -> None:
         """Take back a claim, so that nobody waits for it; one whose number is taken is harmless."""
         try:
-            if not self._shelf.try_remove(tag, claim.digest) and not decided:
-                self._shelf.put_note(tag + "-void", {})
+            if not self._repository.try_remove(tag, claim.digest) and not decided:
+                self._repository.put_note(tag + "-void", {})
         except (StoreError, NotFound) as error:  # costs another writer its patience
-            _log.warning("could not remove %s of %s: %s", tag, self._shelf.store.name, error)
+            _log.warning("could not remove %s of %s: %s", tag, self._repository.store.name, error)
 
     def _wait(self) -> None:
         limit = min(_FIRST_WAIT_SECONDS * 2 ** min(self._round, 10), _MAX_WAIT_SECONDS)

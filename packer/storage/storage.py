@@ -16,14 +16,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 
 from packer.engine import zstd
-from packer.errors import (
-    Cancelled,
-    Conflict,
-    FormatError,
-    InvalidParameter,
-    NotFound,
-    RegistryError,
-)
+from packer.errors import Cancelled, InvalidParameter, NotFound, RegistryError
 from packer.format.version import Version
 from packer.progress import CancelEvent, ProgressCallback, cancellable
 from packer.reading import contents
@@ -31,23 +24,17 @@ from packer.reading.contents import Change, Entry
 from packer.reading.restore import Restored, restore
 from packer.reading.seeds import seed_paths
 from packer.reading.version_file import open_entry
-from packer.storage.deployments import Deployment, deployed_before, read_log, write_log
+from packer.storage.application import APP, Application
+from packer.storage.deployments import Deployment, deploy, read_log, rollback
 from packer.storage.encoded_names import decode_app, encode_app
-from packer.storage.history import Ledger, Record
 from packer.storage.open_versions import OpenVersions, trim
 from packer.storage.repositories import Repositories
-from packer.storage.repository import Shelf
-from packer.storage.results import Retained, SavedVersion, StorageEvent
-from packer.storage.retention import delete_number, retain, withdraw_number
-from packer.storage.save import Job, Put, check_labels, check_level, loaded, save_tree
-from packer.storage.sequence_numbers import (
-    PATIENCE_SECONDS,
-    Numbering,
-    Numbers,
-    check_sequence,
-    is_number,
-)
-from packer.storage.support_bundles import SupportBundle, SupportBundles
+from packer.storage.repository import Repository
+from packer.storage.results import Retained, SavedVersion, StorageEvent, SupportBundle
+from packer.storage.retention import delete, retain, withdraw
+from packer.storage.save import Job, check_labels, check_level
+from packer.storage.sequence_numbers import PATIENCE_SECONDS, check_sequence
+from packer.storage.support_bundles import SupportBundles
 from packer.stores.cancelling import until_cancelled
 from packer.stores.graph import check_expected
 from packer.stores.layout import LayoutStore
@@ -56,13 +43,6 @@ from packer.transfer.copy_graph import copy as copy_graph
 
 APP_PREFIX = "app-"
 """Tags of the shared repository that name the applications."""
-APP = "layer-packer.app"
-SEQUENCE = "layer-packer.sequence"
-"""Annotations of a version's manifest."""
-
-GATHER_EVERY = 8
-"""Saves after which the history is gathered; so many manifests at most are read one by one."""
-
 _log = logging.getLogger(__name__)
 
 
@@ -119,9 +99,11 @@ class Storage:
         self._listener = listener
         self._lock = threading.Lock()
         self._versions = OpenVersions(cache)
-        self._ledgers: dict[str, tuple[Shelf, Ledger]] = {}
+        self._applications: dict[str, Application] = {}
         self.bundles = SupportBundles(
-            lambda create: repositories.shelf(None, create=create), self._versions.load, self._job
+            lambda create: repositories.repository(None, create=create),
+            self._versions.load,
+            self._job,
         )
         """The support bundles."""
 
@@ -130,7 +112,7 @@ class Storage:
         if not self._repositories.is_remote and self._repositories.uri.startswith("oci:"):
             names: Iterable[str] = self._repositories.local_names()
         else:
-            tags = self._repositories.shelf(None).names()
+            tags = self._repositories.repository(None).names()
             names = [tag.removeprefix(APP_PREFIX) for tag in tags if tag.startswith(APP_PREFIX)]
         return sorted(app for name in names if (app := decode_app(name)) is not None)
 
@@ -177,46 +159,13 @@ class Storage:
         root = os.fsencode(source)
         os.stat(root)  # a missing or forbidden path is reported before a repository is made
         job = self._job(root, app, labels, progress, cancel, level, expand, created)
-        shelf = self._repositories.shelf(app, create=True)
-        names = shelf.names()
-        saved = sorted(Numbers.read(names).saved, reverse=True)
-        if not saved:
+        application = self._application(app, create=True)
+        numbers = application.numbers()
+        if not numbers.saved:
             self._list_app(app)
-
-        def known(version: Version) -> Record | None:
-            if sequence is None or sequence not in saved:
-                return None
-            old = self._versions.load(shelf, str(sequence))
-            if old.config.tree != version.config.tree:
-                raise Conflict("sequence", str(sequence), f"{app} has another version under it")
-            return Record.of(str(sequence), old.descriptor, old.manifest)
-
-        def arrive(put: Put) -> Record:
-            if sequence is not None and saved and sequence < saved[0]:
-                # A version that was deleted may have had it, and be in what was gathered.
-                self._ledger(app, shelf).strike(str(sequence))
-
-            def commit(number: int) -> Record:
-                return put(str(number), {APP: app, SEQUENCE: str(number)})
-
-            return Numbering(
-                shelf,
-                commit,
-                wanted=sequence,
-                patience_seconds=self._patience,
-                cancel=cancel,
-            ).run()[1]
-
-        older = [number for number in saved if sequence is None or number <= sequence] or saved
-        bases = loaded(self._versions.load, shelf, map(str, older))
-        record = save_tree(shelf, job, bases, arrive, known)
-        self._ledger(app, shelf).add(record)
-        number = int(record.tag)
-        if number % GATHER_EVERY == GATHER_EVERY - 1 and number not in saved:
-            self._ledger(app, shelf).gather()
-        _log.info("saved %s %d: %s, %d new bytes", app, number, record.digest, record.new_bytes)
-        self._tell("saved", app, number)
-        return SavedVersion.of(app, record)
+        saved = application.save(job, numbers, sequence, self._patience)
+        self._tell("saved", app, saved.sequence)
+        return saved
 
     def load(
         self,
@@ -273,27 +222,26 @@ class Storage:
         """Return all versions of an application by sequence number; none if it is not known.
 
         A request for each page of tags, two for what was gathered, one for each version since.
+        A number that names no version, or that the registry fails to read, is left out, with a
+        warning that names it.
+
+        Raises:
+            StoreError: the registry cannot be reached, or fails for all versions.
         """
         try:
-            shelf = self._repositories.shelf(app)
+            return self._application(app).history()
         except NotFound:
             return []
-        records = self._ledger(app, shelf).read(shelf.names())
-        return [SavedVersion.of(app, records[tag]) for tag in sorted(records, key=int)]
 
     def current(self, app: str) -> SavedVersion | None:
         """Return the version that is deployed, or None."""
         log = self.deployments(app)
-        if not log:
-            return None
-        shelf, tag = self._repositories.shelf(app), str(log[-1].sequence)
-        record = self._ledger(app, shelf).read_one(tag)
-        return SavedVersion.of(app, record) if record is not None else None
+        return self._application(app).ledger.read_one(str(log[-1].sequence)) if log else None
 
     def deployments(self, app: str) -> list[Deployment]:
         """Return what was deployed, the newest last; the last 64 are kept."""
         try:
-            return read_log(self._repositories.shelf(app))[1]
+            return read_log(self._application(app).repository)[1]
         except NotFound:
             return []
 
@@ -302,32 +250,20 @@ class Storage:
 
         Raises:
             NotFound: there is no such version.
+            UnsupportedVersion, IntegrityError: the number names no version, or a damaged one.
         """
-        shelf = self._shelf_with(app, sequence)
-        try:
-            old, log = read_log(shelf)
-        except FormatError as error:
-            # What is deployed from now on is known again; only what was before is lost.
-            _log.warning("%s: the log of deployments is begun anew: %s", app, error)
-            old, log = "", []
-        done = write_log(shelf, old, log, sequence)
+        done = deploy(self._application(app), check_sequence(sequence))
         self._tell("deployed", app, sequence)
         return done
 
     def rollback(self, app: str) -> Deployment:
-        """Mark the version as deployed that was before, and is still there.
+        """Mark the version as deployed that was deployed before, and is still there.
 
         Raises:
             NotFound: there is none.
         """
-        shelf = self._shelf(app)
-        old, log = read_log(shelf)
-        saved = Numbers.read(shelf.names()).saved
-        before = deployed_before(log, saved)
-        if before is None:
-            raise NotFound("version", "deployed before", f"of {app}")
-        done = write_log(shelf, old, log, before)
-        self._tell("deployed", app, before)
+        done = rollback(self._application(app))
+        self._tell("deployed", app, done.sequence)
         return done
 
     def diff(self, app: str, old: int, new: int, *, inside: bool = False) -> list[Change]:
@@ -358,17 +294,16 @@ class Storage:
     def delete(self, app: str, sequence: int) -> None:
         """Delete a version; the registry's own garbage collection frees what only it needed.
 
+        A number whose manifest is gone, or that names something else, is removed as well; what else
+        a foreign manifest is called stays.
+
         Raises:
             NotFound: there is no such version.
             Conflict: it is deployed.
             RegistryError: the registry does not delete (status 405).
         """
-        shelf = self._shelf_with(app, sequence)
-        log = read_log(shelf)[1]
-        if log and log[-1].sequence == sequence:
-            raise Conflict("sequence", str(sequence), f"it is what {app} has deployed")
-        delete_number(shelf, sequence, Numbers.read(shelf.names()))
-        self._forget(app, shelf, sequence)
+        delete(self._application(app), check_sequence(sequence))
+        self._tell("deleted", app, sequence)
 
     def withdraw(self, app: str, sequence: int) -> None:
         """Remove a version that should not have been saved; its number may be given again.
@@ -380,9 +315,8 @@ class Storage:
             NotFound: there is no such version.
             RegistryError: the registry does not delete (status 405).
         """
-        shelf = self._shelf_with(app, sequence)
-        withdraw_number(shelf, sequence, self._ledger(app, shelf))
-        self._forget(app, shelf, sequence)
+        withdraw(self._application(app), check_sequence(sequence))
+        self._tell("deleted", app, sequence)
 
     def retain(
         self,
@@ -392,12 +326,14 @@ class Storage:
         protect: Iterable[int] = (),
         cancel: CancelEvent | None = None,
     ) -> Retained:
-        """Delete all versions but the newest ones, and those that are needed.
+        """Delete all versions but the newest ones that can be loaded, and those that are needed.
 
         The deployed version stays, the one that a rollback would go to, and what `protect` names.
         Versions list every layer they need and were compacted when they were saved, so those that
         stay are as cheap to pull as ever; layers that none of them lists are free to be collected.
         In a layout, that is done at once, but for what was written in the last hour.
+
+        A number whose manifest or blobs are gone, or that names something else, does not count.
 
         Args:
             app: the application.
@@ -407,18 +343,18 @@ class Storage:
 
         Raises:
             RegistryError: the registry does not delete (status 405).
+            StoreError: no version can be read; nothing was deleted.
         """
         if keep < 1:
             raise InvalidParameter(f"keep={keep} is less than 1")
         protected = [check_sequence(number) for number in protect]
-        shelf = self._shelf(app)
 
         def deleted(number: int) -> None:
-            self._forget(app, shelf, number)
+            self._tell("deleted", app, number)
             if cancel is not None and cancel.is_set():
                 raise Cancelled("retain")
 
-        return retain(shelf, keep, protected, deleted)
+        return retain(self._application(app), keep, protected, deleted)
 
     def save_support_bundle(
         self,
@@ -460,9 +396,9 @@ class Storage:
         """
         check_sequence(sequence)
         try:
-            return self._versions.load(self._repositories.shelf(app), str(sequence))
+            return self._application(app).version(sequence)
         except NotFound as error:
-            if error.kind not in ("tag", "application"):
+            if error.kind != "application":
                 raise
             raise NotFound("version", str(sequence), f"of {app} in {self.base_uri}") from None
 
@@ -517,7 +453,7 @@ class Storage:
             return  # its directory does
         try:
             tag = APP_PREFIX + encode_app(app)
-            self._repositories.shelf(None).put_note(tag, {APP: app})
+            self._repositories.repository(None).put_note(tag, {APP: app})
         except RegistryError as error:
             # Such as a base that has to be made by hand, and was not. What may pass has to be tried
             # again: later saves do not list the application, and nothing would find its versions.
@@ -525,32 +461,25 @@ class Storage:
                 raise
             _log.warning("%s is not in the list of %s: %s", app, self.base_uri, error)
 
-    def _shelf(self, app: str) -> Shelf:
+    def _application(self, app: str, *, create: bool = False) -> Application:
+        """Return an application; `create` makes its layout.
+
+        Raises:
+            NotFound: there is no such application; registries make repositories by themselves.
+        """
         try:
-            return self._repositories.shelf(app)
+            repository = self._repositories.repository(app, create=create)
         except NotFound:
             raise NotFound("application", app, f"in {self.base_uri}") from None
-
-    def _shelf_with(self, app: str, sequence: int) -> Shelf:
-        """Return the repository that holds a version."""
-        check_sequence(sequence)
-        shelf = self._shelf(app)
-        if not shelf.holds(str(sequence)):
-            raise NotFound("version", str(sequence), f"of {app} in {self.base_uri}")
-        return shelf
-
-    def _ledger(self, app: str, shelf: Shelf) -> Ledger:
         with self._lock:
-            found = self._ledgers.get(app)
-            if found is None or found[0] is not shelf:
-                found = self._ledgers[app] = shelf, Ledger(shelf, is_number)
-            return found[1]
+            found = self._applications.get(app)
+            if found is None or found.repository is not repository:
+                found = Application(app, repository, self._versions, self.base_uri)
+                self._applications[app] = found
+            return found
 
-    def _forget(self, app: str, shelf: Shelf, sequence: int) -> None:
-        """Take note that a version was deleted."""
-        self._versions.forget(shelf, str(sequence))
-        self._ledger(app, shelf).forget(str(sequence))
-        self._tell("deleted", app, sequence)
+    def _shelf(self, app: str) -> Repository:
+        return self._application(app).repository
 
     def _tell(self, kind: str, app: str, sequence: int) -> None:
         if self._listener is not None:

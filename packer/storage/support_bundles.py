@@ -6,7 +6,7 @@ import io
 import os
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from typing import Any
 
 from packer.errors import Conflict, InvalidParameter, NotFound
 from packer.format.version import Version
@@ -14,45 +14,23 @@ from packer.progress import CancelEvent, ProgressCallback, cancellable
 from packer.reading.restore import Restored, restore
 from packer.reading.version_file import open_entry
 from packer.storage.encoded_names import decode_tag, encode_tag
-from packer.storage.history import Ledger, Record
-from packer.storage.repository import Shelf
-from packer.storage.save import Job, Put, loaded, save_tree
+from packer.storage.history import Ledger
+from packer.storage.repository import Repository
+from packer.storage.results import SupportBundle
+from packer.storage.save import Job, Staged, bases, building_on, stage
 from packer.stores.cancelling import until_cancelled
 
 BUNDLE_PREFIX = "bundle-"
-BUNDLE_APP = "layer-packer.app"
 _WHAT = "support bundle ID"
-
-
-@dataclass(frozen=True, slots=True)
-class SupportBundle:
-    """A support bundle in a storage.
-
-    Args:
-        id: the caller's.
-        digest: of its manifest.
-        created: when it was saved, RFC 3339 in UTC.
-        labels: the caller's.
-        bytes: size of the archive, or of the files of a directory.
-        stored_bytes: all blobs it needs, those it shares with others included.
-        new_bytes: what it added.
-    """
-
-    id: str
-    digest: str
-    created: str
-    labels: Mapping[str, str]
-    bytes: int
-    stored_bytes: int
-    new_bytes: int
 
 
 class SupportBundles:
     """The support bundles of one storage.
 
     Args:
-        shelf: opens what applications share; told whether to make it.
-        load: returns the version a tag names.
+        repository: opens the repository that applications share; its argument says whether to make
+            it.
+        load: returns the version that a tag names.
         job: makes a job of (root, title, labels, progress, cancel).
 
     Thread safety: threads may share it.
@@ -60,15 +38,15 @@ class SupportBundles:
 
     def __init__(
         self,
-        shelf: Callable[[bool], Shelf],
-        load: Callable[[Shelf, str], Version],
+        repository: Callable[[bool], Repository],
+        load: Callable[[Repository, str], Version],
         job: Callable[..., Job],
     ) -> None:
-        self._shelf = shelf
+        self._open = repository
         self._load = load
         self._job = job
         self._lock = threading.Lock()
-        self._ledger: tuple[Shelf, Ledger] | None = None
+        self._ledger: tuple[Repository, Ledger[SupportBundle]] | None = None
 
     def save(
         self,
@@ -81,41 +59,56 @@ class SupportBundles:
     ) -> SupportBundle:
         """Save an archive or directory under an ID; see `Storage.save_support_bundle`."""
         tag = BUNDLE_PREFIX + encode_tag(bundle_id, _WHAT)
-        shelf = self._shelf(True)
-        ledger = self._records(shelf)
-        names = shelf.names()
-
-        def known(version: Version) -> Record | None:
-            if tag not in names:
-                return None
-            old = self._load(shelf, tag)
-            if old.config.tree != version.config.tree:
-                raise Conflict("support bundle", bundle_id, "another one is saved under this ID")
-            return Record.of(tag, old.descriptor, old.manifest)
-
-        def arrive(put: Put) -> Record:
-            return put(tag, {})
-
-        root = os.fsencode(source)
+        repository = self._open(True)
+        ledger = self._records(repository)
+        names = repository.names()
+        title = f"support bundle {bundle_id}"
+        job = self._job(os.fsencode(source), title, labels, progress, cancel)
         # The newest: bundles of one installation have most of their files in common.
-        found = sorted(ledger.read(names).values(), key=lambda record: record.created)
-        bases = loaded(self._load, shelf, (record.tag for record in reversed(found)))
-        job = self._job(root, f"support bundle {bundle_id}", labels, progress, cancel)
-        record = save_tree(shelf, job, bases, arrive, known)
-        ledger.add(record)
-        if len(names) % 8 == 7:
+        found = sorted(ledger.read(names).items(), key=lambda item: item[1].created, reverse=True)
+        for base in bases(self._load, repository, (tag for tag, _ in found)):
+            with building_on(base), stage(repository, job, base) as new:
+                if tag in names:
+                    return self._same(repository, tag, bundle_id, new)
+                new.send()
+                return self._name(ledger, tag, new, gather=len(names) % 8 == 7)
+        raise AssertionError("the last base is None, and raises")
+
+    def _same(self, repository: Repository, tag: str, bundle_id: str, new: Staged) -> SupportBundle:
+        """Return the bundle under an ID, if its content is that of the new one.
+
+        Raises:
+            Conflict: it is another.
+        """
+        old = self._load(repository, tag)
+        if old.config.tree != new.version.config.tree:
+            raise Conflict("support bundle", bundle_id, "another one is saved under this ID")
+        return self._records(repository).record(tag, old.descriptor, old.manifest)
+
+    def _name(
+        self, ledger: Ledger[SupportBundle], tag: str, new: Staged, *, gather: bool
+    ) -> SupportBundle:
+        """Name a bundle whose blobs were sent."""
+        while True:
+            try:
+                descriptor, manifest = new.name(tag, {})
+                break
+            except NotFound as error:
+                new.send_lost(error)
+        record = ledger.record(tag, descriptor, manifest)
+        ledger.add(tag, record)
+        if gather:
             ledger.gather()
-        return _bundle(record)
+        return record
 
     def list(self) -> list[SupportBundle]:
         """Return all bundles, in the order of the time they were saved at."""
         try:
-            shelf = self._shelf(False)
+            repository = self._open(False)
         except NotFound:
             return []
-        records = self._records(shelf).read(shelf.names()).values()
-        ordered = sorted(records, key=lambda record: (record.created, record.tag))
-        return [_bundle(record) for record in ordered]
+        records = self._records(repository).read(repository.names()).values()
+        return sorted(records, key=lambda record: (record.created, record.id))
 
     def open(self, bundle_id: str) -> io.BufferedReader:
         """Open the archive of a bundle; see `Storage.open_support_bundle`."""
@@ -147,12 +140,12 @@ class SupportBundles:
     def delete(self, bundle_id: str) -> None:
         """Remove a bundle; the registry's garbage collection frees what no other one needs."""
         tag = BUNDLE_PREFIX + encode_tag(bundle_id, _WHAT)
-        shelf = self._shelf(False)
+        repository = self._open(False)
         try:
-            shelf.remove(tag, shelf.store.resolve(tag).digest)
+            repository.remove(tag, repository.store.resolve(tag).digest)
         except NotFound:
-            raise NotFound("support bundle", bundle_id, f"in {shelf.store.name}") from None
-        self._records(shelf).forget(tag)
+            raise NotFound("support bundle", bundle_id, f"in {repository.store.name}") from None
+        self._records(repository).forget(tag)
 
     def version(self, bundle_id: str) -> Version:
         """Return a bundle for the rest of the library, as `Storage.version`.
@@ -162,27 +155,26 @@ class SupportBundles:
         """
         tag = BUNDLE_PREFIX + encode_tag(bundle_id, _WHAT)
         try:
-            return self._load(self._shelf(False), tag)
+            return self._load(self._open(False), tag)
         except NotFound as error:
             if error.kind not in ("tag", "application", "manifest"):
                 raise
             raise NotFound("support bundle", bundle_id, error.where) from None
 
-    def _records(self, shelf: Shelf) -> Ledger:
+    def _records(self, repository: Repository) -> Ledger[SupportBundle]:
         with self._lock:
-            if self._ledger is None or self._ledger[0] is not shelf:
-                self._ledger = shelf, Ledger(shelf, lambda tag: tag.startswith(BUNDLE_PREFIX))
+            if self._ledger is None or self._ledger[0] is not repository:
+                self._ledger = (
+                    repository,
+                    Ledger(repository, _is_bundle, _record),
+                )
             return self._ledger[1]
 
 
-def _bundle(record: Record) -> SupportBundle:
-    name = record.tag.removeprefix(BUNDLE_PREFIX)
-    return SupportBundle(
-        decode_tag(name) or name,
-        record.digest,
-        record.created,
-        record.labels,
-        record.bytes,
-        record.stored_bytes,
-        record.new_bytes,
-    )
+def _is_bundle(tag: str) -> bool:
+    return tag.startswith(BUNDLE_PREFIX)
+
+
+def _record(tag: str, fields: dict[str, Any]) -> SupportBundle:
+    name = tag.removeprefix(BUNDLE_PREFIX)
+    return SupportBundle(id=decode_tag(name) or name, **fields)

@@ -116,7 +116,7 @@ def check_race(storage: Storage, given: list[list[int]], tmp_path: Path) -> None
 def test_eight_processes_save_at_once(uri: str, tmp_path: Path) -> None:
     given = race(uri, tmp_path, 8, 2)
     check_race(packer.open_storage(uri), given, tmp_path)
-    names = Repositories(uri, packer.RegistryOptions()).shelf("2gKSUID").names()
+    names = Repositories(uri, packer.RegistryOptions()).repository("2gKSUID").names()
     assert not [name for name in names if name.startswith("claim-")]  # nobody is in the way
 
 
@@ -155,15 +155,15 @@ def test_a_thousand_versions_in_few_requests(
     direct = uri.replace(proxy.host, server.host)  # many requests that nobody counts
     storage = packer.open_storage(direct)
     storage.save("app", write(tmp_path / "v", 0))
-    shelf = Repositories(direct, packer.RegistryOptions()).shelf("app")
-    _, data = shelf.store.get_manifest("0")
+    repository = Repositories(direct, packer.RegistryOptions()).repository("app")
+    _, data = repository.store.get_manifest("0")
     manifest = Manifest.decode(data)
 
     def put(number: int) -> None:
         # As saving would, but for the packing.
         more = {NONCE: f"{number:016x}", LABEL_PREFIX + "n": str(number)}
         version = replace(manifest, annotations={**manifest.annotations, **more})
-        shelf.store.put_manifest(version.encode(), MANIFEST_TYPE, str(number))
+        repository.store.put_manifest(version.encode(), MANIFEST_TYPE, str(number))
 
     with ThreadPoolExecutor(8) as pool:
         list(pool.map(put, range(1, 1000)))

@@ -22,7 +22,7 @@ from packer.errors import Conflict, StoreError
 from packer.oci import Descriptor, digest_of
 from packer.progress import CancelEvent
 from packer.storage import sequence_numbers
-from packer.storage.repository import Shelf
+from packer.storage.repository import Repository
 from packer.storage.sequence_numbers import Numbering, Numbers
 
 
@@ -108,8 +108,8 @@ class World:
         return True
 
 
-class ModelShelf:
-    """What `Numbering` uses of a shelf."""
+class ModelRepository:
+    """What `Numbering` uses of a repository."""
 
     def __init__(self, world: World) -> None:
         self.world = world
@@ -162,21 +162,14 @@ def play(
     world = World(seed, deletes)
     clock = Clock(world)
     out: list[tuple[int, int]] = []
-    shelf = cast(Shelf, ModelShelf(world))
+    repository = cast(Repository, ModelRepository(world))
 
     def write(writer: int) -> None:
-        def commit(number: int) -> str:
-            world.put(str(number), f"version of {writer}")
-            return str(number)
-
         try:
             for _ in range(2):
-                numbering = Numbering(
-                    shelf,
-                    commit,
-                    patience_seconds=patience,
-                )
-                out.append((numbering.run()[0], writer))
+                with Numbering(repository, patience_seconds=patience).claim() as number:
+                    world.put(str(number), f"version of {writer}")
+                out.append((number, writer))
         except Died:
             pass
         finally:
@@ -213,7 +206,7 @@ def test_no_number_is_given_twice(
 def test_a_rule_without_the_second_look_fails_here(monkeypatch: pytest.MonkeyPatch) -> None:
     # Proof that the scheduler finds what it is for: without asking for the number itself after the
     # list, two writers take one number, if claims are removed at once.
-    monkeypatch.setattr(ModelShelf, "holds", lambda self, tag: False)
+    monkeypatch.setattr(ModelRepository, "holds", lambda self, tag: False)
     broken = (play(seed, 4, 0, 400.0, deletes=True)[0].overwritten for seed in range(400))
     assert any(broken)
 
@@ -226,9 +219,10 @@ def test_a_list_that_never_shows_what_was_written(monkeypatch: pytest.MonkeyPatc
     failed: list[StoreError] = []
 
     def write() -> None:
-        shelf = cast(Shelf, ModelShelf(world))
+        repository = cast(Repository, ModelRepository(world))
         try:
-            Numbering(shelf, lambda number: number, patience_seconds=20).run()
+            with Numbering(repository, patience_seconds=20).claim():
+                pass
         except StoreError as error:
             failed.append(error)
         finally:
@@ -263,18 +257,15 @@ def test_a_dead_writers_number_is_skipped_and_its_claim_cleared_for_who_insists(
     world = World(1, deletes=True)
     world.tags.update({"0": "v", "claim-1-0000000000000000": "note"})
     clock = Clock(world)
-    shelf = cast(Shelf, ModelShelf(world))
+    repository = cast(Repository, ModelRepository(world))
     out: list[object] = []
 
     def write(wanted: int | None) -> None:
         try:
-            numbering = Numbering(
-                shelf,
-                lambda number: world.put(str(number), "w"),
-                wanted=wanted,
-                patience_seconds=20,
-            )
-            out.append(numbering.run()[0])
+            numbering = Numbering(repository, wanted=wanted, patience_seconds=20)
+            with numbering.claim() as number:
+                world.put(str(number), "w")
+            out.append(number)
         except Conflict as error:
             out.append(error)
         finally:

@@ -30,7 +30,7 @@ from packer.storage import retention
 from packer.storage.deployments import DEPLOYED_TAG, LOG
 from packer.storage.encoded_names import decode_app, decode_tag, encode_app, encode_tag
 from packer.storage.repositories import Repositories
-from packer.storage.repository import Shelf
+from packer.storage.repository import Repository
 from packer.storage.sequence_numbers import Numbers
 
 NAMES = [
@@ -130,12 +130,12 @@ def test_a_long_history_is_gathered_and_found_again(tmp_path: Path) -> None:
         storage.save("app", write(tmp_path / "v", number), labels={"n": str(number)})
     first = storage.history("app")
     assert packer.open_storage(uri).history("app") == first
-    shelf = Repositories(uri, packer.RegistryOptions()).shelf("app")
-    assert "history" in shelf.names()
+    repository = Repositories(uri, packer.RegistryOptions()).repository("app")
+    assert "history" in repository.names()
     # It is a cache: damaged, or gone, or another tool's, the history is the same.
-    shelf.put_note("history", {"what": "not a history"})
+    repository.put_note("history", {"what": "not a history"})
     assert packer.open_storage(uri).history("app") == first
-    shelf.remove("history", shelf.store.resolve("history").digest)
+    repository.remove("history", repository.store.resolve("history").digest)
     assert packer.open_storage(uri).history("app") == first
 
 
@@ -146,13 +146,13 @@ def test_a_version_is_saved_even_if_the_history_cannot_be_gathered(
     # of the save, or the caller would save the version again.
     tried: list[str] = []
 
-    def refuse(self: Shelf, tag: str, kind: str, *rest: object) -> None:
+    def refuse(self: Repository, tag: str, kind: str, *rest: object) -> None:
         tried.append(tag)
         raise RegistryError("too many requests", status=429, retryable=True)
 
     for number in range(7):
         storage.save("app", write(tmp_path / "v", number))
-    monkeypatch.setattr(Shelf, "put_small", refuse)
+    monkeypatch.setattr(Repository, "put_small", refuse)
     assert storage.save("app", write(tmp_path / "v", 7)).sequence == 7
     assert tried == ["history"]
     assert len(storage.history("app")) == 8
@@ -222,7 +222,7 @@ def test_a_number_chosen_again_is_not_taken_for_the_one_it_was(
     storage.delete("app", 3)
     saved = storage.save("app", write(tmp_path / "w", 99), sequence=3, labels={"n": "again"})
     again = packer.open_storage(storage.base_uri) if storage.base_uri != "memory:" else storage
-    again._ledgers.clear()
+    again._applications.clear()
     assert again.history("app")[3] == saved
 
 
@@ -230,10 +230,10 @@ def test_a_withdrawn_version_was_never_there(storage: Storage, tmp_path: Path) -
     for number in range(8):
         storage.save("app", write(tmp_path / "v", number), sequence=number)
     storage.withdraw("app", 7)  # gathered with it
-    storage._ledgers.clear()
+    storage._applications.clear()
     assert [one.sequence for one in storage.history("app")] == list(range(7))
     saved = storage.save("app", write(tmp_path / "w", 99), sequence=7)
-    storage._ledgers.clear()
+    storage._applications.clear()
     assert storage.history("app")[-1] == saved
     storage.load("app", 7, tmp_path / "out")
     assert (tmp_path / "out/app.yaml").read_bytes() == (tmp_path / "w/app.yaml").read_bytes()
@@ -269,10 +269,10 @@ def test_retaining_where_another_does_the_same(
         storage.save("app", write(tmp_path / "v", number))
     honest, turns = retention.delete_number, [1, 3]
 
-    def late(shelf: Shelf, sequence: int, numbers: Numbers) -> None:
+    def late(repository: Repository, sequence: int, numbers: Numbers) -> None:
         if sequence in turns:
-            honest(shelf, sequence, numbers)
-        honest(shelf, sequence, numbers)
+            honest(repository, sequence, numbers)
+        honest(repository, sequence, numbers)
 
     monkeypatch.setattr(retention, "delete_number", late)
     assert storage.retain("app", keep=2).kept == (4, 5)
@@ -387,12 +387,12 @@ def test_what_is_no_sequence_number_is_refused(
 
 @pytest.mark.parametrize("log", ["", "{}", '{"log":[["1","now"]]}', '{"log":[1]}', "[" * 9])
 def test_deploying_gets_over_a_damaged_log(tmp_path: Path, log: str) -> None:
-    shelves = Repositories(f"oci:{tmp_path / 'base'}", None)
-    storage = Storage(shelves, None, 1, 1.0, None)
+    repositories = Repositories(f"oci:{tmp_path / 'base'}", None)
+    storage = Storage(repositories, None, 1, 1.0, None)
     for sequence in (0, 1):
         storage.save("app", write(tmp_path / "v", sequence))
     storage.deploy("app", 0)
-    shelves.shelf("app").put_note(DEPLOYED_TAG, {LOG: log})
+    repositories.repository("app").put_note(DEPLOYED_TAG, {LOG: log})
     with pytest.raises(FormatError, match="log of deployments"):
         storage.current("app")
     with pytest.raises(FormatError, match="log of deployments"):
