@@ -20,8 +20,9 @@ from packer.api.locations import (
 )
 from packer.engine import zstd
 from packer.errors import InvalidParameter, NotFound, PackerError
-from packer.format.version import Version, family, find_base, load_version, newest_first
+from packer.format.version import Version, load_version
 from packer.oci import ChunkParams, Manifest
+from packer.packing.bases import family, find_base, newest_first
 from packer.progress import CancelEvent, ProgressCallback, cancellable
 from packer.reference import LayoutLocation, Reference, parse_location
 from packer.stores.cancelling import until_cancelled
@@ -33,7 +34,7 @@ from packer.transfer.overlay import Overlay, promises_of
 from packer.transfer.promises import Promise, absent_blobs, encode_promises
 
 if TYPE_CHECKING:
-    from packer.packing.pack_tree import LocalStore, Packed
+    from packer.packing.job import LocalStore, Packed
     from packer.packing.similar import SketchCache
 
 MAX_CANDIDATES = 64
@@ -112,6 +113,7 @@ def pack(
     """
     from packer.packing.pack_tree import (  # what pushes a version need not load it
         LocalStore,
+        PackJob,
         pack_tree,
     )
 
@@ -128,21 +130,20 @@ def pack(
     version, promises = _base(target, tag, base, Access(registry), cancel)
 
     def pack_on(place: LocalStore, sketches: SketchCache | None) -> Packed:
-        return pack_tree(
+        job = PackJob(
             root,
             place,
             tag,
-            base=version,
-            candidates=_candidates(target, tag, version, given=base is not None),
+            tool=f"layer-packer {VERSION}",
             params=params or ChunkParams(),
             level=level,
             expand=expand,
             cache=cache,
             created=_source_date_epoch(),
-            tool=f"layer-packer {VERSION}",
             progress=cancellable(progress, cancel, "packing"),
             sketches=sketches,
         )
+        return pack_tree(job, version, _candidates(target, tag, version, given=base is not None))
 
     if version is None or not promises:
         packed = pack_on(target, None)

@@ -38,7 +38,7 @@ from packer.transfer.promises import Promise
 
 if TYPE_CHECKING:
     from packer.api.air_gap import Have, Inventory
-    from packer.packing.pack_tree import Packed
+    from packer.packing.job import Packed
     from packer.reading.contents import Change, Details, Entry, Verified
     from packer.reading.restore import Restored
 

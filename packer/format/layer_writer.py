@@ -18,8 +18,8 @@ from typing import NamedTuple, Protocol
 from packer.engine import zstd
 from packer.engine.delta import encode as encode_delta
 from packer.errors import PackerError
-from packer.format.frame_reader import Runs, joined
-from packer.format.index import MAX_DEPTH
+from packer.format.frames import Runs, joined
+from packer.format.index_checks import MAX_DEPTH
 from packer.oci import DATA_TYPE, Descriptor
 from packer.stores.protocols import BlobWriter, Ingest
 

@@ -18,7 +18,7 @@ from packer.errors import Cancelled, InvalidParameter, NotFound, PackerError
 from packer.files.temporary import temporary_directory
 from packer.format.version import CREATED, TITLE, Version, load_version
 from packer.oci import MANIFEST_TYPE, PARENT, ChunkParams, Descriptor
-from packer.packing.pack_tree import LocalStore, Packed, check_outside, pack_tree
+from packer.packing.pack_tree import LocalStore, Packed, PackJob, check_outside, pack_tree
 from packer.packing.similar import SketchCache
 from packer.packing.staging import Arrival, NearSketches, Staging, UploadArrival
 from packer.progress import CancelEvent, ProgressCallback, cancellable
@@ -192,21 +192,20 @@ def _save_on(
     progress = cancellable(job.progress, job.cancel, "saving")
     with _place(shelf, job) as (local, sketches):
         staging = Staging(local, base)
-        packed = pack_tree(
+        pack_job = PackJob(
             job.root,
             staging,
             job.title,
-            base=base,
-            candidates=() if base is None else (base,),
+            tool=f"layer-packer {TOOL_VERSION}",
             params=ChunkParams(),
             level=job.level,
             expand=job.expand,
             cache=False,
             created=job.created,
-            tool=f"layer-packer {TOOL_VERSION}",
             progress=progress,
             sketches=sketches,
         )
+        packed = pack_tree(pack_job, base, () if base is None else (base,))
         version = load_version(staging, packed.digest)
         if (record := known(version)) is not None:
             return record
