@@ -48,6 +48,7 @@ from packer.engine.chunking import DEFAULT_PARAMS
 from packer.engine.ordinals import Ordinals
 from packer.files.tree import FILE
 from packer.format.index import DIGEST_BYTES, Index
+from packer.format.index_codec import decode_index, encode_index
 from packer.format.layer_writer import layer_bytes_for
 
 FILES, BYTES, VERSIONS, INDEX_BYTES = 10_000, 1_000_000_000, 50, 10_000_000_000
@@ -199,7 +200,7 @@ def write_model(content_bytes: int, path: Path) -> Row:
     """Write a model of an index; return how long encoding it takes."""
     index = model_index(content_bytes)
     start = time.perf_counter()
-    data = index.encode()
+    data = encode_index(index)
     row: Row = {
         "chunks": index.chunk_count,
         "files": len(index.paths),
@@ -215,7 +216,7 @@ def read_model(path: Path) -> Row:
     """Decode an index and make the table in which packing on it looks chunks up."""
     before = _peak()
     start = time.perf_counter()
-    index = Index.decode(path.read_bytes())
+    index = decode_index(path.read_bytes())
     decoded, decode_peak = time.perf_counter(), _peak()
     known = Ordinals(DIGEST_BYTES, index.chunk_digests)
     known.put_lent(0, index.chunk_count)

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     )
     from packer.format.usage import Opened, Use
     from packer.oci import Descriptor
-    from packer.packing.pack_tree import Packed
+    from packer.packing.job import Packed
     from packer.progress import Progress
     from packer.reading.contents import Change, Details, Entry, LayerUse, Verified
     from packer.reading.restore import Restored
@@ -177,7 +177,7 @@ _MODULES = {
         "Use",
     ),
     "oci": ("Descriptor",),
-    "packing.pack_tree": ("Packed",),
+    "packing.job": ("Packed",),
     "progress": ("Progress",),
     "reading.contents": (
         "Change",

@@ -24,7 +24,7 @@ from packer.transfer.copy_cost import Estimate, estimate_copy
 from packer.transfer.promises import Promise
 
 if TYPE_CHECKING:
-    from packer.packing.pack_tree import Packed
+    from packer.packing.job import Packed
 
 
 def estimate(

@@ -24,7 +24,7 @@ from packer.stores.registry.access import Access, RegistryLike
 from packer.transfer.promises import Promise, absent_blobs, encode_promises
 
 if TYPE_CHECKING:
-    from packer.packing.pack_tree import LocalStore, Packed
+    from packer.packing.job import LocalStore, Packed
     from packer.packing.similar import SketchCache
 
 
@@ -92,6 +92,7 @@ def pack(
     """
     from packer.packing.pack_tree import (  # what pushes a version need not load it
         LocalStore,
+        PackJob,
         pack_tree,
     )
 
@@ -108,21 +109,20 @@ def pack(
     version, promises = choose_base(target, tag, base, Access(registry), cancel)
 
     def pack_on(place: LocalStore, sketches: SketchCache | None) -> Packed:
-        return pack_tree(
+        job = PackJob(
             root,
             place,
             tag,
-            base=version,
-            candidates=candidates(target, tag, version, given=base is not None),
+            tool=f"layer-packer {VERSION}",
             params=params or ChunkParams(),
             level=level,
             expand=expand,
             cache=cache,
             created=_source_date_epoch(),
-            tool=f"layer-packer {VERSION}",
             progress=cancellable(progress, cancel, "packing"),
             sketches=sketches,
         )
+        return pack_tree(job, version, candidates(target, tag, version, given=base is not None))
 
     if version is None or not promises:
         packed = pack_on(target, None)

@@ -28,7 +28,7 @@ from packer.transfer.promises import Promise
 
 if TYPE_CHECKING:
     from packer.api.air_gap import Have
-    from packer.packing.pack_tree import Packed
+    from packer.packing.job import Packed
     from packer.reading.restore import Restored
 
 _LOG = logging.getLogger(__name__)

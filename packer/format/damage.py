@@ -8,7 +8,7 @@ from itertools import accumulate, chain
 
 from packer.errors import PackerError
 from packer.files.tree import show
-from packer.format.index import Frames
+from packer.format.frames import Frames
 from packer.oci import Manifest
 from packer.stores.protocols import LocalBlobs, Store, Tags
 

@@ -1,92 +1,43 @@
-"""Frames to chunks: decoded once, verified, kept in bounded memory."""
+"""Frames to chunks: each frame is decoded once if memory allows, and every chunk is verified."""
 
 from __future__ import annotations
 
-from array import array
-from collections import Counter, OrderedDict
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from threading import Condition
-from typing import IO
 
 import blake3
 
 from packer.engine import zstd
 from packer.engine.delta import decode as decode_delta
 from packer.errors import DigestMismatch, IntegrityError, SizeMismatch
-from packer.files.temporary import read_at, temporary_file, write_at
 from packer.format.damage import touched
-from packer.format.index import DIGEST_BYTES, Frames, Index
+from packer.format.frame_cache import FrameCache
+from packer.format.frames import Frames, joined
+from packer.format.index import DIGEST_BYTES, Index
 from packer.format.tree_digest import Check
 from packer.oci import Descriptor
 from packer.stores.protocols import Store
 
-_SPILL_BYTES, _EXPECTED_SPILL_BYTES = 64 << 20, 256 << 20
-"""So much of what could be fetched and decoded again is written to a temporary file: reading it
-back takes a fifth of the time. More if it is known that it will be asked for again."""
-
-
-class Runs:
-    """Runs of chunks, neighbours merged: pairs of the first ordinal and their number.
-
-    A frame's prefix may have a hundred thousand; they take 8 bytes each so, and 120 as tuples.
-
-    Args:
-        chunks: ordinals of the chunks.
-    """
-
-    __slots__ = ("_counts", "_starts")
-
-    def __init__(self, chunks: Iterable[int] = ()) -> None:
-        self._starts, self._counts = array("I"), array("I")
-        end = -1
-        for chunk in chunks:
-            if chunk == end:
-                self._counts[-1] += 1
-            else:
-                self._starts.append(chunk)
-                self._counts.append(1)
-            end = chunk + 1
-
-    def __len__(self) -> int:
-        """Return the number of runs."""
-        return len(self._starts)
-
-    def __iter__(self) -> Iterator[tuple[int, int]]:
-        """Yield the runs."""
-        return zip(self._starts, self._counts, strict=True)
-
-
-def joined(
-    read: Callable[[int, int], list[memoryview]], runs: Iterable[tuple[int, int]]
-) -> bytearray:
-    """Return the bytes of runs, one after another."""
-    out = bytearray()
-    for start, length in runs:
-        # Run by run: every part keeps the whole frame it lies in alive.
-        for part in read(start, length):
-            out += part
-    return out
-
 
 class FrameReader:
-    """Decodes frames of one version, each at most once, and verifies every chunk in them.
+    """Decodes the frames of one version, and verifies every chunk in them.
 
-    Frames that are prefixes of others stay in a cache of `cache_bytes` and behind it in a temporary
-    file, those that have prefixes themselves whatever the file's size: decoding one again would
-    mean decoding its prefixes again, and theirs, with a cost that multiplies along the chain.
-    Thread-safe: several threads may decode at once.
+    Frames that are prefixes of others stay in a `FrameCache`. Decoding such a frame again would
+    mean decoding its own prefix again, and so on down the chain, with a cost that multiplies.
+    Safe to share between threads: several may decode at once, none decodes what another decodes.
+    A context manager that removes the temporary file.
 
     Args:
-        index: checked.
-        layers: the data layers, in the index's order.
-        fetch: returns the stored bytes of a frame: (layer ordinal, offset, length) -> bytes.
-        cache_bytes: bound on decoded frames kept in memory.
-        check: of chunks; by default one that notes nothing.
-        remote: fetching is slow: no frame that is still of use is forgotten.
-        directory: where the temporary file may grow; by default where temporary files survive a
-            restart, which is on a disk more often than the other place.
-        store: where the layers are; for errors, which say what damage touches.
+        index: complete and checked.
+        layers: the version's data layers, in the index's order.
+        fetch: returns stored bytes of a layer, given its ordinal, an offset and a length in bytes.
+        cache_bytes: bound on the decoded frames kept in memory.
+        check: compares chunks with the index; by default one that records nothing.
+        remote: fetching is slow, so no frame that is still of use is lost.
+        directory: where the temporary file may grow; None as for `FrameCache`.
+        store: the store that holds the layers, so that errors can say what damage touches.
     """
 
     def __init__(
@@ -105,76 +56,101 @@ class FrameReader:
         self.layers = layers
         self.frames = Frames(index)
         self.check = check or Check(index)
-        """What chunks and files are held against."""
-        self._fetch = fetch
-        self._store = store
-        self._cache: OrderedDict[int, bytes | bytearray] = OrderedDict()
-        self._cached = 0
-        self._cache_bytes = cache_bytes
-        self._remote = remote
+        """Compares chunks and files with the index."""
         self.directory = directory
         """Where temporary files go."""
-        self._spill: IO[bytes] | None = None
-        self._spill_bytes = 0
-        self._spilled: dict[int, int] = {}  # frame -> where it is in the temporary file
-        self._uses: Counter[int] | None = None
+        self._fetch = fetch
+        self._store = store
+        self._cache = FrameCache(
+            cache_bytes,
+            self.frames.plain_bytes,
+            lambda frame: remote or index.frame_depths[frame] > 0,
+            directory,
+        )
         self._decoding: set[int] = set()
         self._changed = Condition()
+        """Guards the cache and `_decoding`; notified when a frame leaves the latter."""
         self._prefix_frames = set(self._prefixes_of(range(len(index.frame_stored))))
 
     def __enter__(self) -> FrameReader:
+        """Return the reader."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        if self._spill is not None:
-            self._spill.close()
-            self._spill = None
+        """Remove the temporary file."""
+        self._cache.close()
 
     def expect(self, frames: Iterable[int]) -> None:
-        """Say which frames will be decoded, so that each is forgotten after its last use."""
-        self._uses = uses = Counter(iter(frames))
+        """Set which frames will be decoded, so that each is released after its last use.
+
+        Args:
+            frames: ordinals; a frame that will be asked for twice is in them twice.
+        """
+        uses = Counter(iter(frames))
         todo = list(uses)
         while todo:
-            for prefix in self._prefixes_of((todo.pop(),)):  # once for each run in it
+            # A frame is read once for each run of a prefix that lies in it.
+            for prefix in self._prefixes_of((todo.pop(),)):
                 if prefix not in uses:
                     todo.append(prefix)
                 uses[prefix] += 1
+        self._cache.expect(uses)
 
     def decode(self, frame: int, *, keep: bool = False) -> bytes | bytearray:
         """Return the plaintext of a frame, every chunk in it verified.
 
+        A damaged frame raises `FormatError`, a chunk that is not the index's `DigestMismatch`, a
+        layer that is cut off `SizeMismatch`; each says which files and versions need the frame.
+
         Args:
             frame: its ordinal.
-            keep: it may soon be asked for again; frames that are prefixes are kept anyway.
+            keep: it may soon be asked for again. Frames that are prefixes are kept anyway.
 
-        Raises:
-            FormatError: the frame is damaged.
-            DigestMismatch: a chunk in it is not what the index says.
+        Returns:
+            the plaintext, which the caller must not change.
         """
         with self._alone(frame):
             with self._changed:
-                data = self._find(frame)
+                data = self._cache.find(frame)
                 if data is not None:
-                    if not self._count_use(frame) and frame in self._cache:
-                        self._cached -= len(self._cache.pop(frame))
+                    self._cache.count_use(frame)
                     return data
             data = self._decode(frame)
             with self._changed:
-                if self._count_use(frame) and (keep or frame in self._prefix_frames):
-                    self._keep(frame, data)
+                again = self._cache.count_use(frame)
+                if again and (keep or frame in self._prefix_frames):
+                    self._cache.keep(frame, data)
             return data
 
-    def _prepare(self, frame: int) -> None:
-        """Decode a frame that will be asked for, unless it is here; nothing is returned."""
-        with self._alone(frame):
-            if frame not in self._cache and frame not in self._spilled:
-                data = self._decode(frame)
-                with self._changed:
-                    self._keep(frame, data)
+    def chunks(self, start: int, length: int) -> list[memoryview]:
+        """Return the bytes of a run of chunks, verified. It raises what `decode` raises.
+
+        Args:
+            start: first chunk.
+            length: number of chunks.
+
+        Returns:
+            a view for each chunk; it keeps the whole frame alive.
+        """
+        out: list[memoryview] = []
+        frames = self.frames
+        for frame, first, count in frames.parts(start, length):
+            base = frames.end[frames.first_chunk[frame]]
+            with self._changed:
+                part = self._cache.read_part(
+                    frame, frames.end[first] - base, frames.end[first + count] - base
+                )
+            if part is None:
+                view = memoryview(self.decode(frame, keep=True))
+            else:
+                view, base = memoryview(part), frames.end[first]
+            for chunk in range(first, first + count):
+                out.append(view[frames.end[chunk] - base : frames.end[chunk + 1] - base])
+        return out
 
     @contextmanager
     def _alone(self, frame: int) -> Iterator[None]:
-        """Be the only thread that looks for or decodes a frame."""
+        """Let no other thread look for the frame or decode it meanwhile."""
         with self._changed:
             self._changed.wait_for(lambda: frame not in self._decoding)
             self._decoding.add(frame)
@@ -185,30 +161,18 @@ class FrameReader:
                 self._decoding.remove(frame)
                 self._changed.notify_all()
 
-    def chunks(self, start: int, length: int) -> list[memoryview]:
-        """Return the bytes of `length` chunks from `start`, verified.
-
-        Raises:
-            FormatError, DigestMismatch: as `decode`.
-        """
-        out: list[memoryview] = []
-        frames = self.frames
-        for frame, first, count in frames.parts(start, length):
-            base = frames.end[frames.first_chunk[frame]]
-            spilled = self._read_spilled(
-                frame, frames.end[first] - base, frames.end[first + count] - base
-            )
-            if spilled is None:
-                view = memoryview(self.decode(frame, keep=True))
-            else:
-                view, base = memoryview(spilled), frames.end[first]
-            for chunk in range(first, first + count):
-                out.append(view[frames.end[chunk] - base : frames.end[chunk + 1] - base])
-        return out
+    def _prepare(self, frame: int) -> None:
+        """Decode a frame into the cache, unless it is there."""
+        with self._alone(frame):
+            if frame not in self._cache:
+                data = self._decode(frame)
+                with self._changed:
+                    self._cache.keep(frame, data)
 
     def _decode(self, frame: int) -> bytes | bytearray:
+        """Return a frame that is not in the cache."""
         frames, index = self.frames, self.index
-        # One after the other, so that a chain of sixteen does not hold sixteen prefixes at once.
+        # One prefix after the other, so that a chain of sixteen does not hold sixteen at once.
         for before in dict.fromkeys(self._prefixes_of((frame,))):
             if index.frame_depths[before]:
                 self._prepare(before)
@@ -221,7 +185,7 @@ class FrameReader:
                 frame, stored, prefix, f"frame at offset {offset} of layer {digest}"
             )
         except IntegrityError as error:
-            # A layer that was cut is damaged as a whole.
+            # A layer that was cut off is damaged as a whole.
             whole = isinstance(error, SizeMismatch)
             damaged = frames.of_layer(layer) if whole else range(frame, frame + 1)
             error.touched = touched(frames, damaged, digest, self._store)
@@ -230,6 +194,7 @@ class FrameReader:
     def _verified(
         self, frame: int, stored: bytes, prefix: bytearray, name: str
     ) -> bytes | bytearray:
+        """Return the plaintext of a stored frame, once each chunk has the digest of the index."""
         frames, index = self.frames, self.index
         size = frames.plain_bytes(frame)
         data: bytes | bytearray
@@ -251,65 +216,8 @@ class FrameReader:
                 )
         return data
 
-    def _find(self, frame: int) -> bytes | bytearray | None:
-        """Return a frame that was decoded before, if it is still here."""
-        data = self._cache.get(frame)
-        if data is not None:
-            self._cache.move_to_end(frame)
-        elif frame in self._spilled:
-            assert self._spill is not None
-            size = self.frames.plain_bytes(frame)
-            data = read_at(self._spill, size, self._spilled[frame])
-            self._keep(frame, data)
-        return data
-
-    def _read_spilled(self, frame: int, start: int, end: int) -> bytes | None:
-        """Return part of a frame if it is in the temporary file only.
-
-        Content that is put together from all over a version would else read each frame, and have
-        it in memory, as often as there are chunks in it.
-        """
-        with self._changed:
-            if frame in self._cache or frame not in self._spilled:
-                return None
-            self._count_use(frame)
-            assert self._spill is not None
-            return read_at(self._spill, end - start, self._spilled[frame] + start)
-
-    def _keep(self, frame: int, data: bytes | bytearray) -> None:
-        self._cache[frame] = data
-        self._cached += len(data)
-        while self._cached > self._cache_bytes:
-            old, data = self._cache.popitem(last=False)
-            self._cached -= len(data)
-            if old not in self._spilled:
-                self._spill_frame(old, data)
-
-    def _spill_frame(self, frame: int, data: bytes | bytearray) -> None:
-        """Write a frame to the temporary file, if it is worth that."""
-        needed = self._remote or self.index.frame_depths[frame]
-        most = _SPILL_BYTES if self._uses is None else _EXPECTED_SPILL_BYTES
-        if not needed and self._spill_bytes + len(data) > most:
-            return
-        try:
-            if self._spill is None:
-                self._spill = temporary_file(self.directory)
-            write_at(self._spill, data, self._spill_bytes)
-        except OSError:
-            if needed:
-                raise
-            return  # it is decoded again
-        self._spilled[frame] = self._spill_bytes
-        self._spill_bytes += len(data)
-
-    def _count_use(self, frame: int) -> bool:
-        """Tell whether a frame may be asked for again after this time."""
-        if self._uses is None:
-            return True
-        self._uses[frame] -= 1
-        return self._uses[frame] != 0
-
     def _prefixes_of(self, frames: Iterable[int]) -> Iterator[int]:
+        """Yield the frames that hold the frames' prefixes, once for each run that meets them."""
         of_chunk = self.frames.of_chunk
         for frame in frames:
             for start, length in self.frames.prefix_runs(frame):

@@ -18,8 +18,8 @@ from typing import NamedTuple, Protocol
 from packer.engine import zstd
 from packer.engine.delta import encode as encode_delta
 from packer.errors import PackerError
-from packer.format.frame_reader import Runs, joined
-from packer.format.index import MAX_DEPTH
+from packer.format.frames import Runs, joined
+from packer.format.index_checks import MAX_DEPTH
 from packer.oci import DATA_TYPE, Descriptor
 from packer.stores.protocols import BlobWriter, Ingest
 
@@ -192,13 +192,17 @@ class LayerWriter:
             self._older.read(chunk, 1)
 
     def flush(self) -> None:
-        """Write the frames that are pending; the last layer stays open."""
+        """Write the frames that are pending; the last layer stays open.
+
+        No chunk may be added afterwards: the older chunks are released, whatever they hold.
+        """
         if self._buffer:
             self._end_frame()
         while self._pending:
             self._write_frame()
         if self._first_read is not None:
             self._first_read.result()
+        self._older = None
 
     @property
     def last_bytes(self) -> int:

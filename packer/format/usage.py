@@ -9,7 +9,8 @@ from itertools import accumulate
 from operator import add
 
 from packer.files.tree import FILE, show
-from packer.format.index import Frames, Index
+from packer.format.frames import Frames
+from packer.format.index import Index
 
 
 @dataclass(frozen=True, slots=True)

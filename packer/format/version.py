@@ -1,65 +1,34 @@
-"""A version in a store: manifest, config and index, checked against each other; and families."""
+"""A version in a store: its manifest, config and index, checked against each other."""
 
 from __future__ import annotations
 
-import logging
-import re
-import struct
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cached_property
 
-import blake3
-
-from packer.engine import delta, zstd
 from packer.engine.chunking import ChunkParams
-from packer.errors import (
-    DigestMismatch,
-    FormatError,
-    IntegrityError,
-    NotFound,
-    UnsupportedVersion,
-)
-from packer.format.index import MAX_INDEX_BYTES, Index
+from packer.errors import FormatError, UnsupportedVersion
+from packer.format.index import Index
+from packer.format.index_codec import decode_index
+from packer.format.index_layers import Plain, read_index
 from packer.oci import (
     FORMAT_VERSION,
     MAX_MANIFEST_BYTES,
-    UPDATE_TYPE,
     Descriptor,
     Manifest,
     canonical_json,
     load_json,
 )
-from packer.stores.protocols import Store, Tags, read_blob
-
-_LOG = logging.getLogger(__name__)
+from packer.stores.protocols import Store, read_blob
 
 CREATED = "org.opencontainers.image.created"
+"""Annotation of a manifest: the time of packing, as in RFC 3339 (image-spec, annotations.md)."""
 TITLE = "org.opencontainers.image.title"
+"""Annotation of a manifest: the tag that the version was packed under."""
 VERSION = "org.opencontainers.image.version"
+"""Annotation of a manifest: the part of the tag that says which version it is."""
 
-MAX_PATCHES = 32
-"""Index layers behind the full one before the index is written in full again."""
-FIRST_INDEX_LEVEL, SMALL_INDEX_BYTES = 15, 16 << 10
-"""Of the index of a version without a base, unless it is small: 19 takes three times as long for
-half a per cent."""
-READ_PATCHES = 64
-"""Index layers a reader is willing to apply."""
-
-UPDATE_BYTES = 64 << 10
-"""A data layer and an index layer that take no more together become one update layer."""
-READ_UPDATE_BYTES = 1 << 20
-"""Largest update layer a reader is willing to read for its index."""
-UPDATE_TAIL = struct.Struct("<I")
-"""Length of the index part, the last bytes of an update layer."""
-
-DELTA_INDEX_BYTES = 192 << 10
-"""A patch on a larger index is a delta frame, one on a smaller index a zstd frame with a prefix."""
 KEPT_INDEX_BYTES = 8 << 20
-"""A larger index is not kept beside its columns, which take as much memory."""
-
-_LABEL = re.compile(r"(?P<name>.*?)[-_.]?v?\d+([.+_-][0-9A-Za-z.+_-]*)?\Z")
-_ARCHIVE = re.compile(r"\.(tar(\.\w+)?|tgz|zip|airgap|zst|gz)\Z")
+"""Greatest index in bytes that is kept beside its columns, which take as much memory again."""
 
 
 @dataclass(frozen=True)
@@ -67,10 +36,10 @@ class Version:
     """One version in a store.
 
     Args:
-        store: where it is.
-        descriptor: of its manifest.
+        store: the store that holds it.
+        descriptor: the manifest's descriptor.
         manifest: decoded and checked.
-        manifest_bytes: as stored.
+        manifest_bytes: the manifest as it is stored.
         config: decoded and checked.
     """
 
@@ -79,28 +48,34 @@ class Version:
     manifest: Manifest
     manifest_bytes: bytes
     config: Config
-    _kept: list[tuple[bytes | bytearray, list[int]]] = field(
-        default_factory=list, init=False, repr=False, compare=False
-    )
+    _kept: list[Plain] = field(default_factory=list, init=False, repr=False, compare=False)
 
-    def read_index(self) -> tuple[bytes | bytearray, list[int]]:
-        """Return what `read_index` does; read again each time if it is large."""
+    def read_index(self) -> Plain:
+        """Return the index's plaintext, and the bytes that it takes in each index layer.
+
+        A large index is read from the store again at each call. A missing layer raises `NotFound`,
+        a damaged one `IntegrityError`.
+        """
         if self._kept:
             return self._kept[0]
-        read = read_index(self.store, self.manifest, self.config)
+        read = read_index(self.store, self.manifest.index_layers, self.config.index_digest)
         if len(read[0]) <= KEPT_INDEX_BYTES:
             self._kept.append(read)
         return read
 
     def forget_index(self) -> None:
-        """Give back the memory of `index`, which is read again when it is used again."""
+        """Free the columns of `index`; they are read again on the next use."""
         self.__dict__.pop("index", None)
 
     @cached_property
     def index(self) -> Index:
-        """The index, verified and checked against the manifest's layers."""
+        """The index, verified and checked against the manifest's layers.
+
+        Raises:
+            FormatError: index and manifest contradict each other.
+        """
         what = f"index of {self.descriptor.digest}"
-        index = Index.decode(self.read_index()[0], what)
+        index = decode_index(self.read_index()[0], what)
         listed, used = self.manifest.data_layers, index.layer_sizes
         if len(listed) != len(used):
             raise FormatError(what, f"{len(used)} data layers, the manifest has {len(listed)}")
@@ -112,13 +87,13 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Config:
-    """The config blob: what people read with curl, and what checks the index.
+    """The config blob: a summary that people read with curl, and the digest of the index.
 
     Args:
-        chunking: parameters the chunks were cut with.
+        chunking: the parameters that the chunks were cut with.
         index_digest: ``blake3:<hex>`` of the index's plaintext.
-        index_bytes: its length.
-        tree: `Index.tree_digest`.
+        index_bytes: length of that plaintext.
+        tree: the tree digest, `Index.tree_digest`.
         totals: counts of the tree: files, directories, symlinks, bytes, chunks.
         level: zstd level of the new frames.
         tool: name and version of the writer.
@@ -151,11 +126,18 @@ class Config:
 
     @classmethod
     def decode(cls, data: bytes, what: str) -> Config:
-        """Parse a config from a stranger.
+        """Parse a config that a stranger wrote.
+
+        Args:
+            data: the blob.
+            what: the config's name in errors.
+
+        Returns:
+            the config; every field has the right type.
 
         Raises:
-            UnsupportedVersion: a later format.
-            FormatError: anything else that is not as docs/format.md says.
+            UnsupportedVersion: a later format, or another chunking rule.
+            FormatError: any other breach of docs/format.md.
         """
         value = load_json(data, what)
         if value.get("format") != FORMAT_VERSION:
@@ -188,12 +170,17 @@ class Config:
 
 
 def load_version(store: Store, reference: str) -> Version:
-    """Return the version a tag or digest names; its index is read when first used.
+    """Return the version that a tag or digest names; its index is read when it is first used.
 
-    Raises:
-        NotFound: there is no such tag, manifest or config.
-        UnsupportedVersion: a manifest of another tool or a later format.
-        IntegrityError: manifest or config are damaged.
+    A missing tag, manifest or config raises `NotFound`, a manifest of another tool or of a later
+    format `UnsupportedVersion`, a damaged manifest or config `IntegrityError`.
+
+    Args:
+        store: the store that holds the version.
+        reference: a tag, or ``sha256:<hex>``.
+
+    Returns:
+        the version, its manifest and config checked.
     """
     descriptor, data = store.get_manifest(reference)
     manifest = Manifest.decode(data, f"manifest {descriptor.digest}")
@@ -205,137 +192,3 @@ def load_version(store: Store, reference: str) -> Version:
         data,
         Config.decode(config, f"config {manifest.config.digest}"),
     )
-
-
-def read_index(
-    store: Store, manifest: Manifest, config: Config
-) -> tuple[bytes | bytearray, list[int]]:
-    """Return the plaintext of a version's index, and how many bytes it takes in each layer.
-
-    The first layer has it in full, each other one a patch on that.
-
-    Raises:
-        NotFound: an index layer is missing.
-        IntegrityError: one is damaged, or the result is not what the config says.
-    """
-    layers = manifest.index_layers
-    if len(layers) > READ_PATCHES:
-        raise FormatError("manifest", f"{len(layers)} index layers, the limit is {READ_PATCHES}")
-    plain: bytes | bytearray = b""
-    parts: list[int] = []
-    for layer in layers:
-        what = f"index layer {layer.digest}"
-        if layer.media_type == UPDATE_TYPE:
-            data = _index_of_update(read_blob(store, layer, READ_UPDATE_BYTES), what)
-        else:
-            data = read_blob(store, layer, MAX_INDEX_BYTES)
-        parts.append(len(data))
-        if len(plain) > DELTA_INDEX_BYTES:
-            size, start = zstd.read_number(data, what)
-            plain = delta.decode(data[start:], size, what, plain)
-        else:
-            size = zstd.content_size(data, MAX_INDEX_BYTES, what)
-            plain = zstd.decompress(data, size, what, plain)
-    actual = "blake3:" + blake3.blake3(plain).hexdigest()
-    if actual != config.index_digest:
-        raise DigestMismatch("index", config.index_digest, actual)
-    return plain, parts
-
-
-def _index_of_update(data: bytes, what: str) -> bytes:
-    """Return the index part of an update layer."""
-    end = len(data) - UPDATE_TAIL.size
-    if end >= 0:
-        (length,) = UPDATE_TAIL.unpack_from(data, end)
-        if length <= end:
-            return data[end - length : end]
-    raise FormatError(what, "an update layer whose index is cut off")
-
-
-def encode_index(
-    plain: bytes, base: Version | None, data_bytes: int, *, keep: bool = True
-) -> tuple[bytes, tuple[Descriptor, ...]]:
-    """Return a new index part, and the base's index layers to list before it.
-
-    A patch on the base's index, unless the chain would exceed MAX_PATCHES, or the patches outgrow
-    both the index written in full and a twentieth of the data.
-
-    Args:
-        plain: the index.
-        base: what the version was packed on.
-        data_bytes: of the base's data layers.
-        keep: False if some of the base's index layers will not be listed.
-    """
-
-    def full() -> bytes:
-        return zstd.compress(plain, index_level(len(plain)))
-
-    if base is None and len(plain) > SMALL_INDEX_BYTES:  # nothing beside all the data
-        return zstd.compress(plain, min(index_level(len(plain)), FIRST_INDEX_LEVEL)), ()
-    if base is None or not keep or len(base.manifest.index_layers) > MAX_PATCHES:
-        return full(), ()
-    chain = base.manifest.index_layers
-    old, parts = base.read_index()
-    before, level = len(old), index_level(len(plain) + len(old))
-    if before > DELTA_INDEX_BYTES:
-        buffer = bytearray(old)
-        del old
-        buffer += plain
-        frame = delta.encode(buffer, before, level)
-        assert frame is not None
-        patch = zstd.number(len(plain)) + frame
-    else:
-        patch = zstd.compress(plain, level, prefix=old)
-    # What the patches add to a fresh pull: nothing to speak of beside the data, or the full index.
-    patches = sum(parts[1:]) + len(patch)
-    if patches > data_bytes // 20 and patches > len(whole := full()):
-        return whole, ()
-    return patch, chain
-
-
-def index_level(plain_bytes: int) -> int:
-    """Return the zstd level for an index: the strongest that stays under about 0.1 s."""
-    return 19 if plain_bytes <= 256 << 10 else 12 if plain_bytes <= 4 << 20 else 6
-
-
-def family(tag: str) -> str:
-    """Return what tags of successive versions of one application have in common.
-
-    The part before the tag's colon (``app:1.4.2`` -> ``app``), or a directory's or archive's
-    name without its version (``app-1.4.2`` -> ``app``).
-    """
-    name, colon, _ = tag.rpartition(":")
-    if colon:
-        return name
-    match = _LABEL.match(_ARCHIVE.sub("", tag))
-    return match["name"] if match and match["name"] else tag
-
-
-def version_label(tag: str) -> str:
-    """Return the part of a tag that `family` leaves out, without the character between them."""
-    return _ARCHIVE.sub("", tag)[len(family(tag)) :].lstrip("-_.:")
-
-
-def newest_first(store: Tags, name: str) -> Iterator[tuple[str, Descriptor]]:
-    """Yield the tags of a family, the one tagged last first."""
-    found = [(tag, descriptor) for tag, descriptor in store.tags() if family(tag) == name]
-    yield from reversed(found)
-
-
-def find_base(store: Store, tag: str) -> Version | None:
-    """Return the newest version of `tag`'s family whose blobs are all in `store`."""
-    if not isinstance(store, Tags):
-        return None
-    for name, _ in newest_first(store, family(tag)):
-        try:
-            version = load_version(store, name)
-        except (NotFound, UnsupportedVersion):
-            continue  # another tool's artifact, or one whose blobs were collected
-        except IntegrityError as error:
-            _LOG.warning(
-                "%s in %s is damaged, so nothing is packed on it: %s", name, store.name, error
-            )
-            continue
-        if all(store.exists(layer) for layer in version.manifest.layers):
-            return version
-    return None

@@ -6,7 +6,7 @@ import contextlib
 import io
 import os
 from collections.abc import Callable, Iterator
-from types import TracebackType
+from dataclasses import dataclass
 
 import blake3
 
@@ -19,13 +19,53 @@ from packer.opening.expander import Expander
 from packer.opening.expansion import Expansion
 from packer.opening.workers import IN_FLIGHT_BYTES, Workers
 from packer.packing.small_files import SmallFiles, WholeFile
+from packer.packing.stat_cache import Remembered
 
 MAX_AHEAD = 8
-"""Files opened before it is their turn."""
+"""Greatest number of files opened before it is their turn: each holds a descriptor and a buffer."""
+_AHEAD_BUFFER_BYTES = 4096
+"""Read buffer of a file opened ahead: it is enough to see whether the file is an archive."""
+_READ_BYTES = 1 << 20
+"""Bytes read at a time to compute a file's digest."""
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """The directory or file that is packed, as it was walked.
+
+    Args:
+        root: its path, without links in it.
+        is_directory: whether it is a directory; else the tree has one entry, the file.
+        found: its entries.
+        remembered: what the stat cache knows of them.
+    """
+
+    root: bytes
+    is_directory: bool
+    found: Tree
+    remembered: Remembered | None
+
+    def path_of(self, item: Found) -> bytes:
+        """Return the path of a file.
+
+        Args:
+            item: an entry of `found`.
+
+        Returns:
+            the path to open; `root` itself if that is a single file.
+        """
+        return self.root + b"/" + item.path if self.is_directory else self.root
 
 
 def digest_of(full: bytes, found: Found) -> bytes:
-    """Return the full digest of a file that is not opened.
+    """Return the full digest of a file that is not opened as an archive.
+
+    Args:
+        full: its path.
+        found: the file as `walk` saw it.
+
+    Returns:
+        the 32 bytes of its BLAKE3-256.
 
     Raises:
         SourceChanged: it is not the file that `walk` saw.
@@ -38,27 +78,27 @@ def digest_of(full: bytes, found: Found) -> bytes:
 
 
 def _digest_of(file: io.FileIO, size: int, is_stopped: Callable[[], bool]) -> bytes:
+    """Return the digest of an open file's first bytes, wherever its position is."""
     hasher, at = blake3.blake3(), 0
-    while at < size and not is_stopped() and (data := os.pread(file.fileno(), 1 << 20, at)):
+    while at < size and not is_stopped() and (data := os.pread(file.fileno(), _READ_BYTES, at)):
         hasher.update(data)
         at += len(data)
     return hasher.digest()
 
 
 class OpenedFile:
-    """A file's chunks; a context manager.
+    """The chunks of one file; a context manager that closes it.
+
+    It raises `SourceChanged` if the file is not the one that `walk` saw.
 
     Args:
         full: its path.
-        found: what `walk` saw.
+        found: the file as `walk` saw it.
         params: chunk sizes.
         buffer: memory for reading, at least twice the greatest chunk.
         workers: analyse deflate streams.
         report: called with the number of bytes whenever some were read.
         expand: open archives.
-
-    Raises:
-        SourceChanged: it is not the file that `walk` saw.
     """
 
     def __init__(
@@ -82,10 +122,14 @@ class OpenedFile:
         self._stopped = False
         self._expander = Expander(self._fill, found.size, params, buffer, workers, expand=expand)
         self.recipe_chunks = 0
-        """How many of the chunks are the recipe's; known at the end."""
+        """Number of chunks that make up the recipe; complete once `chunks` has ended."""
 
     def begin(self) -> bool:
-        """Begin to open what the file's first bytes hold; False if that is nothing."""
+        """Start opening the archive at the file's start, if there is one.
+
+        Returns:
+            whether there is one.
+        """
         return self._expander.begin()
 
     @property
@@ -94,14 +138,17 @@ class OpenedFile:
         return not self._expander.recipe.opened
 
     def chunks(self) -> Iterator[memoryview]:
-        """Yield the chunks, each valid until the next is asked for: content, then recipe.
+        """Yield the chunks, each valid until the next is asked for.
+
+        Yields:
+            the chunks of the content, then those of the recipe.
 
         Raises:
             SourceChanged: the file is not what `walk` saw, before, while or after it is read.
         """
         for chunk in self._expander.content():
             if self._digest is None and not self.plain and self._found.size > LOOK_AHEAD:
-                # The second reading takes place beside the first.
+                # A worker reads the file a second time, for its digest, while this thread goes on.
                 self._digest = self._workers.run(self._digest_now)
             yield chunk
         if self._seen != self._found.size:
@@ -112,10 +159,9 @@ class OpenedFile:
         self._check()
 
     def expansion(self) -> tuple[Expansion, bytes]:
-        """Return what the index says of a file with a recipe, and the file's full digest.
+        """Return an opened file's row for the index, and its full digest.
 
-        Raises:
-            SourceChanged: as `chunks`.
+        To be called once `chunks` has ended. It raises `SourceChanged` as `chunks` does.
         """
         digest = (self._digest or self._digest_now)()
         self._check()
@@ -125,16 +171,18 @@ class OpenedFile:
         return _digest_of(self._file, self._found.size, lambda: self._stopped)
 
     def _check(self) -> None:
+        """Raise an error if the file is not what `walk` saw."""
         if identity_of(os.fstat(self._file.fileno())) != self._found.identity:
             raise SourceChanged(show(self._full))
 
     def _fill(self, out: memoryview) -> int | None:
+        """Read some bytes for the expander; 0 at the end of the file as `walk` saw it."""
         if self._seen == self._found.size:
-            return 0  # if there is more by now, `_check` will see it
+            return 0  # a file that has grown since fails in `_check`
         count = self._file.readinto(out)
         if count:
             self._seen += count
-            if self._seen > self._found.size:  # it grows as fast as it is read: do not follow
+            if self._seen > self._found.size:  # it may grow as fast as it is read
                 raise SourceChanged(show(self._full))
             self._report(count)
         return count
@@ -144,69 +192,69 @@ class OpenedFile:
         self._expander.close()
         self._stopped = True
         if self._digest is not None:
-            with contextlib.suppress(OSError):  # `expansion` has raised it, or it is of no use now
+            # `expansion` has raised the worker's error, or nobody needs the digest any more.
+            with contextlib.suppress(OSError):
                 self._digest()
         self._file.close()
 
     def __enter__(self) -> OpenedFile:
+        """Return the file."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
+        """Close the file."""
         self.close()
 
 
 class Opener:
-    """Opens the files of a tree in turn, and begins with small ones before it is their turn.
+    """Opens the files of a tree in turn, and starts on small archives before it is their turn.
 
-    What holds archives mostly holds several. One that ends within a few MiB is analysed by one
-    core, so the next ones are begun beside it.
+    A tree that holds archives mostly holds several. An archive of a few MiB is analysed by one
+    core, so the next ones are started beside it.
 
     Args:
-        root: the directory, or the single file.
-        found: what is in it.
+        source: the tree.
         params: chunk sizes.
         workers: analyse deflate streams.
-        report: called with a file's position and a number of bytes whenever some were read.
-        is_read: tells whether the file at a position will have to be opened.
+        report: called with a file's entry and a number of bytes whenever some were read.
+        will_be_read: returns whether the file of an entry will have to be opened.
         expand: open archives.
     """
 
     def __init__(
         self,
-        root: bytes,
-        found: Tree,
+        source: Source,
         params: ChunkParams,
         workers: Workers,
         report: Callable[[int, int], None],
-        is_read: Callable[[int], bool],
+        will_be_read: Callable[[int], bool],
         *,
         expand: bool,
     ) -> None:
-        self._root = root
-        self._is_directory = os.path.isdir(root)
-        self._small = SmallFiles(root, found, is_read, expand=expand)
-        self._found = found
+        self._source = source
+        self._found = source.found
+        self._small = SmallFiles(source.root, source.found, will_be_read, expand=expand)
         self._params = params
         self._workers = workers
         self._report = report
-        self._is_read = is_read
+        self._will_be_read = will_be_read
         self._expand = expand
         self._buffer = bytearray(max(BUFFER_BYTES, 2 * params.max_bytes))
-        self._ahead: dict[int, tuple[OpenedFile, bool]] = {}  # and whether it was begun
-        self._next = 0  # the first file that was not looked at
-
-    def path_of(self, item: Found) -> bytes:
-        """Return the path of a file of the tree."""
-        return self._root + b"/" + item.path if self._is_directory else self._root
+        self._ahead: dict[int, tuple[OpenedFile, bool]] = {}
+        """Files opened before their turn, by entry, and whether an archive was found in each."""
+        self._next = 0
+        """The first entry that was not considered for opening ahead."""
 
     def whole(self, at: int) -> WholeFile | None:
-        """Return the file at a position if it is small, was read and has nothing in it to open."""
-        if not self._is_directory or at in self._ahead:
+        """Return a file that is small, was read already, and holds nothing to open.
+
+        Args:
+            at: its entry.
+
+        Returns:
+            the file; None if it has to be opened by itself.
+        """
+        if not self._source.is_directory or at in self._ahead:
             return None
         data = self._small.take(at)
         if data is None:
@@ -215,10 +263,15 @@ class Opener:
         return WholeFile(data, self._params)
 
     def open(self, at: int) -> OpenedFile:
-        """Return the file at a position, which the caller closes.
+        """Return a file, which the caller closes.
 
-        Raises:
-            SourceChanged: it, or one of the next, is not the file that `walk` saw.
+        It raises `SourceChanged` if the file, or one opened ahead, is not the one that `walk` saw.
+
+        Args:
+            at: its entry.
+
+        Returns:
+            the file.
         """
         if at not in self._ahead:
             return self._open(at, self._buffer)
@@ -228,14 +281,14 @@ class Opener:
         return opened
 
     def begin_behind(self, at: int) -> None:
-        """Begin with the archives behind the one at a position, if that is a small one.
+        """Start on the archives behind an entry, if its file is small. It raises as `open` does.
 
-        Raises:
-            SourceChanged: as `open`.
+        Args:
+            at: the entry whose file is being read.
         """
         found = self._found
         if found.size(at) > LOOK_AHEAD:
-            return  # it has work for all cores
+            return  # a large file has work for all cores
         self._next = max(self._next, at + 1)
         while (
             self._next < len(found)
@@ -244,16 +297,16 @@ class Opener:
         ):
             at = self._next
             self._next += 1
-            if found.size(at) and self._is_read(at):
-                opened = self._open(at, bytearray(4096))
-                self._ahead[at] = opened, False  # so that it is closed if this fails
+            if found.size(at) and self._will_be_read(at):
+                opened = self._open(at, bytearray(_AHEAD_BUFFER_BYTES))
+                self._ahead[at] = opened, False  # before `begin`, so that `close` closes it
                 begun = opened.begin()
                 self._ahead[at] = opened, begun
                 if not begun:
                     break
 
     def close(self) -> None:
-        """Close what was opened and not returned."""
+        """Close the files that were opened ahead and not returned."""
         for opened, _ in self._ahead.values():
             opened.close()
         self._ahead.clear()
@@ -262,7 +315,7 @@ class Opener:
     def _open(self, at: int, buffer: bytearray) -> OpenedFile:
         item = self._found[at]
         return OpenedFile(
-            self.path_of(item),
+            self._source.path_of(item),
             item,
             self._params,
             buffer,

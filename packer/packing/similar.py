@@ -1,8 +1,13 @@
-"""Similar chunks wherever they are: found by sketch, in the base or earlier in the same version.
+"""Similar chunks, wherever they are: found by sketch, in the base or earlier in the same version.
 
-The sketches of a layer's chunks are kept in a cache beside the local store, so that packing on it
-need not decode the base. The cache is a convenience: without it, or with a damaged one, sketches
-are computed again, and the result of packing is the same.
+A sketch is a few *super-features*: hashes over samples of a chunk, which mostly survive a small
+change. Two chunks that share one are probably alike.
+
+The sketches of a layer's chunks are kept in a cache beside the local store, so packing on the layer
+need not decode it. The cache is a convenience: without it, or with a damaged one, sketches are
+computed again, and the result of packing is the same.
+
+Sources: in csrc/lookup/sketch.h.
 """
 
 from __future__ import annotations
@@ -10,25 +15,29 @@ from __future__ import annotations
 import os
 from array import array
 from collections.abc import Callable
-from itertools import compress
+from itertools import compress, islice
 from operator import and_
 from typing import TYPE_CHECKING
 
 from packer.engine.native import ffi, lib
 from packer.engine.ordinals import Ordinals
 from packer.files.cache_file import read_cache, write_cache
-from packer.format.frame_reader import FrameReader, Runs
-from packer.format.index import Index
+from packer.format.frame_reader import FrameReader
+from packer.format.frames import Runs
+from packer.format.layer_writer import LayerWriter
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
 SUPER_FEATURES = 6
+"""Super-features of a chunk."""
 MAX_SKETCHES = 65_536
-"""Chunks whose sketches are held at once, which takes about 12 MB; later ones are not noted."""
+"""Greatest number of chunks whose sketches are held at once, which takes about 12 MB; later chunks
+are not recorded."""
 
 _FEATURE_BYTES = 8
 _RECORD_BYTES = _FEATURE_BYTES * SUPER_FEATURES
+"""Bytes of a chunk's sketch in the cache."""
 
 
 def sketch(data: Buffer) -> array[int]:
@@ -49,20 +58,30 @@ def sketch(data: Buffer) -> array[int]:
 
 
 class Similar:
-    """Finds an earlier chunk that has a super-feature in common with a new one."""
+    """Finds recorded chunks that have a super-feature in common with a new one."""
 
     def __init__(self) -> None:
         self._chunks = Ordinals(_FEATURE_BYTES)
         self._count = 0
 
     def add(self, chunk: int, features: array[int]) -> None:
-        """Note a chunk; a later one with the same feature replaces an earlier one."""
+        """Record a chunk; it replaces an earlier one under each feature that they share.
+
+        Args:
+            chunk: its ordinal.
+            features: its super-features; nothing is recorded if there are none.
+        """
         if features and not self.is_full:
             self._count += 1
             self._chunks.put(features, chunk, each=SUPER_FEATURES)
 
     def add_all(self, chunks: range, features: array[int]) -> None:
-        """Note chunks that follow one another and all have features, as `add` does."""
+        """Record chunks that follow one another, as `add` does each.
+
+        Args:
+            chunks: their ordinals.
+            features: SUPER_FEATURES for each of them.
+        """
         chunks = chunks[: max(MAX_SKETCHES - self._count, 0)]
         self._count += len(chunks)
         taken = features[: len(chunks) * SUPER_FEATURES]
@@ -70,15 +89,18 @@ class Similar:
 
     @property
     def is_full(self) -> bool:
-        """Whether no more chunks are noted."""
+        """Whether no more chunks are recorded."""
         return self._count >= MAX_SKETCHES
 
     def find(self, features: array[int], depth: Callable[[int], int]) -> list[int]:
-        """Return the chunks that share features, best first.
+        """Return the chunks that share features with a new one, best first.
 
         Args:
-            features: of the new chunk.
-            depth: of a chunk's frame; among equals the shallower is better.
+            features: super-features of the new chunk.
+            depth: returns the depth of a chunk's frame; among equals the shallower is better.
+
+        Returns:
+            ordinals of chunks.
         """
         found = list(filter((-1).__lt__, self._chunks.get_all(features, _FEATURE_BYTES)))
         return sorted(set(found), key=lambda chunk: (-found.count(chunk), depth(chunk), -chunk))
@@ -88,14 +110,23 @@ class SketchCache:
     """Sketches of layers' chunks, one file a layer.
 
     Args:
-        directory: made when first written to; "" keeps nothing.
+        directory: the directory of the files, made when first written to; "" keeps nothing.
     """
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
 
     def get(self, layer_digest: str, chunk_count: int) -> array[int] | None:
-        """Return the super-features of a layer's first chunks, six each (0 for none), or None."""
+        """Return the sketches of a layer's first chunks.
+
+        Args:
+            layer_digest: ``sha256:<hex>``.
+            chunk_count: number of chunks.
+
+        Returns:
+            SUPER_FEATURES for each chunk, zeros for a chunk without a sketch; None if the cache has
+            not that many.
+        """
         if not self._directory:
             return None
         size = chunk_count * _RECORD_BYTES
@@ -107,7 +138,12 @@ class SketchCache:
         return features
 
     def put(self, layer_digest: str, features: array[int]) -> None:
-        """Keep those of a layer's first MAX_SKETCHES chunks, or of all, if that can be done."""
+        """Keep the sketches of a layer's first chunks, if the file can be written.
+
+        Args:
+            layer_digest: ``sha256:<hex>``.
+            features: SUPER_FEATURES for each of the first MAX_SKETCHES chunks, or of all.
+        """
         if self._directory:
             write_cache(self._path(layer_digest), features.tobytes())
 
@@ -115,19 +151,34 @@ class SketchCache:
         return os.path.join(self._directory, layer_digest.removeprefix("sha256:"))
 
 
-def note_base(similar: Similar, base: FrameReader, usable: bytearray, cache: SketchCache) -> None:
-    """Note the chunks of the base in `similar`.
+def save_sketches(cache: SketchCache, writer: LayerWriter, features: array[int]) -> None:
+    """Keep the sketches of new layers, so that the next pack need not read them.
 
     Args:
-        similar: where to.
-        base: reads chunks whose sketches are not cached.
-        usable: one byte a chunk: 1 if it may be a prefix.
-        cache: of sketches; completed.
-
-    Raises:
-        IntegrityError: a frame of the base is damaged.
+        cache: where to.
+        writer: wrote the layers; closed.
+        features: SUPER_FEATURES for each of the first MAX_SKETCHES new chunks, or of all.
     """
-    index: Index = base.index
+    chunks = iter(writer.frame_chunks)
+    start = 0
+    for layer, frames in zip(writer.layers, writer.layer_frames, strict=True):
+        of_layer = sum(islice(chunks, frames))
+        end = start + SUPER_FEATURES * min(of_layer, MAX_SKETCHES)
+        if end <= len(features):
+            cache.put(layer.digest, features[start:end])
+        start += SUPER_FEATURES * of_layer
+
+
+def record_base(similar: Similar, base: FrameReader, usable: bytearray, cache: SketchCache) -> None:
+    """Record the chunks of the base in `similar`. A damaged frame raises `IntegrityError`.
+
+    Args:
+        similar: takes the chunks.
+        base: reads chunks whose sketches are not cached.
+        usable: one byte a chunk: 1 if new frames may have it as prefix.
+        cache: sketches of layers; completed.
+    """
+    index = base.index
     frame = 0
     for layer, count in enumerate(index.layer_frames):
         if similar.is_full:
@@ -139,8 +190,8 @@ def note_base(similar: Similar, base: FrameReader, usable: bytearray, cache: Ske
             if features is None:
                 features = _features(base, frame, last - first)
                 cache.put(base.layers[layer].digest, features)
-            noted = map(and_, usable[first:last], map(bool, features[::SUPER_FEATURES]))
-            for start, length in Runs(compress(range(first, last), noted)):
+            recorded = map(and_, usable[first:last], map(bool, features[::SUPER_FEATURES]))
+            for start, length in Runs(compress(range(first, last), recorded)):
                 at = (start - first) * SUPER_FEATURES
                 of_run = features[at : at + length * SUPER_FEATURES]
                 similar.add_all(range(start, start + length), of_run)
@@ -148,7 +199,7 @@ def note_base(similar: Similar, base: FrameReader, usable: bytearray, cache: Ske
 
 
 def _features(base: FrameReader, frame: int, chunks: int) -> array[int]:
-    """Return the super-features of some chunks, from the first of a frame on."""
+    """Return the sketches of some chunks, from the first chunk of a frame on."""
     out = array("Q")
     first = base.frames.first_chunk[frame]
     for _, start, count in base.frames.parts(first, chunks):

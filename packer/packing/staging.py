@@ -12,7 +12,7 @@ from typing import BinaryIO
 from packer.errors import NotFound
 from packer.format.version import Version
 from packer.oci import MANIFEST_TYPE, Descriptor, digest_of
-from packer.packing.pack_tree import LocalStore
+from packer.packing.job import LocalStore
 from packer.packing.similar import SUPER_FEATURES, SketchCache
 from packer.stores.protocols import BlobWriter, Reader
 

@@ -106,7 +106,7 @@ class Facts:
             for at in range(start, end, _PIECE):
                 piece = self._remembered.digests[at : min(at + _PIECE, end)]
                 yield piece
-                self._remembered.give_back(len(piece))
+                self._remembered.release(len(piece))
 
 
 class Remembered:
@@ -171,7 +171,7 @@ class Remembered:
             ),
         )
 
-    def give_back(self, count: int) -> None:
+    def release(self, count: int) -> None:
         """Take note that `count` bytes were looked at; keep no more than a piece in memory.
 
         They are read again when they are needed.
@@ -242,7 +242,7 @@ class StatCache:
         columns = self._columns(memoryview(mapped))
         found = _compare(columns, tree, mapped) if columns is not None else None
         if found is not None:
-            found.give_back(len(mapped))
+            found.release(len(mapped))
         return found
 
     def _columns(self, view: memoryview) -> list[memoryview] | None:

@@ -19,7 +19,8 @@ from packer.files.tree import DIRECTORY, FILE, KIND_NAMES, show
 from packer.format.blob_ranges import BlobRanges
 from packer.format.damage import touched
 from packer.format.frame_reader import FrameReader
-from packer.format.index import Frames, Index
+from packer.format.frames import Frames
+from packer.format.index import Index
 from packer.format.tree_digest import TreeCheck
 from packer.format.usage import Opened, Use, opened, uses
 from packer.format.version import Version, load_version

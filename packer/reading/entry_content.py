@@ -12,7 +12,8 @@ from packer.errors import DigestMismatch
 from packer.files.temporary import Gathered
 from packer.files.tree import show
 from packer.format.frame_reader import FrameReader
-from packer.format.index import DIGEST_BYTES, Frames
+from packer.format.frames import Frames
+from packer.format.index import DIGEST_BYTES
 from packer.format.tree_digest import Check
 from packer.opening.rebuilder import Rebuilder
 from packer.opening.recipe import SPILL_BYTES

@@ -18,7 +18,8 @@ import blake3
 from packer.engine.chunking import BUFFER_BYTES, ChunkParams, iter_chunks
 from packer.files.syscalls import clone_file
 from packer.files.tree import FILE
-from packer.format.index import DIGEST_BYTES, Frames, Index
+from packer.format.frames import Frames
+from packer.format.index import DIGEST_BYTES, Index
 from packer.format.tree_digest import Check
 from packer.reading.entry_content import matches
 from packer.reading.write_plan import Plan

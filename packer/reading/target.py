@@ -14,7 +14,8 @@ from contextlib import contextmanager
 from packer.errors import TargetExists
 from packer.files.durable import locked_directory
 from packer.files.tree import DIRECTORY, FILE, SYMLINK, show
-from packer.format.index import Frames, Index
+from packer.format.frames import Frames
+from packer.format.index import Index
 from packer.format.tree_digest import Check
 from packer.reading.entry_content import matches
 

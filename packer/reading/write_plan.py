@@ -11,7 +11,8 @@ from operator import le
 
 from packer.files.syscalls import Writeback, reserve, write_files
 from packer.files.tree import DIRECTORY, FILE, SYMLINK
-from packer.format.index import Frames, Index
+from packer.format.frames import Frames
+from packer.format.index import Index
 
 RESERVE_BYTES = 8 << 20
 """Files that are written in parts have their space reserved from this size on."""

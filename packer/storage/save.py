@@ -23,7 +23,7 @@ from packer.errors import Cancelled, InvalidParameter, NotFound, PackerError
 from packer.files.temporary import temporary_directory
 from packer.format.version import CREATED, TITLE, Version, load_version
 from packer.oci import PARENT, Descriptor, Manifest
-from packer.packing.pack_tree import LocalStore, Packed, check_outside, pack_tree
+from packer.packing.pack_tree import LocalStore, Packed, PackJob, check_outside, pack_tree
 from packer.packing.similar import SketchCache
 from packer.packing.staging import NearSketches, Staging
 from packer.progress import CancelEvent, ProgressCallback, cancellable
@@ -245,21 +245,20 @@ def stage(repository: Repository, job: Job, base: Version | None) -> Iterator[St
     with _place(repository, job) as (local, sketches):
         with _until_naming(repository, job):
             staging = Staging(local, base)
-            packed = pack_tree(
+            pack_job = PackJob(
                 job.root,
                 staging,
                 job.title,
-                base=base,
-                candidates=() if base is None else (base,),
+                tool=f"layer-packer {TOOL_VERSION}",
                 params=ChunkParams(),
                 level=job.level,
                 expand=job.expand,
                 cache=False,
                 created=job.created,
-                tool=f"layer-packer {TOOL_VERSION}",
                 progress=progress,
                 sketches=sketches,
             )
+            packed = pack_tree(pack_job, base, () if base is None else (base,))
             version = load_version(staging, packed.digest)
         sender = None
         if isinstance(store, Upload):

@@ -18,7 +18,7 @@ import pytest
 import packer
 from packer.cli.main import main
 from packer.errors import NotFound
-from packer.format.index import Frames
+from packer.format.frames import Frames
 from packer.format.version import Version
 from packer.oci import Manifest
 from packer.progress import Progress

@@ -13,7 +13,8 @@ import pytest
 import packer
 from packer import oci
 from packer.engine import delta, zstd
-from packer.format import index, layer_writer, version
+from packer.format import index_checks, index_codec, index_layers, layer_writer
+from packer.format.version import load_version
 from packer.packing import compaction
 from tests.conformance import decoder
 from tests.conformance.make_samples import CREATED, TINY
@@ -85,7 +86,7 @@ def test_worked_example_is_what_is_written_now(
 
 def test_tree_digest_of_an_empty_directory(tmp_path: Path) -> None:
     store, packed = pack_all(tmp_path, [{}])
-    tree = version.load_version(packer.open_store(store), packed[0].digest).config.tree
+    tree = load_version(packer.open_store(store), packed[0].digest).config.tree
     assert f"| tree digest of an empty directory | `{tree}` |" in FORMAT.read_text(encoding="utf-8")
     assert decoded(store, "app:1") == {}
 
@@ -115,14 +116,15 @@ def test_tables_are_those_of_the_code() -> None:
     limits = dict(re.findall(r"^\| ([^|`]+) \| ([^|]+) \|$", text.split("## Limits")[1], re.M))
     assert limits["chunk; frame's plaintext; prefix"] == "8 MiB; 8 MiB; 16 MiB"
     assert limits["update layer"] == (
-        f"{version.UPDATE_BYTES >> 10} KiB written, {version.READ_UPDATE_BYTES >> 20} MiB read"
+        f"{index_layers.UPDATE_BYTES >> 10} KiB written, "
+        f"{index_layers.READ_UPDATE_BYTES >> 20} MiB read"
     )
-    assert (index.MAX_CHUNK_BYTES, index.MAX_FRAME_BYTES) == (8 << 20, 8 << 20)
-    assert index.MAX_PREFIX_BYTES == 16 << 20
-    assert limits["depth"] == str(index.MAX_DEPTH)
+    assert (index_checks.MAX_CHUNK_BYTES, index_checks.MAX_FRAME_BYTES) == (8 << 20, 8 << 20)
+    assert index_checks.MAX_PREFIX_BYTES == 16 << 20
+    assert limits["depth"] == str(index_checks.MAX_DEPTH)
     written, read = re.findall(r"\d+", limits["index layers"])
-    assert (int(written), int(read)) == (version.MAX_PATCHES + 1, version.READ_PATCHES)
-    assert limits["index"] == f"{index.MAX_INDEX_BYTES >> 20} MiB, 1000 sections"
+    assert (int(written), int(read)) == (index_layers.MAX_PATCHES + 1, index_layers.READ_PATCHES)
+    assert limits["index"] == f"{index_codec.MAX_INDEX_BYTES >> 20} MiB, 1000 sections"
     assert limits["layers of a manifest"] == f"128 written, {oci.MAX_LAYERS} read"
     assert limits["manifest, config"] == f"{oci.MAX_MANIFEST_BYTES >> 20} MiB"
     numbers = [int(number) for number in re.findall(r"^\| (\d\d) \|", text, re.M)]
@@ -131,7 +133,7 @@ def test_tables_are_those_of_the_code() -> None:
 
 def test_a_manifest_stays_below_128_layers() -> None:
     # Compaction bounds the data layers, the chain of patches the others; registries see the sum.
-    assert compaction.MAX_LAYERS + version.MAX_PATCHES + 1 <= 128
+    assert compaction.MAX_LAYERS + index_layers.MAX_PATCHES + 1 <= 128
     text = " ".join((FORMAT.parent / "decisions.md").read_text(encoding="utf-8").split())
     assert f"at {compaction.MAX_LAYERS} data layers" in text
     assert f"until {compaction.KEPT_LAYERS} are left" in text

@@ -13,8 +13,8 @@ import zstandard
 import packer
 from packer.engine import delta, zstd
 from packer.errors import PackerError
-from packer.format import version
-from packer.format.version import UPDATE_BYTES, UPDATE_TAIL, load_version
+from packer.format.index_layers import UPDATE_BYTES, UPDATE_TAIL
+from packer.format.version import load_version
 from packer.oci import CONFIG_TYPE, DATA_TYPE, INDEX_TYPE, MANIFEST_TYPE, UPDATE_TYPE, Manifest
 from packer.packing import compaction
 from packer.stores.layout import LayoutStore
@@ -95,7 +95,7 @@ def test_a_full_index_frees_older_layers(app: App, monkeypatch: pytest.MonkeyPat
     app.pack(a=LARGE, b=noise(0))
     app.pack(b=noise(1))
     assert app.pack(c=noise(2)) == ["data", "index", "update", "update"]
-    monkeypatch.setattr(version, "MAX_PATCHES", 2)
+    monkeypatch.setattr("packer.packing.publish.MAX_PATCHES", 2)
     # Of the older ones the data is listed, but not as an index.
     assert app.pack(d=noise(3)) == ["data", "data", "data", "update"]
     assert app.pack(d=noise(4)) == ["data", "data", "data", "update", "update"]

@@ -10,7 +10,7 @@ import pytest
 
 import packer
 from packer.errors import IntegrityError, SizeMismatch
-from packer.format.index import Frames
+from packer.format.frames import Frames
 
 FILES = [f"{number:02}" for number in range(40)]
 

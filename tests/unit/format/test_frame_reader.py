@@ -9,7 +9,7 @@ import random
 import pytest
 
 import packer
-from packer.format import frame_reader
+from packer.format import frame_cache
 from packer.format.blob_ranges import BlobRanges
 from packer.format.frame_reader import FrameReader
 from packer.format.version import Version
@@ -74,7 +74,7 @@ def test_what_is_dear_to_fetch_needs_the_space(
 def test_no_more_than_its_share_is_written(
     version: Version, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(frame_reader, "_SPILL_BYTES", 4 << 20)
+    monkeypatch.setattr(frame_cache, "SPILL_BYTES", 4 << 20)
     sizes: list[int] = []
     real = os.pwrite
 
@@ -91,7 +91,7 @@ def test_no_more_than_its_share_is_written(
 def test_more_is_written_of_what_is_expected_again(
     version: Version, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(frame_reader, "_SPILL_BYTES", 0)
+    monkeypatch.setattr(frame_cache, "SPILL_BYTES", 0)
     frames = len(version.index.frame_stored)
     assert len(read_twice(version)) == 2 * frames
     assert len(read_twice(version, expected=True)) == frames

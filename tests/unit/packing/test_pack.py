@@ -15,9 +15,9 @@ import pytest
 import packer
 from packer.engine.chunking import ChunkParams
 from packer.format import layer_writer
-from packer.format.index import MAX_DEPTH
-from packer.format.version import family, version_label
+from packer.format.index_checks import MAX_DEPTH
 from packer.packing import compaction
+from packer.packing.bases import family, version_label
 from packer.stores.layout import LayoutStore
 from packer.stores.memory import MemoryStore
 from tests.conformance.make_samples import read_tree

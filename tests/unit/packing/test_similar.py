@@ -10,7 +10,7 @@ import pytest
 
 import packer
 from packer.format.frame_reader import FrameReader
-from packer.packing import scan, similar
+from packer.packing import prefixes, similar
 
 
 def version(path: Path, seed: int) -> Path:
@@ -56,7 +56,7 @@ def test_packing_leaves_what_the_next_pack_needs(
 def test_sketches_of_the_first_chunks_only(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a layer that holds more chunks than are noted: with their cache and without, the same."""
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
-    for module in (similar, scan):
+    for module in (similar, prefixes):
         monkeypatch.setattr(module, "MAX_SKETCHES", 5)
     one, two = version(tmp_path / "1", 1), version(tmp_path / "2", 2)
     near, far = tmp_path / "near", tmp_path / "far"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import gzip
 import os
 import random
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -114,7 +113,7 @@ def test_what_changed_since_the_walk_is_not_taken(root: Path, how: str) -> None:
 
 def _pack_as_walked(root: Path, tree: Tree) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(sys.modules["packer.packing.pack_tree"], "walk", lambda _: tree)
+        patch.setattr("packer.packing.pack_tree.walk", lambda _: tree)
         packer.pack(root, store=root.parent / "s", tag="app:1", cache=False)
 
 

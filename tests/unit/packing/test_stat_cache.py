@@ -4,12 +4,10 @@ from __future__ import annotations
 
 import errno
 import gzip
-import importlib
 import io
 import os
 import random
 import shutil
-import sys
 import tarfile
 import threading
 from pathlib import Path
@@ -23,7 +21,7 @@ from packer.engine.chunking import ChunkParams
 from packer.files.syscalls import STAT_WORDS, read_files
 from packer.files.tree import open_file, walk
 from packer.packing import file_chunks, stat_cache
-from packer.packing.pack_tree import Packed
+from packer.packing.job import Packed
 
 SECOND = 1_000_000_000
 
@@ -111,7 +109,7 @@ def test_noted_before_the_version_is_stored(
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(importlib.import_module("packer.packing.pack_tree"), "_write_index", no_space)
+        patch.setattr("packer.packing.publish._write_index", no_space)
         with pytest.raises(OSError, match="space"):
             pack(root, tmp_path / "store")
     assert cache_files(tmp_path / "store")
@@ -335,7 +333,7 @@ def test_any_history_gives_what_reading_gives(
 ) -> None:
     rng = random.Random(seed)
     if seed % 2:  # as in trees of hundreds of thousands of files
-        monkeypatch.setattr("packer.packing.scan.STRETCH_ENTRIES", 4)
+        monkeypatch.setattr("packer.packing.recall.STRETCH_ENTRIES", 4)
 
     def files() -> list[Path]:
         return [path for path in sorted(root.rglob("*")) if path.is_file()]
@@ -390,8 +388,7 @@ def test_layers_that_are_given_up(
     pack(root, store)
     dropped = iter([frozenset({0}), frozenset()])
     monkeypatch.setattr(
-        sys.modules["packer.packing.pack_tree"],
-        "_compaction",
+        "packer.packing.pack_tree._too_dear",
         lambda *_: next(dropped, frozenset()),
     )
     (root / "d0" / "f0.yaml").write_bytes(b"changed\n")
@@ -489,7 +486,7 @@ def test_archives_of_the_base_are_known_by_their_digest(
     opened.clear()
     quick = packer.pack(root, store=tmp_path / "s", tag="app:2")
     assert set(opened) == {b"2.tgz"}
-    monkeypatch.setattr("packer.packing.scan.Scan._archive_of_base", lambda *_: [])
+    monkeypatch.setattr("packer.packing.recall.Recall.archive_of_base", lambda *_: [])
     assert packer.pack(root, store=tmp_path / "t", tag="app:2", cache=False).digest == quick.digest
     monkeypatch.undo()
     # What the cache learnt is enough to know the tree again, and to see that an archive changed.

@@ -1,0 +1,87 @@
+"""The parameters of packing, and its result."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from packer.engine import zstd
+from packer.engine.chunking import ChunkParams
+from packer.format.usage import Use
+from packer.oci import Descriptor
+from packer.packing.similar import SketchCache
+from packer.progress import ProgressCallback
+from packer.stores.protocols import Ingest, Store
+
+
+@runtime_checkable
+class LocalStore(Store, Ingest, Protocol):
+    """A store that versions are packed into: memory, an image layout, or a staging area."""
+
+
+@dataclass(frozen=True, slots=True)
+class PackJob:
+    """What to pack, where to, and how.
+
+    Args:
+        root: the directory or file to pack.
+        store: the store that takes layers, index, config and manifest.
+        tag: the version's name in the store.
+        tool: name and version of the writer, for the config.
+        params: chunk sizes; a base with other ones is not used.
+        level: zstd level of new frames.
+        expand: open archives.
+        cache: use what earlier packs of `root` left: files that look as they did are not read
+            again, known deflate streams are not analysed again.
+        created: time for the manifest, in seconds since the epoch; None means now.
+        progress: called now and then from the calling thread.
+        sketches: cache of the base's sketches; None means the one beside `store`.
+    """
+
+    root: bytes
+    store: LocalStore
+    tag: str
+    tool: str
+    params: ChunkParams
+    level: int = zstd.DEFAULT_LEVEL
+    expand: bool = True
+    cache: bool = True
+    created: int | None = None
+    progress: ProgressCallback | None = None
+    sketches: SketchCache | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Packed:
+    """The result of packing.
+
+    Args:
+        descriptor: the manifest's descriptor.
+        tag: the version's name in the store.
+        files: number of files in the version.
+        bytes: size of all files together.
+        new_bytes: bytes added to the store: layers, index, config and manifest.
+        new_layers: number of data layers that were written.
+        layers: number of data layers that the version uses.
+        unchanged: whether the same tree was there already, so that nothing was added.
+        parent: manifest digest of the base, or "".
+        index_bytes: bytes that the index added.
+        parts: the cost of each first component of the paths, in byte order.
+    """
+
+    descriptor: Descriptor
+    tag: str
+    files: int
+    bytes: int
+    new_bytes: int
+    new_layers: int
+    layers: int
+    unchanged: bool
+    parent: str
+    index_bytes: int
+    parts: tuple[Use, ...]
+
+    @property
+    def digest(self) -> str:
+        """The manifest's digest, which names the version for good."""
+        return self.descriptor.digest

@@ -1,0 +1,190 @@
+"""The end of packing: last layer, index, config and manifest are written, and the tag is set.
+
+The order is an invariant: a manifest names only blobs that are durable, a tag only such a manifest.
+"""
+
+from __future__ import annotations
+
+import time
+from array import array
+from dataclasses import dataclass, replace
+from datetime import datetime, timezone
+
+import blake3
+
+from packer.engine import zstd
+from packer.format.index_layers import (
+    MAX_PATCHES,
+    UPDATE_BYTES,
+    UPDATE_TAIL,
+    first_index,
+    full_index,
+    patch_or_full,
+)
+from packer.format.layer_writer import LayerWriter
+from packer.format.usage import Use, uses
+from packer.format.version import CREATED, TITLE, VERSION, Config, Version
+from packer.oci import (
+    CONFIG_TYPE,
+    DATA_TYPE,
+    INDEX_TYPE,
+    MANIFEST_TYPE,
+    PARENT,
+    UPDATE_TYPE,
+    Descriptor,
+    Manifest,
+)
+from packer.packing.bases import version_label
+from packer.packing.job import Packed, PackJob
+from packer.stores.protocols import Ingest
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A version that is complete but for the last layer and the documents.
+
+    Args:
+        plain: its index.
+        tree: its tree digest.
+        totals: counts for the config.
+        parts: the cost of each part of the tree.
+        kept: ordinals of the base's data layers that stay.
+        base_bytes: stored bytes of the base's data layers.
+        writer: of the new layers; flushed.
+        sketches: of the new chunks.
+    """
+
+    plain: bytes
+    tree: str
+    totals: dict[str, int]
+    parts: tuple[Use, ...]
+    kept: set[int]
+    base_bytes: int
+    writer: LayerWriter
+    sketches: array[int]
+
+
+def publish(job: PackJob, base: Version | None, table: Table) -> Packed:
+    """Write a version's last blobs and its manifest, and tag it.
+
+    Args:
+        job: names the store and the tag.
+        base: the version that it was packed on.
+        table: the version.
+
+    Returns:
+        the result of packing.
+    """
+    layers, index_bytes, new_bytes = _write_index(job.store, base, table)
+    config = Config(
+        job.params,
+        "blake3:" + blake3.blake3(table.plain).hexdigest(),
+        len(table.plain),
+        table.tree,
+        table.totals,
+        job.level,
+        job.tool,
+        zstd.zstd_version(),
+    )
+    config_blob, config_bytes = _put(job.store, config.encode(), CONFIG_TYPE)
+    manifest = Manifest(config_blob, layers, _annotations(job, base))
+    data = manifest.encode()
+    descriptor = job.store.put_manifest(data, MANIFEST_TYPE, job.tag)
+    return Packed(
+        descriptor,
+        job.tag,
+        table.totals["files"],
+        table.totals["bytes"],
+        new_bytes=new_bytes + config_bytes + len(data),
+        new_layers=len(table.writer.layers),
+        layers=len(manifest.data_layers),
+        unchanged=False,
+        parent=manifest.parent,
+        index_bytes=index_bytes,
+        parts=table.parts,
+    )
+
+
+def reuse(job: PackJob, version: Version) -> Packed:
+    """Tag a version that has the same tree already.
+
+    Args:
+        job: names the store and the tag.
+        version: the version, which the store has.
+
+    Returns:
+        the result of packing, with nothing added.
+    """
+    descriptor = job.store.put_manifest(version.manifest_bytes, MANIFEST_TYPE, job.tag)
+    layers = len(version.manifest.data_layers)
+    return Packed(
+        descriptor,
+        job.tag,
+        version.config.totals["files"],
+        version.config.totals["bytes"],
+        new_bytes=0,
+        new_layers=0,
+        layers=layers,
+        unchanged=True,
+        parent=version.manifest.parent,
+        index_bytes=0,
+        parts=uses(version.index, layers),
+    )
+
+
+def _annotations(job: PackJob, base: Version | None) -> dict[str, str]:
+    """Return the manifest's annotations."""
+    seconds = time.time() if job.created is None else job.created
+    stamp = datetime.fromtimestamp(seconds, timezone.utc)
+    annotations = {CREATED: stamp.strftime("%Y-%m-%dT%H:%M:%SZ"), TITLE: job.tag}
+    if label := version_label(job.tag):
+        annotations[VERSION] = label
+    if base is not None:
+        annotations[PARENT] = base.descriptor.digest
+    return annotations
+
+
+def _write_index(
+    store: Ingest, base: Version | None, table: Table
+) -> tuple[tuple[Descriptor, ...], int, int]:
+    """Write the last new layer and the index.
+
+    Returns all layers of the version, the bytes that the index added, and the bytes that it and new
+    layers added.
+    """
+    writer = table.writer
+    old = base.manifest.data_layers if base is not None else ()
+    gone = {layer.digest for at, layer in enumerate(old) if at not in table.kept}
+    part, is_patch = _index_part(base, table, gone)
+    listed = []
+    for layer in base.manifest.layers if base is not None else ():
+        if layer.digest in gone or (layer.media_type == INDEX_TYPE and not is_patch):
+            continue
+        if layer.media_type == UPDATE_TYPE and not is_patch:  # only its data is used from now on
+            layer = replace(layer, media_type=DATA_TYPE)
+        listed.append(layer)
+    tail = part + UPDATE_TAIL.pack(len(part))
+    if not writer.layers and 0 < writer.last_bytes <= UPDATE_BYTES - len(tail):
+        writer.close(tail, UPDATE_TYPE)
+        return (*listed, *writer.layers), len(tail) if writer.new_bytes else 0, writer.new_bytes
+    writer.close()
+    layer, index_bytes = _put(store, part, INDEX_TYPE)
+    return (*listed, *writer.layers, layer), index_bytes, writer.new_bytes + index_bytes
+
+
+def _index_part(base: Version | None, table: Table, gone: set[str]) -> tuple[bytes, bool]:
+    """Return the index as it is stored, and whether it is a patch on the base's chain."""
+    if base is None:
+        return first_index(table.plain), False
+    chain = base.manifest.index_layers
+    if len(chain) > MAX_PATCHES or any(layer.digest in gone for layer in chain):
+        return full_index(table.plain), False
+    return patch_or_full(table.plain, base.read_index, table.base_bytes)
+
+
+def _put(store: Ingest, data: bytes, media_type: str) -> tuple[Descriptor, int]:
+    """Store a small blob; return its descriptor and the bytes it added."""
+    with store.create() as writer:
+        writer.write(data)
+        descriptor, is_new = writer.commit(media_type)
+    return descriptor, descriptor.size if is_new else 0
