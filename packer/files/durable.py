@@ -20,10 +20,8 @@ from typing import BinaryIO
 
 from packer.engine.native import Writeback
 from packer.errors import SizeMismatch
-from packer.oci import Descriptor
+from packer.oci import READ_BYTES, Descriptor
 
-_READ_BYTES = 256 << 10
-"""Bytes read at a time where a reader is read to its end."""
 _SUFFIX = ".tmp"
 _SWEEP_SECONDS = 600.0
 """Age before a temporary file is looked at: far above the moment between its creation and lock."""
@@ -278,7 +276,7 @@ class RangeReader:
             SizeMismatch: the file was truncated meanwhile.
         """
         if size < 0:
-            return b"".join(iter(lambda: self.read(_READ_BYTES), b""))
+            return b"".join(iter(lambda: self.read(READ_BYTES), b""))
         data = self._file.read(min(size, self._left))
         if not data and size and self._left:
             raise SizeMismatch(self._what, self._file.tell() + self._left, self._file.tell())

@@ -56,8 +56,8 @@ from packer.packing.scan import Scan
 from packer.packing.similar import SketchCache
 from packer.packing.stat_cache import StatCache
 from packer.progress import ProgressCallback
-from packer.stores.layout import LayoutStore, lies_in
-from packer.stores.protocols import Ingest, Store
+from packer.stores.layout import caches_of, lies_in
+from packer.stores.protocols import Ingest, OnDisk, Store
 
 CACHE_BYTES = 24 << 20
 """Of frames of the base in memory: beside those being compressed, they fit 256 MiB."""
@@ -159,8 +159,7 @@ def pack_tree(
     if base is not None and base.config.chunking != params:
         base = None
     resolved = os.path.realpath(given := os.path.abspath(root))
-    place = store.path if isinstance(store, LayoutStore) else None
-    caches = os.path.join(place, "cache") if place is not None else ""
+    caches = caches_of(store)
     stats = StatCache(caches, resolved, f"{tool} {params.average_bytes} {expand}")
     found = walk(given)
     remembered = stats.load(found) if cache else None
@@ -175,6 +174,7 @@ def pack_tree(
         old.paths = found.paths  # held once
     old_layers = base.manifest.data_layers if base is not None else ()
     dropped: frozenset[int] = frozenset()
+    place = store.path if isinstance(store, OnDisk) else None
     directory = os.fsencode(place) if place is not None else None
     sketches = sketches or SketchCache(caches)
     recipes = RecipeCache(caches if cache else "")

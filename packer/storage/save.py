@@ -25,7 +25,7 @@ from packer.progress import CancelEvent, ProgressCallback, cancellable
 from packer.storage.history import LABEL_PREFIX, NUMBERS, RECORD_PREFIX, Record
 from packer.storage.repository import NONCE, Shelf
 from packer.stores.cancelling import until_cancelled
-from packer.stores.layout import LayoutStore
+from packer.stores.layout import LayoutStore, caches_of
 from packer.stores.protocols import Upload
 from packer.transfer.copy_graph import copy as copy_graph
 
@@ -253,10 +253,9 @@ def _place(shelf: Shelf, job: Job) -> Iterator[tuple[LocalStore, SketchCache]]:
     """Give the store that takes new blobs, and where the base's sketches are cached."""
     store = shelf.store
     if isinstance(store, LocalStore):
-        beside = os.path.join(store.path, "cache") if isinstance(store, LayoutStore) else ""
-        yield store, SketchCache(beside)
+        yield store, SketchCache(caches_of(store))
     elif job.cache is not None:
-        yield job.cache, NearSketches(os.path.join(job.cache.path, "cache"))
+        yield job.cache, NearSketches(caches_of(job.cache))
     else:
         with temporary_directory() as folder:
             yield LayoutStore(os.path.join(folder, "store")), NearSketches("")

@@ -16,8 +16,8 @@ import pytest
 import packer
 from benchmarks import transfer
 from packer.oci import Manifest
-from packer.stores.graph import read_graph
 from packer.stores.layout import LayoutStore
+from packer.stores.manifests import read_graph
 from packer.stores.memory import MemoryStore
 from packer.stores.protocols import read_blob
 from packer.stores.registry.store import RegistryStore

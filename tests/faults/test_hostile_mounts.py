@@ -11,8 +11,8 @@ import pytest
 from packer.errors import NotFound
 from packer.oci import MANIFEST_TYPE, Descriptor, digest_of
 from packer.progress import Progress
-from packer.stores.graph import read_graph
 from packer.stores.layout import LayoutStore
+from packer.stores.manifests import read_graph
 from packer.stores.memory import MemoryStore
 from packer.stores.registry.store import RegistryStore
 from packer.transfer.copy_graph import CopyResult, copy

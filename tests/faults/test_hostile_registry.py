@@ -38,8 +38,8 @@ from packer.oci import (
     Manifest,
     digest_of,
 )
-from packer.stores.graph import read_graph
 from packer.stores.layout import LayoutStore
+from packer.stores.manifests import read_graph
 from packer.stores.memory import MemoryStore
 from packer.stores.protocols import Store, read_blob
 from packer.stores.registry.store import RegistryStore

@@ -27,7 +27,7 @@ from packer.errors import (
 )
 from packer.oci import CONFIG_TYPE, DATA_TYPE, MANIFEST_TYPE, Descriptor, digest_of
 from packer.reference import Reference, parse_location
-from packer.stores.graph import read_graph
+from packer.stores.manifests import read_graph
 from packer.stores.registry.access import Access, RegistryLike
 from packer.stores.registry.habits import Habits
 

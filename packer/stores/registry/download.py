@@ -7,8 +7,7 @@ import re
 from types import TracebackType
 
 from packer.errors import FormatError, RegistryError, SizeMismatch, TransportError
-from packer.oci import Descriptor
-from packer.stores.protocols import READ_BYTES
+from packer.oci import READ_BYTES, Descriptor
 from packer.stores.registry.client import Client
 from packer.stores.registry.http import Response, RetryPolicy
 

@@ -30,7 +30,7 @@ from packer.oci import (
     load_json,
 )
 from packer.reference import DOCKER_HUB, Reference, is_loopback, is_tag, split_host
-from packer.stores.protocols import Reader, VerifyingReader
+from packer.stores.protocols import Reader
 from packer.stores.registry.auth import Authenticator
 from packer.stores.registry.client import Client
 from packer.stores.registry.credentials import Credentials, docker_credentials
@@ -46,6 +46,7 @@ from packer.stores.registry.http import (
 )
 from packer.stores.registry.tls import Tls
 from packer.stores.registry.upload import DIGEST_INVALID, WRITE, mount, upload
+from packer.stores.verifying import VerifyingReader
 
 ACCEPT_MANIFESTS = ", ".join(
     [
