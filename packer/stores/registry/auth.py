@@ -28,7 +28,8 @@ from urllib.parse import urlencode, urlsplit
 from packer.errors import AuthError, FormatError, HelperFailed, InvalidParameter
 from packer.reference import is_loopback
 from packer.stores.registry.credentials import Credentials
-from packer.stores.registry.http import Origin, Transport, origin_of, safe_text, shown_url
+from packer.stores.registry.http import Transport
+from packer.stores.registry.urls import Origin, origin_of, safe_text, shown_url
 
 MAX_TOKEN_BYTES = 1 << 20
 DEFAULT_TOKEN_SECONDS = 60
