@@ -235,7 +235,7 @@ def locked(path: str) -> Iterator[None]:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield
     finally:
-        os.close(fd)
+        _unlock(fd)
 
 
 @contextlib.contextmanager
@@ -257,7 +257,15 @@ def locked_directory(path: str | bytes, *, wait: bool = True) -> Iterator[None]:
             pass
         yield
     finally:
-        os.close(fd)
+        _unlock(fd)
+
+
+def _unlock(fd: int) -> None:
+    """Release a lock and close its file."""
+    # Closing alone would not release it while a child that was forked meanwhile has a copy.
+    with contextlib.suppress(OSError):
+        fcntl.flock(fd, fcntl.LOCK_UN)
+    os.close(fd)
 
 
 class RangeReader:

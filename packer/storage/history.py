@@ -10,7 +10,6 @@ is found again in the same way.
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
@@ -18,6 +17,7 @@ from typing import Any
 
 from packer.engine import zstd
 from packer.errors import FormatError, IntegrityError, NotFound, StoreError
+from packer.forks import Lock
 from packer.format.version import CREATED
 from packer.oci import (
     PARENT,
@@ -140,7 +140,7 @@ class Ledger:
         self._shelf = shelf
         self._is_record = is_record
         self._known: dict[str, Record] = {}
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     def read(self, names: Iterable[str]) -> dict[str, Record]:
         """Return the records of those of `names` that have one.

@@ -11,7 +11,6 @@ from __future__ import annotations
 import io
 import logging
 import os
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 
@@ -24,6 +23,7 @@ from packer.errors import (
     NotFound,
     RegistryError,
 )
+from packer.forks import Lock
 from packer.format.version import Version
 from packer.progress import CancelEvent, ProgressCallback, cancellable
 from packer.reading import contents
@@ -117,7 +117,7 @@ class Storage:
         self._jobs = jobs
         self._patience = patience_seconds
         self._listener = listener
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._versions = OpenVersions(cache)
         self._ledgers: dict[str, tuple[Shelf, Ledger]] = {}
         self.bundles = SupportBundles(

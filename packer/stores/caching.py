@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import io
-import threading
 from collections import OrderedDict
 
+from packer.forks import Lock
 from packer.oci import Descriptor
 from packer.stores.forwarding import Forwarding
 from packer.stores.layout import LayoutStore
@@ -30,7 +30,7 @@ class SmallBlobs:
         self._limit = limit_bytes
         self._held = 0
         self._blobs: OrderedDict[str, bytes] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     def get(self, digest: str) -> bytes | None:
         """Return a blob's bytes if they are held."""

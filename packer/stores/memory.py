@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import hashlib
 import io
-import threading
 from collections.abc import Iterator
 from types import TracebackType
 from typing import BinaryIO
 
 from packer.errors import DigestMismatch, NotFound, SizeMismatch
+from packer.forks import Lock
 from packer.oci import READ_BYTES, Descriptor, digest_of, is_digest
 from packer.stores.index_json import is_promised
 from packer.stores.manifests import check_manifest, check_range, check_tag
@@ -24,7 +24,7 @@ class MemoryStore:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._blobs: dict[str, bytes] = {}
         self._manifests: dict[str, str] = {}  # digest -> media type
         self._tags: dict[str, Descriptor] = {}  # in the order they were moved

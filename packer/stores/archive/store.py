@@ -14,13 +14,13 @@ from __future__ import annotations
 import contextlib
 import os
 import re
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, BinaryIO, cast
 
 from packer.errors import FormatError, IntegrityError, InvalidParameter, NotFound, SizeMismatch
 from packer.files.durable import RangeReader, locked_directory, make_directory
+from packer.forks import Lock
 from packer.oci import MAX_MANIFEST_BYTES, Descriptor, digest_of
 from packer.stores.archive.parts import (
     ArchiveFile,
@@ -100,7 +100,7 @@ class ArchiveStore(IndexedManifests):
     ) -> None:
         self._path = os.path.abspath(os.fspath(path))
         self._part_bytes = part_bytes
-        self._mutex = threading.Lock()
+        self._mutex = Lock()
         self._cache: _Snapshot | None = None
         if part_bytes is not None:
             if re.search(r"[\n\r\\]", os.path.basename(self._path)):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
 import threading
 import weakref
@@ -11,6 +12,8 @@ from typing import Any
 
 import urllib3
 import urllib3.connection
+
+from packer.forks import Lock
 
 TLS_SEND_BYTES = 64 << 10
 """Bytes of one write to a TLS socket: small, because its timeout bounds the whole write."""
@@ -81,8 +84,22 @@ class Sockets:
     def __init__(self) -> None:
         self.halted = threading.Event()
         """Set while connections are cut and none may be opened."""
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._connections: weakref.WeakSet[urllib3.connection.HTTPConnection] = weakref.WeakSet()
+
+    def abandon(self) -> None:
+        """In a forked child: close the copies of the parent's connections, which stay open there.
+
+        Whoever still reads from one gets an error and connects anew.
+        """
+        self.halted = threading.Event()
+        found, self._connections = list(self._connections), weakref.WeakSet()
+        for connection in found:
+            sock, connection.sock = connection.sock, None
+            if sock is not None:
+                # Only the descriptor: a TLS socket's own `close` could write to the connection.
+                with contextlib.suppress(OSError):
+                    os.close(sock.detach())
 
     def pools(self) -> dict[str, type[urllib3.HTTPConnectionPool]]:
         """Return pool classes whose connections are recorded here."""

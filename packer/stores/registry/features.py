@@ -5,9 +5,10 @@ Today that is one feature: range requests.
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import TYPE_CHECKING
+
+from packer.forks import Lock
 
 if TYPE_CHECKING:
     from packer.stores.registry.urls import Origin
@@ -29,7 +30,7 @@ class BrokenFeatures:
 
     def __init__(self, seconds: float = REMEMBERED_SECONDS) -> None:
         self._seconds = seconds
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._ranges: dict[Origin, float] = {}
 
     def ignores_ranges(self, origin: Origin) -> bool:

@@ -20,6 +20,7 @@ import urllib3
 from urllib3.exceptions import HTTPError, SSLError
 
 from packer.errors import FormatError, InvalidParameter, TransportError
+from packer.forks import renew_in_children
 from packer.reference import is_loopback
 from packer.stores.registry.connections import Sockets
 from packer.stores.registry.retries import RETRY_STATUSES, RetryPolicy
@@ -34,6 +35,7 @@ SEND_BYTES = 256 << 10
 STALL_BYTES = 1024
 """A body that brings fewer bytes than this during a whole read timeout is given up."""
 
+_ABANDONED: list[dict[str, urllib3.PoolManager]] = []
 _CONNECTION = re.compile(r"^(Plain|Secure)\(.*?\): ")  # urllib3 shows our classes
 
 
@@ -182,6 +184,14 @@ class Transport:
         self._max_connections = max_connections
         self._pools: dict[str, urllib3.PoolManager] = {}
         self._sockets = Sockets()
+        renew_in_children(self)
+
+    def renew_after_fork(self) -> None:
+        """In a forked child: make connections of its own."""
+        # The parent's pools are kept, unused: freeing them would take locks that may be held.
+        _ABANDONED.append(self._pools)
+        self._pools = {}
+        self._sockets.abandon()
 
     def send(
         self,

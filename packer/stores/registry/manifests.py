@@ -160,8 +160,7 @@ class RegistryManifests:
                 response.discard()
                 if not is_digest(claimed) or claimed == manifest.digest:
                     break
-                # Under a tag the registry accepts any bytes: bytes that changed on their way must not
-                # stay there.
+                # Under a tag the registry accepts any bytes: damaged ones must not stay there.
                 if last:
                     raise DigestMismatch(
                         f"manifest in {self._client.name}", manifest.digest, claimed
