@@ -34,6 +34,10 @@ MAX_LAYERS = 4096
 """Greatest number of layers of a manifest that is read; manifests written here have below 128."""
 MAX_BLOB_BYTES = 1 << 44
 """Greatest bytes that a descriptor may claim (16 TiB), so that sums of sizes stay exact."""
+READ_BYTES = 256 << 10
+"""Bytes moved at a time where blobs are copied or hashed: what is read should still be in the
+processor's cache when it is hashed and written. 1 MiB took a third more system time (a pull over
+loopback, 2 cores, 2026)."""
 
 _DIGEST = re.compile(r"sha256:[0-9a-f]{64}\Z")
 

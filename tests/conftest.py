@@ -49,8 +49,8 @@ def local_times(tmp_path: Path) -> None:
 
 
 @pytest.fixture(autouse=True)
-def no_habits() -> None:
+def no_features() -> None:
     """Forget what registries do: another test's server may be on the same port."""
-    from packer.stores.registry.access import HABITS
+    from packer.stores.registry.access import FEATURES
 
-    HABITS.forget()
+    FEATURES.forget()

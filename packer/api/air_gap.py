@@ -23,8 +23,8 @@ from packer.files.durable import read_bounded
 from packer.oci import is_digest, load_json
 from packer.reference import ArchiveLocation, LayoutLocation, Reference, is_tag, parse_location
 from packer.stores.archive.store import ArchiveStore
-from packer.stores.graph import read_graph
 from packer.stores.layout import LayoutStore
+from packer.stores.manifests import read_graph
 from packer.stores.protocols import Store, Tags, Upload
 from packer.stores.registry.access import Access
 from packer.transfer.promises import Promise, absent_blobs

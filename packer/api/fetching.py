@@ -11,7 +11,7 @@ from packer.format.version import CREATED, Version, load_version
 from packer.oci import is_digest
 from packer.progress import CancelEvent, ProgressCallback
 from packer.reference import ArchiveLocation, parse_location
-from packer.stores.graph import read_graph
+from packer.stores.manifests import read_graph
 from packer.stores.protocols import Store
 from packer.stores.registry.access import Access
 from packer.transfer.copy_graph import CopyResult, copy, discard_damaged

@@ -13,13 +13,13 @@ from __future__ import annotations
 import errno
 import io
 import os
-import threading
 from typing import Any
 
 from fsspec.spec import AbstractFileSystem
 
 from packer.api.locations import name_at, open_location
 from packer.errors import InvalidReference, NotFound
+from packer.forks import Lock
 from packer.format.version import Version, load_version
 from packer.reading.contents import entries
 from packer.reading.version_file import open_entry
@@ -90,7 +90,7 @@ class LayerPackerFileSystem(AbstractFileSystem):  # type: ignore[misc]
         )
         self._small = SmallBlobs()
         self._trees: dict[str, _Tree] = {}
-        self._guard = threading.Lock()
+        self._guard = Lock()
 
     def ls(self, path: str, detail: bool = True, **kwargs: Any) -> list[Any]:
         """Return the entries of a directory, or the one of a file, as fsspec does."""

@@ -17,7 +17,7 @@ from packer.format.version import Version
 from packer.oci import Manifest
 from packer.progress import CancelEvent, ProgressCallback, cancellable
 from packer.stores.cancelling import until_cancelled
-from packer.stores.layout import LayoutStore
+from packer.stores.layout import caches_of
 from packer.stores.manifests import check_tag
 from packer.stores.protocols import PartialIngest
 from packer.stores.registry.access import Access, RegistryLike
@@ -149,7 +149,7 @@ def _pack_apart(
     from packer.packing.staging import NearSketches, Staging
 
     assert isinstance(store, PartialIngest)
-    caches = os.path.join(store.path, "cache") if isinstance(store, LayoutStore) else ""
+    caches = caches_of(store)
     staging = Staging(store, base)
     packed = pack_on(staging, NearSketches(caches))
     manifest = Manifest.decode(staging.manifest, f"manifest {packed.digest}")

@@ -13,10 +13,10 @@ from packer.cli.outcome import Report, registry_options, restored_line, restored
 from packer.cli.output import Output, text_fields
 from packer.engine import zstd
 from packer.errors import InvalidParameter
+from packer.oci import READ_BYTES
 from packer.progress import ProgressCallback
 from packer.storage.results import SavedVersion, SupportBundle
 from packer.storage.storage import Storage, open_storage
-from packer.stores.protocols import READ_BYTES
 
 
 def run(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:

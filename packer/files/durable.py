@@ -20,10 +20,8 @@ from typing import BinaryIO
 
 from packer.errors import SizeMismatch
 from packer.files.syscalls import Writeback
-from packer.oci import Descriptor
+from packer.oci import READ_BYTES, Descriptor
 
-_READ_BYTES = 256 << 10
-"""Bytes that a reader takes at a time when it is read to its end."""
 _SUFFIX = ".tmp"
 """End of the names of temporary files."""
 _SWEEP_SECONDS = 600.0
@@ -267,7 +265,7 @@ def locked(path: str) -> Iterator[None]:
         fcntl.flock(fd, fcntl.LOCK_EX)
         yield
     finally:
-        os.close(fd)
+        _unlock(fd)
 
 
 @contextlib.contextmanager
@@ -296,7 +294,15 @@ def locked_directory(path: str | bytes, *, wait: bool = True) -> Iterator[None]:
             pass
         yield
     finally:
-        os.close(fd)
+        _unlock(fd)
+
+
+def _unlock(fd: int) -> None:
+    """Release a lock and close its file."""
+    # Closing alone would not release it while a child that was forked meanwhile has a copy.
+    with contextlib.suppress(OSError):
+        fcntl.flock(fd, fcntl.LOCK_UN)
+    os.close(fd)
 
 
 class RangeReader:
@@ -328,7 +334,7 @@ class RangeReader:
             SizeMismatch: the file was truncated meanwhile.
         """
         if size < 0:
-            return b"".join(iter(lambda: self.read(_READ_BYTES), b""))
+            return b"".join(iter(lambda: self.read(READ_BYTES), b""))
         data = self._file.read(min(size, self._left))
         if not data and size and self._left:
             raise SizeMismatch(self._what, self._file.tell() + self._left, self._file.tell())

@@ -10,8 +10,8 @@ from types import TracebackType
 from typing import BinaryIO, cast
 
 from packer.errors import SizeMismatch
-from packer.oci import Descriptor
-from packer.stores.protocols import READ_BYTES, LocalBlobs, Positioned, Ranged, Store
+from packer.oci import READ_BYTES, Descriptor
+from packer.stores.protocols import LocalBlobs, Positioned, Ranged, Store
 
 
 class BlobRanges:

@@ -38,8 +38,8 @@ from packer.packing.publish import Table, publish, reuse
 from packer.packing.scan import Scan, ScanBase
 from packer.packing.similar import SketchCache, save_sketches
 from packer.packing.stat_cache import Facts, StatCache
-from packer.stores.layout import LayoutStore, lies_in
-from packer.stores.protocols import Store
+from packer.stores.layout import caches_of, lies_in
+from packer.stores.protocols import OnDisk, Store
 
 CACHE_BYTES = 24 << 20
 """Decoded frames of the base in memory, in bytes: beside the frames being compressed, they fit
@@ -204,7 +204,7 @@ def _scan_tree(job: PackJob, base: Version | None, candidates: list[Version]) ->
         if same is not None:
             return same
     place = _place(job.store)
-    recipes = RecipeCache(_caches(job.store) if job.cache else "")
+    recipes = RecipeCache(caches_of(job.store) if job.cache else "")
     old = base.index if base is not None else Index()
     if Names.of(old.paths).joined == Names.of(source.found.paths).joined:
         old.paths = source.found.paths  # so that memory holds them once
@@ -236,7 +236,9 @@ def _walk(job: PackJob) -> tuple[StatCache, Source]:
     """Walk the tree; return it, and the stat cache to save what is learnt of it."""
     resolved = os.path.realpath(given := os.path.abspath(job.root))
     settings = f"{job.tool} {job.params.average_bytes} {job.expand}"
-    stats = StatCache(_caches(job.store), resolved, settings)  # before the walk: it reads the clock
+    stats = StatCache(
+        caches_of(job.store), resolved, settings
+    )  # before the walk: it reads the clock
     found = walk(given)
     remembered = stats.load(found) if job.cache else None
     return stats, Source(resolved, os.path.isdir(resolved), found, remembered)
@@ -319,15 +321,9 @@ def _too_dear(use: Liveness, base: Frames, scan: Scan) -> frozenset[int]:
 
 def _place(store: Store) -> str | None:
     """Return the directory that a store lies in; None for a store in memory."""
-    return store.path if isinstance(store, LayoutStore) else None
-
-
-def _caches(store: Store) -> str:
-    """Return the directory of a store's caches; "" for none."""
-    place = _place(store)
-    return os.path.join(place, "cache") if place is not None else ""
+    return store.path if isinstance(store, OnDisk) else None
 
 
 def _sketches(job: PackJob) -> SketchCache:
     """Return the cache of the base's sketches, and of the new layers'."""
-    return job.sketches or SketchCache(_caches(job.store))
+    return job.sketches or SketchCache(caches_of(job.store))

@@ -24,11 +24,11 @@ from packer.format.index import Index
 from packer.format.tree_digest import TreeCheck
 from packer.format.usage import Opened, Use, opened, uses
 from packer.format.version import Version, load_version
+from packer.oci import READ_BYTES
 from packer.opening.expansion import most_opened
 from packer.opening.member_listing import SEPARATOR, Member, find, members
 from packer.progress import Progress, ProgressCallback
 from packer.reading.entry_content import frames_of, read_entry
-from packer.stores.protocols import READ_BYTES
 
 
 @dataclass(frozen=True, slots=True)

@@ -23,9 +23,9 @@ from packer.errors import (
     UnsupportedVersion,
 )
 from packer.format.version import Version, load_version
-from packer.oci import Descriptor, Manifest, load_json
+from packer.oci import READ_BYTES, Descriptor, Manifest, load_json
 from packer.storage.repository import NOTE_TYPE, Repository
-from packer.stores.protocols import READ_BYTES, Store
+from packer.stores.protocols import Store
 
 VERIFIED_BYTES = 64 << 20
 """Bytes of layers that one examination reads and hashes. Of further layers it reads the last byte

@@ -10,13 +10,13 @@ next reader finds what is lost by that in the same way.
 from __future__ import annotations
 
 import logging
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Generic, TypeVar
 
 from packer.engine import zstd
 from packer.errors import FormatError, IntegrityError, NotFound, RegistryError, StoreError
+from packer.forks import Lock
 from packer.format.version import CREATED
 from packer.oci import (
     PARENT,
@@ -85,7 +85,7 @@ class Ledger(Generic[R]):
         self._is_record = is_record
         self._make = make
         self._known: dict[str, R] = {}
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     def record(self, tag: str, descriptor: Descriptor, manifest: Manifest) -> R:
         """Return the record that a manifest holds.

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import threading
 from collections import OrderedDict
 
 from packer.errors import NotFound
+from packer.forks import Lock
 from packer.format.version import Version, load_version
 from packer.storage.repository import Repository
 from packer.stores.caching import CachedStore, SmallBlobs
@@ -26,7 +26,7 @@ class OpenVersions:
         self._disk = disk
         self._small = SmallBlobs()
         self._versions: OrderedDict[tuple[str, str], Version] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     def load(self, repository: Repository, tag: str) -> Version:
         """Return the version a tag names; a number's tag never names another."""

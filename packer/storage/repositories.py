@@ -9,11 +9,11 @@ from __future__ import annotations
 
 import contextlib
 import os
-import threading
 from collections.abc import Callable
 
 from packer.api.locations import open_location
 from packer.errors import InvalidParameter, InvalidReference, NotFound
+from packer.forks import Lock
 from packer.reference import DOCKER_HUB, LayoutLocation, Reference, parse_location
 from packer.storage.encoded_names import decode_app, encode_app
 from packer.storage.repository import Repository
@@ -42,7 +42,7 @@ class Repositories:
     def __init__(self, base_uri: str, options: RegistryLike) -> None:
         self.uri = base_uri
         self._options = Access(options)
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._open: dict[str, Repository] = {}
         self._location: Reference | LayoutLocation | None = None
         if base_uri != MEMORY:

@@ -10,12 +10,12 @@ from __future__ import annotations
 import contextlib
 import io
 import secrets
-import threading
 import weakref
 from collections.abc import Iterator, Mapping
 
 from packer.errors import IntegrityError, NotFound, RegistryError, StoreError
 from packer.files.durable import locked, make_directory
+from packer.forks import Lock
 from packer.oci import (
     MANIFEST_TYPE,
     Descriptor,
@@ -41,8 +41,8 @@ EMPTY_BLOB = Descriptor("application/vnd.oci.empty.v1+json", digest_of(EMPTY), l
 _REMOVALS = 4
 """Attempts to remove a tag whose manifest goes without it, see `Repository.remove`."""
 
-_memory_locks: weakref.WeakKeyDictionary[Store, threading.Lock] = weakref.WeakKeyDictionary()
-_guard = threading.Lock()
+_memory_locks: weakref.WeakKeyDictionary[Store, Lock] = weakref.WeakKeyDictionary()
+_guard = Lock()
 
 
 class Repository:
@@ -318,6 +318,6 @@ def _lock(store: Store) -> Iterator[bool]:
         yield False
     else:
         with _guard:
-            lock = _memory_locks.setdefault(store, threading.Lock())
+            lock = _memory_locks.setdefault(store, Lock())
         with lock:
             yield True

@@ -30,7 +30,7 @@ from packer.progress import CancelEvent, ProgressCallback, cancellable
 from packer.storage.history import LABEL_PREFIX, NUMBERS, RECORD_PREFIX
 from packer.storage.repository import NONCE, Repository
 from packer.stores.cancelling import until_cancelled
-from packer.stores.layout import LayoutStore
+from packer.stores.layout import LayoutStore, caches_of
 from packer.stores.protocols import Upload
 from packer.transfer.blob_sender import BlobSender
 
@@ -298,10 +298,9 @@ def _place(repository: Repository, job: Job) -> Iterator[tuple[LocalStore, Sketc
     """Yield the store that takes new blobs, and the cache of the base's sketches."""
     store = repository.store
     if isinstance(store, LocalStore):
-        beside = os.path.join(store.path, "cache") if isinstance(store, LayoutStore) else ""
-        yield store, SketchCache(beside)
+        yield store, SketchCache(caches_of(store))
     elif job.cache is not None:
-        yield job.cache, NearSketches(os.path.join(job.cache.path, "cache"))
+        yield job.cache, NearSketches(caches_of(job.cache))
     else:
         with temporary_directory() as folder:
             yield LayoutStore(os.path.join(folder, "store")), NearSketches("")

@@ -11,12 +11,12 @@ from __future__ import annotations
 import io
 import logging
 import os
-import threading
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 
 from packer.engine import zstd
 from packer.errors import Cancelled, InvalidParameter, NotFound, RegistryError
+from packer.forks import Lock
 from packer.format.version import Version
 from packer.progress import CancelEvent, ProgressCallback, cancellable
 from packer.reading import contents
@@ -97,7 +97,7 @@ class Storage:
         self._jobs = jobs
         self._patience = patience_seconds
         self._listener = listener
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._versions = OpenVersions(cache)
         self._applications: dict[str, Application] = {}
         self.bundles = SupportBundles(

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import io
 import os
-import threading
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from packer.errors import Conflict, InvalidParameter, NotFound
+from packer.forks import Lock
 from packer.format.version import Version
 from packer.progress import CancelEvent, ProgressCallback, cancellable
 from packer.reading.restore import Restored, restore
@@ -45,7 +45,7 @@ class SupportBundles:
         self._open = repository
         self._load = load
         self._job = job
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._ledger: tuple[Repository, Ledger[SupportBundle]] | None = None
 
     def save(

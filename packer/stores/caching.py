@@ -1,30 +1,36 @@
-"""Reading a registry with a memory: small blobs in RAM, others from a layout."""
+"""Reading a registry with a memory: small blobs from RAM, others from a layout that has them."""
 
 from __future__ import annotations
 
 import io
-import threading
 from collections import OrderedDict
-from typing import BinaryIO
 
+from packer.forks import Lock
 from packer.oci import Descriptor
+from packer.stores.forwarding import Forwarding
 from packer.stores.layout import LayoutStore
-from packer.stores.protocols import Interruptible, Reader, Store
+from packer.stores.protocols import Reader, Store
 
 SMALL_BYTES = 8 << 20
-"""Blobs up to this size (indexes, their patches, configs) are kept in memory."""
+"""Blobs up to this size are kept in memory: indexes, their patches, configs."""
 MEMORY_BYTES = 64 << 20
-"""How much of them."""
+"""Bytes of small blobs kept; beyond, the one used longest ago goes."""
 
 
 class SmallBlobs:
-    """The blobs that were read last; thread-safe."""
+    """The bytes of the blobs that were read last; shared by any number of stores.
+
+    Args:
+        limit_bytes: bound on the bytes held.
+
+    Thread safety: threads may share it.
+    """
 
     def __init__(self, limit_bytes: int = MEMORY_BYTES) -> None:
         self._limit = limit_bytes
         self._held = 0
         self._blobs: OrderedDict[str, bytes] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock = Lock()
 
     def get(self, digest: str) -> bytes | None:
         """Return a blob's bytes if they are held."""
@@ -35,7 +41,7 @@ class SmallBlobs:
             return data
 
     def put(self, digest: str, data: bytes) -> None:
-        """Hold a blob's bytes, which were verified."""
+        """Hold a blob's bytes, which the caller has verified."""
         with self._lock:
             if digest not in self._blobs:
                 self._blobs[digest] = data
@@ -44,41 +50,19 @@ class SmallBlobs:
                 self._held -= len(self._blobs.popitem(last=False)[1])
 
 
-class CachedStore:
+class CachedStore(Forwarding):
     """A store whose blobs come from memory or from a layout where these have them.
 
     Args:
-        store: everything else is asked there.
-        small: shared between stores; blobs are told apart by their digest alone.
+        store: answers everything else.
+        small: shared between stores; blobs are identified by their digest alone.
         disk: a layout, or None.
     """
 
     def __init__(self, store: Store, small: SmallBlobs, disk: LayoutStore | None) -> None:
-        self._store = store
+        super().__init__(store)
         self._small = small
         self._disk = disk
-        self.name = store.name
-        self.get_manifest = store.get_manifest
-        self.resolve = store.resolve
-        self.put_manifest = store.put_manifest
-
-    def interrupt(self) -> None:
-        """Make requests end at once, as `Interruptible`."""
-        if isinstance(self._store, Interruptible):
-            self._store.interrupt()
-
-    def resume(self) -> None:
-        """Allow requests again."""
-        if isinstance(self._store, Interruptible):
-            self._store.resume()
-
-    def exists(self, blob: Descriptor) -> bool:
-        """Tell whether the store has a blob."""
-        return self._store.exists(blob)
-
-    def push(self, blob: Descriptor, source: BinaryIO) -> bool:
-        """Store a blob in the store."""
-        return self._store.push(blob, source)
 
     def fetch(self, blob: Descriptor, start: int = 0, length: int | None = None) -> Reader:
         """Open a blob, or a range of it, as `Store.fetch`."""

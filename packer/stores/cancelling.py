@@ -1,4 +1,4 @@
-"""Ending work that waits for somebody else: requests that other threads, or this one, have made."""
+"""Ending requests that wait, in this thread or in others, once the caller's event is set."""
 
 from __future__ import annotations
 
@@ -12,12 +12,20 @@ from packer.progress import CancelEvent
 from packer.stores.protocols import Interruptible, Store
 
 POLL_SECONDS = 0.1
-"""How often to look at the caller's cancel event, and for signals, while nothing else happens: one
-that arrives just before Python begins to wait for a lock would be seen at the end of the wait."""
+"""Seconds between looks at the caller's cancel event and for signals. A signal that arrives just
+before Python begins to wait for a lock would otherwise be seen only when the wait ends."""
 
 
 def pause(seconds: float, cancel: CancelEvent | None) -> bool:
-    """Let time pass, less of it once the caller's event is set; tell whether it is."""
+    """Sleep, and wake up when the caller's event is set.
+
+    Args:
+        seconds: length of the sleep.
+        cancel: the caller's event; None for none.
+
+    Returns:
+        Whether the event is set.
+    """
     end = time.monotonic() + seconds
     while not (cancel is not None and cancel.is_set()):
         left = end - time.monotonic()
@@ -29,7 +37,14 @@ def pause(seconds: float, cancel: CancelEvent | None) -> bool:
 
 @contextmanager
 def interrupted(stores: Sequence[Store]) -> Iterator[None]:
-    """Make everything that waits for these stores fail, as long as the context is open."""
+    """Make calls that wait for these stores fail while the context is open.
+
+    Args:
+        stores: those that are not `Interruptible` are left alone.
+
+    Yields:
+        Nothing.
+    """
     found = [store for store in stores if isinstance(store, Interruptible)]
     for store in found:
         store.interrupt()
@@ -44,12 +59,19 @@ def interrupted(stores: Sequence[Store]) -> Iterator[None]:
 def until_cancelled(
     cancel: CancelEvent | None, stores: Sequence[Store], what: str
 ) -> Iterator[None]:
-    """Watch the caller's event; once it is set, the context's requests end with `Cancelled`.
+    """End the context's requests with `Cancelled` once the caller's event is set.
 
     Args:
-        cancel: or None, and nothing is watched.
-        stores: whose requests are cut off.
-        what: is being done, for the error.
+        cancel: the caller's event; None to watch nothing.
+        stores: their requests are cut off.
+        what: the operation, for the error.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        Cancelled: the event is set, and a request of the context failed.
+        StoreError: the same request failed, and the event is not set.
     """
     if cancel is None:
         yield

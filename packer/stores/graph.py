@@ -1,79 +1,23 @@
-"""What a manifest names, as far as copying needs it: anybody's image manifest, not only ours."""
+"""Questions about the manifests of stores that copies ask."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-
-from packer.errors import (
-    DigestMismatch,
-    FormatError,
-    InvalidParameter,
-    NotFound,
-    PackerError,
-    UnsupportedVersion,
-)
-from packer.oci import (
-    MANIFEST_TYPE,
-    MAX_LAYERS,
-    PARENT,
-    Descriptor,
-    check_annotations,
-    is_digest,
-    load_json,
-)
+from packer.errors import DigestMismatch, InvalidParameter, NotFound, PackerError
+from packer.oci import Descriptor, is_digest
+from packer.stores.manifests import Graph, read_graph
 from packer.stores.protocols import Store
 
-DOCKER_MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
 MAX_ANCESTORS = 4
-"""How many generations back to look for a version that the destination has."""
-
-
-@dataclass(frozen=True, slots=True)
-class Graph:
-    """What a manifest names, each blob once."""
-
-    layers: tuple[Descriptor, ...]
-    config: Descriptor
-    parent: str | None
-
-    @property
-    def blobs(self) -> tuple[Descriptor, ...]:
-        """Layers, then the config."""
-        return (*self.layers, self.config)
-
-
-def read_graph(data: bytes, what: str) -> Graph:
-    """Parse any OCI (or docker schema 2) image manifest as far as copying needs it.
-
-    Raises:
-        UnsupportedVersion: an image index, or something else that is no image manifest.
-        FormatError: malformed, or ambiguous.
-    """
-    value = load_json(data, what)
-    if "manifests" in value:
-        if "layers" in value:
-            raise FormatError(what, "holds both layers and manifests")
-        raise UnsupportedVersion(f"{what} is an image index; name one of its manifests by digest")
-    media_type = value.get("mediaType", MANIFEST_TYPE)
-    if value.get("schemaVersion") != 2 or media_type not in (MANIFEST_TYPE, DOCKER_MANIFEST_TYPE):
-        raise UnsupportedVersion(f"{what} is not an OCI image manifest")
-    entries = value.get("layers")
-    if not isinstance(entries, list) or len(entries) > MAX_LAYERS:
-        raise FormatError(what, f"layers is not a list of at most {MAX_LAYERS}")
-    config = Descriptor.from_json(value.get("config"))
-    unique: dict[str, Descriptor] = {}
-    for layer in (Descriptor.from_json(entry) for entry in entries):
-        if unique.setdefault(layer.digest, layer).size != layer.size:
-            raise FormatError(what, f"two sizes for {layer.digest}")
-    if unique.pop(config.digest, config).size != config.size:
-        raise FormatError(what, f"two sizes for {config.digest}")
-    annotations = value.get("annotations") or {}
-    check_annotations(annotations)
-    return Graph(tuple(unique.values()), config, annotations.get(PARENT))
+"""Generations of a version's bases that are looked for at the destination: each costs a request."""
 
 
 def check_expected(actual: str, expect: str | None, what: str) -> None:
-    """Raise unless `actual` is the digest the caller expects, if any.
+    """Raise unless `actual` is the digest that the caller expects.
+
+    Args:
+        actual: digest of what was found.
+        expect: the caller's digest; None if any will do.
+        what: its name in errors.
 
     Raises:
         InvalidParameter: `expect` is no digest.
@@ -88,7 +32,7 @@ def check_expected(actual: str, expect: str | None, what: str) -> None:
 
 
 def resolve_or_none(store: Store, reference: str) -> Descriptor | None:
-    """Return what a tag or digest stands for, None if it is not there."""
+    """Return the descriptor that a tag or digest names, None if there is none."""
     try:
         return store.resolve(reference)
     except NotFound:
@@ -98,10 +42,20 @@ def resolve_or_none(store: Store, reference: str) -> Descriptor | None:
 def known_digests(
     source: Store, destination: Store, graph: Graph, named: Descriptor | None
 ) -> frozenset[str]:
-    """Return digests of blobs that a manifest at `destination` names, at one or two requests.
+    """Return digests of blobs that a manifest at `destination` vouches for.
 
-    A manifest there vouches for its blobs: registries keep what a manifest names. Looks at the
-    ancestors of the version, whose manifests the source mostly has, then at what the tag names now.
+    Registries keep what a manifest names, so its blobs need not be asked for one by one. The
+    version's ancestors come first, whose manifests the source mostly has; then the manifest that
+    the tag names now. Mostly this takes one or two requests.
+
+    Args:
+        source: has the version, and perhaps its ancestors.
+        destination: the store that the version is copied to.
+        graph: of the version.
+        named: the manifest that the version's tag names at `destination` now; None if none.
+
+    Returns:
+        The digests; empty where nothing is known, which costs requests but is never wrong.
     """
     parent = graph.parent
     for _ in range(MAX_ANCESTORS):

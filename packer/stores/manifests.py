@@ -1,30 +1,43 @@
-"""What the local stores share: which blobs a manifest names, what a tag and a range may be.
+"""What manifests name, and what tags and ranges may be.
 
 Manifests here are anybody's: image manifests, image indexes and artifacts, of OCI and of Docker.
+`named_blobs` reads all of these, for stores; `read_graph` reads image manifests, for copies.
 """
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import Any
 
-from packer.errors import FormatError, InvalidParameter, NotFound, SizeMismatch
+from packer.errors import (
+    FormatError,
+    InvalidParameter,
+    NotFound,
+    SizeMismatch,
+    UnsupportedVersion,
+)
 from packer.oci import (
     INDEX_MANIFEST_TYPE,
     MANIFEST_TYPE,
+    MAX_LAYERS,
+    PARENT,
     Descriptor,
+    check_annotations,
     is_digest,
     load_json,
 )
 
+DOCKER_MANIFEST_TYPE = "application/vnd.docker.distribution.manifest.v2+json"
+DOCKER_LIST_TYPE = "application/vnd.docker.distribution.manifest.list.v2+json"
 MANIFEST_TYPES = frozenset(
     {
         MANIFEST_TYPE,
         INDEX_MANIFEST_TYPE,
         "application/vnd.oci.artifact.manifest.v1+json",
-        "application/vnd.docker.distribution.manifest.v2+json",
-        "application/vnd.docker.distribution.manifest.list.v2+json",
+        DOCKER_MANIFEST_TYPE,
+        DOCKER_LIST_TYPE,
     }
 )
 """Media types of JSON documents that name other blobs."""
@@ -36,6 +49,12 @@ _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:@+/-]{0,254}\Z")
 
 def check_tag(tag: str) -> str:
     """Return `tag` if it can name a manifest.
+
+    Args:
+        tag: as registries or image layouts have them.
+
+    Returns:
+        The same text.
 
     Raises:
         InvalidParameter: it is empty, too long, a digest, or holds other characters than those of
@@ -52,9 +71,17 @@ def check_tag(tag: str) -> str:
 def check_range(blob: Descriptor, start: int, length: int | None) -> tuple[int, int]:
     """Return the half-open range `[start, end)` that `fetch` was asked for.
 
+    Args:
+        blob: the blob.
+        start: first byte.
+        length: in bytes; None for all that follows.
+
+    Returns:
+        `start` and the end, exclusive.
+
     Raises:
-        SizeMismatch: it does not lie inside the blob; ranges come from stored tables, so what is
-            wrong is most likely one of those.
+        SizeMismatch: the range does not lie in the blob. Ranges come from stored tables, so most
+            likely such a table is damaged.
     """
     end = blob.size if length is None else start + length
     if not 0 <= start <= end <= blob.size:
@@ -67,12 +94,15 @@ def named_blobs(
 ) -> tuple[tuple[Descriptor, ...], tuple[Descriptor, ...]]:
     """Return what a decoded manifest needs: its blobs, and its child manifests.
 
-    ``subject`` is left out, which may be missing by the image-spec, and so are layers that must not
-    be distributed and name URLs instead.
+    Left out are ``subject``, which by the image-spec may be missing, and layers that must not be
+    distributed and name URLs instead.
 
     Args:
         value: the JSON object.
-        what: how errors name it.
+        what: the manifest's name in errors.
+
+    Returns:
+        The blobs, and the child manifests.
 
     Raises:
         FormatError: it names nothing, both layers and manifests, or a malformed descriptor.
@@ -105,9 +135,12 @@ def _array(value: dict[str, Any], key: str, what: str) -> list[Any]:
 
 
 def media_type_of(value: dict[str, Any]) -> str:
-    """Return the media type of a decoded manifest, "" if it is none.
+    """Return the media type of a decoded manifest, "" if it is no manifest.
 
-    Image-spec 1.0 made the field optional; then the shape tells.
+    Image-spec 1.0 made the field optional; without it the shape decides.
+
+    Returns:
+        One of MANIFEST_TYPES, or "".
     """
     stated = value.get("mediaType")
     if isinstance(stated, str):
@@ -123,14 +156,16 @@ def check_manifest(
     """Check that `data` may be stored as a manifest, and return it decoded.
 
     Args:
-        data: its bytes.
-        media_type: what the caller says it is.
-        exists: tells whether the store has a blob.
+        data: the manifest's bytes.
+        media_type: the caller's word for its type.
+        exists: returns whether the store has a blob.
         where: the store's name.
+
+    Returns:
+        The JSON object.
 
     Raises:
         InvalidParameter: `media_type` contradicts the manifest's own.
-        FormatError: not a manifest.
         NotFound: a blob or child manifest it names is missing.
     """
     value = load_json(data, "manifest")
@@ -152,11 +187,11 @@ def reachable(
 
     Args:
         roots: descriptors of manifests, or of blobs, which need nothing else.
-        read: returns the verified bytes of a manifest.
+        read: returns the verified bytes of a manifest; what it raises passes through.
         where: the store's name.
 
-    Raises:
-        FormatError: a manifest is malformed.
+    Returns:
+        Digests of manifests and blobs.
     """
     found: set[str] = set()
     seen: set[tuple[str, str]] = set()
@@ -173,3 +208,60 @@ def reachable(
         found.update(blob.digest for blob in blobs)
         waiting.extend(children)
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Graph:
+    """What an image manifest names, each blob once.
+
+    Args:
+        layers: in the manifest's order, without repetitions.
+        config: the config blob.
+        parent: digest of the base's manifest, if the annotations name one.
+    """
+
+    layers: tuple[Descriptor, ...]
+    config: Descriptor
+    parent: str | None
+
+    @property
+    def blobs(self) -> tuple[Descriptor, ...]:
+        """Layers, then the config."""
+        return (*self.layers, self.config)
+
+
+def read_graph(data: bytes, what: str) -> Graph:
+    """Parse an OCI or docker schema 2 image manifest as far as copying needs it.
+
+    Args:
+        data: the manifest's bytes.
+        what: the manifest's name in errors.
+
+    Returns:
+        What it names.
+
+    Raises:
+        UnsupportedVersion: an image index, or no image manifest at all.
+        FormatError: malformed, or ambiguous.
+    """
+    value = load_json(data, what)
+    if "manifests" in value:
+        if "layers" in value:
+            raise FormatError(what, "holds both layers and manifests")
+        raise UnsupportedVersion(f"{what} is an image index; name one of its manifests by digest")
+    media_type = value.get("mediaType", MANIFEST_TYPE)
+    if value.get("schemaVersion") != 2 or media_type not in (MANIFEST_TYPE, DOCKER_MANIFEST_TYPE):
+        raise UnsupportedVersion(f"{what} is not an OCI image manifest")
+    entries = value.get("layers")
+    if not isinstance(entries, list) or len(entries) > MAX_LAYERS:
+        raise FormatError(what, f"layers is not a list of at most {MAX_LAYERS}")
+    config = Descriptor.from_json(value.get("config"))
+    unique: dict[str, Descriptor] = {}
+    for layer in (Descriptor.from_json(entry) for entry in entries):
+        if unique.setdefault(layer.digest, layer).size != layer.size:
+            raise FormatError(what, f"two sizes for {layer.digest}")
+    if unique.pop(config.digest, config).size != config.size:
+        raise FormatError(what, f"two sizes for {config.digest}")
+    annotations = value.get("annotations") or {}
+    check_annotations(annotations)
+    return Graph(tuple(unique.values()), config, annotations.get(PARENT))

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import hashlib
 import io
-import threading
 from collections.abc import Iterator
 from types import TracebackType
 from typing import BinaryIO
 
 from packer.errors import DigestMismatch, NotFound, SizeMismatch
-from packer.oci import Descriptor, digest_of, is_digest
+from packer.forks import Lock
+from packer.oci import READ_BYTES, Descriptor, digest_of, is_digest
+from packer.stores.index_json import is_promised
 from packer.stores.manifests import check_manifest, check_range, check_tag
-from packer.stores.protocols import READ_BYTES, Reader, VerifyingReader
-from packer.stores.tags import is_promised
+from packer.stores.protocols import Reader
+from packer.stores.verifying import VerifyingReader
 
 
 class MemoryStore:
@@ -23,7 +24,7 @@ class MemoryStore:
     """
 
     def __init__(self) -> None:
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._blobs: dict[str, bytes] = {}
         self._manifests: dict[str, str] = {}  # digest -> media type
         self._tags: dict[str, Descriptor] = {}  # in the order they were moved
@@ -31,7 +32,7 @@ class MemoryStore:
 
     @property
     def name(self) -> str:
-        """How errors and logs name the store."""
+        """The store's name in errors and logs."""
         return "memory"
 
     def _get(self, blob: Descriptor) -> bytes:
@@ -44,17 +45,12 @@ class MemoryStore:
         return data
 
     def exists(self, blob: Descriptor) -> bool:
-        """Tell whether the store has the blob, in the right size."""
+        """Return whether the store has the blob, in the right size."""
         data = self._blobs.get(blob.digest)
         return data is not None and len(data) == blob.size
 
     def fetch(self, blob: Descriptor, start: int = 0, length: int | None = None) -> Reader:
-        """Open a blob (verified), or `length` bytes of it from `start` (not verified).
-
-        Raises:
-            NotFound: there is no such blob.
-            SizeMismatch: it is stored with another size, or the range does not lie inside it.
-        """
+        """Open a blob, or a range of it, as `Store.fetch`."""
         first, end = check_range(blob, start, length)
         data = self._get(blob)
         if start == 0 and length is None:
@@ -62,19 +58,22 @@ class MemoryStore:
         return io.BytesIO(data[first:end])
 
     def open_file(self, blob: Descriptor) -> BinaryIO:
-        """Open a blob for random access, unverified.
-
-        Raises:
-            NotFound: there is no such blob.
-            SizeMismatch: it is stored with another size.
-        """
+        """Open a blob for random access, as `LocalBlobs`."""
         return io.BytesIO(self._get(blob))
 
     def push(self, blob: Descriptor, source: BinaryIO) -> bool:
-        """Store a blob if the store lacks it; see `Store.push`.
+        """Store a blob unless the store has it, as `Store.push`.
+
+        Args:
+            blob: what the bytes must be.
+            source: the bytes.
+
+        Returns:
+            False if the blob was there already.
 
         Raises:
-            DigestMismatch, SizeMismatch: `source` is not what `blob` says; nothing is stored.
+            DigestMismatch: `source` has other bytes than `blob` says; nothing is stored.
+            SizeMismatch: `source` has another length; nothing is stored.
         """
         if self.exists(blob):
             return False
@@ -95,7 +94,7 @@ class MemoryStore:
         return self._keep(blob.digest, whole)
 
     def _keep(self, digest: str, data: bytes) -> bool:
-        """Store bytes known to have `digest`, in place of others; tell whether they are new."""
+        """Store bytes known to have `digest`, replacing others; return whether they are new."""
         with self._lock:
             is_new = len(self._blobs.get(digest, b"")) != len(data) or digest not in self._blobs
             self._blobs[digest] = data
@@ -106,7 +105,7 @@ class MemoryStore:
         return MemoryWriter(self)
 
     def discard(self, blob: Descriptor) -> bool:
-        """Remove a damaged blob, so that a push can bring it back; see `LayoutStore.discard`."""
+        """Remove a blob if it is damaged, so that a push repairs it, as `Repairable`."""
         with self._lock:
             data = self._blobs.get(blob.digest)
             if data is None or digest_of(data) == blob.digest:
@@ -115,11 +114,16 @@ class MemoryStore:
             return True
 
     def get_manifest(self, reference: str) -> tuple[Descriptor, bytes]:
-        """Return a manifest's descriptor and exact bytes, verified.
+        """Return a manifest's descriptor and exact bytes, as `Store.get_manifest`.
+
+        Args:
+            reference: a tag or a digest.
+
+        Returns:
+            The descriptor and the bytes, verified.
 
         Raises:
             NotFound: there is no such tag or manifest.
-            DigestMismatch, SizeMismatch: it is damaged.
         """
         descriptor = self.resolve(reference)
         try:
@@ -129,7 +133,13 @@ class MemoryStore:
             raise NotFound("manifest", descriptor.digest, self.name) from None
 
     def resolve(self, reference: str) -> Descriptor:
-        """Return the descriptor a tag or digest stands for.
+        """Return the descriptor that a tag or digest names, as `Store.resolve`.
+
+        Args:
+            reference: a tag or a digest.
+
+        Returns:
+            The descriptor.
 
         Raises:
             NotFound: there is no such tag or manifest.
@@ -145,13 +155,7 @@ class MemoryStore:
             return Descriptor(self._manifests[reference], reference, size)
 
     def put_manifest(self, data: bytes, media_type: str, tag: str | None = None) -> Descriptor:
-        """Store a manifest whose blobs are all in the store, and name it.
-
-        Raises:
-            NotFound: a blob or child manifest that it names is missing.
-            FormatError: not a manifest.
-            InvalidParameter: `tag` is no tag, or `media_type` contradicts the manifest's own.
-        """
+        """Store a manifest whose blobs are all in the store, as `Store.put_manifest`."""
         return self._put_manifest(data, media_type, tag, None)
 
     def put_partial(
@@ -161,7 +165,7 @@ class MemoryStore:
         return self._put_manifest(data, media_type, tag, promises)
 
     def promises(self, digest: str) -> str | None:
-        """Return the annotation that says who has the blobs that are missing of a manifest."""
+        """Return who promised the missing blobs of the manifest `digest`, as `Promised`."""
         return self._promises.get(digest)
 
     def _put_manifest(
@@ -188,13 +192,16 @@ class MemoryStore:
         return descriptor
 
     def tags(self) -> Iterator[tuple[str, Descriptor]]:
-        """Yield tags and what they name, the one moved last at the end."""
+        """Yield each tag with its manifest's descriptor, the one moved last at the end."""
         with self._lock:
             found = list(self._tags.items())
         yield from found
 
     def untag(self, tag: str) -> None:
         """Remove a tag; the manifest and its blobs stay.
+
+        Args:
+            tag: the tag.
 
         Raises:
             NotFound: there is no such tag.
@@ -205,7 +212,11 @@ class MemoryStore:
 
 
 class MemoryWriter:
-    """A blob being written to a MemoryStore; see `BlobWriter`."""
+    """A blob being written to a MemoryStore, as `BlobWriter`.
+
+    Args:
+        store: takes the blob.
+    """
 
     def __init__(self, store: MemoryStore) -> None:
         self._store = store
@@ -213,7 +224,17 @@ class MemoryWriter:
         self._hash = hashlib.sha256()
 
     def write(self, data: bytes | bytearray | memoryview, /) -> int:
-        """Append `data` and return its length in bytes."""
+        """Append `data`.
+
+        Args:
+            data: bytes, copied.
+
+        Returns:
+            Its length in bytes.
+
+        Raises:
+            ValueError: the blob is committed or discarded.
+        """
         if self._parts is None:
             raise ValueError("write to a blob that is committed or discarded")
         copy = bytes(data)
@@ -222,7 +243,17 @@ class MemoryWriter:
         return len(copy)
 
     def commit(self, media_type: str) -> tuple[Descriptor, bool]:
-        """Store the blob; return its descriptor and whether it is new to the store."""
+        """Store the blob.
+
+        Args:
+            media_type: for the descriptor.
+
+        Returns:
+            The blob's descriptor, and whether the blob is new to the store.
+
+        Raises:
+            ValueError: the blob is committed or discarded.
+        """
         if self._parts is None:
             raise ValueError("commit of a blob that is committed or discarded")
         data = b"".join(self._parts)

@@ -1,30 +1,25 @@
-"""The store interface, as small protocols, and the reader that verifies what a store returns.
+"""The store interface, as small protocols.
 
 A store holds *blobs* (addressed by descriptor) and *manifests* (addressed by digest, named by
-tags). Capabilities beyond `Store` are protocols of their own (`Ingest`, `Tags`, `LocalBlobs`),
-which callers test with ``isinstance``. All stores are safe to share between threads.
+tags). What only some stores can do is a protocol of its own (`Ingest`, `Tags`, `LocalBlobs`), which
+callers test with ``isinstance``. Threads may share every store.
 
-Invariants every implementation keeps (docs/architecture.md):
+Invariants that every store keeps (docs/architecture.md):
 
-- `push` and `put_manifest` store nothing that differs from the descriptor or digest given;
+- `push` and `put_manifest` store nothing that differs from the given descriptor or digest;
 - a blob is durable when `push` returns;
 - a tag names only a manifest that is in the store.
 """
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from types import TracebackType
 from typing import BinaryIO, Protocol, runtime_checkable
 
-from packer.errors import DigestMismatch, SizeMismatch
+from packer.errors import SizeMismatch
 from packer.oci import Descriptor
-
-READ_BYTES = 256 << 10
-"""How much is moved at a time between stores: what is read, hashed and written should still be in
-the processor's cache. 1 MiB took a third more system time (a pull over loopback, 2 cores, 2026)."""
 
 
 class Reader(Protocol):
@@ -34,7 +29,7 @@ class Reader(Protocol):
         """Return at most `size` bytes, b"" at the end."""
 
     def close(self) -> None:
-        """Give back the file or connection."""
+        """Close the file, or return the connection."""
 
     def __enter__(self) -> Reader:
         """Return the reader."""
@@ -50,10 +45,10 @@ class Reader(Protocol):
 
 @runtime_checkable
 class Filler(Protocol):
-    """A reader that can put bytes into memory that is used again, instead of making new objects."""
+    """A reader that can fill a buffer of the caller's, which avoids a new object for each read."""
 
     def fill(self, buffer: memoryview, /) -> int:
-        """Read as `Reader.read` does into `buffer`; return how many bytes, 0 at the end."""
+        """Read into `buffer` as `Reader.read` does; return the number of bytes, 0 at the end."""
 
 
 @runtime_checkable
@@ -62,35 +57,46 @@ class Store(Protocol):
 
     @property
     def name(self) -> str:
-        """How errors and logs name the store, without secrets."""
+        """The store's name in errors and logs, without secrets."""
 
     def exists(self, blob: Descriptor) -> bool:
-        """Tell whether the store has the blob (by digest and size)."""
+        """Return whether the store has a blob of this digest and size; its bytes are not read."""
 
     def fetch(self, blob: Descriptor, start: int = 0, length: int | None = None) -> Reader:
         """Open a blob, or `length` bytes of it from `start`.
 
-        A whole blob is verified while it is read: `read` raises DigestMismatch or SizeMismatch in
-        place of the final b"". A range is *not* verified; its users check the chunks inside.
+        A whole blob is verified while it is read: the read that would return the final b"" raises
+        DigestMismatch or SizeMismatch instead. A range is *not* verified; its users check the
+        chunks in it.
+
+        Args:
+            blob: the blob.
+            start: first byte, from 0.
+            length: in bytes; None reads to the end of the blob.
+
+        Returns:
+            A reader, to be closed.
 
         Raises:
             NotFound: there is no such blob.
+            SizeMismatch: the range does not lie in the blob.
         """
 
     def push(self, blob: Descriptor, source: BinaryIO) -> bool:
-        """Store a blob, durably, if the store lacks it.
+        """Store a blob, durably, unless the store has it.
 
         Args:
             blob: what the bytes must be.
             source: read from front to back. A store that must begin again (a registry that lost
                 the connection) calls `source.seek(0)`, the only seek it may use. What `source`
-                raises passes through, and nothing is stored then.
+                raises passes through; nothing is stored then.
 
         Returns:
             False if the blob was there already (`source` may then be unread).
 
         Raises:
-            DigestMismatch, SizeMismatch: `source` is not what `blob` says; nothing is stored.
+            DigestMismatch: `source` has other bytes than `blob` says; nothing is stored.
+            SizeMismatch: `source` has another length; nothing is stored.
         """
 
     def get_manifest(self, reference: str) -> tuple[Descriptor, bytes]:
@@ -99,23 +105,41 @@ class Store(Protocol):
         Args:
             reference: a tag or a digest.
 
+        Returns:
+            The descriptor (media type, digest, size) and the bytes.
+
         Raises:
             NotFound: there is no such tag or manifest.
         """
 
     def resolve(self, reference: str) -> Descriptor:
-        """Return the descriptor a tag or digest stands for, without reading the manifest."""
+        """Return the descriptor that a tag or digest names, without reading the manifest.
+
+        Args:
+            reference: a tag or a digest.
+
+        Returns:
+            The descriptor. A registry's is its claim; `get_manifest` of the digest proves it.
+
+        Raises:
+            NotFound: there is no such tag or manifest.
+        """
 
     def put_manifest(self, data: bytes, media_type: str, tag: str | None = None) -> Descriptor:
-        """Store a manifest whose blobs are all in the store, and name it.
+        """Store a manifest whose blobs are all in the store, durably, and name it.
 
         Args:
             data: the exact bytes.
             media_type: its media type.
             tag: moved to this manifest if given.
 
+        Returns:
+            The manifest's descriptor.
+
         Raises:
             NotFound: a blob that the manifest names is missing (kind "blob").
+            FormatError: `data` is no manifest.
+            InvalidParameter: `tag` is no tag, or `media_type` contradicts the manifest.
         """
 
 
@@ -128,30 +152,54 @@ class Ingest(Protocol):
 
 
 @runtime_checkable
+class OnDisk(Protocol):
+    """A store in a directory of its own, or a wrapper of a store that may be one."""
+
+    @property
+    def path(self) -> str | None:
+        """The directory, absolute; None if the wrapped store has none."""
+
+    @property
+    def caches(self) -> str:
+        """Directory for caches about the store's content, which anybody may remove; "" for none."""
+
+
+@runtime_checkable
 class Upload(Protocol):
-    """A store where asking whether a blob is there costs about as much as sending a small one."""
+    """A store where asking for a blob costs about as much as sending a small one."""
 
     def upload(self, blob: Descriptor, source: BinaryIO) -> None:
-        """Store a blob as `Store.push` does, but without asking for it first.
+        """Store a blob as `Store.push` does, without asking for it first.
 
-        Also repairs a blob that the store says it has and cannot give back.
+        This also repairs a blob that the store claims to have but cannot return.
+
+        Args:
+            blob: what the bytes must be.
+            source: as for `Store.push`.
         """
 
     def expect_writes(self) -> None:
-        """Say that blobs will be written, so that the right to do so is asked for at once."""
+        """Announce that blobs will be written: the first token asked for then allows it."""
 
 
 @runtime_checkable
 class Repairable(Protocol):
-    """A store that can find out what is damaged in it."""
+    """A store that can find out which of its blobs are damaged."""
 
     def discard(self, blob: Descriptor) -> bool:
-        """Read a blob and remove it if it is damaged, so that a push repairs it; tell whether."""
+        """Read a blob and remove it if it is damaged, so that a push repairs it.
+
+        Args:
+            blob: the blob, by its digest; a stored one of another size counts as damaged.
+
+        Returns:
+            True if a damaged blob was removed, False if it is sound or missing.
+        """
 
 
 @runtime_checkable
 class Mounter(Protocol):
-    """A store that may take blobs over from others beside it, so that their bytes need not move."""
+    """A store that can take blobs over from stores beside it, without their bytes."""
 
     @property
     def registry(self) -> str:
@@ -162,22 +210,31 @@ class Mounter(Protocol):
         """Name of the store in its registry."""
 
     def neighbour(self, other: object) -> str | None:
-        """Return the repository that another store is, None unless it is of the same registry."""
+        """Return the name of another repository of the same registry, None for other stores."""
 
     def upload_or_mount(self, blob: Descriptor, source: BinaryIO, repository: str) -> bool:
-        """Store a blob as `Upload.upload` does, or by mounting it.
+        """Store a blob by mounting it, or as `Upload.upload` does if the registry refuses.
 
         Args:
             blob: what the bytes must be.
             source: as for `Store.push`; read only if the blob is not mounted.
-            repository: that is said to have the blob.
+            repository: repository of the same registry that is said to have the blob.
 
         Returns:
-            False if it was mounted. That is the registry's claim, as that of `Store.exists`.
+            True if the bytes were sent, False if the blob was mounted. A mount is the registry's
+            claim, as the answer of `Store.exists` is.
         """
 
     def mount(self, blob: Descriptor, repository: str) -> bool:
-        """Mount a blob whose bytes are not at hand; False if the registry does not."""
+        """Mount a blob whose bytes are not at hand.
+
+        Args:
+            blob: the blob.
+            repository: as for `upload_or_mount`.
+
+        Returns:
+            False if the registry does not mount it.
+        """
 
 
 @runtime_checkable
@@ -185,15 +242,15 @@ class Interruptible(Protocol):
     """A store whose calls wait for others, and can be made to end at once."""
 
     def interrupt(self) -> None:
-        """Make calls that wait raise TransportError, also in other threads, until `resume`."""
+        """Make calls that wait raise TransportError, in all threads, until `resume`."""
 
     def resume(self) -> None:
-        """Go back to normal."""
+        """Allow calls again."""
 
 
 @runtime_checkable
 class Ranged(Protocol):
-    """A store that may turn out to give out whole blobs alone."""
+    """A store that may send whole blobs only."""
 
     @property
     def ignores_ranges(self) -> bool:
@@ -207,7 +264,14 @@ class BlobWriter(Protocol):
         """Append `data` and return its length in bytes."""
 
     def commit(self, media_type: str) -> tuple[Descriptor, bool]:
-        """Make the blob durable; return its descriptor and whether it is new to the store."""
+        """Make the blob durable.
+
+        Args:
+            media_type: for the descriptor; the store does not keep it.
+
+        Returns:
+            The blob's descriptor, and whether the blob is new to the store.
+        """
 
     def __enter__(self) -> BlobWriter:
         """Return the writer."""
@@ -226,10 +290,13 @@ class Tags(Protocol):
     """A store that can list its tags."""
 
     def tags(self) -> Iterator[tuple[str, Descriptor]]:
-        """Yield tags and what they name; a layout yields the one tagged last at the end."""
+        """Yield each tag with its manifest's descriptor; local stores yield the newest last."""
 
     def untag(self, tag: str) -> None:
         """Remove a tag; the manifest and its blobs stay.
+
+        Args:
+            tag: the tag.
 
         Raises:
             NotFound: there is no such tag.
@@ -238,7 +305,7 @@ class Tags(Protocol):
 
 @runtime_checkable
 class TagNames(Protocol):
-    """A store that can list its tags' names more cheaply than what they name."""
+    """A store where listing the names of tags is cheaper than resolving them."""
 
     def tag_names(self) -> Iterator[str]:
         """Yield the names of all tags."""
@@ -246,10 +313,13 @@ class TagNames(Protocol):
 
 @runtime_checkable
 class ManifestDeleter(Protocol):
-    """A store that removes manifests by digest, and with one the tags that name it."""
+    """A store that removes a manifest by its digest, and with it the tags that name it."""
 
     def delete_manifest(self, digest: str) -> None:
         """Remove a manifest and all tags that name it; its blobs stay until they are collected.
+
+        Args:
+            digest: of the manifest.
 
         Raises:
             NotFound: there is no such manifest.
@@ -259,14 +329,19 @@ class ManifestDeleter(Protocol):
 
 @runtime_checkable
 class LocalBlobs(Protocol):
-    """A store whose blobs can be opened for random access, at no cost worth counting."""
+    """A store whose blobs can be opened for random access at no cost worth counting."""
 
     def open_file(self, blob: Descriptor) -> BinaryIO:
-        """Open a blob for reading, unbuffered, positioned at 0; *not* verified but for its size.
+        """Open a blob for reading, unbuffered, positioned at 0; only its size is verified.
 
-        The file stays readable if the blob is removed meanwhile. A store on disk returns a file
-        with a ``fileno`` for ``os.pread``, an archive a `Positioned` file; one in memory returns a
-        file without either.
+        The file stays readable if the blob is removed meanwhile.
+
+        Args:
+            blob: the blob.
+
+        Returns:
+            From a store on disk a file with a ``fileno`` for ``os.pread``, from an archive a
+            `Positioned` file, from memory a file with neither.
 
         Raises:
             NotFound: there is no such blob.
@@ -276,30 +351,34 @@ class LocalBlobs(Protocol):
 
 @runtime_checkable
 class Positioned(Protocol):
-    """A file within another, which any thread may read from anywhere."""
+    """A file within another one, which any thread may read from anywhere."""
 
     def pread(self, length: int, offset: int) -> bytes:
         """Return up to `length` bytes from `offset`."""
 
 
 class Assembling(Protocol):
-    """A manifest and its blobs being written at once; a context manager that discards them."""
+    """A manifest and its blobs being written as one; a context manager that discards them."""
 
     @property
     def kept_all(self) -> bool:
         """Whether an earlier attempt had written everything."""
 
     def needs(self, blob: Descriptor) -> bool:
-        """Tell whether the blob must be pushed."""
+        """Return whether the blob must be pushed before `commit`."""
 
     def exists(self, blob: Descriptor) -> bool:
-        """Tell whether the blob is written."""
+        """Return whether the blob is written."""
 
     def push(self, blob: Descriptor, source: BinaryIO) -> bool:
         """Write a blob as `Store.push` does; it is durable after `commit`."""
 
     def commit(self) -> None:
-        """Store everything, durably."""
+        """Store everything, durably.
+
+        Raises:
+            NotFound: a blob that `needs` was true of was not pushed.
+        """
 
     def __enter__(self) -> Assembling:
         """Return the assembly."""
@@ -315,37 +394,46 @@ class Assembling(Protocol):
 
 @runtime_checkable
 class Promised(Protocol):
-    """A store that may lack blobs its manifests name, if another place was said to have them."""
+    """A store that may lack blobs of its manifests, if another place was said to have them."""
 
     def promises(self, digest: str) -> str | None:
-        """Return who promised the blobs that a manifest lacks, as an annotation."""
+        """Return who promised the missing blobs of the manifest `digest`, None if nobody did.
+
+        The text is the annotation `packer.transfer.promises` encodes.
+        """
 
 
 @runtime_checkable
 class PartialIngest(Promised, Protocol):
-    """A store that versions are packed into, on a base whose blobs stay where they are."""
+    """A store to pack versions into whose base keeps its blobs elsewhere."""
 
     def put_partial(
         self, data: bytes, media_type: str, tag: str | None, promises: str
     ) -> Descriptor:
-        """Store a manifest as `put_manifest` does, whose blobs are here or promised.
+        """Store a manifest as `Store.put_manifest` does; each blob is here or promised.
 
         Args:
             data: the exact bytes.
             media_type: its media type.
-            tag: moved to this manifest if given.
-            promises: who has the blobs that are missing, as an annotation; kept with the tag.
+            tag: moved to this manifest if given. Without a tag the promises are not kept.
+            promises: who has the missing blobs, as an annotation; kept beside the tag.
+
+        Returns:
+            The manifest's descriptor.
+
+        Raises:
+            NotFound: a blob is neither here nor promised.
         """
 
 
 @dataclass(frozen=True, slots=True)
 class ArchiveSize:
-    """How large an archive will be.
+    """The size of an archive before it is written.
 
     Args:
         bytes: of all parts together.
-        parts: into how many it is split; 1 if it is not.
-        needed: digests of blobs that are not in parts an earlier attempt completed.
+        parts: number of parts; 1 if the archive is not split.
+        needed: digests of the blobs that lie in parts an earlier attempt did not complete.
         complete: an earlier attempt had written everything.
     """
 
@@ -357,7 +445,7 @@ class ArchiveSize:
 
 @runtime_checkable
 class Partial(Promised, Protocol):
-    """A store written at once, which may lack blobs that the other side was said to have."""
+    """A store that is written as one, and may lack blobs that its reader was said to have."""
 
     def assemble(
         self,
@@ -367,7 +455,21 @@ class Partial(Promised, Protocol):
         blobs: Sequence[Descriptor],
         promises: str | None,
     ) -> Assembling:
-        """Begin to write a manifest and `blobs`, with the annotation of those left out."""
+        """Begin to write a manifest and its blobs.
+
+        Args:
+            manifest: the exact bytes. Each blob it names is in the store, in `blobs`, or promised.
+            media_type: of the manifest.
+            tag: moved to the manifest if given.
+            blobs: to be pushed to the assembly, as far as it `needs` them.
+            promises: the annotation that says who has the blobs left out; None if none are.
+
+        Returns:
+            The assembly; nothing of it is in the store before `commit`.
+
+        Raises:
+            InvalidParameter: `tag` is no tag, or nothing can be added to the store.
+        """
 
     def measure(
         self,
@@ -377,75 +479,38 @@ class Partial(Promised, Protocol):
         blobs: Sequence[Descriptor],
         promises: str | None,
     ) -> ArchiveSize:
-        """Return what `assemble` would write; the parts that are there are not read."""
+        """Return what `assemble` of the same arguments would write; writes nothing.
 
+        Parts of an earlier attempt are believed to hold what their list says: they are not read.
 
-class VerifyingReader:
-    """Wraps a raw stream of a whole blob and checks size and digest at its end.
+        Args:
+            manifest: as for `assemble`.
+            media_type: as for `assemble`.
+            tag: as for `assemble`.
+            blobs: as for `assemble`.
+            promises: as for `assemble`.
 
-    Source: image-spec ``descriptor.md``, "Verification": size first, then digest.
-    """
-
-    def __init__(self, raw: BinaryIO, blob: Descriptor, what: str) -> None:
-        self._raw = raw
-        self._blob = blob
-        self._what = what
-        self._hash = hashlib.sha256()
-        self._seen = 0
-        self._done = False
-
-    def read(self, size: int = -1, /) -> bytes:
-        """Return at most `size` bytes (all that remain if negative).
+        Returns:
+            Bytes, parts, and the blobs that would be needed.
 
         Raises:
-            SizeMismatch: more or fewer bytes came than the descriptor says.
-            DigestMismatch: the bytes are not the blob's.
+            InvalidParameter: as `assemble`.
         """
-        if size < 0:
-            return b"".join(iter(lambda: self.read(READ_BYTES), b""))
-        if size == 0 or self._done:
-            return b""
-        data = self._raw.read(size)
-        self._seen += len(data)
-        if self._seen > self._blob.size or (not data and self._seen < self._blob.size):
-            raise SizeMismatch(self._what, self._blob.size, self._seen)
-        self._hash.update(data)
-        if not data:
-            self._done = True
-            actual = "sha256:" + self._hash.hexdigest()
-            if actual != self._blob.digest:
-                raise DigestMismatch(self._what, self._blob.digest, actual)
-        return data
-
-    def close(self) -> None:
-        """Close the raw stream."""
-        self._raw.close()
-
-    def __enter__(self) -> VerifyingReader:
-        """Return the reader."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the reader."""
-        self.close()
 
 
 def read_blob(store: Store, blob: Descriptor, limit: int) -> bytes:
-    """Return a whole blob, verified.
+    """Return a whole blob, verified; what `Store.fetch` raises passes through.
 
     Args:
-        store: where it is.
+        store: the store that has it.
         blob: its descriptor.
         limit: greatest size in bytes to hold in memory.
 
+    Returns:
+        The blob's bytes.
+
     Raises:
         SizeMismatch: the descriptor claims more than `limit`.
-        NotFound, DigestMismatch: as `Store.fetch`.
     """
     if blob.size > limit:
         raise SizeMismatch(f"blob {blob.digest} (limit)", limit, blob.size)

@@ -21,7 +21,7 @@ from packer.errors import (
 from packer.oci import Descriptor, digest_of
 from packer.progress import CancelEvent, Progress, ProgressCallback, cancellable
 from packer.stores.cancelling import POLL_SECONDS, interrupted
-from packer.stores.graph import Graph
+from packer.stores.manifests import Graph
 from packer.stores.protocols import Filler, Mounter, Reader, Store, Upload
 from packer.transfer.copy_plan import probe
 from packer.transfer.promises import refuse_incomplete

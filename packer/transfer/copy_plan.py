@@ -13,7 +13,8 @@ from typing import NoReturn
 
 from packer.errors import InvalidParameter, NotFound
 from packer.oci import Descriptor
-from packer.stores.graph import Graph, check_expected, known_digests, read_graph, resolve_or_none
+from packer.stores.graph import check_expected, known_digests, resolve_or_none
+from packer.stores.manifests import Graph, read_graph
 from packer.stores.protocols import LocalBlobs, Partial, Store, Upload
 from packer.transfer.mounts import mount_sources, promised_sources
 from packer.transfer.promises import Promise, absent_blobs, encode_promises, refuse_incomplete

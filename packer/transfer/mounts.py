@@ -7,7 +7,7 @@ from collections.abc import Collection, Iterator
 from packer.errors import InvalidReference, PackerError
 from packer.oci import Descriptor
 from packer.reference import Reference
-from packer.stores.graph import read_graph
+from packer.stores.manifests import read_graph
 from packer.stores.protocols import LocalBlobs, Mounter, PartialIngest, Store, Tags
 from packer.transfer.promises import decode_promises
 

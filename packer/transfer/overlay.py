@@ -7,18 +7,18 @@ registry.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import BinaryIO
 
 from packer.errors import InvalidReference, NotFound
 from packer.oci import Descriptor
 from packer.reference import Reference, parse_location
-from packer.stores.graph import read_graph
+from packer.stores.forwarding import Forwarding
+from packer.stores.manifests import read_graph
 from packer.stores.protocols import Interruptible, PartialIngest, Ranged, Reader, Store
 from packer.stores.registry.access import Access
 from packer.transfer.promises import Promise, absent_blobs, decode_promises
 
 
-class Overlay:
+class Overlay(Forwarding):
     """A local store that fetches the blobs it lacks from registries; nothing is written there.
 
     Args:
@@ -33,20 +33,10 @@ class Overlay:
         promises: list[Promise],
         open_far: Callable[[Reference], Store],
     ) -> None:
-        self._near = near
-        self.path = getattr(near, "path", None)
+        super().__init__(near)
         self._promises = promises
         self._open = open_far
         self._far: dict[str, Store] = {}
-        self.name = near.name
-        self.exists = near.exists
-        self.get_manifest = near.get_manifest
-        self.resolve = near.resolve
-        self.put_manifest = near.put_manifest
-
-    def push(self, blob: Descriptor, source: BinaryIO) -> bool:
-        """Store a blob in the local store, as `Store.push`."""
-        return self._near.push(blob, source)
 
     def fetch(self, blob: Descriptor, start: int = 0, length: int | None = None) -> Reader:
         """Open a blob, wherever it lies.
@@ -64,7 +54,7 @@ class Overlay:
             StoreError: the registry failed.
         """
         try:
-            return self._near.fetch(blob, start, length)
+            return self._store.fetch(blob, start, length)
         except NotFound:
             promise = next((one for one in self._promises if blob.digest in one.blobs), None)
             if promise is None:

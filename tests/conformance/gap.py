@@ -12,8 +12,8 @@ from pathlib import Path
 
 import packer
 from packer.stores.archive.store import ArchiveStore
-from packer.stores.graph import read_graph
 from packer.stores.layout import LayoutStore
+from packer.stores.manifests import read_graph
 from packer.stores.memory import MemoryStore
 from tests.registry_server import RegistryServer, run_registry
 

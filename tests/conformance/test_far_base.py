@@ -22,10 +22,10 @@ from packer.format.frames import Frames
 from packer.format.version import Version
 from packer.oci import Manifest
 from packer.progress import Progress
+from packer.stores.index_json import PROMISED
 from packer.stores.layout import LayoutStore
 from packer.stores.memory import MemoryStore
 from packer.stores.registry.store import RegistryStore
-from packer.stores.tags import PROMISED
 from tests.conformance.make_samples import read_tree
 from tests.fault_proxy import ACTIONS, POSITIONS, Fault, fault_proxy
 from tests.hostile import QUICK, Exchange, hostile_registry

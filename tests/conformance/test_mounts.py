@@ -12,6 +12,7 @@ import packer
 from packer.cli.main import main
 from packer.errors import NotFound
 from packer.stores.memory import MemoryStore
+from packer.stores.registry.settings import Settings
 from packer.stores.registry.store import RegistryStore
 from packer.transfer.copy_graph import copy
 from tests.conformance.make_samples import read_tree
@@ -101,7 +102,7 @@ def test_not_between_registries(server: RegistryServer, tmp_path: Path) -> None:
         ("r.example/a", "s.example/b"),
     ):
         assert RegistryStore(same).neighbour(RegistryStore(another)) is None
-    plain = RegistryStore("r.example:443/b", plain_http=True)
+    plain = RegistryStore("r.example:443/b", Settings(plain_http=True))
     assert RegistryStore("r.example/a").neighbour(plain) is None
     assert RegistryStore("r.example/a").neighbour(memory) is None
 
@@ -126,7 +127,7 @@ def test_tokens_ask_for_both_repositories(tmp_path: Path) -> None:
     with token_service(tmp_path) as service, run_registry(tmp_path, realm=service.realm) as server:
 
         def repository(name: str) -> RegistryStore:
-            return RegistryStore(f"{server.host}/{name}", **login)  # type: ignore[arg-type]
+            return RegistryStore(f"{server.host}/{name}", Settings(**login))  # type: ignore[arg-type]
 
         copy(memory, "v1", repository("near/app"), "v1")
         service.granted.clear()

@@ -38,6 +38,7 @@ from packer.oci import (
 from packer.stores.layout import LayoutStore
 from packer.stores.memory import MemoryStore
 from packer.stores.protocols import Store, read_blob
+from packer.stores.registry.settings import Settings
 from packer.stores.registry.store import RegistryStore
 from packer.transfer.copy_graph import copy
 from tests.hostile import QUICK
@@ -216,12 +217,12 @@ def test_htpasswd(locked: RegistryServer, monkeypatch: pytest.MonkeyPatch, tmp_p
     name = f"{locked.host}/locked"
     with pytest.raises(AuthError, match="docker login"):
         copy(memory, "v1", RegistryStore(name), "v1")
-    wrong = RegistryStore(name, username=USER, password="wrong-password")
+    wrong = RegistryStore(name, Settings(username=USER, password="wrong-password"))
     with pytest.raises(AuthError) as caught:
         copy(memory, "v1", wrong, "v1")
     assert caught.value.status == 401
     assert "wrong-password" not in str(caught.value)
-    right = RegistryStore(name, username=USER, password=PASSWORD)
+    right = RegistryStore(name, Settings(username=USER, password=PASSWORD))
     copy(memory, "v1", right, "v1")
     assert right.get_manifest("v1") == memory.get_manifest("v1")
     # The docker configuration, as `docker login` writes it.
@@ -237,16 +238,20 @@ def test_tokens(tmp_path: Path) -> None:
     make_version(memory, "tokens", [100_000] * 6, tag="v1")
     with token_service(tmp_path) as service, run_registry(tmp_path, realm=service.realm) as server:
         with counting_proxy(server.port) as proxy:
-            store = RegistryStore(f"{proxy.host}/tokens", username=USER, password=PASSWORD)
+            store = RegistryStore(
+                f"{proxy.host}/tokens", Settings(username=USER, password=PASSWORD)
+            )
             copy(memory, "v1", store, "v1")
             # One 401, one token that allows everything, no blob sent twice.
             assert service.granted == ["repository:tokens:pull,push"]
             assert [request[2] for request in proxy.requests].count(401) == 1
-        reader = RegistryStore(f"{server.host}/tokens", username=USER, password=PASSWORD)
+        reader = RegistryStore(f"{server.host}/tokens", Settings(username=USER, password=PASSWORD))
         assert reader.get_manifest("v1") == memory.get_manifest("v1")
         assert service.granted[1:] == ["repository:tokens:pull"]
         with pytest.raises(AuthError, match="refused pull"):
-            RegistryStore(f"{server.host}/tokens", username=USER, password="no").resolve("v1")
+            RegistryStore(f"{server.host}/tokens", Settings(username=USER, password="no")).resolve(
+                "v1"
+            )
 
 
 def test_tokens_that_die_on_the_way(tmp_path: Path) -> None:
@@ -254,7 +259,7 @@ def test_tokens_that_die_on_the_way(tmp_path: Path) -> None:
     make_version(memory, "dying", [100_000] * 4, tag="v1")
     with token_service(tmp_path) as service, run_registry(tmp_path, realm=service.realm) as server:
         service.life_seconds = 2
-        store = RegistryStore(f"{server.host}/dying", username=USER, password=PASSWORD)
+        store = RegistryStore(f"{server.host}/dying", Settings(username=USER, password=PASSWORD))
         for tag in ("a", "b", "c"):
             copy(memory, "v1", store, tag)
             time.sleep(1.5)
@@ -266,6 +271,7 @@ _PUSH = """
 import sys
 from packer.transfer.copy_graph import copy
 from packer.stores.layout import LayoutStore
+from packer.stores.registry.settings import Settings
 from packer.stores.registry.store import RegistryStore
 copy(LayoutStore(sys.argv[1]), "v1", RegistryStore(sys.argv[2]), "v1", jobs=2)
 """
@@ -301,21 +307,21 @@ def test_tls(secure: RegistryServer) -> None:
     memory = MemoryStore()
     make_version(memory, "secure", [100_000], tag="v1")
     name = f"{secure.host}/secure"
-    trusted = RegistryStore(name, ca_file=str(secure.ca_file))
+    trusted = RegistryStore(name, Settings(ca_file=str(secure.ca_file)))
     copy(memory, "v1", trusted, "v1")
     assert trusted.get_manifest("v1") == memory.get_manifest("v1")
     # Trust given to one store is not given to the next one in the same process.
     with pytest.raises(TransportError, match="ca_file") as caught:
-        RegistryStore(name, plain_http=False).resolve("v1")
+        RegistryStore(name, Settings(plain_http=False)).resolve("v1")
     assert not caught.value.retryable
     # And https is never tried again as http.
     with pytest.raises((TransportError, RegistryError)):
-        RegistryStore(name, plain_http=True, retry=QUICK).resolve("v1")
+        RegistryStore(name, Settings(plain_http=True, retry=QUICK)).resolve("v1")
 
 
 def test_nobody_listens() -> None:
     with pytest.raises(TransportError) as caught:
-        RegistryStore("127.0.0.1:1/x", retry=QUICK).resolve("v1")
+        RegistryStore("127.0.0.1:1/x", Settings(retry=QUICK)).resolve("v1")
     assert caught.value.retryable
 
 
@@ -363,7 +369,7 @@ def test_unchanged_and_small_update(
         def push(version: Made, tag: str) -> int:
             # A new store for each, as in a new process: nothing is remembered.
             proxy.clear()
-            store = RegistryStore(name, username=options[0], password=options[1])
+            store = RegistryStore(name, Settings(username=options[0], password=options[1]))
             assert copy(memory, version.descriptor.digest, store, tag).descriptor
             return proxy.count()
 

@@ -16,10 +16,11 @@ import pytest
 import packer
 from benchmarks import transfer
 from packer.oci import Manifest
-from packer.stores.graph import read_graph
 from packer.stores.layout import LayoutStore
+from packer.stores.manifests import read_graph
 from packer.stores.memory import MemoryStore
 from packer.stores.protocols import read_blob
+from packer.stores.registry.settings import Settings
 from packer.stores.registry.store import RegistryStore
 from packer.transfer.copy_graph import copy
 from tests.conformance.make_samples import read_tree
@@ -117,7 +118,7 @@ def test_distribution_3_with_tokens(tmp_path: Path) -> None:
         run_registry(tmp_path, realm=service.realm, program=program) as server,
     ):
         service.life_seconds = 3
-        store = RegistryStore(f"{server.host}/app", username=USER, password=PASSWORD)
+        store = RegistryStore(f"{server.host}/app", Settings(username=USER, password=PASSWORD))
         copy(memory, "v1", store, "v1")
         copy(store, "v1", MemoryStore(), "v1")
         assert service.granted

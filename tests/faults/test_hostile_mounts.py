@@ -11,9 +11,10 @@ import pytest
 from packer.errors import NotFound
 from packer.oci import MANIFEST_TYPE, Descriptor, digest_of
 from packer.progress import Progress
-from packer.stores.graph import read_graph
 from packer.stores.layout import LayoutStore
+from packer.stores.manifests import read_graph
 from packer.stores.memory import MemoryStore
+from packer.stores.registry.settings import Settings
 from packer.stores.registry.store import RegistryStore
 from packer.transfer.copy_graph import CopyResult, copy
 from packer.transfer.promises import Promise, encode_promises
@@ -30,7 +31,7 @@ def server() -> Iterator[HostileRegistry]:
 
 
 def at(server: HostileRegistry, name: str, **login: str) -> RegistryStore:
-    return RegistryStore(f"{server.host}/{name}", retry=QUICK, timeout_seconds=5, **login)  # type: ignore[arg-type]
+    return RegistryStore(f"{server.host}/{name}", Settings(retry=QUICK, timeout_seconds=5, **login))  # type: ignore[arg-type]
 
 
 def between(server: HostileRegistry, *, verify: bool = False) -> tuple[CopyResult, list[Progress]]:

@@ -22,6 +22,7 @@ from packer.oci import (
 )
 from packer.stores.memory import MemoryStore
 from packer.stores.protocols import read_blob
+from packer.stores.registry.settings import Settings
 from packer.stores.registry.store import RegistryStore
 from packer.transfer.copy_graph import copy
 from tests.faults.test_hostile_registry import (
@@ -224,7 +225,7 @@ def test_proxy_of_the_environment(server: HostileRegistry, monkeypatch: pytest.M
     # The registry's name cannot be resolved; the proxy answers for it. Its own login goes to it
     # alone, and a loopback registry is reached without it.
     monkeypatch.setenv("http_proxy", f"http://proxyuser:proxypass@{server.host}")
-    store = RegistryStore("registry.invalid:81/app", plain_http=True, retry=QUICK)
+    store = RegistryStore("registry.invalid:81/app", Settings(plain_http=True, retry=QUICK))
     assert store.get_manifest("v1")[0].digest == server.tags["v1"]
     assert server.seen[0].headers["host"] == "registry.invalid:81"
     assert server.seen[0].headers["proxy-authorization"].startswith("Basic ")
@@ -232,7 +233,7 @@ def test_proxy_of_the_environment(server: HostileRegistry, monkeypatch: pytest.M
     assert "proxy-authorization" not in server.seen[-1].headers
     monkeypatch.setenv("no_proxy", "registry.invalid")
     with pytest.raises(TransportError) as caught:
-        RegistryStore("registry.invalid/app", plain_http=True, retry=QUICK).resolve("v1")
+        RegistryStore("registry.invalid/app", Settings(plain_http=True, retry=QUICK)).resolve("v1")
     assert "proxypass" not in str(caught.value)
 
 

@@ -38,10 +38,11 @@ from packer.oci import (
     Manifest,
     digest_of,
 )
-from packer.stores.graph import read_graph
 from packer.stores.layout import LayoutStore
+from packer.stores.manifests import read_graph
 from packer.stores.memory import MemoryStore
 from packer.stores.protocols import Store, read_blob
+from packer.stores.registry.settings import Settings
 from packer.stores.registry.store import RegistryStore
 from packer.transfer.copy_graph import copy
 from tests.hostile import QUICK, Exchange, HostileRegistry, Rule, hostile_registry
@@ -103,21 +104,25 @@ def open_store(
 ) -> RegistryStore:
     return RegistryStore(
         f"{server.host}/app",
-        retry=QUICK,
-        timeout_seconds=timeout,
-        username="alice" if login else None,
-        password=SECRET if login else None,
+        Settings(
+            retry=QUICK,
+            timeout_seconds=timeout,
+            username="alice" if login else None,
+            password=SECRET if login else None,
+        ),
     )
 
 
 def secure_store(server: HostileRegistry, certificate: Path) -> RegistryStore:
     return RegistryStore(
         f"{server.host}/app",
-        retry=QUICK,
-        timeout_seconds=5,
-        username="alice",
-        password=SECRET,
-        ca_file=str(certificate),
+        Settings(
+            retry=QUICK,
+            timeout_seconds=5,
+            username="alice",
+            password=SECRET,
+            ca_file=str(certificate),
+        ),
     )
 
 

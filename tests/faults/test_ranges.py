@@ -13,8 +13,8 @@ from packer.oci import Manifest
 from packer.reference import Reference
 from packer.stores.layout import LayoutStore
 from packer.stores.registry.access import Access
-from packer.stores.registry.habits import MAX_ORIGINS, Habits
-from packer.stores.registry.http import origin_of
+from packer.stores.registry.features import MAX_ORIGINS, BrokenFeatures
+from packer.stores.registry.urls import origin_of
 from tests.faults.test_registry_faults import noise
 from tests.hostile import Exchange, HostileRegistry, hostile_registry
 
@@ -129,14 +129,14 @@ def test_a_truncated_blob_says_nothing_about_ranges(
         assert not repository.ignores_ranges
 
 
-def test_habits_are_forgotten() -> None:
+def test_features_are_forgotten() -> None:
     near, far = origin_of("https://a.example"), origin_of("https://a.example:444")
-    habits = Habits()
-    habits.note_ignored_range(near)
-    assert (habits.ignores_ranges(near), habits.ignores_ranges(far)) == (True, False)
+    features = BrokenFeatures()
+    features.record_ignored_range(near)
+    assert (features.ignores_ranges(near), features.ignores_ranges(far)) == (True, False)
     for port in range(MAX_ORIGINS):
-        habits.note_ignored_range(origin_of(f"http://b.example:{port + 1}"))
-    assert not habits.ignores_ranges(near)
-    short = Habits(seconds=-1)
-    short.note_ignored_range(near)
+        features.record_ignored_range(origin_of(f"http://b.example:{port + 1}"))
+    assert not features.ignores_ranges(near)
+    short = BrokenFeatures(seconds=-1)
+    short.record_ignored_range(near)
     assert not short.ignores_ranges(near)

@@ -26,6 +26,7 @@ from packer.progress import Progress
 from packer.stores.layout import LayoutStore
 from packer.stores.memory import MemoryStore
 from packer.stores.protocols import read_blob
+from packer.stores.registry.settings import Settings
 from packer.stores.registry.store import RegistryStore
 from packer.transfer.copy_graph import copy
 from tests.hostile import QUICK, Exchange, HostileRegistry, hostile_registry
@@ -54,7 +55,7 @@ def make_version(store: MemoryStore, count: int = 8, size: int = 1 << 20) -> Des
 
 
 def open_store(server: HostileRegistry, **options: str) -> RegistryStore:
-    return RegistryStore(f"{server.host}/app", retry=QUICK, timeout_seconds=5, **options)  # type: ignore[arg-type]
+    return RegistryStore(f"{server.host}/app", Settings(retry=QUICK, timeout_seconds=5, **options))  # type: ignore[arg-type]
 
 
 def cut_after(count: int) -> object:
@@ -473,5 +474,5 @@ def test_a_registry_that_takes_an_upload_lets_nothing_else_pass(server: HostileR
     server.on("PUT", "/uploads/", put, times=None)
     server.on("GET", "/blobs/", get, times=None)
     server.on("HEAD", "/blobs/", lambda e: e.reply(404), times=None)
-    target = RegistryStore(f"{server.host}/other", retry=QUICK, timeout_seconds=2)
+    target = RegistryStore(f"{server.host}/other", Settings(retry=QUICK, timeout_seconds=2))
     assert copy(open_store(server), "v1", target, "v2").blobs_copied == 3

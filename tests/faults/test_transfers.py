@@ -24,7 +24,8 @@ from packer.progress import Progress
 from packer.stores.layout import LayoutStore
 from packer.stores.memory import MemoryStore
 from packer.stores.protocols import read_blob
-from packer.stores.registry.http import RetryPolicy
+from packer.stores.registry.retries import RetryPolicy
+from packer.stores.registry.settings import Settings
 from packer.stores.registry.store import RegistryStore
 from packer.transfer.copy_cost import estimate_copy
 from packer.transfer.copy_graph import copy
@@ -78,7 +79,7 @@ def test_cancel_does_not_wait_for_a_push(
     memory = MemoryStore()
     made = make_version(memory)
     server.on(method, path, hang, times=jobs)
-    store = RegistryStore(f"{server.host}/app", timeout_seconds=100)
+    store = RegistryStore(f"{server.host}/app", Settings(timeout_seconds=100))
     event = threading.Event()
     thread = cancel_when(lambda: server.count(method, path) >= jobs, event)
     begin = time.monotonic()
@@ -98,7 +99,7 @@ def test_cancel_while_the_first_answer_is_awaited(server: HostileRegistry, metho
     make_version(memory, count=1)
     copy(memory, "v1", open_store(server), "v1")
     server.on(method, "/manifests/", hang, times=None)
-    store = RegistryStore(f"{server.host}/app", timeout_seconds=100)
+    store = RegistryStore(f"{server.host}/app", Settings(timeout_seconds=100))
     event = threading.Event()
     seen = server.count(method, "/manifests/")
     thread = cancel_when(lambda: server.count(method, "/manifests/") > seen, event)
@@ -119,7 +120,7 @@ def test_cancel_ends_a_pause(server: HostileRegistry) -> None:
     make_version(memory, count=2)
     server.on("PUT", "/uploads/", lambda e: e.reply(503, b"", {"Retry-After": "100"}), times=None)
     patient = RetryPolicy(attempts=5, base_seconds=100, max_seconds=100)
-    store = RegistryStore(f"{server.host}/app", retry=patient)
+    store = RegistryStore(f"{server.host}/app", Settings(retry=patient))
     event = threading.Event()
     thread = cancel_when(lambda: server.count("PUT") > 0, event)
     begin = time.monotonic()
@@ -135,7 +136,7 @@ def test_cancel_a_pull(server: HostileRegistry, tmp_path: Path) -> None:
     copy(memory, "v1", open_store(server), "v1")
     server.on("GET", "/blobs/", hang, times=2)
     layout = LayoutStore(tmp_path / "layout")
-    store = RegistryStore(f"{server.host}/app", timeout_seconds=100)
+    store = RegistryStore(f"{server.host}/app", Settings(timeout_seconds=100))
     event = threading.Event()
     thread = cancel_when(lambda: server.count("GET", "/blobs/") >= 4, event)
     with pytest.raises(Cancelled):
@@ -339,7 +340,7 @@ def test_verify_where_a_cache_remembers_what_was_collected(tmp_path: Path) -> No
     make_version(memory, count=6)
     layers = Manifest.decode(memory.get_manifest("v1")[1]).layers
     with run_registry(tmp_path, cache=True) as real:
-        store = RegistryStore(f"{real.host}/app", retry=QUICK)
+        store = RegistryStore(f"{real.host}/app", Settings(retry=QUICK))
         for blob in layers:
             store.push(blob, io.BytesIO(read_blob(memory, blob, 2 << 20)))
         collect(tmp_path, real)
@@ -377,7 +378,7 @@ def test_collection_beside_pushes(tmp_path: Path) -> None:
         try:
             for number in range(2):
                 make_version(memory, count=3, size=100_000 + number)
-                store = RegistryStore(f"{real.host}/app", retry=QUICK)
+                store = RegistryStore(f"{real.host}/app", Settings(retry=QUICK))
                 for _ in range(4):
                     try:
                         copy(memory, "v1", store, f"v{number}", verify=True)
@@ -389,7 +390,7 @@ def test_collection_beside_pushes(tmp_path: Path) -> None:
             thread.join()
         for number in range(2):
             make_version(memory, count=3, size=100_000 + number)
-            store = RegistryStore(f"{real.host}/app", retry=QUICK)
+            store = RegistryStore(f"{real.host}/app", Settings(retry=QUICK))
             copy(memory, "v1", store, f"v{number}", verify=True)
             target = MemoryStore()
             copy(store, f"v{number}", target, "v1")

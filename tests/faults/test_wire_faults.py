@@ -22,6 +22,7 @@ from packer.oci import MANIFEST_TYPE, Descriptor, Manifest, digest_of
 from packer.stores.layout import LayoutStore
 from packer.stores.memory import MemoryStore
 from packer.stores.protocols import read_blob
+from packer.stores.registry.settings import Settings
 from packer.stores.registry.store import RegistryStore
 from packer.transfer.copy_graph import copy
 from tests.fault_proxy import ACTIONS, POSITIONS, Fault, FaultProxy, fault_proxy
@@ -68,7 +69,7 @@ def check_server(server: HostileRegistry, *, tags: bool = True) -> None:
 
 
 def store_at(proxy: FaultProxy) -> RegistryStore:
-    return RegistryStore(f"{proxy.host}/app", retry=QUICK, timeout_seconds=20)
+    return RegistryStore(f"{proxy.host}/app", Settings(retry=QUICK, timeout_seconds=20))
 
 
 @pytest.mark.parametrize("action", ACTIONS)
@@ -136,7 +137,8 @@ def test_damaged_tokens(action: str) -> None:
             proxy.fault = fault
             for _ in range(2):
                 store = RegistryStore(
-                    f"{proxy.host}/app", retry=QUICK, username="alice", password="s3cret-pass"
+                    f"{proxy.host}/app",
+                    Settings(retry=QUICK, username="alice", password="s3cret-pass"),
                 )
                 try:
                     with store:
@@ -156,6 +158,7 @@ _COPY = """
 import sys
 from packer.transfer.copy_graph import copy
 from packer.stores.layout import LayoutStore
+from packer.stores.registry.settings import Settings
 from packer.stores.registry.store import RegistryStore
 layout, registry = LayoutStore(sys.argv[2]), RegistryStore(sys.argv[3])
 if sys.argv[1] == "push":
@@ -331,11 +334,12 @@ def test_docker_registry_in_the_middle_of_writing(server: HostileRegistry) -> No
 _WORK = """
 import sys
 from packer.transfer.copy_graph import copy
-from packer.stores.registry.http import RetryPolicy
+from packer.stores.registry.retries import RetryPolicy
 from packer.stores.layout import LayoutStore
+from packer.stores.registry.settings import Settings
 from packer.stores.registry.store import RegistryStore
 folder, name, number = sys.argv[1], sys.argv[2], int(sys.argv[3])
-store = RegistryStore(name, retry=RetryPolicy(attempts=8, base_seconds=0.1))
+store = RegistryStore(name, Settings(retry=RetryPolicy(attempts=8, base_seconds=0.1)))
 if number % 2:
     copy(LayoutStore(folder + "/source"), "v%d" % number, store, "v%d" % number)
     copy(LayoutStore(folder + "/source"), "v%d" % number, store, "latest")

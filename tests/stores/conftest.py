@@ -32,7 +32,8 @@ from packer.stores.archive.store import ArchiveStore
 from packer.stores.layout import LayoutStore
 from packer.stores.memory import MemoryStore
 from packer.stores.protocols import Ingest, LocalBlobs, PartialIngest, Store, Tags
-from packer.stores.registry.http import RetryPolicy
+from packer.stores.registry.retries import RetryPolicy
+from packer.stores.registry.settings import Settings
 from packer.stores.registry.store import RegistryStore
 from tests.registry_server import RegistryServer, run_registry
 
@@ -224,7 +225,7 @@ class RegistryHarness(Harness):
         # docker-registry answers 500 for a moment while another client pushes the same blob; what
         # the tests break stays broken, so short pauses do.
         retry = RetryPolicy(attempts=5, base_seconds=0.02)
-        store = RegistryStore(f"{self.server.host}/suite", retry=retry)
+        store = RegistryStore(f"{self.server.host}/suite", Settings(retry=retry))
         self._stores.append(store)
         return store
 

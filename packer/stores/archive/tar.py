@@ -1,10 +1,11 @@
 """Tar files that hold an image layout: where each member lies, and the bytes of a new one.
 
-A tar file is read by its headers alone, once, and never extracted; what lies in it is then read by
-range. Ours, not Python's ``tarfile``: that holds extended headers of any size in memory, follows
-sparse maps and lets the last of two members of one name win, all of which a stranger's file must
-not ask for. Sources: POSIX.1-2017 ``pax``, "ustar Interchange Format" and "pax Header Block"; the
-GNU tar manual, "Basic Tar Format" (long names, base-256 numbers).
+A tar file is read by its headers alone, once, and never extracted; its members are then read by
+range. Python's ``tarfile`` is not used: it holds extended headers of any size in memory, follows
+sparse maps and lets the last of two members of one name win, which strangers could abuse.
+
+Sources: POSIX.1-2017 ``pax``, "ustar Interchange Format" and "pax Header Block"; the GNU tar
+manual, "Basic Tar Format" (long names, base-256 numbers).
 """
 
 from __future__ import annotations
@@ -18,10 +19,11 @@ from packer.oci import MAX_BLOB_BYTES
 
 BLOCK_BYTES = 512
 MAX_MEMBERS = 1 << 17
-"""Bound on the headers of a tar file: at 500 bytes each in memory, some 64 MB."""
+"""Bound on the headers of a tar file: 500 bytes of memory each, 64 MB in all."""
 MAX_EXTENSION_BYTES = 64 << 10
-"""Bound on a long name or a pax header."""
+"""Bound on a long name or a pax header, which are read into memory."""
 BLOB_PREFIX = "blobs/sha256/"
+"""Directory of the blobs in an image layout."""
 
 _ZEROS = bytes(BLOCK_BYTES)
 _GZIP = b"\x1f\x8b"
@@ -39,9 +41,9 @@ class Member:
     """A member of a tar file.
 
     Args:
-        offset: of its content.
+        offset: first byte of its content in the tar file.
         size: of its content, in bytes.
-        is_file: it is a regular file.
+        is_file: whether it is a regular file.
     """
 
     offset: int
@@ -53,15 +55,17 @@ def read_members(read: Callable[[int, int], bytes], size: int, what: str) -> dic
     """Return the members of a tar file by their names; directories are left out.
 
     Args:
-        read: returns bytes from an offset, fewer only at the file's end.
-        size: of the file.
-        what: how errors name it.
+        read: given offset and length, returns that many bytes, fewer only at the file's end.
+        size: of the file, in bytes.
+        what: the file's name in errors.
+
+    Returns:
+        Members by their cleaned names.
 
     Raises:
         FormatError: not a tar file, compressed, cut off, with sparse members, two of one name, or
             beyond the limits.
         SizeMismatch: a member ends behind the file's end.
-        UnsafePath: a name that is absolute or climbs.
     """
     members: dict[str, Member] = {}
     offset = count = 0
@@ -139,7 +143,7 @@ def _number(field_bytes: bytes, where: str) -> int:
 def _extension(
     read: Callable[[int, int], bytes], start: int, length: int, size: int, where: str
 ) -> bytes:
-    """Return the content of a header that extends the next one."""
+    """Return the content of a header (long name, pax) that describes the next member."""
     if length > MAX_EXTENSION_BYTES:
         raise FormatError(where, f"an extended header above {MAX_EXTENSION_BYTES} bytes")
     if start + length > size:
@@ -148,7 +152,7 @@ def _extension(
 
 
 def _records(data: bytes, name: str | None, where: str) -> tuple[str | None, int | None]:
-    """Return what a pax header says of name and size; `name` if it has none."""
+    """Return name and size that a pax header states; `name` and None where it does not."""
     size: int | None = None
     while data:
         digits, space, _ = data[:8].partition(b" ")
@@ -182,9 +186,13 @@ def _text(name: bytes) -> str:
 
 
 def _clean(name: str, where: str) -> str:
-    """Return a member's name without dots before it; a final slash stays.
+    """Return a member's name without "." components; a final slash stays.
 
-    Nothing is ever written by these names, but who does extract the file would be led astray.
+    Unsafe names are refused although nothing is ever written by them here: another tool that
+    extracts the file would follow them.
+
+    Raises:
+        UnsafePath: the name is absolute, climbs or holds NUL.
     """
     parts = name.split("/")
     if name.startswith("/") or ".." in parts or "\0" in name:
@@ -195,25 +203,26 @@ def _clean(name: str, where: str) -> str:
 
 @dataclass(frozen=True)
 class TarPlan:
-    """A tar file to be written: all of its bytes but the blobs', which are known by their digests.
+    """The layout of a tar file to be written: all bytes but those of the blobs.
 
-    The members: documents in the order given, then the directories of blobs, then the blobs by
-    digest. Times, owners and permissions are fixed, so equal content is an equal file.
+    The members are the documents in the order given, the directories of blobs, and the blobs by
+    digest. Times, owners and permissions are fixed, so equal content gives an equal file.
 
     Args:
-        documents: small files by name.
-        blobs: sizes by digest.
+        documents: content of small files by name.
+        blobs: sizes in bytes by digest.
     """
 
     documents: Mapping[str, bytes]
     blobs: Mapping[str, int]
     fixed: list[tuple[int, bytes]] = field(default_factory=list, init=False)
-    """Offsets and bytes of all that is no blob, in order."""
+    """Offsets and bytes of everything but blobs, in order."""
     offsets: dict[str, int] = field(default_factory=dict, init=False)
-    """Where each blob lies."""
+    """Offset of each blob by digest."""
     size: int = field(default=0, init=False)
+    """Of the tar file, in bytes."""
     digest: str = field(default="", init=False)
-    """Of the fixed bytes; they name the blobs, so equal digests mean equal files."""
+    """Digest of the fixed bytes. They name the blobs, so equal digests mean equal files."""
 
     def __post_init__(self) -> None:
         """Lay the file out."""

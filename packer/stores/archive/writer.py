@@ -1,8 +1,8 @@
 """An archive being written: in one file, or in parts that are kept when the work is interrupted.
 
-All of a tar file's layout follows from the digests and sizes of its blobs, so each blob is written
-where it belongs, in any order and by several threads. A blob counts when it is verified, a part
-when all blobs in it count; only then does the part get its name and its line in the list.
+The layout of a tar file follows from the digests and sizes of its blobs, so each blob is written to
+its final offset, in any order and by several threads. A part is complete when all blobs that reach
+into it are verified; only then does it get its name and its line in the list.
 """
 
 from __future__ import annotations
@@ -17,31 +17,27 @@ from typing import BinaryIO
 
 from packer.errors import DigestMismatch, NotFound, SizeMismatch, StoreError
 from packer.files.durable import TempFile, locked_directory, sweep
-from packer.oci import Descriptor
+from packer.oci import READ_BYTES, Descriptor
 from packer.stores.archive.parts import PartList, identity, list_path
 from packer.stores.archive.tar import TarPlan
-from packer.stores.protocols import READ_BYTES
 
 Source = Callable[[], BinaryIO]
 """Opens the bytes of a blob that is at hand."""
 
 
 class Assembly:
-    """Writes an archive; a context manager that takes away what was not committed.
+    """Writes an archive, as `Assembling`; a context manager that removes what was not committed.
 
-    With `part_bytes`, parts that are complete stay, also if the work is broken off, and the next
-    assembly of the same content goes on behind them.
+    With `part_bytes`, complete parts stay even if the work is interrupted, and the next assembly of
+    the same content continues after them. Other parts of this name raise InvalidParameter.
 
     Args:
         path: of the archive.
         plan: its layout.
-        at_hand: blobs that need no push: those of the archive that is replaced, and the manifest.
+        at_hand: blobs that need no push: the replaced archive's, and the manifest.
         part_bytes: size of the parts; None for one file.
-        before: `identity` of what is replaced.
-        holds_lock: the caller holds the directory's lock.
-
-    Raises:
-        InvalidParameter: there are other parts of this name, or an archive that is not split.
+        before: `identity` of the archive to replace.
+        holds_lock: whether the caller holds the directory's lock.
 
     Thread safety: `push` may be called from several threads.
     """
@@ -74,7 +70,7 @@ class Assembly:
                 self._keep_parts()
         self._left = dict.fromkeys(self._unfinished(), 0)
         self.kept_all = not self._left
-        """Whether an earlier attempt completed all parts."""
+        """Whether an earlier attempt completed all parts, as `Assembling`."""
         for digest, offset in plan.offsets.items():
             numbers = self._numbers(digest, offset)
             for number in numbers:
@@ -86,7 +82,7 @@ class Assembly:
         return nullcontext() if self._holds_lock else locked_directory(self._directory)
 
     def _keep_parts(self) -> None:
-        """Find out which parts an earlier attempt completed; the lock is held."""
+        """Keep the sound parts of an earlier attempt; the lock is held."""
         found = self._parts.earlier()
         for number in sorted(found.sums) if found is not None else ():
             if found is not None and found.check(number) is None:
@@ -108,18 +104,26 @@ class Assembly:
         return [number for number in numbers if number not in self._parts.sums]
 
     def needs(self, blob: Descriptor) -> bool:
-        """Tell whether the blob must be pushed."""
+        """Return whether the blob must be pushed."""
         return blob.digest not in self._done and blob.digest not in self._at_hand
 
     def exists(self, blob: Descriptor) -> bool:
-        """Tell whether the blob is written, or in parts that are complete."""
+        """Return whether the blob is written, or lies in complete parts."""
         return blob.digest in self._done
 
     def push(self, blob: Descriptor, source: BinaryIO) -> bool:
-        """Write a blob of the plan; see `Store.push`. It is durable after `commit`.
+        """Write a blob of the plan, as `Assembling`; it is durable after `commit`.
+
+        Args:
+            blob: what the bytes must be.
+            source: the bytes.
+
+        Returns:
+            False if the blob was written already.
 
         Raises:
-            DigestMismatch, SizeMismatch: `source` is not what `blob` says; its place stays open.
+            DigestMismatch: `source` has other bytes than `blob` says; the blob stays needed.
+            SizeMismatch: `source` has another length; the blob stays needed.
         """
         offset = self._plan.offsets[blob.digest]
         numbers = self._numbers(blob.digest, offset)
@@ -137,11 +141,15 @@ class Assembly:
         digest = "sha256:" + actual.hexdigest()
         if digest != blob.digest:
             raise DigestMismatch(what, blob.digest, digest)
+        return self._count(blob.digest, numbers)
+
+    def _count(self, digest: str, numbers: list[int]) -> bool:
+        """Record a verified blob, and complete the parts that wait for no other blob."""
         complete = []
         with self._mutex:
-            if blob.digest in self._done:
+            if digest in self._done:
                 return False
-            self._done.add(blob.digest)
+            self._done.add(digest)
             for number in numbers:
                 self._left[number] -= 1
                 if not self._left[number]:
@@ -152,7 +160,7 @@ class Assembly:
         return True
 
     def _write(self, data: memoryview, offset: int) -> None:
-        """Write bytes where they belong; those of parts that are complete are there."""
+        """Write bytes at their offset in the archive, except in complete parts."""
         for number in self._parts.numbers(offset, offset + len(data)):
             if number in self._parts.sums:
                 continue
@@ -162,7 +170,7 @@ class Assembly:
             self._temp(number).write_at(data[start - offset : stop - offset], start - first)
 
     def _temp(self, number: int) -> TempFile:
-        """Return the file that a part is written to; a new one holds what is no blob."""
+        """Return the file that a part is written to; a new one gets the fixed bytes."""
         with self._mutex:
             file = self._temps.get(number)
             if file is not None:
@@ -198,11 +206,12 @@ class Assembly:
             del self._temps[number]
 
     def commit(self) -> None:
-        """Write what is at hand, and give the archive its name.
+        """Write the blobs at hand, and give the archive its name.
+
+        A damaged blob of the archive to replace raises IntegrityError.
 
         Raises:
             NotFound: a blob was not pushed.
-            IntegrityError: a blob that is taken over from the archive replaced is damaged.
             StoreError: another process has written the archive meanwhile.
         """
         self._take_over()
@@ -210,7 +219,7 @@ class Assembly:
             if digest not in self._done:
                 raise NotFound("blob", digest, f"never written to {self._path}")
         if self._is_split:
-            for number in self._unfinished():  # those that no blob reaches into
+            for number in self._unfinished():  # no blob reaches into these
                 self._complete(number)
             return
         file = self._temp(0)
@@ -224,7 +233,7 @@ class Assembly:
             del self._temps[0]
 
     def _take_over(self) -> None:
-        """Write what is at hand."""
+        """Write the blobs at hand."""
         for digest, open_source in self._at_hand.items():
             if digest not in self._done:
                 with open_source() as source:
@@ -233,7 +242,7 @@ class Assembly:
     def __enter__(self) -> Assembly:
         """Return the assembly."""
         if self._is_split:
-            # At hand is the manifest; its part would be the last to be complete otherwise.
+            # The manifest is at hand; otherwise its part would be the last to be complete.
             try:
                 self._take_over()
             except BaseException:
@@ -250,10 +259,16 @@ class Assembly:
 def part_list(path: str, plan: TarPlan, part_bytes: int | None) -> PartList:
     """Return the parts of an archive, none of them complete.
 
-    One file is one part, which has no list and gets its name when all of it is written.
+    An archive in one file is one part, without a list, that gets its name when all is written.
+    Too many parts, or too small ones, raise InvalidParameter.
 
-    Raises:
-        InvalidParameter: there would be too many parts, or they would be too small.
+    Args:
+        path: of the archive.
+        plan: its layout.
+        part_bytes: size of the parts; None for one file.
+
+    Returns:
+        The list of parts.
     """
     return PartList(path, plan.size, part_bytes or max(plan.size, 1000), plan.digest)
 

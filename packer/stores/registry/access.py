@@ -1,4 +1,4 @@
-"""How registries are reached: what the caller says for each host, then the environment.
+"""How registries are reached: the caller's options for each host, then the environment.
 
 Reads `LAYER_PACKER_REGISTRY`, `_USERNAME`, `_PASSWORD`, `_TOKEN` and `_AUTH_FILE`; the docker
 configuration and its helpers come last.
@@ -14,18 +14,19 @@ from typing import TYPE_CHECKING, Any
 
 from packer.errors import InvalidParameter, InvalidReference
 from packer.reference import DOCKER_HUB, Reference, check_registry
-from packer.stores.registry.habits import Habits
+from packer.stores.registry.features import BrokenFeatures
 
 if TYPE_CHECKING:
     from packer.stores.registry.credentials import Credentials
-    from packer.stores.registry.store import CredentialsFinder, RegistryStore
+    from packer.stores.registry.settings import CredentialsFinder
+    from packer.stores.registry.store import RegistryStore
 
-HABITS = Habits()
-"""What was learnt of registries in this process: every call has an `Access` of its own, and would
-otherwise find out again, for each repository, by being sent a whole layer for a few bytes."""
+FEATURES = BrokenFeatures()
+"""Failed features of registries, shared by the whole process: every call has an `Access` of its
+own, and would otherwise find out again by being sent a whole layer for a few bytes."""
 
 OTHERS = "*"
-"""In a mapping from host to options: all hosts that it does not name."""
+"""Key in a mapping from host to options: all hosts that it does not name."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +35,16 @@ class RegistryOptions:
 
     Args:
         plain_http: True to use http, False to insist on https; None means http for localhost only.
-        username, password: credentials, in place of all others.
-        token: a bearer token for the registry in place of credentials, or a function that returns
-            the current one: it is called again when the registry answers 401.
-        auth_file: where to look credentials up in place of the docker configuration: another
+        username: with `password`, replaces all other credentials.
+        password: of `username`.
+        token: a bearer token for the registry, sent instead of credentials, or a function that
+            returns the current one: it is called again when the registry refuses one.
+        auth_file: file to look credentials up in, instead of the docker configuration: another
             docker configuration, or a Kubernetes image pull secret (JSON or YAML).
         auth_config: the same, already read: text, or decoded JSON.
         ca_file: PEM file of certificate authorities to trust instead of the system's.
-        cert_file, key_file: PEM files of a client certificate and its key (one may hold both).
+        cert_file: PEM file of a client certificate; may hold its key as well.
+        key_file: PEM file of the key.
         insecure_skip_tls_verify: accept any certificate of the registry's host.
         token_hosts: hosts of token services, other than the registry's own and those of its domain,
             that may be sent its credentials.
@@ -62,7 +65,7 @@ class RegistryOptions:
     timeout_seconds: float = 60.0
 
     def __repr__(self) -> str:
-        """Show what is no secret."""
+        """Return the fields that are no secrets."""
         secret = ("password", "token", "auth_config")
         parts = ", ".join(
             f"{name}={getattr(self, name)!r}" for name in self.__slots__ if name not in secret
@@ -71,7 +74,7 @@ class RegistryOptions:
 
     @property
     def is_for_one_host(self) -> bool:
-        """Whether this holds what must not serve for a second host by mistake."""
+        """Whether a field is set that must not serve for a second host by mistake."""
         return bool(
             self.plain_http
             or self.insecure_skip_tls_verify
@@ -86,18 +89,20 @@ RegistryLike = RegistryOptions | Mapping[str, RegistryOptions] | None
 
 
 class Access:
-    """The registries of one call, and what may be shown to each.
+    """The registries of one call, and the options for each.
 
     Args:
-        registry: what the caller said.
-        habits: what is known of registries.
+        registry: the caller's options.
+        features: records which features of registries fail.
 
     Raises:
         InvalidParameter: a key of a mapping is no host.
     """
 
-    def __init__(self, registry: RegistryLike | Access = None, habits: Habits = HABITS) -> None:
-        self._habits = habits
+    def __init__(
+        self, registry: RegistryLike | Access = None, features: BrokenFeatures = FEATURES
+    ) -> None:
+        self._features = features
         self._single: RegistryOptions | None = None
         self._hosts: dict[str, RegistryOptions] = {}
         self._served: str | None = None
@@ -117,8 +122,14 @@ class Access:
     def options(self, host: str) -> RegistryOptions:
         """Return the options for a host.
 
+        Args:
+            host: ``host[:port]``, as references name it.
+
+        Returns:
+            The options.
+
         Raises:
-            InvalidParameter: they would serve for a second host, and hold what is for one only.
+            InvalidParameter: they would serve for a second host, and are for one only.
         """
         host = host.lower()
         if self._single is None:
@@ -133,7 +144,19 @@ class Access:
         return self._single
 
     def open(self, reference: Reference) -> RegistryStore:
-        """Return the repository that a reference names."""
+        """Return the repository that a reference names.
+
+        Args:
+            reference: names registry and repository.
+
+        Returns:
+            The store; nothing was asked of the registry yet.
+
+        Raises:
+            InvalidParameter: both a token and a user name are given, or the environment is
+                incomplete.
+        """
+        from packer.stores.registry.settings import Settings
         from packer.stores.registry.store import RegistryStore
 
         options = self.options(reference.registry)
@@ -142,8 +165,7 @@ class Access:
             raise InvalidParameter("give a token, or a user name and password, not both")
         if token is None and username is None and not _has_auth(options):
             username, password, token = environment_login(reference.registry)
-        return RegistryStore(
-            reference,
+        settings = Settings(
             plain_http=options.plain_http,
             username=username,
             password=password,
@@ -155,8 +177,8 @@ class Access:
             insecure_skip_tls_verify=options.insecure_skip_tls_verify,
             token_hosts=options.token_hosts,
             timeout_seconds=options.timeout_seconds,
-            habits=self._habits,
         )
+        return RegistryStore(reference, settings, features=self._features)
 
 
 def registry_host(text: str) -> str:
@@ -164,6 +186,9 @@ def registry_host(text: str) -> str:
 
     Args:
         text: ``host[:port]``, maybe written as a URL as docker allows it (``https://host/v2/``).
+
+    Returns:
+        ``host[:port]``.
 
     Raises:
         InvalidReference: it is no host.
@@ -181,10 +206,16 @@ def registry_host(text: str) -> str:
 
 
 def environment_login(host: str) -> tuple[str | None, str | None, str | None]:
-    """Return user name, password and token that the environment holds for a host.
+    """Return the login that the environment holds for a host.
+
+    Args:
+        host: ``host[:port]``.
+
+    Returns:
+        User name, password and token, each None if it is not set for this host.
 
     Raises:
-        InvalidParameter: what it holds is incomplete, and for this host or for none.
+        InvalidParameter: the login is incomplete, or names no host.
     """
     username, password, token = (
         os.environ.get(f"LAYER_PACKER_{name}") or None for name in ("USERNAME", "PASSWORD", "TOKEN")
@@ -211,7 +242,7 @@ def _has_auth(options: RegistryOptions) -> bool:
 
 
 def _finder(options: RegistryOptions) -> CredentialsFinder:
-    """Return what looks credentials up: in the caller's file, the environment's, or docker's."""
+    """Return a function that looks into the caller's file, the environment's, or docker's."""
     from packer.stores.registry import credentials
 
     path = options.auth_file

@@ -18,7 +18,6 @@ import ipaddress
 import json
 import logging
 import re
-import threading
 import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass, field
@@ -26,9 +25,11 @@ from enum import Enum
 from urllib.parse import urlencode, urlsplit
 
 from packer.errors import AuthError, FormatError, HelperFailed, InvalidParameter
+from packer.forks import Lock
 from packer.reference import is_loopback
 from packer.stores.registry.credentials import Credentials
-from packer.stores.registry.http import Origin, Transport, origin_of, safe_text, shown_url
+from packer.stores.registry.http import Transport
+from packer.stores.registry.urls import Origin, origin_of, safe_text, shown_url
 
 MAX_TOKEN_BYTES = 1 << 20
 DEFAULT_TOKEN_SECONDS = 60
@@ -203,7 +204,7 @@ class Authenticator:
         self._token_hosts = frozenset(token_hosts)
         self._given = token
         self._given_header = _given_header(token) if isinstance(token, str) else None
-        self._lock = threading.RLock()
+        self._lock = Lock(reentrant=True)
         self._credentials: Credentials | None = None
         self._looked = False
         self._why_none = ""

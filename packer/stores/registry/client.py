@@ -10,28 +10,22 @@ import re
 from collections.abc import Collection, Iterator, Mapping
 
 from packer.errors import AuthError, FormatError, RegistryError, TransportError
+from packer.reference import Reference
 from packer.stores.registry.auth import Authenticator, Learnt, Scope
-from packer.stores.registry.habits import Habits
-from packer.stores.registry.http import (
-    REDIRECT_STATUSES,
-    RETRY_STATUSES,
-    Body,
-    Origin,
-    Response,
-    Transport,
-    join_url,
-    origin_of,
-    safe_text,
-    shown_url,
-)
+from packer.stores.registry.features import BrokenFeatures
+from packer.stores.registry.http import REDIRECT_STATUSES, Body, Response, Transport
+from packer.stores.registry.retries import RETRY_STATUSES
+from packer.stores.registry.urls import Origin, join_url, origin_of, safe_text, shown_url
 
 MAX_ERROR_BYTES = 1 << 20
+"""Bound on the body of an error."""
 MAX_REDIRECTS = 5
 MAX_CHALLENGES = 2
+"""Times that one request learns of new credentials: a second for a token of more rights."""
 MAX_RENEWALS = 8
-"""How often one request may meet the end of a token that was good before. Threads share tokens, and
-on a slow machine one may be over between being taken and being shown; a bound, because a registry
-may say so for ever."""
+"""Times that one request may meet the end of a token that was good before. Threads share tokens,
+and on a slow machine one may end between being taken and being sent; bounded, because a registry
+may refuse for ever."""
 USER_AGENT = "layer-packer"
 
 _DIGESTS = re.compile(r"sha256:[0-9a-f]{64}(?![0-9a-f])")
@@ -39,14 +33,14 @@ _CODE = re.compile(r"[A-Z0-9_]{1,64}\Z")
 
 
 class Client:
-    """Requests below ``/v2/<repository>/`` of a registry, and what its answers point at.
+    """Requests below ``/v2/<repository>/`` of a registry, and where its redirects lead.
 
     Args:
         origin: of the registry.
-        repository: name, already checked against the grammar.
+        reference: names registry and repository.
         auth: gives Authorization headers.
         transport: does the exchanges.
-        habits: what is known of registries.
+        features: records which features of registries fail.
 
     Thread safety: threads may share it.
     """
@@ -54,31 +48,50 @@ class Client:
     def __init__(
         self,
         origin: Origin,
-        repository: str,
+        reference: Reference,
         auth: Authenticator,
         transport: Transport,
-        habits: Habits,
+        features: BrokenFeatures,
     ) -> None:
         self.origin = origin
         self._auth = auth
         self.transport = transport
-        self._habits = habits
+        self._features = features
+        self.registry = reference.registry
+        """The registry's host, as references name it."""
+        self.repository = reference.repository
+        self.name = f"docker://{reference.registry}/{reference.repository}"
+        """The repository's name in errors and logs."""
+        self.read_actions = "pull"
+        """Actions that the tokens for reading are asked for."""
         host = f"[{origin.host}]" if ":" in origin.host else origin.host
         self.root = f"{origin.scheme}://{host}:{origin.port}/v2/"
-        self._base = f"{self.root}{repository}/"
+        self._base = f"{self.root}{reference.repository}/"
 
     @property
     def ignores_ranges(self) -> bool:
         """Whether the registry is known to send a whole blob when it is asked for a part."""
-        return self._habits.ignores_ranges(self.origin)
+        return self._features.ignores_ranges(self.origin)
 
-    def note_ignored_range(self) -> None:
-        """Remember that it did."""
-        self._habits.note_ignored_range(self.origin)
+    def record_ignored_range(self) -> None:
+        """Record that the registry sent a whole blob for a part."""
+        self._features.record_ignored_range(self.origin)
 
     def url(self, path: str) -> str:
         """Return the URL of `path` in the repository; `path` is made of checked parts only."""
         return self._base + path
+
+    def head(self, path: str, accept: str = "*/*") -> Response:
+        """Make a HEAD request for `path` in the repository, and return an answer of 200."""
+        response = self.request(
+            "HEAD",
+            self.url(path),
+            ok=(200,),
+            actions=self.read_actions,
+            headers={"Accept": accept},
+        )
+        response.discard()
+        return response
 
     def request(
         self,
@@ -93,8 +106,8 @@ class Client:
     ) -> Response:
         """Make a request and return an answer whose status is in `ok`.
 
-        Follows redirects of GET and HEAD. A body that is not bytes is sent at most once, so after
-        a 401 the caller has to send it again (with what was learnt from it).
+        Follows redirects of GET and HEAD. A body that is not bytes is sent at most once: after a
+        401 the caller has to call again, and the new credentials are used then.
 
         Args:
             method: HTTP method.
@@ -102,15 +115,15 @@ class Client:
             ok: statuses to return.
             actions: as in `Scope`.
             mount_from: as in `Scope`.
-            headers: besides those about the client.
-            body: to send.
+            headers: sent besides User-Agent and Authorization.
+            body: the request's body.
 
-        Raises:
-            AuthError: 401 or 403, or no acceptable way to authenticate; `retryable` only if the
-                body has to be sent again, with new credentials.
-            RegistryError: any other status; `retryable` tells whether it may pass.
-            TransportError: no answer.
-            FormatError: a redirect that is refused.
+        Returns:
+            The answer, its body unread.
+
+        A status that is not in `ok` raises RegistryError, 401 and 403 AuthError; `retryable` says
+        whether it may pass, or, after a 401, that the body has to be sent again. No answer raises
+        TransportError, a refused redirect FormatError.
         """
         target, redirects, challenges, renewals = url, 0, 0, 0
         once = body is not None and not isinstance(body, bytes)
@@ -150,6 +163,7 @@ class Client:
                 raise self._error(response, actions)
 
     def _redirect(self, response: Response, count: int) -> str:
+        """Return the URL that an answer leads to."""
         response.discard()
         location = response.header("Location")
         if location is None or count >= MAX_REDIRECTS:
@@ -160,6 +174,7 @@ class Client:
         return join_url(response.url, location)
 
     def _error(self, response: Response, actions: str, *, retryable: bool = False) -> RegistryError:
+        """Return the error that a refusal means."""
         code, text, detail = self._read_error(response)
         said = f": {code}" if code else ""
         if text:

@@ -1,7 +1,7 @@
-"""Docker's credential helpers: programs that are asked through their standard input, within bounds.
+"""Docker's credential helpers: programs asked through their standard input, within bounds.
 
-Secrets are never in arguments, and never in errors: what a helper printed is not shown, on either
-of its outputs, as it may be the secret.
+Secrets are never in arguments, and never in errors: neither output of a helper is shown, as it may
+hold the secret.
 
 Source: docker/docker-credential-helpers README and ``credentials/error.go``.
 """
@@ -20,34 +20,39 @@ from packer.errors import HelperFailed, TransportError
 from packer.stores.cancelling import POLL_SECONDS
 
 HELPER_SECONDS = 60
-"""How long a helper may take; one that unlocks a keychain waits for a person."""
+"""Seconds that a helper may take; one that unlocks a keychain waits for a person."""
 MAX_HELPER_BYTES = 1 << 20
+"""Bound on the output of a helper, which is held in memory."""
+"""Bound on the output of a helper, which is held in memory."""
 
 _READ_BYTES = 1 << 16
 _NOT_FOUND = b"credentials not found in native keychain"
-"""What helpers print, by their protocol, if all is well but they have no entry."""
+"""Output of a helper that works but has no entry, by the helpers' protocol."""
 
 
 def program_of(name: str) -> str:
-    """Return what the program of a helper is called."""
+    """Return the name of a helper's program."""
     return f"docker-credential-{name}"
 
 
 def call_helper(
     name: str, verb: str, text: str, registry: str, halted: threading.Event | None = None
 ) -> bytes | None:
-    """Run a helper and return what it printed, None if it says that it has no such entry.
+    """Run a helper and return its output.
 
-    A helper that is late, prints too much or is not waited for any more is killed, with all that it
-    started. One that ends is believed to have said all, even if a program that it left behind keeps
-    the pipe open.
+    A helper that is late, prints too much or is no longer waited for is killed with all processes
+    that it started. When a helper ends, its output is complete, even if a process that it left
+    behind keeps the pipe open.
 
     Args:
         name: of the helper, checked by the caller: part of a program's name.
         verb: get, store or erase.
         text: for its standard input.
-        registry: whose login this is about, for errors.
-        halted: once it is set, nobody waits for the answer.
+        registry: host whose login is asked for, for errors.
+        halted: set once nobody waits for the answer any more.
+
+    Returns:
+        The output, None if the helper says that it has no such entry.
 
     Raises:
         HelperFailed: it is not installed, fails, does not end in time or prints too much.

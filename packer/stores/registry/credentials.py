@@ -1,8 +1,8 @@
 """Where credentials come from: docker's configuration and helpers, files, Kubernetes secrets.
 
 An entry counts for exactly the host it names. Secrets never appear in messages, and reach helpers
-through their standard input alone. `oras` reads entries; what it cannot do (other files, secrets,
-storing) is here, and asking helpers, which it does without bounds, is in `helpers`.
+through their standard input alone. `oras` reads entries; other files, secrets and storing are done
+here. Helpers are asked by `credential_helpers`, as `oras` asks them without bounds.
 
 Sources: docker/cli ``docs/reference/commandline/login.md``; docker-credential-helpers README;
 containers-auth.json(5) for keys with a path; Kubernetes "Pull an image from a private registry".
@@ -24,11 +24,13 @@ from typing import Any
 from packer.errors import HelperFailed, NotFound, StoreError
 from packer.reference import DOCKER_HUB
 from packer.stores.registry.credential_helpers import call_helper, program_of
-from packer.stores.registry.http import safe_text
+from packer.stores.registry.urls import safe_text
 
 IDENTITY_USER = "<token>"
 """User name by which credential helpers mark the secret as an identity (refresh) token."""
 MAX_AUTH_FILE_BYTES = 4 << 20
+"""Bound on a file of credentials, which is held in memory."""
+"""Bound on a file of credentials, which is held in memory."""
 
 _HUB_KEY = "https://index.docker.io/v1/"
 _HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
@@ -42,12 +44,12 @@ _YAML_SECRET = re.compile(
 
 @dataclass(frozen=True, slots=True)
 class Credentials:
-    """What proves who the caller is.
+    """A login at a registry.
 
     Args:
         username: may be empty for an identity token.
         secret: password, or identity token.
-        is_identity_token: `secret` is to be exchanged for tokens, never sent as a password.
+        is_identity_token: whether `secret` is exchanged for tokens and never sent as a password.
     """
 
     username: str
@@ -73,8 +75,11 @@ def docker_credentials(
 
     Args:
         registry: ``host[:port]`` as in references; only entries of exactly this host count.
-        repository: entries of ``host/path`` that it lies below win.
+        repository: an entry of ``host/path`` above it takes precedence; the longest one wins.
         halted: as for `call_helper`.
+
+    Returns:
+        The login, None if there is none.
 
     Raises:
         HelperFailed: no entry counts, and the helper that may have one gives no answer.
@@ -102,11 +107,11 @@ def find_credentials(
         config: as `read_auth_file` returns it.
         registry: ``host[:port]``.
         repository: as for `docker_credentials`.
-        what: where the configuration is from, for errors.
+        what: origin of the configuration, for errors.
         halted: as for `call_helper`.
 
-    Raises:
-        HelperFailed, TransportError, StoreError: as `docker_credentials`.
+    Returns:
+        The login, None if there is none. Errors are as for `docker_credentials`.
     """
     import oras.auth.base
 
@@ -144,10 +149,10 @@ def read_auth_file(source: str | bytes | Mapping[str, Any], what: str) -> dict[s
         source: a docker configuration (also the content of a ``.dockerconfigjson``), a Kubernetes
             Secret of type ``kubernetes.io/dockerconfigjson`` or ``kubernetes.io/dockercfg`` as JSON
             or as YAML, or the content of a ``.dockercfg``; text, or already decoded.
-        what: its name in errors.
+        what: name of the source in errors.
 
     Returns:
-        a docker configuration.
+        A docker configuration.
 
     Raises:
         StoreError: it is none of these.
@@ -164,7 +169,7 @@ def read_auth_file(source: str | bytes | Mapping[str, Any], what: str) -> dict[s
         if value and all(_is_entry(entry) for entry in value.values()):
             return {"auths": value}
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        pass  # the text of the error could hold the secret
+        pass  # without the error's text, which could hold the secret
     raise StoreError(
         f"{what} is neither a docker configuration (auths, credHelpers, credsStore) nor a "
         "Kubernetes image pull secret with .dockerconfigjson"
@@ -172,10 +177,16 @@ def read_auth_file(source: str | bytes | Mapping[str, Any], what: str) -> dict[s
 
 
 def load_auth_file(path: str | os.PathLike[str]) -> dict[str, Any]:
-    """Return what `read_auth_file` makes of a file.
+    """Read a file of credentials in any form that `read_auth_file` takes.
+
+    Args:
+        path: of the file.
+
+    Returns:
+        A docker configuration.
 
     Raises:
-        StoreError: as there.
+        StoreError: the file holds none of the forms, or is too large.
         OSError: it cannot be read.
     """
     return read_auth_file(_read(os.fspath(path)), os.fspath(path))
@@ -184,8 +195,12 @@ def load_auth_file(path: str | os.PathLike[str]) -> dict[str, Any]:
 def store_credentials(registry: str, login: Credentials) -> str:
     """Keep a login as `docker login` does: with the helper configured for it, else in the file.
 
+    Args:
+        registry: ``host[:port]``.
+        login: user name and password, or identity token.
+
     Returns:
-        where: the file, or the helper's name.
+        The file's path, or the helper's program.
 
     Raises:
         StoreError: the helper fails, or the file is no docker configuration.
@@ -207,6 +222,9 @@ def store_credentials(registry: str, login: Credentials) -> str:
 
 def erase_credentials(registry: str) -> None:
     """Forget a login, as `docker logout` does.
+
+    Args:
+        registry: ``host[:port]``.
 
     Raises:
         NotFound: there is none.
@@ -288,7 +306,7 @@ def _decode_any(source: str | bytes) -> dict[str, Any]:
 
 
 def _is_entry(value: object) -> bool:
-    """Tell whether a value is what a ``.dockercfg`` holds for each registry, and nothing else."""
+    """Return whether a value is an entry of a ``.dockercfg``, which holds nothing else."""
     return isinstance(value, dict) and any(
         isinstance(value.get(key), str) for key in ("auth", "username")
     )
@@ -325,7 +343,7 @@ def _write(path: str, config: Mapping[str, Any]) -> None:
 
 @contextlib.contextmanager
 def _hidden(registry: str, path: str) -> Iterator[None]:
-    """Word what goes wrong without its text, which could hold what a helper printed: the secret."""
+    """Translate errors without their text, which could hold a secret."""
     try:
         yield
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError, OSError) as error:

@@ -1,8 +1,8 @@
-"""What a registry can do, found out by trying; only with `write` is anything left there.
+"""Probes of a registry: which features of the distribution-spec it has.
 
-Every probe is harmless: uploads that are opened are given up again, deletions name digests of
-nothing. With `write`, two bytes are uploaded as a blob, manifests of them without a tag are put and
-deleted again, and the blob stays until the registry's next collection.
+Every probe is harmless: opened uploads are cancelled, deletions name digests of nothing. Only with
+`write` is anything stored: a blob of two bytes, which stays until the registry's next collection,
+and manifests of it without a tag, which are deleted again.
 """
 
 from __future__ import annotations
@@ -27,9 +27,9 @@ from packer.errors import (
 )
 from packer.oci import CONFIG_TYPE, DATA_TYPE, MANIFEST_TYPE, Descriptor, digest_of
 from packer.reference import Reference, parse_location
-from packer.stores.graph import read_graph
+from packer.stores.manifests import read_graph
 from packer.stores.registry.access import Access, RegistryLike
-from packer.stores.registry.habits import Habits
+from packer.stores.registry.features import BrokenFeatures
 
 if TYPE_CHECKING:
     from packer.stores.registry.client import Client
@@ -38,22 +38,25 @@ if TYPE_CHECKING:
 
 YES, NO, UNKNOWN = "yes", "no", "unknown"
 LAYER_COUNTS = (128, 500, 1000)
-"""Numbers of layers that are tried: our own bound, ECR's, and one beyond both."""
+"""Numbers of layers that are tried: our own bound, ECR's, and one above both."""
 MANIFEST_BYTES = (1 << 20, 4 << 20)
+"""Sizes of manifests that are tried."""
 MAX_REFERRERS_BYTES = 4 << 20
+"""Bound on a list of referrers."""
 SKEW_SECONDS = 60
+"""Difference of clocks that is told: tokens live a few minutes."""
 
 _ANY_STATUS = (*range(200, 300), *range(400, 401), *range(404, 600))
 
 
 @dataclass(frozen=True, slots=True)
 class Probe:
-    """One thing that was tried.
+    """The result of one probe.
 
     Args:
-        name: of the ability: "reach", "auth", "pull", "push", "ranges", ...
+        name: of the feature: "reach", "auth", "pull", "push", "ranges", ...
         works: "yes", "no" or "unknown".
-        detail: what was seen, one line.
+        detail: the observation, one line.
     """
 
     name: str
@@ -63,10 +66,10 @@ class Probe:
 
 @dataclass(frozen=True, slots=True)
 class Diagnosis:
-    """What was found out about a registry.
+    """The results of all probes of a registry.
 
     Args:
-        reference: that was asked about.
+        reference: the caller's.
         registry: its host.
         probes: in the order they were made.
     """
@@ -76,12 +79,12 @@ class Diagnosis:
     probes: tuple[Probe, ...]
 
     def works(self, name: str) -> str:
-        """Return what a probe found, "unknown" if it was not made."""
+        """Return the result of the probe `name`, "unknown" if it was not made."""
         return next((probe.works for probe in self.probes if probe.name == name), UNKNOWN)
 
 
 def doctor(reference: str, *, registry: RegistryLike = None, write: bool = False) -> Diagnosis:
-    """Try what a registry can do for a repository.
+    """Probe which features a registry has for a repository.
 
     Args:
         reference: a repository; with a tag or digest of a version, its blobs serve to try ranges
@@ -89,23 +92,25 @@ def doctor(reference: str, *, registry: RegistryLike = None, write: bool = False
         registry: how to reach it.
         write: also upload a blob of two bytes, and manifests that name it up to a thousand times.
 
+    Returns:
+        The probes' results; a failed probe is a result as well.
+
     Raises:
         InvalidReference: `reference` names no registry.
     """
-    from packer.stores.registry.http import RetryPolicy
+    from packer.stores.registry.retries import RetryPolicy
 
     location = parse_location(reference)
     if not isinstance(location, Reference):
         raise InvalidReference(reference, "the doctor looks at registries")
-    with Access(registry, Habits()).open(location) as store:  # what is known is tried again
-        store.client.transport.retry = RetryPolicy(attempts=2)  # what fails is what we are after
-        patient = _Patient(store, location, write)
-        probes = tuple(patient.examine())
+    with Access(registry, BrokenFeatures()).open(location) as store:  # nothing is remembered
+        store.client.transport.retry = RetryPolicy(attempts=2)  # failures are results here
+        probes = tuple(_Prober(store, location, write).probes())
     return Diagnosis(reference, location.registry, probes)
 
 
-class _Patient:
-    """One repository that is being probed."""
+class _Prober:
+    """Makes the probes of one repository."""
 
     def __init__(self, store: RegistryStore, reference: Reference, write: bool) -> None:
         self._store = store
@@ -115,7 +120,8 @@ class _Patient:
         self._blob: Descriptor | None = None
         self._manifest: Descriptor | None = None
 
-    def examine(self) -> Iterator[Probe]:
+    def probes(self) -> Iterator[Probe]:
+        """Make the probes one after another; each may need the results of earlier ones."""
         reach = self._reach()
         yield reach
         if reach.works != YES:
@@ -152,7 +158,7 @@ class _Patient:
         return _probe(name, works, detail)
 
     def _reach(self) -> Probe:
-        """Ask for nothing, without credentials: who answers, and how it wants to be asked."""
+        """Ask ``/v2/`` without credentials: which server answers, and which login it asks for."""
         origin = self._client.origin
         begin = time.monotonic()
         try:
@@ -172,7 +178,7 @@ class _Patient:
         return _probe("reach", works, "; ".join(said))
 
     def _pull(self) -> tuple[str, str]:
-        """Read the manifest that the reference names, and choose a blob of it to try things on."""
+        """Read the manifest that the reference names, and choose a blob of it for other probes."""
         try:
             found, data = self._store.get_manifest(self._reference.selector)
         except NotFound:
@@ -182,7 +188,7 @@ class _Patient:
             blobs = read_graph(data, "manifest").blobs
             self._blob = min((b for b in blobs if b.size > 1), key=lambda b: b.size, default=None)
         except PackerError:
-            pass  # an image index, say: nothing to try things on
+            pass  # an image index, say: it has no blobs to probe
         return YES, f"{self._reference.selector} is {found.digest}, {found.size} bytes"
 
     def _tags(self) -> tuple[str, str]:
@@ -210,7 +216,7 @@ class _Patient:
         return YES, f"{len(listed)} of the manifest"
 
     def _push(self) -> tuple[str, str]:
-        """Open an upload and give it up."""
+        """Open an upload and cancel it."""
         try:
             response = self._open_upload("")
         except AuthError as error:
@@ -227,8 +233,8 @@ class _Patient:
         return response
 
     def _give_up(self, response: Response) -> str:
-        """Cancel an upload, which registries should allow and many do not."""
-        from packer.stores.registry.http import join_url
+        """Cancel an upload; registries should allow it, and many do not."""
+        from packer.stores.registry.urls import join_url
 
         location = response.header("Location")
         if response.status != 202 or not location:
@@ -243,7 +249,7 @@ class _Patient:
         return " and cancelled"
 
     def _delete(self) -> tuple[str, str]:
-        """Ask to delete a manifest that nobody has."""
+        """Ask to delete a manifest that does not exist."""
         digest = digest_of(secrets.token_bytes(32))
         response = self._client.request(
             "DELETE",
@@ -301,10 +307,8 @@ class _Patient:
         return YES, f"{accepted} bytes accepted"
 
     def _put(self, layers: int, size: int) -> str | None:
-        """Put a manifest of so many layers, padded to a size, and delete it; return what is wrong.
-
-        The registry may count layers or digests: the same blob stands for all of them.
-        """
+        """Put a manifest of `layers` layers and `size` bytes, and delete it; return the refusal."""
+        # Registries may count layers or digests: one blob stands for all layers.
         assert self._blob is not None
         config = Descriptor(CONFIG_TYPE, self._blob.digest, self._blob.size)
         value = {
@@ -334,7 +338,7 @@ class _Patient:
 
 
 def _probe(name: str, works: str, detail: str) -> Probe:
-    from packer.stores.registry.http import safe_text
+    from packer.stores.registry.urls import safe_text
 
     return Probe(name, works, safe_text(detail))
 

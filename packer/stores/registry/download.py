@@ -1,4 +1,4 @@
-"""A download of a blob, or of a part of it, that survives lost connections."""
+"""A download of a blob, or of a range of it, that survives lost connections."""
 
 from __future__ import annotations
 
@@ -7,24 +7,24 @@ import re
 from types import TracebackType
 
 from packer.errors import FormatError, RegistryError, SizeMismatch, TransportError
-from packer.oci import Descriptor
-from packer.stores.protocols import READ_BYTES
+from packer.oci import READ_BYTES, Descriptor
 from packer.stores.registry.client import Client
-from packer.stores.registry.http import Response, RetryPolicy
+from packer.stores.registry.http import Response
+from packer.stores.registry.retries import RetryPolicy
 
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)\Z")
 
 
 class BlobStream:
-    """Bytes `start` to `end` of a blob, unverified; asks for the rest when the connection is lost.
+    """Bytes `start` to `end` of a blob, unverified; a lost connection is made anew for the rest.
 
     Args:
         client: of the repository.
         blob: the blob.
         start: first byte.
-        end: exclusive; with `start` 0 and `end` the blob's size no range is asked for at first.
-        retry: how often to go on without having got a byte in between.
-        what: how errors name the blob.
+        end: exclusive; of a whole blob no range is asked for at first.
+        retry: attempts without a byte in between.
+        what: the blob's name in errors.
     """
 
     def __init__(
@@ -44,10 +44,8 @@ class BlobStream:
     def open(self) -> None:
         """Make the request, so that errors such as a missing blob show at once.
 
-        Raises:
-            RegistryError, TransportError: as `Client.request`.
-            SizeMismatch: the answer's length is not what was asked for.
-            FormatError: the answer is of another range.
+        What `Client.request` raises passes through. An answer of another length raises
+        SizeMismatch, one of another range FormatError.
         """
         if self._at == self._end and not self._whole:
             return  # no HTTP range is empty
@@ -61,7 +59,7 @@ class BlobStream:
             else:
                 self._check_length(response, self._blob.size)
                 if self._asked:
-                    self._client.note_ignored_range()
+                    self._client.record_ignored_range()
                 self._skip(response, self._at)
         except BaseException:
             response.close()
@@ -69,7 +67,7 @@ class BlobStream:
         self._response = response
 
     def _request(self, *, ranged: bool) -> Response:
-        """Ask for the rest, or for all of it where ranges are known not to work."""
+        """Ask for the rest, or for the whole blob where ranges are known not to work."""
         headers = {"Accept": "*/*"}
         if ranged:
             headers["Range"] = f"bytes={self._at}-{self._end - 1}"
@@ -77,17 +75,24 @@ class BlobStream:
         try:
             return self._client.request("GET", url, ok=(200, 206), headers=headers)
         except RegistryError as error:
-            # Not all that cannot serve ranges ignore them, as RFC 9110 wants it.
+            # RFC 9110 wants ranges ignored where they cannot be served; some refuse instead.
             if not ranged or error.status not in (416, 501):
                 raise
         return self._request(ranged=False)
 
     def read(self, size: int = -1, /) -> bytes:
-        """Return at most `size` bytes, b"" at the end.
+        """Return at most `size` bytes, all that remain if negative.
+
+        Args:
+            size: number of bytes.
+
+        Returns:
+            The bytes, b"" at the end.
 
         Raises:
             SizeMismatch: the body ended early although the connection was not lost.
-            TransportError, RegistryError: the rest could not be had.
+            TransportError: the connection is lost, and no attempt got on.
+            RegistryError: the registry refuses to send the rest.
         """
         if size < 0:
             return b"".join(iter(lambda: self.read(READ_BYTES), b""))
@@ -113,9 +118,9 @@ class BlobStream:
         return data
 
     def close(self) -> None:
-        """Close the connection, or give it back if all was read."""
+        """Close the connection, or return it to its pool if all was read."""
         if self._response is not None and self._at == self._end:
-            # The end of the body has to be seen for the connection to be of further use.
+            # A connection can be used again only after the end of the body was read.
             with contextlib.suppress(TransportError):
                 self._response.read(1)
         self._drop()
@@ -132,28 +137,32 @@ class BlobStream:
         self.close()
 
     def _surplus(self, size: int) -> bytes:
-        """Return what follows the end of a whole blob, which a verifying reader then refuses."""
+        """Return bytes after the end of a whole blob, which a verifying reader then refuses."""
         if not self._whole or self._response is None or size == 0:
             return b""
         return self._response.read(size)
 
     def _drop(self) -> None:
+        """Close the current answer."""
         if self._response is not None:
             self._response.close()
             self._response = None
 
     def _check_range(self, value: str | None) -> None:
+        """Compare a Content-Range header with the range that was asked for."""
         match = _CONTENT_RANGE.match(value or "")
         asked = (str(self._at), str(self._end - 1))
         if match is None or match.groups()[:2] != asked:
             raise FormatError(self._what, f"asked for bytes {'-'.join(asked)}, got another range")
 
     def _check_length(self, response: Response, expected: int) -> None:
+        """Compare Content-Length, if there is one, with the expected number of bytes."""
         actual = response.content_length
         if actual is not None and actual != expected:
             raise SizeMismatch(self._what, expected, actual)
 
     def _skip(self, response: Response, count: int) -> None:
+        """Read and drop `count` bytes."""
         while count:
             data = response.read(min(count, READ_BYTES))
             if not data:

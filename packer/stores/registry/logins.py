@@ -1,4 +1,4 @@
-"""Logging in to a registry and out of it; the docker configuration remembers it."""
+"""Logging in to a registry and out of it; the docker configuration keeps the login."""
 
 from __future__ import annotations
 
@@ -34,9 +34,13 @@ def login(
             written to the docker configuration file, readable by its owner alone.
         options: how to reach the registry.
 
+    Returns:
+        The registry, and the place of the login.
+
     Raises:
-        AuthError: the registry does not take them; nothing was kept.
-        StoreError: the registry fails, or the credential helper or configuration file.
+        InvalidParameter: user name or password is empty, or cannot be a login.
+        AuthError: the registry refuses them; nothing was kept.
+        StoreError: the registry, the credential helper or the configuration file fails.
     """
     from packer.stores.registry.credentials import Credentials, store_credentials
 
@@ -53,7 +57,13 @@ def login(
 
 
 def logout(registry: str) -> str:
-    """Forget a registry's credentials, and return its host.
+    """Forget a registry's credentials.
+
+    Args:
+        registry: its host, such as ``registry.example:5000``.
+
+    Returns:
+        The host as references name it.
 
     Raises:
         NotFound: there are none.

@@ -1,7 +1,7 @@
-"""TLS as one registry wants it: whose certificates to trust, and which one to show.
+"""TLS settings of one registry: the authorities to trust, and the certificate to show.
 
-What is set for a registry holds for its own host alone: a store that it redirects to, or a token
-service elsewhere, is verified as ever and is shown no client certificate.
+Client certificate and skipped verification hold for the registry's own host alone: a store that it
+redirects to, or a token service elsewhere, is verified as ever and is shown no certificate.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ class Tls:
         key_file: PEM file of its key, without a passphrase; None if `cert_file` holds it too.
         insecure_skip_verify: accept any certificate of `host`.
         host: of the registry, without a port.
+
+    Raises:
+        InvalidParameter: a key without certificate, or a CA file together with no verification.
     """
 
     ca_file: str | None = None
@@ -31,7 +34,7 @@ class Tls:
     host: str = ""
 
     def __post_init__(self) -> None:
-        """Refuse what cannot be meant."""
+        """Refuse combinations that contradict themselves."""
         if self.key_file is not None and self.cert_file is None:
             raise InvalidParameter("a client key without its certificate: give cert_file too")
         if self.insecure_skip_verify and self.ca_file is not None:
@@ -43,10 +46,16 @@ class Tls:
         return bool(self.ca_file or self.cert_file or self.insecure_skip_verify)
 
     def context(self, host: str) -> ssl.SSLContext:
-        """Return the context for connections to `host`.
+        """Return the context for connections to a host.
+
+        Args:
+            host: without a port.
+
+        Returns:
+            The context.
 
         Raises:
-            InvalidParameter: a file cannot be read or holds no such thing, by name.
+            InvalidParameter: a file cannot be read, or holds no certificate or key; by name.
         """
         try:
             context = ssl.create_default_context(cafile=self.ca_file)
@@ -68,6 +77,7 @@ class Tls:
 
 
 def _why(error: OSError | ValueError) -> str:
+    """Return the reason in an error about a PEM file."""
     if isinstance(error, ssl.SSLError):
         return "no usable PEM in it, or key and certificate do not belong together"
     return (error.strerror if isinstance(error, OSError) else None) or str(error)

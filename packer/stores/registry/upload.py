@@ -1,4 +1,4 @@
-"""An upload of a blob: checked on its way out, begun again when the connection is lost.
+"""An upload of a blob: verified while it is sent, begun again when the connection is lost.
 
 Source: distribution-spec 1.1, "Pushing a blob monolithically" and "Mounting a blob from another
 repository".
@@ -23,7 +23,9 @@ from packer.errors import (
 from packer.oci import Descriptor, is_digest
 from packer.stores.protocols import Filler
 from packer.stores.registry.client import MAX_RENEWALS, Client
-from packer.stores.registry.http import RETRY_STATUSES, SEND_BYTES, Response, RetryPolicy, join_url
+from packer.stores.registry.http import SEND_BYTES, Response
+from packer.stores.registry.retries import RETRY_STATUSES, RetryPolicy
+from packer.stores.registry.urls import join_url
 
 WRITE = "pull,push"
 DIGEST_INVALID = "DIGEST_INVALID"
@@ -39,12 +41,12 @@ def upload(
 ) -> bool:
     """Upload a blob: POST, then PUT of everything.
 
-    No registry need support more, and Debian's docker-registry cannot resume. POST has no body, so
-    the body is never sent just to learn that authentication is needed. A token that dies between
-    the two is no failure: the same upload goes on with a new one.
+    No registry must support more, and Debian's docker-registry cannot resume. POST has no body, so
+    the body is never sent only to learn that authentication is needed. A token that ends between
+    the two is no failed attempt: the same upload goes on with a new one.
 
-    The POST may ask for the blob of another repository. A registry that does not give it opens an
-    upload by the same answer, so that asking costs nothing.
+    The POST may ask to mount the blob from another repository. A registry that refuses opens an
+    upload by the same answer, so asking costs nothing.
 
     Args:
         client: of the repository.
@@ -55,7 +57,13 @@ def upload(
         mount_from: another repository of the registry that is said to have the blob.
 
     Returns:
-        whether the bytes were sent; False if the registry took them from `mount_from`.
+        True if the bytes were sent, False if the registry mounted the blob. An error of `source`
+        passes through.
+
+    Raises:
+        TransportError: no answer, after all attempts.
+        RegistryError: the registry refuses, or all attempts failed.
+        AuthError: the credentials do not allow it.
     """
     target: str | None = None
     attempt = renewals = 0
@@ -98,19 +106,22 @@ def upload(
 
 
 def mount(client: Client, blob: Descriptor, repository: str) -> bool:
-    """Take a blob over from another repository of the registry, if it allows that.
+    """Mount a blob from another repository of the registry.
 
     Args:
-        client: of the repository that is to get it.
+        client: of the repository that is to get the blob.
         blob: the blob.
-        repository: that is said to have it.
+        repository: the one that is said to have it.
+
+    Returns:
+        False if the registry does not mount it.
     """
     response = _ask_mount(client, blob, repository)
     if response is None:
         return False
     if response.status == 201:
         return True
-    # An upload was opened, which nobody wants: registries should forget it, and all do in time.
+    # The registry opened an upload instead: cancel it, so that nothing of it stays.
     with contextlib.suppress(StoreError, FormatError):
         target = join_url(response.url, response.header("Location") or "")
         client.request("DELETE", target, ok=(200, 202, 204), actions=WRITE).discard()
@@ -130,8 +141,8 @@ def _ask_mount(client: Client, blob: Descriptor, repository: str) -> Response | 
             headers={"Content-Length": "0"},
         )
     except RegistryError as error:
-        # Not for these credentials, or not known at all: then it is an ordinary upload. What may
-        # pass is left to the caller, who tries again.
+        # Forbidden to these credentials, or not supported: an ordinary upload serves. An error that
+        # may pass is left to the caller, who tries again.
         if error.retryable:
             raise
         return None
@@ -174,22 +185,23 @@ def _send(client: Client, target: str, blob: Descriptor, body: UploadBody, last:
 
 
 def _check_answer(response: Response, blob: Descriptor, name: str) -> None:
+    """Raise if the registry says that it received other bytes."""
     claimed = response.header("Docker-Content-Digest") or ""
     if is_digest(claimed) and claimed != blob.digest:
         raise DigestMismatch(f"upload to {name}", blob.digest, claimed)
 
 
 class SourceFailed(Exception):
-    """Carries what the source of an upload raised through the HTTP library; never leaves here."""
+    """Carries an exception of an upload's source through the HTTP library; never leaves here."""
 
 
 class UploadBody:
-    """A request body that refuses to send its end unless all of it is the blob promised.
+    """A request body whose end is sent only if the whole of it is the promised blob.
 
     Args:
-        source: what is sent.
-        blob: what it must be.
-        what: how errors name it.
+        source: the bytes to send.
+        blob: what the bytes must be.
+        what: the blob's name in errors.
     """
 
     def __init__(self, source: BinaryIO, blob: Descriptor, what: str) -> None:
@@ -204,9 +216,9 @@ class UploadBody:
     def open(self) -> None:
         """Read the first bytes, so that the source is open before the request is made.
 
-        A source in a registry fails then without an upload being broken off. And a registry that
-        lets no request pass while it takes an upload (go-containerregistry's) would keep us waiting
-        for the bytes that it waits for.
+        If the source is in a registry and fails, no upload is broken off then. And a registry that
+        takes no other request during an upload (go-containerregistry's) would wait for the bytes
+        while we wait for its answer.
 
         Raises:
             SizeMismatch, DigestMismatch, SourceFailed: as iterating.

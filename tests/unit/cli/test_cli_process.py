@@ -96,7 +96,7 @@ def test_local_verbs_need_no_registry_modules_and_no_rich(app: Path, store: Path
     assert modules >= ENGINE_MODULES
     others = {
         *("api.transfers", "api.air_gap", "reading.contents", "reading.restore"),
-        *("transfer.copy_plan", "stores.archive.store", "stores.archive.members"),
+        *("transfer.copy_plan", "stores.archive.store", "stores.archive.parts"),
     }
     assert not {f"packer.{name}" for name in others} & modules
     assert not {"shutil", "tempfile"} & modules

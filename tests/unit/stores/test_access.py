@@ -33,6 +33,7 @@ from packer.stores.registry.credentials import (
     load_auth_file,
     read_auth_file,
 )
+from packer.stores.registry.settings import Settings
 from packer.stores.registry.store import RegistryStore
 from tests.hostile import QUICK, HostileRegistry, hostile_registry
 from tests.registry_server import make_certificate, need_program
@@ -335,7 +336,7 @@ def make_client_certificate(folder: Path) -> tuple[Path, Path]:
 
 
 def resolve(server: HostileRegistry, **options: Any) -> None:
-    made = RegistryStore(f"{server.host}/app", retry=QUICK, timeout_seconds=5, **options)
+    made = RegistryStore(f"{server.host}/app", Settings(retry=QUICK, timeout_seconds=5, **options))
     with made as store, pytest.raises(NotFound):
         store.resolve("v1")
 
@@ -465,8 +466,8 @@ def test_tunnel_through_a_proxy(
             proxy = f"http://proxyuser:proxypass@127.0.0.1:{listener.getsockname()[1]}"
             monkeypatch.setenv(variable, proxy)
             store = RegistryStore(
-                "registry.invalid/app", ca_file=str(folder / "cert.pem"),
-                username=LOGIN[0], password=LOGIN[1], retry=QUICK,
+                "registry.invalid/app", Settings(ca_file=str(folder / "cert.pem"),
+                username=LOGIN[0], password=LOGIN[1], retry=QUICK),
             )  # fmt: skip
             with store, pytest.raises(NotFound):
                 store.resolve("v1")
@@ -482,5 +483,5 @@ def test_tunnel_through_a_proxy(
 def test_odd_proxies(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("http_proxy", "socks5://user:proxypass@proxy.invalid:1")
     with pytest.raises(InvalidParameter) as caught:
-        RegistryStore("registry.invalid/app", plain_http=True, retry=QUICK).resolve("v1")
+        RegistryStore("registry.invalid/app", Settings(plain_http=True, retry=QUICK)).resolve("v1")
     assert "proxypass" not in str(caught.value)

@@ -23,7 +23,7 @@ from packer.errors import (
 )
 from packer.oci import MANIFEST_TYPE, Descriptor, digest_of
 from packer.progress import Progress
-from packer.stores.graph import read_graph
+from packer.stores.manifests import read_graph
 from packer.stores.memory import MemoryStore
 from packer.stores.protocols import read_blob
 from packer.transfer.copy_graph import CopyResult, copy

@@ -11,8 +11,8 @@ import pytest
 
 from packer.errors import NotFound
 from packer.stores.archive.store import ArchiveStore
-from packer.stores.graph import read_graph
 from packer.stores.layout import LayoutStore
+from packer.stores.manifests import read_graph
 from packer.stores.memory import MemoryStore
 from packer.stores.protocols import Store
 from packer.stores.registry.store import RegistryStore

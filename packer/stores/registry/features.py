@@ -1,40 +1,45 @@
-"""What registries turned out not to do, so that no second repository of one finds out again."""
+"""Remembers per registry which protocol features fail, so each is probed once per process.
+
+Today that is one feature: range requests.
+"""
 
 from __future__ import annotations
 
-import threading
 import time
 from typing import TYPE_CHECKING
 
+from packer.forks import Lock
+
 if TYPE_CHECKING:
-    from packer.stores.registry.http import Origin
+    from packer.stores.registry.urls import Origin
 
 REMEMBERED_SECONDS = 3600.0
-"""After this a registry is tried again: it may have been repaired, and processes live for weeks."""
+"""Seconds a failure is remembered: a registry may be repaired, and processes live for weeks."""
 MAX_ORIGINS = 1000
+"""Registries remembered; beyond, the one recorded longest ago is forgotten."""
 
 
-class Habits:
+class BrokenFeatures:
     """Which registries ignore ranges, by origin.
 
     Args:
-        seconds: how long that is believed.
+        seconds: how long a failure is remembered.
 
     Thread safety: threads may share it.
     """
 
     def __init__(self, seconds: float = REMEMBERED_SECONDS) -> None:
         self._seconds = seconds
-        self._lock = threading.Lock()
+        self._lock = Lock()
         self._ranges: dict[Origin, float] = {}
 
     def ignores_ranges(self, origin: Origin) -> bool:
-        """Tell whether a registry answered a range with all of a blob, not long ago."""
+        """Return whether a registry sent a whole blob for a range within the remembered time."""
         with self._lock:
             return self._ranges.get(origin, 0.0) > time.monotonic()
 
-    def note_ignored_range(self, origin: Origin) -> None:
-        """Remember that a registry did so."""
+    def record_ignored_range(self, origin: Origin) -> None:
+        """Record that a registry sent a whole blob for a range."""
         with self._lock:
             self._ranges.pop(origin, None)
             self._ranges[origin] = time.monotonic() + self._seconds
@@ -42,6 +47,6 @@ class Habits:
                 del self._ranges[next(iter(self._ranges))]
 
     def forget(self) -> None:
-        """Know nothing again."""
+        """Forget all failures."""
         with self._lock:
             self._ranges.clear()

@@ -1,0 +1,153 @@
+"""The files of an image layout: made when they are needed, replaced whole, changed under a lock."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import stat
+from collections.abc import Collection
+from typing import Any
+
+from packer.errors import InvalidParameter, NotFound
+from packer.files.durable import (
+    TempFile,
+    locked,
+    make_directory,
+    read_bounded,
+    sweep,
+)
+from packer.stores.index_json import (
+    LAYOUT_BYTES,
+    MAX_LAYOUT_BYTES,
+    check_layout_version,
+    encode_index,
+)
+
+_EMPTY_INDEX = b'{"schemaVersion":2,"manifests":[]}'
+_HEX = re.compile(r"[0-9a-f]{64}\Z")
+
+
+class LayoutDirectory:
+    """Paths, lock and making of one image layout.
+
+    Args:
+        path: the directory.
+        create: make a missing or empty directory a layout now.
+        late: make it a layout by the first `prepare`; until then it is an empty store.
+
+    Raises:
+        NotFound: there is no layout, and neither `create` nor `late` is given.
+        InvalidParameter: `path` is a file, or a directory that holds something else.
+        UnsupportedVersion: a layout of a later version.
+    """
+
+    def __init__(self, path: str, *, create: bool, late: bool) -> None:
+        self.path = os.path.abspath(path)
+        self.blobs = os.path.join(self.path, "blobs", "sha256")
+        self.ingest = os.path.join(self.path, "ingest")
+        self.index = os.path.join(self.path, "index.json")
+        self._marker = os.path.join(self.path, "oci-layout")
+        self._is_writable = False  # directories made, leftovers swept
+        self._is_missing = False  # to be made by the first write
+        if not os.path.lexists(self._marker):
+            self._is_missing = not self._is_there() and late
+            if self._is_missing:
+                return
+            self._create(create)
+        check_layout_version(read_bounded(self._marker, MAX_LAYOUT_BYTES), self._marker)
+
+    def blob_path(self, digest: str) -> str:
+        """Return the path of a blob; `digest` has been checked."""
+        return os.path.join(self.blobs, digest[7:])
+
+    def lock(self) -> contextlib.AbstractContextManager[None]:
+        """Hold the lock of the layout, against threads and processes."""
+        return locked(os.path.join(self.ingest, "lock"))
+
+    def prepare(self) -> None:
+        """Before the first write: make missing directories and index.json, sweep leftovers."""
+        if self._is_writable:
+            return
+        if self._is_missing:
+            self._create(True)
+            self._is_missing = False
+        make_directory(self.ingest)
+        make_directory(self.blobs)
+        with self.lock():
+            if not os.path.lexists(self.index):
+                self._write(_EMPTY_INDEX, self.index)
+        sweep(self.ingest)
+        self._is_writable = True
+
+    def write_index(self, value: dict[str, Any]) -> None:
+        """Replace index.json; the caller holds the lock."""
+        self._write(encode_index(value, self.index), self.index)
+
+    def remove_blobs(self, needed: Collection[str], before: float) -> tuple[int, int]:
+        """Remove blobs that are not needed; the caller holds the lock.
+
+        Args:
+            needed: digests of the blobs to keep.
+            before: blobs changed after this time stay (seconds since 1970).
+
+        Returns:
+            The number of blobs removed, and their bytes.
+        """
+        count = size = 0
+        for entry in list(os.scandir(self.blobs)):
+            if not _HEX.match(entry.name) or "sha256:" + entry.name in needed:
+                continue
+            with contextlib.suppress(FileNotFoundError):
+                status = entry.stat(follow_symlinks=False)
+                if stat.S_ISREG(status.st_mode) and status.st_mtime <= before:
+                    os.unlink(entry.path)
+                    count += 1
+                    size += status.st_size
+        return count, size
+
+    def sweep(self) -> None:
+        """Remove temporary files of writers that died."""
+        sweep(self.ingest)
+
+    def _write(self, data: bytes, path: str) -> None:
+        """Give `path` new content, in one step."""
+        with TempFile(self.ingest) as file:
+            file.write(data)
+            file.publish(path)
+
+    def _is_there(self) -> bool:
+        """Return whether another process has just made the layout; if not, it may be made here."""
+        try:
+            others = set(os.listdir(self.path)) - {"ingest"}
+        except FileNotFoundError:
+            others = set()
+        except NotADirectoryError:
+            if os.path.lexists(self.path):
+                raise InvalidParameter(
+                    f"{self.path} is not a directory, so no image layout"
+                ) from None
+            others = set()  # a parent is a file, as with HOME=/dev/null
+        if os.path.lexists(self._marker):
+            return True
+        if others:
+            raise InvalidParameter(
+                f"{self.path} is not empty and no OCI image layout (it has no file oci-layout)"
+            )
+        return False
+
+    def _create(self, create: bool) -> None:
+        """Make the directory a layout, or say why not."""
+        if self._is_there():
+            return
+        if not create:
+            raise NotFound("image layout", self.path, "no file oci-layout there")
+        # Before the marker is there, only ingest/ may be: whoever meets an unfinished layout, after
+        # a crash or while another process makes it, can then tell it from a stranger's directory.
+        make_directory(self.ingest)
+        with self.lock(), TempFile(self.ingest) as file:
+            if not os.path.lexists(self._marker):
+                file.write(LAYOUT_BYTES)
+                file.publish(self._marker)
+        self._is_missing = False
+        self.prepare()

@@ -1,0 +1,326 @@
+"""Manifests and tags of one repository in a registry."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from packer.errors import (
+    DigestMismatch,
+    FormatError,
+    InvalidReference,
+    NotFound,
+    RegistryError,
+)
+from packer.oci import (
+    INDEX_MANIFEST_TYPE,
+    MANIFEST_TYPE,
+    MAX_MANIFEST_BYTES,
+    Descriptor,
+    digest_of,
+    is_digest,
+    load_json,
+)
+from packer.reference import is_tag
+from packer.stores.manifests import DOCKER_LIST_TYPE, DOCKER_MANIFEST_TYPE
+from packer.stores.registry.client import Client
+from packer.stores.registry.http import Response
+from packer.stores.registry.upload import DIGEST_INVALID, WRITE
+from packer.stores.registry.urls import join_url, origin_of
+
+ACCEPT_MANIFESTS = ", ".join(
+    [MANIFEST_TYPE, INDEX_MANIFEST_TYPE, DOCKER_MANIFEST_TYPE, DOCKER_LIST_TYPE]
+)
+MAX_TAGS = 100_000
+"""Bound on the tags of a repository that are listed."""
+MAX_TAG_PAGES = 1000
+MAX_TAG_PAGE_BYTES = 4 << 20
+"""Bound on one answer of tags: 1000 tags have at most 128 KB."""
+
+_LINK_NEXT = re.compile(r"\s*<([^<>]{1,4096})>\s*;[^,]*\brel=\"?next\"?")
+_UNKNOWN_BLOB_CODES = ("MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN")
+
+
+class RegistryManifests:
+    """The manifests and tags of a repository; implements Tags, TagNames and ManifestDeleter.
+
+    Args:
+        client: of the repository.
+    """
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def get_manifest(self, reference: str) -> tuple[Descriptor, bytes]:
+        """Return a manifest's descriptor and exact bytes, as `Store.get_manifest`.
+
+        The digest is computed from the bytes. The header's digest is only compared with it: a
+        difference means that the bytes were damaged, in the registry or on the way.
+
+        Args:
+            reference: a tag or a digest.
+
+        Returns:
+            The descriptor and the bytes. More than MAX_MANIFEST_BYTES, no JSON, and two media types
+            at once raise FormatError.
+
+        Raises:
+            NotFound: there is no such tag or manifest.
+            DigestMismatch: the bytes have another digest than the reference, or the header.
+            RegistryError: any other refusal.
+        """
+        what = f"manifest {_check(reference)} in {self._client.name}"
+        try:
+            response = self._client.request(
+                "GET",
+                self._client.url(f"manifests/{reference}"),
+                ok=(200,),
+                actions=self._client.read_actions,
+                headers={"Accept": ACCEPT_MANIFESTS},
+            )
+        except RegistryError as error:
+            if error.status != 404:
+                raise
+            raise NotFound(_kind(reference), reference, self._client.name) from error
+        with response:
+            data = response.read_bounded(MAX_MANIFEST_BYTES, what)
+        actual = digest_of(data)
+        claimed = response.header("Docker-Content-Digest") or ""
+        for expected in (reference, claimed):
+            if is_digest(expected) and actual != expected:
+                raise DigestMismatch(what, expected, actual)
+        return Descriptor(_media_type(response, data, what), actual, len(data)), data
+
+    def resolve(self, reference: str) -> Descriptor:
+        """Return the descriptor that a tag or digest names, by HEAD where its answer is complete.
+
+        Args:
+            reference: a tag or a digest.
+
+        Returns:
+            The registry's claim; `get_manifest` of its digest proves the bytes.
+
+        Raises:
+            NotFound: there is no such tag or manifest.
+            DigestMismatch: the registry answers with another digest than it was asked for.
+            RegistryError: any other refusal.
+        """
+        try:
+            response = self._client.head(f"manifests/{_check(reference)}", ACCEPT_MANIFESTS)
+        except RegistryError as error:
+            if error.status != 404:
+                raise
+            raise NotFound(_kind(reference), reference, self._client.name) from error
+        claimed = response.header("Docker-Content-Digest") or ""
+        media_type = _bare_type(response.header("Content-Type"))
+        size = response.content_length
+        if is_digest(reference):
+            if is_digest(claimed) and claimed != reference:
+                raise DigestMismatch(f"manifest in {self._client.name}", reference, claimed)
+            claimed = reference
+        if not is_digest(claimed) or not media_type or not size:
+            return self.get_manifest(reference)[0]
+        return Descriptor(media_type, claimed, size)
+
+    def put_manifest(self, data: bytes, media_type: str, tag: str | None = None) -> Descriptor:
+        """Upload a manifest under its tag, or its digest without one, as `Store.put_manifest`.
+
+        Args:
+            data: the exact bytes.
+            media_type: its media type.
+            tag: moved to this manifest if given.
+
+        Returns:
+            The manifest's descriptor. A missing blob raises NotFound (kind "blob"), with its digest
+            if the registry names it.
+
+        Raises:
+            FormatError: more than MAX_MANIFEST_BYTES.
+            DigestMismatch: the registry received other bytes.
+            RegistryError: any other refusal.
+        """
+        manifest = Descriptor(media_type, digest_of(data), len(data))
+        if len(data) > MAX_MANIFEST_BYTES:
+            raise FormatError("manifest", f"{len(data)} bytes, limit {MAX_MANIFEST_BYTES}")
+        reference = manifest.digest if tag is None else _check(tag)
+        for attempt in range(self._client.transport.retry.attempts):
+            last = attempt == self._client.transport.retry.attempts - 1
+            try:
+                response = self._send_manifest(reference, data, media_type)
+            except RegistryError as error:
+                # Our digests are right. docker-registry calls one invalid while it is writing the
+                # same content for another client.
+                if last or (error.status, error.code) != (400, DIGEST_INVALID):
+                    missing = self._missing_blob(error, manifest)
+                    if missing is None:
+                        raise
+                    raise missing from error
+            else:
+                claimed = response.header("Docker-Content-Digest") or ""
+                response.discard()
+                if not is_digest(claimed) or claimed == manifest.digest:
+                    break
+                # Under a tag the registry accepts any bytes: damaged ones must not stay there.
+                if last:
+                    raise DigestMismatch(
+                        f"manifest in {self._client.name}", manifest.digest, claimed
+                    )
+            self._client.transport.sleep(attempt)
+        return manifest
+
+    def _send_manifest(self, reference: str, data: bytes, media_type: str) -> Response:
+        """PUT a manifest."""
+        return self._client.request(
+            "PUT",
+            self._client.url(f"manifests/{reference}"),
+            ok=(200, 201, 202, 204),
+            actions=WRITE,
+            headers={"Content-Type": media_type},
+            body=data,
+        )
+
+    def _missing_blob(self, error: RegistryError, manifest: Descriptor) -> NotFound | None:
+        """Return the error about a missing blob if that is why a manifest was refused."""
+        if error.code not in _UNKNOWN_BLOB_CODES and (error.status != 404 or error.code):
+            return None
+        unnamed = f"one that manifest {manifest.digest} names"
+        name = next((item for item in error.detail if item != manifest.digest), unnamed)
+        return NotFound("blob", name, self._client.name)
+
+    def tags(self) -> Iterator[tuple[str, Descriptor]]:
+        """Yield each tag, in the registry's order, with its descriptor; one request each."""
+        for tag in self.tag_names():
+            yield tag, self.resolve(tag)
+
+    def tag_names(self) -> Iterator[str]:
+        """Yield the names of all tags, one request per page of up to 1000.
+
+        Yields:
+            Names in the registry's order; none if there is no repository yet.
+
+        Raises:
+            FormatError: a tag outside the grammar, or a list without end.
+            RegistryError: the registry refuses to list.
+        """
+        url = self._client.url("tags/list?n=1000")
+        what = f"tag list of {self._client.name}"
+        count = 0
+        seen = {url}
+        for _ in range(MAX_TAG_PAGES):
+            try:
+                response = self._client.request(
+                    "GET", url, ok=(200,), actions=self._client.read_actions
+                )
+            except RegistryError as error:
+                if error.status == 404:
+                    return  # no repository yet, or one without tags
+                raise
+            with response:
+                value = load_json(response.read_bounded(MAX_TAG_PAGE_BYTES, what), what)
+            names = value.get("tags") or []
+            if not isinstance(names, list):
+                raise FormatError(what, "tags is not a list")
+            for name in names:
+                if not isinstance(name, str) or not is_tag(name):
+                    raise FormatError(what, f"{str(name)[:80]!r} is not a tag")
+                count += 1
+                if count > MAX_TAGS:
+                    raise FormatError(what, f"more than {MAX_TAGS} tags")
+                yield name
+            match = _LINK_NEXT.match(response.header("Link") or "")
+            if match is None:
+                return
+            url = join_url(url, match.group(1))
+            if url in seen:
+                raise FormatError(what, "its pages go round in a circle")
+            seen.add(url)
+            if origin_of(url) != self._client.origin:
+                raise FormatError(what, "goes on at another host")
+            if not names:
+                raise FormatError(what, "an empty page is not the last")
+        raise FormatError(what, f"more than {MAX_TAG_PAGES} pages")
+
+    def untag(self, tag: str) -> None:
+        """Remove a tag; not every registry can.
+
+        Args:
+            tag: the tag.
+
+        Raises:
+            NotFound: there is no such tag.
+            RegistryError: the registry cannot (docker-registry before 3), or forbids it.
+        """
+        try:
+            self._client.request(
+                "DELETE",
+                self._client.url(f"manifests/{_check(tag)}"),
+                ok=(200, 202, 204),
+                actions="pull,push,delete",
+            ).discard()
+        except RegistryError as error:
+            if error.status in (400, 405, 501):
+                raise RegistryError(
+                    f"{self._client.name} does not support removing tags (status {error.status})",
+                    status=error.status,
+                    code=error.code,
+                    method=error.method,
+                    url=error.url,
+                ) from error
+            if error.status != 404:
+                raise
+            raise NotFound(_kind(tag), tag, self._client.name) from error
+
+    def delete_manifest(self, digest: str) -> None:
+        """Remove a manifest and the tags that name it, as `ManifestDeleter`.
+
+        Args:
+            digest: of the manifest.
+
+        Raises:
+            NotFound: there is no such manifest.
+            RegistryError: the registry does not delete, or forbids it.
+        """
+        try:
+            self._client.request(
+                "DELETE",
+                self._client.url(f"manifests/{_check(digest)}"),
+                ok=(200, 202, 204),
+                actions="pull,push,delete",
+            ).discard()
+        except RegistryError as error:
+            if error.status != 404:
+                raise
+            raise NotFound(_kind(digest), digest, self._client.name) from error
+
+
+def _kind(reference: str) -> str:
+    """Return the kind of thing that a reference names, for NotFound."""
+    return "manifest" if is_digest(reference) else "tag"
+
+
+def _check(reference: str) -> str:
+    """Return `reference` if it is a tag or a digest: then it is safe in a URL."""
+    if not is_digest(reference) and not is_tag(reference):
+        raise InvalidReference(reference[:200], "neither a tag nor sha256:<64 hex digits>")
+    return reference
+
+
+def _bare_type(content_type: str | None) -> str:
+    """Return the media type of a Content-Type header, without parameters."""
+    return (content_type or "").partition(";")[0].strip().lower()
+
+
+def _media_type(response: Response, data: bytes, what: str) -> str:
+    """Return a manifest's media type: header and body must agree (CVE-2021-41190)."""
+    value = load_json(data, what)
+    inside = value.get("mediaType")
+    if inside is not None and not isinstance(inside, str):
+        raise FormatError(what, "mediaType is not a string")
+    header = _bare_type(response.header("Content-Type"))
+    if header in ("", "application/json", "application/octet-stream", "text/plain"):
+        header = ""
+    if inside and header and inside.lower() != header:
+        raise FormatError(what, f"is {header!r} outside and {inside[:100]!r} inside")
+    if "manifests" in value and "layers" in value:
+        raise FormatError(what, "holds both layers and manifests")
+    return inside or header or (INDEX_MANIFEST_TYPE if "manifests" in value else MANIFEST_TYPE)
