@@ -8,7 +8,7 @@ help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
 
 # A stamp of its own: examples/quickstart makes the same environment, without what tests need.
-$(VENV)/.built: pyproject.toml setup.py $(wildcard csrc/*.c csrc/*.h csrc/*.py)
+$(VENV)/.built: pyproject.toml setup.py $(wildcard csrc/*.py csrc/*/*.c csrc/*/*.h)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,lint,bench]'
 	@touch $@

@@ -10,54 +10,22 @@ import re
 from cffi import FFI
 
 _ROOT = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
-_SOURCES = [
-    "pk_analyse.c",
-    "pk_bench.c",
-    "pk_chunker.c",
-    "pk_codec.c",
-    "pk_codes.c",
-    "pk_delta.c",
-    "pk_dispatch.c",
-    "pk_fs.c",
-    "pk_inflate.c",
-    "pk_map.c",
-    "pk_match.c",
-    "pk_members.c",
-    "pk_rebuild.c",
-    "pk_scan_avx2.c",
-    "pk_scan_avx512.c",
-    "pk_scan_neon.c",
-    "pk_scan_portable.c",
-    "pk_select.c",
-    "pk_signature.c",
-    "pk_sketch.c",
-    "pk_speed.c",
-    "pk_tape.c",
-    "pk_tar.c",
-    "pk_walk.c",
-]
-_HEADERS = [
-    "pk_bytes.h",
-    "pk_chunker.h",
-    "pk_chunker_impl.h",
-    "pk_codec.h",
-    "pk_codes.h",
-    "pk_deflate.h",
-    "pk_delta.h",
-    "pk_fs.h",
-    "pk_inflate.h",
-    "pk_map.h",
-    "pk_match.h",
-    "pk_members.h",
-    "pk_scan_vector.h",
-    "pk_select.h",
-    "pk_signature.h",
-    "pk_sketch.h",
-    "pk_speed.h",
-    "pk_tape.h",
-    "pk_tar.h",
-    "pk_walk.h",
-]
+_NOT_OF_THE_CORE = ("tests", "fuzz")
+
+
+def _files(ending: str) -> list[str]:
+    """Return the C core's files with this ending, sorted, as paths from the repository's root.
+
+    setuptools builds from that root. Every folder of csrc holds a part of the core, except the
+    two that test it.
+    """
+    found = []
+    for room in sorted(os.listdir(os.path.join(_ROOT, "csrc"))):
+        folder = os.path.join(_ROOT, "csrc", room)
+        if os.path.isdir(folder) and room not in _NOT_OF_THE_CORE:
+            names = sorted(os.listdir(folder))
+            found += [f"csrc/{room}/{name}" for name in names if name.endswith(ending)]
+    return found
 
 
 def _version() -> str:
@@ -187,22 +155,22 @@ if os.environ.get("LAYER_PACKER_WERROR") == "1":
 ffi.set_source(
     "packer.engine._native",
     """
-    #include "pk_chunker.h"
-    #include "pk_deflate.h"
-    #include "pk_delta.h"
-    #include "pk_fs.h"
-    #include "pk_inflate.h"
-    #include "pk_map.h"
-    #include "pk_members.h"
-    #include "pk_select.h"
-    #include "pk_signature.h"
-    #include "pk_sketch.h"
-    #include "pk_tar.h"
-    #include "pk_walk.h"
+    #include "archives/signature.h"
+    #include "archives/tar_header.h"
+    #include "archives/tar_members.h"
+    #include "chunker/chunker.h"
+    #include "common/version.h"
+    #include "deflate/inflate.h"
+    #include "deflate/recipe.h"
+    #include "delta/copies.h"
+    #include "delta/prefix_blocks.h"
+    #include "files/syscalls.h"
+    #include "files/walk.h"
+    #include "lookup/map.h"
+    #include "lookup/sketch.h"
     """,
-    # Relative to the root of the repository, which is where setuptools builds from.
-    sources=[f"csrc/{name}" for name in _SOURCES],
-    depends=[f"csrc/{name}" for name in _HEADERS],
+    sources=_files(".c"),
+    depends=_files(".h"),
     include_dirs=["csrc"],
     define_macros=[("PK_VERSION", f'"{_version()}"')],
     extra_compile_args=_flags,

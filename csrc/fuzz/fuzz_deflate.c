@@ -6,7 +6,7 @@
 
 #include <string.h>
 
-#include "pk_codec.h"
+#include "deflate/workspace.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size);
 

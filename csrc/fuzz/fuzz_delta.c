@@ -6,8 +6,8 @@
  */
 #include "../tests/check.h"
 
-#include "pk_delta.h"
-#include "pk_select.h"
+#include "delta/copies.h"
+#include "delta/prefix_blocks.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size);
 

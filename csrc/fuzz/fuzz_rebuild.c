@@ -5,7 +5,7 @@
  */
 #include "../tests/check.h"
 
-#include "pk_deflate.h"
+#include "deflate/recipe.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size);
 

@@ -5,7 +5,7 @@
 #define PK_CHECK_CUTS_H
 
 #include "check.h"
-#include "pk_chunker.h"
+#include "chunker/chunker.h"
 
 /* The rule as docs/chunking.md states it, offset by offset. */
 static size_t naive_cut(const uint8_t *data, size_t low, size_t high)

@@ -5,7 +5,7 @@
  * An input is its length and its average chunk size, 64-bit little-endian, then its bytes. For each one a
  * line with its cut points. */
 #include "check.h"
-#include "pk_chunker.h"
+#include "chunker/chunker.h"
 
 int main(int argc, char **argv)
 {

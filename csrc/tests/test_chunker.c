@@ -3,7 +3,7 @@
  */
 #include "check_cuts.h"
 
-#include "pk_fs.h"
+#include "files/syscalls.h"
 
 #include <errno.h>
 

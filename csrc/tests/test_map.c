@@ -1,7 +1,7 @@
 /* The map against a list of what was put: growth, replacing, strides, keys of both sizes, lent ones; under the sanitizers. */
 #include "check.h"
 
-#include "pk_map.h"
+#include "lookup/map.h"
 
 enum { COUNT = 3000 };
 

@@ -1,7 +1,7 @@
 /* Members of tar archives taken many at a time: what is taken comes back, and where it stops; under the sanitizers. */
 #include "check.h"
 
-#include "pk_members.h"
+#include "archives/tar_members.h"
 
 enum { MOST = 4096 };
 

@@ -1,8 +1,8 @@
 /* The walker against a tree it made: order, batches of any size, links, files read, errors; under the sanitizers. */
 #define _GNU_SOURCE
 #include "check.h"
-#include "pk_fs.h"
-#include "pk_walk.h"
+#include "files/syscalls.h"
+#include "files/walk.h"
 
 #include <errno.h>
 #include <fcntl.h>

@@ -103,7 +103,8 @@ def find_signature(data: Buffer, start: int, end: int) -> int:
 def sketch(data: Buffer) -> array[int]:
     """Return the six super-features of a chunk, as "Q"; none if it is too short or uniform.
 
-    Similar chunks have at least one in common, and in the same place. csrc/pk_sketch.h says how.
+    Similar chunks have at least one in common, and in the same place.
+    csrc/lookup/sketch.h says how.
     """
     view = ffi.from_buffer("uint8_t[]", data)
     out = array("Q", bytes(48))
@@ -230,7 +231,7 @@ def reserve(fd: int, size: int) -> None:
 
 
 class Listing(NamedTuple):
-    """Columns of some entries of a tree; csrc/pk_walk.h says what is in them."""
+    """Columns of some entries of a tree; csrc/files/walk.h says what is in them."""
 
     paths: bytes
     targets: bytes

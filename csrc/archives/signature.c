@@ -1,0 +1,33 @@
+#include "archives/signature.h"
+
+enum { BLOCK = 64 };
+
+static int begins(const uint8_t *at, size_t left)
+{
+    if (left >= 3 && at[0] == 0x1f && at[1] == 0x8b && at[2] == 8)
+        return 1;
+    return left >= 4 && at[0] == 0x50 && at[1] == 0x4b && at[2] == 3 && at[3] == 4;
+}
+
+/* Whether the first two bytes of a signature stand anywhere in a block: a loop that compilers make vectors of. */
+static int is_candidate(const uint8_t *at)
+{
+    uint8_t found = 0;
+    for (int i = 0; i < BLOCK; i++)
+        found |= (uint8_t)((at[i] == 0x1f) & (at[i + 1] == 0x8b)) | (uint8_t)((at[i] == 0x50) & (at[i + 1] == 0x4b));
+    return found;
+}
+
+size_t pk_find_signature(const uint8_t *data, size_t length)
+{
+    size_t at = 0;
+    for (; at + BLOCK < length; at += BLOCK)
+        if (is_candidate(data + at))
+            for (size_t i = at; i < at + BLOCK; i++)
+                if (begins(data + i, length - i))
+                    return i;
+    for (; at < length; at++)
+        if (begins(data + at, length - at))
+            return at;
+    return length;
+}

@@ -1,0 +1,497 @@
+#include "deflate/inflate.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+enum { MAX_BITS = 15, ROOT_BITS = 10 };
+
+const uint16_t pk_length_base[29] = {3,  4,  5,  6,  7,  8,  9,  10, 11,  13,  15,  17,  19,  23, 27,
+                                     31, 35, 43, 51, 59, 67, 83, 99, 115, 131, 163, 195, 227, 258};
+const uint8_t pk_length_extra[29] = {0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2,
+                                     2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 0};
+const uint16_t pk_distance_base[30] = {1,   2,   3,   4,   5,   7,    9,    13,   17,   25,
+                                       33,  49,  65,  97,  129, 193,  257,  385,  513,  769,
+                                       1025, 1537, 2049, 3073, 4097, 6145, 8193, 12289, 16385, 24577};
+const uint8_t pk_distance_extra[30] = {0, 0, 0, 0, 1, 1, 2, 2,  3,  3,  4,  4,  5,  5,  6,
+                                       6, 7, 7, 8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13};
+const uint8_t pk_code_order[PK_CODES] = {16, 17, 18, 0, 8,  7, 9,  6, 10, 5,
+                                         11, 4,  12, 3, 13, 2, 14, 1, 15};
+
+unsigned pk_length_symbol(unsigned length)
+{
+    if (length == PK_MAX_MATCH)
+        return 28;
+    unsigned value = length - 3;
+    if (value < 8)
+        return value;
+    unsigned bits = 31 - (unsigned)__builtin_clz(value);
+    return (bits - 1) * 4 + (value >> (bits - 2) & 3);
+}
+
+unsigned pk_distance_symbol(unsigned distance)
+{
+    unsigned value = distance - 1;
+    if (value < 4)
+        return value;
+    unsigned bits = 31 - (unsigned)__builtin_clz(value);
+    return bits * 2 + (value >> (bits - 1) & 1);
+}
+
+void pk_fixed_lengths(uint8_t lengths[PK_LENGTHS])
+{
+    memset(lengths, 8, 144);
+    memset(lengths + 144, 9, 112);
+    memset(lengths + 256, 7, 24);
+    memset(lengths + 280, 8, 8);
+    memset(lengths + PK_LITERALS, 5, PK_DISTANCES);
+}
+
+/* Bits of the input, least significant first; zeros behind its end, which `over` tells. */
+typedef struct reader {
+    const uint8_t *in;
+    size_t length, at;
+    uint64_t bits;
+    unsigned count;
+    int over;
+} reader;
+
+static inline uint64_t load(const uint8_t *at)
+{
+    uint64_t word;
+    memcpy(&word, at, 8);
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    word = __builtin_bswap64(word);
+#endif
+    return word;
+}
+
+static inline void refill(reader *from)
+{
+    if (from->at + 8 <= from->length) {
+        from->bits |= load(from->in + from->at) << from->count;
+        unsigned bytes = (63 - from->count) >> 3;
+        from->at += bytes;
+        from->count += bytes * 8;
+        from->bits &= (UINT64_C(1) << from->count) - 1;
+        return;
+    }
+    while (from->count <= 56 && from->at < from->length) {
+        from->bits |= (uint64_t)from->in[from->at++] << from->count;
+        from->count += 8;
+    }
+}
+
+static inline unsigned take(reader *from, unsigned count)
+{
+    if (from->count < count)
+        refill(from);
+    unsigned value = (unsigned)(from->bits & ((UINT64_C(1) << count) - 1));
+    if (from->count < count) {
+        from->over = 1;
+        return 0;
+    }
+    from->bits >>= count;
+    from->count -= count;
+    return value;
+}
+
+/* A prefix code: a table for the next ROOT_BITS bits, canonical decoding for longer codes. */
+typedef struct code {
+    uint16_t root[1 << ROOT_BITS];   /* symbol << 4 | length; 0 if longer */
+    uint16_t count[MAX_BITS + 1], sorted[PK_LITERALS];
+    unsigned used;
+} code;
+
+/* Returns 0 if the lengths make a code that decoders accept: complete, or of one symbol. */
+static int make_code(code *out, const uint8_t *lengths, unsigned symbols)
+{
+    uint16_t offset[MAX_BITS + 2], next[MAX_BITS + 2];
+    memset(out->count, 0, sizeof out->count);
+    for (unsigned symbol = 0; symbol < symbols; symbol++)
+        out->count[lengths[symbol]]++;
+    out->used = symbols - out->count[0];
+    out->count[0] = 0;
+    int left = 1;
+    offset[1] = next[1] = 0;
+    for (unsigned length = 1; length <= MAX_BITS; length++) {
+        left = left * 2 - out->count[length];
+        if (left < 0)
+            return -1;
+        offset[length + 1] = (uint16_t)(offset[length] + out->count[length]);
+        next[length + 1] = (uint16_t)((next[length] + out->count[length]) << 1);
+    }
+    if (left > 0 && !(out->used == 1 && out->count[1] == 1) && out->used != 0)
+        return -1;
+    memset(out->root, 0, sizeof out->root);
+    for (unsigned symbol = 0; symbol < symbols; symbol++) {
+        unsigned length = lengths[symbol];
+        if (!length)
+            continue;
+        out->sorted[offset[length]++] = (uint16_t)symbol;
+        unsigned canonical = next[length]++;
+        if (length > ROOT_BITS)
+            continue;
+        unsigned reversed = 0;
+        for (unsigned bit = 0; bit < length; bit++)
+            reversed |= (canonical >> bit & 1) << (length - 1 - bit);
+        for (unsigned at = reversed; at < 1 << ROOT_BITS; at += 1u << length)
+            out->root[at] = (uint16_t)(symbol << 4 | length);
+    }
+    return 0;
+}
+
+static int decode_long(reader *from, const code *with)
+{
+    int value = 0, first = 0, index = 0;
+    for (unsigned length = 1; length <= MAX_BITS; length++) {
+        value |= (int)take(from, 1);
+        if (from->over)
+            return -1;
+        int count = with->count[length];
+        if (value - count < first)
+            return with->sorted[index + (value - first)];
+        index += count;
+        first = (first + count) << 1;
+        value <<= 1;
+    }
+    return -1;
+}
+
+/* Returns a symbol, -1 if the bits are no code; check `over` in any case. */
+static inline int decode(reader *from, const code *with)
+{
+    if (from->count < MAX_BITS)
+        refill(from);
+    unsigned entry = with->root[from->bits & ((1 << ROOT_BITS) - 1)];
+    unsigned length = entry & 15;
+    if (entry && length <= from->count) {
+        from->bits >>= length;
+        from->count -= length;
+        return (int)(entry >> 4);
+    }
+    return decode_long(from, with);
+}
+
+static int read_header(reader *from, pk_header *header)
+{
+    header->literals = (uint16_t)(take(from, 5) + 257);
+    header->distances = (uint16_t)(take(from, 5) + 1);
+    header->codes = (uint8_t)(take(from, 4) + 4);
+    if (header->literals > 286 || header->distances > 30)
+        return PK_INVALID;
+    memset(header->code_lengths, 0, sizeof header->code_lengths);
+    for (unsigned at = 0; at < header->codes; at++)
+        header->code_lengths[pk_code_order[at]] = (uint8_t)take(from, 3);
+    if (from->over)
+        return PK_NEED_MORE;
+    code lengths_code;
+    if (make_code(&lengths_code, header->code_lengths, PK_CODES) || !lengths_code.used)
+        return PK_INVALID;
+    memset(header->lengths, 0, sizeof header->lengths);
+    header->symbols = 0;
+    unsigned total = header->literals + header->distances, at = 0;
+    uint8_t lengths[PK_LENGTHS + 138];
+    while (at < total) {
+        int symbol = decode(from, &lengths_code);
+        if (from->over)
+            return PK_NEED_MORE;
+        if (symbol < 0)
+            return PK_INVALID;
+        unsigned extra = 0, repeat = 1;
+        uint8_t value = (uint8_t)symbol;
+        if (symbol == 16) {
+            if (!at)
+                return PK_INVALID;
+            value = lengths[at - 1];
+            extra = take(from, 2);
+            repeat = extra + 3;
+        } else if (symbol == 17) {
+            value = 0;
+            extra = take(from, 3);
+            repeat = extra + 3;
+        } else if (symbol == 18) {
+            value = 0;
+            extra = take(from, 7);
+            repeat = extra + 11;
+        }
+        if (from->over)
+            return PK_NEED_MORE;
+        if (at + repeat > total)
+            return PK_INVALID;
+        memset(lengths + at, value, repeat);
+        at += repeat;
+        header->symbol[header->symbols] = (uint8_t)symbol;
+        header->extra[header->symbols++] = (uint8_t)extra;
+    }
+    memcpy(header->lengths, lengths, header->literals);
+    memcpy(header->lengths + PK_LITERALS, lengths + header->literals, header->distances);
+    return header->lengths[256] ? PK_OK : PK_INVALID;
+}
+
+static int grow(void **memory, size_t *capacity, size_t wanted, size_t unit)
+{
+    if (wanted <= *capacity)
+        return PK_OK;
+    size_t to = *capacity * 2 > wanted ? *capacity * 2 : wanted;
+    void *moved = realloc(*memory, to * unit);
+    if (!moved)
+        return PK_NO_MEMORY;
+    *memory = moved;
+    *capacity = to;
+    return PK_OK;
+}
+
+static int read_stored(reader *from, pk_segment *to, pk_block *block)
+{
+    unsigned padding = from->count & 7;
+    if (take(from, padding))
+        return PK_INVALID; /* encoders write zeros */
+    unsigned length = take(from, 16), complement = take(from, 16);
+    if (from->over)
+        return PK_NEED_MORE;
+    if ((length ^ complement) != 0xffff)
+        return PK_INVALID;
+    if (grow((void **)&to->data, &to->capacity, to->size + length + PK_PAD, 1))
+        return PK_NO_MEMORY;
+    block->plain = length;
+    while (length && from->count) {
+        to->data[to->size++] = (uint8_t)take(from, 8);
+        length--;
+    }
+    if (from->length - from->at < length)
+        return PK_NEED_MORE;
+    memcpy(to->data + to->size, from->in + from->at, length);
+    from->at += length;
+    to->size += length;
+    return PK_OK;
+}
+
+/* Copy a match; may write 7 bytes behind it. */
+static inline void copy_match(uint8_t *out, unsigned distance, unsigned length)
+{
+    const uint8_t *in = out - distance;
+    if (distance >= 8) {
+        uint8_t *end = out + length;
+        do {
+            uint64_t word;
+            memcpy(&word, in, 8);
+            memcpy(out, &word, 8);
+            in += 8;
+            out += 8;
+        } while (out < end);
+    } else if (distance == 1) {
+        memset(out, *in, length);
+    } else {
+        for (unsigned byte = 0; byte < length; byte++)
+            out[byte] = in[byte];
+    }
+}
+
+/* Read tokens as long as neither input nor memory may end within one, and all goes well; the next one is for
+ * `read_token` in any case. What is read is the same, only slower there. */
+static void read_most_tokens(reader *from, pk_segment *to, const code *literals, const code *distances, size_t most_bytes,
+                             size_t most_tokens)
+{
+    enum { MASK = (1 << ROOT_BITS) - 1, ROOM = PK_MAX_MATCH + 8 };
+    if (from->length < 8 || to->capacity < ROOM + PK_PAD)
+        return;
+    const uint8_t *in = from->in + from->at, *in_end = from->in + from->length - 8;
+    size_t room = to->capacity - ROOM - PK_PAD;
+    uint8_t *out = to->data + to->size, *out_end = to->data + (room < most_bytes ? room : most_bytes);
+    pk_token *token = to->tokens + to->token_count;
+    pk_token *token_end = to->tokens + (to->token_capacity < most_tokens ? to->token_capacity : most_tokens);
+    uint64_t bits = from->bits;
+    unsigned count = from->count;
+    while (in <= in_end && out < out_end && token < token_end) {
+        /* 56 bits at least, and behind them some that the next load gives once more. The longest token has 48. */
+        bits |= load(in) << count;
+        in += (63 - count) >> 3;
+        count |= 56;
+        unsigned entry = literals->root[bits & MASK], used = entry & 15, symbol = entry >> 4;
+        if (entry && symbol < 256) {
+            bits >>= used;
+            count -= used;
+            *token++ = symbol;
+            *out++ = (uint8_t)symbol;
+            continue;
+        }
+        if (!entry || symbol == 256 || symbol > 285)
+            break;
+        unsigned at = symbol - 257, extra = pk_length_extra[at];
+        uint64_t rest = bits >> used;
+        unsigned length = pk_length_base[at] + (unsigned)(rest & ((1u << extra) - 1));
+        rest >>= extra;
+        used += extra;
+        entry = distances->root[rest & MASK];
+        unsigned second = entry >> 4;
+        if (!entry || second > 29)
+            break;
+        rest >>= entry & 15;
+        used += entry & 15;
+        extra = pk_distance_extra[second];
+        unsigned distance = pk_distance_base[second] + (unsigned)(rest & ((1u << extra) - 1));
+        if (distance > (size_t)(out - to->data) || (length == PK_MAX_MATCH && at != 28))
+            break;
+        bits = rest >> extra;
+        count -= used + extra;
+        *token++ = length << 16 | distance;
+        copy_match(out, distance, length);
+        out += length;
+    }
+    from->at = (size_t)(in - from->in);
+    from->bits = bits & ((UINT64_C(1) << count) - 1);
+    from->count = count;
+    to->size = (size_t)(out - to->data);
+    to->token_count = (size_t)(token - to->tokens);
+}
+
+enum { END_OF_BLOCK = 2 };
+
+static int read_token(reader *from, pk_segment *to, const code *literals, const code *distances)
+{
+    if (to->size + PK_MAX_MATCH + PK_PAD > to->capacity
+        && grow((void **)&to->data, &to->capacity, to->size + (1 << 16) + PK_PAD, 1))
+        return PK_NO_MEMORY;
+    if (to->token_count == to->token_capacity
+        && grow((void **)&to->tokens, &to->token_capacity, to->token_count + (1 << 14), sizeof *to->tokens))
+        return PK_NO_MEMORY;
+    int symbol = decode(from, literals);
+    if (from->over)
+        return PK_NEED_MORE;
+    if (symbol < 0 || symbol > 285)
+        return PK_INVALID;
+    if (symbol == 256)
+        return END_OF_BLOCK;
+    if (symbol < 256) {
+        to->tokens[to->token_count++] = (pk_token)symbol;
+        to->data[to->size++] = (uint8_t)symbol;
+        return PK_OK;
+    }
+    unsigned at = (unsigned)symbol - 257;
+    unsigned length = pk_length_base[at] + take(from, pk_length_extra[at]);
+    int second = decode(from, distances);
+    if (from->over)
+        return PK_NEED_MORE;
+    if (second < 0 || second > 29)
+        return PK_INVALID;
+    unsigned distance = pk_distance_base[second] + take(from, pk_distance_extra[second]);
+    if (from->over)
+        return PK_NEED_MORE;
+    /* 258 has a symbol of its own: no encoder writes it the long way. */
+    if (distance > to->size || (length == PK_MAX_MATCH && at != 28))
+        return PK_INVALID;
+    to->tokens[to->token_count++] = length << 16 | distance;
+    copy_match(to->data + to->size, distance, length);
+    to->size += length;
+    return PK_OK;
+}
+
+static int read_tokens(reader *from, pk_segment *to, pk_block *block, const code *literals,
+                       const code *distances)
+{
+    size_t start = to->size, most_bytes = start + PK_MAX_BLOCK_PLAIN;
+    size_t most_tokens = block->first_token + (size_t)PK_MAX_BLOCK_TOKENS;
+    int status = PK_OK;
+    while (status == PK_OK) {
+        read_most_tokens(from, to, literals, distances, most_bytes, most_tokens);
+        if (to->size > most_bytes || to->token_count > most_tokens)
+            return PK_INVALID;
+        status = read_token(from, to, literals, distances);
+    }
+    if (status != END_OF_BLOCK)
+        return status;
+    block->tokens = (uint32_t)(to->token_count - block->first_token);
+    block->plain = (uint32_t)(to->size - start);
+    return PK_OK;
+}
+
+static int read_block(reader *from, pk_segment *to)
+{
+    if (to->block_count == PK_MAX_BLOCKS)
+        return PK_INVALID;
+    if (grow((void **)&to->blocks, &to->block_capacity, to->block_count + 1, sizeof *to->blocks))
+        return PK_NO_MEMORY;
+    pk_block *block = &to->blocks[to->block_count];
+    block->bit = (uint8_t)(-from->count & 7);
+    unsigned last = take(from, 1), type = take(from, 2);
+    if (from->over)
+        return PK_NEED_MORE;
+    block->type = (uint8_t)type;
+    block->first_token = (uint32_t)to->token_count;
+    block->tokens = 0;
+    block->start = (uint32_t)to->size;
+    int status;
+    if (type == PK_STORED) {
+        status = read_stored(from, to, block);
+    } else if (type == PK_FIXED || type == PK_DYNAMIC) {
+        uint8_t fixed[PK_LENGTHS];
+        const uint8_t *lengths = fixed;
+        if (type == PK_DYNAMIC) {
+            status = read_header(from, &block->header);
+            if (status)
+                return status;
+            lengths = block->header.lengths;
+        } else {
+            pk_fixed_lengths(fixed);
+        }
+        code literals, distances;
+        if (make_code(&literals, lengths, PK_LITERALS)
+            || make_code(&distances, lengths + PK_LITERALS, type == PK_FIXED ? 32 : 30))
+            return PK_INVALID;
+        status = read_tokens(from, to, block, &literals, &distances);
+    } else {
+        status = PK_INVALID;
+    }
+    if (status)
+        return status;
+    to->block_count++;
+    to->last = (int)last;
+    return PK_OK;
+}
+
+pk_segment *pk_segment_new(void)
+{
+    return calloc(1, sizeof(pk_segment));
+}
+
+void pk_segment_free(pk_segment *segment)
+{
+    if (!segment)
+        return;
+    free(segment->data);
+    free(segment->tokens);
+    free(segment->blocks);
+    free(segment->input);
+    free(segment);
+}
+
+int pk_segment_inflate(pk_segment *segment, const uint8_t *in, size_t length, unsigned bit,
+                       const uint8_t *window, size_t window_length, uint64_t position, size_t target)
+{
+    if (bit > 7 || window_length > PK_FAR_WINDOW)
+        return PK_INVALID;
+    if (grow((void **)&segment->data, &segment->capacity, window_length + (1 << 16) + PK_PAD, 1)
+        || grow((void **)&segment->tokens, &segment->token_capacity, 1 << 14, sizeof *segment->tokens))
+        return PK_NO_MEMORY;
+    memcpy(segment->data, window, window_length);
+    segment->window = segment->size = window_length;
+    segment->position = position;
+    segment->token_count = segment->block_count = 0;
+    segment->last = 0;
+    reader from = {in, length, 0, 0, 0, 0};
+    take(&from, bit);
+    do {
+        int status = read_block(&from, segment);
+        if (status)
+            return status;
+    } while (!segment->last && segment->size - segment->window < target);
+    uint64_t end = (uint64_t)from.at * 8 - from.count;
+    size_t bytes = (size_t)((end + 7) >> 3);
+    if (grow((void **)&segment->input, &segment->input_capacity, bytes, 1))
+        return PK_NO_MEMORY;
+    memcpy(segment->input, in, bytes);
+    memset(segment->data + segment->size, 0, PK_PAD);
+    segment->start_bit = bit;
+    segment->end_bit = end;
+    return PK_OK;
+}

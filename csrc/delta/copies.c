@@ -1,0 +1,281 @@
+#include "delta/copies.h"
+
+#include "common/bytes.h"
+
+enum {
+    SAMPLE = 48,      /* bytes of a fingerprint */
+    SAMPLE_LOG = 5,   /* of one position in 2^5, which content decides, a fingerprint is taken */
+    LEAST = 256,      /* a shorter stretch is left to zstd, which codes it in fewer bytes */
+    LEAST_NEAR = 96,  /* unless it goes on near where the source of the last copy ended */
+    NEAR_SPAN = 96,   /* how far behind a copy the text may go on there, */
+    NEAR_STEP = 24,   /* looked at every so many bytes, */
+    NEAR_SHIFT = 192, /* and how many bytes may have been inserted or removed */
+    REFUSED_LOG = 8,  /* stretches remembered as too short */
+    WAYS = 8          /* places remembered for one fingerprint, the newest ones */
+};
+
+/* What repeats within 8 bytes, as zeros do, would be found everywhere. */
+static inline int is_sample(const uint8_t *at)
+{
+    uint64_t value = load64(at);
+    return value * 0x9fb21c651e98df25u >> (64 - SAMPLE_LOG) == 0 && value != load64(at + 8);
+}
+
+static inline size_t bucket_of(const uint8_t *at, unsigned log)
+{
+    uint64_t value = 0;
+    for (size_t word = 0; word < SAMPLE; word += sizeof value)
+        value = ((value ^ value >> 32) + load64(at + word)) * 0x9e3779b97f4a7c15u;
+    return (size_t)(value >> (64 - log)) * WAYS;
+}
+
+static void note(uint32_t *table, unsigned log, const uint8_t *data, size_t at)
+{
+    uint32_t *ways = table + bucket_of(data + at, log);
+    memmove(ways + 1, ways, (WAYS - 1) * sizeof *ways);
+    ways[0] = (uint32_t)at + 1;
+}
+
+/* The longest stretch around `at` that also stands around `from`: text from `floor` on, a source that lies
+ * wholly in the older bytes or wholly in the text before. */
+static pk_copy stretch(const uint8_t *data, size_t prefix, size_t size, size_t floor, size_t at, size_t from)
+{
+    size_t first = from < prefix ? 0 : prefix;
+    size_t back = at - floor < from - first ? at - floor : from - first;
+    if (from >= prefix && back > at - from)
+        back = at - from; /* or the source would reach into the copy */
+    back = behind(data + at, data + from, back);
+    size_t end = from < prefix ? prefix : at - back;
+    size_t most = size - at < end - from ? size - at : end - from;
+    size_t length = back + ahead(data + at, data + from, most);
+    return (pk_copy){(uint32_t)(at - back), (uint32_t)(from - back), (uint32_t)length};
+}
+
+/* Where the text goes on near the end of the last copy's source, as it does behind a small change. */
+static pk_copy resumed(const uint8_t *data, size_t prefix, size_t size, size_t floor, size_t source)
+{
+    pk_copy best = {0, 0, 0};
+    ptrdiff_t low = source <= prefix ? 0 : (ptrdiff_t)prefix, high = (ptrdiff_t)(source <= prefix ? prefix : floor);
+    for (size_t step = 0; step < NEAR_SPAN && floor + step + sizeof(uint64_t) <= size; step += NEAR_STEP) {
+        uint64_t here = load64(data + floor + step);
+        for (int turn = 0; turn <= 2 * NEAR_SHIFT; turn++) {
+            ptrdiff_t from = (ptrdiff_t)(source + step) + (turn & 1 ? (turn + 1) / 2 : -(turn / 2));
+            if (from < low || from + (ptrdiff_t)sizeof here > high || load64(data + from) != here)
+                continue;
+            pk_copy one = stretch(data, prefix, size, floor, floor + step, (size_t)from);
+            if (one.length >= LEAST_NEAR && one.length > best.length)
+                best = one;
+        }
+        if (best.length)
+            break;
+    }
+    return best;
+}
+
+/* Stretches that turned out too short: not looked at again at each of their bytes. */
+typedef struct refusal {
+    size_t shift, end;
+} refusal;
+
+static refusal *refusal_of(refusal *refused, size_t at, size_t from)
+{
+    return refused + ((uint32_t)(at - from) * 0x9e3779b1u >> (32 - REFUSED_LOG));
+}
+
+/* The longest stretch around `at` that stands at a place with the same fingerprint. */
+static pk_copy elsewhere(const uint8_t *data, size_t prefix, size_t size, size_t floor, size_t at,
+                         const uint32_t *ways, refusal *refused)
+{
+    pk_copy best = {0, 0, 0};
+    for (int way = 0; way < WAYS && ways[way]; way++) {
+        size_t from = ways[way] - 1;
+        refusal *row = refusal_of(refused, at, from);
+        if ((row->shift == at - from && at < row->end) || memcmp(data + at, data + from, SAMPLE))
+            continue;
+        pk_copy one = stretch(data, prefix, size, floor, at, from);
+        if (one.length > best.length && one.length >= LEAST)
+            best = one;
+        if (one.length < LEAST)
+            *row = (refusal){at - from, (size_t)one.at + one.length};
+    }
+    return best;
+}
+
+size_t pk_delta_find(const uint8_t *data, size_t prefix, size_t size, uint32_t *table, unsigned table_log,
+                     pk_copy *copies, size_t capacity)
+{
+    unsigned log = table_log - 3; /* of the number of buckets */
+    memset(table, 0, sizeof *table << table_log);
+    for (size_t at = 0; at + SAMPLE <= prefix; at++)
+        if (is_sample(data + at))
+            note(table, log, data, at);
+    refusal refused[1 << REFUSED_LOG] = {{0, 0}};
+    size_t count = 0, floor = prefix, at = prefix;
+    pk_copy found = resumed(data, prefix, size, floor, 0);
+    while (at + SAMPLE <= size && count < capacity) {
+        if (!found.length) {
+            if (!is_sample(data + at)) {
+                at++;
+                continue;
+            }
+            found = elsewhere(data, prefix, size, floor, at, table + bucket_of(data + at, log), refused);
+            if (!found.length) { /* what a copy covers stands elsewhere already */
+                note(table, log, data, at++);
+                continue;
+            }
+        }
+        copies[count++] = found;
+        floor = at = (size_t)found.at + found.length;
+        found = resumed(data, prefix, size, floor, (size_t)found.from + found.length);
+    }
+    return count;
+}
+
+size_t pk_delta_copied(const pk_copy *copies, size_t count, size_t end)
+{
+    size_t length = 0;
+    for (size_t i = 0; i < count; i++)
+        if (copies[i].from < end)
+            length += copies[i].length;
+    return length;
+}
+
+size_t pk_delta_rest(const uint8_t *data, size_t prefix, size_t size, const pk_copy *copies, size_t count,
+                     uint8_t *out)
+{
+    size_t at = prefix, length = 0;
+    for (size_t i = 0; i < count; i++) {
+        memcpy(out + length, data + at, copies[i].at - at);
+        length += copies[i].at - at;
+        at = copies[i].at + copies[i].length;
+    }
+    memcpy(out + length, data + at, size - at);
+    return length + (size - at);
+}
+
+/* Whether a copy may follow text up to `done`. */
+static int is_sound(const pk_copy *copy, size_t prefix, size_t size, size_t done)
+{
+    size_t at = copy->at, from = copy->from, length = copy->length;
+    return length > 0 && at >= done && at <= size && length <= size - at && from <= at && length <= at - from &&
+           (from >= prefix || length <= prefix - from);
+}
+
+int pk_delta_apply(const uint8_t *older, size_t prefix, size_t size, const pk_copy *copies, size_t count,
+                   const uint8_t *rest, size_t rest_length, uint8_t *text)
+{
+    size_t done = prefix;
+    for (size_t i = 0; i < count; i++) {
+        if (!is_sound(&copies[i], prefix, size, done))
+            return -1;
+        size_t gap = copies[i].at - done;
+        if (gap > rest_length)
+            return -1;
+        memcpy(text + (done - prefix), rest, gap);
+        rest += gap;
+        rest_length -= gap;
+        const uint8_t *from = copies[i].from < prefix ? older + copies[i].from : text + (copies[i].from - prefix);
+        memcpy(text + (copies[i].at - prefix), from, copies[i].length);
+        done = (size_t)copies[i].at + copies[i].length;
+    }
+    if (rest_length != size - done)
+        return -1;
+    memcpy(text + (done - prefix), rest, rest_length);
+    return 0;
+}
+
+/* Numbers are coded as a class, a byte, and extra bits: those below DIRECT are their class; of others the class
+ * tells the length in bits and the SUB bits behind the first one, the rest is extra. */
+enum {
+    DIRECT_LOG = 5,
+    DIRECT = 1 << DIRECT_LOG,
+    SUB = 2,
+    MOST_BITS = 26,
+    CLASSES = DIRECT + ((MOST_BITS - DIRECT_LOG) << SUB),
+    IN_TEXT = 0x80 /* set in the class of a place if the source lies in the text */
+};
+
+static uint8_t put_number(bit_writer *extra, uint32_t value)
+{
+    if (value < DIRECT)
+        return (uint8_t)value;
+    unsigned length = 32 - (unsigned)__builtin_clz(value), rest = length - 1 - SUB;
+    put_bits(extra, value & ((1u << rest) - 1), rest);
+    return (uint8_t)(DIRECT + ((length - 1 - DIRECT_LOG) << SUB) + (value >> rest & ((1u << SUB) - 1)));
+}
+
+size_t pk_delta_encode(const pk_copy *copies, size_t count, size_t prefix, uint8_t *classes, uint8_t *extra)
+{
+    bit_writer writer = {extra, 0, 0};
+    size_t done = prefix;
+    for (size_t i = 0; i < count; i++) {
+        classes[i] = put_number(&writer, (uint32_t)(copies[i].at - done));
+        done = (size_t)copies[i].at + copies[i].length;
+    }
+    for (size_t i = 0; i < count; i++)
+        classes[count + i] = put_number(&writer, copies[i].length);
+    uint32_t shifts[2] = {(uint32_t)prefix, 0};
+    for (size_t i = 0; i < count; i++) {
+        int in_text = copies[i].from >= prefix;
+        uint32_t shift = copies[i].at - copies[i].from, moved = shift - shifts[in_text];
+        shifts[in_text] = shift;
+        uint8_t class = put_number(&writer, moved << 1 ^ (moved >> 31 ? UINT32_MAX : 0));
+        classes[2 * count + i] = class | (in_text ? IN_TEXT : 0);
+    }
+    return (size_t)(end_bits(&writer) - extra);
+}
+
+typedef struct bit_reader {
+    const uint8_t *in, *end;
+    uint64_t bits;
+    unsigned count;
+} bit_reader;
+
+/* Returns 0, or -1 for an unknown class or if the bits are used up. */
+static int get_number(bit_reader *extra, uint8_t class, uint32_t *value)
+{
+    *value = class;
+    if (class < DIRECT)
+        return 0;
+    if (class >= CLASSES)
+        return -1;
+    unsigned above = class - DIRECT, rest = (above >> SUB) + DIRECT_LOG - SUB;
+    for (; extra->count < rest; extra->count += 8) {
+        if (extra->in == extra->end)
+            return -1;
+        extra->bits |= (uint64_t)*extra->in++ << extra->count;
+    }
+    uint32_t top = 1u << SUB | (above & ((1u << SUB) - 1));
+    *value = top << rest | (uint32_t)(extra->bits & ((1u << rest) - 1));
+    extra->bits >>= rest;
+    extra->count -= rest;
+    return 0;
+}
+
+int pk_delta_decode(const uint8_t *classes, size_t count, const uint8_t *extra, size_t extra_length, size_t prefix,
+                    size_t size, pk_copy *copies)
+{
+    bit_reader reader = {extra, extra + extra_length, 0, 0};
+    for (size_t i = 0; i < count; i++)
+        if (get_number(&reader, classes[i], &copies[i].at))
+            return -1;
+    for (size_t i = 0; i < count; i++)
+        if (get_number(&reader, classes[count + i], &copies[i].length))
+            return -1;
+    uint32_t shifts[2] = {(uint32_t)prefix, 0};
+    size_t done = prefix;
+    for (size_t i = 0; i < count; i++) {
+        uint32_t coded;
+        uint8_t class = classes[2 * count + i];
+        int in_text = class >= IN_TEXT;
+        if (get_number(&reader, class & (IN_TEXT - 1), &coded) || copies[i].at > size - done)
+            return -1;
+        copies[i].at += (uint32_t)done;
+        shifts[in_text] += coded >> 1 ^ (coded & 1 ? UINT32_MAX : 0);
+        copies[i].from = copies[i].at - shifts[in_text];
+        if (!is_sound(&copies[i], prefix, size, done) || in_text != (copies[i].from >= prefix))
+            return -1;
+        done = (size_t)copies[i].at + copies[i].length;
+    }
+    return reader.in == reader.end && !reader.bits ? 0 : -1;
+}

@@ -1,0 +1,256 @@
+#include "delta/prefix_blocks.h"
+
+#include "common/bytes.h"
+
+enum {
+    FINGERPRINT = 8, /* bytes; nothing shorter is looked for */
+    LOOK_ON = 8,     /* a better match is looked for up to so many bytes behind a match's start */
+    MOST = 512,      /* longer matches go on with the next one */
+    MOST_BACK = 64,  /* bytes that a match is extended before its fingerprint */
+    FRESH = 4,       /* bytes that a match must be longer for each block that it alone needs, */
+    LEAST_FRESH = 12 /* and as long at least */
+};
+
+typedef struct search {
+    const uint8_t *older, *rest;
+    size_t older_length, rest_length;
+    unsigned sample_log, depth, block_log;
+    const pk_select_table *table;
+    size_t noted;
+    uint8_t *kept;
+} search;
+
+/* Offsets count from the start of the older bytes; the rest follows them. */
+typedef struct match {
+    size_t at, from, length;
+    ptrdiff_t worth; /* 0: there is none */
+} match;
+
+static inline int is_sample(uint64_t value, unsigned log)
+{
+    return log == 0 || value * 0x9fb21c651e98df25u >> (64 - log) == 0;
+}
+
+static inline uint32_t *head_of(const search *in, uint64_t value)
+{
+    return in->table->heads + (value * 0x9e3779b97f4a7c15u >> (64 - PK_SELECT_HEADS));
+}
+
+static inline void note(search *in, uint64_t value, size_t at)
+{
+    if (in->noted == in->table->capacity)
+        return;
+    uint32_t *head = head_of(in, value);
+    in->table->places[in->noted] = (uint32_t)at;
+    in->table->chains[in->noted] = *head;
+    *head = (uint32_t)++in->noted;
+}
+
+static void note_all(search *in, const uint8_t *data, size_t length, size_t from, size_t to, size_t before)
+{
+    for (size_t at = from; at < to && at + FINGERPRINT <= length; at++) {
+        uint64_t value = load64(data + at);
+        if (is_sample(value, in->sample_log))
+            note(in, value, before + at);
+    }
+}
+
+static inline size_t least(size_t one, size_t other)
+{
+    return one < other ? one : other;
+}
+
+/* The match around `at` of the rest, which begins at `done` or later, with what stands around `place`. */
+static match around(const search *in, size_t done, size_t at, size_t place)
+{
+    int is_older = place < in->older_length;
+    size_t from = is_older ? place : place - in->older_length;
+    const uint8_t *base = is_older ? in->older : in->rest, *text = in->rest;
+    size_t room = is_older ? in->older_length - from : in->rest_length - at;
+    size_t length = ahead(base + from, text + at, least(least(room, in->rest_length - at), MOST));
+    size_t back = behind(base + from, text + at, least(least(at - done, from), MOST_BACK));
+    match found = {at - back, place - back, length + back, (ptrdiff_t)(length + back)};
+    if (length < FINGERPRINT)
+        return (match){0, 0, 0, 0}; /* another one with the same hash */
+    if (is_older) {
+        size_t last = (found.from + found.length - 1) >> in->block_log;
+        int fresh = 0;
+        for (size_t block = found.from >> in->block_log; block <= last; block++)
+            fresh += !in->kept[block];
+        if (fresh && found.length < LEAST_FRESH)
+            found.worth = 0;
+        else
+            found.worth -= fresh * FRESH;
+    }
+    return found;
+}
+
+static void look(const search *in, uint64_t value, size_t done, size_t at, match *best)
+{
+    uint32_t next = *head_of(in, value);
+    for (unsigned turn = 0; next && turn < in->depth; turn++) {
+        match found = around(in, done, at, in->table->places[next - 1]);
+        if (found.worth > best->worth)
+            *best = found;
+        next = in->table->chains[next - 1];
+    }
+}
+
+size_t pk_select(const uint8_t *older, size_t older_length, const uint8_t *rest, size_t rest_length, unsigned sample_log,
+               unsigned depth, unsigned block_log, const pk_select_table *table, uint8_t *kept)
+{
+    search in = {older, rest, older_length, rest_length, sample_log, depth, block_log, table, 0, kept};
+    memset(table->heads, 0, sizeof *table->heads << PK_SELECT_HEADS);
+    memset(kept, 0, (older_length + ((size_t)1 << block_log) - 1) >> block_log);
+    note_all(&in, older, older_length, 0, older_length, 0);
+    match best = {0, 0, 0, 0};
+    size_t done = 0, at = 0, shared = 0;
+    while (at < rest_length) {
+        if (at + FINGERPRINT <= rest_length) {
+            uint64_t value = load64(rest + at);
+            if (is_sample(value, sample_log)) {
+                look(&in, value, done, at, &best);
+                note(&in, value, older_length + at);
+            }
+        }
+        at++;
+        if (best.worth <= 0 || (at < rest_length && at < best.at + least(best.length, LOOK_ON)))
+            continue;
+        if (best.from < older_length) {
+            size_t first = best.from >> block_log, last = (best.from + best.length - 1) >> block_log;
+            memset(kept + first, 1, last - first + 1);
+            shared += best.length;
+        }
+        done = best.at + best.length;
+        note_all(&in, rest, rest_length, at, done, older_length);
+        at = at < done ? done : at;
+        best.worth = 0;
+    }
+    return shared;
+}
+
+size_t pk_select_gather(const uint8_t *older, size_t length, unsigned block_log, const uint8_t *kept, uint8_t *out)
+{
+    size_t size = (size_t)1 << block_log, written = 0;
+    for (size_t block = 0; block << block_log < length; block++) {
+        size_t at = block << block_log, part = least(length - at, size);
+        if (kept[block]) {
+            memcpy(out + written, older + at, part);
+            written += part;
+        }
+    }
+    return written;
+}
+
+/* Runs of blocks, from the first block on: skipped, kept, skipped, kept and so on, up to the last one that is kept. */
+
+static inline unsigned bits_of(size_t value)
+{
+    return 64 - (unsigned)__builtin_clzll((uint64_t)value);
+}
+
+/* Exponential Golomb code of an order: the number plus 2^order, of n + 1 bits, as n - order zeros, a one, and its
+ * lower n bits. */
+static inline size_t cost(size_t value, unsigned order)
+{
+    return 2 * bits_of(value + ((size_t)1 << order)) - 1 - order;
+}
+
+enum { ORDERS = 12 };
+
+static void put_number(bit_writer *to, size_t value, unsigned order)
+{
+    uint64_t raised = value + ((uint64_t)1 << order);
+    unsigned low = bits_of((size_t)raised) - 1;
+    put_bits(to, (uint64_t)1 << (low - order), low - order + 1);
+    put_bits(to, raised & (((uint64_t)1 << low) - 1), low);
+}
+
+/* The length of the run of equal blocks from `at` on. */
+static size_t run_of(const uint8_t *kept, size_t count, size_t at)
+{
+    size_t end = at;
+    while (end < count && kept[end] == kept[at])
+        end++;
+    return end - at;
+}
+
+size_t pk_select_encode(const uint8_t *kept, size_t count, uint8_t *out)
+{
+    while (count && !kept[count - 1])
+        count--;
+    size_t total[2][ORDERS] = {{0}};
+    for (size_t at = 0, run; at < count; at += run) {
+        run = run_of(kept, count, at);
+        for (unsigned order = 0; order < ORDERS; order++)
+            total[kept[at]][order] += cost(run - 1, order);
+    }
+    unsigned orders[2] = {0, 0};
+    for (unsigned order = 1; order < ORDERS; order++)
+        for (int kind = 0; kind < 2; kind++)
+            if (total[kind][order] < total[kind][orders[kind]])
+                orders[kind] = order;
+    if (!count)
+        return 0;
+    bit_writer writer = {out, 0, 0};
+    put_bits(&writer, orders[0] | orders[1] << 4, 8);
+    put_bits(&writer, kept[0], 1);
+    for (size_t at = 0, run; at < count; at += run) {
+        run = run_of(kept, count, at);
+        put_number(&writer, run - 1, orders[kept[at]]);
+    }
+    return (size_t)(end_bits(&writer) - out);
+}
+
+typedef struct bit_reader {
+    const uint8_t *in;
+    size_t length; /* in bits */
+    size_t at;
+} bit_reader;
+
+/* The next bit, or 0 behind the end, which the caller notices by `at`. */
+static inline unsigned get_bit(bit_reader *from)
+{
+    size_t at = from->at++;
+    return at < from->length ? from->in[at >> 3] >> (at & 7) & 1 : 0;
+}
+
+/* Returns 0, or -1 if that is no number below 2^31. */
+static int get_number(bit_reader *from, unsigned order, size_t *value)
+{
+    unsigned low = order;
+    while (!get_bit(from))
+        if (++low > 31 || from->at > from->length)
+            return -1;
+    uint64_t raised = (uint64_t)1 << low;
+    for (unsigned bit = 0; bit < low; bit++)
+        raised |= (uint64_t)get_bit(from) << bit;
+    *value = (size_t)(raised - ((uint64_t)1 << order));
+    return from->at > from->length ? -1 : 0;
+}
+
+/* Whether nothing follows: less than a byte, and no bit of it. A run has at least one. */
+static int is_spent(const bit_reader *from)
+{
+    return from->at == from->length || (from->length - from->at < 8 && !(from->in[from->at >> 3] >> (from->at & 7)));
+}
+
+int pk_select_decode(const uint8_t *in, size_t length, uint8_t *kept, size_t count)
+{
+    memset(kept, 0, count);
+    if (!length)
+        return 0;
+    unsigned orders[2] = {in[0] & 15, in[0] >> 4};
+    if (orders[0] >= ORDERS || orders[1] >= ORDERS)
+        return -1;
+    bit_reader reader = {in, 8 * length, 8};
+    int kind = (int)get_bit(&reader);
+    for (size_t at = 0, run;; kind = !kind) {
+        if (get_number(&reader, orders[kind], &run) || run >= count - at)
+            return -1;
+        memset(kept + at, kind, run + 1);
+        at += run + 1;
+        if (kind && is_spent(&reader))
+            return 0;
+    }
+}

@@ -1,0 +1,53 @@
+#include "lookup/sketch.h"
+
+#include <string.h>
+
+enum { FEATURES = 12, GROUP = FEATURES / PK_SUPER_FEATURES };
+
+/* Of the hash's top bits: one position in 32 is looked at. */
+#define SAMPLE_SHIFT 59
+
+/* splitmix64's finalizer: spreads a small number over 64 bits. */
+static inline uint64_t mix(uint64_t value)
+{
+    value ^= value >> 30;
+    value *= 0xbf58476d1ce4e5b9u;
+    value ^= value >> 27;
+    value *= 0x94d049bb133111ebu;
+    return value ^ (value >> 31);
+}
+
+int pk_sketch(const uint8_t *data, size_t length, uint64_t out[PK_SUPER_FEATURES])
+{
+    uint64_t table[256], factor[FEATURES], offset[FEATURES], greatest[FEATURES];
+    memset(out, 0, PK_SUPER_FEATURES * sizeof *out);
+    memset(greatest, 0, sizeof greatest);
+    for (unsigned byte = 0; byte < 256; byte++)
+        table[byte] = mix(byte + 1);
+    for (unsigned feature = 0; feature < FEATURES; feature++) {
+        factor[feature] = mix(1000 + feature) | 1;
+        offset[feature] = mix(2000 + feature);
+    }
+    /* Two bits a byte: the hash looks back 32 bytes, so that one edit moves about one sample. */
+    uint64_t hash = 0;
+    size_t samples = 0;
+    for (size_t at = 0; at < length; at++) {
+        hash = (hash << 2) + table[data[at]];
+        if (hash >> SAMPLE_SHIFT)
+            continue;
+        samples++;
+        for (unsigned feature = 0; feature < FEATURES; feature++) {
+            uint64_t value = hash * factor[feature] + offset[feature];
+            greatest[feature] = value > greatest[feature] ? value : greatest[feature];
+        }
+    }
+    if (samples < FEATURES / 2)
+        return 0;
+    for (unsigned super = 0; super < PK_SUPER_FEATURES; super++) {
+        uint64_t value = super + 1;
+        for (unsigned feature = 0; feature < GROUP; feature++)
+            value = mix(value ^ greatest[super * GROUP + feature]);
+        out[super] = value;
+    }
+    return 1;
+}

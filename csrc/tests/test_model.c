@@ -1,0 +1,110 @@
+/* Searches that take short cuts find what walking the encoder's chain finds: for every rule that has them, on
+ * texts of few letters, of repeats and of noise, with flush points and with tokens that were not predicted. */
+#include "check.h"
+
+#include "deflate/model.h"
+
+enum { SIZE = 150000, ROUNDS = 6 };
+
+static uint32_t state = 12345;
+
+static uint32_t any(uint32_t below)
+{
+    state ^= state << 13;
+    state ^= state >> 17;
+    state ^= state << 5;
+    return state % below;
+}
+
+/* Letters, and copies from anywhere before. */
+static void fill(uint8_t *data, uint32_t letters, uint32_t longest)
+{
+    for (uint32_t at = 0; at < SIZE;) {
+        uint32_t length = 1 + any(longest), from = any(at + 1);
+        int copies = at && any(3);
+        for (uint32_t i = 0; i < length && at < SIZE; i++, at++)
+            data[at] = copies ? data[from + i] : (uint8_t)any(letters);
+    }
+}
+
+static uint64_t compare(pk_model *quick, pk_model *plain, const uint8_t *data, unsigned rule, unsigned round)
+{
+    const pk_rules *rules = &pk_rule_table[rule];
+    const uint32_t start = round % 2 ? 0 : 40000, window = round % 4 ? PK_WINDOW : PK_FAR_WINDOW;
+    const uint64_t origin = round % 3 ? 0 : 1000000;
+    const unsigned hash_bits = round % 2 ? 15 : 8;
+    pk_model_start(quick, rules, hash_bits, data, start, SIZE, origin, window);
+    pk_model_start(plain, rules, hash_bits, data, start, SIZE, origin, window);
+    if (!quick->climbs)
+        return 0;
+    plain->climbs = 0;
+    uint64_t matches = 0;
+    uint32_t end = 0;
+    for (uint32_t at = start; at < SIZE;) {
+        if (at >= end) {
+            end = at + 1 + any(80000);
+            end = end < SIZE ? end : SIZE;
+            pk_model_see(quick, end);
+            pk_model_see(plain, end);
+        }
+        pk_token one = pk_model_predict(quick, at), other = pk_model_predict(plain, at);
+        CHECK(one == other);
+        pk_token actual = any(50) ? one : data[at];
+        pk_model_accept(quick, at, one, actual);
+        pk_model_accept(plain, at, other, actual);
+        at += actual >> 16 ? actual >> 16 : 1;
+        matches += actual >> 16 != 0;
+    }
+    return matches;
+}
+
+/* A cleared model is as new, whatever it was used for. */
+static void check_cleared(pk_model *model, const uint8_t *data, unsigned rule, uint32_t size)
+{
+    const unsigned hash_bits = 8 + any(9);
+    const uint32_t start = any(size);
+    pk_model_start(model, &pk_rule_table[rule], hash_bits, data, start, size, start, any(2) ? PK_WINDOW : PK_FAR_WINDOW);
+    for (uint32_t at = start; at < size;) {
+        pk_token token = pk_model_predict(model, at);
+        pk_model_accept(model, at, token, token);
+        at += token >> 16 ? token >> 16 : 1;
+    }
+    if (any(2))
+        return;                      /* to be cleared together with the next use */
+    pk_model_clear(model);
+    const uint8_t *bytes = (const uint8_t *)model;
+    uint8_t left = 0;
+    for (size_t at = 0; at < sizeof *model; at++)
+        left |= bytes[at];
+    CHECK(!left);
+}
+
+int main(void)
+{
+    static const uint32_t letters[ROUNDS] = {2, 3, 4, 20, 250, 30}, longest[ROUNDS] = {9, 40, 4, 9, 300, 700};
+    pk_model *quick = calloc(1, sizeof *quick), *plain = calloc(1, sizeof *plain);
+    uint8_t *data = calloc(SIZE + PK_PAD, 1);
+    CHECK(quick && plain && data);
+    unsigned rules = 0;
+    uint64_t matches = 0;
+    for (unsigned round = 0; round < ROUNDS; round++) {
+        fill(data, letters[round], longest[round]);
+        for (unsigned rule = 0; rule < pk_rule_count; rule++) {
+            pk_model_start(quick, &pk_rule_table[rule], 8, data, 0, 0, 0, PK_WINDOW);
+            if (!quick->climbs)
+                continue;
+            matches += compare(quick, plain, data, rule, round);
+            rules++;
+        }
+    }
+    CHECK(rules && matches);
+    pk_model_clear(quick);
+    for (unsigned round = 0; round < 4; round++)
+        for (unsigned rule = 0; rule < pk_rule_count; rule++)
+            check_cleared(quick, data, rule, round % 2 ? 1 + any(2000) : 1 + any(SIZE));
+    printf("%u runs of rules with short cuts, %llu matches, as without\n", rules, (unsigned long long)matches);
+    free(data);
+    free(plain);
+    free(quick);
+    return 0;
+}
