@@ -3,12 +3,13 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN = $(VENV)/bin
 JOBS ?= $(shell getconf _NPROCESSORS_ONLN)
+C_FILES = $(wildcard csrc/*/*.c csrc/*/*.h)
 
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
 
 # A stamp of its own: examples/quickstart makes the same environment, without what tests need.
-$(VENV)/.built: pyproject.toml setup.py $(wildcard csrc/*.py csrc/*/*.c csrc/*/*.h)
+$(VENV)/.built: pyproject.toml setup.py csrc/ffi_build.py $(C_FILES)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,lint,bench]'
 	@touch $@
@@ -24,6 +25,7 @@ test: build servers ## run all tests, benchmarks once each included
 lint: build ## check style, formatting, types and imports between rooms
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
+	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

@@ -14,7 +14,8 @@ static int is_candidate(const uint8_t *at)
 {
     uint8_t found = 0;
     for (int i = 0; i < BLOCK; i++)
-        found |= (uint8_t)((at[i] == 0x1f) & (at[i + 1] == 0x8b)) | (uint8_t)((at[i] == 0x50) & (at[i + 1] == 0x4b));
+        found |= (uint8_t)((at[i] == 0x1f) & (at[i + 1] == 0x8b))
+                 | (uint8_t)((at[i] == 0x50) & (at[i + 1] == 0x4b));
     return found;
 }
 

@@ -133,7 +133,8 @@ size_t pk_tar_encode(const uint8_t *block, const uint8_t *previous, uint8_t *out
     uint8_t *at = put_number(out, mask), again[PK_TAR_BLOCK];
     memcpy(at, fields, (size_t)(end - fields));
     size_t coded = (size_t)(at - out) + (size_t)(end - fields);
-    return pk_tar_decode(out, coded, previous, again) == (ptrdiff_t)coded && !memcmp(again, block, PK_TAR_BLOCK)
+    return pk_tar_decode(out, coded, previous, again) == (ptrdiff_t)coded
+                   && !memcmp(again, block, PK_TAR_BLOCK)
                ? coded
                : 0;
 }
@@ -168,7 +169,8 @@ ptrdiff_t pk_tar_decode(const uint8_t *in, size_t length, const uint8_t *previou
             int64_t number = (int64_t)value;
             if (field == MTIME) {
                 int64_t before = canonical(place, place[DIGITS]);
-                number = (value & 1 ? -(number >> 1) - 1 : number >> 1) + (before > 0 ? before : 0);
+                number =
+                    (value & 1 ? -(number >> 1) - 1 : number >> 1) + (before > 0 ? before : 0);
             }
             if (number < 0 || number >> 3 * DIGITS)
                 return PK_TAR_RANGE;

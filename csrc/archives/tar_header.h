@@ -10,7 +10,8 @@
 
 #define PK_TAR_BLOCK 512
 #define PK_TAR_TYPE 156 /* where in a header the member's type stands */
-#define PK_TAR_CODED 560 /* longest coded header: all fields as they are, their lengths, and the mask */
+#define PK_TAR_CODED \
+    560 /* longest coded header: all fields as they are, their lengths, and the mask */
 
 /* Whether a block is a header: it begins with a name, and its checksum is right. */
 int pk_tar_is_header(const uint8_t *block);

@@ -40,11 +40,13 @@ static int is_meta(uint8_t type)
     return type == 'x' || type == 'g' || type == 'L' || type == 'K';
 }
 
-void pk_members_take(pk_members *members, const uint8_t *data, size_t length, size_t most, int look)
+void pk_members_take(pk_members *members, const uint8_t *data, size_t length, size_t most,
+                     int look)
 {
     members->taken = members->operations_length = members->coded_length = members->piece_count = 0;
     members->kept = 0;
-    for (int count = 0; count < PK_MEMBERS_MOST && length - members->taken >= PK_TAR_BLOCK; count++) {
+    for (int count = 0; count < PK_MEMBERS_MOST && length - members->taken >= PK_TAR_BLOCK;
+         count++) {
         const uint8_t *block = data + members->taken, *content = block + PK_TAR_BLOCK;
         int64_t told;
         uint8_t *coded = members->coded + members->coded_length;
@@ -56,8 +58,9 @@ void pk_members_take(pk_members *members, const uint8_t *data, size_t length, si
         if (padding > left - size || !is_zero(content + size, padding))
             return;
         int meta = is_meta(block[PK_TAR_TYPE]);
-        if (!meta && ((size >= PK_TAR_BLOCK && pk_tar_is_header(content)) ||
-                      (look && pk_find_signature(content, size) < size)))
+        if (!meta
+            && ((size >= PK_TAR_BLOCK && pk_tar_is_header(content))
+                || (look && pk_find_signature(content, size) < size)))
             return;
         put_kept(members);
         put(members, meta ? HEADER : MEMBER);

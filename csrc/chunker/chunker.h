@@ -19,8 +19,8 @@ enum { PK_PORTABLE = 0, PK_AVX2 = 1, PK_AVX512 = 2, PK_NEON = 3, PK_KERNEL_COUNT
 enum { PK_USABLE = 0, PK_NOT_BUILT = 1, PK_NO_CPU = 2 };
 
 /* Limits of the parameters. */
-#define PK_MIN_LIMIT 512         /* least `min`: the hashes look back at most 512 bytes */
-#define PK_MAX_LIMIT (6u << 20)  /* greatest `max` */
+#define PK_MIN_LIMIT 512        /* least `min`: the hashes look back at most 512 bytes */
+#define PK_MAX_LIMIT (6u << 20) /* greatest `max` */
 
 /* Negative results of pk_cut_points. */
 enum { PK_BAD_PARAMETER = -1, PK_BAD_KERNEL = -2, PK_NO_SPACE = -3 };
@@ -35,8 +35,8 @@ int pk_kernel_state(int id);
 int pk_kernel_default(void);
 
 /* The hash window, so that callers need no copy of the constants. */
-uint16_t pk_hash(const uint8_t *end);       /* of the 242 bytes before `end` */
-uint64_t pk_wide_hash(const uint8_t *end);  /* of the 512 bytes before `end` */
+uint16_t pk_hash(const uint8_t *end);      /* of the 242 bytes before `end` */
+uint64_t pk_wide_hash(const uint8_t *end); /* of the 512 bytes before `end` */
 
 /* Write the cut points (exclusive ends of chunks) of data[0..length) to `cuts`, ascending.
  *
@@ -47,8 +47,8 @@ uint64_t pk_wide_hash(const uint8_t *end);  /* of the 512 bytes before `end` */
  * Needs PK_MIN_LIMIT <= min < max <= PK_MAX_LIMIT and capacity >= length / min + 1 (all cut points of any
  * data fit). Returns their number, or a negative PK_BAD_... / PK_NO_SPACE.
  */
-int64_t pk_cut_points(const uint8_t *data, size_t length, size_t min, size_t max, int final, int kernel,
-                      uint64_t *cuts, size_t capacity);
+int64_t pk_cut_points(const uint8_t *data, size_t length, size_t min, size_t max, int final,
+                      int kernel, uint64_t *cuts, size_t capacity);
 
 /* Sum of the 64-bit words of data, read front to back: what merely reading the memory costs, for the
  * benchmarks. `length` is rounded down to a multiple of 256. */

@@ -23,8 +23,8 @@
 typedef struct {
     const uint8_t *data;
     const pk_kernel *kernel;
-    uint64_t first, end;    /* blocks whose maxima are known: [first, end) */
-    uint16_t maxima[RING];  /* of block k at k % RING */
+    uint64_t first, end;   /* blocks whose maxima are known: [first, end) */
+    uint16_t maxima[RING]; /* of block k at k % RING */
 } scan;
 
 uint16_t pk_hash(const uint8_t *end)
@@ -84,7 +84,8 @@ static uint64_t wide_at(contest *c, size_t offset)
         wide = pk_wide_hash(c->data + offset);
     else
         for (; at < offset; at += 8)
-            wide = wide * PK_N + wide_word(c->data + at + 8) - N64 * wide_word(c->data + at + 8 - PK_WIDE);
+            wide = wide * PK_N + wide_word(c->data + at + 8)
+                   - N64 * wide_word(c->data + at + 8 - PK_WIDE);
     c->lane[offset % 8].at = offset;
     c->lane[offset % 8].wide = wide;
     return wide;
@@ -195,16 +196,16 @@ static size_t best_offset(scan *s, size_t low, size_t high)
     if (head == most && enter_range(s, &c, low, head_end, most))
         return c.best;
     for (uint64_t k = first; k < end; k++)
-        if (s->maxima[k % RING] == most &&
-            enter_range(s, &c, k * PK_BLOCK, (k + 1) * PK_BLOCK, most))
+        if (s->maxima[k % RING] == most
+            && enter_range(s, &c, k * PK_BLOCK, (k + 1) * PK_BLOCK, most))
             return c.best;
     if (tail == most)
         enter_range(s, &c, tail_start, high + 1, most);
     return c.best;
 }
 
-int64_t pk_cut_points(const uint8_t *data, size_t length, size_t min, size_t max, int final, int kernel,
-                      uint64_t *cuts, size_t capacity)
+int64_t pk_cut_points(const uint8_t *data, size_t length, size_t min, size_t max, int final,
+                      int kernel, uint64_t *cuts, size_t capacity)
 {
     if (min < PK_MIN_LIMIT || min >= max || max > PK_MAX_LIMIT)
         return PK_BAD_PARAMETER;

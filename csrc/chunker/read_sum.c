@@ -28,7 +28,8 @@ __attribute__((target("avx512f"))) static uint64_t sum_avx512(const uint8_t *dat
     for (size_t at = 0; at + 256 <= length; at += 256)
         for (int i = 0; i < 4; i++)
             sum[i] = _mm512_add_epi64(sum[i], _mm512_loadu_si512(data + at + 64 * i));
-    __m512i all = _mm512_add_epi64(_mm512_add_epi64(sum[0], sum[1]), _mm512_add_epi64(sum[2], sum[3]));
+    __m512i all =
+        _mm512_add_epi64(_mm512_add_epi64(sum[0], sum[1]), _mm512_add_epi64(sum[2], sum[3]));
     uint64_t lanes[8], total = 0;
     _mm512_storeu_si512(lanes, all);
     for (int i = 0; i < 8; i++)

@@ -3,7 +3,7 @@
 
 #include <string.h>
 
-enum { SAMPLE_TOKENS = 12288 };      /* of a segment, that tell whether a rule is right */
+enum { SAMPLE_TOKENS = 12288 }; /* of a segment, that tell whether a rule is right */
 
 static void put_number(buffer *to, uint64_t value)
 {
@@ -26,7 +26,8 @@ static void put_byte(buffer *to, unsigned value)
 static int ends_at_flush(const pk_segment *segment, const settings *with, size_t block)
 {
     const pk_block *what = &segment->blocks[block];
-    return !(with->flags & FLAG_TRUNCATES) && pk_rule_table[with->rule].kind != PK_GO_SPEED && what->type != PK_STORED && what->tokens < with->limit
+    return !(with->flags & FLAG_TRUNCATES) && pk_rule_table[with->rule].kind != PK_GO_SPEED
+           && what->type != PK_STORED && what->tokens < with->limit
            && block + 1 < segment->block_count && what[1].plain && !what[1].bit;
 }
 
@@ -119,12 +120,13 @@ typedef struct analysis {
     const pk_segment *segment;
     settings with;
     uint64_t right_tokens, right_blocks; /* since the last correction */
-    int strict;                      /* refuse a rule that gets a token of the sample wrong */
-    int refused;                     /* it does: there is no recipe */
+    int strict;                          /* refuse a rule that gets a token of the sample wrong */
+    int refused;                         /* it does: there is no recipe */
 } analysis;
 
 /* `number` is the token's in its block. */
-static void note_token(pk_codec *codec, analysis *state, pk_token predicted, pk_token actual, uint32_t number)
+static void note_token(pk_codec *codec, analysis *state, pk_token predicted, pk_token actual,
+                       uint32_t number)
 {
     if (predicted == actual) {
         state->right_tokens++;
@@ -141,7 +143,8 @@ static void note_token(pk_codec *codec, analysis *state, pk_token predicted, pk_
 }
 
 /* Whether the model, left alone, makes of a stored block one block that its encoder would store. */
-static int predicts_stored(pk_codec *codec, const settings *with, const pk_block *block, uint32_t input_end)
+static int predicts_stored(pk_codec *codec, const settings *with, const pk_block *block,
+                           uint32_t input_end)
 {
     uint32_t at = block->start, end = block->start + block->plain, tokens = 0;
     block_end state = {{0, 0}, block->start};
@@ -162,7 +165,8 @@ static int predicts_stored(pk_codec *codec, const settings *with, const pk_block
     return pk_make_header(&header, trees_of(with), &counts, block->plain) == PK_STORED;
 }
 
-static void analyse_block(pk_codec *codec, analysis *state, const pk_block *block, uint32_t input_end)
+static void analyse_block(pk_codec *codec, analysis *state, const pk_block *block,
+                          uint32_t input_end)
 {
     const settings *with = &state->with;
     unsigned gives = 0;
@@ -191,7 +195,8 @@ static void analyse_block(pk_codec *codec, analysis *state, const pk_block *bloc
             if (state->refused || codec->corrections.failed)
                 return;
             pk_tape_accept(&codec->tape, &codec->model, at, guess, tokens[token]);
-            if (ends_block(&end_state, with, token + 1, tokens[token], at, lazy) && !predicted_count)
+            if (ends_block(&end_state, with, token + 1, tokens[token], at, lazy)
+                && !predicted_count)
                 predicted_count = token + 1;
             at += step(tokens[token]);
         }
@@ -224,15 +229,18 @@ static void analyse_block(pk_codec *codec, analysis *state, const pk_block *bloc
 }
 
 /* How many of the segment's first tokens a rule gets wrong; gives up above `most`. */
-static uint64_t try_rule(pk_codec *codec, const pk_segment *segment, const settings *with, uint64_t most)
+static uint64_t try_rule(pk_codec *codec, const pk_segment *segment, const settings *with,
+                         uint64_t most)
 {
     uint64_t wrong = 0, tried = 0;
     pk_model_start(&codec->model, &pk_rule_table[with->rule], hash_bits_of(with), segment->data,
-                   (uint32_t)segment->window, (uint32_t)segment->size, segment->position - segment->window, follow_of(with));
+                   (uint32_t)segment->window, (uint32_t)segment->size,
+                   segment->position - segment->window, follow_of(with));
     for (size_t at = 0; at < segment->block_count && tried < SAMPLE_TOKENS; at++) {
         const pk_block *block = &segment->blocks[at];
         uint32_t position = block->start;
-        if (with->flags & FLAG_PRIMED && (!block->plain || (at && ends_at_flush(segment, with, at - 1))))
+        if (with->flags & FLAG_PRIMED
+            && (!block->plain || (at && ends_at_flush(segment, with, at - 1))))
             pk_model_restart(&codec->model, position);
         const pk_token *tokens = segment->tokens + block->first_token;
         if (block->type == PK_STORED && block->plain) {
@@ -240,7 +248,8 @@ static uint64_t try_rule(pk_codec *codec, const pk_segment *segment, const setti
             continue;
         }
         pk_model_see(&codec->model, flush_position(segment, next_flush(segment, with, at)));
-        for (uint32_t token = 0; token < block->tokens && tried < SAMPLE_TOKENS; token++, tried++) {
+        for (uint32_t token = 0; token < block->tokens && tried < SAMPLE_TOKENS;
+             token++, tried++) {
             pk_token guess = pk_model_predict(&codec->model, position);
             wrong += guess != tokens[token];
             if (wrong > most)
@@ -256,7 +265,7 @@ static uint64_t try_rule(pk_codec *codec, const pk_segment *segment, const setti
 static void choose_limit(const pk_segment *segment, settings *with)
 {
     uint32_t greatest = 0, first = 0;
-    size_t ended = 0, alike = 0;     /* blocks that ended by themselves; with as many tokens as any */
+    size_t ended = 0, alike = 0; /* blocks that ended by themselves; with as many tokens as any */
     int multiples = 1, full = 1;
     for (size_t at = 0; at < segment->block_count; at++) {
         const pk_block *block = &segment->blocks[at];
@@ -307,8 +316,8 @@ static void choose_trees(const pk_segment *segment, settings *with)
 /* The rules in the order they are tried in: the usual levels first, and 0 at the end. */
 static unsigned rule_at(unsigned place)
 {
-    static const uint8_t order[] = {6, 9, 23, 15, 18, 1, 2, 3, 4, 5, 7, 8, 10, 11,
-                                    12, 13, 14, 16, 17, 19, 20, 28, 21, 22, 24, 25, 26, 27, 0};
+    static const uint8_t order[] = {6,  9,  23, 15, 18, 1,  2,  3,  4,  5,  7,  8,  10, 11, 12,
+                                    13, 14, 16, 17, 19, 20, 28, 21, 22, 24, 25, 26, 27, 0};
     return order[place];
 }
 
@@ -324,7 +333,8 @@ static int aligns_as_pigz(const pk_segment *segment)
         while (end < segment->block_count && !segment->blocks[end].plain)
             end++;
         if (end > at && end < segment->block_count) {
-            if (!aligned(empty, end - at) || (empty->start > last && empty->start - last < PRIMED_GAP))
+            if (!aligned(empty, end - at)
+                || (empty->start > last && empty->start - last < PRIMED_GAP))
                 return 0;
             last = empty->start;
             even = even || !(empty->bit & 1);
@@ -349,7 +359,7 @@ static uint64_t choose_rule(pk_codec *codec, const pk_segment *segment, settings
 {
     uint64_t best = UINT64_MAX - 1;
     unsigned chosen = rule_at(0);
-    int behind = 1;                  /* rules that are tried must be better, not as good */
+    int behind = 1; /* rules that are tried must be better, not as good */
     if (guess >= 0 && guess < (int)pk_rule_count) {
         set_rule(with, (unsigned)guess, primed);
         best = try_rule(codec, segment, with, best);
@@ -393,12 +403,13 @@ static int analyse(pk_codec *codec, analysis *state)
     state->refused = 0;
     reset(recipe, most);
     reset(&codec->blocks, most);
-    reset(&codec->corrections, most_recipe(segment)); /* it need not go on when there will be no recipe */
+    reset(&codec->corrections,
+          most_recipe(segment)); /* it need not go on when there will be no recipe */
     codec->tape.mode = TAPE_RECORDS;
     pk_model_clear(&codec->model);
-    pk_tape_start(&codec->tape, &codec->model, &pk_rule_table[state->with.rule], hash_bits_of(&state->with),
-                  segment->data, position, (uint32_t)segment->size, segment->position - segment->window,
-                  follow_of(&state->with));
+    pk_tape_start(&codec->tape, &codec->model, &pk_rule_table[state->with.rule],
+                  hash_bits_of(&state->with), segment->data, position, (uint32_t)segment->size,
+                  segment->position - segment->window, follow_of(&state->with));
     for (;;) {
         size_t flush = next_flush(segment, &state->with, block);
         uint32_t end = flush_position(segment, flush);
@@ -407,7 +418,8 @@ static int analyse(pk_codec *codec, analysis *state)
             if (segment->blocks[block].type != PK_STORED || segment->blocks[block].plain)
                 analyse_block(codec, state, &segment->blocks[block], end);
         }
-        if (state->refused || codec->blocks.failed || codec->corrections.failed || codec->tape.failed)
+        if (state->refused || codec->blocks.failed || codec->corrections.failed
+            || codec->tape.failed)
             break;
         size_t behind = note_empty(&points, segment, flush, end - position);
         if (!behind) {
@@ -436,8 +448,11 @@ static int analyse(pk_codec *codec, analysis *state)
     pk_put(recipe, codec->blocks.bytes, codec->blocks.length);
     pk_put(recipe, codec->corrections.bytes, codec->corrections.length);
     codec->tape.mode = TAPE_OFF;
-    int failed = codec->tape.failed ? codec->tape.failed : points.failed ? points.failed : codec->blocks.failed ? codec->blocks.failed
-                 : codec->corrections.failed ? codec->corrections.failed : recipe->failed;
+    int failed = codec->tape.failed          ? codec->tape.failed
+                 : points.failed             ? points.failed
+                 : codec->blocks.failed      ? codec->blocks.failed
+                 : codec->corrections.failed ? codec->corrections.failed
+                                             : recipe->failed;
     free(points.bytes);
     return failed;
 }
@@ -451,7 +466,8 @@ static int analyse_best(pk_codec *codec, analysis *state, int guess)
     state->strict = 1;
     for (unsigned place = 0; place < pk_rule_count; place++) {
         set_rule(&state->with, rule_at(place), primed);
-        if (is_fast(&state->with) && !(state->with.flags & FLAG_PRIMED) && segment->position > PK_WINDOW)
+        if (is_fast(&state->with) && !(state->with.flags & FLAG_PRIMED)
+            && segment->position > PK_WINDOW)
             continue; /* following the window is never quite right */
         int failed = analyse(codec, state);
         if (!state->refused)
@@ -472,8 +488,8 @@ static int analyse_best(pk_codec *codec, analysis *state, int guess)
     return analyse(codec, state);
 }
 
-int64_t pk_analyse(pk_codec *codec, const pk_segment *segment, int guess, uint8_t *recipe, size_t capacity,
-                   uint64_t tokens[2])
+int64_t pk_analyse(pk_codec *codec, const pk_segment *segment, int guess, uint8_t *recipe,
+                   size_t capacity, uint64_t tokens[2])
 {
     analysis state;
     memset(&state, 0, sizeof state);
@@ -492,13 +508,14 @@ int64_t pk_analyse(pk_codec *codec, const pk_segment *segment, int guess, uint8_
     /* Whatever the analysis got wrong, here it comes out: only what gives back the bits is used. The model
      * is not asked again, see deflate/model_tape.h. */
     pk_tape_play(&codec->tape);
-    int64_t bits = pk_rebuild(codec, segment->data, segment->window, segment->size, segment->position,
-                              codec->recipe.bytes, codec->recipe.length, segment->start_bit,
-                              segment->end_bit / 8 + 1);
+    int64_t bits = pk_rebuild(codec, segment->data, segment->window, segment->size,
+                              segment->position, codec->recipe.bytes, codec->recipe.length,
+                              segment->start_bit, segment->end_bit / 8 + 1);
     if (!pk_tape_ends(&codec->tape) || bits < 0 || (uint64_t)bits != segment->end_bit)
         return bits == PK_NO_MEMORY ? PK_NO_MEMORY : PK_INVALID;
     uint64_t whole = segment->end_bit / 8;
-    uint8_t first = (uint8_t)(0xff << segment->start_bit), tail = (uint8_t)((1u << (bits & 7)) - 1);
+    uint8_t first = (uint8_t)(0xff << segment->start_bit),
+            tail = (uint8_t)((1u << (bits & 7)) - 1);
     const uint8_t *made = codec->output.bytes, *given = segment->input;
     if (bits & 7 && (made[whole] ^ given[whole]) & tail & (whole ? 0xff : first))
         return PK_INVALID;

@@ -86,7 +86,8 @@ static int zlib_lengths(uint8_t *lengths, const uint32_t *counts, unsigned symbo
         with.order[--with.sorted] = (uint16_t)other;
         with.weight[node] = with.weight[one] + with.weight[other];
         with.depth[node] =
-            (uint8_t)((with.depth[one] >= with.depth[other] ? with.depth[one] : with.depth[other]) + 1);
+            (uint8_t)((with.depth[one] >= with.depth[other] ? with.depth[one] : with.depth[other])
+                      + 1);
         with.parent[one] = with.parent[other] = (uint16_t)node;
         with.order[1] = (uint16_t)node++;
         sift(&with, 1);
@@ -302,7 +303,8 @@ int pk_make_header(pk_header *header, int trees, const pk_counts *given, uint32_
     counts.symbol[END_OF_BLOCK] = 1;
     header->symbols = 0;
     if (trees == PK_TREES_ZLIB) {
-        header->literals = (uint16_t)(zlib_lengths(header->lengths, counts.symbol, 286, MAX_BITS) + 1);
+        header->literals =
+            (uint16_t)(zlib_lengths(header->lengths, counts.symbol, 286, MAX_BITS) + 1);
         header->lengths[286] = header->lengths[287] = 0;
         header->distances =
             (uint16_t)(zlib_lengths(distances, counts.symbol + PK_LITERALS, 30, MAX_BITS) + 1);
@@ -336,9 +338,11 @@ int pk_make_header(pk_header *header, int trees, const pk_counts *given, uint32_
 
     uint8_t fixed[PK_LENGTHS];
     pk_fixed_lengths(fixed);
-    uint32_t head = 3 + 5 + 5 + 4 + 3u * header->codes + bits_of(code_counts, header->code_lengths, PK_CODES)
-                    + code_counts[16] * 2 + code_counts[17] * 3 + code_counts[18] * 7;
-    uint32_t dynamic_bits = head + bits_of(counts.symbol, header->lengths, PK_LENGTHS) + counts.extra_bits;
+    uint32_t head = 3 + 5 + 5 + 4 + 3u * header->codes
+                    + bits_of(code_counts, header->code_lengths, PK_CODES) + code_counts[16] * 2
+                    + code_counts[17] * 3 + code_counts[18] * 7;
+    uint32_t dynamic_bits =
+        head + bits_of(counts.symbol, header->lengths, PK_LENGTHS) + counts.extra_bits;
     uint32_t fixed_bits = 3 + bits_of(given->symbol, fixed, PK_LENGTHS) + 7 + counts.extra_bits;
     if (trees == PK_TREES_ZLIB) {
         /* In whole bytes; a tie goes to the fixed codes. */
@@ -350,7 +354,9 @@ int pk_make_header(pk_header *header, int trees, const pk_counts *given, uint32_
     }
     if (trees == PK_TREES_GO_SPEED) {
         uint32_t size = dynamic_bits - counts.extra_bits;
-        return plain <= 16 || (plain <= 65535 && (plain + 5) * 8 < size + (size >> 4)) ? PK_STORED : PK_DYNAMIC;
+        return plain <= 16 || (plain <= 65535 && (plain + 5) * 8 < size + (size >> 4))
+                   ? PK_STORED
+                   : PK_DYNAMIC;
     }
     if (counts.symbol[PK_LITERALS] != given->symbol[PK_LITERALS])
         fixed_bits += 5; /* the distance that was made up counts */

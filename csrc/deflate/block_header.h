@@ -8,7 +8,7 @@
 enum { PK_TREES_ZLIB = 0, PK_TREES_GO = 1, PK_TREES_GO_SPEED = 2 };
 
 typedef struct pk_counts {
-    uint32_t symbol[PK_LENGTHS];     /* literals and lengths, then distances; without end of block */
+    uint32_t symbol[PK_LENGTHS]; /* literals and lengths, then distances; without end of block */
     uint32_t extra_bits;
 } pk_counts;
 

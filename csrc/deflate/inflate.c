@@ -5,13 +5,14 @@
 
 enum { MAX_BITS = 15, ROOT_BITS = 10 };
 
-const uint16_t pk_length_base[29] = {3,  4,  5,  6,  7,  8,  9,  10, 11,  13,  15,  17,  19,  23, 27,
-                                     31, 35, 43, 51, 59, 67, 83, 99, 115, 131, 163, 195, 227, 258};
+const uint16_t pk_length_base[29] = {3,  4,  5,  6,   7,   8,   9,   10,  11, 13,
+                                     15, 17, 19, 23,  27,  31,  35,  43,  51, 59,
+                                     67, 83, 99, 115, 131, 163, 195, 227, 258};
 const uint8_t pk_length_extra[29] = {0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2,
                                      2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 0};
-const uint16_t pk_distance_base[30] = {1,   2,   3,   4,   5,   7,    9,    13,   17,   25,
-                                       33,  49,  65,  97,  129, 193,  257,  385,  513,  769,
-                                       1025, 1537, 2049, 3073, 4097, 6145, 8193, 12289, 16385, 24577};
+const uint16_t pk_distance_base[30] = {
+    1,   2,   3,   4,   5,   7,    9,    13,   17,   25,   33,   49,   65,    97,    129,
+    193, 257, 385, 513, 769, 1025, 1537, 2049, 3073, 4097, 6145, 8193, 12289, 16385, 24577};
 const uint8_t pk_distance_extra[30] = {0, 0, 0, 0, 1, 1, 2, 2,  3,  3,  4,  4,  5,  5,  6,
                                        6, 7, 7, 8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13};
 const uint8_t pk_code_order[PK_CODES] = {16, 17, 18, 0, 8,  7, 9,  6, 10, 5,
@@ -97,7 +98,7 @@ static inline unsigned take(reader *from, unsigned count)
 
 /* A prefix code: a table for the next ROOT_BITS bits, canonical decoding for longer codes. */
 typedef struct code {
-    uint16_t root[1 << ROOT_BITS];   /* symbol << 4 | length; 0 if longer */
+    uint16_t root[1 << ROOT_BITS]; /* symbol << 4 | length; 0 if longer */
     uint16_t count[MAX_BITS + 1], sorted[PK_LITERALS];
     unsigned used;
 } code;
@@ -289,17 +290,19 @@ static inline void copy_match(uint8_t *out, unsigned distance, unsigned length)
 
 /* Read tokens as long as neither input nor memory may end within one, and all goes well; the next one is for
  * `read_token` in any case. What is read is the same, only slower there. */
-static void read_most_tokens(reader *from, pk_segment *to, const code *literals, const code *distances, size_t most_bytes,
-                             size_t most_tokens)
+static void read_most_tokens(reader *from, pk_segment *to, const code *literals,
+                             const code *distances, size_t most_bytes, size_t most_tokens)
 {
     enum { MASK = (1 << ROOT_BITS) - 1, ROOM = PK_MAX_MATCH + 8 };
     if (from->length < 8 || to->capacity < ROOM + PK_PAD)
         return;
     const uint8_t *in = from->in + from->at, *in_end = from->in + from->length - 8;
     size_t room = to->capacity - ROOM - PK_PAD;
-    uint8_t *out = to->data + to->size, *out_end = to->data + (room < most_bytes ? room : most_bytes);
+    uint8_t *out = to->data + to->size,
+            *out_end = to->data + (room < most_bytes ? room : most_bytes);
     pk_token *token = to->tokens + to->token_count;
-    pk_token *token_end = to->tokens + (to->token_capacity < most_tokens ? to->token_capacity : most_tokens);
+    pk_token *token_end =
+        to->tokens + (to->token_capacity < most_tokens ? to->token_capacity : most_tokens);
     uint64_t bits = from->bits;
     unsigned count = from->count;
     while (in <= in_end && out < out_end && token < token_end) {
@@ -353,7 +356,8 @@ static int read_token(reader *from, pk_segment *to, const code *literals, const 
         && grow((void **)&to->data, &to->capacity, to->size + (1 << 16) + PK_PAD, 1))
         return PK_NO_MEMORY;
     if (to->token_count == to->token_capacity
-        && grow((void **)&to->tokens, &to->token_capacity, to->token_count + (1 << 14), sizeof *to->tokens))
+        && grow((void **)&to->tokens, &to->token_capacity, to->token_count + (1 << 14),
+                sizeof *to->tokens))
         return PK_NO_MEMORY;
     int symbol = decode(from, literals);
     if (from->over)
@@ -466,12 +470,14 @@ void pk_segment_free(pk_segment *segment)
 }
 
 int pk_segment_inflate(pk_segment *segment, const uint8_t *in, size_t length, unsigned bit,
-                       const uint8_t *window, size_t window_length, uint64_t position, size_t target)
+                       const uint8_t *window, size_t window_length, uint64_t position,
+                       size_t target)
 {
     if (bit > 7 || window_length > PK_FAR_WINDOW)
         return PK_INVALID;
     if (grow((void **)&segment->data, &segment->capacity, window_length + (1 << 16) + PK_PAD, 1)
-        || grow((void **)&segment->tokens, &segment->token_capacity, 1 << 14, sizeof *segment->tokens))
+        || grow((void **)&segment->tokens, &segment->token_capacity, 1 << 14,
+                sizeof *segment->tokens))
         return PK_NO_MEMORY;
     memcpy(segment->data, window, window_length);
     segment->window = segment->size = window_length;

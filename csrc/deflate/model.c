@@ -7,9 +7,9 @@ enum {
     MASK = 2 * PK_WINDOW - 1,
     REACH = PK_WINDOW - PK_MAX_MATCH - 3 - 1, /* zlib's greatest distance, 32506 */
     TOO_FAR = 4096,                           /* shortest matches from farther are not worth it */
-    LONG_CHAIN = 256,                         /* chains of so many steps are not walked, but climbed */
-    SMALL_HASH = 11,                 /* nor are those of a hash of so few bits, that most strings share */
-    AHEAD = 512,                              /* positions put into the chains at once */
+    LONG_CHAIN = 256, /* chains of so many steps are not walked, but climbed */
+    SMALL_HASH = 11,  /* nor are those of a hash of so few bits, that most strings share */
+    AHEAD = 512,      /* positions put into the chains at once */
     GO_SHIFT_AT = 2 * PK_WINDOW - (4 + PK_MAX_MATCH)
 };
 
@@ -100,12 +100,14 @@ static inline uint32_t rung_bytes(const pk_model *model, unsigned rung)
     return rung == 0 ? 8 : model->rules.hash_bytes + 1u;
 }
 
-static inline void insert_rung(pk_rung *to, const pk_model *model, uint32_t at, uint32_t end, unsigned bytes)
+static inline void insert_rung(pk_rung *to, const pk_model *model, uint32_t at, uint32_t end,
+                               unsigned bytes)
 {
     const uint8_t *data = model->data;
     const uint32_t base = model->base + 1;
     for (; at < end; at++) {
-        uint32_t hash = (uint32_t)(string_at(data + at, bytes) * 0x9e3779b97f4a7c15u >> (64 - PK_RUNG_BITS));
+        uint32_t hash =
+            (uint32_t)(string_at(data + at, bytes) * 0x9e3779b97f4a7c15u >> (64 - PK_RUNG_BITS));
         to->back[at & MASK] = chained(&to->head[hash], base + at);
     }
 }
@@ -125,13 +127,16 @@ static inline void insert_before(pk_model *model, uint32_t end)
     uint32_t at = model->inserted;
     if (model->rules.hash_bytes == 4) {
         const uint32_t multiplier =
-            model->rules.kind == PK_GO_FAST || model->rules.kind == PK_GO_LAZY ? 0x1e35a7bdu : 0x9e3779b1u;
+            model->rules.kind == PK_GO_FAST || model->rules.kind == PK_GO_LAZY ? 0x1e35a7bdu
+                                                                               : 0x9e3779b1u;
         for (; at < to; at++)
-            model->back[at & MASK] = chained(&model->head[hash_four(data + at, multiplier)], base + at);
+            model->back[at & MASK] =
+                chained(&model->head[hash_four(data + at, multiplier)], base + at);
     } else {
         const unsigned bits = model->hash_bits, shift = (bits + 2) / 3;
         for (; at < to; at++)
-            model->back[at & MASK] = chained(&model->head[hash_three(data + at, bits, shift)], base + at);
+            model->back[at & MASK] =
+                chained(&model->head[hash_three(data + at, bits, shift)], base + at);
     }
     if (model->inserted < end)
         model->inserted = end;
@@ -182,7 +187,7 @@ static inline uint32_t match_length(const uint8_t *one, const uint8_t *other, ui
 /* How far a search goes. */
 typedef struct reach {
     uint32_t most, nice, chain;
-    uint32_t lowest, first_lowest;   /* the chain's first position may lie a little farther back */
+    uint32_t lowest, first_lowest; /* the chain's first position may lie a little farther back */
 } reach;
 
 enum { TOO_MANY = PK_MAX_MATCH + 1 };
@@ -208,7 +213,8 @@ static inline uint32_t rarest(const uint16_t *back, uint32_t at, uint32_t count)
  * these are few.
  *
  * Returns the length, 0 if there is none that is longer than `best`, or TOO_MANY: the chain must be walked. */
-static uint32_t climb(const pk_model *model, uint32_t at, uint32_t best, const reach *to, uint32_t *distance)
+static uint32_t climb(const pk_model *model, uint32_t at, uint32_t best, const reach *to,
+                      uint32_t *distance)
 {
     const uint8_t *data = model->data, *here = data + at;
     const uint32_t lowest = to->lowest < to->first_lowest ? to->lowest : to->first_lowest;
@@ -217,10 +223,12 @@ static uint32_t climb(const pk_model *model, uint32_t at, uint32_t best, const r
         const uint32_t bytes = rung_bytes(model, rung);
         const uint16_t *back = model->rungs[rung].back;
         const uint32_t enough = rung ? rung_bytes(model, rung - 1) - 1 : to->nice;
-        uint32_t length = best < bytes ? bytes - 1 : best, found = 0, nearest = at, there = at, step;
+        uint32_t length = best < bytes ? bytes - 1 : best, found = 0, nearest = at, there = at,
+                 step;
         if (length >= to->most)
             continue;
-        uint32_t shift = rarest(back, at, length + 2 - bytes); /* of those that a longer match has */
+        uint32_t shift =
+            rarest(back, at, length + 2 - bytes); /* of those that a longer match has */
         while ((step = back[(there + shift) & MASK]) && step <= there - lowest) {
             there -= step;
             if (!--steps)
@@ -231,7 +239,8 @@ static uint32_t climb(const pk_model *model, uint32_t at, uint32_t best, const r
             if (now <= length)
                 continue;
             uint32_t rank = (uint16_t)(model->rank[at & MASK] - model->rank[there & MASK]);
-            if (rank > to->chain || !(there >= to->lowest || (rank == 1 && there >= to->first_lowest)))
+            if (rank > to->chain
+                || !(there >= to->lowest || (rank == 1 && there >= to->first_lowest)))
                 break;
             length = found = now;
             *distance = at - there;
@@ -376,13 +385,15 @@ static void note_use(pk_model *model)
     model->rungs_used |= model->climbs;
 }
 
-void pk_model_start(pk_model *model, const pk_rules *rules, unsigned hash_bits, const uint8_t *data,
-                    uint32_t start, uint32_t size, uint64_t origin, uint32_t follow)
+void pk_model_start(pk_model *model, const pk_rules *rules, unsigned hash_bits,
+                    const uint8_t *data, uint32_t start, uint32_t size, uint64_t origin,
+                    uint32_t follow)
 {
     model->rules = *rules;
     model->hash_bits = hash_bits;
-    model->climbs = (rules->kind == PK_LAZY || rules->kind == PK_GO_LAZY)
-                    && (rules->chain >= LONG_CHAIN || (rules->hash_bytes == 3 && hash_bits <= SMALL_HASH));
+    model->climbs =
+        (rules->kind == PK_LAZY || rules->kind == PK_GO_LAZY)
+        && (rules->chain >= LONG_CHAIN || (rules->hash_bytes == 3 && hash_bits <= SMALL_HASH));
     model->data = data;
     model->size = model->end = size;
     model->origin = origin;
@@ -391,7 +402,9 @@ void pk_model_start(pk_model *model, const pk_rules *rules, unsigned hash_bits, 
     model->follow = follow;
     model->floor = start > reach ? start - reach : 0;
     pk_model_restart(model, start);
-    model->follow = follow ? PK_WINDOW : 0; /* a recipe can have many restarts, each in a few bytes: they stay cheap */
+    model->follow =
+        follow ? PK_WINDOW
+               : 0; /* a recipe can have many restarts, each in a few bytes: they stay cheap */
 }
 
 void pk_model_restart(pk_model *model, uint32_t at)
@@ -403,11 +416,13 @@ void pk_model_restart(pk_model *model, uint32_t at)
             memset(model->rungs[rung].head, 0, sizeof model->rungs[rung].head);
         model->base = PK_WINDOW;
     } else {
-        model->base += model->used + 1 + PK_WINDOW; /* more than a window behind the last start's positions */
+        model->base +=
+            model->used + 1 + PK_WINDOW; /* more than a window behind the last start's positions */
     }
     model->used = model->size;
     model->searched = 0;
-    const int fast = model->follow && (model->rules.kind == PK_FAST || model->rules.kind == PK_GO_FAST);
+    const int fast =
+        model->follow && (model->rules.kind == PK_FAST || model->rules.kind == PK_GO_FAST);
     const uint32_t window = fast ? model->follow : PK_WINDOW;
     model->inserted = at - model->floor > window ? at - window : model->floor;
     if (model->rules.kind == PK_GO_SPEED)
@@ -415,7 +430,7 @@ void pk_model_restart(pk_model *model, uint32_t at)
     if (fast) {
         /* These do not insert everything: what they would have done with the window tells what. */
         uint32_t position = model->inserted;
-        int entered = 1;             /* the last token's bytes did */
+        int entered = 1; /* the last token's bytes did */
         while (position < at) {
             pk_token token = pk_model_predict(model, position);
             pk_model_accept(model, position, token, token);

@@ -11,18 +11,18 @@
 
 /* How a match finder decides; docs/deflate.md gives each as steps. */
 enum {
-    PK_NONE = 0,   /* literals only */
-    PK_FAST = 1,   /* takes the first match, inserts short ones only: zlib 1-3 */
-    PK_LAZY = 2,   /* looks one byte further before it takes a match: zlib 4-9 */
+    PK_NONE = 0,    /* literals only */
+    PK_FAST = 1,    /* takes the first match, inserts short ones only: zlib 1-3 */
+    PK_LAZY = 2,    /* looks one byte further before it takes a match: zlib 4-9 */
     PK_GO_FAST = 3, /* as PK_FAST, in Go's manner: levels 2 and 3 */
     PK_GO_LAZY = 4, /* as PK_LAZY, in Go's manner: levels 4-9 */
-    PK_RUNS = 5,   /* matches of distance 1 only */
+    PK_RUNS = 5,    /* matches of distance 1 only */
     PK_GO_SPEED = 6 /* one position a hash, in blocks of 65535 bytes: Go's level 1 */
 };
 
 typedef struct pk_rules {
     uint8_t kind;
-    uint8_t hash_bytes;              /* 3: zlib's rolling hash, 4: one of four bytes */
+    uint8_t hash_bytes; /* 3: zlib's rolling hash, 4: one of four bytes */
     uint16_t good, lazy, nice, chain;
 } pk_rules;
 
@@ -42,22 +42,22 @@ typedef struct pk_rung {
 typedef struct pk_model {
     pk_rules rules;
     unsigned hash_bits;
-    int climbs;                      /* the rungs are kept */
-    const uint8_t *data;             /* window and plaintext; PK_PAD bytes can be read behind */
+    int climbs;          /* the rungs are kept */
+    const uint8_t *data; /* window and plaintext; PK_PAD bytes can be read behind */
     uint32_t size;
-    uint32_t end;                    /* the encoder saw no further than this */
-    uint64_t origin;                 /* position in the stream of data[0] */
-    uint32_t follow, floor;          /* it follows so much before where it starts; nothing is below */
-    uint32_t inserted;               /* positions before this are in the chains */
-    int searched;                    /* the match at the next position is known: */
+    uint32_t end;           /* the encoder saw no further than this */
+    uint64_t origin;        /* position in the stream of data[0] */
+    uint32_t follow, floor; /* it follows so much before where it starts; nothing is below */
+    uint32_t inserted;      /* positions before this are in the chains */
+    int searched;           /* the match at the next position is known: */
     uint32_t length, distance;
-    uint32_t base, used;             /* heads up to the base are older than the last start */
+    uint32_t base, used; /* heads up to the base are older than the last start */
     pk_speed speed;
     uint32_t heads_used, backs_used; /* so many entries of each table may be other than 0 */
     int rungs_used;                  /* in the rungs as well */
     uint32_t head[1 << PK_HASH_BITS];
-    uint16_t back[2 * PK_WINDOW];    /* the encoder's own chains, as in a rung */
-    uint16_t rank[2 * PK_WINDOW];    /* of each position in its chain, counted from any number */
+    uint16_t back[2 * PK_WINDOW]; /* the encoder's own chains, as in a rung */
+    uint16_t rank[2 * PK_WINDOW]; /* of each position in its chain, counted from any number */
     pk_rung rungs[PK_RUNGS];
 } pk_model;
 
@@ -68,8 +68,9 @@ void pk_model_clear(pk_model *model);
 
 /* Start at data[start]. Fast kinds follow `follow` bytes before it, at least PK_WINDOW; or none, 0: they have
  * all positions of the window, as lazy kinds do. */
-void pk_model_start(pk_model *model, const pk_rules *rules, unsigned hash_bits, const uint8_t *data,
-                    uint32_t start, uint32_t size, uint64_t origin, uint32_t follow);
+void pk_model_start(pk_model *model, const pk_rules *rules, unsigned hash_bits,
+                    const uint8_t *data, uint32_t start, uint32_t size, uint64_t origin,
+                    uint32_t follow);
 
 /* Forget, and start at `at`, with PK_WINDOW bytes before it: behind bytes that no match finder saw. */
 void pk_model_restart(pk_model *model, uint32_t at);

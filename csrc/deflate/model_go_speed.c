@@ -7,8 +7,8 @@
 enum {
     TABLE_BITS = 14,
     TABLE = 1 << TABLE_BITS,
-    MARGIN = 15,                     /* of a block's end, where no match begins any more */
-    LEAST_BLOCK = 128                /* shorter ones are not searched, and all is forgotten behind them */
+    MARGIN = 15,      /* of a block's end, where no match begins any more */
+    LEAST_BLOCK = 128 /* shorter ones are not searched, and all is forgotten behind them */
 };
 
 static inline uint32_t load(const uint8_t *at)
@@ -19,11 +19,13 @@ static inline uint32_t load(const uint8_t *at)
 /* Enter a position into the table; returns whether the one before it matches, in `from`. */
 static inline int enter(pk_model *model, uint32_t at, uint32_t *from)
 {
-    uint32_t string = load(model->data + at), *slot = &model->head[string * 0x1e35a7bdu >> (32 - TABLE_BITS)];
+    uint32_t string = load(model->data + at),
+             *slot = &model->head[string * 0x1e35a7bdu >> (32 - TABLE_BITS)];
     uint32_t entry = *slot, there = entry - model->base - 1;
     *slot = model->base + at + 1;
     /* What was entered ahead of a token that was not predicted may lie behind `at`. */
-    if (entry <= model->base || there >= at || there < model->speed.oldest || at - there > PK_WINDOW)
+    if (entry <= model->base || there >= at || there < model->speed.oldest
+        || at - there > PK_WINDOW)
         return 0;
     *from = there;
     return load(model->data + there) == string;
@@ -70,7 +72,8 @@ static void look_behind(pk_model *model, uint32_t at)
 
 static uint32_t length_at(const pk_model *model, uint32_t at, uint32_t from)
 {
-    uint32_t ahead = model->speed.block_end - at, most = ahead < PK_MAX_MATCH ? ahead : PK_MAX_MATCH, length = 4;
+    uint32_t ahead = model->speed.block_end - at,
+             most = ahead < PK_MAX_MATCH ? ahead : PK_MAX_MATCH, length = 4;
     if (from + 4 < model->speed.previous)
         return length;
     while (length < most && model->data[from + length] == model->data[at + length])
@@ -120,8 +123,10 @@ static void begin_block(pk_model *model, uint32_t at)
 void pk_speed_start(pk_model *model, uint32_t at)
 {
     pk_speed *speed = &model->speed;
-    uint32_t known = at - model->floor < model->follow ? at - model->floor : model->follow, end = model->end;
-    uint32_t from = known < PK_SPEED_BLOCK ? at - known : at - known / PK_SPEED_BLOCK * PK_SPEED_BLOCK;
+    uint32_t known = at - model->floor < model->follow ? at - model->floor : model->follow,
+             end = model->end;
+    uint32_t from =
+        known < PK_SPEED_BLOCK ? at - known : at - known / PK_SPEED_BLOCK * PK_SPEED_BLOCK;
     speed->block = speed->block_end = from; /* nothing is before it */
     model->end = at;
     while (from < at) {

@@ -13,12 +13,12 @@
 enum { PK_SPEED_BLOCK = 65535 };
 
 typedef struct pk_speed {
-    uint32_t block, block_end;       /* what it is given at once */
-    uint32_t previous;               /* where the block before begins: no match goes on before it */
-    uint32_t oldest;                 /* positions before it are forgotten */
-    uint32_t next, skip;             /* where it looks next, and 32 times how far it moves on then */
-    uint32_t hit, from;              /* the next match, and what it matches; or the block's end */
-    int literal;                     /* the block has no matches: they would not pay */
+    uint32_t block, block_end; /* what it is given at once */
+    uint32_t previous;         /* where the block before begins: no match goes on before it */
+    uint32_t oldest;           /* positions before it are forgotten */
+    uint32_t next, skip;       /* where it looks next, and 32 times how far it moves on then */
+    uint32_t hit, from;        /* the next match, and what it matches; or the block's end */
+    int literal;               /* the block has no matches: they would not pay */
 } pk_speed;
 
 struct pk_model;

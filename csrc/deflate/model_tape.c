@@ -2,7 +2,9 @@
 
 #include <stdlib.h>
 
-enum { KEPT = 1 << 20 };             /* tokens or events: more are rare, and a codec lives as long as a thread */
+enum {
+    KEPT = 1 << 20
+}; /* tokens or events: more are rare, and a codec lives as long as a thread */
 
 void pk_tape_free(pk_tape *tape)
 {
@@ -29,8 +31,8 @@ void pk_tape_event(pk_tape *tape, uint32_t kind, uint32_t value)
         return;
     if (tape->mode == TAPE_PLAYS) {
         const tape_event *event = &tape->events[tape->event_count];
-        if (tape->event_count == tape->events_recorded || event->at != tape->count || event->kind != kind
-            || event->value != value)
+        if (tape->event_count == tape->events_recorded || event->at != tape->count
+            || event->kind != kind || event->value != value)
             tape->failed = PK_INVALID;
         else
             tape->event_count++;
@@ -50,12 +52,14 @@ void pk_tape_event(pk_tape *tape, uint32_t kind, uint32_t value)
 }
 
 void pk_tape_start(pk_tape *tape, pk_model *model, const pk_rules *rules, unsigned hash_bits,
-                   const uint8_t *data, uint32_t start, uint32_t size, uint64_t origin, uint32_t follow)
+                   const uint8_t *data, uint32_t start, uint32_t size, uint64_t origin,
+                   uint32_t follow)
 {
     if (tape->mode == TAPE_PLAYS) {
-        if (tape->made.rules != rules || tape->made.hash_bits != hash_bits || tape->made.data != data
-            || tape->made.start != start || tape->made.size != size || tape->made.origin != origin
-            || tape->made.follow != follow || tape->count || tape->event_count)
+        if (tape->made.rules != rules || tape->made.hash_bits != hash_bits
+            || tape->made.data != data || tape->made.start != start || tape->made.size != size
+            || tape->made.origin != origin || tape->made.follow != follow || tape->count
+            || tape->event_count)
             tape->failed = PK_INVALID;
         tape->next = start;
         return;
@@ -108,7 +112,8 @@ void pk_tape_play(pk_tape *tape)
 int pk_tape_ends(pk_tape *tape)
 {
     tape->mode = TAPE_OFF;
-    int same = !tape->failed && tape->count == tape->recorded && tape->event_count == tape->events_recorded;
+    int same = !tape->failed && tape->count == tape->recorded
+               && tape->event_count == tape->events_recorded;
     if (tape->capacity > KEPT || tape->event_capacity > KEPT) {
         pk_tape_free(tape);
         tape->tokens = NULL;

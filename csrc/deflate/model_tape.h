@@ -19,33 +19,34 @@ enum { TAPE_OFF = 0, TAPE_RECORDS = 1, TAPE_PLAYS = 2 };
 enum { TAPE_RESTART = 0, TAPE_SEE = 1, TAPE_ACTUAL = 2 };
 
 typedef struct tape_event {
-    size_t at;                       /* how many predictions were made before */
+    size_t at; /* how many predictions were made before */
     uint32_t kind, value;
 } tape_event;
 
 typedef struct pk_tape {
     int mode;
-    int failed;                      /* no memory, or not the same calls */
+    int failed; /* no memory, or not the same calls */
     pk_token *tokens;
-    size_t count, capacity;          /* tokens; on playing, those played */
+    size_t count, capacity; /* tokens; on playing, those played */
     size_t recorded;
     tape_event *events;
     size_t event_count, event_capacity, events_recorded;
-    uint32_t next;                   /* the position of the next prediction */
+    uint32_t next; /* the position of the next prediction */
     struct {
         const pk_rules *rules;
         const uint8_t *data;
         uint64_t origin;
         uint32_t start, size, follow;
         unsigned hash_bits;
-    } made;                          /* what pk_model_start was given */
+    } made; /* what pk_model_start was given */
 } pk_tape;
 
 void pk_tape_free(pk_tape *tape);
 
 /* The calls of deflate/model.h, through the tape. */
 void pk_tape_start(pk_tape *tape, pk_model *model, const pk_rules *rules, unsigned hash_bits,
-                   const uint8_t *data, uint32_t start, uint32_t size, uint64_t origin, uint32_t follow);
+                   const uint8_t *data, uint32_t start, uint32_t size, uint64_t origin,
+                   uint32_t follow);
 void pk_tape_restart(pk_tape *tape, pk_model *model, uint32_t at);
 void pk_tape_see(pk_tape *tape, pk_model *model, uint32_t end);
 

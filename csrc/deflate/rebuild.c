@@ -141,7 +141,11 @@ static int get_header(cursor *from, pk_header *header)
             || (symbol == 17 && extra > 7))
             return PK_INVALID;
         unsigned repeat = symbol < 16 ? 1 : symbol == 18 ? extra + 11 : extra + 3;
-        memset(lengths + at, symbol < 16 ? (int)symbol : symbol == 16 ? lengths[at - 1] : 0, repeat);
+        memset(lengths + at,
+               symbol < 16    ? (int)symbol
+               : symbol == 16 ? lengths[at - 1]
+                              : 0,
+               repeat);
         at += repeat;
         header->symbol[header->symbols] = (uint8_t)symbol;
         header->extra[header->symbols] = (uint8_t)extra;
@@ -157,7 +161,8 @@ static int get_header(cursor *from, pk_header *header)
 /* What a recipe says where the prediction was wrong. */
 typedef struct corrector {
     cursor blocks, tokens;
-    uint64_t next_block, next_token; /* how many predictions are right before the next correction */
+    uint64_t next_block,
+        next_token; /* how many predictions are right before the next correction */
     uint64_t token_head;
 } corrector;
 
@@ -172,7 +177,8 @@ static void next_correction(corrector *from)
 
 static void next_exception(corrector *from)
 {
-    from->next_block = from->blocks.at == from->blocks.end ? UINT64_MAX : get_number(&from->blocks);
+    from->next_block =
+        from->blocks.at == from->blocks.end ? UINT64_MAX : get_number(&from->blocks);
 }
 
 static pk_token corrected(corrector *from, pk_token predicted, uint8_t literal, uint32_t ahead)
@@ -193,8 +199,8 @@ static pk_token corrected(corrector *from, pk_token predicted, uint8_t literal, 
 }
 
 /* Write one block that starts at `start` and has plaintext; returns its end, negative on failure. */
-static int64_t rebuild_block(pk_codec *codec, const settings *with, corrector *from, uint32_t start,
-                             uint32_t end, int may_be_last)
+static int64_t rebuild_block(pk_codec *codec, const settings *with, corrector *from,
+                             uint32_t start, uint32_t end, int may_be_last)
 {
     unsigned given = 0;
     uint64_t count = UINT64_MAX, bytes = 0;
@@ -210,13 +216,14 @@ static int64_t rebuild_block(pk_codec *codec, const settings *with, corrector *f
             return PK_INVALID;
         if (given & GIVES_BYTES)
             bytes = get_number(&from->blocks);
-        if (from->blocks.failed || given > 15 || type > PK_DYNAMIC || !count
-            || bytes > end - start || bytes > 65535)
+        if (from->blocks.failed || given > 15 || type > PK_DYNAMIC || !count || bytes > end - start
+            || bytes > 65535)
             return PK_INVALID;
         next_exception(from);
     }
     if (given & GIVES_BYTES) {
-        put_stored(codec, may_be_last && start + bytes == end, codec->model.data + start, (uint32_t)bytes);
+        put_stored(codec, may_be_last && start + bytes == end, codec->model.data + start,
+                   (uint32_t)bytes);
         pk_tape_restart(&codec->tape, &codec->model, start + (uint32_t)bytes);
         return start + (int64_t)bytes;
     }
@@ -280,8 +287,9 @@ static int rebuild_empty(pk_codec *codec, cursor *from, unsigned code, int last)
     return from->failed ? PK_INVALID : PK_OK;
 }
 
-int64_t pk_rebuild(pk_codec *codec, const uint8_t *data, size_t window, size_t size, uint64_t position,
-                   const uint8_t *recipe, size_t recipe_length, unsigned bit, size_t most)
+int64_t pk_rebuild(pk_codec *codec, const uint8_t *data, size_t window, size_t size,
+                   uint64_t position, const uint8_t *recipe, size_t recipe_length, unsigned bit,
+                   size_t most)
 {
     cursor head = {recipe, recipe + recipe_length, 0};
     settings with;
@@ -290,7 +298,8 @@ int64_t pk_rebuild(pk_codec *codec, const uint8_t *data, size_t window, size_t s
         return PK_INVALID;
     with.rule = (uint8_t)get_byte(&head);
     with.flags = (uint8_t)get_byte(&head);
-    uint64_t limit = get_number(&head), flushes = get_number(&head), flush_bytes = get_number(&head);
+    uint64_t limit = get_number(&head), flushes = get_number(&head),
+             flush_bytes = get_number(&head);
     uint64_t block_bytes = get_number(&head);
     uint64_t left = (uint64_t)(head.end - head.at);
     if (head.failed || with.rule >= pk_rule_count || with.flags > FLAGS || !limit
@@ -301,7 +310,8 @@ int64_t pk_rebuild(pk_codec *codec, const uint8_t *data, size_t window, size_t s
         return PK_INVALID;
     with.limit = (uint32_t)limit;
     cursor flush = {head.at, head.at + flush_bytes, 0};
-    corrector from = {{flush.end, flush.end + block_bytes, 0}, {flush.end + block_bytes, head.end, 0}, 0, 0, 0};
+    corrector from = {
+        {flush.end, flush.end + block_bytes, 0}, {flush.end + block_bytes, head.end, 0}, 0, 0, 0};
     next_exception(&from);
     next_correction(&from);
 
@@ -312,14 +322,15 @@ int64_t pk_rebuild(pk_codec *codec, const uint8_t *data, size_t window, size_t s
     uint32_t at = (uint32_t)window, end;
     if (codec->tape.mode != TAPE_PLAYS)
         pk_model_clear(&codec->model);
-    pk_tape_start(&codec->tape, &codec->model, &pk_rule_table[with.rule], hash_bits_of(&with), data, at,
-                  (uint32_t)size, position - window, follow_of(&with));
+    pk_tape_start(&codec->tape, &codec->model, &pk_rule_table[with.rule], hash_bits_of(&with),
+                  data, at, (uint32_t)size, position - window, follow_of(&with));
     do {
         unsigned code;
         if (flushes) {
             uint64_t coded = get_number(&flush);
             code = coded & 3;
-            if (coded >> 2 > size - at || (with.flags & FLAG_PRIMED && coded >> 2 && coded >> 2 < PRIMED_GAP))
+            if (coded >> 2 > size - at
+                || (with.flags & FLAG_PRIMED && coded >> 2 && coded >> 2 < PRIMED_GAP))
                 return PK_INVALID;
             end = at + (uint32_t)(coded >> 2);
         } else {
@@ -346,8 +357,8 @@ int64_t pk_rebuild(pk_codec *codec, const uint8_t *data, size_t window, size_t s
         if (with.flags & FLAG_PRIMED)
             pk_tape_restart(&codec->tape, &codec->model, at);
     } while (1);
-    if (from.blocks.at != from.blocks.end || from.tokens.at != from.tokens.end || flush.at != flush.end
-        || from.blocks.failed || from.tokens.failed)
+    if (from.blocks.at != from.blocks.end || from.tokens.at != from.tokens.end
+        || flush.at != flush.end || from.blocks.failed || from.tokens.failed)
         return PK_INVALID;
     unsigned rest = codec->bit_count & 7;
     codec->bit_count = (codec->bit_count + 7) & ~7u;

@@ -11,17 +11,18 @@
 #include "deflate/model_tape.h"
 
 enum {
-    FLAG_TRUNCATES = 1,              /* blocks end early, in the manner of gzip */
+    FLAG_TRUNCATES = 1, /* blocks end early, in the manner of gzip */
     FLAG_GO_TREES = 2,
-    FLAG_LAST = 4,                   /* the last block ends the stream */
-    FLAG_FAR = 8,                    /* the model follows all of the window, not 32 KiB */
-    FLAG_PRIMED = 16,                /* at each flush point a fast encoder is given the window anew, as pigz does */
+    FLAG_LAST = 4, /* the last block ends the stream */
+    FLAG_FAR = 8,  /* the model follows all of the window, not 32 KiB */
+    FLAG_PRIMED =
+        16, /* at each flush point a fast encoder is given the window anew, as pigz does */
     FLAGS = 31
 };
 enum { EMPTY_STORED = 0, EMPTY_ALIGNED = 1, EMPTY_NONE = 2, EMPTY_LISTED = 3 };
 enum { GIVES_COUNT = 1, GIVES_TYPE = 2, GIVES_HEADER = 4, GIVES_BYTES = 8 };
 enum { MAX_EMPTY = 64 };
-enum { PRIMED_GAP = 16384 };         /* least plaintext between flush points there: each enters a window */
+enum { PRIMED_GAP = 16384 }; /* least plaintext between flush points there: each enters a window */
 
 typedef struct buffer {
     uint8_t *bytes;
@@ -43,7 +44,7 @@ static inline void reset(buffer *what, size_t most)
 typedef struct settings {
     uint8_t rule;
     uint8_t flags;
-    uint32_t limit;                  /* tokens of a block */
+    uint32_t limit; /* tokens of a block */
 } settings;
 
 static inline unsigned hash_bits_of(const settings *with)
@@ -67,7 +68,7 @@ struct pk_codec {
     buffer recipe, blocks, corrections, output;
     pk_token *tokens;
     size_t token_capacity;
-    uint64_t bits;                   /* of the output's last byte, not yet in it */
+    uint64_t bits; /* of the output's last byte, not yet in it */
     unsigned bit_count;
     uint64_t token_total, mispredicted;
 };
@@ -93,7 +94,8 @@ typedef struct truncation {
     uint64_t bits;
 } truncation;
 
-static inline int truncates(truncation *state, const settings *with, uint32_t count, pk_token token, uint32_t in)
+static inline int truncates(truncation *state, const settings *with, uint32_t count,
+                            pk_token token, uint32_t in)
 {
     if (token >= 256) {
         state->distances++;
@@ -111,8 +113,8 @@ typedef struct block_end {
     uint32_t start;
 } block_end;
 
-static inline int ends_block(block_end *state, const settings *with, uint32_t count, pk_token token, uint32_t at,
-                      int lazy)
+static inline int ends_block(block_end *state, const settings *with, uint32_t count,
+                             pk_token token, uint32_t at, int lazy)
 {
     if (pk_rule_table[with->rule].kind == PK_GO_SPEED)
         return at + step(token) - state->start == PK_SPEED_BLOCK;

@@ -38,7 +38,8 @@ static void note(uint32_t *table, unsigned log, const uint8_t *data, size_t at)
 
 /* The longest stretch around `at` that also stands around `from`: text from `floor` on, a source that lies
  * wholly in the older bytes or wholly in the text before. */
-static pk_copy stretch(const uint8_t *data, size_t prefix, size_t size, size_t floor, size_t at, size_t from)
+static pk_copy stretch(const uint8_t *data, size_t prefix, size_t size, size_t floor, size_t at,
+                       size_t from)
 {
     size_t first = from < prefix ? 0 : prefix;
     size_t back = at - floor < from - first ? at - floor : from - first;
@@ -52,14 +53,18 @@ static pk_copy stretch(const uint8_t *data, size_t prefix, size_t size, size_t f
 }
 
 /* Where the text goes on near the end of the last copy's source, as it does behind a small change. */
-static pk_copy resumed(const uint8_t *data, size_t prefix, size_t size, size_t floor, size_t source)
+static pk_copy resumed(const uint8_t *data, size_t prefix, size_t size, size_t floor,
+                       size_t source)
 {
     pk_copy best = {0, 0, 0};
-    ptrdiff_t low = source <= prefix ? 0 : (ptrdiff_t)prefix, high = (ptrdiff_t)(source <= prefix ? prefix : floor);
-    for (size_t step = 0; step < NEAR_SPAN && floor + step + sizeof(uint64_t) <= size; step += NEAR_STEP) {
+    ptrdiff_t low = source <= prefix ? 0 : (ptrdiff_t)prefix,
+              high = (ptrdiff_t)(source <= prefix ? prefix : floor);
+    for (size_t step = 0; step < NEAR_SPAN && floor + step + sizeof(uint64_t) <= size;
+         step += NEAR_STEP) {
         uint64_t here = load64(data + floor + step);
         for (int turn = 0; turn <= 2 * NEAR_SHIFT; turn++) {
-            ptrdiff_t from = (ptrdiff_t)(source + step) + (turn & 1 ? (turn + 1) / 2 : -(turn / 2));
+            ptrdiff_t from =
+                (ptrdiff_t)(source + step) + (turn & 1 ? (turn + 1) / 2 : -(turn / 2));
             if (from < low || from + (ptrdiff_t)sizeof here > high || load64(data + from) != here)
                 continue;
             pk_copy one = stretch(data, prefix, size, floor, floor + step, (size_t)from);
@@ -101,8 +106,8 @@ static pk_copy elsewhere(const uint8_t *data, size_t prefix, size_t size, size_t
     return best;
 }
 
-size_t pk_delta_find(const uint8_t *data, size_t prefix, size_t size, uint32_t *table, unsigned table_log,
-                     pk_copy *copies, size_t capacity)
+size_t pk_delta_find(const uint8_t *data, size_t prefix, size_t size, uint32_t *table,
+                     unsigned table_log, pk_copy *copies, size_t capacity)
 {
     unsigned log = table_log - 3; /* of the number of buckets */
     memset(table, 0, sizeof *table << table_log);
@@ -118,7 +123,8 @@ size_t pk_delta_find(const uint8_t *data, size_t prefix, size_t size, uint32_t *
                 at++;
                 continue;
             }
-            found = elsewhere(data, prefix, size, floor, at, table + bucket_of(data + at, log), refused);
+            found = elsewhere(data, prefix, size, floor, at, table + bucket_of(data + at, log),
+                              refused);
             if (!found.length) { /* what a copy covers stands elsewhere already */
                 note(table, log, data, at++);
                 continue;
@@ -140,8 +146,8 @@ size_t pk_delta_copied(const pk_copy *copies, size_t count, size_t end)
     return length;
 }
 
-size_t pk_delta_rest(const uint8_t *data, size_t prefix, size_t size, const pk_copy *copies, size_t count,
-                     uint8_t *out)
+size_t pk_delta_rest(const uint8_t *data, size_t prefix, size_t size, const pk_copy *copies,
+                     size_t count, uint8_t *out)
 {
     size_t at = prefix, length = 0;
     for (size_t i = 0; i < count; i++) {
@@ -157,12 +163,12 @@ size_t pk_delta_rest(const uint8_t *data, size_t prefix, size_t size, const pk_c
 static int is_sound(const pk_copy *copy, size_t prefix, size_t size, size_t done)
 {
     size_t at = copy->at, from = copy->from, length = copy->length;
-    return length > 0 && at >= done && at <= size && length <= size - at && from <= at && length <= at - from &&
-           (from >= prefix || length <= prefix - from);
+    return length > 0 && at >= done && at <= size && length <= size - at && from <= at
+           && length <= at - from && (from >= prefix || length <= prefix - from);
 }
 
-int pk_delta_apply(const uint8_t *older, size_t prefix, size_t size, const pk_copy *copies, size_t count,
-                   const uint8_t *rest, size_t rest_length, uint8_t *text)
+int pk_delta_apply(const uint8_t *older, size_t prefix, size_t size, const pk_copy *copies,
+                   size_t count, const uint8_t *rest, size_t rest_length, uint8_t *text)
 {
     size_t done = prefix;
     for (size_t i = 0; i < count; i++) {
@@ -174,7 +180,8 @@ int pk_delta_apply(const uint8_t *older, size_t prefix, size_t size, const pk_co
         memcpy(text + (done - prefix), rest, gap);
         rest += gap;
         rest_length -= gap;
-        const uint8_t *from = copies[i].from < prefix ? older + copies[i].from : text + (copies[i].from - prefix);
+        const uint8_t *from =
+            copies[i].from < prefix ? older + copies[i].from : text + (copies[i].from - prefix);
         memcpy(text + (copies[i].at - prefix), from, copies[i].length);
         done = (size_t)copies[i].at + copies[i].length;
     }
@@ -201,10 +208,12 @@ static uint8_t put_number(bit_writer *extra, uint32_t value)
         return (uint8_t)value;
     unsigned length = 32 - (unsigned)__builtin_clz(value), rest = length - 1 - SUB;
     put_bits(extra, value & ((1u << rest) - 1), rest);
-    return (uint8_t)(DIRECT + ((length - 1 - DIRECT_LOG) << SUB) + (value >> rest & ((1u << SUB) - 1)));
+    return (uint8_t)(DIRECT + ((length - 1 - DIRECT_LOG) << SUB)
+                     + (value >> rest & ((1u << SUB) - 1)));
 }
 
-size_t pk_delta_encode(const pk_copy *copies, size_t count, size_t prefix, uint8_t *classes, uint8_t *extra)
+size_t pk_delta_encode(const pk_copy *copies, size_t count, size_t prefix, uint8_t *classes,
+                       uint8_t *extra)
 {
     bit_writer writer = {extra, 0, 0};
     size_t done = prefix;
@@ -252,8 +261,8 @@ static int get_number(bit_reader *extra, uint8_t class, uint32_t *value)
     return 0;
 }
 
-int pk_delta_decode(const uint8_t *classes, size_t count, const uint8_t *extra, size_t extra_length, size_t prefix,
-                    size_t size, pk_copy *copies)
+int pk_delta_decode(const uint8_t *classes, size_t count, const uint8_t *extra,
+                    size_t extra_length, size_t prefix, size_t size, pk_copy *copies)
 {
     bit_reader reader = {extra, extra + extra_length, 0, 0};
     for (size_t i = 0; i < count; i++)

@@ -46,7 +46,8 @@ static inline void note(search *in, uint64_t value, size_t at)
     *head = (uint32_t)++in->noted;
 }
 
-static void note_all(search *in, const uint8_t *data, size_t length, size_t from, size_t to, size_t before)
+static void note_all(search *in, const uint8_t *data, size_t length, size_t from, size_t to,
+                     size_t before)
 {
     for (size_t at = from; at < to && at + FINGERPRINT <= length; at++) {
         uint64_t value = load64(data + at);
@@ -96,10 +97,12 @@ static void look(const search *in, uint64_t value, size_t done, size_t at, match
     }
 }
 
-size_t pk_select(const uint8_t *older, size_t older_length, const uint8_t *rest, size_t rest_length, unsigned sample_log,
-               unsigned depth, unsigned block_log, const pk_select_table *table, uint8_t *kept)
+size_t pk_select(const uint8_t *older, size_t older_length, const uint8_t *rest,
+                 size_t rest_length, unsigned sample_log, unsigned depth, unsigned block_log,
+                 const pk_select_table *table, uint8_t *kept)
 {
-    search in = {older, rest, older_length, rest_length, sample_log, depth, block_log, table, 0, kept};
+    search in = {older, rest,      older_length, rest_length, sample_log,
+                 depth, block_log, table,        0,           kept};
     memset(table->heads, 0, sizeof *table->heads << PK_SELECT_HEADS);
     memset(kept, 0, (older_length + ((size_t)1 << block_log) - 1) >> block_log);
     note_all(&in, older, older_length, 0, older_length, 0);
@@ -117,7 +120,8 @@ size_t pk_select(const uint8_t *older, size_t older_length, const uint8_t *rest,
         if (best.worth <= 0 || (at < rest_length && at < best.at + least(best.length, LOOK_ON)))
             continue;
         if (best.from < older_length) {
-            size_t first = best.from >> block_log, last = (best.from + best.length - 1) >> block_log;
+            size_t first = best.from >> block_log,
+                   last = (best.from + best.length - 1) >> block_log;
             memset(kept + first, 1, last - first + 1);
             shared += best.length;
         }
@@ -129,7 +133,8 @@ size_t pk_select(const uint8_t *older, size_t older_length, const uint8_t *rest,
     return shared;
 }
 
-size_t pk_select_gather(const uint8_t *older, size_t length, unsigned block_log, const uint8_t *kept, uint8_t *out)
+size_t pk_select_gather(const uint8_t *older, size_t length, unsigned block_log,
+                        const uint8_t *kept, uint8_t *out)
 {
     size_t size = (size_t)1 << block_log, written = 0;
     for (size_t block = 0; block << block_log < length; block++) {
@@ -232,7 +237,8 @@ static int get_number(bit_reader *from, unsigned order, size_t *value)
 /* Whether nothing follows: less than a byte, and no bit of it. A run has at least one. */
 static int is_spent(const bit_reader *from)
 {
-    return from->at == from->length || (from->length - from->at < 8 && !(from->in[from->at >> 3] >> (from->at & 7)));
+    return from->at == from->length
+           || (from->length - from->at < 8 && !(from->in[from->at >> 3] >> (from->at & 7)));
 }
 
 int pk_select_decode(const uint8_t *in, size_t length, uint8_t *kept, size_t count)

@@ -16,9 +16,10 @@
 
 /* Memory for pk_select: contents do not matter. */
 typedef struct pk_select_table {
-    uint32_t *heads;           /* 2^PK_SELECT_HEADS */
-    uint32_t *places, *chains; /* `capacity` each: places beyond are not noted, so that more are found with more */
-    size_t capacity;           /* at least 1 */
+    uint32_t *heads; /* 2^PK_SELECT_HEADS */
+    uint32_t *places,
+        *chains; /* `capacity` each: places beyond are not noted, so that more are found with more */
+    size_t capacity; /* at least 1 */
 } pk_select_table;
 
 /* Choose blocks.
@@ -29,11 +30,13 @@ typedef struct pk_select_table {
  * block_log: of the size of blocks.
  * kept: one byte a block, (older_length + 2^block_log - 1) >> block_log of them, set to 1 or 0.
  * Returns how many bytes of the rest were found in the older bytes. Depends on its arguments alone (of `table`: on the capacity). */
-size_t pk_select(const uint8_t *older, size_t older_length, const uint8_t *rest, size_t rest_length, unsigned sample_log,
-               unsigned depth, unsigned block_log, const pk_select_table *table, uint8_t *kept);
+size_t pk_select(const uint8_t *older, size_t older_length, const uint8_t *rest,
+                 size_t rest_length, unsigned sample_log, unsigned depth, unsigned block_log,
+                 const pk_select_table *table, uint8_t *kept);
 
 /* Write blocks that are kept, in order. out: room for them. Returns their length. */
-size_t pk_select_gather(const uint8_t *older, size_t length, unsigned block_log, const uint8_t *kept, uint8_t *out);
+size_t pk_select_gather(const uint8_t *older, size_t length, unsigned block_log,
+                        const uint8_t *kept, uint8_t *out);
 
 /* Write which of `count` blocks, below 2^31, are kept.
  *

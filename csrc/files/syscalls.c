@@ -75,8 +75,8 @@ int pk_has_local_times(int fd)
 }
 
 /* Write a new file; 0, or -1 with errno. */
-static int write_file(int directory, const char *name, const uint8_t *data, size_t length, uint16_t mode,
-                      uint16_t mask)
+static int write_file(int directory, const char *name, const uint8_t *data, size_t length,
+                      uint16_t mode, uint16_t mask)
 {
     int flags = O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW | O_CLOEXEC;
     int fd = openat(directory, name, flags, (mode_t)mode);
@@ -101,8 +101,8 @@ static int write_file(int directory, const char *name, const uint8_t *data, size
     return result;
 }
 
-size_t pk_write_files(int directory, const char *names, const uint8_t *data, const uint64_t *bounds,
-                      const uint16_t *modes, uint16_t mask, size_t count)
+size_t pk_write_files(int directory, const char *names, const uint8_t *data,
+                      const uint64_t *bounds, const uint16_t *modes, uint16_t mask, size_t count)
 {
     for (size_t at = 0; at < count; at++) {
         size_t length = (size_t)(bounds[2 * at + 1] - bounds[2 * at]);
@@ -145,7 +145,8 @@ static int read_whole(int directory, const char *name, const uint64_t *stat, uin
     return good;
 }
 
-void pk_read_files(int directory, const char *names, const uint64_t *stats, uint8_t *out, uint8_t *good, size_t count)
+void pk_read_files(int directory, const char *names, const uint64_t *stats, uint8_t *out,
+                   uint8_t *good, size_t count)
 {
     for (size_t at = 0; at < count; at++) {
         good[at] = (uint8_t)read_whole(directory, names, stats, out);
@@ -170,7 +171,8 @@ int pk_clone_file(int to, int from)
 int pk_reserve(int fd, uint64_t size)
 {
 #ifdef __linux__
-    if (fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)size) != 0 && (errno == ENOSPC || errno == EFBIG))
+    if (fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)size) != 0
+        && (errno == ENOSPC || errno == EFBIG))
         return -1;
 #else
     (void)fd;

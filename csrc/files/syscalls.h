@@ -23,15 +23,16 @@ int pk_has_local_times(int fd);
  * into `data`, where each file begins and ends. modes: their permission bits; `mask` are those that the
  * process's umask would take away, and which are set afterwards.
  * Returns how many were written; less than `count` with errno: the next one failed. */
-size_t pk_write_files(int directory, const char *names, const uint8_t *data, const uint64_t *bounds,
-                      const uint16_t *modes, uint16_t mask, size_t count);
+size_t pk_write_files(int directory, const char *names, const uint8_t *data,
+                      const uint64_t *bounds, const uint16_t *modes, uint16_t mask, size_t count);
 
 /* Read `count` files below the directory `directory` whole, one after another into `out`, which has room for the
  * sum of their sizes: each takes its size there, also one that was not read.
  * names: their paths, a NUL behind each. stats: PK_STAT_WORDS a file, as pk_walk gives them.
  * good: one byte a file, set to 1 if it was there and, before reading and after, is the file that was walked; else
  * to 0. */
-void pk_read_files(int directory, const char *names, const uint64_t *stats, uint8_t *out, uint8_t *good, size_t count);
+void pk_read_files(int directory, const char *names, const uint64_t *stats, uint8_t *out,
+                   uint8_t *good, size_t count);
 
 /* Let the empty file `to` share the blocks of the file `from`. Returns 0, or -1 with errno: the file
  * system cannot, or the files are not on the same one. */

@@ -100,7 +100,8 @@ static void sort(const char *names, const item **order, const item **spare, size
         return;
     memcpy(spare, order, half * sizeof *order);
     while (left < half && right < count)
-        order[at++] = compare(names, spare[left], order[right]) <= 0 ? spare[left++] : order[right++];
+        order[at++] =
+            compare(names, spare[left], order[right]) <= 0 ? spare[left++] : order[right++];
     memcpy(order + at, spare + left, (half - left) * sizeof *order);
 }
 
@@ -121,8 +122,8 @@ void pk_stat_words(const struct stat *info, uint64_t out[PK_STAT_WORDS])
 /* Append a name, and the NUL behind it, to the listing; return the new item or NULL without memory. */
 static item *append(level *now, const char *name, size_t length, int slash)
 {
-    if (!reserve(&now->names, &now->names_capacity, now->names_length + length + 2, 1) ||
-        !reserve(&now->items, &now->capacity, now->count + 1, sizeof *now->items))
+    if (!reserve(&now->names, &now->names_capacity, now->names_length + length + 2, 1)
+        || !reserve(&now->items, &now->capacity, now->count + 1, sizeof *now->items))
         return NULL;
     item *made = &now->items[now->count++];
     memset(made, 0, sizeof *made);
@@ -263,7 +264,8 @@ static int emit(pk_walker *walker, const level *now, const item *entry, size_t r
 {
     pk_walk_state *state = walker->state;
     size_t before = now->path_length - state->root_length;
-    if (!reserve(&walker->paths, &state->paths_capacity, walker->paths_length + before + entry->length + 1, 1))
+    if (!reserve(&walker->paths, &state->paths_capacity,
+                 walker->paths_length + before + entry->length + 1, 1))
         return out_of_memory();
     uint8_t *out = walker->paths + walker->paths_length;
     memcpy(out, state->path + state->root_length, before);
@@ -271,9 +273,11 @@ static int emit(pk_walker *walker, const level *now, const item *entry, size_t r
     walker->paths_length += before + entry->length + 1;
     if (entry->kind == PK_SYMLINK) {
         size_t length = entry->target_length + (size_t)1;
-        if (!reserve(&walker->targets, &state->targets_capacity, walker->targets_length + length, 1))
+        if (!reserve(&walker->targets, &state->targets_capacity, walker->targets_length + length,
+                     1))
             return out_of_memory();
-        memcpy(walker->targets + walker->targets_length, now->names + entry->name + entry->length + 1, length);
+        memcpy(walker->targets + walker->targets_length,
+               now->names + entry->name + entry->length + 1, length);
         walker->targets_length += length;
     }
     walker->kinds[row] = entry->kind;
@@ -302,9 +306,9 @@ static int make_rows(pk_walker *walker, size_t most)
     walker->modes = NULL;
     walker->stats = NULL;
     walker->state->rows_capacity = 0;
-    if (!reserve(&walker->kinds, &kinds, most, 1) ||
-        !reserve(&walker->modes, &modes, most, sizeof *walker->modes) ||
-        !reserve(&walker->stats, &stats, most, PK_STAT_WORDS * sizeof *walker->stats))
+    if (!reserve(&walker->kinds, &kinds, most, 1)
+        || !reserve(&walker->modes, &modes, most, sizeof *walker->modes)
+        || !reserve(&walker->stats, &stats, most, PK_STAT_WORDS * sizeof *walker->stats))
         return out_of_memory();
     walker->state->rows_capacity = most;
     return 0;
@@ -315,7 +319,8 @@ pk_walker *pk_walk_new(const char *root)
     pk_walker *walker = calloc(1, sizeof *walker);
     pk_walk_state *state = calloc(1, sizeof *state);
     size_t length = strlen(root);
-    if (walker == NULL || state == NULL || !reserve(&state->path, &state->path_capacity, length + 2, 1)) {
+    if (walker == NULL || state == NULL
+        || !reserve(&state->path, &state->path_capacity, length + 2, 1)) {
         free(walker);
         free(state);
         return NULL;

@@ -15,7 +15,8 @@
 
 enum { PK_DIRECTORY = 0, PK_FILE = 1, PK_SYMLINK = 2 }; /* as in packer/tree.py */
 
-#define PK_STAT_WORDS 5 /* device, inode, size in bytes, mtime and ctime in ns; zeros of all but files */
+#define PK_STAT_WORDS \
+    5 /* device, inode, size in bytes, mtime and ctime in ns; zeros of all but files */
 
 /* Write what a file is known by. */
 void pk_stat_words(const struct stat *info, uint64_t out[PK_STAT_WORDS]);

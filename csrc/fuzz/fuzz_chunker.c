@@ -13,7 +13,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
         return 0;
     size_t min = 512 + input[0], max = min + 512 + 4 * (size_t)input[1];
     size_t sizes[2] = {1 + (size_t)input[2] * 16, 1 + (size_t)(input[3] | input[4] << 8) % 5000};
-    size_t repeat = 1 + (size_t)input[5] % 32 * 8, noise_every = input[6] ? (size_t)input[6] * 40 : 0;
+    size_t repeat = 1 + (size_t)input[5] % 32 * 8,
+           noise_every = input[6] ? (size_t)input[6] * 40 : 0;
     uint8_t noise = input[7];
     input += 8;
     size -= 8;

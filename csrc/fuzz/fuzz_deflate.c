@@ -17,7 +17,8 @@ static void scribble(pk_codec *codec, unsigned seed)
     memset(model->back, (int)(seed * 37 + 1) & 255, sizeof model->back);
     memset(model->rank, (int)(seed * 59 + 5) & 255, sizeof model->rank);
     for (unsigned rung = 0; rung < PK_RUNGS; rung++)
-        memset(model->rungs[rung].back, (int)(seed * 83 + 3) & 255, sizeof model->rungs[rung].back);
+        memset(model->rungs[rung].back, (int)(seed * 83 + 3) & 255,
+               sizeof model->rungs[rung].back);
 }
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
@@ -35,7 +36,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
     pk_codec *codec = pk_codec_new(), *other = pk_codec_new();
     CHECK(segment && codec && other);
     while (left
-           && pk_segment_inflate(segment, at, left, bit, window, window_length, position, target) == PK_OK) {
+           && pk_segment_inflate(segment, at, left, bit, window, window_length, position, target)
+                  == PK_OK) {
         size_t length = segment->size - segment->window;
         uint64_t end = segment->end_bit;
         CHECK(end <= 8 * (uint64_t)left && length <= PK_MAX_SEGMENT_PLAIN);
@@ -52,8 +54,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
             memcpy(data, window, window_length);
             memcpy(data + window_length, segment->data + segment->window, length);
             scribble(other, (unsigned)position);
-            int64_t bits = pk_rebuild(other, data, window_length, whole, position, recipe, (size_t)coded,
-                                      bit, (size_t)(end / 8 + 1));
+            int64_t bits = pk_rebuild(other, data, window_length, whole, position, recipe,
+                                      (size_t)coded, bit, (size_t)(end / 8 + 1));
             CHECK(bits == (int64_t)end);
             const uint8_t *made = pk_codec_result(other);
             for (uint64_t i = bit; i < end; i++)

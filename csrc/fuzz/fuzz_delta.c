@@ -11,28 +11,34 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size);
 
-static void select_round_trip(const uint8_t *older, size_t older_length, const uint8_t *rest, size_t rest_length)
+static void select_round_trip(const uint8_t *older, size_t older_length, const uint8_t *rest,
+                              size_t rest_length)
 {
     enum { LOG = 6, CAPACITY = 1000 };
-    pk_select_table table = {malloc(sizeof(uint32_t) << PK_SELECT_HEADS), malloc(CAPACITY * sizeof(uint32_t)),
+    pk_select_table table = {malloc(sizeof(uint32_t) << PK_SELECT_HEADS),
+                             malloc(CAPACITY * sizeof(uint32_t)),
                              malloc(CAPACITY * sizeof(uint32_t)), CAPACITY};
     size_t blocks = (older_length + (1 << LOG) - 1) >> LOG;
     uint8_t *kept = malloc(blocks + 1), *read = malloc(blocks + 1), *coded = malloc(blocks + 16);
     uint8_t *exact = exact_copy(older, older_length), *text = exact_copy(rest, rest_length);
     CHECK(table.heads && table.places && table.chains && kept && read && coded);
-    pk_select(exact, older_length, text, rest_length, rest_length % 3, 1 + rest_length % 5, LOG, &table, kept);
+    pk_select(exact, older_length, text, rest_length, rest_length % 3, 1 + rest_length % 5, LOG,
+              &table, kept);
     size_t length = pk_select_encode(kept, blocks, coded);
     CHECK(length <= blocks + 16);
     uint8_t *stored = exact_copy(coded, length);
     CHECK(pk_select_decode(stored, length, read, blocks) == 0 && !memcmp(kept, read, blocks));
-    CHECK(!length || pk_select_decode(stored, length - 1, read, blocks) != 0 || memcmp(kept, read, blocks));
+    CHECK(!length || pk_select_decode(stored, length - 1, read, blocks) != 0
+          || memcmp(kept, read, blocks));
     size_t size = 0;
     for (size_t block = 0; block < blocks; block++)
         if (kept[block])
-            size += older_length - (block << LOG) < 1 << LOG ? older_length - (block << LOG) : 1 << LOG;
+            size += older_length - (block << LOG) < 1 << LOG ? older_length - (block << LOG)
+                                                             : 1 << LOG;
     uint8_t *out = malloc(size + 1);
     CHECK(out && pk_select_gather(older, older_length, LOG, kept, out) == size);
-    free(table.heads), free(table.places), free(table.chains), free(kept), free(read), free(coded), free(exact);
+    free(table.heads), free(table.places), free(table.chains), free(kept), free(read), free(coded),
+        free(exact);
     free(text), free(stored), free(out);
 }
 
@@ -41,7 +47,8 @@ static void round_trip(const uint8_t *data, size_t prefix, size_t size)
     enum { LOG = 10 };
     uint32_t *table = malloc(sizeof *table << LOG);
     size_t capacity = size / 16 + 1;
-    pk_copy *copies = malloc(capacity * sizeof *copies), *read = malloc((capacity + 1) * sizeof *read);
+    pk_copy *copies = malloc(capacity * sizeof *copies),
+            *read = malloc((capacity + 1) * sizeof *read);
     CHECK(table && copies && read);
     size_t count = pk_delta_find(data, prefix, size, table, LOG, copies, capacity);
     CHECK(count <= capacity);
@@ -60,14 +67,17 @@ static void round_trip(const uint8_t *data, size_t prefix, size_t size)
     CHECK(pk_delta_apply(older, prefix, size, copies, count, rest, rest_length, out) == 0);
     CHECK(!memcmp(out, data + prefix, size - prefix));
     CHECK(pk_delta_apply(older, prefix, size, copies, count, rest, rest_length + 1, out) != 0);
-    free(table), free(copies), free(read), free(classes), free(extra), free(exact), free(rest), free(out), free(older);
+    free(table), free(copies), free(read), free(classes), free(extra), free(exact), free(rest),
+        free(out), free(older);
 }
 
-static void stranger(const uint8_t *in, size_t length, const uint8_t *data, size_t prefix, size_t size)
+static void stranger(const uint8_t *in, size_t length, const uint8_t *data, size_t prefix,
+                     size_t size)
 {
     size_t count = length / 5;
     pk_copy *copies = malloc((count + 1) * sizeof *copies);
-    uint8_t *classes = exact_copy(in, 3 * count), *extra = exact_copy(in + 3 * count, length - 3 * count);
+    uint8_t *classes = exact_copy(in, 3 * count),
+            *extra = exact_copy(in + 3 * count, length - 3 * count);
     CHECK(copies);
     /* As many extra bits as it takes: with more or fewer than all of them it is refused. */
     int sound = -1;
@@ -85,7 +95,8 @@ static void stranger(const uint8_t *in, size_t length, const uint8_t *data, size
     free(copies), free(classes), free(extra);
     /* A selection that is accepted is one that can be written. */
     size_t blocks = 1 + prefix % 300;
-    uint8_t *kept = malloc(blocks), *again = malloc(blocks), *coded = malloc(blocks + 16), *exact = exact_copy(in, length);
+    uint8_t *kept = malloc(blocks), *again = malloc(blocks), *coded = malloc(blocks + 16),
+            *exact = exact_copy(in, length);
     CHECK(kept && again && coded);
     if (!pk_select_decode(exact, length, kept, blocks)) {
         CHECK(pk_select_decode(coded, pk_select_encode(kept, blocks, coded), again, blocks) == 0);

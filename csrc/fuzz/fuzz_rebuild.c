@@ -17,7 +17,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
     size_t length = input[3] | (size_t)input[4] << 8, repeat = 1 + (size_t)input[1] % 64 * 8;
     if (length > size - 5)
         length = size - 5;
-    size_t whole = length * repeat > 40000 ? 40000 : length * repeat, window = whole * input[2] / 255;
+    size_t whole = length * repeat > 40000 ? 40000 : length * repeat,
+           window = whole * input[2] / 255;
     uint8_t *data = calloc(whole + PK_PAD, 1);
     CHECK(data);
     for (size_t i = 0; i < whole; i++)
@@ -26,7 +27,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
     size_t most = 2 * whole;
     pk_codec *codec = pk_codec_new();
     CHECK(codec);
-    int64_t bits = pk_rebuild(codec, data, window, whole, window, recipe, size - 5 - length, bit, most);
+    int64_t bits =
+        pk_rebuild(codec, data, window, whole, window, recipe, size - 5 - length, bit, most);
     CHECK(bits != PK_NO_MEMORY);
     if (bits >= 0)
         CHECK((uint64_t)bits <= 8 * (uint64_t)most);

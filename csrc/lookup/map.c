@@ -57,7 +57,8 @@ static size_t slot_of(const pk_map *map, const uint8_t *key)
 {
     uint64_t word;
     memcpy(&word, key, sizeof word);
-    size_t mask = ((size_t)1 << map->log) - 1, at = (size_t)(word * 0x9e3779b97f4a7c15u >> (64 - map->log));
+    size_t mask = ((size_t)1 << map->log) - 1,
+           at = (size_t)(word * 0x9e3779b97f4a7c15u >> (64 - map->log));
     while (map->slots[at] && memcmp(key_at(map, map->slots[at] - 1), key, map->key_bytes) != 0)
         at = (at + 1) & mask;
     return at;
@@ -121,7 +122,8 @@ int pk_map_put_lent(pk_map *map, uint32_t first, uint32_t count)
     return 0;
 }
 
-int pk_map_put(pk_map *map, const uint8_t *keys, size_t stride, size_t count, uint32_t first, uint32_t each)
+int pk_map_put(pk_map *map, const uint8_t *keys, size_t stride, size_t count, uint32_t first,
+               uint32_t each)
 {
     for (size_t i = 0; i < count; i++) {
         const uint8_t *key = keys + i * stride;
@@ -145,6 +147,8 @@ void pk_map_get(const pk_map *map, const uint8_t *keys, size_t stride, size_t co
     for (size_t i = 0; i < count; i++) {
         uint32_t slot = map->slots[slot_of(map, keys + i * stride)];
         size_t place = (size_t)slot - 1;
-        out[i] = !slot ? -1 : place < map->lent_count ? (int64_t)place : (int64_t)map->numbers[place - map->lent_count];
+        out[i] = !slot                     ? -1
+                 : place < map->lent_count ? (int64_t)place
+                                           : (int64_t)map->numbers[place - map->lent_count];
     }
 }

@@ -25,7 +25,8 @@ int pk_map_put_lent(pk_map *map, uint32_t first, uint32_t count);
 
 /* Put `count` keys, which begin `stride` bytes from one another; what was put under a key before is replaced. Key i
  * gets the number first + i / each. Returns 0, or -1 without memory; some may have been put then. */
-int pk_map_put(pk_map *map, const uint8_t *keys, size_t stride, size_t count, uint32_t first, uint32_t each);
+int pk_map_put(pk_map *map, const uint8_t *keys, size_t stride, size_t count, uint32_t first,
+               uint32_t each);
 
 /* Write the numbers of `count` keys to `out`, -1 for those that were not put. */
 void pk_map_get(const pk_map *map, const uint8_t *keys, size_t stride, size_t count, int64_t *out);

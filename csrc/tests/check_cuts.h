@@ -19,7 +19,8 @@ static size_t naive_cut(const uint8_t *data, size_t low, size_t high)
     return best;
 }
 
-static size_t naive_cuts(const uint8_t *data, size_t length, size_t min, size_t max, uint64_t *cuts)
+static size_t naive_cuts(const uint8_t *data, size_t length, size_t min, size_t max,
+                         uint64_t *cuts)
 {
     size_t count = 0, start = 0;
     while (start < length) {
@@ -42,8 +43,8 @@ static size_t split_cuts(const uint8_t *data, size_t length, size_t min, size_t 
         size_t piece = sizes[turn++ % size_count];
         end = piece < length - end ? end + piece : length;
         uint8_t *copy = exact_copy(data + base, end - base);
-        int64_t found = pk_cut_points(copy, end - base, min, max, end == length, kernel, cuts + count,
-                                      (end - base) / min + 1);
+        int64_t found = pk_cut_points(copy, end - base, min, max, end == length, kernel,
+                                      cuts + count, (end - base) / min + 1);
         free(copy);
         CHECK(found >= 0);
         size_t start = base;
@@ -83,7 +84,8 @@ static void check_input(const uint8_t *data, size_t length, size_t min, size_t m
             continue;
         CHECK(pk_cut_points(copy, length, min, max, 1, kernel, found, capacity) == count);
         CHECK(memcmp(expected, found, 8 * (size_t)count) == 0);
-        CHECK((int64_t)split_cuts(data, length, min, max, kernel, sizes, size_count, found) == count);
+        CHECK((int64_t)split_cuts(data, length, min, max, kernel, sizes, size_count, found)
+              == count);
         CHECK(memcmp(expected, found, 8 * (size_t)count) == 0);
     }
     free(copy);

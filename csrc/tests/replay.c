@@ -13,7 +13,8 @@ static unsigned replay(const char *path)
         unsigned count = 0;
         char name[4096];
         for (struct dirent *entry; (entry = readdir(directory));)
-            if (entry->d_name[0] != '.' && snprintf(name, sizeof name, "%s/%s", path, entry->d_name) > 0)
+            if (entry->d_name[0] != '.'
+                && snprintf(name, sizeof name, "%s/%s", path, entry->d_name) > 0)
                 count += replay(name);
         closedir(directory);
         return count;

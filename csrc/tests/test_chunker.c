@@ -24,13 +24,29 @@ static void fill(uint8_t *data, size_t length, int kind)
     for (size_t i = 0; i < length; i++) {
         uint8_t random = (uint8_t)(next() >> 32);
         switch (kind) {
-        case 0: data[i] = random; break;
-        case 1: data[i] = 0; break;
-        case 2: data[i] = i % 8 ? 0 : random & 1; break;
-        case 3: data[i] = "ACGT"[random & 3]; break;
-        case 4: data[i] = i < period ? random : data[i - period]; break;
-        case 5: data[i] = (i < period) != (next() % 3000 == 0) ? random : i < period ? 0 : data[i - period]; break;
-        default: data[i] = next() % 1000 ? ' ' : random; break;
+        case 0:
+            data[i] = random;
+            break;
+        case 1:
+            data[i] = 0;
+            break;
+        case 2:
+            data[i] = i % 8 ? 0 : random & 1;
+            break;
+        case 3:
+            data[i] = "ACGT"[random & 3];
+            break;
+        case 4:
+            data[i] = i < period ? random : data[i - period];
+            break;
+        case 5:
+            data[i] = (i < period) != (next() % 3000 == 0) ? random
+                      : i < period                         ? 0
+                                                           : data[i - period];
+            break;
+        default:
+            data[i] = next() % 1000 ? ' ' : random;
+            break;
         }
     }
 }

@@ -26,7 +26,8 @@ static void test_keys(size_t width)
         for (size_t i = 0; i < COUNT; i++)
             CHECK(found[i] == (i == 3 ? 7 : i < count + 100 ? (int64_t)i : -1));
     }
-    CHECK(pk_map_put(map, keys, 2 * width, COUNT / 2, 4000000000u, 50) == 0); /* each second one, anew */
+    CHECK(pk_map_put(map, keys, 2 * width, COUNT / 2, 4000000000u, 50)
+          == 0); /* each second one, anew */
     pk_map_get(map, keys, width, COUNT, found);
     for (size_t i = 0; i < COUNT; i++)
         CHECK(found[i] == (i == 3 ? 7 : i % 2 ? (int64_t)i : (int64_t)(4000000000u + i / 100)));
@@ -48,7 +49,8 @@ static void test_lent(size_t width)
     pk_map_lend(map, lent, LENT);
     CHECK(pk_map_put_lent(map, 0, 100) == 0);
     CHECK(pk_map_put_lent(map, 500, 500) == 0);
-    CHECK(pk_map_put(map, keys + 10 * width, width, 1, 4000000000u, 1) == 0); /* in place of a lent one */
+    CHECK(pk_map_put(map, keys + 10 * width, width, 1, 4000000000u, 1)
+          == 0); /* in place of a lent one */
     CHECK(pk_map_put(map, keys + 2000 * width, width, 1000, 2000, 1) == 0);
     CHECK(pk_map_put_lent(map, 400, 10) == 0);
     CHECK(pk_map_put(map, keys + 10 * width, width, 1, 3000000000u, 1) == 0);

@@ -28,7 +28,10 @@ static void add(const char *name, char type, const uint8_t *content, size_t size
     snprintf((char *)block + 124, 12, "%011o", (unsigned)size);
     snprintf((char *)block + 136, 12, "%011o", 1700000000u + (unsigned)length);
     block[PK_TAR_TYPE] = (uint8_t)type;
-    memcpy(block + 257, "ustar\0" "00", 8);
+    memcpy(block + 257,
+           "ustar\0"
+           "00",
+           8);
     seal(block);
     if (size)
         memcpy(block + PK_TAR_BLOCK, content, size);
@@ -54,7 +57,8 @@ static size_t rebuild(const uint8_t *data, const uint8_t *previous, uint8_t *out
             }
         size_t size = 0;
         if (operation == 4 || operation == 5) {
-            ptrdiff_t taken = pk_tar_decode(members.coded + coded, members.coded_length - coded, header, header);
+            ptrdiff_t taken =
+                pk_tar_decode(members.coded + coded, members.coded_length - coded, header, header);
             CHECK(taken > 0);
             coded += (size_t)taken;
             memcpy(out + at, header, PK_TAR_BLOCK);
@@ -96,7 +100,8 @@ static size_t take(size_t size, int look)
     uint8_t *exact = exact_copy(archive, size);
     pk_members_take(&members, exact, size, MOST, look);
     CHECK(members.taken <= size);
-    CHECK(rebuild(exact, previous, again) == members.taken && !memcmp(again, exact, members.taken));
+    CHECK(rebuild(exact, previous, again) == members.taken
+          && !memcmp(again, exact, members.taken));
     free(exact);
     return members.taken;
 }
@@ -115,7 +120,8 @@ int main(void)
     add("last", 'x', content, 1024);
     size_t whole = length;
     CHECK(take(length, 1) == whole && members.kept == 1024);
-    for (size_t cut = 0, wanted = 0, at = 0; cut < whole; cut += 97) { /* all that are there in whole */
+    for (size_t cut = 0, wanted = 0, at = 0; cut < whole;
+         cut += 97) { /* all that are there in whole */
         while (ends[at] <= cut)
             wanted = ends[at++];
         CHECK(take(cut, 1) == wanted);
@@ -143,7 +149,8 @@ int main(void)
         add(i % 2 ? "many" : "@", i % 2 ? '0' : 'x', content, 300);
     CHECK(take(length, 0) == length / 2);
 
-    uint64_t state = 88172645463325252u; /* damaged in any place: no more is taken than comes back */
+    uint64_t state =
+        88172645463325252u; /* damaged in any place: no more is taken than comes back */
     for (int turn = 0; turn < 20000; turn++) {
         state ^= state << 13, state ^= state >> 7, state ^= state << 17;
         size_t place = state % 8192, block = place - place % PK_TAR_BLOCK;

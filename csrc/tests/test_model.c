@@ -27,7 +27,8 @@ static void fill(uint8_t *data, uint32_t letters, uint32_t longest)
     }
 }
 
-static uint64_t compare(pk_model *quick, pk_model *plain, const uint8_t *data, unsigned rule, unsigned round)
+static uint64_t compare(pk_model *quick, pk_model *plain, const uint8_t *data, unsigned rule,
+                        unsigned round)
 {
     const pk_rules *rules = &pk_rule_table[rule];
     const uint32_t start = round % 2 ? 0 : 40000, window = round % 4 ? PK_WINDOW : PK_FAR_WINDOW;
@@ -63,14 +64,15 @@ static void check_cleared(pk_model *model, const uint8_t *data, unsigned rule, u
 {
     const unsigned hash_bits = 8 + any(9);
     const uint32_t start = any(size);
-    pk_model_start(model, &pk_rule_table[rule], hash_bits, data, start, size, start, any(2) ? PK_WINDOW : PK_FAR_WINDOW);
+    pk_model_start(model, &pk_rule_table[rule], hash_bits, data, start, size, start,
+                   any(2) ? PK_WINDOW : PK_FAR_WINDOW);
     for (uint32_t at = start; at < size;) {
         pk_token token = pk_model_predict(model, at);
         pk_model_accept(model, at, token, token);
         at += token >> 16 ? token >> 16 : 1;
     }
     if (any(2))
-        return;                      /* to be cleared together with the next use */
+        return; /* to be cleared together with the next use */
     pk_model_clear(model);
     const uint8_t *bytes = (const uint8_t *)model;
     uint8_t left = 0;
@@ -81,7 +83,8 @@ static void check_cleared(pk_model *model, const uint8_t *data, unsigned rule, u
 
 int main(void)
 {
-    static const uint32_t letters[ROUNDS] = {2, 3, 4, 20, 250, 30}, longest[ROUNDS] = {9, 40, 4, 9, 300, 700};
+    static const uint32_t letters[ROUNDS] = {2, 3, 4, 20, 250, 30},
+                          longest[ROUNDS] = {9, 40, 4, 9, 300, 700};
     pk_model *quick = calloc(1, sizeof *quick), *plain = calloc(1, sizeof *plain);
     uint8_t *data = calloc(SIZE + PK_PAD, 1);
     CHECK(quick && plain && data);
@@ -102,7 +105,8 @@ int main(void)
     for (unsigned round = 0; round < 4; round++)
         for (unsigned rule = 0; rule < pk_rule_count; rule++)
             check_cleared(quick, data, rule, round % 2 ? 1 + any(2000) : 1 + any(SIZE));
-    printf("%u runs of rules with short cuts, %llu matches, as without\n", rules, (unsigned long long)matches);
+    printf("%u runs of rules with short cuts, %llu matches, as without\n", rules,
+           (unsigned long long)matches);
     free(data);
     free(plain);
     free(quick);

@@ -36,8 +36,8 @@ static const struct {
     const char *name;
     char kind;
 } wanted[] = {
-    {"a", 'd'},  {"a-b", 'f'}, {"a.b", 'd'}, {"a.b/x", 'f'}, {"a/b", 'd'}, {"a/b/c", 'l'},
-    {"a/b0", 'f'}, {"a0", 'f'}, {"b", 'l'},  {"empty", 'd'}, {"\xff", 'f'},
+    {"a", 'd'},    {"a-b", 'f'}, {"a.b", 'd'}, {"a.b/x", 'f'}, {"a/b", 'd'},  {"a/b/c", 'l'},
+    {"a/b0", 'f'}, {"a0", 'f'},  {"b", 'l'},   {"empty", 'd'}, {"\xff", 'f'},
 };
 enum { COUNT = sizeof wanted / sizeof *wanted };
 
@@ -57,9 +57,11 @@ static void test_batches(size_t most)
             path += strlen(path) + 1;
             const uint64_t *stats = walker->stats + row * PK_STAT_WORDS;
             if (wanted[at].kind == 'd') {
-                CHECK(walker->kinds[row] == PK_DIRECTORY && walker->modes[row] == 0750 && stats[1] == 0);
+                CHECK(walker->kinds[row] == PK_DIRECTORY && walker->modes[row] == 0750
+                      && stats[1] == 0);
             } else if (wanted[at].kind == 'l') {
-                CHECK(walker->kinds[row] == PK_SYMLINK && walker->modes[row] == 0777 && stats[1] == 0);
+                CHECK(walker->kinds[row] == PK_SYMLINK && walker->modes[row] == 0777
+                      && stats[1] == 0);
                 CHECK(strlen(target) == 300 && target[299] == 't');
                 target += 301;
             } else {
@@ -68,7 +70,8 @@ static void test_batches(size_t most)
             }
         }
         CHECK((size_t)(path - (const char *)walker->paths) == walker->paths_length);
-        CHECK(walker->targets_length == 0 || (size_t)(target - (const char *)walker->targets) == walker->targets_length);
+        CHECK(walker->targets_length == 0
+              || (size_t)(target - (const char *)walker->targets) == walker->targets_length);
     }
     CHECK(at == COUNT && pk_walk_next(walker, most) == 0);
     pk_walk_free(walker);
@@ -112,7 +115,8 @@ static void test_errors(void)
     char path[512];
     snprintf(path, sizeof path, "%s/missing", root);
     pk_walker *walker = pk_walk_new(path);
-    CHECK(walker && pk_walk_next(walker, 8) == -1 && errno == ENOENT && strcmp(walker->where, path) == 0);
+    CHECK(walker && pk_walk_next(walker, 8) == -1 && errno == ENOENT
+          && strcmp(walker->where, path) == 0);
     pk_walk_free(walker);
     make("a/b/fifo", 'p');
     walker = pk_walk_new(root);
