@@ -16,7 +16,6 @@ from packer.errors import InvalidParameter
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-_USABLE, _NOT_BUILT = 0, 1
 _WRITEBACK_BYTES = 4 << 20
 
 if ffi.string(lib.pk_version()).decode() != VERSION:
@@ -37,7 +36,7 @@ KERNELS = _names()
 """Every kernel there can be, usable here or not; a kernel's number is its index."""
 
 USABLE = tuple(
-    name for number, name in enumerate(KERNELS) if lib.pk_kernel_state(number) == _USABLE
+    name for number, name in enumerate(KERNELS) if lib.pk_kernel_state(number) == lib.PK_USABLE
 )
 """The kernels that this build has and this machine can run, the portable one first."""
 
@@ -58,7 +57,7 @@ def kernel_number(name: str) -> int:
         return number
     if name not in KERNELS:
         raise InvalidParameter(f"unknown chunking kernel {name!r}; known are {', '.join(KERNELS)}")
-    if lib.pk_kernel_state(KERNELS.index(name)) == _NOT_BUILT:
+    if lib.pk_kernel_state(KERNELS.index(name)) == lib.PK_NOT_BUILT:
         raise InvalidParameter(f"chunking kernel {name!r} is not part of this build")
     raise InvalidParameter(f"this CPU or operating system lacks {name!r} for chunking")
 
@@ -80,10 +79,10 @@ def cut_points(data: Buffer, min_bytes: int, max_bytes: int, final: bool, kernel
     length = len(view)
     capacity = length // min_bytes + 1
     cuts = ffi.new("uint64_t[]", capacity)
-    count = lib.pk_cut_points(view, length, min_bytes, max_bytes, final, kernel, cuts, capacity)
-    if count < 0:
+    count = ffi.new("size_t *")
+    if lib.pk_cut_points(view, length, min_bytes, max_bytes, final, kernel, cuts, capacity, count):
         raise InvalidParameter(f"chunk sizes {min_bytes} to {max_bytes} are out of range")
-    out: list[int] = ffi.unpack(cuts, count)
+    out: list[int] = ffi.unpack(cuts, count[0])
     return out
 
 
@@ -107,7 +106,7 @@ def sketch(data: Buffer) -> array[int]:
     csrc/lookup/sketch.h says how.
     """
     view = ffi.from_buffer("uint8_t[]", data)
-    out = array("Q", bytes(48))
+    out = array("Q", bytes(8 * lib.PK_SUPER_FEATURES))
     return out if lib.pk_sketch(view, len(view), ffi.from_buffer("uint64_t[]", out)) else array("Q")
 
 
@@ -269,14 +268,17 @@ def walk_directory(root: bytes, batch: int = 8192) -> Iterator[Listing]:
     walker = ffi.gc(lib.pk_walk_new(root), lib.pk_walk_free)
     if not walker:
         raise MemoryError
-    while count := lib.pk_walk_next(walker, batch):
-        if count < 0:
+    while True:
+        if lib.pk_walk_next(walker, batch):
             where = ffi.string(walker.where) if walker.where else root
             raise WalkFailed(ffi.errno, where, walker.mode)
+        count = walker.count
+        if not count:
+            return
         yield Listing(
             ffi.buffer(walker.paths, walker.paths_length)[:],
             ffi.buffer(walker.targets, walker.targets_length)[:] if walker.targets_length else b"",
             ffi.buffer(walker.kinds, count)[:],
             ffi.buffer(walker.modes, 2 * count)[:],
-            ffi.buffer(walker.stats, 40 * count)[:],
+            ffi.buffer(walker.stats, 8 * lib.PK_STAT_WORDS * count)[:],
         )
