@@ -39,11 +39,18 @@ def _version() -> str:
 ffi = FFI()
 ffi.cdef(
     """
+    #define PK_OK ...
+    #define PK_NEED_MORE ...
+    #define PK_NO_MEMORY ...
+    #define PK_TOO_LONG ...
+    #define PK_OUT_OF_RANGE ...
+    #define PK_USABLE ...
+    #define PK_NOT_BUILT ...
     const char *pk_kernel_name(int id);
     int pk_kernel_state(int id);
     int pk_kernel_default(void);
-    int64_t pk_cut_points(const uint8_t *data, size_t length, size_t min, size_t max, int final,
-                          int kernel, uint64_t *cuts, size_t capacity);
+    int pk_cut_points(const uint8_t *data, size_t length, size_t min, size_t max, int final,
+                      int kernel, uint64_t *cuts, size_t capacity, size_t *count);
     uint64_t pk_read_sum(const uint8_t *data, size_t length);
     const char *pk_version(void);
     int pk_sync_filesystem(int fd);
@@ -57,7 +64,9 @@ ffi.cdef(
     int pk_clone_file(int to, int from);
     int pk_reserve(int fd, uint64_t size);
     void pk_release_large_blocks(void);
+    #define PK_STAT_WORDS ...
     typedef struct pk_walker {
+        size_t count;
         uint8_t *paths;
         size_t paths_length;
         uint8_t *targets;
@@ -70,18 +79,16 @@ ffi.cdef(
         ...;
     } pk_walker;
     pk_walker *pk_walk_new(const char *root);
-    int64_t pk_walk_next(pk_walker *walker, size_t most);
+    int pk_walk_next(pk_walker *walker, size_t most);
     void pk_walk_free(pk_walker *walker);
     size_t pk_find_signature(const uint8_t *data, size_t length);
     #define PK_TAR_CODED ...
-    #define PK_TAR_LONG ...
-    #define PK_TAR_RANGE ...
     int pk_tar_is_header(const uint8_t *block);
     int64_t pk_tar_size(const uint8_t *block);
     size_t pk_tar_encode(const uint8_t *block, const uint8_t *previous, uint8_t *out,
                          int64_t *size);
-    ptrdiff_t pk_tar_decode(const uint8_t *in, size_t length, const uint8_t *previous,
-                            uint8_t *block);
+    int pk_tar_decode(const uint8_t *in, size_t length, const uint8_t *previous, uint8_t *block,
+                      size_t *taken);
     typedef struct pk_members {
         uint8_t header[512];
         size_t taken, operations_length, coded_length, piece_count;
@@ -92,7 +99,12 @@ ffi.cdef(
     } pk_members;
     void pk_members_take(pk_members *members, const uint8_t *data, size_t length, size_t most,
                          int look);
-    int pk_sketch(const uint8_t *data, size_t length, uint64_t out[6]);
+    #define PK_SUPER_FEATURES ...
+    int pk_sketch(const uint8_t *data, size_t length, uint64_t *out);
+    #define PK_FAR_WINDOW ...
+    #define PK_PAD ...
+    #define PK_SEGMENT_PLAIN ...
+    #define PK_MAX_SEGMENT_PLAIN ...
     typedef struct pk_segment {
         uint8_t *data;
         size_t window, size;
@@ -108,11 +120,11 @@ ffi.cdef(
     typedef struct pk_codec pk_codec;
     pk_codec *pk_codec_new(void);
     void pk_codec_free(pk_codec *codec);
-    int64_t pk_analyse(pk_codec *codec, const pk_segment *segment, int guess, uint8_t *recipe,
-                       size_t capacity, uint64_t tokens[2]);
-    int64_t pk_rebuild(pk_codec *codec, const uint8_t *data, size_t window, size_t size,
-                       uint64_t position, const uint8_t *recipe, size_t recipe_length, unsigned bit,
-                       size_t most);
+    int pk_analyse(pk_codec *codec, const pk_segment *segment, int guess, uint8_t *recipe,
+                   size_t capacity, size_t *length, uint64_t tokens[2]);
+    int pk_rebuild(pk_codec *codec, const uint8_t *data, size_t window, size_t size,
+                   uint64_t position, const uint8_t *recipe, size_t recipe_length, unsigned bit,
+                   size_t most, uint64_t *end_bit);
     const uint8_t *pk_codec_result(const pk_codec *codec);
     typedef struct pk_copy { uint32_t at, from, length; } pk_copy;
     size_t pk_delta_find(const uint8_t *data, size_t prefix, size_t size, uint32_t *table,

@@ -9,7 +9,8 @@ static int begins(const uint8_t *at, size_t left)
     return left >= 4 && at[0] == 0x50 && at[1] == 0x4b && at[2] == 3 && at[3] == 4;
 }
 
-/* Whether the first two bytes of a signature stand anywhere in a block: a loop that compilers make vectors of. */
+/* Whether the first two bytes of a signature stand anywhere in a block: a loop that compilers make
+ * vectors of. */
 static int is_candidate(const uint8_t *at)
 {
     uint8_t found = 0;

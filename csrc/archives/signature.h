@@ -1,12 +1,17 @@
-/* Where a gzip member or a zip entry may begin: 1f 8b 08 (RFC 1952) or 50 4b 03 04 (APPNOTE.TXT of PKWARE, 4.3.7). */
-#ifndef PK_SIGNATURE_H
-#define PK_SIGNATURE_H
+/* Signatures of compressed members: where a gzip member or a zip entry may begin.
+ *
+ * Sources: RFC 1952, 2.3.1 (1f 8b 08); PKWARE, APPNOTE.TXT, 4.3.7 (50 4b 03 04). */
+#ifndef PK_ARCHIVES_SIGNATURE_H
+#define PK_ARCHIVES_SIGNATURE_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-/* Return where the first of these signatures in data[0..length) begins, `length` if there is none. No state, no
- * allocation; any number of threads. */
+/* Find the first of these signatures.
+ *
+ * data, length: the bytes to search, any number; borrowed for the call.
+ * Returns the offset of the signature's first byte, or `length` if there is none. It is only a
+ * hint: other bytes contain it by chance. No state, no allocation; any number of threads. */
 size_t pk_find_signature(const uint8_t *data, size_t length);
 
 #endif

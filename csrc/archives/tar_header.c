@@ -35,7 +35,8 @@ static void write_octal(uint8_t *at, int digits, uint64_t value)
     }
 }
 
-/* The number of a field: spaces, octal digits, and NULs or spaces to its end; -1 for anything else. */
+/* The number of a field: spaces, octal digits, and NULs or spaces to its end; -1 for anything
+ * else. */
 static int64_t octal_of(const uint8_t *field, int length)
 {
     int at = 0;
@@ -133,10 +134,11 @@ size_t pk_tar_encode(const uint8_t *block, const uint8_t *previous, uint8_t *out
     uint8_t *at = put_number(out, mask), again[PK_TAR_BLOCK];
     memcpy(at, fields, (size_t)(end - fields));
     size_t coded = (size_t)(at - out) + (size_t)(end - fields);
-    return pk_tar_decode(out, coded, previous, again) == (ptrdiff_t)coded
-                   && !memcmp(again, block, PK_TAR_BLOCK)
-               ? coded
-               : 0;
+    size_t taken;
+    if (pk_tar_decode(out, coded, previous, again, &taken) != PK_OK || taken != coded
+        || memcmp(again, block, PK_TAR_BLOCK) != 0)
+        return 0;
+    return coded;
 }
 
 /* Returns where the number ends, or NULL if there is none below 2^63. */
@@ -151,20 +153,21 @@ static const uint8_t *get_number(const uint8_t *in, const uint8_t *end, uint64_t
     return NULL;
 }
 
-ptrdiff_t pk_tar_decode(const uint8_t *in, size_t length, const uint8_t *previous, uint8_t *block)
+pk_status pk_tar_decode(const uint8_t *in, size_t length, const uint8_t *previous, uint8_t *block,
+                        size_t *taken)
 {
     const uint8_t *at = in, *end = in + length;
     uint64_t mask, value;
     if (!(at = get_number(at, end, &mask)))
-        return PK_TAR_CUT;
-    memcpy(block, previous, PK_TAR_BLOCK);
+        return PK_CUT_OFF;
+    memmove(block, previous, PK_TAR_BLOCK); /* they may be one */
     for (int field = 0; field < FIELDS; field++) {
         if (!(mask >> field & 1))
             continue;
         uint8_t *place = block + starts[field];
         size_t room = starts[field + 1] - (size_t)starts[field];
         if (!(at = get_number(at, end, &value)))
-            return PK_TAR_CUT;
+            return PK_CUT_OFF;
         if ((field == SIZE && !(mask & RAW_SIZE)) || (field == MTIME && !(mask & RAW_MTIME))) {
             int64_t number = (int64_t)value;
             if (field == MTIME) {
@@ -173,14 +176,14 @@ ptrdiff_t pk_tar_decode(const uint8_t *in, size_t length, const uint8_t *previou
                     (value & 1 ? -(number >> 1) - 1 : number >> 1) + (before > 0 ? before : 0);
             }
             if (number < 0 || number >> 3 * DIGITS)
-                return PK_TAR_RANGE;
+                return PK_OUT_OF_RANGE;
             write_octal(place, DIGITS, (uint64_t)number);
             continue;
         }
         if (value > (uint64_t)(end - at))
-            return PK_TAR_CUT;
+            return PK_CUT_OFF;
         if (value > room)
-            return PK_TAR_LONG;
+            return PK_TOO_LONG;
         memset(place, 0, room);
         memcpy(place, at, value);
         at += value;
@@ -192,5 +195,6 @@ ptrdiff_t pk_tar_decode(const uint8_t *in, size_t length, const uint8_t *previou
         place[6] = 0;
         place[7] = ' ';
     }
-    return at - in;
+    *taken = (size_t)(at - in);
+    return PK_OK;
 }

@@ -1,36 +1,52 @@
-/* Headers of tar archives, coded as what differs from the header before: docs/format.md, "Recipes".
+/* Headers of tar archives, coded as their differences from the header before.
  *
- * Source of the fields: POSIX.1-2017, pax, "ustar Interchange Format". No state, no allocation; any number of threads.
+ * Specification: docs/format.md, "Recipes". Source of the fields: POSIX.1-2017, pax, "ustar
+ * Interchange Format". Nothing here keeps state or allocates; any number of threads.
  */
-#ifndef PK_TAR_H
-#define PK_TAR_H
+#ifndef PK_ARCHIVES_TAR_HEADER_H
+#define PK_ARCHIVES_TAR_HEADER_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-#define PK_TAR_BLOCK 512
-#define PK_TAR_TYPE 156 /* where in a header the member's type stands */
-#define PK_TAR_CODED \
-    560 /* longest coded header: all fields as they are, their lengths, and the mask */
+#include "common/status.h"
 
-/* Whether a block is a header: it begins with a name, and its checksum is right. */
+enum {
+    PK_TAR_BLOCK = 512, /* bytes of a header, and of the blocks that content is padded to */
+    PK_TAR_TYPE = 156,  /* offset of the member's type in a header */
+    PK_TAR_CODED = 560 /* longest coded header in bytes: all fields, their lengths, and the mask */
+};
+
+/* Tell whether a block is a header: it begins with a name, and its checksum is right.
+ *
+ * block: PK_TAR_BLOCK bytes. Returns 1 or 0. */
 int pk_tar_is_header(const uint8_t *block);
 
-/* Return how many bytes of content follow a header, -1 if that cannot be told. */
+/* Return how many bytes of content follow a header, without padding; -1 if its size field is no
+ * number below 2^63.
+ *
+ * block: PK_TAR_BLOCK bytes, a header. Links, devices, directories and fifos have none: 0. */
 int64_t pk_tar_size(const uint8_t *block);
 
-/* Code a header, and see that it comes back.
+/* Code a header, and check that it decodes to the same bytes.
  *
- * previous: the header before, or zeros. out: room for PK_TAR_CODED bytes. size: as pk_tar_size.
- * Returns the length; 0 if the block is no header, its size cannot be told, or it would come back otherwise. */
+ * block: PK_TAR_BLOCK bytes.
+ * previous: the header before, PK_TAR_BLOCK bytes; zeros for the first.
+ * out: room for PK_TAR_CODED bytes, not overlapping the others.
+ * size: set to pk_tar_size(block); undefined after 0.
+ * Returns the coded length, 1 to PK_TAR_CODED; 0 if the block is no header, its size is unknown,
+ * or it would not decode to the same bytes. */
 size_t pk_tar_encode(const uint8_t *block, const uint8_t *previous, uint8_t *out, int64_t *size);
 
-enum { PK_TAR_CUT = -1, PK_TAR_LONG = -2, PK_TAR_RANGE = -3 };
-
-/* Read a coded header from a stranger; the inverse of pk_tar_encode.
+/* Decode a header; the inverse of pk_tar_encode. The coded bytes come from a stranger.
  *
- * block: room for PK_TAR_BLOCK bytes. Returns how many bytes it took, or what is wrong: PK_TAR_CUT, it is cut off;
- * PK_TAR_LONG, a field is longer than its place; PK_TAR_RANGE, a number does not fit. */
-ptrdiff_t pk_tar_decode(const uint8_t *in, size_t length, const uint8_t *previous, uint8_t *block);
+ * in, length: the coded header and any bytes behind it.
+ * previous: as for pk_tar_encode.
+ * block: PK_TAR_BLOCK bytes, written; may be `previous`. Undefined after an error.
+ * taken: set to the bytes that the coded header has.
+ * Returns PK_OK; PK_CUT_OFF: the coded header goes on behind `in`; PK_TOO_LONG: a field is longer
+ * than its place; PK_OUT_OF_RANGE: a number does not fit its field. */
+pk_status pk_tar_decode(const uint8_t *in, size_t length, const uint8_t *previous, uint8_t *block,
+                        size_t *taken);
 
 #endif

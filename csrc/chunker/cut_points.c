@@ -4,19 +4,21 @@
  *   3. of those, the last.
  * Input that ends before s + max: see pk_cut_points.
  *
- * How: maxima of h are taken over blocks of 2048 offsets on a grid that is fixed for the buffer, and are
- * kept, so that offsets which two successive intervals share are scanned once. The few blocks that reach
- * the interval's maximum are looked at again for the offset.
+ * How: maxima of h are taken over blocks of 2048 offsets on a grid that is fixed for the buffer,
+ * and are kept, so that offsets which two successive intervals share are scanned once. The few
+ * blocks that reach the interval's maximum are looked at again for the offset.
  *
- * Why step 2: where a window of 242 bytes has few possible contents (0/1 integers, sparse arrays), many
- * offsets tie. A rule that takes the first or last of them ties every cut to the chunk's start, and an
- * insertion then moves all later cuts. 512 bytes tell those offsets apart.
- * Why the last in step 3: what still ties is periodic; taking the last makes chunks of maximal length,
- * multiples of the period, and scans each byte once.
+ * Why step 2: where a window of 242 bytes has few possible contents (0/1 integers, sparse arrays),
+ * many offsets tie. A rule that takes the first or last of them ties every cut to the chunk's
+ * start, and an insertion then moves all later cuts. 512 bytes tell those offsets apart.
+ * Why the last in step 3: what still ties is periodic; taking the last makes chunks of maximal
+ * length, multiples of the period, and scans each byte once.
  */
 #include "chunker/kernel.h"
 
 #include <string.h>
+
+#include "common/bytes.h"
 
 #define RING 4096 /* power of two above PK_MAX_LIMIT / PK_BLOCK + 2 blocks of one interval */
 
@@ -39,13 +41,10 @@ uint16_t pk_hash(const uint8_t *end)
 #define N32 (N16 * N16)
 #define N64 (N32 * N32)
 
+/* Return v(end), see kernel.h. */
 static inline uint64_t wide_word(const uint8_t *end)
 {
-    uint64_t word;
-    memcpy(&word, end - 8, sizeof word);
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-    word = __builtin_bswap64(word);
-#endif
+    uint64_t word = pk_load64(end - 8);
     return word ^ word >> 32;
 }
 
@@ -59,8 +58,8 @@ uint64_t pk_wide_hash(const uint8_t *end)
     return ((sum[0] * PK_N + sum[1]) * PK_N + sum[2]) * PK_N + sum[3];
 }
 
-/* The search for the greatest (H, offset) among ascending offsets of equal h. H rolls by eight bytes,
- * so there is one rolling hash for the offsets of each residue modulo 8. */
+/* The search for the greatest (H, offset) among ascending offsets of equal h. H rolls by eight
+ * bytes, so there is one rolling hash for the offsets of each residue modulo 8. */
 typedef struct {
     const uint8_t *data;
     size_t low, high; /* the interval */
@@ -99,8 +98,8 @@ static int enter(contest *c, size_t offset)
         return 0;
     }
     if (c->count == 2) {
-        /* Data of this period has ties at every period and nowhere else, all with the same H: take the
-         * last at once. This only saves time. */
+        /* Data of this period has ties at every period and nowhere else, all with the same H: take
+         * the last at once. This only saves time. */
         size_t period = offset - c->best;
         const uint8_t *window = c->data + c->low - PK_WIDE;
         if (memcmp(window, window + period, c->high - c->low + PK_WIDE - period) == 0) {
@@ -184,8 +183,8 @@ static size_t best_offset(scan *s, size_t low, size_t high)
     if (tail > most)
         most = tail;
     if (most == 0) {
-        /* All offsets tie. Nearly always the data has a period that divides PK_LAG, and so has H: one
-         * period of offsets decides. This only saves time. */
+        /* All offsets tie. Nearly always the data has a period that divides PK_LAG, and so has H:
+         * one period of offsets decides. This only saves time. */
         size_t from = low - PK_WIDE;
         if (memcmp(s->data + from, s->data + from + PK_LAG, high - from - PK_LAG) == 0)
             low = high - low < PK_LAG ? low : high + 1 - PK_LAG;
@@ -204,9 +203,10 @@ static size_t best_offset(scan *s, size_t low, size_t high)
     return c.best;
 }
 
-int64_t pk_cut_points(const uint8_t *data, size_t length, size_t min, size_t max, int final,
-                      int kernel, uint64_t *cuts, size_t capacity)
+pk_status pk_cut_points(const uint8_t *data, size_t length, size_t min, size_t max, int final,
+                        int kernel, uint64_t *cuts, size_t capacity, size_t *count)
 {
+    *count = 0;
     if (min < PK_MIN_LIMIT || min >= max || max > PK_MAX_LIMIT)
         return PK_BAD_PARAMETER;
     scan s;
@@ -216,7 +216,7 @@ int64_t pk_cut_points(const uint8_t *data, size_t length, size_t min, size_t max
     if (s.kernel == NULL)
         return PK_BAD_KERNEL;
 
-    size_t start = 0, count = 0;
+    size_t start = 0;
     while (start < length) {
         size_t left = length - start, cut;
         if (left < max) {
@@ -227,10 +227,10 @@ int64_t pk_cut_points(const uint8_t *data, size_t length, size_t min, size_t max
         } else {
             cut = best_offset(&s, start + min, start + max);
         }
-        if (count == capacity)
+        if (*count == capacity)
             return PK_NO_SPACE;
-        cuts[count++] = cut;
+        cuts[(*count)++] = cut;
         start = cut;
     }
-    return (int64_t)count;
+    return PK_OK;
 }

@@ -1,4 +1,5 @@
-/* Which kernels there are, which the CPU and the operating system can run, and which is the best. */
+/* Which kernels there are, which the CPU and the operating system can run, and which is the best.
+ */
 #include "chunker/kernel.h"
 
 #include <stdatomic.h>
@@ -13,9 +14,10 @@ static uint64_t enabled_state(void)
     return (uint64_t)high << 32 | low;
 }
 
-/* Bits 1 << id of the kernels this machine can run. The CPU having an instruction is not enough: the
- * operating system must save its registers (XCR0). Darwin turns the AVX-512 state on only at a
- * process's first use of it and thus looks as if it lacked AVX-512, which costs speed, not safety. */
+/* Bits 1 << id of the kernels this machine can run. The CPU having an instruction is not enough:
+ * the operating system must save its registers (XCR0). Darwin turns the AVX-512 state on only at a
+ * process's first use of it and thus looks as if it lacked AVX-512, which costs speed, not safety.
+ */
 static unsigned detect(void)
 {
     uint32_t a, b, c, d;
@@ -42,8 +44,8 @@ static unsigned detect(void)
 }
 #endif
 
-/* CPUID leaves a virtual machine, which takes microseconds, so the answer is kept. Threads that race
- * here write the same value. */
+/* CPUID leaves a virtual machine, which takes microseconds, so the answer is kept. Threads that
+ * race here write the same value. */
 static unsigned usable(void)
 {
     static atomic_uint known;
@@ -91,7 +93,7 @@ const char *pk_kernel_name(int id)
 int pk_kernel_state(int id)
 {
     if (id < 0 || id >= PK_KERNEL_COUNT)
-        return PK_BAD_KERNEL;
+        return PK_NO_KERNEL;
     if (kernels[id].kernel == NULL)
         return PK_NOT_BUILT;
     return usable() >> id & 1 ? PK_USABLE : PK_NO_CPU;

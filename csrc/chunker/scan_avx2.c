@@ -19,7 +19,8 @@
 
 PK_TARGET static inline uint32_t equal_lanes(__m256i a, __m256i b)
 {
-    /* Signed saturation turns lanes of ones into bytes of ones; packing works within 128-bit halves. */
+    /* Signed saturation turns lanes of ones into bytes of ones; packing works within 128-bit
+     * halves. */
     __m256i same = _mm256_packs_epi16(_mm256_cmpeq_epi16(a, b), _mm256_setzero_si256());
     uint32_t mask = (uint32_t)_mm256_movemask_epi8(same);
     return (mask & 0xff) | (mask >> 8 & 0xff00);

@@ -1,6 +1,7 @@
-/* Kernel 0: the loop to read first. It is written with the vector types of GNU C, which gcc and clang
- * turn into the vector instructions every machine of their target has (SSE2, NEON), or into scalar
- * code; plain arrays of eight were not vectorised by gcc 12 or clang 14 and ran ten times slower. */
+/* Kernel 0: the loop to read first. It is written with the vector types of GNU C, which gcc and
+ * clang turn into the vector instructions every machine of their target has (SSE2, NEON), or
+ * into scalar code; plain arrays of eight were not vectorised by gcc 12 or clang 14 and ran
+ * ten times slower. */
 #include "chunker/kernel.h"
 
 #include <string.h>
@@ -86,7 +87,8 @@ static uint16_t range_maximum(const uint8_t *cut, size_t n)
 {
     uint16_t most = 0;
     if (n >= PK_STRIDE) {
-        /* The last row overlaps the one before it: offsets count twice, which a maximum forgives. */
+        /* The last row overlaps the one before it: offsets count twice, which a maximum forgives.
+         */
         uint16_t last = rows_maximum(cut + n - PK_STRIDE, 1);
         most = rows_maximum(cut, n / PK_STRIDE);
         return most > last ? most : last;

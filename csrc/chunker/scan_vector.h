@@ -7,8 +7,8 @@
  *   EQUAL(a, b)                  LANES-bit integer: bit i tells whether lanes i are equal
  *   REDUCE(v)                    greatest unsigned lane
  *
- * A row is PK_STRIDE offsets: PARTS registers of even and PARTS of odd offsets. Loops over PARTS have a
- * constant bound and are unrolled, so that the arrays live in registers.
+ * A row is PK_STRIDE offsets: PARTS registers of even and PARTS of odd offsets. Loops over PARTS
+ * have a constant bound and are unrolled, so that the arrays live in registers.
  */
 #include "chunker/kernel.h"
 
@@ -67,8 +67,9 @@ INLINE uint16_t greatest(const row *most)
     return REDUCE(all);
 }
 
-/* How far ahead to prefetch, in bytes. The hardware starts anew after each skip to a chunk's minimum;
- * with 512 the AVX2 kernel reads DRAM at 9 GB/s, with 1024 at 11 (Sapphire Rapids, docs/chunking.md). */
+/* How far ahead to prefetch, in bytes. The hardware starts anew after each skip to a chunk's
+ * minimum; with 512 the AVX2 kernel reads DRAM at 9 GB/s, with 1024 at 11 (Sapphire Rapids,
+ * docs/chunking.md). */
 #define PREFETCH 1024
 
 PK_TARGET static void block_maxima(const uint8_t *cut, size_t count, uint16_t *maxima)

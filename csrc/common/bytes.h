@@ -1,12 +1,15 @@
-/* Eight bytes at a time, the same on machines of either byte order. Internal. */
-#ifndef PK_BYTES_H
-#define PK_BYTES_H
+/* Loads, comparisons and bits, the same on machines of either byte order. Internal.
+ *
+ * Nothing here allocates or keeps state. */
+#ifndef PK_COMMON_BYTES_H
+#define PK_COMMON_BYTES_H
 
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
 
-static inline uint64_t load64(const uint8_t *at)
+/* Return the eight bytes from `at` on as a little-endian number. */
+static inline uint64_t pk_load64(const uint8_t *at)
 {
     uint64_t value;
     memcpy(&value, at, sizeof value);
@@ -16,12 +19,35 @@ static inline uint64_t load64(const uint8_t *at)
     return value;
 }
 
-/* How many bytes are equal from `one` and `other` on, at most `most`. */
-static inline size_t ahead(const uint8_t *one, const uint8_t *other, size_t most)
+/* Return the four bytes from `at` on as a little-endian number. */
+static inline uint32_t pk_load32(const uint8_t *at)
+{
+    uint32_t value;
+    memcpy(&value, at, sizeof value);
+#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    value = __builtin_bswap32(value);
+#endif
+    return value;
+}
+
+/* Tell whether the two bytes from `one` and from `other` on are equal. */
+static inline int pk_same_two(const uint8_t *one, const uint8_t *other)
+{
+    uint16_t left, right;
+    memcpy(&left, one, sizeof left);
+    memcpy(&right, other, sizeof right);
+    return left == right;
+}
+
+/* Return how many bytes from `one` and from `other` on are equal, 0 to `most`: the length of a
+ * match.
+ *
+ * Both have `most` readable bytes; they may overlap. */
+static inline size_t pk_equal_ahead(const uint8_t *one, const uint8_t *other, size_t most)
 {
     size_t length = 0;
     while (length + 8 <= most) {
-        uint64_t differ = load64(one + length) ^ load64(other + length);
+        uint64_t differ = pk_load64(one + length) ^ pk_load64(other + length);
         if (differ)
             return length + (size_t)(__builtin_ctzll(differ) >> 3);
         length += 8;
@@ -31,8 +57,8 @@ static inline size_t ahead(const uint8_t *one, const uint8_t *other, size_t most
     return length;
 }
 
-/* How many bytes are equal before `one` and `other`, at most `most`. */
-static inline size_t behind(const uint8_t *one, const uint8_t *other, size_t most)
+/* Return how many bytes before `one` and before `other` are equal, 0 to `most`. */
+static inline size_t pk_equal_behind(const uint8_t *one, const uint8_t *other, size_t most)
 {
     size_t length = 0;
     while (length < most && one[-1 - (ptrdiff_t)length] == other[-1 - (ptrdiff_t)length])
@@ -40,15 +66,15 @@ static inline size_t behind(const uint8_t *one, const uint8_t *other, size_t mos
     return length;
 }
 
-/* Bits written from the lowest of each byte on. */
-typedef struct bit_writer {
-    uint8_t *out;
-    uint64_t bits;
-    unsigned count;
-} bit_writer;
+/* Writes bits, the lowest of each byte first. Start with the output's first byte, 0 and 0. */
+typedef struct pk_bit_writer {
+    uint8_t *out;   /* the next whole byte goes here; owned by the caller */
+    uint64_t bits;  /* bits that do not make a byte yet */
+    unsigned count; /* how many: 0 to 7 between calls */
+} pk_bit_writer;
 
-/* Write the lower `count` bits of `bits`, whose others are 0; count <= 32. */
-static inline void put_bits(bit_writer *to, uint64_t bits, unsigned count)
+/* Write the lower `count` bits of `bits`, 0 to 32 of them; the bits above must be 0. */
+static inline void pk_put_bits(pk_bit_writer *to, uint64_t bits, unsigned count)
 {
     to->bits |= bits << to->count;
     for (to->count += count; to->count >= 8; to->count -= 8) {
@@ -57,8 +83,8 @@ static inline void put_bits(bit_writer *to, uint64_t bits, unsigned count)
     }
 }
 
-/* Write what is left, and zeros up to a whole byte. Returns where the bytes end. */
-static inline uint8_t *end_bits(bit_writer *to)
+/* Write the bits that are left, and zeros up to a whole byte. Returns the end of the output. */
+static inline uint8_t *pk_end_bits(pk_bit_writer *to)
 {
     if (to->count)
         *to->out++ = (uint8_t)to->bits;

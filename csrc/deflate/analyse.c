@@ -1,38 +1,62 @@
-/* A segment that was inflated to its recipe. */
-#include "deflate/workspace.h"
-
+/* A segment that was inflated to its recipe.
+ *
+ * The encoder's rule is found by trial: the usual rules are tried in order on the segment, and the
+ * first one that predicts its first tokens without an error writes the recipe. If none does, the
+ * rule with the fewest errors in these tokens writes it. Then the recipe is rebuilt and compared.
+ */
 #include <string.h>
 
-enum { SAMPLE_TOKENS = 12288 }; /* of a segment, that tell whether a rule is right */
+#include "deflate/block_ends.h"
+#include "deflate/block_header.h"
+#include "deflate/recipe.h"
+#include "deflate/recipe_format.h"
+#include "deflate/settings.h"
+#include "deflate/workspace.h"
 
-static void put_number(buffer *to, uint64_t value)
+/* Tokens of a segment by which a rule is judged: more would seldom change the choice, and a wrong
+ * rule costs their time. */
+enum { SAMPLE_TOKENS = 12288 };
+
+static void put_number(pk_buffer *to, uint64_t value)
 {
     uint8_t bytes[10];
     size_t length = 0;
     for (; value >= 0x80; value >>= 7)
         bytes[length++] = (uint8_t)(value | 0x80);
     bytes[length++] = (uint8_t)value;
-    pk_put(to, bytes, length);
+    pk_buffer_put(to, bytes, length);
 }
 
-static void put_byte(buffer *to, unsigned value)
+static void put_byte(pk_buffer *to, unsigned value)
 {
     uint8_t byte = (uint8_t)value;
-    pk_put(to, &byte, 1);
+    pk_buffer_put(to, &byte, 1);
 }
 
-/* Whether the encoder was flushed behind a block, though no empty one tells: pigz writes none where a byte
- * has just ended. Other encoders' blocks end at their limit there, or in the manner of gzip. */
-static int ends_at_flush(const pk_segment *segment, const settings *with, size_t block)
+/* Return the greatest length of a recipe in bytes, 3 % of the segment's and 16: a longer one does
+ * not pay. */
+static size_t most_recipe(const pk_segment *segment)
 {
-    const pk_block *what = &segment->blocks[block];
-    return !(with->flags & FLAG_TRUNCATES) && pk_rule_table[with->rule].kind != PK_GO_SPEED
-           && what->type != PK_STORED && what->tokens < with->limit
-           && block + 1 < segment->block_count && what[1].plain && !what[1].bit;
+    return (size_t)((segment->end_bit - segment->start_bit + 7) / 8 * 3 / 100 + 16);
 }
 
-/* The next flush point behind block `block`: the first block behind it, often an empty one. */
-static size_t next_flush(const pk_segment *segment, const settings *with, size_t block)
+/* ---- Flush points ---- */
+
+/* Tell whether the encoder was flushed behind a block without an empty block that shows it: pigz
+ * writes none where a byte has just ended. Other encoders' blocks end at their limit there, or in
+ * the manner of gzip. */
+static int ends_at_flush(const pk_segment *segment, const pk_settings *with, size_t block)
+{
+    const pk_block *one = &segment->blocks[block];
+    if (with->flags & PK_FLAG_TRUNCATES || pk_kind_of(with) == PK_GO_SPEED)
+        return 0;
+    return one->type != PK_STORED && one->tokens < with->limit && block + 1 < segment->block_count
+           && one[1].plain && !one[1].bit;
+}
+
+/* Return the next flush point from `block` on, as the index of the first block behind it: often an
+ * empty one. */
+static size_t next_flush(const pk_segment *segment, const pk_settings *with, size_t block)
 {
     while (block < segment->block_count && segment->blocks[block].plain) {
         if (ends_at_flush(segment, with, block))
@@ -42,13 +66,23 @@ static size_t next_flush(const pk_segment *segment, const settings *with, size_t
     return block;
 }
 
+/* Return the offset in the segment's data where a block starts; its end behind the last block. */
 static uint32_t flush_position(const pk_segment *segment, size_t block)
 {
     return block < segment->block_count ? segment->blocks[block].start : (uint32_t)segment->size;
 }
 
-/* pigz: one stored block at an odd bit, else as many fixed ones as it takes. */
-static int aligned(const pk_block *empty, size_t count)
+/* Return the first block from `block` on that has plaintext. */
+static size_t behind_empty(const pk_segment *segment, size_t block)
+{
+    while (block < segment->block_count && !segment->blocks[block].plain)
+        block++;
+    return block;
+}
+
+/* Tell whether empty blocks are the ones with which pigz aligns its output: one stored block at an
+ * odd bit, else as many fixed ones as it takes. */
+static int are_aligning(const pk_block *empty, size_t count)
 {
     if (empty->bit & 1)
         return count == 1 && empty->type == PK_STORED;
@@ -58,42 +92,46 @@ static int aligned(const pk_block *empty, size_t count)
     return count == ((8u - empty->bit) & 7) / 2;
 }
 
-/* Note the empty blocks from `block` on; returns the first block behind them, 0 if they are not of a kind
- * that can be noted. */
-static size_t note_empty(buffer *to, const pk_segment *segment, size_t block, uint32_t gap)
+/* Return the PK_EMPTY_... of `count` empty blocks. */
+static unsigned empty_code(const pk_block *empty, size_t count, int at_end)
 {
-    size_t end = block;
-    while (end < segment->block_count && !segment->blocks[end].plain)
-        end++;
-    size_t count = end - block;
-    int at_end = end == segment->block_count;
-    const pk_block *empty = &segment->blocks[block];
-    unsigned code = EMPTY_LISTED;
-    if (!count) {
-        code = EMPTY_NONE;
-    } else if (!at_end) {
-        code = aligned(empty, count) ? EMPTY_ALIGNED : EMPTY_LISTED;
-    }
+    if (!count)
+        return PK_EMPTY_NONE;
     if (count == 1 && empty->type == PK_STORED)
-        code = EMPTY_STORED;
+        return PK_EMPTY_STORED;
+    return !at_end && are_aligning(empty, count) ? PK_EMPTY_ALIGNED : PK_EMPTY_LISTED;
+}
+
+/* Record a flush point, or the segment's end, and the empty blocks from `block` on.
+ *
+ * gap: bytes of plaintext since the flush point before. Returns the first block behind them, or 0
+ *     if the format has no room for them. */
+static size_t put_flush(pk_buffer *to, const pk_segment *segment, size_t block, uint32_t gap)
+{
+    const size_t end = behind_empty(segment, block), count = end - block;
+    const int at_end = end == segment->block_count;
+    const pk_block *empty = &segment->blocks[block];
+    unsigned code = empty_code(empty, count, at_end);
     if (at_end)
         put_byte(to, code);
     else
         put_number(to, (uint64_t)gap << 2 | code);
-    if (code == EMPTY_LISTED) {
-        if (count > MAX_EMPTY)
+    if (code != PK_EMPTY_LISTED)
+        return end;
+    if (count > PK_MAX_EMPTY)
+        return 0;
+    put_number(to, count);
+    for (size_t at = 0; at < count; at++) {
+        if (empty[at].type == PK_DYNAMIC)
             return 0;
-        put_number(to, count);
-        for (size_t at = 0; at < count; at++) {
-            if (empty[at].type == PK_DYNAMIC)
-                return 0;
-            put_byte(to, empty[at].type);
-        }
+        put_byte(to, empty[at].type);
     }
     return end;
 }
 
-static void put_header_given(buffer *to, const pk_header *header)
+/* ---- Headers ---- */
+
+static void put_header(pk_buffer *to, const pk_header *header)
 {
     put_byte(to, header->literals - 257u);
     put_byte(to, header->distances - 1u);
@@ -116,22 +154,29 @@ static int same_header(const pk_header *one, const pk_header *other)
            && !memcmp(one->extra, other->extra, one->symbols);
 }
 
+/* ---- The recipe of a segment, for given settings ---- */
+
 typedef struct analysis {
+    pk_codec *codec;
     const pk_segment *segment;
-    settings with;
-    uint64_t right_tokens, right_blocks; /* since the last correction */
-    int strict;                          /* refuse a rule that gets a token of the sample wrong */
-    int refused;                         /* it does: there is no recipe */
+    pk_settings with;
+    uint64_t right_tokens; /* predictions that were right since the last correction */
+    uint64_t right_blocks; /* blocks predicted in whole since the last record of one */
+    int strict;            /* refuse a rule that gets a token of the sample wrong */
+    int refused;           /* it does: there is no recipe with these settings */
 } analysis;
 
-/* `number` is the token's in its block. */
-static void note_token(pk_codec *codec, analysis *state, pk_token predicted, pk_token actual,
-                       uint32_t number)
+/* Compare a predicted token with the actual one, and record a correction.
+ *
+ * number: of the token in its block. */
+static inline void check_token(analysis *state, pk_token predicted, pk_token actual,
+                               uint32_t number)
 {
     if (predicted == actual) {
         state->right_tokens++;
         return;
     }
+    pk_codec *codec = state->codec;
     codec->mispredicted++;
     state->refused = state->strict && codec->token_total + number < SAMPLE_TOKENS;
     put_number(&codec->corrections, state->right_tokens << 1 | (actual < 256));
@@ -142,104 +187,241 @@ static void note_token(pk_codec *codec, analysis *state, pk_token predicted, pk_
     state->right_tokens = 0;
 }
 
-/* Whether the model, left alone, makes of a stored block one block that its encoder would store. */
-static int predicts_stored(pk_codec *codec, const settings *with, const pk_block *block,
-                           uint32_t input_end)
+/* Let the model, left alone, make one block of a stored block's bytes, and tell whether its
+ * encoder would store it.
+ *
+ * tokens: set to the block's tokens; they are the codec's. */
+static int predicts_stored(analysis *state, const pk_block *block, uint32_t input_end,
+                           uint32_t *tokens)
 {
-    uint32_t at = block->start, end = block->start + block->plain, tokens = 0;
-    block_end state = {{0, 0}, block->start};
+    pk_codec *codec = state->codec;
+    const pk_settings *with = &state->with;
+    uint32_t at = block->start, end = block->start + block->plain, count = 0;
+    pk_block_end block_end = {0, 0, block->start};
     int ended = 0;
     while (at < end && !ended) {
         pk_token token = pk_tape_predict(&codec->tape, &codec->model, at);
-        if (add_token(codec, tokens++, token))
+        if (pk_add_token(codec, count++, token) != PK_OK)
             return 0;
         pk_tape_accept(&codec->tape, &codec->model, at, token, token);
-        ended = ends_block(&state, with, tokens, token, at, is_lazy(with));
-        at += step(token);
+        ended = pk_ends_block(&block_end, with, count, token, at, pk_is_lazy(with));
+        at += pk_token_bytes(token);
     }
     if (at != end || (!ended && end != input_end))
         return 0;
+    *tokens = count;
     pk_counts counts;
     pk_header header;
-    pk_count(&counts, codec->tokens, tokens);
-    return pk_make_header(&header, trees_of(with), &counts, block->plain) == PK_STORED;
+    pk_count(&counts, codec->tokens, count);
+    return pk_make_header(&header, pk_trees_of(with), &counts, block->plain) == PK_STORED;
 }
 
-static void analyse_block(pk_codec *codec, analysis *state, const pk_block *block,
-                          uint32_t input_end)
+/* Analyse a stored block with plaintext; returns what its record gives. */
+static unsigned analyse_stored(analysis *state, const pk_block *block, uint32_t input_end)
 {
-    const settings *with = &state->with;
+    pk_codec *codec = state->codec;
+    pk_tape_position before = pk_tape_position_of(&codec->tape);
+    uint32_t tokens;
+    if (predicts_stored(state, block, input_end, &tokens)) {
+        /* Rebuilding counts the tokens of such blocks as well: all of them are right. */
+        state->right_tokens += tokens;
+        return 0;
+    }
+    pk_tape_restart_from(&codec->tape, &codec->model, before, block->start + block->plain);
+    return PK_GIVES_BYTES;
+}
+
+/* Predict the tokens of a block, and record the corrections.
+ *
+ * Returns the number of tokens behind which the block is predicted to end, 0 if it is predicted to
+ * go on up to the end of the encoder's input. Stops early if there will be no recipe. */
+static uint32_t analyse_tokens(analysis *state, const pk_block *block)
+{
+    pk_codec *codec = state->codec;
+    const pk_token *tokens = state->segment->tokens + block->first_token;
+    const int lazy = pk_is_lazy(&state->with);
+    pk_block_end block_end = {0, 0, block->start};
+    uint32_t at = block->start, predicted_count = 0;
+    for (uint32_t token = 0; token < block->tokens; token++) {
+        pk_token predicted = pk_tape_predict(&codec->tape, &codec->model, at),
+                 actual = tokens[token];
+        check_token(state, predicted, actual, token);
+        if (state->refused || codec->corrections.failed)
+            return 0;
+        pk_tape_accept(&codec->tape, &codec->model, at, predicted, actual);
+        if (pk_ends_block(&block_end, &state->with, token + 1, actual, at, lazy)
+            && !predicted_count)
+            predicted_count = token + 1;
+        at += pk_token_bytes(actual);
+    }
+    codec->token_total += block->tokens;
+    return predicted_count;
+}
+
+/* Predict type and header of a block of tokens; returns what its record gives of them. */
+static unsigned analyse_header(const analysis *state, const pk_block *block)
+{
     unsigned gives = 0;
     pk_header predicted;
-    if (block->type == PK_STORED) {
-        uint64_t right = state->right_tokens;
-        tape_mark mark = pk_tape_mark(&codec->tape);
-        if (predicts_stored(codec, with, block, input_end)) {
-            /* The recipe counts tokens of such blocks as well: they were predicted, and right. */
-            uint32_t tokens = 0, at = block->start;
-            while (at < block->start + block->plain)
-                at += step(codec->tokens[tokens++]);
-            state->right_tokens = right + tokens;
-        } else {
-            gives = GIVES_BYTES;
-            pk_tape_restart_from(&codec->tape, &codec->model, mark, block->start + block->plain);
-        }
-    } else {
-        block_end end_state = {{0, 0}, block->start};
-        uint32_t at = block->start, predicted_count = 0;
-        const pk_token *tokens = state->segment->tokens + block->first_token;
-        int lazy = is_lazy(with);
-        for (uint32_t token = 0; token < block->tokens; token++) {
-            pk_token guess = pk_tape_predict(&codec->tape, &codec->model, at);
-            note_token(codec, state, guess, tokens[token], token);
-            if (state->refused || codec->corrections.failed)
-                return;
-            pk_tape_accept(&codec->tape, &codec->model, at, guess, tokens[token]);
-            if (ends_block(&end_state, with, token + 1, tokens[token], at, lazy)
-                && !predicted_count)
-                predicted_count = token + 1;
-            at += step(tokens[token]);
-        }
-        codec->token_total += block->tokens;
-        if (predicted_count ? predicted_count != block->tokens : at != input_end)
-            gives |= GIVES_COUNT;
-        pk_counts counts;
-        pk_count(&counts, tokens, block->tokens);
-        int type = pk_make_header(&predicted, trees_of(with), &counts, block->plain);
-        if (type != block->type)
-            gives |= GIVES_TYPE;
-        if (block->type == PK_DYNAMIC && !same_header(&predicted, &block->header))
-            gives |= GIVES_HEADER;
-    }
+    pk_counts counts;
+    pk_count(&counts, state->segment->tokens + block->first_token, block->tokens);
+    int type = pk_make_header(&predicted, pk_trees_of(&state->with), &counts, block->plain);
+    if (type != block->type)
+        gives |= PK_GIVES_TYPE;
+    if (block->type == PK_DYNAMIC && !same_header(&predicted, &block->header))
+        gives |= PK_GIVES_HEADER;
+    return gives;
+}
+
+/* Record the facts of a block that were not predicted. */
+static void put_block(analysis *state, const pk_block *block, unsigned gives)
+{
+    pk_buffer *to = &state->codec->blocks;
     if (!gives) {
         state->right_blocks++;
         return;
     }
-    put_number(&codec->blocks, state->right_blocks);
+    put_number(to, state->right_blocks);
     state->right_blocks = 0;
-    put_byte(&codec->blocks, gives);
-    if (gives & GIVES_COUNT)
-        put_number(&codec->blocks, block->tokens);
-    if (gives & GIVES_TYPE)
-        put_byte(&codec->blocks, block->type);
-    if (gives & GIVES_HEADER)
-        put_header_given(&codec->blocks, &block->header);
-    if (gives & GIVES_BYTES)
-        put_number(&codec->blocks, block->plain);
+    put_byte(to, gives);
+    if (gives & PK_GIVES_COUNT)
+        put_number(to, block->tokens);
+    if (gives & PK_GIVES_TYPE)
+        put_byte(to, block->type);
+    if (gives & PK_GIVES_HEADER)
+        put_header(to, &block->header);
+    if (gives & PK_GIVES_BYTES)
+        put_number(to, block->plain);
 }
 
-/* How many of the segment's first tokens a rule gets wrong; gives up above `most`. */
-static uint64_t try_rule(pk_codec *codec, const pk_segment *segment, const settings *with,
+/* Analyse a block; input_end: where the encoder's input ends for now. */
+static void analyse_block(analysis *state, const pk_block *block, uint32_t input_end)
+{
+    if (block->type == PK_STORED) {
+        if (block->plain)
+            put_block(state, block, analyse_stored(state, block, input_end));
+        return;
+    }
+    uint32_t predicted_count = analyse_tokens(state, block);
+    if (state->refused || state->codec->corrections.failed)
+        return;
+    unsigned gives = analyse_header(state, block);
+    if (predicted_count ? predicted_count != block->tokens
+                        : block->start + block->plain != input_end)
+        gives |= PK_GIVES_COUNT;
+    put_block(state, block, gives);
+}
+
+/* Empty the parts of the recipe, and start the model. */
+static void begin(analysis *state)
+{
+    pk_codec *codec = state->codec;
+    const pk_segment *segment = state->segment;
+    const size_t most = segment->end_bit / 8 + 64;
+    codec->token_total = codec->mispredicted = 0;
+    state->right_tokens = state->right_blocks = 0;
+    state->refused = 0;
+    pk_buffer_reset(&codec->recipe, most);
+    pk_buffer_reset(&codec->points, most);
+    pk_buffer_reset(&codec->blocks, most);
+    /* With so many corrections there will be no recipe: stop at once. */
+    pk_buffer_reset(&codec->corrections, most_recipe(segment));
+    codec->tape.mode = PK_TAPE_RECORDS;
+    pk_model_clear(&codec->model);
+    pk_tape_start(&codec->tape, &codec->model, &pk_rule_table[state->with.rule],
+                  pk_hash_bits_of(&state->with), segment->data, (uint32_t)segment->window,
+                  (uint32_t)segment->size, segment->position - segment->window,
+                  pk_follow_of(&state->with));
+}
+
+/* Return the first error of all parts, PK_OK if there is none. */
+static pk_status failure_of(const pk_codec *codec)
+{
+    const pk_status all[] = {codec->tape.failed, codec->points.failed, codec->blocks.failed,
+                             codec->corrections.failed, codec->recipe.failed};
+    for (size_t at = 0; at < sizeof all / sizeof *all; at++)
+        if (all[at] != PK_OK)
+            return all[at];
+    return PK_OK;
+}
+
+/* Analyse all blocks, from flush point to flush point.
+ *
+ * flushes: set to the number of flush points before the segment's end. Returns PK_OK; or an error,
+ *     also if the settings are refused. */
+static pk_status analyse_blocks(analysis *state, uint64_t *flushes)
+{
+    pk_codec *codec = state->codec;
+    const pk_segment *segment = state->segment;
+    const int primed = state->with.flags & PK_FLAG_PRIMED;
+    uint32_t position = (uint32_t)segment->window;
+    *flushes = 0;
+    for (size_t block = 0;; (*flushes)++) {
+        const size_t flush = next_flush(segment, &state->with, block);
+        const uint32_t end = flush_position(segment, flush);
+        pk_tape_see(&codec->tape, &codec->model, end);
+        for (; block < flush && !state->refused && !codec->corrections.failed; block++)
+            analyse_block(state, &segment->blocks[block], end);
+        if (state->refused)
+            return PK_INVALID;
+        if (failure_of(codec) != PK_OK)
+            return failure_of(codec);
+        block = put_flush(&codec->points, segment, flush, end - position);
+        if (!block)
+            return PK_INVALID;
+        if (block == segment->block_count)
+            return PK_OK;
+        if (primed && end != position && end - position < PK_PRIMED_GAP)
+            return PK_INVALID;
+        position = end;
+        if (primed)
+            pk_tape_restart(&codec->tape, &codec->model, position);
+    }
+}
+
+/* Put the parts of the recipe together. */
+static void put_recipe(const analysis *state, uint64_t flushes)
+{
+    pk_codec *codec = state->codec;
+    pk_buffer *to = &codec->recipe;
+    put_byte(to, state->with.rule);
+    put_byte(to, state->with.flags);
+    put_number(to, state->with.limit);
+    put_number(to, flushes);
+    put_number(to, codec->points.length);
+    put_number(to, codec->blocks.length);
+    pk_buffer_put(to, codec->points.bytes, codec->points.length);
+    pk_buffer_put(to, codec->blocks.bytes, codec->blocks.length);
+    pk_buffer_put(to, codec->corrections.bytes, codec->corrections.length);
+}
+
+/* Write the recipe with these settings to codec->recipe, and the model's answers to the tape. */
+static pk_status analyse(analysis *state)
+{
+    uint64_t flushes;
+    begin(state);
+    pk_status status = analyse_blocks(state, &flushes);
+    state->codec->tape.mode = PK_TAPE_OFF;
+    if (status != PK_OK)
+        return status;
+    put_recipe(state, flushes);
+    return failure_of(state->codec);
+}
+
+/* ---- Settings ---- */
+
+/* Return how many of the segment's first tokens a rule predicts wrong; stops above `most`. */
+static uint64_t try_rule(pk_codec *codec, const pk_segment *segment, const pk_settings *with,
                          uint64_t most)
 {
     uint64_t wrong = 0, tried = 0;
-    pk_model_start(&codec->model, &pk_rule_table[with->rule], hash_bits_of(with), segment->data,
+    pk_model_start(&codec->model, &pk_rule_table[with->rule], pk_hash_bits_of(with), segment->data,
                    (uint32_t)segment->window, (uint32_t)segment->size,
-                   segment->position - segment->window, follow_of(with));
+                   segment->position - segment->window, pk_follow_of(with));
     for (size_t at = 0; at < segment->block_count && tried < SAMPLE_TOKENS; at++) {
         const pk_block *block = &segment->blocks[at];
         uint32_t position = block->start;
-        if (with->flags & FLAG_PRIMED
+        if (with->flags & PK_FLAG_PRIMED
             && (!block->plain || (at && ends_at_flush(segment, with, at - 1))))
             pk_model_restart(&codec->model, position);
         const pk_token *tokens = segment->tokens + block->first_token;
@@ -255,18 +437,19 @@ static uint64_t try_rule(pk_codec *codec, const pk_segment *segment, const setti
             if (wrong > most)
                 return wrong;
             pk_model_accept(&codec->model, position, guess, tokens[token]);
-            position += step(tokens[token]);
+            position += pk_token_bytes(tokens[token]);
         }
     }
     return wrong;
 }
 
-/* The limit of a block's tokens, from the blocks that did not end at a flush point. */
-static void choose_limit(const pk_segment *segment, settings *with)
+/* Choose the limit of a block's tokens, and whether blocks end in the manner of gzip, from the
+ * blocks that did not end at a flush point. */
+static void choose_limit(const pk_segment *segment, pk_settings *with)
 {
-    uint32_t greatest = 0, first = 0;
-    size_t ended = 0, alike = 0; /* blocks that ended by themselves; with as many tokens as any */
-    int multiples = 1, full = 1;
+    uint32_t greatest = 0, first = 0; /* tokens: of any block; of the first that ended by itself */
+    size_t ended = 0, alike = 0;      /* blocks that ended by themselves; with `greatest` tokens */
+    int multiples = 1, full = 1;      /* all of them ended as gzip's do; at a limit of zlib's */
     for (size_t at = 0; at < segment->block_count; at++) {
         const pk_block *block = &segment->blocks[at];
         if (block->tokens > greatest) {
@@ -280,12 +463,13 @@ static void choose_limit(const pk_segment *segment, settings *with)
             first = block->tokens;
         ended++;
         alike += block->tokens == greatest;
-        multiples = multiples && (block->tokens % 4096 == 0 || block->tokens == 32767);
+        multiples =
+            multiples && (block->tokens % PK_TRUNCATION_EVERY == 0 || block->tokens == 32767);
         full = full && (block->tokens == 32767 || block->tokens == 16384);
     }
     if (first && multiples && (first == 32767 || !full)) {
         with->limit = 32767;
-        with->flags |= FLAG_TRUNCATES;
+        with->flags |= PK_FLAG_TRUNCATES;
     } else if (alike * 2 > ended) {
         with->limit = greatest;
     } else {
@@ -293,7 +477,8 @@ static void choose_limit(const pk_segment *segment, settings *with)
     }
 }
 
-static void choose_trees(const pk_segment *segment, settings *with)
+/* Choose how headers are made: by the first one that zlib and Go make differently. */
+static void choose_trees(const pk_segment *segment, pk_settings *with)
 {
     for (size_t at = 0; at < segment->block_count; at++) {
         const pk_block *block = &segment->blocks[at];
@@ -307,13 +492,13 @@ static void choose_trees(const pk_segment *segment, settings *with)
         pk_make_header(&header, PK_TREES_GO, &counts, block->plain);
         int go = same_header(&header, &block->header);
         if (zlib != go) {
-            with->flags |= go ? FLAG_GO_TREES : 0;
+            with->flags |= go ? PK_FLAG_GO_TREES : 0;
             return;
         }
     }
 }
 
-/* The rules in the order they are tried in: the usual levels first, and 0 at the end. */
+/* Return the rules in the order in which they are tried: the usual levels first, 0 at the end. */
 static unsigned rule_at(unsigned place)
 {
     static const uint8_t order[] = {6,  9,  23, 15, 18, 1,  2,  3,  4,  5,  7,  8,  10, 11, 12,
@@ -321,20 +506,18 @@ static unsigned rule_at(unsigned place)
     return order[place];
 }
 
-/* Whether the empty blocks are those of pigz, which aligns with as few bits as it can; other encoders' are
- * found at odd bits only by chance. */
+/* Tell whether the empty blocks are pigz's, which aligns with as few bits as it can. Those of
+ * other encoders look so only by chance, and then at odd bits alone. */
 static int aligns_as_pigz(const pk_segment *segment)
 {
     int even = 0;
     uint32_t last = (uint32_t)segment->window;
     for (size_t at = 0; at < segment->block_count;) {
         const pk_block *empty = &segment->blocks[at];
-        size_t end = at;
-        while (end < segment->block_count && !segment->blocks[end].plain)
-            end++;
+        size_t end = behind_empty(segment, at);
         if (end > at && end < segment->block_count) {
-            if (!aligned(empty, end - at)
-                || (empty->start > last && empty->start - last < PRIMED_GAP))
+            if (!are_aligning(empty, end - at)
+                || (empty->start > last && empty->start - last < PK_PRIMED_GAP))
                 return 0;
             last = empty->start;
             even = even || !(empty->bit & 1);
@@ -344,22 +527,26 @@ static int aligns_as_pigz(const pk_segment *segment)
     return even;
 }
 
-static void set_rule(settings *with, unsigned rule, int primed)
+/* Set the rule. With `primed`, zlib's fast rules start anew at flush points. */
+static void set_rule(pk_settings *with, unsigned rule, int primed)
 {
     with->rule = (uint8_t)rule;
-    with->flags &= (uint8_t)~FLAG_PRIMED;
+    with->flags &= (uint8_t)~PK_FLAG_PRIMED;
     if (primed && pk_rule_table[rule].kind == PK_FAST)
-        with->flags |= FLAG_PRIMED;
+        with->flags |= PK_FLAG_PRIMED;
 }
 
-/* The rule that gets the fewest tokens of the sample wrong, of equals the first in order. A good guess saves
- * time, and that is all it does. */
-static uint64_t choose_rule(pk_codec *codec, const pk_segment *segment, settings *with, int guess,
-                            int primed)
+/* Choose the rule that predicts the fewest tokens of the sample wrong; of equals, the first in
+ * order.
+ *
+ * A good guess saves time: it is tried first, and the others are stopped sooner. Returns the
+ * number of wrong tokens. */
+static uint64_t choose_rule(pk_codec *codec, const pk_segment *segment, pk_settings *with,
+                            int guess, int primed)
 {
     uint64_t best = UINT64_MAX - 1;
     unsigned chosen = rule_at(0);
-    int behind = 1; /* rules that are tried must be better, not as good */
+    int behind = 1; /* a rule behind the chosen one must be better; before it, as good is enough */
     if (guess >= 0 && guess < (int)pk_rule_count) {
         set_rule(with, (unsigned)guess, primed);
         best = try_rule(codec, segment, with, best);
@@ -383,144 +570,94 @@ static uint64_t choose_rule(pk_codec *codec, const pk_segment *segment, settings
     return best;
 }
 
-/* Longer recipes do not pay. */
-static size_t most_recipe(const pk_segment *segment)
+/* Find settings, and write their recipe: the first rule in order that gets the whole sample right,
+ * or the one that gets most of it right. The recipe is a function of the segment alone, so that it
+ * can be cached. */
+static pk_status analyse_best(analysis *state, int guess)
 {
-    return (size_t)((segment->end_bit - segment->start_bit + 7) / 8 * 3 / 100 + 16);
-}
-
-static int analyse(pk_codec *codec, analysis *state)
-{
-    const pk_segment *segment = state->segment;
-    buffer *recipe = &codec->recipe;
-    uint64_t flushes = 0;
-    size_t block = 0, most = segment->end_bit / 8 + 64;
-    buffer points = {0};
-    uint32_t position = (uint32_t)segment->window;
-    points.most = most;
-    codec->token_total = codec->mispredicted = 0;
-    state->right_tokens = state->right_blocks = 0;
-    state->refused = 0;
-    reset(recipe, most);
-    reset(&codec->blocks, most);
-    reset(&codec->corrections,
-          most_recipe(segment)); /* it need not go on when there will be no recipe */
-    codec->tape.mode = TAPE_RECORDS;
-    pk_model_clear(&codec->model);
-    pk_tape_start(&codec->tape, &codec->model, &pk_rule_table[state->with.rule],
-                  hash_bits_of(&state->with), segment->data, position, (uint32_t)segment->size,
-                  segment->position - segment->window, follow_of(&state->with));
-    for (;;) {
-        size_t flush = next_flush(segment, &state->with, block);
-        uint32_t end = flush_position(segment, flush);
-        pk_tape_see(&codec->tape, &codec->model, end);
-        for (; block < flush && !state->refused && !codec->corrections.failed; block++) {
-            if (segment->blocks[block].type != PK_STORED || segment->blocks[block].plain)
-                analyse_block(codec, state, &segment->blocks[block], end);
-        }
-        if (state->refused || codec->blocks.failed || codec->corrections.failed
-            || codec->tape.failed)
-            break;
-        size_t behind = note_empty(&points, segment, flush, end - position);
-        if (!behind) {
-            points.failed = PK_INVALID;
-            break;
-        }
-        block = behind;
-        if (block == segment->block_count)
-            break;
-        if (state->with.flags & FLAG_PRIMED && end != position && end - position < PRIMED_GAP) {
-            points.failed = PK_INVALID;
-            break;
-        }
-        flushes++;
-        position = end;
-        if (state->with.flags & FLAG_PRIMED)
-            pk_tape_restart(&codec->tape, &codec->model, position);
-    }
-    put_byte(recipe, state->with.rule);
-    put_byte(recipe, state->with.flags);
-    put_number(recipe, state->with.limit);
-    put_number(recipe, flushes);
-    put_number(recipe, points.length);
-    put_number(recipe, codec->blocks.length);
-    pk_put(recipe, points.bytes, points.length);
-    pk_put(recipe, codec->blocks.bytes, codec->blocks.length);
-    pk_put(recipe, codec->corrections.bytes, codec->corrections.length);
-    codec->tape.mode = TAPE_OFF;
-    int failed = codec->tape.failed          ? codec->tape.failed
-                 : points.failed             ? points.failed
-                 : codec->blocks.failed      ? codec->blocks.failed
-                 : codec->corrections.failed ? codec->corrections.failed
-                                             : recipe->failed;
-    free(points.bytes);
-    return failed;
-}
-
-/* Settings by trial, and the recipe they give: those of the first rule that gets the whole sample right, if
- * there is one. The recipe is a function of the segment alone, so that it may be remembered. */
-static int analyse_best(pk_codec *codec, analysis *state, int guess)
-{
+    pk_codec *codec = state->codec;
     const pk_segment *segment = state->segment;
     const int primed = aligns_as_pigz(segment);
     state->strict = 1;
     for (unsigned place = 0; place < pk_rule_count; place++) {
         set_rule(&state->with, rule_at(place), primed);
-        if (is_fast(&state->with) && !(state->with.flags & FLAG_PRIMED)
+        if (pk_is_fast(&state->with) && !(state->with.flags & PK_FLAG_PRIMED)
             && segment->position > PK_WINDOW)
             continue; /* following the window is never quite right */
-        int failed = analyse(codec, state);
+        pk_status status = analyse(state);
         if (!state->refused)
-            return failed;
+            return status;
     }
     state->strict = 0;
     if (choose_rule(codec, segment, &state->with, guess, primed) && state->with.limit == 32767) {
-        /* As many tokens are a block of gzip's, or of zlib's with its largest hash. */
-        settings other = state->with;
-        other.flags ^= FLAG_TRUNCATES;
+        /* Blocks of this many tokens are gzip's, or zlib's with its largest hash. */
+        pk_settings other = state->with;
+        other.flags ^= PK_FLAG_TRUNCATES;
         if (try_rule(codec, segment, &other, UINT64_MAX - 1)
             < try_rule(codec, segment, &state->with, UINT64_MAX - 1))
             state->with = other;
     }
     /* Following all of the window is more often right, and takes longer: not for trials. */
-    if (is_fast(&state->with) && !(state->with.flags & FLAG_PRIMED) && segment->window > PK_WINDOW)
-        state->with.flags |= FLAG_FAR;
-    return analyse(codec, state);
+    if (pk_is_fast(&state->with) && !(state->with.flags & PK_FLAG_PRIMED)
+        && segment->window > PK_WINDOW)
+        state->with.flags |= PK_FLAG_FAR;
+    return analyse(state);
 }
 
-int64_t pk_analyse(pk_codec *codec, const pk_segment *segment, int guess, uint8_t *recipe,
-                   size_t capacity, uint64_t tokens[2])
+/* ---- Verification ---- */
+
+/* Compare the bits of the segment with the ones that were rebuilt. */
+static int same_bits(const pk_segment *segment, const uint8_t *made)
+{
+    const uint8_t *given = segment->input;
+    const uint64_t whole = segment->end_bit / 8;
+    const unsigned rest = segment->end_bit & 7;
+    const uint8_t first = (uint8_t)(0xff << segment->start_bit),
+                  tail = (uint8_t)((1u << rest) - 1);
+    if (rest && (made[whole] ^ given[whole]) & tail & (whole ? 0xff : first))
+        return 0;
+    return !whole || (!((made[0] ^ given[0]) & first) && !memcmp(made + 1, given + 1, whole - 1));
+}
+
+/* Rebuild the segment from codec->recipe. All errors of the analysis come out here: only a recipe
+ * that gives the segment's bits is used. The model is not asked again; model_tape.h says why. */
+static pk_status verify(pk_codec *codec, const pk_segment *segment)
+{
+    uint64_t end_bit;
+    pk_tape_play(&codec->tape);
+    pk_status status = pk_rebuild(codec, segment->data, segment->window, segment->size,
+                                  segment->position, codec->recipe.bytes, codec->recipe.length,
+                                  segment->start_bit, segment->end_bit / 8 + 1, &end_bit);
+    int played = pk_tape_ends(&codec->tape);
+    if (status != PK_OK)
+        return status;
+    if (!played || end_bit != segment->end_bit || !same_bits(segment, codec->output.bytes))
+        return PK_INVALID;
+    return PK_OK;
+}
+
+pk_status pk_analyse(pk_codec *codec, const pk_segment *segment, int guess, uint8_t *recipe,
+                     size_t capacity, size_t *length, uint64_t tokens[2])
 {
     analysis state;
     memset(&state, 0, sizeof state);
+    state.codec = codec;
     state.segment = segment;
     choose_limit(segment, &state.with);
     choose_trees(segment, &state.with);
     if (segment->last)
-        state.with.flags |= FLAG_LAST;
-    int failed = analyse_best(codec, &state, guess);
+        state.with.flags |= PK_FLAG_LAST;
+    pk_status status = analyse_best(&state, guess);
     tokens[0] = codec->token_total;
     tokens[1] = codec->mispredicted;
-    if (failed)
-        return failed == PK_NO_MEMORY ? PK_NO_MEMORY : PK_INVALID;
+    if (status != PK_OK)
+        return status;
     if (codec->recipe.length > most_recipe(segment) || codec->recipe.length > capacity)
         return PK_INVALID;
-    /* Whatever the analysis got wrong, here it comes out: only what gives back the bits is used. The model
-     * is not asked again, see deflate/model_tape.h. */
-    pk_tape_play(&codec->tape);
-    int64_t bits = pk_rebuild(codec, segment->data, segment->window, segment->size,
-                              segment->position, codec->recipe.bytes, codec->recipe.length,
-                              segment->start_bit, segment->end_bit / 8 + 1);
-    if (!pk_tape_ends(&codec->tape) || bits < 0 || (uint64_t)bits != segment->end_bit)
-        return bits == PK_NO_MEMORY ? PK_NO_MEMORY : PK_INVALID;
-    uint64_t whole = segment->end_bit / 8;
-    uint8_t first = (uint8_t)(0xff << segment->start_bit),
-            tail = (uint8_t)((1u << (bits & 7)) - 1);
-    const uint8_t *made = codec->output.bytes, *given = segment->input;
-    if (bits & 7 && (made[whole] ^ given[whole]) & tail & (whole ? 0xff : first))
-        return PK_INVALID;
-    if (whole && ((made[0] ^ given[0]) & first || memcmp(made + 1, given + 1, whole - 1)))
-        return PK_INVALID;
+    status = verify(codec, segment);
+    if (status != PK_OK)
+        return status;
     memcpy(recipe, codec->recipe.bytes, codec->recipe.length);
-    return (int64_t)codec->recipe.length;
+    *length = codec->recipe.length;
+    return PK_OK;
 }

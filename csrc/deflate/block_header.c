@@ -22,9 +22,9 @@ void pk_count(pk_counts *counts, const pk_token *tokens, size_t count)
     }
 }
 
-/* ---- The construction of zlib (trees.c) and gzip: a heap, ties broken by depth; too long codes are
- * shortened afterwards. P. Deutsch's and J.-l. Gailly's "proved" order of operations decides which of
- * many optimal codes comes out, so it is followed step by step. ---- */
+/* ---- The construction of zlib (trees.c) and gzip: a heap, ties broken by depth; too long codes
+ * are shortened afterwards. P. Deutsch's and J.-l. Gailly's "proved" order of operations decides
+ * which of many optimal codes comes out, so it is followed step by step. ---- */
 
 typedef struct heap {
     uint32_t weight[HEAP];
@@ -134,9 +134,9 @@ static int zlib_lengths(uint8_t *lengths, const uint32_t *counts, unsigned symbo
     return greatest;
 }
 
-/* ---- The construction of Go (compress/flate, huffman_code.go): optimal codes of bounded length by the
- * boundary method of Katajainen, Moffat and Turpin, "A fast and space-economical algorithm for
- * length-limited coding", 1995. ---- */
+/* ---- The construction of Go (compress/flate, huffman_code.go): optimal codes of bounded length
+ * by the boundary method of Katajainen, Moffat and Turpin, "A fast and space-economical algorithm
+ * for length-limited coding", 1995. ---- */
 
 typedef struct weighted {
     uint32_t count;

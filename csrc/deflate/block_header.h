@@ -1,23 +1,40 @@
-/* Headers of deflate blocks as encoders make them: prefix codes from frequencies, run lengths, and the
- * choice between stored, fixed and dynamic. */
-#ifndef PK_CODES_H
-#define PK_CODES_H
+/* Headers of deflate blocks as encoders make them: prefix codes from frequencies, run lengths, and
+ * the choice between stored, fixed and dynamic.
+ *
+ * Nothing here keeps state or allocates; any number of threads. */
+#ifndef PK_DEFLATE_BLOCK_HEADER_H
+#define PK_DEFLATE_BLOCK_HEADER_H
 
 #include "deflate/inflate.h"
 
+/* Encoders that make headers in different ways: zlib and gzip; Go; Go's level 1, which has no
+ * fixed codes. */
 enum { PK_TREES_ZLIB = 0, PK_TREES_GO = 1, PK_TREES_GO_SPEED = 2 };
 
+/* Frequencies of the symbols of a block. */
 typedef struct pk_counts {
     uint32_t symbol[PK_LENGTHS]; /* literals and lengths, then distances; without end of block */
-    uint32_t extra_bits;
+    uint32_t extra_bits;         /* extra bits of all lengths and distances */
 } pk_counts;
 
+/* Count the symbols of a block.
+ *
+ * counts: overwritten. tokens, count: the block's tokens, at most PK_MAX_BLOCK_TOKENS. */
 void pk_count(pk_counts *counts, const pk_token *tokens, size_t count);
 
-/* Make the header that encoders of this kind write, and return the type they choose for the block. */
+/* Make the header that an encoder writes, and choose the block's type as it does.
+ *
+ * header: overwritten; also if the type is not PK_DYNAMIC.
+ * trees: PK_TREES_...
+ * counts: the block's symbols.
+ * plain: bytes of the block's plaintext.
+ * Returns PK_STORED, PK_FIXED or PK_DYNAMIC. */
 int pk_make_header(pk_header *header, int trees, const pk_counts *counts, uint32_t plain);
 
-/* Assign canonical codes, bits reversed as deflate writes them. */
+/* Assign canonical codes (RFC 1951, 3.2.2), their bits reversed as deflate writes them.
+ *
+ * codes: `symbols` of them, written; 0 for symbols without a code.
+ * lengths: code lengths, 0..15 (the lower four bits count). */
 void pk_assign_codes(uint16_t *codes, const uint8_t *lengths, unsigned symbols);
 
 #endif

@@ -3,6 +3,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "common/bytes.h"
+
 enum { MAX_BITS = 15, ROOT_BITS = 10 };
 
 const uint16_t pk_length_base[29] = {3,  4,  5,  6,   7,   8,   9,   10,  11, 13,
@@ -56,20 +58,10 @@ typedef struct reader {
     int over;
 } reader;
 
-static inline uint64_t load(const uint8_t *at)
-{
-    uint64_t word;
-    memcpy(&word, at, 8);
-#if defined(__BYTE_ORDER__) && __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-    word = __builtin_bswap64(word);
-#endif
-    return word;
-}
-
 static inline void refill(reader *from)
 {
     if (from->at + 8 <= from->length) {
-        from->bits |= load(from->in + from->at) << from->count;
+        from->bits |= pk_load64(from->in + from->at) << from->count;
         unsigned bytes = (63 - from->count) >> 3;
         from->at += bytes;
         from->count += bytes * 8;
@@ -173,7 +165,7 @@ static inline int decode(reader *from, const code *with)
     return decode_long(from, with);
 }
 
-static int read_header(reader *from, pk_header *header)
+static pk_status read_header(reader *from, pk_header *header)
 {
     header->literals = (uint16_t)(take(from, 5) + 257);
     header->distances = (uint16_t)(take(from, 5) + 1);
@@ -229,7 +221,7 @@ static int read_header(reader *from, pk_header *header)
     return header->lengths[256] ? PK_OK : PK_INVALID;
 }
 
-static int grow(void **memory, size_t *capacity, size_t wanted, size_t unit)
+static pk_status grow(void **memory, size_t *capacity, size_t wanted, size_t unit)
 {
     if (wanted <= *capacity)
         return PK_OK;
@@ -242,7 +234,7 @@ static int grow(void **memory, size_t *capacity, size_t wanted, size_t unit)
     return PK_OK;
 }
 
-static int read_stored(reader *from, pk_segment *to, pk_block *block)
+static pk_status read_stored(reader *from, pk_segment *to, pk_block *block)
 {
     unsigned padding = from->count & 7;
     if (take(from, padding))
@@ -288,8 +280,8 @@ static inline void copy_match(uint8_t *out, unsigned distance, unsigned length)
     }
 }
 
-/* Read tokens as long as neither input nor memory may end within one, and all goes well; the next one is for
- * `read_token` in any case. What is read is the same, only slower there. */
+/* Read tokens as long as neither input nor memory may end within one, and all goes well; the next
+ * one is for `read_token` in any case. What is read is the same, only slower there. */
 static void read_most_tokens(reader *from, pk_segment *to, const code *literals,
                              const code *distances, size_t most_bytes, size_t most_tokens)
 {
@@ -306,8 +298,9 @@ static void read_most_tokens(reader *from, pk_segment *to, const code *literals,
     uint64_t bits = from->bits;
     unsigned count = from->count;
     while (in <= in_end && out < out_end && token < token_end) {
-        /* 56 bits at least, and behind them some that the next load gives once more. The longest token has 48. */
-        bits |= load(in) << count;
+        /* 56 bits at least, and behind them some that the next load gives once more. The longest
+         * token has 48. */
+        bits |= pk_load64(in) << count;
         in += (63 - count) >> 3;
         count |= 56;
         unsigned entry = literals->root[bits & MASK], used = entry & 15, symbol = entry >> 4;
@@ -348,6 +341,7 @@ static void read_most_tokens(reader *from, pk_segment *to, const code *literals,
     to->token_count = (size_t)(token - to->tokens);
 }
 
+/* Read one token. Returns a pk_status, or END_OF_BLOCK. */
 enum { END_OF_BLOCK = 2 };
 
 static int read_token(reader *from, pk_segment *to, const code *literals, const code *distances)
@@ -390,8 +384,8 @@ static int read_token(reader *from, pk_segment *to, const code *literals, const 
     return PK_OK;
 }
 
-static int read_tokens(reader *from, pk_segment *to, pk_block *block, const code *literals,
-                       const code *distances)
+static pk_status read_tokens(reader *from, pk_segment *to, pk_block *block, const code *literals,
+                             const code *distances)
 {
     size_t start = to->size, most_bytes = start + PK_MAX_BLOCK_PLAIN;
     size_t most_tokens = block->first_token + (size_t)PK_MAX_BLOCK_TOKENS;
@@ -403,13 +397,13 @@ static int read_tokens(reader *from, pk_segment *to, pk_block *block, const code
         status = read_token(from, to, literals, distances);
     }
     if (status != END_OF_BLOCK)
-        return status;
+        return (pk_status)status;
     block->tokens = (uint32_t)(to->token_count - block->first_token);
     block->plain = (uint32_t)(to->size - start);
     return PK_OK;
 }
 
-static int read_block(reader *from, pk_segment *to)
+static pk_status read_block(reader *from, pk_segment *to)
 {
     if (to->block_count == PK_MAX_BLOCKS)
         return PK_INVALID;
@@ -424,7 +418,7 @@ static int read_block(reader *from, pk_segment *to)
     block->first_token = (uint32_t)to->token_count;
     block->tokens = 0;
     block->start = (uint32_t)to->size;
-    int status;
+    pk_status status;
     if (type == PK_STORED) {
         status = read_stored(from, to, block);
     } else if (type == PK_FIXED || type == PK_DYNAMIC) {
@@ -469,9 +463,9 @@ void pk_segment_free(pk_segment *segment)
     free(segment);
 }
 
-int pk_segment_inflate(pk_segment *segment, const uint8_t *in, size_t length, unsigned bit,
-                       const uint8_t *window, size_t window_length, uint64_t position,
-                       size_t target)
+pk_status pk_segment_inflate(pk_segment *segment, const uint8_t *in, size_t length, unsigned bit,
+                             const uint8_t *window, size_t window_length, uint64_t position,
+                             size_t target)
 {
     if (bit > 7 || window_length > PK_FAR_WINDOW)
         return PK_INVALID;
@@ -487,8 +481,8 @@ int pk_segment_inflate(pk_segment *segment, const uint8_t *in, size_t length, un
     reader from = {in, length, 0, 0, 0, 0};
     take(&from, bit);
     do {
-        int status = read_block(&from, segment);
-        if (status)
+        pk_status status = read_block(&from, segment);
+        if (status != PK_OK)
             return status;
     } while (!segment->last && segment->size - segment->window < target);
     uint64_t end = (uint64_t)from.at * 8 - from.count;

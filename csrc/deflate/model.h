@@ -1,10 +1,19 @@
 /* What an encoder would have decided next: models of the match finders that deflate encoders use.
  *
  * A model steps through the plaintext token by token. After each one it is told what the encoder
- * really did, so that a wrong prediction does not lead to others.
+ * really did, so that one wrong prediction does not cause others. Call pk_model_start once, then
+ * for each token pk_model_predict and pk_model_accept; pk_model_see whenever the encoder's input
+ * ends elsewhere.
+ *
+ * The parts: model.c has the rules, the start, and the choice between a match and a literal;
+ * chains.c the hash chains and the searches that walk them; ranks.c the short cut for long chains;
+ * model_go_speed.c Go's level 1, which works otherwise.
+ *
+ * A model's answers are a function of its memory, the data and the calls before. Nothing
+ * allocates. Used by one thread at a time; different models are independent.
  */
-#ifndef PK_MATCH_H
-#define PK_MATCH_H
+#ifndef PK_DEFLATE_MODEL_H
+#define PK_DEFLATE_MODEL_H
 
 #include "deflate/inflate.h"
 #include "deflate/model_go_speed.h"
@@ -20,68 +29,111 @@ enum {
     PK_GO_SPEED = 6 /* one position a hash, in blocks of 65535 bytes: Go's level 1 */
 };
 
+/* The parameters of a match finder. Lengths are in bytes. */
 typedef struct pk_rules {
-    uint8_t kind;
-    uint8_t hash_bytes; /* 3: zlib's rolling hash, 4: one of four bytes */
-    uint16_t good, lazy, nice, chain;
+    uint8_t kind;       /* PK_NONE ... */
+    uint8_t hash_bytes; /* bytes that are hashed, the length of the shortest match: 3, with zlib's
+                         * rolling hash, or 4, with a multiplicative one */
+    uint16_t good;  /* lazy kinds: once a match is this long, the search at the next position walks
+                         * a quarter of `chain` only. zlib's good_length */
+    uint16_t lazy;  /* lazy kinds: a match this long is taken without looking at the next position.
+                         * Fast kinds: the bytes of a longer match are not inserted into the chains.
+                         * zlib's max_lazy */
+    uint16_t nice;  /* a search ends at a match this long. zlib's nice_length */
+    uint16_t chain; /* positions that a search looks at. zlib's max_chain */
 } pk_rules;
 
-/* The rules a recipe can name, by number. Frozen: only new ones may be added behind. */
+/* The rules that a recipe can name, by number, and how many there are. Frozen: numbers are part of
+ * the format, new rules are added behind. */
 extern const pk_rules pk_rule_table[];
 extern const unsigned pk_rule_count;
 
-enum { PK_HASH_BITS = 17, PK_RUNGS = 2, PK_RUNG_BITS = 15 };
+enum {
+    /* Bits of the hash of four bytes: Go's number. */
+    PK_HASH_BITS = 17,
+    /* Positions that `back` remembers: a window, and room to insert ahead. */
+    PK_RING = 2 * PK_WINDOW,
+    PK_RING_MASK = PK_RING - 1,
+    /* Sets of chains of longer strings, see ranks.c, and bits of their hashes. */
+    PK_RUNGS = 2,
+    PK_RUNG_BITS = 15
+};
 
-/* For each position, how far back the last one is that has the same string of some length (or another with
- * the same hash); 0 if there is none in the window. `head`: the last position of each hash, + 1 + base. */
+/* Chains of the positions that have the same string of some length, or another one with the same
+ * hash.
+ *
+ * head: the last position of each hash, + 1 + model->base; at most the base if there is none since
+ *     the last start.
+ * back: for each position, modulo PK_RING, how far back the one before in its chain is; 0 if there
+ *     is none in the window. */
 typedef struct pk_rung {
     uint32_t head[1 << PK_RUNG_BITS];
-    uint16_t back[2 * PK_WINDOW];
+    uint16_t back[PK_RING];
 } pk_rung;
 
+/* The memory of a new model must be zero. Positions are offsets in `data`. */
 typedef struct pk_model {
     pk_rules rules;
-    unsigned hash_bits;
-    int climbs;          /* the rungs are kept */
-    const uint8_t *data; /* window and plaintext; PK_PAD bytes can be read behind */
-    uint32_t size;
-    uint32_t end;           /* the encoder saw no further than this */
-    uint64_t origin;        /* position in the stream of data[0] */
-    uint32_t follow, floor; /* it follows so much before where it starts; nothing is below */
-    uint32_t inserted;      /* positions before this are in the chains */
-    int searched;           /* the match at the next position is known: */
-    uint32_t length, distance;
-    uint32_t base, used; /* heads up to the base are older than the last start */
+    unsigned hash_bits; /* of the hash of three bytes */
+    int climbs;         /* ranks and rungs are kept, and searched first */
+    const uint8_t *data;
+    uint32_t size;     /* bytes of data: window and plaintext */
+    uint32_t end;      /* the encoder saw no further than this */
+    uint64_t origin;   /* position in the stream of data[0] */
+    uint32_t follow;   /* bytes before a start that fast kinds follow token by token */
+    uint32_t floor;    /* positions before this are not looked at */
+    uint32_t inserted; /* positions before this are in the chains */
+    int searched;      /* the match at the next position is known: the two fields below */
+    uint32_t length;   /* 0: there is none */
+    uint32_t distance;
+    uint32_t base; /* added to positions in heads, so that a start need not clear them */
+    uint32_t used; /* positions that heads may hold above the base */
     pk_speed speed;
-    uint32_t heads_used, backs_used; /* so many entries of each table may be other than 0 */
-    int rungs_used;                  /* in the rungs as well */
-    uint32_t head[1 << PK_HASH_BITS];
-    uint16_t back[2 * PK_WINDOW]; /* the encoder's own chains, as in a rung */
-    uint16_t rank[2 * PK_WINDOW]; /* of each position in its chain, counted from any number */
+    uint32_t heads_used;              /* entries of `head` that may be other than 0 */
+    uint32_t backs_used;              /* entries of `back` and `rank` that may be other than 0 */
+    int rungs_used;                   /* the rungs may hold other entries than 0 */
+    uint32_t head[1 << PK_HASH_BITS]; /* the encoder's own chains, as in a rung */
+    uint16_t back[PK_RING];
+    uint16_t
+        rank[PK_RING]; /* of each position in its chain, modulo 2^16; only differences count */
     pk_rung rungs[PK_RUNGS];
 } pk_model;
 
-/* Forget everything: from here on, what the model says is a function of its calls and their data, whatever it was used
- * for before. Starting forgets as much, by design; this does so by construction, in 40 us, less if it was used for short
- * segments alone. The memory of a new model must be zero. */
+/* Zero the tables, so that later answers depend only on later calls and their data. 40 us; less
+ * after short segments. pk_model_start makes older entries unreachable by arithmetic; this makes
+ * it certain. */
 void pk_model_clear(pk_model *model);
 
-/* Start at data[start]. Fast kinds follow `follow` bytes before it, at least PK_WINDOW; or none, 0: they have
- * all positions of the window, as lazy kinds do. */
+/* Start at data[start].
+ *
+ * rules: the encoder's; copied.
+ * hash_bits: bits of its hash of three bytes, 8..16; zlib's memLevel + 7.
+ * data: window and plaintext, and PK_PAD readable bytes behind; borrowed until the next start.
+ * start: where the encoder begins; the bytes before are the window.
+ * size: bytes of window and plaintext; below 2^30.
+ * origin: position in the stream of data[0].
+ * follow: bytes before `start` that fast kinds follow token by token, at least PK_WINDOW. 0: they
+ *     have all positions of the window in their chains, as lazy kinds always do. */
 void pk_model_start(pk_model *model, const pk_rules *rules, unsigned hash_bits,
                     const uint8_t *data, uint32_t start, uint32_t size, uint64_t origin,
                     uint32_t follow);
 
-/* Forget, and start at `at`, with PK_WINDOW bytes before it: behind bytes that no match finder saw. */
+/* Forget all positions, and start at `at`, with the PK_WINDOW bytes before it: behind bytes that
+ * no match finder saw, or at a flush point where the encoder starts anew. */
 void pk_model_restart(pk_model *model, uint32_t at);
 
-/* The encoder's input ends at `end` for now. */
+/* Let the encoder's input end at `end` for now: no match goes on behind it. */
 void pk_model_see(pk_model *model, uint32_t end);
 
-/* Predict the token at `at`, which is before the end. */
+/* Return the token that the encoder is predicted to write at `at`, which is before the input's
+ * end.
+ *
+ * at: where the last accepted token ended, or the start. */
 pk_token pk_model_predict(pk_model *model, uint32_t at);
 
-/* Tell what it was. */
+/* Tell the model which token the encoder wrote at `at`.
+ *
+ * predicted: the answer of pk_model_predict. actual: a match lies within the data. */
 void pk_model_accept(pk_model *model, uint32_t at, pk_token predicted, pk_token actual);
 
 #endif

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "common/bytes.h"
 #include "deflate/model.h"
 
 enum {
@@ -11,15 +12,10 @@ enum {
     LEAST_BLOCK = 128 /* shorter ones are not searched, and all is forgotten behind them */
 };
 
-static inline uint32_t load(const uint8_t *at)
-{
-    return at[0] | (uint32_t)at[1] << 8 | (uint32_t)at[2] << 16 | (uint32_t)at[3] << 24;
-}
-
 /* Enter a position into the table; returns whether the one before it matches, in `from`. */
 static inline int enter(pk_model *model, uint32_t at, uint32_t *from)
 {
-    uint32_t string = load(model->data + at),
+    uint32_t string = pk_load32(model->data + at),
              *slot = &model->head[string * 0x1e35a7bdu >> (32 - TABLE_BITS)];
     uint32_t entry = *slot, there = entry - model->base - 1;
     *slot = model->base + at + 1;
@@ -28,7 +24,7 @@ static inline int enter(pk_model *model, uint32_t at, uint32_t *from)
         || at - there > PK_WINDOW)
         return 0;
     *from = there;
-    return load(model->data + there) == string;
+    return pk_load32(model->data + there) == string;
 }
 
 /* Look for the next match from `next` on. */
@@ -81,8 +77,8 @@ static uint32_t length_at(const pk_model *model, uint32_t at, uint32_t from)
     return length;
 }
 
-/* Whether matches save a sixteenth of the block's bytes, a token counted as one; if not, the block is written
- * as literals, but the positions it had were entered. */
+/* Whether matches save a sixteenth of the block's bytes, a token counted as one; if not, the block
+ * is written as literals, but the positions it had were entered. */
 static int pays(pk_model *model)
 {
     pk_speed *speed = &model->speed, before = *speed;
@@ -132,7 +128,7 @@ void pk_speed_start(pk_model *model, uint32_t at)
     while (from < at) {
         pk_token token = pk_speed_predict(model, from);
         pk_speed_accept(model, from, token, token);
-        from += token >> 16 ? token >> 16 : 1;
+        from += pk_token_bytes(token);
     }
     model->end = end;
 }

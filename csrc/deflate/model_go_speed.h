@@ -1,8 +1,9 @@
-/* The match finder of Go's level 1, BestSpeed (compress/flate, deflatefast.go). Internal to deflate/model.c.
+/* The match finder of Go's level 1, BestSpeed (compress/flate, deflatefast.go). Internal to
+ * deflate/model.c.
  *
- * It takes its input in blocks of 65535 bytes, or what there is at a flush, and remembers one position for each
- * hash of four bytes. Where it looks depends on how long it has found nothing, so the model keeps how far it
- * has looked, beyond the token it predicts next. */
+ * It takes its input in blocks of 65535 bytes, or what there is at a flush, and remembers one
+ * position for each hash of four bytes. Where it looks depends on how long it has found nothing,
+ * so the model keeps how far it has looked, beyond the token it predicts next. */
 #ifndef PK_SPEED_H
 #define PK_SPEED_H
 

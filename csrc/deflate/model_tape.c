@@ -2,9 +2,9 @@
 
 #include <stdlib.h>
 
-enum {
-    KEPT = 1 << 20
-}; /* tokens or events: more are rare, and a codec lives as long as a thread */
+/* Tokens, or events, for which a tape keeps memory between segments: 4 and 16 MiB. More are rare,
+ * and a codec lives as long as its thread. */
+enum { KEPT = 1 << 20 };
 
 void pk_tape_free(pk_tape *tape)
 {
@@ -24,13 +24,12 @@ void pk_tape_grow(pk_tape *tape)
     tape->capacity = wanted;
 }
 
-/* Record a call, or check that it is the one that was recorded. */
-void pk_tape_event(pk_tape *tape, uint32_t kind, uint32_t value)
+void pk_tape_put_event(pk_tape *tape, uint32_t kind, uint32_t value)
 {
     if (tape->failed)
         return;
-    if (tape->mode == TAPE_PLAYS) {
-        const tape_event *event = &tape->events[tape->event_count];
+    if (tape->mode == PK_TAPE_PLAYS) {
+        const pk_tape_event *event = &tape->events[tape->event_count];
         if (tape->event_count == tape->events_recorded || event->at != tape->count
             || event->kind != kind || event->value != value)
             tape->failed = PK_INVALID;
@@ -40,7 +39,7 @@ void pk_tape_event(pk_tape *tape, uint32_t kind, uint32_t value)
     }
     if (tape->event_count == tape->event_capacity) {
         size_t wanted = tape->event_capacity * 2 + 64;
-        tape_event *moved = realloc(tape->events, wanted * sizeof *moved);
+        pk_tape_event *moved = realloc(tape->events, wanted * sizeof *moved);
         if (!moved) {
             tape->failed = PK_NO_MEMORY;
             return;
@@ -48,14 +47,14 @@ void pk_tape_event(pk_tape *tape, uint32_t kind, uint32_t value)
         tape->events = moved;
         tape->event_capacity = wanted;
     }
-    tape->events[tape->event_count++] = (tape_event){tape->count, kind, value};
+    tape->events[tape->event_count++] = (pk_tape_event){tape->count, kind, value};
 }
 
 void pk_tape_start(pk_tape *tape, pk_model *model, const pk_rules *rules, unsigned hash_bits,
                    const uint8_t *data, uint32_t start, uint32_t size, uint64_t origin,
                    uint32_t follow)
 {
-    if (tape->mode == TAPE_PLAYS) {
+    if (tape->mode == PK_TAPE_PLAYS) {
         if (tape->made.rules != rules || tape->made.hash_bits != hash_bits
             || tape->made.data != data || tape->made.start != start || tape->made.size != size
             || tape->made.origin != origin || tape->made.follow != follow || tape->count
@@ -79,26 +78,26 @@ void pk_tape_start(pk_tape *tape, pk_model *model, const pk_rules *rules, unsign
 
 void pk_tape_restart(pk_tape *tape, pk_model *model, uint32_t at)
 {
-    if (tape->mode != TAPE_PLAYS)
+    if (tape->mode != PK_TAPE_PLAYS)
         pk_model_restart(model, at);
-    if (tape->mode != TAPE_OFF)
-        pk_tape_event(tape, TAPE_RESTART, at);
+    if (tape->mode != PK_TAPE_OFF)
+        pk_tape_put_event(tape, PK_TAPE_RESTART, at);
     tape->next = at;
 }
 
-void pk_tape_restart_from(pk_tape *tape, pk_model *model, tape_mark mark, uint32_t at)
+void pk_tape_restart_from(pk_tape *tape, pk_model *model, pk_tape_position from, uint32_t at)
 {
-    tape->count = mark.count;
-    tape->event_count = mark.event_count;
+    tape->count = from.count;
+    tape->event_count = from.event_count;
     pk_tape_restart(tape, model, at);
 }
 
 void pk_tape_see(pk_tape *tape, pk_model *model, uint32_t end)
 {
-    if (tape->mode != TAPE_PLAYS)
+    if (tape->mode != PK_TAPE_PLAYS)
         pk_model_see(model, end);
-    if (tape->mode != TAPE_OFF)
-        pk_tape_event(tape, TAPE_SEE, end);
+    if (tape->mode != PK_TAPE_OFF)
+        pk_tape_put_event(tape, PK_TAPE_SEE, end);
 }
 
 void pk_tape_play(pk_tape *tape)
@@ -106,12 +105,12 @@ void pk_tape_play(pk_tape *tape)
     tape->recorded = tape->count;
     tape->events_recorded = tape->event_count;
     tape->count = tape->event_count = 0;
-    tape->mode = TAPE_PLAYS;
+    tape->mode = PK_TAPE_PLAYS;
 }
 
 int pk_tape_ends(pk_tape *tape)
 {
-    tape->mode = TAPE_OFF;
+    tape->mode = PK_TAPE_OFF;
     int same = !tape->failed && tape->count == tape->recorded
                && tape->event_count == tape->events_recorded;
     if (tape->capacity > KEPT || tape->event_capacity > KEPT) {

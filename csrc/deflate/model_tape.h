@@ -1,36 +1,49 @@
-/* The model, and a tape of what it was asked and what it said. Internal.
+/* The model, and a tape of the calls it got and its answers. Internal.
  *
- * Analysis asks the model for every token, and verification, which rebuilds the segment from its recipe, would
- * ask again, as slowly. A model's answers are a function of its memory, the data and the calls before; both analysis
- * and rebuilding begin with cleared memory (and a fuzz target and the tests' second codec rebuild with a model of
- * another history). So analysis records, and verification gets the answer from the tape, where it has
- * made the very same calls up to there, and is refused where it makes another one. What it writes is therefore
- * what a rebuild with the model writes.
+ * Analysis asks the model for every token. Verification rebuilds the segment from its recipe, and
+ * would ask again, as slowly. So analysis records, and verification gets the recorded answers.
  *
- * The tape holds the predicted tokens in order, and between them, as events, the calls that do not follow
- * from these: positions go on by the actual tokens, and an actual token is the predicted one unless an event
- * says otherwise. */
-#ifndef PK_TAPE_H
-#define PK_TAPE_H
+ * Why that is exact: a model's answers are a function of its memory, the data and the calls
+ * before, and both analysis and rebuilding begin with cleared memory (a fuzz target and a test
+ * rebuild with a model of another history). The tape gives an answer only if all calls up to there
+ * were the recorded ones, and fails at the first that differs. So verification writes exactly what
+ * a rebuild with the model writes.
+ *
+ * The tape holds the predicted tokens in order. Between them, as events, it holds the calls that
+ * do not follow from these: positions advance by the actual tokens, and an actual token is the
+ * predicted one unless an event says otherwise.
+ *
+ * The pk_tape_... calls below stand for the pk_model_... calls of the same names; switched off,
+ * they only hand over. Used by one thread at a time. */
+#ifndef PK_DEFLATE_MODEL_TAPE_H
+#define PK_DEFLATE_MODEL_TAPE_H
 
 #include "deflate/model.h"
 
-enum { TAPE_OFF = 0, TAPE_RECORDS = 1, TAPE_PLAYS = 2 };
-enum { TAPE_RESTART = 0, TAPE_SEE = 1, TAPE_ACTUAL = 2 };
+/* What the tape does: nothing; it records; it answers instead of the model. */
+enum { PK_TAPE_OFF = 0, PK_TAPE_RECORDS = 1, PK_TAPE_PLAYS = 2 };
 
-typedef struct tape_event {
-    size_t at; /* how many predictions were made before */
-    uint32_t kind, value;
-} tape_event;
+/* Kinds of events: a restart at a position, a new end of the input, an actual token. */
+enum { PK_TAPE_RESTART = 0, PK_TAPE_SEE = 1, PK_TAPE_ACTUAL = 2 };
 
+typedef struct pk_tape_event {
+    size_t at; /* predictions made before it */
+    uint32_t kind;
+    uint32_t value; /* the position, end or token */
+} pk_tape_event;
+
+/* Zeros are a tape without memory that is off. Its memory grows as needed. */
 typedef struct pk_tape {
     int mode;
-    int failed; /* no memory, or not the same calls */
-    pk_token *tokens;
-    size_t count, capacity; /* tokens; on playing, those played */
-    size_t recorded;
-    tape_event *events;
-    size_t event_count, event_capacity, events_recorded;
+    pk_status failed; /* PK_OK; PK_NO_MEMORY; PK_INVALID: other calls than recorded */
+    pk_token *tokens; /* the predicted tokens */
+    size_t count;     /* tokens recorded so far, or played so far */
+    size_t capacity;
+    size_t recorded; /* on playing: tokens there are */
+    pk_tape_event *events;
+    size_t event_count; /* as for tokens */
+    size_t event_capacity;
+    size_t events_recorded;
     uint32_t next; /* the position of the next prediction */
     struct {
         const pk_rules *rules;
@@ -38,46 +51,57 @@ typedef struct pk_tape {
         uint64_t origin;
         uint32_t start, size, follow;
         unsigned hash_bits;
-    } made; /* what pk_model_start was given */
+    } made; /* the arguments of pk_model_start */
 } pk_tape;
 
+/* Free the tape's memory, but not the tape. */
 void pk_tape_free(pk_tape *tape);
 
-/* The calls of deflate/model.h, through the tape. */
+/* Start the model and empty the tape; on playing, compare the arguments with the recorded ones. */
 void pk_tape_start(pk_tape *tape, pk_model *model, const pk_rules *rules, unsigned hash_bits,
                    const uint8_t *data, uint32_t start, uint32_t size, uint64_t origin,
                    uint32_t follow);
+
+/* As pk_model_restart and pk_model_see. */
 void pk_tape_restart(pk_tape *tape, pk_model *model, uint32_t at);
 void pk_tape_see(pk_tape *tape, pk_model *model, uint32_t end);
 
-/* Where the tape is: what is recorded from there on is forgotten, if only pk_tape_restart comes next. */
-typedef struct tape_mark {
+/* A position of the tape. */
+typedef struct pk_tape_position {
     size_t count, event_count;
-} tape_mark;
+} pk_tape_position;
 
-static inline tape_mark pk_tape_mark(const pk_tape *tape)
+/* Return the tape's position, for pk_tape_restart_from. */
+static inline pk_tape_position pk_tape_position_of(const pk_tape *tape)
 {
-    return (tape_mark){tape->count, tape->event_count};
+    return (pk_tape_position){tape->count, tape->event_count};
 }
 
-void pk_tape_restart_from(pk_tape *tape, pk_model *model, tape_mark mark, uint32_t at);
+/* Restart the model, and discard all calls recorded since `from`: they had no other effect. Not on
+ * playing. */
+void pk_tape_restart_from(pk_tape *tape, pk_model *model, pk_tape_position from, uint32_t at);
 
-/* Play from the beginning what was recorded. */
+/* Switch from recording to playing from the tape's beginning. */
 void pk_tape_play(pk_tape *tape);
 
-/* Whether all was played, and nothing else was asked for; the tape is off afterwards. */
+/* Switch off, and free unusually large memory. Returns 1 if all of the tape was played and no
+ * other call was made; else 0. */
 int pk_tape_ends(pk_tape *tape);
 
+/* Make room for more tokens, or fail with PK_NO_MEMORY. For pk_tape_predict. */
 void pk_tape_grow(pk_tape *tape);
-void pk_tape_event(pk_tape *tape, uint32_t kind, uint32_t value);
 
+/* Record an event, or compare it with the recorded one. For pk_tape_accept. */
+void pk_tape_put_event(pk_tape *tape, uint32_t kind, uint32_t value);
+
+/* As pk_model_predict. After a failure the answer is a literal, and means nothing. */
 static inline pk_token pk_tape_predict(pk_tape *tape, pk_model *model, uint32_t at)
 {
-    if (tape->mode == TAPE_OFF)
+    if (tape->mode == PK_TAPE_OFF)
         return pk_model_predict(model, at);
     if (tape->next != at)
         tape->failed = PK_INVALID;
-    if (tape->mode == TAPE_PLAYS) {
+    if (tape->mode == PK_TAPE_PLAYS) {
         if (tape->count == tape->recorded || tape->failed) {
             tape->failed = PK_INVALID;
             return model->data[at];
@@ -92,16 +116,17 @@ static inline pk_token pk_tape_predict(pk_tape *tape, pk_model *model, uint32_t 
     return token;
 }
 
+/* As pk_model_accept. */
 static inline void pk_tape_accept(pk_tape *tape, pk_model *model, uint32_t at, pk_token predicted,
                                   pk_token actual)
 {
-    if (tape->mode != TAPE_PLAYS)
+    if (tape->mode != PK_TAPE_PLAYS)
         pk_model_accept(model, at, predicted, actual);
-    if (tape->mode == TAPE_OFF)
+    if (tape->mode == PK_TAPE_OFF)
         return;
-    tape->next = at + (actual >> 16 ? actual >> 16 : 1);
+    tape->next = at + pk_token_bytes(actual);
     if (predicted != actual)
-        pk_tape_event(tape, TAPE_ACTUAL, actual);
+        pk_tape_put_event(tape, PK_TAPE_ACTUAL, actual);
 }
 
 #endif

@@ -1,13 +1,25 @@
-/* Plaintext and a recipe to the bits of the stream. */
+/* Plaintext and a recipe to the bits of the stream.
+ *
+ * The model predicts token after token; the recipe's corrections replace the wrong ones. At the
+ * end of each block its header is made, or read from the recipe, and the block is written.
+ */
+#include <string.h>
+
+#include "deflate/block_ends.h"
+#include "deflate/block_header.h"
+#include "deflate/recipe.h"
+#include "deflate/recipe_format.h"
+#include "deflate/settings.h"
 #include "deflate/workspace.h"
 
-#include <string.h>
+/* ---- Reading the recipe ---- */
 
 typedef struct cursor {
     const uint8_t *at, *end;
-    int failed;
+    int failed; /* a number is cut off or too long; numbers read from then on are 0 */
 } cursor;
 
+/* Return the next number, below 2^63. */
 static uint64_t get_number(cursor *from)
 {
     uint64_t value = 0;
@@ -32,97 +44,8 @@ static unsigned get_byte(cursor *from)
     return *from->at++;
 }
 
-static void flush_bits(pk_codec *codec)
-{
-    uint8_t bytes[8] = {0};
-    unsigned count = codec->bit_count >> 3;
-    for (unsigned at = 0; at < count; at++)
-        bytes[at] = (uint8_t)(codec->bits >> (8 * at));
-    pk_put(&codec->output, bytes, count);
-    codec->bits = count == 8 ? 0 : codec->bits >> (8 * count);
-    codec->bit_count &= 7;
-}
-
-static inline void put_bits(pk_codec *codec, uint32_t value, unsigned count)
-{
-    if (codec->bit_count + count > 56)
-        flush_bits(codec);
-    codec->bits |= (uint64_t)value << codec->bit_count;
-    codec->bit_count += count;
-}
-
-static void put_stored(pk_codec *codec, int last, const uint8_t *bytes, uint32_t length)
-{
-    put_bits(codec, (uint32_t)last, 3);
-    put_bits(codec, 0, -codec->bit_count & 7);
-    put_bits(codec, length | (uint32_t)(uint16_t)~length << 16, 32);
-    flush_bits(codec);
-    pk_put(&codec->output, bytes, length);
-}
-
-static void put_header(pk_codec *codec, const pk_header *header)
-{
-    uint16_t codes[PK_CODES];
-    pk_assign_codes(codes, header->code_lengths, PK_CODES);
-    put_bits(codec, header->literals - 257u, 5);
-    put_bits(codec, header->distances - 1u, 5);
-    put_bits(codec, header->codes - 4u, 4);
-    for (unsigned at = 0; at < header->codes; at++)
-        put_bits(codec, header->code_lengths[pk_code_order[at]], 3);
-    for (unsigned at = 0; at < header->symbols; at++) {
-        unsigned symbol = header->symbol[at];
-        put_bits(codec, codes[symbol], header->code_lengths[symbol]);
-        if (symbol >= 16)
-            put_bits(codec, header->extra[at], symbol == 16 ? 2 : symbol == 17 ? 3 : 7);
-    }
-}
-
-static void put_tokens(pk_codec *codec, const uint8_t lengths[PK_LENGTHS], size_t count)
-{
-    uint16_t codes[PK_LENGTHS];
-    pk_assign_codes(codes, lengths, PK_LITERALS);
-    pk_assign_codes(codes + PK_LITERALS, lengths + PK_LITERALS, PK_DISTANCES);
-    for (size_t at = 0; at < count; at++) {
-        pk_token token = codec->tokens[at];
-        if (token < 256) {
-            put_bits(codec, codes[token], lengths[token]);
-            continue;
-        }
-        unsigned length = token >> 16, distance = token & 0xffff;
-        unsigned first = pk_length_symbol(length), second = pk_distance_symbol(distance);
-        put_bits(codec, codes[257 + first], lengths[257 + first]);
-        put_bits(codec, length - pk_length_base[first], pk_length_extra[first]);
-        put_bits(codec, codes[PK_LITERALS + second], lengths[PK_LITERALS + second]);
-        put_bits(codec, distance - pk_distance_base[second], pk_distance_extra[second]);
-    }
-    put_bits(codec, codes[256], lengths[256]);
-}
-
-static int put_empty(pk_codec *codec, unsigned type, int last)
-{
-    if (type == PK_STORED) {
-        put_stored(codec, last, NULL, 0);
-    } else if (type == PK_FIXED) {
-        put_bits(codec, (uint32_t)last | PK_FIXED << 1, 3);
-        put_bits(codec, 0, 7);
-    } else {
-        return PK_INVALID;
-    }
-    return PK_OK;
-}
-
-/* pigz aligns its output with as few bits as it can. */
-static void put_aligned(pk_codec *codec)
-{
-    if (codec->bit_count & 1) {
-        put_empty(codec, PK_STORED, 0);
-        return;
-    }
-    while (codec->bit_count & 7)
-        put_empty(codec, PK_FIXED, 0);
-}
-
-static int get_header(cursor *from, pk_header *header)
+/* Read a header that was not predicted. */
+static pk_status get_header(cursor *from, pk_header *header)
 {
     header->literals = (uint16_t)(get_byte(from) + 257);
     header->distances = (uint16_t)(get_byte(from) + 1);
@@ -175,13 +98,18 @@ static void next_correction(corrector *from)
     }
 }
 
-static void next_exception(corrector *from)
+static void next_record(corrector *from)
 {
     from->next_block =
         from->blocks.at == from->blocks.end ? UINT64_MAX : get_number(&from->blocks);
 }
 
-static pk_token corrected(corrector *from, pk_token predicted, uint8_t literal, uint32_t ahead)
+/* Return the actual token.
+ *
+ * literal: the byte it would be as a literal. ahead: bytes of input left, which a match must not
+ *     exceed. */
+static inline pk_token corrected(corrector *from, pk_token predicted, uint8_t literal,
+                                 uint32_t ahead)
 {
     if (from->next_token--)
         return predicted;
@@ -198,172 +126,403 @@ static pk_token corrected(corrector *from, pk_token predicted, uint8_t literal, 
     return actual;
 }
 
-/* Write one block that starts at `start` and has plaintext; returns its end, negative on failure. */
-static int64_t rebuild_block(pk_codec *codec, const settings *with, corrector *from,
-                             uint32_t start, uint32_t end, int may_be_last)
-{
-    unsigned given = 0;
-    uint64_t count = UINT64_MAX, bytes = 0;
-    unsigned type = PK_STORED;
+/* The facts of a block that its record gives; without a record, `given` is 0. */
+typedef struct record {
+    unsigned given; /* PK_GIVES_... */
+    uint64_t count; /* tokens; UINT64_MAX if not given */
+    unsigned type;
+    uint32_t bytes;
     pk_header header;
-    if (from->next_block-- == 0) {
-        given = get_byte(&from->blocks);
-        if (given & GIVES_COUNT)
-            count = get_number(&from->blocks);
-        if (given & GIVES_TYPE)
-            type = get_byte(&from->blocks);
-        if (given & GIVES_HEADER && get_header(&from->blocks, &header))
-            return PK_INVALID;
-        if (given & GIVES_BYTES)
-            bytes = get_number(&from->blocks);
-        if (from->blocks.failed || given > 15 || type > PK_DYNAMIC || !count || bytes > end - start
-            || bytes > 65535)
-            return PK_INVALID;
-        next_exception(from);
+} record;
+
+/* Read the record of the next block, if it has one.
+ *
+ * ahead: bytes of plaintext up to the end of the encoder's input. */
+static pk_status next_block(corrector *from, record *block, uint32_t ahead)
+{
+    uint64_t bytes = 0;
+    block->given = 0;
+    block->count = UINT64_MAX;
+    block->type = PK_STORED;
+    if (from->next_block-- != 0)
+        return PK_OK;
+    cursor *in = &from->blocks;
+    block->given = get_byte(in);
+    if (block->given & PK_GIVES_COUNT)
+        block->count = get_number(in);
+    if (block->given & PK_GIVES_TYPE)
+        block->type = get_byte(in);
+    if (block->given & PK_GIVES_HEADER && get_header(in, &block->header) != PK_OK)
+        return PK_INVALID;
+    if (block->given & PK_GIVES_BYTES)
+        bytes = get_number(in);
+    if (in->failed || block->given > PK_GIVES || block->type > PK_DYNAMIC || !block->count
+        || bytes > ahead || bytes > PK_MAX_STORED)
+        return PK_INVALID;
+    block->bytes = (uint32_t)bytes;
+    next_record(from);
+    return PK_OK;
+}
+
+/* ---- Writing bits ---- */
+
+/* Move whole bytes to the output. */
+static void flush_bits(pk_codec *codec)
+{
+    uint8_t bytes[8] = {0};
+    unsigned count = codec->bit_count >> 3;
+    for (unsigned at = 0; at < count; at++)
+        bytes[at] = (uint8_t)(codec->bits >> (8 * at));
+    pk_buffer_put(&codec->output, bytes, count);
+    codec->bits = count == 8 ? 0 : codec->bits >> (8 * count);
+    codec->bit_count &= 7;
+}
+
+/* Write the `count` bits of `value`, at most 32; the bits above are 0. */
+static inline void put_bits(pk_codec *codec, uint32_t value, unsigned count)
+{
+    if (codec->bit_count + count > 56)
+        flush_bits(codec);
+    codec->bits |= (uint64_t)value << codec->bit_count;
+    codec->bit_count += count;
+}
+
+/* Write a stored block of at most PK_MAX_STORED bytes; last: 1 if it ends the stream. */
+static void put_stored(pk_codec *codec, int last, const uint8_t *bytes, uint32_t length)
+{
+    put_bits(codec, (uint32_t)last, 3);
+    put_bits(codec, 0, -codec->bit_count & 7);
+    put_bits(codec, length | (uint32_t)(uint16_t)~length << 16, 32);
+    flush_bits(codec);
+    pk_buffer_put(&codec->output, bytes, length);
+}
+
+static void put_header(pk_codec *codec, const pk_header *header)
+{
+    uint16_t codes[PK_CODES];
+    pk_assign_codes(codes, header->code_lengths, PK_CODES);
+    put_bits(codec, header->literals - 257u, 5);
+    put_bits(codec, header->distances - 1u, 5);
+    put_bits(codec, header->codes - 4u, 4);
+    for (unsigned at = 0; at < header->codes; at++)
+        put_bits(codec, header->code_lengths[pk_code_order[at]], 3);
+    for (unsigned at = 0; at < header->symbols; at++) {
+        unsigned symbol = header->symbol[at];
+        put_bits(codec, codes[symbol], header->code_lengths[symbol]);
+        if (symbol >= 16)
+            put_bits(codec, header->extra[at], symbol == 16 ? 2 : symbol == 17 ? 3 : 7);
     }
-    if (given & GIVES_BYTES) {
-        put_stored(codec, may_be_last && start + bytes == end, codec->model.data + start,
-                   (uint32_t)bytes);
-        pk_tape_restart(&codec->tape, &codec->model, start + (uint32_t)bytes);
-        return start + (int64_t)bytes;
+}
+
+/* Write the first `count` of the codec's tokens, and the end of the block. */
+static void put_tokens(pk_codec *codec, const uint8_t lengths[PK_LENGTHS], size_t count)
+{
+    uint16_t codes[PK_LENGTHS];
+    pk_assign_codes(codes, lengths, PK_LITERALS);
+    pk_assign_codes(codes + PK_LITERALS, lengths + PK_LITERALS, PK_DISTANCES);
+    for (size_t at = 0; at < count; at++) {
+        pk_token token = codec->tokens[at];
+        if (token < 256) {
+            put_bits(codec, codes[token], lengths[token]);
+            continue;
+        }
+        unsigned length = token >> 16, distance = token & 0xffff;
+        unsigned first = pk_length_symbol(length), second = pk_distance_symbol(distance);
+        put_bits(codec, codes[257 + first], lengths[257 + first]);
+        put_bits(codec, length - pk_length_base[first], pk_length_extra[first]);
+        put_bits(codec, codes[PK_LITERALS + second], lengths[PK_LITERALS + second]);
+        put_bits(codec, distance - pk_distance_base[second], pk_distance_extra[second]);
     }
-    block_end state = {{0, 0}, start};
-    uint32_t at = start, tokens = 0;
-    for (int ended = 0; at < end && !ended;) {
-        pk_token predicted = pk_tape_predict(&codec->tape, &codec->model, at);
-        pk_token actual = corrected(from, predicted, codec->model.data[at], end - at);
-        if (tokens == PK_MAX_BLOCK_TOKENS || from->tokens.failed)
+    put_bits(codec, codes[256], lengths[256]);
+}
+
+/* Write an empty block; its type comes from the recipe. */
+static pk_status put_empty(pk_codec *codec, unsigned type, int last)
+{
+    if (type == PK_STORED) {
+        put_stored(codec, last, NULL, 0);
+    } else if (type == PK_FIXED) {
+        put_bits(codec, (uint32_t)last | PK_FIXED << 1, 3);
+        put_bits(codec, 0, 7);
+    } else {
+        return PK_INVALID;
+    }
+    return PK_OK;
+}
+
+/* pigz aligns its output with as few bits as it can. */
+static void put_aligned(pk_codec *codec)
+{
+    if (codec->bit_count & 1) {
+        put_empty(codec, PK_STORED, 0);
+        return;
+    }
+    while (codec->bit_count & 7)
+        put_empty(codec, PK_FIXED, 0);
+}
+
+/* ---- Blocks ---- */
+
+typedef struct rebuilding {
+    pk_codec *codec;
+    pk_settings with;
+    corrector from;
+} rebuilding;
+
+/* Put the tokens of a block into the codec's.
+ *
+ * at: the block's first byte; set to the one behind its last. end: of the encoder's input. tokens:
+ *     set to their number. */
+static pk_status rebuild_tokens(rebuilding *state, const record *block, uint32_t *at, uint32_t end,
+                                uint32_t *tokens)
+{
+    pk_codec *codec = state->codec;
+    const int lazy = pk_is_lazy(&state->with);
+    pk_block_end block_end = {0, 0, *at};
+    uint32_t count = 0, here = *at;
+    for (int ended = 0; here < end && !ended;) {
+        pk_token predicted = pk_tape_predict(&codec->tape, &codec->model, here);
+        pk_token actual = corrected(&state->from, predicted, codec->model.data[here], end - here);
+        if (count == PK_MAX_BLOCK_TOKENS || state->from.tokens.failed)
             return PK_INVALID;
-        if (add_token(codec, tokens++, actual))
+        if (pk_add_token(codec, count++, actual) != PK_OK)
             return PK_NO_MEMORY;
-        pk_tape_accept(&codec->tape, &codec->model, at, predicted, actual);
-        ended = count == UINT64_MAX ? ends_block(&state, with, tokens, actual, at, is_lazy(with))
-                                    : tokens == count;
-        at += step(actual);
+        pk_tape_accept(&codec->tape, &codec->model, here, predicted, actual);
+        ended = block->given & PK_GIVES_COUNT
+                    ? count == block->count
+                    : pk_ends_block(&block_end, &state->with, count, actual, here, lazy);
+        here += pk_token_bytes(actual);
     }
+    *at = here;
+    *tokens = count;
+    return PK_OK;
+}
+
+/* Write the codec's tokens as a block of the type and with the header that are predicted or given.
+ *
+ * start, plain: its plaintext. last: whether it ends the stream. */
+static pk_status put_block(rebuilding *state, const record *block, uint32_t start, uint32_t plain,
+                           uint32_t tokens, int last)
+{
+    pk_codec *codec = state->codec;
     pk_counts counts;
     pk_header predicted;
     pk_count(&counts, codec->tokens, tokens);
-    unsigned guess = (unsigned)pk_make_header(&predicted, trees_of(with), &counts, at - start);
-    if (!(given & GIVES_TYPE))
-        type = guess;
-    uint32_t last = may_be_last && at == end;
+    unsigned type =
+        (unsigned)pk_make_header(&predicted, pk_trees_of(&state->with), &counts, plain);
+    if (block->given & PK_GIVES_TYPE)
+        type = block->type;
     if (type == PK_STORED) {
-        if (at - start > 65535)
+        if (plain > PK_MAX_STORED)
             return PK_INVALID;
-        put_stored(codec, (int)last, codec->model.data + start, at - start);
-        return at;
+        put_stored(codec, last, codec->model.data + start, plain);
+        return PK_OK;
     }
-    put_bits(codec, last | type << 1, 3);
+    put_bits(codec, (uint32_t)last | type << 1, 3);
     if (type == PK_FIXED) {
         uint8_t fixed[PK_LENGTHS];
         pk_fixed_lengths(fixed);
         put_tokens(codec, fixed, tokens);
     } else {
-        const pk_header *use = given & GIVES_HEADER ? &header : &predicted;
-        put_header(codec, use);
-        put_tokens(codec, use->lengths, tokens);
+        const pk_header *header = block->given & PK_GIVES_HEADER ? &block->header : &predicted;
+        put_header(codec, header);
+        put_tokens(codec, header->lengths, tokens);
     }
-    return at;
+    return PK_OK;
 }
 
-/* Write the empty blocks at a flush point, or at the end of the segment. */
-static int rebuild_empty(pk_codec *codec, cursor *from, unsigned code, int last)
+/* Write one block with plaintext.
+ *
+ * at: its first byte; set to the one behind its last. end: of the encoder's input. may_be_last:
+ *     whether the block ends the stream if it reaches `end`. */
+static pk_status rebuild_block(rebuilding *state, uint32_t *at, uint32_t end, int may_be_last)
 {
-    if (code == EMPTY_STORED)
-        return put_empty(codec, PK_STORED, last);
-    if (code == EMPTY_ALIGNED && !last) {
-        put_aligned(codec);
+    pk_codec *codec = state->codec;
+    const uint32_t start = *at;
+    record block;
+    pk_status status = next_block(&state->from, &block, end - start);
+    if (status != PK_OK)
+        return status;
+    if (block.given & PK_GIVES_BYTES) {
+        *at = start + block.bytes;
+        put_stored(codec, may_be_last && *at == end, codec->model.data + start, block.bytes);
+        pk_tape_restart(&codec->tape, &codec->model, *at);
         return PK_OK;
     }
-    if (code == EMPTY_NONE)
+    uint32_t tokens;
+    status = rebuild_tokens(state, &block, at, end, &tokens);
+    if (status != PK_OK)
+        return status;
+    return put_block(state, &block, start, *at - start, tokens, may_be_last && *at == end);
+}
+
+/* Write the empty blocks at a flush point, or at the end of the segment.
+ *
+ * code: PK_EMPTY_... ends: whether they end the stream. */
+static pk_status rebuild_empty(pk_codec *codec, cursor *from, unsigned code, int ends)
+{
+    switch (code) {
+    case PK_EMPTY_STORED:
+        return put_empty(codec, PK_STORED, ends);
+    case PK_EMPTY_NONE:
         return PK_OK;
+    case PK_EMPTY_ALIGNED:
+        if (ends)
+            return PK_INVALID;
+        put_aligned(codec);
+        return PK_OK;
+    case PK_EMPTY_LISTED:
+        break;
+    default:
+        return PK_INVALID;
+    }
     uint64_t count = get_number(from);
-    if (code != EMPTY_LISTED || count > MAX_EMPTY || !count)
+    if (count > PK_MAX_EMPTY || !count)
         return PK_INVALID;
     while (count--)
-        if (put_empty(codec, get_byte(from), last && !count))
+        if (put_empty(codec, get_byte(from), ends && !count) != PK_OK)
             return PK_INVALID;
     return from->failed ? PK_INVALID : PK_OK;
 }
 
-int64_t pk_rebuild(pk_codec *codec, const uint8_t *data, size_t window, size_t size,
-                   uint64_t position, const uint8_t *recipe, size_t recipe_length, unsigned bit,
-                   size_t most)
-{
-    cursor head = {recipe, recipe + recipe_length, 0};
-    settings with;
-    if (window > PK_FAR_WINDOW || window > size || size - window > PK_MAX_SEGMENT_PLAIN || bit > 7
-        || position < window)
-        return PK_INVALID;
-    with.rule = (uint8_t)get_byte(&head);
-    with.flags = (uint8_t)get_byte(&head);
-    uint64_t limit = get_number(&head), flushes = get_number(&head),
-             flush_bytes = get_number(&head);
-    uint64_t block_bytes = get_number(&head);
-    uint64_t left = (uint64_t)(head.end - head.at);
-    if (head.failed || with.rule >= pk_rule_count || with.flags > FLAGS || !limit
-        || limit > PK_MAX_BLOCK_TOKENS || flush_bytes > left || block_bytes > left - flush_bytes
-        || flushes > flush_bytes
-        || (with.flags & FLAG_PRIMED
-            && (with.flags & FLAG_FAR || pk_rule_table[with.rule].kind != PK_FAST)))
-        return PK_INVALID;
-    with.limit = (uint32_t)limit;
-    cursor flush = {head.at, head.at + flush_bytes, 0};
-    corrector from = {
-        {flush.end, flush.end + block_bytes, 0}, {flush.end + block_bytes, head.end, 0}, 0, 0, 0};
-    next_exception(&from);
-    next_correction(&from);
+/* ---- The segment ---- */
 
-    reset(&codec->output, most);
-    codec->bits = 0;
-    codec->bit_count = bit;
-    int last = (with.flags & FLAG_LAST) != 0;
-    uint32_t at = (uint32_t)window, end;
-    if (codec->tape.mode != TAPE_PLAYS)
-        pk_model_clear(&codec->model);
-    pk_tape_start(&codec->tape, &codec->model, &pk_rule_table[with.rule], hash_bits_of(&with),
-                  data, at, (uint32_t)size, position - window, follow_of(&with));
-    do {
-        unsigned code;
-        if (flushes) {
-            uint64_t coded = get_number(&flush);
-            code = coded & 3;
-            if (coded >> 2 > size - at
-                || (with.flags & FLAG_PRIMED && coded >> 2 && coded >> 2 < PRIMED_GAP))
-                return PK_INVALID;
-            end = at + (uint32_t)(coded >> 2);
-        } else {
-            code = get_byte(&flush);
-            end = (uint32_t)size;
-        }
-        if (flush.failed)
-            return PK_INVALID;
-        pk_tape_see(&codec->tape, &codec->model, end);
-        while (at < end) {
-            int64_t next = rebuild_block(codec, &with, &from, at, end,
-                                         last && !flushes && code == EMPTY_NONE);
-            if (next < 0)
-                return next;
-            at = (uint32_t)next;
-            if (codec->output.failed)
-                return codec->output.failed;
-        }
-        if (rebuild_empty(codec, &flush, code, last && !flushes))
-            return PK_INVALID;
-        if (!flushes)
-            break;
-        flushes--;
-        if (with.flags & FLAG_PRIMED)
-            pk_tape_restart(&codec->tape, &codec->model, at);
-    } while (1);
-    if (from.blocks.at != from.blocks.end || from.tokens.at != from.tokens.end
-        || flush.at != flush.end || from.blocks.failed || from.tokens.failed)
+/* The head of a recipe, and the part with its flush points. */
+typedef struct flush_points {
+    uint64_t left; /* flush points before the segment's end that are not read yet */
+    cursor in;
+} flush_points;
+
+/* Read the head of a recipe, and check it. */
+static pk_status get_head(cursor *head, rebuilding *state, flush_points *points)
+{
+    pk_settings *with = &state->with;
+    with->rule = (uint8_t)get_byte(head);
+    with->flags = (uint8_t)get_byte(head);
+    uint64_t limit = get_number(head);
+    points->left = get_number(head);
+    uint64_t flush_bytes = get_number(head), block_bytes = get_number(head);
+    uint64_t left = (uint64_t)(head->end - head->at);
+    if (head->failed || with->rule >= pk_rule_count || with->flags > PK_FLAGS || !limit
+        || limit > PK_MAX_BLOCK_TOKENS || flush_bytes > left || block_bytes > left - flush_bytes
+        || points->left > flush_bytes)
         return PK_INVALID;
+    if (with->flags & PK_FLAG_PRIMED && (with->flags & PK_FLAG_FAR || pk_kind_of(with) != PK_FAST))
+        return PK_INVALID;
+    with->limit = (uint32_t)limit;
+    const uint8_t *blocks = head->at + flush_bytes, *tokens = blocks + block_bytes;
+    points->in = (cursor){head->at, blocks, 0};
+    state->from = (corrector){{blocks, tokens, 0}, {tokens, head->end, 0}, 0, 0, 0};
+    next_record(&state->from);
+    next_correction(&state->from);
+    return PK_OK;
+}
+
+/* Read where the encoder's input ends next.
+ *
+ * at: where it ended before. size: the data's end. end, code: set to the offset, and to the
+ *     PK_EMPTY_... of the blocks there. */
+static pk_status next_end(flush_points *points, const pk_settings *with, uint32_t at, size_t size,
+                          uint32_t *end, unsigned *code)
+{
+    if (!points->left) {
+        *code = get_byte(&points->in);
+        *end = (uint32_t)size;
+        return points->in.failed ? PK_INVALID : PK_OK;
+    }
+    uint64_t coded = get_number(&points->in), gap = coded >> 2;
+    if (points->in.failed || gap > size - at
+        || (with->flags & PK_FLAG_PRIMED && gap && gap < PK_PRIMED_GAP))
+        return PK_INVALID;
+    *code = coded & 3;
+    *end = at + (uint32_t)gap;
+    return PK_OK;
+}
+
+/* Write all blocks with plaintext up to the end of the encoder's input. */
+static pk_status rebuild_to(rebuilding *state, uint32_t at, uint32_t end, int may_be_last)
+{
+    pk_codec *codec = state->codec;
+    pk_tape_see(&codec->tape, &codec->model, end);
+    while (at < end) {
+        pk_status status = rebuild_block(state, &at, end, may_be_last);
+        if (status != PK_OK)
+            return status;
+        if (codec->output.failed)
+            return codec->output.failed;
+    }
+    return PK_OK;
+}
+
+/* Write all blocks, from flush point to flush point. */
+static pk_status rebuild_all(rebuilding *state, flush_points *points, uint32_t at, size_t size)
+{
+    const int last = (state->with.flags & PK_FLAG_LAST) != 0;
+    for (;;) {
+        unsigned code;
+        uint32_t end;
+        pk_status status = next_end(points, &state->with, at, size, &end, &code);
+        if (status != PK_OK)
+            return status;
+        const int ends = last && !points->left; /* the stream, behind the empty blocks */
+        status = rebuild_to(state, at, end, ends && code == PK_EMPTY_NONE);
+        if (status != PK_OK)
+            return status;
+        if (rebuild_empty(state->codec, &points->in, code, ends) != PK_OK)
+            return PK_INVALID;
+        if (!points->left)
+            return PK_OK;
+        points->left--;
+        at = end;
+        if (state->with.flags & PK_FLAG_PRIMED)
+            pk_tape_restart(&state->codec->tape, &state->codec->model, at);
+    }
+}
+
+/* Tell whether the recipe was read to its end, and without an error. */
+static int is_spent(const rebuilding *state, const flush_points *points)
+{
+    const cursor *parts[] = {&points->in, &state->from.blocks, &state->from.tokens};
+    for (size_t at = 0; at < sizeof parts / sizeof *parts; at++)
+        if (parts[at]->at != parts[at]->end || parts[at]->failed)
+            return 0;
+    return 1;
+}
+
+/* Move the last bits to the output, and return where they end. */
+static uint64_t end_output(pk_codec *codec)
+{
     unsigned rest = codec->bit_count & 7;
     codec->bit_count = (codec->bit_count + 7) & ~7u;
     flush_bits(codec);
-    if (codec->output.failed)
-        return codec->output.failed;
-    return (int64_t)codec->output.length * 8 - (rest ? 8 - rest : 0);
+    return (uint64_t)codec->output.length * 8 - (rest ? 8 - rest : 0);
+}
+
+pk_status pk_rebuild(pk_codec *codec, const uint8_t *data, size_t window, size_t size,
+                     uint64_t position, const uint8_t *recipe, size_t recipe_length, unsigned bit,
+                     size_t most, uint64_t *end_bit)
+{
+    cursor head = {recipe, recipe + recipe_length, 0};
+    rebuilding state = {.codec = codec};
+    flush_points points;
+    if (window > PK_FAR_WINDOW || window > size || size - window > PK_MAX_SEGMENT_PLAIN || bit > 7
+        || position < window)
+        return PK_INVALID;
+    if (get_head(&head, &state, &points) != PK_OK)
+        return PK_INVALID;
+    pk_buffer_reset(&codec->output, most);
+    codec->bits = 0;
+    codec->bit_count = bit;
+    if (codec->tape.mode != PK_TAPE_PLAYS)
+        pk_model_clear(&codec->model);
+    pk_tape_start(&codec->tape, &codec->model, &pk_rule_table[state.with.rule],
+                  pk_hash_bits_of(&state.with), data, (uint32_t)window, (uint32_t)size,
+                  position - window, pk_follow_of(&state.with));
+    pk_status status = rebuild_all(&state, &points, (uint32_t)window, size);
+    if (status != PK_OK)
+        return status;
+    if (!is_spent(&state, &points))
+        return PK_INVALID;
+    *end_bit = end_output(codec);
+    return codec->output.failed;
 }

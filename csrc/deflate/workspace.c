@@ -1,27 +1,6 @@
 #include "deflate/workspace.h"
 
-#include <string.h>
-
-void pk_put(buffer *to, const void *bytes, size_t length)
-{
-    if (to->failed)
-        return;
-    if (length > to->capacity - to->length) {
-        size_t wanted = (to->length + length) * 2 + 256;
-        uint8_t *moved = realloc(to->bytes, wanted);
-        if (!moved) {
-            to->failed = PK_NO_MEMORY;
-            return;
-        }
-        to->bytes = moved;
-        to->capacity = wanted;
-    }
-    if (length)
-        memcpy(to->bytes + to->length, bytes, length);
-    to->length += length;
-    if (to->length > to->most)
-        to->failed = PK_INVALID;
-}
+#include <stdlib.h>
 
 pk_codec *pk_codec_new(void)
 {
@@ -32,10 +11,11 @@ void pk_codec_free(pk_codec *codec)
 {
     if (!codec)
         return;
-    free(codec->recipe.bytes);
-    free(codec->blocks.bytes);
-    free(codec->corrections.bytes);
-    free(codec->output.bytes);
+    pk_buffer_free(&codec->recipe);
+    pk_buffer_free(&codec->points);
+    pk_buffer_free(&codec->blocks);
+    pk_buffer_free(&codec->corrections);
+    pk_buffer_free(&codec->output);
     free(codec->tokens);
     pk_tape_free(&codec->tape);
     free(codec);
@@ -44,4 +24,15 @@ void pk_codec_free(pk_codec *codec)
 const uint8_t *pk_codec_result(const pk_codec *codec)
 {
     return codec->output.bytes;
+}
+
+pk_status pk_grow_tokens(pk_codec *codec)
+{
+    size_t wanted = codec->token_capacity * 2 + (1 << 14);
+    pk_token *moved = realloc(codec->tokens, wanted * sizeof *moved);
+    if (!moved)
+        return PK_NO_MEMORY;
+    codec->tokens = moved;
+    codec->token_capacity = wanted;
+    return PK_OK;
 }

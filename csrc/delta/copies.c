@@ -17,15 +17,15 @@ enum {
 /* What repeats within 8 bytes, as zeros do, would be found everywhere. */
 static inline int is_sample(const uint8_t *at)
 {
-    uint64_t value = load64(at);
-    return value * 0x9fb21c651e98df25u >> (64 - SAMPLE_LOG) == 0 && value != load64(at + 8);
+    uint64_t value = pk_load64(at);
+    return value * 0x9fb21c651e98df25u >> (64 - SAMPLE_LOG) == 0 && value != pk_load64(at + 8);
 }
 
 static inline size_t bucket_of(const uint8_t *at, unsigned log)
 {
     uint64_t value = 0;
     for (size_t word = 0; word < SAMPLE; word += sizeof value)
-        value = ((value ^ value >> 32) + load64(at + word)) * 0x9e3779b97f4a7c15u;
+        value = ((value ^ value >> 32) + pk_load64(at + word)) * 0x9e3779b97f4a7c15u;
     return (size_t)(value >> (64 - log)) * WAYS;
 }
 
@@ -36,8 +36,8 @@ static void note(uint32_t *table, unsigned log, const uint8_t *data, size_t at)
     ways[0] = (uint32_t)at + 1;
 }
 
-/* The longest stretch around `at` that also stands around `from`: text from `floor` on, a source that lies
- * wholly in the older bytes or wholly in the text before. */
+/* The longest stretch around `at` that also stands around `from`: text from `floor` on, a source
+ * that lies wholly in the older bytes or wholly in the text before. */
 static pk_copy stretch(const uint8_t *data, size_t prefix, size_t size, size_t floor, size_t at,
                        size_t from)
 {
@@ -45,14 +45,15 @@ static pk_copy stretch(const uint8_t *data, size_t prefix, size_t size, size_t f
     size_t back = at - floor < from - first ? at - floor : from - first;
     if (from >= prefix && back > at - from)
         back = at - from; /* or the source would reach into the copy */
-    back = behind(data + at, data + from, back);
+    back = pk_equal_behind(data + at, data + from, back);
     size_t end = from < prefix ? prefix : at - back;
     size_t most = size - at < end - from ? size - at : end - from;
-    size_t length = back + ahead(data + at, data + from, most);
+    size_t length = back + pk_equal_ahead(data + at, data + from, most);
     return (pk_copy){(uint32_t)(at - back), (uint32_t)(from - back), (uint32_t)length};
 }
 
-/* Where the text goes on near the end of the last copy's source, as it does behind a small change. */
+/* Where the text goes on near the end of the last copy's source, as it does behind a small change.
+ */
 static pk_copy resumed(const uint8_t *data, size_t prefix, size_t size, size_t floor,
                        size_t source)
 {
@@ -61,11 +62,12 @@ static pk_copy resumed(const uint8_t *data, size_t prefix, size_t size, size_t f
               high = (ptrdiff_t)(source <= prefix ? prefix : floor);
     for (size_t step = 0; step < NEAR_SPAN && floor + step + sizeof(uint64_t) <= size;
          step += NEAR_STEP) {
-        uint64_t here = load64(data + floor + step);
+        uint64_t here = pk_load64(data + floor + step);
         for (int turn = 0; turn <= 2 * NEAR_SHIFT; turn++) {
             ptrdiff_t from =
                 (ptrdiff_t)(source + step) + (turn & 1 ? (turn + 1) / 2 : -(turn / 2));
-            if (from < low || from + (ptrdiff_t)sizeof here > high || load64(data + from) != here)
+            if (from < low || from + (ptrdiff_t)sizeof here > high
+                || pk_load64(data + from) != here)
                 continue;
             pk_copy one = stretch(data, prefix, size, floor, floor + step, (size_t)from);
             if (one.length >= LEAST_NEAR && one.length > best.length)
@@ -167,16 +169,16 @@ static int is_sound(const pk_copy *copy, size_t prefix, size_t size, size_t done
            && length <= at - from && (from >= prefix || length <= prefix - from);
 }
 
-int pk_delta_apply(const uint8_t *older, size_t prefix, size_t size, const pk_copy *copies,
-                   size_t count, const uint8_t *rest, size_t rest_length, uint8_t *text)
+pk_status pk_delta_apply(const uint8_t *older, size_t prefix, size_t size, const pk_copy *copies,
+                         size_t count, const uint8_t *rest, size_t rest_length, uint8_t *text)
 {
     size_t done = prefix;
     for (size_t i = 0; i < count; i++) {
         if (!is_sound(&copies[i], prefix, size, done))
-            return -1;
+            return PK_INVALID;
         size_t gap = copies[i].at - done;
         if (gap > rest_length)
-            return -1;
+            return PK_INVALID;
         memcpy(text + (done - prefix), rest, gap);
         rest += gap;
         rest_length -= gap;
@@ -186,13 +188,14 @@ int pk_delta_apply(const uint8_t *older, size_t prefix, size_t size, const pk_co
         done = (size_t)copies[i].at + copies[i].length;
     }
     if (rest_length != size - done)
-        return -1;
+        return PK_INVALID;
     memcpy(text + (done - prefix), rest, rest_length);
-    return 0;
+    return PK_OK;
 }
 
-/* Numbers are coded as a class, a byte, and extra bits: those below DIRECT are their class; of others the class
- * tells the length in bits and the SUB bits behind the first one, the rest is extra. */
+/* Numbers are coded as a class, a byte, and extra bits: those below DIRECT are their class; of
+ * others the class tells the length in bits and the SUB bits behind the first one, the rest is
+ * extra. */
 enum {
     DIRECT_LOG = 5,
     DIRECT = 1 << DIRECT_LOG,
@@ -202,12 +205,12 @@ enum {
     IN_TEXT = 0x80 /* set in the class of a place if the source lies in the text */
 };
 
-static uint8_t put_number(bit_writer *extra, uint32_t value)
+static uint8_t put_number(pk_bit_writer *extra, uint32_t value)
 {
     if (value < DIRECT)
         return (uint8_t)value;
     unsigned length = 32 - (unsigned)__builtin_clz(value), rest = length - 1 - SUB;
-    put_bits(extra, value & ((1u << rest) - 1), rest);
+    pk_put_bits(extra, value & ((1u << rest) - 1), rest);
     return (uint8_t)(DIRECT + ((length - 1 - DIRECT_LOG) << SUB)
                      + (value >> rest & ((1u << SUB) - 1)));
 }
@@ -215,7 +218,7 @@ static uint8_t put_number(bit_writer *extra, uint32_t value)
 size_t pk_delta_encode(const pk_copy *copies, size_t count, size_t prefix, uint8_t *classes,
                        uint8_t *extra)
 {
-    bit_writer writer = {extra, 0, 0};
+    pk_bit_writer writer = {extra, 0, 0};
     size_t done = prefix;
     for (size_t i = 0; i < count; i++) {
         classes[i] = put_number(&writer, (uint32_t)(copies[i].at - done));
@@ -231,7 +234,7 @@ size_t pk_delta_encode(const pk_copy *copies, size_t count, size_t prefix, uint8
         uint8_t class = put_number(&writer, moved << 1 ^ (moved >> 31 ? UINT32_MAX : 0));
         classes[2 * count + i] = class | (in_text ? IN_TEXT : 0);
     }
-    return (size_t)(end_bits(&writer) - extra);
+    return (size_t)(pk_end_bits(&writer) - extra);
 }
 
 typedef struct bit_reader {
@@ -261,16 +264,16 @@ static int get_number(bit_reader *extra, uint8_t class, uint32_t *value)
     return 0;
 }
 
-int pk_delta_decode(const uint8_t *classes, size_t count, const uint8_t *extra,
-                    size_t extra_length, size_t prefix, size_t size, pk_copy *copies)
+pk_status pk_delta_decode(const uint8_t *classes, size_t count, const uint8_t *extra,
+                          size_t extra_length, size_t prefix, size_t size, pk_copy *copies)
 {
     bit_reader reader = {extra, extra + extra_length, 0, 0};
     for (size_t i = 0; i < count; i++)
         if (get_number(&reader, classes[i], &copies[i].at))
-            return -1;
+            return PK_INVALID;
     for (size_t i = 0; i < count; i++)
         if (get_number(&reader, classes[count + i], &copies[i].length))
-            return -1;
+            return PK_INVALID;
     uint32_t shifts[2] = {(uint32_t)prefix, 0};
     size_t done = prefix;
     for (size_t i = 0; i < count; i++) {
@@ -278,13 +281,13 @@ int pk_delta_decode(const uint8_t *classes, size_t count, const uint8_t *extra,
         uint8_t class = classes[2 * count + i];
         int in_text = class >= IN_TEXT;
         if (get_number(&reader, class & (IN_TEXT - 1), &coded) || copies[i].at > size - done)
-            return -1;
+            return PK_INVALID;
         copies[i].at += (uint32_t)done;
         shifts[in_text] += coded >> 1 ^ (coded & 1 ? UINT32_MAX : 0);
         copies[i].from = copies[i].at - shifts[in_text];
         if (!is_sound(&copies[i], prefix, size, done) || in_text != (copies[i].from >= prefix))
-            return -1;
+            return PK_INVALID;
         done = (size_t)copies[i].at + copies[i].length;
     }
-    return reader.in == reader.end && !reader.bits ? 0 : -1;
+    return reader.in == reader.end && !reader.bits ? PK_OK : PK_INVALID;
 }

@@ -50,7 +50,7 @@ static void note_all(search *in, const uint8_t *data, size_t length, size_t from
                      size_t before)
 {
     for (size_t at = from; at < to && at + FINGERPRINT <= length; at++) {
-        uint64_t value = load64(data + at);
+        uint64_t value = pk_load64(data + at);
         if (is_sample(value, in->sample_log))
             note(in, value, before + at);
     }
@@ -61,15 +61,18 @@ static inline size_t least(size_t one, size_t other)
     return one < other ? one : other;
 }
 
-/* The match around `at` of the rest, which begins at `done` or later, with what stands around `place`. */
+/* The match around `at` of the rest, which begins at `done` or later, with what stands around
+ * `place`. */
 static match around(const search *in, size_t done, size_t at, size_t place)
 {
     int is_older = place < in->older_length;
     size_t from = is_older ? place : place - in->older_length;
     const uint8_t *base = is_older ? in->older : in->rest, *text = in->rest;
     size_t room = is_older ? in->older_length - from : in->rest_length - at;
-    size_t length = ahead(base + from, text + at, least(least(room, in->rest_length - at), MOST));
-    size_t back = behind(base + from, text + at, least(least(at - done, from), MOST_BACK));
+    size_t length =
+        pk_equal_ahead(base + from, text + at, least(least(room, in->rest_length - at), MOST));
+    size_t back =
+        pk_equal_behind(base + from, text + at, least(least(at - done, from), MOST_BACK));
     match found = {at - back, place - back, length + back, (ptrdiff_t)(length + back)};
     if (length < FINGERPRINT)
         return (match){0, 0, 0, 0}; /* another one with the same hash */
@@ -110,7 +113,7 @@ size_t pk_select(const uint8_t *older, size_t older_length, const uint8_t *rest,
     size_t done = 0, at = 0, shared = 0;
     while (at < rest_length) {
         if (at + FINGERPRINT <= rest_length) {
-            uint64_t value = load64(rest + at);
+            uint64_t value = pk_load64(rest + at);
             if (is_sample(value, sample_log)) {
                 look(&in, value, done, at, &best);
                 note(&in, value, older_length + at);
@@ -147,15 +150,16 @@ size_t pk_select_gather(const uint8_t *older, size_t length, unsigned block_log,
     return written;
 }
 
-/* Runs of blocks, from the first block on: skipped, kept, skipped, kept and so on, up to the last one that is kept. */
+/* Runs of blocks, from the first block on: skipped, kept, skipped, kept and so on, up to the last
+ * one that is kept. */
 
 static inline unsigned bits_of(size_t value)
 {
     return 64 - (unsigned)__builtin_clzll((uint64_t)value);
 }
 
-/* Exponential Golomb code of an order: the number plus 2^order, of n + 1 bits, as n - order zeros, a one, and its
- * lower n bits. */
+/* Exponential Golomb code of an order: the number plus 2^order, of n + 1 bits, as n - order zeros,
+ * a one, and its lower n bits. */
 static inline size_t cost(size_t value, unsigned order)
 {
     return 2 * bits_of(value + ((size_t)1 << order)) - 1 - order;
@@ -163,12 +167,12 @@ static inline size_t cost(size_t value, unsigned order)
 
 enum { ORDERS = 12 };
 
-static void put_number(bit_writer *to, size_t value, unsigned order)
+static void put_number(pk_bit_writer *to, size_t value, unsigned order)
 {
     uint64_t raised = value + ((uint64_t)1 << order);
     unsigned low = bits_of((size_t)raised) - 1;
-    put_bits(to, (uint64_t)1 << (low - order), low - order + 1);
-    put_bits(to, raised & (((uint64_t)1 << low) - 1), low);
+    pk_put_bits(to, (uint64_t)1 << (low - order), low - order + 1);
+    pk_put_bits(to, raised & (((uint64_t)1 << low) - 1), low);
 }
 
 /* The length of the run of equal blocks from `at` on. */
@@ -197,14 +201,14 @@ size_t pk_select_encode(const uint8_t *kept, size_t count, uint8_t *out)
                 orders[kind] = order;
     if (!count)
         return 0;
-    bit_writer writer = {out, 0, 0};
-    put_bits(&writer, orders[0] | orders[1] << 4, 8);
-    put_bits(&writer, kept[0], 1);
+    pk_bit_writer writer = {out, 0, 0};
+    pk_put_bits(&writer, orders[0] | orders[1] << 4, 8);
+    pk_put_bits(&writer, kept[0], 1);
     for (size_t at = 0, run; at < count; at += run) {
         run = run_of(kept, count, at);
         put_number(&writer, run - 1, orders[kept[at]]);
     }
-    return (size_t)(end_bits(&writer) - out);
+    return (size_t)(pk_end_bits(&writer) - out);
 }
 
 typedef struct bit_reader {
@@ -241,22 +245,22 @@ static int is_spent(const bit_reader *from)
            || (from->length - from->at < 8 && !(from->in[from->at >> 3] >> (from->at & 7)));
 }
 
-int pk_select_decode(const uint8_t *in, size_t length, uint8_t *kept, size_t count)
+pk_status pk_select_decode(const uint8_t *in, size_t length, uint8_t *kept, size_t count)
 {
     memset(kept, 0, count);
     if (!length)
-        return 0;
+        return PK_OK;
     unsigned orders[2] = {in[0] & 15, in[0] >> 4};
     if (orders[0] >= ORDERS || orders[1] >= ORDERS)
-        return -1;
+        return PK_INVALID;
     bit_reader reader = {in, 8 * length, 8};
     int kind = (int)get_bit(&reader);
     for (size_t at = 0, run;; kind = !kind) {
         if (get_number(&reader, orders[kind], &run) || run >= count - at)
-            return -1;
+            return PK_INVALID;
         memset(kept + at, kind, run + 1);
         at += run + 1;
         if (kind && is_spent(&reader))
-            return 0;
+            return PK_OK;
     }
 }

@@ -1,49 +1,64 @@
-/* Which blocks of the older bytes the rest of a text is compressed against: those that it has something in common with.
+/* Selects the blocks of the older bytes that the rest of a text is compressed against.
  *
- * zstd's strongest levels take 0.2 us for each byte they may refer to. A quick look, linear, tells which of them are
- * worth it: a twentieth, mostly, in which distances are shorter as well. docs/format.md, "Delta frames", specifies how
- * the choice is written.
+ * zstd's strongest levels take 0.2 us for each byte they may refer to. A quick linear search finds
+ * the blocks that have something in common with the rest: mostly a twentieth of all, in which
+ * distances are shorter as well. docs/format.md, "Delta frames", specifies how the choice is
+ * written.
  *
- * Source of the numbers' code: J. Teuhola, "A compression method for clustered bit-vectors", 1978 (exponential Golomb
- * codes). No state, no allocation; any number of threads. */
-#ifndef PK_SELECT_H
-#define PK_SELECT_H
+ * Source of the numbers' code: J. Teuhola, "A compression method for clustered bit-vectors", 1978
+ * (exponential Golomb codes). Nothing keeps state or allocates; any number of threads. */
+#ifndef PK_DELTA_PREFIX_BLOCKS_H
+#define PK_DELTA_PREFIX_BLOCKS_H
 
 #include <stddef.h>
 #include <stdint.h>
 
-#define PK_SELECT_HEADS 17 /* log of the number of heads that pk_select wants */
+#include "common/status.h"
 
-/* Memory for pk_select: contents do not matter. */
+enum { PK_SELECT_HEADS = 17 }; /* log of the number of heads of a pk_select_table */
+
+/* Working memory of pk_select, owned by the caller. Contents before do not matter. */
 typedef struct pk_select_table {
-    uint32_t *heads; /* 2^PK_SELECT_HEADS */
-    uint32_t *places,
-        *chains; /* `capacity` each: places beyond are not noted, so that more are found with more */
-    size_t capacity; /* at least 1 */
+    uint32_t *heads;  /* 2^PK_SELECT_HEADS */
+    uint32_t *places; /* `capacity` */
+    uint32_t *chains; /* `capacity` */
+    size_t capacity;  /* fingerprints that are remembered, 1 or more: later ones are not found */
 } pk_select_table;
 
-/* Choose blocks.
+/* Select blocks.
  *
- * older, older_length; rest, rest_length: together below 2^31 bytes.
- * sample_log: of one position in 2^sample_log, which content decides, a fingerprint is taken; at most 16.
- * depth: how many places with the same fingerprint are looked at, the newest first.
- * block_log: of the size of blocks.
+ * older, older_length, rest, rest_length: the bytes; together below 2^31.
+ * sample_log: a fingerprint is taken of one position in 2^sample_log, which the content selects; 0
+ *     to 16.
+ * depth: how many places with the same fingerprint are compared, the newest first.
+ * block_log: log of the size of a block in bytes.
+ * table: working memory.
  * kept: one byte a block, (older_length + 2^block_log - 1) >> block_log of them, set to 1 or 0.
- * Returns how many bytes of the rest were found in the older bytes. Depends on its arguments alone (of `table`: on the capacity). */
+ * Returns how many bytes of the rest were found in the older bytes. The result depends on the
+ * arguments alone; of `table`, on its capacity. */
 size_t pk_select(const uint8_t *older, size_t older_length, const uint8_t *rest,
                  size_t rest_length, unsigned sample_log, unsigned depth, unsigned block_log,
                  const pk_select_table *table, uint8_t *kept);
 
-/* Write blocks that are kept, in order. out: room for them. Returns their length. */
+/* Write the kept blocks one behind another.
+ *
+ * older, length, block_log, kept: as for pk_select.
+ * out: room for them; the last block of `older` may be shorter than the others.
+ * Returns their bytes. */
 size_t pk_select_gather(const uint8_t *older, size_t length, unsigned block_log,
                         const uint8_t *kept, uint8_t *out);
 
-/* Write which of `count` blocks, below 2^31, are kept.
+/* Code which blocks are kept.
  *
- * out: room for `count` + 16 bytes. Returns the length. */
+ * kept, count: one byte a block, 0 or 1; below 2^31 blocks.
+ * out: room for count + 16 bytes.
+ * Returns the coded length in bytes; 0 if none is kept. */
 size_t pk_select_encode(const uint8_t *kept, size_t count, uint8_t *out);
 
-/* Read that from a stranger. kept: `count` bytes. Returns 0, or -1 if it is not exactly for so many blocks. */
-int pk_select_decode(const uint8_t *in, size_t length, uint8_t *kept, size_t count);
+/* Decode which blocks are kept. The coded bytes come from a stranger.
+ *
+ * kept: `count` bytes, written; undefined after an error.
+ * Returns PK_OK, or PK_INVALID: the bytes are not exactly the code of at most `count` blocks. */
+pk_status pk_select_decode(const uint8_t *in, size_t length, uint8_t *kept, size_t count);
 
 #endif

@@ -22,14 +22,14 @@
 #include <sys/param.h>
 #endif
 
-int pk_sync_filesystem(int fd)
+pk_status pk_sync_filesystem(int fd)
 {
 #ifdef __linux__
-    return syncfs(fd);
+    return syncfs(fd) == 0 ? PK_OK : PK_SYSTEM;
 #else
     (void)fd;
     errno = ENOSYS;
-    return -1;
+    return PK_SYSTEM;
 #endif
 }
 
@@ -58,7 +58,7 @@ int pk_has_local_times(int fd)
     };
     struct statfs info;
     if (fstatfs(fd, &info) != 0)
-        return -1;
+        return 0;
     for (size_t at = 0; at < sizeof local / sizeof *local; at++)
         if ((unsigned long)info.f_type == local[at])
             return 1;
@@ -66,7 +66,7 @@ int pk_has_local_times(int fd)
 #elif defined(__APPLE__)
     struct statfs info;
     if (fstatfs(fd, &info) != 0)
-        return -1;
+        return 0;
     return (info.f_flags & MNT_LOCAL) != 0 && strcmp(info.f_fstypename, "apfs") == 0;
 #else
     (void)fd;
@@ -113,7 +113,7 @@ size_t pk_write_files(int directory, const char *names, const uint8_t *data,
     return count;
 }
 
-/* Whether an open file is a regular one with this identity: PK_STAT_WORDS numbers, the third its size. */
+/* Tell whether an open file is a regular one with these PK_STAT_WORDS numbers. */
 static int is_same(int fd, const uint64_t *stat)
 {
     struct stat info;
@@ -129,7 +129,7 @@ static int read_whole(int directory, const char *name, const uint64_t *stat, uin
     int fd = openat(directory, name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0)
         return 0;
-    uint64_t left = stat[2];
+    uint64_t left = stat[PK_STAT_SIZE];
     int good = is_same(fd, stat);
     while (good && left > 0) {
         ssize_t count = read(fd, out, (size_t)left);
@@ -150,35 +150,36 @@ void pk_read_files(int directory, const char *names, const uint64_t *stats, uint
 {
     for (size_t at = 0; at < count; at++) {
         good[at] = (uint8_t)read_whole(directory, names, stats, out);
-        out += stats[2];
+        out += stats[PK_STAT_SIZE];
         stats += PK_STAT_WORDS;
         names += strlen(names) + 1;
     }
 }
 
-int pk_clone_file(int to, int from)
+pk_status pk_clone_file(int to, int from)
 {
 #ifdef __linux__
-    return ioctl(to, 0x40049409 /* FICLONE, which linux/fs.h of old systems lacks */, from);
+    int result = ioctl(to, 0x40049409 /* FICLONE, which linux/fs.h of old systems lacks */, from);
+    return result == 0 ? PK_OK : PK_SYSTEM;
 #else
     (void)to;
     (void)from;
     errno = ENOTSUP;
-    return -1;
+    return PK_SYSTEM;
 #endif
 }
 
-int pk_reserve(int fd, uint64_t size)
+pk_status pk_reserve(int fd, uint64_t size)
 {
 #ifdef __linux__
     if (fallocate(fd, FALLOC_FL_KEEP_SIZE, 0, (off_t)size) != 0
         && (errno == ENOSPC || errno == EFBIG))
-        return -1;
+        return PK_SYSTEM;
 #else
     (void)fd;
     (void)size;
 #endif
-    return 0;
+    return PK_OK;
 }
 
 void pk_release_large_blocks(void)

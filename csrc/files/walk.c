@@ -88,7 +88,8 @@ static int compare(const char *names, const item *one, const item *other)
     return sign ? sign : (one->length > other->length) - (one->length < other->length);
 }
 
-/* Merge sort of `order`, which needs no global as qsort would for `names`, nor quadratic time ever. */
+/* Merge sort of `order`, which needs no global as qsort would for `names`, nor quadratic time
+ * ever. */
 static void sort(const char *names, const item **order, const item **spare, size_t count)
 {
     if (count < 2)
@@ -119,7 +120,8 @@ void pk_stat_words(const struct stat *info, uint64_t out[PK_STAT_WORDS])
     out[4] = nanoseconds(info->st_ctim);
 }
 
-/* Append a name, and the NUL behind it, to the listing; return the new item or NULL without memory. */
+/* Append a name, and the NUL behind it, to the listing; return the new item or NULL without
+ * memory. */
 static item *append(level *now, const char *name, size_t length, int slash)
 {
     if (!reserve(&now->names, &now->names_capacity, now->names_length + length + 2, 1)
@@ -335,17 +337,16 @@ pk_walker *pk_walk_new(const char *root)
     return walker;
 }
 
-int64_t pk_walk_next(pk_walker *walker, size_t most)
+pk_status pk_walk_next(pk_walker *walker, size_t most)
 {
     pk_walk_state *state = walker->state;
-    size_t row = 0;
-    walker->paths_length = walker->targets_length = 0;
+    walker->count = walker->paths_length = walker->targets_length = 0;
     walker->mode = 0;
     if (state->rows_capacity < most && make_rows(walker, most) != 0)
-        return -1;
-    if (state->root_length != 0 && state->levels == NULL && push(walker, state->root_length) != 0)
-        return -1;
-    while (row < most && state->depth > 0) {
+        return PK_SYSTEM;
+    if (state->levels == NULL && push(walker, state->root_length) != 0)
+        return PK_SYSTEM;
+    while (walker->count < most && state->depth > 0) {
         level *now = &state->levels[state->depth - 1];
         if (now->next == now->count) {
             pop(state);
@@ -354,12 +355,14 @@ int64_t pk_walk_next(pk_walker *walker, size_t most)
         const item *entry = now->order[now->next++];
         if (entry->below) {
             if (enter(walker, now, entry) != 0)
-                return -1;
-        } else if (emit(walker, now, entry, row++) != 0) {
-            return -1;
+                return PK_SYSTEM;
+        } else {
+            if (emit(walker, now, entry, walker->count) != 0)
+                return PK_SYSTEM;
+            walker->count++;
         }
     }
-    return (int64_t)row;
+    return PK_OK;
 }
 
 void pk_walk_free(pk_walker *walker)

@@ -1,7 +1,7 @@
 /* libFuzzer target: all kernels agree with the naive rule, and any split agrees.
  *
- * The first eight bytes pick the sizes of chunks and pieces and how often the rest is repeated (so that
- * short inputs make long and periodic ones); the rest is the data.
+ * The first eight bytes pick the sizes of chunks and pieces and how often the rest is repeated (so
+ * that short inputs make long and periodic ones); the rest is the data.
  */
 #include "../tests/check_cuts.h"
 

@@ -1,6 +1,7 @@
 /* libFuzzer target: a deflate stream is opened and comes back bit for bit, or is refused.
  *
- * The first byte holds the bit the stream begins at and how soon segments end; the rest is the stream.
+ * The first byte holds the bit the stream begins at and how soon segments end; the rest is the
+ * stream.
  */
 #include "../tests/check.h"
 
@@ -10,7 +11,8 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size);
 
-/* What a model does must not depend on what was left in its tables: verification relies on that. */
+/* What a model does must not depend on what was left in its tables: verification relies on that.
+ */
 static void scribble(pk_codec *codec, unsigned seed)
 {
     pk_model *model = &codec->model;
@@ -45,18 +47,21 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
         size_t most = (size_t)end / 8 + 64;
         uint8_t *recipe = malloc(most);
         CHECK(recipe);
-        int64_t coded = pk_analyse(codec, segment, guess, recipe, most, tokens);
-        CHECK(coded != PK_NO_MEMORY);
-        if (coded >= 0) {
+        size_t coded;
+        pk_status status = pk_analyse(codec, segment, guess, recipe, most, &coded, tokens);
+        CHECK(status == PK_OK || status == PK_INVALID);
+        if (status == PK_OK) {
             size_t whole = window_length + length;
             uint8_t *data = calloc(whole + PK_PAD, 1);
-            CHECK(data && (uint64_t)coded <= (end - bit + 7) / 8 * 3 / 100 + 16);
+            CHECK(data && coded <= (end - bit + 7) / 8 * 3 / 100 + 16);
             memcpy(data, window, window_length);
             memcpy(data + window_length, segment->data + segment->window, length);
             scribble(other, (unsigned)position);
-            int64_t bits = pk_rebuild(other, data, window_length, whole, position, recipe,
-                                      (size_t)coded, bit, (size_t)(end / 8 + 1));
-            CHECK(bits == (int64_t)end);
+            uint64_t end_bit;
+            CHECK(pk_rebuild(other, data, window_length, whole, position, recipe, coded, bit,
+                             (size_t)(end / 8 + 1), &end_bit)
+                      == PK_OK
+                  && end_bit == end);
             const uint8_t *made = pk_codec_result(other);
             for (uint64_t i = bit; i < end; i++)
                 CHECK(!((made[i >> 3] ^ at[i >> 3]) >> (i & 7) & 1));

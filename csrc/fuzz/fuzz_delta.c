@@ -1,8 +1,9 @@
-/* libFuzzer target: what is found rebuilds the text, and copies from a stranger stay within their buffer.
+/* libFuzzer target: what is found rebuilds the text, and copies from a stranger stay within their
+ * buffer.
  *
- * Four bytes: how often the bytes are repeated, how many there are between edits, how much is older, in 16 bits
- * what is edited; then the bytes, from which older bytes and text are made. The same bytes are then taken for
- * copies of a stranger, and for a selection.
+ * Four bytes: how often the bytes are repeated, how many there are between edits, how much is
+ * older, in 16 bits what is edited; then the bytes, from which older bytes and text are made. The
+ * same bytes are then taken for copies of a stranger, and for a selection.
  */
 #include "../tests/check.h"
 

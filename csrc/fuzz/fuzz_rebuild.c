@@ -27,11 +27,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
     size_t most = 2 * whole;
     pk_codec *codec = pk_codec_new();
     CHECK(codec);
-    int64_t bits =
-        pk_rebuild(codec, data, window, whole, window, recipe, size - 5 - length, bit, most);
-    CHECK(bits != PK_NO_MEMORY);
-    if (bits >= 0)
-        CHECK((uint64_t)bits <= 8 * (uint64_t)most);
+    uint64_t end_bit;
+    pk_status status = pk_rebuild(codec, data, window, whole, window, recipe, size - 5 - length,
+                                  bit, most, &end_bit);
+    CHECK(status == PK_OK || status == PK_INVALID);
+    if (status == PK_OK)
+        CHECK(end_bit <= 8 * (uint64_t)most);
     pk_codec_free(codec);
     free(recipe);
     free(data);

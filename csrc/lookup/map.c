@@ -110,36 +110,36 @@ static int grow_keys(pk_map *map)
     return 0;
 }
 
-int pk_map_put_lent(pk_map *map, uint32_t first, uint32_t count)
+pk_status pk_map_put_lent(pk_map *map, uint32_t first, uint32_t count)
 {
     for (uint32_t place = first; place < first + count; place++) {
         int is_new;
         uint32_t *slot = slot_for(map, key_at(map, place), &is_new);
         if (!slot)
-            return -1;
+            return PK_NO_MEMORY;
         *slot = place + 1;
     }
-    return 0;
+    return PK_OK;
 }
 
-int pk_map_put(pk_map *map, const uint8_t *keys, size_t stride, size_t count, uint32_t first,
-               uint32_t each)
+pk_status pk_map_put(pk_map *map, const uint8_t *keys, size_t stride, size_t count, uint32_t first,
+                     uint32_t each)
 {
     for (size_t i = 0; i < count; i++) {
         const uint8_t *key = keys + i * stride;
         if (map->count == map->capacity && grow_keys(map))
-            return -1;
+            return PK_NO_MEMORY;
         int is_new;
         uint32_t *slot = slot_for(map, key, &is_new);
         if (!slot)
-            return -1;
+            return PK_NO_MEMORY;
         if (is_new || *slot <= map->lent_count) { /* the number of a lent key is fixed */
             memcpy(map->keys + map->count * map->key_bytes, key, map->key_bytes);
             *slot = (uint32_t)(map->lent_count + ++map->count);
         }
         map->numbers[*slot - 1 - map->lent_count] = first + (uint32_t)i / each;
     }
-    return 0;
+    return PK_OK;
 }
 
 void pk_map_get(const pk_map *map, const uint8_t *keys, size_t stride, size_t count, int64_t *out)

@@ -15,7 +15,8 @@
         }                                                                   \
     } while (0)
 
-/* A copy in an allocation of exactly its size, so that the sanitizer sees a read of one byte too many. */
+/* A copy in an allocation of exactly its size, so that the sanitizer sees a read of one byte too
+ * many. */
 static inline uint8_t *exact_copy(const uint8_t *data, size_t length)
 {
     uint8_t *copy = malloc(length ? length : 1);

@@ -2,8 +2,8 @@
  *
  *     cuts KERNEL < inputs
  *
- * An input is its length and its average chunk size, 64-bit little-endian, then its bytes. For each one a
- * line with its cut points. */
+ * An input is its length and its average chunk size, 64-bit little-endian, then its bytes. For
+ * each one a line with its cut points. */
 #include "check.h"
 #include "chunker/chunker.h"
 
@@ -20,9 +20,10 @@ int main(int argc, char **argv)
         uint8_t *data = malloc(length ? length : 1);
         uint64_t *cuts = malloc(capacity * sizeof *cuts);
         CHECK(data && cuts && fread(data, 1, length, stdin) == length);
-        int64_t count = pk_cut_points(data, length, min, 3 * min, 1, kernel, cuts, capacity);
-        CHECK(count >= 0);
-        for (int64_t at = 0; at < count; at++)
+        size_t count;
+        CHECK(pk_cut_points(data, length, min, 3 * min, 1, kernel, cuts, capacity, &count)
+              == PK_OK);
+        for (size_t at = 0; at < count; at++)
             printf("%llu ", (unsigned long long)cuts[at]);
         printf("\n");
         free(data);

@@ -1,4 +1,5 @@
-/* Runs a fuzz target over files, and over the files in directories: its corpus, without libFuzzer. */
+/* Runs a fuzz target over files, and over the files in directories: its corpus, without libFuzzer.
+ */
 #include <dirent.h>
 #include <stdint.h>
 #include <stdio.h>

@@ -1,5 +1,6 @@
-/* C driver, run under the address and undefined-behaviour sanitizers: random and degenerate buffers of
- * lengths around every boundary of the implementation, in allocations of exactly their size.
+/* C driver, run under the address and undefined-behaviour sanitizers: random and degenerate
+ * buffers of lengths around every boundary of the implementation, in allocations of exactly their
+ * size.
  */
 #include "check_cuts.h"
 
@@ -95,22 +96,26 @@ static void test_arguments(void)
 {
     uint8_t data[5000] = {0};
     uint64_t cuts[16];
-    CHECK(pk_cut_points(data, 5000, 511, 1536, 1, 0, cuts, 16) == PK_BAD_PARAMETER);
-    CHECK(pk_cut_points(data, 5000, 512, 512, 1, 0, cuts, 16) == PK_BAD_PARAMETER);
-    CHECK(pk_cut_points(data, 5000, 512, PK_MAX_LIMIT + 1, 1, 0, cuts, 16) == PK_BAD_PARAMETER);
-    CHECK(pk_cut_points(data, 5000, 512, 1536, 1, -1, cuts, 16) == PK_BAD_KERNEL);
+    size_t count;
+    CHECK(pk_cut_points(data, 5000, 511, 1536, 1, 0, cuts, 16, &count) == PK_BAD_PARAMETER);
+    CHECK(pk_cut_points(data, 5000, 512, 512, 1, 0, cuts, 16, &count) == PK_BAD_PARAMETER);
+    CHECK(pk_cut_points(data, 5000, 512, PK_MAX_LIMIT + 1, 1, 0, cuts, 16, &count)
+          == PK_BAD_PARAMETER);
+    CHECK(pk_cut_points(data, 5000, 512, 1536, 1, -1, cuts, 16, &count) == PK_BAD_KERNEL);
     for (int kernel = 0; kernel < PK_KERNEL_COUNT; kernel++)
         if (pk_kernel_state(kernel) != PK_USABLE)
-            CHECK(pk_cut_points(data, 5000, 512, 1536, 1, kernel, cuts, 16) == PK_BAD_KERNEL);
-    CHECK(pk_cut_points(data, 5000, 512, 1536, 1, 99, cuts, 16) == PK_BAD_KERNEL);
-    CHECK(pk_cut_points(data, 5000, 512, 1536, 1, 0, cuts, 2) == PK_NO_SPACE);
-    CHECK(pk_cut_points(NULL, 0, 512, 1536, 1, 0, NULL, 0) == 0);
+            CHECK(pk_cut_points(data, 5000, 512, 1536, 1, kernel, cuts, 16, &count)
+                  == PK_BAD_KERNEL);
+    CHECK(pk_cut_points(data, 5000, 512, 1536, 1, 99, cuts, 16, &count) == PK_BAD_KERNEL);
+    CHECK(pk_cut_points(data, 5000, 512, 1536, 1, 0, cuts, 2, &count) == PK_NO_SPACE
+          && count == 2);
+    CHECK(pk_cut_points(NULL, 0, 512, 1536, 1, 0, NULL, 0, &count) == PK_OK && count == 0);
     CHECK(pk_kernel_name(-1) == NULL && pk_kernel_name(PK_KERNEL_COUNT) == NULL);
     CHECK(strcmp(pk_kernel_name(PK_PORTABLE), "portable") == 0);
-    CHECK(pk_kernel_state(PK_PORTABLE) == PK_USABLE && pk_kernel_state(99) == PK_BAD_KERNEL);
+    CHECK(pk_kernel_state(PK_PORTABLE) == PK_USABLE && pk_kernel_state(99) == PK_NO_KERNEL);
     CHECK(pk_kernel_state(pk_kernel_default()) == PK_USABLE);
     CHECK(pk_read_sum(data, sizeof data) == 0);
-    CHECK(pk_sync_filesystem(-1) == -1 && (errno == EBADF || errno == ENOSYS));
+    CHECK(pk_sync_filesystem(-1) == PK_SYSTEM && (errno == EBADF || errno == ENOSYS));
 }
 
 int main(void)

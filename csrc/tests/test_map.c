@@ -1,4 +1,5 @@
-/* The map against a list of what was put: growth, replacing, strides, keys of both sizes, lent ones; under the sanitizers. */
+/* The map against a list of what was put: growth, replacing, strides, keys of both sizes, lent
+ * ones; under the sanitizers. */
 #include "check.h"
 
 #include "lookup/map.h"

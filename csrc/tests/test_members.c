@@ -1,4 +1,5 @@
-/* Members of tar archives taken many at a time: what is taken comes back, and where it stops; under the sanitizers. */
+/* Members of tar archives taken many at a time: what is taken comes back, and where it stops;
+ * under the sanitizers. */
 #include "check.h"
 
 #include "archives/tar_members.h"
@@ -57,10 +58,11 @@ static size_t rebuild(const uint8_t *data, const uint8_t *previous, uint8_t *out
             }
         size_t size = 0;
         if (operation == 4 || operation == 5) {
-            ptrdiff_t taken =
-                pk_tar_decode(members.coded + coded, members.coded_length - coded, header, header);
-            CHECK(taken > 0);
-            coded += (size_t)taken;
+            size_t taken;
+            CHECK(pk_tar_decode(members.coded + coded, members.coded_length - coded, header,
+                                header, &taken)
+                  == PK_OK);
+            coded += taken;
             memcpy(out + at, header, PK_TAR_BLOCK);
             at += PK_TAR_BLOCK;
             size = operation == 5 ? (size_t)pk_tar_size(header) : 0;
@@ -120,8 +122,8 @@ int main(void)
     add("last", 'x', content, 1024);
     size_t whole = length;
     CHECK(take(length, 1) == whole && members.kept == 1024);
-    for (size_t cut = 0, wanted = 0, at = 0; cut < whole;
-         cut += 97) { /* all that are there in whole */
+    for (size_t cut = 0, wanted = 0, at = 0; cut < whole; cut += 97) {
+        /* all members that are there in whole */
         while (ends[at] <= cut)
             wanted = ends[at++];
         CHECK(take(cut, 1) == wanted);
@@ -149,8 +151,8 @@ int main(void)
         add(i % 2 ? "many" : "@", i % 2 ? '0' : 'x', content, 300);
     CHECK(take(length, 0) == length / 2);
 
-    uint64_t state =
-        88172645463325252u; /* damaged in any place: no more is taken than comes back */
+    /* Damaged in any place: no more is taken than comes back. */
+    uint64_t state = 88172645463325252u;
     for (int turn = 0; turn < 20000; turn++) {
         state ^= state << 13, state ^= state >> 7, state ^= state << 17;
         size_t place = state % 8192, block = place - place % PK_TAR_BLOCK;

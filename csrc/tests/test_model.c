@@ -1,5 +1,6 @@
-/* Searches that take short cuts find what walking the encoder's chain finds: for every rule that has them, on
- * texts of few letters, of repeats and of noise, with flush points and with tokens that were not predicted. */
+/* Searches that take short cuts find what walking the encoder's chain finds: for every rule that
+ * has them, on texts of few letters, of repeats and of noise, with flush points and with tokens
+ * that were not predicted. */
 #include "check.h"
 
 #include "deflate/model.h"

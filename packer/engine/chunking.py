@@ -18,9 +18,6 @@ from packer.errors import InvalidParameter
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-_USABLE, _NOT_BUILT = 0, 1
-"""States of a kernel, as `pk_kernel_state` returns them."""
-
 
 @dataclass(frozen=True, slots=True)
 class ChunkParams:
@@ -71,7 +68,7 @@ BUFFER_BYTES = 1 << 20
 with BLAKE3, 3.3 GB/s from the page cache; 3.2, 3.0 and 2.8 with 2, 4 and 8 MiB."""
 
 USABLE = tuple(
-    name for number, name in enumerate(KERNELS) if lib.pk_kernel_state(number) == _USABLE
+    name for number, name in enumerate(KERNELS) if lib.pk_kernel_state(number) == lib.PK_USABLE
 )
 """The kernels that this build has and this machine can run, the portable one first."""
 
@@ -109,7 +106,7 @@ def kernel_number(name: str) -> int:
         return number
     if name not in KERNELS:
         raise InvalidParameter(f"unknown chunking kernel {name!r}; known are {', '.join(KERNELS)}")
-    if lib.pk_kernel_state(KERNELS.index(name)) == _NOT_BUILT:
+    if lib.pk_kernel_state(KERNELS.index(name)) == lib.PK_NOT_BUILT:
         raise InvalidParameter(f"chunking kernel {name!r} is not part of this build")
     raise InvalidParameter(f"this CPU or operating system lacks {name!r} for chunking")
 
@@ -176,10 +173,10 @@ def _cut_points(
     length = len(view)
     capacity = length // min_bytes + 1
     cuts = ffi.new("uint64_t[]", capacity)
-    count = lib.pk_cut_points(view, length, min_bytes, max_bytes, final, kernel, cuts, capacity)
-    if count < 0:
+    count = ffi.new("size_t *")
+    if lib.pk_cut_points(view, length, min_bytes, max_bytes, final, kernel, cuts, capacity, count):
         raise InvalidParameter(f"chunk sizes {min_bytes} to {max_bytes} are out of range")
-    out: list[int] = ffi.unpack(cuts, count)
+    out: list[int] = ffi.unpack(cuts, count[0])
     return out
 
 

@@ -14,20 +14,17 @@ from packer.engine.native import ffi, lib
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-SEGMENT_BYTES = 2 << 20
+SEGMENT_BYTES: int = lib.PK_SEGMENT_PLAIN
 """Plaintext at which a segment ends: with the block that reaches it."""
-MAX_SEGMENT_BYTES = 18 << 20
+MAX_SEGMENT_BYTES: int = lib.PK_MAX_SEGMENT_PLAIN
 """Greatest plaintext of a segment, in bytes; bounds the memory of writer and reader."""
 MAX_SEGMENT_INPUT = 24 << 20
 """Greatest compressed length of a segment, in bytes."""
-WINDOW_BYTES = 128 << 10
+WINDOW_BYTES: int = lib.PK_FAR_WINDOW
 """Plaintext before a segment that its recipe may depend on, in bytes.
 
 Deflate refers 32 KiB back. Which positions an encoder found there depends on earlier bytes.
 """
-
-_NO_MEMORY = -2
-"""Status of a C function that could not allocate."""
 
 
 def most_coded(plain_length: int) -> int:
@@ -96,11 +93,11 @@ class Segment:
         status = lib.pk_segment_inflate(
             segment, view, len(view), bit, before, len(before), position, target
         )
-        if status > 0:
+        if status == lib.PK_NEED_MORE:
             return None
-        if status == _NO_MEMORY:
+        if status == lib.PK_NO_MEMORY:
             raise MemoryError
-        if status < 0:
+        if status != lib.PK_OK:
             raise NotDeflate
         return Inflated(segment.size - segment.window, segment.end_bit, bool(segment.last))
 
@@ -127,17 +124,16 @@ class Segment:
         """
         segment = self._segment
         out = bytearray(segment.end_bit // 8 * 3 // 100 + 64)
-        tokens = ffi.new("uint64_t[2]")
-        length = lib.pk_analyse(
-            _codec(), segment, guess, ffi.from_buffer("uint8_t[]", out), len(out), tokens
-        )
+        tokens, length = ffi.new("uint64_t[2]"), ffi.new("size_t *")
+        to = ffi.from_buffer("uint8_t[]", out)
+        status = lib.pk_analyse(_codec(), segment, guess, to, len(out), length, tokens)
         self.tokens = tokens[0], tokens[1]
-        if length == _NO_MEMORY:
+        if status == lib.PK_NO_MEMORY:
             raise MemoryError
-        return bytes(out[:length]) if length >= 0 else None
+        return bytes(out[: length[0]]) if status == lib.PK_OK else None
 
 
-_PADDING = bytes(288)
+_PADDING = bytes(lib.PK_PAD)
 """Zeros behind the plaintext, so that the C core compares ahead without checking for the end: the
 longest match has 258 bytes, and reads go by words."""
 
@@ -168,12 +164,15 @@ def rebuild(
     data = ffi.from_buffer("uint8_t[]", b"".join((window, plain, _PADDING)))
     coded = ffi.from_buffer("uint8_t[]", recipe)
     size = len(data) - len(_PADDING)
-    bits = lib.pk_rebuild(codec, data, len(window), size, position, coded, len(coded), bit, most)
-    if bits == _NO_MEMORY:
+    end = ffi.new("uint64_t *")
+    status = lib.pk_rebuild(
+        codec, data, len(window), size, position, coded, len(coded), bit, most, end
+    )
+    if status == lib.PK_NO_MEMORY:
         raise MemoryError
-    if bits < 0:
+    if status != lib.PK_OK:
         raise RecipeError("it does not fit the plaintext")
-    return bytes(ffi.buffer(lib.pk_codec_result(codec), (bits + 7) // 8)), bits
+    return bytes(ffi.buffer(lib.pk_codec_result(codec), (end[0] + 7) // 8)), end[0]
 
 
 def _codec() -> Any:

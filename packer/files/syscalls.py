@@ -17,7 +17,7 @@ from packer.engine.native import ffi, lib
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-STAT_WORDS = 5
+STAT_WORDS: int = lib.PK_STAT_WORDS
 """64-bit numbers that identify the state of a file: device, inode, size in bytes, and mtime and
 ctime in nanoseconds. A file that was written to or replaced differs in one of them."""
 
@@ -200,10 +200,13 @@ def walk_directory(root: bytes, batch: int = 8192) -> Iterator[Listing]:
     walker = ffi.gc(lib.pk_walk_new(root), lib.pk_walk_free)
     if not walker:
         raise MemoryError
-    while count := lib.pk_walk_next(walker, batch):
-        if count < 0:
+    while True:
+        if lib.pk_walk_next(walker, batch):
             where = ffi.string(walker.where) if walker.where else root
             raise WalkFailed(ffi.errno, where, walker.mode)
+        count = walker.count
+        if not count:
+            return
         yield Listing(
             ffi.buffer(walker.paths, walker.paths_length)[:],
             ffi.buffer(walker.targets, walker.targets_length)[:] if walker.targets_length else b"",

@@ -12,8 +12,8 @@ BLOCK = 512
 """Length of a block of a tar archive, in bytes."""
 
 _FAILURES = {
-    lib.PK_TAR_LONG: "a field of a tar header is too long",
-    lib.PK_TAR_RANGE: "a number of a tar header is out of range",
+    lib.PK_TOO_LONG: "a field of a tar header is too long",
+    lib.PK_OUT_OF_RANGE: "a number of a tar header is out of range",
 }
 
 
@@ -117,10 +117,10 @@ def decode_header(cursor: Cursor, previous: bytes) -> bytes:
     """
     block = bytearray(BLOCK)
     rest = cursor.rest()
-    taken = lib.pk_tar_decode(
-        ffi.from_buffer("uint8_t[]", rest), len(rest), previous, ffi.from_buffer("uint8_t[]", block)
-    )
-    if taken < 0:
-        cursor.fail(_FAILURES.get(taken, "a tar header is cut off"))
-    cursor.take(taken)
+    coded, to = ffi.from_buffer("uint8_t[]", rest), ffi.from_buffer("uint8_t[]", block)
+    taken = ffi.new("size_t *")
+    status = lib.pk_tar_decode(coded, len(rest), previous, to, taken)
+    if status != lib.PK_OK:
+        cursor.fail(_FAILURES.get(status, "a tar header is cut off"))
+    cursor.take(taken[0])
     return bytes(block)

@@ -1,0 +1,51 @@
+/* Where an encoder is predicted to end a block: at its limit of tokens, at gzip's guess, or, for
+ * Go's level 1, at its limit of bytes. A block also ends where the encoder's input ends; the
+ * callers know that. Internal; inlined, as it is asked once a token. */
+#ifndef PK_DEFLATE_BLOCK_ENDS_H
+#define PK_DEFLATE_BLOCK_ENDS_H
+
+#include "deflate/settings.h"
+
+enum { PK_TRUNCATION_EVERY = 4096 }; /* tokens between two of gzip's guesses */
+
+/* A block so far. Start with zeros and the block's start. */
+typedef struct pk_block_end {
+    uint32_t distances;     /* its matches */
+    uint64_t distance_bits; /* bits of their distances, each symbol taken for 5 */
+    uint32_t start;         /* offset of its first byte in the data */
+} pk_block_end;
+
+/* Return what gzip guesses at a multiple of 4096 tokens: whether the block has become so
+ * compressible that new codes will pay. Source: gzip, trees.c, ct_tally.
+ *
+ * count: tokens of the block. seen: bytes of the block that the match finder has passed. */
+static inline int pk_truncates(const pk_block_end *state, const pk_settings *with, uint32_t count,
+                               uint32_t seen)
+{
+    if (with->rule <= 2 || count % PK_TRUNCATION_EVERY)
+        return 0;
+    return state->distances < count / 2
+           && (((uint64_t)count * 8 + state->distance_bits) >> 3) < seen / 2;
+}
+
+/* Tell whether the block ends behind a token. Call it for each of its tokens, in order.
+ *
+ * count: tokens of the block, this one included. at: offset of the token's first byte. lazy:
+ *     pk_is_lazy(with). */
+static inline int pk_ends_block(pk_block_end *state, const pk_settings *with, uint32_t count,
+                                pk_token token, uint32_t at, int lazy)
+{
+    if (pk_kind_of(with) == PK_GO_SPEED)
+        return at + pk_token_bytes(token) - state->start == PK_SPEED_BLOCK;
+    if (count == with->limit)
+        return 1;
+    if (!(with->flags & PK_FLAG_TRUNCATES))
+        return 0;
+    if (token >= 256) {
+        state->distances++;
+        state->distance_bits += 5 + pk_distance_extra[pk_distance_symbol(token & 0xffff)];
+    }
+    return pk_truncates(state, with, count, at + (lazy ? 1 : 0) - state->start);
+}
+
+#endif

@@ -1,0 +1,217 @@
+/* Hash chains, and the searches of zlib and Go that walk them.
+ *
+ * Algorithm --------- Each position is inserted into the chain of the 3 or 4 bytes that begin
+ * there: `head` has the last position of each hash, `back` the distance from each position to the
+ * one before in its chain. A search walks from the position back through its chain, the nearest
+ * first, compares the strings, and keeps the longest match, of equal ones the nearest. It ends
+ * after `chain` positions, at its greatest distance, or at a match of `nice` bytes. All of these
+ * limits decide which match is found, so the searches follow zlib's (deflate.c, longest_match) and
+ * Go's (compress/flate, findMatch) to the position.
+ *
+ * Optimisations, and why each is exact
+ * ------------------------------------
+ * - Heads hold positions plus a base that grows with each start. An entry from before the start
+ * then is
+ *   more than a window away and counts as none, without clearing 512 KiB for a short segment.
+ * - Lazy kinds insert every position sooner or later, so it does not matter when: the model
+ * inserts some
+ *   hundred at once, chain by chain, without a search between them. A search follows only `back`
+ *   of its own position and earlier ones, which later insertions do not change: `back` remembers
+ *   two windows.
+ * - Before a string is compared, its two bytes at the end of the best match are: a longer match
+ * has them.
+ * - Long chains are not walked: see ranks.c. If it finds no match that is longer than the
+ * shortest, all
+ *   that is left is whether there is a shortest one, and the walk stops at the first.
+ */
+#include "deflate/chains.h"
+
+#include "common/bytes.h"
+#include "deflate/ranks.h"
+
+enum {
+    ZLIB_REACH = PK_WINDOW - PK_MAX_MATCH - 3 - 1, /* bytes; zlib's greatest distance, 32506 */
+    AHEAD = 512, /* positions inserted beyond those needed: amortises the loops' start */
+    /* Position in Go's buffer, of two windows, from which on it is moved by one: too little is
+     * left behind it. */
+    GO_MOVES_AT = PK_RING - (4 + PK_MAX_MATCH)
+};
+
+/* Return the hash of the next four bytes: the factor's product, of which the upper bits count. */
+static inline uint32_t hash_four(const uint8_t *at, uint32_t factor)
+{
+    uint32_t string = (uint32_t)at[0] << 24 | (uint32_t)at[1] << 16 | (uint32_t)at[2] << 8 | at[3];
+    return string * factor >> (32 - PK_HASH_BITS);
+}
+
+/* Return zlib's hash of the next three bytes. */
+static inline uint32_t hash_three(const uint8_t *at, unsigned bits, unsigned shift)
+{
+    uint32_t hash = (uint32_t)at[0] << 2 * shift ^ (uint32_t)at[1] << shift ^ at[2];
+    return hash & ((1u << bits) - 1);
+}
+
+/* Return the first position that has too few bytes behind it to be hashed. */
+static inline uint32_t hashed_end(const pk_model *model)
+{
+    return model->size < model->rules.hash_bytes ? 0 : model->size - model->rules.hash_bytes + 1;
+}
+
+void pk_chains_insert(pk_model *model, uint32_t end)
+{
+    const uint32_t last = hashed_end(model), to = end < last ? end : last;
+    const uint32_t base = model->base + 1;
+    const uint8_t *data = model->data;
+    uint32_t at = model->inserted, *head = model->head;
+    if (model->rules.hash_bytes == 4) {
+        const int go = model->rules.kind == PK_GO_FAST || model->rules.kind == PK_GO_LAZY;
+        const uint32_t factor = go ? 0x1e35a7bdu : 0x9e3779b1u;
+        for (; at < to; at++)
+            model->back[at & PK_RING_MASK] =
+                pk_link(&head[hash_four(data + at, factor)], base + at);
+    } else {
+        const unsigned bits = model->hash_bits, shift = (bits + 2) / 3;
+        for (; at < to; at++)
+            model->back[at & PK_RING_MASK] =
+                pk_link(&head[hash_three(data + at, bits, shift)], base + at);
+    }
+    if (model->inserted < end)
+        model->inserted = end;
+}
+
+void pk_chains_insert_ahead(pk_model *model, uint32_t at)
+{
+    const uint32_t from = model->inserted;
+    uint32_t to = hashed_end(model);
+    if (at + PK_MAX_MATCH < from || from >= to)
+        return;
+    if (to > at + PK_MAX_MATCH + AHEAD)
+        to = at + PK_MAX_MATCH + AHEAD;
+    pk_chains_insert(model, to);
+    if (model->climbs)
+        pk_ranks_insert(model, from, to);
+}
+
+static inline uint32_t lesser(uint32_t one, uint32_t other)
+{
+    return one < other ? one : other;
+}
+
+/* Let a search look for a shortest match only: it ends at the first, and at the distance beyond
+ * which one is not taken. */
+static inline void seek_shortest(const pk_model *model, pk_reach *to, uint32_t at, uint32_t length)
+{
+    to->nice = length;
+    if (model->rules.kind == PK_LAZY && length == 4)
+        return; /* no distance is too far there */
+    if (at > PK_TOO_FAR && to->lowest < at - PK_TOO_FAR)
+        to->lowest = at - PK_TOO_FAR;
+}
+
+/* Walk the chain as zlib does; `first` is its first position, not before to->first_lowest. */
+static uint32_t walk_zlib(const pk_model *model, uint32_t at, uint32_t first, uint32_t best,
+                          const pk_reach *to, uint32_t *distance)
+{
+    const uint8_t *data = model->data, *here = data + at;
+    uint32_t found = 0, there = first;
+    for (uint32_t left = to->chain;;) {
+        if (pk_same_two(data + there + best - 1, here + best - 1)) {
+            uint32_t length = (uint32_t)pk_equal_ahead(data + there, here, to->most);
+            if (length > best) {
+                best = found = length;
+                *distance = at - there;
+                if (length >= to->nice)
+                    break;
+            }
+        }
+        uint32_t step = model->back[there & PK_RING_MASK];
+        if (!step || there < to->lowest + step || !--left)
+            break;
+        there -= step;
+    }
+    return found;
+}
+
+uint32_t pk_chains_search_zlib(const pk_model *model, uint32_t at, uint32_t best,
+                               uint32_t *distance)
+{
+    const pk_rules *rules = &model->rules;
+    const uint32_t ahead = model->end - at, most = lesser(ahead, PK_MAX_MATCH);
+    if (ahead < rules->hash_bytes || best >= most)
+        return 0;
+    /* The first position of a stream is never found: its number means "none" in zlib. Positions
+     * behind the first one searched must be nearer by one. */
+    pk_reach to = {most, lesser(rules->nice, most),
+                   best >= rules->good ? rules->chain >> 2 : rules->chain, model->floor + 1,
+                   model->floor + (model->origin + model->floor == 0)};
+    if (at - model->floor > ZLIB_REACH) {
+        to.lowest = at - ZLIB_REACH + 1;
+        to.first_lowest = at - ZLIB_REACH;
+    }
+    const uint32_t step = model->back[at & PK_RING_MASK];
+    if (!step || step > at - to.first_lowest)
+        return 0;
+    if (model->climbs) {
+        uint32_t found = pk_ranks_search(model, at, best, &to, distance);
+        if (found != PK_TOO_MANY && (found || best >= rules->hash_bytes))
+            return found;
+        if (!found)
+            seek_shortest(model, &to, at, rules->hash_bytes);
+    }
+    return walk_zlib(model, at, at - step, best, &to, distance);
+}
+
+/* Walk the chain as Go does. */
+static uint32_t walk_go(const pk_model *model, uint32_t at, const pk_reach *to, uint32_t *distance)
+{
+    const uint8_t *data = model->data, *here = data + at;
+    uint32_t best = 3, found = 0, there = at;
+    for (uint32_t left = to->chain; left; left--) {
+        uint32_t step = model->back[there & PK_RING_MASK];
+        if (!step || there < to->lowest + step)
+            break;
+        there -= step;
+        if (data[there + best] != here[best])
+            continue;
+        uint32_t length = (uint32_t)pk_equal_ahead(data + there, here, to->most);
+        if (length > best && (length > 4 || at - there <= PK_TOO_FAR)) {
+            best = found = length;
+            *distance = at - there;
+            if (length >= to->nice)
+                break;
+        }
+    }
+    return found;
+}
+
+/* Return the first position that is still in Go's buffer when it searches at `at`. The buffer has
+ * two windows, and moves on by one whenever little is left in it. */
+static uint32_t go_buffer_start(const pk_model *model, uint32_t at)
+{
+    uint64_t position = model->origin + at;
+    uint64_t moves = position > GO_MOVES_AT ? (position - GO_MOVES_AT - 1) / PK_WINDOW + 1 : 0;
+    uint64_t start = moves * PK_WINDOW;
+    return start > model->origin ? (uint32_t)(start - model->origin) : 0;
+}
+
+uint32_t pk_chains_search_go(const pk_model *model, uint32_t at, uint32_t *distance)
+{
+    const pk_rules *rules = &model->rules;
+    const uint32_t ahead = model->end - at, most = lesser(ahead, PK_MAX_MATCH);
+    if (ahead < 4)
+        return 0;
+    uint32_t lowest = go_buffer_start(model, at);
+    if (lowest < model->floor)
+        lowest = model->floor;
+    if (at > PK_WINDOW && at - PK_WINDOW > lowest)
+        lowest = at - PK_WINDOW;
+    pk_reach to = {most, lesser(rules->nice, most), rules->chain, lowest, lowest};
+    if (model->climbs) {
+        uint32_t found = pk_ranks_search(model, at, 3, &to, distance);
+        if (found && found != PK_TOO_MANY)
+            return found;
+        if (!found)
+            seek_shortest(model, &to, at, 4);
+    }
+    return walk_go(model, at, &to, distance);
+}

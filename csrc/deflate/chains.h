@@ -1,0 +1,33 @@
+/* Hash chains, and the searches of zlib and Go that walk them. Internal to the model; chains.c
+ * states the algorithm. */
+#ifndef PK_DEFLATE_CHAINS_H
+#define PK_DEFLATE_CHAINS_H
+
+#include "deflate/model.h"
+
+enum {
+    PK_TOO_FAR = 4096
+}; /* bytes; a shortest match from farther costs more bits than it saves */
+
+/* Insert all positions before `end` that are not yet inserted. Positions without enough bytes
+ * behind them to be hashed are passed over. */
+void pk_chains_insert(pk_model *model, uint32_t end);
+
+/* Insert all positions that a search at `at` looks at, and some more, with their ranks if the
+ * model climbs. For kinds that insert every position. */
+void pk_chains_insert_ahead(pk_model *model, uint32_t at);
+
+/* Find the match that zlib takes at `at`.
+ *
+ * at: inserted, with all positions before it.
+ * best: length that a match must exceed, 2 or more.
+ * distance: set if there is a match.
+ * Returns its length, 0 if there is none. */
+uint32_t pk_chains_search_zlib(const pk_model *model, uint32_t at, uint32_t best,
+                               uint32_t *distance);
+
+/* Find the match that Go takes at `at`: chains reach a full window back, but not before the start
+ * of Go's buffer. Arguments and result as for zlib; a match has 4 bytes or more. */
+uint32_t pk_chains_search_go(const pk_model *model, uint32_t at, uint32_t *distance);
+
+#endif
