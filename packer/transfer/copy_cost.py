@@ -106,13 +106,13 @@ def _count(source: Store, plan: CopyPlan, destination: Store | None) -> Estimate
     mountable = [blob for blob in moved if blob.digest in plan.mounts]
     moved_bytes = _bytes(moved)
     return Estimate(
-        descriptor.digest,
-        len(moved),
-        moved_bytes + (0 if unchanged else descriptor.size),
-        len(blobs) - len(moved),
-        _bytes(blobs) - moved_bytes,
-        _requests(source, plan, moved, destination),
-        unchanged,
+        digest=descriptor.digest,
+        blobs=len(moved),
+        bytes=moved_bytes + (0 if unchanged else descriptor.size),
+        blobs_present=len(blobs) - len(moved),
+        bytes_present=_bytes(blobs) - moved_bytes,
+        requests=_requests(source, plan, moved, destination),
+        unchanged=unchanged,
         mountable_blobs=len(mountable),
         mountable_bytes=_bytes(mountable),
     )
@@ -136,17 +136,17 @@ def _count_archive(source: Store, plan: ArchivePlan, destination: Partial) -> Es
     unchanged = plan.unchanged or size.complete
     blobs = goal.graph.blobs
     return Estimate(
-        goal.descriptor.digest,
-        len(moved),
-        _bytes(moved) + (0 if unchanged else goal.descriptor.size),
-        len(blobs) - len(moved) - len(plan.left_out),
-        _bytes(blobs) - _bytes(moved) - _bytes(plan.left_out),
-        0 if isinstance(source, LocalBlobs) else 1 + len(moved),
-        unchanged,
-        len(plan.left_out),
-        _bytes(plan.left_out),
-        size.bytes,
-        size.parts,
+        digest=goal.descriptor.digest,
+        blobs=len(moved),
+        bytes=_bytes(moved) + (0 if unchanged else goal.descriptor.size),
+        blobs_present=len(blobs) - len(moved) - len(plan.left_out),
+        bytes_present=_bytes(blobs) - _bytes(moved) - _bytes(plan.left_out),
+        requests=0 if isinstance(source, LocalBlobs) else 1 + len(moved),
+        unchanged=unchanged,
+        blobs_left_out=len(plan.left_out),
+        bytes_left_out=_bytes(plan.left_out),
+        archive_bytes=size.bytes,
+        parts=size.parts,
     )
 
 
