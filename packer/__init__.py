@@ -48,8 +48,10 @@ if TYPE_CHECKING:
     from packer.oci import Descriptor
     from packer.packing.job import Packed
     from packer.progress import Progress
-    from packer.reading.contents import Change, Details, Entry, LayerUse, Verified
+    from packer.reading.contents import Details, Entry, LayerUse
+    from packer.reading.differences import Change
     from packer.reading.restore import Restored
+    from packer.reading.verification import Verified
     from packer.storage.deployments import Deployment
     from packer.storage.migration import Migrated, migrate
     from packer.storage.results import Retained, SavedVersion, StorageEvent, SupportBundle
@@ -179,14 +181,10 @@ _MODULES = {
     "oci": ("Descriptor",),
     "packing.job": ("Packed",),
     "progress": ("Progress",),
-    "reading.contents": (
-        "Change",
-        "Details",
-        "Entry",
-        "LayerUse",
-        "Verified",
-    ),
+    "reading.contents": ("Details", "Entry", "LayerUse"),
+    "reading.differences": ("Change",),
     "reading.restore": ("Restored",),
+    "reading.verification": ("Verified",),
     "storage.deployments": ("Deployment",),
     "storage.migration": (
         "Migrated",

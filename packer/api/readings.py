@@ -18,8 +18,10 @@ from packer.stores.registry.access import Access, RegistryLike
 
 if TYPE_CHECKING:
     from packer.api.air_gap import Inventory
-    from packer.reading.contents import Change, Details, Entry, Verified
+    from packer.reading.contents import Details, Entry
+    from packer.reading.differences import Change
     from packer.reading.restore import Restored
+    from packer.reading.verification import Verified
 
 
 def unpack(
@@ -188,12 +190,12 @@ def diff(
         NotFound: there is no such version.
         StoreError: a store failed.
     """
-    from packer.reading import contents
+    from packer.reading.differences import changes
 
     access = Access(registry)
     before = open_version(old, store=store, registry=access)
     after = open_version(new, store=store, registry=access)
-    return list(contents.differences(before, after, inside=inside))
+    return list(changes(before, after, inside=inside))
 
 
 def inspect(name: str, *, store: StoreLike = None, registry: RegistryLike = None) -> Details:
@@ -242,10 +244,10 @@ def verify(
         StoreError: a store failed.
         Cancelled: `cancel` was set.
     """
-    from packer.reading import contents
+    from packer.reading import verification
 
     with opened_version(name, store, registry, cancel, "verifying") as version:
-        return contents.verify(version, cancellable(progress, cancel, "verifying"))
+        return verification.verify(version, cancellable(progress, cancel, "verifying"))
 
 
 def versions(*, store: StoreLike = None) -> list[tuple[str, str]]:

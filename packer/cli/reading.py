@@ -18,7 +18,8 @@ from packer.cli.output import Output, text_fields
 from packer.format.usage import Use
 from packer.progress import ProgressCallback
 from packer.reading import contents
-from packer.reading.contents import Change, Details, Entry
+from packer.reading.contents import Details, Entry
+from packer.reading.differences import Change
 
 _SHOWN = 20
 """How many parts, and opened files, `inspect` shows to people."""

@@ -114,7 +114,11 @@ def kernel_number(name: str) -> int:
 def default_kernel() -> str:
     """Return the kernel used when none is named: PACKER_KERNEL if set, else the fastest.
 
-    `kernel_number` raises InvalidParameter if PACKER_KERNEL names one that cannot run here.
+    Returns:
+        One of `kernels`.
+
+    Raises:
+        InvalidParameter: PACKER_KERNEL names a kernel that cannot run here.
     """
     name = os.environ.get("PACKER_KERNEL", "")
     if not name:
@@ -133,8 +137,7 @@ def cut_points(
     """Return the cut points of `data`, which starts at a chunk start.
 
     Cut points are exclusive ends, strictly increasing. Every chunk but the last has a length in
-    ``[min_bytes, max_bytes]``. One call into C finds them all, without the GIL. A kernel that
-    cannot run here raises InvalidParameter, as `kernel_number` says.
+    ``[min_bytes, max_bytes]``. One call into C finds them all, without the GIL.
 
     Args:
         data: any C-contiguous buffer, borrowed for the call.
@@ -147,6 +150,9 @@ def cut_points(
 
     Returns:
         Offsets in bytes.
+
+    Raises:
+        InvalidParameter: the kernel is unknown, not built, or the CPU lacks it.
 
     Determinism: a function of the content and `params`.
     Thread safety: no state; threads run in parallel.

@@ -53,7 +53,7 @@ def sync(fd: int) -> None:
     os.fsync(fd)
 
 
-def sync_directory(path: str) -> None:
+def sync_directory(path: str | bytes) -> None:
     """Make the names in a directory durable; do nothing on file systems that cannot.
 
     Args:

@@ -211,13 +211,14 @@ def open_file(full: bytes, found: Found) -> int:
 def check_paths(paths: Sequence[bytes], kinds: Iterable[int]) -> None:
     """Check paths from a stranger before anything is created at them.
 
-    UnsafePath is raised for a path that is absolute, empty or too long, has an empty, ``.`` or
-    ``..`` component, is out of order or repeated, or whose parent is not a directory of the same
-    list: so nothing can be written through a link.
-
     Args:
         paths: of a version's entries.
         kinds: DIRECTORY, FILE or SYMLINK, one an entry.
+
+    Raises:
+        UnsafePath: a path is absolute, empty or too long, has an empty, ``.`` or ``..`` component,
+            is out of order or repeated, or its parent is not a directory of the same list. So
+            nothing can be written through a link.
     """
     directories = {b""}
     last = b""

@@ -259,7 +259,11 @@ class Cursor:
         return self._at == len(self._data)
 
     def number(self) -> int:
-        """Return the next number; FormatError if none below 2^63 follows."""
+        """Return the next number.
+
+        Raises:
+            FormatError: no number below 2^63 follows.
+        """
         value = shift = 0
         while True:
             if self._at == len(self._data) or shift > 56:
@@ -287,7 +291,11 @@ class Cursor:
         raise FormatError(self._what, why)
 
     def take(self, length: int) -> memoryview:
-        """Return the next `length` bytes; FormatError if fewer are left."""
+        """Return the next `length` bytes.
+
+        Raises:
+            FormatError: fewer are left.
+        """
         if length > len(self._data) - self._at:
             self.fail("it is cut off")
         start, self._at = self._at, self._at + length

@@ -1,9 +1,11 @@
-"""A file of a version as bytes: its chunks, or what its recipe makes of them."""
+"""Reads files of a version: their chunks, or the archive that a recipe rebuilds from them."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Iterator
-from concurrent.futures import Executor
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack
 from typing import BinaryIO
 
 import blake3
@@ -11,16 +13,20 @@ import blake3
 from packer.errors import DigestMismatch
 from packer.files.temporary import Gathered
 from packer.files.tree import show
+from packer.format.blob_ranges import BlobRanges
 from packer.format.frame_reader import FrameReader
 from packer.format.frames import Frames
 from packer.format.index import DIGEST_BYTES
 from packer.format.tree_digest import Check
+from packer.format.version import Version
+from packer.opening.expansion import most_opened
+from packer.opening.member_listing import Member, members
 from packer.opening.rebuilder import Rebuilder
 from packer.opening.recipe import SPILL_BYTES
 
 
 def frames_of(reader: FrameReader, entry: int) -> Iterator[int]:
-    """Yield the frames that `read_entry` decodes, as often as it does."""
+    """Yield the frames that `read_entry` decodes for an entry, each as often as it does."""
     for runs in reader.index.split_runs(entry):  # the content, then the recipe
         for start, length in runs:
             for frame, _, _ in reader.frames.parts(start, length):
@@ -30,16 +36,19 @@ def frames_of(reader: FrameReader, entry: int) -> Iterator[int]:
 def read_entry(
     reader: FrameReader, entry: int, executor: Executor | None = None
 ) -> Iterator[bytes | memoryview]:
-    """Yield the bytes of a file in pieces, each valid until the next is asked for.
+    """Yield the bytes of a file.
 
     Args:
-        reader: of the version.
+        reader: of the version's frames.
         entry: ordinal of the file.
-        executor: helps with large archives.
+        executor: rebuilds parts of archives; None rebuilds them in the calling thread.
+
+    Yields:
+        The bytes, in pieces, each valid until the next is asked for.
 
     Raises:
         FormatError: a frame or the recipe is damaged.
-        DigestMismatch: a chunk, or the file, is not what the index says.
+        DigestMismatch: a chunk, or the file, has another digest than the index says.
     """
     index = reader.index
     expansion = index.expansions.get(entry)
@@ -64,13 +73,16 @@ def read_entry(
 
 
 def matches(file: BinaryIO, frames: Frames, entry: int, check: Check) -> bool:
-    """Tell whether a file holds the content of an entry of the same size; read from its start.
+    """Compare a file with an entry of the same size.
 
     Args:
-        file: open for reading.
+        file: open for reading; read from its start.
         frames: of the version.
         entry: ordinal of the entry.
-        check: notes what has been verified.
+        check: records the digests that were verified.
+
+    Returns:
+        Whether the file has the entry's content.
     """
     index = frames.index
     file.seek(0)
@@ -88,6 +100,61 @@ def matches(file: BinaryIO, frames: Frames, entry: int, check: Check) -> bool:
 
 
 def _chunks(reader: FrameReader, runs: Iterable[tuple[int, int]]) -> Iterator[memoryview]:
+    """Yield the chunks of runs, joined where a frame holds neighbours."""
     for start, length in runs:
         for _, first, count in reader.frames.parts(start, length):
             yield from reader.chunks(first, count)
+
+
+class FileReader:
+    """Reads files of a version, through one frame reader made at the first read; a context manager.
+
+    Args:
+        version: holds the files.
+    """
+
+    def __init__(self, version: Version) -> None:
+        self._stack = ExitStack()
+        self._version = version
+        self._opened: tuple[FrameReader, Executor] | None = None
+        self.sizes = version.index.entry_sizes()
+
+    def __enter__(self) -> FileReader:
+        """Return the reader."""
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        """Release frames, threads and files."""
+        self._stack.close()
+
+    def read(self, entry: int, *, alone: bool = False) -> Iterator[bytes | memoryview]:
+        """Yield the bytes of a file.
+
+        Args:
+            entry: its ordinal.
+            alone: whether it is the only file to be read: frames are released as it goes on.
+
+        Yields:
+            The bytes, in pieces, each valid until the next is asked for.
+        """
+        if self._opened is None:
+            self._opened = self._open()
+        reader, executor = self._opened
+        if alone:
+            reader.expect(frames_of(reader, entry))
+        yield from read_entry(reader, entry, executor)
+
+    def _open(self) -> tuple[FrameReader, Executor]:
+        enter, version = self._stack.enter_context, self._version
+        layers = version.manifest.data_layers
+        ranges = enter(BlobRanges(version.store, layers))
+        reader = enter(
+            FrameReader(
+                version.index, layers, ranges.read, remote=ranges.remote, store=version.store
+            )
+        )
+        return reader, enter(ThreadPoolExecutor(os.cpu_count() or 1, "read"))
+
+    def members(self, entry: int) -> Iterator[Member]:
+        """Yield the members of the archive at `entry`; none if the file is not an archive."""
+        yield from members(self.read(entry), most_opened(self.sizes[entry]))

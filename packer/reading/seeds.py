@@ -1,9 +1,9 @@
-"""Older copies on this machine: what they hold of a version need not be fetched.
+"""Older copies on this machine: content that they hold need not be fetched.
 
-Seeds are directories of any origin. Their files are chunked like those of a version; a file that is
-an entry of the version is taken whole (its blocks shared where the file system can), and a frame
-whose needed chunks all lie in seeds is put together from them. All of it is verified where it was
-written to, as if it came from a stranger.
+Seeds are directories of any origin. Their files are cut into chunks as a version's files are. A
+file that equals an entry of the version is taken whole (sharing its blocks where the file system
+can). A frame whose needed chunks all lie in seeds is assembled from them. The bytes written are
+verified as if they came from a stranger.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ class Seeds:
     """Finds the content of a version in directories.
 
     Args:
-        directories: looked through in this order; what cannot be read is left out.
-        params: the version's chunk sizes.
+        directories: searched in this order; unreadable parts are skipped.
+        params: the version's sizes of chunks.
         frames: of the version.
         sizes: of its entries.
-        entries: those that are wanted.
+        entries: ordinals of the entries to write.
     """
 
     def __init__(
@@ -51,9 +51,9 @@ class Seeds:
         self._index: Index = index
         self._files: list[bytes] = []
         self._places: dict[int, tuple[int, int]] = {}
-        """Of chunks: the file that holds it, and where."""
+        """By chunk: the number of the file that holds it, and the offset."""
         self.whole: dict[int, int] = {}
-        """Of entries: the file that is equal."""
+        """By entry: the number of the file that equals it."""
         self._wanted: dict[bytes, int] = {}  # digest -> chunk
         self._plain: dict[bytes, list[int]] = {}  # digests of all chunks -> entries
         self._opened: dict[int, list[int]] = {}  # size -> entries
@@ -76,6 +76,7 @@ class Seeds:
                     self._look_into(path, params)
 
     def _look_into(self, path: bytes, params: ChunkParams) -> None:
+        """Find wanted chunks and entries in a file."""
         number = len(self._files)
         places: dict[int, tuple[int, int]] = {}
         key = bytearray()
@@ -117,7 +118,17 @@ class Seeds:
         return bool(self._places)
 
     def write_whole(self, plan: Plan, fd: int, entry: int, check: Check) -> bool:
-        """Write an entry from the file that was equal to it; False if it is not any more."""
+        """Write an entry from the file that equals it.
+
+        Args:
+            plan: writes the entry.
+            fd: the staging directory.
+            entry: its ordinal, in `whole`.
+            check: records the digests that were verified.
+
+        Returns:
+            False if the file has changed since it was found; then nothing is left behind.
+        """
         try:
             source = os.open(self._files[self.whole[entry]], _READ)
         except OSError:
@@ -138,11 +149,20 @@ class Seeds:
             os.close(source)
 
     def holds(self, chunks: Iterable[int]) -> bool:
-        """Tell whether all of some chunks were found."""
+        """Return whether all the chunks were found."""
         return all(chunk in self._places for chunk in chunks)
 
     def frame(self, frame: int, chunks: Iterable[int], check: Check) -> bytearray | None:
-        """Return a frame's plaintext with these chunks in it, verified; None if one has changed."""
+        """Assemble a frame's plaintext.
+
+        Args:
+            frame: ordinal of the frame.
+            chunks: the chunks needed; the others stay zeros.
+            check: records the digests that were verified.
+
+        Returns:
+            The plaintext, or None if a file has changed since it was found.
+        """
         ends, first = self._frames.end, self._frames.first_chunk[frame]
         out = bytearray(self._frames.plain_bytes(frame))
         fd = at = -1
@@ -168,7 +188,7 @@ class Seeds:
 
 
 def _files_below(directory: bytes) -> Iterator[bytes]:
-    """Yield the regular files of a seed; a missing or unreadable part of it holds none."""
+    """Yield the regular files of a seed; a missing or unreadable part has none."""
     for base, names, files in os.walk(directory):
         names.sort()
         for name in sorted(files):
@@ -179,7 +199,7 @@ def _files_below(directory: bytes) -> Iterator[bytes]:
 
 
 def _copy(source: int, to: int, size: int) -> None:
-    """Copy at most `size` bytes, and one to tell that there are more."""
+    """Copy at most `size` bytes, and one more if there are more: so a longer file is noticed."""
     left = size + 1
     offset = 0
     while left and (data := os.pread(source, min(left, 1 << 20), offset)):
@@ -191,7 +211,7 @@ def _copy(source: int, to: int, size: int) -> None:
 
 
 def seed_paths(seed: Iterable[str | bytes | os.PathLike[str]]) -> tuple[bytes, ...]:
-    """Return the directories given as seeds; a single path is one of them."""
+    """Return the directories given as seeds, which may be one path or several."""
     if isinstance(seed, (str, bytes, os.PathLike)):
         return (os.fsencode(seed),)
     return tuple(os.fsencode(path) for path in seed)

@@ -1,6 +1,6 @@
-"""A directory with content that is brought up to date to a version, file by file.
+"""An existing directory that is brought up to date to a version, file by file.
 
-The directory is a stranger's: links may stand where the version has directories. Every component
+The directory may hold anything: links may stand where the version has directories. Each component
 is opened relative to its parent with O_NOFOLLOW, so nothing outside is ever written or removed.
 """
 
@@ -18,20 +18,17 @@ from packer.format.frames import Frames
 from packer.format.index import Index
 from packer.format.tree_digest import Check
 from packer.reading.entry_content import matches
-
-STAGING_PREFIX = b".layer-packer-"
-"""Names of directories being written: beside the target, or inside if they cannot be there. Whoever
-writes one holds a lock on it; what a killed process left is like any other directory."""
+from packer.reading.staging_directory import PREFIX
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Target:
-    """An existing directory and what is in it.
+    """An existing directory and its entries.
 
     Args:
-        path: the directory.
-        delete: what the version does not hold may be removed.
+        path: of the directory.
+        delete: whether entries that the version does not hold may be removed.
     """
 
     def __init__(self, path: bytes, *, delete: bool) -> None:
@@ -56,12 +53,15 @@ class Target:
         os.close(self._root)
 
     def changed(self, index: Index, sizes: Sequence[int], check: Check) -> list[int]:
-        """Return the entries whose content is not there yet: missing, of another kind, different.
+        """Find the entries to write: missing here, of another kind, or with other content.
 
         Args:
             index: of the version.
             sizes: of its entries.
-            check: notes the chunks of the files that are equal.
+            check: records the chunks of the files that are equal.
+
+        Returns:
+            Their ordinals, in order.
 
         Raises:
             TargetExists: a directory stands where the version has a file or link, and surplus must
@@ -92,23 +92,33 @@ class Target:
         return out
 
     def _holds(self, path: bytes, entry: int, frames: Frames, check: Check) -> bool:
-        """Tell whether the file at `path` has the content of the entry."""
+        """Return whether the file at `path` has the content of the entry."""
         try:
             with self._parent(path) as (parent, name):
                 fd = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=parent)
         except PermissionError:
-            return False  # not readable: replaced
+            return False  # unreadable: to be replaced
         with open(fd, "rb") as file:
             return matches(file, frames, entry, check)
 
-    def apply(self, index: Index, entries: Sequence[int], staging: bytes) -> None:
-        """Move new content into place; `set_modes` is to follow.
+    def bring_up_to_date(self, index: Index, entries: Sequence[int], staging: bytes) -> int:
+        """Move new content into place, remove surplus if that is wanted, and set permissions.
 
         Args:
             index: of the version.
-            entries: those whose content lies in `staging`, named by ordinal.
-            staging: on the same file system.
+            entries: ordinals of the entries whose content lies in `staging`, named by ordinal.
+            staging: a directory on the same file system.
+
+        Returns:
+            The number of names removed as surplus.
         """
+        self._apply(index, entries, staging)
+        deleted = self._remove_surplus(index) if self.delete else 0
+        self._set_modes(index)
+        return deleted
+
+    def _apply(self, index: Index, entries: Sequence[int], staging: bytes) -> None:
+        """Move new content into place."""
         fresh = set(entries)
         source = os.open(staging, _DIRECTORY)
         try:
@@ -122,8 +132,8 @@ class Target:
         finally:
             os.close(source)
 
-    def set_modes(self, index: Index) -> None:
-        """Set permissions where they differ, below a directory before its own."""
+    def _set_modes(self, index: Index) -> None:
+        """Set permissions where they differ, in a directory before its own."""
         for entry in range(len(index.paths) - 1, -1, -1):
             path, mode = index.paths[entry], index.modes[entry]
             if index.kinds[entry] != SYMLINK:
@@ -132,13 +142,14 @@ class Target:
                     if now.st_mode & 0o7777 != mode:
                         os.chmod(name, mode, dir_fd=parent)
 
-    def remove_surplus(self, index: Index) -> int:
-        """Remove what the version does not hold; return how many names went."""
+    def _remove_surplus(self, index: Index) -> int:
+        """Remove names that the version does not hold; return how many."""
         surplus = sorted(set(self._found) - set(index.paths))
         self._remove_all(surplus)
         return len(surplus)
 
     def _make_directory(self, path: bytes) -> None:
+        """Make a directory, or make an existing one writable."""
         info = self._found.get(path)
         if info is not None and not stat.S_ISDIR(info.st_mode):
             self._clear(path, below=False)
@@ -150,7 +161,7 @@ class Target:
                 os.chmod(name, 0o700, dir_fd=parent)  # its own mode is set at the end
 
     def _clear(self, path: bytes, *, below: bool) -> None:
-        """Remove what stands at `path` if a rename cannot replace it."""
+        """Remove the entry at `path` if a rename cannot replace it."""
         info = self._found.get(path)
         if info is None or (below and not stat.S_ISDIR(info.st_mode)):
             return
@@ -158,7 +169,7 @@ class Target:
         self._remove_all([path, *inside])
 
     def _remove_all(self, paths: Sequence[bytes]) -> None:
-        """Remove names; what is in a directory follows it."""
+        """Remove names; the entries of a directory follow it in `paths`."""
         for path in paths:
             info = self._found[path]
             if stat.S_ISDIR(info.st_mode) and info.st_mode & 0o300 != 0o300:
@@ -176,9 +187,12 @@ class Target:
     def _parent(self, path: bytes) -> Iterator[tuple[int, bytes]]:
         """Open the directory that holds `path`, following no link on the way.
 
+        Yields:
+            Its descriptor, and the last component of `path`.
+
         Raises:
-            OSError: a component is a link or not a directory (ELOOP or ENOTDIR); or what the caller
-                does fails. With the whole path.
+            OSError: a component is a link or not a directory (ELOOP or ENOTDIR), or the caller's
+                work fails; with the whole path.
         """
         *parents, name = path.split(b"/")
         fd = os.dup(self._root)
@@ -196,8 +210,8 @@ class Target:
 
 
 def _is_being_written(item: os.DirEntry[bytes]) -> bool:
-    """Tell whether another process is writing a staging directory."""
-    if not item.name.startswith(STAGING_PREFIX) or not item.is_dir(follow_symlinks=False):
+    """Return whether an entry is a staging directory that a process is writing."""
+    if not item.name.startswith(PREFIX) or not item.is_dir(follow_symlinks=False):
         return False
     try:
         with locked_directory(item.path, wait=False):

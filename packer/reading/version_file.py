@@ -1,4 +1,4 @@
-"""A file of a version as a seekable file object that reads only the frames it needs."""
+"""A file of a version as a seekable file object, which reads only the frames it needs."""
 
 from __future__ import annotations
 
@@ -18,24 +18,24 @@ from packer.format.version import Version
 from packer.reading.entry_content import read_entry
 
 BUFFER_BYTES = 64 << 10
+"""Bytes that the buffered file reads at a time: a chunk of the default size."""
 
 
 def open_entry(version: Version, path: str | bytes) -> io.BufferedReader:
     """Open one file of a version.
 
     Args:
-        version: in any store; of one in a registry, the frames that hold what is read are fetched,
-            and those they were compressed against.
+        version: in any store. From a registry, only the frames that hold the bytes read are
+            fetched, and the frames that they were compressed against.
         path: of the file.
 
     Returns:
-        a seekable file, each byte of which is verified before it is given out. An opened archive
-        is rebuilt whole, in a temporary file, when it is first read. Not for several threads at
-        once.
+        A seekable file for one thread at a time. Each byte is verified before it is returned. An
+        opened archive is rebuilt as a whole, in a temporary file, at the first read.
 
     Raises:
         NotFound: the version has no such path.
-        InvalidParameter: it is no file.
+        InvalidParameter: the path names no file.
     """
     name = os.fsencode(path).strip(b"/")
     entry = version.index.find(name)
@@ -51,8 +51,8 @@ class VersionFile(io.RawIOBase):
     """One file, unbuffered.
 
     Args:
-        version: that holds it.
-        entry: its ordinal.
+        version: holds the file.
+        entry: ordinal of the file.
     """
 
     def __init__(self, version: Version, entry: int) -> None:
@@ -92,11 +92,22 @@ class VersionFile(io.RawIOBase):
         return True
 
     def tell(self) -> int:
-        """Return where the next byte is read."""
+        """Return the position of the next byte."""
         return self._position
 
     def seek(self, offset: int, whence: int = 0, /) -> int:
-        """Move to a place, also behind the end, where nothing is read."""
+        """Move to a position; reading behind the end returns nothing.
+
+        Args:
+            offset: in bytes.
+            whence: 0 from the start, 1 from the position, 2 from the end.
+
+        Returns:
+            The new position.
+
+        Raises:
+            ValueError: `whence` is unknown, the position negative, or the file closed.
+        """
         self._check_open()
         start = {0: 0, 1: self._position, 2: self.size}.get(whence)
         if start is None:
@@ -107,7 +118,7 @@ class VersionFile(io.RawIOBase):
         return self._position
 
     def readinto(self, buffer: memoryview | bytearray, /) -> int:  # type: ignore[override]
-        """Fill the buffer as far as one chunk reaches; 0 at the end."""
+        """Fill the buffer as far as one chunk reaches; return the number of bytes, 0 at the end."""
         self._check_open()
         if self._position >= self.size or not len(buffer):
             return 0
@@ -123,7 +134,7 @@ class VersionFile(io.RawIOBase):
         return len(data)
 
     def close(self) -> None:
-        """Give back files and memory."""
+        """Release files and memory."""
         if not self.closed:
             if self._rebuilt is not None:
                 self._rebuilt.close()
@@ -135,6 +146,7 @@ class VersionFile(io.RawIOBase):
             raise ValueError("I/O operation on closed file")
 
     def _read_rebuilt(self, count: int) -> bytes:
+        """Read from the rebuilt archive, and rebuild it first if it was not."""
         if self._rebuilt is None:
             file = temporary_file(None)
             try:

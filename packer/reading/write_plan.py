@@ -1,4 +1,4 @@
-"""What of a version is written where: parts of frames to files in a private directory."""
+"""Plans which bytes of which frame go to which file of a private directory, and writes them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,8 @@ from packer.format.frames import Frames
 from packer.format.index import Index
 
 RESERVE_BYTES = 8 << 20
-"""Files that are written in parts have their space reserved from this size on."""
+"""Size in bytes from which space is reserved for a file before it is written: in one piece of the
+disk, and with an early error where there is no room."""
 
 _WRITE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -23,14 +24,14 @@ _WRITE = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
 class Plan:
     """Which bytes of which frame go where in the staging directory.
 
-    A *part* is a run of chunks of one frame that goes to one place in one file. Parts are columns,
-    in order of their first chunk: those of a frame are neighbours.
+    A *part* is a run of chunks of one frame that goes to one place in one file. Parts are columns
+    in order of their first chunk, so the parts of a frame are neighbours.
 
     Args:
         frames: of the version.
         sizes: of its entries.
-        entries: ordinals of those to write, in order.
-        flat: name files by their ordinal instead of by path, and leave directories out.
+        entries: ordinals of the entries to write, in order.
+        flat: whether files are named by ordinal instead of path, without directories.
         leave_out: entries whose content comes from elsewhere.
     """
 
@@ -52,14 +53,15 @@ class Plan:
         opened = self.index.expansions.keys()
         self.expanded = [entry for entry in entries if entry in opened and entry not in left_out]
         self.in_parts: set[int] = set()
-        """Entries that have more than one part."""
+        """Entries of more than one part."""
         self._entry, self._offset = array("I"), array("Q")
         self._first, self._count = array("I"), array("I")
-        self._writebacks: dict[int, Writeback] = {}  # of large files
+        self._writebacks: dict[int, Writeback] = {}  # large files, by entry
         self._mask = 0o777
         self._collect(left_out | opened)
 
     def _collect(self, left_out: set[int]) -> None:
+        """Make the columns of parts."""
         index, frames = self.index, self.frames
         first_run, starts, lengths = index.first_run, index.run_starts, index.run_lengths
         ends, bounds = frames.end, frames.first_chunk
@@ -85,7 +87,7 @@ class Plan:
                     parts += 1
             if parts > 1:
                 self.in_parts.add(entry)
-        if not all(map(le, self._first, islice(self._first, 1, None))):
+        if not _is_sorted(self._first):
             order = sorted(range(len(self._first)), key=self._first.__getitem__)
             self._entry = array("I", map(self._entry.__getitem__, order))
             self._offset = array("Q", map(self._offset.__getitem__, order))
@@ -93,7 +95,7 @@ class Plan:
             self._first = array("I", map(self._first.__getitem__, order))
 
     def name(self, entry: int) -> bytes:
-        """Return the path of an entry in the staging directory."""
+        """Return the name of an entry in the staging directory."""
         return b"%d" % entry if self.flat else self.index.paths[entry]
 
     def frames_used(self) -> Iterator[int]:
@@ -111,17 +113,17 @@ class Plan:
         return range(begin, bisect_left(self._first, last, begin))
 
     def chunks_of(self, frame: int) -> set[int]:
-        """Return the chunks of a frame that are needed."""
+        """Return the chunks of a frame that go to a file."""
         out: set[int] = set()
         for part in self.parts_of(frame):
             out.update(range(self._first[part], self._first[part] + self._count[part]))
         return out
 
     def prepare(self, fd: int) -> None:
-        """Make directories, links, empty files, and large ones with their space reserved.
+        """Make directories, links and empty files, and reserve space for large files.
 
         Args:
-            fd: the staging directory, whose own permissions tell the umask.
+            fd: the staging directory; its permissions show the umask.
         """
         index, links = self.index, self.index.symlinks()
         self._mask = ~os.fstat(fd).st_mode & 0o777
@@ -145,7 +147,16 @@ class Plan:
                 self._writebacks[entry] = Writeback()
 
     def write_frame(self, fd: int, frame: int, data: bytes | bytearray) -> tuple[int, int]:
-        """Write all parts of a frame; return how many bytes that were, and the last entry."""
+        """Write all parts of a frame.
+
+        Args:
+            fd: the staging directory.
+            frame: ordinal of the frame.
+            data: its plaintext.
+
+        Returns:
+            The number of bytes written, and the ordinal of the last entry.
+        """
         base, ends = self.frames.end[self.frames.first_chunk[frame]], self.frames.end
         view = memoryview(data)
         whole: list[int] = []
@@ -166,12 +177,13 @@ class Plan:
     def _write_new(
         self, fd: int, entries: list[int], data: bytes | bytearray, spans: array[int]
     ) -> None:
-        """Write whole files with their permissions."""
+        """Write whole files, with their permissions."""
         if entries:
             modes = array("H", map(self.index.modes.__getitem__, entries))
             write_files(fd, [self.name(entry) for entry in entries], data, spans, modes, self._mask)
 
     def _write_part(self, fd: int, entry: int, offset: int, data: memoryview) -> None:
+        """Write a part of a file."""
         file = os.open(self.name(entry), _WRITE, 0o600, dir_fd=fd)
         try:
             while data:
@@ -183,7 +195,13 @@ class Plan:
             os.close(file)
 
     def write_all(self, fd: int, entry: int, pieces: Iterable[bytes | memoryview]) -> None:
-        """Write a file in one go."""
+        """Write a whole file.
+
+        Args:
+            fd: the staging directory.
+            entry: ordinal of the file.
+            pieces: its content.
+        """
         file = os.open(self.name(entry), _WRITE | os.O_EXCL, 0o600, dir_fd=fd)
         writeback = Writeback()
         with open(file, "wb", buffering=1 << 20) as out:
@@ -194,7 +212,16 @@ class Plan:
             os.fchmod(file, self.index.modes[entry])
 
     def fill(self, fd: int, entry: int, write: Callable[[int], bool]) -> bool:
-        """Make a file whose content `write` puts into a descriptor; False if it could not."""
+        """Make a file and let a function write its content.
+
+        Args:
+            fd: the staging directory.
+            entry: ordinal of the file.
+            write: writes the content to a descriptor; returns whether it could.
+
+        Returns:
+            The result of `write`; after False the file is removed.
+        """
         name = self.name(entry)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
         file = os.open(name, flags, 0o600, dir_fd=fd)
@@ -209,8 +236,13 @@ class Plan:
         return done
 
     def finish(self, fd: int) -> None:
-        """Set the permissions that would have been in the way while writing."""
+        """Set the permissions that would have denied writing."""
         kinds, modes = self.index.kinds, self.index.modes
         for entry in reversed(self.entries):
             if entry in self.in_parts or (kinds[entry] == DIRECTORY and not self.flat):
                 os.chmod(self.name(entry), modes[entry], dir_fd=fd)
+
+
+def _is_sorted(numbers: Sequence[int]) -> bool:
+    """Return whether numbers ascend; one comparison a number, without bytecode."""
+    return all(map(le, numbers, islice(numbers, 1, None)))

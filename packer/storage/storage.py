@@ -20,7 +20,8 @@ from packer.forks import Lock
 from packer.format.version import Version
 from packer.progress import CancelEvent, ProgressCallback, cancellable
 from packer.reading import contents
-from packer.reading.contents import Change, Entry
+from packer.reading.contents import Entry
+from packer.reading.differences import Change, changes
 from packer.reading.restore import Restored, restore
 from packer.reading.seeds import seed_paths
 from packer.reading.version_file import open_entry
@@ -276,7 +277,7 @@ class Storage:
             inside: also what differs in archives that changed, which are read for it.
         """
         versions = self.version(app, old), self.version(app, new)
-        return list(contents.differences(*versions, inside=inside))
+        return list(changes(*versions, inside=inside))
 
     def entries(self, app: str, sequence: int) -> list[Entry]:
         """Return what a version holds, from its index alone."""

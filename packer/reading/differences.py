@@ -1,0 +1,156 @@
+"""Compares two versions from their indexes; for archives, member by member from their content."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+
+from packer.files.name_column import side_by_side
+from packer.files.tree import FILE, show
+from packer.format.index import Index
+from packer.format.version import Version
+from packer.opening.member_listing import SEPARATOR, Member
+from packer.reading.entry_content import FileReader
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """One difference between two versions.
+
+    Args:
+        path: relative, as text.
+        change: "added", "removed" or "changed".
+        old_size: of the old file in bytes, 0 where there is none.
+        new_size: of the new file in bytes, 0 where there is none.
+        new_chunk_bytes: bytes of the new file in chunks that the old one does not have; the whole
+            size of a member of an archive.
+        inside: whether it is a member of an archive, whose path comes before ``!/``.
+    """
+
+    path: str
+    change: str
+    old_size: int
+    new_size: int
+    new_chunk_bytes: int
+    inside: bool = False
+
+
+def changes(old: Version, new: Version, *, inside: bool = False) -> Iterator[Change]:
+    """Yield the differences of two versions, in byte order of the path, from the indexes alone.
+
+    An entry counts as changed if its bytes, kind, permissions or link target differ. Between
+    versions of different chunk sizes, files of equal size are reported as changed, as their bytes
+    cannot be compared.
+
+    Args:
+        old: the one version.
+        new: the other one.
+        inside: also yield the differences inside an archive, behind each that changed or whose name
+            changed in its digits alone; reads both archives.
+
+    Yields:
+        One change a path.
+    """
+    if not inside:
+        yield from (change for change, _, _ in _differences(old, new))
+        return
+    found = list(_differences(old, new))
+    pairs = _renamed(found)
+    with FileReader(old) as old_files, FileReader(new) as new_files:
+        for change, then, now in found:
+            yield change
+            if now is None or (then := pairs.get(now, then)) is None:
+                continue
+            before = {item.path: item for item in old_files.members(then)}
+            after = {item.path: item for item in new_files.members(now)}
+            for path in sorted(before.keys() | after.keys()):
+                if (member := _inside(path, before.get(path), after.get(path))) is not None:
+                    yield replace(member, path=change.path + SEPARATOR + member.path)
+
+
+_Difference = tuple[Change, "int | None", "int | None"]
+"""A change, and the entries before and after it, None where there is no file."""
+
+
+def _renamed(found: list[_Difference]) -> dict[int, int]:
+    """Pair added files with removed files whose names differ in digits alone, where unambiguous."""
+    gone: dict[str, list[int]] = {}
+    come: dict[str, list[int]] = {}
+    for change, then, now in found:
+        name = re.sub("[0-9]+", "0", change.path)
+        if now is None and then is not None:
+            gone.setdefault(name, []).append(then)
+        elif then is None and now is not None:
+            come.setdefault(name, []).append(now)
+    return {
+        entries[0]: gone[name][0]
+        for name, entries in come.items()
+        if len(entries) == len(gone.get(name, ())) == 1
+    }
+
+
+def _inside(path: str, then: Member | None, now: Member | None) -> Change | None:
+    """Compare a member of an archive with the member of the same name before."""
+    if then is None and now is not None:
+        return Change(path, "added", 0, now.size, now.size, inside=True)
+    if then is not None and now is None:
+        return Change(path, "removed", then.size, 0, 0, inside=True)
+    if then is not None and now is not None and then.digest != now.digest:
+        return Change(path, "changed", then.size, now.size, now.size, inside=True)
+    return None
+
+
+def _differences(old: Version, new: Version) -> Iterator[_Difference]:
+    """Yield the changes, with the entries of the files before and after each."""
+    before, after = _Contents(old.index), _Contents(new.index)
+    for path, then, now in side_by_side(old.index.paths, new.index.paths):
+        old_size = before.sizes[then] if then is not None else 0
+        new_size = after.sizes[now] if now is not None else 0
+        if then is None and now is not None:
+            yield Change(show(path), "added", 0, new_size, new_size), None, after.file(now)
+        elif then is not None and now is None:
+            yield Change(show(path), "removed", old_size, 0, 0), before.file(then), None
+        elif then is not None and now is not None and before.key(then) != after.key(now):
+            fresh = after.bytes_not_in(now, before, then)
+            change = Change(show(path), "changed", old_size, new_size, fresh)
+            yield change, before.file(then), after.file(now)
+
+
+class _Contents:
+    """An index prepared for comparing entries."""
+
+    def __init__(self, index: Index) -> None:
+        self.index = index
+        self.sizes = index.entry_sizes()
+        self.links = index.symlinks()
+
+    def key(self, entry: int) -> tuple[int, int, int, bytes, bytes]:
+        """Return a value that is equal for entries without a difference."""
+        index = self.index
+        expansion = index.expansions.get(entry)
+        return (
+            index.kinds[entry],
+            index.modes[entry],
+            self.sizes[entry],
+            self.links.get(entry, b""),
+            expansion.digest if expansion else index.content_key(index.runs_of(entry)),
+        )
+
+    def file(self, entry: int) -> int | None:
+        """Return the entry if it is a file."""
+        return entry if self.index.kinds[entry] == FILE else None
+
+    def chunks(self, entry: int) -> Iterator[int]:
+        """Yield the ordinals of an entry's chunks."""
+        for start, length in self.index.runs_of(entry):
+            yield from range(start, start + length)
+
+    def bytes_not_in(self, entry: int, other: _Contents, other_entry: int) -> int:
+        """Return the bytes of an entry in chunks that another entry does not have."""
+        known = {other.index.chunk_digest(chunk) for chunk in other.chunks(other_entry)}
+        return sum(
+            self.index.chunk_lengths[chunk]
+            for chunk in self.chunks(entry)
+            if self.index.chunk_digest(chunk) not in known
+        )

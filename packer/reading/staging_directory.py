@@ -1,0 +1,111 @@
+"""The private directory in which a restore writes, and its durability.
+
+It lies beside the target, on the same file system, so that its content gets the target's name by
+renames. Its writer holds a lock on it: a process that lists the target skips a directory that is
+being written, and sees one that a killed process left.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+from packer.files.durable import locked_directory
+from packer.files.syscalls import sync_filesystem
+from packer.files.tree import show
+
+PREFIX = b".layer-packer-"
+"""Begins the names of staging directories, beside the target or, if they cannot be there, in it."""
+
+
+@contextmanager
+def staging_directory(target: bytes, *, inside: bool) -> Iterator[bytes]:
+    """Make a directory on the target's file system, and remove it in the end.
+
+    Args:
+        target: absolute path of the target.
+        inside: whether the target exists and stays. The directory is made in it, and moved beside
+            it if names can be moved between the two: not from one mount to another, nor into a
+            directory that we may not change.
+
+    Yields:
+        The path of a directory with the permissions of any new directory, in a private one.
+
+    Raises:
+        OSError: it cannot be made; with the path of the target.
+    """
+    above, name = os.path.dirname(target), PREFIX + secrets.token_hex(8).encode()
+    private = os.path.join(target if inside else above, name)
+    try:
+        os.makedirs(os.path.dirname(private), exist_ok=True)
+        os.mkdir(private, 0o700)
+    except OSError as error:  # name the path that the user gave
+        raise OSError(error.errno, error.strerror, show(target)) from None
+    if inside:
+        with suppress(OSError):
+            os.rename(private, os.path.join(above, name))
+            private = os.path.join(above, name)
+    try:
+        # Blocks briefly: another process tests by this lock whether the directory is being written.
+        with locked_directory(private):
+            path = os.path.join(private, b"tree")
+            os.mkdir(path)  # not 0o700: the target will have its permissions
+            yield path
+    finally:
+        _remove_tree(private)
+
+
+def _remove_tree(path: bytes) -> None:
+    """Remove a directory, and directories in it that deny writing."""
+    for base, names, _ in os.walk(path):
+        for name in names:
+            full = os.path.join(base, name)
+            if not os.path.islink(full):
+                os.chmod(full, 0o700)
+    shutil.rmtree(path)
+
+
+def check_space(path: bytes, need: int) -> None:
+    """Check that a file system has room.
+
+    Args:
+        path: a directory on it.
+        need: bytes to write.
+
+    Raises:
+        OSError: fewer bytes are free.
+    """
+    info = os.statvfs(path)
+    free = info.f_bavail * info.f_frsize
+    if need > free:
+        raise OSError(errno.ENOSPC, f"{need} bytes needed, {free} free", show(path))
+
+
+def sync_tree(fd: int) -> None:
+    """Make everything below an open directory durable, in one system call where there is one.
+
+    Args:
+        fd: of the directory.
+
+    Raises:
+        OSError: the disk failed, or a file cannot be opened.
+    """
+    if sync_filesystem(fd):
+        return
+    for _, _, names, parent in os.fwalk(b".", dir_fd=fd):
+        for name in names:
+            try:
+                file = os.open(name, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=parent)
+            except OSError as error:
+                if error.errno in (errno.ELOOP, errno.EMLINK, errno.EACCES):
+                    continue  # a link, or a file that its own mode makes unreadable
+                raise
+            try:
+                os.fsync(file)
+            finally:
+                os.close(file)
+        os.fsync(parent)

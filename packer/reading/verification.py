@@ -1,0 +1,138 @@
+"""Verifies a version: every blob, frame, chunk and rebuilt archive, and the digest of the tree."""
+
+from __future__ import annotations
+
+import os
+from concurrent.futures import Executor, ThreadPoolExecutor
+from dataclasses import dataclass
+from itertools import chain
+
+from packer.errors import IntegrityError
+from packer.format.blob_ranges import BlobRanges
+from packer.format.damage import touched
+from packer.format.frame_reader import FrameReader
+from packer.format.frames import Frames
+from packer.format.tree_digest import TreeCheck
+from packer.format.version import Version
+from packer.progress import Progress, ProgressCallback
+from packer.reading.contents import live_chunks
+from packer.reading.entry_content import frames_of, read_entry
+from packer.stores.protocols import READ_BYTES
+
+
+@dataclass(frozen=True, slots=True)
+class Verified:
+    """The result of verifying a version.
+
+    Args:
+        digest: of its manifest.
+        blobs: number of blobs read, the manifest included.
+        bytes: size of these blobs.
+        chunks: number of chunks decoded and checked.
+    """
+
+    digest: str
+    blobs: int
+    bytes: int
+    chunks: int
+
+
+def verify(version: Version, progress: ProgressCallback | None = None) -> Verified:
+    """Read every blob of a version and check digests, frames and chunks.
+
+    Args:
+        version: to verify.
+        progress: called from the calling thread, once for each part read.
+
+    Returns:
+        The counts of what was read.
+
+    Raises:
+        NotFound: a blob is missing.
+        IntegrityError: a blob, frame or chunk is damaged; the error names it, and the files it
+            touches.
+    """
+    manifest = version.manifest
+    pass_bytes = sum(layer.size for layer in manifest.layers)
+    work = _Verification(version, progress, 2 * pass_bytes)  # two passes: blobs, then frames
+    work.read_blobs()
+    checked = work.decode_frames()
+    blobs = (version.descriptor, manifest.config, *manifest.layers)
+    return Verified(
+        version.descriptor.digest, len(blobs), sum(blob.size for blob in blobs), checked
+    )
+
+
+class _Verification:
+    """The passes over a version, and their progress.
+
+    Args:
+        version: to verify.
+        progress: called for each part read.
+        total: bytes of both passes.
+    """
+
+    def __init__(self, version: Version, progress: ProgressCallback | None, total: int) -> None:
+        self._version = version
+        self._progress = progress
+        self._total = total
+        self._done = 0
+
+    def _advance(self, count: int, detail: str = "") -> None:
+        self._done += count
+        if self._progress is not None:
+            self._progress(Progress("verify", self._done, self._total, detail))
+
+    def read_blobs(self) -> None:
+        """Read every blob, whose reader checks its digest."""
+        version, manifest = self._version, self._version.manifest
+        for blob in (manifest.config, *manifest.layers):
+            try:
+                with version.store.fetch(blob) as reader:
+                    while data := reader.read(READ_BYTES):
+                        self._advance(len(data), blob.digest)
+            except IntegrityError as error:
+                if blob in manifest.data_layers:
+                    frames = Frames(version.index)
+                    damaged = frames.of_layer(manifest.data_layers.index(blob))
+                    error.touched = touched(frames, damaged, blob.digest, version.store)
+                raise
+
+    def decode_frames(self) -> int:
+        """Decode every live frame and rebuild every archive; return the number of live chunks."""
+        version, index = self._version, self._version.index
+        layers, check = version.manifest.data_layers, TreeCheck(index)
+        with (
+            BlobRanges(version.store, layers) as ranges,
+            FrameReader(
+                index,
+                layers,
+                ranges.read,
+                check=check,
+                remote=ranges.remote,
+                store=version.store,
+            ) as frames_reader,
+            ThreadPoolExecutor(os.cpu_count() or 1, "verify") as executor,
+        ):
+            checked = self._decode_live(frames_reader, executor)
+            check.finish(version.config.tree)
+        return checked
+
+    def _decode_live(self, reader: FrameReader, executor: Executor) -> int:
+        index, live = self._version.index, live_chunks(self._version.index)
+        first_chunk = reader.frames.first_chunk
+        needed = [
+            frame
+            for frame in range(len(index.frame_chunks))
+            if 1 in live[first_chunk[frame] : first_chunk[frame + 1]]
+        ]
+        reader.expect(chain(needed, *(frames_of(reader, entry) for entry in index.expansions)))
+        checked = 0
+        for frame in needed:
+            reader.decode(frame)
+            checked += sum(live[first_chunk[frame] : first_chunk[frame + 1]])
+            self._advance(index.frame_stored[frame])
+        for entry in index.expansions:
+            for _ in read_entry(reader, entry, executor):
+                pass
+        return checked
