@@ -1,4 +1,4 @@
-"""Reading parts of a version's layers from whatever store holds them."""
+"""Byte ranges of a version's layers, from any kind of store."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import os
 from collections.abc import Sequence
 from io import BytesIO
 from threading import Lock
-from types import TracebackType
 from typing import BinaryIO, cast
 
 from packer.errors import SizeMismatch
@@ -17,13 +16,13 @@ from packer.stores.protocols import LocalBlobs, Positioned, Ranged, Store
 class BlobRanges:
     """Reads byte ranges of layers; a context manager that closes the files it opened.
 
-    Layers of a local store are opened once and read with pread, so threads share them freely. So
-    are those of a registry that turns out to ignore ranges: each is fetched once, whole and
-    verified, into a temporary file that has no name.
+    A layer of a local store is opened once and read with pread, so threads share the file. From a
+    registry that ignores ranges, each layer is fetched once, whole and verified, into a temporary
+    file without a name, and read the same way.
 
     Args:
-        store: where the layers are.
-        layers: in the order of the index.
+        store: the store that holds the layers.
+        layers: the version's data layers, in the order of the index.
     """
 
     def __init__(self, store: Store, layers: Sequence[Descriptor]) -> None:
@@ -32,14 +31,22 @@ class BlobRanges:
         self._files: dict[int, BinaryIO] = {}
         self._lock = Lock()
         self.remote = not isinstance(store, LocalBlobs)
-        """Whether each read is a request to a server."""
+        """Whether each read may be a request to a server."""
         self.read_bytes = 0
         """Bytes read so far."""
         self.read_layers: set[int] = set()
-        """Layers of which anything was read."""
+        """Ordinals of the layers that anything was read of."""
 
     def read(self, layer: int, offset: int, length: int) -> bytes:
-        """Return `length` bytes of a layer from `offset`; they are not verified.
+        """Return some bytes of a layer; they are not verified.
+
+        Args:
+            layer: the layer's ordinal.
+            offset: the first byte.
+            length: number of bytes.
+
+        Returns:
+            exactly `length` bytes.
 
         Raises:
             NotFound: the layer is missing.
@@ -74,7 +81,7 @@ class BlobRanges:
     def _fetch_whole(self, layer: int) -> BinaryIO:
         import tempfile  # as in `temporary`
 
-        with self._lock:  # one at a time: they are as large as it gets, and go the same way
+        with self._lock:  # one at a time: a whole layer fills the connection
             file = self._files.get(layer)
             if file is None:
                 blob = self._layers[layer]
@@ -94,12 +101,7 @@ class BlobRanges:
         """Return the reader."""
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         """Close the files."""
         for file in self._files.values():
             file.close()

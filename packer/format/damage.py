@@ -1,4 +1,4 @@
-"""What damage touches: files of the version that is read, and the versions beside it."""
+"""Names the files and versions that a damaged frame makes unreadable, for error messages."""
 
 from __future__ import annotations
 
@@ -13,17 +13,20 @@ from packer.oci import Manifest
 from packer.stores.protocols import LocalBlobs, Store, Tags
 
 _NAMED = 3
-"""Files, and versions, that are named; the others are counted."""
+"""Files, and versions, that an error names; it counts the others."""
 
 
 def touched(frames: Frames, damaged: range, layer: str, store: Store | None) -> str:
-    """Say for an error which files and versions need some damaged frames of a layer.
+    """Return which files and versions need some damaged frames, as a part of an error message.
 
     Args:
-        frames: of the version that is read.
-        damaged: the frames; those compressed against them cannot be read either.
-        layer: digest of the layer.
-        store: where the version lies; None if that is not known.
+        frames: frames of the version that is read.
+        damaged: ordinals of the damaged frames. Frames compressed against them are damaged as well.
+        layer: digest of the layer that holds them.
+        store: the version's store; None if it is not known.
+
+    Returns:
+        a clause such as "needed by 2 files (a, b), and listed by 1 version (app:1)".
     """
     files = _named("file", _files(frames, damaged)) or "no file"
     versions = _named("version", _versions(store, layer))
@@ -31,7 +34,7 @@ def touched(frames: Frames, damaged: range, layer: str, store: Store | None) -> 
 
 
 def _named(noun: str, names: list[str]) -> str:
-    """Return how many there are, and what the first are called."""
+    """Return the number of names, and the first of them."""
     if not names:
         return ""
     more = ", ..." if len(names) > _NAMED else ""
@@ -39,12 +42,12 @@ def _named(noun: str, names: list[str]) -> str:
 
 
 def _versions(store: Store | None, layer: str) -> list[str]:
-    """Return the tags whose versions list a layer; of registries none, which would be asked."""
+    """Return the tags whose versions list a layer; none of a registry, as asking takes requests."""
     if not isinstance(store, Tags) or not isinstance(store, LocalBlobs):
         return []
     found = []
     for tag, descriptor in store.tags():
-        with contextlib.suppress(PackerError, OSError):  # another one is damaged as well
+        with contextlib.suppress(PackerError, OSError):  # that version may be damaged as well
             _, data = store.get_manifest(descriptor.digest)
             if any(item.digest == layer for item in Manifest.decode(data).layers):
                 found.append(tag)
@@ -55,7 +58,7 @@ def _files(frames: Frames, damaged: range) -> list[str]:
     """Return the files whose content, or recipe, cannot be read."""
     index = frames.index
     bad = bytearray(index.chunk_count)
-    # Prefixes lie before what they serve, so that one pass finds what follows from them.
+    # A prefix lies before the frames that need it, so one pass finds all that follow from it.
     for frame in range(damaged.start, len(index.frame_stored)):
         runs = frames.prefix_runs(frame)
         if frame in damaged or any(1 in bad[first : first + count] for first, count in runs):

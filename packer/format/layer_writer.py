@@ -1,8 +1,8 @@
 """Chunks to frames to layers.
 
-A data layer is a sequence of frames; what is in them is written in the index.
-Frame and layer boundaries follow content (digests of chunks), so equal runs of new chunks give
-equal blobs on machines that never met. docs/format.md, section "Layers".
+A data layer is a sequence of frames; the index says which chunks each frame holds. Frames and
+layers end where the digests of chunks say so, so equal runs of new chunks give equal blobs on
+machines that never met. docs/format.md, section "Layers".
 """
 
 from __future__ import annotations
@@ -23,30 +23,41 @@ from packer.format.index_checks import MAX_DEPTH
 from packer.oci import DATA_TYPE, Descriptor
 from packer.stores.protocols import BlobWriter, Ingest
 
-FRAME_MIN_BYTES = 1 << 20
-FRAME_MAX_BYTES = 3 << 20
-"""A frame's plaintext ends at a content-defined chunk between these, 2 MiB on average."""
+FRAME_MIN_BYTES, FRAME_MAX_BYTES = 1 << 20, 3 << 20
+"""Plaintext of a frame without a prefix in bytes: it ends at a chunk chosen by content between
+these, 2 MiB on average. Reading one file decodes a whole frame, so frames stay small."""
 
 DELTA_MIN_BYTES, DELTA_MAX_BYTES = 4 << 20, 8 << 20
-"""The same for a frame with a prefix: what is new in it is found once, and costs little to skip."""
+"""The same for a frame with a prefix: it holds little that is new, so decoding it is cheap, and one
+large frame shares its matches better than two small ones."""
 
 PREFIX_BYTES = 15 << 20
-"""Bound on what a frame is compressed against (a little more: whole chunks)."""
+"""Greatest prefix of a frame in bytes; the last chunk may overshoot it."""
 MAX_DELTA_SHARE = 2 / 3
-"""A delta that is larger than this share of the plain frame is not worth its dependency."""
+"""A delta larger than this share of the frame compressed alone is not worth its dependency."""
 CLEARLY_SMALL = 24
-"""A delta of this part of its plaintext pays without being compared with the plain frame."""
+"""A delta below 1/24 of its plaintext is kept at once; the frame is not also compressed alone to
+compare."""
 _QUICK_LEVEL, _QUICK_SHARE = 3, 1 / 2
-"""So does one of this share of what a quick level gives: others do not save a quarter of that."""
+"""A delta below half of the level-3 size is kept too: stronger levels gain less than a quarter over
+level 3."""
 
 LAYER_BYTES = 16 << 20
-"""Average stored size of a layer of a version of up to `LAYER_BYTES * LAYER_COUNT` bytes."""
+"""Average stored bytes of a layer in versions of up to LAYER_BYTES * LAYER_COUNT bytes."""
 LAYER_COUNT = 64
-"""Layers of larger versions grow, so that a first pack has about this many at most."""
+"""Layers of a first pack of a larger version, about: its layers grow, as a manifest lists no more
+than 128."""
 
 
 def layer_bytes_for(version_bytes: int) -> int:
-    """Return the average layer size to aim for: LAYER_BYTES times a power of two."""
+    """Return the average layer size to aim for.
+
+    Args:
+        version_bytes: size of all files together.
+
+    Returns:
+        LAYER_BYTES times a power of two, in stored bytes.
+    """
     size = LAYER_BYTES
     while size * LAYER_COUNT < version_bytes:
         size *= 2
@@ -54,24 +65,35 @@ def layer_bytes_for(version_bytes: int) -> int:
 
 
 def ends_here(draw: bytes, length: int, mean: int) -> bool:
-    """Tell whether a run ends behind something of `length` bytes with the digest part `draw`.
+    """Return whether a frame or layer ends behind an item, as its digest decides.
 
-    True for a share of ``length / mean`` of all digests: what follows is then geometric with that
-    mean in bytes, and depends on nothing but the content.
+    It does for a share of ``length / mean`` of all digests. So lengths are geometric with that mean
+    in bytes, and depend on nothing but the content.
+
+    Args:
+        draw: four bytes of the item's digest.
+        length: bytes of the item.
+        mean: average bytes of what is to be cut.
+
+    Returns:
+        True if it ends there.
     """
     return int.from_bytes(draw, "little") * mean < length << 32
 
 
 class Older(Protocol):
-    """Chunks that new frames may be compressed against: the base's, then the new ones."""
+    """Chunks that new frames may be compressed against: the base's, then the new ones.
+
+    Ordinals below `base_chunks` are the base's.
+    """
 
     @property
     def base_chunks(self) -> int:
-        """Number of chunks in the base; ordinals from there on are new chunks."""
+        """Number of chunks in the base."""
 
     @property
     def max_depth(self) -> int:
-        """Depth that new frames may have, at most MAX_DEPTH."""
+        """Greatest depth of new frames, at most MAX_DEPTH."""
 
     def length_of(self, chunk: int) -> int:
         """Return the plaintext length of a chunk."""
@@ -86,16 +108,16 @@ class Older(Protocol):
 class LayerWriter:
     """Takes new chunks in order and writes them as layers.
 
-    Frames are compressed by `executor`, at most `backlog` at a time, and written in order, so
-    the result does not depend on the number of threads.
+    Frames are compressed by `executor`, at most `backlog` at a time, and written in order, so the
+    result does not depend on the number of threads.
 
     Args:
-        store: where the layers go.
+        store: takes the layers.
         executor: compresses frames.
         level: zstd level.
-        layer_bytes: average stored size of a layer, from `layer_bytes_for`.
-        older: what frames may be compressed against; None for frames that stand alone.
-        backlog: frames in flight; bounds memory to about 20 MiB each.
+        layer_bytes: average stored bytes of a layer, from `layer_bytes_for`.
+        older: chunks that frames may be compressed against; None for none.
+        backlog: greatest number of frames in flight, about 20 MiB of memory each.
     """
 
     def __init__(
@@ -137,9 +159,11 @@ class LayerWriter:
         self.frame_chunks = array("I")
         self.frame_depths = bytearray()
         self.frame_prefixes: list[Runs] = []
-        """Prefix of each frame, in ordinals of the base's chunks, then the new ones."""
+        """Prefix of each frame, in ordinals of the base's chunks, then the new ones.
+
+        `Runs` sums up neighbours: a prefix may hold a hundred thousand chunks."""
         self.stored_bytes = self.plain_stored_bytes = self.plain_bytes = 0
-        """Stored length of all frames; of those without prefix; and their plaintext length."""
+        """Stored bytes of all frames; of frames without a prefix; plaintext of these."""
         self.new_bytes = 0
         """Stored bytes of the layers that the store lacked before."""
 
@@ -154,10 +178,10 @@ class LayerWriter:
 
         Args:
             data: its bytes, which are copied.
-            digest: of them.
-            similar: chunks that may hold much of it; those that cannot be a prefix are left out.
-            around: chunks that may hold something of it: they become part of the prefix as far as
-                those like the frame's chunks leave room.
+            digest: their digest.
+            similar: chunks that may hold much of it. Chunks that cannot be a prefix are left out.
+            around: chunks that may hold something of it. They join the prefix if the similar chunks
+                of the whole frame leave room.
         """
         most = DELTA_MAX_BYTES if self._prefix else FRAME_MAX_BYTES
         if self._buffer and len(self._buffer) + len(data) > most:
@@ -181,14 +205,15 @@ class LayerWriter:
             ):
                 assert self._older is not None
                 if self._first_read is None and chunk < self._older.base_chunks:
-                    # Decoded beside the reading of files: often all that a small update needs.
+                    # A small update often needs this frame only, so it is decoded while files are
+                    # being read.
                     self._first_read = self._executor.submit(self._read_early, chunk)
                 self._prefix[chunk] = None
                 self._prefix_bytes += self._older.length_of(chunk)
 
     def _read_early(self, chunk: int) -> None:
         assert self._older is not None
-        with contextlib.suppress(PackerError, OSError):  # who needs it will meet that again
+        with contextlib.suppress(PackerError, OSError):  # `_compress` meets the error again
             self._older.read(chunk, 1)
 
     def flush(self) -> None:
@@ -213,8 +238,8 @@ class LayerWriter:
         """Write what is left; afterwards `layers` is complete and durable.
 
         Args:
-            behind: what follows the frames of the last layer.
-            media_type: of that layer.
+            behind: bytes that follow the frames of the last layer.
+            media_type: media type of the last layer.
         """
         self.flush()
         if self._blob is not None:
@@ -225,7 +250,7 @@ class LayerWriter:
         """Discard the layer being written; call it when packing fails."""
         for pending in self._pending:
             pending.future.cancel()
-        wait([pending.future for pending in self._pending])  # none reads a prefix any more
+        wait([pending.future for pending in self._pending])  # until none reads a prefix any more
         if self._first_read is not None:
             wait([self._first_read])
         self._pending.clear()
@@ -296,12 +321,22 @@ class LayerWriter:
             self._end_layer()
 
     def planned_depth(self, chunk: int) -> int:
-        """Return the greatest depth a chunk's frame may turn out to have; MAX_DEPTH if open."""
+        """Return the greatest depth that a chunk's frame may turn out to have.
+
+        Whether a frame becomes a delta is known only once it is compressed. Prefixes are chosen by
+        this bound, so they do not depend on the number of threads.
+
+        Args:
+            chunk: ordinal of a chunk of the base, or of a new one.
+
+        Returns:
+            0 to MAX_DEPTH; MAX_DEPTH in the frame being filled, which cannot be its own prefix.
+        """
         assert self._older is not None
         if chunk < self._older.base_chunks:
             return self._older.depth_of(chunk)
         if chunk >= self._first_new:
-            return MAX_DEPTH  # in the frame being filled: no frame can be its own prefix
+            return MAX_DEPTH
         return self._planned_depths[bisect_right(self._frame_first, chunk) - 1]
 
     def _depth(self, run: tuple[int, int]) -> int:
@@ -330,7 +365,7 @@ class LayerWriter:
 
 
 class _Pending(NamedTuple):
-    """A frame on its way: the future of its bytes, and what is known of it already."""
+    """A frame being compressed: the future of its bytes, and the columns known already."""
 
     future: Future[tuple[bytes, bool]]
     chunks: int

@@ -1,4 +1,4 @@
-"""Chunks and files checked against the index one by one, and the tree's digest by them."""
+"""Checks of chunks and opened files against an index, and of the tree digest as a whole."""
 
 from __future__ import annotations
 
@@ -9,27 +9,47 @@ from packer.format.index import DIGEST_BYTES, FULL_DIGEST_BYTES, Index
 
 
 class Check:
-    """Compares digests with those of an index; for who reads a part of a version.
+    """Compares digests with an index; enough for reading a part of a version.
 
     Args:
-        index: of the version.
+        index: the version's.
     """
 
     def __init__(self, index: Index) -> None:
         self._index = index
 
     def record(self, chunk: int, digest: bytes) -> bool:
-        """Tell whether the digest of a chunk's bytes is what the index says; note it if so."""
+        """Compare a chunk's digest with the index; record it if it is equal.
+
+        Args:
+            chunk: the chunk's ordinal.
+            digest: full digest of its bytes.
+
+        Returns:
+            whether it is equal.
+        """
         at = chunk * DIGEST_BYTES
         return digest[:DIGEST_BYTES] == self._index.chunk_digests[at : at + DIGEST_BYTES]
 
     def record_file(self, entry: int, digest: bytes) -> bool:
-        """Tell whether the digest of a file that was opened is the index's; note it if so."""
+        """Compare the digest of an opened file with the index; record it if it is equal.
+
+        Args:
+            entry: the file's entry.
+            digest: full digest of its bytes.
+
+        Returns:
+            whether it is equal.
+        """
         return digest[:DIGEST_BYTES] == self._index.expansions[entry].digest
 
 
 class TreeCheck(Check):
-    """Collects the full digests as well, so that at the end the whole tree can be checked."""
+    """Records the full digests as well, so that the whole tree can be checked at the end.
+
+    Args:
+        index: the version's.
+    """
 
     def __init__(self, index: Index) -> None:
         super().__init__(index)
@@ -37,7 +57,7 @@ class TreeCheck(Check):
         self._files: dict[int, bytes] = {}
 
     def record(self, chunk: int, digest: bytes) -> bool:
-        """As `Check.record`."""
+        """Compare and record a chunk's digest, as `Check.record`."""
         sound = super().record(chunk, digest)
         if sound:
             at = chunk * FULL_DIGEST_BYTES
@@ -45,14 +65,17 @@ class TreeCheck(Check):
         return sound
 
     def record_file(self, entry: int, digest: bytes) -> bool:
-        """As `Check.record_file`."""
+        """Compare and record the digest of an opened file, as `Check.record_file`."""
         sound = super().record_file(entry, digest)
         if sound:
             self._files[entry] = digest
         return sound
 
     def finish(self, expected: str) -> None:
-        """Compare the whole tree, once every chunk or file has been noted.
+        """Check the whole tree, once every chunk and opened file is recorded.
+
+        Args:
+            expected: the tree digest in the version's config.
 
         Raises:
             DigestMismatch: the tree is not the one that was packed.
@@ -70,7 +93,7 @@ class TreeCheck(Check):
             raise DigestMismatch("tree", expected, actual)
 
     def _update(self, hasher: blake3.blake3, view: memoryview, first: int, last: int) -> None:
-        """Hash the digests of the chunks of some runs; those of runs that adjoin in one go."""
+        """Hash the digests of the chunks of some runs, runs that adjoin in one call."""
         index, width = self._index, FULL_DIGEST_BYTES
         start = end = 0
         runs = zip(index.run_starts[first:last], index.run_lengths[first:last], strict=True)

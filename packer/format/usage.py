@@ -1,4 +1,4 @@
-"""Where a version's bytes went: by path, and in archives that were opened. From the index alone."""
+"""The cost of each part of a version, and of each opened archive, from the index alone."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ from packer.format.index import Index
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """What a part of a tree costs.
+    """The cost of the part of a tree that shares the first component of its paths.
 
     Args:
-        path: the first component of its paths.
-        files: how many.
-        bytes: their size.
-        reused_bytes: content that was there before, or occurred earlier in this version.
-        new_bytes: content in frames that stand alone.
-        delta_bytes: content in frames that are compressed against older content.
-        stored_bytes: its share of these frames, as they are stored.
+        path: that component.
+        files: number of files.
+        bytes: size of the files together.
+        reused_bytes: content that the base has, or that occurred earlier in this version.
+        new_bytes: new content in frames without a prefix.
+        delta_bytes: new content in frames that are compressed against older content.
+        stored_bytes: this part's share of those frames, as they are stored.
     """
 
     path: str
@@ -38,13 +38,14 @@ class Use:
 
 @dataclass(frozen=True, slots=True)
 class Opened:
-    """A file that was opened: archives in it are stored as what they hold.
+    """A file that was opened: stored as the content of its archives and a recipe.
 
     Args:
-        path: of the file.
-        bytes: its size.
-        content_bytes: what it was opened to.
-        recipe_bytes: what turns that back into the file, before compression.
+        path: the file's path.
+        bytes: the file's size.
+        content_bytes: size of the content.
+        recipe_bytes: size of the recipe that turns the content back into the file, before
+            compression.
     """
 
     path: str
@@ -54,11 +55,14 @@ class Opened:
 
 
 def uses(index: Index, first_layer: int) -> tuple[Use, ...]:
-    """Return what each part of the tree costs, in byte order of the path.
+    """Return the cost of each part of a tree.
 
     Args:
-        index: of the version.
-        first_layer: the first layer that is this version's own; those before it are reused.
+        index: the version's; complete.
+        first_layer: the first data layer that this version added. Layers before it are reused.
+
+    Returns:
+        one row for each first component of the paths that holds files, in byte order.
     """
     frames = Frames(index)
     first_new = frames.first_chunk[sum(index.layer_frames[:first_layer])]
@@ -101,11 +105,11 @@ def uses(index: Index, first_layer: int) -> tuple[Use, ...]:
 def _parts(paths: Sequence[bytes]) -> Iterator[tuple[bytes, tuple[tuple[int, int], ...]]]:
     """Yield each first component of the paths, and the ranges of entries that have it.
 
-    What is below a directory is one range, found by bisection; the directory itself may stand apart
-    from it (``a``, ``a-b``, ``a/c``).
+    The entries below a directory are one range, found by bisection. The directory itself may stand
+    apart from it (``a``, ``a-b``, ``a/c``).
     """
     at = 0
-    below: list[tuple[int, int]] = []  # ranges below directories that were met already
+    below: list[tuple[int, int]] = []  # ranges below directories met before
     while at < len(paths):
         if below and at == below[0][0]:
             at = below.pop(0)[1]
@@ -120,7 +124,14 @@ def _parts(paths: Sequence[bytes]) -> Iterator[tuple[bytes, tuple[tuple[int, int
 
 
 def opened(index: Index) -> tuple[Opened, ...]:
-    """Return the files that were opened, in byte order of the path."""
+    """Return the files that were opened.
+
+    Args:
+        index: the version's; complete.
+
+    Returns:
+        one row for each, in byte order of the path.
+    """
     ends = [0, *accumulate(index.chunk_lengths)] if index.expansions else []
 
     def size(runs: list[tuple[int, int]]) -> int:

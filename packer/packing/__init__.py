@@ -1,1 +1,20 @@
-"""A tree to layers."""
+"""A directory or file to a version in a local store, on a base wherever that lies.
+
+`pack_tree` is the flow. It walks the tree and asks the stat cache which files look unchanged. A
+`Scan` reads the others: `file_chunks` and `small_files` cut them into chunks; known chunks become
+references, new ones go to the layer writer, each with the older chunks it is probably like
+(`prefixes`: `counterparts` by path, `similar` by sketch). `recall` takes over files without reading
+them. `compaction` decides whether layers of the base are given up and the scan is repeated.
+`numbering` completes the index, `publish` writes index, config and manifest.
+
+In reading order: `job`, `pack_tree`, `scan`, `file_chunks`, `small_files`, `recall`, `stat_cache`,
+`tree_record`, `prefixes`, `counterparts`, `similar`, `older_chunks`, `compaction`, `numbering`,
+`publish`; apart from these `bases` (which version to pack on) and `staging` (a base in a registry).
+
+Invariants: the result depends on the tree, the base, the parameters and the libraries' versions,
+never on threads or caches. A file that changes while it is read fails the pack. Nothing names a
+blob before it is durable. Memory stays below 256 MiB for a million files; hence columns, not
+objects, and steps that return only what the next one needs.
+
+Knows nothing of `reading` and `transfer`, nor of registries and their credentials.
+"""

@@ -1,8 +1,8 @@
-"""Older counterparts of new chunks: what a frame of them is best compressed against.
+"""The older counterpart of a changed file, and where in it each new chunk's older self lies.
 
-A changed file is looked up in the base under the same path, then under the same path with digits
-ignored (``chart-1.4.1.tgz`` -> ``chart-1.4.2.tgz``), then by its name alone (it moved). Within the
-file, the last chunk that did not change, or is similar, tells where its neighbours are.
+A file is looked up in the base under the same path, then under the same path with digits ignored
+(``chart-1.4.1.tgz`` -> ``chart-1.4.2.tgz``), then by its name alone, as it may have moved. Within
+the file, the last chunk that did not change, or that is similar, gives the shift of those behind.
 """
 
 from __future__ import annotations
@@ -19,25 +19,31 @@ from packer.format.index import Index
 
 _DIGITS = re.compile(rb"\d+")
 _MOST_FOUND, _MOST_TRIED = 64, 256
+"""Files of one shape that are compared, and hash entries looked at for them: a tree of a million
+equal names must not cost a million comparisons for each file."""
 _BLOCK = 4096
+"""Paths decoded at a time."""
 
 
 class Counterparts:
-    """Finds base files to compare with.
+    """Finds the files of the base to compare new ones with.
 
     Args:
-        base: index of the base.
+        base: the base's index.
     """
 
     def __init__(self, base: Index) -> None:
         self._base = base
-        self._shapes: tuple[_Shapes, _Shapes] | None = None  # of paths, of names
+        self._shapes: tuple[_Shapes, _Shapes] | None = None  # by path, and by name
 
     def open(self, path: bytes) -> Alignment | None:
-        """Return the alignment with the base file most like the one at `path`, or None.
+        """Return the alignment with the base's file that is most like a new one.
 
         Args:
-            path: of the new file.
+            path: the new file's path.
+
+        Returns:
+            the alignment; None if no file of the base is like it.
         """
         base = self._base
         entry = base.find(path)
@@ -48,6 +54,7 @@ class Counterparts:
         return Alignment(base, base.runs_of(entry))
 
     def _similar(self, path: bytes) -> int:
+        """Return the entry of a file with a similar path, -1 if there is none."""
         if self._shapes is None:
             self._shapes = _Shapes(self._base, _shape), _Shapes(self._base, _shape_of_name)
         paths = self._base.paths
@@ -59,14 +66,14 @@ class Counterparts:
 
 
 class _Shapes:
-    """The files of an index by something that their paths have in common.
+    """The files of an index by the shape of their path.
 
-    A million files take 8 MB so, and 300 MB in a dict: chains of entries by hash, and what they are
-    chained for is looked at again.
+    Entries are chained by the hash of their shape, and the shape is computed again on a lookup. So
+    a million files take 8 MB; in a dict they would take 300 MB.
 
     Args:
         base: the index.
-        shape: what a path is looked up by.
+        shape: returns the key that a path is looked up by.
     """
 
     def __init__(self, base: Index, shape: Callable[[bytes], bytes]) -> None:
@@ -85,10 +92,7 @@ class _Shapes:
                     first[chain] = entry
 
     def find(self, path: bytes) -> list[int]:
-        """Return the first files that share the shape of a path.
-
-        A few are enough to choose from; a tree of a million equal names must not cost a million.
-        """
+        """Return the first entries whose paths have the shape of another path, at most 64."""
         wanted = self._shape(path)
         entry, out = self._first[xxh32_intdigest(wanted) & self._mask], list[int]()
         for _ in range(_MOST_TRIED):
@@ -101,15 +105,17 @@ class _Shapes:
 
 
 def _shape(path: bytes) -> bytes:
+    """Return a path with each number replaced by 0."""
     return _DIGITS.sub(b"0", path)
 
 
 def _shape_of_name(path: bytes) -> bytes:
+    """Return the shape of a path's last component."""
     return _shape(path.rpartition(b"/")[2])
 
 
 def _common_end(one: bytes, other: bytes) -> tuple[int, int]:
-    """Return how many names at the end are the same with digits ignored, and how many exactly."""
+    """Return how many components at the end have the same shape, and how many of them are equal."""
     count = same = 0
     for left, right in zip(reversed(one.split(b"/")), reversed(other.split(b"/")), strict=False):
         if _shape(left) != _shape(right):
@@ -120,11 +126,11 @@ def _common_end(one: bytes, other: bytes) -> tuple[int, int]:
 
 
 class Alignment:
-    """Where the parts of a new file lie in an old one.
+    """Maps offsets of a new file to chunks of an old one.
 
     Args:
-        base: index of the base.
-        runs: of the old file.
+        base: the base's index.
+        runs: runs of the old file.
     """
 
     def __init__(self, base: Index, runs: list[tuple[int, int]]) -> None:
@@ -136,22 +142,31 @@ class Alignment:
         self._shift = 0
 
     def align(self, chunk: int, end: int) -> None:
-        """Say that the new file holds base chunk `chunk`, or one like it, up to offset `end`."""
+        """Set the shift by a chunk that both files hold, or that is similar in both.
+
+        Args:
+            chunk: ordinal of the base's chunk; ignored unless the old file holds it.
+            end: offset behind it in the new file, in bytes.
+        """
         at = self._position.get(chunk)
         if at is not None:
             self._shift = self._ends[at] - end
 
     def near(self, start: int, end: int, slack: int) -> tuple[array[int], array[int]]:
-        """Return the old chunks where ``[start, end)`` of the new file should be, and those around.
+        """Return the old chunks where a part of the new file should be, and those around them.
 
         Args:
-            start: first byte in the new file.
-            end: behind the last one.
-            slack: how many bytes to look further on either side.
+            start: first byte of the part in the new file.
+            end: byte behind the last one.
+            slack: bytes to look further on either side.
+
+        Returns:
+            ordinals of chunks that overlap ``[start, end)`` once shifted; and of the others that
+            overlap that part widened by `slack`.
         """
         low, high = start + self._shift, end + self._shift
         if self._ends and low - slack >= self._ends[-1]:
-            low = self._ends[-1] - (end - start)  # the old file is shorter: its end
+            low = self._ends[-1] - (end - start)  # the old file is shorter: take its end
         outer = self._between(low - slack, high + slack)
         inner = self._between(low, high)
         chunks = self._chunks
@@ -161,6 +176,7 @@ class Alignment:
         )
 
     def _between(self, low: int, high: int) -> range:
+        """Return the positions of the old chunks that overlap some bytes of the old file."""
         first = bisect_right(self._ends, max(low, 0))
         last = bisect_left(self._ends, max(high, 1))
         return range(first, min(last + 1, len(self._ends)))

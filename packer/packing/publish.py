@@ -149,8 +149,8 @@ def _write_index(
 ) -> tuple[tuple[Descriptor, ...], int, int]:
     """Write the last new layer and the index.
 
-    Returns all layers of the version, the bytes that the index added, and the bytes that it and new
-    layers added.
+    Returns:
+        all layers of the version; bytes that the index added; bytes that it and new layers added.
     """
     writer = table.writer
     old = base.manifest.data_layers if base is not None else ()

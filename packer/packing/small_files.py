@@ -1,7 +1,7 @@
-"""Small files, many at a time: read ahead by a thread of their own, in few calls.
+"""Small files, many at a time: a thread of their own reads them ahead, in few calls.
 
-Most files of most trees are a few KiB with nothing in them to open. Opening, checking and reading
-each by itself costs more than all that is done with its bytes.
+Most files of most trees are a few KiB with nothing in them to open. To open, check and read each by
+itself costs more than all the work on its bytes.
 """
 
 from __future__ import annotations
@@ -19,29 +19,30 @@ from packer.opening.lookahead import find_signature
 from packer.opening.tar_headers import BLOCK, is_header
 
 SMALL_BYTES = 64 << 10
-"""Greatest size of a file that is read so."""
+"""Greatest size in bytes of a file that is read in a batch."""
 BATCH_BYTES = 1 << 20
+"""Greatest size of a batch in bytes, not counting its last file: two batches are in memory."""
 BATCH_ENTRIES = 256
-"""Bounds of what is read together: bytes but for the last file, and entries of the tree."""
+"""Greatest number of entries of the tree that a batch covers."""
 
 
 class WholeFile:
-    """A file in memory with nothing in it to open; `OpenedFile` is for the others.
+    """A file in memory with nothing in it to open. `OpenedFile` has the same methods for others.
 
     Args:
-        data: all of it.
+        data: its content.
         params: chunk sizes.
     """
 
     plain = True
-    """As `OpenedFile.plain`."""
+    """The chunks are, one after another, the file as it is."""
 
     def __init__(self, data: memoryview, params: ChunkParams) -> None:
         self._data = data
         self._params = params
 
     def chunks(self) -> Iterator[memoryview]:
-        """Yield the chunks."""
+        """Return the chunks, in order."""
         return chunks_of(self._data, self._params)
 
 
@@ -50,30 +51,33 @@ class SmallFiles:
 
     Args:
         root: the directory.
-        found: what is in it.
-        is_read: tells whether the file at a position will have to be read.
-        expand: archives are opened, so files that may hold some are not for this.
+        found: its entries.
+        will_be_read: returns whether the file of an entry will have to be read.
+        expand: archives are opened, so files that may hold some are left to `OpenedFile`.
     """
 
     def __init__(
-        self, root: bytes, found: Tree, is_read: Callable[[int], bool], *, expand: bool
+        self, root: bytes, found: Tree, will_be_read: Callable[[int], bool], *, expand: bool
     ) -> None:
         self._found = found
-        self._is_read = is_read
+        self._will_be_read = will_be_read
         self._expand = expand
         self._root = root
         self._directory = -1  # opened when needed
         self._executor = ThreadPoolExecutor(1, "read")
-        self._views: dict[int, memoryview] = {}
-        self._end = 0  # behind the last entry that was looked at for `_views`
+        self._views: dict[int, memoryview] = {}  # files of the current batch, by entry
+        self._end = 0  # the entry behind the current batch
         self._next: tuple[int, Future[dict[int, memoryview]]] | None = None
 
     def take(self, at: int) -> memoryview | None:
-        """Return the bytes of the file at a position; to be called in order of position.
+        """Return the bytes of a file. Entries must be asked for in order.
+
+        Args:
+            at: the file's entry.
 
         Returns:
-            None if it is not a small file with nothing in it to open, or not the one that was
-            walked: it has to be read by itself, which tells.
+            its content; None if it has to be read by itself: it is large, may hold an archive, or
+            is not the file that was walked, which `OpenedFile` reports.
         """
         if self._found.size(at) > SMALL_BYTES:
             return None
@@ -93,19 +97,24 @@ class SmallFiles:
             os.close(self._directory)
 
     def _begin(self, at: int) -> None:
-        """Begin to read what is needed of the entries from `at` on."""
+        """Start reading the small files from an entry on."""
         if self._directory < 0:
             self._directory = os.open(self._root, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         found, wanted, size = self._found, array("I"), 0
         last = min(at + BATCH_ENTRIES, len(found))
         while at < last and size < BATCH_BYTES:
-            if found.kinds[at] == FILE and 0 < found.size(at) <= SMALL_BYTES and self._is_read(at):
+            if (
+                found.kinds[at] == FILE
+                and 0 < found.size(at) <= SMALL_BYTES
+                and self._will_be_read(at)
+            ):
                 wanted.append(at)
                 size += found.size(at)
             at += 1
         self._next = at, self._executor.submit(self._read, wanted)
 
     def _read(self, wanted: array[int]) -> dict[int, memoryview]:
+        """Return the content of some files, without those that changed or may hold archives."""
         found = self._found
         stats = array("Q")
         for at in wanted:
@@ -122,6 +131,7 @@ class SmallFiles:
 
 
 def _may_hold_archive(view: memoryview, start: int, end: int) -> bool:
+    """Return whether a part of a buffer holds the signature of an archive."""
     return find_signature(view, start, end) >= 0 or (
         end - start >= BLOCK and is_header(view[start : start + BLOCK])
     )

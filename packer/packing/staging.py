@@ -1,7 +1,7 @@
-"""Packing on a base that lies in a registry: new blobs here, old ones there.
+"""Packing on a base that lies in a registry: new blobs are written here, old ones stay there.
 
-Of the base only its index, and the frames that new ones are compressed against, are read; nothing
-of it is copied. What is new is written to a local store, and sent from there.
+Only the base's index, and the frames that new ones are compressed against, are read. New blobs are
+written to a local store, and sent from there.
 """
 
 from __future__ import annotations
@@ -18,11 +18,11 @@ from packer.stores.protocols import BlobWriter, Reader
 
 
 class Staging:
-    """Where a version is packed to; implements Store and Ingest.
+    """A store that a version is packed into; implements Store and Ingest.
 
     Args:
         local: takes the new blobs.
-        base: version whose blobs count as there; or None.
+        base: the version whose blobs count as stored; or None.
     """
 
     def __init__(self, local: LocalStore, base: Version | None) -> None:
@@ -33,19 +33,38 @@ class Staging:
             blobs = (base.manifest.config, *base.manifest.layers)
             self._known = {blob.digest: blob.size for blob in blobs}
         self.manifest: bytes = b""
-        """The manifest that was packed; not stored anywhere."""
+        """The manifest that was packed; it is stored nowhere else."""
 
     @property
     def name(self) -> str:
-        """How errors name the store."""
+        """The store's name in errors."""
         return self.local.name
 
     def exists(self, blob: Descriptor) -> bool:
-        """Tell whether the blob was written, or is the base's."""
+        """Return whether a blob was written here, or is the base's.
+
+        Args:
+            blob: its descriptor.
+
+        Returns:
+            True if it counts as stored.
+        """
         return self._known.get(blob.digest) == blob.size or self.local.exists(blob)
 
     def fetch(self, blob: Descriptor, start: int = 0, length: int | None = None) -> Reader:
-        """Open a blob, wherever it is."""
+        """Open a blob of this store, or of the base.
+
+        Args:
+            blob: its descriptor.
+            start: first byte.
+            length: number of bytes; None for all that follow.
+
+        Returns:
+            a reader, which the caller closes.
+
+        Raises:
+            NotFound: neither has it.
+        """
         try:
             return self.local.fetch(blob, start, length)
         except NotFound:
@@ -54,7 +73,15 @@ class Staging:
         return self._base.store.fetch(blob, start, length)
 
     def push(self, blob: Descriptor, source: BinaryIO) -> bool:
-        """Store a blob here."""
+        """Store a blob here.
+
+        Args:
+            blob: its descriptor.
+            source: its bytes.
+
+        Returns:
+            False if it was there already.
+        """
         return self.local.push(blob, source)
 
     def create(self) -> BlobWriter:
@@ -62,7 +89,17 @@ class Staging:
         return self.local.create()
 
     def get_manifest(self, reference: str) -> tuple[Descriptor, bytes]:
-        """Return the packed manifest, or the base's."""
+        """Return the packed manifest, or the base's.
+
+        Args:
+            reference: a digest.
+
+        Returns:
+            its descriptor and bytes.
+
+        Raises:
+            NotFound: it is neither.
+        """
         if self.manifest and reference == digest_of(self.manifest):
             return Descriptor(MANIFEST_TYPE, reference, len(self.manifest)), self.manifest
         if self._base is not None and reference == self._base.descriptor.digest:
@@ -70,19 +107,43 @@ class Staging:
         raise NotFound("manifest", reference, self.name)
 
     def resolve(self, reference: str) -> Descriptor:
-        """Return the descriptor of the packed manifest, or the base's."""
+        """Return the descriptor of the packed manifest, or of the base's.
+
+        Args:
+            reference: a digest.
+
+        Returns:
+            its descriptor.
+        """
         return self.get_manifest(reference)[0]
 
     def put_manifest(self, data: bytes, media_type: str, tag: str | None = None) -> Descriptor:
-        """Note the manifest: what it becomes depends on its sequence number."""
+        """Keep the manifest in memory: its final form depends on its sequence number.
+
+        Args:
+            data: the manifest.
+            media_type: its media type.
+            tag: ignored.
+
+        Returns:
+            its descriptor.
+        """
         self.manifest = data
         return Descriptor(media_type, digest_of(data), len(data))
 
 
 class NearSketches(SketchCache):
-    """Sketches of what is here; layers in the registry are not read for theirs."""
+    """Sketches of the layers that are here. Layers in the registry are not read for theirs."""
 
     def get(self, layer_digest: str, chunk_count: int) -> array[int] | None:
-        """Return a layer's super-features; none for its chunks if they are not known."""
+        """Return the sketches of a layer's first chunks; zeros, which match nothing, if unknown.
+
+        Args:
+            layer_digest: ``sha256:<hex>``.
+            chunk_count: number of chunks.
+
+        Returns:
+            SUPER_FEATURES for each chunk.
+        """
         found = super().get(layer_digest, chunk_count)
         return found if found is not None else array("Q", bytes(8 * SUPER_FEATURES * chunk_count))

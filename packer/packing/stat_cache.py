@@ -1,23 +1,24 @@
-"""Files that need not be read again: what a tree looked like when it was packed last.
+"""The stat cache: files that look as they did when they were packed last are not read again.
 
-Beside a local store lies one file for each root that was packed into it. It holds what `lstat`
-said of every file, and the digests of its chunks. A file that looks the same is taken to be the
-same; its chunks are then looked up like those of a file that was read, so the result of packing is
-the same. The cache is a convenience: if it is missing, damaged or of something else, files are read
+Beside a local store lies one file for each root that was packed into it. It holds the `lstat`
+result of every file, and the digests of its chunks. A file that looks the same is taken to be the
+same. Its chunks are then looked up like those of a file that was read, so the result of packing is
+the same. The cache is a convenience: if it is missing, damaged or of another root, files are read
 again.
 
 A file looks the same if path, device, inode, size, mtime and ctime are equal. Nobody can set a
-ctime, so editing, replacing and restoring an mtime all show; what could be hidden is excluded:
+ctime, so editing, replacing and restoring an mtime all show. Three changes could stay hidden, and
+are excluded:
 
-- A file that was changed in the same tick of the clock as it was read. So a file is noted only if
-  its times lie clearly before the moment its tree was walked: by more than a tick where ctimes are
+- A change in the same tick of the clock as the file was read. So a file is recorded only if its
+  times lie clearly before the moment its tree was walked: by more than a tick where ctimes are
   fine, by two seconds where they are whole seconds.
-- Times by another clock. So only file systems that are known to use this machine's are trusted,
-  no network and no FUSE, and only files on the same one as the root.
-- A clock set back. A cache from the future is not trusted, nor is a file with such a time.
+- Times by another clock. So only file systems that use this machine's clock are trusted, no network
+  and no FUSE, and only files on the same one as the root.
+- A clock that was set back. A cache from the future is not trusted, nor is a file with such a time.
 
-Programs that keep a file mapped and write to it without msync are not seen until the kernel writes
-the page back; nothing short of reading sees them.
+A program that keeps a file mapped and writes to it without msync is not seen until the kernel
+writes the page back; only reading would see it.
 """
 
 from __future__ import annotations
@@ -42,61 +43,77 @@ from packer.files.tree import Tree
 from packer.format.index import FULL_DIGEST_BYTES
 
 MAX_ROOTS = 32
-"""Roots that one store remembers; the one packed longest ago goes first."""
+"""Greatest number of roots whose caches a store keeps; the one packed longest ago goes first."""
 FINE_MARGIN_NS = 100_000_000
-"""Age below which a file with a fine ctime is not noted: ten ticks of the slowest kernel clock."""
+"""Least age in ns of a recorded file with a fine ctime: ten ticks of the slowest kernel clock."""
 COARSE_MARGIN_NS = 2_000_000_000
-"""The same where ctimes may be whole seconds."""
+"""Least age in ns of a recorded file whose ctime may be in whole seconds."""
 
 _MAGIC = 0x32544154534B504C  # "LPKSTAT2", as a number: another byte order reads as another magic
 _HEAD = struct.Struct("=QQ10Q")
 _CHECK_BYTES = 16
 _PREFIX = "stat-"
 _PIECE = 1 << 18
+"""Bytes of the mapped file that are looked at before its pages are released."""
 _BLOCK = 64
+"""Entries whose identities are compared in one go."""
 _WRITTEN_ENTRIES = 4096
+"""Entries written at a time."""
 
 
 class Facts:
-    """What is known of the contents of a tree's files, collected in the order of its entries.
+    """Digests of the chunks of a tree's files, collected in the order of its entries.
 
     Args:
         entries: number of entries of the tree.
-        remembered: what is known from before; its digests are used where they are.
+        remembered: digests known from before, which are referred to and not copied.
     """
 
     def __init__(self, entries: int, remembered: Remembered | None = None) -> None:
         self.counts = array("I", bytes(4 * entries))
-        """Digests of each entry; 0 for what is not a file with content."""
+        """Number of digests of each entry; 0 except for a file with content."""
         self.recipes: dict[int, int] = {}
-        """Chunks of its recipe, of each file that was opened."""
+        """Number of chunks of the recipe, by entry, of each file that was opened."""
         self._remembered = remembered
         self._own = bytearray()
-        # Where the digests are, in order: pairs of (start, end) in what is remembered, or, a byte
-        # behind it, in those of our own.
+        # Places of the digests, in order: pairs of (start, end) in the remembered digests or, from
+        # one byte behind their end on, in our own.
         self._parts = array("Q")
         self._base = (len(remembered.digests) if remembered is not None else 0) + 1
 
     def note(self, entry: int, digests: bytes | bytearray | memoryview) -> None:
-        """Note the full digests of a file's chunks; of one that was opened, its own in front."""
+        """Record the digests of a file.
+
+        Args:
+            entry: the file's entry.
+            digests: full digests of its chunks; of an opened file, its own digest in front.
+        """
         self.counts[entry] = len(digests) // FULL_DIGEST_BYTES
         start = self._base + len(self._own)
         self._own += digests
         self._append(start, start + len(digests))
 
     def take(self, entry: int, counts: array[int], start: int, end: int) -> None:
-        """Note those of entries that follow one another: bytes of what is remembered."""
+        """Record remembered digests of entries that follow one another.
+
+        Args:
+            entry: the first entry.
+            counts: number of digests of each.
+            start: first byte of the digests in the remembered ones.
+            end: byte behind the last one.
+        """
         self.counts[entry : entry + len(counts)] = counts
         self._append(start, end)
 
     def _append(self, start: int, end: int) -> None:
+        """Append a place; it extends the last one if they adjoin."""
         if self._parts and self._parts[-1] == start:
             self._parts[-1] = end
         else:
             self._parts.extend((start, end))
 
     def digests(self) -> Iterator[memoryview]:
-        """Yield the digests of all files, in parts."""
+        """Yield the digests of all files, in order and in parts."""
         own = memoryview(self._own)
         for start, end in zip(self._parts[::2], self._parts[1::2], strict=True):
             if start >= self._base:
@@ -110,16 +127,16 @@ class Facts:
 
 
 class Remembered:
-    """What the cache knows of a tree: the files that look the same.
+    """The cached digests of the files that look the same.
 
     Args:
-        rows: the cache's row for each entry of the tree, or -1.
-        first: number of digests before each row, and of all.
-        digests: of all rows.
-        recipes: as in `Facts`, by row.
-        tree: digest of the tree that was packed; its entries are the rows.
-        mapped: what `digests` is a part of.
-        unchanged: whether all of it looks the same.
+        rows: the cache's row for each entry of the tree, -1 for a file that looks different.
+        first: number of digests before each row, and of all rows at the end.
+        digests: digests of all rows.
+        recipes: number of chunks of the recipe, by row, of each file that was opened.
+        tree: tree digest of the tree that was packed; its entries are the rows.
+        mapped: the mapped file that `digests` is a part of.
+        unchanged: whether the whole tree looks the same.
     """
 
     def __init__(
@@ -143,13 +160,16 @@ class Remembered:
         self.unchanged = unchanged
 
     def stretch(self, entry: int, most: int) -> range:
-        """Return the rows of entries from `entry` on that look the same and follow one another.
+        """Return rows that follow one another, of successive entries that look the same.
 
-        Those of files that were opened end it.
+        A file that was opened ends the stretch.
 
         Args:
-            entry: the first.
-            most: how many at most.
+            entry: the first entry.
+            most: greatest number of entries.
+
+        Returns:
+            the rows; empty if the first entry looks different, or was opened.
         """
         row, count = self._rows[entry], 0
         last = min(entry + most, len(self._rows))
@@ -161,7 +181,14 @@ class Remembered:
         return range(row, row + count)
 
     def counts(self, rows: range) -> array[int]:
-        """Return the number of digests of each of some rows."""
+        """Return the number of digests of each of some rows.
+
+        Args:
+            rows: rows of the cache.
+
+        Returns:
+            a number for each.
+        """
         return array(
             "I",
             map(
@@ -172,9 +199,12 @@ class Remembered:
         )
 
     def release(self, count: int) -> None:
-        """Take note that `count` bytes were looked at; keep no more than a piece in memory.
+        """Count bytes that were looked at, and release their pages now and then.
 
-        They are read again when they are needed.
+        The kernel reads a released page again when it is needed.
+
+        Args:
+            count: number of bytes.
         """
         self._looked += count
         if self._looked >= _PIECE and hasattr(mmap, "MADV_DONTNEED"):
@@ -182,12 +212,27 @@ class Remembered:
             self._mapped.madvise(mmap.MADV_DONTNEED)
 
     def span(self, rows: range) -> tuple[int, int]:
-        """Return where in `digests` those of some rows begin and end."""
+        """Return the bytes of `digests` that belong to some rows.
+
+        Args:
+            rows: rows of the cache.
+
+        Returns:
+            the first byte, and the byte behind the last one.
+        """
         width = FULL_DIGEST_BYTES
         return self._first[rows.start] * width, self._first[rows.stop] * width
 
     def find(self, entry: int) -> tuple[memoryview, int] | None:
-        """Return the digests of a file, as `Facts` has them, and the chunks of its recipe."""
+        """Return what is known of a file.
+
+        Args:
+            entry: its entry.
+
+        Returns:
+            its digests, as in `Facts`, and the number of chunks of its recipe; None if the file
+            looks different.
+        """
         row = self._rows[entry]
         if row < 0:
             return None
@@ -200,9 +245,9 @@ class StatCache:
     """The cache of one root in one store.
 
     Args:
-        directory: where caches are kept; "" keeps nothing. Made when first written to.
-        root: the directory or file that is packed, without links in it.
-        settings: all that decides how files are cut into chunks.
+        directory: the directory of the caches, made when first written to; "" keeps nothing.
+        root: path of the directory or file that is packed, without links in it.
+        settings: everything that decides how files are cut into chunks.
     """
 
     def __init__(self, directory: str, root: bytes, settings: str) -> None:
@@ -215,10 +260,11 @@ class StatCache:
             self._begin(root)
 
     def _begin(self, root: bytes) -> None:
+        """Read the clock, and find out whether the root's file system uses it."""
         try:
             fd = os.open(root, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError:
-            self._path = ""  # packing will say so
+            self._path = ""  # packing will report the error
             return
         try:
             if not has_local_times(fd):
@@ -229,7 +275,14 @@ class StatCache:
         self.walked_ns = clock_ns()
 
     def load(self, tree: Tree) -> Remembered | None:
-        """Return what is known of a tree that was walked just now."""
+        """Return what is known of a tree.
+
+        Args:
+            tree: as it was walked just now.
+
+        Returns:
+            the cached digests; None if there is no sound cache.
+        """
         if not self._path:
             return None
         try:
@@ -263,11 +316,11 @@ class StatCache:
         return columns if columns[0] == self._key else None
 
     def save(self, tree: Tree, facts: Facts, digest: str) -> None:
-        """Keep what was learnt of a tree, if that can be done.
+        """Keep the digests of a tree's files, if the cache can be written.
 
         Args:
             tree: as it was walked, after this object was made.
-            facts: of its files.
+            facts: digests of its files.
             digest: its tree digest.
         """
         if not self._path:
@@ -304,9 +357,9 @@ class StatCache:
                 os.unlink(temporary)
 
     def _trusted(self, stats: array[int]) -> Iterator[array[int]]:
-        """Yield the identities that later ones may be compared with; the others match nothing.
+        """Yield the identities of files, made to match nothing where times are not trusted.
 
-        Not even the zeros of a directory that takes the place of a file.
+        Not even the zeros of a directory that replaces a file match those.
         """
         fine, coarse = self.walked_ns - FINE_MARGIN_NS, self.walked_ns - COARSE_MARGIN_NS
         nothing = array("Q", [(1 << 64) - 1] * STAT_WORDS)
@@ -316,7 +369,7 @@ class StatCache:
             columns = zip(out[::STAT_WORDS], out[3::STAT_WORDS], out[4::STAT_WORDS], strict=True)
             for at, (on, mtime, ctime) in enumerate(columns):
                 if not (on or mtime or ctime):
-                    continue  # no file
+                    continue  # not a file
                 latest = mtime if mtime > ctime else ctime
                 if latest >= coarse or on != device:
                     if on == device and latest < fine and ctime % 1_000_000:
@@ -326,13 +379,13 @@ class StatCache:
 
 
 def clock_ns() -> int:
-    """Return the time that a local file system would write into a file changed now."""
+    """Return the time in ns that a local file system would write into a file changed now."""
     coarse = getattr(time, "CLOCK_REALTIME_COARSE", None)  # Linux: what the kernel itself uses
     return time.time_ns() if coarse is None else time.clock_gettime_ns(coarse)
 
 
 def _compare(columns: list[memoryview], tree: Tree, mapped: mmap.mmap) -> Remembered | None:
-    """Find the rows of a cache that look like the tree's entries."""
+    """Return the rows of a cache that look like the tree's entries; None if it is not sound."""
     _, digest, names, kinds, modes, links, stats, counts, recipes, digests = columns
     stats, counts, recipes = stats.cast("Q"), counts.cast("I"), recipes.cast("Q")
     if len(counts) * STAT_WORDS != len(stats) or sum(counts) * FULL_DIGEST_BYTES != len(digests):
@@ -353,12 +406,12 @@ def _compare(columns: list[memoryview], tree: Tree, mapped: mmap.mmap) -> Rememb
 
 
 def _rows(tree: Tree, names: Names | None, stats: memoryview) -> array[int]:
-    """Return the row for each entry, -1 if there is none that looks the same.
+    """Return the row of each entry, -1 for an entry that looks different.
 
     Args:
         tree: as it is now.
-        names: of the cache, None if they are the tree's.
-        stats: of the cache.
+        names: the cache's paths; None if they are the tree's.
+        stats: the cache's identities.
     """
     words, now = STAT_WORDS, memoryview(tree.stats)
     if names is None:
@@ -369,7 +422,7 @@ def _rows(tree: Tree, names: Names | None, stats: memoryview) -> array[int]:
     for first in range(0, len(out), _BLOCK):
         rows = out[first : first + _BLOCK]
         last, row = first + len(rows), rows[0]
-        if 0 <= row == rows[-1] - len(rows) + 1:  # in one go, if all of them look the same
+        if 0 <= row == rows[-1] - len(rows) + 1:  # in one go if they follow one another
             its = stats[row * words : (row + len(rows)) * words]
             if now[first * words : last * words].tobytes() == its.tobytes():
                 continue
@@ -381,7 +434,7 @@ def _rows(tree: Tree, names: Names | None, stats: memoryview) -> array[int]:
 
 
 def _equal(view: memoryview, other: bytes | bytearray | array[int]) -> bool:
-    """Compare as bytes, in pieces: memoryviews compare element by element, ten times slower."""
+    """Compare as bytes, in pieces. Memoryviews compare element by element, ten times slower."""
     one, two = view.cast("B"), memoryview(other).cast("B")
     return len(one) == len(two) and all(
         one[at : at + _PIECE].tobytes() == two[at : at + _PIECE].tobytes()
@@ -390,6 +443,7 @@ def _equal(view: memoryview, other: bytes | bytearray | array[int]) -> bool:
 
 
 def _forget_oldest(directory: str) -> None:
+    """Remove the caches of all but the roots packed last."""
     with os.scandir(directory) as listing:
         found = [
             (item.stat().st_mtime_ns, item.path)

@@ -21,8 +21,8 @@ from packer.engine.zstd import content_size, decompress
 from packer.errors import FormatError, PackerError, UnsafePath
 from packer.files.name_folding import check_distinct, folds_names
 from packer.reading import restore
+from tests.builders import write
 from tests.conformance.make_samples import read_tree
-from tests.unit.packing.test_pack import fill
 
 ROOT = Path(__file__).parents[2]
 
@@ -33,12 +33,12 @@ ROOT = Path(__file__).parents[2]
 def test_links_swapped_in_while_updating(tmp_path: Path) -> None:
     # A thread replaces the directory by a link to a precious one, and back, all the time. Nothing
     # outside is touched, whoever wins.
-    outside = fill(tmp_path / "outside", {f"f{n}": b"precious" for n in range(20)})
+    outside = write(tmp_path / "outside", {f"f{n}": b"precious" for n in range(20)})
     before = read_tree(outside)
     store = str(tmp_path / "store")
     for number in (1, 2):
         files = {f"dir/f{n}": b"%d %d" % (n, number) for n in range(20)}
-        packer.pack(fill(tmp_path / f"v{number}", files), store=store, tag=f"app:{number}")
+        packer.pack(write(tmp_path / f"v{number}", files), store=store, tag=f"app:{number}")
     target = tmp_path / "out"
     packer.unpack("app:1", target, store=store)
     stop = threading.Event()
@@ -77,7 +77,7 @@ def test_links_swapped_in_while_updating(tmp_path: Path) -> None:
 
 
 def test_unpacked_trees_hold_plain_files_alone(tmp_path: Path) -> None:
-    root = fill(tmp_path / "v", {"file": b"x", "twin": b"x"})
+    root = write(tmp_path / "v", {"file": b"x", "twin": b"x"})
     os.unlink(root / "twin")
     os.link(root / "file", root / "twin")
     os.chmod(root / "file", 0o6755)
@@ -157,7 +157,7 @@ def test_different_names_are_not() -> None:
 
 
 def test_restore_asks_the_file_system(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = fill(tmp_path / "v", {"README": b"1", "readme": b"2"})
+    root = write(tmp_path / "v", {"README": b"1", "readme": b"2"})
     store = str(tmp_path / "store")
     packer.pack(root, store=store, tag="app:1")
     packer.unpack("app:1", tmp_path / "out", store=store)

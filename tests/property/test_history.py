@@ -11,8 +11,8 @@ from hypothesis import strategies as st
 import packer
 from packer.engine.chunking import ChunkParams
 from packer.stores.memory import MemoryStore
+from tests.builders import write
 from tests.conformance.make_samples import read_tree
-from tests.unit.packing.test_pack import fill
 
 NAMES = st.sampled_from(["a", "a-b", "a/b", "a/c", "b", "z/deep/er", "z/deep/x", "é", "A"])
 CONTENT = st.one_of(
@@ -42,7 +42,7 @@ def test_every_version_comes_back(history: list[dict[str, bytes]], average: int)
             root = Path(name, f"v{number}")
             root.mkdir()
             packer.pack(
-                fill(root, tree), store=store, tag=f"app:{number}", params=ChunkParams(average)
+                write(root, tree), store=store, tag=f"app:{number}", params=ChunkParams(average)
             )
         current = Path(name, "current")
         for number in range(len(history)):

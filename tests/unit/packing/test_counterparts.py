@@ -110,6 +110,7 @@ def test_files_of_the_same_shape(block: int, monkeypatch: pytest.MonkeyPatch) ->
     assert _Shapes(Index(), shape).find(b"a") == []
 
 
+@pytest.mark.slow
 def test_a_quick_comparison_decides_as_the_full_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -20,25 +20,8 @@ from packer.packing import compaction
 from packer.packing.bases import family, version_label
 from packer.stores.layout import LayoutStore
 from packer.stores.memory import MemoryStore
+from tests.builders import text, write
 from tests.conformance.make_samples import read_tree
-
-
-def text(seed: int, size: int) -> bytes:
-    """Lines that look like a manifest, different for each seed."""
-    rng = random.Random(seed)
-    words = [f"{rng.getrandbits(40):x}" for _ in range(500)]
-    out = bytearray()
-    while len(out) < size:
-        out += f"  {rng.choice(words)}: {rng.choice(words)}\n".encode()
-    return bytes(out[:size])
-
-
-def fill(root: Path, files: dict[str, bytes]) -> Path:
-    for name, data in files.items():
-        path = root / name
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(data)
-    return root
 
 
 def restored(store: object, name: str, target: Path) -> dict[bytes, object]:
@@ -53,7 +36,7 @@ def store() -> MemoryStore:
 
 def test_names_links_modes_and_empty_things_survive(tmp_path: Path, store: MemoryStore) -> None:
     root = tmp_path / "v"
-    fill(root, {"empty": b"", "dir/one": b"1", "read-only": b"r", "program": b"#!"})
+    write(root, {"empty": b"", "dir/one": b"1", "read-only": b"r", "program": b"#!"})
     (root / "empty-dir/inner").mkdir(parents=True)
     os.symlink("nowhere", root / "dangling")
     os.symlink("loop", root / "loop")
@@ -76,7 +59,7 @@ def test_names_links_modes_and_empty_things_survive(tmp_path: Path, store: Memor
 
 @pytest.mark.parametrize("files", [{}, {"a": b""}, {"a": b"x"}])
 def test_tiny_trees(tmp_path: Path, store: MemoryStore, files: dict[str, bytes]) -> None:
-    root = fill(tmp_path / "v", files)
+    root = write(tmp_path / "v", files)
     root.mkdir(exist_ok=True)
     packer.pack(root, store=store, tag="t")
     assert restored(store, "t", tmp_path / "out") == dict(read_tree(root))
@@ -94,13 +77,13 @@ def test_a_single_file_is_a_version(tmp_path: Path, store: MemoryStore) -> None:
 def test_files_around_the_sizes_of_chunks(tmp_path: Path, store: MemoryStore) -> None:
     params = ChunkParams(4096)
     sizes = [s + d for s in (2048, 4096, 6144, 8192) for d in (-1, 0, 1)] + [1, 100_000]
-    root = fill(tmp_path / "v", {f"f{size}": text(size, size) for size in sizes})
+    root = write(tmp_path / "v", {f"f{size}": text(size, size) for size in sizes})
     packer.pack(root, store=store, tag="t", params=params)
     assert restored(store, "t", tmp_path / "out") == dict(read_tree(root))
 
 
 def test_fifo_and_socket_are_refused_by_name(tmp_path: Path, store: MemoryStore) -> None:
-    root = fill(tmp_path / "v", {"a": b"x"})
+    root = write(tmp_path / "v", {"a": b"x"})
     os.mkfifo(root / "pipe")
     with pytest.raises(packer.UnsupportedFile, match=r"pipe.*fifo"):
         packer.pack(root, store=store, tag="t")
@@ -117,12 +100,14 @@ def test_fifo_and_socket_are_refused_by_name(tmp_path: Path, store: MemoryStore)
 
 def test_identical_content_is_the_same_version_and_adds_nothing(tmp_path: Path) -> None:
     layout = LayoutStore(str(tmp_path / "store"))
-    one = fill(tmp_path / "app-1.0", {"a": text(1, 200_000), "b/c": b"x"})
+    one = write(tmp_path / "app-1.0", {"a": text(1, 200_000), "b/c": b"x"})
     first = packer.pack(one, store=layout)
     blobs = sorted((tmp_path / "store/blobs/sha256").iterdir())
     for again in (
         packer.pack(one, store=layout),
-        packer.pack(fill(tmp_path / "app-1.1", {"a": text(1, 200_000), "b/c": b"x"}), store=layout),
+        packer.pack(
+            write(tmp_path / "app-1.1", {"a": text(1, 200_000), "b/c": b"x"}), store=layout
+        ),
     ):
         assert (again.digest, again.new_bytes, again.unchanged) == (first.digest, 0, True)
     assert sorted((tmp_path / "store/blobs/sha256").iterdir()) == blobs
@@ -130,21 +115,22 @@ def test_identical_content_is_the_same_version_and_adds_nothing(tmp_path: Path) 
 
 
 def test_going_back_to_an_older_version_adds_nothing(tmp_path: Path, store: MemoryStore) -> None:
-    one = fill(tmp_path / "one", {"a": text(1, 200_000)})
-    two = fill(tmp_path / "two", {"a": text(2, 200_000)})
+    one = write(tmp_path / "one", {"a": text(1, 200_000)})
+    two = write(tmp_path / "two", {"a": text(2, 200_000)})
     first = packer.pack(one, store=store, tag="app:1")
     packer.pack(two, store=store, tag="app:2")
     third = packer.pack(one, store=store, tag="app:3")
     assert (third.digest, third.new_bytes) == (first.digest, 0)
 
 
+@pytest.mark.slow
 def test_two_machines_write_the_same_bytes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     digests = set()
     for cores in (1, 2, 7):
         monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
         other = MemoryStore()
-        root = fill(tmp_path / "v", {f"{n}": text(n, 3_000_000) for n in range(3)})
+        root = write(tmp_path / "v", {f"{n}": text(n, 3_000_000) for n in range(3)})
         packer.pack(root, store=other, tag="app:1")
         (root / "1").write_bytes(text(1, 3_000_000).replace(b": 1", b": 2"))
         digests.add(packer.pack(root, store=other, tag="app:2").digest)
@@ -152,7 +138,7 @@ def test_two_machines_write_the_same_bytes(tmp_path: Path, monkeypatch: pytest.M
 
 
 def test_the_time_is_in_the_manifest_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    root = fill(tmp_path / "v", {"a": text(1, 100_000)})
+    root = write(tmp_path / "v", {"a": text(1, 100_000)})
     found = []
     for epoch in ("0", "1700000000"):
         monkeypatch.setenv("SOURCE_DATE_EPOCH", epoch)
@@ -185,7 +171,7 @@ def test_families_of_tags(tag: str, name: str, label: str) -> None:
 
 
 def test_base_is_the_version_tagged_last_in_the_family(tmp_path: Path, store: MemoryStore) -> None:
-    root = fill(tmp_path / "v", {"a": text(1, 500_000)})
+    root = write(tmp_path / "v", {"a": text(1, 500_000)})
     packer.pack(root, store=store, tag="app:1")
     (root / "b").write_bytes(b"2")
     two = packer.pack(root, store=store, tag="app:2")
@@ -204,7 +190,7 @@ def test_base_is_the_version_tagged_last_in_the_family(tmp_path: Path, store: Me
 
 
 def test_other_chunk_sizes_start_afresh(tmp_path: Path, store: MemoryStore) -> None:
-    root = fill(tmp_path / "v", {"a": text(1, 500_000)})
+    root = write(tmp_path / "v", {"a": text(1, 500_000)})
     packer.pack(root, store=store, tag="app:1")
     again = packer.pack(root, store=store, tag="app:2", params=ChunkParams(8192))
     assert (again.parent, again.unchanged) == ("", False)
@@ -239,7 +225,7 @@ def test_a_changed_file_finds_its_older_self(
     tmp_path: Path, store: MemoryStore, change: str
 ) -> None:
     # Without counterparts and sketches each of these costs what the files cost, about 300 KB.
-    packer.pack(fill(tmp_path / "one", BIG), store=store, tag="app:1")
+    packer.pack(write(tmp_path / "one", BIG), store=store, tag="app:1")
     new = {name: edited(data) for name, data in BIG.items()}
     if change == "moved":
         new = {"elsewhere/" + name.rpartition("/")[2]: data for name, data in new.items()}
@@ -250,7 +236,7 @@ def test_a_changed_file_finds_its_older_self(
     elif change == "split":
         new = {f"{n}{half}": data[half * 75_000 :][:75_000] for n, data in new.items()
                for half in (0, 1)}  # fmt: skip
-    root = fill(tmp_path / "two", new)
+    root = write(tmp_path / "two", new)
     packed = packer.pack(root, store=store, tag="app:2")
     assert packed.new_bytes < 16_000
     assert restored(store, "app:2", tmp_path / "out") == dict(read_tree(root))
@@ -259,14 +245,14 @@ def test_a_changed_file_finds_its_older_self(
 def test_copies_within_a_first_version_cost_little(tmp_path: Path) -> None:
     # KOTS archives hold upstream, base and rendered copies of the same manifests, far apart.
     files = {f"a/{n}": text(n, 1_000_000) for n in range(8)}
-    alone = packer.pack(fill(tmp_path / "v", files), store=MemoryStore(), tag="t")
-    fill(tmp_path / "v", {f"b/{n}": edited(files[f"a/{n}"]) for n in range(8)})
+    alone = packer.pack(write(tmp_path / "v", files), store=MemoryStore(), tag="t")
+    write(tmp_path / "v", {f"b/{n}": edited(files[f"a/{n}"]) for n in range(8)})
     both = packer.pack(tmp_path / "v", store=MemoryStore(), tag="t")
     assert both.new_bytes < alone.new_bytes * 1.1
 
 
 def test_a_long_history_stays_shallow_and_restorable(tmp_path: Path, store: MemoryStore) -> None:
-    root = fill(tmp_path / "v", {f"{n}": text(n, 40_000) for n in range(5)})
+    root = write(tmp_path / "v", {f"{n}": text(n, 40_000) for n in range(5)})
     trees = []
     for number in range(40):
         (root / "0").write_bytes(edited((root / "0").read_bytes(), number))
@@ -298,7 +284,7 @@ def test_layers_stay_within_their_budget(
 
 def test_compaction_keeps_a_fresh_pull_cheap(tmp_path: Path, store: MemoryStore) -> None:
     rng = random.Random(5)
-    root = fill(tmp_path / "v", {f"{n}": rng.randbytes(100_000) for n in range(30)})
+    root = write(tmp_path / "v", {f"{n}": rng.randbytes(100_000) for n in range(30)})
     for number in range(14):
         (root / f"{number}").write_bytes(rng.randbytes(100_000))
         packer.pack(root, store=store, tag=f"app:{number}")
@@ -311,7 +297,7 @@ def test_compaction_keeps_a_fresh_pull_cheap(tmp_path: Path, store: MemoryStore)
 
 def test_compaction_leaves_large_updates_small(tmp_path: Path, store: MemoryStore) -> None:
     rng = random.Random(6)
-    root = fill(tmp_path / "v", {f"{n}": rng.randbytes(400_000) for n in range(5)})
+    root = write(tmp_path / "v", {f"{n}": rng.randbytes(400_000) for n in range(5)})
     added = []
     for number in range(9):
         (root / f"{number % 5}").write_bytes(rng.randbytes(400_000))
@@ -336,7 +322,7 @@ def test_a_file_that_changes_is_named_and_nothing_is_tagged(
     tmp_path: Path, store: MemoryStore, change: str
 ) -> None:
     victim = tmp_path / "v/zzz"
-    fill(tmp_path / "v", {"aaa": text(1, 3_000_000), "zzz": text(2, 3_000_000)})
+    write(tmp_path / "v", {"aaa": text(1, 3_000_000), "zzz": text(2, 3_000_000)})
 
     def meddle(_: packer.Progress) -> None:
         if not victim.exists():

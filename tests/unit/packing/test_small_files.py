@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import os
-import random
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,10 +13,7 @@ import packer
 from packer.files.tree import Tree, walk
 from packer.packing import small_files
 from packer.packing.small_files import BATCH_ENTRIES, SMALL_BYTES, SmallFiles
-
-
-def noise(seed: object, size: int) -> bytes:
-    return random.Random(str(seed)).randbytes(size)
+from tests.builders import noise
 
 
 @pytest.fixture

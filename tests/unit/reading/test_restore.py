@@ -18,8 +18,10 @@ import packer
 from packer.files.durable import locked_directory
 from packer.stores.layout import LayoutStore
 from packer.stores.memory import MemoryStore
+from tests.builders import text
+from tests.builders import write as fill
 from tests.conformance.make_samples import read_tree
-from tests.unit.packing.test_pack import edited, fill, text
+from tests.unit.packing.test_pack import edited
 
 FILES = {"a": text(1, 300_000), "dir/b": text(2, 1000), "dir/sub/c": b"c"}
 

@@ -15,8 +15,10 @@ from packer.api.locations import open_version
 from packer.errors import IntegrityError, InvalidParameter, NotFound, SizeMismatch
 from packer.oci import Descriptor
 from packer.stores.layout import LayoutStore
+from tests.builders import text
+from tests.builders import write as fill
 from tests.conformance.make_samples import read_tree
-from tests.unit.packing.test_pack import edited, fill, text
+from tests.unit.packing.test_pack import edited
 
 FILES = {"a": text(1, 300_000), "dir/b": text(2, 1000)}
 

@@ -1,0 +1,31 @@
+"""Content and trees for tests, the same for the same seed."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Mapping
+from pathlib import Path
+
+
+def text(seed: object, size: int) -> bytes:
+    """Lines that look like a manifest, different for each seed."""
+    rng = random.Random(str(seed))
+    words = [f"{rng.getrandbits(40):x}" for _ in range(500)]
+    out = bytearray()
+    while len(out) < size:
+        out += f"  {rng.choice(words)}: {rng.choice(words)}\n".encode()
+    return bytes(out[:size])
+
+
+def noise(seed: object, size: int) -> bytes:
+    """Bytes that do not compress."""
+    return random.Random(str(seed)).randbytes(size)
+
+
+def write(root: Path, files: Mapping[str, bytes]) -> Path:
+    """Write files below a directory, and the directories they need."""
+    for name, data in files.items():
+        path = root / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+    return root
