@@ -9,9 +9,11 @@ from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
 from packer._version import VERSION
-from packer.cli.storage_arguments import Add, add_storage_verbs
+
+Add = Callable[[argparse.ArgumentParser], None]
 
 EXIT_DIFFERENT = 10
+"""Exit code of ``diff --exit-code`` if the versions differ."""
 
 _EPILOG = """\
 NAME is a tag or digest of the local store, or a reference such as
@@ -254,6 +256,9 @@ def _logout(at: argparse.ArgumentParser) -> None:
 
 @_verb("storage", "keep every version of applications in a registry", reaches=False)
 def _storage(at: argparse.ArgumentParser) -> None:
+    # A late import: only this verb needs the storage.
+    from packer.cli.storage import add_storage_verbs
+
     add_storage_verbs(at, _add_common, _add_registry, _add_target)
 
 

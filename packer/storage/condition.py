@@ -31,7 +31,7 @@ VERIFIED_BYTES = 64 << 20
 """Bytes of layers that one examination reads and hashes. Of further layers it reads the last byte
 alone, which finds those that are missing or cut: a retention must not cost a pull."""
 _THREADS = 4
-"""Versions examined at once: their requests overlap, and no more indexes than that are in memory."""
+"""Versions examined at once: their requests overlap, and few indexes are in memory together."""
 
 
 class Condition(Enum):
