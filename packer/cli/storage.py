@@ -28,7 +28,7 @@ def add_storage_verbs(
     Args:
         parser: of ``storage``.
         add_common: adds the options of every verb.
-        add_registry: adds those of verbs that reach a registry.
+        add_registry: adds the options of verbs that reach a registry.
         add_target: adds a directory to restore into, and its options.
     """
     verbs = parser.add_subparsers(dest="storage_verb", metavar="VERB", required=True)
