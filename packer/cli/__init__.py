@@ -1,1 +1,22 @@
-"""The command."""
+"""The command ``layer-packer``: arguments in; one result, or one line about an error, out.
+
+The entry point parses the words, opens a display, and runs a verb. A verb is a function of
+(arguments, output, progress) that calls the library and returns a `Report`: a JSON object and lines
+for people, of which only the one that is asked for is made.
+
+Files, in reading order:
+    main                the entry point: exit codes, errors, signals
+    arguments           the parser, and the arguments of every verb
+    verbs               which module has which verb
+    outcome             the report, and reports that verbs share
+    output, display     standard output; progress on standard error
+    transfers, reading, airgap, registries, migration, builtin    the verbs
+    storage             the verbs below ``storage``, and their arguments
+    builtin_registry    the files of the built-in registry, made from templates/
+
+Invariants: every error gives one line on standard error, an exit code, and with --json one object;
+names are escaped before they reach a terminal; a verb loads only the modules that it needs, as a
+test of start-up holds.
+
+May import every room.
+"""

@@ -1,4 +1,4 @@
-"""The verbs of air gaps: copy, with what an archive may leave out, and inventory."""
+"""The verbs for air gaps: copy, also to archives that leave blobs out, and inventory."""
 
 from __future__ import annotations
 
@@ -22,7 +22,13 @@ _POWERS = {"": 0, "K": 1, "M": 2, "G": 3, "T": 4}
 
 
 def parse_size(text: str) -> int:
-    """Return the bytes that a size means: ``700MB`` and ``4G`` are decimal, ``2GiB`` is binary.
+    """Return a size in bytes.
+
+    Args:
+        text: ``700MB`` and ``4G`` are decimal, ``2GiB`` is binary.
+
+    Returns:
+        Bytes, above 0.
 
     Raises:
         InvalidParameter: it is no size, or no whole number of bytes.
@@ -40,7 +46,15 @@ def parse_size(text: str) -> int:
 
 
 def estimated_archive(name: str, found: Estimate) -> Report:
-    """Return the report of a dry run of `copy`."""
+    """Return the report of a dry run of `copy`.
+
+    Args:
+        name: the destination, as given.
+        found: the estimate.
+
+    Returns:
+        The report.
+    """
     plain = estimated("destination", name, found)
     assert plain.value is not None
     base = plain.value
@@ -70,7 +84,7 @@ def _left_out(blobs: int, size: int) -> str:
 
 
 def copy(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
-    """Copy a version, maybe into an archive that leaves out what the far side has."""
+    """Copy a version, also into an archive that leaves out blobs that the other side has."""
     split = None if args.split is None else parse_size(args.split)
     if args.dry_run:
         check_dry_run(args)
@@ -111,7 +125,7 @@ def copy(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
 
 
 def inventory(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
-    """Write down what a store holds."""
+    """Print the inventory of a store."""
     found = readings.inventory(args.name, **options(args))
 
     def lines() -> Iterator[str]:

@@ -1,4 +1,4 @@
-"""What the command line takes: verbs and their options."""
+"""The parser of the command line: verbs and their options."""
 
 from __future__ import annotations
 
@@ -9,9 +9,11 @@ from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
 from packer._version import VERSION
-from packer.cli.storage_arguments import Add, add_storage_verbs
+
+Add = Callable[[argparse.ArgumentParser], None]
 
 EXIT_DIFFERENT = 10
+"""Exit code of ``diff --exit-code`` if the versions differ."""
 
 _EPILOG = """\
 NAME is a tag or digest of the local store, or a reference such as
@@ -36,15 +38,15 @@ class UsageError(Exception):
 
 
 class _Parser(argparse.ArgumentParser):
-    """Raises in place of printing two lines and exiting, so that all errors look alike.
+    """Raises UsageError instead of exiting, so that all errors look alike.
 
-    A verb's parser is made when it is first used: all of them take as long as packing a small
-    directory.
+    A verb's parser is made when it is first used: making all of them takes as long as packing a
+    small directory.
     """
 
     def __init__(self, *, complete: Add | None = None, **options: Any) -> None:
-        # Each argument that is added is formatted to check it. Given a width, that loads no modules
-        # to find the terminal's.
+        # argparse formats each argument that is added, to check it. Given a width, it loads no
+        # modules to find the terminal's.
         options["formatter_class"] = partial(_Help, width=80)
         self._complete, self._options = complete, options
         if complete is None:
@@ -73,7 +75,7 @@ class _Verb(NamedTuple):
     jobs: bool
 
     def complete(self, parser: argparse.ArgumentParser) -> None:
-        """Add all that the verb takes."""
+        """Add the verb's arguments to its parser."""
         _add_common(parser)
         if self.reaches:
             _add_registry(parser)
@@ -90,7 +92,7 @@ _VERBS: list[_Verb] = []
 def _verb(
     name: str, text: str, *, reaches: bool = True, jobs: bool = False
 ) -> Callable[[Add], Add]:
-    """Make a verb of the function that adds its arguments."""
+    """Return a decorator that makes a verb of the function that adds its arguments."""
 
     def note(add: Add) -> Add:
         _VERBS.append(_Verb(name, text, add, reaches, jobs))
@@ -254,6 +256,9 @@ def _logout(at: argparse.ArgumentParser) -> None:
 
 @_verb("storage", "keep every version of applications in a registry", reaches=False)
 def _storage(at: argparse.ArgumentParser) -> None:
+    # A late import: only this verb needs the storage.
+    from packer.cli.storage import add_storage_verbs
+
     add_storage_verbs(at, _add_common, _add_registry, _add_target)
 
 
@@ -281,7 +286,7 @@ def _registry(at: argparse.ArgumentParser) -> None:
     at.add_argument(
         "--output",
         metavar="DIR",
-        help="write files there, for Kubernetes those of kustomize, in place of printing",
+        help="write files there instead of printing; for Kubernetes, kustomize's",
     )
     at.add_argument("--storage", choices=STORAGES, help="one server and a volume, or a bucket")
     for name, metavar, text in (
@@ -312,7 +317,7 @@ def _registry(at: argparse.ArgumentParser) -> None:
 
 
 def _add_common(parser: argparse.ArgumentParser) -> None:
-    """Add options of every verb; they may stand before it too, so neither place has a default."""
+    """Add the options of every verb. They may also precede it, so they have no default here."""
     group = parser.add_argument_group("common options")
     unset = argparse.SUPPRESS
     group.add_argument(
@@ -336,7 +341,7 @@ def _add_registry(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--auth-file",
         metavar="FILE",
-        help="docker configuration or Kubernetes image pull secret, in place of the docker config",
+        help="docker configuration or Kubernetes pull secret, instead of the docker config",
     )
     _add_login(group)
     group.add_argument(
@@ -365,7 +370,7 @@ def _add_connection(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
 
 
 def _add_login(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
-    parser.add_argument("--username", help="in place of the credentials of the docker config")
+    parser.add_argument("--username", help="user to log in as, instead of the docker config's")
     parser.add_argument(
         "--password-stdin", action="store_true", help="read the password from standard input"
     )

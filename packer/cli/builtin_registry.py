@@ -1,7 +1,7 @@
-"""The registry that layer-packer brings along: distribution's server, set up by files from here.
+"""Makes the configuration of the built-in registry, which is distribution's server.
 
-The templates in ``packer/cli/templates`` are the only source: ``deploy/`` in the repository is what
-`files` makes of them with its defaults, and a test compares the two. docs/registry.md is the guide.
+The templates in ``packer/cli/templates`` are the only source: ``deploy/`` in the repository holds
+the output of `files` with its defaults, and a test compares the two. docs/registry.md is the guide.
 """
 
 from __future__ import annotations
@@ -13,6 +13,8 @@ from dataclasses import dataclass, fields
 
 from packer.errors import InvalidParameter
 
+_MAX_REPLICAS = 100
+_MAX_PORT = 65535
 IMAGE = "docker.io/library/registry:2.8.3"
 KUBECTL_IMAGE = "registry.k8s.io/kubectl:v1.33.4"
 STORAGES = ("filesystem", "s3")
@@ -47,7 +49,7 @@ _RULES = {
 
 @dataclass(frozen=True, slots=True)
 class RegistryConfig:
-    """How the registry is to run.
+    """Settings of the registry.
 
     Args:
         storage: "filesystem", one server with a volume, or "s3", several over one bucket.
@@ -64,12 +66,12 @@ class RegistryConfig:
         port: that compose publishes.
         schedule: of garbage collection, as cron writes it.
         delete_untagged: also collect manifests without a tag. layer-packer needs none of them, but
-            who stores multi-platform images besides must not use it.
+            but multi-platform images in the same registry would lose their parts.
         image: of the registry.
         kubectl_image: with kubectl as its entry point, for garbage collection.
 
     Raises:
-        InvalidParameter: a value is not what it should be.
+        InvalidParameter: a value is malformed or out of range.
     """
 
     storage: str = "filesystem"
@@ -97,10 +99,10 @@ class RegistryConfig:
             if not re.fullmatch(rule, value):
                 option = name.replace("_", "-")
                 raise InvalidParameter(f"--{option} {value[:80]!r} does not look like one")
-        if not 1 <= self.replicas <= 100:
-            raise InvalidParameter(f"--replicas {self.replicas} is not from 1 to 100")
-        if not 1 <= self.port <= 65535:
-            raise InvalidParameter(f"--port {self.port} is not from 1 to 65535")
+        if not 1 <= self.replicas <= _MAX_REPLICAS:
+            raise InvalidParameter(f"--replicas {self.replicas} is not from 1 to {_MAX_REPLICAS}")
+        if not 1 <= self.port <= _MAX_PORT:
+            raise InvalidParameter(f"--port {self.port} is not from 1 to {_MAX_PORT}")
         if self.storage == "s3" and not self.bucket:
             raise InvalidParameter("--storage s3 needs --bucket")
 
@@ -137,12 +139,18 @@ def stream(config: RegistryConfig) -> str:
 
 
 def files(config: RegistryConfig, form: str) -> dict[str, str]:
-    """Return what to write to a directory: names with ``/``, and their content.
+    """Return the files to write to a directory.
 
     Args:
         config: how the registry is to run.
         form: "kubernetes" for ``base/`` and an overlay named like the storage, to be built by
             kustomize; "compose" for ``compose.yaml`` and ``config.yml``; "config" for the latter.
+
+    Returns:
+        Content by file name; names have ``/``.
+
+    Raises:
+        InvalidParameter: `form` is none of these.
     """
     text = config_yml(config)
     if form == "config":
@@ -190,7 +198,7 @@ def _kustomization(folder: str) -> str:
 
 
 def _values(config: RegistryConfig, config_name: str) -> dict[str, str]:
-    """Return what stands for the placeholders; values for whole lines have their indentation."""
+    """Return the values of the placeholders; values of whole lines include their indentation."""
     s3 = config.storage == "s3"
     values = {
         field.name: str(getattr(config, field.name))
@@ -207,7 +215,7 @@ def _values(config: RegistryConfig, config_name: str) -> dict[str, str]:
         if config.host
         else ""
     )
-    # A host is for clients outside, of whom no policy of Kubernetes knows more than addresses.
+    # With a host, clients are outside: Kubernetes' policies know only their addresses.
     values["clients"] = (
         "        - ipBlock: {cidr: 0.0.0.0/0}\n        - ipBlock: {cidr: '::/0'}"
         if config.host
@@ -257,7 +265,7 @@ def _secret(indent: int, variable: str, secret: str, key: str) -> str:
 
 
 def _fill(name: str, values: Mapping[str, str]) -> str:
-    """Return a template with its placeholders filled; a line that is one, and empty, goes."""
+    """Return a template with its placeholders filled; a line with only an empty one is dropped."""
 
     def own_line(match: re.Match[str]) -> str:
         value = values[match[1]]

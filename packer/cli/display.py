@@ -1,7 +1,7 @@
-"""What a person at a terminal sees: sizes, names made harmless, and how far the work is.
+"""Shows results on a terminal: sizes, names made harmless, and progress.
 
 Names and messages can hold anything: a file name may carry escape sequences that rewrite the
-screen, a registry answers with what it likes. `escape` stands between them and the terminal.
+screen, and so may a registry's answer. All of them pass through `escape`.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
 REFRESH_SECONDS = 0.1
-"""How long a display keeps still between two changes, however often it is called."""
+"""Seconds between two changes of a display, however often it is called."""
 
 _DUMB_TERMINALS = ("", "dumb", "unknown")
 
@@ -54,7 +54,7 @@ def format_size(size: float) -> str:
         return f"{size:.0f} B"
     for unit in ("KB", "MB", "GB", "TB"):
         size /= 1000
-        # What would round to 1000.0 is shown in the next unit.
+        # A size that would round to 1000.0 is shown in the next unit.
         if abs(size) < 999.95:
             return f"{size:.1f} {unit}"
     return f"{size / 1000:.1f} PB"
@@ -69,7 +69,7 @@ def format_count(count: int, noun: str) -> str:
 
 
 def format_share(part: int, whole: int) -> str:
-    """Return how much of `whole` `part` is, in per cent with one digit."""
+    """Return `part` of `whole` in per cent, with one digit."""
     share = 100 * part / whole if whole else 0.0
     return "under 0.1 %" if 0 < share < 0.1 else f"{share:.1f} %"
 
@@ -79,7 +79,7 @@ class Display(Protocol):
 
     @property
     def callback(self) -> ProgressCallback | None:
-        """What to hand to the library, None to be told nothing."""
+        """The callback to hand to the library; None to be called never."""
 
     def __enter__(self) -> Display:
         """Return the display."""
@@ -90,15 +90,18 @@ class Display(Protocol):
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Close the display; with an error, what was under way is not reported as done."""
+        """Close the display; after an error the phase under way is not reported as done."""
 
 
 def open_display(*, quiet: bool, stream: TextIO | None = None) -> Display:
     """Return the display that suits a stream: bars on a terminal, else a line for each phase.
 
     Args:
-        quiet: show nothing at all.
-        stream: where to, the process's standard error stream by default.
+        quiet: show nothing.
+        stream: the process's standard error stream by default.
+
+    Returns:
+        The display, not yet open.
     """
     stream = sys.stderr if stream is None else stream
     if quiet or stream is None:
@@ -141,7 +144,7 @@ class LineDisplay:
         self._started = clock()
 
     def callback(self, report: Progress) -> None:
-        """Take note of a report."""
+        """Record a report."""
         last = self._last
         if last is not None and last.phase != report.phase:
             self._end_phase(last)
@@ -161,7 +164,7 @@ class LineDisplay:
             self._stream.write(line)
             self._stream.flush()
         except OSError:
-            # Who reads the log has gone: no reason to stop the work.
+            # The reader of the log has gone: no reason to stop the work.
             return
 
     def __enter__(self) -> LineDisplay:
@@ -199,9 +202,9 @@ class BarDisplay:
         self._next_change = 0.0
 
     def callback(self, report: Progress) -> None:
-        """Take note of a report, and draw it if the last drawing is old enough.
+        """Record a report, and draw it if the last drawing is old enough.
 
-        Measured: 0.1 microseconds a call in between, so thousands of calls a second cost nothing.
+        A call in between takes 0.1 microseconds, so thousands of calls a second cost nothing.
         """
         last, self._last = self._last, report
         if last is not None and last.phase != report.phase:
@@ -238,7 +241,7 @@ class BarDisplay:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Wipe the bars: the result that follows says it all."""
+        """Wipe the bars: the result follows."""
         if self._last is not None:
             self._draw(self._last)
         self._stack.close()

@@ -1,7 +1,7 @@
 """The command ``layer-packer``: arguments in; one result, or one line about an error, out.
 
-A thin layer over `packer.api`, which `packer.verbs` calls. Exit codes and JSON keys are for
-programs to rely on: docs/cli.md lists them all, and they stay within a major version.
+A thin layer over `packer.api`. Programs may rely on exit codes and JSON keys: docs/cli.md lists
+them all, and they do not change within a major version.
 """
 
 from __future__ import annotations
@@ -42,7 +42,9 @@ EXIT_USAGE = 2
 EXIT_OUTPUT_CLOSED = 128 + signal.SIGPIPE
 
 _SAME_SIGNAL_SECONDS = 0.5
+"""Signals within this time count as one: timeout(1) signals the process, then its group."""
 _UNSEEN_SECONDS = 0.3
+"""Time for the work to look at the cancel event, before an exception ends it."""
 
 EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
     (InvalidParameter, EXIT_USAGE),
@@ -55,11 +57,11 @@ EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
     (OSError, 9),
     (PackerError, EXIT_FAILURE),
 )
-"""Kinds of errors and the exit code of each; the first that fits counts."""
+"""Exit code of each kind of error; the first kind that fits counts."""
 
 
 class _Stopped(BaseException):
-    """A signal asks the process to end; a BaseException so that nothing takes it for a failure."""
+    """A signal asks the process to end; a BaseException, so no handler of errors catches it."""
 
     def __init__(self, number: int) -> None:
         super().__init__(number)
@@ -67,26 +69,26 @@ class _Stopped(BaseException):
 
 
 class _Cancel:
-    """What `packer.progress.CancelEvent` asks for, and whether anybody has looked at it."""
+    """A `packer.progress.CancelEvent` that a signal sets, and that knows whether it was seen."""
 
     def __init__(self) -> None:
         self.number = 0
-        """Of the signal that has set it."""
+        """Number of the signal that set it; 0 before."""
         self.seen = False
-        """Whether someone was told so, and will end the work."""
+        """Whether the work has seen it set, and so will end."""
 
     def is_set(self) -> bool:
-        """Tell whether to stop."""
+        """Return whether to stop."""
         found = self.number != 0
         self.seen |= found
         return found
 
 
 def command() -> NoReturn:
-    """Run the command as all that this process does, and end the process.
+    """Run the command, and end the process.
 
-    A signal may arrive just when a thread has begun and its pool has not noted it yet. Such a
-    thread is not waited for when the pool ends, but the interpreter would wait for it.
+    A signal may arrive when a thread has started and its pool has not recorded it yet. The pool
+    does not wait for such a thread, but the interpreter would at its end.
     """
     code = main()
     if code > 128:
@@ -101,10 +103,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run the command.
 
     Args:
-        argv: arguments without the program's name; those of the process by default.
+        argv: arguments without the program's name; the process's own by default.
 
     Returns:
-        the exit code.
+        The exit code.
 
     Raises:
         SystemExit: after ``--help`` and ``--version``.
@@ -124,7 +126,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(args: argparse.Namespace, out: Output) -> int:
-    """Run a verb; turn whatever stops it into a line and an exit code."""
+    """Run a verb; turn every error into a line and an exit code."""
     try:
         from packer.cli import verbs
         from packer.engine.memory import release_large_blocks
@@ -141,18 +143,18 @@ def _run(args: argparse.Namespace, out: Output) -> int:
     except (KeyboardInterrupt, _Stopped) as stop:
         return _end(stop, args, out)
     except (PackerError, OSError) as error:
-        if args.cancel.number:  # whatever its requests said when they were cut off
+        if args.cancel.number:  # an error of requests that were cut off
             return _end(error, args, out)
         code = next(code for kind, code in EXIT_CODES if isinstance(error, kind))
         return _fail(error, code, _message(error), out, as_json=args.json, debug=args.debug)
     except Exception as error:
-        # A defect of ours. It gets its line and code like all others; --debug shows the rest.
+        # A defect of the program. It gets a line and a code too; --debug shows the rest.
         message = f"internal error: {type(error).__name__}: {error} (--debug shows where)"
         return _fail(error, EXIT_FAILURE, message, out, as_json=args.json, debug=args.debug)
 
 
 def _end(error: BaseException, args: argparse.Namespace, out: Output) -> int:
-    """Say that a signal has ended the work."""
+    """Report that a signal ended the work."""
     stop = _Stopped(args.cancel.number or signal.SIGINT)
     stop.__cause__ = error
     word = "interrupted" if stop.number == signal.SIGINT else "terminated"
@@ -177,7 +179,7 @@ def _fail(
     as_json: bool,
     debug: bool = False,
 ) -> int:
-    """Say what went wrong, on stderr for people, and as JSON for programs; return the code."""
+    """Report an error on stderr for people, and as JSON for programs; return the code."""
     if debug:
         for part in traceback.format_exception(error):
             for line in part.splitlines():
@@ -193,17 +195,17 @@ def _fail(
 
 
 def _complain(line: str) -> None:
-    """Write a line to the standard error stream, as far as there is one."""
+    """Write a line to the standard error stream, if there is one."""
     if sys.stderr is not None:
         try:
             sys.stderr.write(escape(line) + "\n")
             sys.stderr.flush()
         except OSError:
-            return  # nobody listens; the exit code still tells
+            return  # nobody reads it; the exit code still tells
 
 
 def _message(error: PackerError | OSError) -> str:
-    """Return one line about an error, in place of Python's ``[Errno 2] ...``."""
+    """Return one line about an error, without Python's ``[Errno 2]``."""
     if not isinstance(error, OSError) or isinstance(error, PackerError):
         return str(error)
     names = [os.fsdecode(name) for name in (error.filename, error.filename2) if _is_path(name)]
@@ -217,7 +219,7 @@ def _is_path(name: object) -> bool:
 
 @contextmanager
 def _logging(debug: bool) -> Iterator[None]:
-    """Show what the library logs: warnings, with --debug everything."""
+    """Show the library's log on stderr: warnings, with --debug everything."""
     handler = _LogHandler()
     logger = logging.getLogger("packer")
     before = logger.level, logger.propagate
@@ -232,7 +234,7 @@ def _logging(debug: bool) -> Iterator[None]:
 
 
 class _LogHandler(logging.Handler):
-    """Writes records as lines like those of errors."""
+    """Writes log records in the form of error lines."""
 
     def emit(self, record: logging.LogRecord) -> None:
         _complain(f"layer-packer: {record.levelname.lower()}: {record.getMessage()}")
@@ -240,15 +242,14 @@ class _LogHandler(logging.Handler):
 
 @contextmanager
 def _signals(cancel: _Cancel) -> Iterator[None]:
-    """Make signals that end the process end the verb, so that everything half-made is taken away.
+    """Let signals that end the process end the verb first, so that it removes everything half-made.
 
-    The first one sets `cancel`. An exception from the handler could come between any two steps,
-    when a lock has been taken and its holder is not yet known, and whoever needs it next would wait
-    for ever. So only where nobody looks at `cancel` for a while, the verb being one that reads a
-    little, an exception ends it. Another signal during the clean-up says so; the third ends the
-    process at once. Those that come close together count as one: timeout(1) signals the process,
-    then its group. Signals that the caller chose to ignore (nohup, a job in the background) stay
-    ignored.
+    The first signal sets `cancel`. The handler raises no exception at once: one could come between
+    any two steps, after a lock is taken and before its holder is known, and the next thread to take
+    the lock would wait for ever. Only if the verb does not look at `cancel` for a while, as a short
+    one does not, an exception ends it. A second signal during the clean-up is answered by a line;
+    the third ends the process at once. Signals close together count as one. Signals that the caller
+    chose to ignore (nohup, a job in the background) stay ignored.
     """
     if threading.current_thread() is not threading.main_thread():
         yield

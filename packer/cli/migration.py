@@ -15,7 +15,7 @@ from packer.storage.migration import migrate as migrate_archives
 
 
 def migrate(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
-    """Copy what KOTS kept to a storage, or back."""
+    """Copy the archives of KOTS to a storage, or back."""
     done = migrate_archives(
         args.source,
         args.destination,

@@ -1,4 +1,4 @@
-"""What a verb reports, and the options that verbs share."""
+"""The report of a verb, and reports and options that several verbs share."""
 
 from __future__ import annotations
 
@@ -22,12 +22,12 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """What a verb found; only what is asked for is put into words or JSON.
+    """The result of a verb; only the form that is asked for is made.
 
     Args:
         value: makes the JSON object; None if the verb wrote its output itself.
         lines: makes the lines for people.
-        is_summary: the lines tell what was done, and are left out with --quiet.
+        is_summary: the lines sum up the work; --quiet leaves them out.
         exit_code: of the process.
     """
 
@@ -43,7 +43,14 @@ def options(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def read_password() -> str:
-    """Return the first line of standard input."""
+    """Return the first line of standard input.
+
+    Returns:
+        The line without its end.
+
+    Raises:
+        InvalidParameter: it is empty.
+    """
     line = sys.stdin.readline() if sys.stdin is not None else ""
     password = line.removesuffix("\n").removesuffix("\r")
     if not password:
@@ -52,7 +59,17 @@ def read_password() -> str:
 
 
 def registry_options(args: argparse.Namespace) -> RegistryLike:
-    """Return how to reach registries."""
+    """Return how to reach registries.
+
+    Args:
+        args: of a verb that takes the options of registries.
+
+    Returns:
+        Options for all hosts, or for each host its own.
+
+    Raises:
+        InvalidParameter: options contradict each other.
+    """
     if args.password_stdin != (args.username is not None):
         raise InvalidParameter("--username and --password-stdin go together")
     general = RegistryOptions(
@@ -93,7 +110,16 @@ def _one_registry(text: str, general: RegistryOptions) -> tuple[str, RegistryOpt
 
 
 def copied(key: str, name: str, done: CopyResult) -> Report:
-    """Return the report of a copy; `key` is what JSON calls the `name` given."""
+    """Return the report of a copy.
+
+    Args:
+        key: JSON key of `name`.
+        name: the destination, as given.
+        done: the result.
+
+    Returns:
+        The report.
+    """
 
     def value() -> dict[str, Any]:
         return {
@@ -127,17 +153,29 @@ def copied(key: str, name: str, done: CopyResult) -> Report:
 
 
 def check_dry_run(args: argparse.Namespace) -> None:
-    """Raise if a dry run is asked for with what it does not know.
+    """Raise if a dry run is asked for together with options that it cannot estimate.
+
+    Args:
+        args: of a verb that copies.
 
     Raises:
-        InvalidParameter: it would have to read the blobs, or to send them.
+        InvalidParameter: the estimate would have to read the blobs, or to send them.
     """
     if args.verify or args.force:
         raise InvalidParameter("--dry-run does not know what --verify and --force would send")
 
 
 def estimated(key: str, name: str, found: Estimate) -> Report:
-    """Return the report of a dry run; `key` is what JSON calls the `name` given."""
+    """Return the report of a dry run.
+
+    Args:
+        key: JSON key of `name`.
+        name: the destination, as given.
+        found: the estimate.
+
+    Returns:
+        The report.
+    """
 
     def value() -> dict[str, Any]:
         return {
@@ -174,7 +212,7 @@ def estimated(key: str, name: str, found: Estimate) -> Report:
 
 
 def parts_value(parts: Iterable[Use]) -> list[dict[str, Any]]:
-    """Return the JSON value of what the parts of a tree cost."""
+    """Return the JSON value of the costs of the parts of a tree."""
     return [
         {
             **text_fields("path", part.path),
@@ -189,30 +227,66 @@ def parts_value(parts: Iterable[Use]) -> list[dict[str, Any]]:
     ]
 
 
-def restored_value(directory: str, restored: Restored) -> dict[str, Any]:
-    """Return the JSON fields of what was restored."""
-    return {
-        "digest": restored.digest,
-        **text_fields("directory", directory),
-        "files": restored.files,
-        "bytes": restored.bytes,
-        "written_files": restored.written_files,
-        "written_bytes": restored.written_bytes,
-        "deleted": restored.deleted,
-        "seeded_bytes": restored.seeded_bytes,
-    }
+def check_target(args: argparse.Namespace) -> None:
+    """Raise if the options of a directory to restore into contradict each other.
+
+    Args:
+        args: of a verb that writes a tree.
+
+    Raises:
+        InvalidParameter: ``--delete`` without ``--update``.
+    """
+    if args.delete and not args.update:
+        raise InvalidParameter("--delete needs --update")
 
 
-def restored_line(directory: str, restored: Restored) -> str:
-    """Return one line about what was restored."""
+def restored(
+    names: dict[str, Any], title: str, directory: str, done: Restored, fetched: str = ""
+) -> Report:
+    """Return the report of a tree that was written to a directory.
+
+    Args:
+        names: first fields of the JSON object: what was restored.
+        title: what was restored, for people.
+        directory: where to.
+        done: counts of files and bytes.
+        fetched: a line about the transfer, "" for none.
+
+    Returns:
+        The report.
+    """
+
+    def value() -> dict[str, Any]:
+        return {
+            **names,
+            "digest": done.digest,
+            **text_fields("directory", directory),
+            "files": done.files,
+            "bytes": done.bytes,
+            "written_files": done.written_files,
+            "written_bytes": done.written_bytes,
+            "deleted": done.deleted,
+            "seeded_bytes": done.seeded_bytes,
+        }
+
+    def lines() -> Iterator[str]:
+        yield f"{title}  {done.digest}"
+        if fetched:
+            yield fetched
+        yield _restored_line(directory, done)
+
+    return Report(value, lines)
+
+
+def _restored_line(directory: str, done: Restored) -> str:
     line = (
-        f"wrote {format_count(restored.written_files, 'file')},"
-        f" {format_size(restored.written_bytes)} to {directory}"
+        f"wrote {format_count(done.written_files, 'file')},"
+        f" {format_size(done.written_bytes)} to {directory}"
     )
-    if kept := restored.files - restored.written_files:
+    if kept := done.files - done.written_files:
         line += f"; {format_count(kept, 'file')} untouched"
-    if restored.seeded_bytes:
-        line += f"; {format_size(restored.seeded_bytes)} from seeds"
-    if restored.deleted:
-        line += f"; {restored.deleted} deleted"
+    if done.seeded_bytes:
+        line += f"; {format_size(done.seeded_bytes)} from seeds"
+    if done.deleted:
+        line += f"; {done.deleted} deleted"
     return line

@@ -13,7 +13,10 @@ from packer.errors import NotFound, PackerError
 
 
 class OutputClosed(Exception):
-    """Who read standard output has gone; not an OSError, so that none of those is taken for it."""
+    """The reader of standard output closed it.
+
+    Not an OSError, so that handlers of disk errors do not catch it.
+    """
 
 
 class Output:
@@ -33,9 +36,12 @@ class Output:
     def write(self, data: bytes) -> None:
         """Write raw bytes.
 
+        Args:
+            data: of any length.
+
         Raises:
-            OutputClosed: nobody reads them.
-            OSError: the disk is full, and the like.
+            OutputClosed: the reader closed standard output.
+            OSError: the disk is full, for example.
         """
         self.is_used = self.is_used or bool(data)
         if self._raw is not None:
@@ -47,7 +53,7 @@ class Output:
                 raise OutputClosed from None
 
     def line(self, text: str) -> None:
-        """Write a line, with what is not printable escaped."""
+        """Write a line, with unprintable characters escaped."""
         self.write(escape(text).encode(self._encoding, "backslashreplace") + b"\n")
 
     def json(self, value: Mapping[str, Any]) -> None:
@@ -79,7 +85,11 @@ class Output:
         self.write(text.encode("ascii"))
 
     def flush(self) -> None:
-        """Hand everything to the operating system; raises as `write`."""
+        """Hand everything to the operating system.
+
+        Raises:
+            OutputClosed: the reader closed standard output.
+        """
         if self._raw is not None:
             try:
                 self._raw.flush()
@@ -87,7 +97,7 @@ class Output:
                 raise OutputClosed from None
 
     def abandon(self) -> None:
-        """Drop what is left, so that the interpreter does not try to write it when it ends."""
+        """Drop buffered bytes, so that the interpreter does not try to write them when it ends."""
         if self._stream is None:
             return
         nowhere = os.open(os.devnull, os.O_WRONLY)
@@ -100,8 +110,13 @@ class Output:
 def text_fields(name: str, text: str) -> dict[str, str]:
     """Return the fields of a JSON object for text that may hold bytes that are no UTF-8.
 
-    ``name`` holds the text, with U+FFFD in place of such bytes; only then ``name_base64`` holds
-    the exact bytes. Lone surrogates would be JSON in name only: many parsers refuse them.
+    Args:
+        name: key of the field.
+        text: such bytes are lone surrogates in it, which many JSON parsers refuse.
+
+    Returns:
+        The text under ``name``. If it has such bytes, they are replaced by U+FFFD, and
+        ``name_base64`` holds the exact bytes.
     """
     try:
         text.encode()
@@ -115,7 +130,16 @@ def text_fields(name: str, text: str) -> dict[str, str]:
 
 
 def error_value(error: BaseException, message: str, code: int) -> dict[str, Any]:
-    """Return the JSON object about an error; docs/cli.md lists its keys."""
+    """Return the JSON object about an error; docs/cli.md lists its keys.
+
+    Args:
+        error: the error.
+        message: the line about it.
+        code: exit code of the process.
+
+    Returns:
+        A value for `Output.json`.
+    """
     value: dict[str, Any] = {
         "error": escape(message),
         "kind": type(error).__name__.lstrip("_"),

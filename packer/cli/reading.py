@@ -1,4 +1,4 @@
-"""The verbs that only read: what is in a version, what differs, is it sound."""
+"""The verbs that only read: ls, cat, diff, inspect, verify."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ from packer.reading.contents import Details, Entry
 from packer.reading.differences import Change
 
 _SHOWN = 20
-"""How many parts, and opened files, `inspect` shows to people."""
+"""Parts, and opened files, that `inspect` shows to people."""
 
 _BASE64_BYTES = 3 << 16
-"""How much of a file is encoded at a time: a multiple of 3, so that the parts can be joined."""
+"""Bytes of a file encoded at a time: a multiple of 3, so that the parts can be joined."""
 
 _KIND_BITS = {
     "file": stat.S_IFREG,
@@ -37,7 +37,7 @@ _CHANGE_MARKS = {"added": "+", "removed": "-", "changed": "~"}
 
 
 def ls(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
-    """List what a version holds."""
+    """List the entries of a version."""
     version = open_version(args.name, **options(args))
     # Looking into archives reads them: not twice, and before a document is begun that could break.
     known = (
@@ -120,12 +120,12 @@ def _write_base64(args: argparse.Namespace, out: Output, parts: Iterable[bytes])
 
 
 def diff(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
-    """Show what differs between two versions."""
+    """Show the differences between two versions."""
     return diff_report(args, readings.diff(args.old, args.new, inside=args.inside, **options(args)))
 
 
 def diff_report(args: argparse.Namespace, changes: list[Change]) -> Report:
-    """Word the changes between `args.old` and `args.new`."""
+    """Return the report of the changes between `args.old` and `args.new`."""
     counts = {
         kind: sum(change.change == kind and not change.inside for change in changes)
         for kind in ("added", "removed", "changed")
@@ -182,7 +182,7 @@ def _sizes(change: Change) -> str:
 
 
 def inspect(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
-    """Show what a version says of itself."""
+    """Show a version's manifest, config and index in summary."""
     details = readings.inspect(args.name, **options(args))
     return Report(
         lambda: _details_value(args.name, details),
@@ -298,7 +298,7 @@ def _details_lines(details: Details) -> Iterator[str]:
 
 
 def verify(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
-    """Check a version."""
+    """Read every blob of a version and check it."""
     verified = readings.verify(args.name, progress=progress, cancel=args.cancel, **options(args))
 
     def value() -> dict[str, Any]:

@@ -21,7 +21,7 @@ EXIT_STORE = 5
 
 
 def login(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
-    """Ask for what is missing, check it with the registry, keep it."""
+    """Ask for missing credentials, check them with the registry, keep them."""
     username, password = _ask(args)
     reached = RegistryOptions(
         plain_http=args.plain_http,
@@ -52,7 +52,7 @@ def logout(args: argparse.Namespace, out: Output, progress: ProgressCallback | N
 
 
 def doctor(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
-    """Probe a registry; the exit code tells whether versions can be pulled from it."""
+    """Probe a registry; the exit code says whether versions can be pulled from it."""
     found = probe(args.reference, registry=options(args)["registry"], write=args.write)
     code = 0 if found.works("pull") == YES else EXIT_STORE
 

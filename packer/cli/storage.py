@@ -1,4 +1,4 @@
-"""The verbs below ``layer-packer storage``: each calls `packer.storage` and words the result."""
+"""The family of verbs below ``layer-packer storage``: their arguments, calls and reports."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from dataclasses import asdict
 from typing import Any, BinaryIO
 
 from packer.cli import reading
+from packer.cli.arguments import Add
 from packer.cli.display import format_count, format_size
-from packer.cli.outcome import Report, registry_options, restored_line, restored_value
+from packer.cli.outcome import Report, check_target, registry_options, restored
 from packer.cli.output import Output, text_fields
 from packer.engine import zstd
 from packer.errors import InvalidParameter
@@ -19,7 +20,74 @@ from packer.storage.results import SavedVersion, SupportBundle
 from packer.storage.storage import Storage, open_storage
 
 
-def run(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
+def add_storage_verbs(
+    parser: argparse.ArgumentParser, add_common: Add, add_registry: Add, add_target: Add
+) -> None:
+    """Add the verbs below ``storage``.
+
+    Args:
+        parser: of ``storage``.
+        add_common: adds the options of every verb.
+        add_registry: adds the options of verbs that reach a registry.
+        add_target: adds a directory to restore into, and its options.
+    """
+    verbs = parser.add_subparsers(dest="storage_verb", metavar="VERB", required=True)
+
+    def verb(name: str, text: str, *arguments: str) -> argparse.ArgumentParser:
+        made = verbs.add_parser(
+            name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False
+        )
+        add_common(made)
+        add_registry(made)
+        made.add_argument(
+            "--storage-base-uri",
+            metavar="URI",
+            required=True,
+            help="docker://host/repository or oci:DIR, below which each application has its place",
+        )
+        made.add_argument("--cache", metavar="DIR", help="keeps layers from one call to the next")
+        for argument in arguments:
+            kind = int if argument in ("sequence", "old", "new") else str
+            made.add_argument(argument, metavar=argument.upper(), type=kind)
+        return made
+
+    at = verb("save", "save a directory or archive as an application's next version", "app")
+    at.add_argument("path", metavar="DIR|FILE")
+    at.add_argument("--sequence", type=int, metavar="N", help="its number (default: the next one)")
+    at.add_argument("--level", type=int, metavar="N", help="zstd level, 1 to 22 (default: 9)")
+    at.add_argument("--no-expand", action="store_true", help="do not open archives")
+    _add_label(at)
+
+    add_target(verb("load", "write a version to a directory", "app", "sequence"))
+    verb("apps", "list the applications")
+    verb("history", "list an application's versions", "app")
+    verb("current", "show which version is deployed", "app")
+    verb("deploy", "mark a version as deployed", "app", "sequence")
+    verb("rollback", "mark the version as deployed that was before", "app")
+
+    at = verb("diff", "show what differs between two versions", "app", "old", "new")
+    at.add_argument("--exit-code", action="store_true", help="exit with 10 if they differ")
+    at.add_argument("--inside", action="store_true", help="also what changed in archives")
+
+    verb("open", "write one file of a version to standard output", "app", "sequence", "path")
+    verb("delete", "delete a version", "app", "sequence")
+
+    at = verb("retain", "delete all versions but the newest and those that are needed", "app")
+    at.add_argument("--keep", type=int, metavar="N", required=True, help="how many of the newest")
+    at.add_argument(
+        "--protect", type=int, metavar="N", action="append", default=[], help="a version to keep"
+    )
+
+    at = verb("save-bundle", "save a support bundle, an archive or a directory", "id")
+    at.add_argument("path", metavar="FILE|DIR")
+    _add_label(at)
+    verb("bundles", "list the support bundles")
+    verb("open-bundle", "write a support bundle's archive to standard output", "id")
+    at = verb("load-bundle", "write a support bundle's archive, or files, to a directory", "id")
+    at.add_argument("directory", metavar="DIR")
+
+
+def storage(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
     """Carry out the verb below ``storage`` that the arguments name.
 
     Args:
@@ -27,14 +95,27 @@ def run(args: argparse.Namespace, out: Output, progress: ProgressCallback | None
         out: for verbs that write their output piece by piece.
         progress: called now and then.
 
+    Returns:
+        The report to show.
+
     Raises:
         PackerError, OSError: as the calls of `packer.Storage`.
     """
-    if args.storage_verb == "load" and args.delete and not args.update:
-        raise InvalidParameter("--delete needs --update")
-    storage = open_storage(args.storage_base_uri, cache=args.cache, registry=registry_options(args))
-    with storage:
-        return _VERBS[args.storage_verb](storage, args, out, progress)
+    if args.storage_verb == "load":
+        check_target(args)
+    opened = open_storage(args.storage_base_uri, cache=args.cache, registry=registry_options(args))
+    with opened:
+        return _VERBS[args.storage_verb](opened, args, out, progress)
+
+
+def _add_label(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--label",
+        metavar="NAME=VALUE",
+        action="append",
+        default=[],
+        help="for the history; may be given several times",
+    )
 
 
 def _save(
@@ -64,7 +145,7 @@ def _save(
 def _load(
     storage: Storage, args: argparse.Namespace, out: Output, progress: ProgressCallback | None
 ) -> Report:
-    restored = storage.load(
+    done = storage.load(
         args.app,
         args.sequence,
         args.directory,
@@ -75,16 +156,8 @@ def _load(
         progress=progress,
         cancel=args.cancel,
     )
-
-    def value() -> dict[str, Any]:
-        names = {**text_fields("app", args.app), "sequence": args.sequence}
-        return {**names, **restored_value(args.directory, restored)}
-
-    def lines() -> Iterator[str]:
-        yield f"{args.app} {args.sequence}  {restored.digest}"
-        yield restored_line(args.directory, restored)
-
-    return Report(value, lines)
+    names = {**text_fields("app", args.app), "sequence": args.sequence}
+    return restored(names, f"{args.app} {args.sequence}", args.directory, done)
 
 
 def _apps(
@@ -219,16 +292,8 @@ def _open_bundle(
 def _load_bundle(
     storage: Storage, args: argparse.Namespace, out: Output, progress: ProgressCallback | None
 ) -> Report:
-    restored = storage.bundles.load(args.id, args.directory, progress=progress, cancel=args.cancel)
-
-    def value() -> dict[str, Any]:
-        return {**text_fields("id", args.id), **restored_value(args.directory, restored)}
-
-    def lines() -> Iterator[str]:
-        yield f"{args.id}  {restored.digest}"
-        yield restored_line(args.directory, restored)
-
-    return Report(value, lines)
+    done = storage.bundles.load(args.id, args.directory, progress=progress, cancel=args.cancel)
+    return restored(text_fields("id", args.id), args.id, args.directory, done)
 
 
 _NOT_OF_BUNDLES = ("files", "layers", "parent")

@@ -29,7 +29,7 @@ class Application:
     Args:
         app: its ID.
         repository: holds its versions.
-        versions: those of the storage that were read last.
+        versions: the storage's versions that were read last.
         base_uri: of the storage, for errors.
 
     Thread safety: threads may share it.
@@ -131,6 +131,7 @@ class Application:
             Conflict: `wanted` has another version.
             Cancelled: the job's event was set; nothing was saved.
             StoreError: the registry failed.
+            AssertionError: never.
         """
         saved = sorted(numbers.saved, reverse=True)
         older = [number for number in saved if wanted is None or number <= wanted] or saved
@@ -140,10 +141,10 @@ class Application:
                     return self._same(wanted, new)
                 new.send()
                 return self._name(new, numbers, wanted, patience_seconds)
-        raise AssertionError("the last base is None, and raises")
+        raise AssertionError("the last base is None, and returns or raises")  # pragma: no cover
 
     def _same(self, wanted: int, new: Staged) -> SavedVersion:
-        """Return the version that a number has, if its content is that of the new one.
+        """Return the version that a number has, if it has the same content as the new one.
 
         Raises:
             Conflict: it is another.

@@ -1,8 +1,8 @@
-"""Finds out whether a number of an application can be loaded, and if not, what is wrong with it.
+"""Examines the numbers of an application: which can be loaded, and what is wrong with the others.
 
 A registry keeps tags, manifests and blobs apart, so each can be lost alone: by a garbage collection
 beside writers, by two deletions that meet, by a disk. A tag may also name something that no storage
-wrote. Nothing here trusts a tag: everything that a load reads first is read.
+wrote. So no tag is trusted: an examination reads everything that a load reads first.
 """
 
 from __future__ import annotations
@@ -31,11 +31,11 @@ VERIFIED_BYTES = 64 << 20
 """Bytes of layers that one examination reads and hashes. Of further layers it reads the last byte
 alone, which finds those that are missing or cut: a retention must not cost a pull."""
 _THREADS = 4
-"""Versions examined at once: their requests overlap, and at most so many indexes are in memory."""
+"""Versions examined at once: their requests overlap, and few indexes are in memory together."""
 
 
 class Condition(Enum):
-    """What a number names."""
+    """The state of a number."""
 
     SOUND = "sound"
     """A version, all of whose parts are there."""
@@ -53,11 +53,11 @@ class Condition(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What was found out about one number.
+    """The examination of one number.
 
     Args:
         sequence: the number.
-        condition: what it names.
+        condition: its state.
         why: the error that tells what is wrong, "" for sound ones.
     """
 
@@ -85,8 +85,14 @@ class Examiner:
     def examine(self, sequence: int) -> Finding:
         """Return what is under a number.
 
+        Args:
+            sequence: the number.
+
+        Returns:
+            Its condition; UNKNOWN if the registry fails for this number.
+
         Raises:
-            AuthError: the registry does not let us read.
+            StoreError: an AuthError: the registry does not let us read.
         """
         try:
             version = load_version(self._repository.store, str(sequence))
@@ -106,7 +112,14 @@ class Examiner:
         return Finding(sequence, Condition.DAMAGED if why else Condition.SOUND, why)
 
     def examine_all(self, sequences: Iterable[int]) -> Iterator[Finding]:
-        """Yield what is under each number, in the order given, several examined at once."""
+        """Yield what is under each number, several examined at once.
+
+        Args:
+            sequences: the numbers.
+
+        Yields:
+            A finding for each, in the order given.
+        """
         with ThreadPoolExecutor(_THREADS, "examine") as pool:
             yield from pool.map(self.examine, sequences)
 
@@ -140,6 +153,9 @@ def newest_sound(examiner: Examiner, sequences: Iterable[int], count: int) -> li
         examiner: of their repository.
         sequences: numbers, the newest first.
         count: how many sound ones are wanted, at least 1.
+
+    Returns:
+        The findings, in the order given.
     """
     left, found, wanted = iter(sequences), list[Finding](), count
     while wanted > 0:

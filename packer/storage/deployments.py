@@ -73,7 +73,7 @@ def deploy(application: Application, sequence: int) -> Deployment:
     try:
         old, log = read_log(application.repository)
     except FormatError as error:
-        # What is deployed from now on is known again; only what was before is lost.
+        # Later deployments are known again; only the earlier ones are lost.
         _log.warning("%s: the log of deployments is begun anew: %s", application.app, error)
         old, log = "", []
     return _write(application.repository, old, log, sequence)

@@ -55,7 +55,7 @@ FEW = 4
 MANY = 32
 """From this many missing records on, a reader writes the cache anew."""
 GATHER_EVERY = 8
-"""Saves after which the history is gathered; a reader reads at most so many manifests singly."""
+"""Saves after which the history is gathered; a reader reads at most that many manifests singly."""
 _THREADS = 8
 """Manifests read at once."""
 

@@ -1,4 +1,4 @@
-"""Archives as KOTS keeps them, in S3 or a directory: where they are, reading and writing them.
+"""The archives that KOTS keeps in S3 or a directory: lists, reads and writes them.
 
     <prefix>/<application ID>/<sequence>.tar.gz
     <prefix>/supportbundles/<bundle ID>/supportbundle.tar.gz
@@ -26,9 +26,11 @@ BUNDLES = "supportbundles"
 _VERSION = re.compile(r"([^/]+)/(0|[1-9][0-9]{0,15})\.tar\.gz\Z")
 _BUNDLE = re.compile(rf"{BUNDLES}/([^/]+)/supportbundle\.tar\.gz\Z")
 _COPY_BYTES = 1 << 20
+"""Bytes read at once."""
 _TRIES = 4
+"""Attempts of a request to S3 that fails in a way that may pass."""
 _LEADS_NOWHERE = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP)
-"""What following a link ends in that is no way to a file."""
+"""Errors of following a symbolic link that leads to no file."""
 
 T = TypeVar("T")
 
@@ -41,8 +43,8 @@ class Archive:
         app: the application's ID; "" for a support bundle.
         name: sequence number or bundle ID.
         size: in bytes.
-        stamp: changes when the archive does: an ETag, or the time of a file.
-        sha256: what its content is said to be, in hex; "" if nothing says it.
+        stamp: changes when the archive does: an ETag, or a file's modification time.
+        sha256: the SHA-256 recorded for it, in hex; "" if none is.
     """
 
     app: str
@@ -53,20 +55,20 @@ class Archive:
 
     @property
     def key(self) -> str:
-        """Where it is, below the prefix."""
+        """Its path below the prefix."""
         if self.app:
             return f"{self.app}/{self.name}.tar.gz"
         return f"{BUNDLES}/{self.name}/supportbundle.tar.gz"
 
     @property
     def has_path(self) -> bool:
-        """Whether the key leads to a place of its own: IDs of a storage are any text."""
+        """Whether no other archive has its key: IDs of a storage are any text."""
         known = _VERSION.match(self.key) if self.app else _BUNDLE.match(self.key)
         return known is not None and known[1] not in (".", "..") and self.app != BUNDLES
 
     @property
     def order(self) -> tuple[str, int, str]:
-        """Versions by sequence number, so that each finds its predecessor; bundles last."""
+        """Sort key: versions by number, so that each finds its predecessor; bundles last."""
         return (self.app, int(self.name), "") if self.app else ("\U0010ffff", 0, self.name)
 
 
@@ -75,7 +77,7 @@ class Archives:
 
     Args:
         place: ``s3://bucket/prefix``, or a directory.
-        options: for s3fs, such as ``endpoint_url``; else the environment of AWS clients counts.
+        options: for s3fs, such as ``endpoint_url``; without, the environment of AWS clients counts.
 
     Raises:
         InvalidParameter: s3fs is not installed, or there is no bucket.
@@ -98,7 +100,7 @@ class Archives:
             raise InvalidParameter(f"{place}: no bucket")
 
     def list(self) -> tuple[list[Archive], int]:
-        """Return all archives in the order to migrate them, and how many other keys there are."""
+        """Return all archives in the order to migrate them, and the number of other keys."""
         found, others = [], 0
         for key, size, stamp in self._keys():
             if match := _BUNDLE.match(key):
@@ -110,10 +112,17 @@ class Archives:
         return sorted(found, key=lambda archive: archive.order), others
 
     def read(self, archive: Archive, file: IO[bytes]) -> str:
-        """Write an archive to a file, from its start; return its SHA-256.
+        """Write an archive to a file, from the file's start.
 
-        S3 sends no digest that clients check, so what comes is held against the ETag, which is the
+        S3 sends no digest that clients check. The bytes are compared with the ETag, which is the
         MD5 of most objects; where it is not (parts, encryption), a second reading has to agree.
+
+        Args:
+            archive: as listed.
+            file: open for reading and writing; its content is replaced.
+
+        Returns:
+            The archive's SHA-256 in hex.
 
         Raises:
             StoreError: it cannot be read, after some tries, or is not as long as it was listed.
@@ -136,7 +145,17 @@ class Archives:
         return self._tried(f"reading {archive.key}", once)
 
     def digest(self, archive: Archive) -> str | None:
-        """Return the SHA-256 of what is there, None if nothing is, "" if it is damaged."""
+        """Return an archive's SHA-256, None if it is not there, "" if it is damaged.
+
+        Args:
+            archive: its path counts.
+
+        Returns:
+            64 hex digits, "" or None.
+
+        Raises:
+            StoreError: S3 failed.
+        """
         if self.size(archive) is None:
             return None
         try:
@@ -147,11 +166,15 @@ class Archives:
             raise
 
     def holds(self, archive: Archive, sha256: str) -> bool:
-        """Tell whether an archive is there with this content; read again if it does not look so."""
+        """Return whether an archive has this SHA-256; a mismatch is read a second time."""
         return any(self.digest(archive) == sha256 for _ in range(2))
 
     def write(self, archive: Archive, path: str) -> None:
         """Store a file as an archive: whole or not at all.
+
+        Args:
+            archive: says where.
+            path: of the file.
 
         Raises:
             StoreError, OSError: it could not be stored.
@@ -175,7 +198,7 @@ class Archives:
             raise
 
     def remove(self, archive: Archive) -> None:
-        """Remove an archive that was just written, and is not what it should be."""
+        """Remove an archive that was just written, and has wrong content."""
         path = self._path(archive)
         if self._s3 is None:
             os.unlink(path)
@@ -183,11 +206,11 @@ class Archives:
             self._tried(f"removing {archive.key}", lambda: self._s3.rm_file(path))
 
     def size(self, archive: Archive) -> int | None:
-        """Return how many bytes are there, None if the archive is not."""
+        """Return the archive's size in bytes, None if it is not there."""
         path = self._path(archive)
         if self._s3 is None:
             return os.path.getsize(path) if os.path.exists(path) else None
-        # Not by HEAD: after a 404 to it, Swift leaves bytes on the connection that break the next.
+        # Not by HEAD: after a 404, Swift leaves bytes on the connection that break the next call.
         bucket, _, key = path.partition("/")
         found = self._tried(
             f"listing {archive.key}",
@@ -213,8 +236,8 @@ class Archives:
         file.seek(0)
         file.truncate()
         if self._s3 is not None:
-            # In one request: in answers to ranges, rclone sends the checksum of the whole, and
-            # botocore takes them for damaged.
+            # In one request: rclone sends the checksum of the whole object with a range, and
+            # botocore then reports damage.
             self._s3.get_file(path, file.name)
             return _digests(file)
         with open(path, "rb") as source:
@@ -242,7 +265,7 @@ class Archives:
                             raise
                         info = os.lstat(path)
                     if not stat.S_ISREG(info.st_mode):
-                        key += "/"  # no archive's: opening a FIFO would wait for good
+                        key += "/"  # matches no archive: opening a FIFO would wait for ever
                     yield key, info.st_size, _stamp(info)
             return
         root = self.place.removeprefix("s3://")
@@ -253,7 +276,7 @@ class Archives:
             yield path[len(root) + 1 :], info["size"], str(info.get("ETag", "")).strip('"')
 
     def _tried(self, what: str, work: Callable[[], T]) -> T:
-        """Do something with S3, again if it fails in a way that may pass."""
+        """Call `work`; repeat it if S3 fails in a way that may pass."""
         if self._s3 is None:
             return work()
         from aiohttp import ClientError as ConnectionFailed
@@ -285,7 +308,7 @@ def _digests(source: IO[bytes], out: IO[bytes] | None = None) -> tuple[str, str]
 
 
 def _is_damage(error: BaseException | None) -> bool:
-    """Tell whether S3 sent other bytes than the checksum that it keeps with them is of."""
+    """Return whether the bytes that S3 sent contradict the checksum that it keeps with them."""
     from botocore.exceptions import FlexibleChecksumError
 
     return isinstance(error, FlexibleChecksumError)

@@ -1,12 +1,13 @@
-"""Moving what KOTS kept, between S3 or a directory and a storage, and back, archive by archive.
+"""Moves the archives that KOTS kept from S3 or a directory to a storage, and back, one by one.
 
-An archive counts as done when its copy was read back and has the SHA-256 of the source. Then it
-is written to a journal, a file of this machine, which is believed as long as the destination still
-lists a copy of that size. Without the journal nothing is moved twice: what is there already is read
-back and noted anew.
+An archive is done when its copy was read back and has the SHA-256 of the source. It is then
+recorded in a journal, a file of this machine. The journal is trusted as long as the destination
+still lists a copy of that size. Without a journal nothing is moved twice: a copy that is there is
+read back and recorded again.
 
-A copy that does not come back right is taken away again, so that the next run can write it anew. If
-the run was killed before that, the label ``sha256`` of the copy tells the next one whose it is.
+A copy whose content is wrong when it is read back is removed, so that the next run writes it anew.
+If the run is killed before that, the label ``sha256`` of the copy tells the next run that the copy
+is a migration's own.
 """
 
 from __future__ import annotations
@@ -37,10 +38,11 @@ from packer.storage.storage import Storage, open_storage
 from packer.stores.registry.access import RegistryLike
 
 ARCHIVE_NAME = "archive.tar.gz"
-"""Name of the one file of a version that was an archive."""
+"""Name of the only file of a version made from an archive."""
 SHA256 = "sha256"
-"""Label of a version or bundle that was an archive: the digest of its source."""
+"""Label of a version or bundle made from an archive: the SHA-256 of the archive."""
 _TRIES = 2
+"""Readings of a copy before it counts as damaged: the first may have been a bad transfer."""
 
 _log = logging.getLogger(__name__)
 
@@ -50,15 +52,15 @@ class Migrated:
     """What a migration did, or would do.
 
     Args:
-        archives: how many there are in the source.
-        moved: how many were copied, and verified.
-        present: how many were there already, and are verified.
-        noted: those of them that an earlier run verified, as its journal says, and that are listed
-            still; the others were read back now.
-        bytes: of all archives.
-        new_bytes: that the destination's storage took for those moved; 0 on the way back.
-        others: keys of the source that are no archives; versions and bundles of a storage that are
-            none, or whose ID cannot be a part of a path. They stay behind.
+        archives: number of archives in the source.
+        moved: archives copied and verified.
+        present: archives that the destination had already, verified.
+        noted: the part of `present` that an earlier run verified, as its journal says, and that is
+            still listed; the others were read back in this run.
+        bytes: size of all archives.
+        new_bytes: bytes that the destination's storage added for `moved`; 0 on the way back.
+        others: keys of the source that are no archives; or versions and bundles of a storage that
+            are no archives, or whose ID cannot be a part of a path. They are not moved.
     """
 
     archives: int
@@ -71,10 +73,10 @@ class Migrated:
 
 
 class Journal:
-    """Which archives are done: a line for each, appended and synced.
+    """Records which archives are done: a line for each, appended and synced.
 
     Args:
-        path: of the file.
+        path: of its file.
     """
 
     def __init__(self, path: str) -> None:
@@ -92,11 +94,11 @@ class Journal:
             pass
 
     def holds(self, archive: Archive) -> bool:
-        """Tell whether this very archive is done."""
+        """Return whether this archive, unchanged, is done."""
         return self._done.get(archive.key) == _mark(archive)
 
     def add(self, archive: Archive) -> None:
-        """Note that it is done."""
+        """Record that an archive is done."""
         os.makedirs(os.path.dirname(self._path) or ".", exist_ok=True)
         with open(self._path, "a", encoding="utf-8") as file:
             # A line feed first: the last line may have been cut off.
@@ -117,24 +119,29 @@ def migrate(
     progress: ProgressCallback | None = None,
     cancel: CancelEvent | None = None,
 ) -> Migrated:
-    """Copy all versions and support bundles of a place to another; the source is only read.
+    """Copy all versions and support bundles from one place to another; the source is only read.
 
     Args:
         source: ``s3://bucket/prefix`` or a directory as KOTS lays it out, or the base of a
             storage (``docker://…``, ``oci:DIR``), of which versions that are archives are copied.
         destination: the other kind.
-        dry_run: only say what would be done.
-        journal: file that notes what is done; by default in the user's data directory.
+        dry_run: only count what would be done.
+        journal: file that records what is done; by default in the user's data directory.
         s3_options: for s3fs.
         registry: how to reach the registry.
         progress: called now and then.
-        cancel: set it to give up between two archives, or during one.
+        cancel: set it to stop, between two archives or during one.
+
+    Returns:
+        The numbers of archives moved and present.
 
     Raises:
+        Cancelled: `cancel` was set; a second call goes on.
+        NotFound: the source holds nothing at all.
         Conflict: the destination has other content under a sequence number or ID.
         DigestMismatch: a copy read back is not the source; it was removed again.
         InvalidParameter: both are of one kind.
-        StoreError, OSError: as they say; a second call goes on.
+        StoreError, OSError: a place failed; a second call goes on.
     """
     back = _is_storage(source)
     if back == _is_storage(destination):
@@ -148,7 +155,7 @@ def migrate(
     with open_storage(base, registry=registry) as storage:
         found, others = _archives_of(storage) if back else place.list()
         if not found and not others:
-            # A prefix or base that holds nothing is a misspelled one, and no success.
+            # A prefix or base that holds nothing is misspelled: no success.
             raise NotFound("archives", source, "nothing at all is there")
         notes = Journal(journal)
         noted = [archive for archive in found if notes.holds(archive)]
@@ -156,10 +163,12 @@ def migrate(
         done = {archive.key for archive in noted if size_at(archive) == archive.size}
         todo = [archive for archive in found if archive.key not in done]
         moved = new_bytes = 0
-        told = _Told(progress, sum(archive.size for archive in todo))
+        told = _Reporter(progress, sum(archive.size for archive in todo))
         if not dry_run:
             work: Callable[[Archive], tuple[bool, int]]
-            work = _Back(storage, place) if back else _There(storage, place, told, cancel)
+            work = (
+                _FromStorage(storage, place) if back else _ToStorage(storage, place, told, cancel)
+            )
             for archive in todo:
                 if cancel is not None and cancel.is_set():
                     raise Cancelled("migrating")
@@ -176,15 +185,15 @@ def migrate(
 
 
 def _absolute(place: str) -> str:
-    """Return a name of a place that is the same whatever the current directory."""
+    """Return the name of a place, independent of the current directory."""
     if place.startswith(("docker://", "s3://")):
         return place.rstrip("/")
     transport = "oci:" if place.startswith("oci:") else ""
     return transport + os.path.realpath(place.removeprefix(transport))
 
 
-class _Told:
-    """Tells of the migration as one phase, whatever packing and copying tell of each archive."""
+class _Reporter:
+    """Reports the migration as one phase, instead of the phases of packing and copying."""
 
     def __init__(self, progress: ProgressCallback | None, total: int) -> None:
         self._progress = progress
@@ -205,8 +214,8 @@ class _Told:
             self._progress(Progress("migrate", self._done, self._total, self._item))
 
 
-class _There:
-    """From archives to a storage."""
+class _ToStorage:
+    """Copies archives to a storage."""
 
     def __init__(
         self,
@@ -255,26 +264,26 @@ class _There:
         return self._storage.save(archive.app, path, sequence=number, **options).new_bytes
 
     def _label(self, archive: Archive) -> str:
-        """Return the SHA-256 that a copy was labelled with, "" if there is none."""
+        """Return the SHA-256 in a copy's label, "" if there is none."""
         storage = self._storage
         found = (_archive(*each) for each in _saved(storage, [archive.app]))
         return next((each.sha256 for each in found if each.name == archive.name), "")
 
     def _withdraw(self, archive: Archive) -> None:
-        """Remove a copy that is not what its label says."""
+        """Remove a copy whose content contradicts its label."""
         try:
             if archive.app:
                 self._storage.withdraw(archive.app, int(archive.name))
             else:
                 self._storage.bundles.delete(archive.name)
         except PackerError as error:
-            # Said, and not raised: why it has to go is what the caller is told, and a second run
-            # will try to remove it again.
+            # Logged, not raised: the caller is told why the copy has to go, and a second run tries
+            # to remove it again.
             _log.warning("the copy of %s could not be removed: %s", archive.key, error)
 
 
-class _Back:
-    """From a storage to archives."""
+class _FromStorage:
+    """Copies archives from a storage."""
 
     def __init__(self, storage: Storage, place: Archives) -> None:
         self._storage = storage
@@ -305,15 +314,20 @@ class _Back:
 
 
 def _digest_of(storage: Storage, archive: Archive, out: IO[bytes] | None = None) -> str | None:
-    """Return the SHA-256 of an archive in a storage, reading all of it; None if it is not there.
+    """Return the SHA-256 of an archive in a storage, None if it is not there.
 
     Args:
-        storage: where it is.
-        archive: which.
-        out: gets its bytes, from its start.
+        storage: holds the archive.
+        archive: the archive; all of it is read.
+        out: its content is replaced by the archive.
+
+    Returns:
+        64 hex digits or None.
 
     Raises:
-        IntegrityError, NotFound: it is damaged; read again, to tell that from a bad transfer.
+        IntegrityError: the archive is damaged: a second reading fails as well.
+        NotFound: likewise.
+        AssertionError: never.
     """
     for left in reversed(range(_TRIES)):
         if out is not None:
@@ -350,7 +364,7 @@ def _digest_once(storage: Storage, archive: Archive, out: IO[bytes] | None) -> s
 
 
 def _archives_of(storage: Storage) -> tuple[list[Archive], int]:
-    """Return the versions and bundles of a storage that are archives, and how many are not."""
+    """Return the versions and bundles of a storage that are archives, and the number of others."""
     found, others = [], 0
     for app, each in _saved(storage, [*storage.apps(), ""]):
         archive = _archive(app, each)
@@ -370,7 +384,7 @@ def _archive(app: str, saved: SavedVersion | SupportBundle) -> Archive:
 
 
 def _is_archive(storage: Storage, app: str, saved: SavedVersion | SupportBundle) -> bool:
-    """Tell whether what no migration labelled is one file, with the name of an archive."""
+    """Return whether a version without the label is one file with the name of an archive."""
     if isinstance(saved, SavedVersion):
         if saved.files != 1:
             return False
@@ -381,7 +395,7 @@ def _is_archive(storage: Storage, app: str, saved: SavedVersion | SupportBundle)
 
 
 def _sizes_of(storage: Storage, archives: Iterable[Archive]) -> Callable[[Archive], int | None]:
-    """Return what gives the size of each archive that a storage lists; asks once for all."""
+    """Return a function from an archive to its size in a storage, which is asked once for all."""
     saved = _saved(storage, {archive.app for archive in archives})
     sizes = {archive.key: archive.size for archive in (_archive(*each) for each in saved)}
     return lambda archive: sizes.get(archive.key)

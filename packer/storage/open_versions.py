@@ -1,4 +1,4 @@
-"""The versions of a storage that were read last, with their decoded indexes."""
+"""Keeps the versions of a storage that were read last, with their decoded indexes."""
 
 from __future__ import annotations
 
@@ -16,10 +16,12 @@ MAX_VERSIONS = 16
 
 
 class OpenVersions:
-    """The versions that were used last; thread-safe.
+    """The versions that were used last.
 
     Args:
-        disk: a layout that has blobs of theirs, or None.
+        disk: a layout that may have their blobs, or None.
+
+    Thread safety: threads may share it.
     """
 
     def __init__(self, disk: LayoutStore | None) -> None:
@@ -29,7 +31,15 @@ class OpenVersions:
         self._lock = Lock()
 
     def load(self, repository: Repository, tag: str) -> Version:
-        """Return the version a tag names; a number's tag never names another."""
+        """Return the version that a tag names; a version under a number is kept.
+
+        Args:
+            repository: holds the tag.
+            tag: names the version; a number never comes to name another one.
+
+        Returns:
+            The version, its manifest and config read.
+        """
         if not repository.is_remote:
             return load_version(repository.store, tag)
         key = repository.store.name, tag
@@ -53,7 +63,12 @@ class OpenVersions:
 
 
 def trim(cache: LayoutStore, tag: str) -> None:
-    """Keep one version of each application in a cache: of that of `tag`, the one it names."""
+    """Drop an application's cached versions except one, then collect the cache's garbage.
+
+    Args:
+        cache: its tags are ``NAME:SEQUENCE``.
+        tag: of the version that stays; other applications are left alone.
+    """
     name = tag.rpartition(":")[0]
     for other in [found for found, _ in cache.tags()]:
         if other != tag and other.rpartition(":")[0] == name:

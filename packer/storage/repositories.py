@@ -1,8 +1,9 @@
-"""Where a storage lies: one repository for each application, below a base.
+"""Opens the repositories of a storage: one for each application, below a base.
 
 ``docker://host/org/app-base`` holds the application ``a`` in ``host/org/app-base/a``; on Docker
 Hub, whose repositories have exactly two components, in ``docker.io/org/app-base-a``. ``oci:DIR``
-holds it in the image layout ``DIR/a``. What applications share is in the base itself.
+holds it in the image layout ``DIR/a``. The list of applications and the support bundles are in the
+base itself.
 """
 
 from __future__ import annotations
@@ -22,8 +23,9 @@ from packer.stores.protocols import Store
 from packer.stores.registry.access import Access, RegistryLike
 
 SHARED_FOLDER = "_shared"
-"""Layout of what applications share; no application's name begins so."""
+"""Layout of the base itself; no application's name begins so."""
 MEMORY = "memory:"
+"""URI of a storage in memory, new each time."""
 
 
 class Repositories:
@@ -34,7 +36,8 @@ class Repositories:
         options: how to reach the registry.
 
     Raises:
-        InvalidReference: `base_uri` follows none of these, or has a tag or digest.
+        InvalidReference: `base_uri` is none of these, or has a tag or digest.
+        InvalidParameter: `options` are given for a storage in memory.
 
     Thread safety: threads may share it.
     """
@@ -55,19 +58,22 @@ class Repositories:
 
     @property
     def is_remote(self) -> bool:
-        """Whether it is in a registry."""
+        """Whether the base is in a registry."""
         return isinstance(self._location, Reference)
 
     def repository(self, app: str | None, *, create: bool = False) -> Repository:
-        """Return the repository of an application, or with None what all share.
+        """Return the repository of an application, or the base itself.
 
         Args:
-            app: its ID.
-            create: make a layout that is not there; registries make repositories by themselves.
+            app: the application's ID; None for the base.
+            create: make a layout that does not exist; registries make repositories by themselves.
+
+        Returns:
+            The repository; the same object each time.
 
         Raises:
             InvalidParameter: the ID cannot be a name.
-            NotFound: there is no such layout, and `create` is false.
+            NotFound: the layout does not exist, and `create` is false.
         """
         name = "" if app is None else encode_app(app)
         with self._lock:
@@ -76,12 +82,12 @@ class Repositories:
             return found
 
     def reference(self, app: str, tag: str) -> str:
-        """Return what other tools call a tag of an application."""
+        """Return the reference of an application's tag for other tools."""
         location = self._at(encode_app(app))
         return f"{location}:{tag}" if location is not None else f"{MEMORY}{app}:{tag}"
 
     def local_names(self) -> list[str]:
-        """Return the names of applications that are there as layouts."""
+        """Return the encoded names of the applications that have a layout."""
         if not isinstance(self._location, LayoutLocation):
             return []
         with contextlib.suppress(FileNotFoundError):

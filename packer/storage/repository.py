@@ -142,6 +142,7 @@ class Repository:
             The manifest's descriptor.
 
         Raises:
+            NotFound: the registry lacks the layer it was just sent.
             StoreError: the registry failed, or refused.
         """
         value = {
@@ -234,11 +235,7 @@ class Repository:
         self.remove(tag, digest)
 
     def _own_digest(self, tag: str) -> str | None:
-        """Return the digest a tag names if no other tag can name it, else None.
-
-        Raises:
-            NotFound: there is no such tag.
-        """
+        """Return the digest that a tag names if no other tag can name it, else None."""
         try:
             descriptor, data = self.store.get_manifest(tag)
             value = load_json(data, f"manifest {descriptor.digest}")
@@ -270,7 +267,7 @@ class Repository:
             False if the tag may still be there: the registry does not delete.
 
         Raises:
-            StoreError: the registry failed, and may succeed later.
+            RegistryError: the registry failed, and may succeed later.
         """
         try:
             self.remove(tag, digest)

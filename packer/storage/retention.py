@@ -61,7 +61,7 @@ def withdraw(application: Application, sequence: int) -> None:
     """Remove a version as if it had never been; see `Storage.withdraw`."""
     if not application.repository.holds(str(sequence)):
         raise application.no_version(sequence)
-    # Before it goes: nobody may take the old record for that of the next version of the number.
+    # First: no reader may take the old record for the record of the number's next version.
     application.ledger.strike(str(sequence))
     application.repository.remove_tag(str(sequence))
     application.forget(sequence)
@@ -75,9 +75,9 @@ def retain(
 ) -> Retained:
     """Delete all but the newest versions and those that are needed; see `Storage.retain`.
 
-    Only versions that can be loaded are counted. What is broken or foreign is never counted; above
-    the oldest version that is kept it is left alone, as somebody may mend it. Below, what a storage
-    wrote is deleted, and what it did not write is left alone.
+    Only versions that can be loaded are counted. A damaged version newer than the oldest kept one
+    is left alone, as somebody may mend it; an older one is deleted. A number that names something
+    that no storage wrote is left alone.
 
     Args:
         application: whose versions.
@@ -86,7 +86,7 @@ def retain(
         deleted: called after each deletion; may raise to stop.
 
     Returns:
-        What was deleted and kept.
+        The numbers that were deleted, kept, and left alone.
 
     Raises:
         StoreError: no version can be read; nothing was deleted.

@@ -212,6 +212,9 @@ def building_on(base: Version | None) -> Iterator[None]:
 
     Args:
         base: the version that the context builds on; with None no error is swallowed.
+
+    Raises:
+        NotFound: any other one.
     """
     try:
         yield

@@ -12,8 +12,8 @@ argument):
 
 A writer writes its claim to the next number, lists the tags, and takes the number only if it sees
 no other claim to it, no greater number, and, asked for by name, not the number itself. Two writers
-can not both miss the other's claim. Of those who see each other, the one with the least nonce stays
-until the others have withdrawn.
+can not both miss the other's claim. Of writers that see each other, the one with the least nonce
+stays until the others have withdrawn.
 """
 
 from __future__ import annotations
@@ -170,6 +170,8 @@ class Numbering:
         Raises:
             Conflict: the wanted number has a version, or had one.
             Cancelled: while waiting for other writers.
+            NotFound: the context raised it.
+            RegistryError: the context raised it.
             StoreError: the registry's list of tags does not show what was written.
         """
         with self._repository.lock() as locked:
@@ -266,7 +268,7 @@ class Numbering:
             visible = True
             others = numbers.claims[number] - {nonce}
             if others:
-                # Dead ones too: who sees another claim must not take the number.
+                # Dead writers' too: a writer that sees another claim must not take the number.
                 if min(others) < nonce or others - self._others(numbers, number):
                     return False
                 self._wait()

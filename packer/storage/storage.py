@@ -1,9 +1,9 @@
-"""Every version of a set of applications, and their support bundles, in a registry.
+"""`Storage`: the versions of a set of applications, and their support bundles, in a registry.
 
-For installers and admin consoles: a library inside a long-running process of several threads and
-replicas, with nothing beside the registry to keep state in. Each application has a repository of
-its own, in which the tag of a version is its sequence number. docs/installers.md shows the use,
-docs/storage.md the reasons.
+For installers and admin consoles: a library inside a long-running process with threads and
+replicas, whose only state is in the registry. Each application has a repository of its own; the tag
+of a version is its sequence number. The work of each call is done by the modules beside this one;
+docs/storage.md has the reasons.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ from packer.stores.registry.access import RegistryLike
 from packer.transfer.copy_graph import copy as copy_graph
 
 APP_PREFIX = "app-"
-"""Tags of the shared repository that name the applications."""
+"""Prefix of the shared repository's tags that name the applications."""
 _log = logging.getLogger(__name__)
 
 
@@ -56,18 +56,21 @@ def open_storage(
     patience_seconds: float = PATIENCE_SECONDS,
     listener: Callable[[StorageEvent], None] | None = None,
 ) -> Storage:
-    """Open the storage below a base; nothing is asked or written yet.
+    """Open the storage below a base; no request is made, nothing is written.
 
     Args:
         base_uri: ``docker://host/repository`` in a registry, ``oci:DIR`` for image layouts below a
             directory, or ``memory:`` for a new one in memory.
-        cache: a directory that keeps layers from one call to the next; without it, only what a
-            call needs is fetched, each time.
+        cache: a directory that keeps layers from one call to the next; without it, each call
+            fetches what it needs.
         registry: how to reach the registry.
         jobs: concurrent transfers of one call.
         patience_seconds: how long to wait for another writer that has claimed a sequence number,
-            before it is taken for dead and its number skipped.
-        listener: called after something was done, in the thread that did it.
+            before the writer counts as dead and its number is skipped.
+        listener: called after each change, in the thread that made it.
+
+    Returns:
+        The storage.
 
     Raises:
         InvalidReference, InvalidParameter: `base_uri` is none of these.
@@ -93,7 +96,7 @@ class Storage:
     ) -> None:
         self._repositories = repositories
         self.base_uri = repositories.uri
-        """What it was opened with."""
+        """The base that it was opened with."""
         self._cache = cache
         self._jobs = jobs
         self._patience = patience_seconds
@@ -109,7 +112,7 @@ class Storage:
         """The support bundles."""
 
     def apps(self) -> list[str]:
-        """Return the IDs of the applications that have, or had, versions."""
+        """Return the sorted IDs of the applications that have, or had, versions."""
         if not self._repositories.is_remote and self._repositories.uri.startswith("oci:"):
             names: Iterable[str] = self._repositories.local_names()
         else:
@@ -147,13 +150,14 @@ class Storage:
             cancel: set it, from any thread, to give up.
 
         Returns:
-            what was saved; its number stays, whatever other writers do at the same time.
+            The version; its number stays, whatever other writers do at the same time.
 
         Raises:
             Conflict: `sequence` has another version.
             Cancelled: nothing was saved.
             SourceChanged, UnsupportedFile, OSError: about a file, by name; nothing was saved.
-            StoreError: about the registry. Failed while naming the version? `history` tells.
+            StoreError: the registry failed. If that was while the version was named, `history`
+                tells whether it was saved.
         """
         if sequence is not None:
             check_sequence(sequence)
@@ -184,15 +188,18 @@ class Storage:
         """Write a version to a directory, verified and whole or not at all.
 
         Args:
-            app: the application.
-            sequence: of the version.
-            directory: as for `packer.unpack`, as are `update` and `delete`.
-            update: it may have content: equal files stay, others are replaced.
-            delete: with `update`, remove what the version does not hold.
+            app: the application's ID.
+            sequence: number of the version.
+            directory: where to write; new or empty without `update`.
+            update: the directory may have content: equal files stay, others are replaced.
+            delete: with `update`, remove files that the version does not hold.
             seed: directories that may hold older copies, as for `packer.unpack`.
             expect: digest that the version must have.
             progress: called now and then.
             cancel: set it to give up; the directory is then as it was.
+
+        Returns:
+            Counts of the files and bytes written.
 
         Raises:
             NotFound, TargetExists, IntegrityError, Cancelled, OSError: the directory is as it was.
@@ -222,9 +229,15 @@ class Storage:
     def history(self, app: str) -> list[SavedVersion]:
         """Return all versions of an application by sequence number; none if it is not known.
 
-        A request for each page of tags, two for what was gathered, one for each version since.
-        A number that names no version, or that the registry fails to read, is left out, with a
-        warning that names it.
+        Takes a request for each page of tags, two for the gathered records, and one for each
+        version saved since. A number that names no version, or that the registry fails to read, is
+        left out, with a warning that names it.
+
+        Args:
+            app: the application's ID.
+
+        Returns:
+            The versions.
 
         Raises:
             StoreError: the registry cannot be reached, or fails for all versions.
@@ -240,14 +253,21 @@ class Storage:
         return self._application(app).ledger.read_one(str(log[-1].sequence)) if log else None
 
     def deployments(self, app: str) -> list[Deployment]:
-        """Return what was deployed, the newest last; the last 64 are kept."""
+        """Return the deployments of an application, the newest last; the last 64 are kept."""
         try:
             return read_log(self._application(app).repository)[1]
         except NotFound:
             return []
 
     def deploy(self, app: str, sequence: int) -> Deployment:
-        """Mark a version as the one that is deployed; a damaged log is replaced by a new one.
+        """Mark a version as deployed; a damaged log of deployments is begun anew.
+
+        Args:
+            app: the application's ID.
+            sequence: number of the version.
+
+        Returns:
+            The deployment.
 
         Raises:
             NotFound: there is no such version.
@@ -258,49 +278,72 @@ class Storage:
         return done
 
     def rollback(self, app: str) -> Deployment:
-        """Mark the version as deployed that was deployed before, and is still there.
+        """Mark the version as deployed that was deployed before the current one.
+
+        Versions that were deleted since are passed over.
+
+        Args:
+            app: the application's ID.
+
+        Returns:
+            The deployment.
 
         Raises:
-            NotFound: there is none.
+            NotFound: there is no such version.
         """
         done = rollback(self._application(app))
         self._tell("deployed", app, done.sequence)
         return done
 
     def diff(self, app: str, old: int, new: int, *, inside: bool = False) -> list[Change]:
-        """Return what differs between two versions, from their indexes alone.
+        """Return the differences between two versions, from their indexes alone.
 
         Args:
-            app: the application.
-            old: the one version.
-            new: the other.
-            inside: also what differs in archives that changed, which are read for it.
+            app: the application's ID.
+            old: number of the older version.
+            new: number of the newer version.
+            inside: also list the differences within changed archives, which are read for it.
+
+        Returns:
+            The changes, sorted by path.
         """
         versions = self.version(app, old), self.version(app, new)
         return list(changes(*versions, inside=inside))
 
     def entries(self, app: str, sequence: int) -> list[Entry]:
-        """Return what a version holds, from its index alone."""
+        """Return the entries of a version, from its index alone."""
         return list(contents.entries(self.version(app, sequence)))
 
     def open(self, app: str, sequence: int, path: str | bytes) -> io.BufferedReader:
         """Open one file of a version for reading, without pulling the version.
 
+        Args:
+            app: the application's ID.
+            sequence: number of the version.
+            path: of the file, in the version.
+
+        Returns:
+            The file; seekable.
+
         Raises:
             NotFound: there is no such version or path.
-            InvalidParameter: it is no file.
+            InvalidParameter: the path names no file.
         """
         return open_entry(self.version(app, sequence), path)
 
     def delete(self, app: str, sequence: int) -> None:
         """Delete a version; the registry's own garbage collection frees what only it needed.
 
-        A number whose manifest is gone, or that names something else, is removed as well; what else
-        a foreign manifest is called stays.
+        A number whose manifest is gone, or that names something else, is removed as well; other
+        tags of a foreign manifest stay.
+
+        Args:
+            app: the application's ID.
+            sequence: number of the version.
 
         Raises:
             NotFound: there is no such version.
-            Conflict: it is deployed.
+            Conflict: the version is deployed.
             RegistryError: the registry does not delete (status 405).
         """
         delete(self._application(app), check_sequence(sequence))
@@ -309,8 +352,13 @@ class Storage:
     def withdraw(self, app: str, sequence: int) -> None:
         """Remove a version that should not have been saved; its number may be given again.
 
-        For who has just saved it under a chosen number, as a migration does, and finds that it is
-        not what it should be. Whoever read it meanwhile may go on seeing it: else use `delete`.
+        For a caller that has just saved it under a chosen number, as a migration does, and finds
+        its content wrong. A process that read it meanwhile may go on seeing it: if any may have,
+        use `delete`.
+
+        Args:
+            app: the application's ID.
+            sequence: number of the version.
 
         Raises:
             NotFound: there is no such version.
@@ -329,20 +377,25 @@ class Storage:
     ) -> Retained:
         """Delete all versions but the newest ones that can be loaded, and those that are needed.
 
-        The deployed version stays, the one that a rollback would go to, and what `protect` names.
-        Versions list every layer they need and were compacted when they were saved, so those that
-        stay are as cheap to pull as ever; layers that none of them lists are free to be collected.
-        In a layout, that is done at once, but for what was written in the last hour.
+        The deployed version stays, as do the one that a rollback would go to and the ones in
+        `protect`. Each version lists every layer it needs and was compacted when it was saved, so
+        the kept versions are as cheap to pull as before. Layers that none of them lists can be
+        collected; in a layout that is done at once, except for blobs of the last hour.
 
         A number whose manifest or blobs are gone, or that names something else, does not count.
 
         Args:
-            app: the application.
+            app: the application's ID.
             keep: how many of the newest to keep, at least 1.
-            protect: numbers to keep besides.
+            protect: numbers of further versions to keep.
             cancel: set it to stop between two versions.
 
+        Returns:
+            The numbers that were deleted, kept, and left alone.
+
         Raises:
+            InvalidParameter: `keep` is below 1.
+            Cancelled: `cancel` was set.
             RegistryError: the registry does not delete (status 405).
             StoreError: no version can be read; nothing was deleted.
         """
@@ -370,6 +423,16 @@ class Storage:
 
         Saving the same content under its ID again does nothing.
 
+        Args:
+            bundle_id: any text that encodes to at most 120 characters.
+            source: the archive or directory.
+            labels: names and values to list with it.
+            progress: called now and then.
+            cancel: set it, from any thread, to give up.
+
+        Returns:
+            The bundle.
+
         Raises:
             Conflict: the ID has another bundle.
             Cancelled, SourceChanged, UnsupportedFile, OSError, StoreError: as `save`.
@@ -377,23 +440,37 @@ class Storage:
         return self.bundles.save(bundle_id, source, labels=labels, progress=progress, cancel=cancel)
 
     def support_bundles(self) -> list[SupportBundle]:
-        """Return all support bundles, in the order of the time they were saved at."""
+        """Return all support bundles, ordered by the time they were saved."""
         return self.bundles.list()
 
     def open_support_bundle(self, bundle_id: str) -> io.BufferedReader:
-        """Open the archive of a support bundle for reading; seekable.
+        """Open the archive of a support bundle for reading.
+
+        Args:
+            bundle_id: its ID.
+
+        Returns:
+            The file; seekable.
 
         Raises:
             NotFound: there is no such bundle.
-            InvalidParameter: it is a directory; ``bundles.load`` writes it out.
+            InvalidParameter: the bundle is a directory; ``bundles.load`` writes it out.
         """
         return self.bundles.open(bundle_id)
 
     def version(self, app: str, sequence: int) -> Version:
-        """Return a version for the rest of the library: `packer.listing`, `packer.restore`.
+        """Return a version for other calls of the library.
+
+        Args:
+            app: the application's ID.
+            sequence: number of the version.
+
+        Returns:
+            The version, its manifest and config read.
 
         Raises:
             NotFound: there is no such version.
+            UnsupportedVersion: the number names something else.
         """
         check_sequence(sequence)
         try:
@@ -404,7 +481,7 @@ class Storage:
             raise NotFound("version", str(sequence), f"of {app} in {self.base_uri}") from None
 
     def reference(self, app: str, sequence: int) -> str:
-        """Return what other tools, and `packer.pull`, call a version."""
+        """Return the reference of a version for other tools and `packer.pull`."""
         return self._repositories.reference(app, str(check_sequence(sequence)))
 
     def close(self) -> None:

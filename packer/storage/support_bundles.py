@@ -75,7 +75,7 @@ class SupportBundles:
         raise AssertionError("the last base is None, and raises")
 
     def _same(self, repository: Repository, tag: str, bundle_id: str, new: Staged) -> SupportBundle:
-        """Return the bundle under an ID, if its content is that of the new one.
+        """Return the bundle under an ID, if it has the same content as the new one.
 
         Raises:
             Conflict: it is another.
@@ -102,7 +102,7 @@ class SupportBundles:
         return record
 
     def list(self) -> list[SupportBundle]:
-        """Return all bundles, in the order of the time they were saved at."""
+        """Return all bundles, ordered by the time they were saved."""
         try:
             repository = self._open(False)
         except NotFound:
@@ -127,7 +127,16 @@ class SupportBundles:
         progress: ProgressCallback | None = None,
         cancel: CancelEvent | None = None,
     ) -> Restored:
-        """Write a bundle's archive, or files, to a directory that is new or empty.
+        """Write a bundle's archive, or files, to a directory.
+
+        Args:
+            bundle_id: its ID.
+            directory: new or empty.
+            progress: called now and then.
+            cancel: set it to give up.
+
+        Returns:
+            Counts of the files and bytes written.
 
         Raises:
             NotFound, TargetExists, IntegrityError, Cancelled, OSError: the directory is as it was.
@@ -138,7 +147,15 @@ class SupportBundles:
             return restore(version, os.fsencode(directory), progress=report)
 
     def delete(self, bundle_id: str) -> None:
-        """Remove a bundle; the registry's garbage collection frees what no other one needs."""
+        """Remove a bundle; the registry's garbage collection frees what only it needed.
+
+        Args:
+            bundle_id: its ID.
+
+        Raises:
+            NotFound: there is no such bundle.
+            RegistryError: the registry does not delete.
+        """
         tag = BUNDLE_PREFIX + encode_tag(bundle_id, _WHAT)
         repository = self._open(False)
         try:
@@ -148,7 +165,13 @@ class SupportBundles:
         self._records(repository).forget(tag)
 
     def version(self, bundle_id: str) -> Version:
-        """Return a bundle for the rest of the library, as `Storage.version`.
+        """Return a bundle for other calls of the library, as `Storage.version`.
+
+        Args:
+            bundle_id: its ID.
+
+        Returns:
+            The bundle's version.
 
         Raises:
             NotFound: there is no such bundle.
