@@ -185,13 +185,18 @@ class HostileRegistry:
         elif self._allowed(exchange):
             self._serve(exchange)
 
+    def knows(self, exchange: Exchange) -> bool:
+        """Return whether a request has the login, or a token."""
+        given = exchange.headers.get("authorization", "")
+        expected = "Basic " + base64.b64encode(":".join(self.login).encode()).decode()
+        return given == expected or given.removeprefix("Bearer ") in self.tokens
+
     def _allowed(self, exchange: Exchange) -> bool:
         given = exchange.headers.get("authorization", "")
         if self.auth is None:
             return True
         if self.auth == "basic":
-            expected = "Basic " + base64.b64encode(":".join(self.login).encode()).decode()
-            if given == expected:
+            if self.knows(exchange):
                 return True
             challenge = 'Basic realm="Registry, \\"inner\\" Realm", charset="UTF-8"'
         else:

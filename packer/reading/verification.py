@@ -14,10 +14,10 @@ from packer.format.frame_reader import FrameReader
 from packer.format.frames import Frames
 from packer.format.tree_digest import TreeCheck
 from packer.format.version import Version
+from packer.oci import READ_BYTES
 from packer.progress import Progress, ProgressCallback
 from packer.reading.contents import live_chunks
 from packer.reading.entry_content import frames_of, read_entry
-from packer.stores.protocols import READ_BYTES
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,12 +6,13 @@ the caller may choose is in `settings.Settings`; `access.Access` makes it of `Re
 environment and the docker configuration.
 
 Reading order: `access`, `settings`; `store`, `blobs` (`download`, `upload`), `manifests`; `client`,
-`auth`, `credentials`, `credential_helpers`; `http`, `connections`, `retries`, `urls`, `tls`;
-`features` (protocol features that fail); `logins` and `diagnosis`, two verbs of the command.
+`auth`, `challenges`, `credentials`, `credential_helpers`; `http`, `connections`, `retries`,
+`urls`, `tls`; `features` (protocol features that fail); `logins` and `diagnosis`, two verbs of the
+command.
 
 Invariants: credentials go to the registry's own origin and to token services that
-`auth.check_realm` accepts, nowhere else; bodies are bounded and never decoded; every wait has an
-end and can be interrupted; texts of servers are escaped before they are shown; only 404 means
+`challenges.check_realm` accepts, nowhere else; bodies are bounded and never decoded; every wait has
+an end and can be interrupted; texts of servers are escaped before they are shown; only 404 means
 absent; a forked child uses connections and locks of its own.
 
 Only this room speaks HTTP. Importing `access` is cheap; the others load urllib3, so they are

@@ -1,12 +1,10 @@
-"""Credentials and tokens of one repository: whom they may be shown to, and when to get new ones.
+"""Credentials and tokens of one repository: when they are asked for, sent and renewed.
 
-Rules, each against an attack that hit another client (docs/threats.md):
-
-- credentials belong to one registry host; nothing is shared between hosts, and no netrc is read;
-- a token service (`realm`) gets them only over https (plain http only if the registry itself was
-  asked for by plain http and has the same host), and only if it is the registry's own host, a host
-  below it or beside it in the same domain, or one the caller allowed;
-- an address in numbers is a realm only if it is the registry's own.
+Credentials belong to one registry host: nothing is shared between hosts, and no netrc is read
+(docs/threats.md). They
+are sent only after the registry asked for them; `challenges.check_realm` says to whom. They are
+looked up again when the registry refuses them: long-lived processes outlive passwords (Amazon ECR's
+change every 12 hours).
 
 Sources: distribution ``docs/spec/auth/token.md`` and ``oauth.md``; RFC 9110 section 11.
 """
@@ -14,7 +12,6 @@ Sources: distribution ``docs/spec/auth/token.md`` and ``oauth.md``; RFC 9110 sec
 from __future__ import annotations
 
 import base64
-import ipaddress
 import json
 import logging
 import re
@@ -24,50 +21,45 @@ from dataclasses import dataclass, field
 from enum import Enum
 from urllib.parse import urlencode, urlsplit
 
-from packer.errors import AuthError, FormatError, HelperFailed, InvalidParameter
+from packer.errors import AuthError, FormatError, HelperFailed, InvalidParameter, TransportError
 from packer.forks import Lock
-from packer.reference import is_loopback
+from packer.stores.registry.challenges import check_realm, parse_challenges
 from packer.stores.registry.credentials import Credentials
-from packer.stores.registry.http import Transport
-from packer.stores.registry.urls import Origin, origin_of, safe_text, shown_url
+from packer.stores.registry.http import Response, Transport
+from packer.stores.registry.urls import Origin, safe_text, shown_url
 
 MAX_TOKEN_BYTES = 1 << 20
+"""Bound on the answer of a token service."""
 DEFAULT_TOKEN_SECONDS = 60
-"""Life of a token that does not tell, as distribution's token specification says."""
+"""Life of a token whose answer states none, as distribution's token specification says."""
 MAX_TOKEN_SECONDS = 3600
+"""Bound on the life of a token that is believed."""
 MAX_PROVEN = 64
-"""How many headers that were good once are remembered."""
+"""Headers remembered as accepted; beyond, all are forgotten."""
+RENEW_SECONDS = 1.0
+"""Credentials that were never accepted are looked up again after this at the earliest: many threads
+may be refused at once, and each look-up may run a helper."""
+OPEN_SECONDS = 3600.0
+"""A registry that asked a stranger for no login is believed to want none for this long."""
 
 _LOG = logging.getLogger(__name__)
-_KNOWN_REALM_HOSTS = {"registry-1.docker.io": frozenset({"auth.docker.io"})}
 _TOKEN = re.compile(r"[!-~]{1,65536}\Z")
-_PARAM = re.compile(
-    r"\s*([A-Za-z0-9!#$%&'*+.^_`|~-]+)\s*=\s*(?:\"((?:[^\"\\]|\\.)*)\"|([^\s,\"]+))\s*(?:,|\Z)"
-)
-_SCHEME = re.compile(r"\s*,?\s*([A-Za-z][A-Za-z0-9-]*)(?:\s+|\Z)(?!=)")
-
-
-@dataclass(frozen=True, slots=True)
-class Challenge:
-    """One challenge of a WWW-Authenticate header; names are in lower case."""
-
-    scheme: str
-    parameters: dict[str, str]
+_LOG_IN = "log in with `layer-packer login` or `docker login`, or give them"
 
 
 class Learnt(Enum):
-    """What a 401 led to."""
+    """The result of a 401."""
 
     NOTHING = 0
     NEW = 1
     """There are credentials now that were not yet tried."""
     RENEWED = 2
-    """The token was good before; there is a newer one."""
+    """The token was accepted before; there is a newer one."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scope:
-    """What a request needs to be allowed.
+    """The rights that a request needs.
 
     Args:
         actions: in its repository: "pull", "pull,push", "" for no repository at all.
@@ -78,7 +70,7 @@ class Scope:
     mount_from: str | None = None
 
     def covers(self, other: Scope) -> bool:
-        """Tell whether who is allowed this may do the other as well."""
+        """Return whether these rights include all of `other`."""
         if other.mount_from not in (None, self.mount_from):
             return False
         return self.actions == other.actions or (self.actions, other.actions) == (
@@ -92,84 +84,62 @@ class _Token:
     value: str = field(repr=False)
     expires: float
 
-
-def parse_challenges(values: Collection[str]) -> list[Challenge]:
-    """Parse WWW-Authenticate headers; what cannot be parsed ends its header's list."""
-    out: list[Challenge] = []
-    for value in values:
-        rest = value[:8192]
-        while match := _SCHEME.match(rest):
-            rest = rest[match.end() :]
-            parameters: dict[str, str] = {}
-            while found := _PARAM.match(rest):
-                name, quoted, plain = found.groups()
-                text = plain if quoted is None else re.sub(r"\\(.)", r"\1", quoted)
-                parameters.setdefault(name.lower(), text)
-                rest = rest[found.end() :]
-            out.append(Challenge(match.group(1).lower(), parameters))
-    return out
+    @property
+    def header(self) -> str:
+        """The Authorization header."""
+        return "Bearer " + self.value
 
 
-def check_realm(
-    realm: str, registry: Origin, *, with_credentials: bool, allowed: Collection[str] = ()
-) -> None:
-    """Raise unless the token service `realm` may be asked.
+class Login:
+    """The credentials for one registry: looked up when they are first needed, and when refused.
 
     Args:
-        realm: absolute URL from a challenge.
-        registry: origin of the registry that sent it; of scheme http only if the caller asked.
-        with_credentials: whether they would be sent there.
-        allowed: further hosts trusted with the credentials.
+        find: looks them up. If it raises HelperFailed, there are none, and `why_none` says why.
 
-    Raises:
-        AuthError: with the rule that forbids it.
+    Thread safety: the caller holds a lock.
     """
-    try:
-        target = origin_of(realm)
-    except FormatError as error:
-        raise _refused(realm, error.why) from None
-    same_host = target.host == registry.host
-    both_loopback = is_loopback(target.host) and is_loopback(registry.host)
-    if target.scheme == "http" and not (registry.scheme == "http" and (same_host or both_loopback)):
-        raise _refused(realm, "it is plain http")
-    if same_host or both_loopback:
-        return
-    if is_loopback(target.host) or _is_address(target.host):
-        raise _refused(realm, "it is an address that is not the registry's own")
-    if not with_credentials or target.host in allowed:
-        return
-    if target.host in _KNOWN_REALM_HOSTS.get(registry.host, ()):
-        return
-    if _is_address(registry.host) or not _same_domain(registry.host, target.host):
-        raise _refused(
-            realm, f"credentials of {registry.host} are not sent to another host unless allowed"
-        )
 
+    def __init__(self, find: Callable[[], Credentials | None]) -> None:
+        self._find = find
+        self._credentials: Credentials | None = None
+        self._found_at: float | None = None
+        self._accepted = False
+        self.why_none = ""
+        """Why there are no credentials, as the end of an error's message; mostly empty."""
 
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        # Also what some resolvers take for one: 0x7f.1, 2130706433.
-        return host.rpartition(".")[2].isdigit() or host.lower().startswith("0x")
-    return True
+    @property
+    def known(self) -> Credentials | None:
+        """The credentials found so far."""
+        return self._credentials
 
+    def get(self) -> Credentials | None:
+        """Return the credentials, looked up by the first call."""
+        if self._found_at is None:
+            self._look()
+        return self._credentials
 
-def _same_domain(registry: str, other: str) -> bool:
-    """Tell whether `other` is below `registry`, is its parent domain, or is below that parent."""
-    if other.endswith("." + registry):
-        return True
-    parent = registry.partition(".")[2]
-    return "." in parent and (other == parent or other.endswith("." + parent))
+    def accept(self) -> None:
+        """Record that a server accepted the credentials."""
+        self._accepted = True
 
+    def renew(self) -> bool:
+        """Look the credentials up again, since they were refused; return whether they changed."""
+        begin, before = time.monotonic(), self._credentials
+        if self._found_at is None or self._accepted or begin - self._found_at >= RENEW_SECONDS:
+            self._look()
+        return self._credentials != before
 
-def _refused(realm: str, why: str) -> AuthError:
-    return AuthError(
-        f"refusing the token service {shown_url(realm)}: {why}",
-        status=401,
-        method="GET",
-        url=shown_url(realm),
-    )
+    def _look(self) -> None:
+        """Look the credentials up."""
+        try:
+            self._credentials = self._find()
+            self.why_none = ""
+        except HelperFailed as error:
+            # A public registry needs none, and the errors of another one will repeat the reason.
+            _LOG.warning("%s: going on without credentials", error)
+            self.why_none = f"; {error}"
+        self._accepted = False
+        self._found_at = time.monotonic()
 
 
 class Authenticator:
@@ -178,14 +148,15 @@ class Authenticator:
     Args:
         origin: scheme, host and port of the registry.
         repository: its name, for scopes.
-        find: returns the credentials; called once, when a server first asks for any. If it raises
-            `HelperFailed`, there are none, and `why_none` tells why.
+        find: returns the credentials; called when a server first asks for any, and when one refuses
+            them. If it raises HelperFailed, there are none, and `why_none` says why.
         transport: for requests to the token service.
-        token: a bearer token of the caller's, or a function that returns the current one, called
-            again after a 401; then nothing else is sent.
         token_hosts: hosts other than the registry's that may get its credentials.
+        token: a bearer token of the caller's, or a function that returns the current one, called
+            again after a refusal; no other credentials are sent then.
 
-    Thread safety: threads may share it; one at a time asks for a token, the others wait for it.
+    Thread safety: threads may share it; one at a time asks for credentials or a token, the others
+    wait for it.
     """
 
     def __init__(
@@ -199,28 +170,30 @@ class Authenticator:
     ) -> None:
         self._origin = origin
         self._repository = repository
-        self._find = find
         self._transport = transport
         self._token_hosts = frozenset(token_hosts)
         self._given = token
         self._given_header = _given_header(token) if isinstance(token, str) else None
         self._lock = Lock(reentrant=True)
-        self._credentials: Credentials | None = None
-        self._looked = False
-        self._why_none = ""
+        self._login = Login(find)
         self._basic: str | None = None
         self._realm: str | None = None
         self._service = ""
         self._tokens: dict[Scope, _Token] = {}
         self._proven: set[str] = set()
+        self._open_until = 0.0
 
     def header(self, scope: Scope) -> str | None:
-        """Return the Authorization header for a request of this scope.
+        """Return the Authorization header for a request.
 
-        It is None as long as the registry has not asked for any.
+        Where a new token is due and the token service gives none, AuthError or TransportError
+        passes through.
 
-        Raises:
-            AuthError, TransportError: a new token was due and the token service gave none.
+        Args:
+            scope: rights that the request needs.
+
+        Returns:
+            The header, None as long as the registry has not asked for any.
         """
         if self._given is not None:
             return self._ask_caller()
@@ -232,26 +205,28 @@ class Authenticator:
             token = self._valid(scope)
             if token is None:
                 token = self._tokens[scope] = self._request_token(scope)
-            return "Bearer " + token.value
+            return token.header
 
     def accepted(self, used: str) -> None:
-        """Remember that the registry did not refuse a header."""
+        """Record that the registry did not refuse the header `used`."""
         if used not in self._proven:
             with self._lock:
                 if len(self._proven) >= MAX_PROVEN:
                     self._proven.clear()
                 self._proven.add(used)
+                if used == self._basic:
+                    self._login.accept()
 
     def challenged(self, values: Collection[str], used: str | None, scope: Scope) -> Learnt:
         """Learn from a 401.
 
         Args:
             values: its WWW-Authenticate headers.
-            used: the Authorization header it was the answer to.
+            used: the Authorization header that the request had.
             scope: as for `header`.
 
         Returns:
-            whether `header` now returns something else than `used`: worth another try.
+            Whether `header` now returns another header than `used`, which is worth another try.
 
         Raises:
             AuthError: the challenge is refused, or needs credentials and there are none.
@@ -260,10 +235,8 @@ class Authenticator:
             ended = used is not None and used != self._basic and used in self._proven
             learnt = Learnt.RENEWED if ended else Learnt.NEW
             if self._given is not None:
-                if callable(self._given) and used == self._given_header:
-                    self._given_header = None
-                return learnt if self._ask_caller() != used else Learnt.NOTHING
-            for key in [key for key, token in self._tokens.items() if used == _bearer(token)]:
+                return learnt if self._renew_given(used) else Learnt.NOTHING
+            for key in [key for key, token in self._tokens.items() if used == token.header]:
                 del self._tokens[key]
             token = self._valid(scope)
             if token is not None or (self._basic is not None and self._basic != used):
@@ -277,21 +250,95 @@ class Authenticator:
                 self._tokens[scope] = self._request_token(scope)
                 return learnt
             if "basic" in challenges and self._basic is None:
-                login = self._login()
+                login = self._login.get()
+                if login is None and self._login.renew():
+                    login = self._login.get()
                 if login is None or login.is_identity_token:
-                    host = self._origin.host
-                    if self._origin.port not in (80, 443):
-                        host += f":{self._origin.port}"
                     raise AuthError(
-                        f"{host} asks for a user name and password, and none are "
-                        "known: log in with `layer-packer login` or `docker login`, or give them"
-                        f"{self._why_none}",
+                        f"{self._host} asks for a user name and password, and none are known: "
+                        f"{_LOG_IN}{self._login.why_none}",
                         status=401,
                         url=str(self._origin),
                     )
                 self._basic = _basic(login)
                 return learnt
             return Learnt.NOTHING
+
+    def refused(self, used: str | None) -> bool:
+        """Look the credentials up again, since the registry refused a request with 401 or 403.
+
+        Args:
+            used: the Authorization header that the request had.
+
+        Returns:
+            Whether `header` now returns another one, which is worth another try.
+        """
+        with self._lock:
+            if self._given is not None:
+                return self._renew_given(used)
+            if used is None:
+                return False
+            current = [token.header for token in self._tokens.values()]
+            if self._basic is not None:
+                current.append(self._basic)
+            if current and used not in current:
+                return True  # another thread was quicker
+            if not self._login.renew():
+                return False
+            login = self._login.get()
+            self._tokens.clear()
+            if self._basic is not None:
+                can_be_sent = login is not None and not login.is_identity_token
+                self._basic = _basic(login) if login is not None and can_be_sent else None
+            return True
+
+    def introduced(self, root: str, scope: Scope, *, needed: bool) -> bool:
+        """Find out whether a stranger is refused for want of a login; if so, use the login.
+
+        Some registries answer strangers with 404 or 403 and no challenge. ``/v2/`` tells them from
+        registries that are open: it asks for a login.
+
+        Args:
+            root: URL of ``/v2/``.
+            scope: of the request that was refused.
+            needed: ask even if there is no login, to learn that one is missing.
+
+        Returns:
+            Whether `header` now returns a header, which is worth another try.
+
+        Raises:
+            AuthError: the registry asks for a login, and there is none or it is refused.
+        """
+        if self._given is not None:
+            return False
+        with self._lock:
+            if self._basic is not None or self._realm is not None:
+                return True  # another thread was quicker
+            if self._open_until > time.monotonic():
+                return False
+            if self._login.get() is None and not self._login.renew() and not needed:
+                return False
+            try:
+                response = self._transport.send("GET", root, {})
+            except TransportError:
+                return False  # the first answer stands
+            response.discard()
+            if response.status != 401:
+                self._open_until = time.monotonic() + OPEN_SECONDS
+                return False
+            return self.challenged(response.headers("WWW-Authenticate"), None, scope) is Learnt.NEW
+
+    @property
+    def _host(self) -> str:
+        """The registry's host, with its port unless that is a usual one."""
+        port = "" if self._origin.port in (80, 443) else f":{self._origin.port}"
+        return self._origin.host + port
+
+    def _renew_given(self, used: str | None) -> bool:
+        """Ask the caller for another token than `used`; return whether there is one."""
+        if callable(self._given) and used == self._given_header:
+            self._given_header = None
+        return self._ask_caller() != used
 
     def _ask_caller(self) -> str:
         """Return the header of the caller's token, which is asked for when there is none."""
@@ -304,21 +351,23 @@ class Authenticator:
     @property
     def why_none(self) -> str:
         """Why there are no credentials, as the end of an error's message; mostly empty."""
-        return self._why_none
+        return self._login.why_none
 
     def redact(self, text: str) -> str:
         """Return `text` without the secrets known here."""
         with self._lock:
             secrets = [token.value for token in self._tokens.values()]
             secrets += [self._given_header[7:]] if self._given_header else []
-        if self._credentials is not None:
-            secrets += [self._credentials.secret, _basic(self._credentials)[6:]]
+            login = self._login.known
+        if login is not None:
+            secrets += [login.secret, _basic(login)[6:]]
         for secret in secrets:
             if len(secret) >= 4:
                 text = text.replace(secret, "***")
         return text
 
     def _valid(self, scope: Scope) -> _Token | None:
+        """Return a token that is good for a scope and has not ended."""
         now = time.monotonic()
         for key in (scope, *(key for key in self._tokens if key.covers(scope))):
             token = self._tokens.get(key)
@@ -326,19 +375,33 @@ class Authenticator:
                 return token
         return None
 
-    def _login(self) -> Credentials | None:
-        if not self._looked:
-            try:
-                self._credentials = self._find()
-            except HelperFailed as error:
-                # A public registry needs none, and the errors of another one will say why.
-                _LOG.warning("%s: going on without credentials", error)
-                self._why_none = f"; {error}"
-            self._looked = True
-        return self._credentials
-
     def _request_token(self, scope: Scope) -> _Token:
-        login = self._login()
+        """Get a token; credentials that the token service refuses are looked up again, once."""
+        begin = time.monotonic()
+        response = self._ask_service(scope)
+        if response.status in (400, 401, 403) and self._login.renew():
+            response.discard()
+            response = self._ask_service(scope)
+        login = self._login.get()
+        with response:
+            if response.status != 200:
+                who = f"user {login.username!r}" if login is not None else "anonymous access"
+                raise AuthError(
+                    f"the token service {shown_url(response.url)} refused "
+                    f"{scope.actions or 'access'} of {self._repository} to {safe_text(who)} "
+                    f"(status {response.status}){self._login.why_none}",
+                    status=response.status,
+                    method=response.method,
+                    url=shown_url(response.url),
+                    retryable=response.status >= 500 or response.status == 429,
+                )
+            data = response.read_bounded(MAX_TOKEN_BYTES, "token")
+        self._login.accept()
+        return _parse_token(data, begin)
+
+    def _ask_service(self, scope: Scope) -> Response:
+        """Ask the token service for a token, with the login if there is one."""
+        login = self._login.get()
         assert self._realm is not None
         check_realm(
             self._realm,
@@ -352,7 +415,6 @@ class Authenticator:
         query: dict[str, str | list[str]] = {}
         if self._service:
             query["service"] = self._service
-        begin = time.monotonic()
         headers = {"Accept": "application/json"}
         if login is not None and login.is_identity_token:
             if wanted:
@@ -363,34 +425,20 @@ class Authenticator:
                 "client_id": "layer-packer",
             }
             headers["Content-Type"] = "application/x-www-form-urlencoded"
-            response = self._transport.send("POST", self._realm, headers, urlencode(query).encode())
-        else:
-            if wanted:
-                query["scope"] = wanted
-            if login is not None:
-                query["account"] = login.username
-                headers["Authorization"] = _basic(login)
-            joint = "&" if urlsplit(self._realm).query else "?"
-            url = self._realm.partition("#")[0]
-            url += joint + urlencode(query, doseq=True) if query else ""
-            response = self._transport.send("GET", url, headers)
-        with response:
-            if response.status != 200:
-                who = f"user {login.username!r}" if login is not None else "anonymous access"
-                raise AuthError(
-                    f"the token service {shown_url(self._realm)} refused "
-                    f"{scope.actions or 'access'} of {self._repository} to {safe_text(who)} "
-                    f"(status {response.status}){self._why_none}",
-                    status=response.status,
-                    method=response.method,
-                    url=shown_url(self._realm),
-                    retryable=response.status >= 500 or response.status == 429,
-                )
-            data = response.read_bounded(MAX_TOKEN_BYTES, "token")
-        return _parse_token(data, begin)
+            return self._transport.send("POST", self._realm, headers, urlencode(query).encode())
+        if wanted:
+            query["scope"] = wanted
+        if login is not None:
+            query["account"] = login.username
+            headers["Authorization"] = _basic(login)
+        joint = "&" if urlsplit(self._realm).query else "?"
+        url = self._realm.partition("#")[0]
+        url += joint + urlencode(query, doseq=True) if query else ""
+        return self._transport.send("GET", url, headers)
 
 
 def _parse_token(data: bytes, begin: float) -> _Token:
+    """Return the token in the answer to a request made at `begin`."""
     try:
         value = json.loads(data)
     except (ValueError, RecursionError):
@@ -404,19 +452,17 @@ def _parse_token(data: bytes, begin: float) -> _Token:
     seconds = value.get("expires_in")
     if type(seconds) is not int or seconds <= 0:
         seconds = DEFAULT_TOKEN_SECONDS
-    # Renewed at nine tenths of its life, by our own clock: `issued_at` is of another machine's.
+    # Renewed at nine tenths of its life, by our own clock: `issued_at` is by another machine's.
     return _Token(token, begin + 0.9 * min(seconds, MAX_TOKEN_SECONDS))
 
 
 def _basic(login: Credentials) -> str:
+    """Return the Authorization header of a login."""
     return "Basic " + base64.b64encode(f"{login.username}:{login.secret}".encode()).decode()
 
 
-def _bearer(token: _Token) -> str:
-    return "Bearer " + token.value
-
-
 def _given_header(token: str) -> str:
+    """Return the Authorization header of the caller's token."""
     # Only visible ASCII: a line break would begin a header of its own.
     if not _TOKEN.match(token):
         raise InvalidParameter(

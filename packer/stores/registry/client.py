@@ -20,6 +20,8 @@ from packer.stores.registry.urls import Origin, join_url, origin_of, safe_text, 
 MAX_ERROR_BYTES = 1 << 20
 """Bound on the body of an error."""
 MAX_REDIRECTS = 5
+STRANGER_STATUSES = (400, 401, 403, 404)
+"""Answers of registries that hide their content from clients who did not log in."""
 MAX_CHALLENGES = 2
 """Times that one request learns of new credentials: a second for a token of more rights."""
 MAX_RENEWALS = 8
@@ -126,6 +128,7 @@ class Client:
         TransportError, a refused redirect FormatError.
         """
         target, redirects, challenges, renewals = url, 0, 0, 0
+        looked_again = False
         once = body is not None and not isinstance(body, bytes)
         own, scope = True, Scope(actions, mount_from)
         while True:
@@ -159,8 +162,28 @@ class Client:
                     if once:
                         raise self._error(response, actions, retryable=True)
                     continue
+            if own and not looked_again:
+                looked_again = True
+                if self._may_pass_with_login(response, used, scope):
+                    response.discard()
+                    if once:
+                        raise self._error(response, actions, retryable=True)
+                    continue
             with response:
                 raise self._error(response, actions)
+
+    def _may_pass_with_login(self, response: Response, used: str | None, scope: Scope) -> bool:
+        """Return whether a refused request is worth another try, with credentials found just now.
+
+        They are looked up when those that were sent are refused, and used although nobody asked for
+        them where a stranger is told that there is nothing here.
+        """
+        if used is not None:
+            return response.status in (401, 403) and self._auth.refused(used)
+        if response.status not in STRANGER_STATUSES:
+            return False
+        lists = response.url.partition("?")[0].endswith("/tags/list")
+        return self._auth.introduced(self.root, scope, needed=lists and response.status == 404)
 
     def _redirect(self, response: Response, count: int) -> str:
         """Return the URL that an answer leads to."""

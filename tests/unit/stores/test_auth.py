@@ -11,7 +11,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from packer.errors import AuthError, FormatError, PackerError, StoreError
-from packer.stores.registry.auth import _parse_token, check_realm, parse_challenges
+from packer.stores.registry.auth import _parse_token
+from packer.stores.registry.challenges import check_realm, parse_challenges
 from packer.stores.registry.credentials import Credentials, docker_credentials
 from packer.stores.registry.retries import RetryPolicy
 from packer.stores.registry.urls import join_url, origin_of, safe_text, shown_url
