@@ -63,9 +63,12 @@ def choose_base(
     location = parse_location(base)
     if isinstance(location, Reference) and isinstance(store, PartialIngest):
         return _fetch_far_base(location, store, options, cancel)
-    from packer.api.fetching import fetch_version, find_origin  # rare: a base in another layout
+    # Rare: a base in another layout.
+    from packer.api.fetching import fetch_version, find_origin, read_manifest
 
-    return fetch_version(find_origin(base, options), store, cancel=cancel)[0], []
+    origin = find_origin(base, options)
+    goal = read_manifest(origin, cancel=cancel)
+    return fetch_version(origin, goal, store, cancel=cancel)[0], []
 
 
 def _fetch_far_base(

@@ -3,20 +3,26 @@
 from __future__ import annotations
 
 import logging
+import os
 from dataclasses import dataclass
 
 from packer.api.locations import local_tag, name_at, open_location
 from packer.errors import PackerError
-from packer.format.version import CREATED, Version, load_version
-from packer.oci import is_digest
+from packer.format.version import CREATED, Config, Version, load_version
+from packer.oci import MAX_MANIFEST_BYTES, Manifest, is_digest
 from packer.progress import CancelEvent, ProgressCallback
+from packer.reading.staging_directory import check_space
 from packer.reference import ArchiveLocation, parse_location
-from packer.stores.manifests import read_graph
-from packer.stores.protocols import Store
+from packer.stores.cancelling import until_cancelled
+from packer.stores.protocols import Store, read_blob
 from packer.stores.registry.access import Access
-from packer.transfer.copy_graph import CopyResult, copy, discard_damaged
+from packer.transfer.copy_graph import CopyResult, copy_goal, discard_damaged
+from packer.transfer.copy_plan import Goal, read_goal
 
 _LOG = logging.getLogger(__name__)
+
+ROOM_BYTES = 4 << 20
+"""Bytes of missing layers from which free space is checked first; that takes a request."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,12 +66,62 @@ def find_origin(ref: str, access: Access) -> Origin:
     return Origin(ref, store, name, tag)
 
 
+def read_manifest(
+    origin: Origin, *, expect: str | None = None, cancel: CancelEvent | None = None
+) -> Goal:
+    """Read the manifest of a version, before anything is fetched.
+
+    Args:
+        origin: where the version is.
+        expect: digest that the version must have; None for any.
+        cancel: ends the request once it is set.
+
+    Returns:
+        The manifest, and the version's name in the local store.
+
+    Raises:
+        NotFound: the origin lacks the version.
+        UnsupportedVersion: the artifact was not written by layer-packer, or by a later one.
+        DigestMismatch: the version has another digest than `expect`.
+        StoreError: the origin failed.
+    """
+    with until_cancelled(cancel, (origin.store,), "reading a manifest"):
+        goal = read_goal(origin.store, origin.name, origin.local_tag, expect)
+    Manifest.decode(goal.data, f"manifest {goal.descriptor.digest}")
+    return goal
+
+
+def check_room(origin: Origin, goal: Goal, local: Store, target: bytes) -> None:
+    """Refuse a version that does not fit the target's file system, before a layer is fetched.
+
+    Args:
+        origin: where the version is.
+        goal: the version's manifest.
+        local: the local store.
+        target: the directory to write, which does not exist.
+
+    Raises:
+        OSError: the file system has fewer free bytes than the version has.
+        NotFound: the origin lacks the version's config.
+        StoreError: the origin failed.
+    """
+    missing = [blob for blob in goal.graph.layers if not local.exists(blob)]
+    if sum(blob.size for blob in missing) < ROOM_BYTES:
+        return
+    holder = local if local.exists(goal.graph.config) else origin.store
+    data = read_blob(holder, goal.graph.config, MAX_MANIFEST_BYTES)
+    config = Config.decode(data, f"config {goal.graph.config.digest}")
+    while not os.path.isdir(target):
+        target = os.path.dirname(target)
+    check_space(target, config.totals.get("bytes", 0))
+
+
 def fetch_version(
     origin: Origin,
+    goal: Goal,
     local: Store,
     *,
     jobs: int = 4,
-    expect: str | None = None,
     progress: ProgressCallback | None = None,
     cancel: CancelEvent | None = None,
 ) -> tuple[Version, CopyResult]:
@@ -77,9 +133,9 @@ def fetch_version(
 
     Args:
         origin: where the version is.
+        goal: the version's manifest.
         local: the local store.
         jobs: blobs fetched at once, at least 1.
-        expect: digest that the version must have; None for any.
         progress: called with the bytes fetched.
         cancel: stops the copy once it is set.
 
@@ -87,24 +143,13 @@ def fetch_version(
         The version, readable from the local store, and the number of blobs fetched.
 
     Raises:
-        NotFound: the origin lacks the version, or a blob of it.
-        UnsupportedVersion: the artifact was not written by layer-packer, or by a later one.
-        DigestMismatch: the version has another digest than `expect`.
+        NotFound: the origin lacks a blob of the version.
+        UnsupportedVersion: a later version of layer-packer wrote the version.
         IntegrityError: bytes differ from their digest.
         StoreError: a store failed.
     """
-    tag = origin.local_tag
-    before = _created(local, tag)
-    copied = copy(
-        origin.store,
-        origin.name,
-        local,
-        tag,
-        jobs=jobs,
-        expect=expect,
-        progress=progress,
-        cancel=cancel,
-    )
+    before = _created(local, goal.tag)
+    copied = copy_goal(origin.store, goal, local, jobs=jobs, progress=progress, cancel=cancel)
     version = load_version(local, copied.descriptor.digest)
     now = version.manifest.annotations.get(CREATED, "")
     if before and now and now < before:
@@ -115,23 +160,21 @@ def fetch_version(
     return version, copied
 
 
-def discard_damaged_blobs(origin: Origin, local: Store) -> bool:
+def discard_damaged_blobs(origin: Origin, goal: Goal, local: Store) -> bool:
     """Remove a version's damaged blobs from the local store, so that they are fetched again.
 
     Args:
         origin: where the version can be fetched.
+        goal: the version's manifest.
         local: the local store.
 
     Returns:
         Whether a blob was damaged.
 
     Raises:
-        NotFound: the origin lacks the version.
         StoreError: a store failed.
     """
-    descriptor, data = origin.store.get_manifest(origin.name)
-    graph = read_graph(data, f"manifest {descriptor.digest}")
-    return discard_damaged(origin.store, local, graph.blobs)
+    return discard_damaged(origin.store, local, goal.graph.blobs)
 
 
 def _created(store: Store, tag: str | None) -> str:

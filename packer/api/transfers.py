@@ -12,7 +12,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from packer.api.fetching import Origin, discard_damaged_blobs, fetch_version, find_origin
+from packer.api.fetching import (
+    Origin,
+    check_room,
+    discard_damaged_blobs,
+    fetch_version,
+    find_origin,
+    read_manifest,
+)
 from packer.api.locations import StoreLike, open_location, open_store, resolve, tag_of
 from packer.api.push_source import version_to_push
 from packer.errors import IntegrityError
@@ -129,6 +136,8 @@ def pull(
 ) -> Pulled:
     """Pull a version into the local store, only the blobs that it lacks, and write its tree.
 
+    The directory, the manifest and the free space are checked before a layer is fetched.
+
     A blob that turns out to be damaged in the local store is fetched again. With `seed`, only the
     content that the seeds lack is fetched, and the local store stays as it is: it can hold whole
     layers only.
@@ -159,14 +168,16 @@ def pull(
         OSError: a file cannot be written; `directory` is as it was.
         Cancelled: `cancel` was set.
     """
-    from packer.reading.restore import restore
+    from packer.reading.restore import check_target, restore
 
     origin = find_origin(ref, Access(registry))
+    target = os.path.abspath(os.fsencode(directory))
+    in_place = check_target(target, update)
     seeds = list(seed)
     if seeds:
         return _restore_from_afar(
             origin,
-            directory,
+            target,
             seeds,
             update=update,
             delete=delete,
@@ -176,15 +187,16 @@ def pull(
             cancel=cancel,
         )
     local = open_store(store)
+    goal = read_manifest(origin, expect=expect, cancel=cancel)
+    if not in_place:
+        check_room(origin, goal, local, target)
     watched = cancellable(progress, cancel, "unpacking")
 
     def fetch_and_restore() -> Pulled:
         version, copied = fetch_version(
-            origin, local, jobs=jobs, expect=expect, progress=progress, cancel=cancel
+            origin, goal, local, jobs=jobs, progress=progress, cancel=cancel
         )
-        restored = restore(
-            version, os.fsencode(directory), update=update, delete=delete, progress=watched
-        )
+        restored = restore(version, target, update=update, delete=delete, progress=watched)
         return Pulled(
             ref, version.descriptor.digest, copied.blobs_copied, copied.bytes_copied, restored
         )
@@ -192,7 +204,7 @@ def pull(
     try:
         return fetch_and_restore()
     except IntegrityError as error:
-        if not discard_damaged_blobs(origin, local):
+        if not discard_damaged_blobs(origin, goal, local):
             raise
         _LOG.warning("%s; what is damaged in %s is fetched again", error, local.name)
     return fetch_and_restore()
@@ -200,7 +212,7 @@ def pull(
 
 def _restore_from_afar(
     origin: Origin,
-    directory: str | bytes | os.PathLike[str],
+    target: bytes,
     seeds: Iterable[str | bytes | os.PathLike[str]],
     *,
     update: bool,
@@ -220,7 +232,7 @@ def _restore_from_afar(
         check_expected(digest, expect, origin.reference)
         restored = restore(
             version,
-            os.fsencode(directory),
+            target,
             update=update,
             delete=delete,
             seeds=seed_paths(seeds),

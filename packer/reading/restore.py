@@ -89,7 +89,7 @@ def restore(
         OSError: the file system refuses, with the path.
     """
     target = os.path.abspath(target)
-    in_place = _check_target(target, update)
+    in_place = check_target(target, update)
     if delete and lies_in(version.store, target):
         raise InvalidParameter(f"{show(target)}: --delete would remove the store in it")
     index, check = version.index, TreeCheck(version.index)
@@ -160,8 +160,19 @@ def _opened(directory: bytes) -> Iterator[int]:
         os.close(fd)
 
 
-def _check_target(target: bytes, update: bool) -> bool:
-    """Check the target; return whether to write into an existing directory."""
+def check_target(target: bytes, update: bool) -> bool:
+    """Check that a version may be restored to a target.
+
+    Args:
+        target: an absolute path.
+        update: allow a directory with content.
+
+    Returns:
+        Whether to write into the existing directory; False to rename a new one into place.
+
+    Raises:
+        TargetExists: `target` is a file, or a directory with content and `update` is not given.
+    """
     try:
         names = os.listdir(target)
     except FileNotFoundError:

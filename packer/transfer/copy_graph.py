@@ -20,6 +20,7 @@ from packer.transfer.blob_mover import BlobMover
 from packer.transfer.copy_plan import (
     ArchivePlan,
     CopyPlan,
+    Goal,
     check_no_promises,
     decide,
     decide_archive,
@@ -106,11 +107,63 @@ def copy(
         InvalidParameter: `jobs` is below 1, or `destination` cannot do what an argument asks for.
         Cancelled: `cancel` was set.
     """
+    with until_cancelled(cancel, (source,), "copying"):
+        goal = read_goal(source, source_reference, tag, expect)
+    return copy_goal(
+        source,
+        goal,
+        destination,
+        jobs=jobs,
+        verify=verify,
+        force=force,
+        promises=promises,
+        own=own,
+        progress=progress,
+        cancel=cancel,
+    )
+
+
+def copy_goal(
+    source: Store,
+    goal: Goal,
+    destination: Store,
+    *,
+    jobs: int = 4,
+    verify: bool = False,
+    force: bool = False,
+    promises: Sequence[Promise] = (),
+    own: bool = False,
+    progress: ProgressCallback | None = None,
+    cancel: CancelEvent | None = None,
+) -> CopyResult:
+    """Copy a manifest that was read already, and the blobs that `destination` lacks.
+
+    Args:
+        source: holds the blobs.
+        goal: the manifest and its name at the destination.
+        destination: where to copy the manifest.
+        jobs: as for `copy`, as are the other arguments.
+        verify: as for `copy`.
+        force: as for `copy`.
+        promises: as for `copy`.
+        own: as for `copy`.
+        progress: as for `copy`.
+        cancel: as for `copy`.
+
+    Returns:
+        The numbers of blobs sent, present, mounted and left out.
+
+    Raises:
+        InvalidParameter: `jobs` is below 1, or `destination` cannot do what an argument asks for.
+        NotFound: as `copy`.
+        IntegrityError: as `copy`.
+        StoreError: as `copy`.
+        Cancelled: `cancel` was set.
+    """
     if jobs < 1:
         raise InvalidParameter(f"jobs={jobs} is less than 1")
     mover = BlobMover(source, destination, jobs, progress, cancel)
     with until_cancelled(cancel, (source, destination), "copying"):
-        goal = read_goal(source, source_reference, tag, expect)
         if isinstance(destination, Partial):
             _check_repairable(destination, verify=verify, force=force)
             return _copy_to_archive(mover, decide_archive(source, goal, destination, promises))
