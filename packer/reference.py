@@ -7,7 +7,9 @@ Sources: containers-transports(5) for transports and the rules of docker.io; dis
 from __future__ import annotations
 
 import ipaddress
+import os
 import re
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from packer.errors import InvalidReference
@@ -41,6 +43,23 @@ _UNSUPPORTED = frozenset(
         "tarball",
     }
 )
+
+
+def is_registry_url(text: str) -> bool:
+    """Return whether `text` names a registry by ``docker://`` or ``oci://``.
+
+    Helm, Flux and Argo CD write ``oci://host/repository``. ``oci:///path`` is a directory, as
+    ``oci:/path`` is.
+
+    Args:
+        text: a reference.
+
+    Returns:
+        Whether the text begins as such a URL.
+    """
+    return text.startswith("docker://") or (
+        text.startswith("oci://") and not text.startswith("oci:///")
+    )
 
 
 def is_tag(text: str) -> bool:
@@ -79,11 +98,15 @@ class Reference:
         shown = str(self)
         check_registry(self.registry, shown)
         if not is_repository(self.repository):
-            raise InvalidReference(shown, f"{self.repository!r} is not a repository name")
+            why = f"{self.repository!r} is not a repository name"
+            if is_repository(self.repository.lower()):
+                why += ": registries take lower-case letters only"
+            raise InvalidReference(shown, why)
         if len(self.registry) + 1 + len(self.repository) > MAX_NAME_CHARS:
             raise InvalidReference(shown, f"longer than {MAX_NAME_CHARS} characters")
         if self.tag is not None and not is_tag(self.tag):
-            raise InvalidReference(shown, f"{self.tag!r} is not a tag")
+            why = f"{self.tag!r} is not a tag: 1 to 128 letters, digits and ._-"
+            raise InvalidReference(shown, why)
         if self.digest is not None and not is_digest(self.digest):
             raise InvalidReference(shown, f"{self.digest!r} is not sha256:<64 hex digits>")
 
@@ -99,10 +122,11 @@ class Reference:
 
     @classmethod
     def parse(cls, text: str) -> Reference:
-        """Parse ``[docker://][host[:port]/]repository[:tag][@digest]``.
+        """Parse ``[docker://][host[:port]/]repository[:tag][@digest]``, or ``oci://host/...``.
 
         The first component is a host if it holds ``.`` or ``:`` or is ``localhost``; otherwise the
-        registry is docker.io, where a name of one component is below ``library/``.
+        registry is docker.io, where a name of one component is below ``library/``. After ``oci://``
+        it must be a host.
 
         Args:
             text: the reference.
@@ -114,12 +138,18 @@ class Reference:
             InvalidReference: `text` does not follow the grammar.
         """
         rest = text.removeprefix("docker://")
+        has_host = rest == text and is_registry_url(text)
+        if has_host:
+            rest = text.removeprefix("oci://")
         if "://" in rest:
             raise InvalidReference(text, "a reference is no URL; write host/repository:tag")
         rest, at, digest = rest.partition("@")
         first, slash, path = rest.partition("/")
         if slash and ("." in first or ":" in first or first == "localhost"):
             registry, name = first, path
+        elif has_host:
+            why = f"{first!r} is no host with a dot or a port, and oci:// names one"
+            raise InvalidReference(text, why)
         else:
             registry, name = DOCKER_HUB, rest
         name, colon, tag = name.partition(":")
@@ -171,10 +201,10 @@ class ArchiveLocation(LayoutLocation):
 def parse_location(text: str) -> Reference | LayoutLocation:
     """Parse a reference with any supported transport.
 
-    None or ``docker://``, ``oci:DIR[:TAG]``, ``oci-archive:FILE[:TAG]``. A directory whose name
-    ends in ``:word`` is taken for a directory and a tag; a colon before a slash belongs to the
-    directory. The file of an archive ends at the first colon, so that its tags may hold some
-    (``oci-archive:update.tar:app:1.4.2``). ``@sha256:<hex>`` names a manifest by digest.
+    None, ``docker://`` or ``oci://`` for registries, ``oci:DIR[:TAG]``, ``oci-archive:FILE[:TAG]``.
+    Tags of layouts and archives may hold colons (``oci:store:app:1.4.2``). The longest prefix that
+    is a layout (or a file) is the place. Without one, the place ends at the first colon behind its
+    last slash, and for archives at the first colon. ``@sha256:<hex>`` names a manifest by digest.
 
     Args:
         text: the reference.
@@ -185,6 +215,8 @@ def parse_location(text: str) -> Reference | LayoutLocation:
     Raises:
         InvalidReference: `text` does not follow the grammar, or its transport is not supported.
     """
+    if is_registry_url(text):
+        return Reference.parse(text)
     transport, colon, rest = text.partition(":")
     if colon and transport == "oci":
         return _parse_layout(text, rest)
@@ -197,17 +229,20 @@ def parse_location(text: str) -> Reference | LayoutLocation:
 
 
 def _parse_layout(text: str, rest: str) -> LayoutLocation:
+    """Parse the part of a reference behind ``oci:``."""
     path, at, digest = rest.rpartition("@")
     if at and is_digest(digest):
         location = LayoutLocation(path, None, digest)
     else:
-        path, colon, tag = rest.rpartition(":")
-        if not colon or "/" in tag:
-            location = LayoutLocation(rest)
-        elif is_tag(tag):
-            location = LayoutLocation(path, tag)
-        else:
-            raise InvalidReference(text, f"{tag!r} is not a tag")
+        found = _split_place(rest, _is_layout)
+        if found is None:
+            start = rest.rfind("/") + 1
+            directory, colon, tag = rest[start:].partition(":")
+            found = rest[:start] + directory, tag if colon else None
+        place, name = found
+        if name is not None and (not _NAME.match(name) or is_digest(name)):
+            raise InvalidReference(text, f"{name!r} is not a tag")
+        location = LayoutLocation(place, name)
     if not location.path:
         raise InvalidReference(text, "no directory; write oci:DIR or oci:DIR:TAG")
     if "\0" in location.path:
@@ -216,18 +251,44 @@ def _parse_layout(text: str, rest: str) -> LayoutLocation:
 
 
 def _parse_archive(text: str, rest: str) -> ArchiveLocation:
+    """Parse the part of a reference behind ``oci-archive:``."""
+    if rest.startswith("//") and not rest.startswith("///"):
+        raise InvalidReference(text, "an archive is a file; write oci-archive:FILE")
     before, at, digest = rest.rpartition("@")
     by_digest = bool(at) and is_digest(digest)
-    path, colon, tag = (before if by_digest else rest).partition(":")
-    if by_digest and colon:
+    whole = before if by_digest else rest
+    found = _split_place(whole, os.path.isfile)
+    if found is None:
+        path, colon, tag = whole.partition(":")
+        found = path, tag if colon else None
+    place, name = found
+    if by_digest and name is not None:
         raise InvalidReference(text, "a tag and a digest; give one of them")
-    if colon and (not _NAME.match(tag) or is_digest(tag)):
-        raise InvalidReference(text, f"{tag!r} is not a tag")
-    if not path:
+    if name is not None and (not _NAME.match(name) or is_digest(name)):
+        raise InvalidReference(text, f"{name!r} is not a tag")
+    if not place:
         raise InvalidReference(text, "no file; write oci-archive:FILE or oci-archive:FILE:TAG")
-    if "\0" in path:
+    if "\0" in place:
         raise InvalidReference(text, "a NUL in the path")
-    return ArchiveLocation(path, tag if colon else None, digest if by_digest else None)
+    return ArchiveLocation(place, name, digest if by_digest else None)
+
+
+def _split_place(rest: str, is_there: Callable[[str], bool]) -> tuple[str, str | None] | None:
+    """Split ``PLACE[:TAG]`` behind the longest place that is there; None if none is."""
+    if "\0" in rest or ":" not in rest:
+        return None
+    if is_there(rest):
+        return rest, None
+    end = rest.rfind(":")
+    while end > 0:
+        if is_there(rest[:end]):
+            return rest[:end], rest[end + 1 :]
+        end = rest.rfind(":", 0, end)
+    return None
+
+
+def _is_layout(path: str) -> bool:
+    return os.path.isfile(os.path.join(path, "oci-layout"))
 
 
 def check_registry(registry: str, shown: str) -> None:

@@ -23,7 +23,7 @@ from packer.forks import Lock
 from packer.format.version import Version, load_version
 from packer.reading.contents import entries
 from packer.reading.version_file import open_entry
-from packer.reference import parse_location
+from packer.reference import is_registry_url, parse_location
 from packer.stores.caching import CachedStore, SmallBlobs
 from packer.stores.protocols import LocalBlobs
 from packer.stores.registry.access import Access, RegistryOptions
@@ -47,6 +47,8 @@ def split_path(path: str) -> tuple[str, str]:
     Raises:
         InvalidReference: no component has a tag or digest.
     """
+    if is_registry_url(path):
+        path = path.partition("://")[2]
     first, *rest = path.strip("/").split("/")
     if first.startswith("oci:") and ":" in first.removeprefix("oci:"):
         return first, "/".join(rest)

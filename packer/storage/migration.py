@@ -32,6 +32,7 @@ from packer.errors import (
 )
 from packer.files.temporary import temporary_directory
 from packer.progress import CancelEvent, Progress, ProgressCallback
+from packer.reference import is_registry_url
 from packer.storage.kots_archives import Archive, Archives
 from packer.storage.results import SavedVersion, SupportBundle
 from packer.storage.storage import Storage, open_storage
@@ -185,8 +186,10 @@ def migrate(
 
 
 def _absolute(place: str) -> str:
-    """Return the name of a place, independent of the current directory."""
-    if place.startswith(("docker://", "s3://")):
+    """Return a name of a place that is the same whatever the current directory."""
+    if is_registry_url(place):
+        return "docker://" + place.partition("://")[2].rstrip("/")
+    if place.startswith("s3://"):
         return place.rstrip("/")
     transport = "oci:" if place.startswith("oci:") else ""
     return transport + os.path.realpath(place.removeprefix(transport))

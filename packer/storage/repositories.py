@@ -57,6 +57,11 @@ class Repositories:
             raise InvalidParameter("memory: has no registry to reach")
 
     @property
+    def is_layout(self) -> bool:
+        """Whether it is a directory of image layouts."""
+        return isinstance(self._location, LayoutLocation)
+
+    @property
     def is_remote(self) -> bool:
         """Whether the base is in a registry."""
         return isinstance(self._location, Reference)

@@ -112,8 +112,8 @@ class Storage:
         """The support bundles."""
 
     def apps(self) -> list[str]:
-        """Return the sorted IDs of the applications that have, or had, versions."""
-        if not self._repositories.is_remote and self._repositories.uri.startswith("oci:"):
+        """Return the IDs of the applications that have, or had, versions."""
+        if self._repositories.is_layout:
             names: Iterable[str] = self._repositories.local_names()
         else:
             tags = self._repositories.repository(None).names()
@@ -527,7 +527,7 @@ class Storage:
 
     def _list_app(self, app: str) -> None:
         """Make an application known by name, before its first version."""
-        if self._repositories.uri.startswith("oci:"):
+        if self._repositories.is_layout:
             return  # its directory does
         try:
             tag = APP_PREFIX + encode_app(app)

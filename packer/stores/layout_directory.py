@@ -136,12 +136,26 @@ class LayoutDirectory:
             )
         return False
 
+    def _check_name(self) -> None:
+        """Refuse to make a directory whose name was most likely meant as something else."""
+        missing, new = self.path, ""
+        while not os.path.lexists(missing) and missing != os.path.dirname(missing):
+            missing, base = os.path.split(missing)
+            new = os.path.join(base, new)
+        if ":" in new:
+            raise InvalidParameter(
+                f"no directory with ':' in its name is made: {self.path} (a registry is "
+                "host/repository:tag or oci://host/repository:tag; if a directory is meant, make "
+                "it first)"
+            )
+
     def _create(self, create: bool) -> None:
         """Make the directory a layout, or say why not."""
         if self._is_there():
             return
         if not create:
             raise NotFound("image layout", self.path, "no file oci-layout there")
+        self._check_name()
         # Before the marker is there, only ingest/ may be: whoever meets an unfinished layout, after
         # a crash or while another process makes it, can then tell it from a stranger's directory.
         make_directory(self.ingest)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -203,3 +205,62 @@ def test_any_text_parses_or_is_refused(text: str) -> None:
     except InvalidReference:
         return
     assert parse_location(str(location)) == location
+
+
+@pytest.mark.parametrize(
+    ("text", "same"),
+    [
+        ("oci://registry.example/acme/app:1", "registry.example/acme/app:1"),
+        ("oci://localhost/app", "localhost/app"),
+        ("oci://127.0.0.1:5000/app@" + DIGEST, "127.0.0.1:5000/app@" + DIGEST),
+        ("oci://docker.io/org/app:1", "docker.io/org/app:1"),
+    ],
+)
+def test_oci_urls_are_registries(text: str, same: str) -> None:
+    assert parse_location(text) == Reference.parse(same) == Reference.parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("oci://acme/app:1", "'acme' is no host"),
+        ("oci://", "no host"),
+        ("oci-archive://registry.example/app:1", "an archive is a file"),
+        ("https://registry.example/app", "a reference is no URL"),
+        ("registry.example/MyOrg/app", "lower-case"),
+        ("registry.example/app:1+2", "letters, digits and"),
+    ],
+)
+def test_what_people_write_instead(text: str, why: str) -> None:
+    with pytest.raises(InvalidReference, match=why):
+        parse_location(text)
+
+
+def test_absolute_paths_keep_their_slashes() -> None:
+    assert parse_location("oci:///srv/layout:v1") == LayoutLocation("///srv/layout", "v1")
+
+
+def test_the_longest_prefix_that_is_there(tmp_path: Path) -> None:
+    for name in ("store", "store:app", "a:b"):
+        (tmp_path / name).mkdir()
+    for name in ("store", "a:b"):
+        (tmp_path / name / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
+    (tmp_path / "update.tar").touch()
+    (tmp_path / "up:date.tar").touch()
+    at = str(tmp_path)
+    assert parse_location(f"oci:{at}/store:app:1.4.2") == LayoutLocation(f"{at}/store", "app:1.4.2")
+    assert parse_location(f"oci:{at}/store:team/app:1") == LayoutLocation(
+        f"{at}/store", "team/app:1"
+    )
+    assert parse_location(f"oci:{at}/a:b") == LayoutLocation(f"{at}/a:b")
+    assert parse_location(f"oci:{at}/a:b:v1") == LayoutLocation(f"{at}/a:b", "v1")
+    (tmp_path / "store:app" / "oci-layout").write_text('{"imageLayoutVersion":"1.0.0"}')
+    assert parse_location(f"oci:{at}/store:app:1.4.2") == LayoutLocation(f"{at}/store:app", "1.4.2")
+    # What is not there yet ends at the first colon, so that no directory gets one in its name.
+    assert parse_location(f"oci:{at}/new:app:1.4.2") == LayoutLocation(f"{at}/new", "app:1.4.2")
+    for text, path, tag in (
+        ("update.tar:app:1.4.2", "update.tar", "app:1.4.2"),
+        ("up:date.tar:v1", "up:date.tar", "v1"),
+        ("new.tar:app:1", "new.tar", "app:1"),
+    ):
+        assert parse_location(f"oci-archive:{at}/{text}") == ArchiveLocation(f"{at}/{path}", tag)

@@ -194,7 +194,7 @@ def registry_host(text: str) -> str:
         InvalidReference: it is no host.
     """
     host = text.strip()
-    for scheme in ("https://", "http://", "docker://"):
+    for scheme in ("https://", "http://", "docker://", "oci://"):
         host = host.removeprefix(scheme)
     host = host.rstrip("/").removesuffix("/v1").removesuffix("/v2")
     if host in ("index.docker.io", "registry-1.docker.io"):
