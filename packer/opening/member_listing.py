@@ -1,190 +1,596 @@
-"""What archives hold, for people who ask: names, sizes and digests of the files in them.
+"""The files in archives, for people who ask: names, kinds, modes, sizes, and digests of content.
 
-The readers are the standard library's. Nothing is ever written from what they find, and what they
-cannot read is a file like any other.
+Archives are strangers' data. Headers are bounded, nothing is skipped by reading where it is stored
+with random access, and nothing is compressed anew: see `opening.stored_pieces`. What cannot be read
+is reported in `Listing.problems`, and everything else is listed. Nothing is ever written from it.
 """
 
 from __future__ import annotations
 
-import gzip
-import tarfile
-import tempfile
-import zipfile
-import zlib
-from collections.abc import Iterable, Iterator
-from typing import IO, NamedTuple, cast
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from typing import IO, NamedTuple
 
 import blake3
 
+from packer.files.temporary import read_at, temporary_file, write_at
+from packer.opening.gzip_members import MAGIC, Damaged, GzipReader
+from packer.opening.recipe import Cursor
+from packer.opening.stored_pieces import (
+    Content,
+    Deflated,
+    Extent,
+    Header,
+    Irregular,
+    Piece,
+    Run,
+    Stream,
+)
 from packer.opening.tar_headers import BLOCK, is_header
+from packer.opening.tar_members import TarReader
+from packer.opening.zip_members import ZipMember, ZipReader
 
 SEPARATOR = "!/"
 """Between an archive's path and the path in it."""
 MAX_ARCHIVE_DEPTH = 4
-"""Archives within archives."""
-MAX_MEMBERS = 1_000_000
-"""How many files in one archive are listed."""
+"""Greatest number of archives within one another that are looked into."""
+MAX_MEMBERS = 500_000
+"""Greatest number of members of one file that are listed; a listing holds all of them, in about
+300 bytes each."""
+GZIP_NAME = "content"
+"""Name of the one member of a gzip file that holds no tar archive."""
 
+_MAX_PIECES = 1 << 20
+"""Greatest number of pieces of a zip archive that are held."""
 _SPOOL_BYTES = 8 << 20
-_READ_BYTES = 256 << 10
-_UNREADABLE = (
-    tarfile.TarError,
-    zipfile.BadZipFile,
-    zlib.error,
-    EOFError,
-    OSError,  # gzip.BadGzipFile among others
-    ValueError,
-    NotImplementedError,  # a method of compression
-    RuntimeError,  # encrypted
-    OverflowError,
-)
+"""Bytes of a zip archive out of another one that stay in memory; more go to a temporary file."""
+_COPY_BYTES = 256 << 10
+_ZIP_MAGICS = b"PK\3\4", b"PK\5\6"
+_MAX_LINKS = 40
+"""Hard links followed in a row, as many as the kernel follows symbolic ones."""
+
+Factory = Callable[[], Stream]
+"""Returns an archive's pieces from the start, as often as it is called."""
 
 
 class Member(NamedTuple):
-    """A file in an archive.
+    """A member of an archive.
 
     Args:
-        path: in the archive; in an archive within it behind a `SEPARATOR`.
-        size: in bytes.
-        digest: BLAKE3-256 of its content.
+        kind: "file", "directory", "symlink", "hardlink", "device" or "fifo".
+        mode: permission bits.
+        size: of a file in bytes, 0 for other kinds.
+        target: of a link, else "".
+        digest: of a file's content, or of what an archive holds; b"" if it was not asked for.
+        inside: what the member holds, if it is an archive.
     """
 
-    path: str
+    kind: str
+    mode: int
     size: int
+    target: str
     digest: bytes
+    inside: Listing | None
+
+
+@dataclass(slots=True)
+class Listing:
+    """The members of an archive by name; the last one of several with the same name."""
+
+    members: dict[str, Member] = field(default_factory=dict)
+    problems: list[str] = field(default_factory=list)
+    """Why members may be missing; empty if all are listed."""
+
+    def walk(self, before: str = "") -> Iterator[tuple[str, Member]]:
+        """Yield each member and its path; the members of an archive behind it."""
+        for name, member in self.members.items():
+            yield before + name, member
+            if member.inside is not None:
+                yield from member.inside.walk(before + name + SEPARATOR)
+
+    def all_problems(self, before: str = "") -> Iterator[tuple[str, str]]:
+        """Yield the problems of this archive and those in it, each with the archive's path."""
+        for problem in self.problems:
+            yield before, problem
+        for name, member in self.members.items():
+            if member.inside is not None:
+                yield from member.inside.all_problems(before + SEPARATOR * bool(before) + name)
+
+    def digest(self) -> bytes:
+        """Return a digest of all that is listed."""
+        hasher = blake3.blake3()
+        for name, member in sorted(self.members.items()):
+            row = (name, member.kind, member.mode, member.size, member.target, member.digest)
+            hasher.update(repr(row).encode("ascii", "backslashreplace"))
+        hasher.update(repr(self.problems).encode("ascii", "backslashreplace"))
+        return hasher.digest()
+
+
+class Stopped(Exception):
+    """A bound was reached, or a temporary file cannot be written: the rest is not listed."""
 
 
 class _Bound:
-    """How much more may be read: archives may hold far more than their size."""
+    """How much of one file may still be read: archives may hold far more than their size.
 
-    def __init__(self, most: int) -> None:
-        self.left = most
+    Args:
+        most: number of bytes.
+        counts_inflated: whether bytes out of an inflater count, or only bytes in temporary files.
+    """
+
+    def __init__(self, most: int, *, counts_inflated: bool) -> None:
+        self._most = self._left = most
+        self._counts_inflated = counts_inflated
+        self._members = MAX_MEMBERS
+
+    def count(self, stream: Stream) -> Stream:
+        """Return the stream, counting the bytes that come out of an inflater."""
+        if not stream.is_sequential or not self._counts_inflated:
+            return stream
+
+        def counted() -> Iterator[Piece]:
+            while (piece := stream.pop()) is not None:
+                if not isinstance(piece, Deflated):
+                    self.take(len(piece))
+                yield piece
+
+        return Stream(counted(), is_sequential=True)
 
     def take(self, count: int) -> None:
-        self.left -= count
-        if self.left < 0:
-            raise ValueError("too much in it")
+        """Count bytes; `Stopped` if they are too many."""
+        self._left -= count
+        if self._left < 0:
+            raise Stopped(f"it holds more than {self._most} bytes")
+
+    def take_member(self) -> None:
+        """Count a member; `Stopped` if there are too many."""
+        self._members -= 1
+        if self._members < 0:
+            raise Stopped(f"it holds more than {MAX_MEMBERS} members")
 
 
-def members(pieces: Iterable[bytes | memoryview], most: int) -> Iterator[Member]:
-    """Yield the files in an archive, in their order; none if the bytes are no archive.
+@dataclass(slots=True)
+class _Item:
+    """A member, and how to get its content, which is valid until the next item is asked for.
 
     Args:
-        pieces: of the archive's bytes; not all are taken if they are none.
-        most: how many bytes all files in it may have; it ends early if they have more.
+        name: in the archive.
+        kind: as in `Member`.
+        mode: as in `Member`.
+        size: as in `Member`.
+        target: as in `Member`.
+        open: returns the content; `Damaged` if that cannot be read.
+        stored: returns the bytes that are stored of it.
+        measure: consumes the rest of the content and returns its size, where no header tells it.
     """
-    with tempfile.SpooledTemporaryFile(_SPOOL_BYTES) as file:
-        if _spool(pieces, file):
-            yield from _members(file, "", 1, _Bound(most))
+
+    name: str
+    kind: str
+    mode: int
+    size: int
+    target: str
+    open: Callable[[], Stream]
+    stored: Callable[[], Stream]
+    measure: Callable[[], int] | None = None
 
 
-def find(pieces: Iterable[bytes | memoryview], path: str, most: int) -> Iterator[bytes]:
-    """Yield the content of one file in an archive.
+def list_members(
+    factory: Factory, most: int, *, digests: bool, exact: Callable[[], Factory] | None = None
+) -> Listing | None:
+    """List an archive.
 
     Args:
-        pieces: of the archive's bytes.
-        path: as `members` gives it.
-        most: as for `members`.
+        factory: opens the file as it is stored.
+        most: greatest number of bytes that are inflated.
+        digests: whether to compute digests of content, which reads all of it.
+        exact: returns a factory of the file's exact bytes; called where its stored form cannot be
+            attributed to members, or seems incomplete.
+
+    Returns:
+        The members; None if the file is no archive.
+    """
+    try:
+        kind = _kind_of_file(factory)
+        if not kind:
+            return None
+        lister = _Lister(_Bound(most, counts_inflated=True), digests=digests)
+        listing = lister.list(factory(), kind, 1)
+        if not listing.problems or exact is None:
+            return listing
+    except Irregular:
+        if exact is None:
+            return Listing(problems=["it cannot be read"])
+    try:
+        factory = exact()
+        lister = _Lister(_Bound(most, counts_inflated=True), digests=digests)
+        return lister.list(factory(), _kind_of_file(factory), 1)
+    except Stopped as stop:
+        return Listing(problems=[str(stop)])
+
+
+def read_member(
+    factory: Factory, path: str, most: int, *, exact: Callable[[], Factory] | None = None
+) -> Iterator[bytes | memoryview]:
+    """Read one file in an archive: the last one of that name.
+
+    Args:
+        factory: opens the archive as it is stored.
+        path: of the file, as `Listing.walk` gives it.
+        most: greatest number of bytes of zip archives in other archives, which are copied.
+        exact: as for `list_members`.
+
+    Returns:
+        The content in pieces; ValueError while they are taken if the content is damaged.
 
     Raises:
         KeyError: there is no such file.
-        ValueError: the archive cannot be read as far as that.
+        ValueError: it cannot be read, and why.
     """
-    outer, _, inner = path.partition(SEPARATOR)
-    with tempfile.SpooledTemporaryFile(_SPOOL_BYTES) as file:
-        if not _spool(pieces, file):
-            raise KeyError(path)
-        try:
-            for name, opened in _files(file):
-                if name == outer:
-                    yield from find(_pieces(opened), inner, most) if inner else _pieces(opened)
-                    return
-        except _UNREADABLE as error:
-            raise ValueError(str(error)) from error
-    raise KeyError(path)
-
-
-def _pieces(file: IO[bytes]) -> Iterator[bytes]:
-    while data := file.read(_READ_BYTES):
-        yield data
-
-
-def _spool(pieces: Iterable[bytes | memoryview], file: IO[bytes]) -> bool:
-    """Write an archive's bytes to a file; False if they are none."""
-    head = bytearray()
-    known = False
-    for piece in pieces:
-        if not known:
-            head += piece
-            if len(head) < BLOCK:
-                continue
-            if not _is_archive(head):
-                return False
-            known = True
-            file.write(head)
-            continue
-        file.write(piece)
-    if not known:
-        file.write(head)
-    file.seek(0)
-    return known or _is_archive(head)
-
-
-def _is_archive(head: bytes | bytearray) -> bool:
-    return head[:3] == b"\x1f\x8b\x08" or head[:4] == b"PK\3\4" or is_header(head[:BLOCK])
-
-
-def _members(file: IO[bytes], before: str, depth: int, bound: _Bound) -> Iterator[Member]:
-    count = 0
     try:
-        for name, opened in _files(file):
-            count += 1
-            if count > MAX_MEMBERS:
-                return
-            hasher = blake3.blake3()
-            size = 0
-            with tempfile.SpooledTemporaryFile(_SPOOL_BYTES) as copy:
-                keep = False
-                while data := opened.read(_READ_BYTES):
-                    if not size:
-                        keep = depth < MAX_ARCHIVE_DEPTH and _is_archive(data)
-                    bound.take(len(data))
-                    size += len(data)
-                    hasher.update(data)
-                    if keep:
-                        copy.write(data)
-                yield Member(before + name, size, hasher.digest())
-                if keep:
-                    copy.seek(0)
-                    yield from _members(copy, before + name + SEPARATOR, depth + 1, bound)
-    except _UNREADABLE:
-        return
+        return _content(_Finder(most).find(factory, path, _kind_of_file(factory)))
+    except (Irregular, Damaged, Stopped) as error:
+        if exact is None:
+            raise ValueError(str(error) or "it cannot be read") from None
+    try:
+        factory = exact()
+        return _content(_Finder(most).find(factory, path, _kind_of_file(factory)))
+    except (Irregular, Damaged, Stopped) as error:
+        raise ValueError(str(error) or "it cannot be read") from None
 
 
-def _files(file: IO[bytes]) -> Iterator[tuple[str, IO[bytes]]]:
-    """Yield name and content of the files in an archive, one at a time."""
-    head = file.read(BLOCK)
-    file.seek(0)
-    if head[:4] == b"PK\3\4":
-        with zipfile.ZipFile(file) as archive:
-            for info in archive.infolist():
-                if not info.is_dir():
-                    with archive.open(info) as opened:
-                        yield info.filename, opened
-    elif head[:3] == b"\x1f\x8b\x08":
-        with gzip.open(file) as plain:
-            start = plain.read(BLOCK)
-            plain.seek(0)
-            if is_header(start):
-                yield from _tar_files(cast("IO[bytes]", plain))
-            else:
-                yield "content", cast("IO[bytes]", plain)
-    else:
-        yield from _tar_files(file)
+def _content(stream: Stream) -> Iterator[bytes | memoryview]:
+    try:
+        for piece in stream.raw():
+            yield from piece.read()
+    except (Damaged, Stopped, Irregular) as error:
+        raise ValueError(str(error) or "it cannot be read") from None
+    if isinstance(stream, Extent) and stream.is_cut:
+        raise ValueError("the archive is cut short")
 
 
-def _tar_files(file: IO[bytes]) -> Iterator[tuple[str, IO[bytes]]]:
-    with tarfile.open(fileobj=file, mode="r|") as archive:
-        for member in archive:
-            if member.isreg() and (opened := archive.extractfile(member)) is not None:
-                yield member.name, opened
+def _archive_kind(stream: Stream) -> str:
+    """Return "tar", "zip" or "gzip" by an archive's first bytes, "" for other files."""
+    if isinstance(stream.peek(), Header):
+        return "tar"
+    head = stream.look(BLOCK)
+    if head[:3] == MAGIC and len(head) > 3 and not head[3] & 0xE0:
+        return "gzip"
+    if head[:4] in _ZIP_MAGICS:
+        return "zip"
+    return "tar" if is_header(head) else ""
+
+
+def _ends_as_zip(stream: Stream) -> bool:
+    """Return whether a file ends with the end record of a zip archive, without a comment."""
+    piece = last = stream.pop()
+    while piece is not None:
+        last, piece = piece, stream.pop()
+    if last is None or isinstance(last, Deflated) or len(last) < 22:
+        return False
+    end = b"".join(last.split(len(last) - 22)[1].read())
+    return end[:4] == b"PK\5\6" and end[20:] == b"\0\0"
+
+
+def _kind_of_file(factory: Factory) -> str:
+    """Return the kind of a file of a version: a zip archive may also have a program before it."""
+    return _archive_kind(factory()) or ("zip" if _ends_as_zip(factory()) else "")
+
+
+class _Lister:
+    """Lists an archive and the archives in it.
+
+    Args:
+        bound: of the file.
+        digests: whether to compute digests.
+    """
+
+    def __init__(self, bound: _Bound, *, digests: bool) -> None:
+        self._bound = bound
+        self._digests = digests
+        self._stopped = False
+
+    def list(self, stream: Stream, kind: str, depth: int) -> Listing:
+        """List the archive that a stream begins with, at a depth of archives in archives."""
+        listing = Listing()
+        archive = _Archive(stream, kind, self._bound)
+        try:
+            for item in archive.items():
+                digest, inside = self._content(item, depth)
+                size = item.measure() if item.measure is not None else item.size
+                listing.members.pop(item.name, None)  # the last of a name is listed where it is
+                listing.members[item.name] = Member(
+                    item.kind, item.mode, size, item.target, digest, inside
+                )
+                if self._stopped:
+                    break
+        except Damaged as error:
+            archive.problems.append(str(error))
+        except Stopped as stop:
+            self._stopped = True
+            archive.problems.append(str(stop))
+        listing.problems = archive.problems
+        return listing
+
+    def _content(self, item: _Item, depth: int) -> tuple[bytes, Listing | None]:
+        """Return the digest of a member, if wanted, and its members if it is an archive."""
+        if item.kind != "file":
+            return b"", None
+        try:
+            stream = item.open()
+            kind = _archive_kind(stream) if depth < MAX_ARCHIVE_DEPTH else ""
+            if kind:
+                inside = self.list(stream, kind, depth + 1)
+                return inside.digest() if self._digests else b"", inside
+            return _digest(stream) if self._digests else b"", None
+        except Damaged as error:
+            # The entry is listed all the same; what is stored of it tells whether it changed.
+            return self._stored_digest(item, str(error)), None
+
+    def _stored_digest(self, item: _Item, reason: str) -> bytes:
+        try:
+            return _digest(item.stored(), reason) if self._digests else b""
+        except Damaged:
+            return b""
+
+
+def _digest(stream: Stream, reason: str = "") -> bytes:
+    hasher = blake3.blake3(reason.encode())
+    for piece in stream.raw():
+        for part in piece.read():
+            hasher.update(part)
+    return hasher.digest()
+
+
+class _Finder:
+    """Finds a file in an archive, or in an archive in it.
+
+    Args:
+        most: as `read_member` takes it.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._bound = _Bound(most, counts_inflated=False)
+        self._links = 0
+
+    def find(self, factory: Factory, path: str, kind: str) -> Stream:
+        """Return the content of a file."""
+        if not kind:
+            raise KeyError(path)
+        exact: tuple[int, _Item] | None = None
+        outer: tuple[int, _Item] | None = None
+        archive = _Archive(factory(), kind, self._bound)
+        for number, item in enumerate(archive.items()):
+            if item.name == path:
+                exact = number, item
+            elif item.kind == "file" and path.startswith(item.name + SEPARATOR):
+                outer = number, item
+        if exact is not None:
+            number, item = exact
+            if item.kind == "hardlink":
+                self._links += 1
+                if self._links > _MAX_LINKS or item.target == path:
+                    raise Damaged("hard links in a circle")
+                return self.find(factory, item.target, kind)
+            if item.kind != "file":
+                raise Damaged(f"it is a {item.kind}, not a file")
+            return self._open(factory, kind, number)
+        if outer is not None:
+            number, item = outer
+
+            def inner() -> Stream:
+                return self._open(factory, kind, number)
+
+            rest = path[len(item.name) + len(SEPARATOR) :]
+            return self.find(inner, rest, _archive_kind(inner()))
+        if archive.problems:
+            raise Damaged(archive.problems[0])
+        raise KeyError(path)
+
+    def _open(self, factory: Factory, kind: str, number: int) -> Stream:
+        """Return the content of a member, given its number."""
+        for at, item in enumerate(_Archive(factory(), kind, self._bound).items()):
+            if at == number:
+                return item.open()
+        raise Irregular
+
+
+class _Archive:
+    """An archive whose members are gone through once.
+
+    Args:
+        stream: begins with the archive.
+        kind: as `_archive_kind` returns it.
+        bound: counts the bytes that are inflated.
+    """
+
+    def __init__(self, stream: Stream, kind: str, bound: _Bound) -> None:
+        self._stream = stream
+        self._kind = kind
+        self._bound = bound
+        self.problems: list[str] = []
+
+    def items(self) -> Iterator[_Item]:
+        """Yield the members; `Damaged` if no more can be found."""
+        if self._kind == "tar":
+            yield from self._tar(self._stream)
+        elif self._kind == "zip":
+            yield from self._zip()
+        else:
+            yield from self._gzip()
+
+    def _tar(self, stream: Stream) -> Iterator[_Item]:
+        reader = TarReader(stream)
+        try:
+            for member in reader.members():
+                self._bound.take_member()
+                yield _Item(
+                    member.name,
+                    member.kind,
+                    member.mode,
+                    member.size,
+                    member.target,
+                    member.content,
+                    partial(_same, member.stored),
+                )
+        finally:
+            self.problems += reader.problems
+
+    def _gzip(self) -> Iterator[_Item]:
+        reader = GzipReader(self._stream)
+        plain = self._bound.count(reader.plain)
+        if _archive_kind(plain) == "tar":
+            yield from self._tar(plain)
+            return
+        self._bound.take_member()
+
+        def measure() -> int:
+            plain.drain()
+            return reader.plain_bytes
+
+        opened = partial(_same, plain)
+        yield _Item(GZIP_NAME, "file", 0o644, 0, "", open=opened, stored=opened, measure=measure)
+
+    def _zip(self) -> Iterator[_Item]:
+        pieces = self._held()
+        try:
+            reader = ZipReader(pieces)
+        except Irregular:
+            reader = ZipReader([_spooled(Stream(pieces), self._bound)])
+        for member in reader.members():
+            self._bound.take_member()
+
+            def content(member: ZipMember = member) -> Stream:
+                return self._bound.count(reader.content(member))
+
+            yield _Item(
+                name=member.name,
+                kind=member.kind,
+                mode=member.mode,
+                size=member.size,
+                target="",
+                open=content,
+                stored=partial(reader.stored, member),
+            )
+        if reader.is_cut:
+            self.problems.append("the central directory is damaged")
+
+    def _held(self) -> list[Piece]:
+        """Return the pieces of the archive; bytes out of an inflater go to a temporary file."""
+        if self._stream.is_sequential:
+            return [_spooled(self._stream, self._bound)]
+        return list(_held(self._stream, [_MAX_PIECES]))
+
+
+def _same(stream: Stream) -> Stream:
+    return stream
+
+
+class _HeldDeflated(Deflated):
+    """A deflate stream whose plaintext can be read more than once."""
+
+    __slots__ = ("_pieces", "_records")
+
+    def __init__(self, deflated: Deflated, left: list[int]) -> None:
+        self._records = deflated.records
+        self._pieces = list(_held(deflated.plain, left))
+        self.coded_length = None
+
+    @property
+    def plain(self) -> Stream:  # type: ignore[override]
+        return Stream(self._pieces)
+
+    @property
+    def records(self) -> Cursor:  # type: ignore[override]
+        return self._records.copy()
+
+
+def _held(stream: Stream, left: list[int]) -> Iterator[Piece]:
+    """Yield the pieces of a stream, so that they can be kept."""
+    while (piece := stream.pop()) is not None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise Stopped(f"it has more than {_MAX_PIECES} pieces")
+        yield _HeldDeflated(piece, left) if isinstance(piece, Deflated) else piece
+
+
+class _FileContent:
+    """Bytes in a temporary file, the last of them in memory.
+
+    Args:
+        file: closed with this object.
+        in_file: number of bytes in the file.
+        tail: the bytes behind these.
+    """
+
+    def __init__(self, file: IO[bytes], in_file: int, tail: bytes) -> None:
+        self._file = file
+        self._in_file = in_file
+        self._tail = tail
+        self.size = in_file + len(tail)
+
+    def read(self, start: int, length: int) -> Iterator[bytes]:
+        """Yield the bytes ``[start, start + length)``."""
+        end = start + length
+        while start < min(end, self._in_file):
+            count = min(end, self._in_file, start + _COPY_BYTES) - start
+            yield read_at(self._file, count, start)
+            start += count
+        if start < end:
+            yield self._tail[start - self._in_file : end - self._in_file]
+
+    def __del__(self) -> None:
+        self._file.close()
+
+
+class _MemoryContent:
+    """Bytes in memory."""
+
+    def __init__(self, data: bytes) -> None:
+        self._data = data
+        self.size = len(data)
+
+    def read(self, start: int, length: int) -> Iterator[memoryview]:
+        yield memoryview(self._data)[start : start + length]
+
+
+def spooled(pieces: Iterable[bytes | memoryview]) -> Content:
+    """Copy bytes to where they can be read in any order: to memory, or to a temporary file if many.
+
+    Args:
+        pieces: the bytes.
+
+    Returns:
+        The bytes with random access.
+
+    Raises:
+        Stopped: the temporary file cannot be written.
+    """
+    held = bytearray()
+    file: IO[bytes] | None = None
+    size = 0
+    for piece in pieces:
+        held += piece
+        if len(held) > _SPOOL_BYTES:
+            try:
+                file = file or temporary_file(None)
+                write_at(file, held, size)
+            except OSError as error:
+                raise Stopped(f"a temporary file cannot be written: {error.strerror}") from None
+            size += len(held)
+            held.clear()
+    if file is None:
+        return _MemoryContent(bytes(held))
+    return _FileContent(file, size, bytes(held))
+
+
+def _spooled(stream: Stream, bound: _Bound) -> Run:
+    """Copy an archive's exact bytes."""
+
+    def taken() -> Iterator[bytes | memoryview]:
+        for piece in stream.raw():
+            bound.take(len(piece))
+            yield from piece.read()
+
+    content = spooled(taken())
+    return Run(content, 0, content.size)

@@ -275,6 +275,10 @@ class Cursor:
                 return value
             shift += 7
 
+    def copy(self) -> Cursor:
+        """Return a cursor of the bytes left."""
+        return Cursor(self.rest(), self._what)
+
     def rest(self) -> memoryview:
         """Return the bytes left, without taking them."""
         return self._data[self._at :]

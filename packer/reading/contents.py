@@ -16,8 +16,7 @@ from packer.format.frames import Frames
 from packer.format.index import Index
 from packer.format.usage import Opened, Use, opened, uses
 from packer.format.version import Version, load_version
-from packer.opening.expansion import most_opened
-from packer.opening.member_listing import SEPARATOR, find
+from packer.opening.member_listing import SEPARATOR, Listing
 from packer.reading.entry_content import FileReader
 
 
@@ -28,10 +27,11 @@ class Entry:
     Args:
         path: relative, as text; bytes that are not UTF-8 are surrogate-escaped.
         kind: "file", "directory" or "symlink"; "member" for a file in an archive, whose path
-            begins with the archive's path and ``!/``.
+            begins with the archive's path and ``!/``; "incomplete" for an archive of which not all
+            members could be listed.
         mode: permission bits.
         size: of a file in bytes, else 0.
-        target: of a link, else "".
+        target: of a link, else ""; of an incomplete archive, why.
     """
 
     path: str
@@ -129,9 +129,23 @@ def entries(version: Version, *, inside: bool = False) -> Iterator[Entry]:
         for at, (path, kind, mode, size) in enumerate(columns):
             name = show(path)
             yield Entry(name, KIND_NAMES[kind], mode, size, show(links.get(at, b"")))
-            if inside and kind == FILE:
-                for member in files.members(at):
-                    yield Entry(name + SEPARATOR + member.path, "member", 0, member.size)
+            if inside and kind == FILE and (listing := files.members(at)) is not None:
+                yield from _members(name, listing)
+
+
+def _members(archive: str, listing: Listing) -> Iterator[Entry]:
+    """Yield the files in an archive, and why there may be more."""
+    sizes = {path: member.size for path, member in listing.walk()}
+    for path, member in listing.walk():
+        if member.kind == "file":
+            yield Entry(archive + SEPARATOR + path, "member", member.mode, member.size)
+        elif member.kind == "hardlink":
+            before = path[: path.rfind(SEPARATOR) + len(SEPARATOR)] if SEPARATOR in path else ""
+            size = sizes.get(before + member.target, 0)
+            full = archive + SEPARATOR + path
+            yield Entry(full, "member", member.mode, size, member.target)
+    for path, problem in listing.all_problems(archive):
+        yield Entry(path, "incomplete", 0, 0, problem)
 
 
 def content(version: Version, path: bytes, *, inside: bool = False) -> Iterator[bytes]:
@@ -152,25 +166,47 @@ def content(version: Version, path: bytes, *, inside: bool = False) -> Iterator[
     """
     index = version.index
     entry = index.find(path)
-    within = ""
+    within: list[str] = []
     if entry < 0 and inside:
-        outer, _, rest = path.partition(SEPARATOR.encode())
-        entry, within = index.find(outer), show(rest)
+        entry, within = _archive_of(index, path)
     if entry < 0:
         raise NotFound("path", show(path), f"in {version.descriptor.digest}")
     if index.kinds[entry] != FILE:
         raise InvalidParameter(f"{show(path)} is a {KIND_NAMES[index.kinds[entry]]}, not a file")
     with FileReader(version) as files:
         if not within:
-            for piece in files.read(entry, alone=True):
-                yield bytes(piece)
-            return
-        try:
-            yield from find(files.read(entry, alone=True), within, most_opened(files.sizes[entry]))
-        except KeyError:
-            raise NotFound("path", show(path), f"in {version.descriptor.digest}") from None
-        except ValueError as error:
-            raise InvalidParameter(f"{show(path)}: the archive cannot be read: {error}") from error
+            pieces = files.read(entry, alone=True)
+        else:
+            try:
+                pieces = files.member(entry, within[0])
+            except KeyError:
+                raise NotFound("path", show(path), f"in {version.descriptor.digest}") from None
+            except ValueError as error:
+                raise _unreadable(path, error) from None
+        while True:
+            try:
+                piece = next(pieces, None)
+            except ValueError as error:
+                raise _unreadable(path, error) from None
+            if piece is None:
+                return
+            yield bytes(piece)
+
+
+def _archive_of(index: Index, path: bytes) -> tuple[int, list[str]]:
+    """Return the file that a path leads into, -1 if there is none, and the path in it."""
+    separator = SEPARATOR.encode()
+    at = path.find(separator)
+    while at >= 0:
+        entry = index.find(path[:at])
+        if entry >= 0:
+            return entry, [show(path[at + len(separator) :])]
+        at = path.find(separator, at + 1)
+    return -1, []
+
+
+def _unreadable(path: bytes, error: ValueError) -> InvalidParameter:
+    return InvalidParameter(f"{show(path)}: the archive cannot be read: {error}")
 
 
 def details(version: Version) -> Details:

@@ -10,7 +10,7 @@ from packer.files.name_column import side_by_side
 from packer.files.tree import FILE, show
 from packer.format.index import Index
 from packer.format.version import Version
-from packer.opening.member_listing import SEPARATOR, Member
+from packer.opening.member_listing import SEPARATOR, Listing, Member
 from packer.reading.entry_content import FileReader
 
 
@@ -20,12 +20,15 @@ class Change:
 
     Args:
         path: relative, as text.
-        change: "added", "removed" or "changed".
+        change: "added", "removed" or "changed"; "incomplete" for an archive of which not all could
+            be compared.
         old_size: of the old file in bytes, 0 where there is none.
         new_size: of the new file in bytes, 0 where there is none.
         new_chunk_bytes: bytes of the new file in chunks that the old one does not have; the whole
             size of a member of an archive.
         inside: whether it is a member of an archive, whose path comes before ``!/``.
+        detail: of members: what changed beside the content (kind, mode, target of a link); of an
+            incomplete archive: why.
     """
 
     path: str
@@ -34,6 +37,7 @@ class Change:
     new_size: int
     new_chunk_bytes: int
     inside: bool = False
+    detail: str = ""
 
 
 def changes(old: Version, new: Version, *, inside: bool = False) -> Iterator[Change]:
@@ -62,11 +66,52 @@ def changes(old: Version, new: Version, *, inside: bool = False) -> Iterator[Cha
             yield change
             if now is None or (then := pairs.get(now, then)) is None:
                 continue
-            before = {item.path: item for item in old_files.members(then)}
-            after = {item.path: item for item in new_files.members(now)}
-            for path in sorted(before.keys() | after.keys()):
-                if (member := _inside(path, before.get(path), after.get(path))) is not None:
-                    yield replace(member, path=change.path + SEPARATOR + member.path)
+            before = old_files.members(then, digests=True) or Listing()
+            after = new_files.members(now, digests=True) or Listing()
+            for inner in _inside(before, after, changed=change.change == "changed"):
+                path = change.path + SEPARATOR * (inner.path != "" or inner.change == "changed")
+                yield replace(inner, path=path + inner.path)
+
+
+def _inside(before: Listing, after: Listing, *, changed: bool) -> Iterator[Change]:
+    """Yield the differences of two archives, and why there may be more."""
+    old, new = dict(before.walk()), dict(after.walk())
+    problems = sorted({*before.all_problems(), *after.all_problems()})
+    is_same = bool(old or new) and changed and not problems
+    for path in sorted(old.keys() | new.keys()):
+        if (change := _member_change(path, old.get(path), new.get(path))) is not None:
+            is_same = False
+            yield change
+    if is_same:
+        yield Change("", "changed", 0, 0, 0, inside=True, detail="its compression or headers alone")
+    for path, problem in problems:
+        yield Change(path, "incomplete", 0, 0, 0, inside=True, detail=problem)
+
+
+def _member_change(path: str, then: Member | None, now: Member | None) -> Change | None:
+    """Compare a member of an archive with the member of the same name before."""
+    if then is None:
+        assert now is not None
+        return Change(path, "added", 0, now.size, now.size, inside=True, detail=_kind(now))
+    if now is None:
+        return Change(path, "removed", then.size, 0, 0, inside=True, detail=_kind(then))
+    same_content = (then.size, then.digest) == (now.size, now.digest)
+    details = []
+    if then.kind != now.kind:
+        details.append(f"{then.kind} to {now.kind}")
+    if then.mode != now.mode:
+        details.append(f"mode {then.mode:04o} to {now.mode:04o}")
+    if then.target != now.target and then.kind == now.kind:
+        details.append(f"target {then.target} to {now.target}")
+    if same_content and not details and then.target == now.target:
+        return None
+    fresh = 0 if same_content else now.size
+    detail = ", ".join(details)
+    return Change(path, "changed", then.size, now.size, fresh, inside=True, detail=detail)
+
+
+def _kind(member: Member) -> str:
+    return "" if member.kind == "file" else member.kind
 
 
 _Difference = tuple[Change, "int | None", "int | None"]
@@ -88,17 +133,6 @@ def _renamed(found: list[_Difference]) -> dict[int, int]:
         for name, entries in come.items()
         if len(entries) == len(gone.get(name, ())) == 1
     }
-
-
-def _inside(path: str, then: Member | None, now: Member | None) -> Change | None:
-    """Compare a member of an archive with the member of the same name before."""
-    if then is None and now is not None:
-        return Change(path, "added", 0, now.size, now.size, inside=True)
-    if then is not None and now is None:
-        return Change(path, "removed", then.size, 0, 0, inside=True)
-    if then is not None and now is not None and then.digest != now.digest:
-        return Change(path, "changed", then.size, now.size, now.size, inside=True)
-    return None
 
 
 def _differences(old: Version, new: Version) -> Iterator[_Difference]:

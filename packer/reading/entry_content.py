@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
 from typing import BinaryIO
@@ -20,9 +22,10 @@ from packer.format.index import DIGEST_BYTES
 from packer.format.tree_digest import Check
 from packer.format.version import Version
 from packer.opening.expansion import most_opened
-from packer.opening.member_listing import Member, members
+from packer.opening.member_listing import Factory, Listing, list_members, read_member, spooled
 from packer.opening.rebuilder import Rebuilder
-from packer.opening.recipe import SPILL_BYTES
+from packer.opening.recipe import SPILL_BYTES, Recipe
+from packer.opening.stored_pieces import Run, Stream, stored_stream
 
 
 def frames_of(reader: FrameReader, entry: int) -> Iterator[int]:
@@ -155,6 +158,101 @@ class FileReader:
         )
         return reader, enter(ThreadPoolExecutor(os.cpu_count() or 1, "read"))
 
-    def members(self, entry: int) -> Iterator[Member]:
-        """Yield the members of the archive at `entry`; none if the file is not an archive."""
-        yield from members(self.read(entry), most_opened(self.sizes[entry]))
+    def members(self, entry: int, *, digests: bool = False) -> Listing | None:
+        """List the archive at `entry`, from what is stored of it.
+
+        Args:
+            entry: its ordinal.
+            digests: whether to compute digests of the members, which reads all of them.
+
+        Returns:
+            The members; None if the file is no archive.
+        """
+        return list_members(
+            self._factory(entry),
+            most_opened(self.sizes[entry]),
+            digests=digests,
+            exact=self._exact(entry),
+        )
+
+    def member(self, entry: int, path: str) -> Iterator[bytes | memoryview]:
+        """Read a file in the archive at `entry`.
+
+        Args:
+            entry: its ordinal.
+            path: of the member.
+
+        Returns:
+            The content, in pieces.
+
+        Raises:
+            KeyError: the archive has no such file.
+            ValueError: the file cannot be read; also while the pieces are taken.
+        """
+        return read_member(
+            self._factory(entry),
+            path,
+            most_opened(self.sizes[entry]),
+            exact=self._exact(entry),
+        )
+
+    def _factory(self, entry: int) -> Factory:
+        """Return a function that opens a file as it is stored."""
+        reader, index = self._frames(), self._version.index
+        runs, recipe_runs = index.split_runs(entry)
+        content = _RunContent(reader, runs)
+        if entry not in index.expansions:
+            whole = [Run(content, 0, content.size)] if content.size else []
+            return lambda: Stream(whole)
+        recipe = _RunContent(reader, recipe_runs)
+        held = Gathered(recipe.read(0, recipe.size), recipe.size, SPILL_BYTES, reader.directory)
+        what = f"recipe of {show(index.paths[entry])}"
+        return lambda: stored_stream(Recipe(held.data, what), content)
+
+    def _exact(self, entry: int) -> Callable[[], Factory] | None:
+        """Return a function that rebuilds a file that was opened; None for other files."""
+        if entry not in self._version.index.expansions:
+            return None
+
+        def rebuilt() -> Factory:
+            content = spooled(self.read(entry))
+            return lambda: Stream([Run(content, 0, content.size)])
+
+        return rebuilt
+
+    def _frames(self) -> FrameReader:
+        if self._opened is None:
+            self._opened = self._open()
+        return self._opened[0]
+
+
+class _RunContent:
+    """The bytes of some runs of chunks, with random access.
+
+    Args:
+        reader: of the version's frames.
+        runs: first chunk and number of chunks of each.
+    """
+
+    def __init__(self, reader: FrameReader, runs: Iterable[tuple[int, int]]) -> None:
+        self._reader = reader
+        self._chunks = array("I")
+        self._ends = array("Q")
+        ends, size = reader.frames.end, 0
+        for start, length in runs:
+            self._chunks.extend(range(start, start + length))
+            self._ends.extend(
+                size + ends[at] - ends[start] for at in range(start + 1, start + length + 1)
+            )
+            size += ends[start + length] - ends[start]
+        self.size = size
+
+    def read(self, start: int, length: int) -> Iterator[memoryview]:
+        """Yield the bytes ``[start, start + length)``, verified."""
+        at = bisect_right(self._ends, start)
+        while length > 0:
+            before = self._ends[at - 1] if at else 0
+            chunk = self._reader.chunks(self._chunks[at], 1)[0]
+            part = chunk[start - before :][:length]
+            yield part
+            start, length, at = start + len(part), length - len(part), at + 1

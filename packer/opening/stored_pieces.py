@@ -1,0 +1,411 @@
+"""An archive as it is stored: a stream of pieces, some of them deflate streams already inflated.
+
+A file that was opened is stored as content and recipe (docs/format.md, "Recipes"). Its bytes need
+not be rebuilt to look into it: where the file has a deflate stream, the recipe has the plaintext.
+So the file is a stream of *pieces*: runs of the content, bytes that the recipe keeps, and
+`Deflated` pieces, whose plaintext is a stream of the same kind. Readers of tar, gzip and zip take
+the plaintext where there is one, and inflate where there is none. A piece that is skipped is never
+read. Only a reader that wants the exact bytes of a deflate stream has them rebuilt.
+
+The recipe does not say how long a deflate stream is. `Extent` derives it from the size of the tar
+member that holds the stream. `Irregular` says that this failed; the caller then rebuilds the file.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+from typing import Protocol
+
+from packer.engine.deflate import MAX_SEGMENT_BYTES, WINDOW_BYTES, RecipeError, most_coded, rebuild
+from packer.errors import FormatError
+from packer.opening import recipe as op
+from packer.opening.recipe import MAX_DEFLATE_DEPTH, Cursor, Recipe
+from packer.opening.tar_headers import BLOCK, content_size, decode_header
+
+_ZEROS = bytes(64 << 10)
+"""Zeros given out at a time."""
+
+
+class Irregular(Exception):
+    """The pieces cannot be attributed to the members of an archive; its exact bytes can."""
+
+
+class Content(Protocol):
+    """Bytes with random access: of a file of a version, or of a temporary file."""
+
+    @property
+    def size(self) -> int:
+        """Number of bytes."""
+
+    def read(self, start: int, length: int) -> Iterator[bytes | memoryview]:
+        """Yield the bytes ``[start, start + length)``, which exist."""
+
+
+class Run:
+    """A run of bytes of a content.
+
+    Args:
+        content: holds the bytes.
+        start: of the first one.
+        length: in bytes.
+    """
+
+    __slots__ = ("content", "length", "start")
+
+    def __init__(self, content: Content, start: int, length: int) -> None:
+        self.content = content
+        self.start = start
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def split(self, at: int) -> tuple[Run, Run]:
+        """Return the first `at` bytes, and the rest."""
+        first, rest = self.start, self.length - at
+        return Run(self.content, first, at), Run(self.content, first + at, rest)
+
+    def read(self) -> Iterator[bytes | memoryview]:
+        """Yield the bytes."""
+        return self.content.read(self.start, self.length)
+
+
+class Data:
+    """Bytes in memory."""
+
+    __slots__ = ("data",)
+
+    def __init__(self, data: bytes | memoryview) -> None:
+        self.data = data
+
+    def __len__(self) -> int:
+        return len(self.data)
+
+    def split(self, at: int) -> tuple[Data, Data]:
+        """Return the first `at` bytes, and the rest."""
+        return Data(self.data[:at]), Data(self.data[at:])
+
+    def read(self) -> Iterator[bytes | memoryview]:
+        """Yield the bytes."""
+        yield self.data
+
+
+class Header(Data):
+    """A header of a tar archive, as the recipe records it; its parts are mere bytes."""
+
+    __slots__ = ()
+
+
+class Zeros:
+    """Zero bytes."""
+
+    __slots__ = ("length",)
+
+    def __init__(self, length: int) -> None:
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def split(self, at: int) -> tuple[Zeros, Zeros]:
+        """Return the first `at` bytes, and the rest."""
+        return Zeros(at), Zeros(self.length - at)
+
+    def read(self) -> Iterator[bytes | memoryview]:
+        """Yield the bytes."""
+        for start in range(0, self.length, len(_ZEROS)):
+            yield _ZEROS[: min(self.length - start, len(_ZEROS))]
+
+
+class Deflated:
+    """A deflate stream, of which the plaintext is stored.
+
+    Args:
+        plain: the plaintext; it lies in the same sequence of operations as the pieces behind it, so
+            it is read, or drained, before them.
+        records: of its segments; consumed when the stream is rebuilt.
+    """
+
+    __slots__ = ("coded_length", "plain", "records")
+
+    def __init__(self, plain: Stream, records: Cursor) -> None:
+        self.plain = plain
+        self.records = records
+        self.coded_length: int | None = None
+        """Bytes of the deflate stream; None as long as they are not known."""
+
+    def rebuilt(self) -> Iterator[Data]:
+        """Yield the deflate stream's bytes; its plaintext must not have been read."""
+        stream, records = self.plain, self.records
+        plain = _Joined(stream, records)
+        partial, window, position, total = 0, b"", 0, 0
+        while not records.ended:
+            head = records.number()
+            bit, length = head & 7, head >> 3
+            if length > MAX_SEGMENT_BYTES:
+                records.fail("a deflate stream is too long")
+            coded = bytes(records.take(records.number()))
+            data = plain.take(length)
+            try:
+                out, bits = rebuild(data, window, position, coded, bit, most_coded(length))
+            except RecipeError as error:
+                records.fail(str(error))
+            whole = bytearray(out)
+            if whole:
+                whole[0] |= partial
+            partial = whole[-1] if bits & 7 else 0
+            total += bits >> 3
+            yield Data(memoryview(whole)[: bits >> 3])
+            window = (window + data[-WINDOW_BYTES:])[-WINDOW_BYTES:]
+            position += length
+        self.coded_length = total
+
+
+class _Joined:
+    """The bytes of a stream, in any lengths."""
+
+    def __init__(self, stream: Stream, records: Cursor) -> None:
+        self._stream = stream
+        self._records = records
+
+    def take(self, count: int) -> bytes:
+        data = self._stream.read(count)
+        if len(data) < count:
+            self._records.fail("the content is too short")
+        return data
+
+
+Piece = Run | Data | Zeros | Deflated
+
+
+class Stream:
+    """A sequence of pieces, consumed from the front.
+
+    Args:
+        pieces: in order.
+        is_sequential: whether bytes come out of an inflater, so that skipping them saves nothing.
+    """
+
+    def __init__(self, pieces: Iterable[Piece], *, is_sequential: bool = False) -> None:
+        self._pieces = iter(pieces)
+        self._front: deque[Piece] = deque()
+        self._inner: Deflated | None = None
+        self.is_sequential = is_sequential
+
+    def peek(self) -> Piece | None:
+        """Return the next piece without consuming it, None at the end."""
+        if not self._front:
+            if self._inner is not None:
+                inner, self._inner = self._inner, None
+                inner.plain.drain()
+            piece = next(self._pieces, None)
+            if piece is None:
+                return None
+            self._front.append(piece)
+        return self._front[0]
+
+    def pop(self, most: int = 1 << 63) -> Piece | None:
+        """Consume the next piece, or its first `most` bytes.
+
+        The plaintext of a `Deflated` piece is drained when the next piece is asked for.
+        """
+        piece = self.peek()
+        if piece is None:
+            return None
+        if isinstance(piece, Deflated):
+            self._inner = piece
+        elif len(piece) > most:
+            piece, self._front[0] = piece.split(most)
+            return piece
+        return self._front.popleft()
+
+    def push(self, piece: Piece) -> None:
+        """Put a piece back to the front."""
+        self._front.appendleft(piece)
+
+    def drain(self) -> None:
+        """Consume everything, reading nothing."""
+        while self.pop() is not None:
+            pass
+
+    def raw(self, most: int = 1 << 63) -> Iterator[Run | Data | Zeros]:
+        """Consume pieces as exact bytes: deflate streams are rebuilt.
+
+        Args:
+            most: number of bytes after which to stop.
+
+        Yields:
+            Pieces without `Deflated` ones.
+        """
+        while most > 0:
+            piece = self.pop(most)
+            if piece is None:
+                return
+            if isinstance(piece, Deflated):
+                self._inner = None
+                self._expand(piece)
+                continue
+            most -= len(piece)
+            yield piece
+
+    def _expand(self, piece: Deflated) -> None:
+        """Let the rebuilt bytes of a piece be the next pieces."""
+        rest = self._pieces
+
+        def chained() -> Iterator[Piece]:
+            yield from piece.rebuilt()
+            piece.plain.drain()
+            yield from rest
+
+        assert not self._front
+        self._pieces = chained()
+
+    def read(self, count: int) -> bytes:
+        """Return the next `count` bytes, fewer at the end."""
+        return b"".join(part for piece in self.raw(count) for part in piece.read())
+
+    def skip(self, count: int) -> int:
+        """Consume `count` bytes without reading them; return how many there were."""
+        return sum(map(len, self.raw(count)))
+
+    def look(self, count: int) -> bytes:
+        """Return the next bytes without consuming them: `count`, or fewer before a `Deflated`."""
+        taken: list[Piece] = []
+        have = 0
+        while have < count and (piece := self.peek()) is not None:
+            if isinstance(piece, Deflated):
+                break
+            self.pop()
+            taken.append(piece)
+            have += len(piece)
+        self._front.extendleft(reversed(taken))
+        out: list[bytes | memoryview] = []
+        left = count
+        for piece in taken:
+            assert not isinstance(piece, Deflated)
+            head = piece.split(left)[0] if len(piece) > left else piece
+            out += head.read()
+            left -= len(head)
+        return b"".join(out)
+
+
+class Extent(Stream):
+    """The next `size` bytes of a stream: the content of a tar member.
+
+    After a `Deflated` piece, whose length is not known, the member ends where the recipe says that
+    something else begins: its padding, the next header, or the end of the archive. That gives the
+    length. Where the member is a tar archive itself, its own members tell.
+
+    Args:
+        parent: the stream, at the member's first byte.
+        size: of the member in bytes.
+    """
+
+    def __init__(self, parent: Stream, size: int) -> None:
+        self._parent = parent
+        self._left = size
+        self._unknown: list[Deflated] = []
+        self._is_tar = False
+        self.is_cut = False
+        """Whether the stream ended before the member did."""
+        super().__init__(self._limited(), is_sequential=parent.is_sequential)
+
+    def nested(self) -> None:
+        """Record that a tar archive in the member is being read, which resolves the lengths."""
+        self._is_tar = True
+
+    def is_untouched_tar(self) -> bool:
+        """Return whether nothing was consumed of a member that is a tar archive, opened as such."""
+        return not self._is_tar and not self._unknown and isinstance(self.peek(), Header)
+
+    def _limited(self) -> Iterator[Piece]:
+        parent = self._parent
+        while True:
+            piece = parent.peek()
+            if self._unknown and all(each.coded_length is not None for each in self._unknown):
+                self._left -= sum(each.coded_length or 0 for each in self._unknown)
+                self._unknown.clear()
+            if self._left < 0:
+                raise Irregular
+            if piece is None:
+                self.is_cut = bool(self._left) and not self._unknown
+                break
+            if not self._unknown and not self._left:
+                return
+            if isinstance(piece, Deflated):
+                self._unknown.append(piece)
+                parent.pop()
+            elif not self._unknown:
+                piece = parent.pop(self._left)
+                assert piece is not None and not isinstance(piece, Deflated)
+                self._left -= len(piece)
+            elif self._is_tar or not isinstance(piece, Header | Zeros):
+                parent.pop()
+                self._left -= len(piece)
+            else:
+                break
+            yield piece
+        if self._unknown:
+            self._unknown[0].coded_length = self._left
+            for each in self._unknown[1:]:
+                each.coded_length = 0
+            self._left = 0
+
+
+def stored_stream(recipe: Recipe, content: Content) -> Stream:
+    """Return the pieces of a file that was opened.
+
+    Args:
+        recipe: of the file, from a stranger; consumed.
+        content: of the file.
+
+    Returns:
+        The stream; FormatError while it is read if the recipe does not fit the content.
+    """
+    return Stream(_Operations(recipe, content).pieces(0))
+
+
+class _Operations:
+    """Turns the operations of a recipe into pieces."""
+
+    def __init__(self, recipe: Recipe, content: Content) -> None:
+        self._recipe = recipe
+        self._content = content
+        self._at = 0
+
+    def _run(self, length: int) -> Run:
+        start, self._at = self._at, self._at + length
+        if self._at > self._content.size:
+            raise FormatError(self._recipe.what, "the content is too short")
+        return Run(self._content, start, length)
+
+    def pieces(self, depth: int) -> Iterator[Piece]:
+        """Yield the pieces of a stream up to its end."""
+        recipe = self._recipe
+        number, header = recipe.operations.number, bytes(BLOCK)
+        while (operation := number()) != op.END:
+            if operation in (op.MEMBER, op.HEADER):
+                header = decode_header(recipe.headers, header)
+                yield Header(header)
+                if operation == op.MEMBER:
+                    size = content_size(header)
+                    if size < 0:
+                        raise FormatError(recipe.what, "a member's size cannot be told")
+                    if size:
+                        yield self._run(size)
+                    if size % BLOCK:
+                        yield Zeros(-size % BLOCK)
+            elif operation == op.CONTENT:
+                yield self._run(number())
+            elif operation == op.INLINE:
+                yield Data(bytes(recipe.inline.take(number())))
+            elif operation == op.ZEROS:
+                yield Zeros(number())
+            elif operation == op.DEFLATE:
+                if depth >= MAX_DEFLATE_DEPTH:
+                    raise FormatError(recipe.what, "deflate streams within one another, too many")
+                records = recipe.next_stream()
+                yield Deflated(Stream(self.pieces(depth + 1)), records)
+            else:
+                raise FormatError(recipe.what, f"unknown operation {operation}")

@@ -1,0 +1,386 @@
+"""Members of a zip archive, for listings: by its central directory, which is found from its end.
+
+Source: APPNOTE.TXT of PKWARE, 4.3 and 4.4; Info-ZIP's extra field 0x7075, "Unicode Path".
+"""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+import stat
+import struct
+import zlib
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+
+from packer.opening.gzip_members import Damaged, inflated
+from packer.opening.stored_pieces import Data, Deflated, Irregular, Piece, Stream
+
+MAX_COMMENT_BYTES = 65_535
+"""Greatest length of an archive's comment, which lies behind the end record."""
+
+_END = struct.Struct("<4s4H2LH")
+_LOCATOR = struct.Struct("<4sLQL")
+_END_64 = struct.Struct("<4sQ2H2L4Q")
+_ENTRY = struct.Struct("<4s6H3L5H2L")
+_LOCAL = struct.Struct("<4s5H3L2H")
+_READ_BYTES = 256 << 10
+_MAX_DICTIONARY_BYTES = 64 << 20
+"""Greatest window of an entry in LZMA that is decoded: the decoder allocates it."""
+_MAX_GAP_BYTES = 1 << 10
+"""Greatest number of bytes between the data of an entry and what follows: a data descriptor."""
+_STORED, _DEFLATED, _BZIP2, _LZMA = 0, 8, 12, 14
+_UNIX = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ZipMember:
+    """An entry of a zip archive.
+
+    Args:
+        name: as the archive has it, decoded.
+        kind: "file", "directory" or "symlink".
+        mode: permission bits, 0 if the archive was not written on a Unix system.
+        size: of the content in bytes.
+        method: of compression.
+        is_encrypted: whether its content is encrypted.
+        coded_size: bytes in the archive.
+        offset: of its local header, from the archive's first byte.
+    """
+
+    name: str
+    kind: str
+    mode: int
+    size: int
+    method: int
+    is_encrypted: bool
+    coded_size: int
+    offset: int
+
+
+class _Placed:
+    """Pieces with their positions: random access to an archive as it is stored.
+
+    Args:
+        pieces: of the whole archive.
+    """
+
+    def __init__(self, pieces: Sequence[Piece]) -> None:
+        self._pieces = pieces
+        last = max((at for at, each in enumerate(pieces) if isinstance(each, Deflated)), default=-1)
+        self._tail = pieces[last + 1 :]
+        self.tail_bytes = sum(len(piece) for piece in self._tail if not isinstance(piece, Deflated))
+        self._starts: list[int] = []
+
+    def tail(self, start: int, length: int) -> bytes:
+        """Return bytes of the part behind the last deflate stream, counted from its start."""
+        return _slice(self._tail, start, length)
+
+    def place(self, length_at: Callable[[int, Piece | None], int]) -> int:
+        """Find the position of each piece.
+
+        Args:
+            length_at: returns the length of the deflate stream at a position, given the piece
+                behind it.
+
+        Returns:
+            The length of the archive.
+        """
+        end = 0
+        for piece, behind in pairwise((*self._pieces, None)):
+            assert piece is not None
+            if isinstance(piece, Deflated):
+                piece.coded_length = length = length_at(end, behind)
+            else:
+                length = len(piece)
+            self._starts.append(end)
+            end += length
+        return end
+
+    def read(self, start: int, length: int) -> bytes:
+        """Return bytes of the archive that no deflate stream holds."""
+        return Stream(self.pieces(start, length)).read(length)
+
+    def pieces(self, start: int, length: int) -> Iterator[Piece]:
+        """Yield the pieces of a part of the archive, as far as they were placed."""
+        at = bisect_right(self._starts, start) - 1
+        while length > 0 and 0 <= at < len(self._starts):
+            piece, begin = self._pieces[at], self._starts[at]
+            if isinstance(piece, Deflated):
+                if begin != start or piece.coded_length is None or piece.coded_length > length:
+                    raise Irregular
+                yield piece
+                size = piece.coded_length
+            else:
+                if start > begin:
+                    piece = piece.split(min(start - begin, len(piece)))[1]
+                if len(piece) > length:
+                    piece = piece.split(length)[0]
+                yield piece
+                size = len(piece)
+            start, length, at = start + size, length - size, at + 1
+
+
+def _slice(pieces: Sequence[Piece], start: int, length: int) -> bytes:
+    stream = Stream(pieces)
+    stream.skip(start)
+    return stream.read(length)
+
+
+class ZipReader:
+    """Reads a zip archive.
+
+    Args:
+        pieces: of the whole archive; `Deflated` ones can be read more than once.
+
+    Raises:
+        Damaged: no central directory is found.
+        Irregular: the deflate streams do not lie where the directory says.
+    """
+
+    def __init__(self, pieces: Sequence[Piece]) -> None:
+        self._placed = _Placed(pieces)
+        self._count = self._offset = 0
+        self._directory = self._find_directory()
+        self.is_cut = False
+        """Whether the central directory ended before its last entry."""
+        self._base = self._place(pieces)
+
+    def _find_directory(self) -> tuple[int, int]:
+        """Return where in the tail the central directory begins, and its length."""
+        placed = self._placed
+        length = min(placed.tail_bytes, _END.size + MAX_COMMENT_BYTES)
+        start = placed.tail_bytes - length
+        window = placed.tail(start, length)
+        at = len(window) - _END.size + 4
+        candidates = []
+        while (at := window.rfind(b"PK\5\6", 0, at)) >= 0:
+            if at + _END.size <= len(window):
+                candidates.append(at)
+            at += 3
+        whole = [
+            at
+            for at in candidates
+            if at + _END.size + int.from_bytes(window[at + 20 : at + 22], "little") == len(window)
+        ]
+        for at in (*whole, *candidates):
+            found = self._directory_of(start + at, window[at : at + _END.size])
+            if found is not None:
+                return found
+        raise Damaged("no central directory is found at its end")
+
+    def _directory_of(self, at: int, record: bytes) -> tuple[int, int] | None:
+        """Return the central directory that an end record names, None if it is not there."""
+        placed = self._placed
+        _, _, _, _, count, size, offset, _ = _END.unpack(record)
+        locator = placed.tail(at - _LOCATOR.size, _LOCATOR.size) if at >= _LOCATOR.size else b""
+        if locator[:4] == b"PK\6\7":
+            # The record lies before its locator, which counts from the archive's start: that is
+            # not known here. It may have data of its own at its end.
+            first = max(at - _LOCATOR.size - _READ_BYTES, 0)
+            window = placed.tail(first, at - _LOCATOR.size - first)
+            found = window.rfind(b"PK\6\6")
+            if 0 <= found <= len(window) - _END_64.size:
+                *_, count, size, offset = _END_64.unpack_from(window, found)
+                at = first + found
+        start = at - size
+        if start < 0 or (size and placed.tail(start, 4) != b"PK\1\2"):
+            return None
+        self._count, self._offset = count, offset
+        return start, size
+
+    def _place(self, pieces: Sequence[Piece]) -> int:
+        """Find the position of each piece; return where the archive's own first byte is.
+
+        Deflate streams are as long as the entries say that name their positions.
+        """
+        placed, entries = self._placed, []
+        if any(isinstance(piece, Deflated) for piece in pieces):
+            entries = sorted((each.offset, each.coded_size) for each in self.members())
+        offsets = [offset for offset, _ in entries]
+
+        def length_at(position: int, behind: Piece | None) -> int:
+            at = bisect_right(offsets, position) - 1
+            if at < 0 or self._data_start(offsets[at]) != position or behind is None:
+                raise Irregular
+            # Its last byte belongs to the piece behind it if the stream ends within that byte.
+            coded = entries[at][1]
+            is_last = at + 1 == len(offsets)
+            gap = (self._offset if is_last else offsets[at + 1]) - position - coded
+            head = Stream([behind]).look(gap + 5) if 0 <= gap <= _MAX_GAP_BYTES else b""
+            for shared in (0, 1):
+                if head[gap + shared :][:4] == (b"PK\1\2" if is_last else b"PK\3\4"):
+                    return coded - shared
+            raise Irregular
+
+        end = placed.place(length_at)
+        base = end - placed.tail_bytes + self._directory[0] - self._offset
+        if base and entries:
+            raise Irregular
+        return base
+
+    def _data_start(self, offset: int) -> int:
+        """Return where the data of an entry begins; -1 if no local header is there."""
+        head = self._placed.read(offset, _LOCAL.size)
+        if len(head) < _LOCAL.size or head[:4] != b"PK\3\4":
+            return -1
+        *_, name_bytes, extra_bytes = _LOCAL.unpack(head)
+        return int(offset + _LOCAL.size + name_bytes + extra_bytes)
+
+    def members(self) -> Iterator[ZipMember]:
+        """Yield the entries in the order of the central directory."""
+        at, left = self._directory
+        window, first, number = b"", 0, 0
+        while left >= _ENTRY.size:
+            if len(window) < min(at - first + _ENTRY.size + 3 * 65_535, at - first + left):
+                first, window = at, self._placed.tail(at, min(left, _READ_BYTES))
+            fields = _ENTRY.unpack_from(window, at - first)
+            size = _ENTRY.size + sum(fields[10:13])
+            if fields[0] != b"PK\1\2" or size > left:
+                break
+            yield _entry(fields, window, at - first + _ENTRY.size)
+            number += 1
+            at, left = at + size, left - size
+        # The count is of 16 bits, unless the archive is of the 64-bit kind.
+        self.is_cut = number & 0xFFFF != self._count & 0xFFFF
+
+    def content(self, member: ZipMember) -> Stream:
+        """Return the content of an entry.
+
+        Args:
+            member: of this archive.
+
+        Returns:
+            Its plaintext.
+
+        Raises:
+            Damaged: it is encrypted, its method is not known, or it is not where it should be.
+        """
+        if member.is_encrypted:
+            raise Damaged("it is encrypted")
+        if member.method not in (_STORED, _DEFLATED, _BZIP2, _LZMA):
+            raise Damaged(f"it is compressed by method {member.method}, which is not supported")
+        coded = self.stored(member)
+        if member.method == _STORED:
+            return coded
+        if member.method == _DEFLATED and isinstance(piece := coded.peek(), Deflated):
+            return piece.plain
+        return Stream(_decoded(member, coded), is_sequential=True)
+
+    def stored(self, member: ZipMember) -> Stream:
+        """Return the stored bytes of an entry.
+
+        Args:
+            member: of this archive.
+
+        Returns:
+            Its compressed and perhaps encrypted bytes.
+
+        Raises:
+            Damaged: it is not where it should be.
+        """
+        start = self._data_start(member.offset + self._base)
+        if start < 0:
+            raise Damaged("its local header is damaged")
+        return Stream(self._placed.pieces(start, member.coded_size))
+
+
+def _entry(fields: tuple[bytes | int, ...], window: bytes, at: int) -> ZipMember:
+    """Return an entry of the central directory.
+
+    Args:
+        fields: its fixed part.
+        window: holds its name and extra fields.
+        at: where the name begins.
+    """
+    numbers = [field for field in fields if isinstance(field, int)]
+    made_by, _, flags, method, _, _, _, coded_size, size, name_bytes, extra_bytes = numbers[:11]
+    attributes, offset = numbers[-2:]
+    name = window[at : at + name_bytes]
+    extra = window[at + name_bytes : at + name_bytes + extra_bytes]
+    sizes = [size, coded_size, offset]
+    unicode_name = b""
+    for kind, data in _extra_fields(extra):
+        if kind == 1:  # the 64-bit values of those that are all ones, in this order
+            values = iter(struct.unpack_from(f"<{len(data) // 8}Q", data))
+            sizes = [next(values, each) if each == 0xFFFFFFFF else each for each in sizes]
+        elif kind == 0x7075 and data[:5] == b"\1" + zlib.crc32(name).to_bytes(4, "little"):
+            unicode_name = data[5:]
+    is_unix = made_by >> 8 == _UNIX
+    mode = attributes >> 16 if is_unix else 0
+    text = _decoded_name(name, unicode_name, is_utf8=bool(flags & 0x800), is_unix=is_unix)
+    kind_name = "symlink" if stat.S_ISLNK(mode) else "file"
+    if text.endswith("/") or stat.S_ISDIR(mode):
+        kind_name = "directory"
+    return ZipMember(
+        name=text,
+        kind=kind_name,
+        mode=mode & 0o7777,
+        size=sizes[0],
+        method=method,
+        is_encrypted=bool(flags & 1),
+        coded_size=sizes[1],
+        offset=sizes[2],
+    )
+
+
+def _extra_fields(extra: bytes) -> Iterator[tuple[int, bytes]]:
+    at = 0
+    while at + 4 <= len(extra):
+        kind, size = struct.unpack_from("<2H", extra, at)
+        if at + 4 + size > len(extra):
+            return
+        yield kind, extra[at + 4 : at + 4 + size]
+        at += 4 + size
+
+
+def _decoded_name(name: bytes, unicode_name: bytes, *, is_utf8: bool, is_unix: bool) -> str:
+    """Return a name as text: UTF-8 if the archive says so or is from Unix, else code page 437.
+
+    Archives from Unix have the bytes of the file system, which mostly are UTF-8.
+    """
+    if unicode_name:
+        name, is_utf8 = unicode_name, True
+    if is_utf8 or is_unix:
+        return name.decode("utf-8", "surrogateescape")
+    return name.decode("cp437")
+
+
+def _decoded(member: ZipMember, coded: Stream) -> Iterator[Data]:
+    """Yield the plaintext of a compressed entry."""
+    if member.method == _DEFLATED:
+        yield from inflated(coded)
+        return
+    decoder: bz2.BZ2Decompressor | lzma.LZMADecompressor
+    try:
+        decoder = bz2.BZ2Decompressor() if member.method == _BZIP2 else _lzma_decoder(coded)
+        data = coded.read(_READ_BYTES)
+        while not decoder.eof and (data or not decoder.needs_input):
+            out = decoder.decompress(data, _READ_BYTES)
+            if out:
+                yield Data(out)
+            data = coded.read(_READ_BYTES) if decoder.needs_input and not decoder.eof else b""
+    except (OSError, ValueError, EOFError, lzma.LZMAError) as error:
+        raise Damaged(f"its compressed data is damaged: {error}") from None
+
+
+def _lzma_decoder(coded: Stream) -> lzma.LZMADecompressor:
+    """Return a decoder for an entry in LZMA, whose properties come first. APPNOTE.TXT, 5.8.8."""
+    head = coded.read(4)
+    size = int.from_bytes(head[2:4], "little")
+    properties = coded.read(size)
+    if len(properties) < 5 or size > 16:
+        raise ValueError("no properties")
+    value, dictionary = properties[0], int.from_bytes(properties[1:5], "little")
+    if value >= 9 * 5 * 5 or dictionary > _MAX_DICTIONARY_BYTES:
+        raise ValueError("properties are out of range")
+    settings = {
+        "id": lzma.FILTER_LZMA1,
+        "dict_size": max(dictionary, 4096),
+        "lc": value % 9,
+        "lp": value // 9 % 5,
+        "pb": value // 45,
+    }
+    return lzma.LZMADecompressor(lzma.FORMAT_RAW, filters=[settings])
