@@ -13,6 +13,7 @@ from packer._version import VERSION
 Add = Callable[[argparse.ArgumentParser], None]
 
 EXIT_DIFFERENT = 10
+EXIT_INCOMPLETE = 11
 """Exit code of ``diff --exit-code`` if the versions differ."""
 
 _EPILOG = """\

@@ -136,6 +136,8 @@ def _run(args: argparse.Namespace, out: Output) -> int:
             report = verbs.run(args, out, display.callback)
         _show(report, args, out)
         out.flush()
+        for note in report.notes:
+            _complain(f"layer-packer: {note}")
         return report.exit_code
     except OutputClosed:
         out.abandon()

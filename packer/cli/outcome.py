@@ -29,12 +29,14 @@ class Report:
         lines: makes the lines for people.
         is_summary: the lines sum up the work; --quiet leaves them out.
         exit_code: of the process.
+        notes: lines for standard error, also with --quiet and --json: what the result lacks.
     """
 
     value: Callable[[], dict[str, Any]] | None
     lines: Callable[[], Iterable[str]]
     is_summary: bool = True
     exit_code: int = 0
+    notes: tuple[str, ...] = ()
 
 
 def options(args: argparse.Namespace) -> dict[str, Any]:

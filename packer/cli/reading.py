@@ -11,7 +11,7 @@ from typing import Any
 
 from packer.api import readings
 from packer.api.locations import open_version
-from packer.cli.arguments import EXIT_DIFFERENT
+from packer.cli.arguments import EXIT_DIFFERENT, EXIT_INCOMPLETE
 from packer.cli.display import format_count, format_size
 from packer.cli.outcome import Report, options, parts_value
 from packer.cli.output import Output, text_fields
@@ -39,22 +39,22 @@ _CHANGE_MARKS = {"added": "+", "removed": "-", "changed": "~"}
 def ls(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
     """List the entries of a version."""
     version = open_version(args.name, **options(args))
-    # Looking into archives reads them: not twice, and before a document is begun that could break.
-    known = (
-        list(contents.entries(version, inside=True))
-        if args.inside and (args.long or args.json)
-        else None
-    )
+    # Archives are read once, and before a document is begun that could break.
+    known = list(contents.entries(version, inside=True)) if args.inside else None
+    cut = [entry for entry in known or () if entry.kind == "incomplete"]
 
     def entries() -> Iterator[Entry]:
-        return contents.entries(version, inside=args.inside) if known is None else iter(known)
+        if known is None:
+            return contents.entries(version)
+        return (entry for entry in known if entry.kind != "incomplete")
 
     def value() -> dict[str, Any]:
-        return {
+        found = {
             **text_fields("name", args.name),
             "digest": version.descriptor.digest,
             "entries": map(_entry_value, entries()),
         }
+        return found | _incomplete_value((entry.path, entry.target) for entry in cut)
 
     def lines() -> Iterator[str]:
         if args.long:
@@ -67,7 +67,23 @@ def ls(args: argparse.Namespace, out: Output, progress: ProgressCallback | None)
             for entry in entries():
                 yield entry.path + ("/" if entry.kind == "directory" else "")
 
-    return Report(value, lines, is_summary=False)
+    return Report(
+        value,
+        lines,
+        is_summary=False,
+        exit_code=EXIT_INCOMPLETE if cut else 0,
+        notes=tuple(_incomplete_note(entry.path, entry.target) for entry in cut),
+    )
+
+
+def _incomplete_note(path: str, reason: str) -> str:
+    return f"{path}: not all of the archive is listed: {reason}"
+
+
+def _incomplete_value(cut: Iterable[tuple[str, str]]) -> dict[str, Any]:
+    """Return the JSON fields about archives that could not be listed as a whole."""
+    found = [{**text_fields("path", path), "reason": reason} for path, reason in cut]
+    return {"incomplete": found} if found else {}
 
 
 def _entry_value(entry: Entry) -> dict[str, Any]:
@@ -77,7 +93,7 @@ def _entry_value(entry: Entry) -> dict[str, Any]:
         "mode": f"{entry.mode:04o}",
         "size": entry.size,
     }
-    if entry.kind == "symlink":
+    if entry.target:
         value.update(text_fields("target", entry.target))
     return value
 
@@ -131,6 +147,8 @@ def diff_report(args: argparse.Namespace, changes: list[Change]) -> Report:
         for kind in ("added", "removed", "changed")
     }
     fresh = sum(change.new_chunk_bytes for change in changes if not change.inside)
+    cut = [(each.path, each.detail) for each in changes if each.change == "incomplete"]
+    changes = [change for change in changes if change.change != "incomplete"]
 
     def value() -> dict[str, Any]:
         return {
@@ -146,9 +164,11 @@ def diff_report(args: argparse.Namespace, changes: list[Change]) -> Report:
                     "new_size": change.new_size,
                     "new_chunk_bytes": change.new_chunk_bytes,
                     "inside": change.inside,
+                    **(text_fields("detail", change.detail) if change.detail else {}),
                 }
                 for change in changes
             ],
+            **_incomplete_value(cut),
         }
 
     def lines() -> Iterator[str]:
@@ -164,20 +184,25 @@ def diff_report(args: argparse.Namespace, changes: list[Change]) -> Report:
             )
 
     code = EXIT_DIFFERENT if changes and args.exit_code else 0
-    return Report(value, lines, is_summary=False, exit_code=code)
+    return Report(
+        value,
+        lines,
+        is_summary=False,
+        exit_code=EXIT_INCOMPLETE if cut else code,
+        notes=tuple(_incomplete_note(path, reason) for path, reason in cut),
+    )
 
 
 def _sizes(change: Change) -> str:
-    if change.change == "added":
-        return format_size(change.new_size)
-    if change.change == "removed":
-        return format_size(change.old_size)
+    if change.change in ("added", "removed"):
+        kind = f", {change.detail}" if change.detail else ""
+        return format_size(max(change.old_size, change.new_size)) + kind
     if change.old_size == change.new_size:
         sizes = format_size(change.new_size)
     else:
         sizes = f"{format_size(change.old_size)} -> {format_size(change.new_size)}"
     if change.inside:
-        return sizes
+        return f"{sizes}, {change.detail}" if change.detail else sizes
     return f"{sizes}, {format_size(change.new_chunk_bytes)} in new chunks"
 
 

@@ -209,6 +209,12 @@ class Stream:
         """Consume the next piece, or its first `most` bytes.
 
         The plaintext of a `Deflated` piece is drained when the next piece is asked for.
+
+        Args:
+            most: greatest number of bytes; a `Deflated` piece is never divided.
+
+        Returns:
+            The piece, None at the end.
         """
         piece = self.peek()
         if piece is None:

@@ -192,10 +192,7 @@ class ZipReader:
         return start, size
 
     def _place(self, pieces: Sequence[Piece]) -> int:
-        """Find the position of each piece; return where the archive's own first byte is.
-
-        Deflate streams are as long as the entries say that name their positions.
-        """
+        """Find the position of each piece; return where the archive's own first byte is."""
         placed, entries = self._placed, []
         if any(isinstance(piece, Deflated) for piece in pieces):
             entries = sorted((each.offset, each.coded_size) for each in self.members())

@@ -182,12 +182,12 @@ def content(version: Version, path: bytes, *, inside: bool = False) -> Iterator[
             except KeyError:
                 raise NotFound("path", show(path), f"in {version.descriptor.digest}") from None
             except ValueError as error:
-                raise _unreadable(path, error) from None
+                raise InvalidParameter(f"{show(path)} cannot be read: {error}") from None
         while True:
             try:
                 piece = next(pieces, None)
             except ValueError as error:
-                raise _unreadable(path, error) from None
+                raise InvalidParameter(f"{show(path)} cannot be read: {error}") from None
             if piece is None:
                 return
             yield bytes(piece)
@@ -203,10 +203,6 @@ def _archive_of(index: Index, path: bytes) -> tuple[int, list[str]]:
             return entry, [show(path[at + len(separator) :])]
         at = path.find(separator, at + 1)
     return -1, []
-
-
-def _unreadable(path: bytes, error: ValueError) -> InvalidParameter:
-    return InvalidParameter(f"{show(path)}: the archive cannot be read: {error}")
 
 
 def details(version: Version) -> Details:
