@@ -255,7 +255,8 @@ class Storage:
     def deployments(self, app: str) -> list[Deployment]:
         """Return the deployments of an application, the newest last; the last 64 are kept."""
         try:
-            return read_log(self._application(app).repository)[1]
+            repository = self._application(app).repository
+            return read_log(repository, repository.names())
         except NotFound:
             return []
 
@@ -530,8 +531,7 @@ class Storage:
         if self._repositories.is_layout:
             return  # its directory does
         try:
-            tag = APP_PREFIX + encode_app(app)
-            self._repositories.repository(None).put_note(tag, {APP: app})
+            self._repositories.repository(None).mark(APP_PREFIX + encode_app(app), {APP: app})
         except RegistryError as error:
             # Such as a base that has to be made by hand, and was not. What may pass has to be tried
             # again: later saves do not list the application, and nothing would find its versions.

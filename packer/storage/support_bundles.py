@@ -66,7 +66,7 @@ class SupportBundles:
         job = self._job(os.fsencode(source), title, labels, progress, cancel)
         # The newest: bundles of one installation have most of their files in common.
         found = sorted(ledger.read(names).items(), key=lambda item: item[1].created, reverse=True)
-        for base in bases(self._load, repository, (tag for tag, _ in found)):
+        for base in bases(self._load, repository, (tag for tag, _ in found), job):
             with building_on(base), stage(repository, job, base) as new:
                 if tag in names:
                     return self._same(repository, tag, bundle_id, new)
