@@ -114,12 +114,13 @@ def rollback(application: Application) -> Deployment:
     repository = application.repository
     names = repository.names()
     saved = Numbers.read(names).saved
+    log = read_log(repository, names)
     before = deployed_before(
-        read_log(repository, names),
-        lambda number: number in saved and blobs_of(repository, number) is not None,
+        log, lambda number: number in saved and blobs_of(repository, number) is not None
     )
     if before is None:
-        raise NotFound("version", "deployed before", f"of {application.app}")
+        why = "no other version was deployed before, or it was deleted since"
+        raise NotFound("earlier deployment", application.app, why if log else "nothing is deployed")
     return _append(application, before)
 
 
@@ -130,6 +131,12 @@ def _append(application: Application, sequence: int) -> Deployment:
     that listed before another one wrote may write a newer generation that lacks the other's entry.
     So each looks again after it wrote: for a newer log that lacks its own entry, and for older ones
     that its own log lacks. In either case it writes anew.
+
+    Returns:
+        The deployment.
+
+    Raises:
+        StoreError: the registry failed, or too many deployments are written at once.
     """
     repository = application.repository
     series = Series(repository, DEPLOYED)

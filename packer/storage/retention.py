@@ -31,7 +31,8 @@ def delete(application: Application, sequence: int) -> None:
         raise application.no_version(sequence)
     log = read_log(repository, names)
     if log and log[-1].sequence == sequence and blobs_of(repository, sequence) is not None:
-        raise Conflict("sequence", str(sequence), f"it is what {application.app} has deployed")
+        why = "it is deployed; deploy another version before you delete this one"
+        raise Conflict("version", f"{sequence} of {application.app}", why)
     delete_number(repository, sequence, numbers)
     application.forget(sequence)
 
@@ -169,5 +170,5 @@ def _check_any_known(repository: Repository, findings: list[Finding]) -> None:
 
 def _is_rubbish(repository: Repository, sequence: int) -> bool:
     """Return whether a number names nothing: what it named is gone, or half deleted."""
-    condition = Examiner(repository).examine(sequence).condition
+    condition = Examiner(repository).examine(str(sequence)).condition
     return condition in (Condition.STALE, Condition.LEFTOVER)
