@@ -143,10 +143,10 @@ class Cancelled(PackerError):
 
 
 class Conflict(PackerError):
-    """A sequence number or ID is taken already, by something else.
+    """A sequence number or ID is taken already, by something else; or a version is in use.
 
     Args:
-        kind: "sequence", "support bundle".
+        kind: "sequence", "support bundle", or "version".
         name: the number or ID.
         why: what is there, or what to do.
     """
@@ -158,7 +158,8 @@ class Conflict(PackerError):
         self.why = why
 
     def __str__(self) -> str:
-        return f"{self.kind} {self.name} is taken: {self.why}"
+        state = "in use" if self.kind == "version" else "taken"
+        return f"{self.kind} {self.name} is {state}: {self.why}"
 
 
 class IntegrityError(PackerError):

@@ -31,9 +31,11 @@ class Fault(enum.Enum):
     """No answer, until the client gives up; the registry never saw the request."""
     SILENT_AFTER = "silent after"
     """The registry did what was asked; no answer, until the client gives up."""
+    IMMUTABLE = "immutable"
+    """The answer is 400, as of a registry whose tags do not move; it never saw the request."""
 
 
-BEFORE = (Fault.CUT_BEFORE, Fault.ERROR_BEFORE, Fault.SILENT_BEFORE)
+BEFORE = (Fault.CUT_BEFORE, Fault.ERROR_BEFORE, Fault.SILENT_BEFORE, Fault.IMMUTABLE)
 ERRORS = (Fault.ERROR_BEFORE, Fault.ERROR_AFTER)
 SILENT = (Fault.SILENT_BEFORE, Fault.SILENT_AFTER)
 
@@ -46,11 +48,13 @@ class RuleProxy:
         host: ``host:port`` for references.
         rule: tells what happens to a request, by method and path; None: nothing.
         seen: method and path of each request.
+        answered: told the method, path and status of each answer of the registry.
     """
 
     host: str
     rule: Callable[[str, str], Fault] | None = None
     seen: list[tuple[str, str]] = field(default_factory=list)
+    answered: Callable[[str, str, int], None] | None = None
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def take(self, method: str, path: str) -> Fault:
@@ -96,13 +100,18 @@ def rule_proxy(port: int) -> Iterator[RuleProxy]:
                     upstream.request(self.command, self.path, body, dict(self.headers))
                     answer = upstream.getresponse()
                     data = answer.read()
+                    if proxy.answered is not None:
+                        proxy.answered(self.command, self.path.partition("?")[0], answer.status)
                     if fault is Fault.NONE:
                         status, headers = answer.status, answer.getheaders()
             if fault in SILENT:
                 self.connection.settimeout(60)
                 with contextlib.suppress(OSError):
                     self.connection.recv(1)  # until the client closes
-            if fault is not Fault.NONE and fault not in ERRORS:
+            if fault is Fault.IMMUTABLE:
+                status = 400
+                data = b'{"errors":[{"code":"TAG_INVALID","message":"tag is immutable"}]}'
+            elif fault is not Fault.NONE and fault not in ERRORS:
                 linger = struct.pack("ii", 1, 0)
                 self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
                 self.connection.close()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, ExitStack
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
@@ -72,6 +72,14 @@ def format_share(part: int, whole: int) -> str:
     """Return `part` of `whole` in per cent, with one digit."""
     share = 100 * part / whole if whole else 0.0
     return "under 0.1 %" if 0 < share < 0.1 else f"{share:.1f} %"
+
+
+def did_you_mean(word: str, known: Iterable[str]) -> str:
+    """Return a hint at the known word that is spelled most like another one, "" if none is."""
+    import difflib  # needed for errors alone
+
+    found = difflib.get_close_matches(word, list(known), 1)
+    return f"; did you mean {found[0]}?" if found else ""
 
 
 class Display(Protocol):

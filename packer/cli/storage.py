@@ -3,21 +3,27 @@
 from __future__ import annotations
 
 import argparse
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import asdict
 from typing import Any, BinaryIO
 
 from packer.cli import reading
 from packer.cli.arguments import Add
-from packer.cli.display import format_count, format_size
+from packer.cli.display import did_you_mean, format_count, format_size
 from packer.cli.outcome import Report, check_target, registry_options, restored
 from packer.cli.output import Output, text_fields
 from packer.engine import zstd
-from packer.errors import InvalidParameter
+from packer.errors import AuthError, InvalidParameter, NotFound
 from packer.oci import READ_BYTES
 from packer.progress import ProgressCallback
+from packer.storage.condition import Condition, Finding
 from packer.storage.results import SavedVersion, SupportBundle
 from packer.storage.storage import Storage, open_storage
+
+EXIT_DAMAGED = 4
+"""Exit code of ``storage verify`` if a version is damaged or lost."""
+EXIT_FAILING = 5
+"""Exit code of ``storage verify`` if the registry fails for a version."""
 
 
 def add_storage_verbs(
@@ -76,6 +82,10 @@ def add_storage_verbs(
     at.add_argument("--keep", type=int, metavar="N", required=True, help="how many of the newest")
     at.add_argument(
         "--protect", type=int, metavar="N", action="append", default=[], help="a version to keep"
+    )
+
+    verb("verify", "read every version and bundle, and tell which are damaged").add_argument(
+        "app", metavar="APP", nargs="?", help="the application's ID (default: all, and bundles)"
     )
 
     at = verb("save-bundle", "save a support bundle, an archive or a directory", "id")
@@ -171,6 +181,8 @@ def _history(
     storage: Storage, args: argparse.Namespace, out: Output, progress: ProgressCallback | None
 ) -> Report:
     history = storage.history(args.app)
+    if not history:
+        _check_app(storage, args.app)
     log = storage.deployments(args.app)
     current = log[-1].sequence if log else None
 
@@ -188,6 +200,21 @@ def _history(
     return Report(value, lines, is_summary=False)
 
 
+def _check_app(storage: Storage, app: str) -> None:
+    """Raise unless an application that has no versions had some.
+
+    Raises:
+        NotFound: there is no such application; names one that is spelled alike.
+    """
+    try:
+        apps = storage.apps()
+    except AuthError:
+        return  # the list of applications is not for us
+    if app not in apps:
+        where = f"in {storage.base_uri}"
+        raise NotFound("application", app, where + did_you_mean(app, apps))
+
+
 def _version_line(saved: SavedVersion, current: int | None) -> str:
     mark = "*" if saved.sequence == current else " "
     labels = "".join(f"  {name}={text}" for name, text in saved.labels.items())
@@ -201,6 +228,8 @@ def _current(
     storage: Storage, args: argparse.Namespace, out: Output, progress: ProgressCallback | None
 ) -> Report:
     current = storage.current(args.app)
+    if current is None:
+        _check_app(storage, args.app)
 
     def value() -> dict[str, Any]:
         version = None if current is None else _version_value(current)
@@ -249,7 +278,9 @@ def _delete(
 def _retain(
     storage: Storage, args: argparse.Namespace, out: Output, progress: ProgressCallback | None
 ) -> Report:
-    done = storage.retain(args.app, keep=args.keep, protect=args.protect)
+    done = storage.retain(args.app, keep=args.keep, protect=args.protect, cancel=args.cancel)
+    if not (done.kept or done.deleted or done.skipped):
+        _check_app(storage, args.app)
 
     def lines() -> Iterator[str]:
         yield (
@@ -257,8 +288,68 @@ def _retain(
             f" {len(done.kept)}; {format_size(done.freed_bytes)} can be collected,"
             f" {format_size(done.kept_bytes)} stay"
         )
+        if done.skipped:
+            numbers = ", ".join(map(str, done.skipped))
+            yield f"left alone, as they cannot be loaded: {numbers} (storage verify says why)"
 
     return Report(lambda: {**text_fields("app", args.app), **asdict(done)}, lines)
+
+
+def _verify(
+    storage: Storage, args: argparse.Namespace, out: Output, progress: ProgressCallback | None
+) -> Report:
+    apps = storage.apps() if args.app is None else [args.app]
+    found = {app: storage.verify(app, cancel=args.cancel) for app in apps}
+    bundles = storage.bundles.verify(cancel=args.cancel) if args.app is None else {}
+    everything = [*(one for findings in found.values() for one in findings), *bundles.values()]
+
+    def value() -> dict[str, Any]:
+        return {
+            "applications": [
+                {
+                    **text_fields("app", app),
+                    "versions": [
+                        {"sequence": one.sequence, **_condition_value(one)} for one in findings
+                    ],
+                }
+                for app, findings in found.items()
+            ],
+            "bundles": [
+                {**text_fields("id", name), **_condition_value(one)}
+                for name, one in bundles.items()
+            ],
+        }
+
+    def lines() -> Iterator[str]:
+        for app, findings in found.items():
+            yield f"{app}: {_sound(findings)}"
+            for one in findings:
+                if one.condition is not Condition.SOUND:
+                    yield f"{app} {one.sequence}  {one.condition.value}: {one.why}"
+        if bundles:
+            yield f"support bundles: {_sound(bundles.values())}"
+        for name, one in bundles.items():
+            if one.condition is not Condition.SOUND:
+                yield f"{name}  {one.condition.value}: {one.why}"
+
+    return Report(value, lines, is_summary=False, exit_code=_verdict(everything))
+
+
+def _sound(findings: Collection[Finding]) -> str:
+    sound = sum(one.condition is Condition.SOUND for one in findings)
+    return f"{sound} of {format_count(len(findings), 'version')} sound"
+
+
+def _condition_value(one: Finding) -> dict[str, Any]:
+    return {"condition": one.condition.value, "why": one.why or None}
+
+
+def _verdict(findings: Iterable[Finding]) -> int:
+    """Return the exit code: 4 if a version is damaged or lost, 5 if one could not be read."""
+    conditions = {one.condition for one in findings}
+    if conditions & {Condition.DAMAGED, Condition.STALE}:
+        return EXIT_DAMAGED
+    return EXIT_FAILING if Condition.UNKNOWN in conditions else 0
 
 
 def _save_bundle(
@@ -343,6 +434,7 @@ _VERBS: dict[str, _Verb] = {
     "open": _open,
     "delete": _delete,
     "retain": _retain,
+    "verify": _verify,
     "save-bundle": _save_bundle,
     "bundles": _bundles,
     "open-bundle": _open_bundle,

@@ -135,7 +135,7 @@ class Application:
         """
         saved = sorted(numbers.saved, reverse=True)
         older = [number for number in saved if wanted is None or number <= wanted] or saved
-        for base in bases(self._versions.load, self.repository, map(str, older)):
+        for base in bases(self._versions.load, self.repository, map(str, older), job):
             with building_on(base), stage(self.repository, job, base) as new:
                 if wanted is not None and wanted in numbers.saved:
                     return self._same(wanted, new)

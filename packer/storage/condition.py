@@ -1,4 +1,4 @@
-"""Examines the numbers of an application: which can be loaded, and what is wrong with the others.
+"""Examines the versions of a repository: which can be loaded, and what is wrong with the others.
 
 A registry keeps tags, manifests and blobs apart, so each can be lost alone: by a garbage collection
 beside writers, by two deletions that meet, by a disk. A tag may also name something that no storage
@@ -16,6 +16,7 @@ from itertools import islice
 
 from packer.errors import (
     AuthError,
+    Cancelled,
     IntegrityError,
     NotFound,
     RegistryError,
@@ -24,6 +25,7 @@ from packer.errors import (
 )
 from packer.format.version import Version, load_version
 from packer.oci import READ_BYTES, Descriptor, Manifest, load_json
+from packer.progress import CancelEvent
 from packer.storage.repository import NOTE_TYPE, Repository
 from packer.stores.protocols import Store
 
@@ -35,7 +37,7 @@ _THREADS = 4
 
 
 class Condition(Enum):
-    """The state of a number."""
+    """The state of a tag that should name a version."""
 
     SOUND = "sound"
     """A version, all of whose parts are there."""
@@ -44,30 +46,35 @@ class Condition(Enum):
     STALE = "stale"
     """A tag whose manifest is gone."""
     LEFTOVER = "leftover"
-    """A note that an interrupted deletion left under the number."""
+    """A note that an interrupted deletion left under the tag."""
     FOREIGN = "foreign"
     """Something that no storage wrote."""
     UNKNOWN = "unknown"
-    """The registry fails to answer for this number."""
+    """The registry fails to answer for this tag."""
 
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """The examination of one number.
+    """The examination of one tag.
 
     Args:
-        sequence: the number.
+        tag: a sequence number as text; for support bundles, ``bundle-`` and the encoded ID.
         condition: its state.
         why: the error that tells what is wrong, "" for sound ones.
     """
 
-    sequence: int
+    tag: str
     condition: Condition
     why: str = ""
 
+    @property
+    def sequence(self) -> int:
+        """The number that is the tag."""
+        return int(self.tag)
+
 
 class Examiner:
-    """Examines the numbers of one repository; a layer that versions share is read once.
+    """Examines the tags of one repository; a layer that versions share is read once.
 
     Args:
         repository: the repository.
@@ -82,51 +89,55 @@ class Examiner:
         self._lock = threading.Lock()
         self._layers: dict[str, str] = {}
 
-    def examine(self, sequence: int) -> Finding:
-        """Return what is under a number.
+    def examine(self, tag: str) -> Finding:
+        """Return the condition of a tag.
 
         Args:
-            sequence: the number.
+            tag: of a version.
 
         Returns:
-            Its condition; UNKNOWN if the registry fails for this number.
+            Its condition; UNKNOWN if the registry fails for this tag.
 
         Raises:
             StoreError: an AuthError: the registry does not let us read.
         """
         try:
-            version = load_version(self._repository.store, str(sequence))
-            version.read_index()
+            version = load_version(self._repository.store, tag)
+            if self._budget is None:
+                assert version.index is not None
+                version.forget_index()
+            else:
+                version.read_index()
             why = next(filter(None, map(self._damage, _smallest_first(version))), "")
         except NotFound as error:
             kind = Condition.STALE if error.kind in ("tag", "manifest") else Condition.DAMAGED
-            return Finding(sequence, kind, str(error))
+            return Finding(tag, kind, str(error))
         except UnsupportedVersion as error:
-            return Finding(sequence, self._foreign(sequence), str(error))
+            return Finding(tag, self._foreign(tag), str(error))
         except IntegrityError as error:
-            return Finding(sequence, Condition.DAMAGED, str(error))
+            return Finding(tag, Condition.DAMAGED, str(error))
         except StoreError as error:
             if isinstance(error, AuthError):
                 raise
-            return Finding(sequence, Condition.UNKNOWN, str(error))
-        return Finding(sequence, Condition.DAMAGED if why else Condition.SOUND, why)
+            return Finding(tag, Condition.UNKNOWN, str(error))
+        return Finding(tag, Condition.DAMAGED if why else Condition.SOUND, why)
 
-    def examine_all(self, sequences: Iterable[int]) -> Iterator[Finding]:
-        """Yield what is under each number, several examined at once.
+    def examine_all(self, tags: Iterable[str]) -> Iterator[Finding]:
+        """Yield the condition of each tag, several examined at once.
 
         Args:
-            sequences: the numbers.
+            tags: of versions.
 
         Yields:
             A finding for each, in the order given.
         """
         with ThreadPoolExecutor(_THREADS, "examine") as pool:
-            yield from pool.map(self.examine, sequences)
+            yield from pool.map(self.examine, tags)
 
-    def _foreign(self, sequence: int) -> Condition:
+    def _foreign(self, tag: str) -> Condition:
         try:
-            _, data = self._repository.store.get_manifest(str(sequence))
-            kind = load_json(data, f"manifest of {sequence}").get("artifactType")
+            _, data = self._repository.store.get_manifest(tag)
+            kind = load_json(data, f"manifest of {tag}").get("artifactType")
         except (NotFound, IntegrityError):
             return Condition.FOREIGN
         return Condition.LEFTOVER if kind == NOTE_TYPE else Condition.FOREIGN
@@ -162,10 +173,38 @@ def newest_sound(examiner: Examiner, sequences: Iterable[int], count: int) -> li
         batch = list(islice(left, wanted))
         if not batch:
             break
-        findings = list(examiner.examine_all(batch))
+        findings = list(examiner.examine_all(map(str, batch)))
         wanted -= sum(finding.condition is Condition.SOUND for finding in findings)
         found += findings
     return found
+
+
+def verify_all(
+    repository: Repository, tags: Iterable[str], cancel: CancelEvent | None
+) -> list[Finding]:
+    """Read everything that versions need.
+
+    Args:
+        repository: holds the versions.
+        tags: of the versions.
+        cancel: set it to stop between two versions.
+
+    Returns:
+        A finding for each tag, in the order given.
+
+    Raises:
+        Cancelled: `cancel` was set.
+        StoreError: the registry cannot be reached.
+    """
+    examiner = Examiner(repository, verified_bytes=None)
+
+    def examine(tag: str) -> Finding:
+        if cancel is not None and cancel.is_set():
+            raise Cancelled("verifying")
+        return examiner.examine(tag)
+
+    with ThreadPoolExecutor(_THREADS, "verify") as pool:
+        return list(pool.map(examine, tags))
 
 
 def answers_badly(error: RegistryError) -> bool:

@@ -1,10 +1,10 @@
 """The records of a repository: what its history tells of each version without reading it.
 
 A version's record is written into its manifest, and so is never wrong or lost. Reading a thousand
-manifests would be a thousand requests, so the records are also gathered in one blob, under the tag
-``history``. The blob is a cache: a reader that finds it missing, damaged or old reads the manifests
-that it lacks, and writes it anew if it is allowed to. Its writers may overwrite each other; the
-next reader finds what is lost by that in the same way.
+manifests would be a thousand requests, so the records are also gathered in one blob, under a tag
+of the series ``history``. The blob is a cache: a reader that finds it missing, damaged or old reads
+the manifests that it lacks, and writes a new one if it is allowed to. Of two that are written at
+once one counts; the next reader finds the records that only the other holds in the same way.
 """
 
 from __future__ import annotations
@@ -29,9 +29,11 @@ from packer.oci import (
 )
 from packer.storage.repository import Repository
 from packer.storage.results import SavedVersion, SupportBundle
+from packer.storage.series import Series
 from packer.stores.protocols import read_blob
 
-HISTORY_TAG = "history"
+HISTORY = "history"
+"""Prefix of the series of tags that name the gathered records."""
 HISTORY_TYPE = "application/vnd.layer-packer.history.v1"
 """``artifactType`` of the gathered records."""
 RECORDS_TYPE = "application/vnd.layer-packer.records.v1+zstd"
@@ -84,6 +86,7 @@ class Ledger(Generic[R]):
         self._repository = repository
         self._is_record = is_record
         self._make = make
+        self._series = Series(repository, HISTORY)
         self._known: dict[str, R] = {}
         self._lock = Lock()
 
@@ -116,20 +119,21 @@ class Ledger(Generic[R]):
         Raises:
             StoreError: the registry cannot be reached, or fails for all.
         """
-        wanted = {name for name in names if self._is_record(name)}
+        names = set(names)
+        wanted = set(filter(self._is_record, names))
         with self._lock:
             for gone in self._known.keys() - wanted:
                 del self._known[gone]
             missing = wanted - self._known.keys()
         if len(missing) > FEW:
-            gathered = self._read_cache()
+            gathered = self._read_cache(names)
             missing -= self._remember({tag: gathered[tag] for tag in missing & gathered.keys()})
         found = self._read_some(missing)
         self._remember(found)
         with self._lock:
             records = {tag: self._known[tag] for tag in wanted & self._known.keys()}
         if len(found) >= MANY:
-            self._heal(records)
+            self._heal(names, records)
         return records
 
     def read_one(self, tag: str) -> R | None:
@@ -158,14 +162,16 @@ class Ledger(Generic[R]):
             StoreError: it may still be there.
         """
         self.forget(tag)
-        records = self._read_cache()
+        names = self._repository.names()
+        records = self._read_cache(names)
         if records.pop(tag, None) is not None:
-            self._write(records)
+            self._write(names, records)
 
     def gather(self) -> None:
         """Write the records of all tags to the cache; a failure only costs readers time."""
         try:
-            self._write(self.read(self._repository.names()))
+            names = self._repository.names()
+            self._write(names, self.read(names))
         except (StoreError, NotFound, OSError) as error:
             _log.warning("history of %s not gathered: %s", self._repository.store.name, error)
 
@@ -213,24 +219,29 @@ class Ledger(Generic[R]):
             _log.warning("%s:%s has no record: %s", name, tag, error)
             return None
 
-    def _read_cache(self) -> dict[str, R]:
+    def _read_cache(self, names: Iterable[str]) -> dict[str, R]:
+        """Return the records gathered last; an older state may hold a record that was struck."""
+        found = map(self._read_gathered, self._series.newest(names))
+        return next((records for records in found if records is not None), {})
+
+    def _read_gathered(self, tag: str) -> dict[str, R] | None:
         store = self._repository.store
         try:
-            descriptor, data = store.get_manifest(HISTORY_TAG)
+            descriptor, data = store.get_manifest(tag)
             value = load_json(data, f"manifest {descriptor.digest}")
             layers = value.get("layers")
             if value.get("artifactType") != HISTORY_TYPE or not isinstance(layers, list):
-                return {}
+                return None
             blob = Descriptor.from_json(layers[0] if layers else None)
             packed = read_blob(store, blob, MAX_RECORDS_BYTES)
             size = zstd.content_size(packed, MAX_RECORDS_BYTES, "history")
             lines = zstd.decompress(packed, size, "history").splitlines()
             return dict(self._parsed(line) for line in lines)
         except NotFound:
-            return {}
+            return None
         except IntegrityError as error:
-            _log.warning("%s: history is read from the manifests: %s", store.name, error)
-            return {}
+            _log.warning("%s:%s is not read: %s", store.name, tag, error)
+            return None
 
     def _parsed(self, line: bytes) -> tuple[str, R]:
         value = load_json(line, "history")
@@ -239,21 +250,17 @@ class Ledger(Generic[R]):
             raise FormatError("history", "it holds the record of another kind of tag")
         return value["tag"], self._make(value["tag"], {name: value[name] for name in FIELDS})
 
-    def _write(self, records: Mapping[str, R]) -> None:
+    def _write(self, names: set[str], records: Mapping[str, R]) -> None:
         lines = [_line(tag, records[tag]) for tag in sorted(records)]
         packed = zstd.compress(b"".join(lines), zstd.DEFAULT_LEVEL)
         blob = Descriptor(RECORDS_TYPE, digest_of(packed), len(packed))
-        try:
-            old: str | None = self._repository.store.resolve(HISTORY_TAG).digest
-        except NotFound:
-            old = None
-        new = self._repository.put_small(HISTORY_TAG, HISTORY_TYPE, blob, packed, {})
-        if old is not None and old != new.digest:
-            self._repository.drop(old)
+        tag = self._series.next_tag(names)
+        self._repository.put_small(tag, HISTORY_TYPE, blob, packed, {})
+        self._series.sweep(names, tag)
 
-    def _heal(self, records: Mapping[str, R]) -> None:
+    def _heal(self, names: set[str], records: Mapping[str, R]) -> None:
         try:
-            self._write(records)
+            self._write(names, records)
         except (StoreError, NotFound, OSError) as error:  # we may only read: others will write it
             _log.debug("history of %s not written: %s", self._repository.store.name, error)
 

@@ -138,7 +138,7 @@ def migrate(
 
     Raises:
         Cancelled: `cancel` was set; a second call goes on.
-        NotFound: the source holds nothing at all.
+        NotFound: the source holds nothing at all, or no archive.
         Conflict: the destination has other content under a sequence number or ID.
         DigestMismatch: a copy read back is not the source; it was removed again.
         InvalidParameter: both are of one kind.
@@ -158,6 +158,10 @@ def migrate(
         if not found and not others:
             # A prefix or base that holds nothing is misspelled: no success.
             raise NotFound("archives", source, "nothing at all is there")
+        if not found and not back:
+            raise NotFound(
+                "archives", source, f"none of its {others} files is named as KOTS names archives"
+            )
         notes = Journal(journal)
         noted = [archive for archive in found if notes.holds(archive)]
         size_at = place.size if back else _sizes_of(storage, noted)

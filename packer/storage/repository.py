@@ -164,6 +164,24 @@ class Repository:
         _push(self.store, EMPTY_BLOB, EMPTY)
         return self.put(data, tag)
 
+    def mark(self, tag: str, annotations: Mapping[str, str]) -> None:
+        """Write a note under a tag unless the tag is there already.
+
+        Args:
+            tag: says everything that readers look for.
+            annotations: of the note, for people.
+
+        Raises:
+            StoreError: the registry failed, or refused, and the tag is not there.
+        """
+        if self.holds(tag):
+            return
+        try:
+            self.put_note(tag, annotations)
+        except StoreError:
+            if not self.holds(tag):  # another process may have been faster
+                raise
+
     def read_note(self, tag: str) -> tuple[Descriptor, dict[str, str]]:
         """Return what a note says.
 

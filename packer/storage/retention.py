@@ -13,7 +13,7 @@ from packer.storage.condition import Condition, Examiner, Finding, blobs_of, new
 from packer.storage.deployments import deployed_before, read_log
 from packer.storage.repository import Repository
 from packer.storage.results import Retained
-from packer.storage.sequence_numbers import Numbers
+from packer.storage.sequence_numbers import Numbers, sweep_claims
 from packer.stores.layout import LayoutStore
 
 _THREADS = 8
@@ -25,12 +25,14 @@ _log = logging.getLogger(__name__)
 def delete(application: Application, sequence: int) -> None:
     """Delete a version, or what else its number names; see `Storage.delete`."""
     repository = application.repository
-    numbers = application.numbers()
+    names = repository.names()
+    numbers = Numbers.read(names)
     if sequence not in numbers.saved:
         raise application.no_version(sequence)
-    log = read_log(repository)[1]
+    log = read_log(repository, names)
     if log and log[-1].sequence == sequence and blobs_of(repository, sequence) is not None:
-        raise Conflict("sequence", str(sequence), f"it is what {application.app} has deployed")
+        why = "it is deployed; deploy another version before you delete this one"
+        raise Conflict("version", f"{sequence} of {application.app}", why)
     delete_number(repository, sequence, numbers)
     application.forget(sequence)
 
@@ -47,8 +49,8 @@ def delete_number(repository: Repository, sequence: int, numbers: Numbers) -> No
         NotFound: there is no such version.
         RegistryError: the registry does not delete.
     """
-    if sequence == numbers.top:
-        repository.put_note(f"gone-{sequence}", {})  # before it goes
+    if sequence == numbers.top and sequence not in numbers.gone:
+        repository.mark(f"gone-{sequence}", {})  # before it goes
     repository.remove_tag(str(sequence))
     for gone in numbers.gone:
         if gone < numbers.top:  # a greater number says the same
@@ -91,12 +93,13 @@ def retain(
     Raises:
         StoreError: no version can be read; nothing was deleted.
     """
-    repository, numbers = application.repository, application.numbers()
+    repository, names = application.repository, application.repository.names()
+    numbers = Numbers.read(names)
     saved = sorted(numbers.saved, reverse=True)
     findings = newest_sound(Examiner(repository), saved, keep)
     _check_any_known(repository, findings)
     newest = {one.sequence for one in findings if one.condition is Condition.SOUND}
-    stay = newest | (_needed(repository, protect) & numbers.saved)
+    stay = newest | (_needed(repository, names, protect) & numbers.saved)
     skipped = {one.sequence for one in findings} - stay
     older = [number for number in saved if number not in stay | skipped]
     blobs = _blobs_of_all(repository, [*older, *sorted(stay)])
@@ -110,6 +113,7 @@ def retain(
         freed.update(item for item in blobs[number].items() if item[0] not in kept)
         application.forget(number)
         deleted(number)
+    sweep_claims(repository, names)
     _collect(repository)
     skipped |= set(older) - set(go)
     return Retained(
@@ -137,10 +141,10 @@ def _collect(repository: Repository) -> None:
             _log.warning("%s: nothing is collected: %s", repository.store.name, error)
 
 
-def _needed(repository: Repository, protect: Iterable[int]) -> set[int]:
+def _needed(repository: Repository, names: set[str], protect: Iterable[int]) -> set[int]:
     """Return the numbers that stay however old: protected, deployed, and the one before that."""
     needed = set(protect)
-    log = read_log(repository)[1]
+    log = read_log(repository, names)
     if log:
         needed.add(log[-1].sequence)
         before = deployed_before(log, lambda number: blobs_of(repository, number) is not None)
@@ -166,5 +170,5 @@ def _check_any_known(repository: Repository, findings: list[Finding]) -> None:
 
 def _is_rubbish(repository: Repository, sequence: int) -> bool:
     """Return whether a number names nothing: what it named is gone, or half deleted."""
-    condition = Examiner(repository).examine(sequence).condition
+    condition = Examiner(repository).examine(str(sequence)).condition
     return condition in (Condition.STALE, Condition.LEFTOVER)

@@ -183,7 +183,10 @@ def check_level(level: int) -> int:
 
 
 def bases(
-    load: Callable[[Repository, str], Version], repository: Repository, tags: Iterable[str]
+    load: Callable[[Repository, str], Version],
+    repository: Repository,
+    tags: Iterable[str],
+    job: Job,
 ) -> Iterator[Version | None]:
     """Yield versions to build on, the best first; the last is None, for none.
 
@@ -191,14 +194,21 @@ def bases(
         load: returns the version that a tag names.
         repository: of the tags.
         tags: the best first; MAX_BASES of them are tried.
+        job: its event cancels the reading.
 
     Yields:
         Versions with their indexes read, then None.
+
+    Raises:
+        Cancelled: the job's event was set.
     """
     for tag in islice(tags, MAX_BASES):
         try:
-            version = load(repository, tag)
-            assert version.index is not None
+            with _until_naming(repository, job):
+                version = load(repository, tag)
+                assert version.index is not None
+        except Cancelled:
+            raise
         except PackerError as error:
             _log.warning("%s:%s is not built on: %s", repository.store.name, tag, error)
             continue

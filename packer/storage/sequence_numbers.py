@@ -130,6 +130,30 @@ class Numbers:
         return max(max(self.saved, default=-1), max(self.gone, default=-1))
 
 
+def sweep_claims(repository: Repository, names: Iterable[str]) -> None:
+    """Remove the claims of dead writers to numbers below the greatest.
+
+    A living writer withdraws such a claim, as a greater number is there. The claims of writers that
+    were killed are in nobody's way, but every list of tags grows by them.
+
+    Args:
+        repository: of the application.
+        names: all its tags, as listed before.
+    """
+    top = Numbers.read(names).top
+    for tag in names:
+        match = _CLAIM.match(tag)
+        if match is None or int(match[1]) >= top:
+            continue
+        try:
+            if not repository.try_remove(tag, repository.store.resolve(tag).digest):
+                return  # the registry does not delete
+        except NotFound:
+            continue  # its writer has withdrawn it
+        except StoreError as error:
+            _log.warning("could not remove %s of %s: %s", tag, repository.store.name, error)
+
+
 class Numbering:
     """Claims sequence numbers for one writer.
 

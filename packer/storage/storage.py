@@ -26,6 +26,7 @@ from packer.reading.restore import Restored, restore
 from packer.reading.seeds import seed_paths
 from packer.reading.version_file import open_entry
 from packer.storage.application import APP, Application
+from packer.storage.condition import Finding, verify_all
 from packer.storage.deployments import Deployment, deploy, read_log, rollback
 from packer.storage.encoded_names import decode_app, encode_app
 from packer.storage.open_versions import OpenVersions, trim
@@ -34,7 +35,7 @@ from packer.storage.repository import Repository
 from packer.storage.results import Retained, SavedVersion, StorageEvent, SupportBundle
 from packer.storage.retention import delete, retain, withdraw
 from packer.storage.save import Job, check_labels, check_level
-from packer.storage.sequence_numbers import PATIENCE_SECONDS, check_sequence
+from packer.storage.sequence_numbers import PATIENCE_SECONDS, Numbers, check_sequence
 from packer.storage.support_bundles import SupportBundles
 from packer.stores.cancelling import until_cancelled
 from packer.stores.graph import check_expected
@@ -255,7 +256,8 @@ class Storage:
     def deployments(self, app: str) -> list[Deployment]:
         """Return the deployments of an application, the newest last; the last 64 are kept."""
         try:
-            return read_log(self._application(app).repository)[1]
+            repository = self._application(app).repository
+            return read_log(repository, repository.names())
         except NotFound:
             return []
 
@@ -410,6 +412,31 @@ class Storage:
 
         return retain(self._application(app), keep, protected, deleted)
 
+    def verify(self, app: str, *, cancel: CancelEvent | None = None) -> list[Finding]:
+        """Read every version of an application, and tell which are damaged and by what.
+
+        Each blob is read once, however many versions share it.
+
+        Args:
+            app: the application's ID.
+            cancel: set it to stop between two versions.
+
+        Returns:
+            A finding for each sequence number, in their order; also for numbers that `history`
+            leaves out as they name no version.
+
+        Raises:
+            NotFound: there is no such application.
+            Cancelled: `cancel` was set.
+            StoreError: the registry cannot be reached.
+        """
+        application = self._application(app)
+        names = application.repository.names()
+        if not names:
+            raise NotFound("application", app, f"in {self.base_uri}")
+        tags = map(str, sorted(Numbers.read(names).saved))
+        return verify_all(application.repository, tags, cancel)
+
     def save_support_bundle(
         self,
         bundle_id: str,
@@ -530,8 +557,7 @@ class Storage:
         if self._repositories.is_layout:
             return  # its directory does
         try:
-            tag = APP_PREFIX + encode_app(app)
-            self._repositories.repository(None).put_note(tag, {APP: app})
+            self._repositories.repository(None).mark(APP_PREFIX + encode_app(app), {APP: app})
         except RegistryError as error:
             # Such as a base that has to be made by hand, and was not. What may pass has to be tried
             # again: later saves do not list the application, and nothing would find its versions.

@@ -13,6 +13,7 @@ from packer.format.version import Version
 from packer.progress import CancelEvent, ProgressCallback, cancellable
 from packer.reading.restore import Restored, restore
 from packer.reading.version_file import open_entry
+from packer.storage.condition import Finding, verify_all
 from packer.storage.encoded_names import decode_tag, encode_tag
 from packer.storage.history import Ledger
 from packer.storage.repository import Repository
@@ -66,7 +67,7 @@ class SupportBundles:
         job = self._job(os.fsencode(source), title, labels, progress, cancel)
         # The newest: bundles of one installation have most of their files in common.
         found = sorted(ledger.read(names).items(), key=lambda item: item[1].created, reverse=True)
-        for base in bases(self._load, repository, (tag for tag, _ in found)):
+        for base in bases(self._load, repository, (tag for tag, _ in found), job):
             with building_on(base), stage(repository, job, base) as new:
                 if tag in names:
                     return self._same(repository, tag, bundle_id, new)
@@ -184,6 +185,22 @@ class SupportBundles:
                 raise
             raise NotFound("support bundle", bundle_id, error.where) from None
 
+    def verify(self, *, cancel: CancelEvent | None = None) -> dict[str, Finding]:
+        """Read every bundle, and tell which are damaged and by what.
+
+        Args:
+            cancel: set it to stop between two bundles.
+
+        Returns:
+            A finding for each bundle, by ID.
+        """
+        try:
+            repository = self._open(False)
+        except NotFound:
+            return {}
+        tags = sorted(filter(_is_bundle, repository.names()))
+        return {_bundle_id(one.tag): one for one in verify_all(repository, tags, cancel)}
+
     def _records(self, repository: Repository) -> Ledger[SupportBundle]:
         with self._lock:
             if self._ledger is None or self._ledger[0] is not repository:
@@ -199,5 +216,9 @@ def _is_bundle(tag: str) -> bool:
 
 
 def _record(tag: str, fields: dict[str, Any]) -> SupportBundle:
+    return SupportBundle(id=_bundle_id(tag), **fields)
+
+
+def _bundle_id(tag: str) -> str:
     name = tag.removeprefix(BUNDLE_PREFIX)
-    return SupportBundle(id=decode_tag(name) or name, **fields)
+    return decode_tag(name) or name

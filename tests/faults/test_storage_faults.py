@@ -29,7 +29,9 @@ SAVED = range(5)
 DEPLOYED = (1, 2, 4, 3)
 """What was deployed; 3 is, and a rollback goes to 4."""
 BUNDLES = ("b-0", "b-1")
-FAULTS = [fault for fault in Fault if fault is not Fault.NONE and fault not in SILENT]
+FAULTS = [
+    fault for fault in Fault if fault not in (Fault.NONE, Fault.IMMUTABLE) and fault not in SILENT
+]
 FIRST = range(len(FAULTS) if os.environ.get("LAYER_PACKER_ALL_FAULTS") else 1)
 """The first write fails in this way, the next in the next one; or each in every way."""
 _names = itertools.count()
