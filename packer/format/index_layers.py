@@ -46,7 +46,7 @@ Plain = tuple[bytes | bytearray, list[int]]
 """An index's plaintext, and the bytes that it takes in each index layer."""
 
 
-def read_index(store: Store, layers: Sequence[Descriptor], digest: str) -> Plain:
+def read_index(store: Store, layers: Sequence[Descriptor], digest: str | None) -> Plain:
     """Return the plaintext of an index.
 
     A missing layer raises `NotFound`, a damaged one `IntegrityError`.
@@ -54,7 +54,8 @@ def read_index(store: Store, layers: Sequence[Descriptor], digest: str) -> Plain
     Args:
         store: where the layers are.
         layers: the version's index layers, in the manifest's order.
-        digest: ``blake3:<hex>`` of the plaintext, from the version's config.
+        digest: ``blake3:<hex>`` of the plaintext, from the version's config; None for an older
+            index, which the layers' own digests protect.
 
     Returns:
         the plaintext, and the bytes that it takes in each layer.
@@ -81,7 +82,7 @@ def read_index(store: Store, layers: Sequence[Descriptor], digest: str) -> Plain
             size = zstd.content_size(data, MAX_INDEX_BYTES, what)
             plain = zstd.decompress(data, size, what, plain)
     actual = "blake3:" + blake3.blake3(plain).hexdigest()
-    if actual != digest:
+    if digest is not None and actual != digest:
         raise DigestMismatch("index", digest, actual)
     return plain, parts
 

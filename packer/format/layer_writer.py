@@ -230,6 +230,11 @@ class LayerWriter:
         self._older = None
 
     @property
+    def frames_begun(self) -> int:
+        """Number of frames that ended, written or not: the frame being filled has this ordinal."""
+        return len(self._frame_first)
+
+    @property
     def last_bytes(self) -> int:
         """Bytes of the layer that is being written, 0 if there is none."""
         return self._blob_bytes

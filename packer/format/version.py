@@ -50,15 +50,25 @@ class Version:
     config: Config
     _kept: list[Plain] = field(default_factory=list, init=False, repr=False, compare=False)
 
-    def read_index(self) -> Plain:
+    def read_index(self, layers: int | None = None) -> Plain:
         """Return the index's plaintext, and the bytes that it takes in each index layer.
 
         A large index is read from the store again at each call. A missing layer raises `NotFound`,
         a damaged one `IntegrityError`.
+
+        Args:
+            layers: number of index layers to read, for the older index that they hold; None for
+                all.
+
+        Returns:
+            plaintext, and bytes.
         """
+        chain = self.manifest.index_layers
+        if layers is not None and layers < len(chain):
+            return read_index(self.store, chain[:layers], None)
         if self._kept:
             return self._kept[0]
-        read = read_index(self.store, self.manifest.index_layers, self.config.index_digest)
+        read = read_index(self.store, chain, self.config.index_digest)
         if len(read[0]) <= KEPT_INDEX_BYTES:
             self._kept.append(read)
         return read

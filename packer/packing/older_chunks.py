@@ -75,6 +75,17 @@ class OlderChunks:
             known.put_lent(start, length)
         return known
 
+    def is_dropped(self, frame: int) -> bool:
+        """Return whether a frame of the base lies in a layer that must not be used.
+
+        Args:
+            frame: its ordinal.
+
+        Returns:
+            True if its layer is given up.
+        """
+        return self._base.frames.layer[frame] in self._dropped
+
     def extendable(self) -> bytearray:
         """Return one byte for each chunk of the base: 1 if new frames may have it as prefix."""
         return self._marked(MAX_DEPTH - 1)

@@ -29,9 +29,10 @@ from packer.format.layer_writer import LayerWriter
 from packer.format.usage import uses
 from packer.format.version import Version
 from packer.opening.recipe_cache import RecipeCache
-from packer.packing.compaction import Liveness, layers_to_drop, liveness
+from packer.packing.compaction import layers_to_drop, liveness
 from packer.packing.file_chunks import Source
 from packer.packing.job import LocalStore, Packed, PackJob
+from packer.packing.merging import layers_to_merge
 from packer.packing.numbering import complete_index
 from packer.packing.older_chunks import NewChunks
 from packer.packing.publish import Table, publish, reuse
@@ -223,10 +224,13 @@ def _scan_tree(job: PackJob, base: Version | None, candidates: list[Version]) ->
         ) as reader,
     ):
         on = ScanBase(reader, base.config.tree if base is not None else "", _sketches(job))
+        if base is not None:
+            on = replace(on, dropped=layers_to_merge(base.manifest.layers))
         done = _scan_once(job, source, on, executor, recipes, candidates)
         if isinstance(done, frozenset):
             # Rare: once more without the layers given up, so that nothing new depends on them.
-            done = _scan_once(job, source, replace(on, dropped=done), executor, recipes, candidates)
+            on = replace(on, dropped=done, is_compacted=True)
+            done = _scan_once(job, source, on, executor, recipes, candidates)
     assert not isinstance(done, frozenset)
     stats.save(source.found, done.facts, done.tree)
     return done.outcome
@@ -267,7 +271,7 @@ def _scan_once(
     recipes: RecipeCache,
     candidates: list[Version],
 ) -> _Pass | frozenset[int]:
-    """Scan the files; or return the base layers to give up, if none are given up yet."""
+    """Scan the files; or return the base layers to give up, if that is not decided yet."""
     scan = Scan(job, source, base, executor=executor, recipes=recipes)
     try:
         scan.run()
@@ -277,10 +281,14 @@ def _scan_once(
             scan.writer.abort()
             return _Pass(same, tree, scan.record.facts)
         scan.writer.flush()
-        use = liveness(base.reader, scan.record.index, scan.writer.frame_prefixes)
-        if not base.dropped and (too_dear := _too_dear(use, base.reader.frames, scan)):
-            scan.writer.abort()
-            return too_dear
+        use = liveness(base.reader, scan.record.index, scan.new.lengths, scan.writer)
+        if not base.is_compacted:
+            too_dear = layers_to_drop(use, len(scan.writer.layers) + 1, base.dropped)
+            if too_dear:
+                scan.writer.abort()
+                # Layers that only served those as prefixes are not to serve again.
+                stay = use.kept(base.dropped | too_dear)
+                return frozenset(range(len(base.reader.layers))) - stay
         scanned = _Scanned(
             index=scan.record.index,
             tree=tree,
@@ -301,22 +309,6 @@ def _scan_once(
 def _same_tree(candidates: list[Version], tree: str) -> Version | None:
     """Return the first candidate that has a tree digest."""
     return next((item for item in candidates if item.config.tree == tree), None)
-
-
-def _too_dear(use: Liveness, base: Frames, scan: Scan) -> frozenset[int]:
-    """Return the base layers to give up."""
-    plain, stored = scan.writer.plain_bytes, scan.writer.plain_stored_bytes
-    for frame, depth in enumerate(base.index.frame_depths):
-        if not depth:
-            plain += base.plain_bytes(frame)
-            stored += base.index.frame_stored[frame]
-    return layers_to_drop(
-        use,
-        new_bytes=scan.writer.stored_bytes,
-        new_layers=len(scan.writer.layers) + 1,
-        plain_ratio=stored / plain if plain else 1.0,
-        new_plain_bytes=sum(scan.new.lengths),
-    )
 
 
 def _place(store: Store) -> str | None:

@@ -40,6 +40,8 @@ class PrefixFinder:
         self._counterparts = Counterparts(base.index) if base.index.paths else None
         self._similar = Similar()
         self._base_is_recorded = not base.index.paths
+        self._stood_in: set[tuple[int, int]] = set()
+        """Frames of dropped layers, and the new frames that their prefixes went to."""
 
     def counterpart(self, path: bytes) -> Alignment | None:
         """Return the alignment with the base's file that is most like a new one.
@@ -55,13 +57,43 @@ class PrefixFinder:
     def usable(self, chunks: Iterable[int]) -> list[int]:
         """Return those of some base chunks that new frames may have as prefix.
 
+        The prefix of its frame stands for a chunk of a dropped layer: its older self lies there.
+
         Args:
             chunks: ordinals.
 
         Returns:
             the ordinals left, in the same order.
         """
-        return [chunk for chunk in chunks if self._extendable[chunk]]
+        out: list[int] = []
+        for chunk in chunks:
+            if self._extendable[chunk]:
+                out.append(chunk)
+            else:
+                self._stand_in(self._base.frames.of_chunk(chunk), out)
+        return out
+
+    def _stand_in(self, frame: int, out: list[int]) -> None:
+        """Append the usable prefix of a dropped frame, once for each new frame.
+
+        The prefix of a frame with a thousand chunks has a thousand as well, and each chunk of the
+        frame asks for all of them.
+        """
+        todo = [frame]
+        while todo:
+            frame = todo.pop()
+            key = frame, self._writer.frames_begun
+            if not self._older.is_dropped(frame) or key in self._stood_in:
+                continue
+            self._stood_in.add(key)
+            frames = self._base.frames
+            for start, length in frames.prefix_runs(frame):
+                for at, first, count in frames.parts(start, length):
+                    if self._older.is_dropped(at):
+                        todo.append(at)
+                    else:
+                        chunks = range(first, first + count)
+                        out.extend(chunk for chunk in chunks if self._extendable[chunk])
 
     def find(
         self, ordinal: int, chunk: memoryview, near: Iterable[int], *, readable: bool

@@ -155,14 +155,14 @@ def _write_index(
     writer = table.writer
     old = base.manifest.data_layers if base is not None else ()
     gone = {layer.digest for at, layer in enumerate(old) if at not in table.kept}
-    part, is_patch = _index_part(base, table, gone)
+    part, chain = _index_part(base, table)
+    patched = {layer.digest for layer in chain}
     listed = []
     for layer in base.manifest.layers if base is not None else ():
-        if layer.digest in gone or (layer.media_type == INDEX_TYPE and not is_patch):
-            continue
-        if layer.media_type == UPDATE_TYPE and not is_patch:  # only its data is used from now on
-            layer = replace(layer, media_type=DATA_TYPE)
-        listed.append(layer)
+        if layer.digest in patched:
+            listed.append(layer)
+        elif layer.media_type != INDEX_TYPE and layer.digest not in gone:
+            listed.append(replace(layer, media_type=DATA_TYPE))  # its index part is not used again
     tail = part + UPDATE_TAIL.pack(len(part))
     if not writer.layers and 0 < writer.last_bytes <= UPDATE_BYTES - len(tail):
         writer.close(tail, UPDATE_TYPE)
@@ -172,14 +172,35 @@ def _write_index(
     return (*listed, *writer.layers, layer), index_bytes, writer.new_bytes + index_bytes
 
 
-def _index_part(base: Version | None, table: Table, gone: set[str]) -> tuple[bytes, bool]:
-    """Return the index as it is stored, and whether it is a patch on the base's chain."""
+def _index_part(base: Version | None, table: Table) -> tuple[bytes, tuple[Descriptor, ...]]:
+    """Return the index as it is stored, and the base's index layers that it is a patch on."""
     if base is None:
-        return first_index(table.plain), False
-    chain = base.manifest.index_layers
-    if len(chain) > MAX_PATCHES or any(layer.digest in gone for layer in chain):
-        return full_index(table.plain), False
-    return patch_or_full(table.plain, base.read_index, table.base_bytes)
+        return first_index(table.plain), ()
+    chain = _chain_to_patch(base.manifest, table.kept)
+    if not chain or len(chain) > MAX_PATCHES:
+        return full_index(table.plain), ()
+    part, is_patch = patch_or_full(
+        table.plain, lambda: base.read_index(len(chain)), table.base_bytes
+    )
+    return part, chain if is_patch else ()
+
+
+def _chain_to_patch(manifest: Manifest, kept: set[int]) -> tuple[Descriptor, ...]:
+    """Return the base's index layers that can stay; none if the index is better written in full.
+
+    If the last data layers go, the index layers before them still hold an older index. If others
+    go, most of the index changes with them.
+    """
+    chain = manifest.index_layers
+    data = manifest.data_layers
+    gone = [at for at in range(len(data)) if at not in kept]
+    lost = {data[at].digest for at in gone} & {layer.digest for layer in chain}
+    if not lost:
+        return chain
+    if gone[0] == 0 or gone != list(range(gone[0], len(data))):
+        return ()
+    first = manifest.layers.index(data[gone[0]])
+    return tuple(layer for layer in manifest.layers[:first] if layer in chain)
 
 
 def _put(store: Ingest, data: bytes, media_type: str) -> tuple[Descriptor, int]:

@@ -45,12 +45,14 @@ class ScanBase:
         tree: tree digest of the base, or "".
         sketches: cache of the base's sketches.
         dropped: base layers that must not be used.
+        is_compacted: whether `dropped` includes all layers that compaction gives up.
     """
 
     reader: FrameReader
     tree: str
     sketches: SketchCache
     dropped: frozenset[int] = frozenset()
+    is_compacted: bool = False
 
 
 class Scan:

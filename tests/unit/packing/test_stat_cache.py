@@ -388,7 +388,7 @@ def test_layers_that_are_given_up(
     pack(root, store)
     dropped = iter([frozenset({0}), frozenset()])
     monkeypatch.setattr(
-        "packer.packing.pack_tree._too_dear",
+        "packer.packing.pack_tree.layers_to_drop",
         lambda *_: next(dropped, frozenset()),
     )
     (root / "d0" / "f0.yaml").write_bytes(b"changed\n")
