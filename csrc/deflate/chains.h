@@ -16,8 +16,8 @@ void pk_chains_insert(pk_model *model, uint32_t end);
 /* As pk_chains_insert_ahead, which calls it when positions are missing. */
 void pk_chains_insert_more(pk_model *model, uint32_t at);
 
-/* Insert all positions that a search at `at` looks at, and some more, with their ranks if the model
- * climbs. For kinds that insert every position. */
+/* Insert all positions that a search at `at` looks at, and some more, with their ranks if the
+ * model climbs. For kinds that insert every position. */
 static inline void pk_chains_insert_ahead(pk_model *model, uint32_t at)
 {
     if (at + PK_MAX_MATCH >= model->inserted)
@@ -37,8 +37,8 @@ uint32_t pk_chains_search_zlib(const pk_model *model, uint32_t at, uint32_t best
  * of Go's buffer. Arguments and result as for zlib; a match has 4 bytes or more. */
 uint32_t pk_chains_search_go(const pk_model *model, uint32_t at, uint32_t *distance);
 
-/* Insert `at`, and find the match that a fast kind takes there, zlib's or Go's: one call for what the
- * fast kinds do at each token. Result as above. */
+/* Insert `at`, and find the match that a fast kind takes there, zlib's or Go's: one call for what
+ * the fast kinds do at each token. Result as above. */
 uint32_t pk_chains_enter_and_search(pk_model *model, uint32_t at, uint32_t *distance);
 
 #endif

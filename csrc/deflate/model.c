@@ -129,7 +129,7 @@ void pk_model_restart(pk_model *model, uint32_t at)
             position += token >> 16 ? token >> 16 : 1;
             entered = token >> 16 <= model->rules.lazy;
         }
-        /* What is inserted twice would be found at distance 0. */
+        /* A position inserted twice would be found at distance 0. */
         if (model->inserted < at)
             model->inserted = at;
         /* A long match may have gone on behind `at`: there is no chain where it did. */
