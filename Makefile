@@ -26,6 +26,7 @@ lint: build ## check style, formatting, types and imports between rooms
 	$(BIN)/ruff check
 	$(BIN)/ruff format --check
 	$(BIN)/clang-format --dry-run --Werror $(C_FILES)
+	@! grep -nE '^.{100,}' $(C_FILES) # comments, which clang-format leaves as they are
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 

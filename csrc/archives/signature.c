@@ -1,7 +1,8 @@
 #include "archives/signature.h"
 
-enum { BLOCK = 64 };
+enum { BLOCK = 64 }; /* bytes looked at together: the width of the widest vector registers */
 
+/* Tell whether a signature begins here, with `left` bytes to the end. */
 static int begins(const uint8_t *at, size_t left)
 {
     if (left >= 3 && at[0] == 0x1f && at[1] == 0x8b && at[2] == 8)
@@ -9,8 +10,8 @@ static int begins(const uint8_t *at, size_t left)
     return left >= 4 && at[0] == 0x50 && at[1] == 0x4b && at[2] == 3 && at[3] == 4;
 }
 
-/* Whether the first two bytes of a signature stand anywhere in a block: a loop that compilers make
- * vectors of. */
+/* Tell whether the first two bytes of a signature stand anywhere in a block. Compilers make vector
+ * instructions of this loop. */
 static int is_candidate(const uint8_t *at)
 {
     uint8_t found = 0;

@@ -16,7 +16,7 @@ enum {
 static const uint16_t starts[FIELDS + 1] = {0,   100, 108, 116, 124, 136, 148, 156,
                                             157, 257, 265, 297, 329, 337, 345, PK_TAR_BLOCK};
 
-/* The sum of all bytes, those of the checksum itself taken for spaces. */
+/* Return the sum of all bytes; the bytes of the checksum itself count as spaces. */
 static unsigned checksum_of(const uint8_t *block)
 {
     unsigned sum = 8 * ' ';
@@ -78,7 +78,7 @@ int64_t pk_tar_size(const uint8_t *block)
     return value;
 }
 
-/* The number of a field of 11 octal digits and this last byte, else -1. */
+/* Return the number of a field of 11 octal digits and this last byte; -1 for any other field. */
 static int64_t canonical(const uint8_t *field, uint8_t last)
 {
     int64_t value = 0;
@@ -141,7 +141,7 @@ size_t pk_tar_encode(const uint8_t *block, const uint8_t *previous, uint8_t *out
     return coded;
 }
 
-/* Returns where the number ends, or NULL if there is none below 2^63. */
+/* Read a number. Returns its end, or NULL if there is none below 2^63. */
 static const uint8_t *get_number(const uint8_t *in, const uint8_t *end, uint64_t *value)
 {
     *value = 0;

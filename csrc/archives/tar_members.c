@@ -34,7 +34,7 @@ static int is_zero(const uint8_t *data, size_t length)
     return !any;
 }
 
-/* Long names and pax attributes of the member behind, or of all. */
+/* Tell whether a member only holds long names or pax attributes of the next member, or of all. */
 static int is_meta(uint8_t type)
 {
     return type == 'x' || type == 'g' || type == 'L' || type == 'K';

@@ -18,8 +18,8 @@
 /* Numbers of the kernels. They are part of no format: all kernels give the same cut points. */
 enum { PK_PORTABLE = 0, PK_AVX2 = 1, PK_AVX512 = 2, PK_NEON = 3, PK_KERNEL_COUNT = 4 };
 
-/* Whether a kernel can be used: yes; not part of this build; the CPU or the operating system lacks
- * it; no kernel has this number. */
+/* States of a kernel: usable; not part of this build; the CPU or the operating system lacks it; no
+ * kernel has this number. */
 enum { PK_USABLE = 0, PK_NOT_BUILT = 1, PK_NO_CPU = 2, PK_NO_KERNEL = 3 };
 
 /* Limits of the parameters, in bytes. */

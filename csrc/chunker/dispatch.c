@@ -1,4 +1,4 @@
-/* Which kernels there are, which the CPU and the operating system can run, and which is the best.
+/* The table of kernels, and the detection of those that the CPU and the operating system can run.
  */
 #include "chunker/kernel.h"
 

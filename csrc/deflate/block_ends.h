@@ -1,4 +1,4 @@
-/* Where an encoder is predicted to end a block: at its limit of tokens, at gzip's guess, or, for
+/* Predicts where an encoder ends a block: at its limit of tokens, at gzip's guess, or, for
  * Go's level 1, at its limit of bytes. A block also ends where the encoder's input ends; the
  * callers know that. Internal; inlined, as it is asked once a token. */
 #ifndef PK_DEFLATE_BLOCK_ENDS_H

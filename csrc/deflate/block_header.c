@@ -39,6 +39,7 @@ static inline int before(const heap *with, unsigned one, unsigned other)
            || (with->weight[one] == with->weight[other] && with->depth[one] <= with->depth[other]);
 }
 
+/* Move the node at `hole` down to its place in the heap. */
 static void sift(heap *with, unsigned hole)
 {
     unsigned node = with->order[hole];
@@ -53,7 +54,8 @@ static void sift(heap *with, unsigned hole)
     with->order[hole] = (uint16_t)node;
 }
 
-/* Returns the greatest symbol that has a code. */
+/* Make code lengths of at most `most` bits for `symbols` symbols. Returns the greatest symbol that
+ * has a code. */
 static int zlib_lengths(uint8_t *lengths, const uint32_t *counts, unsigned symbols, unsigned most)
 {
     heap with;
@@ -359,7 +361,7 @@ int pk_make_header(pk_header *header, int trees, const pk_counts *given, uint32_
                    : PK_DYNAMIC;
     }
     if (counts.symbol[PK_LITERALS] != given->symbol[PK_LITERALS])
-        fixed_bits += 5; /* the distance that was made up counts */
+        fixed_bits += 5; /* Go counts the distance code that it made up */
     uint32_t least = dynamic_bits < fixed_bits ? dynamic_bits : fixed_bits;
     if (plain <= 65535 && (plain + 5) * 8 < least)
         return PK_STORED;

@@ -57,7 +57,8 @@ static inline uint32_t hashed_end(const pk_model *model)
     return model->size < model->rules.hash_bytes ? 0 : model->size - model->rules.hash_bytes + 1;
 }
 
-void pk_chains_insert(pk_model *model, uint32_t end)
+/* Insert all positions before `end`. */
+static inline void insert(pk_model *model, uint32_t end)
 {
     const uint32_t last = hashed_end(model), to = end < last ? end : last;
     const uint32_t base = model->base + 1;
@@ -79,15 +80,20 @@ void pk_chains_insert(pk_model *model, uint32_t end)
         model->inserted = end;
 }
 
-void pk_chains_insert_ahead(pk_model *model, uint32_t at)
+void pk_chains_insert(pk_model *model, uint32_t end)
+{
+    insert(model, end);
+}
+
+void pk_chains_insert_more(pk_model *model, uint32_t at)
 {
     const uint32_t from = model->inserted;
     uint32_t to = hashed_end(model);
-    if (at + PK_MAX_MATCH < from || from >= to)
+    if (from >= to)
         return;
     if (to > at + PK_MAX_MATCH + AHEAD)
         to = at + PK_MAX_MATCH + AHEAD;
-    pk_chains_insert(model, to);
+    insert(model, to);
     if (model->climbs)
         pk_ranks_insert(model, from, to);
 }
@@ -132,8 +138,8 @@ static uint32_t walk_zlib(const pk_model *model, uint32_t at, uint32_t first, ui
     return found;
 }
 
-uint32_t pk_chains_search_zlib(const pk_model *model, uint32_t at, uint32_t best,
-                               uint32_t *distance)
+static inline uint32_t search_zlib(const pk_model *model, uint32_t at, uint32_t best,
+                                   uint32_t *distance)
 {
     const pk_rules *rules = &model->rules;
     const uint32_t ahead = model->end - at, most = lesser(ahead, PK_MAX_MATCH);
@@ -159,6 +165,12 @@ uint32_t pk_chains_search_zlib(const pk_model *model, uint32_t at, uint32_t best
             seek_shortest(model, &to, at, rules->hash_bytes);
     }
     return walk_zlib(model, at, at - step, best, &to, distance);
+}
+
+uint32_t pk_chains_search_zlib(const pk_model *model, uint32_t at, uint32_t best,
+                               uint32_t *distance)
+{
+    return search_zlib(model, at, best, distance);
 }
 
 /* Walk the chain as Go does. */
@@ -194,7 +206,7 @@ static uint32_t go_buffer_start(const pk_model *model, uint32_t at)
     return start > model->origin ? (uint32_t)(start - model->origin) : 0;
 }
 
-uint32_t pk_chains_search_go(const pk_model *model, uint32_t at, uint32_t *distance)
+static inline uint32_t search_go(const pk_model *model, uint32_t at, uint32_t *distance)
 {
     const pk_rules *rules = &model->rules;
     const uint32_t ahead = model->end - at, most = lesser(ahead, PK_MAX_MATCH);
@@ -214,4 +226,16 @@ uint32_t pk_chains_search_go(const pk_model *model, uint32_t at, uint32_t *dista
             seek_shortest(model, &to, at, 4);
     }
     return walk_go(model, at, &to, distance);
+}
+
+uint32_t pk_chains_search_go(const pk_model *model, uint32_t at, uint32_t *distance)
+{
+    return search_go(model, at, distance);
+}
+
+uint32_t pk_chains_enter_and_search(pk_model *model, uint32_t at, uint32_t *distance)
+{
+    insert(model, at + 1);
+    return model->rules.kind == PK_FAST ? search_zlib(model, at, 2, distance)
+                                        : search_go(model, at, distance);
 }

@@ -13,9 +13,16 @@ enum {
  * behind them to be hashed are passed over. */
 void pk_chains_insert(pk_model *model, uint32_t end);
 
+/* As pk_chains_insert_ahead, which calls it when positions are missing. */
+void pk_chains_insert_more(pk_model *model, uint32_t at);
+
 /* Insert all positions that a search at `at` looks at, and some more, with their ranks if the
  * model climbs. For kinds that insert every position. */
-void pk_chains_insert_ahead(pk_model *model, uint32_t at);
+static inline void pk_chains_insert_ahead(pk_model *model, uint32_t at)
+{
+    if (at + PK_MAX_MATCH >= model->inserted)
+        pk_chains_insert_more(model, at);
+}
 
 /* Find the match that zlib takes at `at`.
  *
@@ -29,5 +36,9 @@ uint32_t pk_chains_search_zlib(const pk_model *model, uint32_t at, uint32_t best
 /* Find the match that Go takes at `at`: chains reach a full window back, but not before the start
  * of Go's buffer. Arguments and result as for zlib; a match has 4 bytes or more. */
 uint32_t pk_chains_search_go(const pk_model *model, uint32_t at, uint32_t *distance);
+
+/* Insert `at`, and find the match that a fast kind takes there, zlib's or Go's: one call for what
+ * the fast kinds do at each token. Result as above. */
+uint32_t pk_chains_enter_and_search(pk_model *model, uint32_t at, uint32_t *distance);
 
 #endif

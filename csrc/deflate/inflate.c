@@ -95,7 +95,8 @@ typedef struct code {
     unsigned used;
 } code;
 
-/* Returns 0 if the lengths make a code that decoders accept: complete, or of one symbol. */
+/* Make the decoder of a code. Returns 0, or -1 if the lengths make no code that decoders accept:
+ * it must be complete, or have one symbol. */
 static int make_code(code *out, const uint8_t *lengths, unsigned symbols)
 {
     uint16_t offset[MAX_BITS + 2], next[MAX_BITS + 2];
@@ -133,6 +134,7 @@ static int make_code(code *out, const uint8_t *lengths, unsigned symbols)
     return 0;
 }
 
+/* Decode a code longer than ROOT_BITS, bit by bit. */
 static int decode_long(reader *from, const code *with)
 {
     int value = 0, first = 0, index = 0;
@@ -150,7 +152,7 @@ static int decode_long(reader *from, const code *with)
     return -1;
 }
 
-/* Returns a symbol, -1 if the bits are no code; check `over` in any case. */
+/* Return the next symbol, -1 if the bits are no code. Check `over` in both cases. */
 static inline int decode(reader *from, const code *with)
 {
     if (from->count < MAX_BITS)

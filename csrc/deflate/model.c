@@ -129,7 +129,7 @@ void pk_model_restart(pk_model *model, uint32_t at)
             position += token >> 16 ? token >> 16 : 1;
             entered = token >> 16 <= model->rules.lazy;
         }
-        /* What is inserted twice would be found at distance 0. */
+        /* A position inserted twice would be found at distance 0. */
         if (model->inserted < at)
             model->inserted = at;
         /* A long match may have gone on behind `at`: there is no chain where it did. */
@@ -182,9 +182,7 @@ pk_token pk_model_predict(pk_model *model, uint32_t at)
         break;
     case PK_FAST:
     case PK_GO_FAST:
-        pk_chains_insert(model, at + 1);
-        length = model->rules.kind == PK_FAST ? pk_chains_search_zlib(model, at, 2, &distance)
-                                              : pk_chains_search_go(model, at, &distance);
+        length = pk_chains_enter_and_search(model, at, &distance);
         if (length)
             return length << 16 | distance;
         break;

@@ -31,16 +31,21 @@ enum {
 
 /* The parameters of a match finder. Lengths are in bytes. */
 typedef struct pk_rules {
-    uint8_t kind;       /* PK_NONE ... */
-    uint8_t hash_bytes; /* bytes that are hashed, the length of the shortest match: 3, with zlib's
-                         * rolling hash, or 4, with a multiplicative one */
-    uint16_t good;  /* lazy kinds: once a match is this long, the search at the next position walks
-                         * a quarter of `chain` only. zlib's good_length */
-    uint16_t lazy;  /* lazy kinds: a match this long is taken without looking at the next position.
-                         * Fast kinds: the bytes of a longer match are not inserted into the chains.
-                         * zlib's max_lazy */
-    uint16_t nice;  /* a search ends at a match this long. zlib's nice_length */
-    uint16_t chain; /* positions that a search looks at. zlib's max_chain */
+    /* PK_NONE ... */
+    uint8_t kind;
+    /* Bytes that are hashed, the length of the shortest match: 3, with zlib's rolling hash, or 4,
+     * with a multiplicative one. */
+    uint8_t hash_bytes;
+    /* Lazy kinds of zlib: once a match is this long, the search at the next position walks a
+     * quarter of `chain` only. zlib's good_length. */
+    uint16_t good;
+    /* Lazy kinds: a match this long is taken without a search at the next position. Fast kinds:
+     * the bytes of a longer match are not inserted into the chains. zlib's max_lazy. */
+    uint16_t lazy;
+    /* A search ends at a match this long. zlib's nice_length. */
+    uint16_t nice;
+    /* Positions that a search looks at. zlib's max_chain. */
+    uint16_t chain;
 } pk_rules;
 
 /* The rules that a recipe can name, by number, and how many there are. Frozen: numbers are part of

@@ -8,18 +8,18 @@
 enum {
     TABLE_BITS = 14,
     TABLE = 1 << TABLE_BITS,
-    MARGIN = 15,      /* of a block's end, where no match begins any more */
-    LEAST_BLOCK = 128 /* shorter ones are not searched, and all is forgotten behind them */
+    MARGIN = 15,      /* last bytes of a block; no match begins in them */
+    LEAST_BLOCK = 128 /* bytes; a shorter block is not searched, and all before it is forgotten */
 };
 
-/* Enter a position into the table; returns whether the one before it matches, in `from`. */
+/* Enter a position into the table. Returns 1 if the position that was there matches: `from`. */
 static inline int enter(pk_model *model, uint32_t at, uint32_t *from)
 {
     uint32_t string = pk_load32(model->data + at),
              *slot = &model->head[string * 0x1e35a7bdu >> (32 - TABLE_BITS)];
     uint32_t entry = *slot, there = entry - model->base - 1;
     *slot = model->base + at + 1;
-    /* What was entered ahead of a token that was not predicted may lie behind `at`. */
+    /* Positions entered ahead of a token that was not predicted may lie behind `at`. */
     if (entry <= model->base || there >= at || there < model->speed.oldest
         || at - there > PK_WINDOW)
         return 0;
@@ -47,7 +47,7 @@ static void look(pk_model *model)
     }
 }
 
-/* Behind a match. */
+/* Look for the next match at `at`, which is just behind a match, and from there on. */
 static void look_behind(pk_model *model, uint32_t at)
 {
     pk_speed *speed = &model->speed;
@@ -66,6 +66,7 @@ static void look_behind(pk_model *model, uint32_t at)
     look(model);
 }
 
+/* Return the length of the match at `at` with `from`, 4 or more. */
 static uint32_t length_at(const pk_model *model, uint32_t at, uint32_t from)
 {
     uint32_t ahead = model->speed.block_end - at,
@@ -77,8 +78,8 @@ static uint32_t length_at(const pk_model *model, uint32_t at, uint32_t from)
     return length;
 }
 
-/* Whether matches save a sixteenth of the block's bytes, a token counted as one; if not, the block
- * is written as literals, but the positions it had were entered. */
+/* Tell whether matches save a sixteenth of the block's bytes, a token counted as one byte. If not,
+ * the block is written as literals, and the positions that were entered stay. */
 static int pays(pk_model *model)
 {
     pk_speed *speed = &model->speed, before = *speed;
@@ -98,6 +99,7 @@ static int pays(pk_model *model)
     return 0;
 }
 
+/* Begin a block at `at`, and look for its first match. */
 static void begin_block(pk_model *model, uint32_t at)
 {
     pk_speed *speed = &model->speed;

@@ -81,12 +81,12 @@ static pk_status get_header(cursor *from, pk_header *header)
     return PK_OK;
 }
 
-/* What a recipe says where the prediction was wrong. */
+/* The recipe's records of blocks and corrections of tokens. */
 typedef struct corrector {
     cursor blocks, tokens;
-    uint64_t next_block,
-        next_token; /* how many predictions are right before the next correction */
-    uint64_t token_head;
+    uint64_t next_block; /* blocks that are predicted in whole before the next record */
+    uint64_t next_token; /* tokens that are predicted right before the next correction */
+    uint64_t token_head; /* first number of that correction */
 } corrector;
 
 static void next_correction(corrector *from)

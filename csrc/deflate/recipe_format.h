@@ -21,11 +21,14 @@ enum {
 };
 
 enum {
-    PK_MAX_EMPTY = 64, /* greatest number of empty blocks in a list */
-    PK_PRIMED_GAP =
-        16384, /* least bytes of plaintext between flush points with PK_FLAG_PRIMED: at each
-                             * of them the model enters a whole window, which must stay affordable */
-    PK_MAX_STORED = 65535 /* greatest plaintext of a stored block */
+    /* Greatest number of empty blocks in a list. */
+    PK_MAX_EMPTY = 64,
+    /* Least bytes of plaintext between flush points with PK_FLAG_PRIMED: at each of them the model
+     * enters a whole window, and a recipe from a stranger must not make it do so for every byte.
+     */
+    PK_PRIMED_GAP = 16384,
+    /* Greatest plaintext of a stored block in bytes. */
+    PK_MAX_STORED = 65535
 };
 
 #endif

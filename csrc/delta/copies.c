@@ -3,24 +3,26 @@
 #include "common/bytes.h"
 
 enum {
-    SAMPLE = 48,      /* bytes of a fingerprint */
-    SAMPLE_LOG = 5,   /* of one position in 2^5, which content decides, a fingerprint is taken */
-    LEAST = 256,      /* a shorter stretch is left to zstd, which codes it in fewer bytes */
-    LEAST_NEAR = 96,  /* unless it goes on near where the source of the last copy ended */
-    NEAR_SPAN = 96,   /* how far behind a copy the text may go on there, */
-    NEAR_STEP = 24,   /* looked at every so many bytes, */
-    NEAR_SHIFT = 192, /* and how many bytes may have been inserted or removed */
-    REFUSED_LOG = 8,  /* stretches remembered as too short */
+    SAMPLE = 48,    /* bytes of a fingerprint */
+    SAMPLE_LOG = 5, /* log: a fingerprint is taken of one position in 32; the content selects it */
+    LEAST = 256,    /* bytes; a shorter stretch is left to zstd, which codes it in fewer bytes */
+    LEAST_NEAR = 96,  /* bytes; the same for a stretch that goes on near the last copy's source */
+    NEAR_SPAN = 96,   /* bytes behind a copy in which such a stretch may begin */
+    NEAR_STEP = 24,   /* bytes between the positions tried there */
+    NEAR_SHIFT = 192, /* bytes that may have been inserted or removed before it */
+    REFUSED_LOG = 8,  /* log: stretches remembered as too short */
     WAYS = 8          /* places remembered for one fingerprint, the newest ones */
 };
 
-/* What repeats within 8 bytes, as zeros do, would be found everywhere. */
+/* Tell whether a fingerprint is taken here. Not where bytes repeat within 8, as zeros do: they
+ * would be found everywhere. */
 static inline int is_sample(const uint8_t *at)
 {
     uint64_t value = pk_load64(at);
     return value * 0x9fb21c651e98df25u >> (64 - SAMPLE_LOG) == 0 && value != pk_load64(at + 8);
 }
 
+/* Return the index of a fingerprint's ways in the table. */
 static inline size_t bucket_of(const uint8_t *at, unsigned log)
 {
     uint64_t value = 0;
@@ -29,6 +31,7 @@ static inline size_t bucket_of(const uint8_t *at, unsigned log)
     return (size_t)(value >> (64 - log)) * WAYS;
 }
 
+/* Remember a position; it displaces the oldest one with the same fingerprint. */
 static void note(uint32_t *table, unsigned log, const uint8_t *data, size_t at)
 {
     uint32_t *ways = table + bucket_of(data + at, log);
@@ -36,8 +39,8 @@ static void note(uint32_t *table, unsigned log, const uint8_t *data, size_t at)
     ways[0] = (uint32_t)at + 1;
 }
 
-/* The longest stretch around `at` that also stands around `from`: text from `floor` on, a source
- * that lies wholly in the older bytes or wholly in the text before. */
+/* Return the longest stretch around `at` that also stands around `from`. The text starts at
+ * `floor` or behind; the source lies wholly in the older bytes or wholly in the text before. */
 static pk_copy stretch(const uint8_t *data, size_t prefix, size_t size, size_t floor, size_t at,
                        size_t from)
 {
@@ -52,8 +55,8 @@ static pk_copy stretch(const uint8_t *data, size_t prefix, size_t size, size_t f
     return (pk_copy){(uint32_t)(at - back), (uint32_t)(from - back), (uint32_t)length};
 }
 
-/* Where the text goes on near the end of the last copy's source, as it does behind a small change.
- */
+/* Find the text near the end of the last copy's source, where it goes on behind a small change.
+ * Length 0: it is not there. */
 static pk_copy resumed(const uint8_t *data, size_t prefix, size_t size, size_t floor,
                        size_t source)
 {
@@ -79,7 +82,7 @@ static pk_copy resumed(const uint8_t *data, size_t prefix, size_t size, size_t f
     return best;
 }
 
-/* Stretches that turned out too short: not looked at again at each of their bytes. */
+/* A stretch that turned out too short, which need not be compared again at each of its bytes. */
 typedef struct refusal {
     size_t shift, end;
 } refusal;
@@ -89,7 +92,8 @@ static refusal *refusal_of(refusal *refused, size_t at, size_t from)
     return refused + ((uint32_t)(at - from) * 0x9e3779b1u >> (32 - REFUSED_LOG));
 }
 
-/* The longest stretch around `at` that stands at a place with the same fingerprint. */
+/* Return the longest stretch around `at` among the places with the same fingerprint; length 0 if
+ * all are too short. */
 static pk_copy elsewhere(const uint8_t *data, size_t prefix, size_t size, size_t floor, size_t at,
                          const uint32_t *ways, refusal *refused)
 {
@@ -161,7 +165,7 @@ size_t pk_delta_rest(const uint8_t *data, size_t prefix, size_t size, const pk_c
     return length + (size - at);
 }
 
-/* Whether a copy may follow text up to `done`. */
+/* Tell whether a copy is sound, and may follow text up to `done`. */
 static int is_sound(const pk_copy *copy, size_t prefix, size_t size, size_t done)
 {
     size_t at = copy->at, from = copy->from, length = copy->length;
@@ -243,7 +247,7 @@ typedef struct bit_reader {
     unsigned count;
 } bit_reader;
 
-/* Returns 0, or -1 for an unknown class or if the bits are used up. */
+/* Read a number. Returns 0, or -1: the class is unknown, or the bits are used up. */
 static int get_number(bit_reader *extra, uint8_t class, uint32_t *value)
 {
     *value = class;

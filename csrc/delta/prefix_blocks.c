@@ -4,11 +4,11 @@
 
 enum {
     FINGERPRINT = 8, /* bytes; nothing shorter is looked for */
-    LOOK_ON = 8,     /* a better match is looked for up to so many bytes behind a match's start */
-    MOST = 512,      /* longer matches go on with the next one */
+    LOOK_ON = 8,     /* bytes behind a match's start in which a better one may begin */
+    MOST = 512,      /* bytes; a longer match goes on as the next one */
     MOST_BACK = 64,  /* bytes that a match is extended before its fingerprint */
-    FRESH = 4,       /* bytes that a match must be longer for each block that it alone needs, */
-    LEAST_FRESH = 12 /* and as long at least */
+    FRESH = 4, /* bytes that each block which no match needed before takes from a match's worth */
+    LEAST_FRESH = 12 /* bytes; a shorter match is not worth a further block */
 };
 
 typedef struct search {
@@ -36,6 +36,7 @@ static inline uint32_t *head_of(const search *in, uint64_t value)
     return in->table->heads + (value * 0x9e3779b97f4a7c15u >> (64 - PK_SELECT_HEADS));
 }
 
+/* Remember a place; later ones than the table has room for are not found. */
 static inline void note(search *in, uint64_t value, size_t at)
 {
     if (in->noted == in->table->capacity)
@@ -46,6 +47,7 @@ static inline void note(search *in, uint64_t value, size_t at)
     *head = (uint32_t)++in->noted;
 }
 
+/* Remember the places of data[from..to); `before` is the offset of data[0]. */
 static void note_all(search *in, const uint8_t *data, size_t length, size_t from, size_t to,
                      size_t before)
 {
@@ -61,8 +63,8 @@ static inline size_t least(size_t one, size_t other)
     return one < other ? one : other;
 }
 
-/* The match around `at` of the rest, which begins at `done` or later, with what stands around
- * `place`. */
+/* Return the match of the rest around `at` with the bytes around `place`. It begins at `done` or
+ * behind. */
 static match around(const search *in, size_t done, size_t at, size_t place)
 {
     int is_older = place < in->older_length;
@@ -89,6 +91,7 @@ static match around(const search *in, size_t done, size_t at, size_t place)
     return found;
 }
 
+/* Compare with all places of the same fingerprint, and keep the best match. */
 static void look(const search *in, uint64_t value, size_t done, size_t at, match *best)
 {
     uint32_t next = *head_of(in, value);
@@ -175,7 +178,7 @@ static void put_number(pk_bit_writer *to, size_t value, unsigned order)
     pk_put_bits(to, raised & (((uint64_t)1 << low) - 1), low);
 }
 
-/* The length of the run of equal blocks from `at` on. */
+/* Return the length of the run of equal blocks from `at` on. */
 static size_t run_of(const uint8_t *kept, size_t count, size_t at)
 {
     size_t end = at;
@@ -217,14 +220,14 @@ typedef struct bit_reader {
     size_t at;
 } bit_reader;
 
-/* The next bit, or 0 behind the end, which the caller notices by `at`. */
+/* Return the next bit; 0 behind the end, which the caller finds by `at`. */
 static inline unsigned get_bit(bit_reader *from)
 {
     size_t at = from->at++;
     return at < from->length ? from->in[at >> 3] >> (at & 7) & 1 : 0;
 }
 
-/* Returns 0, or -1 if that is no number below 2^31. */
+/* Read a number. Returns 0, or -1: there is none below 2^31. */
 static int get_number(bit_reader *from, unsigned order, size_t *value)
 {
     unsigned low = order;
@@ -238,7 +241,8 @@ static int get_number(bit_reader *from, unsigned order, size_t *value)
     return from->at > from->length ? -1 : 0;
 }
 
-/* Whether nothing follows: less than a byte, and no bit of it. A run has at least one. */
+/* Tell whether no run follows: less than a byte is left, and no bit of it is set. A run has one.
+ */
 static int is_spent(const bit_reader *from)
 {
     return from->at == from->length

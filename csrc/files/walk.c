@@ -65,7 +65,7 @@ static int out_of_memory(void)
     return -1;
 }
 
-/* Let `where` be the path that an error is about: the directory's, and `name` in it. */
+/* Let `where` be the path of an error: the directory's, and `name` in it. */
 static void blame(pk_walker *walker, size_t path_length, const char *name)
 {
     int kept = errno;

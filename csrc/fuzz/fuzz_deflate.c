@@ -11,8 +11,7 @@
 
 int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size);
 
-/* What a model does must not depend on what was left in its tables: verification relies on that.
- */
+/* Fill the tables: a model's answers must not depend on what was left there. */
 static void scribble(pk_codec *codec, unsigned seed)
 {
     pk_model *model = &codec->model;

@@ -52,7 +52,7 @@ static const uint8_t *key_at(const pk_map *map, size_t place)
                                    : map->keys + (place - map->lent_count) * map->key_bytes;
 }
 
-/* The slot that has a key, or the empty one where it belongs. */
+/* Return the slot that has a key, or the empty one where it belongs. */
 static size_t slot_of(const pk_map *map, const uint8_t *key)
 {
     uint64_t word;
@@ -79,7 +79,7 @@ static int grow_slots(pk_map *map)
     return 0;
 }
 
-/* The slot for a key; with *is_new if it was not there. NULL without memory. */
+/* Return the slot for a key, with *is_new if the key was not there; NULL without memory. */
 static uint32_t *slot_for(pk_map *map, const uint8_t *key, int *is_new)
 {
     size_t slot = slot_of(map, key);

@@ -4,7 +4,7 @@
 
 enum { FEATURES = 12, GROUP = FEATURES / PK_SUPER_FEATURES };
 
-/* Of the hash's top bits: one position in 32 is looked at. */
+/* A position is sampled if the top bits of its hash are zero: one in 32. */
 #define SAMPLE_SHIFT 59
 
 /* splitmix64's finalizer: spreads a small number over 64 bits. */

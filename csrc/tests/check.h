@@ -1,4 +1,4 @@
-/* What the C driver and the fuzz targets share. */
+/* Shared by the C drivers and the fuzz targets. */
 #ifndef PK_CHECK_H
 #define PK_CHECK_H
 

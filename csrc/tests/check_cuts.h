@@ -1,5 +1,5 @@
-/* What is checked of the cut points of one input: all kernels cut it like the naive rule, and so
- * does any split. Failures abort.
+/* Checks the cut points of one input: all kernels cut it like the naive rule, and so does any
+ * split. Failures abort.
  */
 #ifndef PK_CHECK_CUTS_H
 #define PK_CHECK_CUTS_H

@@ -41,7 +41,7 @@ static void add(const char *name, char type, const uint8_t *content, size_t size
         ends[count++] = length;
 }
 
-/* What the operations, coded headers and pieces of `members` give. */
+/* Rebuild the archive from the operations, coded headers and pieces of `members`. */
 static size_t rebuild(const uint8_t *data, const uint8_t *previous, uint8_t *out)
 {
     uint8_t header[PK_TAR_BLOCK];
