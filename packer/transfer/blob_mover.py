@@ -12,10 +12,10 @@ from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
 from typing import BinaryIO, TypeVar, cast
 
 from packer.errors import (
-    AuthError,
     Cancelled,
     IntegrityError,
     NotFound,
+    RegistryError,
     StoreError,
 )
 from packer.oci import Descriptor, digest_of
@@ -198,7 +198,7 @@ class BlobMover:
             The unreadable blobs.
 
         Raises:
-            AuthError: the registry refuses access.
+            RegistryError: the registry refuses access (401 or 403).
         """
 
         def is_lost(blob: Descriptor) -> bool:
@@ -211,7 +211,7 @@ class BlobMover:
             except StoreError as error:
                 # The registry promises bytes and hangs up, as docker-registry does for a blob that
                 # its cache remembers and its disk lost. Refused access concerns every blob.
-                if isinstance(error, AuthError):
+                if isinstance(error, RegistryError) and error.status in (401, 403):
                     raise
                 return True
 

@@ -195,9 +195,9 @@ def test_open_registries_are_not_asked_twice() -> None:
 
 def test_a_refusal_that_stays() -> None:
     with hostile_registry(auth="basic") as server:
-        server.on("HEAD", "/app/", lambda exchange: exchange.reply(403), None)
+        server.on("GET", "/app/", lambda exchange: exchange.reply(403), None)
         store = open_store(server, Wallet(server.login))
         with pytest.raises(RegistryError) as caught:
-            store.exists(BLOB)
+            store.get_manifest("v1")
         assert caught.value.status == 403
-        assert server.count("HEAD") <= 2
+        assert server.count("GET", "/app/") == 2

@@ -384,7 +384,7 @@ def test_error_in_one_thread_stops_the_others(server: HostileRegistry) -> None:
     memory = MemoryStore()
     make_version(memory, count=40)
     server.on("POST", "/blobs/uploads/", lambda e: e.fail(403, "DENIED", "quota"))
-    with pytest.raises(AuthError, match="quota"):
+    with pytest.raises(RegistryError, match="quota"):
         copy(memory, "v1", open_store(server), "v1")
     assert server.tags == {}
     assert len(server.blobs) < 20

@@ -25,7 +25,7 @@ from packer.errors import AuthError, FormatError, HelperFailed, InvalidParameter
 from packer.forks import Lock
 from packer.stores.registry.challenges import check_realm, parse_challenges
 from packer.stores.registry.credentials import Credentials
-from packer.stores.registry.http import Response, Transport
+from packer.stores.registry.http import Response, Transport, malformed
 from packer.stores.registry.urls import Origin, safe_text, shown_url
 
 MAX_TOKEN_BYTES = 1 << 20
@@ -395,9 +395,10 @@ class Authenticator:
                     url=shown_url(response.url),
                     retryable=response.status >= 500 or response.status == 429,
                 )
-            data = response.read_bounded(MAX_TOKEN_BYTES, "token")
+            with malformed(response):
+                token = _parse_token(response.read_bounded(MAX_TOKEN_BYTES, "token"), begin)
         self._login.accept()
-        return _parse_token(data, begin)
+        return token
 
     def _ask_service(self, scope: Scope) -> Response:
         """Ask the token service for a token, with the login if there is one."""

@@ -7,7 +7,7 @@ from typing import BinaryIO, cast
 from packer.errors import NotFound, RegistryError, SizeMismatch
 from packer.oci import Descriptor
 from packer.stores.protocols import Reader
-from packer.stores.registry.client import Client
+from packer.stores.registry.client import HEAD_REFUSALS, Client
 from packer.stores.registry.download import BlobStream
 from packer.stores.registry.upload import WRITE, mount, upload
 from packer.stores.verifying import VerifyingReader
@@ -48,8 +48,18 @@ class RegistryBlobs:
         except RegistryError as error:
             if error.status == 404:
                 return False
+            if error.status in HEAD_REFUSALS:
+                return self._can_be_read(blob)
             raise
         return response.content_length in (None, blob.size)
+
+    def _can_be_read(self, blob: Descriptor) -> bool:
+        """Ask for a blob's first byte, where HEAD is refused."""
+        try:
+            with self.fetch(blob, 0, min(1, blob.size)) as reader:
+                return len(reader.read(1)) == min(1, blob.size)
+        except (NotFound, SizeMismatch):
+            return False
 
     def fetch(self, blob: Descriptor, start: int = 0, length: int | None = None) -> Reader:
         """Open a blob or a range of it, as `Store.fetch`.

@@ -5,15 +5,14 @@ Source: distribution-spec 1.1. Credentials go to the registry's own origin and n
 
 from __future__ import annotations
 
-import json
-import re
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Mapping
 
 from packer.errors import AuthError, FormatError, RegistryError, TransportError
 from packer.reference import Reference
 from packer.stores.registry.auth import Authenticator, Learnt, Scope
 from packer.stores.registry.features import BrokenFeatures
-from packer.stores.registry.http import REDIRECT_STATUSES, Body, Response, Transport
+from packer.stores.registry.http import REDIRECT_STATUSES, Body, Response, Transport, malformed
+from packer.stores.registry.refusals import Refusal, read_refusal
 from packer.stores.registry.retries import RETRY_STATUSES
 from packer.stores.registry.urls import Origin, join_url, origin_of, safe_text, shown_url
 
@@ -29,9 +28,17 @@ MAX_RENEWALS = 8
 and on a slow machine one may end between being taken and being sent; bounded, because a registry
 may refuse for ever."""
 USER_AGENT = "layer-packer"
-
-_DIGESTS = re.compile(r"sha256:[0-9a-f]{64}(?![0-9a-f])")
-_CODE = re.compile(r"[A-Z0-9_]{1,64}\Z")
+HEAD_REFUSALS = (400, 403, 405, 406, 412, 501)
+"""Answers to HEAD after which GET is tried: some registries do not support HEAD, and others give
+their reason only in a body, which an answer to HEAD cannot have."""
+HINTS = {
+    405: " (not supported here; a registry that is read-only answers so too, for example while it "
+    "collects garbage)",
+    407: " (the proxy asks for a login, which can stand in its URL)",
+    413: " (too large for this registry, or for a proxy before it)",
+    507: " (the registry's storage is full)",
+}
+"""Meaning of a status, by the status."""
 
 
 class Client:
@@ -125,7 +132,7 @@ class Client:
 
         A status that is not in `ok` raises RegistryError, 401 and 403 AuthError; `retryable` says
         whether it may pass, or, after a 401, that the body has to be sent again. No answer raises
-        TransportError, a refused redirect FormatError.
+        TransportError.
         """
         target, redirects, challenges, renewals = url, 0, 0, 0
         looked_again = False
@@ -189,73 +196,47 @@ class Client:
         """Return the URL that an answer leads to."""
         response.discard()
         location = response.header("Location")
-        if location is None or count >= MAX_REDIRECTS:
-            raise FormatError(
-                f"answer to {response.method} {shown_url(response.url)}",
-                "redirect without Location" if location is None else "too many redirects",
-            )
-        return join_url(response.url, location)
+        with malformed(response):
+            if location is None:
+                raise FormatError("redirect", "no Location")
+            if count >= MAX_REDIRECTS:
+                raise FormatError("redirect", "too many redirects")
+            return join_url(response.url, location)
 
     def _error(self, response: Response, actions: str, *, retryable: bool = False) -> RegistryError:
         """Return the error that a refusal means."""
-        code, text, detail = self._read_error(response)
-        said = f": {code}" if code else ""
-        if text:
-            said += f": {text}"
-        hint = ""
+        refusal = self._read_refusal(response)
+        text = safe_text(self._auth.redact(refusal.text))
+        said = "".join(f": {part}" for part in (refusal.code, text) if part)
+        if response.proxy is not None:
+            said = f" through the proxy {shown_url(response.proxy)}{said}"
         kind = RegistryError
-        if response.status in (401, 403):
+        hint = ""
+        if response.status == 401 or (response.status == 403 and refusal.is_about_login):
             kind = AuthError
             hint = f" (are the credentials right, and do they allow {actions or 'access'}?)"
             hint = self._auth.why_none or hint
-        elif response.status == 413:
-            hint = " (too large for this registry)"
+            if response.proxy is not None and not refusal.code:
+                hint = " (the proxy may have refused it: NO_PROXY names hosts to reach directly)"
+        elif response.status == 403 and retryable:
+            kind = AuthError
+        elif response.status in HINTS:
+            hint = HINTS[response.status]
         return kind(
             f"{response.method} {shown_url(response.url)}: status {response.status}{said}{hint}",
             status=response.status,
-            code=code,
+            code=refusal.code,
             method=response.method,
             url=shown_url(response.url),
-            detail=detail,
+            detail=refusal.digests,
             retryable=retryable or response.status in RETRY_STATUSES,
         )
 
-    def _read_error(self, response: Response) -> tuple[str, str, tuple[str, ...]]:
-        """Return code, message and digests of an error body; whatever cannot be read is empty."""
+    def _read_refusal(self, response: Response) -> Refusal:
+        """Return the content of an error's body; empty where it cannot be read."""
         if response.method == "HEAD":
-            return "", "", ()
+            return Refusal()
         try:
-            data = response.read_bounded(MAX_ERROR_BYTES, "error body")
-            value = json.loads(data)
-        except (TransportError, FormatError, ValueError, RecursionError):
-            return "", "", ()
-        errors = value.get("errors") if isinstance(value, dict) else None
-        if not isinstance(errors, list):
-            return "", "", ()
-        entries = [entry for entry in errors[:100] if isinstance(entry, dict)]
-        code, text = "", ""
-        for entry in entries[:1]:
-            code = str(entry.get("code"))
-            message = entry.get("message")
-            text = safe_text(self._auth.redact(message)) if isinstance(message, str) else ""
-        if not _CODE.match(code):
-            code = ""
-        found = (item for entry in entries for said in _strings(entry) for item in _find(said))
-        return code, text, tuple(dict.fromkeys(found))
-
-
-def _find(text: str) -> list[str]:
-    return _DIGESTS.findall(text[:4096])
-
-
-def _strings(value: object) -> Iterator[str]:
-    """Yield the strings in decoded JSON, at any depth, without recursion."""
-    todo = [value]
-    while todo:
-        item = todo.pop()
-        if isinstance(item, str):
-            yield item
-        elif isinstance(item, dict):
-            todo.extend(item.values())
-        elif isinstance(item, list):
-            todo.extend(item)
+            return read_refusal(response.read_bounded(MAX_ERROR_BYTES, "error body"))
+        except (TransportError, FormatError):
+            return Refusal()

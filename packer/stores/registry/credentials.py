@@ -32,6 +32,9 @@ MAX_AUTH_FILE_BYTES = 4 << 20
 """Bound on a file of credentials, which is held in memory."""
 """Bound on a file of credentials, which is held in memory."""
 
+DOCKER_HUB_HOSTS = ("index.docker.io", "docker.io", "registry-1.docker.io")
+"""Hosts under which docker and others keep the login for Docker Hub."""
+
 _HUB_KEY = "https://index.docker.io/v1/"
 _HELPER = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}\Z")
 _SECRET_KEYS = (".dockerconfigjson", ".dockercfg")
@@ -115,31 +118,59 @@ def find_credentials(
     """
     import oras.auth.base
 
-    own = server_key(registry)
-    keys = [own]
-    for scheme in ("https", "http"):
-        keys += [f"{scheme}://{registry}{path}" for path in ("", "/v1/", "/v2/")]
-    if registry == DOCKER_HUB:
-        keys += ["index.docker.io", "docker.io", "registry-1.docker.io"]
-    parts = repository.split("/") if repository else []
-    paths = [f"{registry}/{'/'.join(parts[:n])}" for n in range(len(parts), 0, -1)]
     with _hidden(registry, what):
-        auths = config.get("auths") or {}
-        for key in (*paths, *keys):
-            entry = auths.get(key) or {}
+        entries = _entries_for(config.get("auths") or {}, registry, repository)
+        for entry in entries:
             if entry.get("identitytoken"):
                 return Credentials("", str(entry["identitytoken"]), True)
             if not entry.get("auth") and entry.get("username") and entry.get("password"):
                 return Credentials(str(entry["username"]), str(entry["password"]))
         backend = oras.auth.base.AuthBackend()
-        backend._auth_config = {  # without helpers
-            "auths": {key: {"auth": (auths.get(key) or {}).get("auth")} for key in (*paths, *keys)}
-        }
-        for key in (*paths, *keys):
-            if backend._load_auth(key):
+        for entry in entries:
+            auth = entry.get("auth")
+            # Base64 as the command of that name prints it: in lines.
+            auth = "".join(auth.split()) if isinstance(auth, str) else auth
+            backend._auth_config = {"auths": {registry: {"auth": auth}}}  # without helpers
+            if backend._load_auth(registry):
                 return _decode_basic(backend._basic_auth, what)
         helper = _helper(config, registry)
     return None if helper is None else _ask(helper, registry, halted)
+
+
+def _entries_for(
+    auths: Mapping[str, Any], registry: str, repository: str
+) -> list[Mapping[str, Any]]:
+    """Return the entries that count for a repository, the most exact first."""
+    parts = repository.split("/") if repository else []
+    paths = [f"{registry}/{'/'.join(parts[:n])}" for n in range(len(parts), 0, -1)]
+    found = [auths[path] or {} for path in paths if path in auths]
+    exact = auths.get(server_key(registry))
+    if exact:
+        found.append(exact)
+    hosts = DOCKER_HUB_HOSTS if registry == DOCKER_HUB else (registry.lower(),)
+    return found + [entry or {} for key, entry in auths.items() if host_of_key(key) in hosts]
+
+
+def host_of_key(key: str) -> str:
+    """Return the host that a key of ``auths`` names, as docker reads it.
+
+    Source: docker/cli ``cli/config/credentials/file_store.go``, ``ConvertToHostname``.
+
+    Args:
+        key: such as ``host``, ``https://host/``, ``http://host/v1/`` or ``host/v2``.
+
+    Returns:
+        ``host[:port]`` in lower case; "" for a key with another path and no scheme, which names a
+        repository (containers-auth.json).
+    """
+    key = key.strip()
+    scheme, separator, rest = key.partition("://")
+    host, _, path = (rest if separator else key).partition("/")
+    if separator and scheme.lower() not in ("http", "https"):
+        return ""
+    if not separator and path.rstrip("/") not in ("", "v1", "v2"):
+        return ""
+    return host.lower()
 
 
 def read_auth_file(source: str | bytes | Mapping[str, Any], what: str) -> dict[str, Any]:
@@ -233,7 +264,10 @@ def erase_credentials(registry: str) -> None:
     path, key = docker_config_path(), server_key(registry)
     config = _load_config(registry, path)
     helper = _helper(config, registry)
-    there = config.get("auths", {}).pop(key, None) is not None
+    auths = config.get("auths", {})
+    hosts = DOCKER_HUB_HOSTS if registry == DOCKER_HUB else (registry.lower(),)
+    spellings = [name for name in auths if name == key or host_of_key(name) in hosts]
+    there = bool([auths.pop(name) for name in spellings])
     if helper is not None:
         known = there or find_credentials(config, registry, "", path) is not None
         if known:

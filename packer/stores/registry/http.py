@@ -11,21 +11,20 @@ import re
 import ssl
 import threading
 import time
-import urllib.request
 from collections.abc import Iterator, Mapping
 from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 
 import urllib3
-from urllib3.exceptions import HTTPError, SSLError
+from urllib3.exceptions import HTTPError, ProxyError, SSLError
 
-from packer.errors import FormatError, InvalidParameter, TransportError
+from packer.errors import FormatError, RegistryError, TransportError
 from packer.forks import renew_in_children
-from packer.reference import is_loopback
 from packer.stores.registry.connections import Sockets
+from packer.stores.registry.proxies import proxy_for
 from packer.stores.registry.retries import RETRY_STATUSES, RetryPolicy
 from packer.stores.registry.tls import Tls
-from packer.stores.registry.urls import safe_text, shown_url
+from packer.stores.registry.urls import origin_of, safe_text, shown_url
 
 REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
 DISCARD_BYTES = 64 << 10
@@ -36,6 +35,7 @@ STALL_BYTES = 1024
 """A body that brings fewer bytes than this during a whole read timeout is given up."""
 
 _ABANDONED: list[dict[str, urllib3.PoolManager]] = []
+_TUNNEL = re.compile(r"Tunnel connection failed: (\d{3}[ \w]{0,60})")
 _CONNECTION = re.compile(r"^(Plain|Secure)\(.*?\): ")  # urllib3 shows our classes
 
 
@@ -54,9 +54,19 @@ class Response:
         method: of the request.
         url: of the request.
         stall: seconds in which a body must bring STALL_BYTES.
+        proxy: URL of the proxy that may have answered instead of the server: plain http alone goes
+            through a proxy that reads it.
     """
 
-    def __init__(self, raw: urllib3.BaseHTTPResponse, method: str, url: str, stall: float) -> None:
+    def __init__(
+        self,
+        raw: urllib3.BaseHTTPResponse,
+        method: str,
+        url: str,
+        stall: float,
+        proxy: str | None = None,
+    ) -> None:
+        self.proxy = proxy
         self.status = raw.status
         self.method = method
         self.url = url
@@ -156,6 +166,30 @@ class Response:
     def _too_slow(self) -> str:
         """Message about a body that stalls."""
         return f"{self.method} {shown_url(self.url)}: the answer comes too slowly"
+
+
+@contextlib.contextmanager
+def malformed(response: Response) -> Iterator[None]:
+    """Turn a FormatError about a registry's answer into a RegistryError: no stored data is damaged.
+
+    Args:
+        response: the answer.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        RegistryError: the answer makes no sense.
+    """
+    try:
+        yield
+    except FormatError as error:
+        raise RegistryError(
+            f"{response.method} {shown_url(response.url)}: the answer makes no sense: {error}",
+            status=response.status,
+            method=response.method,
+            url=shown_url(response.url),
+        ) from error
 
 
 class Transport:
@@ -261,7 +295,8 @@ class Transport:
         sent = {"Accept-Encoding": "identity", **headers}
         # A registry may take long to commit a large body to its own store before it answers.
         read_timeout = self._timeout * (5 if method == "PUT" else 1)
-        pool = self._pool(url)
+        proxy = proxy_for(origin_of(url))
+        pool = self._pool(url, proxy)
         if self._sockets.halted.is_set():
             raise TransportError(f"{method} {shown_url(url)}: interrupted")
         try:
@@ -277,17 +312,14 @@ class Transport:
                 timeout=urllib3.Timeout(connect=min(30.0, self._timeout), read=read_timeout),
             )
         except (HTTPError, OSError) as error:
-            message, retryable = transport_fault(method, url, error)
+            message, retryable = transport_fault(method, url, error, proxy)
             raise TransportError(message, retryable=retryable) from error
-        return Response(raw, method, url, self._timeout)
+        return Response(raw, method, url, self._timeout, proxy if url[:5] == "http:" else None)
 
-    def _pool(self, url: str) -> urllib3.PoolManager:
+    def _pool(self, url: str, proxy: str | None) -> urllib3.PoolManager:
+        """Return the connections to a server, or through a proxy."""
         parts = urlsplit(url)
-        proxy = None
         host = parts.hostname or ""
-        if not is_loopback(host) and not urllib.request.proxy_bypass(host):
-            proxies = urllib.request.getproxies()
-            proxy = proxies.get(parts.scheme) or proxies.get("all")
         own = host.rstrip(".") == self._tls.host
         key = f"{parts.scheme} {own} {proxy or ''}"
         pool = self._pools.get(key)
@@ -307,10 +339,6 @@ class Transport:
     def _manager(self, proxy: str | None, options: dict[str, object]) -> urllib3.PoolManager:
         if proxy is None:
             return urllib3.PoolManager(num_pools=8, **options)  # type: ignore[arg-type]
-        if "://" not in proxy:
-            proxy = "http://" + proxy
-        if not proxy.startswith(("http://", "https://")):
-            raise InvalidParameter(f"proxy {shown_url(proxy)} is neither http nor https")
         user = urllib3.util.parse_url(proxy).auth
         login = urllib3.make_headers(proxy_basic_auth=user) if user else None
         return urllib3.ProxyManager(
@@ -321,7 +349,9 @@ class Transport:
         )
 
 
-def transport_fault(method: str, url: str, error: Exception) -> tuple[str, bool]:
+def transport_fault(
+    method: str, url: str, error: Exception, proxy: str | None = None
+) -> tuple[str, bool]:
     """Translate an exception of urllib3 or of the socket.
 
     A certificate that fails verification is for a person to deal with; everything else may pass.
@@ -330,6 +360,7 @@ def transport_fault(method: str, url: str, error: Exception) -> tuple[str, bool]
         method: of the request.
         url: of the request.
         error: the exception.
+        proxy: URL of the proxy on the way, None for none.
 
     Returns:
         The message for a TransportError, and whether another try may succeed.
@@ -346,5 +377,14 @@ def transport_fault(method: str, url: str, error: Exception) -> tuple[str, bool]
     hint = "" if retryable else " (for a CA of your own, give its certificate as ca_file)"
     if isinstance(error, SSLError) and "WRONG_VERSION_NUMBER" in str(error):
         retryable, hint = False, " (does this registry speak plain http? It has to be asked for)"
+    if proxy is not None and isinstance(error, ProxyError):
+        found = _TUNNEL.search(str(error))
+        said = f"answers {found[1]}" if found else "cannot be reached"
+        if found and found[1].startswith(("403", "407")):
+            retryable = False
+            hint = " (NO_PROXY names hosts to reach directly)"
+            if found[1].startswith("407"):
+                hint = " (it asks for a login, which can stand in its URL)"
+        return f"{method} {shown_url(url)}: the proxy {shown_url(proxy)} {said}{hint}", retryable
     why = safe_text(_CONNECTION.sub("", str(error).replace("\n", " "))) or type(error).__name__
     return f"{method} {shown_url(url)}: {why}{hint}", retryable

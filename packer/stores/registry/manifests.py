@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 
 from packer.errors import (
     DigestMismatch,
@@ -23,8 +23,8 @@ from packer.oci import (
 )
 from packer.reference import is_tag
 from packer.stores.manifests import DOCKER_LIST_TYPE, DOCKER_MANIFEST_TYPE
-from packer.stores.registry.client import Client
-from packer.stores.registry.http import Response
+from packer.stores.registry.client import HEAD_REFUSALS, Client
+from packer.stores.registry.http import Response, malformed
 from packer.stores.registry.upload import DIGEST_INVALID, WRITE
 from packer.stores.registry.urls import join_url, origin_of
 
@@ -34,10 +34,18 @@ ACCEPT_MANIFESTS = ", ".join(
 MAX_TAGS = 100_000
 """Bound on the tags of a repository that are listed."""
 MAX_TAG_PAGES = 1000
+TAG_PAGE_SIZES = (1000, 100, 0)
+"""Tags asked for at a time; the next one where a registry refuses (0: as many as it likes)."""
 MAX_TAG_PAGE_BYTES = 4 << 20
 """Bound on one answer of tags: 1000 tags have at most 128 KB."""
 
-_LINK_NEXT = re.compile(r"\s*<([^<>]{1,4096})>\s*;[^,]*\brel=\"?next\"?")
+MAX_LINK_CHARS = 16 << 10
+"""Characters of a Link header that are read."""
+
+_LINK = re.compile(
+    r"<\s*([^<>]{1,4096}?)\s*>((?:\s*;\s*[^\s\"=;,<>]+(?:\s*=\s*(?:\"[^\"]*\"|[^\s\";,<>]*))?)*)"
+)
+_RELATION = re.compile(r";\s*rel\s*=\s*(?:\"([^\"]*)\"|([^\s\";,]+))", re.I)
 _UNKNOWN_BLOB_CODES = ("MANIFEST_BLOB_UNKNOWN", "BLOB_UNKNOWN")
 
 
@@ -108,6 +116,8 @@ class RegistryManifests:
         try:
             response = self._client.head(f"manifests/{_check(reference)}", ACCEPT_MANIFESTS)
         except RegistryError as error:
+            if error.status in HEAD_REFUSALS:
+                return self.get_manifest(reference)[0]
             if error.status != 404:
                 raise
             raise NotFound(_kind(reference), reference, self._client.name) from error
@@ -199,46 +209,72 @@ class RegistryManifests:
             Names in the registry's order; none if there is no repository yet.
 
         Raises:
-            FormatError: a tag outside the grammar, or a list without end.
-            RegistryError: the registry refuses to list.
+            RegistryError: the registry refuses to list, or its list makes no sense: a tag outside
+                the grammar, a list without end.
         """
-        url = self._client.url("tags/list?n=1000")
-        what = f"tag list of {self._client.name}"
-        count = 0
+        sizes = list(TAG_PAGE_SIZES)
+        url = first = self._client.url(f"tags/list?n={sizes.pop(0)}")
         seen = {url}
-        for _ in range(MAX_TAG_PAGES):
+        count = 0
+        while True:
             try:
                 response = self._client.request(
                     "GET", url, ok=(200,), actions=self._client.read_actions
                 )
             except RegistryError as error:
-                if error.status == 404:
-                    return  # no repository yet, or one without tags
-                raise
-            with response:
-                value = load_json(response.read_bounded(MAX_TAG_PAGE_BYTES, what), what)
+                if url == first and error.status in (400, 422) and sizes:
+                    size = sizes.pop(0)  # the registry has a lower bound
+                    url = first = self._client.url("tags/list" + (f"?n={size}" if size else ""))
+                    seen = {url}
+                    continue
+                if error.status != 404 or url != first:
+                    raise
+                return  # no repository yet, or one without tags
+            names = self._names_in(response, count)
+            count += len(names)
+            yield from names
+            following = self._next_page(response, url, names, seen)
+            if following is None:
+                return
+            url = following
+
+    def _names_in(self, response: Response, before: int) -> list[str]:
+        """Return the tags in a page, of which `before` were listed already."""
+        what = f"tag list of {self._client.name}"
+        with malformed(response), response:
+            value = load_json(response.read_bounded(MAX_TAG_PAGE_BYTES, what), what)
             names = value.get("tags") or []
             if not isinstance(names, list):
                 raise FormatError(what, "tags is not a list")
             for name in names:
                 if not isinstance(name, str) or not is_tag(name):
                     raise FormatError(what, f"{str(name)[:80]!r} is not a tag")
-                count += 1
-                if count > MAX_TAGS:
-                    raise FormatError(what, f"more than {MAX_TAGS} tags")
-                yield name
-            match = _LINK_NEXT.match(response.header("Link") or "")
-            if match is None:
-                return
-            url = join_url(url, match.group(1))
-            if url in seen:
+            if before + len(names) > MAX_TAGS:
+                raise FormatError(what, f"more than {MAX_TAGS} tags")
+            return names
+        raise AssertionError  # for type checkers: `malformed` swallows nothing
+
+    def _next_page(
+        self, response: Response, url: str, names: list[str], seen: set[str]
+    ) -> str | None:
+        """Return the URL of the page after the one at `url`, None after the last."""
+        what = f"tag list of {self._client.name}"
+        link = next_link(response.headers("Link"))
+        if link is None:
+            return None
+        with malformed(response):
+            following = join_url(url, link)
+            if following in seen:
                 raise FormatError(what, "its pages go round in a circle")
-            seen.add(url)
-            if origin_of(url) != self._client.origin:
+            seen.add(following)
+            if len(seen) > MAX_TAG_PAGES:
+                raise FormatError(what, f"more than {MAX_TAG_PAGES} pages")
+            if origin_of(following) != self._client.origin:
                 raise FormatError(what, "goes on at another host")
             if not names:
                 raise FormatError(what, "an empty page is not the last")
-        raise FormatError(what, f"more than {MAX_TAG_PAGES} pages")
+            return following
+        raise AssertionError  # as above
 
     def untag(self, tag: str) -> None:
         """Remove a tag; not every registry can.
@@ -291,6 +327,26 @@ class RegistryManifests:
             if error.status != 404:
                 raise
             raise NotFound(_kind(digest), digest, self._client.name) from error
+
+
+def next_link(headers: Collection[str]) -> str | None:
+    """Return the target of the link to the next page.
+
+    Source: RFC 8288, section 3: several links in one header, any order of parameters, several
+    relations in one.
+
+    Args:
+        headers: values of the Link headers.
+
+    Returns:
+        The URL, which may be relative; None if there is no such link.
+    """
+    for header in headers:
+        for target, parameters in _LINK.findall(header[:MAX_LINK_CHARS]):
+            relation = _RELATION.search(parameters)
+            if relation and "next" in (relation[1] or relation[2] or "").lower().split():
+                return str(target)
+    return None
 
 
 def _kind(reference: str) -> str:

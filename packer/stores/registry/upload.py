@@ -23,7 +23,7 @@ from packer.errors import (
 from packer.oci import Descriptor, is_digest
 from packer.stores.protocols import Filler
 from packer.stores.registry.client import MAX_RENEWALS, Client
-from packer.stores.registry.http import SEND_BYTES, Response
+from packer.stores.registry.http import SEND_BYTES, Response, malformed
 from packer.stores.registry.retries import RETRY_STATUSES, RetryPolicy
 from packer.stores.registry.urls import join_url
 
@@ -167,11 +167,12 @@ def _begin(client: Client, blob: Descriptor, mount_from: str | None) -> str | No
         )
         response.discard()
     location = response.header("Location")
-    if not location:
-        raise FormatError(f"answer to the upload of {blob.digest}", "no Location")
-    # join_url refuses user information and a step down to http; `request` sends credentials
-    # only to the registry's own origin.
-    target, _, _ = join_url(url, location).partition("#")
+    with malformed(response):
+        if not location:
+            raise FormatError(f"upload of {blob.digest}", "no Location")
+        # join_url refuses user information and a step down to http; `request` sends credentials
+        # only to the registry's own origin.
+        target, _, _ = join_url(url, location).partition("#")
     return target + ("&" if "?" in target else "?") + f"digest={blob.digest}"
 
 
