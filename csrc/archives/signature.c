@@ -7,6 +7,8 @@ static int begins(const uint8_t *at, size_t left)
 {
     if (left >= 3 && at[0] == 0x1f && at[1] == 0x8b && at[2] == 8)
         return 1;
+    if (left >= 4 && at[0] == 'B' && at[1] == 'Z' && at[2] == 'h' && at[3] >= '1' && at[3] <= '9')
+        return 1;
     return left >= 4 && at[0] == 0x50 && at[1] == 0x4b && at[2] == 3 && at[3] == 4;
 }
 
@@ -17,7 +19,8 @@ static int is_candidate(const uint8_t *at)
     uint8_t found = 0;
     for (int i = 0; i < BLOCK; i++)
         found |= (uint8_t)((at[i] == 0x1f) & (at[i + 1] == 0x8b))
-                 | (uint8_t)((at[i] == 0x50) & (at[i + 1] == 0x4b));
+                 | (uint8_t)((at[i] == 0x50) & (at[i + 1] == 0x4b))
+                 | (uint8_t)((at[i] == 'B') & (at[i + 1] == 'Z'));
     return found;
 }
 

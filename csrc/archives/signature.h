@@ -1,6 +1,8 @@
-/* Signatures of compressed members: where a gzip member or a zip entry may begin.
+/* Signatures of compressed members: where a gzip member, a zip entry or a bzip2
+ * stream may begin.
  *
- * Sources: RFC 1952, 2.3.1 (1f 8b 08); PKWARE, APPNOTE.TXT, 4.3.7 (50 4b 03 04). */
+ * Sources: RFC 1952, 2.3.1 (1f 8b 08); PKWARE, APPNOTE.TXT, 4.3.7 (50 4b 03 04); the manual of
+ * bzip2, 3.3.1 ("BZh" and a digit from 1 to 9). */
 #ifndef PK_ARCHIVES_SIGNATURE_H
 #define PK_ARCHIVES_SIGNATURE_H
 

@@ -11,6 +11,7 @@ In reading order:
 - `zstd`: frames, alone or against a prefix, and bounded decompression.
 - `delta`: frames against much older text: copies, then zstd for the rest.
 - `deflate`: streams to plaintext and recipe, and back bit for bit.
+- `bzip2`: blocks of streams to plaintext, and back bit for bit, by libbz2.
 - `ordinals`: a map of millions of keys in little memory.
 - `memory`: settings of the process.
 

@@ -1,9 +1,10 @@
 """Opening: archives in files to content and recipe, and back bit for bit.
 
 A file is read as a stream. Where a deflate stream begins in it (of a gzip member or a zip entry)
-and its encoder has a model, its plaintext replaces it, and is a stream of the same kind. Headers of
-tar archives go to the recipe. The rest is content, which is cut into chunks like any file. The
-recipe turns the content back into the file:
+and its encoder has a model, its plaintext replaces it, and is a stream of the same kind. So does
+the plaintext of a bzip2 stream that libbz2 wrote. Headers of tar archives go to the recipe. The
+rest is content, which is cut into chunks like any file. The recipe turns the content back into the
+file:
 
     file > Source > Expander > content chunks + recipe chunks       (packing)
     content + recipe > Rebuilder > file                             (reading)
@@ -15,6 +16,7 @@ In reading order:
 - `lookahead`: a stream with as much look-ahead as its reader wants; the search for signatures.
 - `tar_headers`: headers of tar archives, coded as differences to the one before.
 - `workers`, `deflate_streams`: deflate streams found, inflated and analysed ahead of their use.
+- `bzip2_streams`, `finder`: bzip2 streams likewise; both kinds found in a source, in order.
 - `recipe_cache`: recipes of streams that were analysed before.
 - `expander`, `rebuilder`: the two directions.
 - `member_listing`: files in archives, for people who ask; no part of packing or restoring.

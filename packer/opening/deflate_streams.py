@@ -19,18 +19,12 @@ from packer.engine.deflate import (
     Segment,
     most_coded,
 )
-from packer.opening.lookahead import Source, find_signature
+from packer.opening.lookahead import Source
 from packer.opening.recipe_cache import key_of
 from packer.opening.workers import IN_FLIGHT_BYTES, Budget
 
-LOOK_AHEAD = 1 << 20
-"""Bytes of a stream in which signatures are searched at a time."""
 MIN_PLAIN_BYTES = 512
 """Least plaintext of a stream that is opened, in bytes: a recipe of less would not pay."""
-MAX_FOUND = 8
-"""Streams found ahead of the one being read; keeps several processors busy with short streams."""
-SIGNATURE_BYTES = 4
-"""Length of the longest signature of an archive, in bytes."""
 
 _INPUT_BYTES = 1 << 20
 """Compressed bytes given to the inflater at first; doubled where a part is longer."""
@@ -38,8 +32,6 @@ _RECORD_BYTES = 16
 """Greatest length in bytes of a part's record in the recipe, without the part's own recipe."""
 _TRIAL_BYTES = 64 << 10
 """Plaintext in bytes that a signature without a stream counts as inflated in vain."""
-_GZIP = 0x1F
-"""First byte of a gzip member."""
 
 
 @dataclass(slots=True)
@@ -229,116 +221,3 @@ class DeflateStream:
         out[:count] = self._plain[:count]
         self._plain = self._plain[count:]
         return count
-
-
-class Finder:
-    """Finds the deflate streams of gzip members and zip entries in a source, in order.
-
-    Args:
-        budget: limits of the file.
-        source: searched from its next byte on.
-    """
-
-    def __init__(self, budget: Budget, source: Source) -> None:
-        self._budget = budget
-        self._source = source
-        self._searched = source.position
-        self._found: deque[DeflateStream] = deque()
-
-    def look(self, have: int) -> bool:
-        """Begin the streams found in the next `have` bytes; return whether there are any."""
-        self._look(self._source.position + have)
-        return bool(self._found)
-
-    def next(self, have: int) -> DeflateStream | None:
-        """Return the next stream in the next `have` bytes that can be rebuilt, or None."""
-        while True:
-            self._look(self._source.position + have)
-            if not self._found:
-                return None
-            stream = self._found.popleft()
-            if stream.ready():
-                return stream
-            stream.close()
-
-    def used(self, stream: DeflateStream) -> None:
-        """Go on behind a stream that `next` returned and that was read."""
-        stream.close()
-        self._searched = max(self._searched, self._source.position)
-
-    def _look(self, end: int) -> None:
-        """Find streams before the position `end`, as many as may be in flight."""
-        found, workers, source = self._found, self._budget.workers, self._source
-        while not self._budget.ended and (
-            not found
-            or (
-                found[-1].complete
-                and len(found) < MAX_FOUND
-                and workers.in_flight < IN_FLIGHT_BYTES
-            )
-        ):
-            begin, position = self._searched, source.position
-            at = source.find_signature(max(begin - position, 0), end - position)
-            if at < 0:
-                # A signature may begin in the last bytes and end behind them.
-                self._searched = max(begin, end - SIGNATURE_BYTES + 1)
-                return
-            is_gzip = source.view(at, at + 1)[0] == _GZIP
-            start = (_behind_gzip_header if is_gzip else _behind_zip_header)(source, at)
-            self._searched = position + at + 1
-            if not start:
-                continue
-            stream = DeflateStream(self._budget, source, source.position + start)
-            if stream.begin():
-                found.append(stream)
-                self._searched = stream.end
-            else:
-                # What inflates is not searched again, even if the stream does not pay.
-                if stream.end > stream.start:
-                    self._searched = stream.end
-                stream.close()
-
-
-def may_begin(data: memoryview) -> bool:
-    """Return whether a gzip member or a zip entry may begin in `data`."""
-    return find_signature(data, 0, len(data)) >= 0
-
-
-def _behind_gzip_header(source: Source, at: int) -> int:
-    """Return where the deflate stream of the gzip member at `at` begins, 0 if nowhere. RFC 1952."""
-    have = source.ahead(at + 10)
-    if have < at + 10:
-        return 0
-    flags = source.view(at + 3, at + 4)[0]
-    end = at + 10
-    if flags & 0xE0:
-        return 0
-    if flags & 4:
-        if source.ahead(end + 2) < end + 2:
-            return 0
-        end += 2 + int.from_bytes(source.view(end, end + 2), "little")
-    for flag in (8, 16):
-        if flags & flag:
-            have = min(source.ahead(end + 4096), end + 4096)
-            zero = source.find(b"\0", end, have) if end < have else -1
-            if zero < 0:
-                return 0
-            end = zero + 1
-    if flags & 2:
-        end += 2
-    return end if source.ahead(end) >= end else 0
-
-
-def _behind_zip_header(source: Source, at: int) -> int:
-    """Return where the deflate stream of the zip entry at `at` begins, 0 if it has none.
-
-    Source: APPNOTE.TXT of PKWARE, 4.3.7.
-    """
-    if source.ahead(at + 30) < at + 30:
-        return 0
-    head = bytes(source.view(at, at + 30))
-    encrypted = head[6] & 1
-    if encrypted or int.from_bytes(head[8:10], "little") != 8:
-        return 0
-    end = at + 30 + int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
-    return end if source.ahead(end) >= end else 0

@@ -1,9 +1,9 @@
 """Opens the archives in a file, at any depth: content and recipe. docs/format.md, "Recipes".
 
-A file is read as a stream. Where a deflate stream begins in it (of a gzip member or a zip entry)
-and can be rebuilt bit for bit, its plaintext is read as a stream of the same kind. Where a tar
-archive begins, its headers go to the recipe. The rest is content, cut into chunks. Bytes that do
-not fit stay content: no file is an error here.
+A file is read as a stream. Where a deflate stream begins in it (of a gzip member or a zip entry),
+or a bzip2 stream, and can be rebuilt bit for bit, its plaintext is read as a stream of the same
+kind. Where a tar archive begins, its headers go to the recipe. The rest is content, cut into
+chunks. Bytes that do not fit stay content: no file is an error here.
 """
 
 from __future__ import annotations
@@ -12,14 +12,14 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 from packer.engine.chunking import ChunkParams, chunks_of, cut_points, iter_chunks
-from packer.opening.deflate_streams import (
+from packer.opening.expansion import MAX_FILE_BYTES
+from packer.opening.finder import (
     LOOK_AHEAD,
     SIGNATURE_BYTES,
-    DeflateStream,
     Finder,
+    FoundStream,
     may_begin,
 )
-from packer.opening.expansion import MAX_FILE_BYTES
 from packer.opening.lookahead import Source
 from packer.opening.recipe import MAX_DEFLATE_DEPTH, RecipeWriter
 from packer.opening.tar_headers import BLOCK, Members, encode_header, is_header, take_members
@@ -96,7 +96,7 @@ class Expander:
         The content does not depend on this call; it only becomes ready earlier.
 
         Returns:
-            Whether there is a deflate stream in the first bytes.
+            Whether there is a stream to open in the first bytes.
         """
         if self._expand:
             have = self._file.ahead(self._look_ahead)
@@ -147,7 +147,7 @@ class Expander:
             yield from self._raw(source, depth)
 
     def _raw(self, source: Source, depth: int, *, opened: bool = False) -> Iterator[memoryview]:
-        """Yield the content of a stream to its end, and of the deflate streams in it."""
+        """Yield the content of a stream to its end, and of the streams opened in it."""
         recipe, params, look_ahead = self.recipe, self._params, self._look_ahead
         finder, self._begun = self._begun, None
         if finder is None and depth < MAX_DEFLATE_DEPTH:
@@ -178,15 +178,15 @@ class Expander:
                 if final and length:
                     recipe.content(length)
             if found is not None and finder is not None:
-                yield from self._deflate(found, depth + 1)
+                yield from self._found(found, depth + 1)
                 recipe.end()
                 finder.used(found)
                 begun, opened, length = False, True, 0
             elif final:
                 return
 
-    def _deflate(self, found: DeflateStream, depth: int) -> Iterator[memoryview]:
-        """Yield the content of a deflate stream's plaintext."""
+    def _found(self, found: FoundStream, depth: int) -> Iterator[memoryview]:
+        """Yield the content of a stream's plaintext."""
         plain = found.whole
         if plain is not None and _is_plain(plain, depth):
             found.use()  # as most members of archives: chunks are views of the plaintext

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 
 def find_signature(data: Buffer, start: int, end: int) -> int:
-    """Return where a gzip member or a zip entry may begin in ``data[start:end]``.
+    """Return where a gzip member, a zip entry or a bzip2 stream may begin in ``data[start:end]``.
 
     Args:
         data: any C-contiguous buffer, borrowed for the call.

@@ -5,9 +5,11 @@ from __future__ import annotations
 import itertools
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Executor, Future
+from concurrent.futures import Executor
 from functools import partial
+from typing import TypeVar
 
+from packer.engine import bzip2
 from packer.engine.deflate import MAX_SEGMENT_BYTES, WINDOW_BYTES, RecipeError, most_coded, rebuild
 from packer.errors import FormatError
 from packer.files.temporary import Gathered
@@ -16,6 +18,7 @@ from packer.opening.expansion import most_opened
 from packer.opening.recipe import MAX_DEFLATE_DEPTH, Recipe
 from packer.opening.tar_headers import BLOCK, content_size, decode_header
 
+_T = TypeVar("_T")
 _ZEROS = bytes(64 << 10)
 _AHEAD_BYTES = 8 << 20
 """Bytes held behind a segment that is being rebuilt, while others are rebuilt beside it."""
@@ -33,7 +36,7 @@ class Rebuilder:
         content: the file's content, in pieces of any length.
         size: of the file in bytes.
         what: how errors name the file.
-        executor: rebuilds segments of deflate streams; None rebuilds them in the calling thread.
+        executor: rebuilds parts of streams; None rebuilds them in the calling thread.
     """
 
     def __init__(
@@ -102,10 +105,10 @@ class Rebuilder:
                     count = min(left, len(_ZEROS))
                     yield _ZEROS[:count]
                     left -= count
-            elif operation == op.DEFLATE:
+            elif operation == op.DEFLATE or operation == op.BZIP2:
                 if depth >= MAX_DEFLATE_DEPTH:
                     self._fail("deflate streams within one another, too many")
-                yield from self._deflate(depth + 1)
+                yield from (self._deflate if operation == op.DEFLATE else self._bzip2)(depth + 1)
             elif operation == op.END:
                 return
             else:
@@ -131,6 +134,32 @@ class Rebuilder:
             self._release()
             window = (window + data[-WINDOW_BYTES:])[-WINDOW_BYTES:]
             position += length
+        if not plain.ended:
+            self._fail("plaintext is left over")
+
+    def _bzip2(self, depth: int) -> Iterator[_Piece]:
+        """Yield a bzip2 stream; without its trailer, the whole bytes of its blocks."""
+        recipe = self._recipe
+        records = recipe.next_stream()
+        level = records.number()
+        if not 1 <= level <= 9:
+            self._fail("a bzip2 stream has no such level")
+        plain = _Bytes(self._resolved(self._stream(depth)), recipe.what)
+        joint = _BlockJoint(recipe.what)
+        yield bzip2.header(level)
+        while not records.ended:
+            length = records.number()
+            if not length:
+                yield _Deferred(_DEFERRED_BYTES, joint.trailer)
+                break
+            self._spare -= length
+            if length > bzip2.MAX_BLOCK_PLAIN or self._spare < 0:
+                self._fail("a bzip2 stream is too long")
+            wait = self._run(partial(bzip2.rebuild, plain.take(length), level))
+            yield _Deferred(length + _DEFERRED_BYTES, partial(joint.add, wait))
+            self._release()
+        if not records.ended:
+            self._fail("records are left over")
         if not plain.ended:
             self._fail("plaintext is left over")
 
@@ -160,12 +189,13 @@ class Rebuilder:
         """Begin to rebuild a segment; return a function that waits for the result."""
         # Not bounded by the file's size: a stream within another may be larger than that one.
         most = most_coded(len(data))
+        return self._run(partial(rebuild, data, window, position, coded, bit, most))
+
+    def _run(self, function: Callable[[], _T]) -> Callable[[], _T]:
+        """Begin to call a function, in another thread if there is one; return what waits for it."""
         if self._executor is None:
-            return lambda: rebuild(data, window, position, coded, bit, most)
-        future: Future[tuple[bytes, int]] = self._executor.submit(
-            rebuild, data, window, position, coded, bit, most
-        )
-        return future.result
+            return function
+        return self._executor.submit(function).result
 
     def _joined(self, joint: _Joint, bit: int, wait: Callable[[], tuple[bytes, int]]) -> memoryview:
         """Wait for a segment; return its whole bytes."""
@@ -209,6 +239,32 @@ class _Joint:
             out[0] |= self._partial
         self._partial = out[-1] if bits & 7 else 0
         return memoryview(out)[: bits >> 3]
+
+
+class _BlockJoint:
+    """Joins the blocks of a bzip2 stream.
+
+    Args:
+        what: how errors name the recipe.
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what = what
+        self._joiner = bzip2.Joiner()
+        self._trailer = bzip2.Trailer()
+
+    def add(self, wait: Callable[[], bzip2.Block]) -> memoryview:
+        """Wait for the next block; return the whole bytes up to its end."""
+        try:
+            block = wait()
+        except bzip2.NotBzip2 as error:
+            raise FormatError(self._what, str(error)) from None
+        self._trailer.add(block.crc)
+        return memoryview(self._joiner.add(block))
+
+    def trailer(self) -> memoryview:
+        """Return the end of the stream, behind all blocks."""
+        return memoryview(self._joiner.add(self._trailer.block()) + self._joiner.finish())
 
 
 class _Bytes:

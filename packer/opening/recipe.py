@@ -2,7 +2,7 @@
 
 The operations of a recipe produce a stream of bytes from the file's content (the bytes that were
 cut into chunks), from bytes kept in the recipe itself, from headers of tar archives, and from
-deflate streams, whose plaintext is a stream of the same kind.
+deflate and bzip2 streams, whose plaintext is a stream of the same kind.
 """
 
 from __future__ import annotations
@@ -31,11 +31,14 @@ MEMBER = 5
 """HEADER, CONTENT of the size the header tells, ZEROS up to a multiple of 512."""
 ZEROS = 6
 """n: n zero bytes."""
+BZIP2 = 7
+"""The next stream is a bzip2 stream; the operations of its plaintext follow, up to their END."""
 
 MAX_DEFLATE_DEPTH = 4
-"""Greatest number of deflate streams within one another; bounds a reader's windows."""
+"""Greatest number of deflate and bzip2 streams within one another; bounds a reader's windows."""
 MAX_STREAMS = 1 << 21
-"""Greatest number of deflate streams in a file; bounds a reader's table of them (16 MiB)."""
+"""Greatest number of deflate and bzip2 streams in a file; bounds a reader's table of them
+(16 MiB)."""
 SPILL_BYTES = 1 << 20
 """Length in bytes above which a part of a recipe moves to a temporary file."""
 
@@ -77,7 +80,7 @@ class RecipeWriter:
 
     @property
     def streams(self) -> int:
-        """Number of deflate streams."""
+        """Number of deflate and bzip2 streams."""
         return len(self._starts)
 
     def end(self) -> None:
@@ -97,8 +100,35 @@ class RecipeWriter:
 
     def deflate(self) -> int:
         """Append a deflate stream, which lasts until its `end`; return its number."""
+        return self._begin(DEFLATE)
+
+    def bzip2(self, level: int) -> int:
+        """Append a bzip2 stream, which lasts until its `end`.
+
+        Args:
+            level: of its header, 1 to 9.
+
+        Returns:
+            Its number.
+        """
+        stream = self._begin(BZIP2)
+        self.number(stream, level)
+        return stream
+
+    def number(self, stream: int, value: int) -> None:
+        """Append a number to the records of a stream that has not ended.
+
+        Args:
+            stream: its number.
+            value: at least 0.
+        """
+        coded = bytearray()
+        _put_number(coded, value)
+        self._record(stream, coded)
+
+    def _begin(self, operation: int) -> int:
         self.opened = True
-        self._put(DEFLATE)
+        self._put(operation)
         self._depths.append(self._depth)
         self._starts.append(self._records[self._depth].length)
         self._lengths.append(0)
@@ -115,13 +145,16 @@ class RecipeWriter:
             bit: where in its first byte the segment begins.
             recipe: of the segment, from `engine.deflate`.
         """
+        head = bytearray()
+        _put_number(head, plain_bytes << 3 | bit)
+        _put_number(head, len(recipe))
+        self._record(stream, head + recipe)
+
+    def _record(self, stream: int, data: bytearray) -> None:
         part = self._records[self._depths[stream]]
-        before = part.length
-        _put_number(part.tail, plain_bytes << 3 | bit)
-        _put_number(part.tail, len(recipe))
-        part.tail += recipe
+        part.tail += data
         old = self._lengths[stream]
-        new = self._lengths[stream] = old + part.length - before
+        new = self._lengths[stream] = old + len(data)
         self._length_bytes += _number_bytes(new) - _number_bytes(old)
         part.spill()
 
@@ -324,7 +357,7 @@ class Recipe:
         lengths = [head.number() for _ in range(3)]
         count = head.number()
         if count > MAX_STREAMS:
-            raise FormatError(what, f"{count} deflate streams")
+            raise FormatError(what, f"{count} streams")
         most = len(data)  # caps each length, so that their sum cannot overflow
         self._streams = array("Q", (min(head.number(), most + 1) for _ in range(count)))
         self._next = 0  # number of the next stream
@@ -337,7 +370,7 @@ class Recipe:
         self.what = what
 
     def next_stream(self) -> Cursor:
-        """Return the records of the next deflate stream.
+        """Return the records of the next deflate or bzip2 stream.
 
         Returns:
             A cursor of them.
@@ -346,7 +379,7 @@ class Recipe:
             FormatError: no stream is left.
         """
         if self._next == len(self._streams):
-            raise FormatError(self.what, "a deflate stream is missing")
+            raise FormatError(self.what, "a stream is missing")
         self._next += 1
         return Cursor(self._records.take(self._streams[self._next - 1]), self.what)
 

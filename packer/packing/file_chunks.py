@@ -14,9 +14,9 @@ from packer.engine.chunking import BUFFER_BYTES, ChunkParams
 from packer.errors import SourceChanged
 from packer.files.tree import Found, Tree, identity_of, open_file, show
 from packer.format.index import DIGEST_BYTES
-from packer.opening.deflate_streams import LOOK_AHEAD
 from packer.opening.expander import Expander
 from packer.opening.expansion import Expansion
+from packer.opening.finder import LOOK_AHEAD
 from packer.opening.workers import IN_FLIGHT_BYTES, Workers
 from packer.packing.small_files import SmallFiles, WholeFile
 from packer.packing.stat_cache import Remembered

@@ -7,10 +7,12 @@ from hypothesis import strategies as st
 
 from packer.opening.lookahead import find_signature
 
-SIGNATURES = b"\x1f\x8b\x08", b"PK\x03\x04"
+SIGNATURES = b"\x1f\x8b\x08", b"PK\x03\x04", b"BZh1", b"BZh9"
 
 pieces = st.one_of(
-    st.sampled_from([*SIGNATURES, b"\x1f\x8b", b"PK\x03", b"P", b"\x1f", b"K", b"\x8b\x08"]),
+    st.sampled_from(
+        [*SIGNATURES, b"\x1f\x8b", b"PK\x03", b"P", b"\x1f", b"K", b"\x8b\x08", b"BZ", b"BZh0"]
+    ),
     st.binary(max_size=70),
     st.integers(1, 300).map(bytes),
 )
@@ -18,7 +20,7 @@ pieces = st.one_of(
 
 @given(st.lists(pieces, max_size=8).map(b"".join), st.integers(0, 80), st.integers(0, 80))
 @example(b"", 0, 0)
-def test_the_first_of_both(data: bytes, start: int, cut: int) -> None:
+def test_the_first_of_all(data: bytes, start: int, cut: int) -> None:
     end = max(len(data) - cut, 0)
     start = min(start, end)
     found = [data.find(signature, start, end) for signature in SIGNATURES]
