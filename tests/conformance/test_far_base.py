@@ -25,10 +25,11 @@ from packer.progress import Progress
 from packer.stores.index_json import PROMISED
 from packer.stores.layout import LayoutStore
 from packer.stores.memory import MemoryStore
+from packer.stores.registry.retries import RetryPolicy
 from packer.stores.registry.store import RegistryStore
 from tests.conformance.make_samples import read_tree
 from tests.fault_proxy import ACTIONS, POSITIONS, Fault, fault_proxy
-from tests.hostile import QUICK, Exchange, hostile_registry
+from tests.hostile import Exchange, hostile_registry
 from tests.registry_server import (
     PASSWORD,
     USER,
@@ -362,7 +363,7 @@ def test_cancelled_while_the_registry_is_silent(tmp_path: Path) -> None:
 def test_damage_on_the_way(tmp_path: Path, action: str, monkeypatch: pytest.MonkeyPatch) -> None:
     # A frame of the base that came damaged, taken as it is, would make a version nobody can read.
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
-    monkeypatch.setattr("packer.stores.registry.store.RetryPolicy", lambda: QUICK)
+    monkeypatch.setattr(RetryPolicy, "pause", lambda *_: 0.0)
     old = write(tmp_path / "old", 1, images=0, texts=40)
     new = write(tmp_path / "new", 2, images=0, texts=40)
     base = packer.pack(old, store=tmp_path / "full", tag="app:1")
