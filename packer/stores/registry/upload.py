@@ -59,6 +59,7 @@ def upload(
         TransportError: no answer, after all attempts.
         RegistryError: the registry refuses, or all attempts failed.
         AuthError: the credentials do not allow it.
+        IntegrityError: `source` is not the blob, or the registry received other bytes.
     """
     target: str | None = None
     attempts = client.attempts()
