@@ -35,6 +35,12 @@ def _interruptible() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+@pytest.fixture(autouse=True, scope="session")
+def _no_outages() -> None:
+    """Give up at once where a registry is away for good, also in child processes."""
+    os.environ["LAYER_PACKER_OUTAGE_SECONDS"] = "0"
+
+
 @pytest.fixture
 def local_times(tmp_path: Path) -> None:
     """Skip where the stat cache would trust no temporary file."""

@@ -367,6 +367,12 @@ def _add_connection(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
     group.add_argument("--ca-file", metavar="PEM", help="certificate authorities to trust")
     group.add_argument("--cert-file", metavar="PEM", help="client certificate")
     group.add_argument("--key-file", metavar="PEM", help="its key, if not in the same file")
+    group.add_argument(
+        "--outage-seconds",
+        type=float,
+        metavar="N",
+        help="wait so long for a registry that is away (default: 60)",
+    )
     return group
 
 

@@ -83,6 +83,7 @@ def registry_options(args: argparse.Namespace) -> RegistryLike:
         cert_file=args.cert_file,
         key_file=args.key_file,
         insecure_skip_tls_verify=args.insecure_skip_tls_verify,
+        outage_seconds=args.outage_seconds,
     )
     if not args.registry:
         return general

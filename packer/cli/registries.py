@@ -29,6 +29,7 @@ def login(args: argparse.Namespace, out: Output, progress: ProgressCallback | No
         cert_file=args.cert_file,
         key_file=args.key_file,
         insecure_skip_tls_verify=args.insecure_skip_tls_verify,
+        outage_seconds=args.outage_seconds,
     )
     done = logins.login(args.host, username, password, options=reached)
 

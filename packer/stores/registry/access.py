@@ -25,6 +25,10 @@ FEATURES = BrokenFeatures()
 """Failed features of registries, shared by the whole process: every call has an `Access` of its
 own, and would otherwise find out again by being sent a whole layer for a few bytes."""
 
+OUTAGE_SECONDS = 60
+"""Seconds that a registry which is away is waited for: a pod that restarts takes about 30."""
+MAX_OUTAGE_SECONDS = 86_400
+"""Bound on the caller's choice of these seconds: a day."""
 OTHERS = "*"
 """Key in a mapping from host to options: all hosts that it does not name."""
 
@@ -49,6 +53,8 @@ class RegistryOptions:
         token_hosts: hosts of token services, other than the registry's own and those of its domain,
             that may be sent its credentials.
         timeout_seconds: silence allowed before an operation on a connection fails.
+        outage_seconds: how long a registry that is away (no connection, 429, 502, 503, 504) is
+            waited for; None means ``LAYER_PACKER_OUTAGE_SECONDS``, or 60.
     """
 
     plain_http: bool | None = None
@@ -63,6 +69,7 @@ class RegistryOptions:
     insecure_skip_tls_verify: bool = False
     token_hosts: tuple[str, ...] = ()
     timeout_seconds: float = 60.0
+    outage_seconds: float | None = None
 
     def __repr__(self) -> str:
         """Return the fields that are no secrets."""
@@ -153,9 +160,10 @@ class Access:
             The store; nothing was asked of the registry yet.
 
         Raises:
-            InvalidParameter: both a token and a user name are given, or the environment is
-                incomplete.
+            InvalidParameter: both a token and a user name are given, the environment is incomplete,
+                or the outage to wait for is no number of seconds.
         """
+        from packer.stores.registry.retries import RetryPolicy
         from packer.stores.registry.settings import Settings
         from packer.stores.registry.store import RegistryStore
 
@@ -177,6 +185,7 @@ class Access:
             insecure_skip_tls_verify=options.insecure_skip_tls_verify,
             token_hosts=options.token_hosts,
             timeout_seconds=options.timeout_seconds,
+            retry=RetryPolicy(outage_seconds=_outage_seconds(options)),
         )
         return RegistryStore(reference, settings, features=self._features)
 
@@ -235,6 +244,24 @@ def environment_login(host: str) -> tuple[str | None, str | None, str | None]:
     if username is None or password is None:
         raise InvalidParameter("LAYER_PACKER_USERNAME and LAYER_PACKER_PASSWORD go together")
     return username, password, None
+
+
+def _outage_seconds(options: RegistryOptions) -> float:
+    """Return how long a registry that is away is waited for."""
+    if options.outage_seconds is not None:
+        seconds = options.outage_seconds
+    else:
+        text = os.environ.get("LAYER_PACKER_OUTAGE_SECONDS") or str(OUTAGE_SECONDS)
+        try:
+            seconds = float(text)
+        except ValueError:
+            seconds = -1.0
+    if not 0 <= seconds <= MAX_OUTAGE_SECONDS:
+        raise InvalidParameter(
+            "outage_seconds, or LAYER_PACKER_OUTAGE_SECONDS, is no number of seconds from 0 to "
+            f"{MAX_OUTAGE_SECONDS}"
+        )
+    return seconds
 
 
 def _has_auth(options: RegistryOptions) -> bool:

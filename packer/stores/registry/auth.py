@@ -26,6 +26,7 @@ from packer.forks import Lock
 from packer.stores.registry.challenges import check_realm, parse_challenges
 from packer.stores.registry.credentials import Credentials
 from packer.stores.registry.http import Response, Transport, malformed
+from packer.stores.registry.retries import Attempts
 from packer.stores.registry.urls import Origin, safe_text, shown_url
 
 MAX_TOKEN_BYTES = 1 << 20
@@ -377,30 +378,45 @@ class Authenticator:
 
     def _request_token(self, scope: Scope) -> _Token:
         """Get a token; credentials that the token service refuses are looked up again, once."""
-        begin = time.monotonic()
-        response = self._ask_service(scope)
-        if response.status in (400, 401, 403) and self._login.renew():
-            response.discard()
-            response = self._ask_service(scope)
-        login = self._login.get()
-        with response:
-            if response.status != 200:
-                who = f"user {login.username!r}" if login is not None else "anonymous access"
-                raise AuthError(
-                    f"the token service {shown_url(response.url)} refused "
-                    f"{scope.actions or 'access'} of {self._repository} to {safe_text(who)} "
-                    f"(status {response.status}){self._login.why_none}",
-                    status=response.status,
-                    method=response.method,
-                    url=shown_url(response.url),
-                    retryable=response.status >= 500 or response.status == 429,
-                )
-            with malformed(response):
-                token = _parse_token(response.read_bounded(MAX_TOKEN_BYTES, "token"), begin)
-        self._login.accept()
-        return token
+        assert self._realm is not None
+        attempts = self._transport.attempts(self._realm)
+        renewed = False
+        while True:
+            begin = time.monotonic()
+            response = self._ask_service(scope, attempts)
+            if response.status in (400, 401, 403) and not renewed and self._login.renew():
+                renewed = True
+                response.discard()
+                continue
+            with response:
+                if response.status != 200:
+                    raise self._service_refusal(response, scope)
+                try:
+                    with malformed(response):
+                        data = response.read_bounded(MAX_TOKEN_BYTES, "token")
+                        token = _parse_token(data, begin)
+                except TransportError as error:
+                    if not error.retryable or not attempts.again(error):
+                        raise
+                    continue
+            self._login.accept()
+            return token
 
-    def _ask_service(self, scope: Scope) -> Response:
+    def _service_refusal(self, response: Response, scope: Scope) -> AuthError:
+        """Return the error about a token service that gives no token."""
+        login = self._login.get()
+        who = f"user {login.username!r}" if login is not None else "anonymous access"
+        return AuthError(
+            f"the token service {shown_url(response.url)} refused "
+            f"{scope.actions or 'access'} of {self._repository} to {safe_text(who)} "
+            f"(status {response.status}){self._login.why_none}",
+            status=response.status,
+            method=response.method,
+            url=shown_url(response.url),
+            retryable=response.status >= 500 or response.status == 429,
+        )
+
+    def _ask_service(self, scope: Scope, attempts: Attempts) -> Response:
         """Ask the token service for a token, with the login if there is one."""
         login = self._login.get()
         assert self._realm is not None
@@ -426,7 +442,8 @@ class Authenticator:
                 "client_id": "layer-packer",
             }
             headers["Content-Type"] = "application/x-www-form-urlencoded"
-            return self._transport.send("POST", self._realm, headers, urlencode(query).encode())
+            body = urlencode(query).encode()
+            return self._transport.send("POST", self._realm, headers, body, attempts=attempts)
         if wanted:
             query["scope"] = wanted
         if login is not None:
@@ -435,7 +452,7 @@ class Authenticator:
         joint = "&" if urlsplit(self._realm).query else "?"
         url = self._realm.partition("#")[0]
         url += joint + urlencode(query, doseq=True) if query else ""
-        return self._transport.send("GET", url, headers)
+        return self._transport.send("GET", url, headers, attempts=attempts)
 
 
 def _parse_token(data: bytes, begin: float) -> _Token:

@@ -86,7 +86,7 @@ class RegistryBlobs:
         end = blob.size if length is None else start + length
         if not 0 <= start <= end <= blob.size:
             raise SizeMismatch(f"{what} (range)", blob.size, end)
-        stream = BlobStream(self._client, blob, start, end, self._client.transport.retry, what)
+        stream = BlobStream(self._client, blob, start, end, what)
         try:
             stream.open()
         except RegistryError as error:
@@ -104,7 +104,7 @@ class RegistryBlobs:
 
     def upload(self, blob: Descriptor, source: BinaryIO) -> None:
         """Upload a blob without asking, as `Upload`."""
-        upload(self._client, blob, source, self._client.transport.retry, self.name)
+        upload(self._client, blob, source)
 
     @property
     def registry(self) -> str:
@@ -124,9 +124,7 @@ class RegistryBlobs:
 
     def upload_or_mount(self, blob: Descriptor, source: BinaryIO, repository: str) -> bool:
         """Upload a blob unless the registry takes it from `repository`, as `Mounter`."""
-        return upload(
-            self._client, blob, source, self._client.transport.retry, self.name, repository
-        )
+        return upload(self._client, blob, source, repository)
 
     def mount(self, blob: Descriptor, repository: str) -> bool:
         """Mount a blob whose bytes are not at hand, as `Mounter`."""

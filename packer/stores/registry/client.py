@@ -5,15 +5,16 @@ Source: distribution-spec 1.1. Credentials go to the registry's own origin and n
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import contextmanager
 
-from packer.errors import AuthError, FormatError, RegistryError, TransportError
+from packer.errors import AuthError, FormatError, RegistryError, StoreError, TransportError
 from packer.reference import Reference
 from packer.stores.registry.auth import Authenticator, Learnt, Scope
 from packer.stores.registry.features import BrokenFeatures
 from packer.stores.registry.http import REDIRECT_STATUSES, Body, Response, Transport, malformed
 from packer.stores.registry.refusals import Refusal, read_refusal
-from packer.stores.registry.retries import RETRY_STATUSES
+from packer.stores.registry.retries import RETRY_STATUSES, Attempts
 from packer.stores.registry.urls import Origin, join_url, origin_of, safe_text, shown_url
 
 MAX_ERROR_BYTES = 1 << 20
@@ -102,6 +103,45 @@ class Client:
         response.discard()
         return response
 
+    def attempts(self) -> Attempts:
+        """Return a new count of failures, for an operation of several requests."""
+        return self.transport.attempts(self.root)
+
+    def read(
+        self, url: str, limit: int, what: str, headers: Mapping[str, str] | None = None
+    ) -> tuple[Response, bytes]:
+        """GET a document, and again if its body breaks off.
+
+        Args:
+            url: as for `request`.
+            limit: greatest number of bytes.
+            what: name of the document in errors.
+            headers: as for `request`.
+
+        Returns:
+            The answer, for its headers, and its whole body. A refusal raises as `request` does, a
+            body above the limit FormatError.
+
+        Raises:
+            TransportError: the body broke off in all attempts.
+        """
+        attempts = self.attempts()
+        while True:
+            response = self.request(
+                "GET",
+                url,
+                ok=(200,),
+                actions=self.read_actions,
+                headers=headers,
+                attempts=attempts,
+            )
+            try:
+                with response:
+                    return response, response.read_bounded(limit, what)
+            except TransportError as error:
+                if not error.retryable or not attempts.again(error):
+                    raise
+
     def request(
         self,
         method: str,
@@ -112,6 +152,7 @@ class Client:
         mount_from: str | None = None,
         headers: Mapping[str, str] | None = None,
         body: bytes | Body | None = None,
+        attempts: Attempts | None = None,
     ) -> Response:
         """Make a request and return an answer whose status is in `ok`.
 
@@ -126,6 +167,7 @@ class Client:
             mount_from: as in `Scope`.
             headers: sent besides User-Agent and Authorization.
             body: the request's body.
+            attempts: counts the failures of the operation that the request is part of.
 
         Returns:
             The answer, its body unread.
@@ -136,16 +178,17 @@ class Client:
         """
         target, redirects, challenges, renewals = url, 0, 0, 0
         looked_again = False
+        attempts = attempts or self.attempts()
         once = body is not None and not isinstance(body, bytes)
         own, scope = True, Scope(actions, mount_from)
         while True:
             # Once led away, even a way back is not ours: credentials are not attached again.
             own = own and origin_of(target) == self.origin
             sent = {"User-Agent": USER_AGENT, **(headers or {})}
-            used = self._auth.header(scope) if own else None
+            used = self._header(scope, attempts) if own else None
             if used is not None:
                 sent["Authorization"] = used
-            response = self.transport.send(method, target, sent, body)
+            response = self.transport.send(method, target, sent, body, attempts=attempts)
             if used is not None and response.status != 401:
                 self._auth.accepted(used)
             if response.status in ok:
@@ -156,7 +199,9 @@ class Client:
                 continue
             if response.status == 401 and own:
                 response.discard()
-                learnt = self._auth.challenged(response.headers("WWW-Authenticate"), used, scope)
+                challenges_said = response.headers("WWW-Authenticate")
+                with _counted_elsewhere(attempts):
+                    learnt = self._auth.challenged(challenges_said, used, scope)
                 if learnt is Learnt.RENEWED:
                     renewals += 1
                 elif learnt is Learnt.NEW:
@@ -167,7 +212,7 @@ class Client:
                     and renewals <= MAX_RENEWALS
                 ):
                     if once:
-                        raise self._error(response, actions, retryable=True)
+                        raise self.refusal(response, actions, retryable=True)
                     continue
                 if learnt is not Learnt.NOTHING:
                     used = self._auth.header(scope)  # a new token of the same login: refused as well
@@ -176,10 +221,15 @@ class Client:
                 if self._may_pass_with_login(response, used, scope):
                     response.discard()
                     if once:
-                        raise self._error(response, actions, retryable=True)
+                        raise self.refusal(response, actions, retryable=True)
                     continue
             with response:
-                raise self._error(response, actions)
+                raise self.refusal(response, actions)
+
+    def _header(self, scope: Scope, attempts: Attempts) -> str | None:
+        """Return the Authorization header of a request, None for none."""
+        with _counted_elsewhere(attempts):
+            return self._auth.header(scope)
 
     def _may_pass_with_login(self, response: Response, used: str | None, scope: Scope) -> bool:
         """Return whether a refused request is worth another try, with credentials found just now.
@@ -205,8 +255,19 @@ class Client:
                 raise FormatError("redirect", "too many redirects")
             return join_url(response.url, location)
 
-    def _error(self, response: Response, actions: str, *, retryable: bool = False) -> RegistryError:
-        """Return the error that a refusal means."""
+    def refusal(
+        self, response: Response, actions: str, *, retryable: bool = False
+    ) -> RegistryError:
+        """Return the error that a refusal means.
+
+        Args:
+            response: the answer, its body unread.
+            actions: rights that were asked for.
+            retryable: the request is worth another try, with credentials found just now.
+
+        Returns:
+            The error.
+        """
         refusal = self._read_refusal(response)
         text = safe_text(self._auth.redact(refusal.text))
         said = "".join(f": {part}" for part in (refusal.code, text) if part)
@@ -242,3 +303,13 @@ class Client:
             return read_refusal(response.read_bounded(MAX_ERROR_BYTES, "error body"))
         except (TransportError, FormatError):
             return Refusal()
+
+
+@contextmanager
+def _counted_elsewhere(attempts: Attempts) -> Iterator[None]:
+    """Mark an operation as failed if getting its credentials fails: that was tried often enough."""
+    try:
+        yield
+    except StoreError:
+        attempts.finish()
+        raise

@@ -10,7 +10,6 @@ from packer.errors import FormatError, RegistryError, SizeMismatch, TransportErr
 from packer.oci import READ_BYTES, Descriptor
 from packer.stores.registry.client import Client
 from packer.stores.registry.http import Response
-from packer.stores.registry.retries import RetryPolicy
 
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)\Z")
 
@@ -23,22 +22,18 @@ class BlobStream:
         blob: the blob.
         start: first byte.
         end: exclusive; of a whole blob no range is asked for at first.
-        retry: attempts without a byte in between.
         what: the blob's name in errors.
     """
 
-    def __init__(
-        self, client: Client, blob: Descriptor, start: int, end: int, retry: RetryPolicy, what: str
-    ) -> None:
+    def __init__(self, client: Client, blob: Descriptor, start: int, end: int, what: str) -> None:
         self._client = client
         self._blob = blob
         self._at = start
         self._end = end
         self._whole = start == 0 and end == blob.size
-        self._retry = retry
+        self._attempts = client.attempts()
         self._what = what
         self._response: Response | None = None
-        self._failures = 0
         self._asked = False
 
     def open(self) -> None:
@@ -73,7 +68,9 @@ class BlobStream:
             headers["Range"] = f"bytes={self._at}-{self._end - 1}"
         url = self._client.url(f"blobs/{self._blob.digest}")
         try:
-            return self._client.request("GET", url, ok=(200, 206), headers=headers)
+            return self._client.request(
+                "GET", url, ok=(200, 206), headers=headers, attempts=self._attempts
+            )
         except RegistryError as error:
             # RFC 9110 wants ranges ignored where they cannot be served; some refuse instead.
             if not ranged or error.status not in (416, 501):
@@ -107,14 +104,12 @@ class BlobStream:
                 break
             except (TransportError, RegistryError) as error:
                 self._drop()
-                self._failures += 1
-                if not error.retryable or self._failures >= self._retry.attempts:
+                if not error.retryable or not self._attempts.again(error):
                     raise
-                self._client.transport.sleep(self._failures - 1)
         if not data and size:
             raise SizeMismatch(self._what, self._end, self._at)
         self._at += len(data)
-        self._failures = 0
+        self._attempts.progress()
         return data
 
     def close(self) -> None:

@@ -22,7 +22,7 @@ from packer.errors import FormatError, RegistryError, TransportError
 from packer.forks import renew_in_children
 from packer.stores.registry.connections import Sockets
 from packer.stores.registry.proxies import proxy_for
-from packer.stores.registry.retries import RETRY_STATUSES, RetryPolicy
+from packer.stores.registry.retries import RETRY_STATUSES, Attempts, RetryPolicy
 from packer.stores.registry.tls import Tls
 from packer.stores.registry.urls import origin_of, safe_text, shown_url
 
@@ -234,7 +234,7 @@ class Transport:
         headers: Mapping[str, str],
         body: bytes | Body | None = None,
         *,
-        retry: bool = True,
+        attempts: Attempts | None = None,
     ) -> Response:
         """Make a request and return the answer, whatever its status.
 
@@ -243,7 +243,7 @@ class Transport:
             url: absolute, already checked by `origin_of`.
             headers: sent as they are, with `Accept-Encoding: identity` added.
             body: bytes, or parts to send whose length `headers` tells; the latter is sent once.
-            retry: try again on lost connections and on RETRY_STATUSES.
+            attempts: counts the failures of the operation that the request is part of.
 
         Returns:
             The answer, its body unread.
@@ -251,25 +251,25 @@ class Transport:
         Raises:
             TransportError: no answer.
         """
-        attempts = self.retry.attempts if retry and isinstance(body, (bytes, type(None))) else 1
-        for attempt in range(attempts):
-            last = attempt == attempts - 1
+        attempts = attempts or self.attempts(url)
+        repeatable = isinstance(body, (bytes, type(None)))
+        while True:
             try:
                 response = self._exchange(method, url, headers, body)
             except TransportError as error:
-                if last or not error.retryable:
+                if not repeatable or not error.retryable or not attempts.again(error):
                     raise
-                self.sleep(attempt)
                 continue
-            if last or response.status not in RETRY_STATUSES:
-                break
+            if not repeatable or response.status not in RETRY_STATUSES:
+                return response
+            if not attempts.again(response.status, response.header("Retry-After")):
+                return response
             response.discard()
-            self.sleep(attempt, response.header("Retry-After"))
-        return response
 
-    def sleep(self, attempt: int, retry_after: str | None = None) -> None:
-        """Pause after failed attempt number `attempt`, from 0, as the retry policy says."""
-        self._sockets.halted.wait(self.retry.pause(attempt, retry_after))
+    def attempts(self, url: str) -> Attempts:
+        """Return a new count of failures, for an operation at the server of `url`."""
+        parts = urlsplit(url)
+        return Attempts(self.retry, self._sockets.halted, safe_text(parts.netloc))
 
     @property
     def halted(self) -> threading.Event:

@@ -25,8 +25,9 @@ from packer.reference import is_tag
 from packer.stores.manifests import DOCKER_LIST_TYPE, DOCKER_MANIFEST_TYPE
 from packer.stores.registry.client import HEAD_REFUSALS, Client
 from packer.stores.registry.http import Response, malformed
+from packer.stores.registry.retries import Attempts
 from packer.stores.registry.upload import DIGEST_INVALID, WRITE
-from packer.stores.registry.urls import join_url, origin_of
+from packer.stores.registry.urls import join_url, origin_of, shown_url
 
 ACCEPT_MANIFESTS = ", ".join(
     [MANIFEST_TYPE, INDEX_MANIFEST_TYPE, DOCKER_MANIFEST_TYPE, DOCKER_LIST_TYPE]
@@ -78,20 +79,15 @@ class RegistryManifests:
             RegistryError: any other refusal.
         """
         what = f"manifest {_check(reference)} in {self._client.name}"
+        url = self._client.url(f"manifests/{reference}")
         try:
-            response = self._client.request(
-                "GET",
-                self._client.url(f"manifests/{reference}"),
-                ok=(200,),
-                actions=self._client.read_actions,
-                headers={"Accept": ACCEPT_MANIFESTS},
+            response, data = self._client.read(
+                url, MAX_MANIFEST_BYTES, what, {"Accept": ACCEPT_MANIFESTS}
             )
         except RegistryError as error:
             if error.status != 404:
                 raise
             raise NotFound(_kind(reference), reference, self._client.name) from error
-        with response:
-            data = response.read_bounded(MAX_MANIFEST_BYTES, what)
         actual = digest_of(data)
         claimed = response.header("Docker-Content-Digest") or ""
         for expected in (reference, claimed):
@@ -153,32 +149,32 @@ class RegistryManifests:
         if len(data) > MAX_MANIFEST_BYTES:
             raise FormatError("manifest", f"{len(data)} bytes, limit {MAX_MANIFEST_BYTES}")
         reference = manifest.digest if tag is None else _check(tag)
-        for attempt in range(self._client.transport.retry.attempts):
-            last = attempt == self._client.transport.retry.attempts - 1
+        attempts = self._client.attempts()
+        while True:
             try:
-                response = self._send_manifest(reference, data, media_type)
+                response = self._send_manifest(reference, data, media_type, attempts)
             except RegistryError as error:
                 # Our digests are right. docker-registry calls one invalid while it is writing the
                 # same content for another client.
-                if last or (error.status, error.code) != (400, DIGEST_INVALID):
+                beside = (error.status, error.code) == (400, DIGEST_INVALID)
+                if not beside or not attempts.again(error, counted=True):
                     missing = self._missing_blob(error, manifest)
                     if missing is None:
                         raise
                     raise missing from error
-            else:
-                claimed = response.header("Docker-Content-Digest") or ""
-                response.discard()
-                if not is_digest(claimed) or claimed == manifest.digest:
-                    break
-                # Under a tag the registry accepts any bytes: damaged ones must not stay there.
-                if last:
-                    raise DigestMismatch(
-                        f"manifest in {self._client.name}", manifest.digest, claimed
-                    )
-            self._client.transport.sleep(attempt)
-        return manifest
+                continue
+            claimed = response.header("Docker-Content-Digest") or ""
+            status = response.status
+            response.discard()
+            if not is_digest(claimed) or claimed == manifest.digest:
+                return manifest
+            # Under a tag the registry accepts any bytes: damaged ones must not stay there.
+            if not attempts.again(status, counted=True):
+                raise DigestMismatch(f"manifest in {self._client.name}", manifest.digest, claimed)
 
-    def _send_manifest(self, reference: str, data: bytes, media_type: str) -> Response:
+    def _send_manifest(
+        self, reference: str, data: bytes, media_type: str, attempts: Attempts
+    ) -> Response:
         """PUT a manifest."""
         return self._client.request(
             "PUT",
@@ -187,6 +183,7 @@ class RegistryManifests:
             actions=WRITE,
             headers={"Content-Type": media_type},
             body=data,
+            attempts=attempts,
         )
 
     def _missing_blob(self, error: RegistryError, manifest: Descriptor) -> NotFound | None:
@@ -215,12 +212,15 @@ class RegistryManifests:
         sizes = list(TAG_PAGE_SIZES)
         url = first = self._client.url(f"tags/list?n={sizes.pop(0)}")
         seen = {url}
+        what = f"tag list of {self._client.name}"
         count = 0
         while True:
             try:
-                response = self._client.request(
-                    "GET", url, ok=(200,), actions=self._client.read_actions
-                )
+                response, data = self._client.read(url, MAX_TAG_PAGE_BYTES, what)
+            except FormatError as error:  # above the limit
+                raise RegistryError(
+                    f"GET {shown_url(url)}: {error}", status=200, method="GET", url=shown_url(url)
+                ) from error
             except RegistryError as error:
                 if url == first and error.status in (400, 422) and sizes:
                     size = sizes.pop(0)  # the registry has a lower bound
@@ -230,7 +230,7 @@ class RegistryManifests:
                 if error.status != 404 or url != first:
                     raise
                 return  # no repository yet, or one without tags
-            names = self._names_in(response, count)
+            names = self._names_in(response, data, count)
             count += len(names)
             yield from names
             following = self._next_page(response, url, names, seen)
@@ -238,11 +238,11 @@ class RegistryManifests:
                 return
             url = following
 
-    def _names_in(self, response: Response, before: int) -> list[str]:
+    def _names_in(self, response: Response, data: bytes, before: int) -> list[str]:
         """Return the tags in a page, of which `before` were listed already."""
         what = f"tag list of {self._client.name}"
-        with malformed(response), response:
-            value = load_json(response.read_bounded(MAX_TAG_PAGE_BYTES, what), what)
+        with malformed(response):
+            value = load_json(data, what)
             names = value.get("tags") or []
             if not isinstance(names, list):
                 raise FormatError(what, "tags is not a list")

@@ -1,14 +1,35 @@
-"""When a request is made again, and after which pause."""
+"""When a request is made again, after which pause, and when it is given up.
+
+Two kinds of failures are told apart. Most are counted: after `RetryPolicy.attempts` it is over. An
+*outage* (no connection, a lost one, 429, 502, 503, 504: a registry that restarts, or a proxy before
+it) is waited for as long as `RetryPolicy.outage_seconds`, counted from its first failure. All
+requests of one operation (an upload's POST and PUT, a download and its continuations) are counted
+by one `Attempts`, so that retries never multiply.
+"""
 
 from __future__ import annotations
 
+import logging
 import random
+import threading
 import time
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
+from urllib3.exceptions import NameResolutionError
+
+from packer.errors import RegistryError, StoreError, TransportError
+
 RETRY_STATUSES = frozenset({408, 425, 429, 500, 502, 503, 504})
 """Answers that may pass: the same request is made again."""
+OUTAGE_STATUSES = frozenset({429, 502, 503, 504})
+"""Answers of a registry that is away, or of a proxy before it."""
+MAX_OUTAGE_PAUSE_SECONDS = 8.0
+"""Bound on a pause during an outage, so that its end is noticed soon."""
+TOLD_SECONDS = 3.0
+"""Seconds of an outage after which it is told, with a warning in the log."""
+
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,11 +40,13 @@ class RetryPolicy:
         attempts: tries in all, at least 1.
         base_seconds: greatest first pause; each next one doubles it.
         max_seconds: bound on one pause, whatever the server's Retry-After says.
+        outage_seconds: how long an outage is waited for, even after all `attempts`.
     """
 
     attempts: int = 5
     base_seconds: float = 0.4
     max_seconds: float = 30.0
+    outage_seconds: float = 0.0
 
     def pause(self, attempt: int, retry_after: str | None = None) -> float:
         """Return the pause after a failed attempt.
@@ -41,6 +64,91 @@ class RetryPolicy:
         jitter = random.uniform(0, limit)  # noqa: S311
         asked = _retry_after_seconds(retry_after)
         return min(self.max_seconds, max(asked, jitter))
+
+
+class Attempts:
+    """The failures of one operation, counted over all of its requests.
+
+    Args:
+        policy: how often to try again.
+        halted: ends pauses when it is set.
+        where: the server's name in warnings.
+    """
+
+    def __init__(self, policy: RetryPolicy, halted: threading.Event, where: str) -> None:
+        self._policy = policy
+        self._halted = halted
+        self._where = where
+        self._count = 0
+        self._begin: float | None = None
+        self._told = False
+        self.is_over = False
+        """Whether the operation has failed for good."""
+
+    def progress(self) -> None:
+        """Record that something was achieved: failures so far do not count any more."""
+        self._count, self._begin, self._told = 0, None, False
+
+    def finish(self) -> None:
+        """Record that the operation has failed for good."""
+        self.is_over = True
+
+    def again(
+        self, failure: StoreError | int, retry_after: str | None = None, *, counted: bool = False
+    ) -> bool:
+        """Record a failed attempt, and pause if another one is due.
+
+        Args:
+            failure: the error, or the status of the answer.
+            retry_after: the answer's Retry-After header.
+            counted: it is no outage, whatever the failure.
+
+        Returns:
+            Whether to try again.
+        """
+        if self.is_over:
+            return False
+        now = time.monotonic()
+        if self._begin is None:
+            self._begin = now
+        self._count += 1
+        outage = not counted and _is_outage(failure)
+        left = self._begin + self._policy.outage_seconds - now
+        if self._count >= self._policy.attempts and not (outage and left > 0):
+            self.is_over = True
+            return False
+        pause = self._policy.pause(self._count - 1, retry_after)
+        if outage and self._policy.outage_seconds:
+            longest = max(_retry_after_seconds(retry_after), MAX_OUTAGE_PAUSE_SECONDS)
+            # The last attempt comes at the end of the time, not a pause before it.
+            pause = min(pause, longest, max(left, self._policy.base_seconds))
+            self._tell(failure, now - self._begin + pause, left)
+        self._halted.wait(pause)
+        return True
+
+    def _tell(self, failure: StoreError | int, seconds: float, left: float) -> None:
+        """Warn once about an outage that takes long."""
+        if self._told or seconds < TOLD_SECONDS:
+            return
+        self._told = True
+        what = f"answers {failure}" if isinstance(failure, int) else "does not answer"
+        _LOG.warning("%s %s: trying again for up to %.0f s", self._where, what, max(left, 0))
+
+
+def _is_outage(failure: StoreError | int) -> bool:
+    """Return whether a failure may be that of a server that restarts."""
+    if isinstance(failure, RegistryError):
+        failure = failure.status
+    if isinstance(failure, int):
+        return failure in OUTAGE_STATUSES
+    if not isinstance(failure, TransportError) or not failure.retryable:
+        return False
+    cause: BaseException | None = failure
+    while cause is not None:
+        if isinstance(cause, NameResolutionError):
+            return False  # a name that does not exist, most likely
+        cause = cause.__cause__ or cause.__context__
+    return True
 
 
 def _retry_after_seconds(value: str | None) -> float:

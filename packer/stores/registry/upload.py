@@ -15,6 +15,7 @@ from packer.errors import (
     AuthError,
     DigestMismatch,
     FormatError,
+    IntegrityError,
     RegistryError,
     SizeMismatch,
     StoreError,
@@ -24,7 +25,7 @@ from packer.oci import Descriptor, is_digest
 from packer.stores.protocols import Filler
 from packer.stores.registry.client import MAX_RENEWALS, Client
 from packer.stores.registry.http import SEND_BYTES, Response, malformed
-from packer.stores.registry.retries import RETRY_STATUSES, RetryPolicy
+from packer.stores.registry.retries import RETRY_STATUSES, Attempts
 from packer.stores.registry.urls import join_url
 
 WRITE = "pull,push"
@@ -32,18 +33,14 @@ DIGEST_INVALID = "DIGEST_INVALID"
 
 
 def upload(
-    client: Client,
-    blob: Descriptor,
-    source: BinaryIO,
-    retry: RetryPolicy,
-    name: str,
-    mount_from: str | None = None,
+    client: Client, blob: Descriptor, source: BinaryIO, mount_from: str | None = None
 ) -> bool:
     """Upload a blob: POST, then PUT of everything.
 
     No registry must support more, and Debian's docker-registry cannot resume. POST has no body, so
     the body is never sent only to learn that authentication is needed. A token that ends between
-    the two is no failed attempt: the same upload goes on with a new one.
+    the two is no failed attempt: the same upload goes on with a new one. An upload that is given up
+    is cancelled, so that nothing of it fills the registry's disk.
 
     The POST may ask to mount the blob from another repository. A registry that refuses opens an
     upload by the same answer, so asking costs nothing.
@@ -52,8 +49,6 @@ def upload(
         client: of the repository.
         blob: what the bytes must be.
         source: as for `Store.push`.
-        retry: how often to begin again.
-        name: of the store, for errors.
         mount_from: another repository of the registry that is said to have the blob.
 
     Returns:
@@ -64,32 +59,42 @@ def upload(
         TransportError: no answer, after all attempts.
         RegistryError: the registry refuses, or all attempts failed.
         AuthError: the credentials do not allow it.
+        IntegrityError: `source` is not the blob, or the registry received other bytes.
     """
     target: str | None = None
-    attempt = renewals = 0
+    attempts = client.attempts()
+    renewals = 0
+    begun = False
     while True:
-        if attempt or renewals or source.seekable():
+        if begun or source.seekable():
             source.seek(0)
+        begun = True
         body = UploadBody(source, blob, f"blob {blob.digest}")
-        last = attempt == retry.attempts - 1
-        retry_after = None
         try:
             if target is None:
                 candidate, mount_from = mount_from, None
-                target = _begin(client, blob, candidate)
+                target = _begin(client, blob, candidate, attempts)
             if target is None:
                 return False
             body.open()
-            with _send(client, target, blob, body, last) as response:
-                if response.status not in RETRY_STATUSES:
-                    _check_answer(response, blob, name)
-                    return True
-                retry_after = response.header("Retry-After")
+            refusal, retry_after = _send(client, target, blob, body, attempts)
+            if refusal is None:
+                return True
+            _cancel(client, target)
+            target = None
+            if not attempts.again(refusal, retry_after):
+                raise refusal
         except SourceFailed as error:
+            _cancel(client, target)
             cause = error.__cause__
             assert cause is not None
             raise cause from cause.__cause__
+        except IntegrityError:
+            _cancel(client, target)
+            raise
         except (TransportError, RegistryError) as error:
+            if attempts.is_over:
+                raise
             if isinstance(error, AuthError) and error.retryable and renewals < MAX_RENEWALS:
                 renewals += 1
                 continue
@@ -98,11 +103,23 @@ def upload(
             lost = isinstance(error, RegistryError) and (
                 error.status in (404, 416) or error.code == DIGEST_INVALID
             )
-            if last or not (error.retryable or (lost and target is not None)):
+            worth_it = error.retryable or (lost and target is not None)
+            if isinstance(error, RegistryError) and not lost:
+                _cancel(client, target)
+            if not worth_it or not attempts.again(error, counted=lost):
                 raise
-        target = None
-        client.transport.sleep(attempt, retry_after)
-        attempt += 1
+            target = None
+
+
+def _cancel(client: Client, target: str | None) -> None:
+    """Cancel an upload that was opened, so that nothing of it stays; best effort."""
+    if target is not None:
+        with contextlib.suppress(StoreError, FormatError):
+            attempts = client.attempts()
+            attempts.finish()  # once
+            client.request(
+                "DELETE", target, ok=(200, 202, 204, 404), actions=WRITE, attempts=attempts
+            ).discard()
 
 
 def mount(client: Client, blob: Descriptor, repository: str) -> bool:
@@ -121,14 +138,15 @@ def mount(client: Client, blob: Descriptor, repository: str) -> bool:
         return False
     if response.status == 201:
         return True
-    # The registry opened an upload instead: cancel it, so that nothing of it stays.
-    with contextlib.suppress(StoreError, FormatError):
-        target = join_url(response.url, response.header("Location") or "")
-        client.request("DELETE", target, ok=(200, 202, 204), actions=WRITE).discard()
+    # The registry opened an upload instead.
+    with contextlib.suppress(FormatError):
+        _cancel(client, join_url(response.url, response.header("Location") or ""))
     return False
 
 
-def _ask_mount(client: Client, blob: Descriptor, repository: str) -> Response | None:
+def _ask_mount(
+    client: Client, blob: Descriptor, repository: str, attempts: Attempts | None = None
+) -> Response | None:
     """Return the answer to a request to mount: 201 if it was done; None if it was refused."""
     url = client.url(f"blobs/uploads/?mount={blob.digest}&from={repository}")
     try:
@@ -139,6 +157,7 @@ def _ask_mount(client: Client, blob: Descriptor, repository: str) -> Response | 
             actions=WRITE,
             mount_from=repository,
             headers={"Content-Length": "0"},
+            attempts=attempts,
         )
     except RegistryError as error:
         # Forbidden to these credentials, or not supported: an ordinary upload serves. An error that
@@ -153,17 +172,24 @@ def _ask_mount(client: Client, blob: Descriptor, repository: str) -> Response | 
     return response
 
 
-def _begin(client: Client, blob: Descriptor, mount_from: str | None) -> str | None:
+def _begin(
+    client: Client, blob: Descriptor, mount_from: str | None, attempts: Attempts
+) -> str | None:
     """Open an upload and return the URL to send the blob to; None if it was mounted instead."""
     url = client.url("blobs/uploads/")
     response = None
     if mount_from is not None:
-        response = _ask_mount(client, blob, mount_from)
+        response = _ask_mount(client, blob, mount_from, attempts)
         if response is not None and response.status == 201:
             return None
     if response is None:
         response = client.request(
-            "POST", url, ok=(202,), actions=WRITE, headers={"Content-Length": "0"}
+            "POST",
+            url,
+            ok=(202,),
+            actions=WRITE,
+            headers={"Content-Length": "0"},
+            attempts=attempts,
         )
         response.discard()
     location = response.header("Location")
@@ -176,20 +202,26 @@ def _begin(client: Client, blob: Descriptor, mount_from: str | None) -> str | No
     return target + ("&" if "?" in target else "?") + f"digest={blob.digest}"
 
 
-def _send(client: Client, target: str, blob: Descriptor, body: UploadBody, last: bool) -> Response:
-    """Send the bytes; the answer may be of RETRY_STATUSES unless this is the last try."""
-    headers = {"Content-Type": "application/octet-stream", "Content-Length": str(blob.size)}
-    ok = {200, 201, 204} | (set() if last else RETRY_STATUSES)
-    response = client.request("PUT", target, ok=ok, actions=WRITE, headers=headers, body=body)
-    response.discard()
-    return response
-
-
-def _check_answer(response: Response, blob: Descriptor, name: str) -> None:
-    """Raise if the registry says that it received other bytes."""
-    claimed = response.header("Docker-Content-Digest") or ""
+def _send(
+    client: Client, target: str, blob: Descriptor, body: UploadBody, attempts: Attempts
+) -> tuple[RegistryError | None, str | None]:
+    """Send the bytes; return a refusal that may pass, if there is one, and its Retry-After."""
+    with client.request(
+        "PUT",
+        target,
+        ok={200, 201, 204} | RETRY_STATUSES,
+        actions=WRITE,
+        headers={"Content-Type": "application/octet-stream", "Content-Length": str(blob.size)},
+        body=body,
+        attempts=attempts,
+    ) as response:
+        if response.status in RETRY_STATUSES:
+            return client.refusal(response, WRITE), response.header("Retry-After")
+        claimed = response.header("Docker-Content-Digest") or ""
+        response.discard()
     if is_digest(claimed) and claimed != blob.digest:
-        raise DigestMismatch(f"upload to {name}", blob.digest, claimed)
+        raise DigestMismatch(f"upload to {client.name}", blob.digest, claimed)
+    return None, None
 
 
 class SourceFailed(Exception):
