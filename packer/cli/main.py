@@ -19,7 +19,7 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from packer.cli.arguments import UsageError, make_parser
+from packer.cli.arguments import UsageError, make_parser, show_help
 from packer.cli.display import escape, open_display
 from packer.cli.output import Output, OutputClosed, error_value
 from packer.errors import (
@@ -115,6 +115,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     out = Output(sys.stdout)
     try:
         args = make_parser().parse_args(words)
+        if args.verb == "help":
+            show_help(args.topic)
     except UsageError as error:
         return _fail(error, EXIT_USAGE, str(error), out, as_json="--json" in words)
     try:

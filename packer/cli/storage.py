@@ -8,7 +8,7 @@ from dataclasses import asdict
 from typing import Any, BinaryIO
 
 from packer.cli import reading
-from packer.cli.arguments import Add
+from packer.cli.arguments import Add, verb_epilog
 from packer.cli.display import did_you_mean, format_count, format_size
 from packer.cli.outcome import Report, check_target, registry_options, restored
 from packer.cli.output import Output, text_fields
@@ -26,6 +26,38 @@ EXIT_FAILING = 5
 """Exit code of ``storage verify`` if the registry fails for a version."""
 
 
+_ARGUMENTS = {
+    "app": "the application's ID",
+    "sequence": "number of the version",
+    "old": "number of the older version",
+    "new": "number of the newer version",
+    "path": "of the file, in the version",
+    "id": "ID of the support bundle",
+}
+"""Help of the positional arguments."""
+
+_EXAMPLE_BASE = "--storage-base-uri URI"
+_EXAMPLES = {
+    "save": "save APP app-1.4.2 --label version=1.4.2",
+    "load": "load APP 7 out",
+    "apps": "apps",
+    "history": "history APP",
+    "current": "current APP",
+    "deploy": "deploy APP 7",
+    "rollback": "rollback APP",
+    "diff": "diff APP 6 7",
+    "open": "open APP 7 values.yaml",
+    "delete": "delete APP 3",
+    "retain": "retain APP --keep 10",
+    "verify": "verify APP",
+    "save-bundle": "save-bundle ID supportbundle.tar.gz",
+    "bundles": "bundles",
+    "open-bundle": "open-bundle ID",
+    "load-bundle": "load-bundle ID out",
+}
+"""Words after ``layer-packer storage`` in the example of each verb."""
+
+
 def add_storage_verbs(
     parser: argparse.ArgumentParser, add_common: Add, add_registry: Add, add_target: Add
 ) -> None:
@@ -41,10 +73,20 @@ def add_storage_verbs(
 
     def verb(name: str, text: str, *arguments: str) -> argparse.ArgumentParser:
         made = verbs.add_parser(
-            name, help=text, description=text[0].upper() + text[1:] + ".", allow_abbrev=False
+            name,
+            help=text,
+            description=text[0].upper() + text[1:] + ".",
+            epilog=verb_epilog(f"layer-packer storage {_EXAMPLES[name]} {_EXAMPLE_BASE}"),
+            allow_abbrev=False,
         )
-        add_common(made)
-        add_registry(made)
+        for argument in arguments:
+            number = argument in ("sequence", "old", "new")
+            made.add_argument(
+                argument,
+                metavar=argument.upper(),
+                type=int if number else str,
+                help=_ARGUMENTS[argument],
+            )
         made.add_argument(
             "--storage-base-uri",
             metavar="URI",
@@ -52,13 +94,12 @@ def add_storage_verbs(
             help="docker://host/repository or oci:DIR, below which each application has its place",
         )
         made.add_argument("--cache", metavar="DIR", help="keeps layers from one call to the next")
-        for argument in arguments:
-            kind = int if argument in ("sequence", "old", "new") else str
-            made.add_argument(argument, metavar=argument.upper(), type=kind)
+        add_common(made)
+        add_registry(made)
         return made
 
     at = verb("save", "save a directory or archive as an application's next version", "app")
-    at.add_argument("path", metavar="DIR|FILE")
+    at.add_argument("path", metavar="DIR|FILE", help="directory or archive to save")
     at.add_argument("--sequence", type=int, metavar="N", help="its number (default: the next one)")
     at.add_argument("--level", type=int, metavar="N", help="zstd level, 1 to 22 (default: 9)")
     at.add_argument("--no-expand", action="store_true", help="do not open archives")
@@ -89,12 +130,12 @@ def add_storage_verbs(
     )
 
     at = verb("save-bundle", "save a support bundle, an archive or a directory", "id")
-    at.add_argument("path", metavar="FILE|DIR")
+    at.add_argument("path", metavar="FILE|DIR", help="archive or directory to save")
     _add_label(at)
     verb("bundles", "list the support bundles")
     verb("open-bundle", "write a support bundle's archive to standard output", "id")
     at = verb("load-bundle", "write a support bundle's archive, or files, to a directory", "id")
-    at.add_argument("directory", metavar="DIR")
+    at.add_argument("directory", metavar="DIR", help="new or empty directory to write to")
 
 
 def storage(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
@@ -322,12 +363,12 @@ def _verify(
 
     def lines() -> Iterator[str]:
         for app, findings in found.items():
-            yield f"{app}: {_sound(findings)}"
+            yield f"{app}: {_sound(findings, 'version')}"
             for one in findings:
                 if one.condition is not Condition.SOUND:
                     yield f"{app} {one.sequence}  {one.condition.value}: {one.why}"
         if bundles:
-            yield f"support bundles: {_sound(bundles.values())}"
+            yield f"support bundles: {_sound(bundles.values(), 'bundle')}"
         for name, one in bundles.items():
             if one.condition is not Condition.SOUND:
                 yield f"{name}  {one.condition.value}: {one.why}"
@@ -335,9 +376,9 @@ def _verify(
     return Report(value, lines, is_summary=False, exit_code=_verdict(everything))
 
 
-def _sound(findings: Collection[Finding]) -> str:
+def _sound(findings: Collection[Finding], noun: str) -> str:
     sound = sum(one.condition is Condition.SOUND for one in findings)
-    return f"{sound} of {format_count(len(findings), 'version')} sound"
+    return f"{sound} of {format_count(len(findings), noun)} sound"
 
 
 def _condition_value(one: Finding) -> dict[str, Any]:

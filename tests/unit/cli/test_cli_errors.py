@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from packer.cli.main import main
 from packer.oci import DATA_TYPE, MANIFEST_TYPE, Descriptor, Manifest, canonical_json, digest_of
 from packer.stores.layout import LayoutStore
 from tests.registry_server import free_port
@@ -206,3 +207,46 @@ def test_debug_adds_the_traceback(run: Run) -> None:
     result = run("ls", "nosuch", "--debug")
     assert result.err.startswith("Traceback")
     assert result.err.splitlines()[-1].startswith("layer-packer: tag not found: nosuch")
+
+
+@pytest.mark.parametrize(
+    ("words", "hint"),
+    [
+        (("pul", "x", "y"), "unknown verb pul; did you mean pull?"),
+        (("list",), "unknown verb list; did you mean ls?"),
+        (("storage", "hist", "app"), "unknown verb hist; did you mean history?"),
+        (("unpack", "x", "y", "--updat"), "unknown argument --updat; did you mean --update?"),
+        (("help", "registr"), "unknown verb registr; did you mean registry?"),
+    ],
+)
+def test_typos_are_answered_with_what_was_meant(
+    capsys: pytest.CaptureFixture[str], words: tuple[str, ...], hint: str
+) -> None:
+    assert main(list(words)) == 2
+    assert hint in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("topic", [("pack",), ("storage", "save"), ()])
+def test_help_is_a_verb(capsys: pytest.CaptureFixture[str], topic: tuple[str, ...]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main([*topic, "--help"])
+    assert ended.value.code == 0
+    expected = capsys.readouterr().out
+    with pytest.raises(SystemExit) as ended:
+        main(["help", *topic])
+    assert ended.value.code == 0
+    assert capsys.readouterr().out == expected
+
+
+def test_shared_options_have_a_help_of_their_own(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        main(["help", "options"])
+    shown = capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main(["pull", "--help"])
+    pull = capsys.readouterr().out
+    for option in ("--json", "--store", "--ca-file", "--auth-file", "--registry"):
+        assert option in shown
+        assert option not in pull
+    assert "layer-packer help options" in pull
+    assert "example:" in pull

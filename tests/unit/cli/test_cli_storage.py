@@ -86,6 +86,39 @@ def test_a_version_from_save_to_delete(run: Run, tmp_path: Path) -> None:
     assert run("load", "My App", 0, tmp_path / "gone")[0] == 3
 
 
+def test_unknown_applications_are_errors(
+    run: Run, tmp_path: Path, capsysbinary: pytest.CaptureFixture[bytes]
+) -> None:
+    for words in (("history",), ("current",), ("retain", "--keep", "1"), ("verify",)):
+        assert run(words[0], "shop", *words[1:])[0] == 3, words
+    assert run("save", "shop", write(tmp_path / "v", 1))[0] == 0
+    for words in (("history",), ("current",), ("retain", "--keep", "1"), ("verify",)):
+        uri = f"oci:{tmp_path / 'base'}"
+        code = main(["storage", words[0], "shpo", *words[1:], "--storage-base-uri", uri])
+        error = capsysbinary.readouterr().err
+        assert words[0] in ("retain", "verify") or b"did you mean shop?" in error
+        assert code == 3
+
+
+def test_a_storage_is_verified(run: Run, tmp_path: Path) -> None:
+    for number in range(2):
+        assert run("save", "shop", write(tmp_path / "v", number))[0] == 0
+    (tmp_path / "b.tgz").write_bytes(b"bundle")
+    assert run("save-bundle", "b", tmp_path / "b.tgz")[0] == 0
+    assert run("verify")[1].decode().splitlines() == [
+        "shop: 2 of 2 versions sound", "support bundles: 1 of 1 bundle sound",
+    ]  # fmt: skip
+    newest = decoded(run("history", "shop", "--json"))["versions"][1]
+    (tmp_path / "base/shop/blobs/sha256" / newest["digest"].removeprefix("sha256:")).unlink()
+    code, out = run("verify", "shop")
+    assert code == 4
+    assert out.decode().splitlines()[0] == "shop: 1 of 2 versions sound"
+    assert out.decode().splitlines()[1].startswith("shop 1  stale: manifest not found: sha256:")
+    value = json.loads(run("verify", "--json")[1])
+    assert [one["condition"] for one in value["applications"][0]["versions"]] == ["sound", "stale"]
+    assert value["bundles"] == [{"id": "b", "condition": "sound", "why": None}]
+
+
 def test_chosen_sequences(run: Run, tmp_path: Path) -> None:
     root = write(tmp_path / "v", 1)
     assert decoded(run("save", "app", root, "--sequence", 7, "--json"))["sequence"] == 7

@@ -102,7 +102,7 @@ def test_commands_are_accepted(text: Path, capsys: pytest.CaptureFixture[str]) -
     helps: dict[str, str] = {}
     for command in commands(text.read_text(encoding="utf-8")):
         if is_usage(command):
-            for usage in re.findall(r"layer-packer ([a-z].*)", command.partition("#")[0]):
+            for usage in re.findall(r"layer-packer ([a-z].*)", re.split(r"#| \| ", command)[0]):
                 words = usage.split()
                 name = " ".join(words[: 1 + (words[0] in ("storage", "registry"))])
                 if name not in helps:

@@ -217,6 +217,18 @@ def test_progress_is_one_phase_and_versions_of_directories_are_counted(tmp_path:
     assert (back.moved, back.others) == (6, 1)
 
 
+@pytest.mark.parametrize("dry_run", [False, True])
+def test_a_directory_without_archives_is_an_error(tmp_path: Path, dry_run: bool) -> None:
+    write(tmp_path / "from", {"values.yaml": b"a: 1\n", "app/values.tgz": archive(1)})
+    with pytest.raises(packer.NotFound, match="none of its 2 files"):
+        packer.migrate(
+            str(tmp_path / "from"),
+            f"oci:{tmp_path / 'base'}",
+            journal=str(tmp_path / "journal"),
+            dry_run=dry_run,
+        )
+
+
 @pytest.mark.parametrize("app", ["..", "a/../../b", "supportbundles"])
 def test_ids_that_lead_elsewhere_stay_behind(tmp_path: Path, app: str) -> None:
     path = tmp_path / "x.tar.gz"

@@ -179,7 +179,10 @@ def test_deploying_and_rolling_back(storage: Storage, tmp_path: Path) -> None:
         storage.save("app", write(tmp_path / "v", number))
     with pytest.raises(NotFound, match="version not found: 9"):
         storage.deploy("app", 9)
-    with pytest.raises(NotFound, match="deployed before"):
+    with pytest.raises(NotFound, match=r"earlier deployment not found: app \(nothing is deployed"):
+        storage.rollback("app")
+    storage.deploy("app", 2)
+    with pytest.raises(NotFound, match="no other version was deployed before"):
         storage.rollback("app")
     for number in (0, 1, 3):
         storage.deploy("app", number)
@@ -187,8 +190,10 @@ def test_deploying_and_rolling_back(storage: Storage, tmp_path: Path) -> None:
     assert current is not None
     assert current.sequence == 3
     assert storage.rollback("app").sequence == 1
-    assert [entry.sequence for entry in storage.deployments("app")] == [0, 1, 3, 1]
-    with pytest.raises(Conflict, match="deployed"):
+    assert [entry.sequence for entry in storage.deployments("app")] == [2, 0, 1, 3, 1]
+    with pytest.raises(
+        Conflict, match="version 1 of app is in use: it is deployed; deploy another"
+    ):
         storage.delete("app", 1)
     storage.delete("app", 3)
     assert storage.rollback("app").sequence == 0  # 3 is gone
@@ -277,6 +282,36 @@ def test_retaining_where_another_does_the_same(
     monkeypatch.setattr(retention, "delete_number", late)
     assert storage.retain("app", keep=2).kept == (4, 5)
     assert [one.sequence for one in storage.history("app")] == [4, 5]
+
+
+def test_a_whole_storage_is_verified(tmp_path: Path) -> None:
+    storage = packer.open_storage(f"oci:{tmp_path / 'base'}")
+    for number in range(5):
+        storage.save("app", write(tmp_path / "v", number))
+        (tmp_path / "v" / "own").write_bytes(random.Random(number).randbytes(3000))
+    for name in ("sound", "cut"):
+        (tmp_path / "b").write_bytes(random.Random(name).randbytes(70_000))
+        storage.save_support_bundle(name, tmp_path / "b")
+    assert {one.condition.value for one in storage.verify("app")} == {"sound"}
+
+    def blob(folder: str, digest: str) -> Path:
+        return tmp_path / "base" / folder / "blobs/sha256" / digest.removeprefix("sha256:")
+
+    layer = storage.version("app", 4).manifest.data_layers[-1].digest
+    changed = blob("app", layer)
+    changed.write_bytes(bytes(len(changed.read_bytes())))
+    blob("app", storage.version("app", 1).descriptor.digest).unlink()
+    cut = blob("_shared", storage.bundles.version("cut").manifest.data_layers[-1].digest)
+    cut.write_bytes(cut.read_bytes()[:-1])
+    found = {one.sequence: one for one in storage.verify("app")}
+    conditions = [found[number].condition.value for number in range(5)]
+    assert conditions == ["sound", "stale", "sound", "sound", "damaged"]
+    assert f"blob {layer}" in found[4].why
+    assert "digest mismatch" in found[4].why
+    bundles = {name: one.condition.value for name, one in storage.bundles.verify().items()}
+    assert bundles == {"sound": "sound", "cut": "damaged"}
+    with pytest.raises(NotFound, match="application not found: other"):
+        storage.verify("other")
 
 
 def test_comparing_and_reading(storage: Storage, tmp_path: Path) -> None:
