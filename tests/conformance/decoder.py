@@ -8,6 +8,7 @@ stand above the code that follows them.
 
 from __future__ import annotations
 
+import bz2
 import hashlib
 import json
 import struct
@@ -55,6 +56,14 @@ class Frame(NamedTuple):
     chunks: range
     depth: int
     prefix: list[Run]
+
+
+class Expansion(NamedTuple):
+    """An opened file: how many of its chunks are content, the file's size and digest."""
+
+    content_chunks: int
+    size: int
+    digest: bytes
 
 
 def need(sound: bool, rule: str) -> None:
@@ -363,7 +372,7 @@ class Index:
             expected = start + count
         self.runs = split(runs, column[13])
         self.lengths = column[60]
-        need(self.raw[30] == b"", "recipes need a later reader")
+        self.expansions = self.place_expansions()
         need(len(self.raw[61]) == 16 * len(self.lengths), "chunk digests")
         self.check_entries()
         self.frames = self.place_frames(column)
@@ -393,6 +402,18 @@ class Index:
             for start, length in runs:
                 need(length > 0 and start + length <= len(self.lengths), "a run")
 
+    def place_expansions(self) -> dict[int, Expansion]:
+        """Check rule 7, but for the length of content and recipe."""
+        need(len(self.raw[30]) % 32 == 0, "length of section 30")
+        out, entry = {}, -1
+        for gap, recipe_chunks, size, digest in struct.iter_unpack("<IIQ16s", self.raw[30]):
+            entry += gap + 1
+            need(entry < len(self.runs), "expansion of no entry")
+            chunks = sum(length for _, length in self.runs[entry])
+            need(0 < recipe_chunks <= chunks and size <= 1 << 44, "an expansion")
+            out[entry] = Expansion(chunks - recipe_chunks, size, digest)
+        return out
+
     def place_frames(self, column: dict[int, list[int]]) -> list[Frame]:
         """Check rules 4 and 5, and derive where everything is."""
         count = len(column[50])
@@ -416,7 +437,7 @@ class Index:
         return frames
 
     def check_frames(self) -> None:
-        """Check rules 6 and 7."""
+        """Check rules 6 and 8."""
         self.frame_of = {chunk: frame for frame in self.frames for chunk in frame.chunks}
         need(max(self.lengths, default=0) <= 8 * MIB, "size of a chunk")
         for frame in self.frames:
@@ -469,12 +490,188 @@ class Contents:
             at += len(part)
 
 
+# Recipes
+
+BLOCK = 512
+BZIP2_BLOCK, BZIP2_END = f"{0x314159265359:048b}", f"{0x177245385090:048b}"
+FIELDS = (0, 100, 108, 116, 124, 136, 148, 156, 157, 257, 265, 297, 329, 337, 345, 512)
+SIZE, MTIME, CHKSUM = 4, 5, 6
+
+
+class Bytes:
+    """Bytes that are read from their start to their end."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data, self.at = data, 0
+
+    def take(self, count: int) -> bytes:
+        """Return the next bytes."""
+        need(count <= len(self.data) - self.at, "too few bytes")
+        self.at += count
+        return self.data[self.at - count : self.at]
+
+    def number(self) -> int:
+        """Return the next number."""
+        value = shift = 0
+        while True:
+            need(shift <= 56, "a number is too large")
+            (byte,) = self.take(1)
+            value |= (byte & 0x7F) << shift
+            shift += 7
+            if byte < 0x80:
+                return value
+
+    def end(self) -> None:
+        """Check that nothing is left."""
+        need(self.at == len(self.data), "something is left over")
+
+
+class Recipe:
+    """Makes a file of its content."""
+
+    def __init__(self, recipe: bytes, content: bytes, size: int) -> None:
+        need(len(recipe) <= min(32 * MIB + size // 32, 1 << 30), "length of a recipe")
+        head = Bytes(recipe)
+        need(head.take(1) == b"\1", "version of a recipe")
+        lengths = [head.number() for _ in range(3)]
+        count = head.number()
+        need(count <= 1 << 21, "number of streams")
+        streams = [head.number() for _ in range(count)]
+        self.operations, self.headers, self.inline = (Bytes(head.take(n)) for n in lengths)
+        self.streams = iter([Bytes(head.take(n)) for n in streams])
+        head.end()
+        self.content = Bytes(content)
+        self.opened_bytes = 32 * size + 256 * MIB
+
+    def file(self) -> bytes:
+        """Return the file."""
+        data = self.stream(0)
+        for part in (self.operations, self.headers, self.inline, self.content):
+            part.end()
+        need(next(self.streams, None) is None, "a stream is left over")
+        return data
+
+    def stream(self, depth: int) -> bytes:
+        """Follow the operations up to END."""
+        out = bytearray()
+        header = bytes(BLOCK)
+        while True:
+            (operation,) = self.operations.take(1)
+            if operation == 0:
+                return bytes(out)
+            if operation == 1:
+                out += self.content.take(self.operations.number())
+            elif operation == 2:
+                out += self.inline.take(self.operations.number())
+            elif operation in (4, 5):
+                header = self.header(header)
+                out += header
+                if operation == 5:
+                    size = size_of(header)
+                    out += self.content.take(size) + bytes(-size % BLOCK)
+            elif operation == 6:
+                out += bytes(self.operations.number())
+            else:
+                need(operation == 7, f"operation {operation} needs a later reader")
+                need(depth < 4, "streams within one another")
+                out += self.bzip2(depth + 1)
+
+    def bzip2(self, depth: int) -> bytes:
+        """Return a bzip2 stream. Its bits are a text of zeros and ones."""
+        records = next(self.streams, None)
+        need(records is not None, "a stream is missing")
+        assert records is not None
+        level = records.number()
+        need(1 <= level <= 9, "level")
+        plain = Bytes(self.stream(depth))
+        bits = "".join(f"{byte:08b}" for byte in b"BZh%d" % level)
+        checksum = 0
+        while records.at < len(records.data):
+            length = records.number()
+            if length == 0:
+                bits += BZIP2_END + f"{checksum:032b}"
+                bits += "0" * (-len(bits) % 8)
+                break
+            self.opened_bytes -= length
+            need(length <= 18 * MIB and self.opened_bytes >= 0, "too much plaintext")
+            block, crc = bzip2_block(plain.take(length), level)
+            bits += block
+            checksum = (checksum << 1 | checksum >> 31) & 0xFFFFFFFF ^ crc
+        records.end()
+        plain.end()
+        return bytes(int(bits[at : at + 8], 2) for at in range(0, len(bits) - 7, 8))
+
+    def header(self, last: bytes) -> bytes:
+        """Return the next header of a tar archive."""
+        coded = self.headers
+        mask = coded.number()
+        need(mask < 1 << 17, "mask of a header")
+        out = bytearray(last)
+        for field in range(15):
+            start, end = FIELDS[field], FIELDS[field + 1]
+            if not mask >> field & 1:
+                continue
+            if (field == SIZE and not mask >> 15 & 1) or (field == MTIME and not mask >> 16 & 1):
+                value = coded.number()
+                if field == MTIME:
+                    value = (value >> 1) ^ -(value & 1)
+                    digits = last[start : end - 1]
+                    if all(byte in b"01234567" for byte in digits):
+                        value += int(digits, 8)
+                need(0 <= value < 8**11, "a number in a header")
+                out[start : end - 1] = b"%011o" % value
+                continue
+            data = coded.take(coded.number())
+            need(len(data) <= end - start, "length of a field")
+            out[start:end] = data.ljust(end - start, b"\0")
+        if not mask >> CHKSUM & 1:
+            out[148:156] = bytes(8)
+            out[148:156] = b"%06o\0 " % (sum(out) + 8 * ord(" "))
+        return bytes(out)
+
+
+def size_of(header: bytes) -> int:
+    """Return the size that a header tells."""
+    if header[156:157] in (b"1", b"2", b"3", b"4", b"5", b"6"):
+        return 0
+    field = header[124:136]
+    if field[0] == 0x80:
+        return int.from_bytes(field[1:], "big")
+    return int(field.strip(b" \0") or b"0", 8)
+
+
+def bzip2_block(plain: bytes, level: int) -> tuple[str, int]:
+    """Return the bits of the one block that bzip2 makes of some plaintext, and its checksum."""
+    bits = "".join(f"{byte:08b}" for byte in bz2.compress(plain, level))
+    end = bits.rindex(BZIP2_END)
+    block, checksum = bits[32:end], bits[end + 48 : end + 80]
+    need(block[:48] == BZIP2_BLOCK and block[48:80] == checksum, "one block")
+    return block, int(checksum, 2)
+
+
+def file_of(index: Index, contents: Contents, entry: int) -> bytes:
+    """Return the content of a file; the digest of an opened one is checked."""
+    chunks = [at for start, length in index.runs[entry] for at in range(start, start + length)]
+    if entry not in index.expansions:
+        return b"".join(contents.chunk(at) for at in chunks)
+    row = index.expansions[entry]
+    content = b"".join(contents.chunk(at) for at in chunks[: row.content_chunks])
+    recipe = b"".join(contents.chunk(at) for at in chunks[row.content_chunks :])
+    need(len(content) <= 32 * row.size + 256 * MIB, "size of the content")
+    data = Recipe(recipe, content, row.size).file()
+    need(len(data) == row.size and blake3(data).digest()[:16] == row.digest, "an opened file")
+    return data
+
+
 # Tree digest
 
 
 def tree_digest(index: Index, contents: Contents) -> str:
     """Return the tree digest."""
-    counts = [sum(length for _, length in runs) for runs in index.runs]
+    counts = [
+        0 if entry in index.expansions else sum(length for _, length in runs)
+        for entry, runs in enumerate(index.runs)
+    ]
     hasher = blake3(b"layer-packer tree v1\0")
     for data in (
         *(index.raw[number] for number in (10, 11, 12, 14)),
@@ -482,7 +679,10 @@ def tree_digest(index: Index, contents: Contents) -> str:
     ):
         hasher.update(struct.pack("<Q", len(data)) + data)
     chunks = blake3()
-    for runs in index.runs:
+    for entry, runs in enumerate(index.runs):
+        if entry in index.expansions:
+            chunks.update(blake3(file_of(index, contents, entry)).digest())
+            continue
         for start, length in runs:
             for ordinal in range(start, start + length):
                 chunks.update(blake3(contents.chunk(ordinal)).digest())
@@ -516,10 +716,10 @@ def decode(layout: Path, tag: str) -> Iterator[Entry]:
     need(tree_digest(index, contents) == config["tree"], "tree digest")
 
     targets = iter(index.targets)
-    for path, kind, mode, runs in zip(
-        index.paths, index.kinds, index.modes, index.runs, strict=True
+    for entry, (path, kind, mode) in enumerate(
+        zip(index.paths, index.kinds, index.modes, strict=True)
     ):
-        content = b"".join(contents.run(run) for run in runs)
+        content = file_of(index, contents, entry)
         target = next(targets) if kind == SYMLINK else b""
         yield Entry(path, kind, mode, content, target)
 

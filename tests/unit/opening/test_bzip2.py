@@ -6,9 +6,11 @@ import bz2
 import io
 import random
 import zlib
+from pathlib import Path
 
 import pytest
 
+import packer
 from packer.engine import bzip2
 from packer.errors import FormatError
 from packer.files.temporary import Gathered
@@ -195,3 +197,17 @@ def test_magic_numbers_are_found_at_every_bit() -> None:
             assert bzip2.find_magic(data, at) == (at, is_end)
             assert bzip2.find_magic(data, 0) == (at, is_end)
             assert bzip2.find_magic(data, at + 1) is None
+
+
+def test_a_changed_line_costs_below_2_kb(tmp_path: Path) -> None:
+    # The target of the operation: the whole update, with index, config and manifest.
+    lines = text(2_000_000).splitlines(keepends=True)
+    store, root = packer.MemoryStore(), tmp_path / "app"
+    root.mkdir()
+    for number in range(2):
+        lines[len(lines) // 2] = b"version: 1.0.%d of the application\n" % number
+        (root / "crds.bz2").write_bytes(bz2.compress(b"".join(lines)))
+        packed = packer.pack(root, store=store, tag=f"app:{number}")
+    assert packed.new_bytes < 2000
+    packer.unpack("app:1", tmp_path / "out", store=store)
+    assert (tmp_path / "out" / "crds.bz2").read_bytes() == (root / "crds.bz2").read_bytes()
