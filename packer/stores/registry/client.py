@@ -215,9 +215,8 @@ class Client:
                         raise self.refusal(response, actions, retryable=True)
                     continue
                 if learnt is not Learnt.NOTHING:
-                    used = self._auth.header(
-                        scope
-                    )  # a new token of the same login: refused as well
+                    # The registry refused a token that was just renewed: compare with that one.
+                    used = self._auth.header(scope)
             if own and not looked_again:
                 looked_again = True
                 if self._may_pass_with_login(response, used, scope):
