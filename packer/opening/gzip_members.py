@@ -85,7 +85,8 @@ class GzipReader:
         """Yield the plaintext of a stream that was opened, and check that it is all of it."""
         total: int | None = 0
         inner: list[Deflated] = []
-        while (piece := deflated.plain.pop()) is not None:
+        plain = deflated.plain
+        while (piece := plain.pop()) is not None:
             if isinstance(piece, Deflated):
                 inner.append(piece)
             elif total is not None:
@@ -100,6 +101,8 @@ class GzipReader:
         for shared in (1, 0):
             length = int.from_bytes(tail[4 + shared : 8 + shared], "little")
             behind = tail[8 + shared :]
+            if len(tail) < 8 + shared:
+                continue
             if (total is None or length == total & 0xFFFFFFFF) and (
                 not behind.strip(b"\0") or behind[:3] == MAGIC[: len(behind)]
             ):

@@ -500,6 +500,9 @@ class _HeldDeflated(Deflated):
     def plain(self) -> Stream:  # type: ignore[override]
         return Stream(self._pieces)
 
+    def drain(self) -> None:
+        """Do nothing: all pieces are held."""
+
     @property
     def records(self) -> Cursor:  # type: ignore[override]
         return self._records.copy()

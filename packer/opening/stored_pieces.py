@@ -135,6 +135,10 @@ class Deflated:
         self.coded_length: int | None = None
         """Bytes of the deflate stream; None as long as they are not known."""
 
+    def drain(self) -> None:
+        """Consume the rest of the plaintext, so that the pieces behind can be had."""
+        self.plain.drain()
+
     def rebuilt(self) -> Iterator[Data]:
         """Yield the deflate stream's bytes; its plaintext must not have been read."""
         stream, records = self.plain, self.records
@@ -198,7 +202,7 @@ class Stream:
         if not self._front:
             if self._inner is not None:
                 inner, self._inner = self._inner, None
-                inner.plain.drain()
+                inner.drain()
             piece = next(self._pieces, None)
             if piece is None:
                 return None
@@ -261,7 +265,7 @@ class Stream:
 
         def chained() -> Iterator[Piece]:
             yield from piece.rebuilt()
-            piece.plain.drain()
+            piece.drain()
             yield from rest
 
         assert not self._front
