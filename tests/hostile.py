@@ -332,14 +332,16 @@ def hostile_registry(
     host: str = "127.0.0.1",
     auth: str | None = None,
     client_ca: Path | None = None,
+    port: int = 0,
 ) -> Iterator[HostileRegistry]:
-    """Run a registry on a free loopback port.
+    """Run a registry on a loopback port.
 
     Args:
         certificate: speak TLS with it and ``key.pem`` beside it.
         host: how references name it, "127.0.0.1" or "localhost".
         auth: as in `HostileRegistry`.
         client_ca: ask for a client certificate of this authority.
+        port: to listen on; any free one by default.
     """
     registry: HostileRegistry
 
@@ -357,7 +359,7 @@ def hostile_registry(
 
         do_GET = do_HEAD = do_POST = do_PUT = do_PATCH = do_DELETE = take  # noqa: N815
 
-    server = _Server(("127.0.0.1", 0), Handler)
+    server = _Server(("127.0.0.1", port), Handler)
     if certificate is not None:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(certificate, certificate.parent / "key.pem")

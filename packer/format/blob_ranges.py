@@ -5,10 +5,10 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from io import BytesIO
-from threading import Lock
 from typing import BinaryIO, cast
 
 from packer.errors import SizeMismatch
+from packer.forks import Lock
 from packer.oci import READ_BYTES, Descriptor
 from packer.stores.protocols import LocalBlobs, Positioned, Ranged, Store
 

@@ -47,6 +47,12 @@ class FrameCache:
         self._spilled: dict[int, int] = {}  # frame -> offset in the temporary file
         self._uses: Counter[int] | None = None
 
+    def renew_after_fork(self) -> None:
+        """In a forked child: forget the temporary file, to which the parent goes on writing."""
+        self.close()
+        self._spilled = {}
+        self._spill_bytes = 0
+
     def __contains__(self, frame: int) -> bool:
         """Return whether a frame is held, in memory or in the file."""
         return frame in self._held or frame in self._spilled

@@ -12,6 +12,7 @@ import blake3
 from packer.engine import zstd
 from packer.engine.delta import decode as decode_delta
 from packer.errors import DigestMismatch, IntegrityError, SizeMismatch
+from packer.forks import renew_in_children
 from packer.format.damage import touched
 from packer.format.frame_cache import FrameCache
 from packer.format.frames import Frames, joined
@@ -71,6 +72,13 @@ class FrameReader:
         self._changed = Condition()
         """Guards the cache and `_decoding`; notified when a frame leaves the latter."""
         self._prefix_frames = set(self._prefixes_of(range(len(index.frame_stored))))
+        renew_in_children(self)
+
+    def renew_after_fork(self) -> None:
+        """In a forked child: work without the threads, and the temporary file, of the parent."""
+        self._decoding = set()
+        self._changed = Condition()
+        self._cache.renew_after_fork()
 
     def __enter__(self) -> FrameReader:
         """Return the reader."""

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from packer.forks import Lock
+from packer.forks import Lock, renew_in_children
+from packer.format.frame_cache import FrameCache
 from packer.oci import Descriptor, digest_of
 from packer.stores.layout import LayoutStore
 from packer.stores.protocols import read_blob
@@ -136,3 +137,28 @@ def test_file_locks_are_not_kept_by_children(tmp_path: Path) -> None:
     os.kill(child, 9)
     os.waitpid(child, 0)
     assert took < 2
+
+
+def test_decoded_frames_are_not_shared() -> None:
+    # Both sides would write their frames to the same places of one temporary file.
+    cache = FrameCache(8, lambda frame: 8, lambda frame: True, None)
+    for frame in range(3):
+        cache.keep(frame, bytes([frame]) * 8)
+
+    def there() -> None:
+        time.sleep(0.5)
+        assert 1 not in cache
+        for frame in range(10, 20):
+            cache.keep(frame, bytes([frame]) * 8)
+        assert [cache.find(frame) for frame in range(10, 20)] == [
+            bytes([frame]) * 8 for frame in range(10, 20)
+        ]
+
+    def here() -> None:
+        for frame in range(3, 10):
+            cache.keep(frame, bytes([frame]) * 8)
+
+    renew_in_children(cache)
+    in_child(there, here)
+    assert [cache.find(frame) for frame in range(10)] == [bytes([n]) * 8 for n in range(10)]
+    cache.close()

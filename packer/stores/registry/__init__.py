@@ -6,9 +6,9 @@ the caller may choose is in `settings.Settings`; `access.Access` makes it of `Re
 environment and the docker configuration.
 
 Reading order: `access`, `settings`; `store`, `blobs` (`download`, `upload`), `manifests`; `client`,
-`auth`, `challenges`, `credentials`, `credential_helpers`; `http`, `connections`, `retries`,
-`urls`, `tls`; `features` (protocol features that fail); `logins` and `diagnosis`, two verbs of the
-command.
+`auth`, `challenges`, `credentials`, `credential_helpers`; `refusals` (the words of errors); `http`,
+`connections`, `retries`, `proxies`, `urls`, `tls`; `features` (protocol features that fail);
+`logins` and `diagnosis`, two verbs of the command.
 
 Invariants: credentials go to the registry's own origin and to token services that
 `challenges.check_realm` accepts, nowhere else; bodies are bounded and never decoded; every wait has

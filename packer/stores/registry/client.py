@@ -284,6 +284,8 @@ class Client:
                 hint = " (the proxy may have refused it: NO_PROXY names hosts to reach directly)"
         elif response.status == 403 and retryable:
             kind = AuthError
+        elif refusal.is_about_space:
+            hint = " (no space is left in the registry's storage)"
         elif response.status in HINTS:
             hint = HINTS[response.status]
         return kind(

@@ -32,6 +32,7 @@ _OTHER_REASON = re.compile(
     r"|read.?only|maintenance|vulnerab|scan|sign|billing|plan|suspend|disabled",
     re.I,
 )
+_NO_SPACE = re.compile(r'"Err": ?(28|122)\b|no space left|disk quota exceeded', re.I)
 _ABOUT_LOGIN = re.compile(
     r"denied|unauthori|credential|log.?in|authenticat|scope|permission|privilege|not allowed"
     r"|forbidden|insufficient|token",
@@ -53,6 +54,11 @@ class Refusal:
     code: str = ""
     text: str = ""
     digests: tuple[str, ...] = ()
+
+    @property
+    def is_about_space(self) -> bool:
+        """Whether the registry's storage is full; docker-registry tells the number of the error."""
+        return bool(_NO_SPACE.search(self.text))
 
     @property
     def is_about_login(self) -> bool:

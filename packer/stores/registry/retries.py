@@ -1,10 +1,13 @@
 """When a request is made again, after which pause, and when it is given up.
 
-Two kinds of failures are told apart. Most are counted: after `RetryPolicy.attempts` it is over. An
-*outage* (no connection, a lost one, 429, 502, 503, 504: a registry that restarts, or a proxy before
-it) is waited for as long as `RetryPolicy.outage_seconds`, counted from its first failure. All
-requests of one operation (an upload's POST and PUT, a download and its continuations) are counted
-by one `Attempts`, so that retries never multiply.
+Failures are counted: after `RetryPolicy.attempts` it is over. All requests of one operation (an
+upload's POST and PUT, a download and its continuations) are counted by one `Attempts`, so that
+retries never multiply.
+
+An *outage* is survived if it ends within `RetryPolicy.outage_seconds` of its first failure. While
+no connection can be made, tries cost nobody anything and are not counted. A registry that answers
+429, 502, 503 or 504, loses connections or keeps silent may be overloaded: the attempts are not more
+then, but their pauses are spread over that time.
 """
 
 from __future__ import annotations
@@ -16,7 +19,7 @@ import time
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
-from urllib3.exceptions import NameResolutionError
+from urllib3.exceptions import ConnectTimeoutError, NameResolutionError
 
 from packer.errors import RegistryError, StoreError, TransportError
 
@@ -26,6 +29,8 @@ OUTAGE_STATUSES = frozenset({429, 502, 503, 504})
 """Answers of a registry that is away, or of a proxy before it."""
 MAX_OUTAGE_PAUSE_SECONDS = 8.0
 """Bound on a pause during an outage, so that its end is noticed soon."""
+_SPREAD = 4
+"""Each pause of an outage is about so many times the one before; the last takes what is left."""
 TOLD_SECONDS = 3.0
 """Seconds of an outage after which it is told, with a warning in the log."""
 
@@ -37,10 +42,10 @@ class RetryPolicy:
     """How often and how patiently to try again.
 
     Args:
-        attempts: tries in all, at least 1.
+        attempts: tries in all, at least 1; those that met no server in an outage not counted.
         base_seconds: greatest first pause; each next one doubles it.
         max_seconds: bound on one pause, whatever the server's Retry-After says.
-        outage_seconds: how long an outage is waited for, even after all `attempts`.
+        outage_seconds: how long an outage is waited for, from its first failure.
     """
 
     attempts: int = 5
@@ -80,6 +85,7 @@ class Attempts:
         self._halted = halted
         self._where = where
         self._count = 0
+        self._unreachable = 0
         self._begin: float | None = None
         self._told = False
         self.is_over = False
@@ -87,7 +93,7 @@ class Attempts:
 
     def progress(self) -> None:
         """Record that something was achieved: failures so far do not count any more."""
-        self._count, self._begin, self._told = 0, None, False
+        self._count, self._unreachable, self._begin, self._told = 0, 0, None, False
 
     def finish(self) -> None:
         """Record that the operation has failed for good."""
@@ -111,17 +117,24 @@ class Attempts:
         now = time.monotonic()
         if self._begin is None:
             self._begin = now
-        self._count += 1
-        outage = not counted and _is_outage(failure)
         left = self._begin + self._policy.outage_seconds - now
-        if self._count >= self._policy.attempts and not (outage and left > 0):
-            self.is_over = True
-            return False
-        pause = self._policy.pause(self._count - 1, retry_after)
-        if outage and self._policy.outage_seconds:
-            longest = max(_retry_after_seconds(retry_after), MAX_OUTAGE_PAUSE_SECONDS)
-            # The last attempt comes at the end of the time, not a pause before it.
-            pause = min(pause, longest, max(left, self._policy.base_seconds))
+        if not counted and left > 0 and _is_unreachable(failure):
+            self._unreachable += 1
+            pause = self._policy.pause(self._unreachable - 1)
+            # The last try comes at the end of the time, not a pause before it.
+            pause = min(pause, MAX_OUTAGE_PAUSE_SECONDS, max(left, self._policy.base_seconds))
+        else:
+            self._count += 1
+            if self._count >= self._policy.attempts:
+                self.is_over = True
+                return False
+            pause = self._policy.pause(self._count - 1, retry_after)
+            # The first pause stays short: most lost connections are no outage.
+            if not counted and left > 0 and self._count > 1 and _is_outage(failure):
+                more = self._policy.attempts - self._count - 1
+                share = random.uniform(0.8, 1.0) * left / _SPREAD**more  # noqa: S311
+                pause = max(pause, min(share, self._policy.max_seconds))
+        if not counted and left > 0:
             self._tell(failure, now - self._begin + pause, left)
         self._halted.wait(pause)
         return True
@@ -136,19 +149,36 @@ class Attempts:
 
 
 def _is_outage(failure: StoreError | int) -> bool:
-    """Return whether a failure may be that of a server that restarts."""
+    """Return whether a failure may pass when a server has restarted, or is less busy."""
     if isinstance(failure, RegistryError):
         failure = failure.status
     if isinstance(failure, int):
         return failure in OUTAGE_STATUSES
-    if not isinstance(failure, TransportError) or not failure.retryable:
-        return False
-    cause: BaseException | None = failure
+    return (
+        isinstance(failure, TransportError)
+        and failure.retryable
+        and not _has(failure, NameResolutionError)
+    )
+
+
+def _is_unreachable(failure: StoreError | int) -> bool:
+    """Return whether no connection could be made to a server whose name is known."""
+    return (
+        isinstance(failure, TransportError)
+        and failure.retryable
+        and _has(failure, ConnectTimeoutError)
+        and not _has(failure, NameResolutionError)
+    )
+
+
+def _has(error: BaseException, kind: type[BaseException]) -> bool:
+    """Return whether an error, or one of its causes, is of a kind."""
+    cause: BaseException | None = error
     while cause is not None:
-        if isinstance(cause, NameResolutionError):
-            return False  # a name that does not exist, most likely
+        if isinstance(cause, kind):
+            return True
         cause = cause.__cause__ or cause.__context__
-    return True
+    return False
 
 
 def _retry_after_seconds(value: str | None) -> float:

@@ -112,14 +112,26 @@ def upload(
 
 
 def _cancel(client: Client, target: str | None) -> None:
-    """Cancel an upload that was opened, so that nothing of it stays; best effort."""
-    if target is not None:
-        with contextlib.suppress(StoreError, FormatError):
-            attempts = client.attempts()
-            attempts.finish()  # once
-            client.request(
-                "DELETE", target, ok=(200, 202, 204, 404), actions=WRITE, attempts=attempts
-            ).discard()
+    """Cancel an upload that was opened, so that nothing of it stays; best effort.
+
+    distribution 2 refuses to cancel an upload that has got some of its bytes: its URL tells that it
+    has none. Version 3 returns another URL.
+    """
+    if target is None:
+        return
+    attempts = client.attempts()
+    attempts.finish()  # once
+
+    def ask(method: str, url: str, *ok: int) -> Response:
+        response = client.request(method, url, ok=ok, actions=WRITE, attempts=attempts)
+        response.discard()
+        return response
+
+    with contextlib.suppress(StoreError, FormatError):
+        if ask("DELETE", target, 200, 202, 204, 400, 404, 416).status >= 400:
+            location = ask("GET", target, 200, 204).header("Location")
+            if location:
+                ask("DELETE", join_url(target, location), 200, 202, 204)
 
 
 def mount(client: Client, blob: Descriptor, repository: str) -> bool:

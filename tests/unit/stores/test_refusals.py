@@ -64,6 +64,16 @@ def test_words(body: bytes, code: str, text: str) -> None:
     assert (found.code, found.text) == (code, text)
 
 
+def test_full_disks() -> None:
+    long = "/var/lib/registry/" + "x" * 500
+    detail = {"DriverName": "filesystem", "Enclosed": {"Op": "write", "Path": long, "Err": 28}}
+    assert read_refusal(
+        errors(code="UNKNOWN", message="unknown error", detail=detail)
+    ).is_about_space
+    assert read_refusal(b"write /x: no space left on device").is_about_space
+    assert not read_refusal(errors(code="UNKNOWN", message="unknown error")).is_about_space
+
+
 def test_digests_anywhere() -> None:
     body = errors(code="MANIFEST_BLOB_UNKNOWN", message=f"missing {DIGEST}", detail=[{"a": DIGEST}])
     assert read_refusal(body).digests == (DIGEST,)
