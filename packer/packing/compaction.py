@@ -34,6 +34,9 @@ KEPT_COST = 1.1
 PAID_COST = 16
 """Bytes that an update may store again for each new byte of its own. What goes beyond has to be
 gained by a fresh pull: so a change of one line does not cost a megabyte to save a tenth of it."""
+DOUBT = 1.25
+"""Divisor of an estimated gain: in frames of mixed content the live part may compress worse than
+the rest."""
 SMALL_BYTES = 96 << 10
 """Overhead in bytes that is never worth a compaction: less than a request or two costs in time."""
 MAX_LAYERS = 94
@@ -257,7 +260,7 @@ def layers_to_drop(
                 continue
             dropped |= found.dependents(layer) & kept
             now = pull(dropped)
-            if now < before and again(dropped) <= before - now + paid:
+            if now < before and again(dropped) <= (before - now) / DOUBT + paid:
                 chosen = set(dropped)
             if now <= alone * KEPT_COST:
                 break
