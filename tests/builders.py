@@ -29,3 +29,9 @@ def write(root: Path, files: Mapping[str, bytes]) -> Path:
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(data)
     return root
+
+
+def write_release(root: Path, number: int) -> Path:
+    """Write a release of an application: a large file that stays, a small one with its number."""
+    image, manifest = noise(7, 400_000), f"kind: App\nversion: {number}\n" * 40
+    return write(root, {"image.bin": image, "app.yaml": manifest.encode()})

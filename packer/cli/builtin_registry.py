@@ -183,7 +183,7 @@ def compose_yaml(config: RegistryConfig) -> str:
             "port": str(config.port),
             "compose_environment": "\n".join(environment) if s3 else "",
             "compose_data": "" if s3 else "      - ./data:/var/lib/registry",
-            "delete_untagged_word": "--delete-untagged, " if config.delete_untagged else "",
+            "delete_untagged": " --delete-untagged" if config.delete_untagged else "",
         },
     )
 

@@ -12,7 +12,8 @@ import pytest
 import packer
 from packer import Storage, StoreError
 from packer.stores.registry.retries import RetryPolicy
-from tests.conformance.test_storage_registry import check_race, race, write
+from tests.builders import write_release
+from tests.conformance.test_storage_registry import check_race, race
 from tests.registry_server import run_registry
 from tests.rule_proxy import Fault, RuleProxy, rule_proxy
 
@@ -80,7 +81,7 @@ def test_the_life_of_an_application(
 ) -> None:
     app, root = "2gKSUID", tmp_path / "v"
     for number in range(18):  # the history is gathered twice
-        assert packer.open_storage(uri).save(app, write(root, number)).sequence == number
+        assert packer.open_storage(uri).save(app, write_release(root, number)).sequence == number
     for number in (3, 5, 4):
         packer.open_storage(uri).deploy(app, number)
     assert packer.open_storage(uri).rollback(app).sequence == 5
@@ -100,7 +101,7 @@ def test_the_life_of_an_application(
     assert storage.retain(app, keep=2).kept == (4, 5, 15, 16)
     for number in (15, 16):
         storage.delete(app, number)
-    assert storage.save(app, write(root, 99)).sequence == 18  # 17 is not given again
+    assert storage.save(app, write_release(root, 99)).sequence == 18  # 17 is not given again
     for number in (4, 18):
         storage.delete(app, number)
     assert packer.open_storage(uri).save(app, root).sequence == 19
@@ -111,7 +112,7 @@ def test_the_life_of_an_application(
 
 
 def test_a_save_that_failed_can_be_repeated(rule: Immutable, uri: str, tmp_path: Path) -> None:
-    root = write(tmp_path / "v", 0)
+    root = write_release(tmp_path / "v", 0)
     rule.faults["0"] = Fault.ERROR_BEFORE
     with pytest.raises(StoreError):
         packer.open_storage(uri).save("2gKSUID", root)
@@ -128,13 +129,13 @@ def test_a_lost_answer_is_found_out_by_asking(
     # The tag was written, and the second attempt is refused: the version is saved all the same.
     rule.faults["0"] = fault
     storage = packer.open_storage(uri)
-    assert storage.save("2gKSUID", write(tmp_path / "v", 0)).sequence == 0
+    assert storage.save("2gKSUID", write_release(tmp_path / "v", 0)).sequence == 0
     assert numbers(packer.open_storage(uri)) == [0]
 
 
 def test_deployments_at_once_are_all_recorded(rule: Immutable, uri: str, tmp_path: Path) -> None:
     for number in range(3):
-        packer.open_storage(uri).save("2gKSUID", write(tmp_path / "v", number))
+        packer.open_storage(uri).save("2gKSUID", write_release(tmp_path / "v", number))
     start = threading.Barrier(8)
 
     def deploy(writer: int) -> int:

@@ -19,6 +19,7 @@ from packer.oci import MANIFEST_TYPE, Manifest
 from packer.storage.history import LABEL_PREFIX
 from packer.storage.repositories import Repositories
 from packer.storage.repository import NONCE
+from tests.builders import write_release
 from tests.registry_server import (
     CountingProxy,
     RegistryServer,
@@ -48,13 +49,6 @@ def uri(proxy: CountingProxy, request: pytest.FixtureRequest) -> str:
     return f"docker://{proxy.host}/org/{name}"
 
 
-def write(root: Path, number: int) -> Path:
-    root.mkdir(exist_ok=True)
-    (root / "image.bin").write_bytes(random.Random(7).randbytes(400_000))
-    (root / "app.yaml").write_text(f"kind: App\nversion: {number}\n" * 40)
-    return root
-
-
 WRITER = """
 import sys, packer
 storage = packer.open_storage(sys.argv[1])
@@ -70,7 +64,7 @@ def race(uri: str, tmp_path: Path, writers: int, rounds: int) -> list[list[int]]
     """Let processes save at once; return the numbers each was given, in order."""
     running = []
     for number in range(writers):
-        root = write(tmp_path / f"v{number}", number)
+        root = write_release(tmp_path / f"v{number}", number)
         running.append(
             subprocess.Popen(
                 [sys.executable, "-c", WRITER, uri, str(root), str(number), str(rounds)],
@@ -136,8 +130,8 @@ def test_a_registry_that_does_not_delete(tmp_path: Path) -> None:
 
 def test_requests_of_a_small_update(uri: str, proxy: CountingProxy, tmp_path: Path) -> None:
     storage = packer.open_storage(uri)
-    storage.save("app", write(tmp_path / "v", 0))
-    write(tmp_path / "v", 1)
+    storage.save("app", write_release(tmp_path / "v", 0))
+    write_release(tmp_path / "v", 1)
     proxy.clear()
     saved = packer.open_storage(uri).save("app", tmp_path / "v")
     assert saved.new_bytes < 2_000
@@ -154,7 +148,7 @@ def test_a_thousand_versions_in_few_requests(
 ) -> None:
     direct = uri.replace(proxy.host, server.host)  # many requests that nobody counts
     storage = packer.open_storage(direct)
-    storage.save("app", write(tmp_path / "v", 0))
+    storage.save("app", write_release(tmp_path / "v", 0))
     repository = Repositories(direct, packer.RegistryOptions()).repository("app")
     _, data = repository.store.get_manifest("0")
     manifest = Manifest.decode(data)
@@ -257,12 +251,12 @@ def test_a_base_with_a_missing_blob_is_not_built_on(
     server: RegistryServer, uri: str, tmp_path: Path
 ) -> None:
     storage = packer.open_storage(uri)
-    storage.save("app", write(tmp_path / "v", 0))
+    storage.save("app", write_release(tmp_path / "v", 0))
     version = storage.version("app", 0)
     (layer,) = version.manifest.data_layers
     blob = server.data / "docker/registry/v2/blobs/sha256" / layer.digest[7:9] / layer.digest[7:]
     shutil.rmtree(blob)
-    saved = packer.open_storage(uri).save("app", write(tmp_path / "v", 1))
+    saved = packer.open_storage(uri).save("app", write_release(tmp_path / "v", 1))
     assert (saved.sequence, saved.parent) == (1, "")
     storage.load("app", 1, tmp_path / "out")
 
@@ -270,7 +264,7 @@ def test_a_base_with_a_missing_blob_is_not_built_on(
 def test_a_cache_keeps_layers(uri: str, proxy: CountingProxy, tmp_path: Path) -> None:
     writer = packer.open_storage(uri)
     for number in range(3):
-        writer.save("app", write(tmp_path / "v", number))
+        writer.save("app", write_release(tmp_path / "v", number))
     storage = packer.open_storage(uri, cache=tmp_path / "cache")
     storage.load("app", 0, tmp_path / "out0")
     proxy.clear()
@@ -281,13 +275,13 @@ def test_a_cache_keeps_layers(uri: str, proxy: CountingProxy, tmp_path: Path) ->
     proxy.clear()
     storage.load("app", 2, tmp_path / "again")
     assert proxy.count() <= 1
-    assert storage.save("app", write(tmp_path / "v", 3)).new_bytes < 3_000
+    assert storage.save("app", write_release(tmp_path / "v", 3)).new_bytes < 3_000
 
 
 def test_versions_are_those_of_the_other_calls(uri: str, tmp_path: Path) -> None:
     storage = packer.open_storage(uri)
     for number in range(2):
-        storage.save("My App", write(tmp_path / "v", number))
+        storage.save("My App", write_release(tmp_path / "v", number))
     assert storage.apps() == ["My App"]
     reference = storage.reference("My App", 1)
     store = tmp_path / "store"

@@ -151,6 +151,7 @@ def test_file_system_says_no(run: Run, app: Path, tmp_path: Path) -> None:
     check_error(run, 9, "NotADirectoryError", "pack", tmp_path / "file" / "below")
 
 
+@pytest.mark.slow
 def test_registry_down(run: Run, app: Path, tmp_path: Path) -> None:
     run("pack", app, "--tag", "app:1")
     name = f"localhost:{free_port()}/acme/app:1"
@@ -159,6 +160,7 @@ def test_registry_down(run: Run, app: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_registry_that_answers_nonsense(run: Run) -> None:
     class Nonsense(socketserver.BaseRequestHandler):
         def handle(self) -> None:

@@ -77,6 +77,7 @@ def test_importing_the_package_loads_nothing_heavy() -> None:
     assert {name for name in loaded if name.startswith("packer.")} == {"packer._version"}
 
 
+@pytest.mark.slow
 def test_local_verbs_need_no_registry_modules_and_no_rich(app: Path, store: Path) -> None:
     code = (
         "import sys\n"
@@ -175,6 +176,7 @@ def test_the_package_has_the_same_version() -> None:
     assert packer.__version__ == VERSION
 
 
+@pytest.mark.slow
 def test_a_run_as_a_process(app: Path, store: Path, tmp_path: Path) -> None:
     def run(*words: str) -> subprocess.CompletedProcess[bytes]:
         return subprocess.run([*COMMAND, *words], capture_output=True, env=environment(store))
@@ -199,6 +201,7 @@ def test_a_locale_that_cannot_show_a_name_is_no_error(store: Path, tmp_path: Pat
     assert listed.stdout == b"\\u65e5\\u672c\n"
 
 
+@pytest.mark.slow
 def test_a_reader_that_leaves(app: Path, store: Path) -> None:
     env = environment(store)
     subprocess.run([*COMMAND, "pack", str(app), "--tag", "v", "-q"], check=True, env=env)
@@ -214,6 +217,7 @@ def test_a_reader_that_leaves(app: Path, store: Path) -> None:
     assert (process.wait(), complaint) == (141, b"")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not os.path.exists("/dev/full"), reason="needs /dev/full")
 @pytest.mark.parametrize("words", [("cat", "v", "large"), ("cat", "v", "small"), ("versions",)])
 def test_output_on_a_full_disk(app: Path, store: Path, words: tuple[str, ...]) -> None:
@@ -229,6 +233,7 @@ def test_output_on_a_full_disk(app: Path, store: Path, words: tuple[str, ...]) -
 @pytest.mark.parametrize(
     ("number", "word"), [(signal.SIGINT, b"interrupted"), (signal.SIGTERM, b"terminated")]
 )
+@pytest.mark.slow
 def test_a_signal_ends_the_process_in_one_line(
     app: Path, store: Path, number: signal.Signals, word: bytes
 ) -> None:
@@ -289,6 +294,7 @@ def stop(monkeypatch: pytest.MonkeyPatch, store: Path) -> Iterator[Stop]:
 
 
 # A pool of threads that waits for work it has cancelled would hang here.
+@pytest.mark.slow
 @pytest.mark.timeout(60)
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_a_signal_leaves_nothing_half_made(
@@ -316,6 +322,7 @@ def test_a_signal_leaves_nothing_half_made(
     assert signal.getsignal(number) == before
 
 
+@pytest.mark.slow
 def test_a_signal_sent_twice_at_once_counts_once(
     app: Path,
     tmp_path: Path,
@@ -340,6 +347,7 @@ def test_a_signal_sent_twice_at_once_counts_once(
     assert capsysbinary.readouterr().err == b"layer-packer: terminated\n"
 
 
+@pytest.mark.slow
 def test_ignored_signals_stay_ignored(app: Path, tmp_path: Path, stop: Stop) -> None:
     # nohup layer-packer pack ...
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
@@ -351,6 +359,7 @@ def test_ignored_signals_stay_ignored(app: Path, tmp_path: Path, stop: Stop) -> 
         signal.signal(signal.SIGHUP, before)
 
 
+@pytest.mark.slow
 def test_interruption_as_json(
     app: Path, stop: Stop, capsysbinary: pytest.CaptureFixture[bytes]
 ) -> None:

@@ -154,6 +154,7 @@ def test_places_of_one_kind_are_refused(tmp_path: Path) -> None:
             packer.migrate(*pair)
 
 
+@pytest.mark.slow
 def test_killed_and_continued(tmp_path: Path) -> None:
     write(tmp_path / "from", layout())
     base, notes = f"oci:{tmp_path / 'base'}", tmp_path / "journal"

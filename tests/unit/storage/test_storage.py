@@ -32,6 +32,7 @@ from packer.storage.encoded_names import decode_app, decode_tag, encode_app, enc
 from packer.storage.repositories import Repositories
 from packer.storage.repository import Repository
 from packer.storage.sequence_numbers import Numbers
+from tests.builders import noise, write_release
 
 NAMES = [
     "app", "2gmOaSDLxWyCCOsqaAbSf9jPx6d", "xA", "A", "x__41", "__41", "a-B", "a_b", "a__b", "é x/y",
@@ -44,14 +45,6 @@ NAMES = [
 def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
     uri = "memory:" if request.param == "memory" else f"oci:{tmp_path / 'base'}"
     return packer.open_storage(uri)
-
-
-def write(root: Path, number: int) -> Path:
-    """Make a version: a large file that stays, and a small one that names the version."""
-    root.mkdir(exist_ok=True)
-    (root / "image.bin").write_bytes(random.Random(7).randbytes(400_000))
-    (root / "app.yaml").write_text(f"kind: App\nversion: {number}\n" * 40)
-    return root
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -99,7 +92,9 @@ def test_history_of_saves(storage: Storage, tmp_path: Path) -> None:
     assert storage.current("app") is None
     root = tmp_path / "v"
     saved = [
-        storage.save("app", write(root, number), labels={"version": f"1.{number}", "by": "é"})
+        storage.save(
+            "app", write_release(root, number), labels={"version": f"1.{number}", "by": "é"}
+        )
         for number in range(3)
     ]
     assert [one.sequence for one in saved] == [0, 1, 2]
@@ -127,7 +122,7 @@ def test_a_long_history_is_gathered_and_found_again(tmp_path: Path) -> None:
     uri = f"oci:{tmp_path / 'base'}"
     storage = packer.open_storage(uri)
     for number in range(20):
-        storage.save("app", write(tmp_path / "v", number), labels={"n": str(number)})
+        storage.save("app", write_release(tmp_path / "v", number), labels={"n": str(number)})
     first = storage.history("app")
     assert packer.open_storage(uri).history("app") == first
     repository = Repositories(uri, packer.RegistryOptions()).repository("app")
@@ -151,23 +146,23 @@ def test_a_version_is_saved_even_if_the_history_cannot_be_gathered(
         raise RegistryError("too many requests", status=429, retryable=True)
 
     for number in range(7):
-        storage.save("app", write(tmp_path / "v", number))
+        storage.save("app", write_release(tmp_path / "v", number))
     monkeypatch.setattr(Repository, "put_small", refuse)
-    assert storage.save("app", write(tmp_path / "v", 7)).sequence == 7
+    assert storage.save("app", write_release(tmp_path / "v", 7)).sequence == 7
     assert [tag.partition("-")[0] for tag in tried] == ["history"]
     assert len(storage.history("app")) == 8
 
 
 def test_chosen_sequences(storage: Storage, tmp_path: Path) -> None:
     root = tmp_path / "v"
-    assert storage.save("app", write(root, 5), sequence=5).sequence == 5
-    assert storage.save("app", write(root, 2), sequence=2).sequence == 2
-    assert storage.save("app", write(root, 6)).sequence == 6
+    assert storage.save("app", write_release(root, 5), sequence=5).sequence == 5
+    assert storage.save("app", write_release(root, 2), sequence=2).sequence == 2
+    assert storage.save("app", write_release(root, 6)).sequence == 6
     # Once more under its number: the same content is there, another one is not put in its place.
     before = storage.history("app")
-    assert storage.save("app", write(root, 2), sequence=2) == before[0]
+    assert storage.save("app", write_release(root, 2), sequence=2) == before[0]
     with pytest.raises(Conflict, match="sequence 2 is taken"):
-        storage.save("app", write(root, 3), sequence=2)
+        storage.save("app", write_release(root, 3), sequence=2)
     assert storage.history("app") == before
     for wrong in (-1, 1 << 60):
         with pytest.raises(InvalidParameter):
@@ -176,7 +171,7 @@ def test_chosen_sequences(storage: Storage, tmp_path: Path) -> None:
 
 def test_deploying_and_rolling_back(storage: Storage, tmp_path: Path) -> None:
     for number in range(4):
-        storage.save("app", write(tmp_path / "v", number))
+        storage.save("app", write_release(tmp_path / "v", number))
     with pytest.raises(NotFound, match="version not found: 9"):
         storage.deploy("app", 9)
     with pytest.raises(NotFound, match=r"earlier deployment not found: app \(nothing is deployed"):
@@ -203,7 +198,7 @@ def test_deploying_and_rolling_back(storage: Storage, tmp_path: Path) -> None:
 
 def test_deleted_numbers_are_not_given_again(storage: Storage, tmp_path: Path) -> None:
     for number in range(3):
-        storage.save("app", write(tmp_path / "v", number))
+        storage.save("app", write_release(tmp_path / "v", number))
     storage.delete("app", 2)
     storage.delete("app", 1)
     assert [one.sequence for one in storage.history("app")] == [0]
@@ -221,11 +216,13 @@ def test_a_number_chosen_again_is_not_taken_for_the_one_it_was(
 ) -> None:
     # What was gathered holds the record of the first version 3, and would go on telling it.
     for number in range(8):
-        storage.save("app", write(tmp_path / "v", number))
+        storage.save("app", write_release(tmp_path / "v", number))
     for number in range(8, 12):
-        storage.save("app", write(tmp_path / "v", number))
+        storage.save("app", write_release(tmp_path / "v", number))
     storage.delete("app", 3)
-    saved = storage.save("app", write(tmp_path / "w", 99), sequence=3, labels={"n": "again"})
+    saved = storage.save(
+        "app", write_release(tmp_path / "w", 99), sequence=3, labels={"n": "again"}
+    )
     again = packer.open_storage(storage.base_uri) if storage.base_uri != "memory:" else storage
     again._applications.clear()
     assert again.history("app")[3] == saved
@@ -233,11 +230,11 @@ def test_a_number_chosen_again_is_not_taken_for_the_one_it_was(
 
 def test_a_withdrawn_version_was_never_there(storage: Storage, tmp_path: Path) -> None:
     for number in range(8):
-        storage.save("app", write(tmp_path / "v", number), sequence=number)
+        storage.save("app", write_release(tmp_path / "v", number), sequence=number)
     storage.withdraw("app", 7)  # gathered with it
     storage._applications.clear()
     assert [one.sequence for one in storage.history("app")] == list(range(7))
-    saved = storage.save("app", write(tmp_path / "w", 99), sequence=7)
+    saved = storage.save("app", write_release(tmp_path / "w", 99), sequence=7)
     storage._applications.clear()
     assert storage.history("app")[-1] == saved
     storage.load("app", 7, tmp_path / "out")
@@ -248,7 +245,7 @@ def test_a_withdrawn_version_was_never_there(storage: Storage, tmp_path: Path) -
 
 def test_retaining_a_few(storage: Storage, tmp_path: Path) -> None:
     for number in range(8):
-        storage.save("app", write(tmp_path / "v", number))
+        storage.save("app", write_release(tmp_path / "v", number))
     storage.deploy("app", 1)
     storage.deploy("app", 3)
     done = storage.retain("app", keep=2, protect=[0, 99])
@@ -271,7 +268,7 @@ def test_retaining_where_another_does_the_same(
 ) -> None:
     # Replicas that clean up on the same schedule: what one listed, the other deletes.
     for number in range(6):
-        storage.save("app", write(tmp_path / "v", number))
+        storage.save("app", write_release(tmp_path / "v", number))
     honest, turns = retention.delete_number, [1, 3]
 
     def late(repository: Repository, sequence: int, numbers: Numbers) -> None:
@@ -287,7 +284,7 @@ def test_retaining_where_another_does_the_same(
 def test_a_whole_storage_is_verified(tmp_path: Path) -> None:
     storage = packer.open_storage(f"oci:{tmp_path / 'base'}")
     for number in range(5):
-        storage.save("app", write(tmp_path / "v", number))
+        storage.save("app", write_release(tmp_path / "v", number))
         (tmp_path / "v" / "own").write_bytes(random.Random(number).randbytes(3000))
     for name in ("sound", "cut"):
         (tmp_path / "b").write_bytes(random.Random(name).randbytes(70_000))
@@ -316,14 +313,14 @@ def test_a_whole_storage_is_verified(tmp_path: Path) -> None:
 
 def test_comparing_and_reading(storage: Storage, tmp_path: Path) -> None:
     for number in range(2):
-        storage.save("app", write(tmp_path / "v", number))
+        storage.save("app", write_release(tmp_path / "v", number))
     (change,) = storage.diff("app", 0, 1)
     assert (change.path, change.change) == ("app.yaml", "changed")
     assert [entry.path for entry in storage.entries("app", 1)] == ["app.yaml", "image.bin"]
     with storage.open("app", 0, "app.yaml") as file:
         assert file.readline() == b"kind: App\n"
         assert file.read() == b"version: 0\n" + b"kind: App\nversion: 0\n" * 39
-    whole = random.Random(7).randbytes(400_000)
+    whole = noise(7, 400_000)
     with storage.open("app", 1, "image.bin") as file:
         rng = random.Random(1)
         for _ in range(50):
@@ -339,7 +336,7 @@ def test_comparing_and_reading(storage: Storage, tmp_path: Path) -> None:
 
 
 def test_archives_that_were_opened_read_right(storage: Storage, tmp_path: Path) -> None:
-    root = write(tmp_path / "v", 1)
+    root = write_release(tmp_path / "v", 1)
     (root / "empty").write_bytes(b"")
     with tarfile.open(root / "chart.tgz", "w:gz") as archive:
         archive.add(root / "app.yaml", "app.yaml")
@@ -362,6 +359,7 @@ def test_archives_that_were_opened_read_right(storage: Storage, tmp_path: Path) 
         closed.read()
 
 
+@pytest.mark.slow
 def test_support_bundles(storage: Storage, tmp_path: Path) -> None:
     assert storage.support_bundles() == []
     with pytest.raises(NotFound, match="support bundle not found: b/1"):
@@ -369,7 +367,7 @@ def test_support_bundles(storage: Storage, tmp_path: Path) -> None:
     bundle = tmp_path / "supportbundle.tar.gz"
     for number in range(10):
         with tarfile.open(bundle, "w:gz") as archive:
-            archive.add(write(tmp_path / "v", number), "logs")
+            archive.add(write_release(tmp_path / "v", number), "logs")
         saved = storage.save_support_bundle(f"b/{number}", bundle, labels={"app": "x"})
         assert (saved.id, saved.bytes) == (f"b/{number}", bundle.stat().st_size)
         assert saved.labels == {"app": "x"}
@@ -397,7 +395,7 @@ def test_support_bundles(storage: Storage, tmp_path: Path) -> None:
 def test_what_is_no_sequence_number_is_refused(
     storage: Storage, tmp_path: Path, number: Any
 ) -> None:
-    root = write(tmp_path / "v", 0)
+    root = write_release(tmp_path / "v", 0)
     for sequence in (0, 1):
         storage.save("app", root, sequence=sequence)
     calls: list[Callable[[], object]] = [
@@ -425,7 +423,7 @@ def test_deploying_gets_over_a_damaged_log(tmp_path: Path, log: str) -> None:
     repositories = Repositories(f"oci:{tmp_path / 'base'}", None)
     storage = Storage(repositories, None, 1, 1.0, None)
     for sequence in (0, 1):
-        storage.save("app", write(tmp_path / "v", sequence))
+        storage.save("app", write_release(tmp_path / "v", sequence))
     storage.deploy("app", 0)
     repositories.repository("app").put_note(f"{DEPLOYED}-1-{'0' * 16}", {LOG: log})
     with pytest.raises(FormatError, match="log of deployments"):
@@ -442,7 +440,7 @@ def test_progress_and_results_are_told(tmp_path: Path) -> None:
     events: list[packer.StorageEvent] = []
     storage = packer.open_storage(f"oci:{tmp_path / 'base'}", listener=events.append)
     told: list[Progress] = []
-    storage.save("app", write(tmp_path / "v", 1), progress=told.append)
+    storage.save("app", write_release(tmp_path / "v", 1), progress=told.append)
     storage.load("app", 0, tmp_path / "out", progress=told.append)
     storage.deploy("app", 0)
     storage.save("app", tmp_path / "v")
@@ -460,7 +458,7 @@ def test_progress_and_results_are_told(tmp_path: Path) -> None:
 
 def test_cancelling(storage: Storage, tmp_path: Path) -> None:
     stop = threading.Event()
-    root = write(tmp_path / "v", 1)
+    root = write_release(tmp_path / "v", 1)
 
     def report(event: Progress) -> None:
         if event.done_bytes:
@@ -481,7 +479,7 @@ def test_threads_share_a_storage(storage: Storage, tmp_path: Path) -> None:
     done: list[tuple[int, int]] = []
 
     def work(number: int) -> None:
-        root = write(tmp_path / f"v{number}", number)
+        root = write_release(tmp_path / f"v{number}", number)
         saved = storage.save("app", root)
         with storage.open("app", saved.sequence, "app.yaml") as file:
             assert file.read() == (root / "app.yaml").read_bytes()
@@ -498,7 +496,7 @@ def test_threads_share_a_storage(storage: Storage, tmp_path: Path) -> None:
 
 def test_async_callers_use_threads(storage: Storage, tmp_path: Path) -> None:
     async def save(number: int) -> int:
-        root = write(tmp_path / f"v{number}", number)
+        root = write_release(tmp_path / f"v{number}", number)
         return (await asyncio.to_thread(storage.save, "app", root)).sequence
 
     async def main() -> list[int]:
@@ -517,7 +515,7 @@ def test_async_callers_use_threads(storage: Storage, tmp_path: Path) -> None:
 
 
 def test_labels_are_checked(storage: Storage, tmp_path: Path) -> None:
-    root = write(tmp_path / "v", 1)
+    root = write_release(tmp_path / "v", 1)
     for labels in ({"": "x"}, {"a": "b" * 5000}, {"a" * 200: ""}, {"\udcff": ""}):
         with pytest.raises(InvalidParameter):
             storage.save("app", root, labels=labels)
@@ -528,6 +526,7 @@ def test_labels_are_checked(storage: Storage, tmp_path: Path) -> None:
     assert storage.history("app") == []
 
 
+@pytest.mark.slow
 def test_processes_share_a_layout(tmp_path: Path) -> None:
     program = (
         "import sys, packer\n"
@@ -537,7 +536,7 @@ def test_processes_share_a_layout(tmp_path: Path) -> None:
     )
     running = []
     for number in range(4):
-        root = write(tmp_path / f"v{number}", number)
+        root = write_release(tmp_path / f"v{number}", number)
         arguments = [sys.executable, "-c", program, str(tmp_path / "base"), str(root), str(number)]
         running.append(subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True))
     printed = [process.communicate(timeout=120)[0].split() for process in running]
