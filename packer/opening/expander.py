@@ -206,6 +206,8 @@ class Expander:
         if not kind or not self._expand or (finder is not None and finder.met):
             return
         if not is_opened(kind):
+            if size <= SMALL_BYTES:
+                return  # as small files and members that are taken many at a time, unseen
             reason = FORMAT
         elif self._budget.ended:
             reason = LIMIT
