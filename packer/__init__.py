@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         UnsupportedFile,
         UnsupportedVersion,
     )
+    from packer.format.closed_files import Closed
     from packer.format.usage import Opened, Use
     from packer.oci import Descriptor
     from packer.packing.job import Packed
@@ -69,6 +70,7 @@ __all__ = [
     "Cancelled",
     "Change",
     "ChunkParams",
+    "Closed",
     "Conflict",
     "Deployment",
     "Descriptor",
@@ -174,6 +176,7 @@ _MODULES = {
         "UnsupportedFile",
         "UnsupportedVersion",
     ),
+    "format.closed_files": ("Closed",),
     "format.usage": (
         "Opened",
         "Use",

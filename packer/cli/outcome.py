@@ -14,6 +14,7 @@ from packer.errors import InvalidParameter
 from packer.stores.registry.access import OTHERS, RegistryLike, RegistryOptions, registry_host
 
 if TYPE_CHECKING:
+    from packer.format.closed_files import Closed
     from packer.format.usage import Use
     from packer.reading.restore import Restored
     from packer.transfer.copy_cost import Estimate
@@ -228,6 +229,39 @@ def parts_value(parts: Iterable[Use]) -> list[dict[str, Any]]:
         }
         for part in parts
     ]
+
+
+def closed_value(closed: Iterable[Closed]) -> list[dict[str, Any]]:
+    """Return the JSON value of archives that stayed closed."""
+    return [
+        {
+            **text_fields("path", row.path),
+            "kind": row.kind,
+            "reason": row.reason,
+            "streams": row.streams,
+            "bytes": row.bytes,
+            "stored_bytes": row.stored_bytes,
+        }
+        for row in closed
+    ]
+
+
+_REASONS = {
+    "encoder": "its encoder is not known",
+    "format": "this format is not opened",
+    "method": "compressed by a method that is not opened",
+    "encrypted": "encrypted",
+    "damaged": "damaged or cut off",
+    "limit": "too large to open",
+    "depth": "too deep in other archives",
+    "unknown": "was not opened",
+}
+
+
+def closed_text(row: Closed) -> str:
+    """Return what a person reads of archives that stayed closed in a file."""
+    kind = f"{row.streams} {row.kind}" if row.streams > 1 else row.kind
+    return f"{row.path} ({kind}, {_REASONS[row.reason]}; {format_size(row.bytes)})"
 
 
 def check_target(args: argparse.Namespace) -> None:

@@ -13,7 +13,7 @@ from packer.api import readings
 from packer.api.locations import open_version
 from packer.cli.arguments import EXIT_DIFFERENT, EXIT_INCOMPLETE
 from packer.cli.display import format_count, format_size
-from packer.cli.outcome import Report, options, parts_value
+from packer.cli.outcome import Report, closed_text, closed_value, options, parts_value
 from packer.cli.output import Output, text_fields
 from packer.format.usage import Use
 from packer.progress import ProgressCallback
@@ -257,6 +257,7 @@ def _details_value(name: str, details: Details) -> dict[str, Any]:
             }
             for opened in details.opened
         ],
+        "closed": closed_value(details.closed),
     }
 
 
@@ -291,6 +292,13 @@ def _opened_lines(details: Details) -> Iterator[str]:
         yield f"opened   and {len(shown) - _SHOWN} more, see --json"
 
 
+def _closed_lines(details: Details) -> Iterator[str]:
+    for row in details.closed[:_SHOWN]:
+        yield f"closed   {closed_text(row)}, {format_size(row.stored_bytes)} stored"
+    if len(details.closed) > _SHOWN:
+        yield f"closed   and {len(details.closed) - _SHOWN} more, see --json"
+
+
 def _details_lines(details: Details) -> Iterator[str]:
     yield f"digest   {details.digest}"
     yield f"created  {details.created or 'not said'}"
@@ -320,6 +328,7 @@ def _details_lines(details: Details) -> Iterator[str]:
         )
     yield from _parts_lines(details.parts)
     yield from _opened_lines(details)
+    yield from _closed_lines(details)
 
 
 def verify(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:

@@ -44,6 +44,8 @@ def pack(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
             "parent": packed.parent or None,
             "index_bytes": packed.index_bytes,
             "parts": outcome.parts_value(packed.parts),
+            "closed_bytes": packed.closed_bytes,
+            "closed": outcome.closed_value(packed.closed),
         }
 
     def lines() -> Iterator[str]:
@@ -62,6 +64,13 @@ def pack(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
             f"{tree}; added {format_size(packed.new_bytes)} {where}"
             f" ({share} of {format_size(packed.bytes)})"
         )
+        if packed.closed:
+            more = len(packed.closed) - 1
+            rest = f" and {more} more, see --json" if more else ""
+            yield (
+                f"archives that stayed closed, {format_size(packed.closed_bytes)}:"
+                f" {outcome.closed_text(packed.closed[0])}{rest}"
+            )
 
     return Report(value, lines)
 

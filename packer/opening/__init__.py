@@ -13,6 +13,7 @@ In reading order:
 
 - `expansion`: what the index records of an opened file, and the bounds on it.
 - `recipe`: the operations of a recipe, written and parsed.
+- `closed`: what stayed closed in a file, and why; said to the user, never stored.
 - `lookahead`: a stream with as much look-ahead as its reader wants; the search for signatures.
 - `tar_headers`: headers of tar archives, coded as differences to the one before.
 - `workers`, `deflate_streams`: deflate streams found, inflated and analysed ahead of their use.

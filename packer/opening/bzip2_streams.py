@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from packer.engine import bzip2
+from packer.opening.closed import DAMAGED, ENCODER, LIMIT
 from packer.opening.lookahead import Source
 from packer.opening.workers import IN_FLIGHT_BYTES, Budget
 
@@ -81,6 +82,13 @@ class Bzip2Stream:
     def complete(self) -> bool:
         """Whether the whole stream has been decompressed."""
         return self._last
+
+    @property
+    def cut(self) -> str:
+        """Why it ends before its trailer, for a stream that was read; "" if it does not."""
+        if self._current is None or self._current.is_complete:
+            return ""
+        return LIMIT if self._budget.ended else ENCODER if self._parts else DAMAGED
 
     def begin(self) -> bool:
         """Decompress the first block; return whether there is a stream that may pay."""

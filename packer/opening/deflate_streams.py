@@ -19,6 +19,7 @@ from packer.engine.deflate import (
     Segment,
     most_coded,
 )
+from packer.opening.closed import DAMAGED, ENCODER, LIMIT
 from packer.opening.lookahead import Source
 from packer.opening.recipe_cache import key_of
 from packer.opening.workers import IN_FLIGHT_BYTES, Budget
@@ -92,6 +93,13 @@ class DeflateStream:
     def complete(self) -> bool:
         """Whether the whole stream has been inflated."""
         return self._last
+
+    @property
+    def cut(self) -> str:
+        """Why it ends before its last block, for a stream that was read; "" if it does not."""
+        if self._current is None or self._current.inflated.last:
+            return ""
+        return LIMIT if self._budget.ended else ENCODER if self._parts else DAMAGED
 
     def begin(self) -> bool:
         """Inflate the first part; return whether there is a stream that may pay."""

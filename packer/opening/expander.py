@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from itertools import pairwise
 
 from packer.engine.chunking import ChunkParams, chunks_of, cut_points, iter_chunks
+from packer.opening.closed import DAMAGED, DEPTH, FORMAT, LIMIT, is_opened, kind_of
+from packer.opening.closed import SIGNATURE_BYTES as KIND_BYTES
 from packer.opening.expansion import MAX_FILE_BYTES
 from packer.opening.finder import (
     LOOK_AHEAD,
@@ -86,6 +88,8 @@ class Expander:
         self._tars = 0  # tar archives that are open, within one another
         self.recipe = RecipeWriter(workers.directory)
         self._budget = Budget(size, self.recipe, workers)
+        self.closed = self._budget.closed
+        """What stays closed; complete once `content` has ended."""
         self._header = bytes(BLOCK)  # the last tar header of this deflate stream or file
         self._look_ahead = max(LOOK_AHEAD, 2 * params.max_bytes)
         self._begun: Finder | None = None
@@ -132,6 +136,7 @@ class Expander:
         have = source.ahead(self._size + 1)
         view = source.view(0, have)
         if _is_plain(view, 0):
+            self._tell(kind_of(view), have, None)
             return chunks_of(view, self._params)
         return self._stream(source, 0)
 
@@ -154,6 +159,8 @@ class Expander:
             finder = Finder(self._budget, source)
         begun = False  # whether a piece of content has begun
         length = 0  # of this piece so far
+        first = source.position
+        kind = kind_of(source.view(0, min(source.ahead(look_ahead), KIND_BYTES)))
         while True:
             have = source.ahead(look_ahead)
             ended = have < look_ahead
@@ -183,7 +190,34 @@ class Expander:
                 finder.used(found)
                 begun, opened, length = False, True, 0
             elif final:
+                if finder is not None:
+                    finder.settle(source.position)
+                self._tell(kind, source.position - first, finder)
                 return
+
+    def _tell(self, kind: str, size: int, finder: Finder | None) -> None:
+        """Count a stream of bytes that begins as an archive and in which none was found.
+
+        Args:
+            kind: of the archive, or "".
+            size: of the stream in bytes.
+            finder: that searched it; None if it is not to be searched.
+        """
+        if not kind or not self._expand or (finder is not None and finder.met):
+            return
+        if not is_opened(kind):
+            if size <= SMALL_BYTES:
+                return  # as small files and members that are taken many at a time, unseen
+            reason = FORMAT
+        elif self._budget.ended:
+            reason = LIMIT
+        elif finder is None:
+            reason = DEPTH
+        elif kind == "zip":
+            return  # entries that are not compressed
+        else:
+            reason = DAMAGED
+        self.closed.add(kind, reason, size)
 
     def _found(self, found: FoundStream, depth: int) -> Iterator[memoryview]:
         """Yield the content of a stream's plaintext."""

@@ -6,6 +6,7 @@ from collections import deque
 
 from packer.engine import bzip2
 from packer.opening.bzip2_streams import Bzip2Stream
+from packer.opening.closed import ENCODER, ENCRYPTED, LIMIT, METHOD, kind_of
 from packer.opening.deflate_streams import DeflateStream
 from packer.opening.lookahead import Source, find_signature
 from packer.opening.workers import IN_FLIGHT_BYTES, Budget
@@ -20,7 +21,35 @@ SIGNATURE_BYTES = 4
 _GZIP, _BZIP2 = 0x1F, 0x42
 """First bytes of a gzip member and of a bzip2 stream."""
 
+_METHODS = {1, 2, 3, 4, 5, 6, 9, 10, 12, 14, 16, 93, 94, 95, 96, 97, 98, 99}
+"""Methods of zip entries that are not opened. APPNOTE.TXT of PKWARE, 4.4.5."""
+
 FoundStream = DeflateStream | Bzip2Stream
+
+
+class _Refused:
+    """A stream whose header says that it is not opened.
+
+    Args:
+        start: position in the source at which its header begins.
+        reason: as in `opening.closed`.
+    """
+
+    complete = True
+
+    def __init__(self, start: int, reason: str) -> None:
+        self.start = start
+        self.end = start + 1
+        self.reason = reason
+
+    def begin(self) -> bool:
+        return True
+
+    def ready(self) -> bool:
+        return False
+
+    def close(self) -> None:
+        pass
 
 
 class Finder:
@@ -35,7 +64,11 @@ class Finder:
         self._budget = budget
         self._source = source
         self._searched = source.position
-        self._found: deque[FoundStream] = deque()
+        self._found: deque[tuple[FoundStream | _Refused, str]] = deque()  # with their kinds
+        self._closed: tuple[int, str, str] | None = None  # start, kind, reason of the last one
+        self._kind = ""  # of the stream that is being read
+        self.met = False
+        """Whether a stream was found, even if it stays closed."""
 
     def look(self, have: int) -> bool:
         """Begin the streams found in the next `have` bytes; return whether there are any."""
@@ -48,15 +81,35 @@ class Finder:
             self._look(self._source.position + have)
             if not self._found:
                 return None
-            stream = self._found.popleft()
+            stream, kind = self._found.popleft()
+            self.settle(stream.start)
             if stream.ready():
+                assert not isinstance(stream, _Refused)
+                self._kind = kind
                 return stream
+            reason = LIMIT if self._budget.ended else ENCODER
+            if isinstance(stream, _Refused):
+                reason = stream.reason
+            self._closed = stream.start, kind, reason
             stream.close()
 
     def used(self, stream: FoundStream) -> None:
         """Go on behind a stream that `next` returned and that was read."""
+        if stream.cut:
+            self._closed = self._source.position, self._kind, stream.cut
         stream.close()
         self._searched = max(self._searched, self._source.position)
+
+    def settle(self, end: int) -> None:
+        """Count the closed stream before a position: it lasts until there.
+
+        Args:
+            end: where the next stream begins, or the source ends.
+        """
+        if self._closed is not None:
+            start, kind, reason = self._closed
+            self._budget.closed.add(kind, reason, end - start)
+            self._closed = None
 
     def _look(self, end: int) -> None:
         """Find streams before the position `end`, as many as may be in flight."""
@@ -64,7 +117,7 @@ class Finder:
         while not self._budget.ended and (
             not found
             or (
-                found[-1].complete
+                found[-1][0].complete
                 and len(found) < MAX_FOUND
                 and workers.in_flight < IN_FLIGHT_BYTES
             )
@@ -80,15 +133,17 @@ class Finder:
             if stream is None:
                 continue
             if stream.begin():
-                found.append(stream)
+                self.met = True
+                found.append((stream, kind_of(source.view(at, source.ahead(at + 4)))))
                 self._searched = stream.end
             else:
                 # What inflates is not searched again, even if the stream does not pay.
                 if stream.end > stream.start:
+                    self.met = True
                     self._searched = stream.end
                 stream.close()
 
-    def _stream(self, at: int) -> FoundStream | None:
+    def _stream(self, at: int) -> FoundStream | _Refused | None:
         """Return the stream of the signature at `at`, counted from the next byte; None if none."""
         source = self._source
         first = source.view(at, at + 1)[0]
@@ -97,7 +152,12 @@ class Finder:
                 return None
             level = source.view(at + 3, at + 4)[0] - ord("0")
             return Bzip2Stream(self._budget, source, source.position + at, level)
-        start = (_behind_gzip_header if first == _GZIP else _behind_zip_header)(source, at)
+        if first == _GZIP:
+            start = _behind_gzip_header(source, at)
+        else:
+            start, reason = _behind_zip_header(source, at)
+            if reason:
+                return _Refused(source.position + at, reason)
         return DeflateStream(self._budget, source, source.position + start) if start else None
 
 
@@ -131,19 +191,23 @@ def _behind_gzip_header(source: Source, at: int) -> int:
     return end if source.ahead(end) >= end else 0
 
 
-def _behind_zip_header(source: Source, at: int) -> int:
-    """Return where the deflate stream of the zip entry at `at` begins, 0 if it has none.
+def _behind_zip_header(source: Source, at: int) -> tuple[int, str]:
+    """Return where the deflate stream of the zip entry at `at` begins, 0 if it has none, and why.
+
+    The reason is that of `opening.closed`, "" if there is nothing compressed.
 
     Source: APPNOTE.TXT of PKWARE, 4.3.7.
     """
     if source.ahead(at + 30) < at + 30:
-        return 0
+        return 0, ""
     head = bytes(source.view(at, at + 30))
-    encrypted = head[6] & 1
-    if encrypted or int.from_bytes(head[8:10], "little") != 8:
-        return 0
+    method = int.from_bytes(head[8:10], "little")
+    if head[6] & 1:
+        return 0, ENCRYPTED if method in (0, 8) or method in _METHODS else ""
+    if method != 8:
+        return 0, METHOD if method in _METHODS else ""
     end = at + 30 + int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
-    return end if source.ahead(end) >= end else 0
+    return (end if source.ahead(end) >= end else 0), ""
 
 
 def _is_bzip2(source: Source, at: int) -> bool:

@@ -13,6 +13,7 @@ from concurrent.futures import Executor
 from typing import TypeVar
 
 from packer.engine.deflate import Segment
+from packer.opening.closed import ClosedTally
 from packer.opening.expansion import most_opened, most_recipe
 from packer.opening.recipe import MAX_STREAMS, RecipeWriter
 from packer.opening.recipe_cache import RecipeCache
@@ -130,6 +131,8 @@ class Budget:
         self._most_recipe = most_recipe(size) - RESERVED_BYTES
         self.recipe = recipe
         self.workers = workers
+        self.closed = ClosedTally()
+        """What stays closed."""
         self.guess = -1
         """First byte of the recipe used last, -1 before the first: the model to try first."""
         self.ended = False

@@ -14,6 +14,7 @@ from packer.engine.chunking import BUFFER_BYTES, ChunkParams
 from packer.errors import SourceChanged
 from packer.files.tree import Found, Tree, identity_of, open_file, show
 from packer.format.index import DIGEST_BYTES
+from packer.opening.closed import ClosedStreams
 from packer.opening.expander import Expander
 from packer.opening.expansion import Expansion
 from packer.opening.finder import LOOK_AHEAD
@@ -123,6 +124,10 @@ class OpenedFile:
         self._expander = Expander(self._fill, found.size, params, buffer, workers, expand=expand)
         self.recipe_chunks = 0
         """Number of chunks that make up the recipe; complete once `chunks` has ended."""
+
+    def closed(self) -> list[ClosedStreams]:
+        """Return what stayed closed in the file; to be called once `chunks` has ended."""
+        return self._expander.closed.rows()
 
     def begin(self) -> bool:
         """Start opening the archive at the file's start, if there is one.

@@ -7,6 +7,7 @@ from typing import Protocol, runtime_checkable
 
 from packer.engine import zstd
 from packer.engine.chunking import ChunkParams
+from packer.format.closed_files import Closed
 from packer.format.usage import Use
 from packer.oci import Descriptor
 from packer.packing.similar import SketchCache
@@ -67,6 +68,9 @@ class Packed:
         parent: manifest digest of the base, or "".
         index_bytes: bytes that the index added.
         parts: the cost of each first component of the paths, in byte order.
+        closed: archives that stayed closed in the files that were read, at most 1000 rows, those of
+            the most bytes first. A file that looks as it did at the last pack is not read.
+        closed_bytes: of all closed archives together.
     """
 
     descriptor: Descriptor
@@ -80,6 +84,8 @@ class Packed:
     parent: str
     index_bytes: int
     parts: tuple[Use, ...]
+    closed: tuple[Closed, ...] = ()
+    closed_bytes: int = 0
 
     @property
     def digest(self) -> str:

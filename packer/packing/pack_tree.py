@@ -20,6 +20,7 @@ from packer.errors import FormatError, InvalidParameter, PackerError
 from packer.files.name_column import Names
 from packer.files.tree import DIRECTORY, FILE, SYMLINK, show, walk
 from packer.format.blob_ranges import BlobRanges
+from packer.format.closed_files import ClosedFiles
 from packer.format.frame_reader import FrameReader
 from packer.format.frames import Frames
 from packer.format.index import Index
@@ -110,6 +111,7 @@ class _Scanned:
         base: frames of the base.
         kept: ordinals of the base's data layers that stay.
         content_bytes: size of all files together.
+        closed: archives that stayed closed.
     """
 
     index: Index
@@ -119,6 +121,7 @@ class _Scanned:
     base: Frames
     kept: set[int]
     content_bytes: int
+    closed: ClosedFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +135,7 @@ class _Numbered:
         writer: as in `_Scanned`.
         kept: as in `_Scanned`.
         content_bytes: as in `_Scanned`.
+        closed: as in `_Scanned`.
         base_bytes: stored bytes of the base's frames.
     """
 
@@ -141,6 +145,7 @@ class _Numbered:
     writer: LayerWriter
     kept: set[int]
     content_bytes: int
+    closed: ClosedFiles
     base_bytes: int
 
 
@@ -157,11 +162,14 @@ def _make_table(job: PackJob, base: Version | None, candidates: list[Version]) -
     except FormatError as error:  # no reader would take it: better no version than that
         writer.abort()
         raise PackerError(f"{error.why}: pack it without opening archives (--no-expand)") from error
+    first_layer = len(index.layer_frames) - len(writer.layer_frames)
     return Table(
         plain=encode_index(index),
         tree=done.tree,
         totals=_totals(index, done.content_bytes),
-        parts=uses(index, len(index.layer_frames) - len(writer.layer_frames)),
+        parts=uses(index, first_layer),
+        closed=done.closed.rows(index, first_layer),
+        closed_bytes=done.closed.bytes,
         kept=done.kept,
         base_bytes=done.base_bytes,
         writer=writer,
@@ -193,6 +201,7 @@ def _number(job: PackJob, base: Version | None, candidates: list[Version]) -> _N
         writer=done.writer,
         kept=done.kept,
         content_bytes=done.content_bytes,
+        closed=done.closed,
         base_bytes=sum(done.base.index.frame_stored),
     )
 
@@ -297,6 +306,7 @@ def _scan_once(
             base=base.reader.frames,
             kept=use.kept(base.dropped),
             content_bytes=source.found.bytes_of(0, len(source.found)),
+            closed=scan.closed,
         )
         return _Pass(scanned, tree, scan.record.facts)
     except BaseException:

@@ -13,6 +13,7 @@ from datetime import datetime, timezone
 import blake3
 
 from packer.engine import zstd
+from packer.format.closed_files import Closed
 from packer.format.index_layers import (
     MAX_PATCHES,
     UPDATE_BYTES,
@@ -48,6 +49,8 @@ class Table:
         tree: its tree digest.
         totals: counts for the config.
         parts: the cost of each part of the tree.
+        closed: archives that stayed closed.
+        closed_bytes: of all of them together.
         kept: ordinals of the base's data layers that stay.
         base_bytes: stored bytes of the base's data layers.
         writer: of the new layers; flushed.
@@ -58,6 +61,8 @@ class Table:
     tree: str
     totals: dict[str, int]
     parts: tuple[Use, ...]
+    closed: tuple[Closed, ...]
+    closed_bytes: int
     kept: set[int]
     base_bytes: int
     writer: LayerWriter
@@ -102,6 +107,8 @@ def publish(job: PackJob, base: Version | None, table: Table) -> Packed:
         parent=manifest.parent,
         index_bytes=index_bytes,
         parts=table.parts,
+        closed=table.closed,
+        closed_bytes=table.closed_bytes,
     )
 
 

@@ -13,6 +13,7 @@ import blake3
 
 from packer.engine.ordinals import Ordinals
 from packer.files.tree import Tree, show
+from packer.format.closed_files import ClosedFiles
 from packer.format.frame_reader import FrameReader
 from packer.format.index import DIGEST_BYTES
 from packer.format.layer_writer import LayerWriter, layer_bytes_for
@@ -87,6 +88,8 @@ class Scan:
         """The new chunks."""
         self.record = TreeRecord(source.found, source.remembered)
         """Entries and runs, and what the stat cache is to know."""
+        self.closed = ClosedFiles()
+        """Archives that stayed closed in the files that were read."""
         self.writer = LayerWriter(
             job.store,
             executor,
@@ -156,6 +159,7 @@ class Scan:
             return runs
         with opener.open(at) as opened:
             runs, digests = self._pack_file(at, opened, known, prefixes)
+            self.closed.add(at, opened.closed())
             if opened.recipe_chunks:
                 opener.begin_behind(at)
                 self.record.record_opened(at, *opened.expansion(), digests)

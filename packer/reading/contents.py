@@ -12,6 +12,7 @@ from itertools import compress
 
 from packer.errors import InvalidParameter, NotFound, PackerError
 from packer.files.tree import DIRECTORY, FILE, KIND_NAMES, show
+from packer.format.closed_files import Closed, closed_by_name
 from packer.format.frames import Frames
 from packer.format.index import Index
 from packer.format.usage import Opened, Use, opened, uses
@@ -89,6 +90,8 @@ class Details:
         parts: by first component of the paths: the files below it, and the bytes that the version
             added to its parent (all bytes, if the parent is no longer in the store).
         opened: files that were opened.
+        closed: files that are named like archives and were not opened, at most 1000, the largest
+            first.
     """
 
     digest: str
@@ -110,6 +113,7 @@ class Details:
     layers: tuple[LayerUse, ...]
     parts: tuple[Use, ...]
     opened: tuple[Opened, ...]
+    closed: tuple[Closed, ...]
 
 
 def entries(version: Version, *, inside: bool = False) -> Iterator[Entry]:
@@ -209,6 +213,7 @@ def details(version: Version) -> Details:
     """Return the facts that a version's manifest, config and index record."""
     index, config, manifest = version.index, version.config, version.manifest
     blobs = (version.descriptor, manifest.config, *manifest.layers)
+    reused = _reused_layers(version)
     return Details(
         digest=version.descriptor.digest,
         created=manifest.annotations.get("org.opencontainers.image.created", ""),
@@ -227,8 +232,9 @@ def details(version: Version) -> Details:
         index_layers=len(manifest.index_layers),
         index_stored_bytes=sum(version.read_index()[1]),
         layers=tuple(_layer_uses(version)),
-        parts=uses(index, _reused_layers(version)),
+        parts=uses(index, reused),
         opened=opened(index),
+        closed=closed_by_name(index, reused),
     )
 
 

@@ -7,6 +7,7 @@ import gzip
 import io
 import json
 import os
+import random
 import re
 import stat
 from collections.abc import Callable
@@ -125,12 +126,36 @@ def test_pack_says_what_it_did(run: Run, app: Path) -> None:
     assert again.text.splitlines()[1].endswith("unchanged, nothing added")
 
 
+def test_archives_that_stay_closed_are_told(run: Run, app: Path) -> None:
+    (app / "a.tar.xz").write_bytes(b"\xfd7zXZ\0" + random.Random(1).randbytes(100_000))
+    (app / "b.tar.zst").write_bytes(b"\x28\xb5\x2f\xfd" + random.Random(2).randbytes(90_000))
+    told = run("pack", app, "--tag", "app:1").text.splitlines()
+    assert told[2] == (
+        "archives that stayed closed, 190.0 KB: a.tar.xz (xz, this format is not opened; 100.0 KB)"
+        " and 1 more, see --json"
+    )
+    (app / "new").write_bytes(b"new")
+    (row, _) = run("pack", app, "--tag", "app:2", "--no-cache", "--json").json["closed"]
+    assert row == {
+        "path": "a.tar.xz",
+        "kind": "xz",
+        "reason": "format",
+        "streams": 1,
+        "bytes": 100_006,
+        "stored_bytes": 0,
+    }
+    text = run("inspect", "app:1").text
+    assert "closed   a.tar.xz (xz, this format is not opened; 100.0 KB), 100." in text
+    assert "closed   b.tar.zst (zstd, " in text
+
+
 def test_pack_json(run: Run, app: Path, changed: Path) -> None:
     first = run("pack", app, "--tag", "app:1", "--json")
     assert first.err == ""
     assert first.json.keys() == {
         *("digest", "tag", "files", "bytes", "new_bytes"),
         *("new_layers", "layers", "unchanged", "parent", "index_bytes", "parts"),
+        *("closed_bytes", "closed"),
     }
     assert first.json["files"] == 2
     size = sum(len(data) for mode, data in tree(app).values() if stat.S_ISREG(mode))
@@ -305,7 +330,7 @@ def test_inspect(run: Run, app: Path, changed: Path) -> None:
     assert value.keys() == {
         *("name", "digest", "created", "parent", "tool", "zstd", "level", "average_chunk_bytes"),
         *("files", "directories", "symlinks", "bytes", "chunks", "stored_bytes", "index_bytes"),
-        *("index_layers", "index_stored_bytes", "layers", "parts", "opened"),
+        *("index_layers", "index_stored_bytes", "layers", "parts", "opened", "closed"),
     }
     assert value["layers"][0].keys() == {
         *("digest", "size", "frames", "chunks", "live_chunks", "plain_bytes", "live_bytes"),
@@ -416,7 +441,9 @@ def test_help_tells_the_level(capsys: pytest.CaptureFixture[str], verb: tuple[st
 def test_reference_names_every_key(run: Run, app: Path, changed: Path, tmp_path: Path) -> None:
     text = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
     (app / "chart.gz").write_bytes(gzip.compress(b"key: value\n" * 200))
+    (app / "a.xz").write_bytes(b"\xfd7zXZ\0" + random.Random(1).randbytes(70_000))
     run("pack", app, "--tag", "app:1")
+    (changed / "a.xz").write_bytes(b"\xfd7zXZ\0" + random.Random(2).randbytes(70_000))
     for words in (
         ("pack", changed, "--tag", "app:2"),
         ("push", f"oci:{tmp_path}/there:x", "--from", "app:2"),
@@ -440,7 +467,7 @@ def test_reference_names_every_key(run: Run, app: Path, changed: Path, tmp_path:
         keys = set(value)
         for rows in value.values():
             if isinstance(rows, list):
-                keys |= set(rows[0])
+                keys |= {key for row in rows[:1] for key in row}
         for key in keys:
             assert f"`{key}`" in section, (words[0], key)
 

@@ -1,0 +1,98 @@
+"""What stayed closed in a file, and why: said to the user, never stored.
+
+An archive that stays closed costs its full size in each version that changes it. So packing counts
+the bytes of each such archive, from where its stream begins to the next one, or to the end of what
+holds it (the file, a member of a tar archive, the plaintext of a stream).
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+ENCODER = "encoder"
+"""The bytes are sound, but no model gives them back: another encoder wrote them."""
+FORMAT = "format"
+"""A format that is never opened."""
+METHOD = "method"
+"""A zip entry, compressed by another method than deflate."""
+ENCRYPTED = "encrypted"
+"""A zip entry that is encrypted."""
+DAMAGED = "damaged"
+"""It does not decompress, or ends early."""
+LIMIT = "limit"
+"""A reader's bounds are reached: on the file's recipe, its streams or its content."""
+DEPTH = "depth"
+"""It lies too deep in other archives."""
+REASONS = (ENCODER, FORMAT, METHOD, ENCRYPTED, DAMAGED, LIMIT, DEPTH)
+
+SIGNATURE_BYTES = 10
+"""Bytes that `kind_of` looks at."""
+_OPENED = {"gzip", "zip", "bzip2"}
+_SIGNATURES = (
+    (b"\x1f\x8b\x08", "gzip"),
+    (b"PK\x03\x04", "zip"),
+    (b"\xfd7zXZ\0", "xz"),
+    (b"\x28\xb5\x2f\xfd", "zstd"),
+    (b"7z\xbc\xaf\x27\x1c", "7z"),
+    (b"Rar!\x1a\x07", "rar"),
+    (b"\x04\x22\x4d\x18", "lz4"),
+)
+"""First bytes of archives, and what they are called."""
+
+
+class ClosedStreams(NamedTuple):
+    """Streams of a file that stayed closed for the same reason.
+
+    Args:
+        kind: "gzip", "zip", "bzip2", "xz", "zstd", "7z", "rar" or "lz4".
+        reason: one of `REASONS`.
+        streams: number of them.
+        bytes: of them together, as they lie in the file or in what holds them.
+    """
+
+    kind: str
+    reason: str
+    streams: int
+    bytes: int
+
+
+class ClosedTally:
+    """Counts the streams of a file that stay closed: a row for each kind and reason."""
+
+    def __init__(self) -> None:
+        self._rows: dict[tuple[str, str], tuple[int, int]] = {}
+
+    def add(self, kind: str, reason: str, size: int) -> None:
+        """Count a stream.
+
+        Args:
+            kind: as in `ClosedStreams`.
+            reason: one of `REASONS`.
+            size: its length in bytes.
+        """
+        count, total = self._rows.get((kind, reason), (0, 0))
+        self._rows[kind, reason] = count + 1, total + size
+
+    def rows(self) -> list[ClosedStreams]:
+        """Return the rows, in order of kind and reason."""
+        return [ClosedStreams(*key, *self._rows[key]) for key in sorted(self._rows)]
+
+
+def kind_of(head: bytes | memoryview) -> str:
+    """Return what kind of archive begins with some bytes.
+
+    Args:
+        head: the first `SIGNATURE_BYTES`, or all if there are less.
+
+    Returns:
+        A kind as in `ClosedStreams`; "" if it is none.
+    """
+    start = bytes(head[:SIGNATURE_BYTES])
+    if start[:3] == b"BZh" and start[4:] == b"1AY&SY":
+        return "bzip2"
+    return next((kind for magic, kind in _SIGNATURES if start.startswith(magic)), "")
+
+
+def is_opened(kind: str) -> bool:
+    """Return whether archives of a kind are opened at all."""
+    return kind in _OPENED

@@ -1,0 +1,171 @@
+"""Archives that stay closed are told, with their reasons and costs."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import io
+import lzma
+import random
+import struct
+import tarfile
+import zipfile
+import zlib
+from pathlib import Path
+
+import pytest
+
+import packer
+from packer.format import closed_files
+from packer.format.closed_files import ClosedFiles
+from packer.opening.closed import REASONS, ClosedStreams, kind_of
+from tests.property.test_expand import text
+
+TEXT = text(200_000)
+
+
+def by_chance(data: bytes) -> bytes:
+    """Return a raw deflate stream that no model knows: the encoder's settings change by chance."""
+    rng = random.Random(5)
+    out = bytearray()
+    for at in range(0, len(data), 3000):
+        encoder = zlib.compressobj(rng.randrange(1, 10), zlib.DEFLATED, -15, rng.randrange(1, 10))
+        out += encoder.compress(data[at : at + 3000])
+        out += encoder.flush(zlib.Z_FULL_FLUSH if at + 3000 < len(data) else zlib.Z_FINISH)
+    return bytes(out)
+
+
+def foreign_gzip(data: bytes) -> bytes:
+    crc = struct.pack("<II", zlib.crc32(data), len(data))
+    return b"\x1f\x8b\x08" + bytes(7) + by_chance(data) + crc
+
+
+def zip_entry(data: bytes, method: int, flags: int = 0) -> bytes:
+    head = struct.pack("<4s5H3I2H", b"PK\3\4", 20, flags, method, 0, 0, 0, len(data), 0, 1, 0)
+    return head + b"a" + data
+
+
+def packed(folder: Path, files: dict[str, bytes], tag: str = "app:1") -> packer.Packed:
+    root = folder / "app"
+    root.mkdir(exist_ok=True)
+    for name, data in files.items():
+        (root / name).write_bytes(data)
+    return packer.pack(root, store=folder / "store", tag=tag)
+
+
+def told(result: packer.Packed) -> dict[str, list[tuple[str, str, int, int]]]:
+    out: dict[str, list[tuple[str, str, int, int]]] = {}
+    for row in result.closed:
+        out.setdefault(row.path, []).append((row.kind, row.reason, row.streams, row.bytes))
+    return out
+
+
+def test_each_reason_is_told(tmp_path: Path) -> None:
+    foreign = foreign_gzip(TEXT)
+    xz = lzma.compress(text(400_000, 9))
+    inner = io.BytesIO()
+    with tarfile.open(fileobj=inner, mode="w") as archive:
+        info = tarfile.TarInfo("layer.tar.gz")
+        info.size = len(foreign)
+        archive.addfile(info, io.BytesIO(foreign))
+    deep = TEXT[:100_000]
+    for _ in range(5):
+        deep = gzip.compress(b"x" * 600_000 + deep, mtime=1)
+    files = {
+        "a.tgz": foreign,
+        "b.tar.xz": xz,
+        "c.zip": zip_entry(b"x" * 5000, 8, 1) + zip_entry(TEXT, 14) + zip_entry(TEXT, 0),
+        "d.gz": gzip.compress(TEXT, mtime=1)[:-9000],
+        "e.tar": inner.getvalue(),
+        "good.gz": gzip.compress(TEXT, mtime=1),
+        "good.bz2": bz2.compress(TEXT),
+        "plain": TEXT,
+    }
+    result = packed(tmp_path, files)
+    rows = told(result)
+    assert rows.keys() == {"a.tgz", "b.tar.xz", "c.zip", "d.gz", "e.tar"}
+    assert rows["a.tgz"] == [("gzip", "encoder", 1, len(foreign) - 10)]
+    assert rows["b.tar.xz"] == [("xz", "format", 1, len(xz))]
+    assert {row[:3] for row in rows["c.zip"]} == {("zip", "encrypted", 1), ("zip", "method", 1)}
+    assert rows["d.gz"][0][:2] == ("gzip", "damaged")
+    assert rows["e.tar"] == [("gzip", "encoder", 1, len(foreign) - 10)]
+    assert result.closed_bytes == sum(row.bytes for row in result.closed)
+    assert [row.bytes for row in result.closed] == sorted(
+        (row.bytes for row in result.closed), reverse=True
+    )
+    for row in result.closed:
+        assert row.reason in REASONS
+    cost = {row.path: row.stored_bytes for row in result.closed}
+    assert cost["a.tgz"] > 10_000
+    assert cost["e.tar"] < 1000, "its chunks are those of a.tgz"
+
+
+def test_what_is_opened_or_plain_is_not_told(tmp_path: Path) -> None:
+    stored = io.BytesIO()
+    with zipfile.ZipFile(stored, "w") as archive:
+        archive.writestr("a", TEXT)
+    files = {
+        "small.gz": gzip.compress(b"few bytes"),
+        "empty.bz2": bz2.compress(b""),
+        "stored.zip": stored.getvalue(),
+        "name.xz": TEXT,
+        "word": b"BZh9 is no archive, nor is PK\3\4 one" * 3000,
+    }
+    assert packed(tmp_path, files).closed == ()
+
+
+def test_without_opening_nothing_is_told(tmp_path: Path) -> None:
+    (tmp_path / "a.tgz").write_bytes(foreign_gzip(TEXT))
+    result = packer.pack(tmp_path / "a.tgz", store=packer.MemoryStore(), tag="a:1", expand=False)
+    assert result.closed == ()
+
+
+def test_files_that_are_not_read_are_not_told(tmp_path: Path) -> None:
+    files = {"a.tgz": foreign_gzip(TEXT)}
+    assert packed(tmp_path, files).closed
+    (tmp_path / "app" / "new").write_bytes(b"new")
+    again = packer.pack(tmp_path / "app", store=tmp_path / "store", tag="app:2")
+    assert not again.unchanged
+    # A stat cache may or may not trust a file that young.
+    assert all(row.stored_bytes == 0 for row in again.closed)
+
+
+def test_inspect_tells_by_name(tmp_path: Path) -> None:
+    files = {
+        "a.TGZ": foreign_gzip(TEXT),
+        "b.tar.xz": lzma.compress(TEXT),
+        "c.gz": gzip.compress(TEXT, mtime=1),
+        ".zip": b"hidden, and no archive",
+    }
+    packed(tmp_path, files)
+    details = packer.inspect("app:1", store=tmp_path / "store")
+    rows = {row.path: (row.kind, row.reason, row.bytes) for row in details.closed}
+    assert rows == {
+        "a.TGZ": ("gzip", "unknown", len(files["a.TGZ"])),
+        "b.tar.xz": ("xz", "format", len(files["b.tar.xz"])),
+    }
+    assert details.closed[0].stored_bytes > 10_000
+
+
+def test_the_list_is_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(closed_files, "MAX_CLOSED", 3)
+    found = ClosedFiles()
+    for entry in range(100):
+        found.add(entry, [ClosedStreams("gzip", "encoder", 1, 100 + entry * 7 % 50)])
+    assert found.bytes == sum(100 + entry * 7 % 50 for entry in range(100))
+    assert [row.bytes for _, row in found._largest()] == [149, 149, 148]
+
+
+@pytest.mark.parametrize(
+    ("head", "kind"),
+    [
+        (b"", ""),
+        (b"BZh9", ""),
+        (b"BZh91AY&SY", "bzip2"),
+        (gzip.compress(b"", mtime=1), "gzip"),
+        (lzma.compress(b""), "xz"),
+        (b"7z\xbc\xaf'\x1c\0\4\0\0", "7z"),
+    ],
+)
+def test_kinds_by_their_first_bytes(head: bytes, kind: str) -> None:
+    assert kind_of(head[:10]) == kind
