@@ -3,6 +3,7 @@
     python -m benchmarks.deflate FILE [GZIP ...] [--json RECORD]
 
 FILE, uncompressed, is written by every encoder that is at hand; each GZIP file is taken as it is.
+Encoders in Go are built, at the first run, into build/encoders.
 Rates are of plaintext, on one core, beside zlib's at level 6, of the same plaintext and run.
 """
 
@@ -14,7 +15,6 @@ import io
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 import zlib
 from collections.abc import Iterator
@@ -23,9 +23,12 @@ from pathlib import Path
 from typing import NamedTuple
 
 from benchmarks import measure as measured
+from benchmarks.go_encoders import go_encoders
 from packer.engine.deflate import WINDOW_BYTES, Segment, rebuild
 
 ROUNDS = 3
+KEPT = Path("build", "encoders")
+"""Programs that were built to be measured."""
 
 
 class Row(NamedTuple):
@@ -107,13 +110,8 @@ def encoders(data: bytes) -> Iterator[tuple[str, bytes]]:
         yield f"gzip -{level}", body(run(["gzip", f"-{level}n"], data))
     if shutil.which("pigz"):
         yield "pigz -p4", body(run(["pigz", "-np4"], data))
-    if shutil.which("go"):
-        with tempfile.TemporaryDirectory() as work:
-            binary = f"{work}/gzip"
-            source = str(Path(__file__).with_name("gzip.go"))
-            subprocess.run(["go", "build", "-o", binary, source], check=True)
-            for level in (-1, 1, 2, 9):
-                yield f"Go {level}", body(run([binary, str(level)], data))
+    for program in go_encoders(KEPT):
+        yield program.name, body(run(program.command, data))
     if shutil.which("libdeflate-gzip"):
         yield "libdeflate 6", body(run(["libdeflate-gzip", "-6"], data))
     if shutil.which("7z"):

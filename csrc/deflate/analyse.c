@@ -11,11 +11,16 @@
 #include "deflate/recipe.h"
 #include "deflate/recipe_format.h"
 #include "deflate/settings.h"
+#include "deflate/trials.h"
 #include "deflate/workspace.h"
 
 /* Tokens of a segment by which a rule is judged: more would seldom change the choice, and a wrong
  * rule costs their time. */
 enum { SAMPLE_TOKENS = 12288 };
+
+/* With more than one wrong token of this many there may be a better rule, where the blocks' ends
+ * speak for several. */
+enum { GOOD_SHARE = 256 };
 
 static void put_number(pk_buffer *to, uint64_t value)
 {
@@ -48,7 +53,8 @@ static size_t most_recipe(const pk_segment *segment)
 static int ends_at_flush(const pk_segment *segment, const pk_settings *with, size_t block)
 {
     const pk_block *one = &segment->blocks[block];
-    if (with->flags & PK_FLAG_TRUNCATES || pk_kind_of(with) == PK_GO_SPEED)
+    if (with->flags & PK_FLAG_TRUNCATES || pk_kind_of(with) == PK_GO_SPEED
+        || pk_is_klauspost(with))
         return 0;
     return one->type != PK_STORED && one->tokens < with->limit && block + 1 < segment->block_count
            && one[1].plain && !one[1].bit;
@@ -145,15 +151,6 @@ static void put_header(pk_buffer *to, const pk_header *header)
     }
 }
 
-static int same_header(const pk_header *one, const pk_header *other)
-{
-    return one->literals == other->literals && one->distances == other->distances
-           && one->codes == other->codes && one->symbols == other->symbols
-           && !memcmp(one->code_lengths, other->code_lengths, sizeof one->code_lengths)
-           && !memcmp(one->symbol, other->symbol, one->symbols)
-           && !memcmp(one->extra, other->extra, one->symbols);
-}
-
 /* ---- The recipe of a segment, for given settings ---- */
 
 typedef struct analysis {
@@ -164,6 +161,7 @@ typedef struct analysis {
     uint64_t right_blocks; /* blocks predicted in whole since the last record of one */
     int strict;            /* refuse a rule that gets a token of the sample wrong */
     int refused;           /* it does: there is no recipe with these settings */
+    uint32_t flush;        /* the next flush point or end of the stream, 0 if there is none */
 } analysis;
 
 /* Compare a predicted token with the actual one, and record a correction.
@@ -187,8 +185,16 @@ static inline void check_token(analysis *state, pk_token predicted, pk_token act
     state->right_tokens = 0;
 }
 
-/* Let the model, left alone, make one block of a stored block's bytes, and tell whether its
- * encoder would store it.
+/* How far from a block's start the next flush point is, for pk_predict_header. */
+static uint32_t flush_from(const analysis *state, const pk_block *block)
+{
+    return state->flush ? state->flush - block->start : 0;
+}
+
+enum { FITS_NOT = 0, FITS = 1, FITS_AND_STORED = 2 };
+
+/* Let the model, left alone, make one block of a stored block's bytes, and tell whether it does,
+ * and whether its encoder would store it.
  *
  * tokens: set to the block's tokens; they are the codec's. */
 static int predicts_stored(analysis *state, const pk_block *block, uint32_t input_end,
@@ -198,22 +204,24 @@ static int predicts_stored(analysis *state, const pk_block *block, uint32_t inpu
     const pk_settings *with = &state->with;
     uint32_t at = block->start, end = block->start + block->plain, count = 0;
     pk_block_end block_end = {0, 0, block->start};
+    pk_header_basis basis = {0, 0};
     int ended = 0;
     while (at < end && !ended) {
         pk_token token = pk_tape_predict(&codec->tape, &codec->model, at);
         if (pk_add_token(codec, count++, token) != PK_OK)
-            return 0;
+            return FITS_NOT;
         pk_tape_accept(&codec->tape, &codec->model, at, token, token);
         ended = pk_ends_block(&block_end, with, count, token, at, pk_is_lazy(with));
         at += pk_token_bytes(token);
+        pk_extend_basis(&basis, with, count, at - block->start);
     }
     if (at != end || (!ended && end != input_end))
-        return 0;
+        return FITS_NOT;
     *tokens = count;
-    pk_counts counts;
     pk_header header;
-    pk_count(&counts, codec->tokens, count);
-    return pk_make_header(&header, pk_trees_of(with), &counts, block->plain) == PK_STORED;
+    int type = pk_predict_header(&header, with, basis, codec->tokens, count, block->plain,
+                                 flush_from(state, block));
+    return type == PK_STORED ? FITS_AND_STORED : FITS;
 }
 
 /* Analyse a stored block with plaintext; returns what its record gives. */
@@ -222,10 +230,11 @@ static unsigned analyse_stored(analysis *state, const pk_block *block, uint32_t 
     pk_codec *codec = state->codec;
     pk_tape_position before = pk_tape_position_of(&codec->tape);
     uint32_t tokens;
-    if (predicts_stored(state, block, input_end, &tokens)) {
+    int fits = predicts_stored(state, block, input_end, &tokens);
+    if (fits == FITS_AND_STORED || (fits == FITS && pk_is_klauspost(&state->with))) {
         /* Rebuilding counts the tokens of such blocks as well: all of them are right. */
         state->right_tokens += tokens;
-        return 0;
+        return fits == FITS ? PK_GIVES_TYPE : 0;
     }
     pk_tape_restart_from(&codec->tape, &codec->model, before, block->start + block->plain);
     return PK_GIVES_BYTES;
@@ -234,8 +243,8 @@ static unsigned analyse_stored(analysis *state, const pk_block *block, uint32_t 
 /* Predict the tokens of a block, and record the corrections.
  *
  * Returns the number of tokens behind which the block is predicted to end, 0 if it is predicted to
- * go on up to the end of the encoder's input. Stops early if there will be no recipe. */
-static uint32_t analyse_tokens(analysis *state, const pk_block *block)
+ * go on up to the end of the encoder's input. basis: set. Stops early if there will be no recipe. */
+static uint32_t analyse_tokens(analysis *state, const pk_block *block, pk_header_basis *basis)
 {
     pk_codec *codec = state->codec;
     const pk_token *tokens = state->segment->tokens + block->first_token;
@@ -253,22 +262,23 @@ static uint32_t analyse_tokens(analysis *state, const pk_block *block)
             && !predicted_count)
             predicted_count = token + 1;
         at += pk_token_bytes(actual);
+        pk_extend_basis(basis, &state->with, token + 1, at - block->start);
     }
     codec->token_total += block->tokens;
     return predicted_count;
 }
 
 /* Predict type and header of a block of tokens; returns what its record gives of them. */
-static unsigned analyse_header(const analysis *state, const pk_block *block)
+static unsigned analyse_header(const analysis *state, const pk_block *block, pk_header_basis basis)
 {
     unsigned gives = 0;
     pk_header predicted;
-    pk_counts counts;
-    pk_count(&counts, state->segment->tokens + block->first_token, block->tokens);
-    int type = pk_make_header(&predicted, pk_trees_of(&state->with), &counts, block->plain);
+    int type = pk_predict_header(&predicted, &state->with, basis,
+                                 state->segment->tokens + block->first_token, block->tokens,
+                                 block->plain, flush_from(state, block));
     if (type != block->type)
         gives |= PK_GIVES_TYPE;
-    if (block->type == PK_DYNAMIC && !same_header(&predicted, &block->header))
+    if (block->type == PK_DYNAMIC && !pk_same_header(&predicted, &block->header))
         gives |= PK_GIVES_HEADER;
     return gives;
 }
@@ -302,10 +312,11 @@ static void analyse_block(analysis *state, const pk_block *block, uint32_t input
             put_block(state, block, analyse_stored(state, block, input_end));
         return;
     }
-    uint32_t predicted_count = analyse_tokens(state, block);
+    pk_header_basis basis = {0, 0};
+    uint32_t predicted_count = analyse_tokens(state, block, &basis);
     if (state->refused || state->codec->corrections.failed)
         return;
-    unsigned gives = analyse_header(state, block);
+    unsigned gives = analyse_header(state, block, basis);
     if (predicted_count ? predicted_count != block->tokens
                         : block->start + block->plain != input_end)
         gives |= PK_GIVES_COUNT;
@@ -360,6 +371,7 @@ static pk_status analyse_blocks(analysis *state, uint64_t *flushes)
         const size_t flush = next_flush(segment, &state->with, block);
         const uint32_t end = flush_position(segment, flush);
         pk_tape_see(&codec->tape, &codec->model, end);
+        state->flush = flush < segment->block_count || segment->last ? end : 0;
         for (; block < flush && !state->refused && !codec->corrections.failed; block++)
             analyse_block(state, &segment->blocks[block], end);
         if (state->refused)
@@ -488,22 +500,14 @@ static void choose_trees(const pk_segment *segment, pk_settings *with)
             continue;
         pk_count(&counts, segment->tokens + block->first_token, block->tokens);
         pk_make_header(&header, PK_TREES_ZLIB, &counts, block->plain);
-        int zlib = same_header(&header, &block->header);
+        int zlib = pk_same_header(&header, &block->header);
         pk_make_header(&header, PK_TREES_GO, &counts, block->plain);
-        int go = same_header(&header, &block->header);
+        int go = pk_same_header(&header, &block->header);
         if (zlib != go) {
             with->flags |= go ? PK_FLAG_GO_TREES : 0;
             return;
         }
     }
-}
-
-/* Return the rules in the order in which they are tried: the usual levels first, 0 at the end. */
-static unsigned rule_at(unsigned place)
-{
-    static const uint8_t order[] = {6,  9,  23, 15, 18, 1,  2,  3,  4,  5,  7,  8,  10, 11, 12,
-                                    13, 14, 16, 17, 19, 20, 28, 21, 22, 24, 25, 26, 27, 0};
-    return order[place];
 }
 
 /* Tell whether the empty blocks are pigz's, which aligns with as few bits as it can. Those of
@@ -527,47 +531,76 @@ static int aligns_as_pigz(const pk_segment *segment)
     return even;
 }
 
-/* Set the rule. With `primed`, zlib's fast rules start anew at flush points. */
-static void set_rule(pk_settings *with, unsigned rule, int primed)
-{
-    with->rule = (uint8_t)rule;
-    with->flags &= (uint8_t)~PK_FLAG_PRIMED;
-    if (primed && pk_rule_table[rule].kind == PK_FAST)
-        with->flags |= PK_FLAG_PRIMED;
-}
-
 /* Choose the rule that predicts the fewest tokens of the sample wrong; of equals, the first in
- * order.
+ * order. Where the blocks' ends speak for some rules, and one of them is good, the others are not
+ * tried.
  *
  * A good guess saves time: it is tried first, and the others are stopped sooner. Returns the
  * number of wrong tokens. */
-static uint64_t choose_rule(pk_codec *codec, const pk_segment *segment, pk_settings *with,
-                            int guess, int primed)
+static uint64_t choose_rule(pk_codec *codec, pk_trials *of, pk_settings *with, int guess)
 {
     uint64_t best = UINT64_MAX - 1;
-    unsigned chosen = rule_at(0);
+    unsigned chosen = 0, first = 0;
     int behind = 1; /* a rule behind the chosen one must be better; before it, as good is enough */
-    if (guess >= 0 && guess < (int)pk_rule_count) {
-        set_rule(with, (unsigned)guess, primed);
-        best = try_rule(codec, segment, with, best);
-        chosen = (unsigned)guess;
+    while (first < of->count && of->list[first].rule != guess)
+        first++;
+    if (first < of->count && pk_trials_set(of, first, with)) {
+        best = try_rule(codec, of->segment, with, best);
+        chosen = first;
         behind = 0;
     }
-    for (unsigned place = 0; place < pk_rule_count && best >= (unsigned)behind; place++) {
-        if (!behind && rule_at(place) == chosen) {
+    for (unsigned place = 0; place < of->count && best >= (unsigned)behind; place++) {
+        if (place && place == of->likely && best <= SAMPLE_TOKENS / 4)
+            break;
+        if (!behind && place == chosen) {
             behind = 1;
             continue;
         }
-        set_rule(with, rule_at(place), primed);
-        uint64_t wrong = try_rule(codec, segment, with, best - (unsigned)behind);
+        if (!pk_trials_set(of, place, with))
+            continue;
+        uint64_t wrong = try_rule(codec, of->segment, with, best - (unsigned)behind);
         if (wrong <= best - (unsigned)behind) {
             best = wrong;
-            chosen = with->rule;
+            chosen = place;
             behind = 1;
         }
     }
-    set_rule(with, chosen, primed);
+    pk_trials_set(of, chosen, with);
     return best;
+}
+
+/* Following all of the window is more often right, and takes longer: not for trials. */
+static void follow_far(const pk_segment *segment, pk_settings *with)
+{
+    if (pk_is_fast(with) && !(with->flags & PK_FLAG_PRIMED) && segment->window > PK_WINDOW)
+        with->flags |= PK_FLAG_FAR;
+}
+
+static int is_good(const analysis *state, pk_status status)
+{
+    const pk_codec *codec = state->codec;
+    return status == PK_OK && codec->mispredicted <= codec->token_total / GOOD_SHARE;
+}
+
+/* Write the recipe with the fewest corrections, of the ones that the likely trials give: for
+ * segments of which the sample does not tell. */
+static pk_status analyse_likely(analysis *state, pk_trials *of)
+{
+    uint64_t best = UINT64_MAX;
+    unsigned chosen = 0;
+    state->strict = 0;
+    for (unsigned place = 0; place < of->likely; place++) {
+        if (!pk_trials_set(of, place, &state->with))
+            continue;
+        follow_far(state->segment, &state->with);
+        if (analyse(state) == PK_OK && state->codec->mispredicted < best) {
+            best = state->codec->mispredicted;
+            chosen = place;
+        }
+    }
+    pk_trials_set(of, chosen, &state->with);
+    follow_far(state->segment, &state->with);
+    return analyse(state);
 }
 
 /* Find settings, and write their recipe: the first rule in order that gets the whole sample right,
@@ -577,19 +610,22 @@ static pk_status analyse_best(analysis *state, int guess)
 {
     pk_codec *codec = state->codec;
     const pk_segment *segment = state->segment;
-    const int primed = aligns_as_pigz(segment);
+    pk_trials of;
+    pk_status status;
+    pk_trials_list(&of, segment, &state->with, aligns_as_pigz(segment));
     state->strict = 1;
-    for (unsigned place = 0; place < pk_rule_count; place++) {
-        set_rule(&state->with, rule_at(place), primed);
+    for (unsigned place = 0; place < (of.likely ? of.likely : of.count); place++) {
+        if (!pk_trials_set(&of, place, &state->with))
+            continue;
         if (pk_is_fast(&state->with) && !(state->with.flags & PK_FLAG_PRIMED)
             && segment->position > PK_WINDOW)
             continue; /* following the window is never quite right */
-        pk_status status = analyse(state);
+        status = analyse(state);
         if (!state->refused)
-            return status;
+            return of.likely && !is_good(state, status) ? analyse_likely(state, &of) : status;
     }
     state->strict = 0;
-    if (choose_rule(codec, segment, &state->with, guess, primed) && state->with.limit == 32767) {
+    if (choose_rule(codec, &of, &state->with, guess) && state->with.limit == 32767) {
         /* Blocks of this many tokens are gzip's, or zlib's with its largest hash. */
         pk_settings other = state->with;
         other.flags ^= PK_FLAG_TRUNCATES;
@@ -597,11 +633,9 @@ static pk_status analyse_best(analysis *state, int guess)
             < try_rule(codec, segment, &state->with, UINT64_MAX - 1))
             state->with = other;
     }
-    /* Following all of the window is more often right, and takes longer: not for trials. */
-    if (pk_is_fast(&state->with) && !(state->with.flags & PK_FLAG_PRIMED)
-        && segment->window > PK_WINDOW)
-        state->with.flags |= PK_FLAG_FAR;
-    return analyse(state);
+    follow_far(segment, &state->with);
+    status = analyse(state);
+    return of.likely && !is_good(state, status) ? analyse_likely(state, &of) : status;
 }
 
 /* ---- Verification ---- */

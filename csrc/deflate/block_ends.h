@@ -1,5 +1,5 @@
 /* Predicts where an encoder ends a block: at its limit of tokens, at gzip's guess, or, for
- * Go's level 1, at its limit of bytes. A block also ends where the encoder's input ends; the
+ * Go's level 1 and klauspost's first six, at its limit of bytes. A block also ends where the encoder's input ends; the
  * callers know that. Internal; inlined, as it is asked once a token. */
 #ifndef PK_DEFLATE_BLOCK_ENDS_H
 #define PK_DEFLATE_BLOCK_ENDS_H
@@ -35,7 +35,7 @@ static inline int pk_truncates(const pk_block_end *state, const pk_settings *wit
 static inline int pk_ends_block(pk_block_end *state, const pk_settings *with, uint32_t count,
                                 pk_token token, uint32_t at, int lazy)
 {
-    if (pk_kind_of(with) == PK_GO_SPEED)
+    if (pk_kind_of(with) == PK_GO_SPEED || pk_kind_of(with) == PK_KLAUSPOST)
         return at + pk_token_bytes(token) - state->start == PK_SPEED_BLOCK;
     if (count == with->limit)
         return 1;

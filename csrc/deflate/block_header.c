@@ -219,6 +219,56 @@ static void go_lengths(uint8_t *lengths, const uint32_t *counts, unsigned symbol
     }
 }
 
+/* ---- The construction of klauspost/compress from release 1.20.4 on: Huffman's algorithm on two queues, of
+ * symbols and of nodes, each in increasing order (J. van Leeuwen, "On the construction of Huffman trees", 1976); of
+ * equals the symbol goes first. Codes that become too long are made in Go's manner instead. ---- */
+
+static void queue_lengths(uint8_t *lengths, const uint32_t *counts, unsigned symbols,
+                          unsigned most)
+{
+    weighted list[PK_LITERALS];
+    uint32_t weight[PK_LITERALS];
+    uint16_t parent[2 * PK_LITERALS];
+    uint8_t depth[2 * PK_LITERALS];
+    unsigned total = 0, leaf = 0, node = 0;
+    for (unsigned symbol = 0; symbol < symbols; symbol++)
+        if (counts[symbol])
+            list[total++] = (weighted){counts[symbol], (uint16_t)symbol};
+    if (total <= 2) {
+        go_lengths(lengths, counts, symbols, most);
+        return;
+    }
+    qsort(list, total, sizeof *list, by_count);
+    for (unsigned made = 0; made < total - 1; made++) {
+        weight[made] = 0;
+        for (int child = 0; child < 2; child++) {
+            if (leaf < total && (node == made || list[leaf].count <= weight[node])) {
+                weight[made] += list[leaf].count;
+                parent[leaf++] = (uint16_t)(total + made);
+            } else {
+                weight[made] += weight[node];
+                parent[total + node++] = (uint16_t)(total + made);
+            }
+        }
+    }
+    memset(lengths, 0, symbols);
+    depth[2 * total - 2] = 0;
+    for (unsigned at = 2 * total - 2; at--;) {
+        depth[at] = (uint8_t)(depth[parent[at]] + 1);
+        if (at < total && depth[at] > most) {
+            go_lengths(lengths, counts, symbols, most);
+            return;
+        }
+        if (at < total)
+            lengths[list[at].symbol] = depth[at];
+    }
+}
+
+void pk_make_lengths(uint8_t *lengths, int queues, const uint32_t *counts, unsigned symbols)
+{
+    (queues ? queue_lengths : go_lengths)(lengths, counts, symbols, MAX_BITS);
+}
+
 /* ---- Run lengths ---- */
 
 static void put_symbol(pk_header *header, uint32_t *counts, unsigned symbol, unsigned extra)
@@ -297,6 +347,42 @@ static uint32_t bits_of(const uint32_t *counts, const uint8_t *lengths, unsigned
     return bits;
 }
 
+/* Whether nearly every byte is as frequent as any other. */
+static int is_even(const uint32_t *counts, uint32_t plain)
+{
+    uint64_t sum = 0;
+    for (unsigned symbol = 0; symbol < 256; symbol++) {
+        int64_t differs = (int64_t)counts[symbol] * 256 - plain;
+        sum += (uint64_t)(differs * differs);
+    }
+    return sum < (uint64_t)plain * 2 << 16;
+}
+
+/* The type in klauspost's manner. Sizes are in bits, of the literals as well. */
+static int klauspost_type(int trees, const pk_counts *counts, uint32_t plain,
+                          uint32_t literal_bits, uint32_t dynamic_bits, uint32_t fixed_bits)
+{
+    enum { HEADER = 70 * 8, FEW = 250 };
+    const uint32_t stored_bits = plain <= 65535 ? (plain + 5) * 8 : UINT32_MAX;
+    uint32_t tokens = (trees & PK_TREES_FLUSHED) != 0, matches = 0;
+    for (unsigned symbol = 0; symbol < 286; symbol++) {
+        if (symbol != END_OF_BLOCK)
+            tokens += counts->symbol[symbol];
+        if (symbol > END_OF_BLOCK)
+            matches += counts->symbol[symbol];
+    }
+    if (!matches && !(trees & PK_TREES_LAZY)) {
+        /* Without matches only the codes of literals are weighed, and a header of a usual length. */
+        const uint32_t least = trees & PK_TREES_QUEUES ? 12 : 32, expected = literal_bits + HEADER;
+        if (plain <= least || (plain > 1024 && plain <= 65535 && is_even(counts->symbol, plain)))
+            return PK_STORED;
+        return stored_bits <= expected + (expected >> 7) ? PK_STORED : PK_DYNAMIC;
+    }
+    if (tokens < FEW && fixed_bits <= dynamic_bits)
+        return stored_bits <= fixed_bits ? PK_STORED : PK_FIXED;
+    return stored_bits <= dynamic_bits ? PK_STORED : PK_DYNAMIC;
+}
+
 int pk_make_header(pk_header *header, int trees, const pk_counts *given, uint32_t plain)
 {
     pk_counts counts = *given;
@@ -320,19 +406,25 @@ int pk_make_header(pk_header *header, int trees, const pk_counts *given, uint32_
             literals--;
         while (distance_count && !counts.symbol[PK_LITERALS + distance_count - 1])
             distance_count--;
-        if (!distance_count) {
+        if (trees & PK_TREES_FILLED && !(trees & PK_TREES_FLUSHED)
+            && (trees & PK_TREES_LAZY || literals - 1 > END_OF_BLOCK)) {
+            literals = 286;
+            distance_count = 30;
+        } else if (!distance_count) {
             counts.symbol[PK_LITERALS] = 1;
             distance_count = 1;
         }
         header->literals = (uint16_t)literals;
         header->distances = (uint16_t)distance_count;
         memset(header->lengths, 0, sizeof header->lengths);
-        go_lengths(header->lengths, counts.symbol, 286, MAX_BITS);
-        go_lengths(distances, counts.symbol + PK_LITERALS, 30, MAX_BITS);
+        void (*make)(uint8_t *, const uint32_t *, unsigned, unsigned) =
+            (trees & PK_TREES_QUEUES) ? queue_lengths : go_lengths;
+        make(header->lengths, counts.symbol, 286, MAX_BITS);
+        make(distances, counts.symbol + PK_LITERALS, 30, MAX_BITS);
         memcpy(joined, header->lengths, literals);
         memcpy(joined + literals, distances, distance_count);
         go_runs(header, code_counts, joined, literals + distance_count);
-        go_lengths(header->code_lengths, code_counts, PK_CODES, CODE_BITS);
+        make(header->code_lengths, code_counts, PK_CODES, CODE_BITS);
     }
     header->codes = PK_CODES;
     while (header->codes > 4 && !header->code_lengths[pk_code_order[header->codes - 1]])
@@ -353,6 +445,12 @@ int pk_make_header(pk_header *header, int trees, const pk_counts *given, uint32_
         if (plain + 4 <= least && plain <= 65535)
             return PK_STORED;
         return fixed_bytes <= dynamic_bytes ? PK_FIXED : PK_DYNAMIC;
+    }
+    if ((trees & 15) == PK_TREES_KLAUSPOST) {
+        fixed_bits += counts.symbol[PK_LITERALS] != given->symbol[PK_LITERALS] ? 5 : 0;
+        return klauspost_type(trees, &counts, plain,
+                              bits_of(counts.symbol, header->lengths, PK_LITERALS), dynamic_bits,
+                              fixed_bits);
     }
     if (trees == PK_TREES_GO_SPEED) {
         uint32_t size = dynamic_bits - counts.extra_bits;

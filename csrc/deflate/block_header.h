@@ -8,8 +8,16 @@
 #include "deflate/inflate.h"
 
 /* Encoders that make headers in different ways: zlib and gzip; Go; Go's level 1, which has no
- * fixed codes. */
-enum { PK_TREES_ZLIB = 0, PK_TREES_GO = 1, PK_TREES_GO_SPEED = 2 };
+ * fixed codes; klauspost/compress and Go from release 1.27 on. */
+enum { PK_TREES_ZLIB = 0, PK_TREES_GO = 1, PK_TREES_GO_SPEED = 2, PK_TREES_KLAUSPOST = 3 };
+
+/* Facts about klauspost/compress' headers, to be added to PK_TREES_KLAUSPOST. */
+enum {
+    PK_TREES_FILLED = 16,  /* all 286 and 30 lengths are written, but at a flush: up to 1.18.0 */
+    PK_TREES_QUEUES = 32,  /* codes by merging two queues: from release 1.20.4 on */
+    PK_TREES_FLUSHED = 64, /* the block, or its first unit, ends at a flush point */
+    PK_TREES_LAZY = 128    /* levels 7 to 9, which do not tell apart blocks without matches */
+};
 
 /* Frequencies of the symbols of a block. */
 typedef struct pk_counts {
@@ -22,10 +30,15 @@ typedef struct pk_counts {
  * counts: overwritten. tokens, count: the block's tokens, at most PK_MAX_BLOCK_TOKENS. */
 void pk_count(pk_counts *counts, const pk_token *tokens, size_t count);
 
+/* Make code lengths of at most 15 bits, in Go's manner or by merging queues.
+ *
+ * lengths: `symbols` of them, at most 256, written. */
+void pk_make_lengths(uint8_t *lengths, int queues, const uint32_t *counts, unsigned symbols);
+
 /* Make the header that an encoder writes, and choose the block's type as it does.
  *
  * header: overwritten; also if the type is not PK_DYNAMIC.
- * trees: PK_TREES_...
+ * trees: PK_TREES_..., and for klauspost's the facts.
  * counts: the block's symbols.
  * plain: bytes of the block's plaintext.
  * Returns PK_STORED, PK_FIXED or PK_DYNAMIC. */

@@ -21,7 +21,8 @@
 #include "deflate/ranks.h"
 
 /* zlib's levels 1 to 9 (deflate.c, configuration_table), the same with a hash of four bytes as in
- * its forks, Go's levels 2 to 9 (compress/flate), encoders without a table, Go's level 1. */
+ * its forks, Go's levels 2 to 9 (compress/flate), encoders without a table, Go's level 1,
+ * klauspost/compress' levels 1 to 6, its level 4 before release 1.18.0, its levels 7 to 9. */
 const pk_rules pk_rule_table[] = {
     {PK_NONE, 3, 0, 0, 0, 0},
     {PK_FAST, 3, 4, 4, 8, 4},
@@ -52,6 +53,16 @@ const pk_rules pk_rule_table[] = {
     {PK_GO_LAZY, 4, 32, 258, 258, 4096},
     {PK_RUNS, 3, 0, 0, 258, 0},
     {PK_GO_SPEED, 4, 0, 0, 258, 1},
+    {PK_KLAUSPOST, 5, 0, 0, 258, 1},
+    {PK_KLAUSPOST, 5, 0, 0, 258, 2},
+    {PK_KLAUSPOST, 5, 0, 0, 258, 3},
+    {PK_KLAUSPOST, 4, 0, 0, 258, 4},
+    {PK_KLAUSPOST, 4, 0, 0, 258, 5},
+    {PK_KLAUSPOST, 4, 0, 0, 258, 6},
+    {PK_KLAUSPOST, 4, 4, 0, 258, 4},
+    {PK_KLAUSPOST_LAZY, 4, 0, 12, 16, 24},
+    {PK_KLAUSPOST_LAZY, 4, 0, 30, 40, 64},
+    {PK_KLAUSPOST_LAZY, 4, 0, 258, 258, 1024},
 };
 const unsigned pk_rule_count = sizeof pk_rule_table / sizeof *pk_rule_table;
 
@@ -61,6 +72,7 @@ void pk_model_clear(pk_model *model)
     memset(model->head, 0, heads * sizeof *model->head);
     memset(model->back, 0, backs * sizeof *model->back);
     memset(model->rank, 0, backs * sizeof *model->rank);
+    memset(model->kept, 0, model->kept_used * sizeof *model->kept);
     for (unsigned rung = 0; rung < PK_RUNGS && model->rungs_used; rung++) {
         memset(model->rungs[rung].head, 0, sizeof model->rungs[rung].head);
         memset(model->rungs[rung].back, 0, backs * sizeof *model->rungs[rung].back);
@@ -72,7 +84,7 @@ void pk_model_clear(pk_model *model)
  */
 static void note_use(pk_model *model)
 {
-    const uint32_t heads = 1u << (model->rules.hash_bytes == 4 ? PK_HASH_BITS : model->hash_bits);
+    const uint32_t heads = 1u << (model->rules.hash_bytes >= 4 ? PK_HASH_BITS : model->hash_bits);
     const uint32_t backs = model->size < PK_RING ? model->size : PK_RING;
     model->heads_used = heads > model->heads_used ? heads : model->heads_used;
     model->backs_used = backs > model->backs_used ? backs : model->backs_used;
@@ -119,6 +131,10 @@ void pk_model_restart(pk_model *model, uint32_t at)
     model->inserted = at - model->floor > window ? at - window : model->floor;
     if (model->rules.kind == PK_GO_SPEED)
         pk_speed_start(model, at);
+    if (model->rules.kind == PK_KLAUSPOST)
+        pk_klauspost_start(model, at);
+    if (model->rules.kind == PK_KLAUSPOST_LAZY)
+        pk_klauspost_lazy_start(model, at);
     if (fast) {
         /* These do not insert everything: what they would have done with the window tells what. */
         uint32_t position = model->inserted;
@@ -188,6 +204,10 @@ pk_token pk_model_predict(pk_model *model, uint32_t at)
         break;
     case PK_GO_SPEED:
         return pk_speed_predict(model, at);
+    case PK_KLAUSPOST:
+        return pk_klauspost_predict(model, at);
+    case PK_KLAUSPOST_LAZY:
+        return pk_klauspost_lazy_predict(model, at);
     case PK_RUNS:
         if (at) {
             uint32_t ahead = model->end - at;
@@ -224,6 +244,12 @@ void pk_model_accept(pk_model *model, uint32_t at, pk_token predicted, pk_token 
         break;
     case PK_GO_SPEED:
         pk_speed_accept(model, at, predicted, actual);
+        break;
+    case PK_KLAUSPOST:
+        pk_klauspost_accept(model, at, predicted, actual);
+        break;
+    case PK_KLAUSPOST_LAZY:
+        pk_klauspost_lazy_accept(model, at, predicted, actual);
         break;
     default:
         break;

@@ -7,7 +7,8 @@
  *
  * The parts: model.c has the rules, the start, and the choice between a match and a literal;
  * chains.c the hash chains and the searches that walk them; ranks.c the short cut for long chains;
- * model_go_speed.c Go's level 1, which works otherwise.
+ * model_go_speed.c Go's level 1, model_klauspost.c and model_klauspost_lazy.c the encoders of
+ * klauspost/compress, which work otherwise.
  *
  * A model's answers are a function of its memory, the data and the calls before. Nothing
  * allocates. Used by one thread at a time; different models are independent.
@@ -17,16 +18,20 @@
 
 #include "deflate/inflate.h"
 #include "deflate/model_go_speed.h"
+#include "deflate/model_klauspost.h"
+#include "deflate/model_klauspost_lazy.h"
 
 /* How a match finder decides; docs/deflate.md gives each as steps. */
 enum {
-    PK_NONE = 0,    /* literals only */
-    PK_FAST = 1,    /* takes the first match, inserts short ones only: zlib 1-3 */
-    PK_LAZY = 2,    /* looks one byte further before it takes a match: zlib 4-9 */
-    PK_GO_FAST = 3, /* as PK_FAST, in Go's manner: levels 2 and 3 */
-    PK_GO_LAZY = 4, /* as PK_LAZY, in Go's manner: levels 4-9 */
-    PK_RUNS = 5,    /* matches of distance 1 only */
-    PK_GO_SPEED = 6 /* one position a hash, in blocks of 65535 bytes: Go's level 1 */
+    PK_NONE = 0,      /* literals only */
+    PK_FAST = 1,      /* takes the first match, inserts short ones only: zlib 1-3 */
+    PK_LAZY = 2,      /* looks one byte further before it takes a match: zlib 4-9 */
+    PK_GO_FAST = 3,   /* as PK_FAST, in Go's manner: levels 2 and 3 */
+    PK_GO_LAZY = 4,   /* as PK_LAZY, in Go's manner: levels 4-9 */
+    PK_RUNS = 5,      /* matches of distance 1 only */
+    PK_GO_SPEED = 6,  /* one position a hash, in blocks of 65535 bytes: Go's level 1 */
+    PK_KLAUSPOST = 7, /* klauspost/compress at levels 1 to 6, and Go 1.27; `chain` is the level */
+    PK_KLAUSPOST_LAZY = 8 /* the same at levels 7 to 9 */
 };
 
 /* The parameters of a match finder. Lengths are in bytes. */
@@ -94,13 +99,17 @@ typedef struct pk_model {
     uint32_t base; /* added to positions in heads, so that a start need not clear them */
     uint32_t used; /* positions that heads may hold above the base */
     pk_speed speed;
+    pk_klauspost klauspost;
+    pk_klauspost_lazy klauspost_lazy;
     uint32_t heads_used;              /* entries of `head` that may be other than 0 */
     uint32_t backs_used;              /* entries of `back` and `rank` that may be other than 0 */
     int rungs_used;                   /* the rungs may hold other entries than 0 */
+    uint32_t kept_used;               /* entries of `kept` that may be other than 0 */
     uint32_t head[1 << PK_HASH_BITS]; /* the encoder's own chains, as in a rung */
     uint16_t back[PK_RING];
     uint16_t
         rank[PK_RING]; /* of each position in its chain, modulo 2^16; only differences count */
+    uint32_t kept[1 << PK_HASH_BITS]; /* klauspost: the tables before a unit was tried */
     pk_rung rungs[PK_RUNGS];
 } pk_model;
 

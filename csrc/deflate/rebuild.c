@@ -267,19 +267,21 @@ typedef struct rebuilding {
     pk_codec *codec;
     pk_settings with;
     corrector from;
+    uint32_t flush; /* the next flush point or end of the stream, 0 if there is none */
 } rebuilding;
 
 /* Put the tokens of a block into the codec's.
  *
  * at: the block's first byte; set to the one behind its last. end: of the encoder's input. tokens:
- *     set to their number. */
+ *     set to their number. basis: set. */
 static pk_status rebuild_tokens(rebuilding *state, const record *block, uint32_t *at, uint32_t end,
-                                uint32_t *tokens)
+                                uint32_t *tokens, pk_header_basis *basis)
 {
     pk_codec *codec = state->codec;
     const int lazy = pk_is_lazy(&state->with);
     pk_block_end block_end = {0, 0, *at};
-    uint32_t count = 0, here = *at;
+    const uint32_t start = *at;
+    uint32_t count = 0, here = start;
     for (int ended = 0; here < end && !ended;) {
         pk_token predicted = pk_tape_predict(&codec->tape, &codec->model, here);
         pk_token actual = corrected(&state->from, predicted, codec->model.data[here], end - here);
@@ -292,6 +294,7 @@ static pk_status rebuild_tokens(rebuilding *state, const record *block, uint32_t
                     ? count == block->count
                     : pk_ends_block(&block_end, &state->with, count, actual, here, lazy);
         here += pk_token_bytes(actual);
+        pk_extend_basis(basis, &state->with, count, here - start);
     }
     *at = here;
     *tokens = count;
@@ -302,14 +305,13 @@ static pk_status rebuild_tokens(rebuilding *state, const record *block, uint32_t
  *
  * start, plain: its plaintext. last: whether it ends the stream. */
 static pk_status put_block(rebuilding *state, const record *block, uint32_t start, uint32_t plain,
-                           uint32_t tokens, int last)
+                           uint32_t tokens, pk_header_basis basis, int last)
 {
     pk_codec *codec = state->codec;
-    pk_counts counts;
     pk_header predicted;
-    pk_count(&counts, codec->tokens, tokens);
     unsigned type =
-        (unsigned)pk_make_header(&predicted, pk_trees_of(&state->with), &counts, plain);
+        (unsigned)pk_predict_header(&predicted, &state->with, basis, codec->tokens, tokens, plain,
+                                    state->flush ? state->flush - start : 0);
     if (block->given & PK_GIVES_TYPE)
         type = block->type;
     if (type == PK_STORED) {
@@ -350,10 +352,11 @@ static pk_status rebuild_block(rebuilding *state, uint32_t *at, uint32_t end, in
         return PK_OK;
     }
     uint32_t tokens;
-    status = rebuild_tokens(state, &block, at, end, &tokens);
+    pk_header_basis basis = {0, 0};
+    status = rebuild_tokens(state, &block, at, end, &tokens, &basis);
     if (status != PK_OK)
         return status;
-    return put_block(state, &block, start, *at - start, tokens, may_be_last && *at == end);
+    return put_block(state, &block, start, *at - start, tokens, basis, may_be_last && *at == end);
 }
 
 /* Write the empty blocks at a flush point, or at the end of the segment.
@@ -407,7 +410,10 @@ static pk_status get_head(cursor *head, rebuilding *state, flush_points *points)
         || limit > PK_MAX_BLOCK_TOKENS || flush_bytes > left || block_bytes > left - flush_bytes
         || points->left > flush_bytes)
         return PK_INVALID;
-    if (with->flags & PK_FLAG_PRIMED && (with->flags & PK_FLAG_FAR || pk_kind_of(with) != PK_FAST))
+    if (with->flags & PK_FLAG_PRIMED && (with->flags & PK_FLAG_FAR || !pk_may_be_primed(with)))
+        return PK_INVALID;
+    const unsigned ways = with->flags & (PK_FLAG_FILLED | PK_FLAG_QUEUES);
+    if (ways && (!pk_is_klauspost(with) || ways == (PK_FLAG_FILLED | PK_FLAG_QUEUES)))
         return PK_INVALID;
     with->limit = (uint32_t)limit;
     const uint8_t *blocks = head->at + flush_bytes, *tokens = blocks + block_bytes;
@@ -465,6 +471,7 @@ static pk_status rebuild_all(rebuilding *state, flush_points *points, uint32_t a
         if (status != PK_OK)
             return status;
         const int ends = last && !points->left; /* the stream, behind the empty blocks */
+        state->flush = points->left || last ? end : 0;
         status = rebuild_to(state, at, end, ends && code == PK_EMPTY_NONE);
         if (status != PK_OK)
             return status;

@@ -15,9 +15,11 @@ enum {
     PK_FLAG_LAST = 4,      /* the last block ends the stream */
     PK_FLAG_FAR = 8,       /* the model follows all of the window, not 32 KiB */
     PK_FLAG_PRIMED =
-        16,       /* at each flush point a fast encoder starts anew with the whole window in its
+        16, /* at each flush point a fast encoder starts anew with the whole window in its
                             * tables, as pigz does */
-    PK_FLAGS = 31 /* all of them */
+    PK_FLAG_FILLED = 32, /* klauspost's headers, see block_header.h */
+    PK_FLAG_QUEUES = 64,
+    PK_FLAGS = 127 /* all of them */
 };
 
 typedef struct pk_settings {
@@ -32,11 +34,27 @@ static inline unsigned pk_kind_of(const pk_settings *with)
     return pk_rule_table[with->rule].kind;
 }
 
-/* Return the bits of the encoder's hash, 8..16. zlib's memLevel sets both its token buffer and its
+/* Tell whether the rule is klauspost's. */
+static inline int pk_is_klauspost(const pk_settings *with)
+{
+    return pk_kind_of(with) == PK_KLAUSPOST || pk_kind_of(with) == PK_KLAUSPOST_LAZY;
+}
+
+/* Tell whether the encoder may start anew at flush points, with a window or dictionary. */
+static inline int pk_may_be_primed(const pk_settings *with)
+{
+    return pk_kind_of(with) == PK_FAST || pk_is_klauspost(with);
+}
+
+/* Return the bits of the encoder's hash, 8..16; of klauspost's, PK_DETAIL_... instead. zlib's memLevel sets both its token buffer and its
  * hash, so the limit tells; gzip's are fixed. */
 static inline unsigned pk_hash_bits_of(const pk_settings *with)
 {
     unsigned bits = 15;
+    if (pk_is_klauspost(with))
+        return with->flags & PK_FLAG_QUEUES   ? PK_DETAIL_QUEUES
+               : with->flags & PK_FLAG_FILLED ? PK_DETAIL_FILLED
+                                              : PK_DETAIL_NONE;
     if (!(with->flags & PK_FLAG_TRUNCATES))
         for (bits = 8; bits < 16 && 1u << (bits - 1) <= with->limit; bits++)
             ;
@@ -55,7 +73,7 @@ static inline uint32_t pk_follow_of(const pk_settings *with)
 static inline int pk_is_fast(const pk_settings *with)
 {
     unsigned kind = pk_kind_of(with);
-    return kind == PK_FAST || kind == PK_GO_FAST || kind == PK_GO_SPEED;
+    return kind == PK_FAST || kind == PK_GO_FAST || kind == PK_GO_SPEED || kind == PK_KLAUSPOST;
 }
 
 /* Tell whether the encoder has looked one byte further, as zlib does, when it decides on a token.
@@ -68,9 +86,47 @@ static inline int pk_is_lazy(const pk_settings *with)
 /* Return how the encoder makes headers, for pk_make_header. */
 static inline int pk_trees_of(const pk_settings *with)
 {
+    if (pk_is_klauspost(with))
+        return PK_TREES_KLAUSPOST | (with->flags & PK_FLAG_FILLED ? PK_TREES_FILLED : 0)
+               | (with->flags & PK_FLAG_QUEUES ? PK_TREES_QUEUES : 0)
+               | (pk_kind_of(with) == PK_KLAUSPOST_LAZY ? PK_TREES_LAZY : 0);
     if (pk_kind_of(with) == PK_GO_SPEED)
         return PK_TREES_GO_SPEED;
     return with->flags & PK_FLAG_GO_TREES ? PK_TREES_GO : PK_TREES_ZLIB;
+}
+
+/* The tokens and bytes of a block from which its header is made: of klauspost's only the first
+ * unit, as further units may go on with its codes; of other encoders' all. Start with zeros. */
+typedef struct pk_header_basis {
+    uint32_t tokens, plain; /* 0 until the first unit ends */
+} pk_header_basis;
+
+/* Note the end of the first unit. count, plain: tokens and bytes of the block so far. */
+static inline void pk_extend_basis(pk_header_basis *basis, const pk_settings *with, uint32_t count,
+                                   uint32_t plain)
+{
+    if (basis->tokens || !pk_is_klauspost(with))
+        return;
+    if (pk_kind_of(with) == PK_KLAUSPOST ? plain >= PK_UNIT : count == with->limit)
+        *basis = (pk_header_basis){count, plain};
+}
+
+/* Predict the header of a block, and return its type.
+ *
+ * tokens, count: of the block. plain: bytes of it. flush: how many bytes behind its start the next
+ *     flush point, or the end of the stream, is; 0 if there is none in the segment. */
+static inline int pk_predict_header(pk_header *header, const pk_settings *with,
+                                    pk_header_basis basis, const pk_token *tokens, uint32_t count,
+                                    uint32_t plain, uint32_t flush)
+{
+    pk_counts counts;
+    int trees = pk_trees_of(with);
+    if (!basis.tokens)
+        basis = (pk_header_basis){count, plain};
+    if (pk_is_klauspost(with) && basis.plain == flush)
+        trees |= PK_TREES_FLUSHED;
+    pk_count(&counts, tokens, basis.tokens);
+    return pk_make_header(header, trees, &counts, basis.plain);
 }
 
 #endif

@@ -10,7 +10,7 @@ import zlib
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from packer.engine import deflate
@@ -156,6 +156,75 @@ def test_go_best_speed_at_the_ends_of_its_blocks(go_gzip: Path, size: int) -> No
         out = subprocess.run([go_gzip, "1"], input=data, stdout=subprocess.PIPE, check=True).stdout
         recipe, failed = round_trip(out[10:])
         assert (failed, recipe <= 24) == (0, True)
+
+
+KLAUSPOST = sorted((Path(__file__).parent / "klauspost").iterdir())
+"""Streams of klauspost/compress, pgzip (in blocks of 70000 bytes) and Go 1.27, all of one text."""
+KLAUSPOST_RULES = {1: 29, 2: 30, 3: 31, 4: 32, 5: 33, 6: 34, 7: 36, 8: 37, 9: 38}
+
+
+@pytest.mark.parametrize("path", KLAUSPOST, ids=lambda path: path.stem)
+def test_klauspost(path: Path) -> None:
+    # Where the whole stream is one segment, the model is right about every token and header.
+    stream = path.read_bytes()
+    segment = Segment()
+    found = segment.inflate(stream, 0, b"", 0)
+    assert found is not None
+    assert found.last
+    recipe = segment.analyse()
+    assert recipe is not None
+    level = int(path.stem.rpartition("-")[2])
+    assert recipe[0] == (35 if "1.17" in path.stem else KLAUSPOST_RULES[level])
+    assert segment.tokens[1] == 0
+    assert len(recipe) <= 24
+    assert bytes(segment.plain) == zlib.decompress(stream, -15)
+    assert round_trip(stream) == (len(recipe), 0)
+
+
+@pytest.mark.parametrize("path", KLAUSPOST, ids=lambda path: path.stem)
+def test_klauspost_in_segments_of_a_block(path: Path) -> None:
+    size, failed = round_trip(path.read_bytes(), 1)
+    assert failed == 0
+    assert size <= 200
+
+
+@given(
+    path=st.sampled_from(KLAUSPOST),
+    at=st.integers(0, 1 << 30),
+    byte=st.integers(0, 255),
+    cut=st.integers(0, 40),
+)
+@settings(max_examples=60)
+def test_damaged_klauspost_streams_and_recipes_do_no_harm(
+    path: Path, at: int, byte: int, cut: int
+) -> None:
+    stream = bytearray(path.read_bytes())
+    segment = Segment()
+    assert segment.inflate(bytes(stream), 0, b"", 0) is not None
+    data, good = bytes(segment.plain), segment.analyse()
+    assert good is not None
+    recipe = bytearray(good)
+    recipe[at % len(recipe)] = byte
+    for hostile in (bytes(recipe), good[:cut], good + bytes((byte,)) * cut):
+        try:
+            out, bits = rebuild(data, b"", 0, hostile, 0, 1 << 18)
+        except RecipeError:
+            continue
+        assert (bits + 7) // 8 == len(out) <= 1 << 18
+    stream[at % len(stream)] = byte
+    try:
+        segment.inflate(bytes(stream), 0, b"", 0)
+    except NotDeflate:
+        return
+    segment.analyse()
+
+
+@pytest.mark.parametrize(("flags", "rule"), [(96, 33), (32, 6), (64, 28), (24, 33), (129, 33)])
+def test_flags_of_klauspost_are_refused_elsewhere(flags: int, rule: int) -> None:
+    parts = bytes((1, 0, 1, 0, 2))
+    with pytest.raises(RecipeError):
+        rebuild(text(3000), b"", 0, bytes((rule, flags)) + parts, 0, 1 << 16)
+    assert rebuild(text(3000), b"", 0, bytes((33, 4)) + parts, 0, 1 << 16)
 
 
 @pytest.mark.parametrize("level", [4, 6, 9])

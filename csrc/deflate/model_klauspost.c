@@ -1,0 +1,723 @@
+#include "deflate/model_klauspost.h"
+
+#include <string.h>
+
+#include "common/bytes.h"
+#include "deflate/model.h"
+
+enum {
+    SHORT_BITS = 15,
+    SHORT = 1 << SHORT_BITS, /* entries of the table of short strings; that of long ones follows */
+    MARGIN = 11,             /* bytes before a unit's end in which nothing is looked for */
+    LEAST_UNIT = 13,         /* shorter units are not searched */
+    BUFFER = 5 * PK_UNIT,    /* of units, and what remains of those before them */
+    SMALL_UNIT = 128,        /* nor are shorter last ones, and all is forgotten behind them */
+    REACH = PK_WINDOW - 1,   /* greatest distance that a look finds */
+    LONGEST_COMPARED =
+        258,    /* candidates are compared up to this length, then the best is extended */
+    SKIPPED = 2 /* bytes at the start of a match that one found at its end may miss */
+};
+
+static inline uint32_t load32(const uint8_t *at)
+{
+    return (uint32_t)pk_load64(at);
+}
+
+/* ---- Tables. An entry is a position + 1 + base: what older starts entered is below all. ---- */
+
+static inline uint32_t entry_of(const pk_model *model, uint32_t at)
+{
+    return model->base + 1 + at;
+}
+
+/* Whether an entry is a position that a match at `at` may begin with: in `there`. What was
+ * entered ahead of tokens that were not predicted may lie behind `at`. */
+static inline int usable(const pk_model *model, uint32_t entry, uint32_t at, uint32_t reach,
+                         uint32_t *there)
+{
+    uint32_t distance = entry_of(model, at) - entry, most = at - model->klauspost.floor;
+    *there = at - distance;
+    return distance - 1 < (most < reach ? most : reach);
+}
+
+static inline int same_four(const pk_model *model, uint32_t there, uint64_t string)
+{
+    return load32(model->data + there) == (uint32_t)string;
+}
+
+static inline uint32_t hash4(uint64_t string)
+{
+    return (uint32_t)string * 2654435761u >> (32 - SHORT_BITS);
+}
+
+static inline uint32_t hash5(uint64_t string, unsigned bits)
+{
+    return (uint32_t)((string << 24) * 889523592379u >> (64 - bits));
+}
+
+static inline uint32_t hash7(uint64_t string)
+{
+    return (uint32_t)((string << 8) * 58295818150454627u >> (64 - SHORT_BITS));
+}
+
+/* The slot of a long string, which holds one entry at level 4, the newest two at levels 5 and
+ * 6. */
+static inline uint32_t *long_slot(pk_model *model, uint64_t string)
+{
+    return model->head + SHORT + (model->klauspost.level == 4 ? hash7(string) : 2 * hash7(string));
+}
+
+static inline void push(uint32_t *slot, uint32_t entry)
+{
+    slot[1] = slot[0];
+    slot[0] = entry;
+}
+
+static inline void enter_short(pk_model *model, uint64_t string, uint32_t at)
+{
+    model->head[hash4(string)] = entry_of(model, at);
+}
+
+static inline void enter_long(pk_model *model, uint64_t string, uint32_t at)
+{
+    push(long_slot(model, string), entry_of(model, at));
+}
+
+/* ---- Matches ---- */
+
+static inline uint32_t length_at(const pk_model *model, uint32_t at, uint32_t there)
+{
+    return (uint32_t)pk_equal_ahead(model->data + there, model->data + at,
+                                    model->klauspost.unit_end - at);
+}
+
+static inline uint32_t compared_length(const pk_model *model, uint32_t at, uint32_t there)
+{
+    uint32_t most = model->klauspost.unit_end - at;
+    return (uint32_t)pk_equal_ahead(model->data + there, model->data + at,
+                                    most < LONGEST_COMPARED ? most : LONGEST_COMPARED);
+}
+
+static inline uint32_t limit_of(const pk_klauspost *with)
+{
+    return with->unit_end - MARGIN;
+}
+
+static inline void no_more(pk_klauspost *with)
+{
+    with->hit = with->unit_end;
+}
+
+/* Plan a match, extended back. */
+static inline void plan(pk_model *model, uint32_t at, uint32_t there, uint32_t length)
+{
+    pk_klauspost *with = &model->klauspost;
+    const uint8_t *data = model->data;
+    const uint32_t least = with->emitted > with->least ? with->emitted : with->least;
+    while (there > with->floor && at > least && data[there - 1] == data[at - 1]) {
+        there--;
+        at--;
+        length++;
+    }
+    with->hit = at;
+    with->whole = with->left = length;
+    with->distance = at - there;
+}
+
+/* The length of the token that a match of `length` bytes begins with: what remains must be a
+ * match as well. */
+static inline uint32_t piece_of(uint32_t length)
+{
+    return length <= PK_MAX_MATCH      ? length
+           : length > PK_MAX_MATCH + 3 ? PK_MAX_MATCH
+                                       : PK_MAX_MATCH - 3;
+}
+
+/* ---- Levels 1 and 2: one table of strings of five bytes, one entry each, looked at in pairs of
+ * neighbours. ---- */
+
+static inline uint32_t *single_slot(pk_model *model, uint64_t string)
+{
+    return model->head + hash5(string, model->klauspost.level == 1 ? SHORT_BITS : PK_HASH_BITS);
+}
+
+static void look_single(pk_model *model)
+{
+    pk_klauspost *with = &model->klauspost;
+    const uint32_t limit = limit_of(with);
+    for (;;) {
+        uint32_t at = with->next, there;
+        uint64_t string = pk_load64(model->data + at);
+        uint32_t *slot = single_slot(model, string), entry = *slot;
+        const int second = with->second;
+        with->next = at + (second ? 1 : 2 + ((at - with->emitted) >> 5));
+        if (!second && with->next > limit) {
+            no_more(with);
+            return;
+        }
+        with->second = !second;
+        *slot = entry_of(model, at);
+        if (!usable(model, entry, at, REACH, &there) || !same_four(model, there, string))
+            continue;
+        if (!second)
+            *single_slot(model, pk_load64(model->data + with->next)) = entry_of(model, with->next);
+        else if (with->level == 1)
+            *slot = entry_of(
+                model, with->next); /* in the slot of the string before, and so does the encoder */
+        plan(model, at, there, length_at(model, at, there));
+        return;
+    }
+}
+
+/* Behind a match of `length` bytes. */
+static void look_behind_single(pk_model *model, uint32_t at, uint32_t length)
+{
+    pk_klauspost *with = &model->klauspost;
+    const uint8_t *data = model->data;
+    if (at >= limit_of(with)) {
+        if ((uint64_t)at + length + 8 < with->unit_end)
+            *single_slot(model, pk_load64(data + at)) = entry_of(model, at);
+        no_more(with);
+        return;
+    }
+    if (with->level == 2) {
+        for (uint32_t within = at - length + 2; within + 5 < at; within += 7)
+            for (uint32_t shift = 0; shift <= 4; shift += 2)
+                *single_slot(model, pk_load64(data + within) >> 8 * shift) =
+                    entry_of(model, within + shift);
+        *single_slot(model, pk_load64(data + at - 2)) = entry_of(model, at - 2);
+        *single_slot(model, pk_load64(data + at - 2) >> 8) = entry_of(model, at - 1);
+    } else {
+        *single_slot(model, pk_load64(data + at - 2)) = entry_of(model, at - 2);
+    }
+    uint64_t string = pk_load64(data + at - 2) >> 16;
+    uint32_t *slot = single_slot(model, string), entry = *slot, there;
+    *slot = entry_of(model, at);
+    if (usable(model, entry, at, PK_WINDOW, &there) && same_four(model, there, string)) {
+        plan(model, at, there, length_at(model, at, there));
+        return;
+    }
+    with->next = at + 1;
+    with->second = 0;
+    look_single(model);
+}
+
+/* ---- Level 3: one table of strings of five bytes, the newest two positions of each. ---- */
+
+static inline uint32_t *pair_slot(pk_model *model, uint64_t string)
+{
+    return model->head + 2 * hash5(string, SHORT_BITS + 1);
+}
+
+enum { REACH_3 = PK_WINDOW - 4 };
+
+static void look_pair(pk_model *model)
+{
+    pk_klauspost *with = &model->klauspost;
+    const uint32_t limit = limit_of(with);
+    for (;;) {
+        uint32_t at = with->next, one, other;
+        with->next = at + 1 + ((at - with->emitted) >> 7);
+        if (with->next > limit) {
+            no_more(with);
+            return;
+        }
+        uint64_t string = pk_load64(model->data + at);
+        uint32_t *slot = pair_slot(model, string), newest = slot[0], older = slot[1];
+        push(slot, entry_of(model, at));
+        if (!usable(model, newest, at, REACH_3, &one))
+            continue;
+        if (same_four(model, one, string)) {
+            uint32_t length = length_at(model, at, one);
+            if (usable(model, older, at, REACH_3, &other) && same_four(model, other, string)) {
+                uint32_t otherwise = length_at(model, at, other);
+                if (otherwise > length) {
+                    length = otherwise;
+                    one = other;
+                }
+            }
+            plan(model, at, one, length);
+            return;
+        }
+        if (usable(model, older, at, REACH_3 - 1, &other) && same_four(model, other, string)) {
+            plan(model, at, other, length_at(model, at, other));
+            return;
+        }
+    }
+}
+
+/* `end` is the match's end, `at` that or behind it. */
+static void look_behind_pair(pk_model *model, uint32_t at, uint32_t length, uint32_t end)
+{
+    pk_klauspost *with = &model->klauspost;
+    uint32_t there = end - with->distance; /* behind what it matched */
+    const uint8_t *data = model->data;
+    if (at >= limit_of(with)) {
+        if (there > with->floor && there < end && there + 8 < with->unit_end)
+            push(pair_slot(model, pk_load64(data + there)), entry_of(model, there));
+        no_more(with);
+        return;
+    }
+    for (uint32_t within = at - length + 2; within + 5 < at; within += 6)
+        push(pair_slot(model, pk_load64(data + within)), entry_of(model, within));
+    push(pair_slot(model, pk_load64(data + at - 2)), entry_of(model, at - 2));
+    push(pair_slot(model, pk_load64(data + at - 1)), entry_of(model, at - 1));
+    uint64_t string = pk_load64(data + at);
+    uint32_t *slot = pair_slot(model, string), newest = slot[0], older = slot[1];
+    push(slot, entry_of(model, at));
+    if (usable(model, newest, at, REACH_3 - 1, &there)) {
+        if (same_four(model, there, string)
+            || (usable(model, older, at, REACH_3 - 1, &there)
+                && same_four(model, there, string))) {
+            plan(model, at, there, length_at(model, at, there));
+            return;
+        }
+    }
+    with->next = at + 1;
+    look_pair(model);
+}
+
+/* ---- Level 4: a table of strings of four bytes, and one of seven, one entry each. ---- */
+
+/* The length of a match at `at`, four bytes of which are known, as level 4 measures it: from
+ * release 1.18 on it takes the distance for a place in its buffer, and compares what is there. */
+static uint32_t length_by_four(const pk_model *model, uint32_t at, uint32_t there)
+{
+    const pk_klauspost *with = &model->klauspost;
+    if (model->rules.good)
+        return length_at(model, at, there);
+    const uint32_t place = at - there;
+    if (place + with->unit < with->held)
+        return 0; /* it is not known any more */
+    return 4 + length_at(model, at + 4, with->unit - with->held + place + 4);
+}
+
+static void look_two(pk_model *model)
+{
+    pk_klauspost *with = &model->klauspost;
+    const uint8_t *data = model->data;
+    const uint32_t limit = limit_of(with);
+    for (;;) {
+        uint32_t at = with->next, there, later;
+        with->next = at + 1 + ((at - with->emitted) >> 6);
+        if (with->next > limit) {
+            no_more(with);
+            return;
+        }
+        uint64_t string = pk_load64(data + at);
+        uint32_t *brief = &model->head[hash4(string)], *full = long_slot(model, string);
+        uint32_t in_short = *brief, in_long = *full;
+        *brief = *full = entry_of(model, at);
+        if (usable(model, in_long, at, REACH, &there) && same_four(model, there, string)) {
+            plan(model, at, there, length_at(model, at, there));
+            return;
+        }
+        if (!usable(model, in_short, at, REACH, &there) || !same_four(model, there, string))
+            continue;
+        uint32_t length = length_at(model, at, there);
+        uint64_t behind = pk_load64(data + with->next);
+        if (usable(model, *long_slot(model, behind), with->next, REACH, &later)
+            && same_four(model, later, behind)) {
+            if (length_by_four(model, with->next, later) > length) {
+                at = with->next;
+                there = later;
+                length = length_at(model, at, there);
+            }
+        }
+        plan(model, at, there, length);
+        return;
+    }
+}
+
+static void look_behind_two(pk_model *model, uint32_t at)
+{
+    pk_klauspost *with = &model->klauspost;
+    const uint8_t *data = model->data;
+    if (at >= limit_of(with)) {
+        if (at + 8 < with->unit_end) {
+            enter_short(model, pk_load64(data + at), at);
+            *long_slot(model, pk_load64(data + at)) = entry_of(model, at);
+        }
+        no_more(with);
+        return;
+    }
+    for (uint32_t within = with->next; within + 1 < at; within += 3) {
+        uint64_t string = pk_load64(data + within);
+        *long_slot(model, string) = entry_of(model, within);
+        *long_slot(model, string >> 8) = entry_of(model, within + 1);
+        enter_short(model, string >> 8, within + 1);
+    }
+    uint64_t string = pk_load64(data + at - 1);
+    enter_short(model, string, at - 1);
+    *long_slot(model, string) = entry_of(model, at - 1);
+    with->next = at;
+    look_two(model);
+}
+
+/* ---- Levels 5 and 6: as level 4, with the newest two positions of long strings. ---- */
+
+static inline void enter_next(pk_model *model, uint64_t string, uint32_t at)
+{
+    enter_short(model, string, at);
+    enter_long(model, string, at);
+}
+
+/* A match at `at` with what strings of four bytes found; or a longer one, at the next
+ * position. */
+static void choose_longer(pk_model *model, uint32_t *at, uint32_t *there, uint32_t *length)
+{
+    pk_klauspost *with = &model->klauspost;
+    const uint8_t *data = model->data;
+    const uint32_t next = with->next, start = *at;
+    uint64_t behind = pk_load64(data + next);
+    const uint32_t *slot = long_slot(model, behind), newest = slot[0], older = slot[1];
+    uint32_t other, longer;
+    *length = compared_length(model, start, *there);
+    enter_next(model, behind, next);
+    if (with->level == 6 && with->repeated <= start + 1 - with->floor) {
+        other = start + 1 - with->repeated;
+        if (same_four(model, other, pk_load64(data + start) >> 8)
+            && (longer = compared_length(model, start + 1, other)) > *length) {
+            *at = start + 1;
+            *there = other;
+            *length = longer;
+            return;
+        }
+    }
+    if (!usable(model, newest, next, REACH, &other))
+        return;
+    if (same_four(model, other, behind)
+        && (longer = compared_length(model, next, other)) > *length) {
+        *at = next;
+        *there = other;
+        *length = longer;
+        if (with->level == 5)
+            return;
+    }
+    if (usable(model, older, next, REACH, &other) && same_four(model, other, behind)
+        && (longer = compared_length(model, next, other)) > *length) {
+        *at = next;
+        *there = other;
+        *length = longer;
+    }
+}
+
+/* A longer match, among those that have the string behind the end of the one in hand at the
+ * same place. */
+static int reaches_farther(const pk_model *model, uint32_t entry, uint32_t at, uint32_t *there,
+                           uint32_t *length)
+{
+    uint32_t found;
+    if (!usable(model, entry, at + *length, REACH, &found)
+        || found + SKIPPED < *length + model->klauspost.floor)
+        return 0;
+    found -= *length - SKIPPED;
+    uint32_t longer = length_at(model, at + SKIPPED, found);
+    if (longer <= *length)
+        return 0;
+    *there = found;
+    *length = longer;
+    return 1;
+}
+
+/* Plan the match at `at`, or a longer one that the string behind its end leads to. */
+static void plan_farther(pk_model *model, uint32_t at, uint32_t there)
+{
+    pk_klauspost *with = &model->klauspost;
+    const uint32_t start = at;
+    uint32_t length = length_at(model, at, there);
+    if (at + length < limit_of(with) && (with->level == 6 || length < 30)) {
+        const uint32_t end = at + length, *slot = long_slot(model, pk_load64(model->data + end));
+        if (reaches_farther(model, slot[0], start, &there, &length))
+            at = start + SKIPPED;
+        /* The older one is not looked at if the newer one is too far away. */
+        if (with->level == 6 && slot[0] >= entry_of(model, with->floor)
+            && (int32_t)(entry_of(model, end) - slot[0]) <= REACH
+            && reaches_farther(model, slot[1], start, &there, &length))
+            at = start + SKIPPED;
+    }
+    plan(model, at, there, length);
+}
+
+static void look_double(pk_model *model)
+{
+    pk_klauspost *with = &model->klauspost;
+    const uint8_t *data = model->data;
+    const uint32_t limit = limit_of(with);
+    const unsigned slowly = with->level == 5 ? 6 : 7;
+    for (;;) {
+        uint32_t at = with->next, there, other, length;
+        with->next = at + 1 + ((at - with->emitted) >> slowly);
+        if (with->next > limit) {
+            no_more(with);
+            return;
+        }
+        uint64_t string = pk_load64(data + at);
+        uint32_t *brief = &model->head[hash4(string)], *full = long_slot(model, string);
+        uint32_t in_short = *brief, newest = full[0], older = full[1];
+        *brief = entry_of(model, at);
+        push(full, entry_of(model, at));
+        if (usable(model, newest, at, REACH, &there)) {
+            int found = same_four(model, there, string);
+            if (usable(model, older, at, REACH, &other) && same_four(model, other, string)
+                && (!found
+                    || compared_length(model, at, other) > compared_length(model, at, there))) {
+                there = other;
+                found = 1;
+            }
+            if (found) {
+                enter_next(model, pk_load64(data + with->next), with->next);
+                plan_farther(model, at, there);
+                return;
+            }
+        }
+        if (usable(model, in_short, at, REACH, &there) && same_four(model, there, string)) {
+            choose_longer(model, &at, &there, &length);
+            plan_farther(model, at, there);
+            return;
+        }
+    }
+}
+
+/* Level 5 enters a third of the positions within a match, in turns into one table and the
+ * other. */
+static void look_behind_five(pk_model *model, uint32_t at, uint32_t length)
+{
+    pk_klauspost *with = &model->klauspost;
+    const uint8_t *data = model->data;
+    if (at >= limit_of(with)) {
+        no_more(with);
+        return;
+    }
+    uint32_t within = at - length + 1;
+    if (within + 1 < at) {
+        uint64_t string = pk_load64(data + within);
+        enter_next(model, string, within);
+        enter_long(model, string >> 8, within + 1);
+        enter_short(model, string >> 16, within + 2);
+        for (within += 4; within + 1 < at; within += 3) {
+            string = pk_load64(data + within);
+            enter_long(model, string, within);
+            enter_short(model, string >> 8, within + 1);
+        }
+    }
+    enter_next(model, pk_load64(data + at - 1), at - 1);
+    with->next = at;
+    look_double(model);
+}
+
+/* Level 6 enters all into the table of long strings, every second one into that of short ones. */
+static void look_behind_six(pk_model *model, uint32_t at)
+{
+    pk_klauspost *with = &model->klauspost;
+    const uint8_t *data = model->data;
+    if (at >= limit_of(with)) {
+        for (uint32_t within = with->next + 1; within + 8 < with->unit_end; within += 2)
+            enter_next(model, pk_load64(data + within), within);
+        no_more(with);
+        return;
+    }
+    for (uint32_t within = with->next + 1; within + 1 < at; within += 2) {
+        uint64_t string = pk_load64(data + within);
+        uint32_t *one = long_slot(model, string), *other = long_slot(model, string >> 8);
+        enter_short(model, string, within);
+        push(one, entry_of(model, within));
+        push(other, entry_of(model, within + 1));
+    }
+    with->next = at;
+    look_double(model);
+}
+
+/* ---- The plan of a unit ---- */
+
+static void look(pk_model *model)
+{
+    switch (model->klauspost.level) {
+    case 1:
+    case 2:
+        look_single(model);
+        break;
+    case 3:
+        look_pair(model);
+        break;
+    case 4:
+        look_two(model);
+        break;
+    default:
+        look_double(model);
+    }
+}
+
+/* Look on behind a match of `length` bytes that ends at `end`. */
+static void look_behind(pk_model *model, uint32_t end, uint32_t length)
+{
+    pk_klauspost *with = &model->klauspost;
+    with->emitted = with->least = end;
+    with->repeated = with->distance;
+    uint32_t at = with->next >= end ? with->next + 1 : end;
+    switch (with->level) {
+    case 1:
+    case 2:
+        look_behind_single(model, at, length);
+        break;
+    case 3:
+        look_behind_pair(model, at, length, end);
+        break;
+    case 4:
+        look_behind_two(model, at);
+        break;
+    case 5:
+        look_behind_five(model, at, length);
+        break;
+    default:
+        look_behind_six(model, at);
+    }
+}
+
+static uint32_t entries_of(const pk_klauspost *with)
+{
+    static const uint32_t entries[] = {0,         SHORT,     4 * SHORT, 4 * SHORT,
+                                       2 * SHORT, 3 * SHORT, 3 * SHORT};
+    return entries[with->level];
+}
+
+/* Whether matches save a sixteenth of the unit's bytes, a token counted as one; if not, the
+ * unit is written as literals, but the positions it had were entered. */
+static int pays(pk_model *model)
+{
+    pk_klauspost *with = &model->klauspost, before = *with;
+    const uint32_t enough = (with->unit_end - with->unit) >> 4;
+    uint32_t saved = 0;
+    memcpy(model->kept, model->head, entries_of(with) * sizeof *model->kept);
+    model->kept_used = entries_of(with) > model->kept_used ? entries_of(with) : model->kept_used;
+    for (look(model); with->hit < with->unit_end;) {
+        for (uint32_t left = with->whole; left; left -= piece_of(left))
+            saved += piece_of(left) - 1;
+        if (saved >= enough) {
+            memcpy(model->head, model->kept, entries_of(with) * sizeof *model->kept);
+            *with = before;
+            return 1;
+        }
+        look_behind(model, with->hit + with->whole, with->whole);
+    }
+    return 0;
+}
+
+static void begin_unit(pk_model *model, uint32_t at)
+{
+    pk_klauspost *with = &model->klauspost;
+    const uint32_t length = model->end - at < PK_UNIT ? model->end - at : PK_UNIT;
+    with->unit = with->emitted = with->least = with->next = at;
+    with->unit_end = at + length;
+    with->second = 0;
+    with->repeated = 1;
+    with->literal = 1;
+    with->hit = with->unit_end;
+    with->held += with->unit_length;
+    if (with->held + length > BUFFER)
+        with->held = PK_WINDOW;
+    with->unit_length = length;
+    with->blind = length < LEAST_UNIT;
+    if (length < SMALL_UNIT && !with->keeps_small) {
+        with->blind = 1;
+        with->floor = with->unit_end;
+        with->held = with->unit_length = 0;
+    }
+    if (!with->blind && pays(model)) {
+        with->literal = 0;
+        look(model);
+    }
+}
+
+/* Follow the units in data[from, to). */
+static void follow(pk_model *model, uint32_t from, uint32_t to)
+{
+    const uint32_t end = model->end;
+    model->end = to;
+    while (from < to) {
+        pk_token token = pk_klauspost_predict(model, from);
+        pk_klauspost_accept(model, from, token, token);
+        from += token >> 16 ? token >> 16 : 1;
+    }
+    model->end = end;
+}
+
+/* How much the buffer holds before a position of the stream, if there was no flush: it keeps a
+ * window when it is full. */
+static uint32_t held_at(uint64_t position)
+{
+    const uint64_t units = position / PK_UNIT, first = BUFFER / PK_UNIT,
+                   then = (BUFFER - PK_WINDOW) / PK_UNIT;
+    if (units <= first)
+        return (uint32_t)units * PK_UNIT;
+    return PK_WINDOW + ((uint32_t)((units - first - 1) % then) + 1) * PK_UNIT;
+}
+
+void pk_klauspost_start(pk_model *model, uint32_t at)
+{
+    pk_klauspost *with = &model->klauspost;
+    const uint32_t known = at - model->floor;
+    memset(with, 0, sizeof *with);
+    with->level = model->rules.chain;
+    with->floor = model->floor;
+    with->keeps_small = !model->follow || model->hash_bits == PK_DETAIL_QUEUES;
+    if (!model->follow) {
+        if (known > PK_PRIMING)
+            with->floor = at - PK_PRIMING;
+        follow(model, with->floor, at);
+    } else {
+        const uint32_t reach = known < model->follow ? known : model->follow;
+        const uint32_t from = reach < PK_UNIT ? at - reach : at - reach / PK_UNIT * PK_UNIT;
+        with->held = held_at(model->origin + from);
+        follow(model, from, at);
+    }
+    with->keeps_small = model->hash_bits == PK_DETAIL_QUEUES;
+    with->unit_end = at; /* the next token begins a unit */
+}
+
+pk_token pk_klauspost_predict(pk_model *model, uint32_t at)
+{
+    pk_klauspost *with = &model->klauspost;
+    if (at >= with->unit_end)
+        begin_unit(model, at);
+    if (at != with->hit)
+        return model->data[at];
+    return piece_of(with->left) << 16 | with->distance;
+}
+
+void pk_klauspost_accept(pk_model *model, uint32_t at, pk_token predicted, pk_token actual)
+{
+    pk_klauspost *with = &model->klauspost;
+    const uint32_t length = actual >> 16;
+    if (with->blind)
+        return;
+    if (!length) {
+        if (actual == predicted || with->literal)
+            return;
+        /* It did not find the match: it looked on. */
+        if (with->left != with->whole)
+            with->emitted = at;
+        with->least = at + 1;
+        look(model);
+        return;
+    }
+    if (actual != predicted) {
+        /* The match is as long as it can be, and this its first token, or what the plaintext
+         * does not explain. */
+        const uint32_t distance = actual & 0xffff;
+        with->literal = 0;
+        with->whole = with->left = length;
+        with->distance = distance;
+        with->next = at + 1;
+        if (distance <= at && at + length <= with->unit_end) {
+            uint32_t longest = length_at(model, at, at - distance);
+            if (piece_of(longest) == length)
+                with->whole = with->left = longest;
+        }
+    }
+    with->left -= length;
+    if (with->left)
+        with->hit = at + length;
+    else
+        look_behind(model, at + length, with->whole);
+}

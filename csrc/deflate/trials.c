@@ -1,0 +1,150 @@
+#include "deflate/trials.h"
+
+#include <string.h>
+
+enum { IN_UNITS_NOT = 0, IN_UNITS_MAYBE = 1, IN_UNITS = 2 };
+
+int pk_same_header(const pk_header *one, const pk_header *other)
+{
+    return one->literals == other->literals && one->distances == other->distances
+           && one->codes == other->codes && one->symbols == other->symbols
+           && !memcmp(one->code_lengths, other->code_lengths, sizeof one->code_lengths)
+           && !memcmp(one->symbol, other->symbol, one->symbols)
+           && !memcmp(one->extra, other->extra, one->symbols);
+}
+
+/* Whether blocks end where klauspost's encoders end them: at levels 1 to 6 behind units of
+ * 65535 bytes, counted from the last flush point, at levels 7 to 9 (lazy) behind units of
+ * 32768 tokens. Short streams do not tell. */
+static int ends_units(const pk_segment *segment, int lazy)
+{
+    uint32_t from = (uint32_t)segment->window;
+    size_t ended = 0;
+    for (size_t at = 0; at < segment->block_count; at++) {
+        const pk_block *block = &segment->blocks[at];
+        const uint32_t end = block->start + block->plain;
+        if (!block->plain) {
+            from = end;
+            continue;
+        }
+        if (at + 1 == segment->block_count || !block[1].plain)
+            continue; /* a flush ends it, or what is behind is not known */
+        if (lazy && block->type == PK_STORED)
+            continue;
+        if (lazy ? block->tokens % PK_KLAUSPOST_TOKENS : (end - from) % PK_UNIT)
+            return IN_UNITS_NOT;
+        ended += block->type != PK_STORED;
+    }
+    return ended ? IN_UNITS : IN_UNITS_MAYBE;
+}
+
+static pk_settings klauspost_settings(const pk_trials *of, int lazy, unsigned flags)
+{
+    return (pk_settings){lazy ? 38 : 33, (uint8_t)((of->plain.flags & PK_FLAG_LAST) | flags),
+                         lazy ? PK_KLAUSPOST_TOKENS : 1};
+}
+
+/* How many of the headers are those that klauspost makes in some way. */
+static size_t right_headers(const pk_segment *segment, const pk_settings *with)
+{
+    size_t right = 0;
+    for (size_t at = 0; at < segment->block_count; at++) {
+        const pk_block *block = &segment->blocks[at];
+        const pk_token *tokens = segment->tokens + block->first_token;
+        const int flushed = at + 1 == segment->block_count ? segment->last : !block[1].plain;
+        pk_header_basis basis = {0, 0};
+        pk_header header;
+        if (block->type != PK_DYNAMIC)
+            continue;
+        for (uint32_t token = 0, plain = 0; token < block->tokens && !basis.tokens; token++) {
+            plain += pk_token_bytes(tokens[token]);
+            pk_extend_basis(&basis, with, token + 1, plain);
+        }
+        pk_predict_header(&header, with, basis, tokens, block->tokens, block->plain,
+                          flushed ? block->plain : 0);
+        right += pk_same_header(&header, &block->header);
+    }
+    return right;
+}
+
+static void find_ways(pk_trials *of, int lazy)
+{
+    static const uint8_t flags[PK_KLAUSPOST_WAYS] = {PK_FLAG_FILLED, 0, PK_FLAG_QUEUES};
+    pk_ways *ways = &of->ways[lazy];
+    size_t most = 0;
+    for (unsigned way = 0; way < PK_KLAUSPOST_WAYS; way++) {
+        pk_settings with = klauspost_settings(of, lazy, flags[way]);
+        size_t right = right_headers(of->segment, &with);
+        if (right > most) {
+            most = right;
+            ways->count = 0;
+        }
+        if (right == most)
+            ways->flags[ways->count++] = flags[way];
+    }
+}
+
+static inline void add(pk_trials *to, unsigned rule, unsigned flags, unsigned way)
+{
+    to->list[to->count++] = (pk_trial){(uint8_t)rule, (uint8_t)flags, (uint8_t)way};
+}
+
+/* Klauspost's rules: the default level first. Level 9 chooses differently in each release. */
+static void add_klauspost(pk_trials *to, int lazy, int flushes)
+{
+    static const uint8_t order[] = {33, 34, 29, 30, 31, 32, 35}, lazy_order[] = {38, 36, 37};
+    const uint8_t *rules = lazy ? lazy_order : order;
+    const unsigned count = lazy ? sizeof lazy_order : sizeof order;
+    for (unsigned at = 0; at < count; at++) {
+        for (unsigned way = 0; way < (rules[at] == 38 ? PK_KLAUSPOST_WAYS : 1); way++) {
+            if (flushes)
+                add(to, rules[at], PK_FLAG_PRIMED, way);
+            add(to, rules[at], 0, way);
+        }
+    }
+}
+
+void pk_trials_list(pk_trials *to, const pk_segment *segment, const pk_settings *plain, int primed)
+{
+    /* The usual levels first, and rule 0 at the end. */
+    static const uint8_t order[] = {6,  9,  23, 15, 18, 1,  2,  3,  4,  5,  7,  8,  10, 11, 12,
+                                    13, 14, 16, 17, 19, 20, 28, 21, 22, 24, 25, 26, 27, 0};
+    const int ends[2] = {ends_units(segment, 0), ends_units(segment, 1)};
+    int flushes = 0;
+    memset(to, 0, sizeof *to);
+    to->segment = segment;
+    to->plain = *plain;
+    for (size_t at = 0; at + 1 < segment->block_count; at++)
+        flushes = flushes || !segment->blocks[at].plain;
+    if (ends[0] == IN_UNITS)
+        add(to, 28, 0, 0); /* Go's level 1 has the same units */
+    for (int lazy = 0; lazy < 2; lazy++)
+        if (ends[lazy] == IN_UNITS)
+            add_klauspost(to, lazy, flushes);
+    to->likely = to->count;
+    for (unsigned at = 0; at < sizeof order; at++)
+        if (order[at] != 28 || ends[0] != IN_UNITS)
+            add(to, order[at],
+                primed && pk_rule_table[order[at]].kind == PK_FAST ? PK_FLAG_PRIMED : 0, 0);
+    for (int lazy = 0; lazy < 2; lazy++)
+        if (ends[lazy] == IN_UNITS_MAYBE)
+            add_klauspost(to, lazy, flushes);
+}
+
+int pk_trials_set(pk_trials *of, unsigned place, pk_settings *with)
+{
+    const pk_trial *what = &of->list[place];
+    const unsigned kind = pk_rule_table[what->rule].kind;
+    *with = of->plain;
+    if (kind == PK_KLAUSPOST || kind == PK_KLAUSPOST_LAZY) {
+        const int lazy = kind == PK_KLAUSPOST_LAZY;
+        if (!of->ways[lazy].count)
+            find_ways(of, lazy);
+        if (what->way >= of->ways[lazy].count)
+            return 0;
+        *with = klauspost_settings(of, lazy, of->ways[lazy].flags[what->way]);
+    }
+    with->rule = what->rule;
+    with->flags |= what->flags;
+    return 1;
+}

@@ -1,0 +1,911 @@
+"""Rebuilds deflate segments by klauspost's rules, as docs/deflate.md says: a second implementation.
+
+It is written for reading, from the specification alone, and shares no code with the product. Rules
+29 to 38 are here, and what their recipes need of the rest.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from itertools import accumulate
+
+TRUNCATES, GO_TREES, LAST, FAR, PRIMED, FILLED, QUEUES = 1, 2, 4, 8, 16, 32, 64
+COUNT, TYPE, HEADER, BYTES = 1, 2, 4, 8
+STORED, FIXED, DYNAMIC = 0, 1, 2
+WINDOW, UNIT, DICTIONARY, LONGEST = 32768, 65535, 16384, 258
+CODE_ORDER = (16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15)
+LENGTH_EXTRA = [0] * 8 + [bits for bits in range(1, 6) for _ in range(4)] + [0]
+LENGTH_BASE = [*accumulate((1 << bits for bits in LENGTH_EXTRA[:-2]), initial=3), 258]
+DISTANCE_EXTRA = [0] * 4 + [bits for bits in range(1, 14) for _ in range(2)]
+DISTANCE_BASE = list(accumulate((1 << bits for bits in DISTANCE_EXTRA[:-1]), initial=1))
+FIXED_LENGTHS = [8] * 144 + [9] * 112 + [7] * 24 + [8] * 8
+
+Token = tuple[int, int]
+"""Length and distance; a literal has length 1 and distance 0."""
+Match = tuple[int, int, int]
+"""Position, length, distance."""
+LITERAL = (1, 0)
+
+
+class Refused(ValueError):
+    """A recipe that a rule of the specification forbids, or one that is not klauspost's."""
+
+
+def need(sound: bool, rule: str) -> None:
+    """Refuse what breaks a rule."""
+    if not sound:
+        raise Refused(rule)
+
+
+def symbol(value: int, base: list[int]) -> int:
+    """Return the last entry of a table that is not greater."""
+    return max(at for at, least in enumerate(base) if least <= value)
+
+
+def equal_bytes(data: bytes, one: int, other: int, most: int) -> int:
+    """Return how many bytes are equal from two positions on."""
+    if data[one : one + most] == data[other : other + most]:
+        return most
+    length = 0
+    while data[one + length] == data[other + length]:
+        length += 1
+    return length
+
+
+class Numbers:
+    """Numbers and bytes of a part of a recipe."""
+
+    def __init__(self, data: bytes) -> None:
+        self.data, self.at = data, 0
+
+    def byte(self) -> int:
+        need(self.at < len(self.data), "a part ends early")
+        self.at += 1
+        return self.data[self.at - 1]
+
+    def number(self) -> int:
+        value = shift = 0
+        while True:
+            byte = self.byte()
+            value |= (byte & 127) << shift
+            shift += 7
+            if byte < 128:
+                return value
+
+    def take(self, count: int) -> Numbers:
+        need(self.at + count <= len(self.data), "a part ends early")
+        self.at += count
+        return Numbers(self.data[self.at - count : self.at])
+
+    @property
+    def empty(self) -> bool:
+        return self.at == len(self.data)
+
+
+class Bits:
+    """The output."""
+
+    def __init__(self, skipped: int) -> None:
+        self.value, self.count = 0, skipped
+
+    def put(self, value: int, count: int) -> None:
+        self.value |= value << self.count
+        self.count += count
+
+    def align(self) -> None:
+        self.count += -self.count & 7
+
+    def stored(self, data: bytes, last: int) -> None:
+        self.put(last, 3)
+        self.align()
+        self.put(len(data) | (len(data) ^ 65535) << 16, 32)
+        self.put(int.from_bytes(data, "little"), 8 * len(data))
+
+
+# The plan of a unit, levels 1 to 6
+
+
+class Units:
+    """The model of levels 1 to 6; of level 4 as it was before release 1.18.0, too."""
+
+    def __init__(self, data: bytes, size: int, origin: int, rule: int, flags: int) -> None:
+        self.data, self.size, self.origin = data, size, origin
+        self.level = rule - 28 if rule < 35 else 4
+        self.by_length = rule == 35
+        self.primed = bool(flags & PRIMED)
+        self.small = bool(flags & QUEUES)
+        self.reach = 4 * WINDOW if flags & FAR else WINDOW
+        self.least = 0
+        self.match: Match | None = None
+        self.blind = self.literal = False
+        self.whole = 0
+        self.after: int | None = None
+
+    def start(self, at: int) -> None:
+        self.short: dict[int, int] = {}
+        self.long: dict[int, tuple[int, ...]] = {}
+        self.oldest = self.least
+        self.end = -1
+        self.after = None
+        self.held = 0
+        sees, small = self.size, self.small
+        known = min(at - self.least, DICTIONARY if self.primed else self.reach)
+        if self.primed:
+            self.oldest, self.small = at - known, True
+        elif known >= UNIT:
+            known -= known % UNIT
+        if not self.primed:
+            units = (self.origin + at - known) // UNIT
+            self.held = UNIT * units if units <= 5 else WINDOW + UNIT * ((units - 6) % 4 + 1)
+        self.sees = at
+        position = at - known
+        while position < at:
+            token = self.predict(position)
+            self.accept(position, token, token)
+            position += token[0]
+        self.sees, self.end, self.small = sees, at, small
+        self.reach = WINDOW
+
+    def predict(self, at: int) -> Token:
+        if at >= self.end:
+            self.begin(at)
+        if self.match is None or at != self.match[0]:
+            return LITERAL
+        left = self.match[1]
+        return (left if left <= 258 else 258 if left > 261 else 255), self.match[2]
+
+    def accept(self, at: int, predicted: Token, actual: Token) -> None:
+        length, distance = actual
+        if self.blind or (not distance and (predicted == actual or self.literal)):
+            return
+        if not distance:
+            if self.match and self.match[1] != self.whole:
+                self.emitted = at
+            self.bound = at + 1
+            self.look()
+            return
+        if actual != predicted:
+            self.literal = False
+            self.next, self.whole = at + 1, length
+            self.match = (at, length, distance)
+            if distance <= at and at + length <= self.end:
+                longest = self.equal(at, at - distance)
+                self.match = (at, longest, distance)
+                if self.predict(at)[0] == length:
+                    self.whole = longest
+                else:
+                    self.match = (at, length, distance)
+        assert self.match is not None
+        left = self.match[1] - length
+        if left:
+            self.match = (at + length, left, distance)
+        else:
+            self.behind(at + length, self.whole, distance)
+
+    def begin(self, at: int) -> None:
+        held = self.after if at == self.end else None
+        self.held = self.held if held is None else held
+        self.unit = self.emitted = self.bound = self.next = at
+        self.end = min(at + UNIT, self.sees)
+        self.second, self.distance = False, 1
+        count = self.end - at
+        if self.held + count > 5 * UNIT:
+            self.held = WINDOW
+        self.after = self.held + count
+        self.match = None
+        self.literal = True
+        self.blind = count < 13 or (count < 128 and not self.small)
+        if count < 128 and not self.small:
+            self.oldest, self.after = self.end, 0
+        if self.blind:
+            return
+        before = self.short.copy(), self.long.copy()
+        saved = matches = 0
+        self.look()
+        while self.match:
+            start, length, distance = self.match
+            matches += 1
+            while length:
+                piece = self.predict(self.match[0])[0]
+                saved += piece - 1
+                length -= piece
+                self.match = (start, length, distance)
+            if saved >= count // 16:
+                break
+            self.behind(start + self.whole, self.whole, distance)
+        if not matches or saved < count // 16:
+            self.match = None
+            return
+        self.short, self.long = before
+        self.emitted = self.bound = self.next = at
+        self.second, self.distance = False, 1
+        self.literal = False
+        self.look()
+
+    # tables
+
+    def string(self, at: int) -> int:
+        return int.from_bytes(self.data[at : at + 8].ljust(8, b"\0"), "little")
+
+    def four(self, string: int) -> int:
+        return ((string & 0xFFFFFFFF) * 2654435761 & 0xFFFFFFFF) >> 17
+
+    def five(self, string: int) -> int:
+        bits = {1: 15, 2: 17, 3: 16}[self.level]
+        return ((string << 24) * 889523592379 & (1 << 64) - 1) >> (64 - bits)
+
+    def seven(self, string: int) -> int:
+        return ((string << 8) * 58295818150454627 & (1 << 64) - 1) >> 49
+
+    def enter_short(self, string: int, at: int) -> None:
+        self.short[self.four(string)] = at
+
+    def enter_long(self, string: int, at: int) -> None:
+        key = self.five(string) if self.level == 3 else self.seven(string)
+        held = self.long.get(key, ())
+        self.long[key] = (at, *held[:1]) if self.level != 4 else (at,)
+
+    def enter_one(self, string: int, at: int) -> None:
+        self.short[self.five(string)] = at
+
+    def enter(self, at: int) -> None:
+        string = self.string(at)
+        if self.level >= 4:
+            self.enter_short(string, at)
+        if self.level >= 3:
+            self.enter_long(string, at)
+        else:
+            self.enter_one(string, at)
+
+    def held_long(self, at: int) -> tuple[int | None, int | None]:
+        string = self.string(at)
+        key = self.five(string) if self.level == 3 else self.seven(string)
+        held = self.long.get(key, ())
+        return held[0] if held else None, held[1] if len(held) > 1 else None
+
+    def usable(self, found: int | None, at: int, reach: int = WINDOW - 1) -> bool:
+        return found is not None and self.oldest <= found < at <= found + reach
+
+    def fits(self, found: int | None, at: int, reach: int = WINDOW - 1) -> bool:
+        if found is None or not self.usable(found, at, reach):
+            return False
+        return self.data[found : found + 4] == self.data[at : at + 4]
+
+    def equal(self, at: int, other: int, most: int | None = None) -> int:
+        most = self.end - at if most is None else min(most, self.end - at)
+        return equal_bytes(self.data, at, other, most)
+
+    # looking
+
+    def plan(self, at: int, found: int, length: int) -> None:
+        least = max(self.emitted, self.bound)
+        while found > self.oldest and at > least and self.data[found - 1] == self.data[at - 1]:
+            found, at, length = found - 1, at - 1, length + 1
+        self.match, self.whole = (at, length, at - found), length
+
+    def look(self) -> None:
+        shift = {1: 5, 2: 5, 3: 7, 4: 6, 5: 6, 6: 7}[self.level]
+        pairs = self.level <= 2
+        self.match = None
+        while True:
+            at, second = self.next, self.second
+            self.next = at + 1
+            if not second:
+                self.next += pairs + (at - self.emitted >> shift)
+                if self.next > self.end - 11:
+                    return
+            self.second = pairs and not second
+            if self.find(at, second):
+                return
+
+    def find(self, at: int, second: bool) -> bool:
+        if self.level <= 2:
+            key = self.five(self.string(at))
+            found = self.short.get(key)
+            self.short[key] = at
+            if found is None or not self.fits(found, at):
+                return False
+            if not second:
+                self.enter(self.next)
+            elif self.level == 1:
+                self.short[key] = self.next
+            self.plan(at, found, self.equal(at, found))
+            return True
+        newer, older = self.held_long(at)
+        brief = self.short.get(self.four(self.string(at)))
+        self.enter(at)
+        if self.level == 3:
+            return self.find_pair(at, newer, older)
+        if self.level == 4:
+            return self.find_measured(at, newer, brief)
+        return self.find_farther(at, newer, older, brief)
+
+    def find_pair(self, at: int, newer: int | None, older: int | None) -> bool:
+        if newer is None or not self.usable(newer, at, 32764):
+            return False
+        best = newer
+        if self.fits(newer, at):
+            if older is not None and self.fits(older, at, 32764):
+                best = older if self.equal(at, older) > self.equal(at, newer) else newer
+        elif older is not None and self.fits(older, at, 32763):
+            best = older
+        else:
+            return False
+        self.plan(at, best, self.equal(at, best))
+        return True
+
+    def find_measured(self, at: int, held: int | None, brief: int | None) -> bool:
+        if held is not None and self.fits(held, at):
+            self.plan(at, held, self.equal(at, held))
+            return True
+        if brief is None or not self.fits(brief, at):
+            return False
+        length, found = self.equal(at, brief), brief
+        later = self.held_long(self.next)[0]
+        if later is not None and self.fits(later, self.next):
+            measured = self.equal(self.next, later)
+            if not self.by_length:
+                place = self.unit - self.held + self.next - later
+                measured = 4 + self.equal(self.next + 4, place + 4) if place >= 0 else 0
+            if measured > length:
+                at, found = self.next, later
+        self.plan(at, found, self.equal(at, found))
+        return True
+
+    def find_farther(
+        self, at: int, newer: int | None, older: int | None, brief: int | None
+    ) -> bool:
+        found = None
+        if newer is not None and self.usable(newer, at):
+            found = newer if self.fits(newer, at) else None
+            if (
+                older is not None
+                and self.fits(older, at)
+                and (found is None or self.equal(at, older, 258) > self.equal(at, found, 258))
+            ):
+                found = older
+        if found is not None:
+            self.enter(self.next)
+            self.farther(at, found)
+            return True
+        if brief is None or not self.fits(brief, at):
+            return False
+        start, found, best = at, brief, self.equal(at, brief, 258)
+        one, other = self.held_long(self.next)
+        self.enter(self.next)
+        same = start + 1 - self.distance
+        again = self.level == 6 and same >= self.oldest
+        again = again and self.data[same : same + 4] == self.data[start + 1 : start + 5]
+        if again and self.equal(start + 1, same, 258) > best:
+            self.farther(start + 1, same)
+            return True
+        if one is not None and self.usable(one, self.next):
+            for held in (one, other):
+                if held is None or not self.fits(held, self.next):
+                    continue
+                length = self.equal(self.next, held, 258)
+                if length > best:
+                    at, found, best = self.next, held, length
+                    if self.level == 5:
+                        break
+        self.farther(at, found)
+        return True
+
+    def farther(self, start: int, found: int) -> None:
+        at, length = start, self.equal(start, found)
+        end = start + length
+        if end < self.end - 11 and (self.level == 6 or length < 30):
+            newer, older = self.held_long(end)
+            tried = [newer]
+            if self.level == 6 and newer is not None and self.oldest <= newer:
+                tried += [older] if end - newer <= WINDOW - 1 else []
+            for held in tried:
+                if held is None or not self.usable(held, start + length):
+                    continue
+                source = held - length + 2
+                if source >= self.oldest and self.equal(start + 2, source) > length:
+                    at, found, length = start + 2, source, self.equal(start + 2, source)
+        self.plan(at, found, length)
+
+    def behind(self, at: int, length: int, distance: int) -> None:
+        self.emitted = self.bound = at
+        self.distance = distance
+        self.match = None
+        source = at - distance
+        at = max(at, self.next + 1) if self.next >= at else at
+        level, string = self.level, self.string
+        if at >= self.end - 11:
+            if level <= 2 and at + length + 8 < self.end:
+                self.enter(at)
+            if level == 3 and self.oldest < source and source + 8 < self.end and distance >= 1:
+                self.enter(source)
+            if level == 4 and at + 8 < self.end:
+                self.enter(at)
+            for within in range(self.next + 1, self.end - 8, 2) if level == 6 else ():
+                self.enter(within)
+            return
+        if level == 2:
+            for within in range(at - length + 2, at - 5, 7):
+                for shift in (0, 2, 4):
+                    self.enter_one(string(within) >> 8 * shift, within + shift)
+        if level == 3:
+            for within in range(at - length + 2, at - 5, 6):
+                self.enter(within)
+        if level <= 3:
+            for within in range(at - 2, at - (level == 1)):
+                self.enter(within)
+            if level == 3:
+                newer, older = self.held_long(at)
+            else:
+                newer, older = self.short.get(self.five(string(at))), None
+            self.enter(at)
+            reach = 32763 if level == 3 else WINDOW
+            for held in (newer, older) if self.usable(newer, at, reach) else ():
+                if held is not None and self.fits(held, at, reach):
+                    self.plan(at, held, self.equal(at, held))
+                    return
+            self.next, self.second = at + 1, False
+            self.look()
+            return
+        if level == 4:
+            for within in range(self.next, at - 1, 3):
+                self.enter_long(string(within), within)
+                self.enter_long(string(within + 1), within + 1)
+                self.enter_short(string(within + 1), within + 1)
+        first = at - length + 1
+        if level == 5 and first + 1 < at:
+            self.enter(first)
+            self.enter_long(string(first + 1), first + 1)
+            self.enter_short(string(first + 2), first + 2)
+            for within in range(first + 4, at - 1, 3):
+                self.enter_long(string(within), within)
+                self.enter_short(string(within + 1), within + 1)
+        if level == 6:
+            for within in range(self.next + 1, at - 1, 2):
+                self.enter_short(string(within), within)
+                self.enter_long(string(within), within)
+                self.enter_long(string(within + 1), within + 1)
+        else:
+            self.enter(at - 1)
+        self.next = at
+        self.look()
+
+
+# Levels 7 to 9
+
+
+class Lazy:
+    """The model of levels 7 to 9."""
+
+    def __init__(self, data: bytes, size: int, origin: int, rule: int, flags: int) -> None:
+        self.data, self.size, self.origin, self.flags = data, size, origin, flags
+        self.lazy, self.nice, self.chain = {
+            36: (12, 16, 24),
+            37: (30, 40, 64),
+            38: (258, 258, 1024),
+        }[rule]
+        self.weighs = rule == 38
+        self.sees = size
+
+    def start(self, at: int) -> None:
+        self.least = max(0, at - (DICTIONARY if self.flags & PRIMED else WINDOW))
+        self.begun = self.origin + self.least if self.flags & PRIMED else 0
+        self.chains: dict[int, list[int]] = {}
+        self.entered = self.least
+        self.moved = -1
+        self.literals = self.skipped = 0
+        self.plan: Match | None = None
+        self.known: Token | None = None
+        self.enter(at, at if self.flags & PRIMED else self.size)
+        self.entered = at
+
+    def hash(self, at: int) -> int:
+        return (int.from_bytes(self.data[at : at + 4], "little") * 2654435761 & 0xFFFFFFFF) >> 15
+
+    def enter(self, end: int, whole: int) -> None:
+        for at in range(self.entered, min(end, whole - 3)):
+            self.chains.setdefault(self.hash(at), []).append(at)
+        self.entered = max(self.entered, end)
+
+    def moves(self, at: int) -> int:
+        position = self.origin + at - self.begun
+        return (position - 65275) // WINDOW + 1 if position > 65274 else 0
+
+    def buffer_end(self, at: int) -> int:
+        return min((self.moves(at) + 2) * WINDOW + self.begun - self.origin, self.sees)
+
+    def lowest(self, at: int) -> int:
+        buffer = self.moves(at) * WINDOW + self.begun - self.origin
+        return max(buffer, self.least, at - WINDOW, 0)
+
+    def weigh(self, at: int) -> None:
+        moves, end = self.moves(at), self.buffer_end(at)
+        if moves == self.moved:
+            return
+        if self.moved < 0 and moves:
+            first = 65275 + (moves - 1) * WINDOW + self.begun - self.origin
+            at = max(first, self.least)
+        self.moved = moves
+        if not self.flags & FILLED:
+            end = min(end, at + 32768)
+        counts = [0] * 256
+        for byte in self.data[at:end]:
+            counts[byte] += 1
+        self.bits = code_lengths(counts, 15, bool(self.flags & QUEUES))
+        if not self.flags & (FILLED | QUEUES):
+            self.bits = [max(1, bits) for bits in self.bits]
+
+    def gain(self, at: int, length: int, distance: int) -> int:
+        bits = sum(self.bits[byte] for byte in self.data[at : at + length])
+        extra = 6 if distance == 32768 else DISTANCE_EXTRA[symbol(distance + 1, DISTANCE_BASE)]
+        return bits - 3 - LENGTH_EXTRA[symbol(length, LENGTH_BASE)] - extra
+
+    def equal(self, one: int, other: int, most: int) -> int:
+        return equal_bytes(self.data, one, other, most)
+
+    def search(self, at: int, before: int) -> Token | None:
+        if at >= self.sees:
+            return None
+        if self.weighs:
+            self.weigh(at)
+        self.enter(at + 1, self.size)
+        most = min(self.sees - at, LONGEST)
+        if self.sees - at <= before or before >= self.lazy or most < 4:
+            return None
+        best, found, least = 3, None, 4
+        chain = self.chains.get(self.hash(at), [])
+        first, end = bisect_left(chain, self.lowest(at)), bisect_left(chain, at)
+        for place in range(end - 1, max(first, end - self.chain) - 1, -1):
+            other = chain[place]
+            if self.data[other + best] != self.data[at + best]:
+                continue
+            length = self.equal(other, at, most)
+            if length <= best:
+                continue
+            if self.weighs:
+                gain = self.gain(at, length, at - other)
+                if gain <= least:
+                    continue
+                least = gain
+            best, found = length, (length, at - other)
+            if length >= min(self.nice, most):
+                break
+        return found
+
+    def predict(self, at: int) -> Token:
+        if self.plan is None and at >= self.skipped:
+            if self.known is None:
+                self.here = self.search(at, 3)
+                if self.here:
+                    self.literals = 0
+            else:
+                self.here = self.known if self.known[1] else None
+            self.later = self.search(at + 1, self.here[0] if self.here else 3)
+            if self.here and not (self.later and self.later[0] > self.here[0]):
+                self.plan = self.extend(at, *self.here)
+        if self.plan and self.plan[0] == at:
+            return self.plan[1:]
+        return LITERAL
+
+    def extend(self, at: int, length: int, distance: int) -> Match:
+        end = at + length
+        if length >= 256 or end + 4 > self.sees:
+            return at, length, distance
+        chain = self.chains.get(self.hash(end), [])
+        place = bisect_left(chain, at + 2)
+        source = chain[place - 1] - length if place else -1
+        if source < self.lowest(at + 1) + 3 or at - source == distance:
+            return at, length, distance
+        most = min(258, self.sees - at - 3)
+        longer = self.equal(source + 2, at + 2, most)
+        if longer <= length:
+            return at, length, distance
+        start, distance = at + 2, at - source
+        while (
+            start > at and longer < 258 and self.data[start - 1] == self.data[start - 1 - distance]
+        ):
+            start, longer = start - 1, longer + 1
+        return start, longer, distance
+
+    def accept(self, at: int, predicted: Token, actual: Token) -> None:
+        self.known = None
+        if actual[1] or actual != predicted:
+            self.literals = self.skipped = 0
+            self.plan = None
+            return
+        if self.plan or at < self.skipped:
+            return
+        self.known = self.later or (0, 0)
+        self.literals = ((0 if self.later else self.literals) + 1) & 65535
+        over = self.literals - self.chain
+        if over > 0:
+            count = max(1, min(2 + over // 64, self.buffer_end(at + 1) - at - 2))
+            self.skipped = at + 1 + count
+            self.known = None
+
+
+# Headers
+
+
+def package_merge(counts: list[int], most: int) -> list[int]:
+    lengths = [0] * len(counts)
+    leaves = sorted((count, at) for at, count in enumerate(counts) if count)
+    if len(leaves) <= 2:
+        for _, at in leaves:
+            lengths[at] = 1
+        return lengths
+    single = [(count, [at]) for count, at in leaves]
+    level = single
+    for _ in range(min(most, len(leaves) - 1) - 1):
+        pairs = [
+            (level[at][0] + level[at + 1][0], level[at][1] + level[at + 1][1])
+            for at in range(0, len(level) - 1, 2)
+        ]
+        level = []
+        left = single[::-1]
+        for pair in pairs:
+            while left and left[-1][0] < pair[0]:
+                level.append(left.pop())
+            level.append(pair)
+        level += left[::-1]
+    for _, symbols in level[: 2 * len(leaves) - 2]:
+        for at in symbols:
+            lengths[at] += 1
+    # Of symbols with the same count, those with greater values get the shorter codes.
+    order = sorted((lengths[at] for _, at in leaves), reverse=True)
+    for (_, at), length in zip(leaves, order, strict=True):
+        lengths[at] = length
+    return lengths
+
+
+def code_lengths(counts: list[int], most: int, queues: bool) -> list[int]:
+    leaves = sorted((count, at) for at, count in enumerate(counts) if count)
+    if not queues or len(leaves) <= 2:
+        return package_merge(counts, most)
+    nodes: list[tuple[int, list[int]]] = []
+    single = [(count, [at]) for count, at in leaves]
+    taken = 0
+    lengths = [0] * len(counts)
+    for _ in range(len(leaves) - 1):
+        weight = 0
+        below: list[int] = []
+        for _ in range(2):
+            if single and (taken == len(nodes) or single[0][0] <= nodes[taken][0]):
+                front = single.pop(0)
+            else:
+                front = nodes[taken]
+                taken += 1
+            weight, below = weight + front[0], below + front[1]
+        nodes.append((weight, below))
+        for at in below:
+            lengths[at] += 1
+    return lengths if max(lengths) <= most else package_merge(counts, most)
+
+
+def run_lengths(lengths: list[int]) -> list[tuple[int, int]]:
+    out = []
+    at = 0
+    while at < len(lengths):
+        value, run = lengths[at], 1
+        while at + run < len(lengths) and lengths[at + run] == value:
+            run += 1
+        at += run
+        if value:
+            out.append((value, 0))
+            run -= 1
+            while run >= 3:
+                out.append((16, min(run, 6) - 3))
+                run -= min(run, 6)
+        else:
+            while run >= 11:
+                out.append((18, min(run, 138) - 11))
+                run -= min(run, 138)
+            if run >= 3:
+                out.append((17, run - 3))
+                run = 0
+        out += [(value, 0)] * run
+    return out
+
+
+class Header:
+    """The header of a dynamic block: code lengths, and how they are written."""
+
+    def __init__(self, literals: list[int], distances: list[int], queues: bool) -> None:
+        self.literals, self.distances = literals, distances
+        self.runs = run_lengths(literals + distances)
+        counts = [0] * 19
+        for code, _ in self.runs:
+            counts[code] += 1
+        self.codes = code_lengths(counts, 7, queues)
+        self.count = max(4, *(at + 1 for at, it in enumerate(CODE_ORDER) if self.codes[it]))
+
+    def write(self, out: Bits) -> None:
+        out.put(len(self.literals) - 257, 5)
+        out.put(len(self.distances) - 1, 5)
+        out.put(self.count - 4, 4)
+        for at in CODE_ORDER[: self.count]:
+            out.put(self.codes[at], 3)
+        codes = canonical(self.codes)
+        for code, extra in self.runs:
+            out.put(*codes[code])
+            if code >= 16:
+                out.put(extra, (2, 3, 7)[code - 16])
+
+    def bits(self) -> int:
+        out = Bits(0)
+        self.write(out)
+        return out.count + 3
+
+
+def canonical(lengths: list[int]) -> list[tuple[int, int]]:
+    out, code = [(0, 0)] * len(lengths), 0
+    for length in range(1, 16):
+        for at, it in enumerate(lengths):
+            if it == length:
+                out[at] = int(f"{code:0{length}b}"[::-1], 2), length
+                code += 1
+        code <<= 1
+    return out
+
+
+def header_of(
+    unit: list[Token], plain: bytes, rule: int, flags: int, flushed: bool
+) -> tuple[Header, int]:
+    """Return header and type that are predicted for a block that begins with this unit."""
+    literals, distances, extra, at = [0] * 286, [0] * 30, 0, 0
+    for length, distance in unit:
+        if distance:
+            long, far = symbol(length, LENGTH_BASE), symbol(distance, DISTANCE_BASE)
+            literals[257 + long] += 1
+            distances[far] += 1
+            extra += LENGTH_EXTRA[long] + DISTANCE_EXTRA[far]
+        else:
+            literals[plain[at]] += 1
+        at += length
+    literals[256] = 1
+    matches = sum(literals[257:])
+    queues = bool(flags & QUEUES)
+    in_units = rule <= 35
+    many, far = max(at + 1 for at in range(286) if literals[at]), 30
+    if flags & FILLED and not flushed and not (in_units and not matches):
+        many = 286
+    else:
+        if not matches:
+            distances[0] = 1
+        far = max(at + 1 for at in range(30) if distances[at])
+    header = Header(
+        code_lengths(literals, 15, queues)[:many], code_lengths(distances, 15, queues)[:far], queues
+    )
+
+    def size(of: list[int], counts: list[int]) -> int:
+        return sum(length * count for length, count in zip(of, counts, strict=False))
+
+    count = len(plain)
+    stored = 8 * (count + 5) if count <= 65535 else 1 << 60
+    if in_units and not matches:
+        spread = sum((256 * it - count) ** 2 for it in literals[:256])
+        bits = size(header.literals, literals) + 560
+        if count <= (12 if queues else 32) or (1024 < count <= 65535 and spread < 131072 * count):
+            return header, STORED
+        return header, STORED if stored <= bits + bits // 128 else DYNAMIC
+    dynamic = header.bits() + extra
+    dynamic += size(header.literals, literals) + size(header.distances, distances)
+    fixed = 3 + extra + size(FIXED_LENGTHS, literals) + 5 * sum(distances)
+    if len(unit) + flushed < 250 and fixed <= dynamic:
+        return header, STORED if stored <= fixed else FIXED
+    return header, STORED if stored <= dynamic else DYNAMIC
+
+
+# Rebuilding
+
+
+def rebuild(
+    plain: bytes, window: bytes, position: int, recipe: bytes, bit: int
+) -> tuple[bytes, int]:
+    """Return a segment's bytes, and the bit it ends at."""
+    head = Numbers(recipe)
+    rule, flags, limit, flushes = head.byte(), head.byte(), head.number(), head.number()
+    need(29 <= rule <= 38, "klauspost's rules only")
+    need(not flags & (TRUNCATES | GO_TREES | 128), "no such flags")
+    need(not (flags & PRIMED and flags & FAR), "PRIMED with FAR")
+    need(not (flags & FILLED and flags & QUEUES), "FILLED with QUEUES")
+    sizes = head.number(), head.number()
+    points, blocks = head.take(sizes[0]), head.take(sizes[1])
+    tokens = head.take(len(recipe) - head.at)
+    data = window + plain
+    kind = Units if rule <= 35 else Lazy
+    model = kind(data, len(data), position - len(window), rule, flags)
+    model.start(len(window))
+    out = Bits(bit)
+    at = len(window)
+    next_block = None if blocks.empty else blocks.number()
+    next_token = None if tokens.empty else tokens.number()
+    while True:
+        coded = points.number() if flushes else points.byte()
+        code, end = (coded & 3, at + (coded >> 2)) if flushes else (coded, len(data))
+        last = bool(flags & LAST) and not flushes
+        model.sees = end
+        while at < end:
+            given = count = length = chosen = 0
+            if next_block == 0:
+                given = blocks.byte()
+                count = blocks.number() if given & COUNT else 0
+                chosen = blocks.byte() if given & TYPE else 0
+                need(not given & HEADER, "headers that are given are not read here")
+                length = blocks.number() if given & BYTES else 0
+                next_block = None if blocks.empty else blocks.number()
+            elif next_block is not None:
+                next_block -= 1
+            if given & BYTES:
+                final = last and at + length == end and code == 2
+                out.stored(data[at : at + length], final)
+                at += length
+                model.start(at)
+                continue
+            start, made, unit = at, [], 0
+            while at < end:
+                predicted = actual = model.predict(at)
+                if next_token is not None and next_token >> 1 == 0:
+                    actual = LITERAL
+                    if not next_token & 1:
+                        actual = (tokens.number() + 3, tokens.number() + 1)
+                    next_token = None if tokens.empty else tokens.number()
+                elif next_token is not None:
+                    next_token -= 2
+                made.append(actual)
+                model.accept(at, predicted, actual)
+                at += actual[0]
+                ends = at - start == UNIT if rule <= 35 else len(made) == limit
+                if not unit and (at - start >= UNIT if rule <= 35 else ends):
+                    unit = len(made)
+                if len(made) == count if count else ends:
+                    break
+            unit = unit or len(made)
+            size = sum(token[0] for token in made[:unit])
+            flushed = start + size == end and (flushes > 0 or bool(flags & LAST))
+            header, type_ = header_of(made[:unit], data[start : start + size], rule, flags, flushed)
+            type_ = chosen if given & TYPE else type_
+            final = last and at == end and code == 2
+            if type_ == STORED:
+                out.stored(data[start:at], final)
+                continue
+            out.put(final | type_ << 1, 3)
+            if type_ == DYNAMIC:
+                header.write(out)
+                write_tokens(out, made, data, start, header.literals, header.distances)
+            else:
+                write_tokens(out, made, data, start, FIXED_LENGTHS, [5] * 30)
+        empties = {0: [STORED], 2: []}.get(code)
+        if empties is None:
+            need(code == 3, "pigz aligns otherwise")
+            empties = [points.byte() for _ in range(points.number())]
+        for place, empty in enumerate(empties):
+            final = last and place + 1 == len(empties)
+            if empty == STORED:
+                out.stored(b"", final)
+            else:
+                out.put(final | FIXED << 1, 10)
+        if not flushes:
+            break
+        flushes -= 1
+        if flags & PRIMED:
+            model.start(at)
+    need(points.empty and blocks.empty and tokens.empty, "something is left over")
+    return out.value.to_bytes((out.count + 7) // 8, "little"), out.count
+
+
+def write_tokens(
+    out: Bits, tokens: list[Token], data: bytes, at: int, literals: list[int], distances: list[int]
+) -> None:
+    lits, dists = canonical(literals), canonical(distances)
+    for length, distance in tokens:
+        if distance:
+            long, far = symbol(length, LENGTH_BASE), symbol(distance, DISTANCE_BASE)
+            out.put(*lits[257 + long])
+            out.put(length - LENGTH_BASE[long], LENGTH_EXTRA[long])
+            out.put(*dists[far])
+            out.put(distance - DISTANCE_BASE[far], DISTANCE_EXTRA[far])
+        else:
+            out.put(*lits[data[at]])
+        at += length
+    out.put(*lits[256])
