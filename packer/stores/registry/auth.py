@@ -182,6 +182,7 @@ class Authenticator:
         self._service = ""
         self._tokens: dict[Scope, _Token] = {}
         self._proven: set[str] = set()
+        self._outdated: set[str] = set()  # headers made of the credentials before the last ones
         self._open_until = 0.0
 
     def header(self, scope: Scope) -> str | None:
@@ -279,14 +280,12 @@ class Authenticator:
                 return self._renew_given(used)
             if used is None:
                 return False
-            current = [token.header for token in self._tokens.values()]
-            if self._basic is not None:
-                current.append(self._basic)
-            if current and used not in current:
+            if used in self._outdated:
                 return True  # another thread was quicker
             if not self._login.renew():
                 return False
             login = self._login.get()
+            self._outdated = {used, *(token.header for token in self._tokens.values())}
             self._tokens.clear()
             if self._basic is not None:
                 can_be_sent = login is not None and not login.is_identity_token

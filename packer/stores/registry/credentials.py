@@ -74,7 +74,11 @@ def docker_config_path() -> str:
 def docker_credentials(
     registry: str, repository: str = "", halted: threading.Event | None = None
 ) -> Credentials | None:
-    """Look a registry's credentials up in the docker configuration and its credential helpers.
+    """Look a registry's credentials up in the configurations of docker and podman.
+
+    The first that has some counts: the file of ``REGISTRY_AUTH_FILE``, docker's configuration with
+    its helpers, podman's ``containers/auth.json`` in ``XDG_RUNTIME_DIR`` and in ``XDG_CONFIG_HOME``
+    (containers-auth.json(5)).
 
     Args:
         registry: ``host[:port]`` as in references; only entries of exactly this host count.
@@ -89,12 +93,32 @@ def docker_credentials(
         TransportError: `halted` was set while a helper was asked.
         StoreError: the configuration cannot be understood.
     """
-    path = docker_config_path()
-    if not os.path.exists(path):
-        return None
-    with _hidden(registry, path):
-        config = _decode(_read(path))
-    return find_credentials(config, registry, repository, path, halted)
+    failed: HelperFailed | None = None
+    for path in _auth_files():
+        if not os.path.exists(path):
+            continue
+        with _hidden(registry, path):
+            config = _decode(_read(path))
+        try:
+            found = find_credentials(config, registry, repository, path, halted)
+        except HelperFailed as error:
+            failed = failed or error
+            continue
+        if found is not None:
+            return found
+    if failed is not None:
+        raise failed
+    return None
+
+
+def _auth_files() -> list[str]:
+    """Return the files that docker and podman keep logins in, docker's first."""
+    runtime, config = os.environ.get("XDG_RUNTIME_DIR"), os.environ.get("XDG_CONFIG_HOME")
+    files = [os.environ.get("REGISTRY_AUTH_FILE") or "", docker_config_path()]
+    if runtime:
+        files.append(os.path.join(runtime, "containers", "auth.json"))
+    files.append(os.path.join(config or os.path.expanduser("~/.config"), "containers", "auth.json"))
+    return [path for path in files if path and not path.startswith("~")]  # without a home
 
 
 def find_credentials(

@@ -7,6 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from packer.errors import InvalidParameter
+from packer.reference import split_host
+from packer.stores.registry.certificates import Certificates, certificates_for
 from packer.stores.registry.credentials import Credentials, docker_credentials
 from packer.stores.registry.retries import RetryPolicy
 from packer.stores.registry.tls import Tls
@@ -68,6 +70,15 @@ class Settings:
             return None
         return Credentials(self.username, self.password)
 
-    def tls(self, host: str) -> Tls:
-        """Return the TLS settings for a registry's host (without port)."""
-        return Tls(self.ca_file, self.cert_file, self.key_file, self.insecure_skip_tls_verify, host)
+    def tls(self, registry: str) -> Tls:
+        """Return the TLS settings for a registry, named as in references."""
+        host = split_host(registry)[0].strip("[]").lower()
+        asked = self.ca_file or self.cert_file or self.insecure_skip_tls_verify
+        return Tls(
+            self.ca_file,
+            self.cert_file,
+            self.key_file,
+            self.insecure_skip_tls_verify,
+            host,
+            Certificates() if asked else certificates_for(registry),
+        )

@@ -45,8 +45,7 @@ class RegistryStore(RegistryBlobs, RegistryManifests):
         if isinstance(reference, str):
             reference = Reference.parse(reference)
         self._settings = settings = settings or Settings()
-        host = split_host(reference.registry)[0].strip("[]").lower()
-        tls = settings.tls(host)
+        tls = settings.tls(reference.registry)
         transport = Transport(
             tls=tls,
             timeout_seconds=settings.timeout_seconds,
