@@ -16,10 +16,10 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import accumulate, chain, compress
+from itertools import chain, compress
 
 from packer.format.frame_reader import FrameReader
-from packer.format.index import Index
+from packer.format.index import Index, sums
 from packer.format.layer_writer import LayerWriter
 from packer.oci import UPDATE_TYPE
 
@@ -161,8 +161,8 @@ class _Rates:
         self._writer = writer
         self._rates: list[float] = []  # of the base's frames, then of the new ones
         # Of the new chunks as in `Frames`: first chunk of each frame, and bytes before each chunk.
-        self._first = [0, *accumulate(writer.frame_chunks)]
-        self._end = [0, *accumulate(new_lengths)]
+        self._first = sums(writer.frame_chunks)
+        self._end = sums(new_lengths)
 
     def of_base(self, frame: int) -> tuple[float, set[int]]:
         """Return the rate of a frame of the base, and the layers of its prefix. Ask in order."""
