@@ -25,8 +25,9 @@ exit codes:
   2   wrong usage, value or reference   8   the target directory is not empty
   3   no such tag, version or path      9   the file system said no (missing, full, ...)
   4   stored data is damaged or not     10  diff --exit-code: the versions differ
-      a version of layer-packer         130 Ctrl-C; 143, 129 terminated, hung up
-  5   registry unreachable or failing   141 nobody reads standard output any more
+      a version of layer-packer         11  a listing had to stop before its end
+  5   registry unreachable or failing   130 Ctrl-C; 143, 129 terminated, hung up
+                                        141 nobody reads standard output any more
 """
 
 
