@@ -53,6 +53,7 @@ if TYPE_CHECKING:
     from packer.reading.differences import Change
     from packer.reading.restore import Restored
     from packer.reading.verification import Verified
+    from packer.storage.condition import Condition, Finding
     from packer.storage.deployments import Deployment
     from packer.storage.migration import Migrated, migrate
     from packer.storage.results import Retained, SavedVersion, StorageEvent, SupportBundle
@@ -71,6 +72,7 @@ __all__ = [
     "Change",
     "ChunkParams",
     "Closed",
+    "Condition",
     "Conflict",
     "Deployment",
     "Descriptor",
@@ -79,6 +81,7 @@ __all__ = [
     "DigestMismatch",
     "Entry",
     "Estimate",
+    "Finding",
     "FormatError",
     "IntegrityError",
     "InvalidParameter",
@@ -188,6 +191,7 @@ _MODULES = {
     "reading.differences": ("Change",),
     "reading.restore": ("Restored",),
     "reading.verification": ("Verified",),
+    "storage.condition": ("Condition", "Finding"),
     "storage.deployments": ("Deployment",),
     "storage.migration": (
         "Migrated",

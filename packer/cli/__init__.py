@@ -6,7 +6,7 @@ for people, of which only the one that is asked for is made.
 
 Files, in reading order:
     main                the entry point: exit codes, errors, signals
-    arguments           the parser, and the arguments of every verb
+    parser, arguments   the parser and the options that verbs share; the verbs and their arguments
     verbs               which module has which verb
     outcome             the report, and reports that verbs share
     output, display     standard output; progress on standard error

@@ -19,9 +19,10 @@ from contextlib import contextmanager, suppress
 from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from packer.cli.arguments import UsageError, make_parser, show_help
+from packer.cli.arguments import make_parser
 from packer.cli.display import escape, open_display
 from packer.cli.output import Output, OutputClosed, error_value
+from packer.cli.parser import UsageError, show_help
 from packer.errors import (
     AuthError,
     IntegrityError,

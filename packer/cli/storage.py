@@ -8,10 +8,10 @@ from dataclasses import asdict
 from typing import Any, BinaryIO
 
 from packer.cli import reading
-from packer.cli.arguments import Add, verb_epilog
 from packer.cli.display import did_you_mean, format_count, format_size
 from packer.cli.outcome import Report, check_target, registry_options, restored
 from packer.cli.output import Output, text_fields
+from packer.cli.parser import Add, verb_epilog
 from packer.engine import zstd
 from packer.errors import AuthError, InvalidParameter, NotFound
 from packer.oci import READ_BYTES

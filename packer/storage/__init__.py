@@ -10,7 +10,9 @@ Files, in reading order:
     storage             the public class; each call finds an application and hands the work on
     results             what calls return
     repositories        opens the repositories of a base; encoded_names makes IDs part of names
+    app_list            which applications there are
     repository          one repository: its tags, notes, and their removal
+    series              records that change, as tags that do not move
     application         one application: numbers, records, versions, and the save
     save                staging of a tree, and its manifest
     sequence_numbers    numbers that are unique without a lock server

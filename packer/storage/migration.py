@@ -186,7 +186,15 @@ def migrate(
             moved = len(todo)
     size = sum(archive.size for archive in found)
     present = len(found) - moved
-    return Migrated(len(found), moved, present, len(done), size, new_bytes, others)
+    return Migrated(
+        archives=len(found),
+        moved=moved,
+        present=present,
+        noted=len(done),
+        bytes=size,
+        new_bytes=new_bytes,
+        others=others,
+    )
 
 
 def _absolute(place: str) -> str:

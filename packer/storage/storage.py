@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 
 from packer.engine import zstd
-from packer.errors import Cancelled, InvalidParameter, NotFound, RegistryError
+from packer.errors import Cancelled, InvalidParameter, NotFound
 from packer.forks import Lock
 from packer.format.version import Version
 from packer.progress import CancelEvent, ProgressCallback, cancellable
@@ -25,10 +25,11 @@ from packer.reading.differences import Change, changes
 from packer.reading.restore import Restored, restore
 from packer.reading.seeds import seed_paths
 from packer.reading.version_file import open_entry
-from packer.storage.application import APP, Application
+from packer.storage import app_list
+from packer.storage.application import Application
 from packer.storage.condition import Finding, verify_all
 from packer.storage.deployments import Deployment, deploy, read_log, rollback
-from packer.storage.encoded_names import decode_app, encode_app
+from packer.storage.encoded_names import encode_app
 from packer.storage.open_versions import OpenVersions, trim
 from packer.storage.repositories import Repositories
 from packer.storage.repository import Repository
@@ -114,12 +115,7 @@ class Storage:
 
     def apps(self) -> list[str]:
         """Return the IDs of the applications that have, or had, versions."""
-        if self._repositories.is_layout:
-            names: Iterable[str] = self._repositories.local_names()
-        else:
-            tags = self._repositories.repository(None).names()
-            names = [tag.removeprefix(APP_PREFIX) for tag in tags if tag.startswith(APP_PREFIX)]
-        return sorted(app for name in names if (app := decode_app(name)) is not None)
+        return app_list.read(self._repositories)
 
     def save(
         self,
@@ -164,11 +160,13 @@ class Storage:
             check_sequence(sequence)
         root = os.fsencode(source)
         os.stat(root)  # a missing or forbidden path is reported before a repository is made
-        job = self._job(root, app, labels, progress, cancel, level, expand, created)
+        job = self._job(
+            root, app, labels, progress, cancel, level=level, expand=expand, created=created
+        )
         application = self._application(app, create=True)
         numbers = application.numbers()
         if not numbers.saved:
-            self._list_app(app)
+            app_list.add(self._repositories, app)
         saved = application.save(job, numbers, sequence, self._patience)
         self._tell("saved", app, saved.sequence)
         return saved
@@ -535,35 +533,23 @@ class Storage:
         labels: Mapping[str, str] | None,
         progress: ProgressCallback | None,
         cancel: CancelEvent | None,
+        *,
         level: int = zstd.DEFAULT_LEVEL,
         expand: bool = True,
         created: int | None = None,
     ) -> Job:
         return Job(
-            root,
-            title,
-            check_labels(labels),
-            check_level(level),
-            expand,
-            created,
-            self._cache,
-            self._jobs,
-            progress,
-            cancel,
+            root=root,
+            title=title,
+            labels=check_labels(labels),
+            level=check_level(level),
+            expand=expand,
+            created=created,
+            cache=self._cache,
+            jobs=self._jobs,
+            progress=progress,
+            cancel=cancel,
         )
-
-    def _list_app(self, app: str) -> None:
-        """Make an application known by name, before its first version."""
-        if self._repositories.is_layout:
-            return  # its directory does
-        try:
-            self._repositories.repository(None).mark(APP_PREFIX + encode_app(app), {APP: app})
-        except RegistryError as error:
-            # Such as a base that has to be made by hand, and was not. What may pass has to be tried
-            # again: later saves do not list the application, and nothing would find its versions.
-            if error.status not in (401, 403, 404, 405):
-                raise
-            _log.warning("%s is not in the list of %s: %s", app, self.base_uri, error)
 
     def _application(self, app: str, *, create: bool = False) -> Application:
         """Return an application; `create` makes its layout.

@@ -36,9 +36,9 @@ def registry(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 
 def test_every_block_is_known() -> None:
-    assert len(blocks("python")) == 5
+    assert len(blocks("python")) == 6
     assert len(blocks("sh")) == 3
-    assert TEXT.count("```") == 2 * 8
+    assert TEXT.count("```") == 2 * 9
 
 
 @pytest.mark.registry
@@ -69,7 +69,7 @@ def test_the_installer(registry: str, tmp_path: Path) -> None:
     assert [line[:4] for line in run("history")] == ["* 0 ", "  1 "]
 
 
-@pytest.mark.parametrize("number", [1, 2, 3, 4])
+@pytest.mark.parametrize("number", [1, 2, 3, 4, 5])
 def test_the_library(number: int, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     bundle = tmp_path / "bundle.tar.gz"
     with tarfile.open(bundle, "w:gz") as archive:
@@ -79,6 +79,7 @@ def test_the_library(number: int, tmp_path: Path, capsys: pytest.CaptureFixture[
     printed = capsys.readouterr().out.splitlines()
     expected = {
         1: [],
+        5: ["0 sound "],
         2: ["app.yaml 11", "same.yaml 11", "b'version: 1\\n'", "version: 1", ""],
         4: ["(2,) (0, 1, 3, 4) " + str(removed_bytes(names["BASE"]))] if number == 4 else [],
     }

@@ -15,8 +15,9 @@ import pytest
 import yaml
 
 import packer
-from packer.cli.arguments import UsageError, make_parser
+from packer.cli.arguments import make_parser
 from packer.cli.main import main
+from packer.cli.parser import UsageError
 
 ROOT = Path(__file__).parents[3]
 TEXTS = [
