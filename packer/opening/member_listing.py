@@ -358,13 +358,13 @@ class _Finder:
         if not kind:
             raise KeyError(path)
         exact: tuple[int, _Item] | None = None
-        outer: tuple[int, _Item] | None = None
+        outer: dict[str, int] = {}
         archive = _Archive(factory(), kind, self._bound)
         for number, item in enumerate(archive.items()):
             if item.name == path:
                 exact = number, item
             elif item.kind == "file" and path.startswith(item.name + SEPARATOR):
-                outer = number, item
+                outer[item.name] = number
         if exact is not None:
             number, item = exact
             if item.kind == "hardlink":
@@ -375,14 +375,12 @@ class _Finder:
             if item.kind != "file":
                 raise Damaged(f"it is a {item.kind}, not a file")
             return self._open(factory, kind, number)
-        if outer is not None:
-            number, item = outer
-
-            def inner() -> Stream:
-                return self._open(factory, kind, number)
-
-            rest = path[len(item.name) + len(SEPARATOR) :]
-            return self.find(inner, rest, _archive_kind(inner()))
+        for name in sorted(outer, key=len, reverse=True):
+            inner = partial(self._open, factory, kind, outer[name])
+            try:
+                return self.find(inner, path[len(name) + len(SEPARATOR) :], _archive_kind(inner()))
+            except KeyError:
+                continue  # a name may hold the separator
         if archive.problems:
             raise Damaged(archive.problems[0])
         raise KeyError(path)
@@ -425,13 +423,13 @@ class _Archive:
             for member in reader.members():
                 self._bound.take_member()
                 yield _Item(
-                    member.name,
-                    member.kind,
-                    member.mode,
-                    member.size,
-                    member.target,
-                    member.content,
-                    partial(_same, member.stored),
+                    name=_plain_name(member.name, member.kind),
+                    kind=member.kind,
+                    mode=member.mode,
+                    size=member.size,
+                    target=member.target,
+                    open=member.content,
+                    stored=partial(_same, member.stored),
                 )
         finally:
             self.problems += reader.problems
@@ -464,7 +462,7 @@ class _Archive:
                 return self._bound.count(reader.content(member))
 
             yield _Item(
-                name=member.name,
+                name=_plain_name(member.name, member.kind),
                 kind=member.kind,
                 mode=member.mode,
                 size=member.size,
@@ -480,6 +478,11 @@ class _Archive:
         if self._stream.is_sequential:
             return [_spooled(self._stream, self._bound)]
         return list(_held(self._stream, [_MAX_PIECES]))
+
+
+def _plain_name(name: str, kind: str) -> str:
+    """Return a name without the slash that some archives put behind those of directories."""
+    return (name.rstrip("/") or name) if kind == "directory" else name
 
 
 def _same(stream: Stream) -> Stream:

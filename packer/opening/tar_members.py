@@ -318,9 +318,11 @@ def _sparse_map(stored: Extent) -> list[int] | None:
         block = stored.read(BLOCK)
         *lines, rest = (rest + block).split(b"\n")
         numbers += [_decimal(line, -1) for line in lines]
-        if not block or len(rest) > 20 or not numbers or not 0 <= numbers[0] <= MAX_SPARSE_RUNS:
+        if not block or not numbers or not 0 <= numbers[0] <= MAX_SPARSE_RUNS:
             return None
         wanted = 1 + 2 * numbers[0]
+        if len(rest) > 20 and len(numbers) < wanted:
+            return None
     return numbers[1:wanted]
 
 

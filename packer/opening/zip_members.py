@@ -353,12 +353,15 @@ def _decoded(member: ZipMember, coded: Stream) -> Iterator[Data]:
     decoder: bz2.BZ2Decompressor | lzma.LZMADecompressor
     try:
         decoder = bz2.BZ2Decompressor() if member.method == _BZIP2 else _lzma_decoder(coded)
-        data = coded.read(_READ_BYTES)
-        while not decoder.eof and (data or not decoder.needs_input):
-            out = decoder.decompress(data, _READ_BYTES)
+        left = member.size
+        while left > 0 and not decoder.eof:
+            data = coded.read(_READ_BYTES) if decoder.needs_input else b""
+            out = decoder.decompress(data, min(left, _READ_BYTES))
+            if not out and not data:
+                raise Damaged("its compressed data is cut short")
             if out:
                 yield Data(out)
-            data = coded.read(_READ_BYTES) if decoder.needs_input and not decoder.eof else b""
+                left -= len(out)
     except (OSError, ValueError, EOFError, lzma.LZMAError) as error:
         raise Damaged(f"its compressed data is damaged: {error}") from None
 
