@@ -40,6 +40,8 @@ MAX_PROVEN = 64
 RENEW_SECONDS = 1.0
 """Credentials that were never accepted are looked up again after this at the earliest: many threads
 may be refused at once, and each look-up may run a helper."""
+STRANGER_SECONDS = 60.0
+"""The same where nobody asked for a login: a registry that has no such tag may just be open."""
 OPEN_SECONDS = 3600.0
 """A registry that asked a stranger for no login is believed to want none for this long."""
 
@@ -123,10 +125,19 @@ class Login:
         """Record that a server accepted the credentials."""
         self._accepted = True
 
-    def renew(self) -> bool:
-        """Look the credentials up again, since they were refused; return whether they changed."""
+    def renew(self, seconds: float | None = None) -> bool:
+        """Look the credentials up again, since they were refused; return whether they changed.
+
+        Args:
+            seconds: credentials that were never accepted are looked up again after this at the
+                earliest; RENEW_SECONDS by default.
+
+        Returns:
+            Whether there are others now.
+        """
         begin, before = time.monotonic(), self._credentials
-        if self._found_at is None or self._accepted or begin - self._found_at >= RENEW_SECONDS:
+        least = RENEW_SECONDS if seconds is None else seconds
+        if self._found_at is None or self._accepted or begin - self._found_at >= least:
             self._look()
         return self._credentials != before
 
@@ -316,7 +327,9 @@ class Authenticator:
                 return True  # another thread was quicker
             if self._open_until > time.monotonic():
                 return False
-            if self._login.get() is None and not self._login.renew() and not needed:
+            if self._login.get() is None:
+                self._login.renew(STRANGER_SECONDS)
+            if self._login.get() is None and not needed:
                 return False
             try:
                 response = self._transport.send("GET", root, {})

@@ -176,16 +176,17 @@ class Client:
         whether it may pass, or, after a 401, that the body has to be sent again. No answer raises
         TransportError.
         """
-        target, redirects, challenges, renewals = url, 0, 0, 0
-        looked_again = False
+        target, redirects, own = url, 0, True
         attempts = attempts or self.attempts()
+        credentials = _RequestCredentials(
+            self._auth, Scope(actions, mount_from), attempts, self.root
+        )
         once = body is not None and not isinstance(body, bytes)
-        own, scope = True, Scope(actions, mount_from)
         while True:
             # Once led away, even a way back is not ours: credentials are not attached again.
             own = own and origin_of(target) == self.origin
             sent = {"User-Agent": USER_AGENT, **(headers or {})}
-            used = self._header(scope, attempts) if own else None
+            used = credentials.header() if own else None
             if used is not None:
                 sent["Authorization"] = used
             response = self.transport.send(method, target, sent, body, attempts=attempts)
@@ -197,53 +198,13 @@ class Client:
                 target = self._redirect(response, redirects)
                 redirects += 1
                 continue
-            if response.status == 401 and own:
+            if own and credentials.can_change(response, used):
                 response.discard()
-                challenges_said = response.headers("WWW-Authenticate")
-                with _counted_elsewhere(attempts):
-                    learnt = self._auth.challenged(challenges_said, used, scope)
-                if learnt is Learnt.RENEWED:
-                    renewals += 1
-                elif learnt is Learnt.NEW:
-                    challenges += 1
-                if (
-                    learnt is not Learnt.NOTHING
-                    and challenges <= MAX_CHALLENGES
-                    and renewals <= MAX_RENEWALS
-                ):
-                    if once:
-                        raise self.refusal(response, actions, retryable=True)
-                    continue
-                if learnt is not Learnt.NOTHING:
-                    # The registry refused a token that was just renewed: compare with that one.
-                    used = self._auth.header(scope)
-            if own and not looked_again:
-                looked_again = True
-                if self._may_pass_with_login(response, used, scope):
-                    response.discard()
-                    if once:
-                        raise self.refusal(response, actions, retryable=True)
-                    continue
+                if once:
+                    raise self.refusal(response, actions, retryable=True)
+                continue
             with response:
                 raise self.refusal(response, actions)
-
-    def _header(self, scope: Scope, attempts: Attempts) -> str | None:
-        """Return the Authorization header of a request, None for none."""
-        with _counted_elsewhere(attempts):
-            return self._auth.header(scope)
-
-    def _may_pass_with_login(self, response: Response, used: str | None, scope: Scope) -> bool:
-        """Return whether a refused request is worth another try, with credentials found just now.
-
-        They are looked up when those that were sent are refused, and used although nobody asked for
-        them where a stranger is told that there is nothing here.
-        """
-        if used is not None:
-            return response.status in (401, 403) and self._auth.refused(used)
-        if response.status not in STRANGER_STATUSES:
-            return False
-        lists = response.url.partition("?")[0].endswith("/tags/list")
-        return self._auth.introduced(self.root, scope, needed=lists and response.status == 404)
 
     def _redirect(self, response: Response, count: int) -> str:
         """Return the URL that an answer leads to."""
@@ -316,3 +277,58 @@ def _counted_elsewhere(attempts: Attempts) -> Iterator[None]:
     except StoreError:
         attempts.finish()
         raise
+
+
+class _RequestCredentials:
+    """The credentials of one request: others are found when they are refused, within bounds."""
+
+    def __init__(self, auth: Authenticator, scope: Scope, attempts: Attempts, root: str) -> None:
+        self._auth = auth
+        self._scope = scope
+        self._attempts = attempts
+        self._root = root
+        self._challenges = self._renewals = 0
+        self._looked_again = False
+
+    def header(self) -> str | None:
+        """Return the Authorization header, None for none."""
+        with _counted_elsewhere(self._attempts):
+            return self._auth.header(self._scope)
+
+    def can_change(self, response: Response, used: str | None) -> bool:
+        """Return whether a refused request is worth another try, with other credentials.
+
+        Args:
+            response: the refusal.
+            used: the Authorization header that the request had.
+
+        Returns:
+            Whether `header` returns another one now.
+        """
+        if response.status == 401 and self._learn(response, used):
+            return True
+        if self._looked_again:
+            return False
+        self._looked_again = True
+        if used is not None:
+            return response.status in (401, 403) and self._auth.refused(used)
+        if response.status not in STRANGER_STATUSES:
+            return False
+        # Strangers may be told that there is nothing here.
+        lists = response.url.partition("?")[0].endswith("/tags/list")
+        needed = lists and response.status == 404
+        return self._auth.introduced(self._root, self._scope, needed=needed)
+
+    def _learn(self, response: Response, used: str | None) -> bool:
+        """Learn from a challenge; return whether there are credentials that were not tried."""
+        response.discard()
+        challenges = response.headers("WWW-Authenticate")
+        with _counted_elsewhere(self._attempts):
+            learnt = self._auth.challenged(challenges, used, self._scope)
+        self._renewals += learnt is Learnt.RENEWED
+        self._challenges += learnt is Learnt.NEW
+        return (
+            learnt is not Learnt.NOTHING
+            and self._challenges <= MAX_CHALLENGES
+            and self._renewals <= MAX_RENEWALS
+        )

@@ -98,17 +98,21 @@ def upload(
             if isinstance(error, AuthError) and error.retryable and renewals < MAX_RENEWALS:
                 renewals += 1
                 continue
-            # 404 and 416: the upload was lost (another replica, a restart); begin a new one. The
-            # same if other bytes arrived: those that were sent had the right digest.
-            lost = isinstance(error, RegistryError) and (
-                error.status in (404, 416) or error.code == DIGEST_INVALID
-            )
-            worth_it = error.retryable or (lost and target is not None)
+            lost = target is not None and _is_lost(error)
             if isinstance(error, RegistryError) and not lost:
                 _cancel(client, target)
-            if not worth_it or not attempts.again(error, counted=lost):
+            if not (error.retryable or lost) or not attempts.again(error, counted=lost):
                 raise
             target = None
+
+
+def _is_lost(error: StoreError) -> bool:
+    """Return whether an upload is not there any more, so that a new one may succeed."""
+    # 404 and 416: another replica answers, or the registry has restarted. The digest is invalid if
+    # other bytes arrived than were sent: those were verified.
+    return isinstance(error, RegistryError) and (
+        error.status in (404, 416) or error.code == DIGEST_INVALID
+    )
 
 
 def _cancel(client: Client, target: str | None) -> None:

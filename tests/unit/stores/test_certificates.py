@@ -68,9 +68,7 @@ def test_bundles_of_the_environment(
 
 def test_a_bundle_that_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REQUESTS_CA_BUNDLE", "/nowhere/ca.pem")
-    with pytest.raises(
-        InvalidParameter, match=r"REQUESTS_CA_BUNDLE /nowhere/ca\.pem: No such file"
-    ):
+    with pytest.raises(InvalidParameter, match=r"REQUESTS_CA_BUNDLE /nowhere.*: No such file"):
         Tls(host="registry.example").context("registry.example")
 
 

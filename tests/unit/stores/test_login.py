@@ -122,6 +122,7 @@ def test_login_leaves_a_file_alone_that_it_does_not_understand(
     assert (docker_folder / "config.json").read_text() == text
 
 
+@pytest.mark.slow
 def test_login_command(locked: HostileRegistry, docker_folder: Path) -> None:
     def run(*words: str, text: str = "") -> subprocess.CompletedProcess[str]:
         return subprocess.run(
