@@ -2,10 +2,11 @@
 
 A `Scan` reads the files and writes new frames. Small layers at the end of the base may be given up
 before it (`merging`). If the version would still cost much more to pull than one packed alone, more
-layers are given up and the files are scanned once more without them (`compaction`). `complete_index` numbers all chunks, `publish` writes the documents.
+layers are given up and the files are scanned once more without them (`compaction`).
+`complete_index` numbers all chunks, `publish` writes the documents.
 
 Each step is a function that returns only what the next one needs, so the tables of a tree of a
-million files are freed before those of the next step are made.
+million files are freed before the next step makes its own.
 """
 
 from __future__ import annotations
