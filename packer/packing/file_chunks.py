@@ -146,7 +146,7 @@ class OpenedFile:
         """Yield the chunks, each valid until the next is asked for.
 
         Yields:
-            the chunks of the content, then those of the recipe.
+            the chunks of the content, then the chunks of the recipe.
 
         Raises:
             SourceChanged: the file is not what `walk` saw, before, while or after it is read.

@@ -30,7 +30,7 @@ LEAST_LAYERS = 4
 """Fewest layers that are merged: below that it saves too little to rewrite any."""
 PATIENCE = 2
 """Factor of the guess how many manifests will list the layers: a layer also costs a request and a
-file in each pull. With 1, updates of a few hundred bytes cost less, those of a few KB more."""
+file in each pull. With 1, updates of a few hundred bytes cost less, updates of a few KB more."""
 
 
 def layers_to_merge(layers: Sequence[Descriptor]) -> frozenset[int]:

@@ -1,11 +1,12 @@
 """A directory to a version in a local store: walk, chunk, digest, frames, layers, index, manifest.
 
-A `Scan` reads the files and writes new frames. If the version would cost much more to pull than one
-packed alone, layers of the base are given up and the files are scanned once more without them
-(`compaction`). `complete_index` numbers all chunks, `publish` writes the documents.
+A `Scan` reads the files and writes new frames. Small layers at the end of the base may be given up
+before it (`merging`). If the version would still cost much more to pull than one packed alone, more
+layers are given up and the files are scanned once more without them (`compaction`).
+`complete_index` numbers all chunks, `publish` writes the documents.
 
 Each step is a function that returns only what the next one needs, so the tables of a tree of a
-million files are freed before those of the next step are made.
+million files are freed before the next step makes its own.
 """
 
 from __future__ import annotations
