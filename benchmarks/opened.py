@@ -3,16 +3,17 @@
     python -m benchmarks.opened TREE TARGET          # a directory
     python -m benchmarks.opened TREE TARGET.tar      # a deterministic tar of it
 
-A gzip member becomes its content, a tar or zip a directory of its members (`chart.tgz` becomes
-`chart.tgz!/`), to depth 4. Only contents are kept: the times, owners and order of members are not,
-nor how anything was compressed, so that the yardstick is rather too short than too long. What
-cannot be opened, or is damaged, stays as it is. Written with Python's gzip, zipfile and tarfile
-alone: it shares no code with what it is the measure of.
+A gzip member or bzip2 stream becomes its content, a tar or zip a directory of its members
+(`chart.tgz` becomes `chart.tgz!/`), to depth 4. Only contents are kept: the times, owners and order
+of members are not, nor how anything was compressed, so that the yardstick is rather too short than
+too long. What cannot be opened, or is damaged, stays as it is. Written with Python's gzip, bz2,
+zipfile and tarfile alone: it shares no code with what it is the measure of.
 """
 
 from __future__ import annotations
 
 import argparse
+import bz2
 import gzip
 import hashlib
 import os
@@ -31,6 +32,7 @@ MAX_BYTES = 8 << 30
 """Content of one archive beyond which it is taken for a bomb, and left alone."""
 
 _GZIP = b"\x1f\x8b\x08"
+_BZIP2 = b"BZh"
 _ZIP = (b"PK\x03\x04", b"PK\x05\x06")
 _UNREADABLE = (
     OSError, EOFError, zlib.error, tarfile.TarError, zipfile.BadZipFile, NotImplementedError,
@@ -40,11 +42,13 @@ _UNREADABLE = (
 
 
 def kind_of(path: Path) -> str:
-    """Return "gzip", "zip", "tar" or "", by a file's first bytes."""
+    """Return "gzip", "bzip2", "zip", "tar" or "", by a file's first bytes."""
     with path.open("rb") as file:
         head = file.read(512)
     if head.startswith(_GZIP):
         return "gzip"
+    if head.startswith(_BZIP2) and head[4:10] == b"1AY&SY":
+        return "bzip2"
     if head.startswith(_ZIP):
         return "zip"
     return "tar" if head[257:262] == b"ustar" else ""
@@ -76,10 +80,10 @@ def _place(path: Path, goal: Path, depth: int) -> None:
     """Put a file's content at `goal`, or a directory of its members at `goal`!."""
     kind = kind_of(path) if depth else ""
     folder = goal.with_name(goal.name + "!")
-    if kind == "gzip":
+    if kind in ("gzip", "bzip2"):
         with tempfile.NamedTemporaryFile(dir=goal.parent, prefix=".gz") as plain:
             try:
-                with gzip.open(path) as packed:
+                with gzip.open(path) if kind == "gzip" else bz2.open(path) as packed:
                     _copy(packed, plain)
             except _UNREADABLE:
                 pass
@@ -117,7 +121,7 @@ def _member(folder: Path, name: str, file: IO[bytes], depth: int) -> None:
         _place(Path(plain.name), goal, depth)
 
 
-def _copy(source: IO[bytes] | gzip.GzipFile, target: IO[bytes]) -> None:
+def _copy(source: IO[bytes] | gzip.GzipFile | bz2.BZ2File, target: IO[bytes]) -> None:
     total = 0
     while data := source.read(1 << 20):
         total += len(data)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gzip
 import io
 import json
@@ -100,6 +101,7 @@ def test_archives_are_opened_at_any_depth_and_what_is_damaged_stays(tmp_path: Pa
     with zipfile.ZipFile(tree / "some.whl", "w") as wheel:
         wheel.writestr("module.py", "x = 1\n")
     (tree / "log.gz").write_bytes(gzip.compress(b"one") + gzip.compress(b"two"))
+    (tree / "crds.bz2").write_bytes(bz2.compress(b"kind: A\n"))
     (tree / "cut.tgz").write_bytes(chart[:-20])
     (tree / "climbs.tar").write_bytes(tar_of({"../x": b"x"}))
     (tree / "link").symlink_to("log.gz")
@@ -112,6 +114,7 @@ def test_archives_are_opened_at_any_depth_and_what_is_damaged_stays(tmp_path: Pa
         "bundle.tgz!/charts/app.tgz!/app/values.yaml": b"a: 1\n",
         "some.whl!/module.py": b"x = 1\n",
         "log.gz": b"onetwo",
+        "crds.bz2": b"kind: A\n",
         "cut.tgz": chart[:-20],
         "climbs.tar": (tree / "climbs.tar").read_bytes(),
         "link": "log.gz",
