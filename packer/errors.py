@@ -120,9 +120,15 @@ class SourceChanged(SourceError):
 
 
 class UnsupportedFile(SourceError):
-    """A socket, device or fifo, which a version cannot hold."""
+    """A socket, device or fifo, which a version cannot hold; or see `UnknownSize`."""
 
     what = "unsupported file type"
+
+
+class UnknownSize(UnsupportedFile):
+    """A file whose size the file system does not tell, as in /proc, /sys and some FUSE ones."""
+
+    what = "file of unknown size"
 
 
 class TargetExists(_PathError):

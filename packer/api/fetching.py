@@ -12,6 +12,7 @@ from packer.format.version import CREATED, Config, Version, load_version
 from packer.oci import MAX_MANIFEST_BYTES, Manifest, is_digest
 from packer.progress import CancelEvent, ProgressCallback
 from packer.reading.staging_directory import check_space
+from packer.reading.write_plan import hole_bytes
 from packer.reference import ArchiveLocation, parse_location
 from packer.stores.cancelling import until_cancelled
 from packer.stores.protocols import Store, read_blob
@@ -113,7 +114,13 @@ def check_room(origin: Origin, goal: Goal, local: Store, target: bytes) -> None:
     config = Config.decode(data, f"config {goal.graph.config.digest}")
     while not os.path.isdir(target):
         target = os.path.dirname(target)
-    check_space(target, config.totals.get("bytes", 0))
+    need = config.totals.get("bytes", 0)
+    try:
+        check_space(target, need, target)
+    except OSError:
+        # Holes need no room; only the index, which is small, tells how many there are.
+        version = load_version(origin.store, goal.descriptor.digest)
+        check_space(target, need - hole_bytes(version.index, version.config.chunking), target)
 
 
 def fetch_version(

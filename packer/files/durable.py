@@ -22,6 +22,8 @@ from packer.errors import SizeMismatch
 from packer.files.syscalls import Writeback
 from packer.oci import READ_BYTES, Descriptor
 
+_UNSUPPORTED = (errno.EINVAL, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP)
+"""Errors of file systems that lack an operation: some FUSE and network ones sync no directory."""
 _SUFFIX = ".tmp"
 """End of the names of temporary files."""
 _SWEEP_SECONDS = 600.0
@@ -64,12 +66,27 @@ def sync_directory(path: str | bytes) -> None:
     """
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        os.fsync(fd)
+        sync_names(fd)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # some FUSE and network file systems
-            raise
+        raise OSError(error.errno, error.strerror, os.fsdecode(path)) from None
     finally:
         os.close(fd)
+
+
+def sync_names(fd: int) -> None:
+    """Make the names in an open directory durable, as `sync_directory`.
+
+    Args:
+        fd: of the directory.
+
+    Raises:
+        OSError: the disk failed.
+    """
+    try:
+        os.fsync(fd)
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
 
 
 def make_directory(path: str) -> None:
@@ -132,7 +149,8 @@ class TempFile:
         self._fd = os.open(self._path, flags, 0o666)
         self._writeback = Writeback()
         try:
-            fcntl.flock(self._fd, fcntl.LOCK_EX)
+            with contextlib.suppress(OSError):  # without locks, no sweeper removes what it has left
+                fcntl.flock(self._fd, fcntl.LOCK_EX)
         except BaseException:
             self.discard()
             raise
@@ -259,10 +277,17 @@ def locked(path: str) -> Iterator[None]:
 
     Yields:
         Nothing, while the lock is held.
+
+    Raises:
+        OSError: the file system has no locks.
     """
     fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX)
+        except OSError as error:
+            why = f"{error.strerror}: the file system has no locks (flock), which stores need"
+            raise OSError(error.errno, why, path) from None
         yield
     finally:
         _unlock(fd)

@@ -13,9 +13,9 @@ from itertools import compress, islice
 from operator import lt
 from typing import NamedTuple, overload
 
-from packer.errors import SourceChanged, UnsafePath, UnsupportedFile
+from packer.errors import SourceChanged, UnknownSize, UnsafePath, UnsupportedFile
 from packer.files.name_column import Names
-from packer.files.syscalls import STAT_WORDS, WalkFailed, walk_directory
+from packer.files.syscalls import STAT_WORDS, WalkFailed, has_local_times, walk_directory
 
 DIRECTORY, FILE, SYMLINK = 0, 1, 2
 KIND_NAMES = ("directory", "file", "symlink")
@@ -183,6 +183,37 @@ def _kind_name(mode: int) -> str:
         stat.S_IFCHR: "character device",
     }
     return kinds.get(stat.S_IFMT(mode), "not a regular file")
+
+
+def check_empty_files(root: bytes, tree: Tree) -> None:
+    """Check that files of size 0 are empty: in /proc, and in some FUSE file systems, they are not.
+
+    Only file systems that are not known to be local are asked: on the others, empty is empty.
+
+    Args:
+        root: the directory or file that was walked.
+        tree: its entries.
+
+    Raises:
+        UnknownSize: a file has content.
+    """
+    is_local: dict[int, bool] = {}
+    devices = tree.stats[::STAT_WORDS]
+    sizes = tree.stats[2::STAT_WORDS]
+    for at, (kind, size) in enumerate(zip(tree.kinds, sizes, strict=True)):
+        if kind != FILE or size or is_local.get(devices[at]):
+            continue
+        full = os.path.join(root, tree.paths[at]) if os.path.isdir(root) else root
+        try:
+            fd = os.open(full, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+        except OSError:
+            continue  # unreadable, or gone: there is no content to lose, or packing says so
+        try:
+            is_local[devices[at]] = has_local_times(fd)
+            if not is_local[devices[at]] and os.read(fd, 1):
+                raise UnknownSize(show(full), "the file system says 0 bytes, but it has content")
+        finally:
+            os.close(fd)
 
 
 def open_file(full: bytes, found: Found) -> int:

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import NoReturn
 
 import blake3
 
 from packer.engine.chunking import BUFFER_BYTES, ChunkParams
-from packer.errors import SourceChanged
+from packer.errors import SourceChanged, UnknownSize
 from packer.files.tree import Found, Tree, identity_of, open_file, show
 from packer.format.index import DIGEST_BYTES
 from packer.opening.closed import ClosedStreams
@@ -28,6 +30,8 @@ _AHEAD_BUFFER_BYTES = 4096
 """Read buffer of a file opened ahead: it is enough to see whether the file is an archive."""
 _READ_BYTES = 1 << 20
 """Bytes read at a time to compute a file's digest."""
+_ZEROS = bytes(1 << 20)
+"""Bytes of a hole at a time."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +121,10 @@ class OpenedFile:
         self._found = found
         self._report = report
         self._file = io.FileIO(open_file(full, found))
+        blocks = os.fstat(self._file.fileno()).st_blocks
+        self._is_sparse = hasattr(os, "SEEK_DATA") and 512 * blocks < found.size
+        self._in_hole = False
+        self._extent_end = 0  # of the data or hole being read
         self._seen = 0
         self._workers = workers
         self._digest: Callable[[], bytes] | None = None
@@ -157,7 +165,7 @@ class OpenedFile:
                 self._digest = self._workers.run(self._digest_now)
             yield chunk
         if self._seen != self._found.size:
-            raise SourceChanged(show(self._full))
+            self._raise_other_size(self._seen)
         for chunk in self._expander.recipe_chunks():
             self.recipe_chunks += 1
             yield chunk
@@ -183,14 +191,51 @@ class OpenedFile:
     def _fill(self, out: memoryview) -> int | None:
         """Read some bytes for the expander; 0 at the end of the file as `walk` saw it."""
         if self._seen == self._found.size:
-            return 0  # a file that has grown since fails in `_check`
-        count = self._file.readinto(out)
+            # A file that has grown since fails in `_check`.
+            if os.pread(self._file.fileno(), 1, self._seen):
+                self._raise_other_size(self._seen + 1)
+            return 0
+        if self._is_sparse:
+            out = out[: self._extent_left()]
+        if self._in_hole:
+            count: int | None = min(len(out), len(_ZEROS))
+            out[:count] = _ZEROS[:count]
+        else:
+            count = self._file.readinto(out)
         if count:
             self._seen += count
             if self._seen > self._found.size:  # it may grow as fast as it is read
                 raise SourceChanged(show(self._full))
             self._report(count)
         return count
+
+    def _extent_left(self) -> int:
+        """Return how many bytes are left of the data, or of the hole, of a sparse file.
+
+        The kernel takes as long to read a hole as to read data.
+        """
+        if self._seen == self._extent_end:
+            fd, size = self._file.fileno(), self._found.size
+            try:
+                start = os.lseek(fd, self._seen, os.SEEK_DATA)
+            except OSError as error:
+                # Behind the last data, or on a file system that does not tell.
+                start = size if error.errno == errno.ENXIO else self._seen
+            self._in_hole = start > self._seen
+            end = start if self._in_hole else size
+            if not self._in_hole:
+                with contextlib.suppress(OSError):
+                    end = os.lseek(fd, self._seen, os.SEEK_HOLE)
+                os.lseek(fd, self._seen, os.SEEK_SET)
+            self._extent_end = max(min(end, size), self._seen + 1)
+        return self._extent_end - self._seen
+
+    def _raise_other_size(self, seen: int) -> NoReturn:
+        """Raise the error about a file that has not as many bytes as the file system says."""
+        self._check()
+        told, more = self._found.size, " or more" if seen > self._found.size else ""
+        why = f"the file system says {told} bytes, but it has {seen}{more}"
+        raise UnknownSize(show(self._full), why)
 
     def close(self) -> None:
         """Close the file, and remove temporary ones."""

@@ -19,7 +19,7 @@ from dataclasses import dataclass, replace
 
 from packer.errors import FormatError, InvalidParameter, PackerError
 from packer.files.name_column import Names
-from packer.files.tree import DIRECTORY, FILE, SYMLINK, show, walk
+from packer.files.tree import DIRECTORY, FILE, SYMLINK, check_empty_files, show, walk
 from packer.format.blob_ranges import BlobRanges
 from packer.format.closed_files import ClosedFiles
 from packer.format.frame_reader import FrameReader
@@ -254,6 +254,7 @@ def _walk(job: PackJob) -> tuple[StatCache, Source]:
         caches_of(job.store), resolved, settings
     )  # before the walk: it reads the clock
     found = walk(given)
+    check_empty_files(given, found)
     remembered = stats.load(found) if job.cache else None
     return stats, Source(resolved, os.path.isdir(resolved), found, remembered)
 

@@ -25,7 +25,7 @@ from packer.reading.restore_work import RestoreWork
 from packer.reading.seeds import Seeds
 from packer.reading.staging_directory import check_space, staging_directory, sync_tree
 from packer.reading.target import Target
-from packer.reading.write_plan import Plan
+from packer.reading.write_plan import Plan, zero_chunks
 from packer.stores.layout import lies_in
 
 
@@ -103,12 +103,16 @@ def restore(
         need = sum(sizes[entry] for entry in wanted)
         staging = stack.enter_context(staging_directory(target, inside=in_place))
         reader = stack.enter_context(_frame_reader(version, ranges, check, staging))
-        check_space(staging, need)
         if folds_names(staging):
             check_distinct(index.paths)
         fd = stack.enter_context(_opened(staging))
-        seed = Seeds(seeds, version.config.chunking, reader.frames, sizes, wanted)
-        plan = Plan(reader.frames, sizes, wanted, flat=in_place, leave_out=seed.whole)
+        params = version.config.chunking
+        seed = Seeds(seeds, params, reader.frames, sizes, wanted)
+        zeros = zero_chunks(index, params)
+        for chunk, digest in zeros.items():
+            check.record(chunk, digest)
+        plan = Plan(reader.frames, sizes, wanted, flat=in_place, leave_out=seed.whole, zeros=zeros)
+        check_space(staging, need - sum(plan.holes.values()), target)
         plan.prepare(fd)
         work = RestoreWork(plan, reader, seed, fd, version.store)
         work.run(need, jobs or os.cpu_count() or 1, progress)

@@ -36,7 +36,7 @@ class RestoreWork:
         self._reader = reader
         self._seed = seed
         self._fd = fd
-        self._done_bytes = 0
+        self._done_bytes = sum(plan.holes.values())
         self._stopped = False
         self.seeded_bytes = 0
         """Bytes written from seeds."""

@@ -24,6 +24,10 @@ from packer.format.tree_digest import Check
 from packer.reading.entry_content import matches
 from packer.reading.write_plan import Plan
 
+_COPY_BYTES = 1 << 20
+"""Bytes copied at a time."""
+_HOLE = bytes(_COPY_BYTES)
+"""Zeros that are not copied: a hole stands for them."""
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
 
 
@@ -202,12 +206,15 @@ def _copy(source: int, to: int, size: int) -> None:
     """Copy at most `size` bytes, and one more if there are more: so a longer file is noticed."""
     left = size + 1
     offset = 0
-    while left and (data := os.pread(source, min(left, 1 << 20), offset)):
-        view = memoryview(data)
-        while view:
-            view = view[os.write(to, view) :]
+    while left and (data := os.pread(source, min(left, _COPY_BYTES), offset)):
+        if data != _HOLE:
+            view = memoryview(data)
+            while view:
+                done = os.pwrite(to, view, offset + len(data) - len(view))
+                view = view[done:]
         offset += len(data)
         left -= len(data)
+    os.ftruncate(to, offset)
 
 
 def seed_paths(seed: Iterable[str | bytes | os.PathLike[str]]) -> tuple[bytes, ...]:

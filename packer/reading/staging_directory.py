@@ -14,7 +14,7 @@ import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
-from packer.files.durable import locked_directory
+from packer.files.durable import locked_directory, sync, sync_names
 from packer.files.syscalls import sync_filesystem
 from packer.files.tree import show
 
@@ -65,16 +65,18 @@ def _remove_tree(path: bytes) -> None:
         for name in names:
             full = os.path.join(base, name)
             if not os.path.islink(full):
-                os.chmod(full, 0o700)
+                with suppress(OSError):  # some file systems have no permissions to set
+                    os.chmod(full, 0o700)
     shutil.rmtree(path)
 
 
-def check_space(path: bytes, need: int) -> None:
+def check_space(path: bytes, need: int, target: bytes) -> None:
     """Check that a file system has room.
 
     Args:
         path: a directory on it.
         need: bytes to write.
+        target: the path that the error names: the one that the user gave.
 
     Raises:
         OSError: fewer bytes are free.
@@ -82,7 +84,7 @@ def check_space(path: bytes, need: int) -> None:
     info = os.statvfs(path)
     free = info.f_bavail * info.f_frsize
     if need > free:
-        raise OSError(errno.ENOSPC, f"{need} bytes needed, {free} free", show(path))
+        raise OSError(errno.ENOSPC, f"{need} bytes needed, {free} free", show(target))
 
 
 def sync_tree(fd: int) -> None:
@@ -105,7 +107,7 @@ def sync_tree(fd: int) -> None:
                     continue  # a link, or a file that its own mode makes unreadable
                 raise
             try:
-                os.fsync(file)
+                sync(file)
             finally:
                 os.close(file)
-        os.fsync(parent)
+        sync_names(parent)

@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from operator import le
 
+import blake3
+
+from packer.engine.chunking import ChunkParams
 from packer.files.syscalls import Writeback, reserve, write_files
 from packer.files.tree import DIRECTORY, FILE, SYMLINK
 from packer.format.frames import Frames
-from packer.format.index import Index
+from packer.format.index import DIGEST_BYTES, Index
 
 RESERVE_BYTES = 8 << 20
 """Size in bytes from which space is reserved for a file before it is written: in one piece of the
@@ -33,6 +36,7 @@ class Plan:
         entries: ordinals of the entries to write, in order.
         flat: whether files are named by ordinal instead of path, without directories.
         leave_out: entries whose content comes from elsewhere.
+        zeros: chunks that hold zeros alone; they become holes.
     """
 
     def __init__(
@@ -43,6 +47,7 @@ class Plan:
         *,
         flat: bool,
         leave_out: Iterable[int] = (),
+        zeros: Collection[int] = (),
     ) -> None:
         self.frames = frames
         self.index: Index = frames.index
@@ -53,7 +58,10 @@ class Plan:
         opened = self.index.expansions.keys()
         self.expanded = [entry for entry in entries if entry in opened and entry not in left_out]
         self.in_parts: set[int] = set()
-        """Entries of more than one part."""
+        """Entries of more than one part, and those with holes."""
+        self.holes: dict[int, int] = {}
+        """Bytes of holes, by entry."""
+        self._zeros = zeros
         self._entry, self._offset = array("I"), array("Q")
         self._first, self._count = array("I"), array("I")
         self._writebacks: dict[int, Writeback] = {}  # large files, by entry
@@ -65,7 +73,7 @@ class Plan:
         index, frames = self.index, self.frames
         first_run, starts, lengths = index.first_run, index.run_starts, index.run_lengths
         ends, bounds = frames.end, frames.first_chunk
-        frame = 0
+        frame, zeros = 0, self._zeros
         for entry in self.entries:
             begin, end = first_run[entry], first_run[entry + 1]
             if begin == end or entry in left_out:
@@ -73,6 +81,12 @@ class Plan:
             offset = parts = 0
             for run in range(begin, end):
                 start, left = starts[run], lengths[run]
+                if start in zeros:  # a chunk of a hole is a run of its own, or begins one
+                    hole = ends[start + 1] - ends[start]
+                    self.holes[entry] = self.holes.get(entry, 0) + hole
+                    offset += hole
+                    start += 1
+                    left -= 1
                 while left:
                     if not bounds[frame] <= start < bounds[frame + 1]:
                         frame = frames.of_chunk(start)
@@ -85,7 +99,7 @@ class Plan:
                     start += count
                     left -= count
                     parts += 1
-            if parts > 1:
+            if parts > 1 or entry in self.holes:
                 self.in_parts.add(entry)
         if not _is_sorted(self._first):
             order = sorted(range(len(self._first)), key=self._first.__getitem__)
@@ -138,12 +152,17 @@ class Plan:
                 empty.append(entry)
         self._write_new(fd, empty, b"", array("Q", bytes(16 * len(empty))))
         for entry in self.in_parts:
-            if self.sizes[entry] >= RESERVE_BYTES:
+            is_large = self.sizes[entry] >= RESERVE_BYTES
+            if is_large or entry in self.holes:
                 file = os.open(self.name(entry), _WRITE | os.O_EXCL, 0o600, dir_fd=fd)
                 try:
-                    reserve(file, self.sizes[entry])
+                    if entry in self.holes:
+                        os.ftruncate(file, self.sizes[entry])
+                    else:
+                        reserve(file, self.sizes[entry])
                 finally:
                     os.close(file)
+            if is_large:
                 self._writebacks[entry] = Writeback()
 
     def write_frame(self, fd: int, frame: int, data: bytes | bytearray) -> tuple[int, int]:
@@ -241,6 +260,34 @@ class Plan:
         for entry in reversed(self.entries):
             if entry in self.in_parts or (kinds[entry] == DIRECTORY and not self.flat):
                 os.chmod(self.name(entry), modes[entry], dir_fd=fd)
+
+
+def zero_chunks(index: Index, params: ChunkParams) -> dict[int, bytes]:
+    """Find the chunks of long runs of zeros: they have no cut point, so all have one length.
+
+    Args:
+        index: of the version.
+        params: sizes of its chunks.
+
+    Returns:
+        The full digest of each, by ordinal.
+    """
+    digest = blake3.blake3(bytes(params.max_bytes)).digest()
+    digests, wanted, found = index.chunk_digests, digest[:DIGEST_BYTES], {}
+    at = digests.find(wanted)
+    while at >= 0:
+        chunk, rest = divmod(at, DIGEST_BYTES)
+        if not rest and index.chunk_lengths[chunk] == params.max_bytes:
+            found[chunk] = digest
+        at = digests.find(wanted, at + 1)
+    return found
+
+
+def hole_bytes(index: Index, params: ChunkParams) -> int:
+    """Return how many bytes of a version's files become holes when it is restored."""
+    zeros = zero_chunks(index, params)
+    holes = sum(map(zeros.__contains__, index.run_starts)) if zeros else 0
+    return holes * params.max_bytes
 
 
 def _is_sorted(numbers: Sequence[int]) -> bool:
