@@ -28,7 +28,6 @@ typedef struct coder {
     uint32_t range;
     uint32_t value;                  /* decoding */
     const uint8_t *at, *end;
-    unsigned past;                   /* zeros read behind the end */
     uint64_t low;                    /* encoding */
     uint8_t cache;
     uint64_t pending;
@@ -90,13 +89,10 @@ static inline void coder_ends(coder *to)
         to->length--;
 }
 
+/* Zeros follow the last byte. A decoder asks for no more bits than its data have bytes to be told of. */
 static inline uint8_t coder_next(coder *from)
 {
-    if (from->at != from->end)
-        return *from->at++;
-    if (++from->past > 8)
-        from->failed = PK_INVALID;
-    return 0;
+    return from->at != from->end ? *from->at++ : 0;
 }
 
 static inline void coder_decodes(coder *from, const uint8_t *bytes, size_t length)
@@ -107,7 +103,6 @@ static inline void coder_decodes(coder *from, const uint8_t *bytes, size_t lengt
     from->value = 0;
     from->at = bytes;
     from->end = bytes + length;
-    from->past = 0;
     for (int i = 0; i < 4; i++)
         from->value = from->value << 8 | coder_next(from);
 }
