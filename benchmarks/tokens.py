@@ -76,9 +76,9 @@ def inflate(stream: bytes) -> list[Piece]:
             return out
 
 
-def span_for(old: list[Piece], span: Span) -> OldSpan:
-    """Return a span of an old stream."""
-    out = OldSpan(span)
+def span_for(old: list[Piece], span: Span, out: OldSpan) -> OldSpan:
+    """Fill a span of an old stream."""
+    out.begin(span)
     for piece in old:
         if piece.position < span.start + span.size and piece.position + piece.plain_bytes > span.start:
             out.add(piece.segment)
@@ -102,11 +102,11 @@ def spans(old: list[Piece], new: list[Piece]) -> list[Span]:
 def measure(before: bytes, stream: bytes) -> Row:
     """Analyse a raw deflate stream against an older one and rebuild it, in one thread."""
     start = time.process_time()
-    old, new = inflate(before), inflate(stream)
+    old, new, filled = inflate(before), inflate(stream), OldSpan(Span(0, 0))
     recipes: list[bytes | None] = []
     totals = [0] * 5
     for piece, span in zip(new, spans(old, new), strict=True):
-        recipe, report = span_for(old, span).analyse(piece.segment)
+        recipe, report = span_for(old, span, filled).analyse(piece.segment)
         recipes.append(recipe)
         totals = [one + more for one, more in zip(totals, report, strict=True)]
     analysing = time.process_time() - start
@@ -120,7 +120,8 @@ def measure(before: bytes, stream: bytes) -> Row:
     window, made = b"", []
     for (text, piece), recipe in zip(plain, recipes, strict=True):
         if recipe is not None:
-            segment = span_for(old, span_of(recipe)).decode(text, window, piece.position, recipe)
+            span_for(old, span_of(recipe), filled)
+            segment = filled.decode(text, window, piece.position, recipe)
             made.append((piece, *bits_of(segment, piece.bit, len(stream))))
         window = (window[-32768:] + text[-32768:])[-32768:]
     rebuilding = time.process_time() - start

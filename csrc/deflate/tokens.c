@@ -916,9 +916,26 @@ static int find_shifts(pk_tokens *own, const pk_segment *segment, pk_old *old)
     return PK_OK;
 }
 
+/* Leave out what the alignment does not refer to, so that rebuilding need not have it. */
+static void cut_span(pk_tokens *own, const pk_segment *segment, pk_old *old)
+{
+    int64_t low = INT64_MAX, high = 0, size = (int64_t)old->size;
+    for (size_t i = 0; i < own->shift_count; i++) {
+        int64_t end = i + 1 < own->shift_count ? own->shifts[i + 1].at : segment->size;
+        int64_t from = (int64_t)own->shifts[i].at - own->shifts[i].by, to = end - own->shifts[i].by;
+        low = from < low ? from : low;
+        high = to > high ? to : high;
+    }
+    low = low < 0 ? 0 : low;
+    high = high > size ? size : high;
+    uint32_t left_out = low < high ? pk_old_cut(old, (uint32_t)low, (uint32_t)high) : pk_old_cut(old, 0, 0);
+    for (size_t i = 0; i < own->shift_count; i++)
+        own->shifts[i].by += (int32_t)left_out;
+}
+
 /* Tokens that the fall-back will be asked about. */
 typedef struct sample {
-    uint32_t count;
+    uint32_t count, most;
     uint32_t at[SAMPLE];
     pk_token token[SAMPLE];
 } sample;
@@ -929,7 +946,7 @@ static void take_sample(walker *with, const pk_segment *segment, sample *to, int
         const pk_block *block = &segment->blocks[i];
         const pk_token *token = segment->tokens + block->first_token;
         uint32_t at = block->start;
-        for (uint32_t left = block->tokens; left && to->count < SAMPLE; left--) {
+        for (uint32_t left = block->tokens; left && to->count < to->most; left--) {
             if (aligned || !align(with, at)) {
                 to->at[to->count] = at;
                 to->token[to->count++] = *token;
@@ -953,17 +970,20 @@ static unsigned choose_rule(pk_tokens *own, const pk_segment *segment, const pk_
     walker walker;
     sample on;
     on.count = 0;
+    on.most = SAMPLE;
     walk_starts(own, &walker, old, segment, 0);
     walker.shifts = own->shifts;
     walker.shift_count = (uint32_t)own->shift_count;
     if (walker.shift_count)
         enter_shift(&walker, 0);
     take_sample(&walker, segment, &on, 0);
-    if (on.count < SAMPLE / 4)
+    if (on.count < SAMPLE / 4) {
+        on.most = SAMPLE / 4;
         take_sample(&walker, segment, &on, 1);
+    }
     unsigned best = 0;
     uint32_t least = UINT32_MAX;
-    for (unsigned rule = 0; rule < 1u << FALL_DEPTH; rule++) {
+    for (unsigned rule = 0; rule < 1u << FALL_DEPTH && least; rule++) {
         uint32_t wrong = count_wrong(own, segment, &on, rule | 4 << FALL_DEPTH);
         if (wrong < least) {
             least = wrong;
@@ -971,7 +991,7 @@ static unsigned choose_rule(pk_tokens *own, const pk_segment *segment, const pk_
         }
     }
     unsigned style = best & ((1u << FALL_DEPTH) - 1);
-    for (unsigned depth = 0; depth <= 8; depth += 2) {
+    for (unsigned depth = 0; depth <= 8 && least; depth += 2) {
         uint32_t wrong = depth == 4 ? UINT32_MAX : count_wrong(own, segment, &on, style | depth << FALL_DEPTH);
         if (wrong < least) {
             least = wrong;
@@ -1007,6 +1027,7 @@ int64_t pk_tokens_analyse(pk_tokens *own, const pk_segment *segment, pk_old *old
         if (failed)
             return failed;
     }
+    cut_span(own, segment, old);
     unsigned rule = choose_rule(own, segment, old);
     coder_encodes(&own->main, most);
     coder_encodes(&own->runs, most);

@@ -58,6 +58,9 @@ static inline void old_seek(const pk_old *old, old_place *place, uint32_t at)
     }
 }
 
+/* Leave out what is before `from` and from `to` on, but for whole tokens. Returns how many bytes were left out before. */
+uint32_t pk_old_cut(pk_old *old, uint32_t from, uint32_t to);
+
 /* ---- Where in the old span a place of the new data stands ---- */
 
 /* From `at` on, data[p] is taken to stand at old[p - by], up to the next shift. */

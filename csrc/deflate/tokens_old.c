@@ -45,8 +45,8 @@ int pk_old_begin(pk_old *old, uint64_t start, uint32_t size)
     return PK_OK;
 }
 
-/* Room for `count` tokens more was made. */
-static void add_token(pk_old *old, size_t *at, pk_token token)
+/* Add a token, for which there is room; it begins at `at`. */
+static inline void add_token(pk_old *old, size_t *at, pk_token token)
 {
     for (; old->mark_count << MARK_LOG <= *at; old->mark_count++)
         old->marks[old->mark_count] = (mark){(uint32_t)old->count, (uint32_t)*at};
@@ -73,10 +73,10 @@ int pk_old_add(pk_old *old, const pk_segment *segment)
         most = to - from;
     if (old->count + most > PK_OLD_TOKENS || old->end_count + segment->block_count > PK_OLD_ENDS)
         return PK_INVALID;
-    if (grow((void **)&old->plain, &old->capacity, wanted + PK_PAD, 1)
+    if (grow((void **)&old->plain, &old->capacity, old->wanted + PK_PAD, 1)
         || grow((void **)&old->tokens, &old->token_capacity, old->count + most, sizeof *old->tokens)
         || grow((void **)&old->ends, &old->end_capacity, old->end_count + segment->block_count, sizeof *old->ends)
-        || grow((void **)&old->marks, &old->mark_capacity, (wanted >> MARK_LOG) + 1, sizeof *old->marks))
+        || grow((void **)&old->marks, &old->mark_capacity, ((size_t)old->wanted >> MARK_LOG) + 1, sizeof *old->marks))
         return PK_NO_MEMORY;
     memcpy(old->plain + old->size, segment->data + from, to - from);
     memset(old->plain + wanted, 0, PK_PAD);
@@ -105,6 +105,33 @@ int pk_old_add(pk_old *old, const pk_segment *segment)
     }
     old->size = wanted;
     return at == wanted ? PK_OK : PK_INVALID;
+}
+
+uint32_t pk_old_cut(pk_old *old, uint32_t from, uint32_t to)
+{
+    old_place first = {0, 0}, last = {0, 0};
+    if (from >= to) {
+        pk_old_begin(old, old->start, 0);
+        return 0;
+    }
+    old_seek(old, &first, from);
+    old_seek(old, &last, to - 1);
+    from = first.at;
+    to = last.at + token_bytes(old->tokens[last.token]);
+    const size_t count = last.token + 1 - first.token;
+    memmove(old->plain, old->plain + from, to - from);
+    memmove(old->tokens, old->tokens + first.token, count * sizeof *old->tokens);
+    size_t ends = 0, at = 0;
+    for (size_t i = 0; i < old->end_count; i++)
+        if (old->ends[i] > from && old->ends[i] <= to)
+            old->ends[ends++] = old->ends[i] - from;
+    pk_old_begin(old, old->start + from, to - from);
+    while (old->count < count)
+        add_token(old, &at, old->tokens[old->count]);
+    old->end_count = ends;
+    old->size = to - from;
+    memset(old->plain + old->size, 0, PK_PAD);
+    return from;
 }
 
 size_t pk_shifts_of(const pk_copy *copies, size_t count, size_t prefix, uint32_t base, shift *shifts, size_t most)

@@ -65,6 +65,14 @@ class OldSpan:
         self._old = ffi.gc(lib.pk_old_new(), lib.pk_old_free)
         if not self._old:
             raise MemoryError
+        self.begin(span)
+
+    def begin(self, span: Span) -> None:
+        """Discard what was added and begin another span, in the same memory.
+
+        Raises:
+            RecipeError: the span is too long.
+        """
         if span.start >= 1 << 63 or lib.pk_old_begin(self._old, span.start, span.size):
             raise RecipeError(f"a span of {span.size} bytes")
 
@@ -91,7 +99,8 @@ class OldSpan:
         """Return the recipe of a segment that was inflated, and a report.
 
         The recipe was verified: `rebuild` gives back the input's bits. It is None if there is none
-        of at most a third of the segment. It is a function of the segment and the span.
+        of at most a third of the segment. It is a function of the segment and the span. Of the span,
+        what the recipe does not need is discarded: `begin` it again for another segment.
         """
         inflated = segment._segment
         out = bytearray(inflated.end_bit // 24 + 64)
