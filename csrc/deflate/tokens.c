@@ -31,15 +31,17 @@ enum {
     ENDS_MODES = 7
 };
 
+enum { ZONES = 5, CLASSES = 6 };
+
 typedef struct contexts {
-    chance right[KINDS][6][4][3];
+    chance right[KINDS][ZONES][4][CLASSES];
     chance fall[8][4][2];            /* by the length found */
     chance second[KINDS][2];         /* the fall-back's token instead */
     chance literal[KINDS][2];
     chance distance[KINDS];          /* the predicted distance, another length */
-    chance longest[2];
+    chance best[2], whole[2];
     chance lengths[2][256];
-    chance nearest, found;
+    chance found;
     numbers rank;
     chance far[32];
     numbers runs;
@@ -98,10 +100,10 @@ static void reset_contexts(contexts *is)
         all[i] = (chance){32768, 0};
     /* What is rarely otherwise. */
     for (unsigned kind = 0; kind < KINDS; kind++)
-        for (unsigned zone = 0; zone < 6; zone++)
+        for (unsigned zone = 0; zone < ZONES; zone++)
             for (unsigned recent = 0; recent < 4; recent++)
-                for (unsigned tail = 0; tail < 3; tail++)
-                    is->right[kind][zone][recent][tail] = (chance){62000, 3};
+                for (unsigned class = 0; class < CLASSES; class++)
+                    is->right[kind][zone][recent][class] = (chance){62000, 3};
 }
 
 /* ---- Alignment ---- */
@@ -177,7 +179,7 @@ static inline unsigned recent_of(const walker *with)
 
 static inline unsigned zone_of(uint32_t since)
 {
-    return since < 8 ? 0 : since < 64 ? 1 : since < 512 ? 2 : since < 4096 ? 3 : since < PK_WINDOW ? 4 : 5;
+    return since < 64 ? 0 : since < 1024 ? 1 : since < 8192 ? 2 : since < PK_WINDOW ? 3 : 4;
 }
 
 static guess fall_back(walker *with, uint32_t at, unsigned kind)
@@ -250,8 +252,14 @@ static guess predict(walker *with, uint32_t at)
         length = 1;
     }
     uint32_t end = at + length;
-    unsigned tail = end >= with->equal_to ? 0 : end + 8 > with->equal_to ? 1 : 2;
-    out.chance = &with->is->right[out.kind][zone_of(since)][recent_of(with)][tail];
+    unsigned recent = recent_of(with), class = end >= with->equal_to ? 0 : 1;
+    if (end + 8 <= with->equal_to) {
+        uint32_t unused;
+        if (length == 1 && recent < 3)
+            length = pk_finder_longest(with->find, at, &unused);
+        class = length < 3 ? 2 : length < 5 ? length - 1 : length < 7 ? 4 : 5;
+    }
+    out.chance = &with->is->right[out.kind][zone_of(since)][recent][class];
     return out;
 }
 
@@ -280,17 +288,16 @@ static pk_token code_wrong(walker *with, uint32_t at, const guess *guess, pk_tok
         to->failed = PK_INVALID;
         return literal;
     }
-    uint32_t length = token >> 16, distance = token & 0xffff, length_class = guess->token > 255;
-    if (length_class && code_bit(to, &is->distance[kind], distance == (guess->token & 0xffff))) {
+    uint32_t length = token >> 16, distance = token & 0xffff, best_distance;
+    const unsigned matched = guess->token > 255;
+    const uint32_t best = pk_finder_longest(with->find, at, &best_distance);
+    if (best && second != (best << 16 | best_distance)
+        && code_bit(to, &is->best[matched], token == (best << 16 | best_distance)))
+        return best << 16 | best_distance;
+    if (matched && code_bit(to, &is->distance[kind], distance == (guess->token & 0xffff))) {
         distance = guess->token & 0xffff;
-        length = (code_symbol(to, is->lengths[1], length - 3, 8) & 255) + 3;
     } else {
-        uint32_t nearest, longest = pk_finder_longest(with->find, at, &nearest);
-        if (longest && code_bit(to, &is->longest[length_class], length == longest))
-            length = longest;
-        else
-            length = (code_symbol(to, is->lengths[0], length - 3, 8) & 255) + 3;
-        uint32_t rank = to->decodes ? 0 : pk_finder_rank(with->find, at, length, distance);
+        uint32_t rank = to->decodes ? 0 : pk_finder_rank(with->find, at, distance);
         if (code_bit(to, &is->found, rank == UINT32_MAX)) {
             unsigned symbol = code_symbol(to, is->far, to->decodes ? 0 : pk_distance_symbol(distance), 5) & 31;
             if (symbol > 29) {
@@ -302,10 +309,20 @@ static pk_token code_wrong(walker *with, uint32_t at, const guess *guess, pk_tok
         } else {
             rank = code_number(to, &is->rank, rank);
             if (to->decodes)
-                distance = pk_finder_nth(with->find, at, length, rank);
+                distance = pk_finder_nth(with->find, at, rank);
         }
     }
-    if (length > most || !distance || distance > PK_WINDOW || distance > at) {
+    if (!distance || distance > PK_WINDOW || distance > at) {
+        to->failed = PK_INVALID;
+        return literal;
+    }
+    uint32_t whole = (uint32_t)ahead(with->data + at - distance, with->data + at, most);
+    if (whole >= 3 && whole << 16 != (guess->token & 0xffff0000u)
+        && code_bit(to, &is->whole[matched], length == whole))
+        length = whole;
+    else
+        length = (code_symbol(to, is->lengths[matched], length - 3, 8) & 255) + 3;
+    if (length > most) {
         to->failed = PK_INVALID;
         return literal;
     }

@@ -7,11 +7,11 @@
 
 enum { MASK = 2 * PK_WINDOW - 1, TOO_FAR = 4096 };
 
-static inline uint32_t hash_of(const finder *with, uint32_t at)
+static inline uint32_t hash_of(const finder *with, uint32_t at, unsigned bytes)
 {
     const uint8_t *here = with->data + at;
     uint32_t value = (uint32_t)here[0] << 24 | (uint32_t)here[1] << 16 | (uint32_t)here[2] << 8;
-    if (with->least == 4)
+    if (bytes == 4)
         value |= here[3];
     return value * 0x9e3779b1u >> (32 - FINDER_BITS);
 }
@@ -21,6 +21,7 @@ void pk_finder_start(finder *with, unsigned rule, const uint8_t *data, uint32_t 
     /* Heads of earlier starts are farther away than a window. */
     if (with->base > UINT32_MAX / 2 || !with->base) {
         memset(with->head, 0, sizeof with->head);
+        memset(with->three_head, 0, sizeof with->three_head);
         with->base = PK_WINDOW + 1;
     } else {
         with->base += with->size + PK_WINDOW + 1;
@@ -34,6 +35,13 @@ void pk_finder_start(finder *with, unsigned rule, const uint8_t *data, uint32_t 
     with->known_at = UINT32_MAX;
 }
 
+static inline void chain(uint32_t *head, uint16_t *back, uint32_t entry)
+{
+    uint32_t step = entry - *head;
+    *head = entry;
+    *back = (uint16_t)(step & (uint32_t)-(int32_t)(step <= PK_WINDOW));
+}
+
 /* Enter all positions up to `at` and itself. */
 static inline void insert(finder *with, uint32_t at)
 {
@@ -41,11 +49,14 @@ static inline void insert(finder *with, uint32_t at)
     if (at > PK_WINDOW && from < at - PK_WINDOW)
         from = at - PK_WINDOW;
     const uint32_t base = with->base + 1;
-    for (; from <= at; from++) {
-        uint32_t *head = &with->head[hash_of(with, from)], step = base + from - *head;
-        *head = base + from;
-        with->back[from & MASK] = (uint16_t)(step & (uint32_t)-(int32_t)(step <= PK_WINDOW));
-    }
+    if (with->least == 3)
+        for (; from <= at; from++)
+            chain(&with->head[hash_of(with, from, 3)], &with->back[from & MASK], base + from);
+    else
+        for (; from <= at; from++) {
+            chain(&with->head[hash_of(with, from, 4)], &with->back[from & MASK], base + from);
+            chain(&with->three_head[hash_of(with, from, 3)], &with->three_back[from & MASK], base + from);
+        }
     if (with->inserted <= at)
         with->inserted = at + 1;
 }
@@ -102,35 +113,42 @@ pk_token pk_finder_predict(finder *with, uint32_t at)
     return length << 16 | distance;
 }
 
-uint32_t pk_finder_nth(finder *with, uint32_t at, uint32_t length, uint32_t rank)
+/* Places with a match of three bytes: of a chain of four-byte hashes first those with four. */
+static uint32_t walk_ranks(finder *with, uint32_t at, uint32_t distance, uint32_t *rank)
 {
-    if (!can_search(with, at, length) || length < with->least)
+    const uint32_t wanted = *rank;
+    uint32_t seen = 0, step;
+    if (!can_search(with, at, 4))
         return 0;
     insert(with, at);
-    uint32_t there = at, left = with->depth, step;
-    while (left-- && (step = with->back[there & MASK])) {
-        there -= step;
-        if (at - there > PK_WINDOW)
-            break;
-        if (ahead(with->data + there, with->data + at, length) == length && !rank--)
-            return at - there;
+    for (unsigned bytes = with->least;; bytes = 3) {
+        const uint16_t *back = with->least == 4 && bytes == 3 ? with->three_back : with->back;
+        uint32_t there = at, left = with->depth;
+        while (left-- && (step = back[there & MASK])) {
+            there -= step;
+            if (at - there > PK_WINDOW)
+                break;
+            size_t length = ahead(with->data + there, with->data + at, 4);
+            if (length < bytes || (bytes != with->least && length > 3))
+                continue;
+            if (at - there == distance || seen == wanted) {
+                *rank = seen;
+                return at - there;
+            }
+            seen++;
+        }
+        if (bytes == 3)
+            return 0;
     }
-    return 0;
 }
 
-uint32_t pk_finder_rank(finder *with, uint32_t at, uint32_t length, uint32_t distance)
+uint32_t pk_finder_nth(finder *with, uint32_t at, uint32_t rank)
 {
-    if (!can_search(with, at, length) || length < with->least)
-        return UINT32_MAX;
-    insert(with, at);
-    uint32_t there = at, left = with->depth, step, rank = 0;
-    while (left-- && (step = with->back[there & MASK])) {
-        there -= step;
-        if (at - there > distance)
-            break;
-        if (at - there == distance)
-            return rank;
-        rank += ahead(with->data + there, with->data + at, length) == length;
-    }
-    return UINT32_MAX;
+    return walk_ranks(with, at, 0, &rank);
+}
+
+uint32_t pk_finder_rank(finder *with, uint32_t at, uint32_t distance)
+{
+    uint32_t rank = UINT32_MAX;
+    return walk_ranks(with, at, distance, &rank) ? rank : UINT32_MAX;
 }

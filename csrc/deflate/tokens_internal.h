@@ -89,6 +89,8 @@ typedef struct finder {
     uint32_t known_at, known_length, known_distance; /* the last search */
     uint32_t head[1 << FINDER_BITS]; /* the last position of each hash, + 1 + base */
     uint16_t back[2 * PK_WINDOW];
+    uint32_t three_head[1 << FINDER_BITS]; /* the same for hashes of three bytes, where four are hashed */
+    uint16_t three_back[2 * PK_WINDOW];
 } finder;
 
 void pk_finder_start(finder *with, unsigned rule, const uint8_t *data, uint32_t size);
@@ -99,11 +101,11 @@ uint32_t pk_finder_longest(finder *with, uint32_t at, uint32_t *distance);
 /* What an encoder of that rule would choose. */
 pk_token pk_finder_predict(finder *with, uint32_t at);
 
-/* The `rank`th nearest place, from 0, with a match of `length` bytes or more. Returns its distance, 0 if there is none. */
-uint32_t pk_finder_nth(finder *with, uint32_t at, uint32_t length, uint32_t rank);
+/* The distance of the `rank`th nearest place, from 0, with a match of three bytes or more; 0 if there is none. */
+uint32_t pk_finder_nth(finder *with, uint32_t at, uint32_t rank);
 
 /* The rank of a distance, or UINT32_MAX. */
-uint32_t pk_finder_rank(finder *with, uint32_t at, uint32_t length, uint32_t distance);
+uint32_t pk_finder_rank(finder *with, uint32_t at, uint32_t distance);
 
 /* ---- Headers ---- */
 
