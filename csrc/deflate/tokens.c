@@ -6,28 +6,37 @@
 #include "deflate/tokens_internal.h"
 
 enum {
-    CLEAR = PK_WINDOW,               /* so far behind a change, and so far ahead of one, an encoder has seen the same */
+    CLEAR =
+        PK_WINDOW, /* so far behind a change, and so far ahead of one, an encoder has seen the same */
     MARGIN = 2 * PK_MAX_MATCH + 8,
-    RECENT = 32,                     /* tokens behind a wrong one that are asked about one by one */
-    SAMPLE = 512,                    /* tokens by which the fall-back is chosen */
-    MOST_STEPS = 64                  /* shifts that are looked through for a place, at most */
+    RECENT = 32,    /* tokens behind a wrong one that are asked about one by one */
+    SAMPLE = 512,   /* tokens by which the fall-back is chosen */
+    MOST_STEPS = 64 /* shifts that are looked through for a place, at most */
 };
 
 /* What a predicted token comes from. */
 enum {
-    KIND_LITERAL, KIND_SAME, KIND_MOVED, KIND_LONGER, KIND_SHORTER, KIND_REST, KIND_REST_LITERAL, KIND_FALL, KIND_LOST,
+    KIND_LITERAL,
+    KIND_SAME,
+    KIND_MOVED,
+    KIND_LONGER,
+    KIND_SHORTER,
+    KIND_REST,
+    KIND_REST_LITERAL,
+    KIND_FALL,
+    KIND_LOST,
     KINDS
 };
 
 /* How a block ends. */
 enum {
-    ENDS_OLD = 0,                    /* where the old block does */
-    ENDS_COUNT = 1,                  /* with as many tokens as the last block that told */
-    ENDS_BYTES = 2,                  /* with as many bytes as the last block that told */
-    ENDS_ALL = 3,                    /* with the segment */
-    ENDS_AT_COUNT = 4,               /* tells its tokens */
-    ENDS_AT_BYTES = 5,               /* tells its bytes */
-    ENDS_NOW = 6,                    /* is empty */
+    ENDS_OLD = 0,      /* where the old block does */
+    ENDS_COUNT = 1,    /* with as many tokens as the last block that told */
+    ENDS_BYTES = 2,    /* with as many bytes as the last block that told */
+    ENDS_ALL = 3,      /* with the segment */
+    ENDS_AT_COUNT = 4, /* tells its tokens */
+    ENDS_AT_BYTES = 5, /* tells its bytes */
+    ENDS_NOW = 6,      /* is empty */
     ENDS_MODES = 7
 };
 
@@ -35,10 +44,10 @@ enum { ZONES = 5, CLASSES = 6 };
 
 typedef struct contexts {
     chance right[KINDS][ZONES][4][CLASSES];
-    chance fall[8][4][2];            /* by the length found */
-    chance second[KINDS][2];         /* the fall-back's token instead */
+    chance fall[8][4][2];    /* by the length found */
+    chance second[KINDS][2]; /* the fall-back's token instead */
     chance literal[KINDS][2];
-    chance distance[KINDS];          /* the predicted distance, another length */
+    chance distance[KINDS]; /* the predicted distance, another length */
     chance best[2], whole[2];
     chance lengths[2][256];
     chance found;
@@ -55,23 +64,24 @@ typedef struct contexts {
 } contexts;
 
 struct pk_tokens {
-    coder main, runs;                /* decisions; counts of right tokens far from any change */
+    coder main, runs; /* decisions; counts of right tokens far from any change */
     contexts is;
     finder find;
-    pk_segment made;                 /* what verification rebuilds; its data are borrowed */
+    pk_segment made; /* what verification rebuilds; its data are borrowed */
     pk_copy *copies;
     uint32_t *table;
-    size_t copies_capacity;
+    size_t table_capacity;
     shift *shifts;
     size_t shift_count;
     pk_writer out;
 };
 
 const uint16_t pk_coder_rate[CODER_LIMIT + 1] = {
-    32768, 26214, 18724, 14563, 11915, 10082, 8738, 7710, 6898, 6241, 5698, 5242, 4854, 4519, 4228, 3971,
-    3744,  3542,  3360,  3196,  3048,  2912,  2788, 2674, 2569, 2473, 2383, 2299, 2221, 2148, 2080, 2016,
-    1956,  1900,  1846,  1796,  1748,  1702,  1660, 1618, 1579, 1542, 1506, 1472, 1440, 1409, 1379, 1351,
-    1323,  1297,  1272,  1248,  1224,  1202,  1181, 1160, 1140, 1120, 1101, 1083, 1066};
+    32768, 26214, 18724, 14563, 11915, 10082, 8738, 7710, 6898, 6241, 5698, 5242, 4854,
+    4519,  4228,  3971,  3744,  3542,  3360,  3196, 3048, 2912, 2788, 2674, 2569, 2473,
+    2383,  2299,  2221,  2148,  2080,  2016,  1956, 1900, 1846, 1796, 1748, 1702, 1660,
+    1618,  1579,  1542,  1506,  1472,  1440,  1409, 1379, 1351, 1323, 1297, 1272, 1248,
+    1224,  1202,  1181,  1160,  1140,  1120,  1101, 1083, 1066};
 
 typedef struct walker {
     coder *coder, *runs;
@@ -81,14 +91,15 @@ typedef struct walker {
     const uint8_t *data;
     uint32_t size, start;
     const shift *shifts;
-    uint32_t shift_count, shift_at;  /* the one that holds */
+    uint32_t shift_count, shift_at; /* the one that holds */
     uint32_t shift_end;
-    uint32_t equal_from, equal_to;   /* data[p] == old[p - by] there; equal_to <= p where they differ */
+    uint32_t equal_from,
+        equal_to; /* data[p] == old[p - by] there; equal_to <= p where they differ */
     old_place place;
-    uint32_t recent;                 /* tokens since a wrong one, at most RECENT */
-    uint32_t right;                  /* analysis: right tokens far from changes; rebuilding: those to come */
+    uint32_t recent; /* tokens since a wrong one, at most RECENT */
+    uint32_t right;  /* analysis: right tokens far from changes; rebuilding: those to come */
     uint32_t last_count, last_bytes;
-    pk_token *tokens;                /* rebuilding: where to */
+    pk_token *tokens; /* rebuilding: where to */
     uint64_t wrong, aligned;
     uint32_t headers;
 } walker;
@@ -102,7 +113,7 @@ static void reset_contexts(contexts *is)
     for (unsigned kind = 0; kind < KINDS; kind++)
         for (unsigned zone = 0; zone < ZONES; zone++)
             for (unsigned recent = 0; recent < 4; recent++)
-                for (unsigned class = 0; class < CLASSES; class++)
+                for (unsigned class = 0; class < CLASSES; class ++)
                     is->right[kind][zone][recent][class] = (chance){62000, 3};
 }
 
@@ -121,7 +132,8 @@ static inline int align(walker *with, uint32_t at)
         return 1;
     if (!with->shift_count)
         return 0;
-    uint32_t differ = with->equal_to; /* the last place that is known to, but for the one at hand */
+    uint32_t differ =
+        with->equal_to; /* the last place that is known to, but for the one at hand */
     if (at >= with->shift_end) {
         uint32_t number = with->shift_at;
         while (number + 1 < with->shift_count && with->shifts[number + 1].at <= at)
@@ -136,7 +148,8 @@ static inline int align(walker *with, uint32_t at)
     if (there < 0 || there >= (int64_t)with->old->size)
         return 0;
     uint32_t most = with->shift_end - at, left = (uint32_t)(with->old->size - (size_t)there);
-    uint32_t length = (uint32_t)ahead(with->data + at, with->old->plain + there, most < left ? most : left);
+    uint32_t length =
+        (uint32_t)ahead(with->data + at, with->old->plain + there, most < left ? most : left);
     if (!length)
         return 0;
     uint32_t back = at > low ? at - low : 0;
@@ -187,14 +200,20 @@ static guess fall_back(walker *with, uint32_t at, unsigned kind)
     guess out = {with->data[at], kind, NULL};
     uint32_t distance, length = pk_finder_longest(with->find, at, &distance);
     out.token = pk_finder_predict(with->find, at);
-    unsigned class = !length ? 0 : length < 4 ? 1 : length < 5 ? 2 : length < 7 ? 3 : length < 12 ? 4 : length < 32 ? 5 : 6;
+    unsigned class = !length       ? 0
+                     : length < 4  ? 1
+                     : length < 5  ? 2
+                     : length < 7  ? 3
+                     : length < 12 ? 4
+                     : length < 32 ? 5
+                                   : 6;
     out.chance = &with->is->fall[class][recent_of(with)][out.token > 255];
     return out;
 }
 
 /* The length of a match that the old one, of `length` bytes, becomes. */
-static inline uint32_t match_length(const walker *with, uint32_t at, uint32_t from, int64_t there, uint32_t distance,
-                                    uint32_t length, unsigned *kind)
+static inline uint32_t match_length(const walker *with, uint32_t at, uint32_t from, int64_t there,
+                                    uint32_t distance, uint32_t length, unsigned *kind)
 {
     uint32_t most = with->size - at < PK_MAX_MATCH ? with->size - at : PK_MAX_MATCH;
     uint32_t found = (uint32_t)ahead(with->data + from, with->data + at, most);
@@ -207,7 +226,8 @@ static inline uint32_t match_length(const walker *with, uint32_t at, uint32_t fr
     /* Was the old one as long as it could be? */
     const pk_old *old = with->old;
     int64_t end = there + length;
-    if (end < (int64_t)old->size && (end < distance || old->plain[end] == old->plain[end - distance]))
+    if (end < (int64_t)old->size
+        && (end < distance || old->plain[end] == old->plain[end - distance]))
         return length;
     *kind = KIND_LONGER;
     return found;
@@ -282,7 +302,8 @@ static pk_token code_wrong(walker *with, uint32_t at, const guess *guess, pk_tok
             may_be_literal = may_be_literal && second != literal;
         }
     }
-    if (may_be_literal && (most < 3 || code_bit(to, &is->literal[kind][second == literal], token == literal)))
+    if (may_be_literal
+        && (most < 3 || code_bit(to, &is->literal[kind][second == literal], token == literal)))
         return literal;
     if (most < 3) {
         to->failed = PK_INVALID;
@@ -299,7 +320,8 @@ static pk_token code_wrong(walker *with, uint32_t at, const guess *guess, pk_tok
     } else {
         uint32_t rank = to->decodes ? 0 : pk_finder_rank(with->find, at, distance);
         if (code_bit(to, &is->found, rank == UINT32_MAX)) {
-            unsigned symbol = code_symbol(to, is->far, to->decodes ? 0 : pk_distance_symbol(distance), 5) & 31;
+            unsigned symbol =
+                code_symbol(to, is->far, to->decodes ? 0 : pk_distance_symbol(distance), 5) & 31;
             if (symbol > 29) {
                 to->failed = PK_INVALID;
                 return literal;
@@ -341,7 +363,8 @@ static uint32_t code_run(walker *with, uint32_t count)
 /* The end of the place that is far from changes: behind it tokens are asked about one by one. */
 static inline uint32_t clear_until(walker *with, uint32_t at)
 {
-    if (with->recent < RECENT || !align(with, at) || at - with->equal_from < CLEAR || with->equal_to - at <= MARGIN)
+    if (with->recent < RECENT || !align(with, at) || at - with->equal_from < CLEAR
+        || with->equal_to - at <= MARGIN)
         return 0;
     uint32_t there = (uint32_t)((int64_t)at - with->shifts[with->shift_at].by);
     old_seek(with->old, &with->place, there);
@@ -357,10 +380,12 @@ static uint32_t old_end(const walker *with, uint32_t at)
     uint32_t number = with->shift_at;
     while (number + 1 < with->shift_count && with->shifts[number + 1].at <= at)
         number++;
-    for (uint32_t last = number + 16 * MOST_STEPS; number < with->shift_count && number < last; number++) {
+    for (uint32_t last = number + 16 * MOST_STEPS; number < with->shift_count && number < last;
+         number++) {
         const shift *now = &with->shifts[number];
         int64_t first = (int64_t)(at >= now->at ? at + 1 : now->at) - now->by;
-        uint32_t stop = number + 1 < with->shift_count ? with->shifts[number + 1].at : with->size + 1;
+        uint32_t stop =
+            number + 1 < with->shift_count ? with->shifts[number + 1].at : with->size + 1;
         size_t low = 0, high = old->end_count;
         while (low < high) {
             size_t middle = (low + high) / 2;
@@ -377,11 +402,12 @@ static uint32_t old_end(const walker *with, uint32_t at)
 
 typedef struct block_end {
     unsigned mode;
-    uint32_t count, at;              /* it ends with the token that makes so many, or reaches so far */
+    uint32_t count, at; /* it ends with the token that makes so many, or reaches so far */
 } block_end;
 
 /* Which way of ending tells where this block ends. `last` is the length of its last token. */
-static block_end choose_end(const walker *with, const pk_block *block, const pk_block *next, uint32_t last, unsigned before)
+static block_end choose_end(const walker *with, const pk_block *block, const pk_block *next,
+                            uint32_t last, unsigned before)
 {
     const uint32_t end = block->start + block->plain;
     int stored = block->type == PK_STORED;
@@ -470,8 +496,10 @@ static void code_given(walker *with, pk_header *header, const pk_header *like, u
     coder *to = with->coder;
     contexts *is = with->is;
     pk_header made = *header;
-    made.literals = (uint16_t)((code_symbol(to, is->header_counts[0], header->literals - 257u, 5) & 31) + 257);
-    made.distances = (uint16_t)((code_symbol(to, is->header_counts[1], header->distances - 1u, 5) & 31) + 1);
+    made.literals =
+        (uint16_t)((code_symbol(to, is->header_counts[0], header->literals - 257u, 5) & 31) + 257);
+    made.distances =
+        (uint16_t)((code_symbol(to, is->header_counts[1], header->distances - 1u, 5) & 31) + 1);
     if (made.literals > 286 || made.distances > 30) {
         to->failed = PK_INVALID;
         return;
@@ -479,9 +507,11 @@ static void code_given(walker *with, pk_header *header, const pk_header *like, u
     memset(made.lengths, 0, sizeof made.lengths);
     for (unsigned at = 0; at < (unsigned)PK_LITERALS + made.distances; at++)
         if (at < made.literals || at >= PK_LITERALS)
-            made.lengths[at] = code_symbol(to, is->code_lengths[like->lengths[at]], header->lengths[at], 4) & 15;
+            made.lengths[at] =
+                code_symbol(to, is->code_lengths[like->lengths[at]], header->lengths[at], 4) & 15;
     pk_tokens_runs(&made, make);
-    int same = made.symbols == header->symbols && !memcmp(made.symbol, header->symbol, made.symbols)
+    int same = made.symbols == header->symbols
+               && !memcmp(made.symbol, header->symbol, made.symbols)
                && !memcmp(made.extra, header->extra, made.symbols);
     if (code_bit(to, &is->given_runs, !same)) {
         unsigned total = made.literals + made.distances, at = 0, count = 0;
@@ -495,7 +525,8 @@ static void code_given(walker *with, pk_header *header, const pk_header *like, u
             }
             if (symbol >= 16) {
                 unsigned bits = symbol == 16 ? 2 : symbol == 17 ? 3 : 7;
-                extra = code_symbol(to, is->extra[symbol - 16], header->extra[count], bits) & ((1u << bits) - 1);
+                extra = code_symbol(to, is->extra[symbol - 16], header->extra[count], bits)
+                        & ((1u << bits) - 1);
                 repeat = extra + (symbol == 18 ? 11 : 3);
             }
             made.symbol[count] = (uint8_t)symbol;
@@ -506,7 +537,8 @@ static void code_given(walker *with, pk_header *header, const pk_header *like, u
             to->failed = PK_INVALID;
         made.symbols = (uint16_t)count;
     }
-    same = made.codes == header->codes && !memcmp(made.code_lengths, header->code_lengths, sizeof made.code_lengths);
+    same = made.codes == header->codes
+           && !memcmp(made.code_lengths, header->code_lengths, sizeof made.code_lengths);
     if (code_bit(to, &is->given_codes, !same)) {
         made.codes = (uint8_t)((code_even(to, header->codes - 4u, 4) & 15) + 4);
         uint8_t lengths[PK_CODES] = {0};
@@ -538,7 +570,8 @@ static void code_header(walker *with, pk_block *block, const pk_token *tokens, u
     if (!to->decodes) {
         pk_header other = made;
         make = like;
-        for (unsigned tried = 0; tried < MAKES_COUNT && !pk_same_header(&other, &block->header); tried++) {
+        for (unsigned tried = 0; tried < MAKES_COUNT && !pk_same_header(&other, &block->header);
+             tried++) {
             make = tried;
             pk_tokens_header(&other, make, &counts, block->plain);
         }
@@ -566,7 +599,8 @@ static void code_header(walker *with, pk_block *block, const pk_token *tokens, u
 /* ---- The walk ---- */
 
 /* Code the tokens of a block from `at` to its end. Returns how many there are, or PK_INVALID. */
-static inline int64_t walk_block(walker *with, uint32_t at, const block_end *end, const pk_token *given, pk_token *made)
+static inline int64_t walk_block(walker *with, uint32_t at, const block_end *end,
+                                 const pk_token *given, pk_token *made)
 {
     coder *to = with->coder;
     const int decodes = to->decodes;
@@ -710,15 +744,18 @@ static int walk(pk_tokens *own, walker *with, pk_segment *segment)
         if (to->failed || number == PK_MAX_BLOCKS)
             return to->failed ? to->failed : PK_INVALID;
         if (decodes) {
-            if (grow((void **)&segment->blocks, &segment->block_capacity, number + 1, sizeof *segment->blocks)
+            if (grow((void **)&segment->blocks, &segment->block_capacity, number + 1,
+                     sizeof *segment->blocks)
                 || grow((void **)&segment->tokens, &segment->token_capacity,
                         segment->token_count + (with->size - at) + 1, sizeof *segment->tokens))
                 return PK_NO_MEMORY;
         }
         pk_block *block = &segment->blocks[number];
-        const int stored = (int)code_bit(to, &is->stored[was_stored], decodes ? 0 : block->type == PK_STORED);
+        const int stored =
+            (int)code_bit(to, &is->stored[was_stored], decodes ? 0 : block->type == PK_STORED);
         was_stored = (unsigned)stored;
-        const pk_token *tokens = segment->tokens + (decodes ? segment->token_count : block->first_token);
+        const pk_token *tokens =
+            segment->tokens + (decodes ? segment->token_count : block->first_token);
         block_end end = {0, 0, 0};
         if (!decodes) {
             const pk_block *next = number + 1 < segment->block_count ? block + 1 : NULL;
@@ -729,7 +766,8 @@ static int walk(pk_tokens *own, walker *with, pk_segment *segment)
         if (to->failed)
             return to->failed;
         if (decodes)
-            *block = (pk_block){.type = PK_STORED, .first_token = (uint32_t)segment->token_count, .start = at};
+            *block = (pk_block){
+                .type = PK_STORED, .first_token = (uint32_t)segment->token_count, .start = at};
         if (stored) {
             if (end.at - at > 65535 || end.at > with->size)
                 return PK_INVALID;
@@ -759,7 +797,8 @@ static int walk(pk_tokens *own, walker *with, pk_segment *segment)
     return PK_OK;
 }
 
-static void walk_starts(pk_tokens *own, walker *with, const pk_old *old, const pk_segment *segment, unsigned rule)
+static void walk_starts(pk_tokens *own, walker *with, const pk_old *old, const pk_segment *segment,
+                        unsigned rule)
 {
     memset(with, 0, sizeof *with);
     with->coder = &own->main;
@@ -863,7 +902,8 @@ void pk_tokens_free(pk_tokens *own)
     free(own);
 }
 
-int pk_segment_fill(pk_segment *segment, const uint8_t *window, size_t window_size, const uint8_t *plain, size_t size)
+int pk_segment_fill(pk_segment *segment, const uint8_t *window, size_t window_size,
+                    const uint8_t *plain, size_t size)
 {
     if (window_size > PK_FAR_WINDOW || size > PK_MAX_SEGMENT_PLAIN)
         return PK_INVALID;
@@ -879,12 +919,15 @@ int pk_segment_fill(pk_segment *segment, const uint8_t *window, size_t window_si
     return PK_OK;
 }
 
-int pk_tokens_decode(pk_tokens *own, pk_segment *segment, const pk_old *old, const uint8_t *recipe, size_t length)
+int pk_tokens_decode(pk_tokens *own, pk_segment *segment, const pk_old *old, const uint8_t *recipe,
+                     size_t length)
 {
     head with;
     walker walker;
-    if (read_head(&with, recipe, length) || segment->window > segment->size || segment->window > PK_FAR_WINDOW
-        || segment->size - segment->window > PK_MAX_SEGMENT_PLAIN || with.start != old->start || with.size != old->size)
+    if (read_head(&with, recipe, length) || segment->window > segment->size
+        || segment->window > PK_FAR_WINDOW
+        || segment->size - segment->window > PK_MAX_SEGMENT_PLAIN || with.start != old->start
+        || with.size != old->size)
         return PK_INVALID;
     const uint8_t *runs = recipe + with.length, *main = runs + with.runs;
     coder_decodes(&own->runs, runs, (size_t)with.runs);
@@ -923,13 +966,14 @@ static int find_shifts(pk_tokens *own, const pk_segment *segment, pk_old *old)
     size_t capacity = length / 64 + 1;
     if (capacity > MOST_SHIFTS)
         capacity = MOST_SHIFTS;
-    if (!own->table && !(own->table = malloc(sizeof *own->table << 22)))
+    if (grow((void **)&own->table, &own->table_capacity, (size_t)1 << log, sizeof *own->table))
         return PK_NO_MEMORY;
     if (!own->copies && !(own->copies = malloc(MOST_SHIFTS * sizeof *own->copies)))
         return PK_NO_MEMORY;
     size_t count = pk_delta_find(old->plain, prefix, size, own->table, log, own->copies, capacity);
     memset(old->plain + prefix, 0, PK_PAD);
-    own->shift_count = pk_shifts_of(own->copies, count, prefix, (uint32_t)base, own->shifts, MOST_SHIFTS);
+    own->shift_count =
+        pk_shifts_of(own->copies, count, prefix, (uint32_t)base, own->shifts, MOST_SHIFTS);
     return PK_OK;
 }
 
@@ -939,13 +983,15 @@ static void cut_span(pk_tokens *own, const pk_segment *segment, pk_old *old)
     int64_t low = INT64_MAX, high = 0, size = (int64_t)old->size;
     for (size_t i = 0; i < own->shift_count; i++) {
         int64_t end = i + 1 < own->shift_count ? own->shifts[i + 1].at : segment->size;
-        int64_t from = (int64_t)own->shifts[i].at - own->shifts[i].by, to = end - own->shifts[i].by;
+        int64_t from = (int64_t)own->shifts[i].at - own->shifts[i].by,
+                to = end - own->shifts[i].by;
         low = from < low ? from : low;
         high = to > high ? to : high;
     }
     low = low < 0 ? 0 : low;
     high = high > size ? size : high;
-    uint32_t left_out = low < high ? pk_old_cut(old, (uint32_t)low, (uint32_t)high) : pk_old_cut(old, 0, 0);
+    uint32_t left_out =
+        low < high ? pk_old_cut(old, (uint32_t)low, (uint32_t)high) : pk_old_cut(old, 0, 0);
     for (size_t i = 0; i < own->shift_count; i++)
         own->shifts[i].by += (int32_t)left_out;
 }
@@ -973,7 +1019,8 @@ static void take_sample(walker *with, const pk_segment *segment, sample *to, int
     }
 }
 
-static uint32_t count_wrong(pk_tokens *own, const pk_segment *segment, const sample *on, unsigned rule)
+static uint32_t count_wrong(pk_tokens *own, const pk_segment *segment, const sample *on,
+                            unsigned rule)
 {
     uint32_t wrong = 0;
     pk_finder_start(&own->find, rule, segment->data, (uint32_t)segment->size);
@@ -1009,7 +1056,8 @@ static unsigned choose_rule(pk_tokens *own, const pk_segment *segment, const pk_
     }
     unsigned style = best & ((1u << FALL_DEPTH) - 1);
     for (unsigned depth = 0; depth <= 8 && least; depth += 2) {
-        uint32_t wrong = depth == 4 ? UINT32_MAX : count_wrong(own, segment, &on, style | depth << FALL_DEPTH);
+        uint32_t wrong =
+            depth == 4 ? UINT32_MAX : count_wrong(own, segment, &on, style | depth << FALL_DEPTH);
         if (wrong < least) {
             least = wrong;
             best = style | depth << FALL_DEPTH;
@@ -1024,18 +1072,21 @@ static int same_bits(const pk_segment *segment, const uint8_t *made, uint64_t bi
         return 0;
     const uint8_t *given = segment->input;
     uint64_t whole = bits / 8;
-    uint8_t first = (uint8_t)(0xff << segment->start_bit), tail = (uint8_t)((1u << (bits & 7)) - 1);
+    uint8_t first = (uint8_t)(0xff << segment->start_bit),
+            tail = (uint8_t)((1u << (bits & 7)) - 1);
     if (bits & 7 && (made[whole] ^ given[whole]) & tail & (whole ? 0xff : first))
         return 0;
     return !whole || !((made[0] ^ given[0]) & first || memcmp(made + 1, given + 1, whole - 1));
 }
 
-int64_t pk_tokens_analyse(pk_tokens *own, const pk_segment *segment, pk_old *old, const pk_copy *copies, size_t count,
-                          uint8_t *recipe, size_t capacity, pk_tokens_report *report)
+int64_t pk_tokens_analyse(pk_tokens *own, const pk_segment *segment, pk_old *old,
+                          const pk_copy *copies, size_t count, uint8_t *recipe, size_t capacity,
+                          pk_tokens_report *report)
 {
     walker with;
     const size_t most = (size_t)((segment->end_bit - segment->start_bit) / 8 / 3) + 16;
-    const uint32_t base = segment->window > PK_WINDOW ? (uint32_t)(segment->window - PK_WINDOW) : 0;
+    const uint32_t base =
+        segment->window > PK_WINDOW ? (uint32_t)(segment->window - PK_WINDOW) : 0;
     memset(report, 0, sizeof *report);
     if (copies) {
         own->shift_count = pk_shifts_of(copies, count, old->size, base, own->shifts, MOST_SHIFTS);
@@ -1084,7 +1135,8 @@ int64_t pk_tokens_analyse(pk_tokens *own, const pk_segment *segment, pk_old *old
     if (failed)
         return failed;
     made->data = segment->data;
-    int64_t bits = pk_tokens_write(own, made, segment->start_bit, (size_t)(segment->end_bit / 8) + 1);
+    int64_t bits =
+        pk_tokens_write(own, made, segment->start_bit, (size_t)(segment->end_bit / 8) + 1);
     made->data = NULL;
     if (bits < 0)
         return bits;

@@ -8,14 +8,14 @@
 #ifndef PK_TOKENS_H
 #define PK_TOKENS_H
 
-#include "delta/copies.h"
 #include "deflate/inflate.h"
+#include "delta/copies.h"
 
 enum {
-    PK_TOKENS_KIND = 64,             /* first byte of such a recipe; those with a model begin with less */
-    PK_OLD_PLAIN = 16 << 20,         /* greatest plaintext of a span */
-    PK_OLD_TOKENS = 8 << 20,         /* greatest number of its tokens: 32 MiB of memory */
-    PK_OLD_ENDS = 1 << 16            /* greatest number of its blocks */
+    PK_TOKENS_KIND = 64,     /* first byte of such a recipe; those with a model begin with less */
+    PK_OLD_PLAIN = 16 << 20, /* greatest plaintext of a span */
+    PK_OLD_TOKENS = 8 << 20, /* greatest number of its tokens: 32 MiB of memory */
+    PK_OLD_ENDS = 1 << 16    /* greatest number of its blocks */
 };
 
 /* A span of an old stream: its plaintext, its tokens and where its blocks end. */
@@ -44,10 +44,10 @@ void pk_tokens_free(pk_tokens *tokens);
 
 /* What an analysis found. */
 typedef struct pk_tokens_report {
-    uint64_t tokens, wrong;          /* of the segment; predicted wrong */
-    uint64_t aligned;                /* bytes that are equal to what they are aligned with */
-    uint32_t shifts;                 /* entries of the alignment */
-    uint32_t headers;                /* given in full */
+    uint64_t tokens, wrong; /* of the segment; predicted wrong */
+    uint64_t aligned;       /* bytes that are equal to what they are aligned with */
+    uint32_t shifts;        /* entries of the alignment */
+    uint32_t headers;       /* given in full */
 } pk_tokens_report;
 
 /* Write the recipe of a segment and return its length; PK_INVALID if there is none that is at most a third of the
@@ -56,8 +56,9 @@ typedef struct pk_tokens_report {
  * copies, count: the alignment, as pk_delta_find gives it for the old span's plaintext followed by the last PK_WINDOW
  * bytes of the segment's window and its plaintext; NULL to have it found. The recipe is a function of segment, span and
  * copies. Of the span it leaves what the recipe needs: the caller begins it anew for another segment. */
-int64_t pk_tokens_analyse(pk_tokens *tokens, const pk_segment *segment, pk_old *old, const pk_copy *copies,
-                          size_t count, uint8_t *recipe, size_t capacity, pk_tokens_report *report);
+int64_t pk_tokens_analyse(pk_tokens *tokens, const pk_segment *segment, pk_old *old,
+                          const pk_copy *copies, size_t count, uint8_t *recipe, size_t capacity,
+                          pk_tokens_report *report);
 
 /* Read which span a recipe from a stranger needs. Returns PK_OK or PK_INVALID. */
 int pk_tokens_span(const uint8_t *recipe, size_t length, uint64_t *start, uint32_t *size);
@@ -65,7 +66,8 @@ int pk_tokens_span(const uint8_t *recipe, size_t length, uint64_t *start, uint32
 /* Make tokens and blocks of `segment` from its data, which the caller has filled, with PK_PAD bytes behind it: window,
  * then plaintext; and from the old span and a recipe from a stranger. Returns PK_OK, PK_INVALID, PK_NO_MEMORY. What it
  * makes may be added to a span, so that the next version's segment is rebuilt without its bits. */
-int pk_tokens_decode(pk_tokens *tokens, pk_segment *segment, const pk_old *old, const uint8_t *recipe, size_t length);
+int pk_tokens_decode(pk_tokens *tokens, pk_segment *segment, const pk_old *old,
+                     const uint8_t *recipe, size_t length);
 
 /* Write the bits of a segment with tokens and blocks. The first `bit` bits of the output are zero. Returns the
  * number of bits before the segment's end, counted from the first byte of the output; PK_INVALID if these are more than
@@ -76,6 +78,7 @@ int64_t pk_tokens_write(pk_tokens *tokens, const pk_segment *segment, unsigned b
 const uint8_t *pk_tokens_result(const pk_tokens *tokens);
 
 /* Fill a segment's data: `window` bytes of plaintext before, at most PK_FAR_WINDOW, then `size` of its own. */
-int pk_segment_fill(pk_segment *segment, const uint8_t *window, size_t window_size, const uint8_t *plain, size_t size);
+int pk_segment_fill(pk_segment *segment, const uint8_t *window, size_t window_size,
+                    const uint8_t *plain, size_t size);
 
 #endif

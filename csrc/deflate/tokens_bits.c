@@ -39,7 +39,8 @@ static inline void put(pk_writer *to, uint64_t value, unsigned count)
     to->count &= 7;
 }
 
-static int write_stored(pk_writer *to, unsigned last, const uint8_t *bytes, uint32_t length, size_t most)
+static int write_stored(pk_writer *to, unsigned last, const uint8_t *bytes, uint32_t length,
+                        size_t most)
 {
     int failed = reserve(to, 16 + (size_t)length, most);
     if (failed)
@@ -76,10 +77,11 @@ static int write_header(pk_writer *to, const pk_header *header, size_t most)
 /* The code of a symbol, and how many bits it has with those behind it. */
 typedef struct entry {
     uint32_t code;
-    uint8_t bits, own;               /* with extra bits; without */
+    uint8_t bits, own; /* with extra bits; without */
 } entry;
 
-static int write_tokens(pk_writer *to, const uint8_t *lengths, const pk_token *tokens, size_t count, size_t most)
+static int write_tokens(pk_writer *to, const uint8_t *lengths, const pk_token *tokens,
+                        size_t count, size_t most)
 {
     uint16_t codes[PK_LENGTHS];
     entry literal[256], match[PK_MAX_MATCH + 1], distance[30];
@@ -94,7 +96,8 @@ static int write_tokens(pk_writer *to, const uint8_t *lengths, const pk_token *t
     }
     for (unsigned at = 0; at < 30; at++) {
         unsigned own = lengths[PK_LITERALS + at];
-        distance[at] = (entry){codes[PK_LITERALS + at], (uint8_t)(own + pk_distance_extra[at]), (uint8_t)own};
+        distance[at] =
+            (entry){codes[PK_LITERALS + at], (uint8_t)(own + pk_distance_extra[at]), (uint8_t)own};
     }
     for (size_t at = 0; at < count;) {
         int failed = reserve(to, BATCH * TOKEN_BYTES, most);
@@ -116,7 +119,8 @@ static int write_tokens(pk_writer *to, const uint8_t *lengths, const pk_token *t
                 held += one->bits;
                 unsigned value = token & 0xffff, symbol = pk_distance_symbol(value);
                 one = &distance[symbol];
-                bits |= (uint64_t)(one->code | (value - pk_distance_base[symbol]) << one->own) << held;
+                bits |= (uint64_t)(one->code | (value - pk_distance_base[symbol]) << one->own)
+                        << held;
                 held += one->bits;
             }
             store(out, bits);
@@ -157,7 +161,8 @@ int64_t pk_write_segment(pk_writer *to, const pk_segment *segment, unsigned bit,
             failed = write_header(to, &block->header, most);
         }
         if (!failed)
-            failed = write_tokens(to, block->type == PK_FIXED ? fixed : block->header.lengths, tokens, block->tokens, most);
+            failed = write_tokens(to, block->type == PK_FIXED ? fixed : block->header.lengths,
+                                  tokens, block->tokens, most);
     }
     if (failed)
         return failed;

@@ -24,11 +24,11 @@ typedef struct chance {
 
 typedef struct coder {
     int decodes;
-    int failed;                      /* PK_INVALID, PK_NO_MEMORY */
+    int failed; /* PK_INVALID, PK_NO_MEMORY */
     uint32_t range;
-    uint32_t value;                  /* decoding */
+    uint32_t value; /* decoding */
     const uint8_t *at, *end;
-    uint64_t low;                    /* encoding */
+    uint64_t low; /* encoding */
     uint8_t cache;
     uint64_t pending;
     uint8_t *bytes;
@@ -75,7 +75,7 @@ static inline void coder_encodes(coder *to, size_t most)
     to->range = UINT32_MAX;
     to->low = 0;
     to->pending = 0;
-    to->cache = 0xff;                /* what stands before the first byte is never written */
+    to->cache = 0xff; /* what stands before the first byte is never written */
     to->length = 0;
     to->most = most;
 }
@@ -120,10 +120,13 @@ static inline unsigned code_bit(coder *with, chance *is, unsigned bit)
         else
             with->low += bound;
         with->range -= bound;
-        is->p = (uint16_t)(is->p - ((uint32_t)(is->p - CODER_LEAST) * pk_coder_rate[is->seen] >> 16));
+        is->p =
+            (uint16_t)(is->p - ((uint32_t)(is->p - CODER_LEAST) * pk_coder_rate[is->seen] >> 16));
     } else {
         with->range = bound;
-        is->p = (uint16_t)(is->p + ((uint32_t)(65536 - CODER_LEAST - is->p) * pk_coder_rate[is->seen] >> 16));
+        is->p = (uint16_t)(is->p
+                           + ((uint32_t)(65536 - CODER_LEAST - is->p) * pk_coder_rate[is->seen]
+                              >> 16));
     }
     is->seen = (uint16_t)(is->seen + (is->seen < CODER_LIMIT));
     while (with->range < CODER_TOP) {
@@ -178,10 +181,12 @@ typedef struct numbers {
 static inline uint32_t code_number(coder *with, numbers *chances, uint32_t value)
 {
     uint32_t more = value + 1, out = 1;
-    unsigned length = code_symbol(with, chances->length, 31 - (unsigned)__builtin_clz(more | 1), 5) & 31;
+    unsigned length =
+        code_symbol(with, chances->length, 31 - (unsigned)__builtin_clz(more | 1), 5) & 31;
     unsigned upper = length < 2 ? length : 2, rest = length - upper;
     if (upper) {
-        unsigned coded = code_symbol(with, chances->upper[length], more >> rest & ((1u << upper) - 1), upper);
+        unsigned coded =
+            code_symbol(with, chances->upper[length], more >> rest & ((1u << upper) - 1), upper);
         out = coded;
     }
     return (out << rest | code_even(with, more & ((1u << rest) - 1), rest)) - 1;
@@ -189,7 +194,8 @@ static inline uint32_t code_number(coder *with, numbers *chances, uint32_t value
 
 static inline int32_t code_signed(coder *with, numbers *chances, int32_t value)
 {
-    uint32_t coded = code_number(with, chances, (uint32_t)value << 1 ^ (value < 0 ? UINT32_MAX : 0));
+    uint32_t coded =
+        code_number(with, chances, (uint32_t)value << 1 ^ (value < 0 ? UINT32_MAX : 0));
     return (int32_t)(coded >> 1 ^ (coded & 1 ? UINT32_MAX : 0));
 }
 

@@ -22,7 +22,8 @@ static int by_count(const void *one, const void *other)
     return (int)left->symbol - (int)right->symbol;
 }
 
-static void queue_lengths(uint8_t *lengths, const uint32_t *counts, unsigned symbols, unsigned most)
+static void queue_lengths(uint8_t *lengths, const uint32_t *counts, unsigned symbols,
+                          unsigned most)
 {
     weighted leaf[PK_LITERALS];
     uint32_t weight[PK_LITERALS];
@@ -69,10 +70,11 @@ static void queue_lengths(uint8_t *lengths, const uint32_t *counts, unsigned sym
 
 int pk_same_header(const pk_header *one, const pk_header *other)
 {
-    return one->literals == other->literals && one->distances == other->distances && one->codes == other->codes
-           && one->symbols == other->symbols
+    return one->literals == other->literals && one->distances == other->distances
+           && one->codes == other->codes && one->symbols == other->symbols
            && !memcmp(one->code_lengths, other->code_lengths, sizeof one->code_lengths)
-           && !memcmp(one->symbol, other->symbol, one->symbols) && !memcmp(one->extra, other->extra, one->symbols);
+           && !memcmp(one->symbol, other->symbol, one->symbols)
+           && !memcmp(one->extra, other->extra, one->symbols);
 }
 
 void pk_tokens_runs(pk_header *header, unsigned make)
@@ -110,17 +112,20 @@ static uint32_t bits_of(const uint32_t *counts, const uint8_t *lengths, unsigned
 int pk_tokens_header(pk_header *header, unsigned make, const pk_counts *given, uint32_t plain)
 {
     if (make == MAKES_ZLIB || make == MAKES_GO)
-        return pk_make_header(header, make == MAKES_GO ? PK_TREES_GO : PK_TREES_ZLIB, given, plain);
+        return pk_make_header(header, make == MAKES_GO ? PK_TREES_GO : PK_TREES_ZLIB, given,
+                              plain);
     uint32_t counts[PK_LENGTHS];
     memcpy(counts, given->symbol, sizeof counts);
     counts[END_OF_BLOCK] = 1;
     unsigned most = make == MAKES_LIBDEFLATE ? LIBDEFLATE_BITS : make - MAKES_SEVEN + 9;
     memset(header->lengths, 0, sizeof header->lengths);
     queue_lengths(header->lengths, counts, 286, most);
-    queue_lengths(header->lengths + PK_LITERALS, counts + PK_LITERALS, 30, make == MAKES_LIBDEFLATE ? MAX_BITS : most);
+    queue_lengths(header->lengths + PK_LITERALS, counts + PK_LITERALS, 30,
+                  make == MAKES_LIBDEFLATE ? MAX_BITS : most);
     for (header->literals = 286; header->literals > 257 && !header->lengths[header->literals - 1];)
         header->literals--;
-    for (header->distances = 30; header->distances > 1 && !header->lengths[PK_LITERALS + header->distances - 1];)
+    for (header->distances = 30;
+         header->distances > 1 && !header->lengths[PK_LITERALS + header->distances - 1];)
         header->distances--;
     pk_tokens_runs(header, make);
     uint8_t fixed[PK_LENGTHS];
@@ -128,8 +133,13 @@ int pk_tokens_header(pk_header *header, unsigned make, const pk_counts *given, u
     uint32_t head = 14 + 3u * header->codes;
     for (unsigned at = 0; at < header->symbols; at++) {
         unsigned symbol = header->symbol[at];
-        head += header->code_lengths[symbol] + (symbol == 16 ? 2u : symbol == 17 ? 3u : symbol == 18 ? 7u : 0u);
+        head += header->code_lengths[symbol]
+                + (symbol == 16   ? 2u
+                   : symbol == 17 ? 3u
+                   : symbol == 18 ? 7u
+                                  : 0u);
     }
-    return head + bits_of(counts, header->lengths, PK_LENGTHS) < bits_of(counts, fixed, PK_LENGTHS) ? PK_DYNAMIC
-                                                                                                    : PK_FIXED;
+    return head + bits_of(counts, header->lengths, PK_LENGTHS) < bits_of(counts, fixed, PK_LENGTHS)
+               ? PK_DYNAMIC
+               : PK_FIXED;
 }

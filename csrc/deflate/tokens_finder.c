@@ -55,7 +55,8 @@ static inline void insert(finder *with, uint32_t at)
     else
         for (; from <= at; from++) {
             chain(&with->head[hash_of(with, from, 4)], &with->back[from & MASK], base + from);
-            chain(&with->three_head[hash_of(with, from, 3)], &with->three_back[from & MASK], base + from);
+            chain(&with->three_head[hash_of(with, from, 3)], &with->three_back[from & MASK],
+                  base + from);
         }
     if (with->inserted <= at)
         with->inserted = at + 1;
@@ -108,7 +109,8 @@ pk_token pk_finder_predict(finder *with, uint32_t at)
     pk_token literal = with->data[at];
     if (!length || (with->rule & FALL_NEAR && length == with->least && distance > TOO_FAR))
         return literal;
-    if (with->rule & FALL_LAZY && length < PK_MAX_MATCH && pk_finder_longest(with, at + 1, &other) > length)
+    if (with->rule & FALL_LAZY && length < PK_MAX_MATCH
+        && pk_finder_longest(with, at + 1, &other) > length)
         return literal;
     return length << 16 | distance;
 }

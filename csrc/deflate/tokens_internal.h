@@ -9,7 +9,7 @@
 
 /* ---- The old stream ---- */
 
-enum { MARK_LOG = 9 };               /* a mark every so many bytes of plaintext */
+enum { MARK_LOG = 9 }; /* a mark every so many bytes of plaintext */
 
 /* The first token that begins at a mark or behind it. */
 typedef struct mark {
@@ -17,13 +17,13 @@ typedef struct mark {
 } mark;
 
 struct pk_old {
-    uint64_t start;                  /* of the span in the plaintext of its stream */
-    uint32_t wanted;                 /* bytes of the span */
+    uint64_t start;  /* of the span in the plaintext of its stream */
+    uint32_t wanted; /* bytes of the span */
     uint8_t *plain;
     size_t size, capacity;
     pk_token *tokens;
     size_t count, token_capacity;
-    uint32_t *ends;                  /* of blocks, increasing */
+    uint32_t *ends; /* of blocks, increasing */
     size_t end_count, end_capacity;
     mark *marks;
     size_t mark_count, mark_capacity;
@@ -31,7 +31,7 @@ struct pk_old {
 
 /* A place among the tokens of an old stream. */
 typedef struct old_place {
-    uint32_t token, at;              /* its number; where it begins */
+    uint32_t token, at; /* its number; where it begins */
 } old_place;
 
 static inline uint32_t token_bytes(pk_token token)
@@ -72,24 +72,26 @@ typedef struct shift {
 enum { MOST_SHIFTS = 1 << 16 };
 
 /* Make shifts of copies; `base` is the position in the data of the text's first byte. Returns their number. */
-size_t pk_shifts_of(const pk_copy *copies, size_t count, size_t prefix, uint32_t base, shift *shifts, size_t most);
+size_t pk_shifts_of(const pk_copy *copies, size_t count, size_t prefix, uint32_t base,
+                    shift *shifts, size_t most);
 
 /* ---- The fall-back in text that is aligned with nothing ---- */
 
 enum { FINDER_BITS = 16 };
 
 /* How the fall-back decides: bits of a byte. The upper bits: log2 of the depth of its chains, less 3. */
-enum { FALL_LAZY = 1, FALL_FOUR = 2, FALL_NEAR = 4, FALL_DEPTH = 3, FALL_MOST = 79 };
+enum { FALL_LAZY = 1, FALL_FOUR = 2, FALL_NEAR = 4, FALL_DEPTH = 3, FALL_MOST = 71 };
 
 typedef struct finder {
     const uint8_t *data;
     uint32_t size, inserted, base;
-    unsigned rule, least;            /* bytes that are hashed */
+    unsigned rule, least; /* bytes that are hashed */
     uint32_t depth;
     uint32_t known_at, known_length, known_distance; /* the last search */
     uint32_t head[1 << FINDER_BITS]; /* the last position of each hash, + 1 + base */
     uint16_t back[2 * PK_WINDOW];
-    uint32_t three_head[1 << FINDER_BITS]; /* the same for hashes of three bytes, where four are hashed */
+    uint32_t three_head
+        [1 << FINDER_BITS]; /* the same for hashes of three bytes, where four are hashed */
     uint16_t three_back[2 * PK_WINDOW];
 } finder;
 
@@ -113,7 +115,7 @@ enum {
     MAKES_ZLIB = 0,
     MAKES_GO = 1,
     MAKES_LIBDEFLATE = 2,
-    MAKES_SEVEN = 3,                 /* 7-Zip's, codes of at most 9 bits; then 10, .. 15 */
+    MAKES_SEVEN = 3, /* 7-Zip's, codes of at most 9 bits; then 10, .. 15 */
     MAKES_COUNT = 10,
     MAKES_GIVEN = 15
 };
@@ -131,7 +133,7 @@ int pk_same_header(const pk_header *one, const pk_header *other);
 typedef struct pk_writer {
     uint8_t *bytes;
     size_t length, capacity;
-    uint64_t bits;                   /* not yet among the bytes */
+    uint64_t bits; /* not yet among the bytes */
     unsigned count;
 } pk_writer;
 

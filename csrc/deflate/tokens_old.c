@@ -63,7 +63,8 @@ int pk_old_add(pk_old *old, const pk_segment *segment)
     if (last <= next || next == end)
         return PK_OK;
     const uint64_t stop = last < end ? last : end;
-    const size_t from = segment->window + (size_t)(next - first), to = segment->window + (size_t)(stop - first);
+    const size_t from = segment->window + (size_t)(next - first),
+                 to = segment->window + (size_t)(stop - first);
     size_t at = old->size, wanted = old->size + (to - from), literals = 0;
     for (size_t i = 0; i < segment->block_count; i++)
         if (segment->blocks[i].type == PK_STORED)
@@ -74,9 +75,12 @@ int pk_old_add(pk_old *old, const pk_segment *segment)
     if (old->count + most > PK_OLD_TOKENS || old->end_count + segment->block_count > PK_OLD_ENDS)
         return PK_INVALID;
     if (grow((void **)&old->plain, &old->capacity, old->wanted + PK_PAD, 1)
-        || grow((void **)&old->tokens, &old->token_capacity, old->count + most, sizeof *old->tokens)
-        || grow((void **)&old->ends, &old->end_capacity, old->end_count + segment->block_count, sizeof *old->ends)
-        || grow((void **)&old->marks, &old->mark_capacity, ((size_t)old->wanted >> MARK_LOG) + 1, sizeof *old->marks))
+        || grow((void **)&old->tokens, &old->token_capacity, old->count + most,
+                sizeof *old->tokens)
+        || grow((void **)&old->ends, &old->end_capacity, old->end_count + segment->block_count,
+                sizeof *old->ends)
+        || grow((void **)&old->marks, &old->mark_capacity, ((size_t)old->wanted >> MARK_LOG) + 1,
+                sizeof *old->marks))
         return PK_NO_MEMORY;
     memcpy(old->plain + old->size, segment->data + from, to - from);
     memset(old->plain + wanted, 0, PK_PAD);
@@ -86,10 +90,12 @@ int pk_old_add(pk_old *old, const pk_segment *segment)
         const pk_token *token = segment->tokens + block->first_token;
         size_t block_end = (size_t)block->start + block->plain;
         if (block->type == PK_STORED) {
-            for (place = block->start > from ? block->start : from; place < block_end && place < to; place++)
+            for (place = block->start > from ? block->start : from;
+                 place < block_end && place < to; place++)
                 add_token(old, &at, segment->data[place]);
         } else {
-            for (place = block->start; place < block_end && place < to; place += token_bytes(*token++)) {
+            for (place = block->start; place < block_end && place < to;
+                 place += token_bytes(*token++)) {
                 size_t behind = place + token_bytes(*token);
                 if (place >= from && behind <= to) {
                     add_token(old, &at, *token);
@@ -134,7 +140,8 @@ uint32_t pk_old_cut(pk_old *old, uint32_t from, uint32_t to)
     return from;
 }
 
-size_t pk_shifts_of(const pk_copy *copies, size_t count, size_t prefix, uint32_t base, shift *shifts, size_t most)
+size_t pk_shifts_of(const pk_copy *copies, size_t count, size_t prefix, uint32_t base,
+                    shift *shifts, size_t most)
 {
     size_t made = 0;
     for (size_t i = 0; i < count && made < most; i++) {
