@@ -26,7 +26,7 @@ from benchmarks.deflate import body, run
 from packer.engine.deflate import WINDOW_BYTES, Segment
 from packer.engine.tokens import OldSpan, Span, bits_of, span_of
 
-MARGIN_BYTES = 2 << 20
+MARGIN_BYTES = 1 << 20
 """How far before and behind the place expected a span reaches."""
 
 

@@ -43,7 +43,7 @@ enum {
 enum { ZONES = 5, CLASSES = 6 };
 
 typedef struct contexts {
-    chance right[KINDS][ZONES][4][CLASSES];
+    chance right[KINDS][ZONES][4][CLASSES][3];
     chance fall[8][4][2];    /* by the length found */
     chance second[KINDS][2]; /* the fall-back's token instead */
     chance literal[KINDS][2];
@@ -76,12 +76,7 @@ struct pk_tokens {
     pk_writer out;
 };
 
-const uint16_t pk_coder_rate[CODER_LIMIT + 1] = {
-    32768, 26214, 18724, 14563, 11915, 10082, 8738, 7710, 6898, 6241, 5698, 5242, 4854,
-    4519,  4228,  3971,  3744,  3542,  3360,  3196, 3048, 2912, 2788, 2674, 2569, 2473,
-    2383,  2299,  2221,  2148,  2080,  2016,  1956, 1900, 1846, 1796, 1748, 1702, 1660,
-    1618,  1579,  1542,  1506,  1472,  1440,  1409, 1379, 1351, 1323, 1297, 1272, 1248,
-    1224,  1202,  1181,  1160,  1140,  1120,  1101, 1083, 1066};
+const uint16_t pk_coder_rate[CODER_LIMIT + 1] = {32768, 26214, 18724, 14563, 11915, 10082, 8738, 7710, 6898, 6241, 5698, 5242, 4854, 4519, 4228, 3971, 3744, 3542, 3360, 3196, 3048, 2912, 2788, 2674, 2570, 2473, 2383, 2299, 2221, 2148, 2080};
 
 typedef struct walker {
     coder *coder, *runs;
@@ -114,7 +109,8 @@ static void reset_contexts(contexts *is)
         for (unsigned zone = 0; zone < ZONES; zone++)
             for (unsigned recent = 0; recent < 4; recent++)
                 for (unsigned class = 0; class < CLASSES; class ++)
-                    is->right[kind][zone][recent][class] = (chance){62000, 3};
+                    for (unsigned agrees = 0; agrees < 3; agrees++)
+                        is->right[kind][zone][recent][class][agrees] = (chance){agrees == 1 ? 50000 : 62000, 3};
 }
 
 /* ---- Alignment ---- */
@@ -272,14 +268,17 @@ static guess predict(walker *with, uint32_t at)
         length = 1;
     }
     uint32_t end = at + length;
-    unsigned recent = recent_of(with), class = end >= with->equal_to ? 0 : 1;
+    unsigned recent = recent_of(with), class = end >= with->equal_to ? 0 : 1, agrees = 0;
     if (end + 8 <= with->equal_to) {
         uint32_t unused;
-        if (length == 1 && recent < 3)
-            length = pk_finder_longest(with->find, at, &unused);
+        if (recent < 3) {
+            agrees = pk_finder_predict(with->find, at) == out.token ? 2 : 1;
+            if (length == 1)
+                length = pk_finder_longest(with->find, at, &unused);
+        }
         class = length < 3 ? 2 : length < 5 ? length - 1 : length < 7 ? 4 : 5;
     }
-    out.chance = &with->is->right[out.kind][zone_of(since)][recent][class];
+    out.chance = &with->is->right[out.kind][zone_of(since)][recent][class][agrees];
     return out;
 }
 

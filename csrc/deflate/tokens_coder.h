@@ -15,7 +15,7 @@
 
 #include "deflate/inflate.h"
 
-enum { CODER_LIMIT = 60, CODER_LEAST = 24, CODER_TOP = 1 << 24 };
+enum { CODER_LIMIT = 30, CODER_LEAST = 24, CODER_TOP = 1 << 24 };
 
 /* p / 65536: the probability of a 0. seen: how many bits there were, at most CODER_LIMIT. */
 typedef struct chance {
