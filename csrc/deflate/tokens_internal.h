@@ -95,6 +95,7 @@ typedef struct finder {
     uint16_t three_back[2 * PK_WINDOW];
 } finder;
 
+/* Begin with a text. Places asked about then may go back by one, and by no more. */
 void pk_finder_start(finder *with, unsigned rule, const uint8_t *data, uint32_t size);
 
 /* The longest match at `at`, of equals the nearest; 0 if there is none. */

@@ -1,7 +1,7 @@
 /* A span of an old stream, and the alignment with it. */
-#include "deflate/tokens_internal.h"
+#include "deflate/tokens_walk.h"
 
-static int grow(void **memory, size_t *capacity, size_t wanted, size_t unit)
+int pk_tokens_grow(void **memory, size_t *capacity, size_t wanted, size_t unit)
 {
     if (wanted <= *capacity)
         return PK_OK;
@@ -58,10 +58,10 @@ int pk_old_add(pk_old *old, const pk_segment *segment)
 {
     const uint64_t end = old->start + old->wanted, next = old->start + old->size;
     const uint64_t first = segment->position, last = first + (segment->size - segment->window);
-    if (first > next)
-        return PK_INVALID;
     if (last <= next || next == end)
         return PK_OK;
+    if (first > next)
+        return PK_INVALID;
     const uint64_t stop = last < end ? last : end;
     const size_t from = segment->window + (size_t)(next - first),
                  to = segment->window + (size_t)(stop - first);
@@ -74,13 +74,13 @@ int pk_old_add(pk_old *old, const pk_segment *segment)
         most = to - from;
     if (old->count + most > PK_OLD_TOKENS || old->end_count + segment->block_count > PK_OLD_ENDS)
         return PK_INVALID;
-    if (grow((void **)&old->plain, &old->capacity, old->wanted + PK_PAD, 1)
-        || grow((void **)&old->tokens, &old->token_capacity, old->count + most,
-                sizeof *old->tokens)
-        || grow((void **)&old->ends, &old->end_capacity, old->end_count + segment->block_count,
-                sizeof *old->ends)
-        || grow((void **)&old->marks, &old->mark_capacity, ((size_t)old->wanted >> MARK_LOG) + 1,
-                sizeof *old->marks))
+    if (pk_tokens_grow((void **)&old->plain, &old->capacity, old->wanted + PK_PAD, 1)
+        || pk_tokens_grow((void **)&old->tokens, &old->token_capacity, old->count + most,
+                          sizeof *old->tokens)
+        || pk_tokens_grow((void **)&old->ends, &old->end_capacity,
+                          old->end_count + segment->block_count, sizeof *old->ends)
+        || pk_tokens_grow((void **)&old->marks, &old->mark_capacity,
+                          ((size_t)old->wanted >> MARK_LOG) + 1, sizeof *old->marks))
         return PK_NO_MEMORY;
     memcpy(old->plain + old->size, segment->data + from, to - from);
     memset(old->plain + wanted, 0, PK_PAD);
