@@ -10,14 +10,15 @@ old stream is inflated anew for both.
 from __future__ import annotations
 
 import argparse
+import contextlib
+import importlib
 import shutil
-import subprocess
 import sys
 import time
 import zlib
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import zstandard
 
@@ -80,7 +81,10 @@ def span_for(old: list[Piece], span: Span, out: OldSpan) -> OldSpan:
     """Fill a span of an old stream."""
     out.begin(span)
     for piece in old:
-        if piece.position < span.start + span.size and piece.position + piece.plain_bytes > span.start:
+        if (
+            piece.position < span.start + span.size
+            and piece.position + piece.plain_bytes > span.start
+        ):
             out.add(piece.segment)
     return out
 
@@ -165,38 +169,7 @@ def encoders() -> Iterator[tuple[str, Callable[[bytes], bytes]]]:
     if shutil.which("pigz"):
         yield "pigz", command("pigz", "-np4")
         yield "pigz -i", command("pigz", "-inp4")
-    try:
-        import deflate  # type: ignore[import-not-found]
-
-        for level in (1, 6, 9, 12):
-            yield (
-                f"libdeflate {level}",
-                lambda data, level=level: bytes(deflate.deflate_compress(data, level)),
-            )
-    except ImportError:
-        pass
-    try:
-        from isal import igzip_lib  # type: ignore[import-not-found]
-
-        for level in (1, 2, 3):
-            yield (
-                f"igzip {level}",
-                lambda data, level=level: igzip_lib.compress(data, level, igzip_lib.COMP_DEFLATE),
-            )
-    except ImportError:
-        pass
-    try:
-        from zlib_ng import zlib_ng  # type: ignore[import-not-found]
-
-        for level in (2, 3, 6, 9):
-
-            def encode_ng(data: bytes, level: int = level) -> bytes:
-                encoder = zlib_ng.compressobj(level, zlib_ng.DEFLATED, -15)
-                return bytes(encoder.compress(data) + encoder.flush())
-
-            yield f"zlib-ng {level}", encode_ng
-    except ImportError:
-        pass
+    yield from packages()
     for name in ("7z", "7zz"):
         if shutil.which(name):
             yield "7-Zip 5", command(name, "a", "-tgzip", "-mx=5", "-si", "-so", "x.gz")
@@ -207,6 +180,33 @@ def encoders() -> Iterator[tuple[str, Callable[[bytes], bytes]]]:
         yield "pgzip", command("klauspost-gzip", "p", "-1")
     if shutil.which("go127-gzip"):
         yield "Go 1.27", command("go127-gzip", "-1")
+
+
+def packages() -> Iterator[tuple[str, Callable[[bytes], bytes]]]:
+    """Yield the encoders of Python packages that are installed."""
+
+    def libdeflate(module: Any, level: int) -> Callable[[bytes], bytes]:
+        return lambda data: bytes(module.deflate_compress(data, level))
+
+    def igzip(module: Any, level: int) -> Callable[[bytes], bytes]:
+        return lambda data: bytes(module.compress(data, level, module.COMP_DEFLATE))
+
+    def zlib_ng(module: Any, level: int) -> Callable[[bytes], bytes]:
+        def encode(data: bytes) -> bytes:
+            encoder = module.compressobj(level, module.DEFLATED, -15)
+            return bytes(encoder.compress(data) + encoder.flush())
+
+        return encode
+
+    for title, name, make, levels in (
+        ("libdeflate", "deflate", libdeflate, (1, 6, 9, 12)),
+        ("igzip", "isal.igzip_lib", igzip, (1, 2, 3)),
+        ("zlib-ng", "zlib_ng.zlib_ng", zlib_ng, (2, 3, 6, 9)),
+    ):
+        with contextlib.suppress(ImportError):
+            module = importlib.import_module(name)
+            for level in levels:
+                yield f"{title} {level}", make(module, level)
 
 
 def pair_row(name: str, encode: Callable[[bytes], bytes], old: bytes, new: bytes) -> measured.Row:

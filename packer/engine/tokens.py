@@ -162,12 +162,15 @@ def span_of(recipe: Buffer) -> Span:
 
 
 def bits_of(segment: Segment, bit: int, most: int) -> tuple[bytes, int]:
-    """Return a decoded segment's bytes, and the bit it ends at, counted from the first byte's first.
+    """Return the bytes of a decoded segment, and the bit it ends at.
 
     Args:
         segment: made by `OldSpan.decode`.
         bit: where in the first byte it begins; the bits before are zero.
         most: bound on the bytes.
+
+    Returns:
+        the bytes, and the number of bits before its end, from the first byte's first one on.
 
     Raises:
         RecipeError: the segment has more bytes.

@@ -1,8 +1,9 @@
-"""Recipes from tokens: streams of any encoder come back, recipes are small, bad ones are refused."""
+"""Recipes from tokens: streams of any encoder come back; bad recipes are refused."""
 
 from __future__ import annotations
 
 import importlib
+import itertools
 import random
 import shutil
 import subprocess
@@ -216,7 +217,7 @@ def test_a_chain_is_rebuilt_from_tokens_without_bits_between() -> None:
     encode = ENCODERS["zlib-6"]
     texts = [OLD, NEW, edited(NEW, 5), edited(edited(NEW, 5), 6)]
     segments = [piece.segment for piece in pieces(encode(texts[0]))]
-    for before, text in zip(texts, texts[1:], strict=False):
+    for before, text in itertools.pairwise(texts):
         outcome = round_trip(segments, len(before), encode(text), SEGMENT_BYTES)
         assert outcome.closed == 0
         segments = outcome.made
