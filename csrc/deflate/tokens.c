@@ -313,7 +313,8 @@ int64_t pk_tokens_analyse(pk_tokens *own, const pk_segment *segment, pk_old *old
     memcpy(recipe, start, length);
     memcpy(recipe + length, own->runs.bytes, own->runs.length);
     memcpy(recipe + length + own->runs.length, own->main.bytes, own->main.length);
-    /* Whatever the analysis got wrong, here it comes out: only what gives back the bits is used. */
+    /* Whatever the analysis got wrong, here it comes out: only what gives back the bits is
+     * used. */
     pk_segment *made = &own->made;
     made->data = segment->data;
     made->window = segment->window;

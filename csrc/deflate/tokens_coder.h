@@ -1,11 +1,13 @@
 /* An adaptive binary range coder. Internal.
  *
- * G. Martin, "Range encoding: an algorithm for removing redundancy from a digitised message", 1979; the byte-wise
- * renormalisation with carries is that of M. Schindler's and I. Pavlov's coders. Each bit has a context, whose
- * probability follows what it has seen: as an average at first, then with a fixed rate.
+ * G. Martin, "Range encoding: an algorithm for removing redundancy from a digitised message",
+ * 1979; the byte-wise renormalisation with carries is that of M. Schindler's and I. Pavlov's
+ * coders. Each bit has a context, whose probability follows what it has seen: as an average at
+ * first, then with a fixed rate.
  *
- * Encoding and decoding are one text: code_bit() takes the bit to be written, and returns the one that was written or
- * read. So what is coded is described once, and both sides cannot disagree.
+ * Encoding and decoding are one text: code_bit() takes the bit to be written, and returns the
+ * one that was written or read. So what is coded is described once, and both sides cannot
+ * disagree.
  */
 #ifndef PK_TOKENS_CODER_H
 #define PK_TOKENS_CODER_H
@@ -89,7 +91,8 @@ static inline void coder_ends(coder *to)
         to->length--;
 }
 
-/* Zeros follow the last byte. A decoder asks for no more bits than its data have bytes to be told of. */
+/* Zeros follow the last byte. A decoder asks for no more bits than its data have bytes to be
+ * told of. */
 static inline uint8_t coder_next(coder *from)
 {
     return from->at != from->end ? *from->at++ : 0;
@@ -164,7 +167,8 @@ static inline uint32_t code_even(coder *with, uint32_t value, unsigned count)
     return out;
 }
 
-/* A symbol of `bits` bits, the highest first. chances: 1 << bits, of which the first is not used. */
+/* A symbol of `bits` bits, the highest first. chances: 1 << bits, of which the first is not
+ * used. */
 static inline unsigned code_symbol(coder *with, chance *chances, unsigned symbol, unsigned bits)
 {
     unsigned node = 1;

@@ -1,9 +1,10 @@
 /* Headers as further encoders make them.
  *
- * libdeflate and 7-Zip build Huffman's tree with two queues (J. van Leeuwen, "On the construction of Huffman trees",
- * 1976): symbols sorted by frequency, then value, and inner nodes in the order they were made. Of a symbol and a node
- * of equal weight they take the symbol. Depths above the limit are cut while the numbers of codes of each length are
- * counted, from the root down; the rarest symbols then get the longest codes.
+ * libdeflate and 7-Zip build Huffman's tree with two queues (J. van Leeuwen, "On the
+ * construction of Huffman trees", 1976): symbols sorted by frequency, then value, and inner
+ * nodes in the order they were made. Of a symbol and a node of equal weight they take the
+ * symbol. Depths above the limit are cut while the numbers of codes of each length are counted,
+ * from the root down; the rarest symbols then get the longest codes.
  */
 #include "deflate/tokens_internal.h"
 

@@ -1,7 +1,9 @@
-/* The fall-back: what a plain hash-chain encoder would choose where there is no old token to go by.
+/* The fall-back: what a plain hash-chain encoder would choose where there is no old token to go
+ * by.
  *
- * Its answers depend on the data within PK_WINDOW before the place and on nothing else, so positions enter its chains
- * only when it is asked: those that were out of reach of every question are left out.
+ * Its answers depend on the data within PK_WINDOW before the place and on nothing else, so
+ * positions enter its chains only when it is asked: those that were out of reach of every
+ * question are left out.
  */
 #include "deflate/tokens_internal.h"
 

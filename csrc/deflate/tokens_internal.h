@@ -43,7 +43,8 @@ static inline uint32_t token_bytes(pk_token token)
 static inline void old_seek(const pk_old *old, old_place *place, uint32_t at)
 {
     if (at < place->at || at - place->at > 1u << MARK_LOG) {
-        /* A token has fewer bytes than two marks are apart: the one at the mark before begins no later than `at`. */
+        /* A token has fewer bytes than two marks are apart: the one at the mark before begins
+         * no later than `at`. */
         size_t number = at >> MARK_LOG;
         place->token = place->at = 0;
         if (number > 1)
@@ -58,7 +59,8 @@ static inline void old_seek(const pk_old *old, old_place *place, uint32_t at)
     }
 }
 
-/* Leave out what is before `from` and from `to` on, but for whole tokens. Returns how many bytes were left out before. */
+/* Leave out what is before `from` and from `to` on, but for whole tokens. Returns how many
+ * bytes were left out before. */
 uint32_t pk_old_cut(pk_old *old, uint32_t from, uint32_t to);
 
 /* ---- Where in the old span a place of the new data stands ---- */
@@ -71,7 +73,8 @@ typedef struct shift {
 
 enum { MOST_SHIFTS = 1 << 16 };
 
-/* Make shifts of copies; `base` is the position in the data of the text's first byte. Returns their number. */
+/* Make shifts of copies; `base` is the position in the data of the text's first byte. Returns
+ * their number. */
 size_t pk_shifts_of(const pk_copy *copies, size_t count, size_t prefix, uint32_t base,
                     shift *shifts, size_t most);
 
@@ -79,7 +82,8 @@ size_t pk_shifts_of(const pk_copy *copies, size_t count, size_t prefix, uint32_t
 
 enum { FINDER_BITS = 16 };
 
-/* How the fall-back decides: bits of a byte. The upper bits: log2 of the depth of its chains, less 3. */
+/* How the fall-back decides: bits of a byte. The upper bits: log2 of the depth of its chains,
+ * less 3. */
 enum { FALL_LAZY = 1, FALL_FOUR = 2, FALL_NEAR = 4, FALL_DEPTH = 3, FALL_MOST = 71 };
 
 typedef struct finder {
@@ -104,7 +108,8 @@ uint32_t pk_finder_longest(finder *with, uint32_t at, uint32_t *distance);
 /* What an encoder of that rule would choose. */
 pk_token pk_finder_predict(finder *with, uint32_t at);
 
-/* The distance of the `rank`th nearest place, from 0, with a match of three bytes or more; 0 if there is none. */
+/* The distance of the `rank`th nearest place, from 0, with a match of three bytes or more; 0 if
+ * there is none. */
 uint32_t pk_finder_nth(finder *with, uint32_t at, uint32_t rank);
 
 /* The rank of a distance, or UINT32_MAX. */

@@ -1,7 +1,8 @@
-/* The walk: what is predicted of a segment, and a coder that writes or reads where it is otherwise.
+/* The walk: what is predicted of a segment, and a coder that writes or reads where it is
+ * otherwise.
  *
- * Analysis and rebuilding take the same steps and make the same predictions. So each step stands here
- * once, and the coder tells which of the two it is.
+ * Analysis and rebuilding take the same steps and make the same predictions. So each step
+ * stands here once, and the coder tells which of the two it is.
  */
 #include "deflate/tokens_walk.h"
 
@@ -56,8 +57,7 @@ static pk_token code_wrong(walker *with, uint32_t at, const guess *guess, pk_tok
             may_be_literal = may_be_literal && second != literal;
         }
     }
-    if (may_be_literal
-        && (most < 3 || code_bit(to, &is->literal[kind][second == literal], token == literal)))
+    if (may_be_literal && (most < 3 || code_bit(to, &is->literal[kind], token == literal)))
         return literal;
     if (most < 3) {
         to->failed = PK_INVALID;
@@ -105,7 +105,8 @@ static pk_token code_wrong(walker *with, uint32_t at, const guess *guess, pk_tok
     return length << 16 | distance;
 }
 
-/* Tell that so many tokens far from changes were right before a wrong one, and return 0; or read how many will be. */
+/* Tell that so many tokens far from changes were right before a wrong one, and return 0; or
+ * read how many will be. */
 uint32_t pk_walk_run(walker *with, uint32_t count)
 {
     if (code_bit(with->runs, &with->is->no_run, count == UINT32_MAX))

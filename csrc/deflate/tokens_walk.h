@@ -5,11 +5,10 @@
 #include "deflate/tokens_internal.h"
 
 enum {
-    CLEAR =
-        PK_WINDOW, /* so far behind a change, and so far ahead of one, an encoder has seen the same */
-    MARGIN = 2 * PK_MAX_MATCH + 8,
-    RECENT = 32,    /* tokens behind a wrong one that are asked about one by one */
-    MOST_STEPS = 64 /* shifts that are looked through for a place, at most */
+    CLEAR = PK_WINDOW,             /* so far behind a change an encoder knows nothing of it, */
+    MARGIN = 2 * PK_MAX_MATCH + 8, /* nor so far ahead of one */
+    RECENT = 32,                   /* tokens behind a wrong one that are asked about one by one */
+    MOST_STEPS = 64                /* shifts that are looked through for a place, at most */
 };
 
 /* What a predicted token comes from. */
@@ -45,7 +44,7 @@ typedef struct contexts {
     chance right[KINDS][ZONES][4][CLASSES][3];
     chance fall[8][4][2];    /* by the length found */
     chance second[KINDS][2]; /* the fall-back's token instead */
-    chance literal[KINDS][2];
+    chance literal[KINDS];
     chance distance[KINDS]; /* the predicted distance, another length */
     chance best[2], whole[2];
     chance lengths[2][256];
@@ -117,17 +116,19 @@ int pk_walk_align(walker *with, uint32_t at);
 /* Predict the token at a place. */
 guess pk_walk_predict(walker *with, uint32_t at);
 
-/* If `at` is far from changes and an old token begins there, return up to where tokens are copied, else 0. */
+/* If `at` is far from changes and an old token begins there, return up to where tokens are
+ * copied, else 0. */
 uint32_t pk_walk_clear(walker *with, uint32_t at);
 
 /* Where the first old block ends that ends behind `at`; the segment's end if none does. */
 uint32_t pk_walk_old_end(const walker *with, uint32_t at);
 
-/* Write a segment's decisions, or read them and make its tokens and blocks. Returns PK_OK or an error. */
+/* Write a segment's decisions, or read them and make its tokens and blocks. Returns PK_OK or an
+ * error. */
 int pk_walk(pk_tokens *own, walker *with, pk_segment *segment);
 
-/* Tell that `count` tokens far from changes were right before a wrong one, UINT32_MAX that there is none any more,
- * and return 0; or read how many will be. */
+/* Tell that `count` tokens far from changes were right before a wrong one, UINT32_MAX that
+ * there is none any more, and return 0; or read how many will be. */
 uint32_t pk_walk_run(walker *with, uint32_t count);
 
 /* Make memory hold `wanted` units. */

@@ -1,10 +1,11 @@
 /* libFuzzer target: recipes from tokens.
  *
- * The first byte holds the bit that the new stream begins at, and above it what the rest is. Its next two
- * bytes are a length; so many bytes are an old deflate stream. If the first byte is below 128, the others are a
- * new deflate stream: its recipe comes back bit for bit, or there is none. Otherwise they are the length
- * of a plaintext in two bytes, a plaintext, and a recipe from a stranger, which makes tokens of that plaintext
- * within its bounds, or is refused.
+ * The first byte holds the bit that the new stream begins at, and above it what the rest is.
+ * Its next two bytes are a length; so many bytes are an old deflate stream. If the first byte
+ * is below 128, the others are a new deflate stream: its recipe comes back bit for bit, or
+ * there is none. Otherwise they are the length of a plaintext in two bytes, a plaintext, and a
+ * recipe from a stranger, which makes tokens of that plaintext within its bounds, or is
+ * refused.
  */
 #include "../tests/check.h"
 

@@ -1,4 +1,5 @@
-/* Parts of recipes from tokens: the coder, header constructions, spans, and the writer of bits; under the sanitizers. */
+/* Parts of recipes from tokens: the coder, header constructions, spans, and the writer of bits;
+ * under the sanitizers. */
 #include "check.h"
 
 #include "deflate/tokens_internal.h"
@@ -11,7 +12,8 @@ static uint32_t draw(uint32_t below)
     return (uint32_t)(state >> 32) % below;
 }
 
-/* What a decision costs is learned; what is written comes back in any case, also at the ends of the range. */
+/* What a decision costs is learned; what is written comes back in any case, also at the ends of
+ * the range. */
 static void test_coder(void)
 {
     enum { COUNT = 20000 };
@@ -95,7 +97,8 @@ static pk_segment *made_segment(uint32_t size)
     return segment;
 }
 
-/* What is written is a deflate stream of the same tokens, blocks and headers, whatever made these. */
+/* What is written is a deflate stream of the same tokens, blocks and headers, whatever made
+ * these. */
 static void test_writer(void)
 {
     for (int turn = 0; turn < 20; turn++) {
@@ -125,7 +128,8 @@ static void test_writer(void)
     }
 }
 
-/* Whatever part of a span is asked for, its tokens make its bytes, and each place finds the token that covers it. */
+/* Whatever part of a span is asked for, its tokens make its bytes, and each place finds the
+ * token that covers it. */
 static void test_spans(void)
 {
     pk_segment *segment = made_segment(50000);

@@ -99,7 +99,7 @@ class OldSpan:
         """Return the recipe of a segment that was inflated, and a report.
 
         The recipe was verified: `rebuild` gives back the input's bits. It is None if there is none
-        of at most a third of the segment. It is a function of the segment and the span. Of the span,
+        of at most a third of the segment. It depends on segment and span alone. Of the span,
         what the recipe does not need is discarded: `begin` it again for another segment.
         """
         inflated = segment._segment
