@@ -141,14 +141,14 @@ ffi.cdef(
         uint64_t tokens, wrong, aligned;
         uint32_t shifts, headers;
     } pk_tokens_report;
-    int64_t pk_tokens_analyse(pk_tokens *tokens, const pk_segment *segment, pk_old *old,
-                              const pk_copy *copies, size_t count, uint8_t *recipe,
-                              size_t capacity, pk_tokens_report *report);
+    int pk_tokens_analyse(pk_tokens *tokens, const pk_segment *segment, pk_old *old,
+                          const pk_copy *copies, size_t count, uint8_t *recipe,
+                          size_t capacity, size_t *length, pk_tokens_report *report);
     int pk_tokens_span(const uint8_t *recipe, size_t length, uint64_t *start, uint32_t *size);
     int pk_tokens_decode(pk_tokens *tokens, pk_segment *segment, const pk_old *old,
                          const uint8_t *recipe, size_t length);
-    int64_t pk_tokens_write(pk_tokens *tokens, const pk_segment *segment, unsigned bit,
-                            size_t most);
+    int pk_tokens_write(pk_tokens *tokens, const pk_segment *segment, unsigned bit,
+                        size_t most, uint64_t *bits);
     const uint8_t *pk_tokens_result(const pk_tokens *tokens);
     int pk_segment_fill(pk_segment *segment, const uint8_t *window, size_t window_size,
                         const uint8_t *plain, size_t size);

@@ -60,7 +60,7 @@ static int read_head(head *to, const uint8_t *recipe, size_t length)
     return PK_OK;
 }
 
-int pk_tokens_span(const uint8_t *recipe, size_t length, uint64_t *start, uint32_t *size)
+pk_status pk_tokens_span(const uint8_t *recipe, size_t length, uint64_t *start, uint32_t *size)
 {
     head with;
     if (read_head(&with, recipe, length))
@@ -98,8 +98,8 @@ void pk_tokens_free(pk_tokens *own)
     free(own);
 }
 
-int pk_segment_fill(pk_segment *segment, const uint8_t *window, size_t window_size,
-                    const uint8_t *plain, size_t size)
+pk_status pk_segment_fill(pk_segment *segment, const uint8_t *window, size_t window_size,
+                          const uint8_t *plain, size_t size)
 {
     if (window_size > PK_FAR_WINDOW || size > PK_MAX_SEGMENT_PLAIN)
         return PK_INVALID;
@@ -115,8 +115,8 @@ int pk_segment_fill(pk_segment *segment, const uint8_t *window, size_t window_si
     return PK_OK;
 }
 
-int pk_tokens_decode(pk_tokens *own, pk_segment *segment, const pk_old *old, const uint8_t *recipe,
-                     size_t length)
+pk_status pk_tokens_decode(pk_tokens *own, pk_segment *segment, const pk_old *old,
+                           const uint8_t *recipe, size_t length)
 {
     head with;
     walker walker;
@@ -136,9 +136,10 @@ int pk_tokens_decode(pk_tokens *own, pk_segment *segment, const pk_old *old, con
     return failed;
 }
 
-int64_t pk_tokens_write(pk_tokens *own, const pk_segment *segment, unsigned bit, size_t most)
+pk_status pk_tokens_write(pk_tokens *own, const pk_segment *segment, unsigned bit, size_t most,
+                          uint64_t *bits)
 {
-    return pk_write_segment(&own->out, segment, bit, most);
+    return pk_write_segment(&own->out, segment, bit, most, bits);
 }
 
 const uint8_t *pk_tokens_result(const pk_tokens *own)
@@ -268,9 +269,9 @@ static int same_bits(const pk_segment *segment, const uint8_t *made, uint64_t bi
     return !whole || !((made[0] ^ given[0]) & first || memcmp(made + 1, given + 1, whole - 1));
 }
 
-int64_t pk_tokens_analyse(pk_tokens *own, const pk_segment *segment, pk_old *old,
-                          const pk_copy *copies, size_t count, uint8_t *recipe, size_t capacity,
-                          pk_tokens_report *report)
+pk_status pk_tokens_analyse(pk_tokens *own, const pk_segment *segment, pk_old *old,
+                            const pk_copy *copies, size_t count, uint8_t *recipe, size_t capacity,
+                            size_t *length, pk_tokens_report *report)
 {
     walker with;
     const size_t most = (size_t)((segment->end_bit - segment->start_bit) / 8 / 3) + 16;
@@ -303,16 +304,16 @@ int64_t pk_tokens_analyse(pk_tokens *own, const pk_segment *segment, pk_old *old
     if (own->main.failed || own->runs.failed)
         return own->main.failed ? own->main.failed : own->runs.failed;
     uint8_t start[48] = {PK_TOKENS_KIND, segment->last ? FLAG_LAST : 0, (uint8_t)rule};
-    size_t length = 3;
-    length += put_number(start + length, old->start);
-    length += put_number(start + length, old->size);
-    length += put_number(start + length, own->runs.length);
-    size_t whole = length + own->runs.length + own->main.length;
+    size_t first = 3;
+    first += put_number(start + first, old->start);
+    first += put_number(start + first, old->size);
+    first += put_number(start + first, own->runs.length);
+    size_t whole = first + own->runs.length + own->main.length;
     if (whole > most || whole > capacity)
         return PK_INVALID;
-    memcpy(recipe, start, length);
-    memcpy(recipe + length, own->runs.bytes, own->runs.length);
-    memcpy(recipe + length + own->runs.length, own->main.bytes, own->main.length);
+    memcpy(recipe, start, first);
+    memcpy(recipe + first, own->runs.bytes, own->runs.length);
+    memcpy(recipe + first + own->runs.length, own->main.bytes, own->main.length);
     /* Whatever the analysis got wrong, here it comes out: only what gives back the bits is
      * used. */
     pk_segment *made = &own->made;
@@ -321,14 +322,13 @@ int64_t pk_tokens_analyse(pk_tokens *own, const pk_segment *segment, pk_old *old
     made->size = segment->size;
     made->position = segment->position;
     failed = pk_tokens_decode(own, made, old, recipe, whole);
+    uint64_t bits = 0;
+    if (!failed)
+        failed = pk_tokens_write(own, made, segment->start_bit, (size_t)(segment->end_bit / 8) + 1,
+                                 &bits);
     made->data = NULL;
     if (failed)
         return failed;
-    made->data = segment->data;
-    int64_t bits =
-        pk_tokens_write(own, made, segment->start_bit, (size_t)(segment->end_bit / 8) + 1);
-    made->data = NULL;
-    if (bits < 0)
-        return bits;
-    return same_bits(segment, own->out.bytes, (uint64_t)bits) ? (int64_t)whole : PK_INVALID;
+    *length = whole;
+    return same_bits(segment, own->out.bytes, bits) ? PK_OK : PK_INVALID;
 }

@@ -10,6 +10,7 @@
 #ifndef PK_TOKENS_H
 #define PK_TOKENS_H
 
+#include "common/status.h"
 #include "deflate/inflate.h"
 #include "delta/copies.h"
 
@@ -28,13 +29,13 @@ void pk_old_free(pk_old *old);
 
 /* Begin a span of at most `size` bytes from `start` on, positions in the plaintext of the old
  * stream. Returns PK_OK, or PK_INVALID for a size above PK_OLD_PLAIN. */
-int pk_old_begin(pk_old *old, uint64_t start, uint32_t size);
+pk_status pk_old_begin(pk_old *old, uint64_t start, uint32_t size);
 
 /* Add what a segment of the old stream has of the span; segments come in the order of the
  * stream, without gaps from the span's start on. A token that lies across a border of the span
  * counts as literals, as stored blocks do. Returns PK_OK, PK_INVALID if the segment leaves a
  * gap or the span has too many tokens or blocks, or PK_NO_MEMORY. */
-int pk_old_add(pk_old *old, const pk_segment *segment);
+pk_status pk_old_add(pk_old *old, const pk_segment *segment);
 
 /* Bytes of the span that are there. */
 uint32_t pk_old_size(const pk_old *old);
@@ -53,38 +54,40 @@ typedef struct pk_tokens_report {
     uint32_t headers;       /* given in full */
 } pk_tokens_report;
 
-/* Write the recipe of a segment and return its length; PK_INVALID if there is none that is at
- * most a third of the segment and `capacity` and gives back the segment's bits; PK_NO_MEMORY.
+/* Write the recipe of a segment and its length. Returns PK_OK; PK_INVALID if there is none that
+ * is at most a third of the segment and `capacity` and gives back the segment's bits;
+ * PK_NO_MEMORY.
  *
  * copies, count: the alignment, as pk_delta_find gives it for the old span's plaintext followed
  * by the last PK_WINDOW bytes of the segment's window and its plaintext; NULL to have it found.
  * The recipe is a function of segment, span and copies. Of the span it leaves what the recipe
  * needs: the caller begins it anew for another segment. */
-int64_t pk_tokens_analyse(pk_tokens *tokens, const pk_segment *segment, pk_old *old,
-                          const pk_copy *copies, size_t count, uint8_t *recipe, size_t capacity,
-                          pk_tokens_report *report);
+pk_status pk_tokens_analyse(pk_tokens *tokens, const pk_segment *segment, pk_old *old,
+                            const pk_copy *copies, size_t count, uint8_t *recipe, size_t capacity,
+                            size_t *length, pk_tokens_report *report);
 
 /* Read which span a recipe from a stranger needs. Returns PK_OK or PK_INVALID. */
-int pk_tokens_span(const uint8_t *recipe, size_t length, uint64_t *start, uint32_t *size);
+pk_status pk_tokens_span(const uint8_t *recipe, size_t length, uint64_t *start, uint32_t *size);
 
 /* Make tokens and blocks of `segment` from its data, which the caller has filled, with PK_PAD
  * bytes behind it: window, then plaintext; and from the old span and a recipe from a stranger.
  * Returns PK_OK, PK_INVALID, PK_NO_MEMORY. What it makes may be added to a span, so that the
  * next version's segment is rebuilt without its bits. */
-int pk_tokens_decode(pk_tokens *tokens, pk_segment *segment, const pk_old *old,
-                     const uint8_t *recipe, size_t length);
+pk_status pk_tokens_decode(pk_tokens *tokens, pk_segment *segment, const pk_old *old,
+                           const uint8_t *recipe, size_t length);
 
 /* Write the bits of a segment with tokens and blocks. The first `bit` bits of the output are
  * zero. Returns the number of bits before the segment's end, counted from the first byte of the
  * output; PK_INVALID if these are more than `most` bytes, PK_NO_MEMORY. */
-int64_t pk_tokens_write(pk_tokens *tokens, const pk_segment *segment, unsigned bit, size_t most);
+pk_status pk_tokens_write(pk_tokens *tokens, const pk_segment *segment, unsigned bit, size_t most,
+                          uint64_t *bits);
 
 /* What the last pk_tokens_write wrote. */
 const uint8_t *pk_tokens_result(const pk_tokens *tokens);
 
 /* Fill a segment's data: `window` bytes of plaintext before, at most PK_FAR_WINDOW, then `size`
  * of its own. */
-int pk_segment_fill(pk_segment *segment, const uint8_t *window, size_t window_size,
-                    const uint8_t *plain, size_t size);
+pk_status pk_segment_fill(pk_segment *segment, const uint8_t *window, size_t window_size,
+                          const uint8_t *plain, size_t size);
 
 #endif

@@ -136,7 +136,8 @@ static int write_tokens(pk_writer *to, const uint8_t *lengths, const pk_token *t
     return PK_OK;
 }
 
-int64_t pk_write_segment(pk_writer *to, const pk_segment *segment, unsigned bit, size_t most)
+pk_status pk_write_segment(pk_writer *to, const pk_segment *segment, unsigned bit, size_t most,
+                           uint64_t *bits)
 {
     to->length = 0;
     to->bits = 0;
@@ -168,10 +169,10 @@ int64_t pk_write_segment(pk_writer *to, const pk_segment *segment, unsigned bit,
         return failed;
     if (to->length + (to->count > 0) > most)
         return PK_INVALID;
-    int64_t bits = (int64_t)to->length * 8 + to->count;
+    *bits = (uint64_t)to->length * 8 + to->count;
     if (to->count)
         to->bytes[to->length] = (uint8_t)to->bits;
-    return bits;
+    return PK_OK;
 }
 
 void pk_writer_free(pk_writer *writer)

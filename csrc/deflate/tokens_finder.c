@@ -89,7 +89,7 @@ uint32_t pk_finder_longest(finder *with, uint32_t at, uint32_t *distance)
         const uint8_t *other = with->data + there;
         if (other[best] != here[best])
             continue;
-        uint32_t length = (uint32_t)ahead(other, here, most);
+        uint32_t length = (uint32_t)pk_equal_ahead(other, here, most);
         if (length > best) {
             best = length;
             *distance = at - there;
@@ -132,7 +132,7 @@ static uint32_t walk_ranks(finder *with, uint32_t at, uint32_t distance, uint32_
             there -= step;
             if (at - there > PK_WINDOW)
                 break;
-            size_t length = ahead(with->data + there, with->data + at, 4);
+            size_t length = pk_equal_ahead(with->data + there, with->data + at, 4);
             if (length < bytes || (bytes != with->least && length > 3))
                 continue;
             if (at - there == distance || seen == wanted) {

@@ -143,7 +143,9 @@ typedef struct pk_writer {
     unsigned count;
 } pk_writer;
 
-int64_t pk_write_segment(pk_writer *to, const pk_segment *segment, unsigned bit, size_t most);
+/* Write a segment's bits, as pk_tokens_write. */
+pk_status pk_write_segment(pk_writer *to, const pk_segment *segment, unsigned bit, size_t most,
+                           uint64_t *bits);
 void pk_writer_free(pk_writer *writer);
 
 #endif

@@ -35,7 +35,7 @@ uint32_t pk_old_size(const pk_old *old)
     return (uint32_t)old->size;
 }
 
-int pk_old_begin(pk_old *old, uint64_t start, uint32_t size)
+pk_status pk_old_begin(pk_old *old, uint64_t start, uint32_t size)
 {
     if (size > PK_OLD_PLAIN || start > UINT64_MAX - PK_OLD_PLAIN)
         return PK_INVALID;
@@ -54,7 +54,7 @@ static inline void add_token(pk_old *old, size_t *at, pk_token token)
     *at += token_bytes(token);
 }
 
-int pk_old_add(pk_old *old, const pk_segment *segment)
+pk_status pk_old_add(pk_old *old, const pk_segment *segment)
 {
     const uint64_t end = old->start + old->wanted, next = old->start + old->size;
     const uint64_t first = segment->position, last = first + (segment->size - segment->window);

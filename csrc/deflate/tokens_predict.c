@@ -40,8 +40,8 @@ int pk_walk_align(walker *with, uint32_t at)
     if (there < 0 || there >= (int64_t)with->old->size)
         return 0;
     uint32_t most = with->shift_end - at, left = (uint32_t)(with->old->size - (size_t)there);
-    uint32_t length =
-        (uint32_t)ahead(with->data + at, with->old->plain + there, most < left ? most : left);
+    uint32_t length = (uint32_t)pk_equal_ahead(with->data + at, with->old->plain + there,
+                                               most < left ? most : left);
     if (!length)
         return 0;
     uint32_t back = at > low ? at - low : 0;
@@ -49,7 +49,8 @@ int pk_walk_align(walker *with, uint32_t at)
         back = (uint32_t)there;
     if (back > CLEAR)
         back = CLEAR;
-    with->equal_from = at - (uint32_t)behind(with->data + at, with->old->plain + there, back);
+    with->equal_from =
+        at - (uint32_t)pk_equal_behind(with->data + at, with->old->plain + there, back);
     with->equal_to = at + length;
     return 1;
 }
@@ -102,7 +103,7 @@ static inline uint32_t match_length(const walker *with, uint32_t at, uint32_t fr
                                     uint32_t distance, uint32_t length, unsigned *kind)
 {
     uint32_t most = with->size - at < PK_MAX_MATCH ? with->size - at : PK_MAX_MATCH;
-    uint32_t found = (uint32_t)ahead(with->data + from, with->data + at, most);
+    uint32_t found = (uint32_t)pk_equal_ahead(with->data + from, with->data + at, most);
     if (found < length) {
         *kind = KIND_SHORTER;
         return found;

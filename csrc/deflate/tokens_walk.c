@@ -92,7 +92,7 @@ static pk_token code_wrong(walker *with, uint32_t at, const guess *guess, pk_tok
         to->failed = PK_INVALID;
         return literal;
     }
-    uint32_t whole = (uint32_t)ahead(with->data + at - distance, with->data + at, most);
+    uint32_t whole = (uint32_t)pk_equal_ahead(with->data + at - distance, with->data + at, most);
     if (whole >= 3 && whole << 16 != (guess->token & 0xffff0000u)
         && code_bit(to, &is->whole[matched], length == whole))
         length = whole;

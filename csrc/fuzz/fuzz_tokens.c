@@ -48,21 +48,24 @@ static void check_analysis(const pk_segment *before, const uint8_t *stream, size
     for (int cut = 0; cut < 2; cut++) { /* with all of the old stream, and with the middle of it */
         pk_tokens_report report;
         fill(old, before, cut ? start : 0, cut ? whole - 2 * start : whole);
-        int64_t coded = pk_tokens_analyse(tokens, now, old, NULL, 0, recipe, most, &report);
-        CHECK(coded != PK_NO_MEMORY);
-        if (coded < 0)
+        size_t coded;
+        int status = pk_tokens_analyse(tokens, now, old, NULL, 0, recipe, most, &coded, &report);
+        CHECK(status == PK_OK || status == PK_INVALID);
+        if (status)
             continue;
+        CHECK(coded <= most);
         uint64_t from;
         uint32_t bytes;
-        CHECK(pk_tokens_span(recipe, (size_t)coded, &from, &bytes) == PK_OK);
+        CHECK(pk_tokens_span(recipe, coded, &from, &bytes) == PK_OK);
         fill(old, before, from, bytes);
         CHECK(pk_old_size(old) == bytes);
-        uint8_t *exact = exact_copy(recipe, (size_t)coded);
+        uint8_t *exact = exact_copy(recipe, coded);
         pk_segment *made = pk_segment_new();
         CHECK(made && pk_segment_fill(made, now->data, 0, now->data, now->size) == PK_OK);
-        CHECK(pk_tokens_decode(other, made, old, exact, (size_t)coded) == PK_OK);
-        int64_t bits = pk_tokens_write(other, made, bit, (size_t)(now->end_bit / 8) + 1);
-        CHECK(bits == (int64_t)now->end_bit);
+        CHECK(pk_tokens_decode(other, made, old, exact, coded) == PK_OK);
+        uint64_t bits;
+        CHECK(pk_tokens_write(other, made, bit, (size_t)(now->end_bit / 8) + 1, &bits) == PK_OK);
+        CHECK(bits == now->end_bit);
         const uint8_t *out = pk_tokens_result(other);
         for (uint64_t i = bit; i < now->end_bit; i++)
             CHECK(!((out[i >> 3] ^ stream[i >> 3]) >> (i & 7) & 1));
@@ -99,8 +102,9 @@ static void check_recipe(const pk_segment *before, const uint8_t *input, size_t 
         int status = pk_tokens_decode(tokens, made, old, recipe, size - 2 - length);
         CHECK(status == PK_OK || status == PK_INVALID);
         if (status == PK_OK) {
-            int64_t bits = pk_tokens_write(tokens, made, bit, most);
-            CHECK(bits != PK_NO_MEMORY && bits <= 8 * (int64_t)most);
+            uint64_t bits = 0;
+            status = pk_tokens_write(tokens, made, bit, most, &bits);
+            CHECK(status != PK_NO_MEMORY && bits <= 8 * (uint64_t)most);
             CHECK(pk_old_begin(old, 0, (uint32_t)length) == PK_OK);
             made->position = 0;
             CHECK(pk_old_add(old, made) == PK_OK && pk_old_size(old) == made->size - window);

@@ -106,14 +106,14 @@ static void test_writer(void)
         pk_writer writer = {0};
         unsigned bit = draw(8);
         CHECK(read);
-        int64_t bits = pk_write_segment(&writer, segment, bit, 1 << 20);
-        CHECK(bits > 0);
-        CHECK(pk_write_segment(&writer, segment, bit, (size_t)bits / 8 - 1) == PK_INVALID);
-        CHECK(pk_write_segment(&writer, segment, bit, 1 << 20) == bits);
+        uint64_t bits, again;
+        CHECK(pk_write_segment(&writer, segment, bit, 1 << 20, &bits) == PK_OK && bits);
+        CHECK(pk_write_segment(&writer, segment, bit, (size_t)bits / 8 - 1, &again) == PK_INVALID);
+        CHECK(pk_write_segment(&writer, segment, bit, 1 << 20, &again) == PK_OK && again == bits);
         uint8_t *exact = exact_copy(writer.bytes, (size_t)(bits + 7) / 8);
         CHECK(pk_segment_inflate(read, exact, (size_t)(bits + 7) / 8, bit, exact, 0, 0, SIZE_MAX)
               == PK_OK);
-        CHECK(read->end_bit == (uint64_t)bits && read->last && read->size == segment->size);
+        CHECK(read->end_bit == bits && read->last && read->size == segment->size);
         CHECK(!memcmp(read->data, segment->data, read->size)
               && read->block_count == segment->block_count);
         CHECK(read->token_count == segment->token_count);

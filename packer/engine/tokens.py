@@ -105,7 +105,8 @@ class OldSpan:
         inflated = segment._segment
         out = bytearray(inflated.end_bit // 24 + 64)
         report = ffi.new("pk_tokens_report *")
-        length = lib.pk_tokens_analyse(
+        length = ffi.new("size_t *")
+        status = lib.pk_tokens_analyse(
             _tokens(),
             inflated,
             self._old,
@@ -113,12 +114,13 @@ class OldSpan:
             0,
             ffi.from_buffer("uint8_t[]", out),
             len(out),
+            length,
             report,
         )
-        if length == _NO_MEMORY:
+        if status == _NO_MEMORY:
             raise MemoryError
         found = Report(report.tokens, report.wrong, report.aligned, report.shifts, report.headers)
-        return bytes(out[:length]) if length >= 0 else None, found
+        return bytes(out[: length[0]]) if status == 0 else None, found
 
     def decode(self, plain: Buffer, window: Buffer, position: int, recipe: Buffer) -> Segment:
         """Return the segment that a recipe makes of its plaintext, without its bits.
@@ -176,11 +178,13 @@ def bits_of(segment: Segment, bit: int, most: int) -> tuple[bytes, int]:
         RecipeError: the segment has more bytes.
     """
     tokens = _tokens()
-    bits = lib.pk_tokens_write(tokens, segment._segment, bit, most)
-    if bits == _NO_MEMORY:
+    end = ffi.new("uint64_t *")
+    status = lib.pk_tokens_write(tokens, segment._segment, bit, most, end)
+    if status == _NO_MEMORY:
         raise MemoryError
-    if bits < 0:
+    if status:
         raise RecipeError(f"a segment of more than {most} bytes")
+    bits = int(end[0])
     return bytes(ffi.buffer(lib.pk_tokens_result(tokens), (bits + 7) // 8)), bits
 
 
