@@ -83,6 +83,7 @@ class OldSpan:
 
         Raises:
             RecipeError: the segment leaves a gap, or the span has too many tokens.
+            MemoryError: there is too little memory.
         """
         status = lib.pk_old_add(self._old, segment._segment)
         if status == _NO_MEMORY:
@@ -101,6 +102,9 @@ class OldSpan:
         The recipe was verified: `rebuild` gives back the input's bits. It is None if there is none
         of at most a third of the segment. It depends on segment and span alone. Of the span,
         what the recipe does not need is discarded: `begin` it again for another segment.
+
+        Raises:
+            MemoryError: there is too little memory.
         """
         inflated = segment._segment
         out = bytearray(inflated.end_bit // 24 + 64)
@@ -133,6 +137,7 @@ class OldSpan:
 
         Raises:
             RecipeError: the recipe does not fit plaintext and span.
+            MemoryError: there is too little memory.
         """
         segment = Segment()
         made = segment._segment
@@ -176,6 +181,7 @@ def bits_of(segment: Segment, bit: int, most: int) -> tuple[bytes, int]:
 
     Raises:
         RecipeError: the segment has more bytes.
+        MemoryError: there is too little memory.
     """
     tokens = _tokens()
     end = ffi.new("uint64_t *")
