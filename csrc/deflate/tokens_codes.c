@@ -69,15 +69,6 @@ static void queue_lengths(uint8_t *lengths, const uint32_t *counts, unsigned sym
             lengths[leaf[next++].symbol] = (uint8_t)length;
 }
 
-int pk_same_header(const pk_header *one, const pk_header *other)
-{
-    return one->literals == other->literals && one->distances == other->distances
-           && one->codes == other->codes && one->symbols == other->symbols
-           && !memcmp(one->code_lengths, other->code_lengths, sizeof one->code_lengths)
-           && !memcmp(one->symbol, other->symbol, one->symbols)
-           && !memcmp(one->extra, other->extra, one->symbols);
-}
-
 void pk_tokens_runs(pk_header *header, unsigned make)
 {
     uint32_t counts[PK_CODES] = {0};

@@ -6,6 +6,7 @@
 #include "deflate/block_header.h"
 #include "deflate/tokens.h"
 #include "deflate/tokens_coder.h"
+#include "deflate/trials.h"
 
 /* ---- The old stream ---- */
 
@@ -131,8 +132,6 @@ int pk_tokens_header(pk_header *header, unsigned make, const pk_counts *counts, 
 
 /* Make run lengths and their code from the lengths of a header. */
 void pk_tokens_runs(pk_header *header, unsigned make);
-
-int pk_same_header(const pk_header *one, const pk_header *other);
 
 /* ---- Bits ---- */
 
