@@ -108,6 +108,7 @@ ffi.cdef(
     typedef struct pk_segment {
         uint8_t *data;
         size_t window, size;
+        uint64_t position;
         uint64_t end_bit;
         int last;
         ...;
@@ -127,6 +128,30 @@ ffi.cdef(
                    size_t most, uint64_t *end_bit);
     const uint8_t *pk_codec_result(const pk_codec *codec);
     typedef struct pk_copy { uint32_t at, from, length; } pk_copy;
+    typedef struct pk_old pk_old;
+    pk_old *pk_old_new(void);
+    void pk_old_free(pk_old *old);
+    int pk_old_begin(pk_old *old, uint64_t start, uint32_t size);
+    int pk_old_add(pk_old *old, const pk_segment *segment);
+    uint32_t pk_old_size(const pk_old *old);
+    typedef struct pk_tokens pk_tokens;
+    pk_tokens *pk_tokens_new(void);
+    void pk_tokens_free(pk_tokens *tokens);
+    typedef struct pk_tokens_report {
+        uint64_t tokens, wrong, aligned;
+        uint32_t shifts, headers;
+    } pk_tokens_report;
+    int pk_tokens_analyse(pk_tokens *tokens, const pk_segment *segment, pk_old *old,
+                          const pk_copy *copies, size_t count, uint8_t *recipe,
+                          size_t capacity, size_t *length, pk_tokens_report *report);
+    int pk_tokens_span(const uint8_t *recipe, size_t length, uint64_t *start, uint32_t *size);
+    int pk_tokens_decode(pk_tokens *tokens, pk_segment *segment, const pk_old *old,
+                         const uint8_t *recipe, size_t length);
+    int pk_tokens_write(pk_tokens *tokens, const pk_segment *segment, unsigned bit,
+                        size_t most, uint64_t *bits);
+    const uint8_t *pk_tokens_result(const pk_tokens *tokens);
+    int pk_segment_fill(pk_segment *segment, const uint8_t *window, size_t window_size,
+                        const uint8_t *plain, size_t size);
     size_t pk_delta_find(const uint8_t *data, size_t prefix, size_t size, uint32_t *table,
                          unsigned table_log, pk_copy *copies, size_t capacity);
     typedef struct pk_map pk_map;
@@ -174,6 +199,7 @@ ffi.set_source(
     #include "common/version.h"
     #include "deflate/inflate.h"
     #include "deflate/recipe.h"
+    #include "deflate/tokens.h"
     #include "delta/copies.h"
     #include "delta/prefix_blocks.h"
     #include "files/syscalls.h"

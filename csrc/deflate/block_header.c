@@ -56,7 +56,7 @@ static void sift(heap *with, unsigned hole)
 
 /* Make code lengths of at most `most` bits for `symbols` symbols. Returns the greatest symbol that
  * has a code. */
-static int zlib_lengths(uint8_t *lengths, const uint32_t *counts, unsigned symbols, unsigned most)
+int pk_zlib_lengths(uint8_t *lengths, const uint32_t *counts, unsigned symbols, unsigned most)
 {
     heap with;
     int greatest = -1;
@@ -153,7 +153,7 @@ static int by_count(const void *one, const void *other)
     return (int)left->symbol - (int)right->symbol;
 }
 
-static void go_lengths(uint8_t *lengths, const uint32_t *counts, unsigned symbols, unsigned most)
+void pk_go_lengths(uint8_t *lengths, const uint32_t *counts, unsigned symbols, unsigned most)
 {
     enum { NEVER = 0x7fffffff };
     weighted list[PK_LITERALS + 1];
@@ -235,7 +235,7 @@ static void queue_lengths(uint8_t *lengths, const uint32_t *counts, unsigned sym
         if (counts[symbol])
             list[total++] = (weighted){counts[symbol], (uint16_t)symbol};
     if (total <= 2) {
-        go_lengths(lengths, counts, symbols, most);
+        pk_go_lengths(lengths, counts, symbols, most);
         return;
     }
     qsort(list, total, sizeof *list, by_count);
@@ -256,7 +256,7 @@ static void queue_lengths(uint8_t *lengths, const uint32_t *counts, unsigned sym
     for (unsigned at = 2 * total - 2; at--;) {
         depth[at] = (uint8_t)(depth[parent[at]] + 1);
         if (at < total && depth[at] > most) {
-            go_lengths(lengths, counts, symbols, most);
+            pk_go_lengths(lengths, counts, symbols, most);
             return;
         }
         if (at < total)
@@ -266,7 +266,7 @@ static void queue_lengths(uint8_t *lengths, const uint32_t *counts, unsigned sym
 
 void pk_make_lengths(uint8_t *lengths, int queues, const uint32_t *counts, unsigned symbols)
 {
-    (queues ? queue_lengths : go_lengths)(lengths, counts, symbols, MAX_BITS);
+    (queues ? queue_lengths : pk_go_lengths)(lengths, counts, symbols, MAX_BITS);
 }
 
 /* ---- Run lengths ---- */
@@ -279,7 +279,7 @@ static void put_symbol(pk_header *header, uint32_t *counts, unsigned symbol, uns
 }
 
 /* zlib: literals and distances apart, runs cut at 6 and 138. */
-static void zlib_runs(pk_header *header, uint32_t *counts, const uint8_t *lengths, unsigned total)
+void pk_zlib_runs(pk_header *header, uint32_t *counts, const uint8_t *lengths, unsigned total)
 {
     int previous = -1;
     for (unsigned at = 0; at < total;) {
@@ -309,7 +309,7 @@ static void zlib_runs(pk_header *header, uint32_t *counts, const uint8_t *length
 }
 
 /* Go: literals and distances together, a run's first length always in full. */
-static void go_runs(pk_header *header, uint32_t *counts, const uint8_t *lengths, unsigned total)
+void pk_go_runs(pk_header *header, uint32_t *counts, const uint8_t *lengths, unsigned total)
 {
     for (unsigned at = 0; at < total;) {
         unsigned value = lengths[at], run = 1;
@@ -392,14 +392,14 @@ int pk_make_header(pk_header *header, int trees, const pk_counts *given, uint32_
     header->symbols = 0;
     if (trees == PK_TREES_ZLIB) {
         header->literals =
-            (uint16_t)(zlib_lengths(header->lengths, counts.symbol, 286, MAX_BITS) + 1);
+            (uint16_t)(pk_zlib_lengths(header->lengths, counts.symbol, 286, MAX_BITS) + 1);
         header->lengths[286] = header->lengths[287] = 0;
         header->distances =
-            (uint16_t)(zlib_lengths(distances, counts.symbol + PK_LITERALS, 30, MAX_BITS) + 1);
+            (uint16_t)(pk_zlib_lengths(distances, counts.symbol + PK_LITERALS, 30, MAX_BITS) + 1);
         distances[30] = distances[31] = 0;
-        zlib_runs(header, code_counts, header->lengths, header->literals);
-        zlib_runs(header, code_counts, distances, header->distances);
-        zlib_lengths(header->code_lengths, code_counts, PK_CODES, CODE_BITS);
+        pk_zlib_runs(header, code_counts, header->lengths, header->literals);
+        pk_zlib_runs(header, code_counts, distances, header->distances);
+        pk_zlib_lengths(header->code_lengths, code_counts, PK_CODES, CODE_BITS);
     } else {
         unsigned literals = 286, distance_count = 30;
         while (!counts.symbol[literals - 1])
@@ -418,12 +418,12 @@ int pk_make_header(pk_header *header, int trees, const pk_counts *given, uint32_
         header->distances = (uint16_t)distance_count;
         memset(header->lengths, 0, sizeof header->lengths);
         void (*make)(uint8_t *, const uint32_t *, unsigned, unsigned) =
-            (trees & PK_TREES_QUEUES) ? queue_lengths : go_lengths;
+            (trees & PK_TREES_QUEUES) ? queue_lengths : pk_go_lengths;
         make(header->lengths, counts.symbol, 286, MAX_BITS);
         make(distances, counts.symbol + PK_LITERALS, 30, MAX_BITS);
         memcpy(joined, header->lengths, literals);
         memcpy(joined + literals, distances, distance_count);
-        go_runs(header, code_counts, joined, literals + distance_count);
+        pk_go_runs(header, code_counts, joined, literals + distance_count);
         make(header->code_lengths, code_counts, PK_CODES, CODE_BITS);
     }
     header->codes = PK_CODES;

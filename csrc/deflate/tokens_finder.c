@@ -1,0 +1,158 @@
+/* The fall-back: what a plain hash-chain encoder would choose where there is no old token to go
+ * by.
+ *
+ * Its answers depend on the data within PK_WINDOW before the place and on nothing else, so
+ * positions enter its chains only when it is asked: those that were out of reach of every
+ * question are left out.
+ */
+#include "deflate/tokens_internal.h"
+
+enum { MASK = 2 * PK_WINDOW - 1, TOO_FAR = 4096 };
+
+static inline uint32_t hash_of(const finder *with, uint32_t at, unsigned bytes)
+{
+    const uint8_t *here = with->data + at;
+    uint32_t value = (uint32_t)here[0] << 24 | (uint32_t)here[1] << 16 | (uint32_t)here[2] << 8;
+    if (bytes == 4)
+        value |= here[3];
+    return value * 0x9e3779b1u >> (32 - FINDER_BITS);
+}
+
+void pk_finder_start(finder *with, unsigned rule, const uint8_t *data, uint32_t size)
+{
+    /* Heads of earlier starts are farther away than a window. */
+    if (with->base > UINT32_MAX / 2 || !with->base) {
+        memset(with->head, 0, sizeof with->head);
+        memset(with->three_head, 0, sizeof with->three_head);
+        with->base = PK_WINDOW + 1;
+    } else {
+        with->base += with->size + PK_WINDOW + 1;
+    }
+    with->data = data;
+    with->size = size;
+    with->inserted = 0;
+    with->rule = rule;
+    with->least = rule & FALL_FOUR ? 4 : 3;
+    with->depth = 8u << (rule >> FALL_DEPTH);
+    with->known_at = UINT32_MAX;
+}
+
+static inline void chain(uint32_t *head, uint16_t *back, uint32_t entry)
+{
+    uint32_t step = entry - *head;
+    *head = entry;
+    *back = (uint16_t)(step & (uint32_t)-(int32_t)(step <= PK_WINDOW));
+}
+
+/* Enter all positions up to `at` and itself. */
+static inline void insert(finder *with, uint32_t at)
+{
+    uint32_t from = with->inserted;
+    if (at > PK_WINDOW && from < at - PK_WINDOW)
+        from = at - PK_WINDOW;
+    const uint32_t base = with->base + 1;
+    if (with->least == 3)
+        for (; from <= at; from++)
+            chain(&with->head[hash_of(with, from, 3)], &with->back[from & MASK], base + from);
+    else
+        for (; from <= at; from++) {
+            chain(&with->head[hash_of(with, from, 4)], &with->back[from & MASK], base + from);
+            chain(&with->three_head[hash_of(with, from, 3)], &with->three_back[from & MASK],
+                  base + from);
+        }
+    if (with->inserted <= at)
+        with->inserted = at + 1;
+}
+
+static inline int can_search(const finder *with, uint32_t at, uint32_t bytes)
+{
+    return at < with->size && with->size - at >= bytes;
+}
+
+uint32_t pk_finder_longest(finder *with, uint32_t at, uint32_t *distance)
+{
+    *distance = 0;
+    if (!can_search(with, at, with->least))
+        return 0;
+    if (with->known_at == at) {
+        *distance = with->known_distance;
+        return with->known_length;
+    }
+    insert(with, at);
+    const uint8_t *here = with->data + at;
+    uint32_t most = with->size - at < PK_MAX_MATCH ? with->size - at : PK_MAX_MATCH;
+    uint32_t best = with->least - 1, there = at, left = with->depth, step;
+    while (left-- && (step = with->back[there & MASK])) {
+        there -= step;
+        if (at - there > PK_WINDOW)
+            break;
+        const uint8_t *other = with->data + there;
+        if (other[best] != here[best])
+            continue;
+        uint32_t length = (uint32_t)pk_equal_ahead(other, here, most);
+        if (length > best) {
+            best = length;
+            *distance = at - there;
+            if (best == most)
+                break;
+        }
+    }
+    uint32_t length = *distance ? best : 0;
+    with->known_at = at;
+    with->known_length = length;
+    with->known_distance = *distance;
+    return length;
+}
+
+pk_token pk_finder_predict(finder *with, uint32_t at)
+{
+    uint32_t distance, other;
+    uint32_t length = pk_finder_longest(with, at, &distance);
+    pk_token literal = with->data[at];
+    if (!length || (with->rule & FALL_NEAR && length == with->least && distance > TOO_FAR))
+        return literal;
+    if (with->rule & FALL_LAZY && length < PK_MAX_MATCH
+        && pk_finder_longest(with, at + 1, &other) > length)
+        return literal;
+    return length << 16 | distance;
+}
+
+/* Places with a match of three bytes: of a chain of four-byte hashes first those with four. */
+static uint32_t walk_ranks(finder *with, uint32_t at, uint32_t distance, uint32_t *rank)
+{
+    const uint32_t wanted = *rank;
+    uint32_t seen = 0, step;
+    if (!can_search(with, at, 4))
+        return 0;
+    insert(with, at);
+    for (unsigned bytes = with->least;; bytes = 3) {
+        const uint16_t *back = with->least == 4 && bytes == 3 ? with->three_back : with->back;
+        uint32_t there = at, left = with->depth;
+        while (left-- && (step = back[there & MASK])) {
+            there -= step;
+            if (at - there > PK_WINDOW)
+                break;
+            size_t length = pk_equal_ahead(with->data + there, with->data + at, 4);
+            if (length < bytes || (bytes != with->least && length > 3))
+                continue;
+            if (at - there == distance || seen == wanted) {
+                *rank = seen;
+                return at - there;
+            }
+            seen++;
+        }
+        if (bytes == 3)
+            return 0;
+    }
+}
+
+uint32_t pk_finder_nth(finder *with, uint32_t at, uint32_t rank)
+{
+    return walk_ranks(with, at, 0, &rank);
+}
+
+uint32_t pk_finder_rank(finder *with, uint32_t at, uint32_t distance)
+{
+    uint32_t rank = UINT32_MAX;
+    return walk_ranks(with, at, distance, &rank) ? rank : UINT32_MAX;
+}
