@@ -22,6 +22,7 @@ from packer.opening.stored_pieces import (
     Deflated,
     Extent,
     Header,
+    Hole,
     Irregular,
     Piece,
     Run,
@@ -335,11 +336,18 @@ class _Lister:
 
 
 def _digest(stream: Stream, reason: str = "") -> bytes:
-    hasher = blake3.blake3(reason.encode())
+    """Return a digest of content; of holes, their places are enough."""
+    hasher, position, holes = blake3.blake3(reason.encode()), 0, []
     for piece in stream.raw():
-        for part in piece.read():
-            hasher.update(part)
-    return hasher.digest()
+        if isinstance(piece, Hole):
+            holes.append((position, len(piece)))
+        else:
+            for part in piece.read():
+                hasher.update(part)
+        position += len(piece)
+    return (
+        blake3.blake3(hasher.digest() + repr(holes).encode()).digest() if holes else hasher.digest()
+    )
 
 
 class _Finder:

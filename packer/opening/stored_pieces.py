@@ -118,6 +118,12 @@ class Zeros:
             yield _ZEROS[: min(self.length - start, len(_ZEROS))]
 
 
+class Hole(Zeros):
+    """Zero bytes that are not stored: a sparse file may claim any number of them."""
+
+    __slots__ = ()
+
+
 class Deflated:
     """A deflate stream, of which the plaintext is stored.
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from packer.opening.gzip_members import Damaged
-from packer.opening.stored_pieces import Data, Extent, Piece, Stream, Zeros
+from packer.opening.stored_pieces import Data, Extent, Hole, Piece, Stream
 from packer.opening.tar_headers import BLOCK, is_header
 
 MAX_HEADER_BYTES = 1 << 20
@@ -82,11 +82,11 @@ class TarMember:
         position = 0
         for start, length in runs:
             if start > position:
-                yield Zeros(start - position)
+                yield Hole(start - position)
             yield from self.stored.raw(length)
             position = start + length
         if self.size > position:
-            yield Zeros(self.size - position)
+            yield Hole(self.size - position)
 
 
 @dataclass(slots=True)

@@ -205,7 +205,7 @@ class OpenedFile:
         if count:
             self._seen += count
             if self._seen > self._found.size:  # it may grow as fast as it is read
-                raise SourceChanged(show(self._full))
+                self._raise_other_size(self._seen)
             self._report(count)
         return count
 

@@ -342,6 +342,14 @@ def test_sparse_files(tmp_path: Path, form: str) -> None:
         assert content(packed, "last") == b"last"
 
 
+def test_a_hole_of_any_size_costs_nothing() -> None:
+    block = bytearray(header("vast", b"S", 0))
+    block[483:495] = b"\x80" + (1 << 62).to_bytes(11, "big")
+    block[148:156] = b" " * 8
+    block[148:156] = b"%06o\0 " % sum(block)
+    assert names(bytes(block)) == [("vast", 1 << 62)]
+
+
 def test_a_bomb_ends_early_and_says_so() -> None:
     bomb = gzip.compress(tar({"a": b"1", "zeros": bytes(1 << 24), "more": b"x"}))
     found = listed(bomb, most=1 << 20)
