@@ -10,8 +10,8 @@ decides behind it whether large ones are, so that the scan is repeated.
 
 In reading order: `job`, `pack_tree`, `scan`, `file_chunks`, `small_files`, `recall`, `stat_cache`,
 `tree_record`, `prefixes`, `counterparts`, `similar`, `older_chunks`, `merging`, `compaction`,
-`numbering`, `publish`; apart from these `bases` (which version to pack on) and `staging` (a base in a
-registry).
+`numbering`, `publish`; apart from these `bases` (which version to pack on) and `staging` (a base in
+a registry).
 
 Invariants: the result depends on the tree, the base, the parameters and the libraries' versions,
 never on threads or caches. A file that changes while it is read fails the pack. Nothing names a
