@@ -246,7 +246,7 @@ class Client:
         elif response.status == 403 and retryable:
             kind = AuthError
         elif refusal.is_about_space:
-            hint = " (no space is left in the registry's storage)"
+            said = f": no space is left in the registry's storage{said}"  # before a long detail
         elif response.status in HINTS:
             hint = HINTS[response.status]
         return kind(
