@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from packer.stores.registry.retries import RetryPolicy
+from packer.stores.registry.transport.retries import RetryPolicy
 
 QUICK = RetryPolicy(attempts=4, base_seconds=0.01, max_seconds=0.05)
 """Patience for tests."""

@@ -25,8 +25,8 @@ from packer.progress import Progress
 from packer.stores.index_json import PROMISED
 from packer.stores.layout import LayoutStore
 from packer.stores.memory import MemoryStore
-from packer.stores.registry.retries import RetryPolicy
 from packer.stores.registry.store import RegistryStore
+from packer.stores.registry.transport.retries import RetryPolicy
 from tests.conformance.make_samples import read_tree
 from tests.fault_proxy import ACTIONS, POSITIONS, Fault, fault_proxy
 from tests.hostile import Exchange, hostile_registry

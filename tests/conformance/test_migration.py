@@ -17,7 +17,7 @@ from packer.errors import (
     StoreError,
 )
 from packer.storage import kots_archives
-from packer.stores.registry.retries import RetryPolicy
+from packer.stores.registry.transport.retries import RetryPolicy
 from tests.fault_proxy import Fault as WireFault
 from tests.fault_proxy import fault_proxy
 from tests.kots import APP, archive, layout, read, write

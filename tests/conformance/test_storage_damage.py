@@ -10,7 +10,7 @@ import pytest
 
 import packer
 from packer import NotFound, Storage, UnsupportedVersion
-from packer.stores.registry.retries import RetryPolicy
+from packer.stores.registry.transport.retries import RetryPolicy
 from tests.registry_server import RegistryServer, run_registry
 
 pytestmark = pytest.mark.registry

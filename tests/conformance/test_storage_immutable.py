@@ -11,7 +11,7 @@ import pytest
 
 import packer
 from packer import Storage, StoreError
-from packer.stores.registry.retries import RetryPolicy
+from packer.stores.registry.transport.retries import RetryPolicy
 from tests.builders import write_release
 from tests.conformance.test_storage_registry import check_race, race
 from tests.registry_server import run_registry

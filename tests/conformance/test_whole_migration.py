@@ -24,7 +24,7 @@ from s3fs import S3FileSystem
 
 import packer
 from packer.errors import StoreError
-from packer.stores.registry.retries import RetryPolicy
+from packer.stores.registry.transport.retries import RetryPolicy
 from tests.kots import archive
 from tests.registry_server import need_program, run_registry
 from tests.rule_proxy import Fault, rule_proxy

@@ -10,7 +10,7 @@ import pytest
 
 from packer.errors import AuthError, HelperFailed, NotFound, RegistryError
 from packer.oci import Descriptor, digest_of
-from packer.stores.registry.credentials import Credentials
+from packer.stores.registry.login.credentials import Credentials
 from packer.stores.registry.settings import Settings
 from packer.stores.registry.store import RegistryStore
 from tests.hostile import QUICK, Exchange, HostileRegistry, Rule, hostile_registry
@@ -115,7 +115,7 @@ def test_a_helper_that_fails_leaves_the_old_password() -> None:
 
 
 def test_a_login_that_comes_later(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("packer.stores.registry.auth.RENEW_SECONDS", 0.0)
+    monkeypatch.setattr("packer.stores.registry.login.auth.RENEW_SECONDS", 0.0)
     with hostile_registry(auth="basic") as server:
         wallet = Wallet(None)
         store = open_store(server, wallet)

@@ -17,9 +17,9 @@ from packer.oci import MANIFEST_TYPE, Descriptor, digest_of
 from packer.reference import Reference
 from packer.stores.memory import MemoryStore
 from packer.stores.registry.access import Access
-from packer.stores.registry.retries import RetryPolicy
 from packer.stores.registry.settings import Settings
 from packer.stores.registry.store import RegistryStore
+from packer.stores.registry.transport.retries import RetryPolicy
 from packer.transfer.copy_graph import copy
 from tests.faults.test_registry_faults import make_version
 from tests.hostile import QUICK, Exchange, HostileRegistry, Rule, hostile_registry
@@ -216,7 +216,7 @@ def test_failures_of_one_request_are_no_outage(server: HostileRegistry) -> None:
 def test_an_outage_is_told_once(
     server: HostileRegistry, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("packer.stores.registry.retries.TOLD_SECONDS", 0.2)
+    monkeypatch.setattr("packer.stores.registry.transport.retries.TOLD_SECONDS", 0.2)
     server.on("GET", "", away(1.5, Exchange.cut), None)
     with caplog.at_level(logging.WARNING, "packer"):
         assert list(open_store(server, PATIENT).tag_names()) == []
@@ -287,7 +287,7 @@ def test_the_command_waits_and_says_so(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("packer.stores.registry.retries.TOLD_SECONDS", 0.1)
+    monkeypatch.setattr("packer.stores.registry.transport.retries.TOLD_SECONDS", 0.1)
     server.on("GET", "", away(3, lambda exchange: exchange.reply(503)), None)
     at = ["--storage-base-uri", f"docker://{server.host}/base"]
     assert main(["storage", "history", "app", "--outage-seconds", "30", "--json", *at]) == 3

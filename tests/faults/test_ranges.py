@@ -14,7 +14,7 @@ from packer.reference import Reference
 from packer.stores.layout import LayoutStore
 from packer.stores.registry.access import Access
 from packer.stores.registry.features import MAX_ORIGINS, BrokenFeatures
-from packer.stores.registry.urls import origin_of
+from packer.stores.registry.transport.urls import origin_of
 from tests.faults.test_registry_faults import noise
 from tests.hostile import Exchange, HostileRegistry, hostile_registry
 

@@ -18,7 +18,7 @@ import pytest
 
 import packer
 from packer import NotFound, RegistryOptions, Storage, StoreError
-from packer.stores.registry.retries import RetryPolicy
+from packer.stores.registry.transport.retries import RetryPolicy
 from tests.registry_server import RegistryServer, run_registry
 from tests.rule_proxy import SILENT, WRITES, Fault, RuleProxy, rule_proxy
 

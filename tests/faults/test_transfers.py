@@ -24,9 +24,9 @@ from packer.progress import Progress
 from packer.stores.layout import LayoutStore
 from packer.stores.memory import MemoryStore
 from packer.stores.protocols import read_blob
-from packer.stores.registry.retries import RetryPolicy
 from packer.stores.registry.settings import Settings
 from packer.stores.registry.store import RegistryStore
+from packer.stores.registry.transport.retries import RetryPolicy
 from packer.transfer.copy_cost import estimate_copy
 from packer.transfer.copy_graph import copy
 from tests.faults.test_registry_faults import make_version, noise, open_store

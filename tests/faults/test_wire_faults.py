@@ -334,7 +334,7 @@ def test_docker_registry_in_the_middle_of_writing(server: HostileRegistry) -> No
 _WORK = """
 import sys
 from packer.transfer.copy_graph import copy
-from packer.stores.registry.retries import RetryPolicy
+from packer.stores.registry.transport.retries import RetryPolicy
 from packer.stores.layout import LayoutStore
 from packer.stores.registry.settings import Settings
 from packer.stores.registry.store import RegistryStore

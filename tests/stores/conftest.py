@@ -32,9 +32,9 @@ from packer.stores.archive.store import ArchiveStore
 from packer.stores.layout import LayoutStore
 from packer.stores.memory import MemoryStore
 from packer.stores.protocols import Ingest, LocalBlobs, PartialIngest, Store, Tags
-from packer.stores.registry.retries import RetryPolicy
 from packer.stores.registry.settings import Settings
 from packer.stores.registry.store import RegistryStore
+from packer.stores.registry.transport.retries import RetryPolicy
 from tests.registry_server import RegistryServer, run_registry
 
 

@@ -17,7 +17,7 @@ from packer.reference import DOCKER_HUB, Reference, check_registry
 from packer.stores.registry.features import BrokenFeatures
 
 if TYPE_CHECKING:
-    from packer.stores.registry.credentials import Credentials
+    from packer.stores.registry.login.credentials import Credentials
     from packer.stores.registry.settings import CredentialsFinder
     from packer.stores.registry.store import RegistryStore
 
@@ -163,9 +163,9 @@ class Access:
             InvalidParameter: both a token and a user name are given, the environment is incomplete,
                 or the outage to wait for is no number of seconds.
         """
-        from packer.stores.registry.retries import RetryPolicy
         from packer.stores.registry.settings import Settings
         from packer.stores.registry.store import RegistryStore
+        from packer.stores.registry.transport.retries import RetryPolicy
 
         options = self.options(reference.registry)
         username, password, token = options.username, options.password, options.token
@@ -270,7 +270,7 @@ def _has_auth(options: RegistryOptions) -> bool:
 
 def _finder(options: RegistryOptions) -> CredentialsFinder:
     """Return a function that looks into the caller's file, the environment's, or docker's."""
-    from packer.stores.registry import credentials
+    from packer.stores.registry.login import credentials
 
     path = options.auth_file
     if not _has_auth(options):

@@ -10,12 +10,18 @@ from contextlib import contextmanager
 
 from packer.errors import AuthError, FormatError, RegistryError, StoreError, TransportError
 from packer.reference import Reference
-from packer.stores.registry.auth import Authenticator, Learnt, Scope
 from packer.stores.registry.features import BrokenFeatures
-from packer.stores.registry.http import REDIRECT_STATUSES, Body, Response, Transport, malformed
+from packer.stores.registry.login.auth import Authenticator, Learnt, Scope
 from packer.stores.registry.refusals import Refusal, read_refusal
-from packer.stores.registry.retries import RETRY_STATUSES, Attempts
-from packer.stores.registry.urls import Origin, join_url, origin_of, safe_text, shown_url
+from packer.stores.registry.transport.http import (
+    REDIRECT_STATUSES,
+    Body,
+    Response,
+    Transport,
+    malformed,
+)
+from packer.stores.registry.transport.retries import RETRY_STATUSES, Attempts
+from packer.stores.registry.transport.urls import Origin, join_url, origin_of, safe_text, shown_url
 
 MAX_ERROR_BYTES = 1 << 20
 """Bound on the body of an error."""

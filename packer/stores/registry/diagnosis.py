@@ -33,8 +33,8 @@ from packer.stores.registry.features import BrokenFeatures
 
 if TYPE_CHECKING:
     from packer.stores.registry.client import Client
-    from packer.stores.registry.http import Response
     from packer.stores.registry.store import RegistryStore
+    from packer.stores.registry.transport.http import Response
 
 YES, NO, UNKNOWN = "yes", "no", "unknown"
 LAYER_COUNTS = (128, 500, 1000)
@@ -98,7 +98,7 @@ def doctor(reference: str, *, registry: RegistryLike = None, write: bool = False
     Raises:
         InvalidReference: `reference` names no registry.
     """
-    from packer.stores.registry.retries import RetryPolicy
+    from packer.stores.registry.transport.retries import RetryPolicy
 
     location = parse_location(reference)
     if not isinstance(location, Reference):
@@ -234,7 +234,7 @@ class _Prober:
 
     def _give_up(self, response: Response) -> str:
         """Cancel an upload; registries should allow it, and many do not."""
-        from packer.stores.registry.urls import join_url
+        from packer.stores.registry.transport.urls import join_url
 
         location = response.header("Location")
         if response.status != 202 or not location:
@@ -338,7 +338,7 @@ class _Prober:
 
 
 def _probe(name: str, works: str, detail: str) -> Probe:
-    from packer.stores.registry.urls import safe_text
+    from packer.stores.registry.transport.urls import safe_text
 
     return Probe(name, works, safe_text(detail))
 

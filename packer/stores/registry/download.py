@@ -9,7 +9,7 @@ from types import TracebackType
 from packer.errors import FormatError, RegistryError, SizeMismatch, TransportError
 from packer.oci import READ_BYTES, Descriptor
 from packer.stores.registry.client import Client
-from packer.stores.registry.http import Response
+from packer.stores.registry.transport.http import Response
 
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)\Z")
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from packer.forks import Lock
 
 if TYPE_CHECKING:
-    from packer.stores.registry.urls import Origin
+    from packer.stores.registry.transport.urls import Origin
 
 REMEMBERED_SECONDS = 3600.0
 """Seconds a failure is remembered: a registry may be repaired, and processes live for weeks."""

@@ -42,7 +42,7 @@ def login(
         AuthError: the registry refuses them; nothing was kept.
         StoreError: the registry, the credential helper or the configuration file fails.
     """
-    from packer.stores.registry.credentials import Credentials, store_credentials
+    from packer.stores.registry.login.credentials import Credentials, store_credentials
 
     host = registry_host(registry)
     if not username or not password or ":" in username or "\n" in username + password:
@@ -69,7 +69,7 @@ def logout(registry: str) -> str:
         NotFound: there are none.
         StoreError: the credential helper fails, or the configuration file cannot be understood.
     """
-    from packer.stores.registry.credentials import erase_credentials
+    from packer.stores.registry.login.credentials import erase_credentials
 
     host = registry_host(registry)
     erase_credentials(host)

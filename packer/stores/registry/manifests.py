@@ -24,10 +24,10 @@ from packer.oci import (
 from packer.reference import is_tag
 from packer.stores.manifests import DOCKER_LIST_TYPE, DOCKER_MANIFEST_TYPE
 from packer.stores.registry.client import HEAD_REFUSALS, Client
-from packer.stores.registry.http import Response, malformed
-from packer.stores.registry.retries import Attempts
+from packer.stores.registry.transport.http import Response, malformed
+from packer.stores.registry.transport.retries import Attempts
+from packer.stores.registry.transport.urls import join_url, origin_of, shown_url
 from packer.stores.registry.upload import DIGEST_INVALID, WRITE
-from packer.stores.registry.urls import join_url, origin_of, shown_url
 
 ACCEPT_MANIFESTS = ", ".join(
     [MANIFEST_TYPE, INDEX_MANIFEST_TYPE, DOCKER_MANIFEST_TYPE, DOCKER_LIST_TYPE]

@@ -8,10 +8,10 @@ from dataclasses import dataclass, field
 
 from packer.errors import InvalidParameter
 from packer.reference import split_host
-from packer.stores.registry.certificates import Certificates, certificates_for
-from packer.stores.registry.credentials import Credentials, docker_credentials
-from packer.stores.registry.retries import RetryPolicy
-from packer.stores.registry.tls import Tls
+from packer.stores.registry.login.credentials import Credentials, docker_credentials
+from packer.stores.registry.transport.certificates import Certificates, certificates_for
+from packer.stores.registry.transport.retries import RetryPolicy
+from packer.stores.registry.transport.tls import Tls
 
 CredentialsFinder = Callable[[str, str, threading.Event], "Credentials | None"]
 """Given registry, repository and an event that is set when nobody waits any more: credentials."""
@@ -25,7 +25,7 @@ class Settings:
         plain_http: True for http, False for https; None means https except for ``localhost`` and
             loopback addresses, which get http unless anything below asks for TLS.
         username: with `password`, replaces the answer of `credentials`.
-        password: never shown, and sent only as packer/stores/registry/auth.py says.
+        password: never shown, and sent only as packer/stores/registry/login/auth.py says.
         token: a bearer token, or a function that returns the current one; sent to the registry as
             it is, and no other credentials are.
         credentials: finds credentials for a registry (``host[:port]``) and a repository; called

@@ -9,16 +9,16 @@ from types import TracebackType
 
 from packer.errors import InvalidParameter
 from packer.reference import DOCKER_HUB, Reference, is_loopback, split_host
-from packer.stores.registry.auth import Authenticator
 from packer.stores.registry.blobs import RegistryBlobs
 from packer.stores.registry.client import Client
-from packer.stores.registry.credentials import Credentials
 from packer.stores.registry.features import BrokenFeatures
-from packer.stores.registry.http import Transport
+from packer.stores.registry.login.auth import Authenticator
+from packer.stores.registry.login.credentials import Credentials
 from packer.stores.registry.manifests import RegistryManifests
 from packer.stores.registry.settings import Settings
-from packer.stores.registry.tls import Tls
-from packer.stores.registry.urls import Origin, origin_of
+from packer.stores.registry.transport.http import Transport
+from packer.stores.registry.transport.tls import Tls
+from packer.stores.registry.transport.urls import Origin, origin_of
 
 
 class RegistryStore(RegistryBlobs, RegistryManifests):

@@ -24,9 +24,9 @@ from packer.errors import (
 from packer.oci import Descriptor, is_digest
 from packer.stores.protocols import Filler
 from packer.stores.registry.client import MAX_RENEWALS, Client
-from packer.stores.registry.http import SEND_BYTES, Response, malformed
-from packer.stores.registry.retries import RETRY_STATUSES, Attempts
-from packer.stores.registry.urls import join_url
+from packer.stores.registry.transport.http import SEND_BYTES, Response, malformed
+from packer.stores.registry.transport.retries import RETRY_STATUSES, Attempts
+from packer.stores.registry.transport.urls import join_url
 
 WRITE = "pull,push"
 DIGEST_INVALID = "DIGEST_INVALID"

@@ -27,7 +27,7 @@ from packer.errors import (
 )
 from packer.reference import Reference
 from packer.stores.registry.access import Access, RegistryOptions, environment_login, registry_host
-from packer.stores.registry.credentials import (
+from packer.stores.registry.login.credentials import (
     Credentials,
     find_credentials,
     load_auth_file,
@@ -374,7 +374,7 @@ def test_key_with_a_passphrase_asks_nobody(tmp_path: Path) -> None:
         tmp_path, "rsa", "-aes256", "-passout", "pass:x", "-in", key.name, "-out", "locked.pem"
     )
     code = (
-        "import sys; from packer.stores.registry.tls import Tls;"
+        "import sys; from packer.stores.registry.transport.tls import Tls;"
         "Tls(cert_file=sys.argv[1], key_file=sys.argv[2], host='h').context('h')"
     )
     done = subprocess.run(

@@ -11,11 +11,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from packer.errors import AuthError, FormatError, PackerError, StoreError
-from packer.stores.registry.auth import _parse_token
-from packer.stores.registry.challenges import check_realm, parse_challenges
-from packer.stores.registry.credentials import Credentials, docker_credentials
-from packer.stores.registry.retries import RetryPolicy
-from packer.stores.registry.urls import join_url, origin_of, safe_text, shown_url
+from packer.stores.registry.login.auth import _parse_token
+from packer.stores.registry.login.challenges import check_realm, parse_challenges
+from packer.stores.registry.login.credentials import Credentials, docker_credentials
+from packer.stores.registry.transport.retries import RetryPolicy
+from packer.stores.registry.transport.urls import join_url, origin_of, safe_text, shown_url
 
 
 def basic(text: str) -> str:

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 
 from packer.errors import InvalidParameter, NotFound, TransportError
-from packer.stores.registry import certificates
-from packer.stores.registry.certificates import Certificates, certificates_for
-from packer.stores.registry.credentials import docker_credentials
+from packer.stores.registry.login.credentials import docker_credentials
 from packer.stores.registry.settings import Settings
 from packer.stores.registry.store import RegistryStore
-from packer.stores.registry.tls import BUNDLES, Tls
+from packer.stores.registry.transport import certificates
+from packer.stores.registry.transport.certificates import Certificates, certificates_for
+from packer.stores.registry.transport.tls import BUNDLES, Tls
 from tests.hostile import QUICK, HostileRegistry, hostile_registry
 from tests.registry_server import make_certificate
 

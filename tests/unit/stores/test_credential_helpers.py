@@ -15,10 +15,10 @@ import pytest
 import packer
 from packer.errors import AuthError, Cancelled, HelperFailed, NotFound, TransportError
 from packer.reference import Reference
-from packer.stores.registry import credential_helpers
 from packer.stores.registry.access import Access, RegistryOptions
-from packer.stores.registry.credential_helpers import call_helper
-from packer.stores.registry.credentials import Credentials, docker_credentials
+from packer.stores.registry.login import credential_helpers
+from packer.stores.registry.login.credential_helpers import call_helper
+from packer.stores.registry.login.credentials import Credentials, docker_credentials
 from tests.hostile import hostile_registry
 
 SOON = 20.0

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from packer.errors import NotFound
-from packer.stores.registry.credentials import (
+from packer.stores.registry.login.credentials import (
     Credentials,
     erase_credentials,
     find_credentials,

@@ -5,8 +5,8 @@ from __future__ import annotations
 import pytest
 
 from packer.errors import InvalidParameter
-from packer.stores.registry.proxies import is_bypassed, proxy_for
-from packer.stores.registry.urls import origin_of
+from packer.stores.registry.transport.proxies import is_bypassed, proxy_for
+from packer.stores.registry.transport.urls import origin_of
 
 
 @pytest.mark.parametrize(

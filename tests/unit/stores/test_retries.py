@@ -8,7 +8,7 @@ import pytest
 from urllib3.exceptions import NewConnectionError
 
 from packer.errors import RegistryError, StoreError, TransportError
-from packer.stores.registry.retries import MAX_OUTAGE_PAUSE_SECONDS, Attempts, RetryPolicy
+from packer.stores.registry.transport.retries import MAX_OUTAGE_PAUSE_SECONDS, Attempts, RetryPolicy
 
 USUAL = RetryPolicy(outage_seconds=60)
 
@@ -30,7 +30,7 @@ class Clock(threading.Event):
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     made = Clock()
-    monkeypatch.setattr("packer.stores.registry.retries.time.monotonic", lambda: made.now)
+    monkeypatch.setattr("packer.stores.registry.transport.retries.time.monotonic", lambda: made.now)
     return made
 
 

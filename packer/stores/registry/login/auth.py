@@ -23,11 +23,11 @@ from urllib.parse import urlencode, urlsplit
 
 from packer.errors import AuthError, FormatError, HelperFailed, InvalidParameter, TransportError
 from packer.forks import Lock
-from packer.stores.registry.challenges import check_realm, parse_challenges
-from packer.stores.registry.credentials import Credentials
-from packer.stores.registry.http import Response, Transport, malformed
-from packer.stores.registry.retries import Attempts
-from packer.stores.registry.urls import Origin, safe_text, shown_url
+from packer.stores.registry.login.challenges import check_realm, parse_challenges
+from packer.stores.registry.login.credentials import Credentials
+from packer.stores.registry.transport.http import Response, Transport, malformed
+from packer.stores.registry.transport.retries import Attempts
+from packer.stores.registry.transport.urls import Origin, safe_text, shown_url
 
 MAX_TOKEN_BYTES = 1 << 20
 """Bound on the answer of a token service."""

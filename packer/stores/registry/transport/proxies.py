@@ -12,7 +12,7 @@ import urllib.request
 
 from packer.errors import InvalidParameter
 from packer.reference import is_loopback, split_host
-from packer.stores.registry.urls import Origin, shown_url
+from packer.stores.registry.transport.urls import Origin, shown_url
 
 
 def proxy_for(origin: Origin) -> str | None:

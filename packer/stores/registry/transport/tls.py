@@ -13,7 +13,7 @@ import ssl
 from dataclasses import dataclass, field
 
 from packer.errors import InvalidParameter
-from packer.stores.registry.certificates import Certificates
+from packer.stores.registry.transport.certificates import Certificates
 
 BUNDLES = ("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
 """Variables that name further authorities; OpenSSL itself reads SSL_CERT_FILE and SSL_CERT_DIR."""

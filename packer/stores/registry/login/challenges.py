@@ -19,7 +19,7 @@ from dataclasses import dataclass
 
 from packer.errors import AuthError, FormatError
 from packer.reference import is_loopback
-from packer.stores.registry.urls import Origin, origin_of, shown_url
+from packer.stores.registry.transport.urls import Origin, origin_of, shown_url
 
 _MAX_HEADER_CHARS = 8192
 _KNOWN_REALM_HOSTS = {"registry-1.docker.io": frozenset({"auth.docker.io"})}

@@ -23,8 +23,8 @@ from typing import Any
 
 from packer.errors import HelperFailed, NotFound, StoreError
 from packer.reference import DOCKER_HUB
-from packer.stores.registry.credential_helpers import call_helper, program_of
-from packer.stores.registry.urls import safe_text
+from packer.stores.registry.login.credential_helpers import call_helper, program_of
+from packer.stores.registry.transport.urls import safe_text
 
 IDENTITY_USER = "<token>"
 """User name by which credential helpers mark the secret as an identity (refresh) token."""

@@ -20,11 +20,11 @@ from urllib3.exceptions import HTTPError, ProxyError, SSLError
 
 from packer.errors import FormatError, RegistryError, TransportError
 from packer.forks import renew_in_children
-from packer.stores.registry.connections import Sockets
-from packer.stores.registry.proxies import proxy_for
-from packer.stores.registry.retries import RETRY_STATUSES, Attempts, RetryPolicy
-from packer.stores.registry.tls import Tls
-from packer.stores.registry.urls import origin_of, safe_text, shown_url
+from packer.stores.registry.transport.connections import Sockets
+from packer.stores.registry.transport.proxies import proxy_for
+from packer.stores.registry.transport.retries import RETRY_STATUSES, Attempts, RetryPolicy
+from packer.stores.registry.transport.tls import Tls
+from packer.stores.registry.transport.urls import origin_of, safe_text, shown_url
 
 REDIRECT_STATUSES = frozenset({301, 302, 303, 307, 308})
 DISCARD_BYTES = 64 << 10
