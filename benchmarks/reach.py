@@ -72,7 +72,7 @@ class Row:
 def _run(command: list[str], work: Path) -> str:
     done = subprocess.run(command, cwd=work, capture_output=True, text=True, check=False)
     if done.returncode:
-        raise CorpusError(f"{' '.join(command)} failed: {(done.stderr or done.stdout)[-500:]}")
+        raise CorpusError(f"{' '.join(command)} failed: {(done.stderr or done.stdout)[-200:]!r}")
     return done.stdout
 
 
@@ -101,7 +101,7 @@ def fetch_wheel(name: str, version: str, work: Path) -> Path:
 
 def fetch_sdist(name: str, version: str, work: Path) -> Path:
     """Fetch a source distribution with pip."""
-    return _fetch_pip(name, version, work, "--no-binary", ":all:", "--no-build-isolation")
+    return _fetch_pip(name, version, work, "--no-binary", ":all:")
 
 
 def fetch_crate(name: str, version: str, work: Path) -> Path:
