@@ -10,7 +10,7 @@ from packer.api.locations import name_at, names_registry
 from packer.errors import NotFound, PackerError
 from packer.format.version import Version, load_version
 from packer.oci import Manifest
-from packer.packing.bases import family, find_base, newest_first
+from packer.packing.older.bases import family, find_base, newest_first
 from packer.progress import CancelEvent
 from packer.reference import Reference, parse_location
 from packer.stores.cancelling import until_cancelled

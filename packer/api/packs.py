@@ -25,7 +25,7 @@ from packer.transfer.promises import Promise, absent_blobs, encode_promises
 
 if TYPE_CHECKING:
     from packer.packing.job import LocalStore, Packed
-    from packer.packing.similar import SketchCache
+    from packer.packing.older.similar import SketchCache
 
 
 def pack(
@@ -146,7 +146,7 @@ def _pack_apart(
     pack_on: Callable[[LocalStore, SketchCache | None], Packed],
 ) -> Packed:
     """Pack on a base that lies partly in a registry; blobs of the base are read and not kept."""
-    from packer.packing.staging import NearSketches, Staging
+    from packer.packing.older.staging import NearSketches, Staging
 
     assert isinstance(store, PartialIngest)
     caches = caches_of(store)

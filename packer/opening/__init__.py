@@ -20,7 +20,7 @@ In reading order:
 - `bzip2_streams`, `finder`: bzip2 streams likewise; both kinds found in a source, in order.
 - `recipe_cache`: recipes of streams that were analysed before.
 - `expander`, `rebuilder`: the two directions.
-- `member_listing`: files in archives, for people who ask; no part of packing or restoring.
+- the room `members`: archives as people look into them; no part of packing or restoring.
 
 Invariants. A recipe is kept only if it has been verified to return the input's bits. No file is an
 error: what cannot be opened stays content. The result depends on the file alone, not on threads,

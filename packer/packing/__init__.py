@@ -3,15 +3,14 @@
 `pack_tree` is the flow. It walks the tree and asks the stat cache which files look unchanged. A
 `Scan` reads the others: `file_chunks` and `small_files` cut them into chunks; known chunks become
 references, new ones go to the layer writer, each with the older chunks it is probably like
-(`prefixes`: `counterparts` by path, `similar` by sketch). `recall` takes over files without reading
+(`older.prefixes`: by path, or by sketch). `recall` takes over files without reading
 them. `merging` decides before the scan whether small layers of the base are given up; `compaction`
 decides behind it whether large ones are, so that the scan is repeated.
 `numbering` completes the index, `publish` writes index, config and manifest.
 
 In reading order: `job`, `pack_tree`, `scan`, `file_chunks`, `small_files`, `recall`, `stat_cache`,
-`tree_record`, `prefixes`, `counterparts`, `similar`, `older_chunks`, `merging`, `compaction`,
-`numbering`, `publish`; apart from these `bases` (which version to pack on) and `staging` (a base in
-a registry).
+`tree_record`, the room `older` (the base, and older chunks that serve new ones), `numbering`,
+`publish`.
 
 Invariants: the result depends on the tree, the base, the parameters and the libraries' versions,
 never on threads or caches. A file that changes while it is read fails the pack. Nothing names a

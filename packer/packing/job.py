@@ -10,7 +10,7 @@ from packer.engine.chunking import ChunkParams
 from packer.format.closed_files import Closed
 from packer.format.usage import Use
 from packer.oci import Descriptor
-from packer.packing.similar import SketchCache
+from packer.packing.older.similar import SketchCache
 from packer.progress import ProgressCallback
 from packer.stores.protocols import Ingest, Store
 

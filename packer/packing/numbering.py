@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from packer.format.frames import Frames
 from packer.format.index import DIGEST_BYTES, Index
 from packer.format.layer_writer import LayerWriter
-from packer.packing.older_chunks import NewChunks
+from packer.packing.older.older_chunks import NewChunks
 
 
 def complete_index(

@@ -31,15 +31,15 @@ from packer.format.layer_writer import LayerWriter
 from packer.format.usage import uses
 from packer.format.version import Version
 from packer.opening.recipe_cache import RecipeCache
-from packer.packing.compaction import layers_to_drop, liveness
 from packer.packing.file_chunks import Source
 from packer.packing.job import LocalStore, Packed, PackJob
-from packer.packing.merging import layers_to_merge
 from packer.packing.numbering import complete_index
-from packer.packing.older_chunks import NewChunks
+from packer.packing.older.compaction import layers_to_drop, liveness
+from packer.packing.older.merging import layers_to_merge
+from packer.packing.older.older_chunks import NewChunks
+from packer.packing.older.similar import SketchCache, save_sketches
 from packer.packing.publish import Table, publish, reuse
 from packer.packing.scan import Scan, ScanBase
-from packer.packing.similar import SketchCache, save_sketches
 from packer.packing.stat_cache import Facts, StatCache
 from packer.stores.layout import caches_of, lies_in
 from packer.stores.protocols import OnDisk, Store

@@ -35,8 +35,8 @@ from packer.oci import (
     Descriptor,
     Manifest,
 )
-from packer.packing.bases import version_label
 from packer.packing.job import Packed, PackJob
+from packer.packing.older.bases import version_label
 from packer.stores.protocols import Ingest
 
 

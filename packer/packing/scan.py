@@ -19,13 +19,13 @@ from packer.format.index import DIGEST_BYTES
 from packer.format.layer_writer import LayerWriter, layer_bytes_for
 from packer.opening.recipe_cache import RecipeCache
 from packer.opening.workers import Workers
-from packer.packing.counterparts import Alignment
 from packer.packing.file_chunks import OpenedFile, Opener, Source
 from packer.packing.job import PackJob
-from packer.packing.older_chunks import OlderChunks
-from packer.packing.prefixes import PrefixFinder
+from packer.packing.older.counterparts import Alignment
+from packer.packing.older.older_chunks import OlderChunks
+from packer.packing.older.prefixes import PrefixFinder
+from packer.packing.older.similar import SketchCache
 from packer.packing.recall import Recall
-from packer.packing.similar import SketchCache
 from packer.packing.small_files import WholeFile
 from packer.packing.tree_record import TreeRecord
 from packer.progress import Progress, ProgressCallback

@@ -22,10 +22,16 @@ from packer.format.index import DIGEST_BYTES
 from packer.format.tree_digest import Check
 from packer.format.version import Version
 from packer.opening.expansion import most_opened
-from packer.opening.member_listing import Factory, Listing, list_members, read_member, spooled
+from packer.opening.members.member_listing import (
+    Factory,
+    Listing,
+    list_members,
+    read_member,
+    spooled,
+)
+from packer.opening.members.stored_pieces import Run, Stream, stored_stream
 from packer.opening.rebuilder import Rebuilder
 from packer.opening.recipe import SPILL_BYTES, Recipe
-from packer.opening.stored_pieces import Run, Stream, stored_stream
 
 
 def frames_of(reader: FrameReader, entry: int) -> Iterator[int]:

@@ -23,9 +23,9 @@ from packer.errors import Cancelled, InvalidParameter, NotFound, PackerError
 from packer.files.temporary import temporary_directory
 from packer.format.version import CREATED, TITLE, Version, load_version
 from packer.oci import PARENT, Descriptor, Manifest
+from packer.packing.older.similar import SketchCache
+from packer.packing.older.staging import NearSketches, Staging
 from packer.packing.pack_tree import LocalStore, Packed, PackJob, check_outside, pack_tree
-from packer.packing.similar import SketchCache
-from packer.packing.staging import NearSketches, Staging
 from packer.progress import CancelEvent, ProgressCallback, cancellable
 from packer.storage.history import LABEL_PREFIX, NUMBERS, RECORD_PREFIX
 from packer.storage.repository import NONCE, Repository

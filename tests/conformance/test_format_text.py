@@ -15,7 +15,7 @@ from packer import oci
 from packer.engine import delta, zstd
 from packer.format import index_checks, index_codec, index_layers, layer_writer
 from packer.format.version import load_version
-from packer.packing import compaction
+from packer.packing.older import compaction
 from tests.conformance import decoder
 from tests.conformance.make_samples import CREATED, TINY
 from tests.conformance.test_decoder import (

@@ -16,7 +16,7 @@ from packer.errors import PackerError
 from packer.format.index_layers import UPDATE_BYTES, UPDATE_TAIL
 from packer.format.version import load_version
 from packer.oci import CONFIG_TYPE, DATA_TYPE, INDEX_TYPE, MANIFEST_TYPE, UPDATE_TYPE, Manifest
-from packer.packing import compaction
+from packer.packing.older import compaction
 from packer.stores.layout import LayoutStore
 from tests.conformance import decoder
 from tests.conformance.test_decoder import TINY_SAMPLE, decoded

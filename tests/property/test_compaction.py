@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 import packer
 from packer.format.version import Version
-from packer.packing import compaction, merging
+from packer.packing.older import compaction, merging
 from packer.stores.memory import MemoryStore
 from tests.builders import noise, text
 

@@ -19,9 +19,15 @@ from typing import IO
 
 import pytest
 
-from packer.opening import member_listing
-from packer.opening.member_listing import Factory, Listing, list_members, read_member, spooled
-from packer.opening.stored_pieces import Run, Stream
+from packer.opening.members import member_listing
+from packer.opening.members.member_listing import (
+    Factory,
+    Listing,
+    list_members,
+    read_member,
+    spooled,
+)
+from packer.opening.members.stored_pieces import Run, Stream
 
 MOST = 1 << 30
 NOISE = random.Random(1).randbytes(400)

@@ -13,8 +13,8 @@ from packer.engine import zstd
 from packer.files.name_column import Names
 from packer.format import layer_writer
 from packer.format.index import Index
-from packer.packing import counterparts
-from packer.packing.counterparts import _Shapes
+from packer.packing.older import counterparts
+from packer.packing.older.counterparts import _Shapes
 
 Files = dict[str, list[str]]
 """Sections of text by path."""

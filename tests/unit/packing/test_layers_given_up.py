@@ -6,8 +6,8 @@ from pathlib import Path
 
 import packer
 from packer.oci import DATA_TYPE, INDEX_TYPE, UPDATE_TYPE, Descriptor
-from packer.packing.compaction import Liveness, layers_to_drop
-from packer.packing.merging import LEAST_LAYERS, MERGED_BYTES, layers_to_merge
+from packer.packing.older.compaction import Liveness, layers_to_drop
+from packer.packing.older.merging import LEAST_LAYERS, MERGED_BYTES, layers_to_merge
 from packer.stores.memory import MemoryStore
 from tests.builders import noise, text, write
 

@@ -16,8 +16,8 @@ import packer
 from packer.engine.chunking import ChunkParams
 from packer.format import layer_writer
 from packer.format.index_checks import MAX_DEPTH
-from packer.packing import compaction
-from packer.packing.bases import family, version_label
+from packer.packing.older import compaction
+from packer.packing.older.bases import family, version_label
 from packer.stores.layout import LayoutStore
 from packer.stores.memory import MemoryStore
 from tests.builders import text, write

@@ -10,7 +10,7 @@ import pytest
 
 import packer
 from packer.format.frame_reader import FrameReader
-from packer.packing import prefixes, similar
+from packer.packing.older import prefixes, similar
 
 
 def version(path: Path, seed: int) -> Path:

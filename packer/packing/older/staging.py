@@ -13,7 +13,7 @@ from packer.errors import NotFound
 from packer.format.version import Version
 from packer.oci import MANIFEST_TYPE, Descriptor, digest_of
 from packer.packing.job import LocalStore
-from packer.packing.similar import SUPER_FEATURES, SketchCache
+from packer.packing.older.similar import SUPER_FEATURES, SketchCache
 from packer.stores.protocols import BlobWriter, Reader
 
 

@@ -7,9 +7,9 @@ from collections.abc import Iterable, Sequence
 
 from packer.format.frame_reader import FrameReader
 from packer.format.layer_writer import LayerWriter
-from packer.packing.counterparts import Alignment, Counterparts
-from packer.packing.older_chunks import OlderChunks
-from packer.packing.similar import (
+from packer.packing.older.counterparts import Alignment, Counterparts
+from packer.packing.older.older_chunks import OlderChunks
+from packer.packing.older.similar import (
     MAX_SKETCHES,
     SUPER_FEATURES,
     Similar,

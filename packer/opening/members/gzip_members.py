@@ -5,7 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Iterator
 
-from packer.opening.stored_pieces import Data, Deflated, Irregular, Piece, Stream
+from packer.opening.members.stored_pieces import Data, Deflated, Irregular, Piece, Stream
 
 MAGIC = b"\x1f\x8b\x08"
 """First bytes of a gzip member with a deflate stream."""

@@ -15,8 +15,8 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 
-from packer.opening.gzip_members import Damaged, inflated
-from packer.opening.stored_pieces import Data, Deflated, Irregular, Piece, Stream
+from packer.opening.members.gzip_members import Damaged, inflated
+from packer.opening.members.stored_pieces import Data, Deflated, Irregular, Piece, Stream
 
 MAX_COMMENT_BYTES = 65_535
 """Greatest length of an archive's comment, which lies behind the end record."""

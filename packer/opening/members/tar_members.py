@@ -10,8 +10,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from itertools import pairwise
 
-from packer.opening.gzip_members import Damaged
-from packer.opening.stored_pieces import Data, Extent, Hole, Piece, Stream
+from packer.opening.members.gzip_members import Damaged
+from packer.opening.members.stored_pieces import Data, Extent, Hole, Piece, Stream
 from packer.opening.tar_headers import BLOCK, is_header
 
 MAX_HEADER_BYTES = 1 << 20

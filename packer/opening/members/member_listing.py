@@ -15,9 +15,8 @@ from typing import IO, NamedTuple
 import blake3
 
 from packer.files.temporary import read_at, temporary_file, write_at
-from packer.opening.gzip_members import MAGIC, Damaged, GzipReader
-from packer.opening.recipe import Cursor
-from packer.opening.stored_pieces import (
+from packer.opening.members.gzip_members import MAGIC, Damaged, GzipReader
+from packer.opening.members.stored_pieces import (
     Content,
     Deflated,
     Extent,
@@ -28,9 +27,10 @@ from packer.opening.stored_pieces import (
     Run,
     Stream,
 )
+from packer.opening.members.tar_members import TarReader
+from packer.opening.members.zip_members import ZipMember, ZipReader
+from packer.opening.recipe import Cursor
 from packer.opening.tar_headers import BLOCK, is_header
-from packer.opening.tar_members import TarReader
-from packer.opening.zip_members import ZipMember, ZipReader
 
 SEPARATOR = "!/"
 """Between an archive's path and the path in it."""
