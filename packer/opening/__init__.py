@@ -20,7 +20,9 @@ In reading order:
 - `bzip2_streams`, `finder`: bzip2 streams likewise; both kinds found in a source, in order.
 - `recipe_cache`: recipes of streams that were analysed before.
 - `expander`, `rebuilder`: the two directions.
-- `member_listing`: files in archives, for people who ask; no part of packing or restoring.
+- `member_listing`: the files in archives, for people who ask; no part of packing or restoring. It
+  reads `stored_pieces`, an archive as it is stored, by `tar_members`, `zip_members`,
+  `gzip_members` and `bzip2_members`.
 
 Invariants. A recipe is kept only if it has been verified to return the input's bits. No file is an
 error: what cannot be opened stays content. The result depends on the file alone, not on threads,
