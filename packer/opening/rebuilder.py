@@ -145,7 +145,7 @@ class Rebuilder:
         if not 1 <= level <= 9:
             self._fail("a bzip2 stream has no such level")
         plain = _Bytes(self._resolved(self._stream(depth)), recipe.what)
-        joint = _BlockJoint(recipe.what)
+        joint = BlockJoint(recipe.what)
         yield bzip2.header(level)
         while not records.ended:
             length = records.number()
@@ -241,7 +241,7 @@ class _Joint:
         return memoryview(out)[: bits >> 3]
 
 
-class _BlockJoint:
+class BlockJoint:
     """Joins the blocks of a bzip2 stream.
 
     Args:

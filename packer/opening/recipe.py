@@ -284,7 +284,7 @@ class Cursor:
     def __init__(self, data: memoryview, what: str) -> None:
         self._data = data
         self._at = 0
-        self._what = what
+        self.what = what
 
     @property
     def ended(self) -> bool:
@@ -310,7 +310,7 @@ class Cursor:
 
     def copy(self) -> Cursor:
         """Return a cursor of the bytes left."""
-        return Cursor(self.rest(), self._what)
+        return Cursor(self.rest(), self.what)
 
     def rest(self) -> memoryview:
         """Return the bytes left, without taking them."""
@@ -325,7 +325,7 @@ class Cursor:
         Raises:
             FormatError: always.
         """
-        raise FormatError(self._what, why)
+        raise FormatError(self.what, why)
 
     def take(self, length: int) -> memoryview:
         """Return the next `length` bytes.

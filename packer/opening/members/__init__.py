@@ -8,6 +8,7 @@ it lies.
 Files in reading order:
     stored_pieces   a file as the pieces that are stored: content, and plaintext of opened streams
     gzip_members    gzip: one member behind another
+    bzip2_members   bzip2 likewise
     tar_members     tar: GNU, pax, old GNU, incremental, sparse and hard links
     zip_members     zip: by its end, else by its local headers
     member_listing  lists and reads members, within bounds

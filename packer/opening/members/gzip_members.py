@@ -69,7 +69,7 @@ class GzipReader:
     def _pieces(self) -> Iterator[Piece]:
         stream, header = self._stream, self._header
         while header:
-            if isinstance(piece := stream.peek(), Deflated):
+            if isinstance(piece := stream.peek(), Deflated) and not piece.is_bzip2:
                 stream.pop()
                 yield from self._stored(piece)
                 stream.skip(self._shared_bytes)
@@ -83,34 +83,24 @@ class GzipReader:
 
     def _stored(self, deflated: Deflated) -> Iterator[Piece]:
         """Yield the plaintext of a stream that was opened, and check that it is all of it."""
-        total: int | None = 0
-        inner: list[Deflated] = []
-        plain = deflated.plain
+        plain, length = deflated.plain, deflated.plain_length()
         while (piece := plain.pop()) is not None:
-            if isinstance(piece, Deflated):
-                inner.append(piece)
-            elif total is not None:
-                total += len(piece)
             yield piece
-        for each in inner:
-            total = (
-                None if total is None or each.coded_length is None else total + each.coded_length
-            )
         # The stream's last byte belongs to the piece behind it if the stream ends within that byte.
         tail = self._stream.look(12)
         for shared in (1, 0):
-            length = int.from_bytes(tail[4 + shared : 8 + shared], "little")
+            told = int.from_bytes(tail[4 + shared : 8 + shared], "little")
             behind = tail[8 + shared :]
-            if len(tail) < 8 + shared:
-                continue
-            if (total is None or length == total & 0xFFFFFFFF) and (
-                not behind.strip(b"\0") or behind[:3] == MAGIC[: len(behind)]
+            if (
+                len(tail) >= 8 + shared
+                and told == length & 0xFFFFFFFF
+                and (not behind.strip(b"\0") or behind[:3] == MAGIC[: len(behind)])
             ):
                 break
         else:
             raise Irregular  # the rest of the stream was not opened
         self._shared_bytes = shared
-        self.plain_bytes += length if total is None else total
+        self.plain_bytes += length
 
 
 def _skip_header(stream: Stream) -> bool:

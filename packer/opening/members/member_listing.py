@@ -15,6 +15,7 @@ from typing import IO, NamedTuple
 import blake3
 
 from packer.files.temporary import read_at, temporary_file, write_at
+from packer.opening.members.bzip2_members import Bzip2Reader, is_bzip2
 from packer.opening.members.gzip_members import MAGIC, Damaged, GzipReader
 from packer.opening.members.stored_pieces import (
     Content,
@@ -40,7 +41,7 @@ MAX_MEMBERS = 500_000
 """Greatest number of members of one file that are listed; a listing holds all of them, in about
 300 bytes each."""
 GZIP_NAME = "content"
-"""Name of the one member of a gzip file that holds no tar archive."""
+"""Name of the one member of a gzip or bzip2 file that holds no tar archive."""
 
 _MAX_PIECES = 1 << 20
 """Greatest number of pieces of a zip archive that are held."""
@@ -251,12 +252,17 @@ def _content(stream: Stream) -> Iterator[bytes | memoryview]:
 
 
 def _archive_kind(stream: Stream) -> str:
-    """Return "tar", "zip" or "gzip" by an archive's first bytes, "" for other files."""
-    if isinstance(stream.peek(), Header):
+    """Return "tar", "zip", "gzip" or "bzip2" by a file's first bytes, "" for other files."""
+    piece = stream.peek()
+    if isinstance(piece, Header):
         return "tar"
+    if isinstance(piece, Deflated) and piece.is_bzip2:
+        return "bzip2"
     head = stream.look(BLOCK)
     if head[:3] == MAGIC and len(head) > 3 and not head[3] & 0xE0:
         return "gzip"
+    if is_bzip2(head):
+        return "bzip2"
     if head[:4] in _ZIP_MAGICS:
         return "zip"
     return "tar" if is_header(head) else ""
@@ -360,6 +366,12 @@ class _Finder:
     def __init__(self, most: int) -> None:
         self._bound = _Bound(most, counts_inflated=False)
         self._links = 0
+        self._zips: dict[Factory, list[ZipReader]] = {}
+
+    def _archive(self, factory: Factory, kind: str) -> _Archive:
+        zips = self._zips.setdefault(factory, [])
+        stream = Stream(()) if zips else factory()
+        return _Archive(stream, kind, self._bound, zips)
 
     def find(self, factory: Factory, path: str, kind: str) -> Stream:
         """Return the content of a file."""
@@ -367,7 +379,7 @@ class _Finder:
             raise KeyError(path)
         exact: tuple[int, _Item] | None = None
         outer: dict[str, int] = {}
-        archive = _Archive(factory(), kind, self._bound)
+        archive = self._archive(factory, kind)
         for number, item in enumerate(archive.items()):
             if item.name == path:
                 exact = number, item
@@ -395,7 +407,7 @@ class _Finder:
 
     def _open(self, factory: Factory, kind: str, number: int) -> Stream:
         """Return the content of a member, given its number."""
-        for at, item in enumerate(_Archive(factory(), kind, self._bound).items()):
+        for at, item in enumerate(self._archive(factory, kind).items()):
             if at == number:
                 return item.open()
         raise Irregular
@@ -408,12 +420,16 @@ class _Archive:
         stream: begins with the archive.
         kind: as `_archive_kind` returns it.
         bound: counts the bytes that are inflated.
+        zips: keeps the reader of a zip archive, for those who go through it more than once.
     """
 
-    def __init__(self, stream: Stream, kind: str, bound: _Bound) -> None:
+    def __init__(
+        self, stream: Stream, kind: str, bound: _Bound, zips: list[ZipReader] | None = None
+    ) -> None:
         self._stream = stream
         self._kind = kind
         self._bound = bound
+        self._zips = zips if zips is not None else []
         self.problems: list[str] = []
 
     def items(self) -> Iterator[_Item]:
@@ -443,7 +459,7 @@ class _Archive:
             self.problems += reader.problems
 
     def _gzip(self) -> Iterator[_Item]:
-        reader = GzipReader(self._stream)
+        reader = (Bzip2Reader if self._kind == "bzip2" else GzipReader)(self._stream)
         plain = self._bound.count(reader.plain)
         if _archive_kind(plain) == "tar":
             yield from self._tar(plain)
@@ -458,11 +474,13 @@ class _Archive:
         yield _Item(GZIP_NAME, "file", 0o644, 0, "", open=opened, stored=opened, measure=measure)
 
     def _zip(self) -> Iterator[_Item]:
-        pieces = self._held()
-        try:
-            reader = ZipReader(pieces)
-        except Irregular:
-            reader = ZipReader([_spooled(Stream(pieces), self._bound)])
+        if not self._zips:
+            pieces = self._held()
+            try:
+                self._zips.append(ZipReader(pieces))
+            except Irregular:
+                self._zips.append(ZipReader([_spooled(Stream(pieces), self._bound)]))
+        reader = self._zips[0]
         for member in reader.members():
             self._bound.take_member()
 
@@ -504,6 +522,7 @@ class _HeldDeflated(Deflated):
 
     def __init__(self, deflated: Deflated, left: list[int]) -> None:
         self._records = deflated.records
+        self.is_bzip2 = deflated.is_bzip2
         self._pieces = list(_held(deflated.plain, left))
         self.coded_length = None
 

@@ -15,11 +15,14 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import Protocol
 
+from packer.engine import bzip2
 from packer.engine.deflate import MAX_SEGMENT_BYTES, WINDOW_BYTES, RecipeError, most_coded, rebuild
 from packer.errors import FormatError
 from packer.opening import recipe as op
+from packer.opening.rebuilder import BlockJoint
 from packer.opening.recipe import MAX_DEFLATE_DEPTH, Cursor, Recipe
 from packer.opening.tar_headers import BLOCK, content_size, decode_header
 
@@ -125,31 +128,78 @@ class Hole(Zeros):
 
 
 class Deflated:
-    """A deflate stream, of which the plaintext is stored.
+    """A deflate or bzip2 stream, of which the plaintext is stored.
 
     Args:
         plain: the plaintext; it lies in the same sequence of operations as the pieces behind it, so
             it is read, or drained, before them.
-        records: of its segments; consumed when the stream is rebuilt.
+        records: of its segments or blocks; consumed when the stream is rebuilt.
+        is_bzip2: whether it is a bzip2 stream, with its header and trailer.
     """
 
-    __slots__ = ("coded_length", "plain", "records")
+    __slots__ = ("coded_length", "is_bzip2", "plain", "records")
 
-    def __init__(self, plain: Stream, records: Cursor) -> None:
+    def __init__(self, plain: Stream, records: Cursor, *, is_bzip2: bool) -> None:
         self.plain = plain
         self.records = records
+        self.is_bzip2 = is_bzip2
         self.coded_length: int | None = None
-        """Bytes of the deflate stream; None as long as they are not known."""
+        """Bytes of the stream; None as long as they are not known."""
+
+    def is_whole_bzip2(self) -> bool:
+        """Return whether all blocks of a bzip2 stream were opened, and so its trailer."""
+        return self.is_bzip2 and 0 in self._lengths()
+
+    def plain_length(self) -> int:
+        """Return the length of the plaintext in bytes."""
+        return sum(self._lengths())
+
+    def _lengths(self) -> Iterator[int]:
+        """Yield the plaintext lengths of segments or blocks; of bzip2, 0 is the trailer."""
+        records = self.records.copy()
+        if self.is_bzip2:
+            records.number()  # the level
+        while not records.ended:
+            head = records.number()
+            if not self.is_bzip2:
+                records.take(records.number())
+            yield head if self.is_bzip2 else head >> 3
 
     def drain(self) -> None:
         """Consume the rest of the plaintext, so that the pieces behind can be had."""
         self.plain.drain()
 
     def rebuilt(self) -> Iterator[Data]:
-        """Yield the deflate stream's bytes; its plaintext must not have been read."""
+        """Yield the stream's bytes; its plaintext must not have been read."""
+        total = 0
+        for data in self._blocks() if self.is_bzip2 else self._segments():
+            total += len(data)
+            yield data
+        self.coded_length = total
+
+    def _blocks(self) -> Iterator[Data]:
+        """Rebuild a bzip2 stream, as `Rebuilder` does."""
         stream, records = self.plain, self.records
         plain = _Joined(stream, records)
-        partial, window, position, total = 0, b"", 0, 0
+        level = records.number()
+        if not 1 <= level <= 9:
+            records.fail("a bzip2 stream has no such level")
+        joint = BlockJoint(records.what)
+        yield Data(bzip2.header(level))
+        while not records.ended:
+            length = records.number()
+            if not length:
+                yield Data(joint.trailer())
+                return
+            if length > bzip2.MAX_BLOCK_PLAIN:
+                records.fail("a bzip2 stream is too long")
+            yield Data(joint.add(partial(bzip2.rebuild, plain.take(length), level)))
+
+    def _segments(self) -> Iterator[Data]:
+        """Rebuild a deflate stream, as `Rebuilder` does."""
+        stream, records = self.plain, self.records
+        plain = _Joined(stream, records)
+        shared, window, position = 0, b"", 0
         while not records.ended:
             head = records.number()
             bit, length = head & 7, head >> 3
@@ -163,13 +213,11 @@ class Deflated:
                 records.fail(str(error))
             whole = bytearray(out)
             if whole:
-                whole[0] |= partial
-            partial = whole[-1] if bits & 7 else 0
-            total += bits >> 3
+                whole[0] |= shared
+            shared = whole[-1] if bits & 7 else 0
             yield Data(memoryview(whole)[: bits >> 3])
             window = (window + data[-WINDOW_BYTES:])[-WINDOW_BYTES:]
             position += length
-        self.coded_length = total
 
 
 class _Joined:
@@ -418,10 +466,11 @@ class _Operations:
                 yield Data(bytes(recipe.inline.take(number())))
             elif operation == op.ZEROS:
                 yield Zeros(number())
-            elif operation == op.DEFLATE:
+            elif operation in (op.DEFLATE, op.BZIP2):
                 if depth >= MAX_DEFLATE_DEPTH:
                     raise FormatError(recipe.what, "deflate streams within one another, too many")
                 records = recipe.next_stream()
-                yield Deflated(Stream(self.pieces(depth + 1)), records)
+                plain = Stream(self.pieces(depth + 1))
+                yield Deflated(plain, records, is_bzip2=operation == op.BZIP2)
             else:
                 raise FormatError(recipe.what, f"unknown operation {operation}")

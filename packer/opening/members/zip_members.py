@@ -5,8 +5,6 @@ Source: APPNOTE.TXT of PKWARE, 4.3 and 4.4; Info-ZIP's extra field 0x7075, "Unic
 
 from __future__ import annotations
 
-import bz2
-import lzma
 import stat
 import struct
 import zlib
@@ -14,9 +12,14 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from packer.opening.members.gzip_members import Damaged, inflated
 from packer.opening.members.stored_pieces import Data, Deflated, Irregular, Piece, Stream
+
+if TYPE_CHECKING:
+    import bz2
+    import lzma
 
 MAX_COMMENT_BYTES = 65_535
 """Greatest length of an archive's comment, which lies behind the end record."""
@@ -254,6 +257,7 @@ class ZipReader:
 
         Raises:
             Damaged: it is encrypted, its method is not known, or it is not where it should be.
+            Irregular: it is stored as another stream than its method says.
         """
         if member.is_encrypted:
             raise Damaged("it is encrypted")
@@ -262,8 +266,11 @@ class ZipReader:
         coded = self.stored(member)
         if member.method == _STORED:
             return coded
-        if member.method == _DEFLATED and isinstance(piece := coded.peek(), Deflated):
-            return piece.plain
+        piece = coded.peek()
+        if isinstance(piece, Deflated):
+            if piece.is_bzip2 is (member.method == _BZIP2):
+                return piece.plain
+            raise Irregular
         return Stream(_decoded(member, coded), is_sequential=True)
 
     def stored(self, member: ZipMember) -> Stream:
@@ -350,6 +357,11 @@ def _decoded(member: ZipMember, coded: Stream) -> Iterator[Data]:
     if member.method == _DEFLATED:
         yield from inflated(coded)
         return
+    try:
+        import bz2
+        import lzma
+    except ImportError as error:  # Python can be built without them
+        raise Damaged(str(error)) from None
     decoder: bz2.BZ2Decompressor | lzma.LZMADecompressor
     try:
         decoder = bz2.BZ2Decompressor() if member.method == _BZIP2 else _lzma_decoder(coded)
@@ -368,6 +380,8 @@ def _decoded(member: ZipMember, coded: Stream) -> Iterator[Data]:
 
 def _lzma_decoder(coded: Stream) -> lzma.LZMADecompressor:
     """Return a decoder for an entry in LZMA, whose properties come first. APPNOTE.TXT, 5.8.8."""
+    import lzma
+
     head = coded.read(4)
     size = int.from_bytes(head[2:4], "little")
     properties = coded.read(size)

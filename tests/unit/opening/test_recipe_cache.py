@@ -159,6 +159,7 @@ def test_the_key_covers_all_that_a_recipe_depends_on() -> None:
 
 
 @pytest.mark.parametrize("level", [1, 2, 4, 6, 9])
+@pytest.mark.slow
 def test_recipes_do_not_depend_on_the_guess(level: int) -> None:
 
     encoder = zlib.compressobj(level, zlib.DEFLATED, -15)
