@@ -19,6 +19,7 @@ from packer.opening.members.bzip2_members import Bzip2Reader, is_bzip2
 from packer.opening.members.gzip_members import MAGIC, Damaged, GzipReader
 from packer.opening.members.stored_pieces import (
     Content,
+    Data,
     Deflated,
     Extent,
     Header,
@@ -198,7 +199,7 @@ def list_members(
             return None
         lister = _Lister(_Bound(most, counts_inflated=True), digests=digests)
         listing = lister.list(factory(), kind, 1)
-        if not listing.problems or exact is None:
+        if exact is None or not any(listing.all_problems()):
             return listing
     except Irregular:
         if exact is None:
@@ -229,26 +230,54 @@ def read_member(
         KeyError: there is no such file.
         ValueError: it cannot be read, and why.
     """
+    if exact is None:
+        return _read_exact(factory, path, most)
+    finder = _Finder(most)
     try:
-        return _content(_Finder(most).find(factory, path, _kind_of_file(factory)))
-    except (Irregular, Damaged, Stopped) as error:
-        if exact is None:
-            raise ValueError(str(error) or "it cannot be read") from None
+        stream = finder.find(factory, path, _kind_of_file(factory))
+        if not finder.has_problems:
+            return _content(stream, lambda done: _skipped(_read_exact(exact(), path, most), done))
+    except (Irregular, Damaged, Stopped):
+        pass
+    return _read_exact(exact(), path, most)
+
+
+def _read_exact(factory: Factory, path: str, most: int) -> Iterator[bytes | memoryview]:
+    """Read one file in an archive whose exact bytes are at hand."""
     try:
-        factory = exact()
-        return _content(_Finder(most).find(factory, path, _kind_of_file(factory)))
+        return _content(_Finder(most).find(factory, path, _kind_of_file(factory)), None)
     except (Irregular, Damaged, Stopped) as error:
         raise ValueError(str(error) or "it cannot be read") from None
 
 
-def _content(stream: Stream) -> Iterator[bytes | memoryview]:
+def _content(
+    stream: Stream, otherwise: Callable[[int], Iterator[bytes | memoryview]] | None
+) -> Iterator[bytes | memoryview]:
+    """Yield the content of a member; `otherwise` has the bytes that it lacks, from an offset on."""
+    done = 0
     try:
-        for piece in stream.raw():
-            yield from piece.read()
+        while (piece := stream.peek()) is not None:
+            if isinstance(piece, Deflated) and otherwise is not None:
+                raise Irregular
+            for part in (next(stream.raw(), None) or Data(b"")).read():
+                yield part
+                done += len(part)
+        if not isinstance(stream, Extent) or not stream.is_cut:
+            return
+        problem = "the archive is cut short"
     except (Damaged, Stopped, Irregular) as error:
-        raise ValueError(str(error) or "it cannot be read") from None
-    if isinstance(stream, Extent) and stream.is_cut:
-        raise ValueError("the archive is cut short")
+        problem = str(error) or "it cannot be read"
+    if otherwise is None:
+        raise ValueError(problem)
+    yield from otherwise(done)
+
+
+def _skipped(pieces: Iterator[bytes | memoryview], count: int) -> Iterator[bytes | memoryview]:
+    """Yield bytes but for the first `count`."""
+    for piece in pieces:
+        if len(piece) > count:
+            yield piece[count:]
+        count = max(count - len(piece), 0)
 
 
 def _archive_kind(stream: Stream) -> str:
@@ -367,6 +396,8 @@ class _Finder:
         self._bound = _Bound(most, counts_inflated=False)
         self._links = 0
         self._zips: dict[Factory, list[ZipReader]] = {}
+        self.has_problems = False
+        """Whether an archive on the way could not be listed as a whole."""
 
     def _archive(self, factory: Factory, kind: str) -> _Archive:
         zips = self._zips.setdefault(factory, [])
@@ -385,6 +416,7 @@ class _Finder:
                 exact = number, item
             elif item.kind == "file" and path.startswith(item.name + SEPARATOR):
                 outer[item.name] = number
+        self.has_problems = self.has_problems or bool(archive.problems)
         if exact is not None:
             number, item = exact
             if item.kind == "hardlink":

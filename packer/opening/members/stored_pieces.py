@@ -165,6 +165,10 @@ class Deflated:
                 records.take(records.number())
             yield head if self.is_bzip2 else head >> 3
 
+    def again(self) -> Deflated:
+        """Return the stream as it was before it was read; only for those that can be."""
+        return Deflated(self.plain, self.records, is_bzip2=self.is_bzip2)
+
     def drain(self) -> None:
         """Consume the rest of the plaintext, so that the pieces behind can be had."""
         self.plain.drain()
@@ -364,10 +368,13 @@ class Extent(Stream):
     Args:
         parent: the stream, at the member's first byte.
         size: of the member in bytes.
+        is_recorded: whether the recipe has the member's header as one. Otherwise nothing tells
+            where the member ends, and deflate streams in it are rebuilt.
     """
 
-    def __init__(self, parent: Stream, size: int) -> None:
+    def __init__(self, parent: Stream, size: int, *, is_recorded: bool) -> None:
         self._parent = parent
+        self._is_recorded = is_recorded
         self._left = size
         self._unknown: list[Deflated] = []
         self._is_tar = False
@@ -385,6 +392,12 @@ class Extent(Stream):
 
     def _limited(self) -> Iterator[Piece]:
         parent = self._parent
+        if not self._is_recorded:
+            for part in parent.raw(self._left):
+                self._left -= len(part)
+                yield part
+            self.is_cut = self._left > 0
+            return
         while True:
             piece = parent.peek()
             if self._unknown and all(each.coded_length is not None for each in self._unknown):
@@ -393,8 +406,10 @@ class Extent(Stream):
             if self._left < 0:
                 raise Irregular
             if piece is None:
-                self.is_cut = bool(self._left) and not self._unknown
-                break
+                if self._unknown:
+                    raise Irregular
+                self.is_cut = self._left > 0
+                return
             if not self._unknown and not self._left:
                 return
             if isinstance(piece, Deflated):

@@ -11,7 +11,15 @@ from dataclasses import dataclass, field
 from itertools import pairwise
 
 from packer.opening.members.gzip_members import Damaged
-from packer.opening.members.stored_pieces import Data, Extent, Hole, Piece, Stream
+from packer.opening.members.stored_pieces import (
+    Data,
+    Extent,
+    Header,
+    Hole,
+    Irregular,
+    Piece,
+    Stream,
+)
 from packer.opening.tar_headers import BLOCK, is_header
 
 MAX_HEADER_BYTES = 1 << 20
@@ -100,6 +108,8 @@ class TarReader:
     stream: Stream
     problems: list[str] = field(default_factory=list)
     """Why the listing may not be complete; empty for a sound archive."""
+    _is_recorded: bool = False
+    """Whether the header read last is one of the recipe's."""
 
     def members(self) -> Iterator[TarMember]:
         """Yield the members in the order of the archive, each once all before are consumed."""
@@ -109,6 +119,7 @@ class TarReader:
         pending: dict[str, bytes] = {}
         gaps: list[bytes] = []
         while True:
+            self._is_recorded = isinstance(self.stream.peek(), Header)
             block = self.stream.read(BLOCK)
             if len(block) < BLOCK or not block.strip(_NUL):
                 if 0 < len(block) < BLOCK or pending:
@@ -122,7 +133,7 @@ class TarReader:
                 continue
             kind = block[156:157]
             if kind in b"xgXLK":
-                extent = Extent(self.stream, size)
+                extent = self._extent(size)
                 self._extension(kind, size, extent, everywhere, pending, gaps)
                 if not self._finish(extent, size):
                     return
@@ -133,9 +144,12 @@ class TarReader:
                 yield member
                 extent = member.stored
             else:
-                extent = Extent(self.stream, size)
+                extent = self._extent(size)
             if not self._finish(extent, size):
                 return
+
+    def _extent(self, size: int) -> Extent:
+        return Extent(self.stream, size, is_recorded=self._is_recorded)
 
     def _note(self, problem: str) -> None:
         if problem not in self.problems:
@@ -155,6 +169,8 @@ class TarReader:
         if extent.is_cut:
             self._note("the archive is cut short")
             return False
+        if size % BLOCK and isinstance(self.stream.peek(), Header):
+            raise Irregular  # its padding, which is not zeros, was taken for content
         self.stream.skip(-size % BLOCK)
         return True
 
@@ -199,7 +215,7 @@ class TarReader:
         name = pax.get("path") or _name(block)
         if type_flag in b"VN":  # a volume's label, a list of long names
             return None, size
-        stored = Extent(self.stream, size)
+        stored = self._extent(size)
         if any(key.startswith("GNU.sparse.") for key in pax) and not is_sparse:
             is_sparse = True
             name = pax.get("GNU.sparse.name") or name

@@ -11,11 +11,19 @@ import zlib
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import pairwise
+from operator import attrgetter
 from typing import TYPE_CHECKING
 
 from packer.opening.members.gzip_members import Damaged, inflated
-from packer.opening.members.stored_pieces import Data, Deflated, Irregular, Piece, Stream
+from packer.opening.members.stored_pieces import (
+    Data,
+    Deflated,
+    Irregular,
+    Piece,
+    Run,
+    Stream,
+    Zeros,
+)
 
 if TYPE_CHECKING:
     import bz2
@@ -34,6 +42,8 @@ _MAX_DICTIONARY_BYTES = 64 << 20
 """Greatest window of an entry in LZMA that is decoded: the decoder allocates it."""
 _MAX_GAP_BYTES = 1 << 10
 """Greatest number of bytes between the data of an entry and what follows: a data descriptor."""
+_MAX_SEARCHED_BYTES = 8 << 20
+"""Greatest piece, in bytes, in which the header of the next entry is searched."""
 _STORED, _DEFLATED, _BZIP2, _LZMA = 0, 8, 12, 14
 _UNIX = 3
 
@@ -51,6 +61,7 @@ class ZipMember:
         is_encrypted: whether its content is encrypted.
         coded_size: bytes in the archive.
         offset: of its local header, from the archive's first byte.
+        encoded_name: the name's bytes in the archive.
     """
 
     name: str
@@ -61,6 +72,7 @@ class ZipMember:
     is_encrypted: bool
     coded_size: int
     offset: int
+    encoded_name: bytes
 
 
 class _Placed:
@@ -76,29 +88,31 @@ class _Placed:
         self._tail = pieces[last + 1 :]
         self.tail_bytes = sum(len(piece) for piece in self._tail if not isinstance(piece, Deflated))
         self._starts: list[int] = []
+        self._sizes: list[int] = []
 
     def tail(self, start: int, length: int) -> bytes:
         """Return bytes of the part behind the last deflate stream, counted from its start."""
         return _slice(self._tail, start, length)
 
-    def place(self, length_at: Callable[[int, Piece | None], int]) -> int:
+    def place(self, length_of: Callable[[int, int], int] | None) -> int:
         """Find the position of each piece.
 
         Args:
-            length_at: returns the length of the deflate stream at a position, given the piece
-                behind it.
+            length_of: returns the length of a deflate stream, given its number among the pieces and
+                its position; None if there is no such stream.
 
         Returns:
             The length of the archive.
         """
         end = 0
-        for piece, behind in pairwise((*self._pieces, None)):
-            assert piece is not None
+        for at, piece in enumerate(self._pieces):
             if isinstance(piece, Deflated):
-                piece.coded_length = length = length_at(end, behind)
+                assert length_of is not None
+                length = length_of(at, end)
             else:
                 length = len(piece)
             self._starts.append(end)
+            self._sizes.append(length)
             end += length
         return end
 
@@ -112,17 +126,17 @@ class _Placed:
         while length > 0 and 0 <= at < len(self._starts):
             piece, begin = self._pieces[at], self._starts[at]
             if isinstance(piece, Deflated):
-                if begin != start or piece.coded_length is None or piece.coded_length > length:
+                size = self._sizes[at]
+                if begin != start or size > length:
                     raise Irregular
-                yield piece
-                size = piece.coded_length
+                yield piece.again()
             else:
                 if start > begin:
                     piece = piece.split(min(start - begin, len(piece)))[1]
                 if len(piece) > length:
                     piece = piece.split(length)[0]
-                yield piece
                 size = len(piece)
+                yield piece
             start, length, at = start + size, length - size, at + 1
 
 
@@ -196,28 +210,15 @@ class ZipReader:
 
     def _place(self, pieces: Sequence[Piece]) -> int:
         """Find the position of each piece; return where the archive's own first byte is."""
-        placed, entries = self._placed, []
+        placed = self._placed
+        lengths = None
         if any(isinstance(piece, Deflated) for piece in pieces):
-            entries = sorted((each.offset, each.coded_size) for each in self.members())
-        offsets = [offset for offset, _ in entries]
-
-        def length_at(position: int, behind: Piece | None) -> int:
-            at = bisect_right(offsets, position) - 1
-            if at < 0 or self._data_start(offsets[at]) != position or behind is None:
-                raise Irregular
-            # Its last byte belongs to the piece behind it if the stream ends within that byte.
-            coded = entries[at][1]
-            is_last = at + 1 == len(offsets)
-            gap = (self._offset if is_last else offsets[at + 1]) - position - coded
-            head = Stream([behind]).look(gap + 5) if 0 <= gap <= _MAX_GAP_BYTES else b""
-            for shared in (0, 1):
-                if head[gap + shared :][:4] == (b"PK\1\2" if is_last else b"PK\3\4"):
-                    return coded - shared
-            raise Irregular
-
-        end = placed.place(length_at)
+            lengths = _Lengths(pieces, sorted(self.members(), key=attrgetter("offset")))
+            lengths.data_start = self._data_start
+            lengths.directory = self._directory[0], self._offset
+        end = placed.place(lengths.length if lengths is not None else None)
         base = end - placed.tail_bytes + self._directory[0] - self._offset
-        if base and entries:
+        if base and lengths is not None:
             raise Irregular
         return base
 
@@ -291,6 +292,82 @@ class ZipReader:
         return Stream(self._placed.pieces(start, member.coded_size))
 
 
+class _Lengths:
+    """Finds how long deflate streams are that a recipe holds: the entries say where they lie.
+
+    A stream is the data of an entry, or lies within the data of one that is stored. Then the next
+    entry's header tells where that ends; of several streams in it, the first one is taken to be as
+    long as all of them.
+
+    Args:
+        pieces: of the archive.
+        entries: by offset.
+    """
+
+    def __init__(self, pieces: Sequence[Piece], entries: Sequence[ZipMember]) -> None:
+        self._pieces = pieces
+        self._entries = entries
+        self._offsets = [entry.offset for entry in entries]
+        self._done: set[int] = set()
+        self.data_start: Callable[[int], int] = int
+        """Returns where the data of an entry begins, given its offset; -1 if it is not there."""
+        self.directory = 0, 0
+        """Where the central directory begins: behind the last stream, and in the archive."""
+
+    def length(self, number: int, position: int) -> int:
+        """Return the length of the stream that is piece `number`, at `position`."""
+        if number in self._done:
+            return 0
+        at = bisect_right(self._offsets, position) - 1
+        start = self.data_start(self._offsets[at]) if at >= 0 else -1
+        if start < 0:
+            raise Irregular
+        entry = self._entries[at]
+        behind = self._entries[at + 1] if at + 1 < len(self._entries) else None
+        gap = (behind.offset if behind else self.directory[1]) - start - entry.coded_size
+        if not 0 <= gap <= _MAX_GAP_BYTES or not start <= position < start + entry.coded_size:
+            raise Irregular
+        raw = position - start - gap
+        streams = [number]
+        for other in range(number + 1, len(self._pieces)):
+            piece = self._pieces[other]
+            if isinstance(piece, Deflated):
+                streams.append(other)
+                continue
+            found = self._header_in(piece, behind)
+            if found >= 0:
+                self._done.update(streams[1:])
+                length = entry.coded_size - raw - found
+                if length < 0:
+                    raise Irregular
+                return length
+            raw += len(piece)
+        raise Irregular
+
+    def _header_in(self, piece: Run | Data | Zeros, entry: ZipMember | None) -> int:
+        """Return where in a piece the header of an entry is, or the central directory; else -1."""
+        if entry is None:
+            # It lies behind the last stream, in one piece or several.
+            return self.directory[0] if piece is self._tail_start() else -1
+        if len(piece) > _MAX_SEARCHED_BYTES:
+            raise Irregular
+        data = b"".join(piece.read())
+        at = data.find(b"PK\3\4")
+        while at >= 0:
+            length = int.from_bytes(data[at + 26 : at + 28], "little")
+            if data[at + _LOCAL.size : at + _LOCAL.size + length] == entry.encoded_name:
+                return at
+            at = data.find(b"PK\3\4", at + 1)
+        return -1
+
+    def _tail_start(self) -> Piece:
+        """Return the first piece behind the last stream."""
+        at = len(self._pieces) - 1
+        while not isinstance(self._pieces[at - 1], Deflated):
+            at -= 1
+        return self._pieces[at]
+
+
 def _entry(fields: tuple[bytes | int, ...], window: bytes, at: int) -> ZipMember:
     """Return an entry of the central directory.
 
@@ -327,6 +404,7 @@ def _entry(fields: tuple[bytes | int, ...], window: bytes, at: int) -> ZipMember
         is_encrypted=bool(flags & 1),
         coded_size=sizes[1],
         offset=sizes[2],
+        encoded_name=name,
     )
 
 

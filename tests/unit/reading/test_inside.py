@@ -82,6 +82,23 @@ class Archives:
         line = b"key: %x\n" % self._rng.getrandbits(80)
         return (line + self._rng.randbytes(40).hex().encode() + b"\n") * (size // 30 + 1)
 
+    def _odd(self, data: bytearray) -> bytes:
+        """Return a tar archive, sometimes with what no tar program writes."""
+        rng, how = self._rng, self._rng.random()
+        headers = [at for at in range(0, len(data), 512) if data[at + 257 : at + 262] == b"ustar"]
+        at = rng.choice(headers)
+        if how < 0.1:  # padding that is not zeros
+            size = int(data[at + 124 : at + 135], 8)
+            data[at + 512 + size : at + 512 + size + -size % 512] = rng.randbytes(-size % 512)
+        elif how < 0.2:  # a header that is kept as it is
+            data[at + 329 : at + 345] = b"no device number"
+            data[at + 148 : at + 156] = b" " * 8
+            data[at + 148 : at + 156] = b"%06o\0 " % sum(data[at : at + 512])
+        elif how < 0.3:  # no end
+            del data[len(data.rstrip(b"\0")) :]
+            data += bytes(-len(data) % 512)
+        return bytes(data)
+
     def make(self, depth: int = 0) -> bytes:
         rng = self._rng
         inner = ["text", "noise", "gz", "tgz", "bz2"] if depth else ["tar.bz2"]
@@ -113,7 +130,7 @@ class Archives:
                     link = tarfile.TarInfo("link" + name)
                     link.type, link.linkname = rng.choice([b"1", b"2"]), name
                     members.addfile(link)
-        data = out.getvalue()
+        data = self._odd(bytearray(out.getvalue()))
         if kind == "tar":
             return data
         return gzip.compress(data, mtime=0) if kind == "tgz" else bz2.compress(data)
