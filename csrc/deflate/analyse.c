@@ -243,7 +243,8 @@ static unsigned analyse_stored(analysis *state, const pk_block *block, uint32_t 
 /* Predict the tokens of a block, and record the corrections.
  *
  * Returns the number of tokens behind which the block is predicted to end, 0 if it is predicted to
- * go on up to the end of the encoder's input. basis: set. Stops early if there will be no recipe. */
+ * go on up to the end of the encoder's input. basis: set. Stops early if there will be
+ * no recipe. */
 static uint32_t analyse_tokens(analysis *state, const pk_block *block, pk_header_basis *basis)
 {
     pk_codec *codec = state->codec;

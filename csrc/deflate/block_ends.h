@@ -1,6 +1,6 @@
-/* Predicts where an encoder ends a block: at its limit of tokens, at gzip's guess, or, for
- * Go's level 1 and klauspost's first six, at its limit of bytes. A block also ends where the encoder's input ends; the
- * callers know that. Internal; inlined, as it is asked once a token. */
+/* Predicts where an encoder ends a block: at its limit of tokens, at gzip's guess, or, for Go's
+ * level 1 and klauspost's first six, at its limit of bytes. A block also ends where the encoder's
+ * input ends; the callers know that. Internal; inlined, as it is asked once a token. */
 #ifndef PK_DEFLATE_BLOCK_ENDS_H
 #define PK_DEFLATE_BLOCK_ENDS_H
 

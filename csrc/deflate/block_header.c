@@ -219,9 +219,10 @@ void pk_go_lengths(uint8_t *lengths, const uint32_t *counts, unsigned symbols, u
     }
 }
 
-/* ---- The construction of klauspost/compress from release 1.20.4 on: Huffman's algorithm on two queues, of
- * symbols and of nodes, each in increasing order (J. van Leeuwen, "On the construction of Huffman trees", 1976); of
- * equals the symbol goes first. Codes that become too long are made in Go's manner instead. ---- */
+/* ---- The construction of klauspost/compress from release 1.20.4 on: Huffman's algorithm on two
+ * queues, of symbols and of nodes, each in increasing order (J. van Leeuwen, "On the construction
+ * of Huffman trees", 1976); of equals the symbol goes first. Codes that become too long are made
+ * in Go's manner instead. ---- */
 
 static void queue_lengths(uint8_t *lengths, const uint32_t *counts, unsigned symbols,
                           unsigned most)
@@ -372,7 +373,8 @@ static int klauspost_type(int trees, const pk_counts *counts, uint32_t plain,
             matches += counts->symbol[symbol];
     }
     if (!matches && !(trees & PK_TREES_LAZY)) {
-        /* Without matches only the codes of literals are weighed, and a header of a usual length. */
+        /* Without matches only the codes of literals are weighed, and a header of the usual
+         * length. */
         const uint32_t least = trees & PK_TREES_QUEUES ? 12 : 32, expected = literal_bits + HEADER;
         if (plain <= least || (plain > 1024 && plain <= 65535 && is_even(counts->symbol, plain)))
             return PK_STORED;

@@ -49,8 +49,8 @@ int pk_make_header(pk_header *header, int trees, const pk_counts *counts, uint32
 int pk_zlib_lengths(uint8_t *lengths, const uint32_t *counts, unsigned symbols, unsigned most);
 void pk_go_lengths(uint8_t *lengths, const uint32_t *counts, unsigned symbols, unsigned most);
 
-/* Append run-length symbols for `total` lengths to a header, and count them. zlib codes literals and
- * distances each on their own, Go both together. */
+/* Append run-length symbols for `total` lengths to a header, and count them. zlib codes literals
+ * and distances each on their own, Go both together. */
 void pk_zlib_runs(pk_header *header, uint32_t *counts, const uint8_t *lengths, unsigned total);
 void pk_go_runs(pk_header *header, uint32_t *counts, const uint8_t *lengths, unsigned total);
 

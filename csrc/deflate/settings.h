@@ -46,8 +46,8 @@ static inline int pk_may_be_primed(const pk_settings *with)
     return pk_kind_of(with) == PK_FAST || pk_is_klauspost(with);
 }
 
-/* Return the bits of the encoder's hash, 8..16; of klauspost's, PK_DETAIL_... instead. zlib's memLevel sets both its token buffer and its
- * hash, so the limit tells; gzip's are fixed. */
+/* Return the bits of the encoder's hash, 8..16; of klauspost's, PK_DETAIL_... instead. zlib's
+ * memLevel sets both its token buffer and its hash, so the limit tells; gzip's are fixed. */
 static inline unsigned pk_hash_bits_of(const pk_settings *with)
 {
     unsigned bits = 15;

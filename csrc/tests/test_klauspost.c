@@ -1,6 +1,6 @@
-/* The models of klauspost's encoders predict matches that are there, within what they see, whatever
- * tokens they are told of: on texts of few letters, of repeats and of noise, with flush points and
- * restarts, and with every way to start. */
+/* The models of klauspost's encoders predict matches that are there, within what they see,
+ * whatever tokens they are told of: on texts of few letters, of repeats and of noise, with flush
+ * points and restarts, and with every way to start. */
 #include "check.h"
 
 #include "common/bytes.h"

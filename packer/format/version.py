@@ -156,6 +156,8 @@ class Config:
             )
         try:
             chunking, index, totals = value["chunking"], value["index"], value["totals"]
+            if not isinstance(totals, dict):
+                raise FormatError(what, "totals is no object")
             if chunking["rule"] != 1:
                 raise UnsupportedVersion(f"{what} has chunking rule {chunking['rule']!r}")
             config = cls(

@@ -7,6 +7,7 @@ Nothing appears under the target's name before all of it is written, verified an
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
@@ -124,7 +125,7 @@ def restore(
             deleted = existing.bring_up_to_date(index, wanted, staging)
             sync_tree(fd)
         else:
-            os.rename(staging, target)
+            _give_name(staging, target)
         sync_directory(os.path.dirname(target))
     return Restored(
         digest=version.descriptor.digest,
@@ -137,6 +138,17 @@ def restore(
         read_layers=len(ranges.read_layers),
         read_bytes=ranges.read_bytes,
     )
+
+
+def _give_name(staging: bytes, target: bytes) -> None:
+    """Rename the finished tree to the target, which another process may have made meanwhile."""
+    try:
+        os.rename(staging, target)
+    except OSError as error:
+        if error.errno not in (errno.ENOTEMPTY, errno.EEXIST):
+            raise
+        why = "another process has written it meanwhile; say --update to bring it up to date"
+        raise TargetExists(show(target), why) from error
 
 
 def _frame_reader(

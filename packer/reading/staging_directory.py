@@ -8,9 +8,12 @@ being written, and sees one that a killed process left.
 from __future__ import annotations
 
 import errno
+import fcntl
 import os
+import re
 import secrets
 import shutil
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 
@@ -22,9 +25,18 @@ PREFIX = b".layer-packer-"
 """Begins the names of staging directories, beside the target or, if they cannot be there, in it."""
 
 
+ABANDONED_SECONDS = 60
+"""Age in seconds from which a directory that nobody locks counts as left by a killed process: far
+above the moment between making one and locking it."""
+
+_NAME = re.compile(re.escape(PREFIX) + rb"[0-9a-f]{16}\Z")
+
+
 @contextmanager
 def staging_directory(target: bytes, *, inside: bool) -> Iterator[bytes]:
     """Make a directory on the target's file system, and remove it in the end.
+
+    Directories that killed processes of this user left there are removed first.
 
     Args:
         target: absolute path of the target.
@@ -39,6 +51,8 @@ def staging_directory(target: bytes, *, inside: bool) -> Iterator[bytes]:
         OSError: it cannot be made; with the path of the target.
     """
     above, name = os.path.dirname(target), PREFIX + secrets.token_hex(8).encode()
+    for folder in (above, target) if inside else (above,):
+        _sweep(folder)
     private = os.path.join(target if inside else above, name)
     try:
         os.makedirs(os.path.dirname(private), exist_ok=True)
@@ -57,6 +71,27 @@ def staging_directory(target: bytes, *, inside: bool) -> Iterator[bytes]:
             yield path
     finally:
         _remove_tree(private)
+
+
+def _sweep(folder: bytes) -> None:
+    """Remove the staging directories in a folder that killed processes of this user left."""
+    with suppress(OSError), os.scandir(folder) as entries:
+        for path in [entry.path for entry in entries if _NAME.match(entry.name)]:
+            with suppress(OSError):
+                _remove_if_abandoned(path)
+
+
+def _remove_if_abandoned(path: bytes) -> None:
+    """Remove a staging directory unless it is young, another user's, or locked by its writer."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    try:
+        info = os.fstat(fd)
+        if info.st_uid != os.geteuid() or time.time() - info.st_mtime < ABANDONED_SECONDS:
+            return
+        fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        _remove_tree(path)
+    finally:
+        os.close(fd)
 
 
 def _remove_tree(path: bytes) -> None:

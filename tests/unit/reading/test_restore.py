@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import fcntl
 import os
 import re
 import shutil
@@ -357,3 +358,46 @@ def test_delete_does_not_remove_the_store(tmp_path: Path, holder: str) -> None:
     with pytest.raises(packer.InvalidParameter, match="would remove the store"):
         packer.unpack("a:1", place, store=store, update=True, delete=True)
     assert packer.verify("a:1", store=store)
+
+
+def test_what_a_killed_restore_left_is_swept(tmp_path: Path) -> None:
+    root = tmp_path / "v"
+    root.mkdir()
+    (root / "file").write_bytes(b"content")
+    packer.pack(root, store=tmp_path / "s", tag="a:1")
+    names = [f".layer-packer-{digit * 16}" for digit in "abc"]
+    for name in names:
+        (tmp_path / name / "tree").mkdir(parents=True)
+        (tmp_path / name / "tree" / "large").write_bytes(b"left")
+    old, locked, young = (tmp_path / name for name in names)
+    for folder in (old, locked):
+        os.utime(folder, (1_000_000, 1_000_000))
+    fd = os.open(locked, os.O_RDONLY)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        packer.unpack("a:1", tmp_path / "out", store=tmp_path / "s")
+    finally:
+        os.close(fd)
+    assert (tmp_path / "out" / "file").read_bytes() == b"content"
+    assert [path.exists() for path in (old, locked, young)] == [False, True, True]
+
+
+def test_a_target_that_another_process_wrote_meanwhile(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # The loser of two pulls got an operating system's error with temporary names.
+    root = tmp_path / "v"
+    root.mkdir()
+    (root / "file").write_bytes(b"content")
+    packer.pack(root, store=tmp_path / "s", tag="a:1")
+    real = os.rename
+
+    def late(source: bytes, target: bytes) -> None:
+        if os.fspath(target) == os.fsencode(tmp_path / "out"):
+            shutil.copytree(root, tmp_path / "out")
+        real(source, target)
+
+    monkeypatch.setattr(os, "rename", late)
+    with pytest.raises(packer.TargetExists, match="another process has written it meanwhile"):
+        packer.unpack("a:1", tmp_path / "out", store=tmp_path / "s")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "s", "v"]
