@@ -24,6 +24,9 @@ _GZIP, _BZIP2 = 0x1F, 0x42
 _METHODS = {1, 2, 3, 4, 5, 6, 9, 10, 12, 14, 16, 93, 94, 95, 96, 97, 98, 99}
 """Methods of zip entries that are not opened. APPNOTE.TXT of PKWARE, 4.4.5."""
 
+_ZIP_BZIP2 = 12
+"""Method of zip entries that hold a bzip2 stream."""
+
 FoundStream = DeflateStream | Bzip2Stream
 
 
@@ -204,6 +207,8 @@ def _behind_zip_header(source: Source, at: int) -> tuple[int, str]:
     method = int.from_bytes(head[8:10], "little")
     if head[6] & 1:
         return 0, ENCRYPTED if method in (0, 8) or method in _METHODS else ""
+    if method == _ZIP_BZIP2 and bzip2.is_available():
+        return 0, ""  # the bzip2 stream behind the header is found by its own signature
     if method != 8:
         return 0, METHOD if method in _METHODS else ""
     end = at + 30 + int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")

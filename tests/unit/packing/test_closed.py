@@ -108,6 +108,7 @@ def test_what_is_opened_or_plain_is_not_told(tmp_path: Path) -> None:
         "small.gz": gzip.compress(b"few bytes"),
         "empty.bz2": bz2.compress(b""),
         "stored.zip": stored.getvalue(),
+        "bzip2.zip": zip_entry(bz2.compress(TEXT), 12),
         "name.xz": TEXT,
         "word": b"BZh9 is no archive, nor is PK\3\4 one" * 3000,
     }
