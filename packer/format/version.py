@@ -161,14 +161,14 @@ class Config:
             if chunking["rule"] != 1:
                 raise UnsupportedVersion(f"{what} has chunking rule {chunking['rule']!r}")
             config = cls(
-                ChunkParams(chunking["average_bytes"]),
-                index["digest"],
-                index["bytes"],
-                value["tree"],
-                totals,
-                value["level"],
-                value["tool"],
-                value["zstd"],
+                chunking=ChunkParams(chunking["average_bytes"]),
+                index_digest=index["digest"],
+                index_bytes=index["bytes"],
+                tree=value["tree"],
+                totals=totals,
+                level=value["level"],
+                tool=value["tool"],
+                zstd=value["zstd"],
             )
         except (KeyError, TypeError, ValueError) as error:
             raise FormatError(what, f"a field is missing or of the wrong type: {error}") from None

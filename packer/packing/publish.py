@@ -82,14 +82,14 @@ def publish(job: PackJob, base: Version | None, table: Table) -> Packed:
     """
     layers, index_bytes, new_bytes = _write_index(job.store, base, table)
     config = Config(
-        job.params,
-        "blake3:" + blake3.blake3(table.plain).hexdigest(),
-        len(table.plain),
-        table.tree,
-        table.totals,
-        job.level,
-        job.tool,
-        zstd.zstd_version(),
+        chunking=job.params,
+        index_digest="blake3:" + blake3.blake3(table.plain).hexdigest(),
+        index_bytes=len(table.plain),
+        tree=table.tree,
+        totals=table.totals,
+        level=job.level,
+        tool=job.tool,
+        zstd=zstd.zstd_version(),
     )
     config_blob, config_bytes = _put(job.store, config.encode(), CONFIG_TYPE)
     manifest = Manifest(config_blob, layers, _annotations(job, base))

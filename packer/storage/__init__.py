@@ -9,14 +9,10 @@ write the manifest under it > remember the record. Reading goes through the room
 Files, in reading order:
     storage             the public class; each call finds an application and hands the work on
     results             what calls return
-    repositories        opens the repositories of a base; encoded_names makes IDs part of names
+    state/              how state is kept in a registry: repositories, numbers, records
     app_list            which applications there are
-    repository          one repository: its tags, notes, and their removal
-    series              records that change, as tags that do not move
     application         one application: numbers, records, versions, and the save
     save                staging of a tree, and its manifest
-    sequence_numbers    numbers that are unique without a lock server
-    history             records of all versions, gathered in one blob
     open_versions       versions that were read last
     deployments         the log of deployments
     condition           which numbers can be loaded

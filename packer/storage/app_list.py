@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 from packer.errors import RegistryError
 from packer.storage.application import APP
-from packer.storage.encoded_names import decode_app, encode_app
-from packer.storage.repositories import Repositories
+from packer.storage.state.encoded_names import decode_app, encode_app
+from packer.storage.state.repositories import Repositories
 
 APP_PREFIX = "app-"
 """Prefix of the base's tags that name the applications."""

@@ -8,12 +8,12 @@ from typing import Any
 from packer.errors import Conflict, NotFound, UnsupportedVersion
 from packer.format.version import Version
 from packer.oci import Manifest
-from packer.storage.history import GATHER_EVERY, Ledger
 from packer.storage.open_versions import OpenVersions
-from packer.storage.repository import Repository
 from packer.storage.results import SavedVersion
 from packer.storage.save import Job, Staged, bases, building_on, stage
-from packer.storage.sequence_numbers import Numbering, Numbers, is_number
+from packer.storage.state.history import GATHER_EVERY, Ledger
+from packer.storage.state.repository import Repository
+from packer.storage.state.sequence_numbers import Numbering, Numbers, is_number
 
 APP = "layer-packer.app"
 """Annotation of a version's manifest: the application's ID."""

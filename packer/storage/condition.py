@@ -26,7 +26,7 @@ from packer.errors import (
 from packer.format.version import Version, load_version
 from packer.oci import READ_BYTES, Descriptor, Manifest, load_json
 from packer.progress import CancelEvent
-from packer.storage.repository import NOTE_TYPE, Repository
+from packer.storage.state.repository import NOTE_TYPE, Repository
 from packer.stores.protocols import Store
 
 VERIFIED_BYTES = 64 << 20

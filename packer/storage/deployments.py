@@ -18,9 +18,9 @@ from packer.errors import AuthError, FormatError, IntegrityError, NotFound, Stor
 from packer.oci import canonical_json, load_json
 from packer.storage.application import Application
 from packer.storage.condition import blobs_of
-from packer.storage.repository import Repository
-from packer.storage.sequence_numbers import Numbers
-from packer.storage.series import Series
+from packer.storage.state.repository import Repository
+from packer.storage.state.sequence_numbers import Numbers
+from packer.storage.state.series import Series
 
 DEPLOYED = "deployed"
 """Prefix of the series of tags that name the log of deployments."""

@@ -7,7 +7,7 @@ from collections import OrderedDict
 from packer.errors import NotFound
 from packer.forks import Lock
 from packer.format.version import Version, load_version
-from packer.storage.repository import Repository
+from packer.storage.state.repository import Repository
 from packer.stores.caching import CachedStore, SmallBlobs
 from packer.stores.layout import LayoutStore
 

@@ -11,9 +11,9 @@ from packer.errors import Conflict, IntegrityError, NotFound, StoreError
 from packer.storage.application import Application
 from packer.storage.condition import Condition, Examiner, Finding, blobs_of, newest_sound
 from packer.storage.deployments import deployed_before, read_log
-from packer.storage.repository import Repository
 from packer.storage.results import Retained
-from packer.storage.sequence_numbers import Numbers, sweep_claims
+from packer.storage.state.repository import Repository
+from packer.storage.state.sequence_numbers import Numbers, sweep_claims
 from packer.stores.layout import LayoutStore
 
 _THREADS = 8

@@ -27,8 +27,8 @@ from packer.packing.older.similar import SketchCache
 from packer.packing.older.staging import NearSketches, Staging
 from packer.packing.pack_tree import LocalStore, Packed, PackJob, check_outside, pack_tree
 from packer.progress import CancelEvent, ProgressCallback, cancellable
-from packer.storage.history import LABEL_PREFIX, NUMBERS, RECORD_PREFIX
-from packer.storage.repository import NONCE, Repository
+from packer.storage.state.history import LABEL_PREFIX, NUMBERS, RECORD_PREFIX
+from packer.storage.state.repository import NONCE, Repository
 from packer.stores.cancelling import until_cancelled
 from packer.stores.layout import LayoutStore, caches_of
 from packer.stores.protocols import Upload

@@ -29,14 +29,14 @@ from packer.storage import app_list
 from packer.storage.application import Application
 from packer.storage.condition import Finding, verify_all
 from packer.storage.deployments import Deployment, deploy, read_log, rollback
-from packer.storage.encoded_names import encode_app
 from packer.storage.open_versions import OpenVersions, trim
-from packer.storage.repositories import Repositories
-from packer.storage.repository import Repository
 from packer.storage.results import Retained, SavedVersion, StorageEvent, SupportBundle
 from packer.storage.retention import delete, retain, withdraw
 from packer.storage.save import Job, check_labels, check_level
-from packer.storage.sequence_numbers import PATIENCE_SECONDS, Numbers, check_sequence
+from packer.storage.state.encoded_names import encode_app
+from packer.storage.state.repositories import Repositories
+from packer.storage.state.repository import Repository
+from packer.storage.state.sequence_numbers import PATIENCE_SECONDS, Numbers, check_sequence
 from packer.storage.support_bundles import SupportBundles
 from packer.stores.cancelling import until_cancelled
 from packer.stores.graph import check_expected

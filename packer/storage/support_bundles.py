@@ -14,11 +14,11 @@ from packer.progress import CancelEvent, ProgressCallback, cancellable
 from packer.reading.restore import Restored, restore
 from packer.reading.version_file import open_entry
 from packer.storage.condition import Finding, verify_all
-from packer.storage.encoded_names import decode_tag, encode_tag
-from packer.storage.history import Ledger
-from packer.storage.repository import Repository
 from packer.storage.results import SupportBundle
 from packer.storage.save import Job, Staged, bases, building_on, stage
+from packer.storage.state.encoded_names import decode_tag, encode_tag
+from packer.storage.state.history import Ledger
+from packer.storage.state.repository import Repository
 from packer.stores.cancelling import until_cancelled
 
 BUNDLE_PREFIX = "bundle-"

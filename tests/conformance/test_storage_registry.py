@@ -16,9 +16,9 @@ import pytest
 import packer
 from packer import Conflict, RegistryError, Storage
 from packer.oci import MANIFEST_TYPE, Manifest
-from packer.storage.history import LABEL_PREFIX
-from packer.storage.repositories import Repositories
-from packer.storage.repository import NONCE
+from packer.storage.state.history import LABEL_PREFIX
+from packer.storage.state.repositories import Repositories
+from packer.storage.state.repository import NONCE
 from tests.builders import write_release
 from tests.registry_server import (
     CountingProxy,

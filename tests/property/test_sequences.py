@@ -21,9 +21,9 @@ from hypothesis import strategies as st
 from packer.errors import Conflict, StoreError
 from packer.oci import Descriptor, digest_of
 from packer.progress import CancelEvent
-from packer.storage import sequence_numbers
-from packer.storage.repository import Repository
-from packer.storage.sequence_numbers import Numbering, Numbers
+from packer.storage.state import sequence_numbers
+from packer.storage.state.repository import Repository
+from packer.storage.state.sequence_numbers import Numbering, Numbers
 
 
 class Died(BaseException):

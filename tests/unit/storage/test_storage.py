@@ -28,10 +28,10 @@ from packer.errors import FormatError, InvalidReference, RegistryError
 from packer.reference import is_repository, is_tag
 from packer.storage import retention
 from packer.storage.deployments import DEPLOYED, LOG
-from packer.storage.encoded_names import decode_app, decode_tag, encode_app, encode_tag
-from packer.storage.repositories import Repositories
-from packer.storage.repository import Repository
-from packer.storage.sequence_numbers import Numbers
+from packer.storage.state.encoded_names import decode_app, decode_tag, encode_app, encode_tag
+from packer.storage.state.repositories import Repositories
+from packer.storage.state.repository import Repository
+from packer.storage.state.sequence_numbers import Numbers
 from tests.builders import noise, write_release
 
 NAMES = [

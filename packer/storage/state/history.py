@@ -27,9 +27,9 @@ from packer.oci import (
     is_digest,
     load_json,
 )
-from packer.storage.repository import Repository
 from packer.storage.results import SavedVersion, SupportBundle
-from packer.storage.series import Series
+from packer.storage.state.repository import Repository
+from packer.storage.state.series import Series
 from packer.stores.protocols import read_blob
 
 HISTORY = "history"

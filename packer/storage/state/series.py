@@ -18,7 +18,7 @@ import secrets
 from collections.abc import Iterable
 
 from packer.errors import NotFound, StoreError
-from packer.storage.repository import Repository
+from packer.storage.state.repository import Repository
 
 
 class Series:

@@ -16,8 +16,8 @@ from packer.api.locations import open_location
 from packer.errors import InvalidParameter, InvalidReference, NotFound
 from packer.forks import Lock
 from packer.reference import DOCKER_HUB, LayoutLocation, Reference, parse_location
-from packer.storage.encoded_names import decode_app, encode_app
-from packer.storage.repository import Repository
+from packer.storage.state.encoded_names import decode_app, encode_app
+from packer.storage.state.repository import Repository
 from packer.stores.memory import MemoryStore
 from packer.stores.protocols import Store
 from packer.stores.registry.access import Access, RegistryLike

@@ -37,7 +37,7 @@ from packer.errors import (
 )
 from packer.oci import Descriptor
 from packer.progress import CancelEvent
-from packer.storage.repository import Repository, is_refusal
+from packer.storage.state.repository import Repository, is_refusal
 from packer.stores.cancelling import pause
 
 PATIENCE_SECONDS = 15.0
