@@ -11,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from packer.errors import InvalidParameter, NotFound
+from packer.errors import InvalidParameter, InvalidReference, NotFound
 from packer.format.version import Version, load_version
 from packer.oci import is_digest
 from packer.progress import CancelEvent
@@ -271,6 +271,31 @@ def names_for(location: Reference | LayoutLocation) -> list[str]:
         f"{short}-{location.tag}",
         location.tag,
     ]
+
+
+def refuse_local_name(text: str, local: Store) -> None:
+    """Refuse a name of this machine where a reference is wanted; else Docker Hub would get it.
+
+    Args:
+        text: the reference as it was given. ``docker://`` before it means Docker Hub.
+        local: the local store.
+
+    Raises:
+        InvalidReference: the name has no host, and is a version of the store or a path here.
+    """
+    if names_registry(text):
+        return
+    try:
+        local.resolve(text)
+    except (NotFound, InvalidParameter):
+        if not os.path.exists(text):
+            return
+        why = "it is a file or directory here"
+        hint = f"oci:{text} or oci-archive:{text}"
+    else:
+        why = f"it is a version of {local.name}"
+        hint = f"a host before it, as in registry.example/{text}"
+    raise InvalidReference(text, f"{why}; write {hint}, or docker://{text} for Docker Hub")
 
 
 def names_registry(name: str) -> bool:

@@ -20,7 +20,14 @@ from packer.api.fetching import (
     find_origin,
     read_manifest,
 )
-from packer.api.locations import StoreLike, open_location, open_store, resolve, tag_of
+from packer.api.locations import (
+    StoreLike,
+    open_location,
+    open_store,
+    refuse_local_name,
+    resolve,
+    tag_of,
+)
 from packer.api.push_source import version_to_push
 from packer.errors import IntegrityError
 from packer.format.version import load_version
@@ -102,6 +109,7 @@ def push(
         TransportError: the registry was not reached. A second push goes on.
         Cancelled: `cancel` was set.
     """
+    refuse_local_name(ref, open_store(store, create=False))
     location = parse_location(ref)
     watched = cancellable(progress, cancel, "packing")
     source, name = version_to_push(location, version, store, watched)
@@ -170,6 +178,7 @@ def pull(
     """
     from packer.reading.restore import check_target, restore
 
+    refuse_local_name(ref, open_store(store, create=False))
     origin = find_origin(ref, Access(registry))
     target = os.path.abspath(os.fsencode(directory))
     in_place = check_target(target, update)
@@ -299,6 +308,7 @@ def copy(
     options = Access(registry)
     local = open_store(store, create=False)
     origin, name = resolve(source, local, options)
+    refuse_local_name(destination, local)
     location = parse_location(destination)
     from packer.api import air_gap
 
