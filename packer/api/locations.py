@@ -26,12 +26,19 @@ StoreLike = Store | str | bytes | os.PathLike[str] | os.PathLike[bytes] | None
 """A store, the directory of an image layout, or None for the default one."""
 
 
+_NAME_A_STORE = "name a directory with --store or LAYER_PACKER_STORE"
+"""Advice where the default store cannot be used."""
+
+
 def default_store_path() -> str:
     """Return the directory of the default store.
 
     Returns:
         ``$LAYER_PACKER_STORE`` if it is set, else ``layer-packer/store`` in the user's data
         directory. The directory need not exist.
+
+    Raises:
+        InvalidParameter: nothing names a home directory, as for a user without an entry in passwd.
     """
     if path := os.environ.get("LAYER_PACKER_STORE"):
         return path
@@ -39,6 +46,8 @@ def default_store_path() -> str:
         data = os.path.expanduser("~/Library/Application Support")
     else:
         data = os.environ.get("XDG_DATA_HOME") or os.path.expanduser("~/.local/share")
+    if data.startswith("~"):
+        raise InvalidParameter(f"no home directory holds the default store: {_NAME_A_STORE}")
     return os.path.join(data, "layer-packer", "store")
 
 
@@ -55,6 +64,7 @@ def open_store(store: StoreLike = None, *, create: bool = True) -> Store:
 
     Raises:
         FormatError: the directory is no image layout.
+        InvalidParameter: nothing names a home directory for the default store.
         PermissionError: the directory may not be read or created.
         OSError: the directory cannot be read or created.
     """
@@ -63,8 +73,15 @@ def open_store(store: StoreLike = None, *, create: bool = True) -> Store:
     if store is not None:
         return LayoutStore(store, late=not create)
     try:
-        return LayoutStore(default_store_path(), late=not create)
-    except PermissionError:
+        path = default_store_path()
+        if create:
+            try:
+                os.makedirs(path, exist_ok=True)
+            except OSError as error:
+                why = f"{error.strerror}; {_NAME_A_STORE}"
+                raise OSError(error.errno, why, path) from None
+        return LayoutStore(path, late=not create)
+    except (PermissionError, InvalidParameter):
         if create:
             raise
         # The home belongs to another user, as in a container; the store was not asked for by name.

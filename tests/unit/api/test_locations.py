@@ -10,7 +10,7 @@ import pytest
 
 import packer
 from packer.cli.main import main
-from packer.errors import NotFound
+from packer.errors import InvalidParameter, NotFound
 from packer.stores.memory import MemoryStore
 from tests.hostile import HostileRegistry, hostile_registry
 
@@ -136,3 +136,22 @@ def test_a_home_that_may_not_be_read(monkeypatch: pytest.MonkeyPatch) -> None:
         packer.open_store()
     with pytest.raises(PermissionError):
         packer.open_store("/root-of-another/store", create=False)
+
+
+def test_no_home_at_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # OpenShift's random user ids have no entry in passwd: the store was made in a directory "~".
+    def no_entry(_: int) -> None:
+        raise KeyError
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pwd.getpwuid", no_entry)
+    for name in ("HOME", "XDG_DATA_HOME", "LAYER_PACKER_STORE"):
+        monkeypatch.delenv(name, raising=False)
+    with pytest.raises(InvalidParameter, match="name a directory with --store or LAYER_PACKER_ST"):
+        packer.open_store()
+    assert isinstance(packer.open_store(create=False), MemoryStore)
+    monkeypatch.setenv("HOME", str(tmp_path / "file"))
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OSError, match="name a directory with --store"):
+        packer.open_store()
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
