@@ -17,7 +17,8 @@ from packer.format.frames import Frames
 from packer.format.index import Index
 from packer.format.usage import Opened, Use, opened, uses
 from packer.format.version import Version, load_version
-from packer.opening.members.member_listing import SEPARATOR, Listing
+from packer.opening.members.archive import SEPARATOR
+from packer.opening.members.member_listing import Listing
 from packer.reading.entry_content import FileReader
 
 

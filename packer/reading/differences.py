@@ -10,7 +10,8 @@ from packer.files.name_column import side_by_side
 from packer.files.tree import FILE, show
 from packer.format.index import Index
 from packer.format.version import Version
-from packer.opening.members.member_listing import SEPARATOR, Listing, Member
+from packer.opening.members.archive import SEPARATOR
+from packer.opening.members.member_listing import Listing, Member
 from packer.reading.entry_content import FileReader
 
 

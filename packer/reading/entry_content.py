@@ -22,13 +22,10 @@ from packer.format.index import DIGEST_BYTES
 from packer.format.tree_digest import Check
 from packer.format.version import Version
 from packer.opening.expansion import most_opened
-from packer.opening.members.member_listing import (
-    Factory,
-    Listing,
-    list_members,
-    read_member,
-    spooled,
-)
+from packer.opening.members.archive import Factory
+from packer.opening.members.member_listing import Listing, list_members
+from packer.opening.members.member_reading import read_member
+from packer.opening.members.spooling import spooled
 from packer.opening.members.stored_pieces import Run, Stream, stored_stream
 from packer.opening.rebuilder import Rebuilder
 from packer.opening.recipe import SPILL_BYTES, Recipe

@@ -20,14 +20,11 @@ from typing import IO
 
 import pytest
 
-from packer.opening.members import member_listing
-from packer.opening.members.member_listing import (
-    Factory,
-    Listing,
-    list_members,
-    read_member,
-    spooled,
-)
+from packer.opening.members import archive, spooling
+from packer.opening.members.archive import Factory
+from packer.opening.members.member_listing import Listing, list_members
+from packer.opening.members.member_reading import read_member
+from packer.opening.members.spooling import spooled
 from packer.opening.members.stored_pieces import Run, Stream
 
 MOST = 1 << 30
@@ -372,7 +369,7 @@ def test_a_bomb_ends_early_and_says_so() -> None:
 
 
 def test_too_many_members(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(member_listing, "MAX_MEMBERS", 3)
+    monkeypatch.setattr(archive, "MAX_MEMBERS", 3)
     for make in (tar, tgz, zipped):
         found = listed(make({str(at): b"" for at in range(5)}))
         assert len(found.members) == 3
@@ -385,8 +382,8 @@ def test_a_full_disk_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
 
     inner = zipped({"x": random.Random(1).randbytes(2000)})
     factory = stored(tgz({"a.zip": inner, "b": b"2"}))
-    monkeypatch.setattr(member_listing, "temporary_file", full)
-    monkeypatch.setattr(member_listing, "_SPOOL_BYTES", 1000)
+    monkeypatch.setattr(spooling, "temporary_file", full)
+    monkeypatch.setattr(spooling, "_SPOOL_BYTES", 1000)
     found = list_members(factory, MOST, digests=False)
     assert found is not None
     assert [problem for _, problem in found.all_problems()] == [

@@ -19,7 +19,9 @@ import packer
 from packer.api.locations import open_version
 from packer.cli.main import main
 from packer.opening.members import stored_pieces
-from packer.opening.members.member_listing import Listing, list_members, read_member, spooled
+from packer.opening.members.member_listing import Listing, list_members
+from packer.opening.members.member_reading import read_member
+from packer.opening.members.spooling import spooled
 from packer.opening.members.stored_pieces import Run, Stream
 from packer.reading.entry_content import FileReader
 from tests.unit.opening.test_member_listing import header, tar, tgz, zipped
