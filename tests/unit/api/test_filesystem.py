@@ -105,6 +105,7 @@ def test_the_package_does_not_import_fsspec() -> None:
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
 
+@pytest.mark.slow
 @pytest.mark.registry
 def test_few_requests_and_many_threads(tmp_path: Path) -> None:
     folder = tmp_path / "registry"

@@ -41,6 +41,7 @@ def test_every_block_is_known() -> None:
     assert TEXT.count("```") == 2 * 9
 
 
+@pytest.mark.slow
 @pytest.mark.registry
 def test_the_installer(registry: str, tmp_path: Path) -> None:
     program = blocks("python")[0]
@@ -95,6 +96,7 @@ def removed_bytes(base: object) -> int:
     return storage.version("app", 3).descriptor.size
 
 
+@pytest.mark.slow
 @pytest.mark.registry
 def test_the_vendors_commands(registry: str, tmp_path: Path) -> None:
     environment = {

@@ -438,6 +438,7 @@ def test_help_tells_the_level(capsys: pytest.CaptureFixture[str], verb: tuple[st
     assert f"zstd level, 1 to 22 (default: {DEFAULT_LEVEL})" in shown
 
 
+@pytest.mark.slow
 def test_reference_names_every_key(run: Run, app: Path, changed: Path, tmp_path: Path) -> None:
     text = (ROOT / "docs" / "cli.md").read_text(encoding="utf-8")
     (app / "chart.gz").write_bytes(gzip.compress(b"key: value\n" * 200))

@@ -103,6 +103,7 @@ def test_local_verbs_need_no_registry_modules_and_no_rich(app: Path, store: Path
     assert not {"shutil", "tempfile"} & modules
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "words",
     [
@@ -191,6 +192,7 @@ def test_a_run_as_a_process(app: Path, store: Path, tmp_path: Path) -> None:
     assert failed.stderr.startswith(b"layer-packer: target is not empty: ")
 
 
+@pytest.mark.slow
 def test_a_locale_that_cannot_show_a_name_is_no_error(store: Path, tmp_path: Path) -> None:
     root = tmp_path / "v"
     root.mkdir()
@@ -369,6 +371,7 @@ def test_interruption_as_json(
     assert value == {"error": "interrupted", "kind": "Stopped", "exit_code": 130}
 
 
+@pytest.mark.slow
 @pytest.mark.registry
 def test_a_registry_with_password_and_tls(
     app: Path,

@@ -63,6 +63,7 @@ def round_trip(stream: bytes, segment_bytes: int = deflate.SEGMENT_BYTES) -> tup
 DATA = text(700_000) + bytes(300_000) + random.Random(3).randbytes(70_000) + text(100_000, 2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", range(1, 10))
 def test_zlib(level: int) -> None:
     stream = raw(DATA, level)
@@ -70,6 +71,7 @@ def test_zlib(level: int) -> None:
     assert (failed, size <= len(stream) // 1000 + 16) == (0, True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("memory", [1, 4, 9])
 @pytest.mark.parametrize("level", [1, 6, 9])
 def test_zlib_with_other_memory(level: int, memory: int) -> None:
@@ -90,6 +92,7 @@ def dense(size: int) -> bytes:
     return bytes(out[:size])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", range(4, 10))
 @pytest.mark.parametrize("memory", [1, 5, 8])
 def test_long_chains_are_searched_as_zlib_does(level: int, memory: int) -> None:
@@ -141,6 +144,7 @@ def go_gzip(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return program
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", [-1, *range(1, 10)])
 def test_go(go_gzip: Path, level: int) -> None:
     out = subprocess.run(
@@ -188,6 +192,7 @@ def test_klauspost_in_segments_of_a_block(path: Path) -> None:
     assert size <= 200
 
 
+@pytest.mark.slow
 @given(
     path=st.sampled_from(KLAUSPOST),
     at=st.integers(0, 1 << 30),
@@ -344,6 +349,7 @@ def test_damaged_streams_and_recipes_do_no_harm(at: int, byte: int, level: int, 
     segment.analyse()
 
 
+@pytest.mark.slow
 def test_memory_is_reused(tmp_path: Path) -> None:
     segment = Segment()
     sizes = []

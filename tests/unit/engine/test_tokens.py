@@ -199,6 +199,7 @@ def against(old: bytes, new: bytes, target: int = SEGMENT_BYTES) -> Outcome:
     return round_trip(segments, sum(len(piece.plain) for piece in pieces(old)), new, target)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ENCODERS)
 def test_every_encoder_comes_back_for_little(name: str) -> None:
     old, new = ENCODERS[name](OLD), ENCODERS[name](NEW)

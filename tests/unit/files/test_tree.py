@@ -61,6 +61,7 @@ def test_any_tree_in_byte_order(tmp_path: Path) -> None:
     assert found[3:5] == [found[3], found[4]]
 
 
+@pytest.mark.slow
 def test_deep_and_wide(tmp_path: Path) -> None:
     # More entries than a batch, and more levels than the walker begins with.
     deep = os.fsencode(tmp_path) + b"/deep" + b"/d" * 200

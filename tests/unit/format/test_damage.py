@@ -66,6 +66,7 @@ def unreadable(store: Path, tag: str) -> dict[str, str]:
     return out
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("frame", [0, 1])
 def test_reading_says_what_is_touched(store: Path, tmp_path: Path, frame: int) -> None:
     damage(store, frame)
@@ -84,6 +85,7 @@ def test_reading_says_what_is_touched(store: Path, tmp_path: Path, frame: int) -
     assert len(counts) == 2  # deltas make it more
 
 
+@pytest.mark.slow
 def test_packing_on_a_damaged_base_says_so(store: Path, tmp_path: Path) -> None:
     damage(store, 0)
     changed = tmp_path / "2" / FILES[0]
@@ -92,6 +94,7 @@ def test_packing_on_a_damaged_base_says_so(store: Path, tmp_path: Path) -> None:
         pack(tmp_path / "2", store, "app:3")
 
 
+@pytest.mark.slow
 def test_verify_speaks_of_the_whole_layer(store: Path) -> None:
     blob = damage(store, 0)
     with pytest.raises(IntegrityError) as caught:
@@ -101,6 +104,7 @@ def test_verify_speaks_of_the_whole_layer(store: Path) -> None:
     packer.verify("other:1", store=store)
 
 
+@pytest.mark.slow
 def test_a_layer_that_was_cut(store: Path, tmp_path: Path) -> None:
     damage(store, 0, 100)
     with pytest.raises(SizeMismatch, match=rf"needed by {len(FILES)} files .*, and listed"):

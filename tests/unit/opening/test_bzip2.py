@@ -21,6 +21,7 @@ from tests.property.test_expand import gz, opened, round_trip, tar, text
 TEXT = text(300_000)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("level", [1, 5, 9])
 def test_a_stream_costs_its_plaintext(level: int) -> None:
     content, recipe = round_trip(bz2.compress(TEXT, level))
@@ -28,6 +29,7 @@ def test_a_stream_costs_its_plaintext(level: int) -> None:
     assert len(recipe) < 50
 
 
+@pytest.mark.slow
 def test_runs_and_noise_come_back() -> None:
     rng = random.Random(3)
     noise = rng.randbytes(150_000)
@@ -54,6 +56,7 @@ def test_streams_at_any_offset_and_one_after_another() -> None:
     assert sum(map(len, content)) == len(TEXT) + 4 * len(between)
 
 
+@pytest.mark.slow
 def test_within_archives_and_around_them() -> None:
     inner = tar({"a.yaml": TEXT, "b.txt": b"short"})
     content, _ = round_trip(gz(tar({"chart/crds.bz2": bz2.compress(TEXT), "x": text(900, 2)})))
@@ -149,6 +152,7 @@ def test_hostile_records_are_refused(records: bytes, content: int) -> None:
         rebuilt(recipe_of(records, content), TEXT[:content], 1 << 20)
 
 
+@pytest.mark.slow
 def test_the_work_that_a_recipe_asks_for_is_bounded() -> None:
     # Each block is 18 MiB of zeros: 15 of them exceed 256 MiB, whatever the file's size.
     records = numbers(9, *[bzip2.MAX_BLOCK_PLAIN] * 15, 0)
@@ -199,6 +203,7 @@ def test_magic_numbers_are_found_at_every_bit() -> None:
             assert bzip2.find_magic(data, at + 1) is None
 
 
+@pytest.mark.slow
 def test_a_changed_line_costs_below_2_kb(tmp_path: Path) -> None:
     # The target of the operation: the whole update, with index, config and manifest.
     lines = text(2_000_000).splitlines(keepends=True)

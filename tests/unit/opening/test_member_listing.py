@@ -114,6 +114,7 @@ def test_no_archive_is_no_error(data: bytes) -> None:
 
 
 # A reader that held extended headers took 6 GB for this archive of 2 KB.
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", [b"x", b"g", b"L", b"K"])
 def test_an_endless_extended_header_takes_no_memory(kind: bytes) -> None:
     size = 64 << 20
@@ -418,6 +419,7 @@ def mutated(data: bytes, rng: random.Random) -> bytes:
     return bytes(out)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_whatever_is_damaged_nothing_else_is_raised(seed: int) -> None:
     rng = random.Random(seed)

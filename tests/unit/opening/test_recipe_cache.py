@@ -71,6 +71,7 @@ def test_only_what_changed_is_analysed(tmp_path: Path, analysed: list[int]) -> N
     assert not (tmp_path / "other" / "cache" / "recipes").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("damage", ["cut", "changed", "empty", "other", "directory"])
 def test_damaged(tmp_path: Path, analysed: list[int], damage: str) -> None:
     versions = [version(tmp_path / "v0", 0), version(tmp_path / "v1", 1)]

@@ -74,6 +74,7 @@ def write(root: Path, files: Files, version: str) -> Path:
     return root
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", [moved, renamed, renumbered, reordered, split, joined])
 def test_counterparts_are_found(change: Callable[[Files], Files], tmp_path: Path) -> None:
     store = str(tmp_path / "store")

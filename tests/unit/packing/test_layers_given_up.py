@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 import packer
 from packer.oci import DATA_TYPE, INDEX_TYPE, UPDATE_TYPE, Descriptor
 from packer.packing.older.compaction import Liveness, layers_to_drop
@@ -82,6 +84,7 @@ def test_merged_layers_are_not_counted_again() -> None:
     assert layers_to_drop(found, 1, frozenset({1})) == frozenset()
 
 
+@pytest.mark.slow
 def test_a_line_costs_a_line_after_a_large_update_of_a_dense_file(tmp_path: Path) -> None:
     files = {f"{n}.yaml": text(n, 50_000) for n in range(40)}
     files |= {"images.bin": noise(1, 300_000), "Chart.yaml": b"version: 1\n"}

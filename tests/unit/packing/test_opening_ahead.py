@@ -56,6 +56,7 @@ def charts(path: Path, count: int = 20, changed: int = -1) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_the_same_bytes_as_in_turn(
     tmp_path: Path, begun: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -106,6 +107,7 @@ def test_a_file_that_changes_after_it_was_begun(
         assert not [name for name in left if name.startswith(str(root))]
 
 
+@pytest.mark.slow
 def test_closing_a_large_archive_in_the_middle(tmp_path: Path) -> None:
     """Its digest is computed beside its opening; that ends before the file is closed."""
     path = os.fsencode(tmp_path / "large.gz")

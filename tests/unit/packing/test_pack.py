@@ -242,6 +242,7 @@ def test_a_changed_file_finds_its_older_self(
     assert restored(store, "app:2", tmp_path / "out") == dict(read_tree(root))
 
 
+@pytest.mark.slow
 def test_copies_within_a_first_version_cost_little(tmp_path: Path) -> None:
     # KOTS archives hold upstream, base and rendered copies of the same manifests, far apart.
     files = {f"a/{n}": text(n, 1_000_000) for n in range(8)}
@@ -251,6 +252,7 @@ def test_copies_within_a_first_version_cost_little(tmp_path: Path) -> None:
     assert both.new_bytes < alone.new_bytes * 1.1
 
 
+@pytest.mark.slow
 def test_a_long_history_stays_shallow_and_restorable(tmp_path: Path, store: MemoryStore) -> None:
     root = write(tmp_path / "v", {f"{n}": text(n, 40_000) for n in range(5)})
     trees = []
@@ -282,6 +284,7 @@ def test_layers_stay_within_their_budget(
         assert len(restored(store, f"app:{number}", tmp_path / f"o{number}")) == number + 1
 
 
+@pytest.mark.slow
 def test_compaction_keeps_a_fresh_pull_cheap(tmp_path: Path, store: MemoryStore) -> None:
     rng = random.Random(5)
     root = write(tmp_path / "v", {f"{n}": rng.randbytes(100_000) for n in range(30)})
@@ -317,6 +320,7 @@ def test_layers_of_large_versions_grow() -> None:
 # Files that change while they are read -----------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("change", ["write", "append", "truncate", "replace", "remove"])
 def test_a_file_that_changes_is_named_and_nothing_is_tagged(
     tmp_path: Path, store: MemoryStore, change: str

@@ -78,6 +78,7 @@ def test_positions_may_be_left_out(root: Path, small: tuple[Tree, SmallFiles]) -
             assert bytes(data) == (root / os.fsdecode(tree.paths[at])).read_bytes()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["write", "grow", "cut", "replace", "remove", "link", "directory"])
 def test_what_changed_since_the_walk_is_not_taken(root: Path, how: str) -> None:
     victim = root / "5" / "0005"
@@ -113,6 +114,7 @@ def _pack_as_walked(root: Path, tree: Tree) -> None:
         packer.pack(root, store=root.parent / "s", tag="app:1", cache=False)
 
 
+@pytest.mark.slow
 def test_the_same_version_as_one_by_one(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
 

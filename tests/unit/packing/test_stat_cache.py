@@ -327,6 +327,7 @@ def test_opened_files_are_not_read_again(
     assert (tmp_path / "out" / "d2" / "chart.tgz").read_bytes() == archive(2)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seed", range(4))
 def test_any_history_gives_what_reading_gives(
     root: Path, tmp_path: Path, clock: Clock, seed: int, monkeypatch: pytest.MonkeyPatch

@@ -48,6 +48,7 @@ def make_versions(folder: Path) -> tuple[Path, Path]:
     return old, new
 
 
+@pytest.mark.slow
 def test_quickstart_prints_what_the_readme_shows(tmp_path: Path) -> None:
     need_program("docker-registry")
     old, new = make_versions(tmp_path)
@@ -75,6 +76,7 @@ def test_quickstart_prints_what_the_readme_shows(tmp_path: Path) -> None:
     assert not list(tmp_path.glob("quickstart.*"))
 
 
+@pytest.mark.slow
 def test_quickstart_without_a_registry(tmp_path: Path) -> None:
     # Where no registry can be had, a layout directory stands in.
     old, new = make_versions(tmp_path)
@@ -103,6 +105,7 @@ def test_the_second_command_is_a_target() -> None:
     assert re.search(r"^test:", (ROOT / "Makefile").read_text(encoding="utf-8"), re.M)
 
 
+@pytest.mark.slow
 @pytest.mark.registry
 def test_library_use(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (code,) = blocks("python")

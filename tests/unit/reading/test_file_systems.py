@@ -59,6 +59,7 @@ def has_holes(path: Path) -> bool:
     return taken < HOLE
 
 
+@pytest.mark.slow
 def test_holes_come_back_as_holes(tmp_path: Path) -> None:
     if not has_holes(tmp_path):
         pytest.skip("this file system has no holes")

@@ -27,6 +27,7 @@ from packer.storage import kots_archives
 from tests.kots import APP, archive, layout, read, write
 
 
+@pytest.mark.slow
 def test_there_and_back_through_directories(tmp_path: Path) -> None:
     found = layout()
     write(tmp_path / "from", found)
@@ -78,6 +79,7 @@ def test_what_does_not_come_back_is_not_marked_done(
     assert not notes.exists()
 
 
+@pytest.mark.slow
 def test_a_copy_that_was_wrong_once_is_written_anew(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -274,6 +276,7 @@ def test_links_that_lead_nowhere_and_pipes_are_counted(tmp_path: Path) -> None:
     assert (done.archives, done.moved, done.others) == (1, 1, 4)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("part", ["all", "version", "bundle"])
 def test_what_is_gone_from_the_destination_is_moved_again(tmp_path: Path, part: str) -> None:
     source, base = tmp_path / "from", f"oci:{tmp_path / 'base'}"

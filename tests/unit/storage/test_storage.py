@@ -118,6 +118,7 @@ def test_history_of_saves(storage: Storage, tmp_path: Path) -> None:
     assert storage.history("other") == []
 
 
+@pytest.mark.slow
 def test_a_long_history_is_gathered_and_found_again(tmp_path: Path) -> None:
     uri = f"oci:{tmp_path / 'base'}"
     storage = packer.open_storage(uri)
@@ -211,6 +212,7 @@ def test_deleted_numbers_are_not_given_again(storage: Storage, tmp_path: Path) -
         storage.delete("app", 0)
 
 
+@pytest.mark.slow
 def test_a_number_chosen_again_is_not_taken_for_the_one_it_was(
     storage: Storage, tmp_path: Path
 ) -> None:
@@ -228,6 +230,7 @@ def test_a_number_chosen_again_is_not_taken_for_the_one_it_was(
     assert again.history("app")[3] == saved
 
 
+@pytest.mark.slow
 def test_a_withdrawn_version_was_never_there(storage: Storage, tmp_path: Path) -> None:
     for number in range(8):
         storage.save("app", write_release(tmp_path / "v", number), sequence=number)
@@ -243,6 +246,7 @@ def test_a_withdrawn_version_was_never_there(storage: Storage, tmp_path: Path) -
         storage.withdraw("app", 8)
 
 
+@pytest.mark.slow
 def test_retaining_a_few(storage: Storage, tmp_path: Path) -> None:
     for number in range(8):
         storage.save("app", write_release(tmp_path / "v", number))

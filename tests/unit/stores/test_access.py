@@ -341,6 +341,7 @@ def resolve(server: HostileRegistry, **options: Any) -> None:
         store.resolve("v1")
 
 
+@pytest.mark.slow
 def test_client_certificates(tmp_path: Path) -> None:
     server_side, client_side = tmp_path / "server", tmp_path / "client"
     server_side.mkdir()
@@ -368,6 +369,7 @@ def test_client_certificates(tmp_path: Path) -> None:
         resolve(server, ca_file=str(tmp_path / "missing.pem"))
 
 
+@pytest.mark.slow
 def test_key_with_a_passphrase_asks_nobody(tmp_path: Path) -> None:
     cert, key = make_client_certificate(tmp_path)
     run_openssl(
@@ -388,6 +390,7 @@ def test_key_with_a_passphrase_asks_nobody(tmp_path: Path) -> None:
     assert "InvalidParameter" in done.stderr
 
 
+@pytest.mark.slow
 def test_unverified_tls_is_for_one_host(tmp_path: Path) -> None:
     # Row 17: neither the next store nor the storage that the registry redirects to is trusted.
     certificate = make_certificate(tmp_path)
@@ -446,6 +449,7 @@ def run_tunnel(seen: list[bytes], target: tuple[str, int]) -> socket.socket:
     return listener
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variable", ["https_proxy", "ALL_PROXY"])
 def test_tunnel_through_a_proxy(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str

@@ -74,6 +74,7 @@ def spoil(part: Path, how: str) -> type[PackerError]:
     return SizeMismatch
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["missing", "short", "long", "empty", "flipped"])
 def test_a_damaged_part_is_named_and_written_again(
     tmp_path: Path, source: MemoryStore, how: str

@@ -32,6 +32,7 @@ def reach(server: HostileRegistry, **options: object) -> None:
         store.resolve("v1")
 
 
+@pytest.mark.slow
 def test_a_registrys_own_folder(tmp_path: Path) -> None:
     certificate = make_certificate(tmp_path)
     with hostile_registry(certificate=certificate) as server:
@@ -43,6 +44,7 @@ def test_a_registrys_own_folder(tmp_path: Path) -> None:
         reach(server)
 
 
+@pytest.mark.slow
 def test_a_client_certificate_of_the_folder(tmp_path: Path) -> None:
     certificate = make_certificate(tmp_path)  # signs itself, so it is its own authority
     with hostile_registry(certificate=certificate, client_ca=certificate) as server:
@@ -56,6 +58,7 @@ def test_a_client_certificate_of_the_folder(tmp_path: Path) -> None:
         reach(server)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variable", [*BUNDLES, "SSL_CERT_FILE"])
 def test_bundles_of_the_environment(
     variable: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -60,6 +60,7 @@ def is_gone(pid: int) -> bool:
     return False
 
 
+@pytest.mark.slow
 def test_one_that_hangs_is_killed_with_its_children(
     install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -73,6 +74,7 @@ def test_one_that_hangs_is_killed_with_its_children(
     assert is_gone(int(Path(f"{path}.pid").read_text()))
 
 
+@pytest.mark.slow
 def test_one_that_closes_its_output_and_hangs(
     install: Install, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -126,6 +128,7 @@ def test_entries_of_the_file_come_first(install: Install, tmp_path: Path) -> Non
     assert not Path(f"{path}.asked").exists()
 
 
+@pytest.mark.slow
 def test_ends_when_nobody_waits(install: Install) -> None:
     path = install('touch "$0.asked"\nsleep 600\n')
     halted = threading.Event()
