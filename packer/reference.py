@@ -6,7 +6,6 @@ Sources: containers-transports(5) for transports and the rules of docker.io; dis
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from collections.abc import Callable
@@ -296,6 +295,8 @@ def check_registry(registry: str, shown: str) -> None:
     host, port = split_host(registry)
     if host.startswith("["):
         try:
+            import ipaddress  # takes a millisecond, and few hosts are addresses
+
             ipaddress.IPv6Address(host[1:-1] if host.endswith("]") else "")
         except ValueError:
             raise InvalidReference(shown, f"{host!r} is not an IPv6 address") from None
@@ -330,6 +331,8 @@ def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:
+        import ipaddress  # as in `check_registry`
+
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False

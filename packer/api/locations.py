@@ -51,13 +51,16 @@ def default_store_path() -> str:
     return os.path.join(data, "layer-packer", "store")
 
 
-def open_store(store: StoreLike = None, *, create: bool = True) -> Store:
+def open_store(store: StoreLike = None, *, create: bool = True, durable: bool = True) -> Store:
     """Return the store that an argument means.
 
     Args:
         store: a store, the directory of an image layout, or None for the default store.
         create: create a missing directory now. If False, a missing directory is an empty store that
             the first write creates, so looking up a name needs no permission to write.
+        durable: sync everything that is written to a directory. If False, a system that crashes may
+            lose or damage what was written in the last half minute or so. A store that was opened
+            before stays as it was opened.
 
     Returns:
         The store.
@@ -71,7 +74,7 @@ def open_store(store: StoreLike = None, *, create: bool = True) -> Store:
     if store is not None and not isinstance(store, (str, bytes, os.PathLike)):
         return store
     if store is not None:
-        return LayoutStore(store, late=not create)
+        return LayoutStore(store, late=not create, durable=durable)
     try:
         path = default_store_path()
         if create:
@@ -80,7 +83,7 @@ def open_store(store: StoreLike = None, *, create: bool = True) -> Store:
             except OSError as error:
                 why = f"{error.strerror}; {_NAME_A_STORE}"
                 raise OSError(error.errno, why, path) from None
-        return LayoutStore(path, late=not create)
+        return LayoutStore(path, late=not create, durable=durable)
     except (PermissionError, InvalidParameter):
         if create:
             raise

@@ -37,6 +37,7 @@ def pack(
     level: int = zstd.DEFAULT_LEVEL,
     expand: bool = True,
     cache: bool = True,
+    durable: bool = True,
     params: ChunkParams | None = None,
     registry: RegistryLike = None,
     progress: ProgressCallback | None = None,
@@ -66,6 +67,9 @@ def pack(
             stored again. Archives come back bit for bit either way.
         cache: do not read files again that look as they did when they were last packed into this
             store (path, size, times, inode, device). docs/decisions.md says when that is safe.
+        durable: sync everything that is written to the store. False saves the time of the disk. A
+            system that crashes within the next half minute or so may then lose the version, or
+            leave damaged blobs in the store, which `verify` finds.
         params: chunk sizes; a base with other chunk sizes is not used.
         registry: how to reach the registry of `base`.
         progress: called from the calling thread with the bytes read.
@@ -100,7 +104,7 @@ def pack(
         raise InvalidParameter(f"level {level} is not from {zstd.MIN_LEVEL} to {zstd.MAX_LEVEL}")
     root = os.fsencode(version_dir)
     os.stat(root)  # a missing or forbidden path is reported before a store is made
-    target = open_store(store)
+    target = open_store(store, durable=durable)
     if not isinstance(target, LocalStore):
         raise InvalidParameter(
             f"{target.name}: versions are packed into a local store, then pushed"

@@ -34,6 +34,7 @@ def unpack(
     delete: bool = False,
     seed: Iterable[str | bytes | os.PathLike[str]] = (),
     expect: str | None = None,
+    durable: bool = True,
     progress: ProgressCallback | None = None,
     cancel: CancelEvent | None = None,
 ) -> Restored:
@@ -51,6 +52,9 @@ def unpack(
             and verified, and not read from the store; on the same disk their blocks are shared
             where the file system can.
         expect: digest that the version must have; None for any.
+        durable: sync the tree before it gets its name. False saves the time of the disk. A system
+            that crashes within the next half minute or so may then leave files in `directory` that
+            are empty, cut off or missing; with `update`, files that were there before among them.
         progress: called with the bytes written.
         cancel: a `threading.Event` or the like; the call raises `Cancelled` once it is set.
 
@@ -78,6 +82,7 @@ def unpack(
             update=update,
             delete=delete,
             seeds=seed_paths(seed),
+            durable=durable,
             progress=cancellable(progress, cancel, "unpacking"),
         )
 

@@ -139,6 +139,7 @@ def pull(
     seed: Iterable[str | bytes | os.PathLike[str]] = (),
     jobs: int = 4,
     expect: str | None = None,
+    durable: bool = True,
     progress: ProgressCallback | None = None,
     cancel: CancelEvent | None = None,
 ) -> Pulled:
@@ -160,6 +161,7 @@ def pull(
         seed: as for `unpack`.
         jobs: concurrent downloads, at least 1.
         expect: digest that the version must have; None for any.
+        durable: as for `pack` and `unpack`, for the local store and for `directory`.
         progress: called with the bytes fetched and written.
         cancel: a `threading.Event` or the like; the call raises `Cancelled` once it is set.
 
@@ -192,10 +194,11 @@ def pull(
             delete=delete,
             jobs=jobs,
             expect=expect,
+            durable=durable,
             progress=progress,
             cancel=cancel,
         )
-    local = open_store(store)
+    local = open_store(store, durable=durable)
     goal = read_manifest(origin, expect=expect, cancel=cancel)
     if not in_place:
         check_room(origin, goal, local, target)
@@ -205,7 +208,9 @@ def pull(
         version, copied = fetch_version(
             origin, goal, local, jobs=jobs, progress=progress, cancel=cancel
         )
-        restored = restore(version, target, update=update, delete=delete, progress=watched)
+        restored = restore(
+            version, target, update=update, delete=delete, durable=durable, progress=watched
+        )
         return Pulled(
             ref, version.descriptor.digest, copied.blobs_copied, copied.bytes_copied, restored
         )
@@ -228,6 +233,7 @@ def _restore_from_afar(
     delete: bool,
     jobs: int,
     expect: str | None,
+    durable: bool,
     progress: ProgressCallback | None,
     cancel: CancelEvent | None,
 ) -> Pulled:
@@ -246,6 +252,7 @@ def _restore_from_afar(
             delete=delete,
             seeds=seed_paths(seeds),
             jobs=jobs,
+            durable=durable,
             progress=cancellable(progress, cancel, "unpacking"),
         )
     small = (version.manifest.config, *version.manifest.index_layers)

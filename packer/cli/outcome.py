@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from packer.cli.display import format_count, format_size
 from packer.cli.output import text_fields
@@ -21,8 +21,7 @@ if TYPE_CHECKING:
     from packer.transfer.copy_graph import CopyResult
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """The result of a verb; only the form that is asked for is made.
 
     Args:

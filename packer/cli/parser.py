@@ -309,6 +309,15 @@ def add_target(parser: argparse.ArgumentParser) -> None:
     add_expect(parser)
 
 
+def add_no_sync(parser: argparse.ArgumentParser) -> None:
+    """Add the choice not to wait for the disk."""
+    parser.add_argument(
+        "--no-sync",
+        action="store_true",
+        help="do not wait for the disk: faster, but a crash of the system may damage the result",
+    )
+
+
 def add_expect(parser: argparse.ArgumentParser) -> None:
     """Add the digest that a version must have."""
     parser.add_argument(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import secrets
 
 import xxhash
 
@@ -33,7 +32,7 @@ def read_cache(path: str, most: int) -> bytes | None:
 
 def write_cache(path: str, body: bytes) -> None:
     """Replace a cache file, and create its directory; do nothing if the disk refuses."""
-    temporary = f"{path}.{secrets.token_hex(4)}"
+    temporary = f"{path}.{os.urandom(4).hex()}"
     with contextlib.suppress(OSError):  # a full or read-only disk costs the cache, not the work
         os.makedirs(os.path.dirname(path), exist_ok=True)
         try:

@@ -89,15 +89,24 @@ def sync_names(fd: int) -> None:
             raise
 
 
-def make_directory(path: str) -> None:
-    """Create a directory and its missing parents, durably."""
+def make_directory(path: str, *, durable: bool = True) -> None:
+    """Create a directory and its missing parents.
+
+    Args:
+        path: of the directory.
+        durable: whether to sync the names that were created.
+
+    Raises:
+        OSError: it cannot be created or synced.
+    """
     if os.path.isdir(path):
         return
     parent = os.path.dirname(path)
-    make_directory(parent)
+    make_directory(parent, durable=durable)
     with contextlib.suppress(FileExistsError):
         os.mkdir(path)
-    sync_directory(parent)
+    if durable:
+        sync_directory(parent)
 
 
 def open_regular(path: str) -> int:
@@ -138,16 +147,19 @@ class TempFile:
     Args:
         directory: holds it; on the file system of its final name.
         prefix: begins its temporary name.
+        durable: whether `flush` and `publish` sync. If not, a system that crashes within the next
+            half minute or so may leave the published name with missing or empty content.
     """
 
-    def __init__(self, directory: str, prefix: str = "") -> None:
+    def __init__(self, directory: str, prefix: str = "", *, durable: bool = True) -> None:
         # os.urandom and O_EXCL instead of tempfile, whose import takes longer than a store's.
         self._pid = os.getpid()
         name = f"{prefix}{self._pid}-{os.urandom(8).hex()}{_SUFFIX}"
         self._path = os.path.join(directory, name)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         self._fd = os.open(self._path, flags, 0o666)
-        self._writeback = Writeback()
+        self._durable = durable
+        self._writeback = Writeback(active=durable)
         try:
             with contextlib.suppress(OSError):  # without locks, no sweeper removes what it has left
                 fcntl.flock(self._fd, fcntl.LOCK_EX)
@@ -182,16 +194,18 @@ class TempFile:
 
     def flush(self) -> None:
         """Flush the file to the disk, so that a later `publish` has little left to flush."""
-        with self._named():
-            sync(self._fd)
+        if self._durable:
+            with self._named():
+                sync(self._fd)
 
     def publish(self, path: str) -> None:
-        """Flush the file and rename it to `path`, replacing a file there, durably."""
+        """Flush the file and rename it to `path`, replacing a file there; durably, if it is so."""
         self.flush()
         # rename, not link: file systems of USB sticks have no hard links.
         os.replace(self._path, path)
         self._close()
-        sync_directory(os.path.dirname(path))
+        if self._durable:
+            sync_directory(os.path.dirname(path))
 
     def discard(self) -> None:
         """Remove the file, unless it was published or discarded before."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 from packer.engine.chunking import ChunkParams
 from packer.errors import FormatError, UnsupportedVersion
@@ -95,8 +96,7 @@ class Version:
         return index
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(NamedTuple):
     """The config blob: a summary that people read with curl, and the digest of the index.
 
     Args:

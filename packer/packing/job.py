@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from typing import NamedTuple, Protocol, runtime_checkable
 
 from packer.engine import zstd
 from packer.engine.chunking import ChunkParams
@@ -20,8 +20,7 @@ class LocalStore(Store, Ingest, Protocol):
     """A store that versions are packed into: memory, an image layout, or a staging area."""
 
 
-@dataclass(frozen=True, slots=True)
-class PackJob:
+class PackJob(NamedTuple):
     """What to pack, where to, and how.
 
     Args:

@@ -15,7 +15,8 @@ import os
 from array import array
 from collections.abc import Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from packer.errors import FormatError, InvalidParameter, PackerError
 from packer.files.name_column import Names
@@ -235,11 +236,11 @@ def _scan_tree(job: PackJob, base: Version | None, candidates: list[Version]) ->
     ):
         on = ScanBase(reader, base.config.tree if base is not None else "", _sketches(job))
         if base is not None:
-            on = replace(on, dropped=layers_to_merge(base.manifest.layers))
+            on = on._replace(dropped=layers_to_merge(base.manifest.layers))
         done = _scan_once(job, source, on, executor, recipes, candidates)
         if isinstance(done, frozenset):
             # Rare: once more without the layers given up, so that nothing new depends on them.
-            on = replace(on, dropped=done, is_compacted=True)
+            on = on._replace(dropped=done, is_compacted=True)
             done = _scan_once(job, source, on, executor, recipes, candidates)
     assert not isinstance(done, frozenset)
     stats.save(source.found, done.facts, done.tree)
@@ -259,8 +260,7 @@ def _walk(job: PackJob) -> tuple[StatCache, Source]:
     return stats, Source(resolved, os.path.isdir(resolved), found, remembered)
 
 
-@dataclass(frozen=True, slots=True)
-class _Pass:
+class _Pass(NamedTuple):
     """One pass over the tree.
 
     Args:

@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterable
 from concurrent.futures import Executor
 from contextlib import closing
-from dataclasses import dataclass
 from itertools import chain
+from typing import NamedTuple
 
 import blake3
 
@@ -37,8 +37,7 @@ REPORT_BYTES = 1 << 20
 """Bytes between two reports of progress, where these are fewer entries."""
 
 
-@dataclass(frozen=True, slots=True)
-class ScanBase:
+class ScanBase(NamedTuple):
     """The base of a scan.
 
     Args:

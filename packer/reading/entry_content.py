@@ -8,7 +8,7 @@ from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import blake3
 
@@ -22,13 +22,12 @@ from packer.format.index import DIGEST_BYTES
 from packer.format.tree_digest import Check
 from packer.format.version import Version
 from packer.opening.expansion import most_opened
-from packer.opening.members.archive import Factory
-from packer.opening.members.member_listing import Listing, list_members
-from packer.opening.members.member_reading import read_member
-from packer.opening.members.spooling import spooled
-from packer.opening.members.stored_pieces import Run, Stream, stored_stream
 from packer.opening.rebuilder import Rebuilder
 from packer.opening.recipe import SPILL_BYTES, Recipe
+
+if TYPE_CHECKING:  # a restore does not look into archives: it need not load what does
+    from packer.opening.members.archive import Factory
+    from packer.opening.members.member_listing import Listing
 
 
 def frames_of(reader: FrameReader, entry: int) -> Iterator[int]:
@@ -171,6 +170,8 @@ class FileReader:
         Returns:
             The members; None if the file is no archive.
         """
+        from packer.opening.members.member_listing import list_members
+
         return list_members(
             self._factory(entry),
             most_opened(self.sizes[entry]),
@@ -192,6 +193,8 @@ class FileReader:
             KeyError: the archive has no such file.
             ValueError: the file cannot be read; also while the pieces are taken.
         """
+        from packer.opening.members.member_reading import read_member
+
         return read_member(
             self._factory(entry),
             path,
@@ -201,6 +204,8 @@ class FileReader:
 
     def _factory(self, entry: int) -> Factory:
         """Return a function that opens a file as it is stored."""
+        from packer.opening.members.stored_pieces import Run, Stream, stored_stream
+
         reader, index = self._frames(), self._version.index
         runs, recipe_runs = index.split_runs(entry)
         content = _RunContent(reader, runs)
@@ -216,6 +221,8 @@ class FileReader:
         """Return a function that rebuilds a file that was opened; None for other files."""
         if entry not in self._version.index.expansions:
             return None
+        from packer.opening.members.spooling import spooled
+        from packer.opening.members.stored_pieces import Run, Stream
 
         def rebuilt() -> Factory:
             content = spooled(self.read(entry))

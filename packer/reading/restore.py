@@ -65,6 +65,7 @@ def restore(
     delete: bool = False,
     seeds: Sequence[bytes] = (),
     jobs: int | None = None,
+    durable: bool = True,
     progress: ProgressCallback | None = None,
 ) -> Restored:
     """Write a version's tree to `target`.
@@ -77,6 +78,7 @@ def restore(
         delete: with `update`, remove entries that the version does not hold.
         seeds: directories that may hold older copies: equal files and chunks are taken from there.
         jobs: number of threads; the number of processors by default.
+        durable: sync what is written before it gets its name.
         progress: called now and then from the calling thread.
 
     Returns:
@@ -112,21 +114,32 @@ def restore(
         zeros = zero_chunks(index, params)
         for chunk, digest in zeros.items():
             check.record(chunk, digest)
-        plan = Plan(reader.frames, sizes, wanted, flat=in_place, leave_out=seed.whole, zeros=zeros)
+        plan = Plan(
+            reader.frames,
+            sizes,
+            wanted,
+            flat=in_place,
+            leave_out=seed.whole,
+            zeros=zeros,
+            durable=durable,
+        )
         check_space(staging, need - sum(plan.holes.values()), target)
         plan.prepare(fd)
         work = RestoreWork(plan, reader, seed, fd, version.store)
         work.run(need, jobs or os.cpu_count() or 1, progress)
         check.finish(version.config.tree)
         plan.finish(fd)
-        sync_tree(fd)
+        if durable:
+            sync_tree(fd)
         deleted = 0
         if existing:
             deleted = existing.bring_up_to_date(index, wanted, staging)
-            sync_tree(fd)
+            if durable:
+                sync_tree(fd)
         else:
             _give_name(staging, target)
-        sync_directory(os.path.dirname(target))
+        if durable:
+            sync_directory(os.path.dirname(target))
     return Restored(
         digest=version.descriptor.digest,
         files=index.kinds.count(FILE),

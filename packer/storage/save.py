@@ -316,4 +316,5 @@ def _place(repository: Repository, job: Job) -> Iterator[tuple[LocalStore, Sketc
         yield job.cache, NearSketches(caches_of(job.cache))
     else:
         with temporary_directory() as folder:
-            yield LayoutStore(os.path.join(folder, "store")), NearSketches("")
+            # Removed with the folder: nothing in it need outlive a crash.
+            yield LayoutStore(os.path.join(folder, "store"), durable=False), NearSketches("")

@@ -28,7 +28,6 @@ from packer.files.durable import (
     TempFile,
     open_regular,
     read_bounded,
-    sync_directory,
 )
 from packer.oci import READ_BYTES, Descriptor, digest_of
 from packer.stores.index_json import Index, IndexedManifests, is_promised, load_index, with_tag
@@ -51,6 +50,8 @@ class LayoutStore(IndexedManifests):
         create: make a missing or empty directory a layout. Opening a layout that exists writes
             nothing, so one on a read-only disk can be read.
         late: make it when something is first written; until then, it is an empty store.
+        durable: whether everything that is written is synced. If not, a system that crashes may
+            lose or damage what was written in the last half minute or so, the tags among it.
 
     Raises:
         NotFound: there is no layout, and neither `create` nor `late` is given.
@@ -66,8 +67,11 @@ class LayoutStore(IndexedManifests):
         *,
         create: bool = True,
         late: bool = False,
+        durable: bool = True,
     ) -> None:
-        self._directory = LayoutDirectory(os.fsdecode(path), create=create, late=late)
+        self._directory = LayoutDirectory(
+            os.fsdecode(path), create=create, late=late, durable=durable
+        )
 
     @property
     def name(self) -> str:
@@ -172,7 +176,7 @@ class LayoutStore(IndexedManifests):
     def create(self) -> FileWriter:
         """Open a writer for a new blob."""
         self._directory.prepare()
-        return FileWriter(TempFile(self._directory.ingest), self._publish)
+        return FileWriter(self._directory.temporary(), self._publish)
 
     def _publish(self, file: TempFile, blob: Descriptor) -> bool:
         """Give a written file its digest as name; return whether the blob was missing."""
@@ -213,7 +217,7 @@ class LayoutStore(IndexedManifests):
                     os.unlink(path)
                 except FileNotFoundError:
                     return False
-                sync_directory(self._directory.blobs)
+                self._directory.sync_blobs()
         return True
 
     # Manifests and tags
@@ -285,9 +289,9 @@ class LayoutStore(IndexedManifests):
         path = self._directory.blob_path(descriptor.digest)
         if self._renew(descriptor) and read_bounded(path, len(data)) == data:
             # What is there may be another process's, renamed but not yet durable.
-            sync_directory(self._directory.blobs)
+            self._directory.sync_blobs()
             return
-        with TempFile(self._directory.ingest) as file:
+        with self._directory.temporary() as file:
             file.write(data)
             file.publish(path)
 
