@@ -33,6 +33,9 @@ def unpack(
     update: bool = False,
     delete: bool = False,
     seed: Iterable[str | bytes | os.PathLike[str]] = (),
+    paths: Iterable[str | bytes | os.PathLike[str]] = (),
+    include: Iterable[str] = (),
+    exclude: Iterable[str] = (),
     expect: str | None = None,
     progress: ProgressCallback | None = None,
     cancel: CancelEvent | None = None,
@@ -50,6 +53,10 @@ def unpack(
         seed: directories that may hold older copies. Equal files and chunks are taken from there
             and verified, and not read from the store; on the same disk their blocks are shared
             where the file system can.
+        paths: write these files and directories alone, and the directories above them. Only the
+            frames that they need are read; each chunk is verified.
+        include: write what these patterns match (syntax of gitignore), of a directory all below it.
+        exclude: do not write what these patterns match.
         expect: digest that the version must have; None for any.
         progress: called with the bytes written.
         cancel: a `threading.Event` or the like; the call raises `Cancelled` once it is set.
@@ -58,18 +65,21 @@ def unpack(
         The numbers of files and bytes written.
 
     Raises:
-        NotFound: there is no such version, or a blob of it is missing; `directory` is as it was.
+        NotFound: there is no such version, a blob of it is missing, or it lacks one of `paths`;
+            `directory` is as it was.
         TargetExists: `directory` has content, and `update` is not given.
-        InvalidParameter: an argument contradicts another.
+        InvalidParameter: an argument contradicts another, or a pattern is malformed.
         DigestMismatch: the version has another digest than `expect`.
         IntegrityError: bytes differ from their digest; `directory` is as it was.
         StoreError: a store failed; `directory` is as it was.
         OSError: a file cannot be written; `directory` is as it was.
         Cancelled: `cancel` was set.
     """
+    from packer.reading.parts import make_part
     from packer.reading.restore import restore
     from packer.reading.seeds import seed_paths
 
+    part = make_part(paths, include, exclude)
     with opened_version(name, store, registry, cancel, "unpacking") as version:
         check_expected(version.descriptor.digest, expect, name)
         return restore(
@@ -78,6 +88,7 @@ def unpack(
             update=update,
             delete=delete,
             seeds=seed_paths(seed),
+            part=part,
             progress=cancellable(progress, cancel, "unpacking"),
         )
 

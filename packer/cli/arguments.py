@@ -12,6 +12,7 @@ from packer.cli.parser import (
     add_dry_run,
     add_expect,
     add_login,
+    add_part,
     add_registry,
     add_repair,
     add_target,
@@ -72,6 +73,7 @@ def _push(at: argparse.ArgumentParser) -> None:
 def _pull(at: argparse.ArgumentParser) -> None:
     at.add_argument("reference", metavar="REF", help="the version to pull")
     add_target(at)
+    add_part(at)
     add_dry_run(at)
 
 
@@ -83,6 +85,7 @@ def _pull(at: argparse.ArgumentParser) -> None:
 def _unpack(at: argparse.ArgumentParser) -> None:
     at.add_argument("name", metavar="NAME", help="the version to write")
     add_target(at)
+    add_part(at)
 
 
 @verb(

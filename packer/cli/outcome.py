@@ -277,6 +277,11 @@ def check_target(args: argparse.Namespace) -> None:
         raise InvalidParameter("--delete needs --update")
 
 
+def part(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the keyword arguments of calls that write a part of a version."""
+    return {"paths": args.paths, "include": args.include, "exclude": args.exclude}
+
+
 def restored(
     names: dict[str, Any], title: str, directory: str, done: Restored, fetched: str = ""
 ) -> Report:

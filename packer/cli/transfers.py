@@ -11,6 +11,7 @@ from packer.cli import outcome
 from packer.cli.display import format_count, format_share, format_size
 from packer.cli.outcome import Report, options
 from packer.cli.output import Output, text_fields
+from packer.errors import InvalidParameter
 from packer.progress import ProgressCallback
 
 
@@ -105,6 +106,8 @@ def pull(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
         from packer.api.estimates import estimate
         from packer.stores.graph import check_expected
 
+        if any(outcome.part(args).values()):
+            raise InvalidParameter("--dry-run counts whole versions: leave out PATH and patterns")
         found = estimate(args.reference, **options(args))
         check_expected(found.digest, args.expect, args.reference)
         return outcome.estimated("reference", args.reference, found)
@@ -116,6 +119,7 @@ def pull(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
         update=args.update,
         delete=args.delete,
         seed=args.seed,
+        **outcome.part(args),
         expect=args.expect,
         jobs=args.jobs,
         progress=progress,
@@ -146,6 +150,7 @@ def unpack(args: argparse.Namespace, out: Output, progress: ProgressCallback | N
         update=args.update,
         delete=args.delete,
         seed=args.seed,
+        **outcome.part(args),
         expect=args.expect,
         progress=progress,
         cancel=args.cancel,
