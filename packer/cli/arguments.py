@@ -44,6 +44,25 @@ def _pack(at: argparse.ArgumentParser) -> None:
         action="store_true",
         help="read every file, also those that look unchanged, anew",
     )
+    at.add_argument(
+        "--exclude",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="leave out what it matches, as in a gitignore file (repeatable)",
+    )
+    at.add_argument(
+        "--exclude-from",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="leave out what the patterns in FILE match (repeatable)",
+    )
+    at.add_argument(
+        "--no-ignore-files",
+        action="store_true",
+        help="do not follow the files named .layerpackerignore in DIR",
+    )
 
 
 @verb(

@@ -26,6 +26,9 @@ def pack(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
         base=args.base,
         expand=not args.no_expand,
         cache=not args.no_cache,
+        exclude=args.exclude,
+        exclude_from=args.exclude_from,
+        ignore_files=not args.no_ignore_files,
         progress=progress,
         cancel=args.cancel,
         **level,
@@ -47,11 +50,14 @@ def pack(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
             "parts": outcome.parts_value(packed.parts),
             "closed_bytes": packed.closed_bytes,
             "closed": outcome.closed_value(packed.closed),
+            "left_out": outcome.left_out_value(packed.left_out),
         }
 
     def lines() -> Iterator[str]:
         yield f"{packed.tag}  {packed.digest}"
         tree = f"{format_count(packed.files, 'file')}, {format_size(packed.bytes)}"
+        if packed.left_out:
+            yield outcome.left_out_text(packed.left_out)
         if packed.unchanged:
             yield f"{tree}; unchanged, nothing added"
             return
