@@ -44,6 +44,7 @@ if TYPE_CHECKING:
         UnsupportedFile,
         UnsupportedVersion,
     )
+    from packer.files.rules import LeftOut
     from packer.format.closed_files import Closed
     from packer.format.usage import Opened, Use
     from packer.oci import Descriptor
@@ -89,6 +90,7 @@ __all__ = [
     "Inventory",
     "InventoryEntry",
     "LayerUse",
+    "LeftOut",
     "LoggedIn",
     "MemoryStore",
     "Migrated",
@@ -179,6 +181,7 @@ _MODULES = {
         "UnsupportedFile",
         "UnsupportedVersion",
     ),
+    "files.rules": ("LeftOut",),
     "format.closed_files": ("Closed",),
     "format.usage": (
         "Opened",

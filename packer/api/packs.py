@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from dataclasses import replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 from packer._version import VERSION
@@ -13,6 +15,7 @@ from packer.api.locations import StoreLike, open_store
 from packer.engine import zstd
 from packer.engine.chunking import ChunkParams
 from packer.errors import InvalidParameter
+from packer.files.rules import LeftOut, Rules, read_patterns
 from packer.format.version import Version
 from packer.oci import Manifest
 from packer.progress import CancelEvent, ProgressCallback, cancellable
@@ -38,6 +41,9 @@ def pack(
     expand: bool = True,
     cache: bool = True,
     durable: bool = True,
+    exclude: Iterable[str] = (),
+    exclude_from: Iterable[str | bytes | os.PathLike[str]] = (),
+    ignore_files: bool = True,
     params: ChunkParams | None = None,
     registry: RegistryLike = None,
     progress: ProgressCallback | None = None,
@@ -70,6 +76,11 @@ def pack(
         durable: sync everything that is written to the store. False saves the time of the disk. A
             system that crashes within the next half minute or so may then lose the version, or
             leave damaged blobs in the store, which `verify` finds.
+        exclude: patterns of entries to leave out, in the syntax of gitignore. They precede those in
+            files.
+        exclude_from: files of such patterns, one a line; they stand before `exclude`.
+        ignore_files: follow the files named ``.layerpackerignore`` in the tree, each for the
+            directory that holds it.
         params: chunk sizes; a base with other chunk sizes is not used.
         registry: how to reach the registry of `base`.
         progress: called from the calling thread with the bytes read.
@@ -79,7 +90,7 @@ def pack(
         The version's digest and counts, and the bytes that it added to the store.
 
     Raises:
-        InvalidParameter: an argument is out of range.
+        InvalidParameter: an argument is out of range, or a pattern is malformed.
         NotFound: `base` does not exist, or the registry lost a blob of it.
         AuthError: the registry of `base` refuses access; nothing is tagged.
         RegistryError: the registry of `base` failed; nothing is tagged.
@@ -102,6 +113,8 @@ def pack(
 
     if not zstd.MIN_LEVEL <= level <= zstd.MAX_LEVEL:
         raise InvalidParameter(f"level {level} is not from {zstd.MIN_LEVEL} to {zstd.MAX_LEVEL}")
+    rules = _rules(exclude, exclude_from, files=ignore_files)
+    left_out = LeftOut()
     root = os.fsencode(version_dir)
     os.stat(root)  # a missing or forbidden path is reported before a store is made
     target = open_store(store, durable=durable)
@@ -125,6 +138,7 @@ def pack(
             created=_source_date_epoch(),
             progress=cancellable(progress, cancel, "packing"),
             sketches=sketches,
+            walk=partial(rules.walk, left_out=left_out),
         )
         return pack_tree(job, version, candidates(target, tag, version, given=base is not None))
 
@@ -133,7 +147,21 @@ def pack(
     else:
         with until_cancelled(cancel, (version.store,), "packing"):
             packed = _pack_apart(target, version, promises, tag, pack_on)
-    return packed
+    return replace(packed, left_out=left_out)
+
+
+def _rules(
+    exclude: Iterable[str],
+    exclude_from: Iterable[str | bytes | os.PathLike[str]],
+    *,
+    files: bool,
+) -> Rules:
+    """Return the rules that the arguments of a call state."""
+    if isinstance(exclude_from, (str, bytes, os.PathLike)):
+        exclude_from = (exclude_from,)
+    patterns = [line for path in exclude_from for line in read_patterns(path)]
+    patterns += [exclude] if isinstance(exclude, str) else exclude
+    return Rules(patterns, files=files)
 
 
 def _tag_for(root: bytes) -> str:

@@ -33,6 +33,9 @@ def unpack(
     update: bool = False,
     delete: bool = False,
     seed: Iterable[str | bytes | os.PathLike[str]] = (),
+    paths: Iterable[str | bytes | os.PathLike[str]] = (),
+    include: Iterable[str] = (),
+    exclude: Iterable[str] = (),
     expect: str | None = None,
     durable: bool = True,
     progress: ProgressCallback | None = None,
@@ -51,6 +54,10 @@ def unpack(
         seed: directories that may hold older copies. Equal files and chunks are taken from there
             and verified, and not read from the store; on the same disk their blocks are shared
             where the file system can.
+        paths: write these files and directories alone, and the directories above them. Only the
+            frames that they need are read; each chunk is verified.
+        include: write what these patterns match (syntax of gitignore), of a directory all below it.
+        exclude: do not write what these patterns match.
         expect: digest that the version must have; None for any.
         durable: sync the tree before it gets its name. False saves the time of the disk. A system
             that crashes within the next half minute or so may then leave files in `directory` that
@@ -62,18 +69,21 @@ def unpack(
         The numbers of files and bytes written.
 
     Raises:
-        NotFound: there is no such version, or a blob of it is missing; `directory` is as it was.
+        NotFound: there is no such version, a blob of it is missing, or it lacks one of `paths`;
+            `directory` is as it was.
         TargetExists: `directory` has content, and `update` is not given.
-        InvalidParameter: an argument contradicts another.
+        InvalidParameter: an argument contradicts another, or a pattern is malformed.
         DigestMismatch: the version has another digest than `expect`.
         IntegrityError: bytes differ from their digest; `directory` is as it was.
         StoreError: a store failed; `directory` is as it was.
         OSError: a file cannot be written; `directory` is as it was.
         Cancelled: `cancel` was set.
     """
+    from packer.reading.parts import make_part
     from packer.reading.restore import restore
     from packer.reading.seeds import seed_paths
 
+    part = make_part(paths, include, exclude)
     with opened_version(name, store, registry, cancel, "unpacking") as version:
         check_expected(version.descriptor.digest, expect, name)
         return restore(
@@ -83,6 +93,7 @@ def unpack(
             delete=delete,
             seeds=seed_paths(seed),
             durable=durable,
+            part=part,
             progress=cancellable(progress, cancel, "unpacking"),
         )
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from packer.api.fetching import (
@@ -35,6 +35,7 @@ from packer.progress import CancelEvent, ProgressCallback, cancellable
 from packer.reference import parse_location
 from packer.stores.cancelling import until_cancelled
 from packer.stores.graph import check_expected
+from packer.stores.protocols import Store
 from packer.stores.registry.access import Access, RegistryLike
 from packer.transfer.copy_graph import CopyResult
 from packer.transfer.copy_graph import copy as copy_graph
@@ -43,6 +44,7 @@ from packer.transfer.promises import Promise
 if TYPE_CHECKING:
     from packer.api.air_gap import Have
     from packer.packing.job import Packed
+    from packer.reading.parts import Part
     from packer.reading.restore import Restored
 
 _LOG = logging.getLogger(__name__)
@@ -137,6 +139,9 @@ def pull(
     update: bool = False,
     delete: bool = False,
     seed: Iterable[str | bytes | os.PathLike[str]] = (),
+    paths: Iterable[str | bytes | os.PathLike[str]] = (),
+    include: Iterable[str] = (),
+    exclude: Iterable[str] = (),
     jobs: int = 4,
     expect: str | None = None,
     durable: bool = True,
@@ -149,7 +154,7 @@ def pull(
 
     A blob that turns out to be damaged in the local store is fetched again. With `seed`, only the
     content that the seeds lack is fetched, and the local store stays as it is: it can hold whole
-    layers only.
+    layers only. So it does if a part is asked for: only the frames that the part needs are fetched.
 
     Args:
         ref: such as ``registry.example/acme/app:1.4.2``; ``@sha256:...`` behind it pins the digest.
@@ -159,6 +164,9 @@ def pull(
         update: as for `unpack`.
         delete: as for `unpack`.
         seed: as for `unpack`.
+        paths: as for `unpack`.
+        include: as for `unpack`.
+        exclude: as for `unpack`.
         jobs: concurrent downloads, at least 1.
         expect: digest that the version must have; None for any.
         durable: as for `pack` and `unpack`, for the local store and for `directory`.
@@ -169,7 +177,7 @@ def pull(
         The numbers of blobs fetched and files written.
 
     Raises:
-        NotFound: there is no such repository, tag or blob.
+        NotFound: there is no such repository, tag or blob, or the version lacks one of `paths`.
         IntegrityError: bytes differ from their digest; `directory` is as it was.
         TargetExists: `directory` has content, and `update` is not given.
         InvalidReference: `ref` is malformed.
@@ -178,18 +186,22 @@ def pull(
         OSError: a file cannot be written; `directory` is as it was.
         Cancelled: `cancel` was set.
     """
+    from packer.reading.parts import make_part
     from packer.reading.restore import check_target, restore
 
+    part = make_part(paths, include, exclude)
     refuse_local_name(ref, open_store(store, create=False))
     origin = find_origin(ref, Access(registry))
     target = os.path.abspath(os.fsencode(directory))
     in_place = check_target(target, update)
     seeds = list(seed)
-    if seeds:
+    if seeds or part:
         return _restore_from_afar(
             origin,
+            open_store(store, create=False),
             target,
             seeds,
+            part,
             update=update,
             delete=delete,
             jobs=jobs,
@@ -226,8 +238,10 @@ def pull(
 
 def _restore_from_afar(
     origin: Origin,
+    local: Store,
     target: bytes,
-    seeds: Iterable[str | bytes | os.PathLike[str]],
+    seeds: Sequence[str | bytes | os.PathLike[str]],
+    part: Part,
     *,
     update: bool,
     delete: bool,
@@ -237,7 +251,7 @@ def _restore_from_afar(
     progress: ProgressCallback | None,
     cancel: CancelEvent | None,
 ) -> Pulled:
-    """Write a version's tree from older copies, and from its origin what these lack."""
+    """Write a version's tree or a part of it: frames of the origin, but for what seeds have."""
     from packer.reading.restore import restore
     from packer.reading.seeds import seed_paths
 
@@ -245,17 +259,24 @@ def _restore_from_afar(
         version = load_version(origin.store, origin.name)
         digest = version.descriptor.digest
         check_expected(digest, expect, origin.reference)
+        blobs = (version.manifest.config, *version.manifest.layers)
+        is_here = not seeds and all(map(local.exists, blobs))
+        if is_here:  # the part of a version that was pulled as a whole before
+            version = replace(version, store=local)
         restored = restore(
             version,
             target,
             update=update,
             delete=delete,
             seeds=seed_paths(seeds),
+            part=part,
             jobs=jobs,
             durable=durable,
             progress=cancellable(progress, cancel, "unpacking"),
         )
     small = (version.manifest.config, *version.manifest.index_layers)
+    if is_here:
+        return Pulled(origin.reference, digest, 0, 0, restored)
     return Pulled(
         origin.reference,
         digest,

@@ -13,6 +13,7 @@ from packer.cli.parser import (
     add_expect,
     add_login,
     add_no_sync,
+    add_part,
     add_registry,
     add_repair,
     add_target,
@@ -45,6 +46,25 @@ def _pack(at: argparse.ArgumentParser) -> None:
         help="read every file, also those that look unchanged, anew",
     )
     add_no_sync(at)
+    at.add_argument(
+        "--exclude",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="leave out what it matches, as in a gitignore file (repeatable)",
+    )
+    at.add_argument(
+        "--exclude-from",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="leave out what the patterns in FILE match (repeatable)",
+    )
+    at.add_argument(
+        "--no-ignore-files",
+        action="store_true",
+        help="do not follow the files named .layerpackerignore in DIR",
+    )
 
 
 @verb(
@@ -75,6 +95,7 @@ def _pull(at: argparse.ArgumentParser) -> None:
     at.add_argument("reference", metavar="REF", help="the version to pull")
     add_target(at)
     add_no_sync(at)
+    add_part(at)
     add_dry_run(at)
 
 
@@ -87,6 +108,7 @@ def _unpack(at: argparse.ArgumentParser) -> None:
     at.add_argument("name", metavar="NAME", help="the version to write")
     add_target(at)
     add_no_sync(at)
+    add_part(at)
 
 
 @verb(

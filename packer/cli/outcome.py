@@ -14,6 +14,7 @@ from packer.errors import InvalidParameter
 from packer.stores.registry.access import OTHERS, RegistryLike, RegistryOptions, registry_host
 
 if TYPE_CHECKING:
+    from packer.files.rules import LeftOut
     from packer.format.closed_files import Closed
     from packer.format.usage import Use
     from packer.reading.restore import Restored
@@ -263,6 +264,32 @@ def closed_text(row: Closed) -> str:
     return f"{row.path} ({kind}, {_REASONS[row.reason]}; {format_size(row.bytes)})"
 
 
+_SHOWN_LEFT_OUT = 4
+"""Entries left out of a version that people are shown."""
+
+
+def left_out_value(left_out: LeftOut) -> dict[str, Any]:
+    """Return the JSON value of what rules left out of a version."""
+    return {
+        "files": left_out.files,
+        "bytes": left_out.bytes,
+        "directories": left_out.directories,
+        "paths": [text_fields("path", path) for path in left_out.paths],
+    }
+
+
+def left_out_text(left_out: LeftOut) -> str:
+    """Return what a person reads of what rules left out of a version."""
+    counts = []
+    if left_out.files:
+        counts.append(f"{format_count(left_out.files, 'file')}, {format_size(left_out.bytes)}")
+    if left_out.directories:
+        counts.append(format_count(left_out.directories, "directory"))
+    rest = left_out.files + left_out.directories - _SHOWN_LEFT_OUT
+    more = f" and {rest} more, see --json" if rest > 0 else ""
+    return f"left out {' and '.join(counts)}: {' '.join(left_out.paths[:_SHOWN_LEFT_OUT])}{more}"
+
+
 def check_target(args: argparse.Namespace) -> None:
     """Raise if the options of a directory to restore into contradict each other.
 
@@ -274,6 +301,11 @@ def check_target(args: argparse.Namespace) -> None:
     """
     if args.delete and not args.update:
         raise InvalidParameter("--delete needs --update")
+
+
+def part(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the keyword arguments of calls that write a part of a version."""
+    return {"paths": args.paths, "include": args.include, "exclude": args.exclude}
 
 
 def restored(

@@ -318,6 +318,24 @@ def add_no_sync(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_part(parser: argparse.ArgumentParser) -> None:
+    """Add the paths and patterns that choose a part of a version."""
+    parser.add_argument(
+        "paths",
+        nargs="*",
+        metavar="PATH",
+        help="files and directories of the version to write (default: all)",
+    )
+    for option, text in (("include", "take only"), ("exclude", "leave out")):
+        parser.add_argument(
+            f"--{option}",
+            action="append",
+            default=[],
+            metavar="PATTERN",
+            help=f"{text} what it matches, as in a gitignore file (repeatable)",
+        )
+
+
 def add_expect(parser: argparse.ArgumentParser) -> None:
     """Add the digest that a version must have."""
     parser.add_argument(

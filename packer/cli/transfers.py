@@ -11,6 +11,7 @@ from packer.cli import outcome
 from packer.cli.display import format_count, format_share, format_size
 from packer.cli.outcome import Report, options
 from packer.cli.output import Output, text_fields
+from packer.errors import InvalidParameter
 from packer.progress import ProgressCallback
 
 
@@ -26,6 +27,9 @@ def pack(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
         expand=not args.no_expand,
         cache=not args.no_cache,
         durable=not args.no_sync,
+        exclude=args.exclude,
+        exclude_from=args.exclude_from,
+        ignore_files=not args.no_ignore_files,
         progress=progress,
         cancel=args.cancel,
         **level,
@@ -47,11 +51,14 @@ def pack(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
             "parts": outcome.parts_value(packed.parts),
             "closed_bytes": packed.closed_bytes,
             "closed": outcome.closed_value(packed.closed),
+            "left_out": outcome.left_out_value(packed.left_out),
         }
 
     def lines() -> Iterator[str]:
         yield f"{packed.tag}  {packed.digest}"
         tree = f"{format_count(packed.files, 'file')}, {format_size(packed.bytes)}"
+        if packed.left_out:
+            yield outcome.left_out_text(packed.left_out)
         if packed.unchanged:
             yield f"{tree}; unchanged, nothing added"
             return
@@ -106,6 +113,8 @@ def pull(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
         from packer.api.estimates import estimate
         from packer.stores.graph import check_expected
 
+        if any(outcome.part(args).values()):
+            raise InvalidParameter("--dry-run counts whole versions: leave out PATH and patterns")
         found = estimate(args.reference, **options(args))
         check_expected(found.digest, args.expect, args.reference)
         return outcome.estimated("reference", args.reference, found)
@@ -117,6 +126,7 @@ def pull(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
         update=args.update,
         delete=args.delete,
         seed=args.seed,
+        **outcome.part(args),
         expect=args.expect,
         durable=not args.no_sync,
         jobs=args.jobs,
@@ -148,6 +158,7 @@ def unpack(args: argparse.Namespace, out: Output, progress: ProgressCallback | N
         update=args.update,
         delete=args.delete,
         seed=args.seed,
+        **outcome.part(args),
         expect=args.expect,
         durable=not args.no_sync,
         progress=progress,

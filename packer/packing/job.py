@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, runtime_checkable
 
 from packer.engine import zstd
 from packer.engine.chunking import ChunkParams
+from packer.files.rules import LeftOut
+from packer.files.tree import Tree, walk
 from packer.format.closed_files import Closed
 from packer.format.usage import Use
 from packer.oci import Descriptor
@@ -36,6 +39,8 @@ class PackJob(NamedTuple):
         created: time for the manifest, in seconds since the epoch; None means now.
         progress: called now and then from the calling thread.
         sketches: cache of the base's sketches; None means the one beside `store`.
+        walk: lists the entries of `root`.
+        remember: keep what is learnt of the files for the next pack of `root`.
     """
 
     root: bytes
@@ -49,6 +54,8 @@ class PackJob(NamedTuple):
     created: int | None = None
     progress: ProgressCallback | None = None
     sketches: SketchCache | None = None
+    walk: Callable[[bytes], Tree] = walk
+    remember: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +77,7 @@ class Packed:
         closed: archives that stayed closed in the files that were read, at most 1000 rows, those of
             the most bytes first. A file that looks as it did at the last pack is not read.
         closed_bytes: of all closed archives together.
+        left_out: what rules left out.
     """
 
     descriptor: Descriptor
@@ -85,6 +93,7 @@ class Packed:
     parts: tuple[Use, ...]
     closed: tuple[Closed, ...] = ()
     closed_bytes: int = 0
+    left_out: LeftOut = field(default_factory=LeftOut)
 
     @property
     def digest(self) -> str:

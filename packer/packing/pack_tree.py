@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from packer.errors import FormatError, InvalidParameter, PackerError
 from packer.files.name_column import Names
-from packer.files.tree import DIRECTORY, FILE, SYMLINK, check_empty_files, show, walk
+from packer.files.tree import DIRECTORY, FILE, SYMLINK, check_empty_files, show
 from packer.format.blob_ranges import BlobRanges
 from packer.format.closed_files import ClosedFiles
 from packer.format.frame_reader import FrameReader
@@ -243,7 +243,8 @@ def _scan_tree(job: PackJob, base: Version | None, candidates: list[Version]) ->
             on = on._replace(dropped=done, is_compacted=True)
             done = _scan_once(job, source, on, executor, recipes, candidates)
     assert not isinstance(done, frozenset)
-    stats.save(source.found, done.facts, done.tree)
+    if job.remember:
+        stats.save(source.found, done.facts, done.tree)
     return done.outcome
 
 
@@ -254,7 +255,7 @@ def _walk(job: PackJob) -> tuple[StatCache, Source]:
     stats = StatCache(
         caches_of(job.store), resolved, settings
     )  # before the walk: it reads the clock
-    found = walk(given)
+    found = job.walk(given)
     check_empty_files(given, found)
     remembered = stats.load(found) if job.cache else None
     return stats, Source(resolved, os.path.isdir(resolved), found, remembered)
