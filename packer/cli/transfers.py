@@ -46,6 +46,7 @@ def pack(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
             "parts": outcome.parts_value(packed.parts),
             "closed_bytes": packed.closed_bytes,
             "closed": outcome.closed_value(packed.closed),
+            "base": outcome.base_value(packed.base),
         }
 
     def lines() -> Iterator[str]:
@@ -71,6 +72,7 @@ def pack(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
                 f"archives that stayed closed, {format_size(packed.closed_bytes)}:"
                 f" {outcome.closed_text(packed.closed[0])}{rest}"
             )
+        yield from outcome.base_lines(packed, args.base)
 
     return Report(value, lines)
 
