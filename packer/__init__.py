@@ -48,7 +48,7 @@ if TYPE_CHECKING:
     from packer.format.closed_files import Closed
     from packer.format.usage import Opened, Use
     from packer.oci import Descriptor
-    from packer.packing.job import Packed
+    from packer.packing.job import BaseChoice, Packed
     from packer.progress import Progress
     from packer.reading.contents import Details, Entry, LayerUse
     from packer.reading.differences import Change
@@ -69,6 +69,7 @@ __version__ = VERSION
 
 __all__ = [
     "AuthError",
+    "BaseChoice",
     "Cancelled",
     "Change",
     "ChunkParams",
@@ -188,7 +189,7 @@ _MODULES = {
         "Use",
     ),
     "oci": ("Descriptor",),
-    "packing.job": ("Packed",),
+    "packing.job": ("BaseChoice", "Packed"),
     "progress": ("Progress",),
     "reading.contents": ("Details", "Entry", "LayerUse"),
     "reading.differences": ("Change",),

@@ -5,6 +5,7 @@ hands them to packing, reading or transfer. The result is a frozen dataclass.
 
 Files in reading order:
     locations    the local store, registries, layouts, and versions in them
+    base_search  the best base of a store or a repository
     bases        the version that packing builds on, wherever it lies
     packs        pack
     push_source  the version that a push means

@@ -7,9 +7,12 @@ import re
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from functools import partial
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from packer._version import VERSION
+from packer.api.base_search import Source
 from packer.api.bases import candidates, choose_base
 from packer.api.locations import StoreLike, open_store
 from packer.engine import zstd
@@ -65,9 +68,12 @@ def pack(
         tag: the version's name, such as ``app:1.4.2``; None for the directory's name.
         base: tag or digest of the version to build on; ``"none"`` for no base. If None, the base is
             the version tagged last whose blobs are all in the store and whose tag has the same name
-            before the colon (without a colon: the same name without its version). Of a base in a
-            registry, manifest, config and index are fetched, and by range requests the frames that
-            new frames are compressed against; its other data stays there.
+            before the colon (without a colon: the same name without its version); if there is none,
+            the newest one whose tag names no other application and whose tree looks alike. With
+            ``"auto:registry.example/acme/app"`` the best base of that repository, found from its
+            newest manifests and indexes, and without one there the best of the store. Of a base in
+            a registry, manifest, config and index are fetched, and by range requests the frames
+            that new frames are compressed against; its other data stays there.
         level: zstd level, 1 to 22.
         expand: open archives (gzip, zip, tar), so that content that did not change in them is not
             stored again. Archives come back bit for bit either way.
@@ -123,7 +129,9 @@ def pack(
             f"{target.name}: versions are packed into a local store, then pushed"
         )
     tag = check_tag(_tag_for(root) if tag is None else tag)
-    version, promises = choose_base(target, tag, base, Access(registry), cancel)
+    params = params or ChunkParams()
+    found = choose_base(target, Source(root, tag), base, Access(registry), cancel)
+    version, promises = found.version, found.promises
 
     def pack_on(place: LocalStore, sketches: SketchCache | None) -> Packed:
         job = PackJob(
@@ -131,7 +139,7 @@ def pack(
             place,
             tag,
             tool=f"layer-packer {VERSION}",
-            params=params or ChunkParams(),
+            params=params,
             level=level,
             expand=expand,
             cache=cache,
@@ -162,6 +170,8 @@ def _rules(
     patterns = [line for path in exclude_from for line in read_patterns(path)]
     patterns += [exclude] if isinstance(exclude, str) else exclude
     return Rules(patterns, files=files)
+    was_used = version is not None and version.config.chunking == params
+    return replace(packed, base=found.choice if was_used else None)
 
 
 def _tag_for(root: bytes) -> str:
@@ -173,7 +183,7 @@ def _tag_for(root: bytes) -> str:
 def _pack_apart(
     store: LocalStore,
     base: Version,
-    promises: list[Promise],
+    promises: Sequence[Promise],
     tag: str,
     pack_on: Callable[[LocalStore, SketchCache | None], Packed],
 ) -> Packed:

@@ -85,10 +85,11 @@ def push(
 
     Args:
         ref: where to push, such as ``registry.example/acme/app:1.4.2``.
-        version: a result of `pack`, a tag, a digest, or a directory, which is packed first. A
-            `pathlib.Path` always means a directory; a string that names a version and a directory
-            is refused. If None, the version is found by name: the local tag that is `ref` itself,
-            ``acme/app:1.4.2``, ``app:1.4.2``, ``app-1.4.2`` or ``1.4.2``, the first that exists.
+        version: a result of `pack`, a tag, a digest, or a directory, which is packed first, on the
+            best base that the repository has. A `pathlib.Path` always means a directory; a string
+            that names a version and a directory is refused. If None, the version is found by name:
+            the local tag that is `ref` itself, ``acme/app:1.4.2``, ``app:1.4.2``, ``app-1.4.2`` or
+            ``1.4.2``, the first that exists.
         store: the local store.
         registry: how to reach the registry.
         jobs: concurrent uploads, at least 1.
@@ -114,7 +115,9 @@ def push(
     refuse_local_name(ref, open_store(store, create=False))
     location = parse_location(ref)
     watched = cancellable(progress, cancel, "packing")
-    source, name = version_to_push(location, version, store, watched)
+    source, name = version_to_push(
+        location, version, store, watched, registry=registry, cancel=cancel
+    )
     destination, tag = open_location(location, Access(registry), create=True)
     return copy_graph(
         source,

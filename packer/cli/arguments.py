@@ -36,7 +36,9 @@ def _pack(at: argparse.ArgumentParser) -> None:
     at.add_argument("path", metavar="DIR|FILE", help="directory or file to pack")
     at.add_argument("--tag", metavar="NAME", help="its name (default: the directory's name)")
     at.add_argument(
-        "--base", metavar="REF|none", help="version to build on (default: the newest like it)"
+        "--base",
+        metavar="REF|none|auto:REPO",
+        help="version to build on, or where to find it (default: the newest like it in the store)",
     )
     at.add_argument("--level", type=int, metavar="N", help="zstd level, 1 to 22 (default: 9)")
     at.add_argument("--no-expand", action="store_true", help="do not open archives")

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from packer.files.rules import LeftOut
     from packer.format.closed_files import Closed
     from packer.format.usage import Use
+    from packer.packing.job import BaseChoice, Packed
     from packer.reading.restore import Restored
     from packer.transfer.copy_cost import Estimate
     from packer.transfer.copy_graph import CopyResult
@@ -229,6 +230,42 @@ def parts_value(parts: Iterable[Use]) -> list[dict[str, Any]]:
         }
         for part in parts
     ]
+
+
+def base_value(base: BaseChoice | None) -> dict[str, Any] | None:
+    """Return the JSON value of the version that another one was packed on."""
+    if base is None:
+        return None
+    return {
+        **text_fields("name", base.name),
+        "digest": base.digest,
+        "found_by": base.found_by,
+        "shared_paths": None if base.shared_paths is None else round(base.shared_paths, 4),
+    }
+
+
+def base_lines(packed: Packed, asked: str | None) -> Iterator[str]:
+    """Yield what a person reads of the base: one that was searched for, or that there was none.
+
+    Args:
+        packed: the version.
+        asked: the base that the user named; None for none.
+
+    Yields:
+        At most one line.
+    """
+    base = packed.base
+    if base is not None and base.found_by != "given" and base.name != asked:
+        if base.shared_paths is not None:
+            share = f"{100 * base.shared_paths:.0f} % of the paths in common"
+            yield f"on {base.name}  {base.digest[:19]}, {share}"
+        elif asked is not None:
+            yield f"on {base.name}  {base.digest[:19]}"
+    elif base is None and asked != "none":
+        yield (
+            "no base found, so all of it is new; if there is an older version, name it by --base"
+            " NAME, or its repository by --base auto:REGISTRY/REPOSITORY"
+        )
 
 
 def closed_value(closed: Iterable[Closed]) -> list[dict[str, Any]]:

@@ -52,6 +52,7 @@ def pack(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
             "closed_bytes": packed.closed_bytes,
             "closed": outcome.closed_value(packed.closed),
             "left_out": outcome.left_out_value(packed.left_out),
+            "base": outcome.base_value(packed.base),
         }
 
     def lines() -> Iterator[str]:
@@ -79,6 +80,7 @@ def pack(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
                 f"archives that stayed closed, {format_size(packed.closed_bytes)}:"
                 f" {outcome.closed_text(packed.closed[0])}{rest}"
             )
+        yield from outcome.base_lines(packed, args.base)
 
     return Report(value, lines)
 

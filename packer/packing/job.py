@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, runtime_checkable
+from dataclasses import dataclass, field
+from typing import Protocol, runtime_checkable
 
 from packer.engine import zstd
 from packer.engine.chunking import ChunkParams
@@ -59,6 +61,25 @@ class PackJob(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
+class BaseChoice:
+    """The version that packing built on, and why that one.
+
+    Args:
+        name: tag or reference of the base, or its digest if that was given.
+        digest: of its manifest.
+        found_by: ``"given"`` by the caller; ``"name"``: the base is named as a version of the same
+            application; ``"tree"``: its tree looks alike.
+        shared_paths: the share of paths that both trees have among those that either has, 0 to 1;
+            None if the trees were not compared.
+    """
+
+    name: str
+    digest: str
+    found_by: str
+    shared_paths: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Packed:
     """The result of packing.
 
@@ -78,6 +99,8 @@ class Packed:
             the most bytes first. A file that looks as it did at the last pack is not read.
         closed_bytes: of all closed archives together.
         left_out: what rules left out.
+        base: the version that it was packed on, None if there was none; results are equal however
+            it was found.
     """
 
     descriptor: Descriptor
@@ -94,6 +117,7 @@ class Packed:
     closed: tuple[Closed, ...] = ()
     closed_bytes: int = 0
     left_out: LeftOut = field(default_factory=LeftOut)
+    base: BaseChoice | None = field(default=None, compare=False)
 
     @property
     def digest(self) -> str:

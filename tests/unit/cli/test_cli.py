@@ -115,7 +115,9 @@ def tree(root: Path) -> dict[str, tuple[int, bytes]]:
 def test_pack_says_what_it_did(run: Run, app: Path) -> None:
     first = run("pack", app, "--tag", "app:1")
     assert first.code == 0
-    head, summary = first.text.splitlines()
+    head, summary, hint = first.text.splitlines()
+    assert hint.startswith("no base found, so all of it is new; ")
+    assert "no base" not in run("pack", app, "--tag", "b:1", "--base", "none").text
     assert re.fullmatch(r"app:1  sha256:[0-9a-f]{64}", head)
     assert re.fullmatch(
         r"2 files, \d+\.\d KB; added \d+\.\d KB in 1 layer \(\d+\.\d % of \d+\.\d KB\)", summary
@@ -155,7 +157,7 @@ def test_pack_json(run: Run, app: Path, changed: Path) -> None:
     assert first.json.keys() == {
         *("digest", "tag", "files", "bytes", "new_bytes"),
         *("new_layers", "layers", "unchanged", "parent", "index_bytes", "parts"),
-        *("closed_bytes", "closed"),
+        *("closed_bytes", "closed", "base"),
     }
     assert first.json["files"] == 2
     size = sum(len(data) for mode, data in tree(app).values() if stat.S_ISREG(mode))
