@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
-from collections.abc import Callable, Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from packer._version import VERSION
@@ -155,7 +153,8 @@ def pack(
     else:
         with until_cancelled(cancel, (version.store,), "packing"):
             packed = _pack_apart(target, version, promises, tag, pack_on)
-    return replace(packed, left_out=left_out)
+    was_used = version is not None and version.config.chunking == params
+    return replace(packed, left_out=left_out, base=found.choice if was_used else None)
 
 
 def _rules(
@@ -170,8 +169,6 @@ def _rules(
     patterns = [line for path in exclude_from for line in read_patterns(path)]
     patterns += [exclude] if isinstance(exclude, str) else exclude
     return Rules(patterns, files=files)
-    was_used = version is not None and version.config.chunking == params
-    return replace(packed, base=found.choice if was_used else None)
 
 
 def _tag_for(root: bytes) -> str:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 REFRESH_SECONDS = 0.1
 """Seconds between two changes of a display, however often it is called."""
 
-_DUMB_TERMINALS = ("", "dumb", "unknown")
+DUMB_TERMINALS = ("", "dumb", "unknown")
+"""Values of TERM for terminals that only take text."""
 
 
 def escape(text: str) -> str:
@@ -114,7 +115,7 @@ def open_display(*, quiet: bool, stream: TextIO | None = None) -> Display:
     stream = sys.stderr if stream is None else stream
     if quiet or stream is None:
         return SilentDisplay()
-    if stream.isatty() and os.environ.get("TERM", "") not in _DUMB_TERMINALS:
+    if stream.isatty() and os.environ.get("TERM", "") not in DUMB_TERMINALS:
         return BarDisplay(stream)
     return LineDisplay(stream)
 

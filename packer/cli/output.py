@@ -8,7 +8,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, BinaryIO, TextIO
 
-from packer.cli.display import escape
+from packer.cli.display import DUMB_TERMINALS, escape
 from packer.errors import NotFound, PackerError
 
 
@@ -17,6 +17,27 @@ class OutputClosed(Exception):
 
     Not an OSError, so that handlers of disk errors do not catch it.
     """
+
+
+class Line(str):
+    """A line with a style, which a terminal shows and a pipe does not get.
+
+    Args:
+        text: the line.
+        style: a key of STYLES.
+    """
+
+    style: str
+
+    def __new__(cls, text: str, style: str) -> Line:
+        """Return the line."""
+        line = super().__new__(cls, text)
+        line.style = style
+        return line
+
+
+STYLES = {"bold": "1", "added": "32", "removed": "31", "changed": "33"}
+"""SGR parameters of a `Line`'s style."""
 
 
 class Output:
@@ -32,6 +53,8 @@ class Output:
         self._encoding = (stream.encoding if stream is not None else None) or "utf-8"
         self.is_used = False
         """Whether anything was written."""
+        self.has_styles = _takes_styles(stream)
+        """Whether styles of lines are shown: on a terminal, unless NO_COLOR is set."""
 
     def write(self, data: bytes) -> None:
         """Write raw bytes.
@@ -54,7 +77,10 @@ class Output:
 
     def line(self, text: str) -> None:
         """Write a line, with unprintable characters escaped."""
-        self.write(escape(text).encode(self._encoding, "backslashreplace") + b"\n")
+        shown = escape(text)
+        if self.has_styles and isinstance(text, Line):
+            shown = f"\x1b[{STYLES[text.style]}m{shown}\x1b[0m"
+        self.write(shown.encode(self._encoding, "backslashreplace") + b"\n")
 
     def json(self, value: Mapping[str, Any]) -> None:
         """Write a JSON document, in ASCII: nothing in it can steer a terminal.
@@ -105,6 +131,13 @@ class Output:
             os.dup2(nowhere, self._stream.fileno())
         finally:
             os.close(nowhere)
+
+
+def _takes_styles(stream: TextIO | None) -> bool:
+    """Return whether a stream is a terminal that may be sent styles (https://no-color.org)."""
+    if stream is None or os.environ.get("NO_COLOR"):
+        return False
+    return stream.isatty() and os.environ.get("TERM", "") not in DUMB_TERMINALS
 
 
 def text_fields(name: str, text: str) -> dict[str, str]:

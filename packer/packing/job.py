@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, runtime_checkable
-from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
 
 from packer.engine import zstd
 from packer.engine.chunking import ChunkParams
