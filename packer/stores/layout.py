@@ -30,7 +30,7 @@ from packer.files.durable import (
     read_bounded,
 )
 from packer.oci import READ_BYTES, Descriptor, digest_of
-from packer.stores.index_json import Index, IndexedManifests, is_promised, load_index, with_tag
+from packer.stores.index_json import Index, IndexedManifests, IndexFile, is_promised, with_tag
 from packer.stores.layout_directory import LayoutDirectory
 from packer.stores.manifests import check_manifest, check_range, check_tag, reachable
 from packer.stores.protocols import OnDisk, Reader, Store
@@ -72,6 +72,7 @@ class LayoutStore(IndexedManifests):
         self._directory = LayoutDirectory(
             os.fsdecode(path), create=create, late=late, durable=durable
         )
+        self._index = IndexFile(self._directory.index)
 
     @property
     def name(self) -> str:
@@ -224,7 +225,7 @@ class LayoutStore(IndexedManifests):
 
     def _current_index(self) -> Index:
         """Return index.json as it is now."""
-        return load_index(self._directory.index)
+        return self._index.load()
 
     def _stored_size(self, digest: str) -> int | None:
         """Return the size of a blob's file, None if it is missing."""

@@ -142,7 +142,7 @@ class RegistryManifests:
 
         Raises:
             FormatError: more than MAX_MANIFEST_BYTES.
-            DigestMismatch: the registry received other bytes.
+            DigestMismatch: the registry received other bytes, or keeps other bytes.
             RegistryError: any other refusal.
         """
         manifest = Descriptor(media_type, digest_of(data), len(data))
@@ -167,6 +167,10 @@ class RegistryManifests:
             status = response.status
             response.discard()
             if not is_digest(claimed) or claimed == manifest.digest:
+                if attempts.has_failed:
+                    # A PUT that failed for want of space may have left an empty file, which
+                    # distribution takes for the manifest when the PUT is repeated.
+                    self.get_manifest(manifest.digest)
                 return manifest
             # Under a tag the registry accepts any bytes: damaged ones must not stay there.
             if not attempts.again(status, counted=True):

@@ -11,7 +11,7 @@ import re
 import ssl
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 
@@ -235,6 +235,7 @@ class Transport:
         body: bytes | Body | None = None,
         *,
         attempts: Attempts | None = None,
+        passing: Collection[int] = RETRY_STATUSES,
     ) -> Response:
         """Make a request and return the answer, whatever its status.
 
@@ -244,6 +245,7 @@ class Transport:
             headers: sent as they are, with `Accept-Encoding: identity` added.
             body: bytes, or parts to send whose length `headers` tells; the latter is sent once.
             attempts: counts the failures of the operation that the request is part of.
+            passing: statuses after which the request is made again.
 
         Returns:
             The answer, its body unread.
@@ -260,7 +262,7 @@ class Transport:
                 if not repeatable or not error.retryable or not attempts.again(error):
                     raise
                 continue
-            if not repeatable or response.status not in RETRY_STATUSES:
+            if not repeatable or response.status not in passing:
                 return response
             if not attempts.again(response.status, response.header("Retry-After")):
                 return response

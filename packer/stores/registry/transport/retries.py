@@ -90,6 +90,8 @@ class Attempts:
         self._told = False
         self.is_over = False
         """Whether the operation has failed for good."""
+        self.has_failed = False
+        """Whether a request of the operation has failed, even if it succeeded later."""
 
     def progress(self) -> None:
         """Record that something was achieved: failures so far do not count any more."""
@@ -112,6 +114,7 @@ class Attempts:
         Returns:
             Whether to try again.
         """
+        self.has_failed = True
         if self.is_over:
             return False
         now = time.monotonic()
