@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from packer.api.locations import name_at, names_registry
+from packer.api.locations import local_name, name_at, names_registry
 from packer.errors import NotFound, PackerError
 from packer.format.version import Version, load_version
 from packer.oci import Manifest
@@ -51,7 +51,7 @@ def choose_base(
     if base is None:
         return find_base(store, tag), []
     try:
-        version = load_version(store, base)
+        version = load_version(store, local_name(base, store))
     except NotFound as error:
         if not names_registry(base):
             raise NotFound("base", base, f"in {store.name}") from error

@@ -13,11 +13,12 @@ from packer.api.locations import StoreLike, open_store
 from packer.engine import zstd
 from packer.engine.chunking import ChunkParams
 from packer.errors import InvalidParameter
+from packer.files.cache_file import trim_caches
 from packer.format.version import Version
 from packer.oci import Manifest
 from packer.progress import CancelEvent, ProgressCallback, cancellable
 from packer.stores.cancelling import until_cancelled
-from packer.stores.layout import caches_of
+from packer.stores.layout import caches_of, using
 from packer.stores.manifests import check_tag
 from packer.stores.protocols import PartialIngest
 from packer.stores.registry.access import Access, RegistryLike
@@ -106,9 +107,8 @@ def pack(
             f"{target.name}: versions are packed into a local store, then pushed"
         )
     tag = check_tag(_tag_for(root) if tag is None else tag)
-    version, promises = choose_base(target, tag, base, Access(registry), cancel)
 
-    def pack_on(place: LocalStore, sketches: SketchCache | None) -> Packed:
+    def pack_on(place: LocalStore, sketches: SketchCache | None, version: Version | None) -> Packed:
         job = PackJob(
             root,
             place,
@@ -124,11 +124,14 @@ def pack(
         )
         return pack_tree(job, version, candidates(target, tag, version, given=base is not None))
 
-    if version is None or not promises:
-        packed = pack_on(target, None)
-    else:
-        with until_cancelled(cancel, (version.store,), "packing"):
-            packed = _pack_apart(target, version, promises, tag, pack_on)
+    with using(target):
+        version, promises = choose_base(target, tag, base, Access(registry), cancel)
+        if version is None or not promises:
+            packed = pack_on(target, None, version)
+        else:
+            with until_cancelled(cancel, (version.store,), "packing"):
+                packed = _pack_apart(target, version, promises, tag, pack_on)
+    trim_caches(caches_of(target))
     return packed
 
 
@@ -143,7 +146,7 @@ def _pack_apart(
     base: Version,
     promises: list[Promise],
     tag: str,
-    pack_on: Callable[[LocalStore, SketchCache | None], Packed],
+    pack_on: Callable[[LocalStore, SketchCache | None, Version | None], Packed],
 ) -> Packed:
     """Pack on a base that lies partly in a registry; blobs of the base are read and not kept."""
     from packer.packing.older.staging import NearSketches, Staging
@@ -151,7 +154,7 @@ def _pack_apart(
     assert isinstance(store, PartialIngest)
     caches = caches_of(store)
     staging = Staging(store, base)
-    packed = pack_on(staging, NearSketches(caches))
+    packed = pack_on(staging, NearSketches(caches), base)
     manifest = Manifest.decode(staging.manifest, f"manifest {packed.digest}")
     absent = absent_blobs(store, (manifest.config, *manifest.layers))
     text = encode_promises(promises, absent)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
-from packer.api.locations import StoreLike, names_for, open_store
+from packer.api.locations import StoreLike, local_name, names_for, open_store
 from packer.errors import InvalidParameter, NotFound
 from packer.progress import ProgressCallback
 from packer.reference import LayoutLocation, Reference
@@ -47,6 +47,8 @@ def version_to_push(
         return source, version.digest
     path = os.fspath(version)
     if isinstance(version, str):
+        if not os.path.exists(path):
+            version = local_name(version, source)
         try:
             found = source.resolve(version)
         except (NotFound, InvalidParameter):

@@ -1,4 +1,4 @@
-"""The verbs that move versions: pack, push, pull, unpack; and versions, which lists them."""
+"""The verbs that move versions: pack, push, pull, unpack."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from packer.api.locations import default_store_path
 from packer.cli import outcome
 from packer.cli.display import format_count, format_share, format_size
 from packer.cli.outcome import Report, options
@@ -152,23 +151,3 @@ def unpack(args: argparse.Namespace, out: Output, progress: ProgressCallback | N
         **options(args),
     )
     return outcome.restored(text_fields("name", args.name), args.name, args.directory, restored)
-
-
-def versions(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
-    """List the tags of the local store."""
-    from packer.api import readings
-
-    found = readings.versions(store=args.store)
-
-    def value() -> dict[str, Any]:
-        return {
-            **text_fields("store", args.store or default_store_path()),
-            "versions": [{"tag": tag, "digest": digest} for tag, digest in found],
-        }
-
-    def lines() -> Iterator[str]:
-        width = max((len(tag) for tag, _ in found), default=0)
-        for tag, digest in found:
-            yield f"{tag:<{width}}  {digest}"
-
-    return Report(value, lines, is_summary=False)
