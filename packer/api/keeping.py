@@ -26,8 +26,6 @@ from packer.stores.protocols import Store, Tags, read_blob
 GRACE_SECONDS = 3600.0
 """Age in seconds from which `gc` removes a blob that nothing names: far above the time that another
 tool takes from a blob to the manifest that names it."""
-PULLS_KEPT = 2
-"""Versions of an application that `pull` keeps: the one that is deployed, and the one before."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -387,7 +385,7 @@ def usage(*, store: StoreLike = None) -> StoreUsage:
     )
 
 
-def forget_older_pulls(local: Store, tag: str | None, keep: int | None) -> tuple[str, ...]:
+def forget_older_pulls(local: Store, tag: str | None, keep: int) -> tuple[str, ...]:
     """Forget the versions of an application that were pulled before the last few.
 
     Only versions that were pulled from the same repository are counted, or from layouts and
@@ -396,12 +394,12 @@ def forget_older_pulls(local: Store, tag: str | None, keep: int | None) -> tuple
     Args:
         local: the local store.
         tag: name of the version that was pulled last; None for none.
-        keep: versions that stay, `tag` among them; None for all.
+        keep: versions that stay, `tag` among them.
 
     Returns:
         The tags that were removed.
     """
-    if keep is None or tag is None or not isinstance(local, LayoutStore):
+    if tag is None or not isinstance(local, LayoutStore):
         return ()
     pulled = {name: entry for name, entry in local.tags() if entry.annotations.get(ORIGIN)}
     if tag not in pulled:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from packer.api.fetching import (
@@ -29,12 +29,14 @@ from packer.api.locations import (
     tag_of,
 )
 from packer.api.push_source import version_to_push
-from packer.errors import IntegrityError
+from packer.errors import IntegrityError, InvalidParameter
 from packer.format.version import load_version
 from packer.progress import CancelEvent, ProgressCallback, cancellable
 from packer.reference import parse_location
 from packer.stores.cancelling import until_cancelled
 from packer.stores.graph import check_expected
+from packer.stores.layout import using
+from packer.stores.protocols import Store
 from packer.stores.registry.access import Access, RegistryLike
 from packer.transfer.copy_graph import CopyResult
 from packer.transfer.copy_graph import copy as copy_graph
@@ -44,6 +46,9 @@ if TYPE_CHECKING:
     from packer.api.air_gap import Have
     from packer.packing.job import Packed
     from packer.reading.restore import Restored
+
+PULLS_KEPT = 2
+"""Versions of an application that `pull` keeps: the one that is deployed, and the one before."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -58,6 +63,7 @@ class Pulled:
         fetched_blobs: number of blobs fetched because the local store lacked them.
         fetched_bytes: bytes of the fetched blobs.
         restored: the files written.
+        forgotten: tags of older versions that the local store keeps no more.
     """
 
     reference: str
@@ -65,6 +71,7 @@ class Pulled:
     fetched_blobs: int
     fetched_bytes: int
     restored: Restored
+    forgotten: tuple[str, ...] = ()
 
 
 def push(
@@ -138,6 +145,7 @@ def pull(
     delete: bool = False,
     seed: Iterable[str | bytes | os.PathLike[str]] = (),
     jobs: int = 4,
+    keep: int | None = PULLS_KEPT,
     expect: str | None = None,
     progress: ProgressCallback | None = None,
     cancel: CancelEvent | None = None,
@@ -159,6 +167,9 @@ def pull(
         delete: as for `unpack`.
         seed: as for `unpack`.
         jobs: concurrent downloads, at least 1.
+        keep: versions pulled from this repository that the local store keeps, the ones pulled last:
+            by default this one and the one before, which a rollback needs. None keeps all. Versions
+            that were packed here stay.
         expect: digest that the version must have; None for any.
         progress: called with the bytes fetched and written.
         cancel: a `threading.Event` or the like; the call raises `Cancelled` once it is set.
@@ -178,6 +189,8 @@ def pull(
     """
     from packer.reading.restore import check_target, restore
 
+    if keep is not None and keep < 1:
+        raise InvalidParameter(f"keep={keep} is less than 1")
     refuse_local_name(ref, open_store(store, create=False))
     origin = find_origin(ref, Access(registry))
     target = os.path.abspath(os.fsencode(directory))
@@ -210,13 +223,23 @@ def pull(
             ref, version.descriptor.digest, copied.blobs_copied, copied.bytes_copied, restored
         )
 
-    try:
-        return fetch_and_restore()
-    except IntegrityError as error:
-        if not discard_damaged_blobs(origin, goal, local):
-            raise
-        _LOG.warning("%s; what is damaged in %s is fetched again", error, local.name)
-    return fetch_and_restore()
+    with using(local, (goal.descriptor, *goal.graph.blobs)):
+        try:
+            pulled = fetch_and_restore()
+        except IntegrityError as error:
+            if not discard_damaged_blobs(origin, goal, local):
+                raise
+            _LOG.warning("%s; what is damaged in %s is fetched again", error, local.name)
+            pulled = fetch_and_restore()
+    return replace(pulled, forgotten=_forget_older(local, goal.tag, keep))
+
+
+def _forget_older(local: Store, tag: str | None, keep: int | None) -> tuple[str, ...]:
+    if keep is None:
+        return ()
+    from packer.api.keeping import forget_older_pulls  # here for start-up time
+
+    return forget_older_pulls(local, tag, keep)
 
 
 def _restore_from_afar(

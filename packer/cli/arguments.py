@@ -72,6 +72,11 @@ def _push(at: argparse.ArgumentParser) -> None:
 def _pull(at: argparse.ArgumentParser) -> None:
     at.add_argument("reference", metavar="REF", help="the version to pull")
     add_target(at)
+    at.add_argument(
+        "--keep",
+        metavar="N|all",
+        help="pulled versions of the repository that the local store keeps (default: 2)",
+    )
     add_dry_run(at)
 
 

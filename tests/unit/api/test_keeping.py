@@ -271,3 +271,48 @@ def test_thirty_versions_forgotten_and_collected_beside_a_running_pack(
     packer.verify("app:31", store=store)
     assert not list(uses.glob("use-*"))
     assert packer.usage(store=store).garbage_bytes == 0
+
+
+def pulled(store: Path, place: str, root: Path, **options: object) -> tuple[str, ...]:
+    done = packer.pull(place, root, store=store, update=True, **options)  # type: ignore[arg-type]
+    return done.forgotten
+
+
+def test_pull_keeps_the_last_two_and_what_was_packed_here(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, out = tmp_path / "there", tmp_path / "out"
+    for number in range(1, 6):
+        make(tmp_path / "app", there, number, monkeypatch)
+    packer.pack(out.parent / "app", store=store, tag="app:mine")
+    for number in (1, 2):
+        assert pulled(store, f"oci:{there}:app:{number}", out) == ()
+    assert pulled(store, f"oci:{there}:app:1", out) == ()  # a rollback: now 1 is the last
+    for path in (store / "blobs" / "sha256").iterdir():
+        os.utime(path, (time.time() - 86_400,) * 2)
+    before = packer.usage(store=store)
+    assert pulled(store, f"oci:{there}:app:3", out) == ("app:2",)
+    assert tags(store) == ["app:mine", "app:1", "app:3"]
+    assert packer.usage(store=store).garbage_bytes == 0
+    assert packer.usage(store=store).blobs < before.blobs + 4
+    assert pulled(store, f"oci:{there}:app:4", out, keep=None) == ()
+    assert pulled(store, f"oci:{there}:app:5", out, keep=1) == ("app:1", "app:3", "app:4")
+    assert tags(store) == ["app:mine", "app:5"]
+    assert packer.versions(store=store)[-1].origin == f"oci:{there}:app:5"
+    packer.verify("app:5", store=store)
+    packer.verify("app:mine", store=store)
+    with pytest.raises(InvalidParameter):
+        packer.pull(f"oci:{there}:app:1", out, store=store, keep=0)
+
+
+def test_packing_under_the_name_of_a_pulled_version_protects_it(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, out = tmp_path / "there", tmp_path / "out"
+    for number in (1, 2):
+        make(tmp_path / "app", there, number, monkeypatch)
+    pulled(store, f"oci:{there}:app:1", out)
+    (out / "mine").write_text("changed here, and nowhere else")
+    packer.pack(out, store=store, tag="app:1")
+    assert pulled(store, f"oci:{there}:app:2", tmp_path / "two", keep=1) == ()
+    assert tags(store) == ["app:1", "app:2"]

@@ -234,7 +234,9 @@ def test_push_copy_pull_between_layouts(run: Run, app: Path, tmp_path: Path) -> 
     pulled = run(
         *("pull", f"oci:{tmp_path}/third:x", tmp_path / "out"), "--store", other, "--json"
     ).json
-    assert pulled.keys() == RESTORED | {"reference", "fetched_blobs", "fetched_bytes"}
+    assert pulled.keys() == RESTORED | {
+        *("reference", "fetched_blobs", "fetched_bytes", "forgotten")
+    }
     assert pulled["digest"] == digest
     assert pulled["fetched_bytes"] == pushed["copied_bytes"]
     assert tree(tmp_path / "out") == tree(app)
