@@ -17,9 +17,23 @@ from packer._version import VERSION
 if TYPE_CHECKING:
     from packer.api.air_gap import Inventory, InventoryEntry
     from packer.api.estimates import estimate
+    from packer.api.keeping import (
+        AppUsage,
+        Collected,
+        Forgotten,
+        KeptVersion,
+        ListedVersion,
+        StoreUsage,
+        Tagged,
+        forget,
+        gc,
+        tag,
+        usage,
+        versions,
+    )
     from packer.api.locations import default_store_path, open_store, open_version
     from packer.api.packs import pack
-    from packer.api.readings import cat, diff, inspect, inventory, ls, unpack, verify, versions
+    from packer.api.readings import cat, diff, inspect, inventory, ls, unpack, verify
     from packer.api.transfers import Pulled, copy, pull, push
     from packer.engine.chunking import ChunkParams
     from packer.errors import (
@@ -68,12 +82,14 @@ if TYPE_CHECKING:
 __version__ = VERSION
 
 __all__ = [
+    "AppUsage",
     "AuthError",
     "BaseChoice",
     "Cancelled",
     "Change",
     "ChunkParams",
     "Closed",
+    "Collected",
     "Condition",
     "Conflict",
     "Deployment",
@@ -84,14 +100,17 @@ __all__ = [
     "Entry",
     "Estimate",
     "Finding",
+    "Forgotten",
     "FormatError",
     "IntegrityError",
     "InvalidParameter",
     "InvalidReference",
     "Inventory",
     "InventoryEntry",
+    "KeptVersion",
     "LayerUse",
     "LeftOut",
+    "ListedVersion",
     "LoggedIn",
     "MemoryStore",
     "Migrated",
@@ -113,7 +132,9 @@ __all__ = [
     "Storage",
     "StorageEvent",
     "StoreError",
+    "StoreUsage",
     "SupportBundle",
+    "Tagged",
     "TargetExists",
     "TransportError",
     "UnsafePath",
@@ -128,6 +149,8 @@ __all__ = [
     "diff",
     "doctor",
     "estimate",
+    "forget",
+    "gc",
     "inspect",
     "inventory",
     "login",
@@ -140,7 +163,9 @@ __all__ = [
     "pack",
     "pull",
     "push",
+    "tag",
     "unpack",
+    "usage",
     "verify",
     "versions",
 ]
@@ -151,13 +176,27 @@ _MODULES = {
         "InventoryEntry",
     ),
     "api.estimates": ("estimate",),
+    "api.keeping": (
+        "AppUsage",
+        "Collected",
+        "Forgotten",
+        "KeptVersion",
+        "ListedVersion",
+        "StoreUsage",
+        "Tagged",
+        "forget",
+        "gc",
+        "tag",
+        "usage",
+        "versions",
+    ),
     "api.locations": (
         "default_store_path",
         "open_store",
         "open_version",
     ),
     "api.packs": ("pack",),
-    "api.readings": ("cat", "diff", "inspect", "inventory", "ls", "unpack", "verify", "versions"),
+    "api.readings": ("cat", "diff", "inspect", "inventory", "ls", "unpack", "verify"),
     "api.transfers": ("Pulled", "copy", "pull", "push"),
     "engine.chunking": ("ChunkParams",),
     "errors": (

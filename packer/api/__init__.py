@@ -11,7 +11,8 @@ Files in reading order:
     push_source  the version that a push means
     fetching     a version from elsewhere into the local store
     transfers    push, pull, copy
-    readings     unpack, ls, cat, diff, inspect, verify, inventory, versions
+    readings     unpack, ls, cat, diff, inspect, verify, inventory
+    keeping      versions, tag, forget, gc, usage
     air_gap      inventories of the far side, and archives that leave blobs out
     estimates    estimate
     filesystem   versions as a file system for fsspec

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from packer.api.base_search import Source, fetch_small, search_repository, search_store
-from packer.api.locations import name_at, names_registry
+from packer.api.locations import local_name, name_at, names_registry
 from packer.errors import InvalidReference, NotFound, PackerError
 from packer.format.version import Version, load_version
 from packer.oci import Manifest
@@ -78,7 +78,7 @@ def choose_base(
     if base is None:
         return _near_base(store, source)
     try:
-        version = load_version(store, base)
+        version = load_version(store, local_name(base, store))
     except NotFound as error:
         if base.startswith(AUTO):
             return _search(_repository(base), store, source, options, cancel)

@@ -7,6 +7,7 @@ Of all modules, only this one reads the environment for them (`LAYER_PACKER_STOR
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -26,6 +27,8 @@ StoreLike = Store | str | bytes | os.PathLike[str] | os.PathLike[bytes] | None
 """A store, the directory of an image layout, or None for the default one."""
 
 
+_SHORT_DIGEST = re.compile(r"[0-9a-f]{7,63}\Z")
+"""First digits of a digest that name a version: seven are the fewest that git shows, too."""
 _NAME_A_STORE = "name a directory with --store or LAYER_PACKER_STORE"
 """Advice where the default store cannot be used."""
 
@@ -169,16 +172,43 @@ def resolve(name: str, local: Store, options: Access) -> tuple[Store, str]:
         InvalidReference: `name` is malformed.
         InvalidParameter: the reference names a layout with several tags, and none of them.
     """
+    known = local_name(name, local)
     try:
-        local.resolve(name)
+        local.resolve(known)
     except (NotFound, InvalidParameter):
         if not names_registry(name):
             raise
     else:
-        return local, name
+        return local, known
     location = parse_location(name)
     store, tag = open_location(location, options, create=False)
     return store, name_at(location, store, tag)
+
+
+def local_name(name: str, local: Store) -> str:
+    """Return the whole digest of a version that its first digits name; any other name as it is.
+
+    Args:
+        name: a tag, a digest, or the first digits of the digest of a version with a tag.
+        local: the local store.
+
+    Returns:
+        The digest or `name`; a version need not be there.
+
+    Raises:
+        InvalidParameter: the digits begin several digests.
+    """
+    digits = name.removeprefix("sha256:")
+    if not _SHORT_DIGEST.match(digits) or not isinstance(local, Tags):
+        return name
+    tags = dict(local.tags())
+    found = {e.digest for e in tags.values() if e.digest.startswith(f"sha256:{digits}")}
+    if name in tags or not found:
+        return name
+    if len(found) > 1:
+        shown = ", ".join(sorted(found)[:3]) + (", ..." if len(found) > 3 else "")
+        raise InvalidParameter(f"{name} begins {len(found)} digests: {shown}")
+    return found.pop()
 
 
 def local_tag(location: Reference | LayoutLocation) -> str | None:

@@ -16,12 +16,13 @@ from packer.api.locations import StoreLike, open_store
 from packer.engine import zstd
 from packer.engine.chunking import ChunkParams
 from packer.errors import InvalidParameter
+from packer.files.cache_file import trim_caches
 from packer.files.rules import LeftOut, Rules, read_patterns
 from packer.format.version import Version
 from packer.oci import Manifest
 from packer.progress import CancelEvent, ProgressCallback, cancellable
 from packer.stores.cancelling import until_cancelled
-from packer.stores.layout import caches_of
+from packer.stores.layout import caches_of, using
 from packer.stores.manifests import check_tag
 from packer.stores.protocols import PartialIngest
 from packer.stores.registry.access import Access, RegistryLike
@@ -128,10 +129,8 @@ def pack(
         )
     tag = check_tag(_tag_for(root) if tag is None else tag)
     params = params or ChunkParams()
-    found = choose_base(target, Source(root, tag), base, Access(registry), cancel)
-    version, promises = found.version, found.promises
 
-    def pack_on(place: LocalStore, sketches: SketchCache | None) -> Packed:
+    def pack_on(place: LocalStore, sketches: SketchCache | None, version: Version | None) -> Packed:
         job = PackJob(
             root,
             place,
@@ -148,11 +147,15 @@ def pack(
         )
         return pack_tree(job, version, candidates(target, tag, version, given=base is not None))
 
-    if version is None or not promises:
-        packed = pack_on(target, None)
-    else:
-        with until_cancelled(cancel, (version.store,), "packing"):
-            packed = _pack_apart(target, version, promises, tag, pack_on)
+    with using(target):
+        found = choose_base(target, Source(root, tag), base, Access(registry), cancel)
+        version, promises = found.version, found.promises
+        if version is None or not promises:
+            packed = pack_on(target, None, version)
+        else:
+            with until_cancelled(cancel, (version.store,), "packing"):
+                packed = _pack_apart(target, version, promises, tag, pack_on)
+    trim_caches(caches_of(target))
     was_used = version is not None and version.config.chunking == params
     return replace(packed, left_out=left_out, base=found.choice if was_used else None)
 
@@ -182,7 +185,7 @@ def _pack_apart(
     base: Version,
     promises: Sequence[Promise],
     tag: str,
-    pack_on: Callable[[LocalStore, SketchCache | None], Packed],
+    pack_on: Callable[[LocalStore, SketchCache | None, Version | None], Packed],
 ) -> Packed:
     """Pack on a base that lies partly in a registry; blobs of the base are read and not kept."""
     from packer.packing.older.staging import NearSketches, Staging
@@ -190,7 +193,7 @@ def _pack_apart(
     assert isinstance(store, PartialIngest)
     caches = caches_of(store)
     staging = Staging(store, base)
-    packed = pack_on(staging, NearSketches(caches))
+    packed = pack_on(staging, NearSketches(caches), base)
     manifest = Manifest.decode(staging.manifest, f"manifest {packed.digest}")
     absent = absent_blobs(store, (manifest.config, *manifest.layers))
     text = encode_promises(promises, absent)

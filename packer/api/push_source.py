@@ -7,7 +7,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from packer.api.locations import StoreLike, names_for, open_store
+from packer.api.locations import StoreLike, local_name, names_for, open_store
 from packer.errors import AuthError, InvalidParameter, NotFound
 from packer.progress import CancelEvent, ProgressCallback
 from packer.reference import LayoutLocation, Reference
@@ -57,6 +57,8 @@ def version_to_push(
         return source, version.digest
     path = os.fspath(version)
     if isinstance(version, str):
+        if not os.path.exists(path):
+            version = local_name(version, source)
         try:
             found = source.resolve(version)
         except (NotFound, InvalidParameter):

@@ -1,4 +1,4 @@
-"""The library's calls that read versions: unpack, ls, cat, diff, inspect, verify and lists.
+"""The library's calls that read versions: unpack, ls, cat, diff, inspect, verify, inventory.
 
 All functions may be called from several threads at once.
 """
@@ -10,10 +10,8 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from packer.api.locations import StoreLike, open_store, open_version, opened_version
-from packer.errors import InvalidParameter
 from packer.progress import CancelEvent, ProgressCallback, cancellable
 from packer.stores.graph import check_expected
-from packer.stores.protocols import Tags
 from packer.stores.registry.access import Access, RegistryLike
 
 if TYPE_CHECKING:
@@ -264,21 +262,3 @@ def verify(
 
     with opened_version(name, store, registry, cancel, "verifying") as version:
         return verification.verify(version, cancellable(progress, cancel, "verifying"))
-
-
-def versions(*, store: StoreLike = None) -> list[tuple[str, str]]:
-    """List the tags of the local store.
-
-    Args:
-        store: the local store.
-
-    Returns:
-        Pairs of tag and manifest digest; the tag that was written last is at the end.
-
-    Raises:
-        InvalidParameter: the store cannot list its tags.
-    """
-    target = open_store(store, create=False)
-    if not isinstance(target, Tags):
-        raise InvalidParameter(f"{target.name} cannot list its tags")
-    return [(tag, descriptor.digest) for tag, descriptor in target.tags()]

@@ -29,12 +29,13 @@ from packer.api.locations import (
     tag_of,
 )
 from packer.api.push_source import version_to_push
-from packer.errors import IntegrityError
+from packer.errors import IntegrityError, InvalidParameter
 from packer.format.version import load_version
 from packer.progress import CancelEvent, ProgressCallback, cancellable
 from packer.reference import parse_location
 from packer.stores.cancelling import until_cancelled
 from packer.stores.graph import check_expected
+from packer.stores.layout import using
 from packer.stores.protocols import Store
 from packer.stores.registry.access import Access, RegistryLike
 from packer.transfer.copy_graph import CopyResult
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
     from packer.packing.job import Packed
     from packer.reading.parts import Part
     from packer.reading.restore import Restored
+
+PULLS_KEPT = 2
+"""Versions of an application that `pull` keeps: the one that is deployed, and the one before."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -60,6 +64,7 @@ class Pulled:
         fetched_blobs: number of blobs fetched because the local store lacked them.
         fetched_bytes: bytes of the fetched blobs.
         restored: the files written.
+        forgotten: tags of older versions that the local store keeps no more.
     """
 
     reference: str
@@ -67,6 +72,7 @@ class Pulled:
     fetched_blobs: int
     fetched_bytes: int
     restored: Restored
+    forgotten: tuple[str, ...] = ()
 
 
 def push(
@@ -146,6 +152,7 @@ def pull(
     include: Iterable[str] = (),
     exclude: Iterable[str] = (),
     jobs: int = 4,
+    keep: int | None = PULLS_KEPT,
     expect: str | None = None,
     durable: bool = True,
     progress: ProgressCallback | None = None,
@@ -171,6 +178,9 @@ def pull(
         include: as for `unpack`.
         exclude: as for `unpack`.
         jobs: concurrent downloads, at least 1.
+        keep: versions pulled from this repository that the local store keeps, the ones pulled last:
+            by default this one and the one before, which a rollback needs. None keeps all. Versions
+            that were packed here stay.
         expect: digest that the version must have; None for any.
         durable: as for `pack` and `unpack`, for the local store and for `directory`.
         progress: called with the bytes fetched and written.
@@ -193,6 +203,8 @@ def pull(
     from packer.reading.restore import check_target, restore
 
     part = make_part(paths, include, exclude)
+    if keep is not None and keep < 1:
+        raise InvalidParameter(f"keep={keep} is less than 1")
     refuse_local_name(ref, open_store(store, create=False))
     origin = find_origin(ref, Access(registry))
     target = os.path.abspath(os.fsencode(directory))
@@ -230,13 +242,23 @@ def pull(
             ref, version.descriptor.digest, copied.blobs_copied, copied.bytes_copied, restored
         )
 
-    try:
-        return fetch_and_restore()
-    except IntegrityError as error:
-        if not discard_damaged_blobs(origin, goal, local):
-            raise
-        _LOG.warning("%s; what is damaged in %s is fetched again", error, local.name)
-    return fetch_and_restore()
+    with using(local, (goal.descriptor, *goal.graph.blobs)):
+        try:
+            pulled = fetch_and_restore()
+        except IntegrityError as error:
+            if not discard_damaged_blobs(origin, goal, local):
+                raise
+            _LOG.warning("%s; what is damaged in %s is fetched again", error, local.name)
+            pulled = fetch_and_restore()
+    return replace(pulled, forgotten=_forget_older(local, goal.tag, keep))
+
+
+def _forget_older(local: Store, tag: str | None, keep: int | None) -> tuple[str, ...]:
+    if keep is None:
+        return ()
+    from packer.api.keeping import forget_older_pulls  # here for start-up time
+
+    return forget_older_pulls(local, tag, keep)
 
 
 def _restore_from_afar(

@@ -98,6 +98,11 @@ def _pull(at: argparse.ArgumentParser) -> None:
     add_target(at)
     add_no_sync(at)
     add_part(at)
+    at.add_argument(
+        "--keep",
+        metavar="N|all",
+        help="pulled versions of the repository that the local store keeps (default: 2)",
+    )
     add_dry_run(at)
 
 
@@ -205,11 +210,70 @@ def _inventory(at: argparse.ArgumentParser) -> None:
 
 @verb(
     "versions",
-    "list the tags of the local store",
+    "list the versions of the local store",
     "layer-packer versions",
     reaches=False,
 )
 def _versions(at: argparse.ArgumentParser) -> None:
+    pass
+
+
+@verb(
+    "tag",
+    "give a version of the local store a further name",
+    "layer-packer tag app:1.4.2 app:stable",
+    reaches=False,
+)
+def _tag(at: argparse.ArgumentParser) -> None:
+    at.add_argument("old", metavar="OLD", help="the version")
+    at.add_argument("new", metavar="NEW", help="its further name; it moves if it is in use")
+
+
+@verb(
+    "forget",
+    "remove names from the local store; gc removes the bytes that nothing needs then",
+    "layer-packer forget app --keep-last 5 --keep-within 30d --dry-run",
+    reaches=False,
+)
+def _forget(at: argparse.ArgumentParser) -> None:
+    at.add_argument(
+        "names", metavar="NAME|APP", nargs="+", help="versions; with --keep-..., applications"
+    )
+    at.add_argument(
+        "--keep-last", type=int, metavar="N", help="keep the N versions that were tagged last"
+    )
+    at.add_argument(
+        "--keep-within",
+        metavar="TIME",
+        help="keep what was packed within this time of the newest one, such as 30d or 1y6m",
+    )
+    at.add_argument("--dry-run", action="store_true", help="only say what would be forgotten")
+
+
+@verb(
+    "gc",
+    "remove the bytes of the local store that no version needs",
+    "layer-packer gc --dry-run",
+    reaches=False,
+)
+def _gc(at: argparse.ArgumentParser) -> None:
+    at.add_argument(
+        "--grace-seconds",
+        type=float,
+        metavar="N",
+        help="leave blobs alone that are younger than N seconds (default: 3600)",
+    )
+    at.add_argument("--caches", action="store_true", help="remove all caches too")
+    at.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+
+
+@verb(
+    "usage",
+    "show what the local store takes, and what of it could go",
+    "layer-packer usage",
+    reaches=False,
+)
+def _usage(at: argparse.ArgumentParser) -> None:
     pass
 
 

@@ -1,4 +1,4 @@
-"""The verbs that move versions: pack, push, pull, unpack; and versions, which lists them."""
+"""The verbs that move versions: pack, push, pull, unpack."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import argparse
 from collections.abc import Iterator
 from typing import Any
 
-from packer.api.locations import default_store_path
 from packer.cli import outcome
 from packer.cli.display import format_count, format_share, format_size
 from packer.cli.outcome import Report, options
@@ -111,6 +110,7 @@ def push(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
 def pull(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
     """Pull a version and write its tree, or tell what a pull would cost."""
     outcome.check_target(args)
+    keep = _pulls_kept(args)
     if args.dry_run:
         from packer.api.estimates import estimate
         from packer.stores.graph import check_expected
@@ -134,19 +134,36 @@ def pull(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
         jobs=args.jobs,
         progress=progress,
         cancel=args.cancel,
+        **keep,
         **options(args),
     )
     names = {
         **text_fields("reference", pulled.reference),
         "fetched_blobs": pulled.fetched_blobs,
         "fetched_bytes": pulled.fetched_bytes,
+        "forgotten": list(pulled.forgotten),
     }
     fetched = (
         f"fetched {format_size(pulled.fetched_bytes)} in"
         f" {format_count(pulled.fetched_blobs, 'blob')}"
     )
+    if pulled.forgotten:
+        fetched += f"; forgot {', '.join(pulled.forgotten)} (--keep)"
     title = pulled.reference
     return outcome.restored(names, title, args.directory, pulled.restored, fetched)
+
+
+def _pulls_kept(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the argument of ``--keep``, none if it was not given."""
+    if args.keep is None:
+        return {}
+    if args.seed:
+        raise InvalidParameter("--keep is about the local store, which --seed leaves alone")
+    if args.keep == "all":
+        return {"keep": None}
+    if not (args.keep.isascii() and args.keep.isdigit() and 0 < len(args.keep) < 10):
+        raise InvalidParameter(f"--keep {args.keep[:40]!r} is no number of versions, and not 'all'")
+    return {"keep": int(args.keep)}
 
 
 def unpack(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
@@ -168,23 +185,3 @@ def unpack(args: argparse.Namespace, out: Output, progress: ProgressCallback | N
         **options(args),
     )
     return outcome.restored(text_fields("name", args.name), args.name, args.directory, restored)
-
-
-def versions(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
-    """List the tags of the local store."""
-    from packer.api import readings
-
-    found = readings.versions(store=args.store)
-
-    def value() -> dict[str, Any]:
-        return {
-            **text_fields("store", args.store or default_store_path()),
-            "versions": [{"tag": tag, "digest": digest} for tag, digest in found],
-        }
-
-    def lines() -> Iterator[str]:
-        width = max((len(tag) for tag, _ in found), default=0)
-        for tag, digest in found:
-            yield f"{tag:<{width}}  {digest}"
-
-    return Report(value, lines, is_summary=False)

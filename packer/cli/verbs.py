@@ -10,7 +10,8 @@ from packer.cli.output import Output
 from packer.progress import ProgressCallback
 
 _MODULES = {
-    "transfers": ("pack", "push", "pull", "unpack", "versions"),
+    "transfers": ("pack", "push", "pull", "unpack"),
+    "keeping": ("versions", "tag", "forget", "gc", "usage"),
     "reading": ("ls", "cat", "diff", "inspect", "verify"),
     "storage": ("storage",),
     "migration": ("migrate",),

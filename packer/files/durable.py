@@ -242,7 +242,13 @@ class TempFile:
             self.discard()
 
 
-def sweep(directory: str, prefix: str = "", age_seconds: float = _SWEEP_SECONDS) -> None:
+def sweep(
+    directory: str,
+    prefix: str = "",
+    age_seconds: float = _SWEEP_SECONDS,
+    *,
+    dry_run: bool = False,
+) -> tuple[int, int]:
     """Remove temporary files whose writers are dead.
 
     A file is removed if it is old and not locked. The age protects a file in the moment between its
@@ -253,11 +259,16 @@ def sweep(directory: str, prefix: str = "", age_seconds: float = _SWEEP_SECONDS)
         prefix: begins their names.
         age_seconds: least age in seconds. 0 where files are created under a lock that the caller
             holds, so that none can be in that moment.
+        dry_run: only count the files.
+
+    Returns:
+        The number of files removed, and their bytes.
     """
+    count = size = 0
     try:
         entries = list(os.scandir(directory))
     except FileNotFoundError:
-        return
+        return count, size
     now = time.time()
     for entry in entries:
         try:
@@ -266,18 +277,23 @@ def sweep(directory: str, prefix: str = "", age_seconds: float = _SWEEP_SECONDS)
                 continue
             if not entry.is_file(follow_symlinks=False):
                 continue
-            if abs(now - entry.stat(follow_symlinks=False).st_mtime) < age_seconds:
+            status = entry.stat(follow_symlinks=False)
+            if abs(now - status.st_mtime) < age_seconds:
                 continue
             fd = os.open(entry.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError:
             continue  # published or removed meanwhile, or another user's
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.unlink(entry.path)
+            if not dry_run:
+                os.unlink(entry.path)
         except OSError:
             continue
         finally:
             os.close(fd)
+        count += 1
+        size += status.st_size
+    return count, size
 
 
 @contextlib.contextmanager

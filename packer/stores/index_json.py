@@ -28,6 +28,8 @@ REF_NAME = "org.opencontainers.image.ref.name"
 """Annotation of an entry: its tag."""
 PROMISED = "layer-packer.promised"
 """Annotation of an entry: who has the blobs that are missing here (packer/transfer/promises.py)."""
+ORIGIN = "layer-packer.origin"
+"""Annotation of an entry: the reference that the version was fetched from."""
 LAYOUT_BYTES = b'{"imageLayoutVersion":"1.0.0"}'
 """Content of the file oci-layout in what we write."""
 MAX_LAYOUT_BYTES = 4096
@@ -332,6 +334,27 @@ def with_tag(
         entry["artifactType"] = artifact_type
     kept = index.without(tag)
     if index.items[-1:] == [entry] and len(kept) + 1 == len(index.items):
+        return index.value
+    return {**index.value, "manifests": [*kept, entry]}
+
+
+def with_origin(index: Index, tag: str, origin: str) -> dict[str, Any] | None:
+    """Return index.json with a tag's entry at the end, and in it the version's origin.
+
+    Args:
+        index: as it is.
+        tag: the tag.
+        origin: a reference.
+
+    Returns:
+        `index.value` itself if nothing changes; None if there is no such tag.
+    """
+    found = [item for item in index.items if annotations_of(item).get(REF_NAME) == tag]
+    if not found:
+        return None
+    entry = {**found[-1], "annotations": {**annotations_of(found[-1]), ORIGIN: origin}}
+    kept = index.without(tag)
+    if index.items[-1] == entry and len(kept) + 1 == len(index.items):
         return index.value
     return {**index.value, "manifests": [*kept, entry]}
 

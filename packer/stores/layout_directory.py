@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import stat
-from collections.abc import Collection
+from collections.abc import Iterator
 from typing import Any
 
 from packer.errors import InvalidParameter, NotFound
@@ -96,31 +96,27 @@ class LayoutDirectory:
         """Replace index.json; the caller holds the lock."""
         self._write(encode_index(value, self.index), self.index)
 
-    def remove_blobs(self, needed: Collection[str], before: float) -> tuple[int, int]:
-        """Remove blobs that are not needed; the caller holds the lock.
+    @property
+    def is_missing(self) -> bool:
+        """Whether there is no layout yet."""
+        return self._is_missing
 
-        Args:
-            needed: digests of the blobs to keep.
-            before: blobs changed after this time stay (seconds since 1970).
+    def blob_files(self) -> Iterator[tuple[str, os.stat_result]]:
+        """Yield digest and status of each blob's file."""
+        try:
+            entries = list(os.scandir(self.blobs))
+        except FileNotFoundError:
+            return
+        for entry in entries:
+            if _HEX.match(entry.name):
+                with contextlib.suppress(FileNotFoundError):
+                    status = entry.stat(follow_symlinks=False)
+                    if stat.S_ISREG(status.st_mode):
+                        yield "sha256:" + entry.name, status
 
-        Returns:
-            The number of blobs removed, and their bytes.
-        """
-        count = size = 0
-        for entry in list(os.scandir(self.blobs)):
-            if not _HEX.match(entry.name) or "sha256:" + entry.name in needed:
-                continue
-            with contextlib.suppress(FileNotFoundError):
-                status = entry.stat(follow_symlinks=False)
-                if stat.S_ISREG(status.st_mode) and status.st_mtime <= before:
-                    os.unlink(entry.path)
-                    count += 1
-                    size += status.st_size
-        return count, size
-
-    def sweep(self) -> None:
-        """Remove temporary files of writers that died."""
-        sweep(self.ingest)
+    def sweep(self, *, dry_run: bool = False) -> tuple[int, int]:
+        """Remove temporary files of writers that died; return their number and bytes."""
+        return sweep(self.ingest, dry_run=dry_run)
 
     def _write(self, data: bytes, path: str) -> None:
         """Give `path` new content, in one step."""

@@ -15,6 +15,7 @@ from packer.errors import InvalidParameter
 from packer.oci import Descriptor
 from packer.progress import CancelEvent, ProgressCallback
 from packer.stores.cancelling import until_cancelled
+from packer.stores.layout import using
 from packer.stores.protocols import Partial, Repairable, Store, Upload
 from packer.transfer.blob_mover import BlobMover
 from packer.transfer.copy_plan import (
@@ -163,7 +164,8 @@ def copy_goal(
     if jobs < 1:
         raise InvalidParameter(f"jobs={jobs} is less than 1")
     mover = BlobMover(source, destination, jobs, progress, cancel)
-    with until_cancelled(cancel, (source, destination), "copying"):
+    kept = using(destination, (goal.descriptor, *goal.graph.blobs))
+    with kept, until_cancelled(cancel, (source, destination), "copying"):
         if isinstance(destination, Partial):
             _check_repairable(destination, verify=verify, force=force)
             return _copy_to_archive(mover, decide_archive(source, goal, destination, promises))

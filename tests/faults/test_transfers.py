@@ -177,7 +177,7 @@ def test_cancel_everywhere(app: Path, tmp_path: Path) -> None:
 
         with pytest.raises(Cancelled):
             call(event, stop)
-    assert [tag for tag, _ in packer.versions(store=store)] == ["app:1"]
+    assert [row.tag for row in packer.versions(store=store)] == ["app:1"]
     assert packer.versions(store=f"{tmp_path}/there") == []
     assert not [name for name in os.listdir(tmp_path) if name.startswith((".layer", "o1"))]
     packer.push(f"{there}:1", "app:1", store=store)

@@ -111,7 +111,7 @@ def test_identical_content_is_the_same_version_and_adds_nothing(tmp_path: Path) 
     ):
         assert (again.digest, again.new_bytes, again.unchanged) == (first.digest, 0, True)
     assert sorted((tmp_path / "store/blobs/sha256").iterdir()) == blobs
-    assert [tag for tag, _ in packer.versions(store=layout)] == ["app-1.0", "app-1.1"]
+    assert [row.tag for row in packer.versions(store=layout)] == ["app-1.0", "app-1.1"]
 
 
 def test_going_back_to_an_older_version_adds_nothing(tmp_path: Path, store: MemoryStore) -> None:
