@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from packer.api.estimates import estimate
     from packer.api.locations import default_store_path, open_store, open_version
     from packer.api.packs import pack
+    from packer.api.ranges import pin
     from packer.api.readings import cat, diff, inspect, inventory, ls, unpack, verify, versions
+    from packer.api.remote_versions import RemoteVersion, RemoteVersions, remote_versions
     from packer.api.transfers import Pulled, copy, pull, push
     from packer.engine.chunking import ChunkParams
     from packer.errors import (
@@ -104,6 +106,8 @@ __all__ = [
     "Pulled",
     "RegistryError",
     "RegistryOptions",
+    "RemoteVersion",
+    "RemoteVersions",
     "Restored",
     "Retained",
     "SavedVersion",
@@ -138,8 +142,10 @@ __all__ = [
     "open_store",
     "open_version",
     "pack",
+    "pin",
     "pull",
     "push",
+    "remote_versions",
     "unpack",
     "verify",
     "versions",
@@ -157,7 +163,9 @@ _MODULES = {
         "open_version",
     ),
     "api.packs": ("pack",),
+    "api.ranges": ("pin",),
     "api.readings": ("cat", "diff", "inspect", "inventory", "ls", "unpack", "verify", "versions"),
+    "api.remote_versions": ("RemoteVersion", "RemoteVersions", "remote_versions"),
     "api.transfers": ("Pulled", "copy", "pull", "push"),
     "engine.chunking": ("ChunkParams",),
     "errors": (

@@ -128,7 +128,8 @@ def pack(
         )
     tag = check_tag(_tag_for(root) if tag is None else tag)
     params = params or ChunkParams()
-    found = choose_base(target, Source(root, tag), base, Access(registry), cancel)
+    source = Source(root, tag, partial(rules.walk, left_out=LeftOut()))
+    found = choose_base(target, source, base, Access(registry), cancel)
     version, promises = found.version, found.promises
 
     def pack_on(place: LocalStore, sketches: SketchCache | None) -> Packed:
