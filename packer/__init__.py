@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     )
     from packer.api.locations import default_store_path, open_store, open_version
     from packer.api.packs import pack
+    from packer.api.ranges import pin
     from packer.api.readings import cat, diff, inspect, inventory, ls, unpack, verify
+    from packer.api.remote_versions import RemoteVersion, RemoteVersions, remote_versions
     from packer.api.transfers import Pulled, copy, pull, push
     from packer.engine.chunking import ChunkParams
     from packer.errors import (
@@ -123,6 +125,8 @@ __all__ = [
     "Pulled",
     "RegistryError",
     "RegistryOptions",
+    "RemoteVersion",
+    "RemoteVersions",
     "Restored",
     "Retained",
     "SavedVersion",
@@ -161,8 +165,10 @@ __all__ = [
     "open_store",
     "open_version",
     "pack",
+    "pin",
     "pull",
     "push",
+    "remote_versions",
     "tag",
     "unpack",
     "usage",
@@ -196,7 +202,9 @@ _MODULES = {
         "open_version",
     ),
     "api.packs": ("pack",),
+    "api.ranges": ("pin",),
     "api.readings": ("cat", "diff", "inspect", "inventory", "ls", "unpack", "verify"),
+    "api.remote_versions": ("RemoteVersion", "RemoteVersions", "remote_versions"),
     "api.transfers": ("Pulled", "copy", "pull", "push"),
     "engine.chunking": ("ChunkParams",),
     "errors": (

@@ -9,6 +9,8 @@ Files in reading order:
     bases        the version that packing builds on, wherever it lies
     packs        pack
     push_source  the version that a push means
+    ranges          the newest version of a repository in a range
+    remote_versions the versions of a repository
     fetching     a version from elsewhere into the local store
     transfers    push, pull, copy
     readings     unpack, ls, cat, diff, inspect, verify, inventory

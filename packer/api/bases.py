@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from packer.api.base_search import Source, fetch_small, search_repository, search_store
-from packer.api.locations import local_name, name_at, names_registry
+from packer.api.locations import local_name, name_at, names_registry, without_range
 from packer.errors import InvalidReference, NotFound, PackerError
 from packer.format.version import Version, load_version
 from packer.oci import Manifest
@@ -86,6 +86,7 @@ def choose_base(
             raise NotFound("base", base, f"in {store.name}") from error
     else:
         return _held(store, version, BaseChoice(base, version.descriptor.digest, "given"), options)
+    base = without_range(base, options)
     location = parse_location(base)
     if isinstance(location, Reference) and isinstance(store, PartialIngest):
         version, promises = _fetch_far_base(location, store, options, cancel)

@@ -1,7 +1,7 @@
 """Finds the places that arguments name: the local store, registries, layouts, versions in them.
 
 Of all modules, only this one reads the environment for them (`LAYER_PACKER_STORE`,
-`XDG_DATA_HOME`).
+`LAYER_PACKER_STORAGE`, `XDG_DATA_HOME`).
 """
 
 from __future__ import annotations
@@ -29,6 +29,9 @@ StoreLike = Store | str | bytes | os.PathLike[str] | os.PathLike[bytes] | None
 
 _SHORT_DIGEST = re.compile(r"[0-9a-f]{7,63}\Z")
 """First digits of a digest that name a version: seven are the fewest that git shows, too."""
+SIGNS_OF_RANGES = frozenset("~^<>=*|, ")
+"""Characters that only a range of versions holds, of all that may stand behind a repository."""
+
 _NAME_A_STORE = "name a directory with --store or LAYER_PACKER_STORE"
 """Advice where the default store cannot be used."""
 
@@ -52,6 +55,23 @@ def default_store_path() -> str:
     if data.startswith("~"):
         raise InvalidParameter(f"no home directory holds the default store: {_NAME_A_STORE}")
     return os.path.join(data, "layer-packer", "store")
+
+
+def default_storage_uri() -> str:
+    """Return the base of the storage that the environment names.
+
+    Returns:
+        ``$LAYER_PACKER_STORAGE``.
+
+    Raises:
+        InvalidParameter: it is not set.
+    """
+    if uri := os.environ.get("LAYER_PACKER_STORAGE"):
+        return uri
+    raise InvalidParameter(
+        "no storage is named: give --storage-base-uri or LAYER_PACKER_STORAGE, such as"
+        " docker://registry.example/org/base"
+    )
 
 
 def open_store(store: StoreLike = None, *, create: bool = True, durable: bool = True) -> Store:
@@ -180,7 +200,7 @@ def resolve(name: str, local: Store, options: Access) -> tuple[Store, str]:
             raise
     else:
         return local, known
-    location = parse_location(name)
+    location = parse_location(without_range(name, options))
     store, tag = open_location(location, options, create=False)
     return store, name_at(location, store, tag)
 
@@ -209,6 +229,27 @@ def local_name(name: str, local: Store) -> str:
         shown = ", ".join(sorted(found)[:3]) + (", ..." if len(found) > 3 else "")
         raise InvalidParameter(f"{name} begins {len(found)} digests: {shown}")
     return found.pop()
+
+
+def without_range(ref: str, options: Access) -> str:
+    """Return a reference in which the version that a range means replaces the range.
+
+    Args:
+        ref: any reference.
+        options: how to reach its registry.
+
+    Returns:
+        `ref` itself if it holds no range.
+
+    Raises:
+        NotFound: there is no version in the range.
+        InvalidReference: the range is malformed.
+    """
+    if SIGNS_OF_RANGES.isdisjoint(ref):
+        return ref
+    from packer.api.ranges import pin
+
+    return pin(ref, registry=options)
 
 
 def local_tag(location: Reference | LayoutLocation) -> str | None:

@@ -129,6 +129,7 @@ def pack(
         )
     tag = check_tag(_tag_for(root) if tag is None else tag)
     params = params or ChunkParams()
+    source = Source(root, tag, partial(rules.walk, left_out=LeftOut()))
 
     def pack_on(place: LocalStore, sketches: SketchCache | None, version: Version | None) -> Packed:
         job = PackJob(
@@ -148,7 +149,7 @@ def pack(
         return pack_tree(job, version, candidates(target, tag, version, given=base is not None))
 
     with using(target):
-        found = choose_base(target, Source(root, tag), base, Access(registry), cancel)
+        found = choose_base(target, source, base, Access(registry), cancel)
         version, promises = found.version, found.promises
         if version is None or not promises:
             packed = pack_on(target, None, version)

@@ -27,6 +27,7 @@ from packer.api.locations import (
     refuse_local_name,
     resolve,
     tag_of,
+    without_range,
 )
 from packer.api.push_source import version_to_push
 from packer.errors import IntegrityError, InvalidParameter
@@ -59,7 +60,8 @@ class Pulled:
     """The result of a pull.
 
     Args:
-        reference: the reference as it was given.
+        reference: the reference as it was given; if that held a range, the version that was
+            chosen, pinned by its digest.
         digest: the manifest's digest.
         fetched_blobs: number of blobs fetched because the local store lacked them.
         fetched_bytes: bytes of the fetched blobs.
@@ -168,6 +170,7 @@ def pull(
 
     Args:
         ref: such as ``registry.example/acme/app:1.4.2``; ``@sha256:...`` behind it pins the digest.
+            A range for a tag (``~1.4``, ``>=1.4 <2``) means the newest version in it, as for `pin`.
         directory: where to write the tree, as for `unpack`.
         store: the local store, which keeps the layers for the next version.
         registry: how to reach the registry.
@@ -206,7 +209,9 @@ def pull(
     if keep is not None and keep < 1:
         raise InvalidParameter(f"keep={keep} is less than 1")
     refuse_local_name(ref, open_store(store, create=False))
-    origin = find_origin(ref, Access(registry))
+    access = Access(registry)
+    ref = without_range(ref, access)
+    origin = find_origin(ref, access)
     target = os.path.abspath(os.fsencode(directory))
     in_place = check_target(target, update)
     seeds = list(seed)

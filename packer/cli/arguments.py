@@ -210,12 +210,16 @@ def _inventory(at: argparse.ArgumentParser) -> None:
 
 @verb(
     "versions",
-    "list the versions of the local store",
-    "layer-packer versions",
-    reaches=False,
+    "list the versions of the local store, or of a repository",
+    "layer-packer versions registry.example/acme/app",
 )
 def _versions(at: argparse.ArgumentParser) -> None:
-    pass
+    at.add_argument("reference", metavar="REF", nargs="?", help="repository (default: the store)")
+    at.add_argument("--limit", type=int, metavar="N", help="tags to list (default: 20)")
+    at.add_argument("--after", metavar="TAG", help="go on behind this tag")
+    at.add_argument(
+        "--by-date", action="store_true", help="ask for the date of every tag, and sort by it"
+    )
 
 
 @verb(

@@ -74,6 +74,13 @@ def registry_options(args: argparse.Namespace) -> RegistryLike:
     Raises:
         InvalidParameter: options contradict each other.
     """
+    made: RegistryLike = getattr(args, "registry_options", None)
+    if made is None:  # a password is read once
+        made = args.registry_options = _registry_options(args)
+    return made
+
+
+def _registry_options(args: argparse.Namespace) -> RegistryLike:
     if args.password_stdin != (args.username is not None):
         raise InvalidParameter("--username and --password-stdin go together")
     general = RegistryOptions(

@@ -28,13 +28,18 @@ EXIT_FAILING = 5
 
 _ARGUMENTS = {
     "app": "the application's ID",
-    "sequence": "number of the version",
-    "old": "number of the older version",
-    "new": "number of the newer version",
+    "sequence": "number of the version; latest for the newest",
+    "old": "number of the older version; latest for the newest",
+    "new": "number of the newer version; latest for the newest",
     "path": "of the file, in the version",
     "id": "ID of the support bundle",
 }
 """Help of the positional arguments."""
+
+_NUMBERS = ("sequence", "old", "new")
+"""Positional arguments that are numbers of versions."""
+_LATEST = "latest"
+"""Stands for the number of the newest version."""
 
 _EXAMPLE_BASE = "--storage-base-uri URI"
 _EXAMPLES = {
@@ -80,18 +85,20 @@ def add_storage_verbs(
             allow_abbrev=False,
         )
         for argument in arguments:
-            number = argument in ("sequence", "old", "new")
+            kind: Callable[[str], int | str] = str
+            if argument in _NUMBERS:
+                kind = int if name == "delete" else _sequence
             made.add_argument(
                 argument,
                 metavar=argument.upper(),
-                type=int if number else str,
+                type=kind,
                 help=_ARGUMENTS[argument],
             )
         made.add_argument(
             "--storage-base-uri",
             metavar="URI",
-            required=True,
-            help="docker://host/repository or oci:DIR, below which each application has its place",
+            help="docker://host/repository or oci:DIR, below which each application has its place"
+            " (default: $LAYER_PACKER_STORAGE)",
         )
         made.add_argument("--cache", metavar="DIR", help="keeps layers from one call to the next")
         add_common(made)
@@ -124,6 +131,7 @@ def add_storage_verbs(
     at.add_argument(
         "--protect", type=int, metavar="N", action="append", default=[], help="a version to keep"
     )
+    at.add_argument("--dry-run", action="store_true", help="only say what would be deleted")
 
     verb("verify", "read every version and bundle, and tell which are damaged").add_argument(
         "app", metavar="APP", nargs="?", help="the application's ID (default: all, and bundles)"
@@ -156,7 +164,37 @@ def storage(args: argparse.Namespace, out: Output, progress: ProgressCallback | 
         check_target(args)
     opened = open_storage(args.storage_base_uri, cache=args.cache, registry=registry_options(args))
     with opened:
+        _find_latest(opened, args)
         return _VERBS[args.storage_verb](opened, args, out, progress)
+
+
+def _sequence(text: str) -> int | str:
+    """Parse the number of a version, or ``latest``."""
+    if text == _LATEST:
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text[:40]!r} is no number of a version, nor {_LATEST}"
+        ) from None
+
+
+def _find_latest(storage: Storage, args: argparse.Namespace) -> None:
+    """Replace ``latest`` by the number of the newest version.
+
+    Raises:
+        NotFound: there is no version.
+    """
+    asked = [name for name in _NUMBERS if getattr(args, name, None) == _LATEST]
+    if not asked:
+        return
+    newest = storage.latest(args.app)
+    if newest is None:
+        _check_app(storage, args.app)
+        raise NotFound("version", _LATEST, f"of {args.app} in {storage.base_uri}")
+    for name in asked:
+        setattr(args, name, newest.sequence)
 
 
 def _add_label(parser: argparse.ArgumentParser) -> None:
@@ -319,21 +357,29 @@ def _delete(
 def _retain(
     storage: Storage, args: argparse.Namespace, out: Output, progress: ProgressCallback | None
 ) -> Report:
-    done = storage.retain(args.app, keep=args.keep, protect=args.protect, cancel=args.cancel)
+    done = storage.retain(
+        args.app, keep=args.keep, protect=args.protect, dry_run=args.dry_run, cancel=args.cancel
+    )
     if not (done.kept or done.deleted or done.skipped):
         _check_app(storage, args.app)
 
     def lines() -> Iterator[str]:
+        deleted, kept, can = "deleted", "kept", "can"
+        if args.dry_run:
+            deleted, kept, can = "would delete", "keep", "could"
         yield (
-            f"{args.app}: deleted {format_count(len(done.deleted), 'version')}, kept"
-            f" {len(done.kept)}; {format_size(done.freed_bytes)} can be collected,"
+            f"{args.app}: {deleted} {format_count(len(done.deleted), 'version')}, {kept}"
+            f" {len(done.kept)}; {format_size(done.freed_bytes)} {can} be collected,"
             f" {format_size(done.kept_bytes)} stay"
         )
+        if args.dry_run and done.deleted:
+            yield f"to be deleted: {', '.join(map(str, done.deleted))}"
         if done.skipped:
             numbers = ", ".join(map(str, done.skipped))
             yield f"left alone, as they cannot be loaded: {numbers} (storage verify says why)"
 
-    return Report(lambda: {**text_fields("app", args.app), **asdict(done)}, lines)
+    value = {**text_fields("app", args.app), **asdict(done), "dry_run": args.dry_run}
+    return Report(lambda: value, lines)
 
 
 def _verify(

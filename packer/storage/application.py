@@ -57,6 +57,12 @@ class Application:
         records = self.ledger.read(self.repository.names())
         return [records[tag] for tag in sorted(records, key=int)]
 
+    def latest(self) -> SavedVersion | None:
+        """Return the record of the version with the highest number that has one."""
+        numbers = sorted(self.numbers().saved, reverse=True)
+        found = (self.ledger.read_one(str(number)) for number in numbers)
+        return next((record for record in found if record is not None), None)
+
     def version(self, sequence: int) -> Version:
         """Return a version, its manifest and config read.
 

@@ -14,6 +14,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 
+from packer.api.locations import default_storage_uri
 from packer.engine import zstd
 from packer.errors import Cancelled, InvalidParameter, NotFound
 from packer.forks import Lock
@@ -50,7 +51,7 @@ _log = logging.getLogger(__name__)
 
 
 def open_storage(
-    base_uri: str,
+    base_uri: str | None = None,
     *,
     cache: str | os.PathLike[str] | None = None,
     registry: RegistryLike = None,
@@ -62,7 +63,7 @@ def open_storage(
 
     Args:
         base_uri: ``docker://host/repository`` in a registry, ``oci:DIR`` for image layouts below a
-            directory, or ``memory:`` for a new one in memory.
+            directory, or ``memory:`` for a new one in memory; None for ``$LAYER_PACKER_STORAGE``.
         cache: a directory that keeps layers from one call to the next; without it, each call
             fetches what it needs.
         registry: how to reach the registry.
@@ -77,6 +78,7 @@ def open_storage(
     Raises:
         InvalidReference, InvalidParameter: `base_uri` is none of these.
     """
+    base_uri = default_storage_uri() if base_uri is None else base_uri
     repositories = Repositories(base_uri, registry)
     disk = LayoutStore(cache) if cache is not None and repositories.is_remote else None
     return Storage(repositories, disk, jobs, patience_seconds, listener)
@@ -246,6 +248,26 @@ class Storage:
         except NotFound:
             return []
 
+    def latest(self, app: str) -> SavedVersion | None:
+        """Return the version that was saved with the highest number; None if there is none.
+
+        Takes a request for each page of tags, and one more. A number that names no version is
+        passed over, with a warning that names it.
+
+        Args:
+            app: the application's ID.
+
+        Returns:
+            The version.
+
+        Raises:
+            StoreError: the registry cannot be reached.
+        """
+        try:
+            return self._application(app).latest()
+        except NotFound:
+            return None
+
     def current(self, app: str) -> SavedVersion | None:
         """Return the version that is deployed, or None."""
         log = self.deployments(app)
@@ -373,6 +395,7 @@ class Storage:
         *,
         keep: int,
         protect: Iterable[int] = (),
+        dry_run: bool = False,
         cancel: CancelEvent | None = None,
     ) -> Retained:
         """Delete all versions but the newest ones that can be loaded, and those that are needed.
@@ -388,6 +411,7 @@ class Storage:
             app: the application's ID.
             keep: how many of the newest to keep, at least 1.
             protect: numbers of further versions to keep.
+            dry_run: delete nothing; only say what would be deleted.
             cancel: set it to stop between two versions.
 
         Returns:
@@ -408,7 +432,7 @@ class Storage:
             if cancel is not None and cancel.is_set():
                 raise Cancelled("retain")
 
-        return retain(self._application(app), keep, protected, deleted)
+        return retain(self._application(app), keep, protected, deleted, dry_run=dry_run)
 
     def verify(self, app: str, *, cancel: CancelEvent | None = None) -> list[Finding]:
         """Read every version of an application, and tell which are damaged and by what.

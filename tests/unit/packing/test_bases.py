@@ -187,6 +187,16 @@ def test_the_newest_version_that_looks_alike(tmp_path: Path, store: MemoryStore)
     assert packed.parent == newest.digest
 
 
+def test_what_is_left_out_does_not_count(tmp_path: Path, store: MemoryStore) -> None:
+    root = write(tmp_path / "v", {f"charts/{n}/values.yaml": text(n, 6_000) for n in "abcd"})
+    write(root, {f"build/{'x' * n}.o": b"o" for n in range(1, 60)})
+    first = packer.pack(root, store=store, tag="1.4.1", exclude=["build/"])
+    write(root, {"new": b"new", **{f"build/{'y' * n}.o": b"o" for n in range(1, 60)}})
+    packed = packer.pack(root, store=store, tag="1.4.2", exclude=["build/"])
+    assert packed.parent == first.digest
+    assert packed.left_out.directories == 1
+
+
 def test_an_incomplete_version_is_no_base(tmp_path: Path) -> None:
     root = write(tmp_path / "v", {f"{n}.yaml": text(n, 60_000) for n in "abcd"})
     folder = tmp_path / "store"

@@ -252,7 +252,10 @@ def test_retaining_a_few(storage: Storage, tmp_path: Path) -> None:
         storage.save("app", write_release(tmp_path / "v", number))
     storage.deploy("app", 1)
     storage.deploy("app", 3)
+    planned = storage.retain("app", keep=2, protect=[0, 99], dry_run=True)
+    assert [one.sequence for one in storage.history("app")] == [*range(8)]
     done = storage.retain("app", keep=2, protect=[0, 99])
+    assert done == planned
     assert done.deleted == (2, 4, 5)
     assert done.kept == (0, 1, 3, 6, 7)
     assert 0 < done.freed_bytes < 10_000
@@ -265,6 +268,29 @@ def test_retaining_a_few(storage: Storage, tmp_path: Path) -> None:
     stop.set()
     with pytest.raises(Cancelled):
         storage.retain("app", keep=1, cancel=stop)
+
+
+def test_the_latest_version(storage: Storage, tmp_path: Path) -> None:
+    assert storage.latest("app") is None
+    for number in (3, 7, 9):
+        storage.save("app", write_release(tmp_path / "v", number), sequence=number)
+    newest = storage.latest("app")
+    assert newest == storage.history("app")[-1]
+    storage.delete("app", 9)
+    newest = storage.latest("app")
+    assert newest is not None
+    assert newest.sequence == 7
+
+
+def test_the_base_may_come_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAYER_PACKER_STORAGE", f"oci:{tmp_path / 'base'}")
+    assert packer.open_storage().base_uri == f"oci:{tmp_path / 'base'}"
+    assert packer.open_storage("memory:").base_uri == "memory:"
+    monkeypatch.setenv("LAYER_PACKER_STORAGE", "")
+    with pytest.raises(InvalidParameter, match="LAYER_PACKER_STORAGE"):
+        packer.open_storage()
 
 
 def test_retaining_where_another_does_the_same(
