@@ -19,7 +19,17 @@ if TYPE_CHECKING:
     from packer.api.estimates import estimate
     from packer.api.locations import default_store_path, open_store, open_version
     from packer.api.packs import pack
-    from packer.api.readings import cat, diff, inspect, inventory, ls, unpack, verify, versions
+    from packer.api.readings import (
+        cat,
+        diff,
+        inspect,
+        inventory,
+        ls,
+        unpack,
+        unpack_tar,
+        verify,
+        versions,
+    )
     from packer.api.transfers import Pulled, copy, pull, push
     from packer.engine.chunking import ChunkParams
     from packer.errors import (
@@ -141,6 +151,7 @@ __all__ = [
     "pull",
     "push",
     "unpack",
+    "unpack_tar",
     "verify",
     "versions",
 ]
@@ -157,7 +168,17 @@ _MODULES = {
         "open_version",
     ),
     "api.packs": ("pack",),
-    "api.readings": ("cat", "diff", "inspect", "inventory", "ls", "unpack", "verify", "versions"),
+    "api.readings": (
+        "cat",
+        "diff",
+        "inspect",
+        "inventory",
+        "ls",
+        "unpack",
+        "unpack_tar",
+        "verify",
+        "versions",
+    ),
     "api.transfers": ("Pulled", "copy", "pull", "push"),
     "engine.chunking": ("ChunkParams",),
     "errors": (

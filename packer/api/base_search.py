@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, BinaryIO, cast
 
 from packer.errors import AuthError, IntegrityError, NotFound, RegistryError, UnsupportedVersion
-from packer.files.tree import walk
+from packer.files.tree import Tree, walk
 from packer.format.version import CREATED, Config, Version
 from packer.oci import MAX_MANIFEST_BYTES, Descriptor, Manifest
 from packer.packing.job import BaseChoice
@@ -49,16 +49,18 @@ class Source:
     Args:
         root: a directory, or a single file.
         tag: name of the version that will be packed.
+        walk: lists the entries that will be packed.
     """
 
-    def __init__(self, root: bytes, tag: str) -> None:
+    def __init__(self, root: bytes, tag: str, walk: Callable[[bytes], Tree] = walk) -> None:
         self.root = root
         self.tag = tag
+        self._walk = walk
 
     @cached_property
     def looks(self) -> Looks:
         """The paths and sizes of the tree."""
-        return Looks(walk(os.path.abspath(self.root)))
+        return Looks(self._walk(os.path.abspath(self.root)))
 
 
 def search_store(store: Store, source: Source) -> tuple[Version, BaseChoice] | None:
