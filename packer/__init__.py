@@ -34,7 +34,16 @@ if TYPE_CHECKING:
     from packer.api.locations import default_store_path, open_store, open_version
     from packer.api.packs import pack
     from packer.api.ranges import pin
-    from packer.api.readings import cat, diff, inspect, inventory, ls, unpack, verify
+    from packer.api.readings import (
+        cat,
+        diff,
+        inspect,
+        inventory,
+        ls,
+        unpack,
+        unpack_tar,
+        verify,
+    )
     from packer.api.remote_versions import RemoteVersion, RemoteVersions, remote_versions
     from packer.api.transfers import Pulled, copy, pull, push
     from packer.engine.chunking import ChunkParams
@@ -171,6 +180,7 @@ __all__ = [
     "remote_versions",
     "tag",
     "unpack",
+    "unpack_tar",
     "usage",
     "verify",
     "versions",
@@ -203,7 +213,16 @@ _MODULES = {
     ),
     "api.packs": ("pack",),
     "api.ranges": ("pin",),
-    "api.readings": ("cat", "diff", "inspect", "inventory", "ls", "unpack", "verify"),
+    "api.readings": (
+        "cat",
+        "diff",
+        "inspect",
+        "inventory",
+        "ls",
+        "unpack",
+        "unpack_tar",
+        "verify",
+    ),
     "api.remote_versions": ("RemoteVersion", "RemoteVersions", "remote_versions"),
     "api.transfers": ("Pulled", "copy", "pull", "push"),
     "engine.chunking": ("ChunkParams",),

@@ -49,7 +49,7 @@ class Source:
     Args:
         root: a directory, or a single file.
         tag: name of the version that will be packed.
-        walk: lists the entries that are packed.
+        walk: lists the entries that will be packed.
     """
 
     def __init__(self, root: bytes, tag: str, walk: Callable[[bytes], Tree] = walk) -> None:

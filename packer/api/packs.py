@@ -1,13 +1,14 @@
-"""Packs a directory or file into a local store, on a base wherever the base lies."""
+"""Packs a directory, file or tar stream into a local store, on a base wherever the base lies."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import replace
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from packer._version import VERSION
 from packer.api.base_search import Source
@@ -18,6 +19,8 @@ from packer.engine.chunking import ChunkParams
 from packer.errors import InvalidParameter
 from packer.files.cache_file import trim_caches
 from packer.files.rules import LeftOut, Rules, read_patterns
+from packer.files.temporary import temporary_directory
+from packer.files.tree import Tree
 from packer.format.version import Version
 from packer.oci import Manifest
 from packer.progress import CancelEvent, ProgressCallback, cancellable
@@ -33,8 +36,22 @@ if TYPE_CHECKING:
     from packer.packing.older.similar import SketchCache
 
 
+class Input(Protocol):
+    """A stream of bytes, such as a file."""
+
+    def read(self, size: int, /) -> bytes | None:
+        """Return at most `size` bytes, b"" at the end."""
+
+
+class Walk(Protocol):
+    """Lists the entries of a directory or file."""
+
+    def __call__(self, root: bytes, left_out: LeftOut) -> Tree:
+        """Return the entries of `root`, and count in `left_out` what rules leave out."""
+
+
 def pack(
-    version_dir: str | bytes | os.PathLike[str],
+    version_dir: str | bytes | os.PathLike[str] | Input,
     *,
     store: StoreLike = None,
     tag: str | None = None,
@@ -62,9 +79,12 @@ def pack(
     what they need from the registry. `pull` the base to have all of it here.
 
     Args:
-        version_dir: a directory, or a single file (an archive).
+        version_dir: a directory, or a single file (an archive). Or an open tar archive, whose
+            members are packed: anything with `read`, such as ``sys.stdin.buffer``. It is read once,
+            to a private directory (in TMPDIR, else /var/tmp).
         store: the local store; None for the default store.
-        tag: the version's name, such as ``app:1.4.2``; None for the directory's name.
+        tag: the version's name, such as ``app:1.4.2``; None for the directory's name. A tar archive
+            needs one.
         base: tag or digest of the version to build on; ``"none"`` for no base. If None, the base is
             the version tagged last whose blobs are all in the store and whose tag has the same name
             before the colon (without a colon: the same name without its version); if there is none,
@@ -102,6 +122,8 @@ def pack(
         TransportError: the registry of `base` was not reached; nothing is tagged.
         SourceChanged: a file changed while it was read; nothing is tagged.
         UnsupportedFile: the tree holds a device, socket or pipe; nothing is tagged.
+        SourceError: a tar archive is malformed, or has a member outside of the directory, or
+            through a link; nothing is tagged.
         OSError: a file cannot be read, or the store cannot be written; nothing is tagged.
         Cancelled: `cancel` was set.
 
@@ -110,6 +132,70 @@ def pack(
     base in a registry are searched for similar chunks only if their sketches are cached here; so a
     renamed file may cost more than on a local base.
     """
+    rules = _rules_of(exclude, exclude_from, files=ignore_files)
+    if isinstance(version_dir, (str, bytes, os.PathLike)):
+        root = os.fsencode(version_dir)
+        os.stat(root)  # a missing or forbidden path is reported before a store is made
+        source: AbstractContextManager[tuple[bytes, Walk]] = nullcontext((root, rules.walk))
+        tag = _tag_for(root) if tag is None else tag
+    elif tag is None:
+        raise InvalidParameter("a tar archive has no name: say which tag the version gets")
+    else:
+        source = _unpacked(version_dir, rules, cancellable(progress, cancel, "packing"))
+    with source as (root, walk):
+        return _pack_root(
+            root,
+            walk,
+            is_temporary=not isinstance(version_dir, (str, bytes, os.PathLike)),
+            store=store,
+            tag=tag,
+            base=base,
+            level=level,
+            expand=expand,
+            cache=cache,
+            params=params,
+            registry=registry,
+            durable=durable,
+            progress=progress,
+            cancel=cancel,
+        )
+
+
+@contextmanager
+def _unpacked(
+    stream: Input, rules: Rules, progress: ProgressCallback | None
+) -> Iterator[tuple[bytes, Walk]]:
+    """Make a directory for a tar archive; the walk of it reads the archive first."""
+    from packer.packing.tar_source import TarSource
+
+    with temporary_directory(on_disk=True) as place:
+        source = TarSource(stream, os.fsencode(place), "the tar archive", progress)
+
+        def walk(root: bytes, left_out: LeftOut) -> Tree:
+            source.extract()
+            return source.with_modes(rules.walk(root, left_out))
+
+        yield os.fsencode(place), walk
+
+
+def _pack_root(
+    root: bytes,
+    walk: Walk,
+    *,
+    is_temporary: bool,
+    store: StoreLike,
+    tag: str,
+    base: str | None,
+    level: int,
+    expand: bool,
+    cache: bool,
+    params: ChunkParams | None,
+    registry: RegistryLike,
+    durable: bool,
+    progress: ProgressCallback | None,
+    cancel: CancelEvent | None,
+) -> Packed:
+    """Pack a directory or file that exists; the other arguments are those of `pack`."""
     from packer.packing.pack_tree import (  # what pushes a version need not load it
         LocalStore,
         PackJob,
@@ -118,18 +204,15 @@ def pack(
 
     if not zstd.MIN_LEVEL <= level <= zstd.MAX_LEVEL:
         raise InvalidParameter(f"level {level} is not from {zstd.MIN_LEVEL} to {zstd.MAX_LEVEL}")
-    rules = _rules(exclude, exclude_from, files=ignore_files)
-    left_out = LeftOut()
-    root = os.fsencode(version_dir)
-    os.stat(root)  # a missing or forbidden path is reported before a store is made
     target = open_store(store, durable=durable)
     if not isinstance(target, LocalStore):
         raise InvalidParameter(
             f"{target.name}: versions are packed into a local store, then pushed"
         )
-    tag = check_tag(_tag_for(root) if tag is None else tag)
+    tag = check_tag(tag)
+    left_out = LeftOut()
     params = params or ChunkParams()
-    source = Source(root, tag, partial(rules.walk, left_out=LeftOut()))
+    source = Source(root, tag, partial(walk, left_out=LeftOut()))
 
     def pack_on(place: LocalStore, sketches: SketchCache | None, version: Version | None) -> Packed:
         job = PackJob(
@@ -144,7 +227,8 @@ def pack(
             created=_source_date_epoch(),
             progress=cancellable(progress, cancel, "packing"),
             sketches=sketches,
-            walk=partial(rules.walk, left_out=left_out),
+            walk=partial(walk, left_out=left_out),
+            remember=not is_temporary,
         )
         return pack_tree(job, version, candidates(target, tag, version, given=base is not None))
 
@@ -161,7 +245,7 @@ def pack(
     return replace(packed, left_out=left_out, base=found.choice if was_used else None)
 
 
-def _rules(
+def _rules_of(
     exclude: Iterable[str],
     exclude_from: Iterable[str | bytes | os.PathLike[str]],
     *,

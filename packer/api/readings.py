@@ -16,6 +16,7 @@ from packer.stores.registry.access import Access, RegistryLike
 
 if TYPE_CHECKING:
     from packer.api.air_gap import Inventory
+    from packer.format.version import Version
     from packer.reading.contents import Details, Entry
     from packer.reading.differences import Change
     from packer.reading.restore import Restored
@@ -96,6 +97,49 @@ def unpack(
         )
 
 
+def unpack_tar(
+    name: str,
+    *,
+    store: StoreLike = None,
+    registry: RegistryLike = None,
+    paths: Iterable[str | bytes | os.PathLike[str]] = (),
+    include: Iterable[str] = (),
+    exclude: Iterable[str] = (),
+    expect: str | None = None,
+) -> Iterator[bytes | memoryview]:
+    """Return a version's tree as a tar archive, the same bytes for the same tree.
+
+    Nothing is written to a disk, and memory does not grow with the tree.
+
+    Args:
+        name: tag or digest of the version in the local store, or a reference elsewhere.
+        store: the local store.
+        registry: how to reach the registry of `name`.
+        paths: as for `unpack`.
+        include: as for `unpack`.
+        exclude: as for `unpack`.
+        expect: digest that the version must have; None for any.
+
+    Returns:
+        The archive in pieces, each valid until the next is asked for. An error while they are
+        taken leaves an archive without an end mark.
+
+    Raises:
+        NotFound: there is no such version, a blob of it is missing, or it lacks one of `paths`.
+        InvalidParameter: a path or pattern is malformed.
+        DigestMismatch: the version has another digest than `expect`.
+        IntegrityError: bytes differ from their digest.
+        StoreError: a store failed.
+    """
+    from packer.reading.parts import index_of, make_part
+    from packer.reading.tar_output import tar_of
+
+    part = make_part(paths, include, exclude)
+    version = open_version(name, store=store, registry=registry)
+    check_expected(version.descriptor.digest, expect, name)
+    return tar_of(version, index_of(version, part))
+
+
 def inventory(
     name: str | None = None, *, store: StoreLike = None, registry: RegistryLike = None
 ) -> Inventory:
@@ -155,8 +199,10 @@ def cat(
     store: StoreLike = None,
     registry: RegistryLike = None,
     inside: bool = False,
-) -> Iterator[bytes]:
+) -> Iterator[bytes | memoryview]:
     """Return the content of one file of a version, reading only the frames that hold it.
+
+    Of a directory, return a tar archive as `unpack_tar` does.
 
     Args:
         name: tag or digest of the version in the local store, or a reference elsewhere.
@@ -170,14 +216,41 @@ def cat(
 
     Raises:
         NotFound: there is no such version or path.
-        InvalidParameter: the path names no file.
+        InvalidParameter: the path names a link.
         IntegrityError: bytes differ from their digest.
         StoreError: a store failed.
     """
-    from packer.reading import contents
+    return content_of(open_version(name, store=store, registry=registry), path, inside=inside)
 
-    version = open_version(name, store=store, registry=registry)
-    return contents.content(version, os.fsencode(path).strip(b"/"), inside=inside)
+
+def is_directory(version: Version, path: str | bytes) -> bool:
+    """Return whether a path of a version is a directory, of which `cat` makes a tar archive."""
+    from packer.reading.parts import names_directory
+
+    return names_directory(version, os.fsencode(path).strip(b"/"))
+
+
+def content_of(
+    version: Version, path: str | bytes, *, inside: bool = False
+) -> Iterator[bytes | memoryview]:
+    """Return the content of a file or directory of an open version, as `cat` does.
+
+    Args:
+        version: holds it.
+        path: as for `cat`.
+        inside: as for `cat`.
+
+    Returns:
+        The content in pieces.
+    """
+    from packer.reading import contents
+    from packer.reading.parts import Part, index_of
+    from packer.reading.tar_output import tar_of
+
+    raw = os.fsencode(path).strip(b"/")
+    if is_directory(version, path):
+        return tar_of(version, index_of(version, Part((raw,))))
+    return contents.content(version, raw, inside=inside)
 
 
 def diff(

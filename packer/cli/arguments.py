@@ -33,7 +33,11 @@ EXIT_INCOMPLETE = 11
     "layer-packer pack app-1.4.2 --tag app:1.4.2",
 )
 def _pack(at: argparse.ArgumentParser) -> None:
-    at.add_argument("path", metavar="DIR|FILE", help="directory or file to pack")
+    at.add_argument(
+        "path",
+        metavar="DIR|FILE|-",
+        help="directory or file to pack; - for a tar archive from standard input",
+    )
     at.add_argument("--tag", metavar="NAME", help="its name (default: the directory's name)")
     at.add_argument(
         "--base",
@@ -113,9 +117,16 @@ def _pull(at: argparse.ArgumentParser) -> None:
 )
 def _unpack(at: argparse.ArgumentParser) -> None:
     at.add_argument("name", metavar="NAME", help="the version to write")
-    add_target(at)
+    add_target(at, nargs="?")
     add_no_sync(at)
     add_part(at)
+    at.add_argument(
+        "-o",
+        "--output",
+        choices=["-"],
+        metavar="-",
+        help="write a tar archive to standard output, and no DIR",
+    )
 
 
 @verb(
@@ -131,12 +142,12 @@ def _ls(at: argparse.ArgumentParser) -> None:
 
 @verb(
     "cat",
-    "write one file of a version to standard output",
+    "write one file of a version, or a directory as tar, to standard output",
     "layer-packer cat app:1.4.2 values.yaml",
 )
 def _cat(at: argparse.ArgumentParser) -> None:
     at.add_argument("name", metavar="NAME", help="the version")
-    at.add_argument("path", metavar="PATH", help="of the file, in the version")
+    at.add_argument("path", metavar="PATH", help="of the file or directory, in the version")
     at.add_argument(
         "--inside", action="store_true", help="PATH may lead into an archive: app.tgz!/app/x.yaml"
     )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
+import base64
+import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from packer.cli.display import format_count, format_size
-from packer.cli.output import text_fields
+from packer.cli.output import Output, text_fields
 from packer.errors import InvalidParameter
 from packer.stores.registry.access import OTHERS, RegistryLike, RegistryOptions, registry_host
 
@@ -332,6 +334,68 @@ def left_out_text(left_out: LeftOut) -> str:
     rest = left_out.files + left_out.directories - _SHOWN_LEFT_OUT
     more = f" and {rest} more, see --json" if rest > 0 else ""
     return f"left out {' and '.join(counts)}: {' '.join(left_out.paths[:_SHOWN_LEFT_OUT])}{more}"
+
+
+_BASE64_BYTES = 3 << 16
+"""Bytes of a file encoded at a time: a multiple of 3, so that the parts can be joined."""
+
+
+def write_content(
+    args: argparse.Namespace,
+    out: Output,
+    pieces: Iterable[bytes | memoryview],
+    names: dict[str, str],
+) -> Report:
+    """Write content to standard output piece by piece, as bytes or JSON.
+
+    Args:
+        args: of the verb.
+        out: standard output.
+        pieces: of the content.
+        names: fields of the JSON object that say what it is.
+
+    Returns:
+        A report with nothing more to show.
+    """
+    if args.json:
+        _write_base64(out, pieces, names)
+    else:
+        for piece in pieces:
+            out.write(piece)
+    return Report(None, tuple, is_summary=False)
+
+
+def _write_base64(out: Output, pieces: Iterable[bytes | memoryview], names: dict[str, str]) -> None:
+    """Write content as a JSON document without holding it in memory."""
+    size = 0
+    held = bytearray()
+    for piece in pieces:
+        if not size:
+            # Only now: a path that is not there is reported by a document of its own.
+            out.write(b'{"content_base64": "')
+        size += len(piece)
+        held += piece
+        count = len(held) // _BASE64_BYTES * _BASE64_BYTES
+        out.write(base64.b64encode(held[:count]))
+        del held[:count]
+    if not size:
+        out.write(b'{"content_base64": "')
+    rest = json.dumps({**names, "bytes": size}).removeprefix("{")
+    out.write(base64.b64encode(held) + b'", ' + rest.encode("ascii") + b"\n")
+
+
+def refuse_terminal(args: argparse.Namespace, out: Output) -> None:
+    """Raise if a tar archive would be written to a terminal.
+
+    Args:
+        args: of the verb.
+        out: standard output.
+
+    Raises:
+        InvalidParameter: standard output is a terminal.
+    """
+    if out.is_terminal and not args.json:
+        raise InvalidParameter("a tar archive is not for a terminal: redirect standard output")
 
 
 def check_target(args: argparse.Namespace) -> None:

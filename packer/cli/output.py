@@ -56,7 +56,12 @@ class Output:
         self.has_styles = _takes_styles(stream)
         """Whether styles of lines are shown: on a terminal, unless NO_COLOR is set."""
 
-    def write(self, data: bytes) -> None:
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a person sees what is written."""
+        return self._stream is not None and self._stream.isatty()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         """Write raw bytes.
 
         Args:

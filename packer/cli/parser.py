@@ -61,6 +61,9 @@ class Parser(argparse.ArgumentParser):
         # modules to find the terminal's.
         options["formatter_class"] = partial(_Help, width=80)
         self._complete, self._options = complete, options
+        self.takes_words = False
+        """Whether a list of words is taken, which options may stand between."""
+        self._is_within = False  # parsing intermixed words, which calls `parse_known_args`
         if complete is None:
             super().__init__(**options)
 
@@ -70,7 +73,14 @@ class Parser(argparse.ArgumentParser):
         if complete:
             super().__init__(**self._options)
             complete(self)
-        found, rest = super().parse_known_args(*args, **options)
+        if self._is_within:
+            return super().parse_known_args(*args, **options)
+        if self.takes_words:
+            self._is_within = True
+            found, rest = self.parse_known_intermixed_args(*args, **options)
+            self._is_within = False
+        else:
+            found, rest = super().parse_known_args(*args, **options)
         if rest:
             hint = did_you_mean(rest[0].partition("=")[0], self._option_string_actions)
             self.error(f"unknown argument {rest[0]}{hint}")
@@ -286,9 +296,9 @@ def add_login(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None
     )
 
 
-def add_target(parser: argparse.ArgumentParser) -> None:
+def add_target(parser: argparse.ArgumentParser, nargs: str | None = None) -> None:
     """Add a directory to restore into, and its options."""
-    parser.add_argument("directory", metavar="DIR", help="directory to write to")
+    parser.add_argument("directory", metavar="DIR", nargs=nargs, help="directory to write to")
     parser.add_argument(
         "--update",
         action="store_true",
@@ -320,6 +330,8 @@ def add_no_sync(parser: argparse.ArgumentParser) -> None:
 
 def add_part(parser: argparse.ArgumentParser) -> None:
     """Add the paths and patterns that choose a part of a version."""
+    if isinstance(parser, Parser):
+        parser.takes_words = True
     parser.add_argument(
         "paths",
         nargs="*",

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import base64
-import json
 import stat
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -13,7 +11,15 @@ from packer.api import readings
 from packer.api.locations import open_version
 from packer.cli.arguments import EXIT_DIFFERENT, EXIT_INCOMPLETE
 from packer.cli.display import format_count, format_size
-from packer.cli.outcome import Report, closed_text, closed_value, options, parts_value
+from packer.cli.outcome import (
+    Report,
+    closed_text,
+    closed_value,
+    options,
+    parts_value,
+    refuse_terminal,
+    write_content,
+)
 from packer.cli.output import Output, text_fields
 from packer.format.usage import Use
 from packer.progress import ProgressCallback
@@ -23,9 +29,6 @@ from packer.reading.differences import Change
 
 _SHOWN = 20
 """Parts, and opened files, that `inspect` shows to people."""
-
-_BASE64_BYTES = 3 << 16
-"""Bytes of a file encoded at a time: a multiple of 3, so that the parts can be joined."""
 
 _KIND_BITS = {
     "file": stat.S_IFREG,
@@ -99,40 +102,19 @@ def _entry_value(entry: Entry) -> dict[str, Any]:
 
 
 def cat(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
-    """Write one file of a version."""
-    return content_report(
-        args, out, readings.cat(args.name, args.path, inside=args.inside, **options(args))
-    )
+    """Write one file of a version, or a directory of it as a tar archive."""
+    version = open_version(args.name, **options(args))
+    if readings.is_directory(version, args.path):
+        refuse_terminal(args, out)
+    return content_report(args, out, readings.content_of(version, args.path, inside=args.inside))
 
 
-def content_report(args: argparse.Namespace, out: Output, parts: Iterable[bytes]) -> Report:
-    """Write a file's content, as bytes or JSON."""
-    if args.json:
-        _write_base64(args, out, parts)
-    else:
-        for part in parts:
-            out.write(part)
-    return Report(None, tuple, is_summary=False)
-
-
-def _write_base64(args: argparse.Namespace, out: Output, parts: Iterable[bytes]) -> None:
-    """Write a file as a JSON document without holding it in memory."""
-    size = 0
-    held = bytearray()
-    for part in parts:
-        if not size:
-            # Only now: a path that is not there is reported by a document of its own.
-            out.write(b'{"content_base64": "')
-        size += len(part)
-        held += part
-        count = len(held) // _BASE64_BYTES * _BASE64_BYTES
-        out.write(base64.b64encode(held[:count]))
-        del held[:count]
-    if not size:
-        out.write(b'{"content_base64": "')
-    value = {**text_fields("name", args.name), **text_fields("path", args.path), "bytes": size}
-    rest = json.dumps(value).removeprefix("{")
-    out.write(base64.b64encode(held) + b'", ' + rest.encode("ascii") + b"\n")
+def content_report(
+    args: argparse.Namespace, out: Output, pieces: Iterable[bytes | memoryview]
+) -> Report:
+    """Write the content of `args.path` in `args.name`, as bytes or JSON."""
+    names = {**text_fields("name", args.name), **text_fields("path", args.path)}
+    return write_content(args, out, pieces, names)
 
 
 def diff(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
 from packer.cli import outcome
 from packer.cli.display import format_count, format_share, format_size
@@ -20,7 +21,7 @@ def pack(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
     from packer.api import packs
 
     packed = packs.pack(
-        args.path,
+        _standard_input() if args.path == "-" else args.path,
         tag=args.tag,
         base=args.base,
         expand=not args.no_expand,
@@ -82,6 +83,13 @@ def pack(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
         yield from outcome.base_lines(packed, args.base)
 
     return Report(value, lines)
+
+
+def _standard_input() -> BinaryIO:
+    """Return standard input, which is to hold a tar archive."""
+    if sys.stdin is None or sys.stdin.isatty():
+        raise InvalidParameter("standard input is a terminal: pipe a tar archive into it")
+    return sys.stdin.buffer
 
 
 def push(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
@@ -167,10 +175,24 @@ def _pulls_kept(args: argparse.Namespace) -> dict[str, Any]:
 
 
 def unpack(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
-    """Write a version's tree to a directory."""
-    outcome.check_target(args)
+    """Write a version's tree to a directory, or as a tar archive."""
     from packer.api import readings
 
+    if args.output:
+        if args.update or args.delete or args.seed:
+            raise InvalidParameter(
+                "--output writes no DIR: --update, --delete, --seed are of no use"
+            )
+        # With no DIR, every word behind NAME is a PATH.
+        args.paths = [args.directory, *args.paths] if args.directory is not None else []
+        outcome.refuse_terminal(args, out)
+        pieces = readings.unpack_tar(
+            args.name, **outcome.part(args), expect=args.expect, **options(args)
+        )
+        return outcome.write_content(args, out, pieces, text_fields("name", args.name))
+    if args.directory is None:
+        raise InvalidParameter("say the DIR to write to, or -o - for standard output")
+    outcome.check_target(args)
     restored = readings.unpack(
         args.name,
         args.directory,

@@ -31,6 +31,9 @@ MAX_NAMED = 1000
 """Greatest number of entries left out that are named; all are counted."""
 
 
+_Path = bytes  # LeftOut has an attribute of this name
+
+
 @dataclass(slots=True)
 class LeftOut:
     """What rules left out of a version.
@@ -43,15 +46,15 @@ class LeftOut:
     """
 
     files: int = 0
-    bytes: int = 0
     directories: int = 0
     paths: list[str] = field(default_factory=list)
+    bytes: int = 0
 
     def __bool__(self) -> bool:
         """Return whether anything was left out."""
         return bool(self.files or self.directories)
 
-    def add(self, path: bytes, info: os.stat_result) -> None:
+    def add(self, path: _Path, info: os.stat_result) -> None:
         """Count an entry.
 
         Args:
@@ -174,6 +177,12 @@ class _Walk:
 
         An entry comes under its name, its own entries under the name and a slash: together that is
         the order of whole paths.
+
+        Yields:
+            The directory with a slash, and its files with patterns.
+
+        Raises:
+            OSError: the directory cannot be read; with its path.
         """
         folder = os.path.join(self._root, below) if below else self._root
         try:

@@ -114,7 +114,7 @@ class Packed:
     parts: tuple[Use, ...]
     closed: tuple[Closed, ...] = ()
     closed_bytes: int = 0
-    left_out: LeftOut = field(default_factory=LeftOut)
+    left_out: LeftOut = field(default_factory=LeftOut, hash=False)
     base: BaseChoice | None = field(default=None, compare=False)
 
     @property

@@ -134,6 +134,12 @@ def clean_path(path: str | bytes | os.PathLike[str]) -> bytes:
     return b"/".join(parts)
 
 
+def names_directory(version: Version, path: bytes) -> bool:
+    """Return whether a path of a version, as its index has it, is a directory."""
+    entry = version.index.find(path)
+    return entry >= 0 and version.index.kinds[entry] == DIRECTORY
+
+
 def index_of(version: Version, part: Part | None) -> Index:
     """Return the index of a part of a version.
 

@@ -163,7 +163,7 @@ def test_a_range_is_pulled_and_pinned(served: Served, tmp_path: Path) -> None:
     assert pulled.reference == f"{served.name('app')}:1.4.10@{pulled.digest}"
     # The local store knows the version by its tag, so the next one is packed on it.
     assert (tmp_path / "out" / "app.yaml").exists()
-    assert packer.versions(store=store)[-1][0] == f"{served.name('app')}:1.4.10"
+    assert packer.versions(store=store)[-1].tag == f"{served.name('app')}:1.4.10"
     (tmp_path / "out" / "new").write_bytes(b"new")
     packed = packer.pack(tmp_path / "out", store=store, tag="app:1.4.11")
     assert packed.parent == pulled.digest

@@ -157,7 +157,7 @@ def test_pack_json(run: Run, app: Path, changed: Path) -> None:
     assert first.json.keys() == {
         *("digest", "tag", "files", "bytes", "new_bytes"),
         *("new_layers", "layers", "unchanged", "parent", "index_bytes", "parts"),
-        *("closed_bytes", "closed", "base"),
+        *("closed_bytes", "closed", "base", "left_out"),
     }
     assert first.json["files"] == 2
     size = sum(len(data) for mode, data in tree(app).values() if stat.S_ISREG(mode))

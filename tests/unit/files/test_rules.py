@@ -152,7 +152,7 @@ def test_the_same_tree_and_rules_give_the_same_version(
     assert one.left_out.directories == 1
     assert (two.left_out.files, one.left_out.files) == (5, 4)
     store = MemoryStore()
-    packer.pack(root, store=store, tag="app:1", exclude_from=rules)
+    packer.pack(root, store=store, tag="app:1", exclude_from=[rules])
     packer.unpack("app:1", clean, store=store)
     assert packer.pack(clean, store=MemoryStore(), tag="app:1").digest == one.digest
 
