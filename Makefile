@@ -8,10 +8,12 @@ C_FILES = $(wildcard csrc/*/*.c csrc/*/*.h)
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
 
-# A stamp of its own: examples/quickstart makes the same environment, without what tests need.
+# A stamp of its own: examples/quickstart makes the same environment, without what tests need. The
+# newest pip comes first: those that Python 3.10 to 3.13 bring know no dependency groups.
 $(VENV)/.built: pyproject.toml setup.py csrc/ffi_build.py $(C_FILES)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,lint,bench,docs]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e . --group dev
 	@touch $@
 
 build: $(VENV)/.built ## make the virtual environment with the package in it

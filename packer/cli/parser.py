@@ -86,6 +86,11 @@ class Parser(argparse.ArgumentParser):
             self.error(f"unknown argument {rest[0]}{hint}")
         return found, rest
 
+    def _check_help(self, action: argparse.Action) -> None:
+        """Check a line of help as argparse of Python 3.14 does, when the parser is complete."""
+        if self._complete is None:
+            super()._check_help(action)  # type: ignore[misc]
+
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """Raise if a word is none of those allowed; name one that is spelled alike."""
         if action.choices is None or value in action.choices:
