@@ -33,6 +33,11 @@ ZEROS = 6
 """n: n zero bytes."""
 BZIP2 = 7
 """The next stream is a bzip2 stream; the operations of its plaintext follow, up to their END."""
+DELTA = 8
+"""n: the next n bytes come from a delta against an old stream; its record is the next stream's."""
+
+MAX_DELTA_BYTES = 8 << 20
+"""Greatest number of bytes of one DELTA: a reader holds them for each thread."""
 
 MAX_DEFLATE_DEPTH = 4
 """Greatest number of deflate and bzip2 streams within one another; bounds a reader's windows."""
@@ -123,7 +128,7 @@ class RecipeWriter:
             value: at least 0.
         """
         coded = bytearray()
-        _put_number(coded, value)
+        put_number(coded, value)
         self._record(stream, coded)
 
     def _begin(self, operation: int) -> int:
@@ -146,8 +151,8 @@ class RecipeWriter:
             recipe: of the segment, from `engine.deflate`.
         """
         head = bytearray()
-        _put_number(head, plain_bytes << 3 | bit)
-        _put_number(head, len(recipe))
+        put_number(head, plain_bytes << 3 | bit)
+        put_number(head, len(recipe))
         self._record(stream, head + recipe)
 
     def _record(self, stream: int, data: bytearray) -> None:
@@ -196,10 +201,10 @@ class RecipeWriter:
         out = bytearray((VERSION,))
         parts = (self._operations, self._headers, self._inline)
         for part in parts:
-            _put_number(out, part.length)
-        _put_number(out, len(self._lengths))
+            put_number(out, part.length)
+        put_number(out, len(self._lengths))
         for length in self._lengths:
-            _put_number(out, length)
+            put_number(out, length)
         yield out
         for part in parts:
             for start in range(0, part.length, SPILL_BYTES):
@@ -215,14 +220,14 @@ class RecipeWriter:
     def _put_inline(self) -> None:
         if self._pending_inline:
             self._operations.tail.append(INLINE)
-            _put_number(self._operations.tail, self._pending_inline)
+            put_number(self._operations.tail, self._pending_inline)
             self._pending_inline = 0
 
     def _put(self, operation: int, number: int | None = None) -> None:
         self._put_inline()
         self._operations.tail.append(operation)
         if number is not None:
-            _put_number(self._operations.tail, number)
+            put_number(self._operations.tail, number)
         self._operations.spill()
 
 
@@ -390,7 +395,13 @@ class Recipe:
         return self._next == len(self._streams) and all(part.ended for part in parts)
 
 
-def _put_number(out: bytearray, value: int) -> None:
+def put_number(out: bytearray, value: int) -> None:
+    """Append a number, coded as in docs/format.md, "Recipes".
+
+    Args:
+        out: what it is appended to.
+        value: at least 0, below 2^63.
+    """
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)
         value >>= 7
