@@ -7,7 +7,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import BinaryIO
 
 import blake3
@@ -37,10 +37,16 @@ def frames_of(reader: FrameReader, entry: int) -> Iterator[int]:
         for start, length in runs:
             for frame, _, _ in reader.frames.parts(start, length):
                 yield frame
+    expansion = reader.index.expansions.get(entry)
+    if expansion is not None:
+        yield from frames_of_predecessors(reader, expansion.predecessors)
 
 
 def read_entry(
-    reader: FrameReader, entry: int, executor: Executor | None = None
+    reader: FrameReader,
+    entry: int,
+    executor: Executor | None = None,
+    old: OldFiles | None = None,
 ) -> Iterator[bytes | memoryview]:
     """Yield the bytes of a file.
 
@@ -48,6 +54,7 @@ def read_entry(
         reader: of the version's frames.
         entry: ordinal of the file.
         executor: rebuilds parts of archives; None rebuilds them in the calling thread.
+        old: makes the streams of predecessors; None makes them for this file alone.
 
     Yields:
         The bytes, in pieces, each valid until the next is asked for.
@@ -57,24 +64,21 @@ def read_entry(
         DigestMismatch: a chunk, or the file, has another digest than the index says.
     """
     index = reader.index
-    expansion = index.expansions.get(entry)
-    if expansion is None:
-        yield from _chunks(reader, index.runs_of(entry))
+    row = index.expansions.get(entry)
+    if row is None:
+        yield from chunks(reader, index.runs_of(entry))
         return
-    content, recipe = index.split_runs(entry)
     what = show(index.paths[entry])
-    ends = reader.frames.end
-    size = sum(ends[start + length] - ends[start] for start, length in recipe)
-    gathered = Gathered(_chunks(reader, recipe), size, SPILL_BYTES, reader.directory)
-    hasher = blake3.blake3()
-    rebuilder = Rebuilder(gathered, _chunks(reader, content), expansion.size, what, executor)
-    for piece in rebuilder.pieces():
-        hasher.update(piece)
-        yield piece
-    digest = hasher.digest()
+    with ExitStack() as stack:
+        if old is None:
+            old = OldFiles(reader)
+            stack.callback(old.close)
+        streams = stack.enter_context(old.streams(row, what, executor))
+        runs = index.runs_of(entry)
+        digest = yield from rebuilt(reader, row, runs, what, streams, executor)
     if not reader.check.record_file(entry, digest):
         raise DigestMismatch(
-            what, "blake3:" + expansion.digest.hex(), "blake3:" + digest[:DIGEST_BYTES].hex()
+            what, "blake3:" + row.digest.hex(), "blake3:" + digest[:DIGEST_BYTES].hex()
         )
 
 
@@ -105,13 +109,6 @@ def matches(file: BinaryIO, frames: Frames, entry: int, check: Check) -> bool:
     return True
 
 
-def _chunks(reader: FrameReader, runs: Iterable[tuple[int, int]]) -> Iterator[memoryview]:
-    """Yield the chunks of runs, joined where a frame holds neighbours."""
-    for start, length in runs:
-        for _, first, count in reader.frames.parts(start, length):
-            yield from reader.chunks(first, count)
-
-
 class FileReader:
     """Reads files of a version, through one frame reader made at the first read; a context manager.
 
@@ -122,7 +119,7 @@ class FileReader:
     def __init__(self, version: Version) -> None:
         self._stack = ExitStack()
         self._version = version
-        self._opened: tuple[FrameReader, Executor] | None = None
+        self._opened: tuple[FrameReader, Executor, OldFiles] | None = None
         self.sizes = version.index.entry_sizes()
 
     def __enter__(self) -> FileReader:
@@ -145,12 +142,12 @@ class FileReader:
         """
         if self._opened is None:
             self._opened = self._open()
-        reader, executor = self._opened
+        reader, executor, old = self._opened
         if alone:
             reader.expect(frames_of(reader, entry))
-        yield from read_entry(reader, entry, executor)
+        yield from read_entry(reader, entry, executor, old)
 
-    def _open(self) -> tuple[FrameReader, Executor]:
+    def _open(self) -> tuple[FrameReader, Executor, OldFiles]:
         enter, version = self._stack.enter_context, self._version
         layers = version.manifest.data_layers
         ranges = enter(BlobRanges(version.store, layers))
@@ -159,7 +156,8 @@ class FileReader:
                 version.index, layers, ranges.read, remote=ranges.remote, store=version.store
             )
         )
-        return reader, enter(ThreadPoolExecutor(os.cpu_count() or 1, "read"))
+        old = enter(closing(OldFiles(reader)))
+        return reader, enter(ThreadPoolExecutor(os.cpu_count() or 1, "read")), old
 
     def members(self, entry: int, *, digests: bool = False) -> Listing | None:
         """List the archive at `entry`, from what is stored of it.
@@ -203,11 +201,11 @@ class FileReader:
         """Return a function that opens a file as it is stored."""
         reader, index = self._frames(), self._version.index
         runs, recipe_runs = index.split_runs(entry)
-        content = _RunContent(reader, runs)
+        content = RunContent(reader, runs)
         if entry not in index.expansions:
             whole = [Run(content, 0, content.size)] if content.size else []
             return lambda: Stream(whole)
-        recipe = _RunContent(reader, recipe_runs)
+        recipe = RunContent(reader, recipe_runs)
         held = Gathered(recipe.read(0, recipe.size), recipe.size, SPILL_BYTES, reader.directory)
         what = f"recipe of {show(index.paths[entry])}"
         return lambda: stored_stream(Recipe(held.data, what), content)
@@ -227,35 +225,3 @@ class FileReader:
         if self._opened is None:
             self._opened = self._open()
         return self._opened[0]
-
-
-class _RunContent:
-    """The bytes of some runs of chunks, with random access.
-
-    Args:
-        reader: of the version's frames.
-        runs: first chunk and number of chunks of each.
-    """
-
-    def __init__(self, reader: FrameReader, runs: Iterable[tuple[int, int]]) -> None:
-        self._reader = reader
-        self._chunks = array("I")
-        self._ends = array("Q")
-        ends, size = reader.frames.end, 0
-        for start, length in runs:
-            self._chunks.extend(range(start, start + length))
-            self._ends.extend(
-                size + ends[at] - ends[start] for at in range(start + 1, start + length + 1)
-            )
-            size += ends[start + length] - ends[start]
-        self.size = size
-
-    def read(self, start: int, length: int) -> Iterator[memoryview]:
-        """Yield the bytes ``[start, start + length)``, verified."""
-        at = bisect_right(self._ends, start)
-        while length > 0:
-            before = self._ends[at - 1] if at else 0
-            chunk = self._reader.chunks(self._chunks[at], 1)[0]
-            part = chunk[start - before :][:length]
-            yield part
-            start, length, at = start + len(part), length - len(part), at + 1
