@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-from array import array
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from typing import BinaryIO
@@ -21,14 +19,21 @@ from packer.format.frames import Frames
 from packer.format.index import DIGEST_BYTES
 from packer.format.tree_digest import Check
 from packer.format.version import Version
+from packer.opening.against import Against
 from packer.opening.expansion import most_opened
 from packer.opening.members.archive import Factory
 from packer.opening.members.member_listing import Listing, list_members
 from packer.opening.members.member_reading import read_member
 from packer.opening.members.spooling import spooled
 from packer.opening.members.stored_pieces import Run, Stream, stored_stream
-from packer.opening.rebuilder import Rebuilder
 from packer.opening.recipe import SPILL_BYTES, Recipe
+from packer.reading.rebuilding import (
+    OldFiles,
+    RunContent,
+    chunks,
+    frames_of_predecessors,
+    rebuilt,
+)
 
 
 def frames_of(reader: FrameReader, entry: int) -> Iterator[int]:
@@ -140,9 +145,7 @@ class FileReader:
         Yields:
             The bytes, in pieces, each valid until the next is asked for.
         """
-        if self._opened is None:
-            self._opened = self._open()
-        reader, executor, old = self._opened
+        reader, executor, old = self._tools()
         if alone:
             reader.expect(frames_of(reader, entry))
         yield from read_entry(reader, entry, executor, old)
@@ -169,12 +172,13 @@ class FileReader:
         Returns:
             The members; None if the file is no archive.
         """
-        return list_members(
-            self._factory(entry),
-            most_opened(self.sizes[entry]),
-            digests=digests,
-            exact=self._exact(entry),
-        )
+        with ExitStack() as stack:
+            return list_members(
+                self._factory(entry, stack),
+                most_opened(self.sizes[entry]),
+                digests=digests,
+                exact=self._exact(entry),
+            )
 
     def member(self, entry: int, path: str) -> Iterator[bytes | memoryview]:
         """Read a file in the archive at `entry`.
@@ -190,16 +194,25 @@ class FileReader:
             KeyError: the archive has no such file.
             ValueError: the file cannot be read; also while the pieces are taken.
         """
-        return read_member(
-            self._factory(entry),
-            path,
-            most_opened(self.sizes[entry]),
-            exact=self._exact(entry),
-        )
+        with ExitStack() as stack:
+            pieces = read_member(
+                self._factory(entry, stack),
+                path,
+                most_opened(self.sizes[entry]),
+                exact=self._exact(entry),
+            )
+            later = stack.pop_all()
 
-    def _factory(self, entry: int) -> Factory:
-        """Return a function that opens a file as it is stored."""
-        reader, index = self._frames(), self._version.index
+        def read() -> Iterator[bytes | memoryview]:
+            with later:
+                yield from pieces
+
+        return read()
+
+    def _factory(self, entry: int, stack: ExitStack) -> Factory:
+        """Return a function that opens a file as it is stored, until the stack is closed."""
+        reader, executor, old = self._tools()
+        index = self._version.index
         runs, recipe_runs = index.split_runs(entry)
         content = RunContent(reader, runs)
         if entry not in index.expansions:
@@ -207,21 +220,27 @@ class FileReader:
             return lambda: Stream(whole)
         recipe = RunContent(reader, recipe_runs)
         held = Gathered(recipe.read(0, recipe.size), recipe.size, SPILL_BYTES, reader.directory)
-        what = f"recipe of {show(index.paths[entry])}"
-        return lambda: stored_stream(Recipe(held.data, what), content)
+        row, name = index.expansions[entry], show(index.paths[entry])
+        what = f"recipe of {name}"
+        streams = stack.enter_context(old.streams(row, name, executor))
+
+        def opened() -> Stream:
+            return stored_stream(Recipe(held.data, what), content, Against(streams, row.size, what))
+
+        return opened
 
     def _exact(self, entry: int) -> Callable[[], Factory] | None:
         """Return a function that rebuilds a file that was opened; None for other files."""
         if entry not in self._version.index.expansions:
             return None
 
-        def rebuilt() -> Factory:
+        def whole() -> Factory:
             content = spooled(self.read(entry))
             return lambda: Stream([Run(content, 0, content.size)])
 
-        return rebuilt
+        return whole
 
-    def _frames(self) -> FrameReader:
+    def _tools(self) -> tuple[FrameReader, Executor, OldFiles]:
         if self._opened is None:
             self._opened = self._open()
-        return self._opened[0]
+        return self._opened

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable, Iterator
 from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
 from threading import Lock
 
 import blake3
 
-from packer.errors import DigestMismatch, FormatError
+from packer.errors import DigestMismatch
 from packer.files.temporary import Gathered, read_at, temporary_file, write_at
 from packer.format.frame_reader import FrameReader
 from packer.format.index import DIGEST_BYTES, split_runs
@@ -25,6 +25,9 @@ from packer.opening.predecessor import Predecessor
 from packer.opening.rebuilder import Rebuilder
 from packer.opening.recipe import SPILL_BYTES
 
+HEAVY_BYTES = 8 << 20
+"""Plaintext of old streams in bytes above which they take up to 100 MB of memory."""
+
 
 def rebuilt(
     reader: FrameReader,
@@ -33,7 +36,7 @@ def rebuilt(
     what: str,
     old: OldStreams | None,
     executor: Executor | None,
-) -> Iterator[bytes | memoryview]:
+) -> Generator[bytes | memoryview, None, bytes]:
     """Yield the bytes of a file that was opened; return its digest.
 
     Args:
@@ -101,11 +104,21 @@ class OldFiles:
         self._idle: _Set | None = None
 
     def close(self) -> None:
-        """Release the streams kept, once no file uses any."""
+        """Release all streams; none may be used any more."""
         with self._lock:
-            idle, self._idle = self._idle, None
-        if idle is not None:
-            idle.close()
+            held = [*self._sets.values(), self._idle]
+            self._idle = None
+        for item in held:
+            if item is not None:
+                item.close()
+
+    def is_heavy(self, entry: int) -> bool:
+        """Return whether the old streams of an entry may take much memory."""
+        index = self._reader.index
+        row = index.expansions.get(entry)
+        named = [index.predecessors[at] for at in row.predecessors] if row is not None else []
+        plain = sum(stream.size for old in named for stream in old.streams)
+        return plain > HEAVY_BYTES or any(old.predecessors for old in named)
 
     @contextmanager
     def streams(
@@ -145,10 +158,11 @@ class OldFiles:
                 found.users -= 1
                 if not found.users:
                     del self._sets[key]
+                    # Not kept: the streams of a link of a chain, which are done with.
                     if isinstance(row, Expansion) and found.streams is not None:
                         released += [self._idle] if self._idle is not None else []
                         self._idle = found
-                    else:  # a link of a chain, whose streams are done with
+                    else:
                         released.append(found)
             for item in released:
                 item.close()

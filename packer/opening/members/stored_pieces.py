@@ -189,9 +189,7 @@ class Deflated:
 
     __slots__ = ("against", "coded_length", "is_bzip2", "plain", "records")
 
-    def __init__(
-        self, plain: Stream, records: Cursor, against: Against, *, is_bzip2: bool
-    ) -> None:
+    def __init__(self, plain: Stream, records: Cursor, against: Against, *, is_bzip2: bool) -> None:
         self.plain = plain
         self.records = records
         self.against = against

@@ -112,9 +112,7 @@ def test_just_allowed() -> None:
         assert decode(memoryview(data), opened(2), 9, "index") == rows
 
 
-@pytest.mark.parametrize(
-    "named", [{}, {2: (0,)}, {2: (2,)}, {2: (1, 1)}, {3: (1,)}], ids=str
-)
+@pytest.mark.parametrize("named", [{}, {2: (0,)}, {2: (2,)}, {2: (1, 1)}, {3: (1,)}], ids=str)
 def test_names_of_entries(named: dict[int, tuple[int, ...]]) -> None:
     with pytest.raises(FormatError, match="index"):
         decode(memoryview(coded(ROWS, named)), opened(2), 9, "index")
