@@ -56,6 +56,8 @@ class Against:
             record.fail(f"a delta of {size} bytes")
         stream = record.number()
         span = Span(record.number(), record.number())
+        if not span.size:
+            record.fail("a delta without a span")
         old = self._charge(record, stream, span)
         payload = bytes(record.take(len(record.rest())))
 

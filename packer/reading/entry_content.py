@@ -17,6 +17,13 @@ from packer.format.blob_ranges import BlobRanges
 from packer.format.frame_reader import FrameReader
 from packer.format.frames import Frames
 from packer.format.index import DIGEST_BYTES
+from packer.format.rebuilding import (
+    OldFiles,
+    RunContent,
+    chunks,
+    frames_of_predecessors,
+    rebuilt,
+)
 from packer.format.tree_digest import Check
 from packer.format.version import Version
 from packer.opening.against import Against
@@ -27,13 +34,6 @@ from packer.opening.members.member_reading import read_member
 from packer.opening.members.spooling import spooled
 from packer.opening.members.stored_pieces import Run, Stream, stored_stream
 from packer.opening.recipe import SPILL_BYTES, Recipe
-from packer.reading.rebuilding import (
-    OldFiles,
-    RunContent,
-    chunks,
-    frames_of_predecessors,
-    rebuilt,
-)
 
 
 def frames_of(reader: FrameReader, entry: int) -> Iterator[int]:

@@ -10,9 +10,9 @@ from threading import Lock
 
 from packer.files.tree import show
 from packer.format.frame_reader import FrameReader
+from packer.format.rebuilding import OldFiles
 from packer.progress import Progress, ProgressCallback
 from packer.reading.entry_content import frames_of, read_entry
-from packer.reading.rebuilding import OldFiles
 from packer.reading.seeds import Seeds
 from packer.reading.write_plan import Plan
 from packer.stores.cancelling import POLL_SECONDS, interrupted

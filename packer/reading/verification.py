@@ -13,13 +13,13 @@ from packer.format.blob_ranges import BlobRanges
 from packer.format.damage import touched
 from packer.format.frame_reader import FrameReader
 from packer.format.frames import Frames
+from packer.format.rebuilding import OldFiles
 from packer.format.tree_digest import TreeCheck
 from packer.format.version import Version
 from packer.oci import READ_BYTES
 from packer.progress import Progress, ProgressCallback
 from packer.reading.contents import live_chunks
 from packer.reading.entry_content import frames_of, read_entry
-from packer.reading.rebuilding import OldFiles
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections.abc import Generator, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
 from threading import Lock
@@ -85,6 +85,40 @@ def frames_of_predecessors(reader: FrameReader, named: Iterable[int]) -> Iterato
             for frame, _, count in reader.frames.parts(start, length):
                 yield from (frame,) * (1 if row.recipe_chunks else count)
         yield from frames_of_predecessors(reader, row.predecessors)
+
+
+@contextmanager
+def random_access(
+    reader: FrameReader,
+    row: Predecessor,
+    what: str,
+    old: OldFiles,
+    executor: Executor | None,
+) -> Iterator[Callable[[int, int], bytes | memoryview]]:
+    """Open a predecessor for reading any part; one that was opened is rebuilt first.
+
+    Args:
+        reader: of the version's frames.
+        row: of the predecessor; only its streams do not matter.
+        what: how errors name it.
+        old: makes the streams that it refers to itself.
+        executor: as for `rebuilt`.
+
+    Yields:
+        Returns bytes, given the first one and a length; in any thread.
+
+    Raises:
+        FormatError: a frame or recipe is damaged.
+        DigestMismatch: a chunk, or the rebuilt file, has another digest than the index says.
+    """
+    if not row.recipe_chunks:
+        yield _Closed(RunContent(reader, row.runs)).read
+        return
+    file = _Rebuilt(reader, row, what, old, executor)
+    try:
+        yield file.read
+    finally:
+        file.close()
 
 
 class OldFiles:
@@ -190,12 +224,7 @@ class _Set:
         for ordinal in self.key:
             row = reader.index.predecessors[ordinal]
             name = f"predecessor blake3:{row.digest.hex()} of {what}"
-            if row.recipe_chunks:
-                file = _Rebuilt(reader, row, name, old, executor)
-                self._stack.callback(file.close)
-                read = file.read
-            else:
-                read = _Closed(RunContent(reader, row.runs)).read
+            read = self._stack.enter_context(random_access(reader, row, name, old, executor))
             files.append(OldFile(read, row.size, row.streams, name))
         self.streams = OldStreams(files, reader.directory)
         self._stack.callback(self.streams.close)
