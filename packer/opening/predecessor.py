@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice, repeat
 from typing import NamedTuple
 
 from packer.opening.expansion import Expansion, most_opened
@@ -12,6 +13,9 @@ from packer.opening.recipe import MAX_DEFLATE_DEPTH, Cursor, put_number
 MAX_LINKS = 4
 """Greatest number of predecessors from an opened file to the end of its chain. A reader rebuilds
 each of them: the bound on its work."""
+MAX_FILES = 256
+"""Greatest number of predecessors that one opened file refers to, by itself or through others, each
+counted as often as it is referred to: the other bound on that work."""
 MAX_PREDECESSORS = 1 << 16
 """Greatest number of predecessors of a version; bounds a reader's memory (20 MiB)."""
 MAX_OLD_STREAMS = 1 << 18
@@ -131,11 +135,9 @@ def decode(
         row = expansions.get(entry)
         if row is None:
             cursor.fail("predecessors of an entry that was not opened")
-        count = _bounded(cursor, MAX_PREDECESSORS, "predecessors of an entry")
-        if not count:
+        named = section.name(cursor.number(), (cursor.number() for _ in repeat(None)))
+        if not named:
             cursor.fail("an entry without the predecessors that it announces")
-        named = tuple(cursor.number() for _ in range(count))
-        section.name(named)
         expansions[entry] = row._replace(predecessors=named)
         before = entry
     section.end()
@@ -151,9 +153,10 @@ class _Section:
 
     def __post_init__(self) -> None:
         self.rows: list[Predecessor] = []
-        self._links: list[int] = []
+        self._links: list[int] = []  # length of the chain that each predecessor begins
+        self._files: list[int] = []  # number of predecessors that each stands for
         self._unnamed: set[int] = set()
-        self._runs = self._streams = self._expected = self._references = 0
+        self._runs = self._streams = self._expected = 0
 
     def read(self) -> None:
         """Read all predecessors."""
@@ -168,17 +171,20 @@ class _Section:
         if self._unnamed:
             self.cursor.fail(f"predecessor {min(self._unnamed)} is of no use")
 
-    def name(self, named: tuple[int, ...]) -> None:
-        """Check and record what a recipe refers to."""
-        self._references += len(named)
-        if self._references > MAX_OLD_STREAMS:
-            self.cursor.fail("too many references to predecessors")
+    def name(self, count: int, numbers: Iterator[int]) -> tuple[int, ...]:
+        """Check, record and return the predecessors that a recipe refers to."""
+        if count > MAX_FILES:
+            self.cursor.fail(f"{count} predecessors of one file")
+        named = tuple(islice(numbers, count))
         if len(set(named)) < len(named):
             self.cursor.fail("a predecessor that is named twice")
         for other in named:
             if not 0 <= other < len(self.rows):
                 self.cursor.fail(f"predecessor {other} does not exist, or not yet")
+        if sum(self._files[other] for other in named) > MAX_FILES:
+            self.cursor.fail("a file with too many predecessors")
         self._unnamed.difference_update(named)
+        return named
 
     def _row(self, own: int) -> None:
         """Read one predecessor."""
@@ -188,9 +194,7 @@ class _Section:
         runs = self._read_runs()
         if not runs or recipe_chunks > sum(length for _, length in runs):
             cursor.fail(f"predecessor {own} lacks chunks")
-        count = _bounded(cursor, own, "predecessors of a predecessor")
-        named = tuple(own - 1 - cursor.number() for _ in range(count))
-        self.name(named)
+        named = self.name(cursor.number(), (own - 1 - cursor.number() for _ in repeat(None)))
         if named and not recipe_chunks:
             cursor.fail(f"predecessor {own} is closed and has predecessors")
         links = 1 + max((self._links[other] for other in named), default=0)
@@ -199,6 +203,7 @@ class _Section:
         streams = self._read_streams(size)
         self.rows.append(Predecessor(size, recipe_chunks, digest, runs, named, streams))
         self._links.append(links)
+        self._files.append(1 + sum(self._files[other] for other in named))
         self._unnamed.add(own)
 
     def _read_runs(self) -> tuple[tuple[int, int], ...]:

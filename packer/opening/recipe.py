@@ -60,7 +60,8 @@ class RecipeWriter:
         self._headers = _Part(directory)
         self._inline = _Part(directory)
         # Records of segments, by depth: at each depth, one stream at a time is written.
-        self._records = [_Part(directory) for _ in range(MAX_DEFLATE_DEPTH)]
+        # A delta within MAX_DEFLATE_DEPTH streams is one deeper.
+        self._records = [_Part(directory) for _ in range(MAX_DEFLATE_DEPTH + 1)]
         self._depth = 0
         self._depths = bytearray()  # depth of each stream
         self._starts, self._lengths = array("Q"), array("Q")  # of its records at this depth
@@ -120,6 +121,23 @@ class RecipeWriter:
         self.number(stream, level)
         return stream
 
+    def delta(self, length: int, stream: int, start: int, size: int, payload: bytes) -> None:
+        """Append bytes that come from a delta.
+
+        Args:
+            length: their number, 1 to MAX_DELTA_BYTES.
+            stream: number of the old stream.
+            start: of the span in its plaintext, in bytes.
+            size: of the span in bytes.
+            payload: of `engine.delta.encode`, the span being its prefix.
+        """
+        own = self._begin(DELTA, length)
+        self._depth -= 1
+        record = bytearray()
+        for value in (stream, start, size):
+            put_number(record, value)
+        self._record(own, record + payload)
+
     def number(self, stream: int, value: int) -> None:
         """Append a number to the records of a stream that has not ended.
 
@@ -131,9 +149,9 @@ class RecipeWriter:
         put_number(coded, value)
         self._record(stream, coded)
 
-    def _begin(self, operation: int) -> int:
+    def _begin(self, operation: int, number: int | None = None) -> int:
         self.opened = True
-        self._put(operation)
+        self._put(operation, number)
         self._depths.append(self._depth)
         self._starts.append(self._records[self._depth].length)
         self._lengths.append(0)
@@ -148,7 +166,7 @@ class RecipeWriter:
             stream: its number.
             plain_bytes: length of the segment's plaintext.
             bit: where in its first byte the segment begins.
-            recipe: of the segment, from `engine.deflate`.
+            recipe: of the segment, from `engine.deflate`, or `against` an old stream.
         """
         head = bytearray()
         put_number(head, plain_bytes << 3 | bit)
@@ -276,6 +294,18 @@ class _Part:
             return rest
         assert self._file is not None
         return read_at(self._file, stored, start) + rest
+
+
+def against(recipe: bytes, stream: int) -> bytes:
+    """Return a recipe from tokens (`engine.tokens`) as it is stored, with the old stream it needs.
+
+    Args:
+        recipe: of a segment.
+        stream: number of the old stream.
+    """
+    out = bytearray(recipe[:1])
+    put_number(out, stream)
+    return bytes(out + recipe[1:])
 
 
 class Cursor:

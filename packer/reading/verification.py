@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
 
@@ -18,6 +19,7 @@ from packer.oci import READ_BYTES
 from packer.progress import Progress, ProgressCallback
 from packer.reading.contents import live_chunks
 from packer.reading.entry_content import frames_of, read_entry
+from packer.reading.rebuilding import OldFiles
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,7 +134,8 @@ class _Verification:
             reader.decode(frame)
             checked += sum(live[first_chunk[frame] : first_chunk[frame + 1]])
             self._advance(index.frame_stored[frame])
-        for entry in index.expansions:
-            for _ in read_entry(reader, entry, executor):
-                pass
+        with closing(OldFiles(reader)) as old:
+            for entry in index.expansions:
+                for _ in read_entry(reader, entry, executor, old):
+                    pass
         return checked

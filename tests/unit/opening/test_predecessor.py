@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 
 from packer.errors import FormatError
@@ -48,7 +50,7 @@ def test_no_cut_is_decoded() -> None:
             decode(memoryview(data[:end]), opened(1, 2, 9), 9, "index")
 
 
-def one(**changes: object) -> list[Predecessor]:
+def one(**changes: Any) -> list[Predecessor]:
     return [ROWS[0]._replace(**changes)]
 
 
@@ -63,7 +65,15 @@ def nested(depth: int) -> tuple[OldStream, ...]:
     return tuple(OldStream(at, 1, 9) for at in range(depth))
 
 
+def fan(width: int) -> list[Predecessor]:
+    """Return three levels: each row names all of the level below."""
+    rows = [ROWS[0]] * width
+    rows += [Predecessor(10, 1, D, ((0, 1),), tuple(range(width)))] * width
+    return [*rows, Predecessor(10, 1, D, ((0, 1),), tuple(range(width, 2 * width)))]
+
+
 REFUSED = {
+    "too many files": fan(16),
     "no runs": one(runs=()),
     "run outside": one(runs=((8, 2),)),
     "run far outside": one(runs=((1 << 40, 1),)),
@@ -96,14 +106,13 @@ def test_just_allowed() -> None:
         one(streams=(OldStream(0, 999, most_opened(1000)),)),
         one(streams=nested(4)),
         chain(MAX_LINKS),
+        fan(15),
     ):
         data = coded(rows, {2: (len(rows) - 1,)})
         assert decode(memoryview(data), opened(2), 9, "index") == rows
 
 
-@pytest.mark.parametrize(
-    "named", [{}, {2: (0,)}, {2: (2,)}, {2: (1, 1)}, {3: (1,)}], ids=lambda named: str(named)
-)
+@pytest.mark.parametrize("named", [{}, {2: (0,)}, {2: (2,)}, {2: (1, 1)}, {3: (1,)}], ids=str)
 def test_names_of_entries(named: dict[int, tuple[int, ...]]) -> None:
     with pytest.raises(FormatError, match="index"):
         decode(memoryview(coded(ROWS, named)), opened(2), 9, "index")
@@ -121,7 +130,7 @@ def test_no_cycle_can_be_written() -> None:
             decode(memoryview(changed), opened(2), 9, "index")
 
 
-@pytest.mark.parametrize("at", range(0, 3))
+@pytest.mark.parametrize("at", range(3))
 def test_counts_are_bounded(at: int) -> None:
     huge = b"\xff\xff\xff\xff\x7f"
     row = b"\x05\0" + D
