@@ -84,12 +84,29 @@ class FoundStream(InflatedStream):
     @property
     def closed_bytes(self) -> int:
         """Length of the deflate stream."""
-        return self._offsets[-1] + (self._bits[-1] > 0) - self.offset
+        return self.whole_bytes + (self._bits[-1] > 0)
 
     @property
-    def digest(self) -> bytes:
-        """BLAKE3-256 of the deflate stream."""
-        return self._hasher.digest()
+    def whole_bytes(self) -> int:
+        """The same without the last byte if it may be shared with what follows."""
+        return self._offsets[-1] - self.offset
+
+    @property
+    def head(self) -> bytes:
+        """Its first HEAD_BYTES, or all bytes."""
+        return bytes(self._read(self.offset, min(HEAD_BYTES, self._end - self.offset)))
+
+    def is_equal(self, read: Read, offset: int) -> bool:
+        """Return whether as many bytes from an offset on are the same.
+
+        Args:
+            read: reads them.
+            offset: of the first one; there are as many.
+        """
+        hasher, end = blake3.blake3(), offset + self.closed_bytes
+        for start in range(offset, end, _SCAN_BYTES):
+            hasher.update(read(start, min(_SCAN_BYTES, end - start)))
+        return hasher.digest() == self._hasher.digest()
 
     def measure(self) -> Iterator[tuple[int, Segment]]:
         """Inflate it to its end.
