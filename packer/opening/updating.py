@@ -35,7 +35,7 @@ _T = TypeVar("_T")
 MAX_SHARE = 0.7
 """Share of a closed stream that its recipes and deltas may take: above it, the stream stays closed.
 """
-PIECE_BYTES = 4 << 20
+PIECE_BYTES = 8 << 20
 """Plaintext of a delta, at most."""
 LEAST_DELTA_BYTES = 48
 """Bytes of plaintext below which the recipe keeps them: a delta takes about as many."""
@@ -47,6 +47,9 @@ _CLEARLY_SMALL = 16
 """A delta below 1/16 of its text is taken without comparing it with the text alone."""
 _TEXT_SHARE = 0.75
 """Share of a compressed text that a delta may take; above it, the text becomes chunks."""
+_TOKENS_SHARE = 1 / 64
+"""Share of a segment that a recipe from tokens may take before a model is tried as well: most of
+the text is new then, and tokens say little about it."""
 _RECORD_BYTES = 16
 """Bytes of a record beside what it holds, about."""
 _RATIO = 4
@@ -412,10 +415,12 @@ class Update:
             if span is not None:
                 with self._lock:
                     self._spans.append(span)
-        if recipe is not None:
-            return _Segment(place.stream, recipe, size, bit)
-        recipe = segment.analyse()
-        return _Segment(-1, recipe, size, bit) if recipe is not None else None
+        found = None if recipe is None else _Segment(place.stream, recipe, size, bit)
+        if found is None or len(found.recipe) > _TOKENS_SHARE * stream.coded_bytes(at):
+            recipe = segment.analyse()
+            if recipe is not None and (found is None or len(recipe) < len(found.recipe)):
+                found = _Segment(-1, recipe, size, bit)
+        return found
 
     def _take_span(self, place: Place) -> OldSpan | None:
         """Return memory for a span, that of one used before if there is one."""
