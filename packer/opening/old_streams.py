@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 CACHE_BYTES = 64 << 20
 """Memory of inflated segments that are kept, in bytes."""
 
-_DISTANCE = 32 << 10
+DISTANCE = 32 << 10
 """How far back deflate refers, in bytes."""
 _WINDOW_BYTES = 8 << 20
 """Windows of checkpoints kept in memory, in bytes; further ones go to a temporary file."""
@@ -77,9 +77,9 @@ class OldStreams:
     """
 
     def __init__(self, files: Sequence[OldFile], directory: bytes | None = None) -> None:
-        windows, self._cache = _Windows(directory), _Cache()
+        windows, self._cache = Windows(directory), SegmentCache()
         self._windows = windows
-        self._streams: list[_Stream] = []
+        self._streams: list[InflatedStream] = []
         for file in files:
             first, depths = len(self._streams), [0]
             for number, stream in enumerate(file.streams, 1):
@@ -90,10 +90,11 @@ class OldStreams:
                     raise FormatError(file.what, "old streams within one another, too many")
                 parent = self._streams[first + stream.parent - 1] if stream.parent else None
                 self._streams.append(
-                    _Stream(
+                    InflatedStream(
                         parent.read if parent is not None else file.read,
                         parent.size if parent is not None else file.size,
-                        stream,
+                        stream.offset,
+                        stream.size,
                         f"deflate stream at offset {stream.offset} in {file.what}",
                         windows,
                         self._cache,
@@ -161,19 +162,20 @@ class OldStreams:
         self._cache.clear()
         self._windows.close()
 
-    def _get(self, stream: int) -> _Stream:
+    def _get(self, stream: int) -> InflatedStream:
         if not 0 <= stream < len(self._streams):
             raise FormatError("recipe", f"old stream {stream} does not exist")
         return self._streams[stream]
 
 
-class _Stream:
+class InflatedStream:
     """A stream with a checkpoint where each segment begins.
 
     Args:
         read: reads the file, or the plaintext of the stream that holds it.
         end: size of that.
-        stream: where it lies.
+        offset: of its first byte there.
+        size: bytes of its plaintext.
         what: how errors name it.
         windows: keeps the plaintext before checkpoints.
         cache: keeps segments.
@@ -183,24 +185,57 @@ class _Stream:
         self,
         read: Callable[[int, int], Buffer],
         end: int,
-        stream: OldStream,
+        offset: int,
+        size: int,
         what: str,
-        windows: _Windows,
-        cache: _Cache,
+        windows: Windows,
+        cache: SegmentCache,
     ) -> None:
-        self.size = stream.size
+        self.size = size
         self._read = read
         self._end = end
         self._what = what
         self._windows = windows
         self._cache = cache
         self._lock = Lock()
+        self._first_input = min(max(_LEAST_INPUT_BYTES, size // 2), _INPUT_BYTES)
         # Of each checkpoint: the byte and bit that its segment begins at, its position in the
         # plaintext, and its window. The last one is where inflating goes on.
-        self._offsets = array("Q", (stream.offset,))
+        self._offsets = array("Q", (offset,))
         self._bits = bytearray(1)
         self._positions = array("Q", (0,))
         self._places = array("q", (-1,))
+
+    @property
+    def count(self) -> int:
+        """Number of segments inflated so far, one after another from the first on."""
+        return len(self._positions) - 1
+
+    def extent(self, at: int) -> tuple[int, int, int]:
+        """Return where a segment begins in the plaintext, its bytes, and the bit it begins at.
+
+        Args:
+            at: its number, below `count`.
+        """
+        start = self._positions[at]
+        return start, self._positions[at + 1] - start, self._bits[at]
+
+    def coded_bytes(self, at: int) -> int:
+        """Return the bytes that a segment takes in the stream.
+
+        Args:
+            at: its number, below `count`.
+        """
+        return self._offsets[at + 1] - self._offsets[at]
+
+    def segment(self, at: int) -> Segment:
+        """Return a segment.
+
+        Args:
+            at: its number, below `count`.
+        """
+        with self._lock:
+            return self._kept(at)
 
     def check(self, start: int, length: int) -> None:
         """Raise FormatError if there is no such span."""
@@ -229,16 +264,25 @@ class _Stream:
     def _segment_at(self, position: int) -> tuple[int, Segment]:
         """Return the segment that holds a position, and its number."""
         while self._positions[-1] <= position:
-            at = len(self._positions) - 1
-            segment, found, offset = self._inflate(at)
-            self._advance(segment, found, offset)
-            self._cache.put((id(self), at), segment)
+            self._go_on()
         at = bisect_right(self._positions, position) - 1
+        return at, self._kept(at)
+
+    def _go_on(self) -> Segment:
+        """Inflate one more segment."""
+        at = self.count
+        segment, found, offset = self._inflate(at)
+        self._advance(segment, found, offset)
+        self._cache.put((id(self), at), segment)
+        return segment
+
+    def _kept(self, at: int) -> Segment:
+        """Return a segment that was inflated before."""
         kept = self._cache.get((id(self), at))
         if kept is None:
             kept, _, _ = self._inflate(at)
             self._cache.put((id(self), at), kept)
-        return at, kept
+        return kept
 
     def _advance(self, segment: Segment, found: Inflated, offset: int) -> None:
         """Make a checkpoint behind a segment that was inflated for the first time."""
@@ -247,9 +291,10 @@ class _Stream:
             raise FormatError(self._what, f"its plaintext has not the {self.size} bytes stated")
         place = -1
         if position < self.size:
-            tail = bytes(segment.plain[-_DISTANCE:])
-            if len(tail) < _DISTANCE:
-                tail = (self._windows.get(self._places[-1]) + tail)[-_DISTANCE:]
+            size = self._windows.size
+            tail = bytes(segment.plain[-size:])
+            if len(tail) < size:
+                tail = (self._windows.get(self._places[-1]) + tail)[-size:]
             place = self._windows.add(tail)
         self._offsets.append(offset + (found.end_bit >> 3))
         self._bits.append(found.end_bit & 7)
@@ -265,7 +310,7 @@ class _Stream:
         elif at:
             wanted = (self._offsets[at] - self._offsets[at - 1]) * 5 // 4
         else:
-            wanted = min(max(_LEAST_INPUT_BYTES, self.size // 2), _INPUT_BYTES)
+            wanted = self._first_input
         wanted = min(wanted, MAX_SEGMENT_INPUT)
         segment, found = Segment(), None
         while found is None:
@@ -281,10 +326,16 @@ class _Stream:
         return segment, found, offset
 
 
-class _Windows:
-    """The plaintext before checkpoints: in memory, or in a temporary file once there is much."""
+class Windows:
+    """The plaintext before checkpoints: in memory, or in a temporary file once there is much.
 
-    def __init__(self, directory: bytes | None) -> None:
+    Args:
+        directory: of the temporary file, as `temporary_file` takes it.
+        size: bytes of a window. Inflating needs DISTANCE, models need more.
+    """
+
+    def __init__(self, directory: bytes | None, size: int = DISTANCE) -> None:
+        self.size = size
         self._directory = directory
         self._lock = Lock()
         self._held: list[bytes] = []
@@ -292,14 +343,14 @@ class _Windows:
         self._filed = 0
 
     def add(self, window: bytes) -> int:
-        """Keep a window of 32 KiB; return its place."""
+        """Keep a window, `size` bytes or less at the start of a stream; return its place."""
         with self._lock:
-            if len(self._held) * _DISTANCE < _WINDOW_BYTES:
+            if len(self._held) * self.size < _WINDOW_BYTES:
                 self._held.append(window)
                 return len(self._held) - 1
             if self._file is None:
                 self._file = temporary_file(self._directory)
-            write_at(self._file, window, self._filed * _DISTANCE)
+            write_at(self._file, window, self._filed * self.size)
             self._filed += 1
             return len(self._held) + self._filed - 1
 
@@ -311,15 +362,16 @@ class _Windows:
             if place < len(self._held):
                 return self._held[place]
             assert self._file is not None
-            return read_at(self._file, _DISTANCE, (place - len(self._held)) * _DISTANCE)
+            return read_at(self._file, self.size, (place - len(self._held)) * self.size)
 
     def close(self) -> None:
+        """Remove the temporary file."""
         with self._lock:
             if self._file is not None:
                 self._file.close()
 
 
-class _Cache:
+class SegmentCache:
     """Segments that were used last."""
 
     def __init__(self) -> None:
@@ -328,6 +380,7 @@ class _Cache:
         self._bytes = 0
 
     def get(self, key: tuple[int, int]) -> Segment | None:
+        """Return a segment; None if it is not kept."""
         with self._lock:
             found = self._segments.get(key)
             if found is None:
@@ -336,6 +389,7 @@ class _Cache:
             return found[0]
 
     def put(self, key: tuple[int, int], segment: Segment) -> None:
+        """Keep a segment, and release others if there are too many."""
         size = len(segment.plain) * _SEGMENT_RATIO + _SEGMENT_SPARE
         with self._lock:
             old = self._segments.pop(key, None)
@@ -346,6 +400,7 @@ class _Cache:
                 self._bytes -= released
 
     def clear(self) -> None:
+        """Release all segments."""
         with self._lock:
             self._segments.clear()
             self._bytes = 0
