@@ -33,6 +33,8 @@ MAX_FOUND_STREAMS = 1 << 14
 HEAD_BYTES = 64
 """First bytes of a stream, which tell it from others."""
 
+CACHE_BYTES = 32 << 20
+"""Memory of the inflated segments of a file that are kept, in bytes: a packer holds two files."""
 _SCAN_BYTES = 1 << 20
 """Bytes searched for signatures at a time."""
 _HEADER_BYTES = (512, 140 << 10)
@@ -160,7 +162,7 @@ class Discovery:
         self._visit = visit
         self._skip = skip
         self._windows = Windows(directory, WINDOW_BYTES)
-        self._cache = SegmentCache()
+        self._cache = SegmentCache(CACHE_BYTES)
         self._left = most_opened(size)
         self.streams: list[FoundStream] = []
         """In order: what holds a stream comes before it, and neighbours are in order."""

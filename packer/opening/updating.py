@@ -28,7 +28,7 @@ from packer.opening.expansion import most_recipe
 from packer.opening.locating import Fingerprints, Place, Votes
 from packer.opening.pieces import Pieces
 from packer.opening.predecessor import OldStream
-from packer.opening.recipe import RecipeWriter, against
+from packer.opening.recipe import MAX_DELTA_BYTES, RecipeWriter, against
 from packer.opening.workers import RESERVED_BYTES, Workers
 
 _T = TypeVar("_T")
@@ -36,8 +36,12 @@ _T = TypeVar("_T")
 MAX_SHARE = 0.7
 """Share of a closed stream that its recipes and deltas may take: above it, the stream stays closed.
 """
-PIECE_BYTES = 8 << 20
-"""Plaintext of a delta, at most."""
+PIECE_BYTES = 12 << 20
+"""Plaintext of a delta in bytes, at most: with as much around it as may have moved, the old text is
+within MAX_SPAN_BYTES. A stream of MAX_DELTA_BYTES is one piece, as what repeats in it is stored
+once."""
+LARGE_PIECE_BYTES = 2 << 20
+"""Plaintext from which deltas are made one at a time: each takes up to 8 times as much memory."""
 LEAST_DELTA_BYTES = 48
 """Bytes of plaintext below which the recipe keeps them: a delta takes about as many."""
 INLINE_BYTES = 1024
@@ -179,6 +183,7 @@ class Update:
         self._stored: dict[int, int] = {}
         self._spans: list[OldSpan] = []
         self._lock = Lock()
+        self._large = Lock()
         self._room = most_recipe(size, against=True) - RESERVED_BYTES
         self.recipe = RecipeWriter(workers.directory)
         self.closed = ClosedTally()
@@ -299,8 +304,8 @@ class Update:
         if segment is None:
             return None
         self._add_segment(out, segment)
-        for start in range(0, stream.size, PIECE_BYTES):
-            self._add(out, self._piece(stream, start, min(start + PIECE_BYTES, stream.size), guess))
+        for start, end in _pieces(0, stream.size):
+            self._add(out, self._piece(stream, start, end, guess))
         return out if self._pays(out) else None
 
     def _open(self, stream: FoundStream, guess: int, guesses: Iterator[int]) -> Opened | None:
@@ -343,8 +348,7 @@ class Update:
             if isinstance(part, Opened):
                 cut.append(part)
             else:
-                start, end = part
-                cut += [(at, min(at + PIECE_BYTES, end)) for at in range(start, end, PIECE_BYTES)]
+                cut += _pieces(*part)
         jobs = (
             partial(self._piece, stream, part[0], part[1], guess)
             for part in cut
@@ -443,6 +447,14 @@ class Update:
         self, stream: FoundStream, start: int, end: int, guess: int
     ) -> _Delta | _Content | _Inline:
         """Return how a stretch of a stream's plaintext is stored."""
+        if end - start < LARGE_PIECE_BYTES:
+            return self._make_piece(stream, start, end, guess)
+        with self._large:
+            return self._make_piece(stream, start, end, guess)
+
+    def _make_piece(
+        self, stream: FoundStream, start: int, end: int, guess: int
+    ) -> _Delta | _Content | _Inline:
         text = stream.read(start, end - start)
         if len(text) < LEAST_DELTA_BYTES:
             return _Inline(text)
@@ -481,6 +493,14 @@ class Update:
             else:
                 yield from _chunks(read, item, params)
                 recipe.content(item.length)
+
+
+def _pieces(start: int, end: int) -> list[tuple[int, int]]:
+    """Cut a stretch into pieces of about the same length."""
+    size = end - start
+    count = 1 if size <= MAX_DELTA_BYTES else -(-size // PIECE_BYTES)
+    cuts = [start + size * at // count for at in range(count + 1)]
+    return [pair for pair in pairwise(cuts) if pair[0] < pair[1]]
 
 
 def _same(value: _T) -> _T:
