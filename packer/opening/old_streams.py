@@ -220,14 +220,6 @@ class InflatedStream:
         start = self._positions[at]
         return start, self._positions[at + 1] - start, self._bits[at]
 
-    def coded_bytes(self, at: int) -> int:
-        """Return the bytes that a segment takes in the stream.
-
-        Args:
-            at: its number, below `count`.
-        """
-        return self._offsets[at + 1] - self._offsets[at]
-
     def segment(self, at: int) -> Segment:
         """Return a segment.
 

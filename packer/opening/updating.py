@@ -52,9 +52,9 @@ _CLEARLY_SMALL = 16
 """A delta below 1/16 of its text is taken without comparing it with the text alone."""
 _TEXT_SHARE = 0.75
 """Share of a compressed text that a delta may take; above it, the text becomes chunks."""
-_TOKENS_SHARE = 1 / 64
-"""Share of a segment that a recipe from tokens may take before a model is tried as well: most of
-the text is new then, and tokens say little about it."""
+_TOKENS_BYTES = 256
+"""Length of a recipe from tokens in bytes above which a model is tried as well: much of the text is
+new then, about which old tokens say nothing. A recipe of a model that fits has about 10 bytes."""
 _RECORD_BYTES = 16
 """Bytes of a record beside what it holds, about."""
 _RATIO = 4
@@ -428,7 +428,7 @@ class Update:
                 with self._lock:
                     self._spans.append(span)
         found = None if recipe is None else _Segment(place.stream, recipe, size, bit)
-        if found is None or len(found.recipe) > _TOKENS_SHARE * stream.coded_bytes(at):
+        if found is None or len(found.recipe) > _TOKENS_BYTES:
             recipe = segment.analyse()
             if recipe is not None and (found is None or len(recipe) < len(found.recipe)):
                 found = _Segment(-1, recipe, size, bit)
