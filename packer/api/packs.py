@@ -23,6 +23,7 @@ from packer.files.temporary import temporary_directory
 from packer.files.tree import Tree
 from packer.format.version import Version
 from packer.oci import Manifest
+from packer.opening.choice import DEFAULT_OPENING, check_opening
 from packer.progress import CancelEvent, ProgressCallback, cancellable
 from packer.stores.cancelling import until_cancelled
 from packer.stores.layout import caches_of, using
@@ -57,7 +58,7 @@ def pack(
     tag: str | None = None,
     base: str | None = None,
     level: int = zstd.DEFAULT_LEVEL,
-    expand: bool = True,
+    opening: str = DEFAULT_OPENING,
     cache: bool = True,
     durable: bool = True,
     exclude: Iterable[str] = (),
@@ -94,8 +95,10 @@ def pack(
             a registry, manifest, config and index are fetched, and by range requests the frames
             that new frames are compressed against; its other data stays there.
         level: zstd level, 1 to 22.
-        expand: open archives (gzip, zip, tar), so that content that did not change in them is not
-            stored again. Archives come back bit for bit either way.
+        opening: which archives (gzip, zip, tar) are opened, so that content that did not change in
+            them is not stored again: "all" of an encoder that is modelled, and those of which the
+            base holds an older self, against which they are opened; only the latter ("changed");
+            or "none". Archives come back bit for bit either way.
         cache: do not read files again that look as they did when they were last packed into this
             store (path, size, times, inode, device). docs/decisions.md says when that is safe.
         durable: sync everything that is written to the store. False saves the time of the disk. A
@@ -151,7 +154,7 @@ def pack(
             tag=tag,
             base=base,
             level=level,
-            expand=expand,
+            opening=check_opening(opening),
             cache=cache,
             params=params,
             registry=registry,
@@ -187,7 +190,7 @@ def _pack_root(
     tag: str,
     base: str | None,
     level: int,
-    expand: bool,
+    opening: str,
     cache: bool,
     params: ChunkParams | None,
     registry: RegistryLike,
@@ -222,7 +225,7 @@ def _pack_root(
             tool=f"layer-packer {VERSION}",
             params=params,
             level=level,
-            expand=expand,
+            opening=opening,
             cache=cache,
             created=_source_date_epoch(),
             progress=cancellable(progress, cancel, "packing"),

@@ -13,6 +13,7 @@ from packer.cli.parser import (
     add_expect,
     add_login,
     add_no_sync,
+    add_opening,
     add_part,
     add_registry,
     add_repair,
@@ -45,7 +46,7 @@ def _pack(at: argparse.ArgumentParser) -> None:
         help="version to build on, or where to find it (default: the newest like it in the store)",
     )
     at.add_argument("--level", type=int, metavar="N", help="zstd level, 1 to 22 (default: 9)")
-    at.add_argument("--no-expand", action="store_true", help="do not open archives")
+    add_opening(at)
     at.add_argument(
         "--no-cache",
         action="store_true",

@@ -24,7 +24,7 @@ def pack(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
         _standard_input() if args.path == "-" else args.path,
         tag=args.tag,
         base=args.base,
-        expand=not args.no_expand,
+        opening=args.opening,
         cache=not args.no_cache,
         durable=not args.no_sync,
         exclude=args.exclude,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import contextlib
 from array import array
+from collections.abc import Iterable
 from itertools import accumulate, chain
 
 from packer.errors import PackerError
 from packer.files.tree import show
 from packer.format.frames import Frames
 from packer.oci import Manifest
+from packer.opening.expansion import Expansion
+from packer.opening.predecessor import Predecessor
 from packer.stores.protocols import LocalBlobs, Store, Tags
 
 _NAMED = 3
@@ -65,9 +68,19 @@ def _files(frames: Frames, damaged: range) -> list[str]:
             first, last = frames.first_chunk[frame], frames.first_chunk[frame + 1]
             bad[first:last] = b"\1" * (last - first)
     before = array("I", chain((0,), accumulate(bad)))
+
+    def is_damaged(runs: Iterable[tuple[int, int]], row: Expansion | Predecessor | None) -> bool:
+        """Return whether a file, or a predecessor that it refers to, cannot be read."""
+        if row is not None and not older.isdisjoint(row.predecessors):
+            return True
+        return any(before[start + count] > before[start] for start, count in runs)
+
+    older: set[int] = set()
+    for ordinal, row in enumerate(index.predecessors):  # those it refers to come before it
+        if is_damaged(row.runs, row):
+            older.add(ordinal)
     return [
         show(path)
         for entry, path in enumerate(index.paths)
-        if index.run_counts[entry]
-        and any(before[start + count] > before[start] for start, count in index.runs_of(entry))
+        if index.run_counts[entry] and is_damaged(index.runs_of(entry), index.expansions.get(entry))
     ]

@@ -26,6 +26,7 @@ import blake3
 from packer.files.name_column import Names
 from packer.files.tree import FILE, SYMLINK
 from packer.opening.expansion import Expansion
+from packer.opening.predecessor import Predecessor
 
 DIGEST_BYTES = 16
 """Bytes of a chunk's BLAKE3-256 that the index stores: enough to find and check a chunk, and half
@@ -63,6 +64,8 @@ class Index:
         chunk_lengths: plaintext bytes of each chunk.
         chunk_digests: the first DIGEST_BYTES of the BLAKE3-256 of each chunk, joined.
         expansions: by entry, the files that are stored as content and a recipe.
+        predecessors: files of older versions that recipes refer to; each is named by an expansion
+            or a later predecessor.
     """
 
     paths: Sequence[bytes] = field(default_factory=Names)
@@ -82,6 +85,7 @@ class Index:
     chunk_lengths: array[int] = field(default_factory=lambda: array("I"))
     chunk_digests: bytearray = field(default_factory=bytearray)
     expansions: dict[int, Expansion] = field(default_factory=dict)
+    predecessors: list[Predecessor] = field(default_factory=list)
 
     @property
     def chunk_count(self) -> int:
@@ -169,16 +173,8 @@ class Index:
         Returns:
             two lists of runs; the second is empty for a file that is stored as it is.
         """
-        content, recipe = self.runs_of(entry), list[tuple[int, int]]()
-        left = self.expansions[entry].recipe_chunks if entry in self.expansions else 0
-        while left:
-            start, length = content.pop()
-            count = min(left, length)
-            recipe.insert(0, (start + length - count, count))
-            if count < length:
-                content.append((start, length - count))
-            left -= count
-        return content, recipe
+        recipe_chunks = self.expansions[entry].recipe_chunks if entry in self.expansions else 0
+        return split_runs(self.runs_of(entry), recipe_chunks)
 
     def find(self, path: bytes) -> int:
         """Return the ordinal of the entry at a path.
@@ -240,6 +236,29 @@ class Index:
             hasher.update(data)
         hasher.update(contents)
         return "blake3:" + hasher.hexdigest()
+
+
+def split_runs(
+    runs: Iterable[tuple[int, int]], recipe_chunks: int
+) -> tuple[list[tuple[int, int]], list[tuple[int, int]]]:
+    """Return the runs of a file's content and the runs of its recipe.
+
+    Args:
+        runs: of both, the content first.
+        recipe_chunks: number of chunks at their end that are the recipe.
+
+    Returns:
+        two lists of runs; the second is empty for a file that is stored as it is.
+    """
+    content, recipe, left = list(runs), list[tuple[int, int]](), recipe_chunks
+    while left:
+        start, length = content.pop()
+        count = min(left, length)
+        recipe.append((start + length - count, count))
+        if count < length:
+            content.append((start, length - count))
+        left -= count
+    return content, recipe[::-1]
 
 
 def sums(numbers: Iterable[int]) -> array[int]:

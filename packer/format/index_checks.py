@@ -6,14 +6,17 @@ compressed against, more bytes than the bounds here.
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from itertools import accumulate, compress
 from operator import add
 
 from packer.errors import FormatError
 from packer.files.tree import DIRECTORY, FILE, SYMLINK, check_paths, show
 from packer.format.frames import Frames
-from packer.format.index import DIGEST_BYTES, Index
+from packer.format.index import DIGEST_BYTES, Index, split_runs
 from packer.opening import expansion
+from packer.opening.expansion import Expansion
+from packer.opening.predecessor import Predecessor
 
 MAX_CHUNK_BYTES = 8 << 20
 """Greatest plaintext of a chunk in bytes, so that a reader can hold one."""
@@ -45,13 +48,25 @@ def check_index(index: Index, what: str) -> None:
 def check_expansions(index: Index, what: str) -> None:
     """Check that each opened file's recipe and content are within the bounds for its size.
 
-    A recipe, or an opened content, that is larger raises `FormatError`.
+    A recipe, or an opened content, that is larger raises `FormatError`, and so does a predecessor
+    that is larger, or closed and not of its size.
 
     Args:
         index: complete.
         what: the index's name in errors.
     """
     ends = [0, *accumulate(index.chunk_lengths)] if index.expansions else []
+
+    def check(runs: Iterable[tuple[int, int]], row: Expansion | Predecessor, name: str) -> None:
+        content, recipe = (
+            sum(ends[at + length] - ends[at] for at, length in part)
+            for part in split_runs(runs, row.recipe_chunks)
+        )
+        most = expansion.most_recipe(row.size, against=bool(row.predecessors))
+        require(recipe <= most, what, f"{name}: too large a recipe")
+        require(content <= expansion.most_opened(row.size), what, f"{name} is too large")
+        require(row.recipe_chunks > 0 or content == row.size, what, f"{name} has another size")
+
     for entry, row in index.expansions.items():
         require(
             entry < len(index.paths)
@@ -63,12 +78,11 @@ def check_expansions(index: Index, what: str) -> None:
         name = f"expansion of {show(index.paths[entry])}"
         chunks = sum(length for _, length in index.runs_of(entry))
         require(row.recipe_chunks <= chunks, what, f"{name} has more recipe than chunks")
-        content, recipe = (
-            sum(ends[at + length] - ends[at] for at, length in runs)
-            for runs in index.split_runs(entry)
-        )
-        require(recipe <= expansion.most_recipe(row.size), what, f"{name}: too large a recipe")
-        require(content <= expansion.most_opened(row.size), what, f"{name} is too large")
+        check(index.runs_of(entry), row, name)
+    for ordinal, old in enumerate(index.predecessors):
+        name = f"predecessor {ordinal}"
+        require(0 < old.size <= expansion.MAX_FILE_BYTES, what, f"{name} is out of range")
+        check(old.runs, old, name)
 
 
 def require(sound: bool, what: str, why: str) -> None:

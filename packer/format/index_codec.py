@@ -15,7 +15,7 @@ from packer.errors import FormatError, UnsupportedVersion
 from packer.files.name_column import Names
 from packer.format.index import Index, little_endian
 from packer.format.index_checks import check_index, require
-from packer.opening import expansion
+from packer.opening import expansion, predecessor
 
 MAGIC = b"LPINDEX\x01"
 """First bytes of an index; the last one is the format version."""
@@ -35,6 +35,7 @@ _LAYER_FRAMES = 42
 _FRAME_STORED, _FRAME_CHUNKS, _FRAME_DEPTHS, _FRAME_PREFIX_RUNS = 50, 51, 52, 53
 _PREFIX_STARTS, _PREFIX_LENGTHS = 54, 55
 _CHUNK_LENGTHS, _CHUNK_DIGESTS = 60, 61
+_PREDECESSORS = 70  # only in an index that has some
 _COLUMNS: dict[int, str | None] = {
     _PATHS: None,
     _KINDS: None,
@@ -92,6 +93,8 @@ def encode_index(index: Index) -> bytes:
         _CHUNK_LENGTHS: index.chunk_lengths,
         _CHUNK_DIGESTS: index.chunk_digests,
     }
+    if index.predecessors:
+        columns[_PREDECESSORS] = predecessor.encode(index.predecessors, index.expansions)
     parts = {number: little_endian(column) for number, column in columns.items()}
     head = [_HEAD.pack(MAGIC, len(parts), 0)]
     head += [_ROW.pack(number, 0, part.nbytes) for number, part in parts.items()]
@@ -139,6 +142,9 @@ def decode_index(data: bytes | bytearray, what: str = "index") -> Index:
         chunk_digests=bytearray(sections[_CHUNK_DIGESTS]),
         expansions=expansion.decode(bytes(sections[_EXPANSIONS]), what),
     )
+    if _PREDECESSORS in sections:
+        rows = sections[_PREDECESSORS]
+        index.predecessors = predecessor.decode(rows, index.expansions, index.chunk_count, what)
     check_index(index, what)
     return index
 
@@ -161,7 +167,7 @@ def _sections(data: bytes | bytearray, what: str) -> dict[int, memoryview]:
         number, zero, length = _ROW.unpack_from(data, _HEAD.size + row * _ROW.size)
         require(number > last and zero == 0, what, "section directory is out of order")
         require(length <= len(data) - at, what, f"section {number} is cut off")
-        if number in _COLUMNS:
+        if number in _COLUMNS or number == _PREDECESSORS:
             sections[number] = view[at : at + length]
         elif number < OPTIONAL_SECTION:
             raise UnsupportedVersion(f"{what} holds section {number}, unknown to this reader")

@@ -23,6 +23,7 @@ from packer.opening.finder import (
     may_begin,
 )
 from packer.opening.lookahead import Source
+from packer.opening.pieces import Pieces
 from packer.opening.recipe import MAX_DEFLATE_DEPTH, RecipeWriter
 from packer.opening.tar_headers import BLOCK, Members, encode_header, is_header, take_members
 from packer.opening.workers import Budget, Workers
@@ -38,25 +39,6 @@ between them: each is a level of recursion."""
 
 _ZEROS = bytes(64 << 10)
 """Zeros for comparing and writing, 64 KiB at a time."""
-
-
-class _Pieces:
-    """A file of given pieces, for `iter_chunks`."""
-
-    def __init__(self, pieces: Iterator[bytes | bytearray]) -> None:
-        self._pieces = pieces
-        self._rest = memoryview(b"")
-
-    def readinto(self, buffer: bytearray | memoryview) -> int:
-        while not self._rest:
-            piece = next(self._pieces, None)
-            if piece is None:
-                return 0
-            self._rest = memoryview(piece)
-        count = min(len(buffer), len(self._rest))
-        buffer[:count] = self._rest[:count]
-        self._rest = self._rest[count:]
-        return count
 
 
 class Expander:
@@ -122,7 +104,7 @@ class Expander:
             if not self.recipe.spilled:
                 yield from chunks_of(memoryview(b"".join(recipe)), self._params)
             else:
-                for view, cuts in iter_chunks(_Pieces(recipe), self._params):
+                for view, cuts in iter_chunks(Pieces(recipe), self._params):
                     for start, end in pairwise((0, *cuts)):
                         yield view[start:end]
 

@@ -14,9 +14,11 @@ SPARE_BYTES = 256 << 20
 on a reader's work."""
 SPARE_RECIPE_BYTES = 32 << 20
 RECIPE_RATIO = 32
+DELTA_RATIO = 2
 MAX_RECIPE_BYTES = 1 << 30
-"""A recipe has at most SPARE_RECIPE_BYTES plus the file's size divided by RECIPE_RATIO, and never
-more than MAX_RECIPE_BYTES: the bound on a reader's memory and temporary files."""
+"""A recipe has at most SPARE_RECIPE_BYTES plus the file's size divided by RECIPE_RATIO (DELTA_RATIO
+if it refers to predecessors), and never more than MAX_RECIPE_BYTES: the bound on a reader's memory
+and temporary files."""
 MAX_FILE_BYTES = 1 << 44
 """Greatest size of a file that may be opened, in bytes (16 TiB)."""
 
@@ -30,11 +32,14 @@ class Expansion(NamedTuple):
         size: of the file in bytes.
         recipe_chunks: number of chunks at the end of its runs that are the recipe.
         digest: first 16 bytes of the BLAKE3-256 of the file.
+        predecessors: ordinals of the predecessors that the recipe refers to; their old streams are
+            numbered in this order. The index holds them in a section of their own.
     """
 
     size: int
     recipe_chunks: int
     digest: bytes
+    predecessors: tuple[int, ...] = ()
 
 
 def encode(expansions: Mapping[int, Expansion]) -> bytes:
@@ -48,9 +53,9 @@ def encode(expansions: Mapping[int, Expansion]) -> bytes:
     """
     out = bytearray()
     last = -1
-    for entry, (size, recipe_chunks, digest) in sorted(expansions.items()):
+    for entry, row in sorted(expansions.items()):
         # Relative to the entry before, so that one more file changes one row alone.
-        out += _ROW.pack(entry - last - 1, recipe_chunks, size, digest)
+        out += _ROW.pack(entry - last - 1, row.recipe_chunks, row.size, row.digest)
         last = entry
     return bytes(out)
 
@@ -83,6 +88,12 @@ def most_opened(size: int) -> int:
     return MAX_RATIO * size + SPARE_BYTES
 
 
-def most_recipe(size: int) -> int:
-    """Return the greatest length in bytes of the recipe of a file of `size` bytes."""
-    return min(SPARE_RECIPE_BYTES + size // RECIPE_RATIO, MAX_RECIPE_BYTES)
+def most_recipe(size: int, *, against: bool = False) -> int:
+    """Return the greatest length in bytes of the recipe of a file of `size` bytes.
+
+    Args:
+        size: of the file in bytes.
+        against: whether it refers to predecessors, so that it may hold deltas.
+    """
+    ratio = DELTA_RATIO if against else RECIPE_RATIO
+    return min(SPARE_RECIPE_BYTES + size // ratio, MAX_RECIPE_BYTES)

@@ -156,9 +156,9 @@ class Finder:
             level = source.view(at + 3, at + 4)[0] - ord("0")
             return Bzip2Stream(self._budget, source, source.position + at, level)
         if first == _GZIP:
-            start = _behind_gzip_header(source, at)
+            start = behind_gzip_header(source, at)
         else:
-            start, reason = _behind_zip_header(source, at)
+            start, reason = behind_zip_header(source, at)
             if reason:
                 return _Refused(source.position + at, reason)
         return DeflateStream(self._budget, source, source.position + start) if start else None
@@ -169,7 +169,7 @@ def may_begin(data: memoryview) -> bool:
     return find_signature(data, 0, len(data)) >= 0
 
 
-def _behind_gzip_header(source: Source, at: int) -> int:
+def behind_gzip_header(source: Source, at: int) -> int:
     """Return where the deflate stream of the gzip member at `at` begins, 0 if nowhere. RFC 1952."""
     have = source.ahead(at + 10)
     if have < at + 10:
@@ -194,7 +194,7 @@ def _behind_gzip_header(source: Source, at: int) -> int:
     return end if source.ahead(end) >= end else 0
 
 
-def _behind_zip_header(source: Source, at: int) -> tuple[int, str]:
+def behind_zip_header(source: Source, at: int) -> tuple[int, str]:
     """Return where the deflate stream of the zip entry at `at` begins, 0 if it has none, and why.
 
     The reason is that of `opening.closed`, "" if there is nothing compressed.

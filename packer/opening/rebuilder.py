@@ -14,7 +14,9 @@ from packer.engine.deflate import MAX_SEGMENT_BYTES, WINDOW_BYTES, RecipeError, 
 from packer.errors import FormatError
 from packer.files.temporary import Gathered
 from packer.opening import recipe as op
+from packer.opening.against import Against, is_against
 from packer.opening.expansion import most_opened
+from packer.opening.old_streams import OldStreams
 from packer.opening.recipe import MAX_DEFLATE_DEPTH, Recipe
 from packer.opening.tar_headers import BLOCK, content_size, decode_header
 
@@ -37,6 +39,7 @@ class Rebuilder:
         size: of the file in bytes.
         what: how errors name the file.
         executor: rebuilds parts of streams; None rebuilds them in the calling thread.
+        old: streams of the file's predecessors; None if it has none.
     """
 
     def __init__(
@@ -46,8 +49,10 @@ class Rebuilder:
         size: int,
         what: str,
         executor: Executor | None = None,
+        old: OldStreams | None = None,
     ) -> None:
         self._recipe = Recipe(recipe.data, f"recipe of {what}")
+        self._against = Against(old, size, self._recipe.what)
         self._release = recipe.release
         self._content = _Bytes(content, self._recipe.what)
         self._size = size
@@ -105,6 +110,8 @@ class Rebuilder:
                     count = min(left, len(_ZEROS))
                     yield _ZEROS[:count]
                     left -= count
+            elif operation == op.DELTA:
+                yield self._delta(number())
             elif operation == op.DEFLATE or operation == op.BZIP2:
                 if depth >= MAX_DEFLATE_DEPTH:
                     self._fail("deflate streams within one another, too many")
@@ -113,6 +120,11 @@ class Rebuilder:
                 return
             else:
                 self._fail(f"unknown operation {operation}")
+
+    def _delta(self, size: int) -> _Deferred:
+        """Return the plaintext that a delta makes of a span of an old stream."""
+        wait = self._run(self._against.delta(self._recipe.next_stream(), size))
+        return _Deferred(size + _DEFERRED_BYTES, lambda: memoryview(wait()))
 
     def _deflate(self, depth: int) -> Iterator[_Deferred]:
         """Yield the whole bytes of a deflate stream; the recipe keeps a shared last byte."""
@@ -189,6 +201,8 @@ class Rebuilder:
         """Begin to rebuild a segment; return a function that waits for the result."""
         # Not bounded by the file's size: a stream within another may be larger than that one.
         most = most_coded(len(data))
+        if is_against(coded):
+            return self._run(self._against.segment(data, window, position, coded, bit, most))
         return self._run(partial(rebuild, data, window, position, coded, bit, most))
 
     def _run(self, function: Callable[[], _T]) -> Callable[[], _T]:
@@ -206,7 +220,7 @@ class Rebuilder:
 
 
 class _Deferred:
-    """Bytes of a segment that is being rebuilt.
+    """Bytes of a segment, or of a delta, that are being made.
 
     Args:
         size: of the memory that it holds, in bytes.

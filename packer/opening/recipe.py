@@ -33,6 +33,11 @@ ZEROS = 6
 """n: n zero bytes."""
 BZIP2 = 7
 """The next stream is a bzip2 stream; the operations of its plaintext follow, up to their END."""
+DELTA = 8
+"""n: the next n bytes come from a delta against an old stream; its record is the next stream's."""
+
+MAX_DELTA_BYTES = 16 << 20
+"""Greatest number of bytes of one DELTA: a reader holds them for each thread."""
 
 MAX_DEFLATE_DEPTH = 4
 """Greatest number of deflate and bzip2 streams within one another; bounds a reader's windows."""
@@ -55,7 +60,8 @@ class RecipeWriter:
         self._headers = _Part(directory)
         self._inline = _Part(directory)
         # Records of segments, by depth: at each depth, one stream at a time is written.
-        self._records = [_Part(directory) for _ in range(MAX_DEFLATE_DEPTH)]
+        # A delta within MAX_DEFLATE_DEPTH streams is one deeper.
+        self._records = [_Part(directory) for _ in range(MAX_DEFLATE_DEPTH + 1)]
         self._depth = 0
         self._depths = bytearray()  # depth of each stream
         self._starts, self._lengths = array("Q"), array("Q")  # of its records at this depth
@@ -115,6 +121,23 @@ class RecipeWriter:
         self.number(stream, level)
         return stream
 
+    def delta(self, length: int, stream: int, start: int, size: int, payload: bytes) -> None:
+        """Append bytes that come from a delta.
+
+        Args:
+            length: their number, 1 to MAX_DELTA_BYTES.
+            stream: number of the old stream.
+            start: of the span in its plaintext, in bytes.
+            size: of the span in bytes.
+            payload: of `engine.delta.encode`, the span being its prefix.
+        """
+        own = self._begin(DELTA, length)
+        self._depth -= 1
+        record = bytearray()
+        for value in (stream, start, size):
+            put_number(record, value)
+        self._record(own, record + payload)
+
     def number(self, stream: int, value: int) -> None:
         """Append a number to the records of a stream that has not ended.
 
@@ -123,12 +146,12 @@ class RecipeWriter:
             value: at least 0.
         """
         coded = bytearray()
-        _put_number(coded, value)
+        put_number(coded, value)
         self._record(stream, coded)
 
-    def _begin(self, operation: int) -> int:
+    def _begin(self, operation: int, number: int | None = None) -> int:
         self.opened = True
-        self._put(operation)
+        self._put(operation, number)
         self._depths.append(self._depth)
         self._starts.append(self._records[self._depth].length)
         self._lengths.append(0)
@@ -143,11 +166,11 @@ class RecipeWriter:
             stream: its number.
             plain_bytes: length of the segment's plaintext.
             bit: where in its first byte the segment begins.
-            recipe: of the segment, from `engine.deflate`.
+            recipe: of the segment, from `engine.deflate`, or `against` an old stream.
         """
         head = bytearray()
-        _put_number(head, plain_bytes << 3 | bit)
-        _put_number(head, len(recipe))
+        put_number(head, plain_bytes << 3 | bit)
+        put_number(head, len(recipe))
         self._record(stream, head + recipe)
 
     def _record(self, stream: int, data: bytearray) -> None:
@@ -196,10 +219,10 @@ class RecipeWriter:
         out = bytearray((VERSION,))
         parts = (self._operations, self._headers, self._inline)
         for part in parts:
-            _put_number(out, part.length)
-        _put_number(out, len(self._lengths))
+            put_number(out, part.length)
+        put_number(out, len(self._lengths))
         for length in self._lengths:
-            _put_number(out, length)
+            put_number(out, length)
         yield out
         for part in parts:
             for start in range(0, part.length, SPILL_BYTES):
@@ -215,14 +238,14 @@ class RecipeWriter:
     def _put_inline(self) -> None:
         if self._pending_inline:
             self._operations.tail.append(INLINE)
-            _put_number(self._operations.tail, self._pending_inline)
+            put_number(self._operations.tail, self._pending_inline)
             self._pending_inline = 0
 
     def _put(self, operation: int, number: int | None = None) -> None:
         self._put_inline()
         self._operations.tail.append(operation)
         if number is not None:
-            _put_number(self._operations.tail, number)
+            put_number(self._operations.tail, number)
         self._operations.spill()
 
 
@@ -271,6 +294,18 @@ class _Part:
             return rest
         assert self._file is not None
         return read_at(self._file, stored, start) + rest
+
+
+def against(recipe: bytes, stream: int) -> bytes:
+    """Return a recipe from tokens (`engine.tokens`) as it is stored, with the old stream it needs.
+
+    Args:
+        recipe: of a segment.
+        stream: number of the old stream.
+    """
+    out = bytearray(recipe[:1])
+    put_number(out, stream)
+    return bytes(out + recipe[1:])
 
 
 class Cursor:
@@ -390,7 +425,13 @@ class Recipe:
         return self._next == len(self._streams) and all(part.ended for part in parts)
 
 
-def _put_number(out: bytearray, value: int) -> None:
+def put_number(out: bytearray, value: int) -> None:
+    """Append a number, coded as in docs/format.md, "Recipes".
+
+    Args:
+        out: what it is appended to.
+        value: at least 0, below 2^63.
+    """
     while value >= 0x80:
         out.append(value & 0x7F | 0x80)
         value >>= 7

@@ -17,6 +17,8 @@ def complete_index(
 ) -> None:
     """Fill in the columns of layers, frames and chunks, and renumber the runs.
 
+    The runs of predecessors are renumbered as well as those of the entries.
+
     Args:
         index: entries and runs, in ordinals of all base chunks, then the new ones.
         base: frames of the base.
@@ -39,6 +41,10 @@ def complete_index(
     index.chunk_digests += new.digests
     if shifts:
         index.run_starts = array("I", map(shifts.apply, index.run_starts))
+        index.predecessors = [
+            row._replace(runs=tuple((shifts.apply(start), length) for start, length in row.runs))
+            for row in index.predecessors
+        ]
 
 
 def _add_layer(index: Index, base: Frames, layer: int, shifts: _Shifts, *, is_kept: bool) -> None:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import compress
+from itertools import chain, compress
 
 from packer.errors import InvalidParameter, NotFound, PackerError
 from packer.files.tree import DIRECTORY, FILE, KIND_NAMES, show
@@ -274,8 +274,9 @@ def _layer_uses(version: Version) -> Iterator[LayerUse]:
 
 
 def live_chunks(index: Index) -> bytearray:
-    """Return one byte a chunk: 1 if a file of the version refers to it, else 0."""
+    """Return one byte a chunk: 1 if a file or predecessor of the version holds it, else 0."""
     live = bytearray(index.chunk_count)
-    for start, length in zip(index.run_starts, index.run_lengths, strict=True):
+    runs = zip(index.run_starts, index.run_lengths, strict=True)
+    for start, length in chain(runs, *(row.runs for row in index.predecessors)):
         live[start : start + length] = b"\1" * length
     return live

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import os
-from array import array
-from bisect import bisect_right
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, BinaryIO
 
 import blake3
@@ -19,10 +17,17 @@ from packer.format.blob_ranges import BlobRanges
 from packer.format.frame_reader import FrameReader
 from packer.format.frames import Frames
 from packer.format.index import DIGEST_BYTES
+from packer.format.rebuilding import (
+    OldFiles,
+    RunContent,
+    chunks,
+    frames_of_predecessors,
+    rebuilt,
+)
 from packer.format.tree_digest import Check
 from packer.format.version import Version
+from packer.opening.against import Against
 from packer.opening.expansion import most_opened
-from packer.opening.rebuilder import Rebuilder
 from packer.opening.recipe import SPILL_BYTES, Recipe
 
 if TYPE_CHECKING:  # a restore does not look into archives: it need not load what does
@@ -36,10 +41,16 @@ def frames_of(reader: FrameReader, entry: int) -> Iterator[int]:
         for start, length in runs:
             for frame, _, _ in reader.frames.parts(start, length):
                 yield frame
+    expansion = reader.index.expansions.get(entry)
+    if expansion is not None:
+        yield from frames_of_predecessors(reader, expansion.predecessors)
 
 
 def read_entry(
-    reader: FrameReader, entry: int, executor: Executor | None = None
+    reader: FrameReader,
+    entry: int,
+    executor: Executor | None = None,
+    old: OldFiles | None = None,
 ) -> Iterator[bytes | memoryview]:
     """Yield the bytes of a file.
 
@@ -47,6 +58,7 @@ def read_entry(
         reader: of the version's frames.
         entry: ordinal of the file.
         executor: rebuilds parts of archives; None rebuilds them in the calling thread.
+        old: makes the streams of predecessors; None makes them for this file alone.
 
     Yields:
         The bytes, in pieces, each valid until the next is asked for.
@@ -56,24 +68,21 @@ def read_entry(
         DigestMismatch: a chunk, or the file, has another digest than the index says.
     """
     index = reader.index
-    expansion = index.expansions.get(entry)
-    if expansion is None:
-        yield from _chunks(reader, index.runs_of(entry))
+    row = index.expansions.get(entry)
+    if row is None:
+        yield from chunks(reader, index.runs_of(entry))
         return
-    content, recipe = index.split_runs(entry)
     what = show(index.paths[entry])
-    ends = reader.frames.end
-    size = sum(ends[start + length] - ends[start] for start, length in recipe)
-    gathered = Gathered(_chunks(reader, recipe), size, SPILL_BYTES, reader.directory)
-    hasher = blake3.blake3()
-    rebuilder = Rebuilder(gathered, _chunks(reader, content), expansion.size, what, executor)
-    for piece in rebuilder.pieces():
-        hasher.update(piece)
-        yield piece
-    digest = hasher.digest()
+    with ExitStack() as stack:
+        if old is None:
+            old = OldFiles(reader)
+            stack.callback(old.close)
+        streams = stack.enter_context(old.streams(row, what, executor))
+        runs = index.runs_of(entry)
+        digest = yield from rebuilt(reader, row, runs, what, streams, executor)
     if not reader.check.record_file(entry, digest):
         raise DigestMismatch(
-            what, "blake3:" + expansion.digest.hex(), "blake3:" + digest[:DIGEST_BYTES].hex()
+            what, "blake3:" + row.digest.hex(), "blake3:" + digest[:DIGEST_BYTES].hex()
         )
 
 
@@ -104,13 +113,6 @@ def matches(file: BinaryIO, frames: Frames, entry: int, check: Check) -> bool:
     return True
 
 
-def _chunks(reader: FrameReader, runs: Iterable[tuple[int, int]]) -> Iterator[memoryview]:
-    """Yield the chunks of runs, joined where a frame holds neighbours."""
-    for start, length in runs:
-        for _, first, count in reader.frames.parts(start, length):
-            yield from reader.chunks(first, count)
-
-
 class FileReader:
     """Reads files of a version, through one frame reader made at the first read; a context manager.
 
@@ -121,7 +123,7 @@ class FileReader:
     def __init__(self, version: Version) -> None:
         self._stack = ExitStack()
         self._version = version
-        self._opened: tuple[FrameReader, Executor] | None = None
+        self._opened: tuple[FrameReader, Executor, OldFiles] | None = None
         self.sizes = version.index.entry_sizes()
 
     def __enter__(self) -> FileReader:
@@ -142,14 +144,12 @@ class FileReader:
         Yields:
             The bytes, in pieces, each valid until the next is asked for.
         """
-        if self._opened is None:
-            self._opened = self._open()
-        reader, executor = self._opened
+        reader, executor, old = self._tools()
         if alone:
             reader.expect(frames_of(reader, entry))
-        yield from read_entry(reader, entry, executor)
+        yield from read_entry(reader, entry, executor, old)
 
-    def _open(self) -> tuple[FrameReader, Executor]:
+    def _open(self) -> tuple[FrameReader, Executor, OldFiles]:
         enter, version = self._stack.enter_context, self._version
         layers = version.manifest.data_layers
         ranges = enter(BlobRanges(version.store, layers))
@@ -158,7 +158,8 @@ class FileReader:
                 version.index, layers, ranges.read, remote=ranges.remote, store=version.store
             )
         )
-        return reader, enter(ThreadPoolExecutor(os.cpu_count() or 1, "read"))
+        old = enter(closing(OldFiles(reader)))
+        return reader, enter(ThreadPoolExecutor(os.cpu_count() or 1, "read")), old
 
     def members(self, entry: int, *, digests: bool = False) -> Listing | None:
         """List the archive at `entry`, from what is stored of it.
@@ -172,12 +173,13 @@ class FileReader:
         """
         from packer.opening.members.member_listing import list_members
 
-        return list_members(
-            self._factory(entry),
-            most_opened(self.sizes[entry]),
-            digests=digests,
-            exact=self._exact(entry),
-        )
+        with ExitStack() as stack:
+            return list_members(
+                self._factory(entry, stack),
+                most_opened(self.sizes[entry]),
+                digests=digests,
+                exact=self._exact(entry),
+            )
 
     def member(self, entry: int, path: str) -> Iterator[bytes | memoryview]:
         """Read a file in the archive at `entry`.
@@ -195,27 +197,42 @@ class FileReader:
         """
         from packer.opening.members.member_reading import read_member
 
-        return read_member(
-            self._factory(entry),
-            path,
-            most_opened(self.sizes[entry]),
-            exact=self._exact(entry),
-        )
+        with ExitStack() as stack:
+            pieces = read_member(
+                self._factory(entry, stack),
+                path,
+                most_opened(self.sizes[entry]),
+                exact=self._exact(entry),
+            )
+            later = stack.pop_all()
 
-    def _factory(self, entry: int) -> Factory:
-        """Return a function that opens a file as it is stored."""
+        def read() -> Iterator[bytes | memoryview]:
+            with later:
+                yield from pieces
+
+        return read()
+
+    def _factory(self, entry: int, stack: ExitStack) -> Factory:
+        """Return a function that opens a file as it is stored, until the stack is closed."""
         from packer.opening.members.stored_pieces import Run, Stream, stored_stream
 
-        reader, index = self._frames(), self._version.index
+        reader, executor, old = self._tools()
+        index = self._version.index
         runs, recipe_runs = index.split_runs(entry)
-        content = _RunContent(reader, runs)
+        content = RunContent(reader, runs)
         if entry not in index.expansions:
             whole = [Run(content, 0, content.size)] if content.size else []
             return lambda: Stream(whole)
-        recipe = _RunContent(reader, recipe_runs)
+        recipe = RunContent(reader, recipe_runs)
         held = Gathered(recipe.read(0, recipe.size), recipe.size, SPILL_BYTES, reader.directory)
-        what = f"recipe of {show(index.paths[entry])}"
-        return lambda: stored_stream(Recipe(held.data, what), content)
+        row, name = index.expansions[entry], show(index.paths[entry])
+        what = f"recipe of {name}"
+        streams = stack.enter_context(old.streams(row, name, executor))
+
+        def opened() -> Stream:
+            return stored_stream(Recipe(held.data, what), content, Against(streams, row.size, what))
+
+        return opened
 
     def _exact(self, entry: int) -> Callable[[], Factory] | None:
         """Return a function that rebuilds a file that was opened; None for other files."""
@@ -224,45 +241,13 @@ class FileReader:
         from packer.opening.members.spooling import spooled
         from packer.opening.members.stored_pieces import Run, Stream
 
-        def rebuilt() -> Factory:
+        def whole() -> Factory:
             content = spooled(self.read(entry))
             return lambda: Stream([Run(content, 0, content.size)])
 
-        return rebuilt
+        return whole
 
-    def _frames(self) -> FrameReader:
+    def _tools(self) -> tuple[FrameReader, Executor, OldFiles]:
         if self._opened is None:
             self._opened = self._open()
-        return self._opened[0]
-
-
-class _RunContent:
-    """The bytes of some runs of chunks, with random access.
-
-    Args:
-        reader: of the version's frames.
-        runs: first chunk and number of chunks of each.
-    """
-
-    def __init__(self, reader: FrameReader, runs: Iterable[tuple[int, int]]) -> None:
-        self._reader = reader
-        self._chunks = array("I")
-        self._ends = array("Q")
-        ends, size = reader.frames.end, 0
-        for start, length in runs:
-            self._chunks.extend(range(start, start + length))
-            self._ends.extend(
-                size + ends[at] - ends[start] for at in range(start + 1, start + length + 1)
-            )
-            size += ends[start + length] - ends[start]
-        self.size = size
-
-    def read(self, start: int, length: int) -> Iterator[memoryview]:
-        """Yield the bytes ``[start, start + length)``, verified."""
-        at = bisect_right(self._ends, start)
-        while length > 0:
-            before = self._ends[at - 1] if at else 0
-            chunk = self._reader.chunks(self._chunks[at], 1)[0]
-            part = chunk[start - before :][:length]
-            yield part
-            start, length, at = start + len(part), length - len(part), at + 1
+        return self._opened

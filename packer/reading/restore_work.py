@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
+from contextlib import closing, nullcontext
 from functools import partial
 from itertools import chain, islice, takewhile
+from threading import Lock
 
 from packer.files.tree import show
 from packer.format.frame_reader import FrameReader
+from packer.format.rebuilding import OldFiles
 from packer.progress import Progress, ProgressCallback
 from packer.reading.entry_content import frames_of, read_entry
 from packer.reading.seeds import Seeds
@@ -37,6 +40,9 @@ class RestoreWork:
         self._seed = seed
         self._fd = fd
         self._done_bytes = sum(plan.holes.values())
+        self._old = OldFiles(reader)
+        self._heavy = Lock()
+        """Held while a file with much in old streams is rebuilt: one at a time, for memory."""
         self._stopped = False
         self.seeded_bytes = 0
         """Bytes written from seeds."""
@@ -58,6 +64,7 @@ class RestoreWork:
         opened = (frames_of(reader, entry) for entry in plan.expanded)
         reader.expect(chain(self._frames, *opened))
         with (
+            closing(self._old),
             ThreadPoolExecutor(jobs, "rebuild") as helpers,
             ThreadPoolExecutor(jobs, "restore") as executor,
         ):
@@ -93,7 +100,8 @@ class RestoreWork:
         """Write a file from a seed, or from the store if the seed has changed since."""
         found = self._seed.write_whole(self._plan, self._fd, entry, self._reader.check)
         if not found:
-            self._plan.write_all(self._fd, entry, read_entry(self._reader, entry))
+            pieces = read_entry(self._reader, entry, old=self._old)
+            self._plan.write_all(self._fd, entry, pieces)
         return self._plan.sizes[entry], entry, found
 
     def _assemble(self, frame: int) -> tuple[int, int, bool]:
@@ -110,7 +118,8 @@ class RestoreWork:
 
     def _rebuild(self, entry: int, helpers: ThreadPoolExecutor) -> tuple[int, int, bool]:
         """Write an archive that was opened."""
-        large = self._plan.sizes[entry] >= LARGE_BYTES
-        pieces = read_entry(self._reader, entry, helpers if large else None)
-        self._plan.write_all(self._fd, entry, takewhile(lambda _: not self._stopped, pieces))
+        large, heavy = self._plan.sizes[entry] >= LARGE_BYTES, self._old.is_heavy(entry)
+        with self._heavy if heavy else nullcontext():
+            pieces = read_entry(self._reader, entry, helpers if large or heavy else None, self._old)
+            self._plan.write_all(self._fd, entry, takewhile(lambda _: not self._stopped, pieces))
         return self._plan.sizes[entry], entry, False

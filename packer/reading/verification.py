@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
 
@@ -12,6 +13,7 @@ from packer.format.blob_ranges import BlobRanges
 from packer.format.damage import touched
 from packer.format.frame_reader import FrameReader
 from packer.format.frames import Frames
+from packer.format.rebuilding import OldFiles
 from packer.format.tree_digest import TreeCheck
 from packer.format.version import Version
 from packer.oci import READ_BYTES
@@ -132,7 +134,8 @@ class _Verification:
             reader.decode(frame)
             checked += sum(live[first_chunk[frame] : first_chunk[frame + 1]])
             self._advance(index.frame_stored[frame])
-        for entry in index.expansions:
-            for _ in read_entry(reader, entry, executor):
-                pass
+        with closing(OldFiles(reader)) as old:
+            for entry in index.expansions:
+                for _ in read_entry(reader, entry, executor, old):
+                    pass
         return checked

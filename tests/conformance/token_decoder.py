@@ -1,6 +1,7 @@
 """A reader of recipes from tokens, written from docs/deflate.md alone; slow and plain.
 
-It makes the tokens of each block, not the stream's bits. Go's construction of headers is left out.
+It makes the tokens and headers of each block, and of these the bits. Go's construction of headers
+is left out. Of deflate itself (RFC 1951) it has what reading an old stream takes.
 """
 
 from __future__ import annotations
@@ -36,6 +37,16 @@ class Block(NamedTuple):
     kind: int
     size: int
     tokens: list[Token]
+
+
+class Header(NamedTuple):
+    """The header of a dynamic block: lengths of codes, and how they are told."""
+
+    literals: list[int]
+    distances: list[int]
+    runs: list[tuple[int, int]]
+    codes: list[int]
+    given: int
 
 
 class Coder:
@@ -179,6 +190,8 @@ def zlib_lengths(counts: list[int], most: int) -> list[int]:
         if at < symbols:
             lengths[at] = length
             count[length] += 1
+    if not over:
+        return lengths
     while over > 0:
         length = most - 1
         while not count[length]:
@@ -233,8 +246,24 @@ def queue_lengths(counts: list[int], most: int) -> list[int]:
 FIXED = [8] * 144 + [9] * 112 + [7] * 24 + [8] * 8
 
 
-def construct(make: int, tokens: list[Token], literals: bytes, plain: int) -> tuple[int, list[int]]:
-    """Return the type a construction chooses, and its lengths of literals, then distances."""
+ORDER = (16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15)
+EXTRA = {16: 2, 17: 3, 18: 7}
+
+
+def told(make: int, first: list[int], second: list[int]) -> Header:
+    """Return the header by which a construction tells lengths."""
+    parts = [first, second] if make != 2 else [first + second]
+    runs = [run for part in parts for run in run_lengths(part, make != 2)]
+    used = [0] * 19
+    for symbol, _ in runs:
+        used[symbol] += 1
+    codes = zlib_lengths(used, 7) if make == 0 else queue_lengths(used, 7)
+    given = max(4, max(at for at, symbol in enumerate(ORDER) if codes[symbol]) + 1)
+    return Header(first, second, runs, codes, given)
+
+
+def construct(make: int, tokens: list[Token], literals: bytes, plain: int) -> tuple[int, Header]:
+    """Return the type a construction chooses, and its header."""
     counts, far, extra, at = [0] * 286, [0] * 30, 0, 0
     for length, distance in tokens:
         if distance:
@@ -253,30 +282,22 @@ def construct(make: int, tokens: list[Token], literals: bytes, plain: int) -> tu
         first, second = queue_lengths(counts, most), queue_lengths(far, 15 if make == 2 else most)
     shown = max(257, max(at for at, length in enumerate(first) if length) + 1)
     behind = max([at for at, length in enumerate(second) if length] or [0]) + 1
-    parts = [first[:shown], second[:behind]] if make != 2 else [first[:shown] + second[:behind]]
-    used, runs = [0] * 19, 0
-    for part in parts:
-        for symbol, bits in run_lengths(part, make != 2):
-            used[symbol] += 1
-            runs += bits
-    coded = zlib_lengths(used, 7) if make == 0 else queue_lengths(used, 7)
-    order = (16, 17, 18, 0, 8, 7, 9, 6, 10, 5, 11, 4, 12, 3, 13, 2, 14, 1, 15)
-    given = max(4, max(at for at, symbol in enumerate(order) if coded[symbol]) + 1)
-    head = 17 + 3 * given + runs + sum(a * b for a, b in zip(used, coded, strict=True))
+    header = told(make, first[:shown], second[:behind])
+    head = 17 + 3 * header.given
+    head += sum(header.codes[symbol] + EXTRA.get(symbol, 0) for symbol, _ in header.runs)
     body = sum(a * b for a, b in zip([*counts, *far], [*first, *second], strict=True))
     fixed = 3 + sum(a * b for a, b in zip(counts, FIXED[:286], strict=True)) + 5 * sum(far)
     dynamic, fixed = head + body + extra, fixed + extra
-    lengths = [*first, 0, 0, *second]
     if make == 0:
         dynamic, fixed = dynamic + 7 >> 3, fixed + 7 >> 3
         if plain + 4 <= min(dynamic, fixed) and plain <= 65535:
-            return 0, lengths
-        return (1 if fixed <= dynamic else 2), lengths
-    return (2 if dynamic < fixed else 1), lengths
+            return 0, header
+        return (1 if fixed <= dynamic else 2), header
+    return (2 if dynamic < fixed else 1), header
 
 
 def run_lengths(lengths: list[int], zlib: bool) -> list[tuple[int, int]]:
-    """Return run-length symbols and their extra bits."""
+    """Return run-length symbols and the values of their extra bits."""
     out: list[tuple[int, int]] = []
     at = 0
     previous = -1
@@ -290,10 +311,11 @@ def run_lengths(lengths: list[int], zlib: bool) -> list[tuple[int, int]]:
                 out.append((value, 0))
                 run -= 1
             while run >= (3 if value else 11):
-                run -= min(run, 6 if value else 138)
-                out.append((16, 2) if value else (18, 7))
+                taken = min(run, 6 if value else 138)
+                run -= taken
+                out.append((16, taken - 3) if value else (18, taken - 11))
             if not value and run >= 3:
-                out.append((17, 3))
+                out.append((17, run - 3))
                 run = 0
             out += [(value, 0)] * run
             continue
@@ -302,9 +324,10 @@ def run_lengths(lengths: list[int], zlib: bool) -> list[tuple[int, int]]:
         if run < (4 if value and value != previous else 3):
             out += [(value, 0)] * run
         elif value:
-            out += [(value, 0)] * (value != previous) + [(16, 2)]
+            single = value != previous
+            out += [(value, 0)] * single + [(16, run - single - 3)]
         else:
-            out.append((17, 3) if run <= 10 else (18, 7))
+            out.append((17, run - 3) if run <= 10 else (18, run - 11))
         previous = value
     return out
 
@@ -387,6 +410,8 @@ class Reader:
 
     def __init__(self, data: bytes, window: int, old: Old, recipe: bytes) -> None:
         need(recipe[0] == 64 and recipe[1] <= 1 and recipe[2] <= 71, "head")
+        self.is_last = recipe[1] == 1
+        self.headers: list[Header | None] = []
         _, at = number(recipe, 3)
         size, at = number(recipe, at)
         runs, at = number(recipe, at)
@@ -573,6 +598,36 @@ class Reader:
                     return place + by
         return len(self.data)
 
+    def header(self, like: int, header: Header) -> Header:
+        """Return a header that is told, relative to that of a construction."""
+        coder = self.coder
+        literals = coder.symbol("literals", 5) + 257
+        distances = coder.symbol("distances", 5) + 1
+        need(literals <= 286 and distances <= 30, "bounds of a header")
+        lengths: list[list[int]] = []
+        for count, other in ((literals, header.literals), (distances, header.distances)):
+            padded = [*other, *[0] * count]
+            lengths.append([coder.symbol(("code", padded[at]), 4) for at in range(count)])
+        made = told(like, *lengths)
+        if coder.bit("other runs"):
+            runs: list[tuple[int, int]] = []
+            at = before = 0
+            while at < literals + distances:
+                before = coder.symbol(("run", before), 5)
+                need(before <= 18 and (before != 16 or at > 0), "a run")
+                extra = coder.symbol(("extra", before), EXTRA[before]) if before > 15 else 0
+                runs.append((before, extra))
+                at += extra + (11 if before == 18 else 3) if before > 15 else 1
+            need(at == literals + distances, "runs behind the end")
+            made = made._replace(runs=runs)
+        if coder.bit("other codes"):
+            given, codes = coder.even(4) + 4, [0] * 19
+            need(given <= 19, "number of code lengths")
+            for at in range(given):
+                codes[ORDER[at]] = coder.symbol(("three", at), 3)
+            made = made._replace(given=given, codes=codes)
+        return made
+
     def blocks(self) -> list[Block]:
         coder, size = self.coder, len(self.data)
         mode = count = length = make = stored = 0
@@ -596,6 +651,7 @@ class Reader:
                 stop = p + length
             elif mode == 6:
                 stop = p
+            self.headers.append(None)
             if stored:
                 out.append(Block(0, stop - p, []))
                 p = stop
@@ -605,13 +661,178 @@ class Reader:
             while p < stop and len(tokens) < most:
                 tokens.append(self.token(p))
                 p += tokens[-1][0]
-            kind, _ = construct(make, tokens, self.data[first:p], p - first)
+            kind, header = construct(make, tokens, self.data[first:p], p - first)
             if coder.bit(("fixed", kind)):
                 out.append(Block(1, p - first, tokens))
                 continue
             made = coder.symbol(("make", make), 4)
-            need(made in (0, 2, *range(3, 10)), "a construction that this reader does not know")
-            make = made
+            need(made in (0, 2, *range(3, 10), 15), "a construction that this reader does not know")
+            if made == 15:
+                header = self.header(make, header)
+            elif made != make:
+                make = made
+                _, header = construct(make, tokens, self.data[first:p], p - first)
+            self.headers[-1] = header
             out.append(Block(2, p - first, tokens))
         need(coder.at >= len(coder.data), "decisions that are left")
         return out
+
+    def bits(self, bit: int) -> str:
+        """Return the segment as a text of zeros and ones, behind `bit` zeros."""
+        out, at = ["0" * bit], self.at
+        done = bit
+        blocks = self.blocks()
+        for number, (block, header) in enumerate(zip(blocks, self.headers, strict=True), 1):
+            last = self.is_last and number == len(blocks)
+            plain = self.data[at : at + block.size]
+            at += block.size
+            text = low(int(last) | block.kind << 1, 3)
+            if block.kind == 0:
+                need(block.size <= 65535, "size of a stored block")
+                text += "0" * (-(done + 3) % 8)
+                text += low(block.size, 16) + low(block.size ^ 0xFFFF, 16)
+                text += "".join(low(byte, 8) for byte in plain)
+            elif header is None:
+                text += written(block.tokens, plain, FIXED, [5] * 30)
+            else:
+                text += head(header)
+                text += written(block.tokens, plain, header.literals, header.distances)
+            out.append(text)
+            done += len(text)
+        return "".join(out)
+
+
+# RFC 1951
+
+
+def low(value: int, count: int) -> str:
+    """Return the bits of a number, the lowest first."""
+    return f"{value:0{count}b}"[::-1] if count else ""
+
+
+def coded(lengths: list[int]) -> list[str]:
+    """Return the canonical codes for some lengths."""
+    codes, code = [""] * len(lengths), 0
+    for length in range(1, 16):
+        for symbol, own in enumerate(lengths):
+            if own == length:
+                codes[symbol] = f"{code:0{length}b}"
+                code += 1
+        code <<= 1
+    return codes
+
+
+def head(header: Header) -> str:
+    """Return the bits of a header."""
+    codes = coded(header.codes)
+    out = [low(len(header.literals) - 257, 5), low(len(header.distances) - 1, 5)]
+    out.append(low(header.given - 4, 4))
+    out += [low(header.codes[symbol], 3) for symbol in ORDER[: header.given]]
+    for symbol, extra in header.runs:
+        out.append(codes[symbol] + low(extra, EXTRA.get(symbol, 0)))
+    return "".join(out)
+
+
+def written(tokens: list[Token], plain: bytes, first: list[int], second: list[int]) -> str:
+    """Return the bits of tokens, and of the end of block."""
+    literals, distances = coded(first), coded(second)
+    out, at = [], 0
+    for length, distance in tokens:
+        if distance:
+            one, other = symbol_in(LENGTHS, length), symbol_in(DISTANCES, distance)
+            out.append(literals[257 + one] + low(length - LENGTHS[one], extra_of_length(one)))
+            out.append(
+                distances[other] + low(distance - DISTANCES[other], extra_of_distance(other))
+            )
+        else:
+            out.append(literals[plain[at]])
+        at += length
+    return "".join([*out, literals[256]])
+
+
+def inflate(stream: bytes) -> tuple[bytes, list[Block]]:
+    """Return plaintext and blocks of a raw deflate stream (RFC 1951)."""
+    at, out, blocks = 0, bytearray(), []
+
+    def take(count: int) -> int:
+        nonlocal at
+        at += count
+        first = (at - count) // 8
+        bits = int.from_bytes(stream[first : first + 8], "little")
+        return bits >> (at - count) % 8 & ((1 << count) - 1)
+
+    def table(lengths: list[int]) -> dict[tuple[int, int], int]:
+        codes, code = {}, 0
+        for length in range(1, 16):
+            for symbol, own in enumerate(lengths):
+                if own == length:
+                    codes[length, code] = symbol
+                    code += 1
+            code <<= 1
+        return codes
+
+    def decode(codes: dict[tuple[int, int], int]) -> int:
+        length = code = 0
+        while (length, code) not in codes:
+            length, code = length + 1, code << 1 | take(1)
+        return codes[length, code]
+
+    last = 0
+    while not last:
+        last, kind = take(1), take(2)
+        start, tokens = len(out), []
+        if kind == 0:
+            at += -at % 8
+            size = take(32) & 0xFFFF
+            out += stream[at // 8 : at // 8 + size]
+            at += 8 * size
+            blocks.append(Block(0, size, []))
+            continue
+        lengths = [8] * 144 + [9] * 112 + [7] * 24 + [8] * 8 + [5] * 30
+        literals = 288
+        if kind == 2:
+            literals, distances, count = take(5) + 257, take(5) + 1, take(4) + 4
+            told = [0] * 19
+            for symbol in ORDER[:count]:
+                told[symbol] = take(3)
+            codes, lengths = table(told), []
+            while len(lengths) < literals + distances:
+                symbol = decode(codes)
+                if symbol < 16:
+                    lengths.append(symbol)
+                elif symbol == 16:
+                    lengths += [lengths[-1]] * (3 + take(2))
+                else:
+                    lengths += [0] * (3 + take(3) if symbol == 17 else 11 + take(7))
+        first, second = table(lengths[:literals]), table(lengths[literals:])
+        while (symbol := decode(first)) != 256:
+            if symbol < 256:
+                out.append(symbol)
+                tokens.append((1, 0))
+                continue
+            length = LENGTHS[symbol - 257] + take(extra_of_length(symbol - 257))
+            symbol = decode(second)
+            distance = DISTANCES[symbol] + take(extra_of_distance(symbol))
+            for _ in range(length):
+                out.append(out[-distance])
+            tokens.append((length, distance))
+        blocks.append(Block(kind, len(out) - start, tokens))
+    return bytes(out), blocks
+
+
+def old_span(plain: bytes, blocks: list[Block], first: int, size: int) -> Old:
+    """Return a span of a stream as the text describes it."""
+    tokens: list[Token] = []
+    ends, at = [], 0
+    last = first + size
+    for block in blocks:
+        for length, distance in block.tokens or [(1, 0)] * block.size:
+            if first <= at and at + length <= last:
+                tokens.append((length, distance))
+            else:
+                inside = max(min(at + length, last) - max(at, first), 0)
+                tokens += [(1, 0)] * inside
+            at += length
+        if block.size and first < at <= last:
+            ends.append(at - first)
+    return Old(plain[first:last], tokens, ends)

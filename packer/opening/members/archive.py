@@ -244,6 +244,7 @@ class _HeldDeflated(Deflated):
 
     def __init__(self, deflated: Deflated, left: list[int]) -> None:
         self._records = deflated.records
+        self.against = deflated.against
         self.is_bzip2 = deflated.is_bzip2
         self._pieces = list(_held(deflated.plain, left))
         self.coded_length = None

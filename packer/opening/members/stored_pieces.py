@@ -14,7 +14,7 @@ member that holds the stream. `Irregular` says that this failed; the caller then
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from functools import partial
 from typing import Protocol
 
@@ -22,6 +22,7 @@ from packer.engine import bzip2
 from packer.engine.deflate import MAX_SEGMENT_BYTES, WINDOW_BYTES, RecipeError, most_coded, rebuild
 from packer.errors import FormatError
 from packer.opening import recipe as op
+from packer.opening.against import Against, is_against
 from packer.opening.rebuilder import BlockJoint
 from packer.opening.recipe import MAX_DEFLATE_DEPTH, Cursor, Recipe
 from packer.opening.tar_headers import BLOCK, content_size, decode_header
@@ -121,6 +122,54 @@ class Zeros:
             yield _ZEROS[: min(self.length - start, len(_ZEROS))]
 
 
+class Patched:
+    """Bytes that a delta makes of an old stream, made when they are read.
+
+    Args:
+        make: makes the bytes.
+        last: keeps what was made last, for all pieces of a file.
+        start: of the first byte, in what is made.
+        length: in bytes.
+    """
+
+    __slots__ = ("_last", "_make", "_start", "length")
+
+    def __init__(
+        self, make: Callable[[], bytearray], last: LastMade, start: int, length: int
+    ) -> None:
+        self._make = make
+        self._last = last
+        self._start = start
+        self.length = length
+
+    def __len__(self) -> int:
+        return self.length
+
+    def split(self, at: int) -> tuple[Patched, Patched]:
+        """Return the first `at` bytes, and the rest."""
+        make, last, start = self._make, self._last, self._start
+        return Patched(make, last, start, at), Patched(make, last, start + at, self.length - at)
+
+    def read(self) -> Iterator[bytes | memoryview]:
+        """Yield the bytes."""
+        yield memoryview(self._last.get(self._make))[self._start : self._start + self.length]
+
+
+class LastMade:
+    """What a delta made last: the members of a tar archive in it are read one after another."""
+
+    def __init__(self) -> None:
+        self._held: tuple[Callable[[], bytearray], bytearray] | None = None
+
+    def get(self, make: Callable[[], bytearray]) -> bytearray:
+        """Return what `make` makes."""
+        held = self._held
+        if held is None or held[0] is not make:
+            self._held = None  # so that memory holds one at a time
+            held = self._held = make, make()
+        return held[1]
+
+
 class Hole(Zeros):
     """Zero bytes that are not stored: a sparse file may claim any number of them."""
 
@@ -134,14 +183,16 @@ class Deflated:
         plain: the plaintext; it lies in the same sequence of operations as the pieces behind it, so
             it is read, or drained, before them.
         records: of its segments or blocks; consumed when the stream is rebuilt.
+        against: of the recipe.
         is_bzip2: whether it is a bzip2 stream, with its header and trailer.
     """
 
-    __slots__ = ("coded_length", "is_bzip2", "plain", "records")
+    __slots__ = ("against", "coded_length", "is_bzip2", "plain", "records")
 
-    def __init__(self, plain: Stream, records: Cursor, *, is_bzip2: bool) -> None:
+    def __init__(self, plain: Stream, records: Cursor, against: Against, *, is_bzip2: bool) -> None:
         self.plain = plain
         self.records = records
+        self.against = against
         self.is_bzip2 = is_bzip2
         self.coded_length: int | None = None
         """Bytes of the stream; None as long as they are not known."""
@@ -167,7 +218,7 @@ class Deflated:
 
     def again(self) -> Deflated:
         """Return the stream as it was before it was read; only for those that can be."""
-        return Deflated(self.plain, self.records, is_bzip2=self.is_bzip2)
+        return Deflated(self.plain, self.records, self.against, is_bzip2=self.is_bzip2)
 
     def drain(self) -> None:
         """Consume the rest of the plaintext, so that the pieces behind can be had."""
@@ -210,9 +261,12 @@ class Deflated:
             if length > MAX_SEGMENT_BYTES:
                 records.fail("a deflate stream is too long")
             coded = bytes(records.take(records.number()))
-            data = plain.take(length)
+            data, most = plain.take(length), most_coded(length)
             try:
-                out, bits = rebuild(data, window, position, coded, bit, most_coded(length))
+                if is_against(coded):
+                    out, bits = self.against.segment(data, window, position, coded, bit, most)()
+                else:
+                    out, bits = rebuild(data, window, position, coded, bit, most)
             except RecipeError as error:
                 records.fail(str(error))
             whole = bytearray(out)
@@ -238,7 +292,7 @@ class _Joined:
         return data
 
 
-Piece = Run | Data | Zeros | Deflated
+Piece = Run | Data | Zeros | Patched | Deflated
 
 
 class Stream:
@@ -297,7 +351,7 @@ class Stream:
         while self.pop() is not None:
             pass
 
-    def raw(self, most: int = 1 << 63) -> Iterator[Run | Data | Zeros]:
+    def raw(self, most: int = 1 << 63) -> Iterator[Run | Data | Zeros | Patched]:
         """Consume pieces as exact bytes: deflate streams are rebuilt.
 
         Args:
@@ -432,25 +486,28 @@ class Extent(Stream):
             self._left = 0
 
 
-def stored_stream(recipe: Recipe, content: Content) -> Stream:
+def stored_stream(recipe: Recipe, content: Content, against: Against) -> Stream:
     """Return the pieces of a file that was opened.
 
     Args:
         recipe: of the file, from a stranger; consumed.
         content: of the file.
+        against: of the recipe.
 
     Returns:
         The stream; FormatError while it is read if the recipe does not fit the content.
     """
-    return Stream(_Operations(recipe, content).pieces(0))
+    return Stream(_Operations(recipe, content, against).pieces(0))
 
 
 class _Operations:
     """Turns the operations of a recipe into pieces."""
 
-    def __init__(self, recipe: Recipe, content: Content) -> None:
+    def __init__(self, recipe: Recipe, content: Content, against: Against) -> None:
         self._recipe = recipe
         self._content = content
+        self._against = against
+        self._last = LastMade()
         self._at = 0
 
     def _run(self, length: int) -> Run:
@@ -486,6 +543,10 @@ class _Operations:
                     raise FormatError(recipe.what, "deflate streams within one another, too many")
                 records = recipe.next_stream()
                 plain = Stream(self.pieces(depth + 1))
-                yield Deflated(plain, records, is_bzip2=operation == op.BZIP2)
+                yield Deflated(plain, records, self._against, is_bzip2=operation == op.BZIP2)
+            elif operation == op.DELTA:
+                length = number()
+                make = self._against.delta(recipe.next_stream(), length)
+                yield Patched(make, self._last, 0, length)
             else:
                 raise FormatError(recipe.what, f"unknown operation {operation}")

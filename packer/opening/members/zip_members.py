@@ -19,6 +19,7 @@ from packer.opening.members.stored_pieces import (
     Data,
     Deflated,
     Irregular,
+    Patched,
     Piece,
     Run,
     Stream,
@@ -344,7 +345,7 @@ class _Lengths:
             raw += len(piece)
         raise Irregular
 
-    def _header_in(self, piece: Run | Data | Zeros, entry: ZipMember | None) -> int:
+    def _header_in(self, piece: Run | Data | Zeros | Patched, entry: ZipMember | None) -> int:
         """Return where in a piece the header of an entry is, or the central directory; else -1."""
         if entry is None:
             # It lies behind the last stream, in one piece or several.

@@ -51,7 +51,8 @@ class Liveness:
 
     Args:
         stored_bytes: size of each layer.
-        live_bytes: plaintext of the chunks that the version's files hold, of each layer.
+        live_bytes: plaintext of the chunks that the version's files and predecessors hold, of each
+            layer.
         alone_bytes: estimate for each layer of storing that plaintext again, without a prefix.
         needs: for each layer, the other layers that hold prefixes of its delta frames.
         new_needs: the layers that hold prefixes of the version's new frames, or parts of the base's
@@ -207,11 +208,15 @@ class _Rates:
 
 
 def _live_chunks(index: Index, base_chunks: int) -> bytearray:
-    """Return one byte for each chunk of the base: 1 if a file of the new version holds it."""
+    """Return one byte for each chunk of the base: 1 if the new version needs it.
+
+    Files and predecessors do: without its predecessor, a file would have to be stored closed.
+    """
     live = bytearray(base_chunks)
     first = last = 0
     runs = zip(index.run_starts, index.run_lengths, strict=True)
-    for start, length in chain(runs, ((-1, 0),)):
+    older = (run for row in index.predecessors for run in row.runs)
+    for start, length in chain(runs, older, ((-1, 0),)):
         if start != last:  # runs of successive files mostly adjoin
             end = min(last, base_chunks)
             live[first:end] = b"\1" * (end - first)

@@ -366,7 +366,7 @@ def test_what_no_reader_would_take_is_not_tagged(
     with pytest.raises(packer.PackerError, match=r"a\.gz: .*without opening"):
         packer.pack(app, store=tmp_path / "st", tag="a:1", cache=False)
     assert not list(packer.versions(store=tmp_path / "st"))
-    packer.pack(app, store=tmp_path / "st", tag="a:1", expand=False)
+    packer.pack(app, store=tmp_path / "st", tag="a:1", opening="none")
 
 
 @pytest.mark.parametrize("place", ["app/st", "link/st"])

@@ -1,0 +1,357 @@
+"""Rebuilds files that were opened, and the predecessors that their recipes refer to.
+
+A predecessor that is stored closed is read from its frames, as far as its old streams are asked
+for. One that was opened itself is rebuilt first, in memory or a temporary file.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Executor
+from contextlib import ExitStack, contextmanager
+from threading import Lock
+
+import blake3
+
+from packer.errors import DigestMismatch
+from packer.files.temporary import Gathered, read_at, temporary_file, write_at
+from packer.format.frame_reader import FrameReader
+from packer.format.index import DIGEST_BYTES, split_runs
+from packer.opening.expansion import Expansion
+from packer.opening.old_streams import OldFile, OldStreams
+from packer.opening.predecessor import Predecessor
+from packer.opening.rebuilder import Rebuilder
+from packer.opening.recipe import SPILL_BYTES
+
+HEAVY_BYTES = 8 << 20
+"""Plaintext of old streams in bytes above which they take up to 100 MB of memory."""
+
+
+def rebuilt(
+    reader: FrameReader,
+    row: Expansion | Predecessor,
+    runs: Iterable[tuple[int, int]],
+    what: str,
+    old: OldStreams | None,
+    executor: Executor | None,
+) -> Generator[bytes | memoryview, None, bytes]:
+    """Yield the bytes of a file that was opened; return its digest.
+
+    Args:
+        reader: of the version's frames.
+        row: of the file.
+        runs: of its content, then its recipe.
+        what: how errors name the file.
+        old: streams of its predecessors.
+        executor: rebuilds parts of it; None rebuilds them in the calling thread.
+
+    Yields:
+        The bytes, in pieces, each valid until the next is asked for.
+
+    Returns:
+        The BLAKE3-256 of the file, which the caller compares.
+    """
+    content, recipe = split_runs(runs, row.recipe_chunks)
+    ends = reader.frames.end
+    size = sum(ends[start + length] - ends[start] for start, length in recipe)
+    gathered = Gathered(chunks(reader, recipe), size, SPILL_BYTES, reader.directory)
+    hasher = blake3.blake3()
+    rebuilder = Rebuilder(gathered, chunks(reader, content), row.size, what, executor, old)
+    for piece in rebuilder.pieces():
+        hasher.update(piece)
+        yield piece
+    return hasher.digest()
+
+
+def chunks(reader: FrameReader, runs: Iterable[tuple[int, int]]) -> Iterator[memoryview]:
+    """Yield the chunks of runs, joined where a frame holds neighbours."""
+    for start, length in runs:
+        for _, first, count in reader.frames.parts(start, length):
+            yield from reader.chunks(first, count)
+
+
+def frames_of_predecessors(reader: FrameReader, named: Iterable[int]) -> Iterator[int]:
+    """Yield the frames that `OldFiles` decodes for predecessors, about as often as it does.
+
+    Args:
+        reader: of the version's frames.
+        named: ordinals of the predecessors.
+    """
+    for ordinal in named:
+        row = reader.index.predecessors[ordinal]
+        for start, length in row.runs:
+            for frame, _, count in reader.frames.parts(start, length):
+                yield from (frame,) * (1 if row.recipe_chunks else count)
+        yield from frames_of_predecessors(reader, row.predecessors)
+
+
+@contextmanager
+def random_access(
+    reader: FrameReader,
+    row: Predecessor,
+    what: str,
+    old: OldFiles,
+    executor: Executor | None,
+) -> Iterator[Callable[[int, int], bytes | memoryview]]:
+    """Open a predecessor for reading any part; one that was opened is rebuilt first.
+
+    Args:
+        reader: of the version's frames.
+        row: of the predecessor; only its streams do not matter.
+        what: how errors name it.
+        old: makes the streams that it refers to itself.
+        executor: as for `rebuilt`.
+
+    Yields:
+        Returns bytes, given the first one and a length; in any thread.
+
+    Raises:
+        FormatError: a frame or recipe is damaged.
+        DigestMismatch: a chunk, or the rebuilt file, has another digest than the index says.
+    """
+    if not row.recipe_chunks:
+        yield _Closed(RunContent(reader, row.runs)).read
+        return
+    file = _Rebuilt(reader, row, what, old, executor)
+    try:
+        yield file.read
+    finally:
+        file.close()
+
+
+class OldFiles:
+    """Makes old streams for the files of one version; safe to share between threads.
+
+    Streams that several files use at a time are the same object, and those used last are kept for
+    the next one.
+
+    Args:
+        reader: of the version's frames.
+    """
+
+    def __init__(self, reader: FrameReader) -> None:
+        self._reader = reader
+        self._lock = Lock()
+        self._sets: dict[tuple[int, ...], _Set] = {}
+        self._idle: _Set | None = None
+
+    def close(self) -> None:
+        """Release all streams; none may be used any more."""
+        with self._lock:
+            held = [*self._sets.values(), self._idle]
+            self._idle = None
+        for item in held:
+            if item is not None:
+                item.close()
+
+    def is_heavy(self, entry: int) -> bool:
+        """Return whether the old streams of an entry may take much memory."""
+        index = self._reader.index
+        row = index.expansions.get(entry)
+        named = [index.predecessors[at] for at in row.predecessors] if row is not None else []
+        plain = sum(stream.size for old in named for stream in old.streams)
+        return plain > HEAVY_BYTES or any(old.predecessors for old in named)
+
+    @contextmanager
+    def streams(
+        self, row: Expansion | Predecessor, what: str, executor: Executor | None
+    ) -> Iterator[OldStreams | None]:
+        """Make the old streams that a file's recipe refers to; rebuild what they lie in.
+
+        Args:
+            row: of the file.
+            what: how errors name the file.
+            executor: as for `rebuilt`.
+
+        Yields:
+            The streams, None if there are none; not to be used behind the context.
+
+        Raises:
+            FormatError: a frame, or a recipe of a predecessor, is damaged.
+            DigestMismatch: a chunk, or a predecessor, has another digest than the index says.
+        """
+        if not row.predecessors:
+            yield None
+            return
+        key = row.predecessors
+        with self._lock:
+            if self._idle is not None and self._idle.key == key:
+                self._sets[key], self._idle = self._idle, None
+            found = self._sets.setdefault(key, _Set(key))
+            found.users += 1
+        try:
+            with found.lock:
+                if found.streams is None:
+                    found.fill(self, self._reader, what, executor)
+            yield found.streams
+        finally:
+            released: list[_Set] = []
+            with self._lock:
+                found.users -= 1
+                if not found.users:
+                    del self._sets[key]
+                    # Not kept: the streams of a link of a chain, which are done with.
+                    if isinstance(row, Expansion) and found.streams is not None:
+                        released += [self._idle] if self._idle is not None else []
+                        self._idle = found
+                    else:
+                        released.append(found)
+            for item in released:
+                item.close()
+
+
+class _Set:
+    """The streams of some predecessors, and the files rebuilt for them.
+
+    Args:
+        key: ordinals of the predecessors.
+    """
+
+    def __init__(self, key: tuple[int, ...]) -> None:
+        self.key = key
+        self.users = 0
+        self.lock = Lock()
+        self.streams: OldStreams | None = None
+        self._stack = ExitStack()
+
+    def fill(
+        self, old: OldFiles, reader: FrameReader, what: str, executor: Executor | None
+    ) -> None:
+        """Make the streams."""
+        files = []
+        for ordinal in self.key:
+            row = reader.index.predecessors[ordinal]
+            name = f"predecessor blake3:{row.digest.hex()} of {what}"
+            read = self._stack.enter_context(random_access(reader, row, name, old, executor))
+            files.append(OldFile(read, row.size, row.streams, name))
+        self.streams = OldStreams(files, reader.directory)
+        self._stack.callback(self.streams.close)
+
+    def close(self) -> None:
+        """Release memory and files."""
+        self._stack.close()
+
+
+class _Rebuilt:
+    """A predecessor that was opened, rebuilt in memory or in a temporary file."""
+
+    def __init__(
+        self,
+        reader: FrameReader,
+        row: Predecessor,
+        what: str,
+        old: OldFiles,
+        executor: Executor | None,
+    ) -> None:
+        self._file = temporary_file(reader.directory) if row.size > SPILL_BYTES else None
+        self._held = bytearray()
+        try:
+            self._fill(reader, row, what, old, executor)
+        except BaseException:
+            self.close()
+            raise
+
+    def _fill(
+        self,
+        reader: FrameReader,
+        row: Predecessor,
+        what: str,
+        old: OldFiles,
+        executor: Executor | None,
+    ) -> None:
+        with old.streams(row, what, executor) as streams:
+            pieces = rebuilt(reader, row, row.runs, what, streams, executor)
+            done = 0
+            while True:
+                try:
+                    piece = next(pieces)
+                except StopIteration as end:
+                    digest: bytes = end.value
+                    break
+                if self._file is not None:
+                    write_at(self._file, piece, done)
+                else:
+                    self._held += piece
+                done += len(piece)
+        if digest[:DIGEST_BYTES] != row.digest:
+            raise DigestMismatch(
+                what, "blake3:" + row.digest.hex(), "blake3:" + digest[:DIGEST_BYTES].hex()
+            )
+
+    def read(self, start: int, length: int) -> bytes | memoryview:
+        """Return a part of the file."""
+        if self._file is not None:
+            return read_at(self._file, length, start)
+        return memoryview(self._held)[start : start + length]
+
+    def close(self) -> None:
+        """Remove the temporary file."""
+        if self._file is not None:
+            self._file.close()
+
+
+class RunContent:
+    """The bytes of some runs of chunks, with random access.
+
+    Args:
+        reader: of the version's frames.
+        runs: first chunk and number of chunks of each.
+    """
+
+    def __init__(self, reader: FrameReader, runs: Iterable[tuple[int, int]]) -> None:
+        self._reader = reader
+        self._chunks = array("I")
+        self._ends = array("Q")
+        ends, size = reader.frames.end, 0
+        for start, length in runs:
+            self._chunks.extend(range(start, start + length))
+            self._ends.extend(
+                size + ends[at] - ends[start] for at in range(start + 1, start + length + 1)
+            )
+            size += ends[start + length] - ends[start]
+        self.size = size
+
+    def read(self, start: int, length: int) -> Iterator[memoryview]:
+        """Yield the bytes ``[start, start + length)``, verified."""
+        while length > 0:
+            at, before = self.chunk_at(start)
+            part = self.chunk(at)[start - before :][:length]
+            yield part
+            start, length = start + len(part), length - len(part)
+
+    def chunk_at(self, position: int) -> tuple[int, int]:
+        """Return the number of the chunk that holds a position, and the bytes before it."""
+        at = bisect_right(self._ends, position)
+        return at, self._ends[at - 1] if at else 0
+
+    def chunk(self, at: int) -> memoryview:
+        """Return a chunk."""
+        return self._reader.chunks(self._chunks[at], 1)[0]
+
+
+class _Closed:
+    """A predecessor that is stored as it is.
+
+    Args:
+        content: its bytes.
+    """
+
+    def __init__(self, content: RunContent) -> None:
+        self._content = content
+        self._last = -1, b""
+        """The chunk read last: reads go on where the one before ended, often within a chunk."""
+
+    def read(self, start: int, length: int) -> bytes:
+        """Return a part of the file."""
+        parts = []
+        while length > 0:
+            at, before = self._content.chunk_at(start)
+            last = self._last
+            if last[0] != at:
+                last = self._last = at, bytes(self._content.chunk(at))
+            part = last[1][start - before : start - before + length]
+            parts.append(part)
+            start, length = start + len(part), length - len(part)
+        return b"".join(parts)

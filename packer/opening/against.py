@@ -1,0 +1,118 @@
+"""The parts of a recipe that depend on old streams: deltas, and segments rebuilt from old tokens.
+
+docs/format.md, "Recipes".
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from packer.engine import delta
+from packer.engine.deflate import RecipeError
+from packer.engine.tokens import KIND, MAX_SPAN_BYTES, Span, bits_of, span_of
+from packer.opening.expansion import most_opened
+from packer.opening.old_streams import OldStreams
+from packer.opening.recipe import MAX_DELTA_BYTES, Cursor
+
+_SPAN_RATIO = 8
+_LEAST_SPAN = 64 << 10
+"""The spans of a recipe, each counted as at least _LEAST_SPAN bytes, are together at most
+_SPAN_RATIO times the bytes that the file may open to: the bound on a reader's work."""
+
+
+def is_against(coded: bytes) -> bool:
+    """Return whether a segment's recipe depends on an old stream."""
+    return coded[:1] == bytes((KIND,))
+
+
+class Against:
+    """Makes what a recipe takes from old streams.
+
+    Args:
+        old: the streams; None if the file has no predecessor.
+        size: of the file in bytes.
+        what: how errors name the recipe.
+    """
+
+    def __init__(self, old: OldStreams | None, size: int, what: str) -> None:
+        self._old = old
+        self._what = what
+        self._spare = _SPAN_RATIO * most_opened(size)
+
+    def delta(self, record: Cursor, size: int) -> Callable[[], bytearray]:
+        """Read the record of a delta.
+
+        Args:
+            record: from a stranger; consumed.
+            size: of the plaintext in bytes.
+
+        Returns:
+            Makes the plaintext, in any thread; FormatError if the delta is damaged.
+
+        Raises:
+            FormatError: the record is damaged.
+        """
+        if not 1 <= size <= MAX_DELTA_BYTES:
+            record.fail(f"a delta of {size} bytes")
+        stream = record.number()
+        span = Span(record.number(), record.number())
+        if not span.size:
+            record.fail("a delta without a span")
+        old = self._charge(record, stream, span)
+        payload = bytes(record.take(len(record.rest())))
+
+        def made() -> bytearray:
+            return delta.decode(payload, size, self._what, bytes(old.plain(stream, span)))
+
+        return made
+
+    def segment(
+        self,
+        data: bytes | bytearray,
+        window: bytes,
+        position: int,
+        coded: bytes,
+        bit: int,
+        most: int,
+    ) -> Callable[[], tuple[bytes, int]]:
+        """Read the recipe of a segment, for which `is_against` holds.
+
+        Args:
+            data: plaintext of the segment.
+            window: plaintext before it.
+            position: bytes of plaintext before it, in all.
+            coded: the recipe, from a stranger.
+            bit: where in its first byte the segment begins.
+            most: greatest number of bytes of the segment.
+
+        Returns:
+            Makes the segment's bytes and its end, as `engine.deflate.rebuild` does, in any thread.
+
+        Raises:
+            FormatError: the recipe is damaged.
+        """
+        cursor = Cursor(memoryview(coded)[1:], self._what)
+        stream = cursor.number()
+        recipe = coded[:1] + cursor.rest()
+        try:
+            span = span_of(recipe)
+        except RecipeError as error:
+            cursor.fail(str(error))
+        old = self._charge(cursor, stream, span)
+
+        def made() -> tuple[bytes, int]:
+            segment = old.fill(stream, span).decode(data, window, position, recipe)
+            return bits_of(segment, bit, most)
+
+        return made
+
+    def _charge(self, cursor: Cursor, stream: int, span: Span) -> OldStreams:
+        """Check a reference to an old stream, and count its cost."""
+        if self._old is None or stream >= len(self._old):
+            cursor.fail(f"old stream {stream} does not exist")
+        if span.size > MAX_SPAN_BYTES:
+            cursor.fail(f"a span of {span.size} bytes")
+        self._spare -= max(span.size, _LEAST_SPAN)
+        if self._spare < 0:
+            cursor.fail("too many spans of old streams")
+        return self._old

@@ -1,0 +1,265 @@
+"""All deflate streams in a file, nested ones too, by inflating each of them once.
+
+Unlike `finder`, which reads a file front to back and opens as it goes, this knows of a stream where
+it ends before anything is decided about it. It needs a file that can be read at random.
+"""
+
+from __future__ import annotations
+
+from array import array
+from collections.abc import Callable, Iterator
+from io import BytesIO
+from typing import TYPE_CHECKING
+
+import blake3
+
+from packer.engine.deflate import WINDOW_BYTES, Inflated, Segment, most_coded
+from packer.errors import FormatError
+from packer.opening.deflate_streams import MIN_PLAIN_BYTES
+from packer.opening.expansion import most_opened
+from packer.opening.finder import SIGNATURE_BYTES, behind_gzip_header, behind_zip_header
+from packer.opening.lookahead import Source, find_signature
+from packer.opening.old_streams import InflatedStream, SegmentCache, Windows
+from packer.opening.recipe import MAX_DEFLATE_DEPTH
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+Read = Callable[[int, int], "Buffer"]
+"""Returns bytes, given the first one's offset and their number."""
+
+MAX_FOUND_STREAMS = 1 << 14
+"""Greatest number of streams that are listed: each takes about 1 KB of memory."""
+HEAD_BYTES = 64
+"""First bytes of a stream, which tell it from others."""
+
+CACHE_BYTES = 32 << 20
+"""Memory of the inflated segments of a file that are kept, in bytes: a packer holds two files."""
+_SCAN_BYTES = 1 << 20
+"""Bytes searched for signatures at a time."""
+_HEADER_BYTES = (512, 140 << 10)
+"""Bytes read for a header: nearly always enough, and always enough."""
+_FIRST_INPUT_BYTES = 128 << 10
+"""Compressed bytes that are read first, as it is not known how long a stream is."""
+_TRIAL_BYTES = 64 << 10
+"""Plaintext in bytes that a signature without a stream counts as inflated in vain."""
+_MOST_SIGNATURES = 1 << 18
+"""Greatest number of signatures in a stream that are looked at."""
+_GZIP, _ZIP = 0x1F, 0x50
+
+
+class FoundStream(InflatedStream):
+    """A deflate stream of a file.
+
+    Args:
+        number: its number in the file.
+        parent: the stream that holds it; None for the file.
+        read: reads what holds it.
+        end: size of that.
+        offset: of its first byte there.
+        most: greatest size of its plaintext.
+        windows: as `InflatedStream` takes it.
+        cache: as `InflatedStream` takes it.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        parent: FoundStream | None,
+        read: Read,
+        end: int,
+        offset: int,
+        most: int,
+        windows: Windows,
+        cache: SegmentCache,
+    ) -> None:
+        super().__init__(read, end, offset, most, f"deflate stream at {offset}", windows, cache)
+        self.number = number
+        self.parent = parent
+        self.offset = offset
+        self.depth: int = 1 if parent is None else parent.depth + 1
+        self.children: list[FoundStream] = []
+        self._hasher = blake3.blake3()
+        self._is_last = False
+        self._first_input = _FIRST_INPUT_BYTES
+
+    @property
+    def closed_bytes(self) -> int:
+        """Length of the deflate stream."""
+        return self.whole_bytes + (self._bits[-1] > 0)
+
+    @property
+    def whole_bytes(self) -> int:
+        """The same without the last byte if it may be shared with what follows."""
+        return self._offsets[-1] - self.offset
+
+    @property
+    def head(self) -> bytes:
+        """Its first HEAD_BYTES, or all bytes."""
+        return bytes(self._read(self.offset, min(HEAD_BYTES, self._end - self.offset)))
+
+    def is_equal(self, read: Read, offset: int) -> bool:
+        """Return whether as many bytes from an offset on are the same.
+
+        Args:
+            read: reads them.
+            offset: of the first one; there are as many.
+        """
+        hasher, end = blake3.blake3(), offset + self.closed_bytes
+        for start in range(offset, end, _SCAN_BYTES):
+            hasher.update(read(start, min(_SCAN_BYTES, end - start)))
+        return hasher.digest() == self._hasher.digest()
+
+    def measure(self) -> Iterator[tuple[int, Segment]]:
+        """Inflate it to its end.
+
+        Yields:
+            The position of each segment, and the segment.
+
+        Raises:
+            FormatError: it is no deflate stream, or too long.
+        """
+        while not self._is_last:
+            position = self._positions[-1]
+            with self._lock:
+                segment = self._go_on()
+            yield position, segment
+
+    def _advance(self, segment: Segment, found: Inflated, offset: int) -> None:
+        if found.last:
+            self.size = min(self._positions[-1] + found.plain_length, self.size)
+        elif self._positions[-1] + found.plain_length >= self.size:
+            raise FormatError(self._what, "it is too long")
+        if found.end_bit + 7 >> 3 > most_coded(found.plain_length):
+            raise FormatError(self._what, "it holds next to nothing")
+        super()._advance(segment, found, offset)
+        self._is_last = found.last
+        whole = (found.end_bit >> 3) + (found.last and found.end_bit & 7 > 0)
+        self._hasher.update(self._read(offset, whole))
+
+
+class Discovery:
+    """The deflate streams of a file, found when it is made.
+
+    Args:
+        read: reads the file.
+        size: of the file in bytes.
+        visit: called with each segment of each stream, in order, and with its position.
+        skip: given what reads the surroundings of a stream, where the stream begins and where the
+            surroundings end, returns where it ends if nobody needs it, else 0.
+        directory: of temporary files, as `temporary_file` takes it.
+    """
+
+    def __init__(
+        self,
+        read: Read,
+        size: int,
+        *,
+        visit: Callable[[FoundStream, int, Segment], None],
+        skip: Callable[[Read, int, int], int] | None = None,
+        directory: bytes | None = None,
+    ) -> None:
+        self._visit = visit
+        self._skip = skip
+        self._windows = Windows(directory, WINDOW_BYTES)
+        self._cache = SegmentCache(CACHE_BYTES)
+        self._left = most_opened(size)
+        self.streams: list[FoundStream] = []
+        """In order: what holds a stream comes before it, and neighbours are in order."""
+        self.roots: list[FoundStream] = []
+        """Those that lie in the file itself."""
+        self.refused = False
+        """Whether there is more than may be inflated, or listed."""
+        self._search(None, read, size, _signatures(read, size))
+
+    def close(self) -> None:
+        """Release the memory, and remove temporary files."""
+        self._cache.clear()
+        self._windows.close()
+
+    def _search(
+        self, parent: FoundStream | None, read: Read, end: int, signatures: Iterator[int]
+    ) -> None:
+        """Find the streams in the file, or in a stream's plaintext."""
+        behind = 0
+        for at in signatures:
+            if at < behind or self.refused:
+                continue
+            offset = _behind_header(read, at, end)
+            if not offset:
+                continue
+            if self._skip is not None and (skipped := self._skip(read, offset, end)):
+                behind = skipped
+                continue
+            number = len(self.streams)
+            stream = FoundStream(
+                number, parent, read, end, offset, self._left, self._windows, self._cache
+            )
+            inner = array("Q")
+            try:
+                inner.extend(_inner_signatures(self._visited(stream)))
+            except FormatError:
+                self._left -= _TRIAL_BYTES
+                self.refused = self.refused or self._left < 0
+                continue
+            behind = offset + stream.closed_bytes
+            if stream.size < MIN_PLAIN_BYTES:
+                continue
+            self._left -= stream.size
+            self.streams.append(stream)
+            (self.roots if parent is None else parent.children).append(stream)
+            self.refused = len(self.streams) >= MAX_FOUND_STREAMS or self._left < 0
+            if stream.depth < MAX_DEFLATE_DEPTH:
+                self._search(stream, stream.read, stream.size, iter(inner))
+
+    def _visited(self, stream: FoundStream) -> Iterator[Segment]:
+        for position, segment in stream.measure():
+            self._visit(stream, position, segment)
+            yield segment
+
+
+def _signatures(read: Read, size: int) -> Iterator[int]:
+    """Yield where archives may begin in a file."""
+    for start in range(0, size, _SCAN_BYTES):
+        data = bytes(read(start, min(_SCAN_BYTES + SIGNATURE_BYTES - 1, size - start)))
+        yield from _found_in(data, start, min(_SCAN_BYTES, len(data)))
+
+
+def _inner_signatures(segments: Iterator[Segment]) -> Iterator[int]:
+    """Yield where archives may begin in a plaintext; not many more than may be looked at."""
+    tail, position, left = b"", 0, _MOST_SIGNATURES
+    for segment in segments:
+        plain = segment.plain
+        joint = tail + bytes(plain[: SIGNATURE_BYTES - 1])
+        found = list(_found_in(joint, position - len(tail), len(tail)))
+        found += _found_in(plain, position, len(plain))
+        yield from found[:left]
+        left -= min(len(found), left)
+        position += len(plain)
+        tail = (tail + bytes(plain[1 - SIGNATURE_BYTES :]))[1 - SIGNATURE_BYTES :]
+
+
+def _found_in(data: Buffer, start: int, end: int) -> Iterator[int]:
+    """Yield the signatures of gzip and zip that begin in the first `end` bytes of data."""
+    view = memoryview(data)
+    at = find_signature(view, 0, len(view))
+    while 0 <= at < end:
+        if view[at] in (_GZIP, _ZIP):
+            yield start + at
+        at = find_signature(view, at + 1, len(view))
+
+
+def _behind_header(read: Read, at: int, end: int) -> int:
+    """Return where the deflate stream behind the signature at `at` begins, 0 if nowhere."""
+    for length in _HEADER_BYTES:
+        head = bytes(read(at, min(length, end - at)))
+        source = Source(BytesIO(head).readinto, bytearray(len(head) + 1))
+        source.ahead(len(head))
+        start = (
+            behind_gzip_header(source, 0) if head[0] == _GZIP else behind_zip_header(source, 0)[0]
+        )
+        if start:
+            return at + start
+        if len(head) < length or (head[0] == _ZIP and head[8:10] != b"\x08\0"):
+            break
+    return 0

@@ -1,0 +1,173 @@
+"""Where in old streams the text of new ones lies: by fingerprints of what both hold.
+
+Texts are cut where their content says so, and pieces that are equal vote for a place. So it does
+not matter whether a stream was renamed, split, moved or grew.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from xxhash import xxh3_64_digest
+
+from packer.engine.chunking import ChunkParams, cut_points
+from packer.engine.ordinals import Ordinals
+from packer.engine.tokens import MAX_SPAN_BYTES, Span
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+MARGIN_BYTES = 64 << 10
+"""How far before and behind the place found a span reaches."""
+NEAR_BYTES = 2 << 20
+"""How far pieces of a text may have moved against one another, unless most of it has moved."""
+GUESS_BYTES = 1 << 20
+"""How far a span reaches around a place that was only guessed."""
+
+_KEY_BYTES = 8
+_LEAST_PIECE, _MOST_PIECE = 1 << 10, 64 << 10
+_MOST_PIECES = 1 << 18
+"""Pieces of the old streams, about: longer pieces are taken where there would be more."""
+_MOST_NEAR = 4 / 5
+"""Share of the votes that must be near one another for the others to be left out."""
+_TRIMMED = 50
+"""One of this many votes on either side is left out, as it may be a piece that occurs twice."""
+
+
+class Place(NamedTuple):
+    """A stretch of an old stream.
+
+    Args:
+        stream: its number.
+        span: the stretch.
+    """
+
+    stream: int
+    span: Span
+
+
+class Fingerprints:
+    """The pieces of old streams, by their hash.
+
+    Args:
+        plain_bytes: of all old streams, about.
+    """
+
+    def __init__(self, plain_bytes: int) -> None:
+        average = _LEAST_PIECE
+        while average < _MOST_PIECE and plain_bytes // average > _MOST_PIECES:
+            average *= 2
+        self._params = ChunkParams(average)
+        self._known = Ordinals(_KEY_BYTES)
+        self._streams, self._positions = array("I"), array("Q")
+
+    def add(self, stream: int, position: int, plain: Buffer) -> None:
+        """Record a part of an old stream.
+
+        Args:
+            stream: its number.
+            position: of the part in the plaintext.
+            plain: the part.
+        """
+        cuts, keys = self._cut(plain)
+        self._known.put(keys, len(self._streams))
+        self._streams.extend([stream] * len(cuts))
+        self._positions.extend(position + start for start in cuts)
+
+    def find(self, position: int, plain: Buffer, votes: Votes) -> None:
+        """Look up a part of a new stream.
+
+        Args:
+            position: of the part in the plaintext.
+            plain: the part; parts come in order.
+            votes: takes what is found.
+        """
+        cuts, keys = self._cut(plain)
+        if not cuts:
+            return
+        for start, found in zip(cuts, self._known.get_all(keys, _KEY_BYTES), strict=True):
+            if found >= 0:
+                votes.new.append(position + start)
+                votes.stream.append(self._streams[found])
+                votes.old.append(self._positions[found])
+
+    def _cut(self, plain: Buffer) -> tuple[list[int], bytes]:
+        """Return where the pieces of a text begin, and their hashes."""
+        view = memoryview(plain)
+        ends = cut_points(view, self._params)
+        starts = [0, *ends[:-1]] if ends else []
+        pairs = zip(starts, ends, strict=True)
+        return starts, b"".join(xxh3_64_digest(view[start:end]) for start, end in pairs)
+
+
+class Votes:
+    """Pieces that a new stream has in common with old ones, in order."""
+
+    def __init__(self) -> None:
+        self.new, self.stream, self.old = array("Q"), array("I"), array("Q")
+
+    def best_stream(self) -> int:
+        """Return the number of the stream with the most votes, -1 if there is no vote."""
+        return _most(self.stream)
+
+    def locate(self, start: int, end: int, size: int, old: Sequence[int], guess: int) -> Place:
+        """Return where a stretch of the new stream probably lies.
+
+        Args:
+            start: first byte of the stretch.
+            end: byte behind the last one.
+            size: bytes of the new stream.
+            old: size of each old stream.
+            guess: old stream for a stretch without votes.
+        """
+        first, last = bisect_left(self.new, start), bisect_left(self.new, end)
+        stream = _most(self.stream[first:last])
+        if stream < 0:
+            return self._guess(first, start, end, size, old, guess)
+        shifts = sorted(
+            self.old[at] - self.new[at] for at in range(first, last) if self.stream[at] == stream
+        )
+        centre = shifts[len(shifts) // 2]
+        near = [shift for shift in shifts if abs(shift - centre) <= NEAR_BYTES]
+        if len(near) < _MOST_NEAR * len(shifts):
+            near = shifts
+        out = len(near) // _TRIMMED
+        low, high = start + near[out], end + near[-1 - out]
+        return _place(
+            stream, low - MARGIN_BYTES, high + MARGIN_BYTES, (start + end) // 2 + centre, old
+        )
+
+    def _guess(
+        self, first: int, start: int, end: int, size: int, old: Sequence[int], guess: int
+    ) -> Place:
+        """Return where a stretch may lie that has nothing in common with an old stream."""
+        if first:  # behind what comes before it
+            stream, shift = self.stream[first - 1], self.old[first - 1] - self.new[first - 1]
+            low, high = start + shift, end + shift
+        else:
+            stream, shift = guess, old[guess] - size
+            low, high = start + min(shift, 0), end + max(shift, 0)
+        middle = (low + high) // 2
+        return _place(stream, low - GUESS_BYTES, high + GUESS_BYTES, middle, old)
+
+
+def _place(stream: int, low: int, high: int, middle: int, old: Sequence[int]) -> Place:
+    """Return a stretch of a stream, cut to what there is and what is allowed."""
+    size = old[stream]
+    low, high = max(low, 0), min(high, size)
+    if low >= high:  # beyond the stream's end
+        low, high = max(size - 2 * GUESS_BYTES, 0), size
+    if high - low > MAX_SPAN_BYTES:
+        low = min(max(low, middle - MAX_SPAN_BYTES // 2), high - MAX_SPAN_BYTES)
+        high = low + MAX_SPAN_BYTES
+    return Place(stream, Span(low, high - low))
+
+
+def _most(streams: array[int]) -> int:
+    """Return the number that occurs most, the smallest of several; -1 if there is none."""
+    counts = Counter(streams)
+    return min(counts, key=lambda stream: (-counts[stream], stream), default=-1)

@@ -1,0 +1,403 @@
+"""Plaintext and tokens of the deflate streams in older files, with random access.
+
+Neither is stored: a stream is inflated from its file, front to back and as far as it is asked for.
+Where each of its segments begins, a checkpoint keeps what inflating needs to go on from there. So
+any span can be had again, at the cost of the segments that overlap it.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections import OrderedDict
+from collections.abc import Callable, Iterator, Sequence
+from threading import Lock
+from typing import IO, TYPE_CHECKING
+
+from packer.engine.deflate import MAX_SEGMENT_INPUT, Inflated, NotDeflate, Segment
+from packer.engine.tokens import OldSpan, Span
+from packer.errors import FormatError
+from packer.files.temporary import read_at, temporary_file, write_at
+from packer.opening.predecessor import OldStream
+from packer.opening.recipe import MAX_DEFLATE_DEPTH
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+CACHE_BYTES = 64 << 20
+"""Memory of inflated segments that are kept, in bytes."""
+
+DISTANCE = 32 << 10
+"""How far back deflate refers, in bytes."""
+_WINDOW_BYTES = 8 << 20
+"""Windows of checkpoints kept in memory, in bytes; further ones go to a temporary file."""
+_LEAST_INPUT_BYTES, _INPUT_BYTES = 4 << 10, 1 << 20
+"""Compressed bytes that are read first; more where a segment turns out to be longer."""
+_SEGMENT_RATIO = 3
+"""Memory of a segment by its plaintext: a token of 4 bytes for 2 to 4 bytes of text."""
+_SEGMENT_SPARE = 64 << 10
+"""Memory of a segment beside that, in bytes."""
+
+
+class OldFile:
+    """An older file whose deflate streams are referred to.
+
+    Args:
+        read: returns a part of the file, given its first byte and its length; from any thread.
+        size: of the file in bytes.
+        streams: the deflate streams in it, from a stranger.
+        what: how errors name the file.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[int, int], Buffer],
+        size: int,
+        streams: Sequence[OldStream],
+        what: str,
+    ) -> None:
+        self.read = read
+        self.size = size
+        self.streams = streams
+        self.what = what
+
+
+class OldStreams:
+    """The deflate streams of some older files, numbered through all of them.
+
+    May be used by several threads. Whatever the files hold, it takes about CACHE_BYTES and 32 bytes
+    for each MiB of plaintext that was asked for, and a temporary file of a 64th of it.
+
+    Args:
+        files: in order.
+        directory: of the temporary file, as `temporary_file` takes it.
+
+    Raises:
+        FormatError: a stream lies in one that is not before it, or too deep in others.
+    """
+
+    def __init__(self, files: Sequence[OldFile], directory: bytes | None = None) -> None:
+        windows, self._cache = Windows(directory), SegmentCache(CACHE_BYTES)
+        self._windows = windows
+        self._streams: list[InflatedStream] = []
+        for file in files:
+            first, depths = len(self._streams), [0]
+            for number, stream in enumerate(file.streams, 1):
+                if not 0 <= stream.parent < number:
+                    raise FormatError(file.what, "an old stream lies in a later one")
+                depths.append(depths[stream.parent] + 1)
+                if depths[-1] > MAX_DEFLATE_DEPTH:
+                    raise FormatError(file.what, "old streams within one another, too many")
+                parent = self._streams[first + stream.parent - 1] if stream.parent else None
+                self._streams.append(
+                    InflatedStream(
+                        parent.read if parent is not None else file.read,
+                        parent.size if parent is not None else file.size,
+                        stream.offset,
+                        stream.size,
+                        f"deflate stream at offset {stream.offset} in {file.what}",
+                        windows,
+                        self._cache,
+                    )
+                )
+
+    def __len__(self) -> int:
+        """Return the number of streams."""
+        return len(self._streams)
+
+    def size(self, stream: int) -> int:
+        """Return the bytes of a stream's plaintext, as its file's list of streams says.
+
+        Args:
+            stream: its number.
+
+        Raises:
+            FormatError: there is no such stream.
+        """
+        return self._get(stream).size
+
+    def plain(self, stream: int, span: Span) -> bytes:
+        """Return a span of a stream's plaintext.
+
+        Args:
+            stream: its number.
+            span: the stretch wanted, which the caller has bounded.
+
+        Returns:
+            Exactly `span.size` bytes.
+
+        Raises:
+            FormatError: there is no such stream or span, or the stream is no deflate stream of the
+                size that it is said to have.
+        """
+        return self._get(stream).read(span.start, span.size)
+
+    def fill(self, stream: int, span: Span, out: OldSpan | None = None) -> OldSpan:
+        """Return a span of a stream with its tokens.
+
+        Args:
+            stream: its number.
+            span: the stretch wanted, at most MAX_SPAN_BYTES.
+            out: memory to use again; None for new memory.
+
+        Returns:
+            `out`, or the new one.
+
+        Raises:
+            FormatError: as `plain` raises it.
+            RecipeError: the span is too long, or has too many tokens.
+        """
+        source = self._get(stream)
+        source.check(span.start, span.size)
+        if out is None:
+            out = OldSpan(span)
+        else:
+            out.begin(span)
+        for _, segment in source.segments(span.start, span.start + span.size):
+            out.add(segment)
+        return out
+
+    def close(self) -> None:
+        """Release the memory, and remove the temporary file."""
+        self._cache.clear()
+        self._windows.close()
+
+    def _get(self, stream: int) -> InflatedStream:
+        if not 0 <= stream < len(self._streams):
+            raise FormatError("recipe", f"old stream {stream} does not exist")
+        return self._streams[stream]
+
+
+class InflatedStream:
+    """A stream with a checkpoint where each segment begins.
+
+    Args:
+        read: reads the file, or the plaintext of the stream that holds it.
+        end: size of that.
+        offset: of its first byte there.
+        size: bytes of its plaintext.
+        what: how errors name it.
+        windows: keeps the plaintext before checkpoints.
+        cache: keeps segments.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[int, int], Buffer],
+        end: int,
+        offset: int,
+        size: int,
+        what: str,
+        windows: Windows,
+        cache: SegmentCache,
+    ) -> None:
+        self.size = size
+        self._read = read
+        self._end = end
+        self._what = what
+        self._windows = windows
+        self._cache = cache
+        self._lock = Lock()
+        self._first_input = min(max(_LEAST_INPUT_BYTES, size // 2), _INPUT_BYTES)
+        # Of each checkpoint: the byte and bit that its segment begins at, its position in the
+        # plaintext, and its window. The last one is where inflating goes on.
+        self._offsets = array("Q", (offset,))
+        self._bits = bytearray(1)
+        self._positions = array("Q", (0,))
+        self._places = array("q", (-1,))
+
+    @property
+    def count(self) -> int:
+        """Number of segments inflated so far, one after another from the first on."""
+        return len(self._positions) - 1
+
+    def extent(self, at: int) -> tuple[int, int, int]:
+        """Return where a segment begins in the plaintext, its bytes, and the bit it begins at.
+
+        Args:
+            at: its number, below `count`.
+        """
+        start = self._positions[at]
+        return start, self._positions[at + 1] - start, self._bits[at]
+
+    def segment(self, at: int) -> Segment:
+        """Return a segment.
+
+        Args:
+            at: its number, below `count`.
+        """
+        with self._lock:
+            return self._kept(at)
+
+    def check(self, start: int, length: int) -> None:
+        """Raise FormatError if there is no such span."""
+        if start < 0 or length < 0 or start + length > self.size:
+            raise FormatError(self._what, f"it has no bytes {start} to {start + length}")
+
+    def read(self, start: int, length: int) -> bytes:
+        """Return `length` bytes of the plaintext from `start` on."""
+        self.check(start, length)
+        end = start + length
+        parts = []
+        for position, segment in self.segments(start, end):
+            # Copied: a view would not keep the segment's memory.
+            parts.append(bytes(segment.plain[max(start - position, 0) : end - position]))
+        return b"".join(parts)
+
+    def segments(self, start: int, end: int) -> Iterator[tuple[int, Segment]]:
+        """Yield the segments that overlap a stretch within the stream, and their positions."""
+        position = start
+        while position < end:
+            with self._lock:
+                at, segment = self._segment_at(position)
+            yield self._positions[at], segment
+            position = self._positions[at + 1]
+
+    def _segment_at(self, position: int) -> tuple[int, Segment]:
+        """Return the segment that holds a position, and its number."""
+        while self._positions[-1] <= position:
+            self._go_on()
+        at = bisect_right(self._positions, position) - 1
+        return at, self._kept(at)
+
+    def _go_on(self) -> Segment:
+        """Inflate one more segment."""
+        at = self.count
+        segment, found, offset = self._inflate(at)
+        self._advance(segment, found, offset)
+        self._cache.put((id(self), at), segment)
+        return segment
+
+    def _kept(self, at: int) -> Segment:
+        """Return a segment that was inflated before."""
+        kept = self._cache.get((id(self), at))
+        if kept is None:
+            kept, _, _ = self._inflate(at)
+            self._cache.put((id(self), at), kept)
+        return kept
+
+    def _advance(self, segment: Segment, found: Inflated, offset: int) -> None:
+        """Make a checkpoint behind a segment that was inflated for the first time."""
+        position = self._positions[-1] + found.plain_length
+        if position > self.size or (found.last and position < self.size):
+            raise FormatError(self._what, f"its plaintext has not the {self.size} bytes stated")
+        place = -1
+        if position < self.size:
+            size = self._windows.size
+            tail = bytes(segment.plain[-size:])
+            if len(tail) < size:
+                tail = (self._windows.get(self._places[-1]) + tail)[-size:]
+            place = self._windows.add(tail)
+        self._offsets.append(offset + (found.end_bit >> 3))
+        self._bits.append(found.end_bit & 7)
+        self._places.append(place)
+        self._positions.append(position)
+
+    def _inflate(self, at: int) -> tuple[Segment, Inflated, int]:
+        """Inflate the segment behind a checkpoint; return it, its extent and its first byte."""
+        offset, bit, position = self._offsets[at], self._bits[at], self._positions[at]
+        window = self._windows.get(self._places[at])
+        if at + 1 < len(self._offsets):
+            wanted = self._offsets[at + 1] + 1 - offset
+        elif at:
+            wanted = (self._offsets[at] - self._offsets[at - 1]) * 5 // 4
+        else:
+            wanted = self._first_input
+        wanted = min(wanted, MAX_SEGMENT_INPUT)
+        segment, found = Segment(), None
+        while found is None:
+            have = max(min(wanted, self._end - offset), 0)
+            try:
+                found = segment.inflate(self._read(offset, have), bit, window, position)
+            except NotDeflate:
+                raise FormatError(self._what, "it is no deflate stream") from None
+            if found is None:
+                if have < wanted or wanted >= MAX_SEGMENT_INPUT:
+                    raise FormatError(self._what, "it is cut off")
+                wanted = min(2 * wanted, MAX_SEGMENT_INPUT)
+        return segment, found, offset
+
+
+class Windows:
+    """The plaintext before checkpoints: in memory, or in a temporary file once there is much.
+
+    Args:
+        directory: of the temporary file, as `temporary_file` takes it.
+        size: bytes of a window. Inflating needs DISTANCE, models need more.
+    """
+
+    def __init__(self, directory: bytes | None, size: int = DISTANCE) -> None:
+        self.size = size
+        self._directory = directory
+        self._lock = Lock()
+        self._held: list[bytes] = []
+        self._file: IO[bytes] | None = None
+        self._filed = 0
+
+    def add(self, window: bytes) -> int:
+        """Keep a window, `size` bytes or less at the start of a stream; return its place."""
+        with self._lock:
+            if len(self._held) * self.size < _WINDOW_BYTES:
+                self._held.append(window)
+                return len(self._held) - 1
+            if self._file is None:
+                self._file = temporary_file(self._directory)
+            write_at(self._file, window, self._filed * self.size)
+            self._filed += 1
+            return len(self._held) + self._filed - 1
+
+    def get(self, place: int) -> bytes:
+        """Return the window at a place; -1 is the empty one."""
+        if place < 0:
+            return b""
+        with self._lock:
+            if place < len(self._held):
+                return self._held[place]
+            assert self._file is not None
+            return read_at(self._file, self.size, (place - len(self._held)) * self.size)
+
+    def close(self) -> None:
+        """Remove the temporary file."""
+        with self._lock:
+            if self._file is not None:
+                self._file.close()
+
+
+class SegmentCache:
+    """Segments that were used last.
+
+    Args:
+        most: memory of them, in bytes.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._lock = Lock()
+        self._segments: OrderedDict[tuple[int, int], tuple[Segment, int]] = OrderedDict()
+        self._bytes = 0
+
+    def get(self, key: tuple[int, int]) -> Segment | None:
+        """Return a segment; None if it is not kept."""
+        with self._lock:
+            found = self._segments.get(key)
+            if found is None:
+                return None
+            self._segments.move_to_end(key)
+            return found[0]
+
+    def put(self, key: tuple[int, int], segment: Segment) -> None:
+        """Keep a segment, and release others if there are too many."""
+        size = len(segment.plain) * _SEGMENT_RATIO + _SEGMENT_SPARE
+        with self._lock:
+            old = self._segments.pop(key, None)
+            self._bytes += size - (old[1] if old is not None else 0)
+            self._segments[key] = segment, size
+            while self._bytes > self._most and len(self._segments) > 1:
+                _, (_, released) = self._segments.popitem(last=False)
+                self._bytes -= released
+
+    def clear(self) -> None:
+        """Release all segments."""
+        with self._lock:
+            self._segments.clear()
+            self._bytes = 0

@@ -1,0 +1,532 @@
+"""Opens a file against its predecessor: the deflate streams that changed, and nothing else.
+
+A stream that the predecessor holds byte for byte stays closed: its chunks are known, and within the
+plaintext of another stream a delta copies it. The text of a changed stream becomes deltas against
+old text, its segments become recipes from old tokens. Where this does not pay, the stream stays
+closed as well.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from itertools import pairwise
+from threading import Lock
+from typing import NamedTuple, TypeVar
+
+from packer.engine import delta, zstd
+from packer.engine.chunking import ChunkParams, chunks_of, cut_points, iter_chunks
+from packer.engine.deflate import RecipeError, Segment
+from packer.engine.tokens import OldSpan
+from packer.errors import FormatError
+from packer.opening.closed import ENCODER, ClosedTally
+from packer.opening.discovery import HEAD_BYTES, Discovery, FoundStream, Read
+from packer.opening.expansion import most_recipe
+from packer.opening.locating import Fingerprints, Place, Votes
+from packer.opening.pieces import Pieces
+from packer.opening.predecessor import OldStream
+from packer.opening.recipe import MAX_DELTA_BYTES, RecipeWriter, against
+from packer.opening.workers import RESERVED_BYTES, Workers
+
+_T = TypeVar("_T")
+
+MAX_SHARE = 0.7
+"""Share of a closed stream that its recipes and deltas may take: above it, the stream stays closed.
+"""
+PIECE_BYTES = 12 << 20
+"""Plaintext of a delta in bytes, at most: with as much around it as may have moved, the old text is
+within MAX_SPAN_BYTES. A stream of MAX_DELTA_BYTES is one piece, as what repeats in it is stored
+once."""
+LARGE_PIECE_BYTES = 2 << 20
+"""Plaintext from which deltas are made one at a time: each takes up to 8 times as much memory."""
+LEAST_DELTA_BYTES = 48
+"""Bytes of plaintext below which the recipe keeps them: a delta takes about as many."""
+INLINE_BYTES = 1024
+"""Bytes between streams of a file below which the recipe keeps them, as `expander` does."""
+
+_QUICK_LEVEL = 3
+_CLEARLY_SMALL = 16
+"""A delta below 1/16 of its text is taken without comparing it with the text alone."""
+_TEXT_SHARE = 0.75
+"""Share of a compressed text that a delta may take; above it, the text becomes chunks."""
+_TOKENS_BYTES = 256
+"""Length of a recipe from tokens in bytes above which a model is tried as well: much of the text is
+new then, about which old tokens say nothing. A recipe of a model that fits has about 10 bytes."""
+_RECORD_BYTES = 16
+"""Bytes of a record beside what it holds, about."""
+_RATIO = 4
+"""Plaintext of a file by its size, about."""
+_READ_BYTES = 4 << 20
+
+
+@dataclass(slots=True)
+class Opened:
+    """A stream that is opened, or the file.
+
+    Args:
+        stream: the stream; None for the file.
+        segments: of the stream.
+        items: how its plaintext is made, in order.
+        cost: bytes that the recipe takes for it, and content, about.
+    """
+
+    stream: FoundStream | None
+    segments: list[_Segment] = field(default_factory=list)
+    items: list[Opened | _Delta | _Content | _Inline] = field(default_factory=list)
+    cost: int = 0
+
+
+class _Segment(NamedTuple):
+    """The recipe of a segment.
+
+    Args:
+        old: number of the old stream that it depends on; -1 if it is of a model.
+        recipe: from `engine`.
+        plain_bytes: of the segment.
+        bit: at which it begins.
+    """
+
+    old: int
+    recipe: bytes
+    plain_bytes: int
+    bit: int
+
+
+@dataclass(slots=True)
+class _Delta:
+    """Plaintext from a delta against a place in an old stream."""
+
+    length: int
+    place: Place
+    payload: bytes
+
+
+@dataclass(slots=True)
+class _Content:
+    """Bytes that become chunks."""
+
+    start: int
+    length: int
+
+
+@dataclass(slots=True)
+class _Inline:
+    """Bytes that the recipe keeps."""
+
+    data: bytes
+
+
+class OldText:
+    """A predecessor, and the deflate streams in it.
+
+    Args:
+        read: reads it; from any thread.
+        size: of it in bytes.
+        directory: of temporary files, as `temporary_file` takes it.
+    """
+
+    def __init__(self, read: Read, size: int, directory: bytes | None) -> None:
+        self.prints = Fingerprints(_RATIO * size)
+        self._found = Discovery(
+            read,
+            size,
+            visit=lambda stream, position, segment: self.prints.add(
+                stream.number, position, segment.plain
+            ),
+            directory=directory,
+        )
+        self.streams: Sequence[FoundStream] = self._found.streams
+        self.sizes = [stream.size for stream in self.streams]
+        self._heads: dict[bytes, list[FoundStream]] = {}
+        for stream in self.streams:
+            self._heads.setdefault(stream.head, []).append(stream)
+
+    def same(self, read: Read, offset: int, end: int) -> FoundStream | None:
+        """Return the stream that is equal to the one at an offset, byte for byte.
+
+        Args:
+            read: reads what holds the new stream.
+            offset: where that begins.
+            end: size of what holds it.
+        """
+        head = bytes(read(offset, min(HEAD_BYTES, end - offset)))
+        for stream in self._heads.get(head, ()):
+            if offset + stream.closed_bytes <= end and stream.is_equal(read, offset):
+                return stream
+        return None
+
+    def close(self) -> None:
+        """Release the memory, and remove temporary files."""
+        self._found.close()
+
+
+class Update:
+    """Opens one file against one predecessor.
+
+    Args:
+        read: reads the file; from any thread.
+        size: of the file in bytes.
+        old: the predecessor.
+        workers: do the work.
+    """
+
+    def __init__(self, read: Read, size: int, old: OldText, workers: Workers) -> None:
+        self._read = read
+        self._size = size
+        self._old = old
+        self._workers = workers
+        self._votes: dict[int, Votes] = {}
+        self._unchanged: set[int] = set()
+        self._stored: dict[int, int] = {}
+        self._spans: list[OldSpan] = []
+        self._lock = Lock()
+        self._large = Lock()
+        self._room = most_recipe(size, against=True) - RESERVED_BYTES
+        self.recipe = RecipeWriter(workers.directory)
+        self.closed = ClosedTally()
+        """What stays closed."""
+        self.old_streams: tuple[OldStream, ...] = ()
+        """The streams of the predecessor that the recipe refers to."""
+        self._found: Discovery | None = None
+        self._plan: Opened | None = None
+
+    def begin(self, most: float) -> bool:
+        """Decide what is opened.
+
+        Args:
+            most: bytes that the recipe may take, and content within the streams that are opened.
+
+        Returns:
+            Whether there is anything.
+        """
+        if not self._old.streams:
+            return False
+        self._found = Discovery(
+            self._read,
+            self._size,
+            visit=self._visit,
+            skip=self._skip,
+            directory=self._workers.directory,
+        )
+        if self._found.refused:
+            return False
+        changed = (at for at in range(len(self._old.streams)) if at not in self._unchanged)
+        plan = Opened(None)
+        opened = self._open_all(self._found.roots, changed)
+        if not any(opened):
+            return False
+        self._fill(plan, self._found.roots, opened, self._size)
+        if plan.cost > min(most, self._room):
+            return False
+        self._number_old(plan)
+        self._plan = plan
+        return True
+
+    def content(self, params: ChunkParams) -> Iterator[memoryview]:
+        """Yield the chunks of the content; each is valid until the next is asked for."""
+        assert self._plan is not None
+        yield from self._write(self._plan, params)
+
+    def recipe_chunks(self, params: ChunkParams) -> Iterator[memoryview]:
+        """Yield the chunks of the recipe, once all content was taken."""
+        recipe = self.recipe.finish()
+        if not self.recipe.spilled:
+            yield from chunks_of(memoryview(b"".join(recipe)), params)
+        else:
+            for view, cuts in iter_chunks(Pieces(recipe), params):
+                for start, end in pairwise((0, *cuts)):
+                    yield view[start:end]
+
+    def close(self) -> None:
+        """Release the memory, and remove temporary files."""
+        self.recipe.close()
+        if self._found is not None:
+            self._found.close()
+
+    def _visit(self, stream: FoundStream, position: int, segment: Segment) -> None:
+        """Look for the old places of a segment that was found."""
+        if not position:  # the number may be that of a stream that turned out to be none
+            self._votes[stream.number] = Votes()
+        self._old.prints.find(position, segment.plain, self._votes[stream.number])
+
+    def _skip(self, read: Read, offset: int, end: int) -> int:
+        same = self._old.same(read, offset, end)
+        if same is None:
+            return 0
+        self._unchanged.add(same.number)
+        return offset + same.closed_bytes
+
+    def _number_old(self, plan: Opened) -> None:
+        """Number the old streams that the recipe refers to, and those that hold them."""
+        used: set[int] = set()
+        for number in _used(plan):
+            stream: FoundStream | None = self._old.streams[number]
+            while stream is not None and stream.number not in used:
+                used.add(stream.number)
+                stream = stream.parent
+        out: list[OldStream] = []
+        for number in sorted(used):
+            stream = self._old.streams[number]
+            parent = self._stored[stream.parent.number] + 1 if stream.parent is not None else 0
+            self._stored[number] = len(out)
+            out.append(OldStream(parent, stream.offset, stream.size))
+        self.old_streams = tuple(out)
+
+    def _open_all(
+        self, streams: Sequence[FoundStream], guesses: Iterator[int]
+    ) -> list[Opened | None]:
+        """Return how each of some neighbouring streams is opened; None for a closed one."""
+        waiting: deque[Callable[[], Opened | None]] = deque()
+        out: list[Opened | None] = []
+        most = 2 * (os.cpu_count() or 1)
+        for stream in streams:
+            guess = next(guesses, len(self._old.streams) - 1)
+            if stream.count == 1 and not stream.children:
+                waiting.append(self._workers.run(partial(self._small, stream, guess)))
+            else:
+                opened = self._open(stream, guess, guesses)
+                waiting.append(partial(_same, opened))
+            while len(waiting) > most:
+                out.append(waiting.popleft()())
+        out += [wait() for wait in waiting]
+        for stream, opened in zip(streams, out, strict=True):
+            if opened is None and stream.parent is None:
+                self.closed.add("gzip", ENCODER, stream.closed_bytes)
+        return out
+
+    def _small(self, stream: FoundStream, guess: int) -> Opened | None:
+        """Open a stream of one segment, in one thread."""
+        out = Opened(stream)
+        segment = self._segment(stream, 0, guess)
+        if segment is None:
+            return None
+        self._add_segment(out, segment)
+        for start, end in _pieces(0, stream.size):
+            self._add(out, self._piece(stream, start, end, guess))
+        return out if self._pays(out) else None
+
+    def _open(self, stream: FoundStream, guess: int, guesses: Iterator[int]) -> Opened | None:
+        """Open a stream of several segments, or one that holds streams."""
+        children = self._open_all(stream.children, guesses)
+        out = Opened(stream)
+        jobs = (partial(self._segment, stream, at, guess) for at in range(stream.count))
+        for segment in self._ahead(jobs):
+            if segment is None:
+                return None
+            self._add_segment(out, segment)
+            if not self._pays(out):
+                return None
+        self._fill(out, stream.children, children, stream.size, guess)
+        return out if self._pays(out) else None
+
+    def _fill(
+        self,
+        out: Opened,
+        streams: Sequence[FoundStream],
+        opened: Sequence[Opened | None],
+        size: int,
+        guess: int = -1,
+    ) -> None:
+        """Add what the plaintext of a stream, or the file, consists of."""
+        stream = out.stream
+        parts: list[Opened | tuple[int, int]] = []
+        position = 0
+        for inner, plan in zip(streams, opened, strict=True):
+            if plan is not None:
+                parts += [(position, inner.offset), plan]
+                position = inner.offset + inner.whole_bytes
+        parts.append((position, size))
+        if stream is None:
+            for part in parts:
+                self._add(out, part if isinstance(part, Opened) else self._raw(*part))
+            return
+        cut: list[Opened | tuple[int, int]] = []
+        for part in parts:
+            if isinstance(part, Opened):
+                cut.append(part)
+            else:
+                cut += _pieces(*part)
+        jobs = (
+            partial(self._piece, stream, part[0], part[1], guess)
+            for part in cut
+            if not isinstance(part, Opened)
+        )
+        made = self._ahead(jobs)
+        for part in cut:
+            self._add(out, part if isinstance(part, Opened) else next(made))
+
+    def _raw(self, start: int, end: int) -> _Content | _Inline:
+        """Return bytes of the file that lie between opened streams."""
+        if end - start < INLINE_BYTES:
+            return _Inline(bytes(self._read(start, end - start)))
+        return _Content(start, end - start)
+
+    def _ahead(self, jobs: Iterable[Callable[[], _T]]) -> Iterator[_T]:
+        """Yield the results of jobs in order, some of which are done ahead."""
+        waiting: deque[Callable[[], _T]] = deque()
+        most = (os.cpu_count() or 1) + 1
+        try:
+            for job in jobs:
+                waiting.append(self._workers.run(job))
+                if len(waiting) > most:
+                    yield waiting.popleft()()
+            while waiting:
+                yield waiting.popleft()()
+        finally:
+            for wait in waiting:
+                wait()
+
+    @staticmethod
+    def _pays(out: Opened) -> bool:
+        assert out.stream is not None
+        return out.cost <= MAX_SHARE * out.stream.closed_bytes
+
+    @staticmethod
+    def _add_segment(out: Opened, segment: _Segment) -> None:
+        out.segments.append(segment)
+        out.cost += len(segment.recipe) + _RECORD_BYTES
+
+    @staticmethod
+    def _add(out: Opened, item: Opened | _Delta | _Content | _Inline) -> None:
+        if isinstance(item, Opened):
+            out.cost += item.cost + _RECORD_BYTES
+        elif isinstance(item, _Delta):
+            out.cost += len(item.payload) + _RECORD_BYTES
+        elif isinstance(item, _Inline):
+            if not item.data:
+                return
+            out.cost += len(item.data)
+        elif out.stream is not None:
+            out.cost += item.length // _RATIO
+        out.items.append(item)
+
+    def _place(self, stream: FoundStream, start: int, end: int, guess: int) -> Place:
+        """Return where a stretch of a stream probably lies in the predecessor."""
+        votes = self._votes[stream.number]
+        return votes.locate(start, end, stream.size, self._old.sizes, guess)
+
+    def _segment(self, stream: FoundStream, at: int, guess: int) -> _Segment | None:
+        """Return the recipe of a segment; None if there is none."""
+        start, size, bit = stream.extent(at)
+        segment = stream.segment(at)
+        place = self._place(stream, start, start + size, guess)
+        span = self._take_span(place)
+        try:
+            recipe = None
+            if span is not None:
+                old = self._old.streams[place.stream]
+                for _, part in old.segments(place.span.start, sum(place.span)):
+                    span.add(part)
+                recipe, _ = span.analyse(segment)
+        except (RecipeError, FormatError):
+            recipe = None
+        finally:
+            if span is not None:
+                with self._lock:
+                    self._spans.append(span)
+        found = None if recipe is None else _Segment(place.stream, recipe, size, bit)
+        if found is None or len(found.recipe) > _TOKENS_BYTES:
+            recipe = segment.analyse()
+            if recipe is not None and (found is None or len(recipe) < len(found.recipe)):
+                found = _Segment(-1, recipe, size, bit)
+        return found
+
+    def _take_span(self, place: Place) -> OldSpan | None:
+        """Return memory for a span, that of one used before if there is one."""
+        with self._lock:
+            span = self._spans.pop() if self._spans else None
+        if span is None:
+            return OldSpan(place.span)
+        span.begin(place.span)
+        return span
+
+    def _piece(
+        self, stream: FoundStream, start: int, end: int, guess: int
+    ) -> _Delta | _Content | _Inline:
+        """Return how a stretch of a stream's plaintext is stored."""
+        if end - start < LARGE_PIECE_BYTES:
+            return self._make_piece(stream, start, end, guess)
+        with self._large:
+            return self._make_piece(stream, start, end, guess)
+
+    def _make_piece(
+        self, stream: FoundStream, start: int, end: int, guess: int
+    ) -> _Delta | _Content | _Inline:
+        text = stream.read(start, end - start)
+        if len(text) < LEAST_DELTA_BYTES:
+            return _Inline(text)
+        place = self._place(stream, start, end, guess)
+        prefix = self._old.streams[place.stream].read(*place.span)
+        buffer = bytearray(prefix)
+        buffer += text
+        payload = delta.encode(buffer, len(prefix), _QUICK_LEVEL)
+        assert payload is not None  # no share is demanded
+        if len(payload) * _CLEARLY_SMALL > len(text):
+            alone = len(zstd.compress(text, _QUICK_LEVEL))
+            if len(payload) > _TEXT_SHARE * alone:
+                short = len(text) < INLINE_BYTES
+                return _Inline(text) if short else _Content(start, len(text))
+        if delta.decode(payload, len(text), "delta", prefix) != text:
+            return _Content(start, len(text))
+        return _Delta(len(text), place, payload)
+
+    def _write(self, plan: Opened, params: ChunkParams) -> Iterator[memoryview]:
+        """Write the recipe of a stream, or the file; yield the content."""
+        recipe = self.recipe
+        read = plan.stream.read if plan.stream is not None else self._read
+        for item in plan.items:
+            if isinstance(item, Opened):
+                number = recipe.deflate()
+                for old, coded, size, bit in item.segments:
+                    stored = coded if old < 0 else against(coded, self._stored[old])
+                    recipe.segment(number, size, bit, stored)
+                yield from self._write(item, params)
+                recipe.end()
+            elif isinstance(item, _Delta):
+                stream, span = self._stored[item.place.stream], item.place.span
+                recipe.delta(item.length, stream, span.start, span.size, item.payload)
+            elif isinstance(item, _Inline):
+                recipe.inline(item.data)
+            else:
+                yield from _chunks(read, item, params)
+                recipe.content(item.length)
+
+
+def _pieces(start: int, end: int) -> list[tuple[int, int]]:
+    """Cut a stretch into pieces of about the same length."""
+    size = end - start
+    count = 1 if size <= MAX_DELTA_BYTES else -(-size // PIECE_BYTES)
+    cuts = [start + size * at // count for at in range(count + 1)]
+    return [pair for pair in pairwise(cuts) if pair[0] < pair[1]]
+
+
+def _same(value: _T) -> _T:
+    return value
+
+
+def _used(plan: Opened) -> Iterator[int]:
+    """Yield the old streams that a stream's recipe refers to, each as often as it does."""
+    for segment in plan.segments:
+        if segment.old >= 0:
+            yield segment.old
+    for item in plan.items:
+        if isinstance(item, Opened):
+            yield from _used(item)
+        elif isinstance(item, _Delta):
+            yield item.place.stream
+
+
+def _chunks(read: Read, part: _Content, params: ChunkParams) -> Iterator[memoryview]:
+    """Yield the chunks of a stretch of a file or a plaintext."""
+    at, end = part.start, part.start + part.length
+    while at < end:
+        count = min(end - at, max(_READ_BYTES, 2 * params.max_bytes))
+        view = memoryview(bytes(read(at, count)))
+        start = 0
+        for cut in cut_points(view, params, final=at + count == end):
+            yield view[start:cut]
+            start = cut
+        at += start

@@ -1,0 +1,95 @@
+"""Spans of old deflate streams: equal to the plaintext, in any order, in bounded memory."""
+
+import random
+import zlib
+from concurrent.futures import ThreadPoolExecutor
+
+import deflate
+import pytest
+
+from packer.engine.tokens import Span
+from packer.errors import FormatError
+from packer.opening import old_streams
+from packer.opening.old_streams import OldFile, OldStreams
+from packer.opening.predecessor import OldStream
+
+
+def _text(size: int, seed: int) -> bytes:
+    drawn = random.Random(seed)
+    words = [drawn.randbytes(drawn.randrange(3, 9)) for _ in range(500)]
+    out = bytearray()
+    while len(out) < size:
+        out += drawn.choice(words)
+    return bytes(out[:size])
+
+
+def _file(data: bytes, *streams: OldStream) -> OldFile:
+    return OldFile(lambda at, count: data[at : at + count], len(data), streams, "old.tgz")
+
+
+def test_any_span_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Small limits, so that segments fall out of the cache, and windows go to the file.
+    monkeypatch.setattr(old_streams, "CACHE_BYTES", 8 << 20)
+    monkeypatch.setattr(old_streams, "_WINDOW_BYTES", 32 << 10)
+    text = _text(9 << 20, 1)
+    coded = deflate.deflate_compress(text, 6)
+    streams = OldStreams([_file(b"headr" + bytes(coded), OldStream(0, 5, len(text)))])
+    drawn = random.Random(2)
+    spans = [(drawn.randrange(len(text)), drawn.randrange(3 << 20)) for _ in range(20)]
+    with ThreadPoolExecutor(4) as executor:
+        for start, size in [*spans, (0, len(text)), (len(text), 0)]:
+            size = min(size, len(text) - start)
+            plain = executor.submit(streams.plain, 0, Span(start, size))
+            filled = executor.submit(streams.fill, 0, Span(start, size))
+            assert plain.result() == text[start : start + size]
+            assert filled.result().size == size
+    streams.close()
+
+
+def test_streams_within_streams_and_of_several_files() -> None:
+    inner = _text(300_000, 3)
+    outer = b"x" * 1000 + zlib.compress(inner)[2:] + b"behind"
+    one = _file(
+        zlib.compress(outer, 9)[2:], OldStream(0, 0, len(outer)), OldStream(1, 1000, 300_000)
+    )
+    two = _file(zlib.compress(inner, 1)[2:], OldStream(0, 0, len(inner)))
+    streams = OldStreams([one, two])
+    assert streams.plain(0, Span(0, len(outer))) == outer
+    assert streams.plain(1, Span(7, 100_000)) == inner[7:100_007]
+    assert streams.plain(2, Span(0, len(inner))) == inner
+    assert [streams.size(at) for at in range(3)] == [len(outer), 300_000, 300_000]
+    streams.close()
+
+
+@pytest.mark.parametrize("stated", [99_999, 100_001])
+def test_a_stream_of_another_size_is_refused(stated: int) -> None:
+    coded = zlib.compress(_text(100_000, 4))[2:]
+    streams = OldStreams([_file(coded, OldStream(0, 0, stated))])
+    with pytest.raises(FormatError, match=r"old\.tgz.*bytes stated"):
+        streams.plain(0, Span(0, 10))
+
+
+@pytest.mark.parametrize(
+    ("stream", "span"),
+    [(0, Span(90_000, 10_001)), (0, Span(100_001, 0)), (1, Span(0, 1)), (0, Span(0, 1 << 62))],
+)
+def test_spans_outside_are_refused(stream: int, span: Span) -> None:
+    coded = zlib.compress(_text(100_000, 5))[2:]
+    streams = OldStreams([_file(coded, OldStream(0, 0, 100_000))])
+    with pytest.raises(FormatError):
+        streams.plain(stream, span)
+    with pytest.raises(FormatError):
+        streams.fill(stream, span)
+
+
+def test_what_is_no_deflate_stream_or_ends_early_is_refused() -> None:
+    coded = zlib.compress(_text(100_000, 6))[2:]
+    for data in (b"\xff" * 1000, coded[:-1000]):
+        streams = OldStreams([_file(data, OldStream(0, 0, 100_000))])
+        with pytest.raises(FormatError, match=r"old\.tgz"):
+            streams.fill(0, Span(0, 100_000))
+    deep = [OldStream(at, 0, 10) for at in range(5)]
+    with pytest.raises(FormatError, match="too many"):
+        OldStreams([_file(coded, *deep)])
+    with pytest.raises(FormatError, match="later"):
+        OldStreams([_file(coded, OldStream(1, 0, 10))])
