@@ -15,6 +15,7 @@ from packer.engine.chunking import ChunkParams
 from packer.errors import InvalidParameter
 from packer.format.version import Version
 from packer.oci import Manifest
+from packer.opening.choice import DEFAULT_OPENING, check_opening
 from packer.progress import CancelEvent, ProgressCallback, cancellable
 from packer.stores.cancelling import until_cancelled
 from packer.stores.layout import caches_of
@@ -35,7 +36,7 @@ def pack(
     tag: str | None = None,
     base: str | None = None,
     level: int = zstd.DEFAULT_LEVEL,
-    expand: bool = True,
+    opening: str = DEFAULT_OPENING,
     cache: bool = True,
     params: ChunkParams | None = None,
     registry: RegistryLike = None,
@@ -62,8 +63,10 @@ def pack(
             registry, manifest, config and index are fetched, and by range requests the frames that
             new frames are compressed against; its other data stays there.
         level: zstd level, 1 to 22.
-        expand: open archives (gzip, zip, tar), so that content that did not change in them is not
-            stored again. Archives come back bit for bit either way.
+        opening: which archives (gzip, zip, tar) are opened, so that content that did not change in
+            them is not stored again: "all" of an encoder that is modelled, and those of which the
+            base holds an older self, against which they are opened; only the latter ("changed");
+            or "none". Archives come back bit for bit either way.
         cache: do not read files again that look as they did when they were last packed into this
             store (path, size, times, inode, device). docs/decisions.md says when that is safe.
         params: chunk sizes; a base with other chunk sizes is not used.
@@ -116,7 +119,7 @@ def pack(
             tool=f"layer-packer {VERSION}",
             params=params or ChunkParams(),
             level=level,
-            expand=expand,
+            opening=check_opening(opening),
             cache=cache,
             created=_source_date_epoch(),
             progress=cancellable(progress, cancel, "packing"),

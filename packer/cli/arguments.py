@@ -12,6 +12,7 @@ from packer.cli.parser import (
     add_dry_run,
     add_expect,
     add_login,
+    add_opening,
     add_registry,
     add_repair,
     add_target,
@@ -37,7 +38,7 @@ def _pack(at: argparse.ArgumentParser) -> None:
         "--base", metavar="REF|none", help="version to build on (default: the newest like it)"
     )
     at.add_argument("--level", type=int, metavar="N", help="zstd level, 1 to 22 (default: 9)")
-    at.add_argument("--no-expand", action="store_true", help="do not open archives")
+    add_opening(at)
     at.add_argument(
         "--no-cache",
         action="store_true",

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple, NoReturn
 
 from packer._version import VERSION
 from packer.cli.display import did_you_mean
+from packer.opening.choice import ALL, DEFAULT_OPENING, OPENINGS
 
 Add = Callable[[argparse.ArgumentParser], None]
 """Adds arguments to a parser."""
@@ -313,6 +314,25 @@ def add_expect(parser: argparse.ArgumentParser) -> None:
     """Add the digest that a version must have."""
     parser.add_argument(
         "--expect", metavar="DIGEST", help="fail unless the version has this digest"
+    )
+
+
+def add_opening(parser: argparse.ArgumentParser) -> None:
+    """Add the options that say which archives are opened."""
+    chosen = parser.add_mutually_exclusive_group()
+    chosen.add_argument(
+        "--opening",
+        choices=OPENINGS,
+        default=DEFAULT_OPENING,
+        help="archives to open: changed ones against their older selves, all, or none "
+        f"(default: {DEFAULT_OPENING})",
+    )
+    chosen.add_argument(
+        "--small",
+        action="store_const",
+        const=ALL,
+        dest="opening",
+        help="open all archives: the first version is smaller, packing takes longer",
     )
 
 

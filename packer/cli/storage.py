@@ -11,7 +11,7 @@ from packer.cli import reading
 from packer.cli.display import did_you_mean, format_count, format_size
 from packer.cli.outcome import Report, check_target, registry_options, restored
 from packer.cli.output import Output, text_fields
-from packer.cli.parser import Add, verb_epilog
+from packer.cli.parser import Add, add_opening, verb_epilog
 from packer.engine import zstd
 from packer.errors import AuthError, InvalidParameter, NotFound
 from packer.oci import READ_BYTES
@@ -102,7 +102,7 @@ def add_storage_verbs(
     at.add_argument("path", metavar="DIR|FILE", help="directory or archive to save")
     at.add_argument("--sequence", type=int, metavar="N", help="its number (default: the next one)")
     at.add_argument("--level", type=int, metavar="N", help="zstd level, 1 to 22 (default: 9)")
-    at.add_argument("--no-expand", action="store_true", help="do not open archives")
+    add_opening(at)
     _add_label(at)
 
     add_target(verb("load", "write a version to a directory", "app", "sequence"))
@@ -178,7 +178,7 @@ def _save(
         sequence=args.sequence,
         labels=_labels(args),
         level=zstd.DEFAULT_LEVEL if args.level is None else args.level,
-        expand=not args.no_expand,
+        opening=args.opening,
         progress=progress,
         cancel=args.cancel,
     )

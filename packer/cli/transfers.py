@@ -23,7 +23,7 @@ def pack(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
         args.path,
         tag=args.tag,
         base=args.base,
-        expand=not args.no_expand,
+        opening=args.opening,
         cache=not args.no_cache,
         progress=progress,
         cancel=args.cancel,

@@ -12,6 +12,7 @@ import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import pairwise
 from threading import Lock
 from typing import NamedTuple, TypeVar
@@ -187,8 +188,15 @@ class Update:
         self._found: Discovery | None = None
         self._plan: Opened | None = None
 
-    def begin(self) -> bool:
-        """Decide what is opened; return whether there is anything."""
+    def begin(self, most: float) -> bool:
+        """Decide what is opened.
+
+        Args:
+            most: bytes that the recipe may take, and content within the streams that are opened.
+
+        Returns:
+            Whether there is anything.
+        """
         if not self._old.streams:
             return False
         self._found = Discovery(
@@ -206,7 +214,7 @@ class Update:
         if not any(opened):
             return False
         self._fill(plan, self._found.roots, opened, self._size)
-        if plan.cost > self._room:
+        if plan.cost > min(most, self._room):
             return False
         self._number_old(plan)
         self._plan = plan
@@ -272,10 +280,10 @@ class Update:
         for stream in streams:
             guess = next(guesses, len(self._old.streams) - 1)
             if stream.count == 1 and not stream.children:
-                waiting.append(self._workers.run(lambda s=stream, g=guess: self._small(s, g)))
+                waiting.append(self._workers.run(partial(self._small, stream, guess)))
             else:
                 opened = self._open(stream, guess, guesses)
-                waiting.append(lambda o=opened: o)
+                waiting.append(partial(_same, opened))
             while len(waiting) > most:
                 out.append(waiting.popleft()())
         out += [wait() for wait in waiting]
@@ -299,7 +307,7 @@ class Update:
         """Open a stream of several segments, or one that holds streams."""
         children = self._open_all(stream.children, guesses)
         out = Opened(stream)
-        jobs = (lambda at=at: self._segment(stream, at, guess) for at in range(stream.count))
+        jobs = (partial(self._segment, stream, at, guess) for at in range(stream.count))
         for segment in self._ahead(jobs):
             if segment is None:
                 return None
@@ -338,7 +346,7 @@ class Update:
                 start, end = part
                 cut += [(at, min(at + PIECE_BYTES, end)) for at in range(start, end, PIECE_BYTES)]
         jobs = (
-            (lambda start=part[0], end=part[1]: self._piece(stream, start, end, guess))
+            partial(self._piece, stream, part[0], part[1], guess)
             for part in cut
             if not isinstance(part, Opened)
         )
@@ -473,6 +481,10 @@ class Update:
             else:
                 yield from _chunks(read, item, params)
                 recipe.content(item.length)
+
+
+def _same(value: _T) -> _T:
+    return value
 
 
 def _used(plan: Opened) -> Iterator[int]:

@@ -268,7 +268,8 @@ class Opener:
         workers: analyse deflate streams.
         report: called with a file's entry and a number of bytes whenever some were read.
         will_be_read: returns whether the file of an entry will have to be opened.
-        expand: open archives.
+        expand: archives may be opened, so files that may hold some are opened by themselves.
+        ahead: open archives before it is their turn.
     """
 
     def __init__(
@@ -280,6 +281,7 @@ class Opener:
         will_be_read: Callable[[int], bool],
         *,
         expand: bool,
+        ahead: bool,
     ) -> None:
         self._source = source
         self._found = source.found
@@ -288,8 +290,9 @@ class Opener:
         self._workers = workers
         self._report = report
         self._will_be_read = will_be_read
-        self._expand = expand
-        self._buffer = bytearray(max(BUFFER_BYTES, 2 * params.max_bytes))
+        self._opens_ahead = ahead
+        self.buffer = bytearray(max(BUFFER_BYTES, 2 * params.max_bytes))
+        """Memory for reading a file whose turn it is."""
         self._ahead: dict[int, tuple[OpenedFile, bool]] = {}
         """Files opened before their turn, by entry, and whether an archive was found in each."""
         self._next = 0
@@ -312,19 +315,20 @@ class Opener:
         self._report(at, len(data))
         return WholeFile(data, self._params)
 
-    def open(self, at: int) -> OpenedFile:
+    def open(self, at: int, *, expand: bool) -> OpenedFile:
         """Return a file, which the caller closes.
 
         It raises `SourceChanged` if the file, or one opened ahead, is not the one that `walk` saw.
 
         Args:
             at: its entry.
+            expand: open archives in it; those opened ahead are opened.
 
         Returns:
             the file.
         """
         if at not in self._ahead:
-            return self._open(at, self._buffer)
+            return self._open(at, self.buffer, expand=expand)
         opened, begun = self._ahead.pop(at)
         if begun:
             self.begin_behind(at)
@@ -337,7 +341,7 @@ class Opener:
             at: the entry whose file is being read.
         """
         found = self._found
-        if found.size(at) > LOOK_AHEAD:
+        if not self._opens_ahead or found.size(at) > LOOK_AHEAD:
             return  # a large file has work for all cores
         self._next = max(self._next, at + 1)
         while (
@@ -348,7 +352,7 @@ class Opener:
             at = self._next
             self._next += 1
             if found.size(at) and self._will_be_read(at):
-                opened = self._open(at, bytearray(_AHEAD_BUFFER_BYTES))
+                opened = self._open(at, bytearray(_AHEAD_BUFFER_BYTES), expand=True)
                 self._ahead[at] = opened, False  # before `begin`, so that `close` closes it
                 begun = opened.begin()
                 self._ahead[at] = opened, begun
@@ -362,7 +366,7 @@ class Opener:
         self._ahead.clear()
         self._small.close()
 
-    def _open(self, at: int, buffer: bytearray) -> OpenedFile:
+    def _open(self, at: int, buffer: bytearray, *, expand: bool) -> OpenedFile:
         item = self._found[at]
         return OpenedFile(
             self._source.path_of(item),
@@ -371,5 +375,5 @@ class Opener:
             buffer,
             self._workers,
             lambda count: self._report(at, count),
-            expand=self._expand,
+            expand=expand,
         )

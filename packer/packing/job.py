@@ -10,6 +10,7 @@ from packer.engine.chunking import ChunkParams
 from packer.format.closed_files import Closed
 from packer.format.usage import Use
 from packer.oci import Descriptor
+from packer.opening.choice import DEFAULT_OPENING
 from packer.packing.older.similar import SketchCache
 from packer.progress import ProgressCallback
 from packer.stores.protocols import Ingest, Store
@@ -31,7 +32,7 @@ class PackJob:
         tool: name and version of the writer, for the config.
         params: chunk sizes; a base with other ones is not used.
         level: zstd level of new frames.
-        expand: open archives.
+        opening: which archives are opened, one of `opening.choice.OPENINGS`.
         cache: use what earlier packs of `root` left: files that look as they did are not read
             again, known deflate streams are not analysed again.
         created: time for the manifest, in seconds since the epoch; None means now.
@@ -45,7 +46,7 @@ class PackJob:
     tool: str
     params: ChunkParams
     level: int = zstd.DEFAULT_LEVEL
-    expand: bool = True
+    opening: str = DEFAULT_OPENING
     cache: bool = True
     created: int | None = None
     progress: ProgressCallback | None = None

@@ -162,7 +162,9 @@ def _make_table(job: PackJob, base: Version | None, candidates: list[Version]) -
         check_expansions(index, job.tag)
     except FormatError as error:  # no reader would take it: better no version than that
         writer.abort()
-        raise PackerError(f"{error.why}: pack it without opening archives (--no-expand)") from error
+        raise PackerError(
+            f"{error.why}: pack it without opening archives (--opening none)"
+        ) from error
     first_layer = len(index.layer_frames) - len(writer.layer_frames)
     return Table(
         plain=encode_index(index),
@@ -249,7 +251,7 @@ def _scan_tree(job: PackJob, base: Version | None, candidates: list[Version]) ->
 def _walk(job: PackJob) -> tuple[StatCache, Source]:
     """Walk the tree; return it, and the stat cache to save what is learnt of it."""
     resolved = os.path.realpath(given := os.path.abspath(job.root))
-    settings = f"{job.tool} {job.params.average_bytes} {job.expand}"
+    settings = f"{job.tool} {job.params.average_bytes} {job.opening}"
     stats = StatCache(
         caches_of(job.store), resolved, settings
     )  # before the walk: it reads the clock

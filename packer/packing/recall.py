@@ -17,6 +17,7 @@ from packer.engine.ordinals import Ordinals
 from packer.format.index import DIGEST_BYTES, FULL_DIGEST_BYTES, Index
 from packer.opening.expansion import Expansion
 from packer.packing.file_chunks import Source, digest_of
+from packer.packing.older.predecessors import Predecessors
 from packer.packing.tree_record import TreeRecord
 
 STRETCH_ENTRIES = 8192
@@ -32,6 +33,7 @@ class Recall:
         base: index of the base; empty if there is none.
         base_tree: tree digest of the base, "" if there is none.
         record: takes what is recalled.
+        predecessors: of files that the base holds opened.
         report: called with the last entry and the number of bytes recalled.
         expand: archives are opened, so the base's opened archives count.
     """
@@ -42,6 +44,7 @@ class Recall:
         base: Index,
         base_tree: str,
         record: TreeRecord,
+        predecessors: Predecessors,
         report: Callable[[int, int], None],
         *,
         expand: bool,
@@ -51,6 +54,7 @@ class Recall:
         self._source = source
         self._base = base
         self._record = record
+        self._predecessors = predecessors
         self._report = report
         self._archives: dict[int, list[int]] = defaultdict(list)  # of the base, by size
         if expand:
@@ -144,7 +148,9 @@ class Recall:
             return []
         size = self._found.size(at)
         if recipe_chunks:
-            expansion = Expansion(size, recipe_chunks, bytes(own[:DIGEST_BYTES]))
+            expansion = self._opened(size, bytes(own[:DIGEST_BYTES]), recipe_chunks)
+            if expansion is None:
+                return []
             self._record.record_opened(at, expansion, own, chunks)
         else:
             self._record.record(at, chunks)
@@ -168,10 +174,8 @@ class Recall:
             return []
         item = self._found[at]
         digest = digest_of(self._source.path_of(item), item)
-        for entry in self._archives[size]:
-            if self._base.expansions[entry].digest == digest[:DIGEST_BYTES]:
-                break
-        else:
+        entry = self._archive(size, digest[:DIGEST_BYTES])
+        if entry < 0:
             return []
         ordinals = array("q")
         for start, length in self._base.runs_of(entry):
@@ -179,9 +183,27 @@ class Recall:
                 ordinals.append(known.get(self._base.chunk_digest(ordinal)))
         if -1 in ordinals:  # a layer was dropped
             return []
-        self._record.record_opened(at, self._base.expansions[entry], digest, None)
+        expansion = self._predecessors.keep(self._base.expansions[entry])
+        if expansion is None:
+            return []
+        self._record.record_opened(at, expansion, digest, None)
         self._report(at, size)
         return as_runs(ordinals)
+
+    def _archive(self, size: int, digest: bytes) -> int:
+        """Return the entry of the base that is opened and has a digest, -1 if there is none."""
+        rows = self._base.expansions
+        return next((at for at in self._archives.get(size, ()) if rows[at].digest == digest), -1)
+
+    def _opened(self, size: int, digest: bytes, recipe_chunks: int) -> Expansion | None:
+        """Return the row of an opened file whose chunks are all known; None if it is not known.
+
+        Its recipe may refer to predecessors, which only the base can tell.
+        """
+        entry = self._archive(size, digest)
+        if entry < 0 or self._base.expansions[entry].recipe_chunks != recipe_chunks:
+            return None
+        return self._predecessors.keep(self._base.expansions[entry])
 
 
 def lacks_digests(sizes: array[int], counts: array[int]) -> bool:

@@ -17,22 +17,29 @@ from packer.format.closed_files import ClosedFiles
 from packer.format.frame_reader import FrameReader
 from packer.format.index import DIGEST_BYTES
 from packer.format.layer_writer import LayerWriter, layer_bytes_for
+from packer.opening.choice import ALL, NONE
 from packer.opening.recipe_cache import RecipeCache
+from packer.opening.updating import MAX_SHARE
 from packer.opening.workers import Workers
 from packer.packing.file_chunks import OpenedFile, Opener, Source
 from packer.packing.job import PackJob
 from packer.packing.older.counterparts import Alignment
 from packer.packing.older.older_chunks import OlderChunks
+from packer.packing.older.predecessors import Found, Predecessors
 from packer.packing.older.prefixes import PrefixFinder
 from packer.packing.older.similar import SketchCache
 from packer.packing.recall import Recall
 from packer.packing.small_files import WholeFile
 from packer.packing.tree_record import TreeRecord
+from packer.packing.updated_files import LEAST_NEW_BYTES, UpdatedFile
 from packer.progress import Progress, ProgressCallback
 
 REPORT_ENTRIES = 64
 """Entries between two reports of progress: to report each of many small files would take longer
 than looking one of them up."""
+MAX_ROOT_SHARE = 1 / 3
+"""Share of an archive that its recipe may take if it goes back to the end of a chain; above it, the
+archive is stored closed, as the end of the next one."""
 REPORT_BYTES = 1 << 20
 """Bytes between two reports of progress, where these are fewer entries."""
 
@@ -111,13 +118,18 @@ class Scan:
         known = self._older.usable()
         prefixes = PrefixFinder(base.reader, self._older, self.writer, base.sketches)
         report = _Reports(found, self._job.progress).add
+        opening = self._job.opening
+        predecessors = Predecessors(
+            base.reader, self._older.referable(), self.record.index, prefixes.counterparts
+        )
         recall = Recall(
             self._source,
             base.reader.index,
             base.tree,
             self.record,
+            predecessors,
             report,
-            expand=self._job.expand,
+            expand=opening != NONE,
         )
         opener = Opener(
             self._source,
@@ -125,9 +137,11 @@ class Scan:
             self._workers,
             report,
             recall.will_be_read,
-            expand=self._job.expand,
+            expand=opening != NONE,
+            ahead=opening == ALL,
         )
-        with closing(opener):
+        self._report = report
+        with closing(predecessors), closing(opener):
             at = 0
             while at < len(found):
                 if count := recall.stretch(at, known):
@@ -138,7 +152,7 @@ class Scan:
                     runs = (
                         recall.file(at, known)
                         or recall.archive_of_base(at, known)
-                        or self._read_file(at, opener, known, prefixes)
+                        or self._read_file(at, opener, known, prefixes, predecessors)
                     )
                 self.record.add_runs(runs)
                 at += 1
@@ -149,7 +163,12 @@ class Scan:
         self._older.close()
 
     def _read_file(
-        self, at: int, opener: Opener, known: Ordinals, prefixes: PrefixFinder
+        self,
+        at: int,
+        opener: Opener,
+        known: Ordinals,
+        prefixes: PrefixFinder,
+        predecessors: Predecessors,
     ) -> list[tuple[int, int]]:
         """Read a file, record its content, and return its runs."""
         whole = opener.whole(at)
@@ -157,7 +176,16 @@ class Scan:
             runs, digests = self._pack_file(at, whole, known, prefixes)
             self.record.record(at, digests)
             return runs
-        with opener.open(at) as opened:
+        expand = self._job.opening == ALL
+        if self._job.opening != NONE:
+            entry = predecessors.counterpart(self._source.found.paths[at])
+            if predecessors.is_modelled(entry):
+                expand = True
+            elif entry >= 0 and (found := predecessors.find(entry)) is not None:
+                updated = self._update_file(at, found, opener.buffer, known, prefixes, predecessors)
+                if updated:
+                    return updated
+        with opener.open(at, expand=expand) as opened:
             runs, digests = self._pack_file(at, opened, known, prefixes)
             self.closed.add(at, opened.closed())
             if opened.recipe_chunks:
@@ -167,8 +195,46 @@ class Scan:
                 self.record.record(at, digests)
         return runs
 
+    def _update_file(
+        self,
+        at: int,
+        found: Found,
+        buffer: bytearray,
+        known: Ordinals,
+        prefixes: PrefixFinder,
+        predecessors: Predecessors,
+    ) -> list[tuple[int, int]]:
+        """Read a file against its predecessor; return its runs, none if that does not pay."""
+        item = self._source.found[at]
+        full = self._source.path_of(item)
+        with UpdatedFile(
+            full,
+            item,
+            self._job.params,
+            buffer,
+            self._workers,
+            lambda count: self._report(at, count),
+        ) as file:
+            new_bytes = file.new_bytes(known)
+            if new_bytes < LEAST_NEW_BYTES:
+                return []
+            most = new_bytes * MAX_SHARE
+            if found.is_root:
+                most = min(most, item.size * MAX_ROOT_SHARE)
+            if not file.begin(predecessors.text(found, item.path), most):
+                return []
+            runs, digests = self._pack_file(at, file, known, prefixes)
+            self.closed.add(at, file.closed())
+            named = predecessors.add(found, file.update.old_streams)
+            self.record.record_opened(at, *file.expansion(named), digests)
+        return runs
+
     def _pack_file(
-        self, at: int, file: OpenedFile | WholeFile, known: Ordinals, prefixes: PrefixFinder
+        self,
+        at: int,
+        file: OpenedFile | UpdatedFile | WholeFile,
+        known: Ordinals,
+        prefixes: PrefixFinder,
     ) -> tuple[list[tuple[int, int]], bytearray]:
         """Hand a file's new chunks to the writer; return the runs and digests of all its chunks."""
         runs: list[tuple[int, int]] = []
@@ -186,10 +252,12 @@ class Scan:
             if ordinal >= 0:
                 aligned = (ordinal, offset + length)
             else:
-                if alignment is None:
-                    alignment = prefixes.counterpart(self._source.found.paths[at])
                 near: tuple[Iterable[int], Iterable[int]] = (), ()
-                if alignment is not None:
+                # The recipe of an update is deltas and entropy-coded: nothing older helps.
+                is_coded = isinstance(file, UpdatedFile) and file.recipe_chunks > 0
+                if alignment is None and not is_coded:
+                    alignment = prefixes.counterpart(self._source.found.paths[at])
+                if alignment is not None and not is_coded:
                     alignment.align(*aligned)
                     near = alignment.near(offset, offset + length, average)
                 ordinal = self._older.next_ordinal

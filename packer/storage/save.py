@@ -23,6 +23,7 @@ from packer.errors import Cancelled, InvalidParameter, NotFound, PackerError
 from packer.files.temporary import temporary_directory
 from packer.format.version import CREATED, TITLE, Version, load_version
 from packer.oci import PARENT, Descriptor, Manifest
+from packer.opening.choice import DEFAULT_OPENING
 from packer.packing.older.similar import SketchCache
 from packer.packing.older.staging import NearSketches, Staging
 from packer.packing.pack_tree import LocalStore, Packed, PackJob, check_outside, pack_tree
@@ -55,7 +56,7 @@ class Job:
         title: for people.
         labels: see `check_labels`.
         level: zstd level.
-        expand: open archives.
+        opening: which archives are opened, one of `opening.choice.OPENINGS`.
         created: seconds since the epoch to record; None for now.
         cache: layout that takes new blobs on their way to a registry; a temporary one if None.
         jobs: concurrent uploads.
@@ -67,7 +68,7 @@ class Job:
     title: str
     labels: Mapping[str, str]
     level: int = zstd.DEFAULT_LEVEL
-    expand: bool = True
+    opening: str = DEFAULT_OPENING
     created: int | None = None
     cache: LayoutStore | None = None
     jobs: int = 4
@@ -265,7 +266,7 @@ def stage(repository: Repository, job: Job, base: Version | None) -> Iterator[St
                 tool=f"layer-packer {TOOL_VERSION}",
                 params=ChunkParams(),
                 level=job.level,
-                expand=job.expand,
+                opening=job.opening,
                 cache=False,
                 created=job.created,
                 progress=progress,

@@ -18,6 +18,7 @@ from packer.engine import zstd
 from packer.errors import Cancelled, InvalidParameter, NotFound
 from packer.forks import Lock
 from packer.format.version import Version
+from packer.opening.choice import DEFAULT_OPENING, check_opening
 from packer.progress import CancelEvent, ProgressCallback, cancellable
 from packer.reading import contents
 from packer.reading.contents import Entry
@@ -125,7 +126,7 @@ class Storage:
         sequence: int | None = None,
         labels: Mapping[str, str] | None = None,
         level: int = zstd.DEFAULT_LEVEL,
-        expand: bool = True,
+        opening: str = DEFAULT_OPENING,
         created: int | None = None,
         progress: ProgressCallback | None = None,
         cancel: CancelEvent | None = None,
@@ -141,7 +142,7 @@ class Storage:
                 has the same content already, that version is returned and nothing is saved.
             labels: names and values for the history, such as a version's name or who saved it.
             level: zstd level.
-            expand: open archives.
+            opening: which archives are opened: "all", "changed" or "none", as `packer.pack` says.
             created: seconds since the epoch to record as its time; now if None.
             progress: called now and then.
             cancel: set it, from any thread, to give up.
@@ -161,7 +162,7 @@ class Storage:
         root = os.fsencode(source)
         os.stat(root)  # a missing or forbidden path is reported before a repository is made
         job = self._job(
-            root, app, labels, progress, cancel, level=level, expand=expand, created=created
+            root, app, labels, progress, cancel, level=level, opening=opening, created=created
         )
         application = self._application(app, create=True)
         numbers = application.numbers()
@@ -535,7 +536,7 @@ class Storage:
         cancel: CancelEvent | None,
         *,
         level: int = zstd.DEFAULT_LEVEL,
-        expand: bool = True,
+        opening: str = DEFAULT_OPENING,
         created: int | None = None,
     ) -> Job:
         return Job(
@@ -543,7 +544,7 @@ class Storage:
             title=title,
             labels=check_labels(labels),
             level=check_level(level),
-            expand=expand,
+            opening=check_opening(opening),
             created=created,
             cache=self._cache,
             jobs=self._jobs,

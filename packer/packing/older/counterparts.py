@@ -45,13 +45,19 @@ class Counterparts:
         Returns:
             the alignment; None if no file of the base is like it.
         """
-        base = self._base
-        entry = base.find(path)
-        if entry < 0 or not base.run_counts[entry]:
+        entry = self.entry(path)
+        return Alignment(self._base, self._base.runs_of(entry)) if entry >= 0 else None
+
+    def entry(self, path: bytes) -> int:
+        """Return the entry of the base's file that is most like a new one, -1 if there is none.
+
+        Args:
+            path: the new file's path.
+        """
+        entry = self._base.find(path)
+        if entry < 0 or not self._base.run_counts[entry]:
             entry = self._similar(path)
-        if entry < 0:
-            return None
-        return Alignment(base, base.runs_of(entry))
+        return entry
 
     def _similar(self, path: bytes) -> int:
         """Return the entry of a file with a similar path, -1 if there is none."""

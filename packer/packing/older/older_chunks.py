@@ -70,7 +70,7 @@ class OlderChunks:
         """Return the base's chunks that files may refer to, by digest: all but dropped layers'."""
         index = self._base.index
         known = Ordinals(DIGEST_BYTES, index.chunk_digests)
-        marks = self._marked(MAX_DEPTH)
+        marks = self.referable()
         for start, length in Runs(compress(range(index.chunk_count), marks)):
             known.put_lent(start, length)
         return known
@@ -85,6 +85,10 @@ class OlderChunks:
             True if its layer is given up.
         """
         return self._base.frames.layer[frame] in self._dropped
+
+    def referable(self) -> bytearray:
+        """Return one byte for each chunk of the base: 1 if the new version may refer to it."""
+        return self._marked(MAX_DEPTH)
 
     def extendable(self) -> bytearray:
         """Return one byte for each chunk of the base: 1 if new frames may have it as prefix."""

@@ -37,7 +37,8 @@ class PrefixFinder:
         self._writer = writer
         self._cache = cache
         self._extendable = older.extendable()
-        self._counterparts = Counterparts(base.index) if base.index.paths else None
+        self.counterparts = Counterparts(base.index) if base.index.paths else None
+        """Finds the base's files; None without a base."""
         self._similar = Similar()
         self._base_is_recorded = not base.index.paths
         self._stood_in: set[tuple[int, int]] = set()
@@ -52,7 +53,7 @@ class PrefixFinder:
         Returns:
             the alignment; None if there is no such file.
         """
-        return None if self._counterparts is None else self._counterparts.open(path)
+        return None if self.counterparts is None else self.counterparts.open(path)
 
     def usable(self, chunks: Iterable[int]) -> list[int]:
         """Return those of some base chunks that new frames may have as prefix.

@@ -1,0 +1,207 @@
+"""The files of the base that changed archives are opened against.
+
+The predecessor of a file is the base's file that `counterparts` finds. It may be closed, or opened
+against a predecessor of its own: a chain. A chain that is long enough, or whose last link lies in a
+layer that is given up, is left for the closed file at its other end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from contextlib import ExitStack
+from typing import NamedTuple
+
+import blake3
+
+from packer.files.tree import show
+from packer.format.frame_reader import FrameReader
+from packer.format.index import Index
+from packer.format.rebuilding import OldFiles, random_access
+from packer.opening.expansion import Expansion
+from packer.opening.predecessor import DIGEST_BYTES, MAX_LINKS, OldStream, Predecessor
+from packer.opening.updating import OldText
+from packer.packing.older.counterparts import Counterparts
+
+_READ_BYTES = 1 << 20
+
+
+class Found(NamedTuple):
+    """A predecessor of a file.
+
+    Args:
+        row: of the predecessor in the base's ordinals, without streams.
+        is_root: whether it was taken for the end of a chain that is not made longer.
+    """
+
+    row: Predecessor
+    is_root: bool
+
+
+class Predecessors:
+    """Finds predecessors, reads them, and lists them in the new index.
+
+    Args:
+        base: reads the base's chunks; of an empty index if there is no base.
+        usable: one byte for each chunk of the base: 1 if a version may refer to it.
+        index: of the new version; gets the rows of the predecessors.
+        counterparts: finds the base's files.
+    """
+
+    def __init__(
+        self,
+        base: FrameReader,
+        usable: bytearray,
+        index: Index,
+        counterparts: Counterparts | None,
+    ) -> None:
+        self._base = base
+        self._usable = usable
+        self._index = index
+        self._counterparts = counterparts
+        self._rows: dict[int, int] = {}  # of the base's predecessors that the new index lists
+        self._links: dict[int, int] = {}
+        self._old = OldFiles(base)
+        self._stack = ExitStack()
+        self._last: tuple[Predecessor, OldText, bytes] | None = None
+
+    def close(self) -> None:
+        """Release memory and temporary files."""
+        self._release()
+        self._old.close()
+
+    def counterpart(self, path: bytes) -> int:
+        """Return the entry of the base that is most like a new file, -1 if there is none.
+
+        Args:
+            path: of the new file.
+        """
+        return -1 if self._counterparts is None else self._counterparts.entry(path)
+
+    def is_modelled(self, entry: int) -> bool:
+        """Return whether an entry of the base was opened by models, without a predecessor.
+
+        Args:
+            entry: its ordinal, or -1.
+        """
+        row = self._base.index.expansions.get(entry)
+        return row is not None and not row.predecessors
+
+    def find(self, entry: int) -> Found | None:
+        """Return the predecessor that an entry of the base gives.
+
+        Args:
+            entry: its ordinal.
+
+        Returns:
+            The predecessor; None if there is none whose chunks may be referred to.
+        """
+        index = self._base.index
+        opened = index.expansions.get(entry)
+        runs = tuple(index.runs_of(entry))
+        if opened is None:
+            size = self._bytes(runs)
+            row = Predecessor(size, 0, bytes(DIGEST_BYTES), runs)
+            return Found(row, False) if self._may_use(row) else None
+        if not opened.predecessors:
+            return None
+        row = Predecessor(
+            opened.size, opened.recipe_chunks, opened.digest, runs, opened.predecessors
+        )
+        if self._links_of(row) <= MAX_LINKS and self._may_use(row):
+            return Found(row, False)
+        while row.predecessors:
+            row = index.predecessors[row.predecessors[0]]
+        row = row._replace(streams=())
+        return Found(row, True) if self._may_use(row) else None
+
+    def text(self, found: Found, what: bytes) -> OldText:
+        """Return a predecessor's text; valid until that of another one is asked for.
+
+        Args:
+            found: the predecessor.
+            what: path of the file that is opened, for errors.
+        """
+        if self._last is not None and self._last[0] == found.row:
+            return self._last[1]
+        self._release()
+        name = f"predecessor of {show(what)}"
+        read = self._stack.enter_context(
+            random_access(self._base, found.row, name, self._old, None)
+        )
+        text = OldText(read, found.row.size, self._base.directory)
+        self._stack.callback(text.close)
+        digest = found.row.digest
+        if not found.row.recipe_chunks:
+            hasher = blake3.blake3()
+            for start in range(0, found.row.size, _READ_BYTES):
+                hasher.update(read(start, min(_READ_BYTES, found.row.size - start)))
+            digest = hasher.digest(DIGEST_BYTES)
+        self._last = found.row, text, digest
+        return text
+
+    def add(self, found: Found, streams: tuple[OldStream, ...]) -> tuple[int, ...]:
+        """List the predecessor whose text was asked for last in the new index.
+
+        Args:
+            found: the predecessor.
+            streams: those that the new file's recipe refers to.
+
+        Returns:
+            `Expansion.predecessors` of the new file.
+        """
+        assert self._last is not None
+        assert self._last[0] == found.row
+        named = self._carry(found.row.predecessors)
+        row = found.row._replace(digest=self._last[2], predecessors=named, streams=streams)
+        self._index.predecessors.append(row)
+        return (len(self._index.predecessors) - 1,)
+
+    def keep(self, expansion: Expansion) -> Expansion | None:
+        """Return the row for the new index of a file that the base holds opened.
+
+        Args:
+            expansion: its row in the base's index.
+
+        Returns:
+            The row; None if a predecessor lies in a layer that is given up.
+        """
+        rows = self._base.index.predecessors
+        if not all(self._may_use(rows[at]) for at in expansion.predecessors):
+            return None
+        return expansion._replace(predecessors=self._carry(expansion.predecessors))
+
+    def _carry(self, named: Iterable[int]) -> tuple[int, ...]:
+        """List predecessors of the base in the new index; return their ordinals there."""
+        out = []
+        for at in named:
+            if at not in self._rows:
+                row = self._base.index.predecessors[at]
+                row = row._replace(predecessors=self._carry(row.predecessors))
+                self._index.predecessors.append(row)
+                self._rows[at] = len(self._index.predecessors) - 1
+            out.append(self._rows[at])
+        return tuple(out)
+
+    def _may_use(self, row: Predecessor) -> bool:
+        """Return whether all chunks of a predecessor, and of its own, may be referred to."""
+        rows = self._base.index.predecessors
+        return all(
+            self._usable.find(0, start, start + length) < 0 for start, length in row.runs
+        ) and all(self._may_use(rows[at]) for at in row.predecessors)
+
+    def _links_of(self, row: Predecessor) -> int:
+        """Return the number of predecessors from one to the end of its chain, itself included."""
+        rows = self._base.index.predecessors
+        for at in row.predecessors:
+            if at not in self._links:
+                self._links[at] = self._links_of(rows[at])
+        return 1 + max((self._links[at] for at in row.predecessors), default=0)
+
+    def _bytes(self, runs: Iterable[tuple[int, int]]) -> int:
+        ends = self._base.frames.end
+        return sum(ends[start + length] - ends[start] for start, length in runs)
+
+    def _release(self) -> None:
+        self._last = None
+        self._stack.close()
+        self._stack = ExitStack()

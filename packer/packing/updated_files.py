@@ -1,0 +1,158 @@
+"""A file that is opened against its predecessor, and watched for changes while it is packed."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Callable, Iterator
+from itertools import pairwise
+
+import blake3
+
+from packer.engine.chunking import ChunkParams, iter_chunks
+from packer.engine.ordinals import Ordinals
+from packer.errors import SourceChanged
+from packer.files.tree import Found, identity_of, open_file, show
+from packer.format.index import DIGEST_BYTES
+from packer.opening.closed import ClosedStreams
+from packer.opening.expansion import MAX_FILE_BYTES, Expansion
+from packer.opening.finder import may_begin
+from packer.opening.updating import OldText, Update
+from packer.opening.workers import Workers
+
+LEAST_NEW_BYTES = 1 << 10
+"""Bytes of unknown chunks below which a file is not opened: a recipe and its predecessor's row take
+about a hundred."""
+
+
+class UpdatedFile:
+    """The chunks of one file, opened against a predecessor; a context manager that closes it.
+
+    It raises `SourceChanged` if the file is not the one that `walk` saw.
+
+    Args:
+        full: its path.
+        found: the file as `walk` saw it.
+        params: chunk sizes.
+        buffer: memory for reading, at least twice the greatest chunk.
+        workers: do the work.
+        report: called with the number of bytes, once, when all chunks were taken.
+    """
+
+    plain = False
+    """Whether all chunks so far are, one after another, the file as it is."""
+
+    def __init__(
+        self,
+        full: bytes,
+        found: Found,
+        params: ChunkParams,
+        buffer: bytearray,
+        workers: Workers,
+        report: Callable[[int], None],
+    ) -> None:
+        self._full = full
+        self._found = found
+        self._params = params
+        self._buffer = buffer
+        self._workers = workers
+        self._report = report
+        self._file = io.FileIO(open_file(full, found))
+        self._digest = b""
+        self._update: Update | None = None
+        self.recipe_chunks = 0
+        """Number of chunks that make up the recipe so far."""
+
+    def new_bytes(self, known: Ordinals) -> int:
+        """Return how many bytes of the closed file lie in unknown chunks; 0 if it is no archive.
+
+        Args:
+            known: chunks by digest.
+        """
+        if self._found.size > MAX_FILE_BYTES:
+            return 0
+        hasher, new, holds = blake3.blake3(), 0, False
+        for view, cuts in iter_chunks(self._file, self._params, buffer=self._buffer):
+            hasher.update(view)
+            holds = holds or may_begin(view)
+            for start, end in pairwise((0, *cuts)):
+                if known.get(blake3.blake3(view[start:end]).digest()) < 0:
+                    new += end - start
+        self._digest = hasher.digest()
+        self._check()
+        return new if holds else 0
+
+    def begin(self, old: OldText, most: float) -> bool:
+        """Open the file.
+
+        Args:
+            old: the predecessor.
+            most: bytes that the recipe, and content beside it, may take.
+
+        Returns:
+            Whether that pays.
+        """
+        self._update = Update(self._read, self._found.size, old, self._workers)
+        return self._update.begin(most)
+
+    @property
+    def update(self) -> Update:
+        """What `begin` found."""
+        assert self._update is not None
+        return self._update
+
+    def chunks(self) -> Iterator[memoryview]:
+        """Yield the chunks, each valid until the next is asked for.
+
+        Yields:
+            the chunks of the content, then the chunks of the recipe.
+
+        Raises:
+            SourceChanged: the file is not what `walk` saw.
+        """
+        yield from self.update.content(self._params)
+        for chunk in self.update.recipe_chunks(self._params):
+            self.recipe_chunks += 1
+            yield chunk
+        self._check()
+        self._report(self._found.size)
+
+    def closed(self) -> list[ClosedStreams]:
+        """Return what stayed closed in the file."""
+        return self.update.closed.rows()
+
+    def expansion(self, predecessors: tuple[int, ...]) -> tuple[Expansion, bytes]:
+        """Return the file's row for the index, and its full digest, once all chunks were taken.
+
+        Args:
+            predecessors: ordinals in the index.
+        """
+        digest = self._digest
+        row = Expansion(self._found.size, self.recipe_chunks, digest[:DIGEST_BYTES], predecessors)
+        return row, digest
+
+    def close(self) -> None:
+        """Close the file, and release memory and temporary files."""
+        if self._update is not None:
+            self._update.close()
+        self._file.close()
+
+    def __enter__(self) -> UpdatedFile:
+        """Return the file."""
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        """Close the file."""
+        self.close()
+
+    def _read(self, start: int, length: int) -> bytes:
+        """Return a part of the file."""
+        data = os.pread(self._file.fileno(), length, start)
+        if len(data) != length:
+            raise SourceChanged(show(self._full))
+        return data
+
+    def _check(self) -> None:
+        """Raise an error if the file is not what `walk` saw."""
+        if identity_of(os.fstat(self._file.fileno())) != self._found.identity:
+            raise SourceChanged(show(self._full))
