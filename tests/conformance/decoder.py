@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import bz2
 import hashlib
+import importlib
+import itertools
 import json
 import struct
 import sys
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -64,6 +67,29 @@ class Expansion(NamedTuple):
     content_chunks: int
     size: int
     digest: bytes
+    predecessors: tuple[int, ...] = ()
+
+
+class OldStream(NamedTuple):
+    """A deflate stream in a predecessor: 0 or 1 + the number of what it lies in, place, size."""
+
+    parent: int
+    offset: int
+    size: int
+
+
+class Predecessor(NamedTuple):
+    """A file that recipes refer to; `content_chunks` of its chunks come before its recipe."""
+
+    content_chunks: int
+    size: int
+    digest: bytes
+    predecessors: list[int]
+    chunks: list[int]
+    is_closed: bool
+    streams: list[OldStream]
+    links: int
+    files: int
 
 
 def need(sound: bool, rule: str) -> None:
@@ -323,7 +349,8 @@ def sections(data: bytes) -> dict[int, bytes]:
     for row in range(count):
         number, zero, length = struct.unpack_from("<IIQ", data, 16 + 16 * row)
         need(number > last and zero == 0 and at + length <= len(data), "section directory")
-        need(number in ELEMENTS or number >= 1000, f"section {number} needs a later reader")
+        known = number in ELEMENTS or number == 70 or number >= 1000
+        need(known, f"section {number} needs a later reader")
         out[number] = data[at : at + length]
         at, last = at + length, number
     need(at == len(data), "bytes behind the last section")
@@ -373,6 +400,7 @@ class Index:
         self.runs = split(runs, column[13])
         self.lengths = column[60]
         self.expansions = self.place_expansions()
+        self.predecessors = self.place_predecessors() if 70 in self.raw else []
         need(len(self.raw[61]) == 16 * len(self.lengths), "chunk digests")
         self.check_entries()
         self.frames = self.place_frames(column)
@@ -410,8 +438,74 @@ class Index:
             entry += gap + 1
             need(entry < len(self.runs), "expansion of no entry")
             chunks = sum(length for _, length in self.runs[entry])
-            need(0 < recipe_chunks <= chunks and size <= 1 << 44, "an expansion")
+            need(0 < recipe_chunks <= chunks and 0 < size <= 1 << 44, "an expansion")
             out[entry] = Expansion(chunks - recipe_chunks, size, digest)
+        return out
+
+    def place_predecessors(self) -> list[Predecessor]:
+        """Check rules 9 to 12, but for the length of content and recipe."""
+        coded = Bytes(self.raw[70])
+        count = coded.number()
+        need(0 < count <= 65536, "number of predecessors")
+        out: list[Predecessor] = []
+        named: set[int] = set()
+        expected = runs = streams = 0
+
+        def refer(count: int, others: Iterator[int]) -> list[int]:
+            need(count <= 256, "number of predecessors of a file")
+            found = [next(others) for _ in range(count)]
+            need(all(0 <= other < len(out) for other in found), "a later predecessor")
+            need(len(set(found)) == count, "a predecessor twice")
+            need(sum(out[other].files for other in found) <= 256, "predecessors of a file")
+            named.update(found)
+            return found
+
+        for own in range(count):
+            size, recipe_chunks, digest = coded.number(), coded.number(), coded.take(16)
+            need(0 < size <= 1 << 44, "size of a predecessor")
+            number = coded.number()
+            runs += number
+            need(number > 0 and runs <= 524288, "runs of predecessors")
+            chunks: list[int] = []
+            for _ in range(number):
+                value = coded.number()
+                start = expected + ((value >> 1) ^ -(value & 1))
+                length = coded.number()
+                expected = start + length
+                need(start >= 0 and length > 0 and expected <= len(self.lengths), "a run")
+                chunks += range(start, expected)
+            need(recipe_chunks <= len(chunks), "recipe of a predecessor")
+            if not recipe_chunks:
+                need(sum(self.lengths[at] for at in chunks) == size, "size of a predecessor")
+            others = (own - 1 - coded.number() for _ in itertools.count())
+            older = refer(coded.number(), others)
+            need(not older or recipe_chunks > 0, "a closed file with predecessors")
+            links = 1 + max((out[other].links for other in older), default=0)
+            need(links <= 4, "a chain")
+            number = coded.number()
+            streams += number
+            need(streams <= 262144, "number of old streams")
+            out.append(
+                Predecessor(
+                    len(chunks) - recipe_chunks,
+                    size,
+                    digest,
+                    older,
+                    chunks,
+                    not recipe_chunks,
+                    read_old_streams(coded, number, size),
+                    links,
+                    1 + sum(out[other].files for other in older),
+                )
+            )
+        entry = -1
+        while coded.at < len(coded.data):
+            entry += coded.number() + 1
+            need(entry in self.expansions, "predecessors of what is not opened")
+            older = refer(coded.number(), (coded.number() for _ in itertools.count()))
+            need(bool(older), "no predecessors")
+            self.expansions[entry] = self.expansions[entry]._replace(predecessors=tuple(older))
+        need(len(named) == count, "a predecessor that nothing refers to")
         return out
 
     def place_frames(self, column: dict[int, list[int]]) -> list[Frame]:
@@ -450,6 +544,26 @@ class Index:
                     depth = max(depth, 1 + self.frame_of[chunk].depth)
             need(total <= 16 * MIB, "size of a prefix")
             need(frame.depth == depth <= 16, "depth of a frame")
+
+
+def read_old_streams(coded: Bytes, count: int, size: int) -> list[OldStream]:
+    """Read the old streams of a predecessor, and check rule 11."""
+    out: list[OldStream] = []
+    sizes, depths = [size], [0]
+    last: dict[int, int] = {}
+    for _ in range(count):
+        parent, gap, plain = coded.number(), coded.number(), coded.number()
+        need(parent <= len(out), "an old stream within a later one")
+        need(parent not in last or gap > 0, "order of old streams")
+        offset = last.get(parent, 0) + gap
+        need(offset < sizes[parent] and plain > 0, "an old stream")
+        need(depths[parent] < 4, "old streams within one another")
+        last[parent] = offset
+        sizes.append(plain)
+        depths.append(depths[parent] + 1)
+        out.append(OldStream(parent, offset, plain))
+    need(sum(stream.size for stream in out) <= 32 * size + 256 * MIB, "plaintext of old streams")
+    return out
 
 
 # Reading content
@@ -529,8 +643,14 @@ class Bytes:
 class Recipe:
     """Makes a file of its content."""
 
-    def __init__(self, recipe: bytes, content: bytes, size: int) -> None:
-        need(len(recipe) <= min(32 * MIB + size // 32, 1 << 30), "length of a recipe")
+    def __init__(
+        self, recipe: bytes, content: bytes, size: int, older: list[bytes] | None = None
+    ) -> None:
+        """Take the parts, and the old streams of the predecessors, raw; None if there are none."""
+        most = 32 * MIB + size // (32 if older is None else 2)
+        need(len(recipe) <= min(most, 1 << 30), "length of a recipe")
+        self.older = [Old(data) for data in older or []]
+        self.span_bytes = 256 * size + (2 << 30)
         head = Bytes(recipe)
         need(head.take(1) == b"\1", "version of a recipe")
         lengths = [head.number() for _ in range(3)]
@@ -571,16 +691,74 @@ class Recipe:
                     out += self.content.take(size) + bytes(-size % BLOCK)
             elif operation == 6:
                 out += bytes(self.operations.number())
+            elif operation == 8:
+                out += self.delta(self.operations.number())
             else:
-                need(operation == 7, f"operation {operation} needs a later reader")
+                need(operation in (3, 7), f"operation {operation} needs a later reader")
                 need(depth < 4, "streams within one another")
-                out += self.bzip2(depth + 1)
+                out += self.bzip2(depth + 1) if operation == 7 else self.deflate(depth + 1)
 
-    def bzip2(self, depth: int) -> bytes:
-        """Return a bzip2 stream. Its bits are a text of zeros and ones."""
+    def take_span(self, stream: int, start: int, size: int) -> Old:
+        """Return the old stream that a span lies in."""
+        need(stream < len(self.older) and size <= 16 * MIB, "a span")
+        self.span_bytes -= max(size, 65536)
+        need(self.span_bytes >= 0, "too many spans")
+        need(start + size <= len(self.older[stream].plain), "a span behind the end")
+        return self.older[stream]
+
+    def delta(self, size: int) -> bytes:
+        """Return what a delta makes of an old stream."""
+        need(1 <= size <= 8 * MIB, "length of a delta")
+        records = self.next_stream()
+        stream, start, length = records.number(), records.number(), records.number()
+        need(length > 0, "an empty span")
+        old = self.take_span(stream, start, length)
+        stored = records.take(len(records.data) - records.at)
+        return read_delta(stored, old.plain[start : start + length], size)
+
+    def deflate(self, depth: int) -> bytes:
+        """Return a deflate stream. Its bits are a text of zeros and ones, the lowest first."""
+        records = self.next_stream()
+        plain = Bytes(self.stream(depth))
+        bits, window = "", b""
+        while records.at < len(records.data):
+            head = records.number()
+            length, bit = head >> 3, head & 7
+            need(bit == len(bits) % 8, "where a segment begins")
+            self.opened_bytes -= length
+            need(length <= 18 * MIB and self.opened_bytes >= 0, "too much plaintext")
+            coded = Bytes(records.take(records.number()))
+            need(coded.take(1) == b"\x40", "a recipe with a model, which this reader does not know")
+            number = coded.number()
+            rest = b"\x40" + coded.take(len(coded.data) - coded.at)
+            text = plain.take(length)
+            bits += self.segment(window, text, rest, number, bit)[bit:]
+            window = (window + text)[-32768:]
+        plain.end()
+        return bytes(int(bits[at : at + 8][::-1], 2) for at in range(0, len(bits) - 7, 8))
+
+    def segment(self, window: bytes, plain: bytes, coded: bytes, number: int, bit: int) -> str:
+        """Return the bits of a segment that is rebuilt from tokens."""
+        head = Bytes(coded)
+        head.take(3)
+        start, size = head.number(), head.number()
+        old = self.take_span(number, start, size)
+        span = tokens().old_span(*old.inflated(), start, size)
+        reader = tokens().Reader(window + plain, len(window), span, coded)
+        made: str = reader.bits(bit)
+        need(len(made) // 8 <= min(8 * len(plain) + 65536, 24 * MIB), "size of a segment")
+        return made
+
+    def next_stream(self) -> Bytes:
+        """Return the records of the next stream."""
         records = next(self.streams, None)
         need(records is not None, "a stream is missing")
         assert records is not None
+        return records
+
+    def bzip2(self, depth: int) -> bytes:
+        """Return a bzip2 stream. Its bits are a text of zeros and ones."""
+        records = self.next_stream()
         level = records.number()
         need(1 <= level <= 9, "level")
         plain = Bytes(self.stream(depth))
@@ -630,6 +808,33 @@ class Recipe:
         return bytes(out)
 
 
+class Old:
+    """An old stream: its plaintext, and its tokens if they are asked for."""
+
+    def __init__(self, stream: bytes) -> None:
+        inflate = zlib.decompressobj(-15)
+        self.stream = stream
+        try:
+            self.plain = inflate.decompress(stream)
+        except zlib.error:
+            raise Damaged("an old stream") from None
+        need(inflate.eof, "an old stream is cut off")
+        self.blocks: Any = None
+
+    def inflated(self) -> tuple[bytes, Any]:
+        """Return plaintext and blocks."""
+        if self.blocks is None:
+            self.blocks = tokens().inflate(self.stream)
+        return self.plain, self.blocks[1]
+
+
+def tokens() -> Any:
+    """Return the reader of recipes from tokens."""
+    return importlib.import_module(
+        f"{__package__}.token_decoder" if __package__ else "token_decoder"
+    )
+
+
 def size_of(header: bytes) -> int:
     """Return the size that a header tells."""
     if header[156:157] in (b"1", b"2", b"3", b"4", b"5", b"6"):
@@ -654,13 +859,38 @@ def file_of(index: Index, contents: Contents, entry: int) -> bytes:
     chunks = [at for start, length in index.runs[entry] for at in range(start, start + length)]
     if entry not in index.expansions:
         return b"".join(contents.chunk(at) for at in chunks)
-    row = index.expansions[entry]
+    return opened(index, contents, index.expansions[entry], chunks)
+
+
+def opened(
+    index: Index, contents: Contents, row: Expansion | Predecessor, chunks: list[int]
+) -> bytes:
+    """Return an opened file."""
     content = b"".join(contents.chunk(at) for at in chunks[: row.content_chunks])
     recipe = b"".join(contents.chunk(at) for at in chunks[row.content_chunks :])
     need(len(content) <= 32 * row.size + 256 * MIB, "size of the content")
-    data = Recipe(recipe, content, row.size).file()
+    older: list[bytes] = []
+    for ordinal in row.predecessors:
+        older += old_streams(index, contents, index.predecessors[ordinal])
+    recipe_of = Recipe(recipe, content, row.size, older if row.predecessors else None)
+    data = recipe_of.file()
     need(len(data) == row.size and blake3(data).digest()[:16] == row.digest, "an opened file")
     return data
+
+
+def old_streams(index: Index, contents: Contents, row: Predecessor) -> list[bytes]:
+    """Return what the old streams of a predecessor begin."""
+    if row.is_closed:
+        data = b"".join(contents.chunk(at) for at in row.chunks)
+    else:
+        data = opened(index, contents, row, row.chunks)
+    out: list[bytes] = []
+    plains = [data]
+    for stream in row.streams:
+        out.append(plains[stream.parent][stream.offset :])
+        plains.append(Old(out[-1]).plain)
+        need(len(plains[-1]) == stream.size, "size of an old stream")
+    return out
 
 
 # Tree digest

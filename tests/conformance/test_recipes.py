@@ -1,11 +1,13 @@
 """The chapter on recipes against the package: opened files, read by the decoder.
 
-Deflate streams need the models of docs/deflate.md, which the decoder does not know.
+It rebuilds bzip2 streams, and deflate streams from the tokens of older ones; it does not know the
+models of docs/deflate.md.
 """
 
 from __future__ import annotations
 
 import bz2
+import gzip
 import io
 import random
 import tarfile
@@ -13,10 +15,12 @@ from pathlib import Path
 
 import pytest
 
-from packer.format.index_codec import decode_index
+from packer.format.index_codec import decode_index, encode_index
+from packer.opening.predecessor import OldStream
 from tests.conformance import decoder
 from tests.conformance.make_samples import Tree, manifests
-from tests.conformance.test_decoder import decoded, pack_all, plain_index
+from tests.conformance.test_decoder import assemble, decoded, outcome, pack_all, plain_index
+from tests.predecessors import build, closed, gzip_against, write
 
 
 def tar(members: dict[str, bytes], form: int, mtime: float) -> bytes:
@@ -90,3 +94,53 @@ def test_the_example_of_a_bzip2_stream() -> None:
 def test_what_a_reader_must_refuse(records: bytes) -> None:
     with pytest.raises(decoder.Damaged):
         decoder.Recipe(recipe(records, 2000), bytes(2000), 5000).file()
+
+
+def gzipped(data: bytes, level: int = 6) -> bytes:
+    return gzip.compress(data, level, mtime=0)
+
+
+def edited(data: bytes, seed: int) -> bytes:
+    draw = random.Random(seed)
+    out = bytearray(data)
+    for _ in range(4):
+        at = draw.randrange(len(out))
+        out[at : at + draw.randrange(30)] = manifests(draw.randrange(99), 1)[:40]
+    return bytes(out)
+
+
+def test_the_decoder_reads_files_opened_against_predecessors(tmp_path: Path) -> None:
+    plains = [manifests(4, 150)]
+    for seed in range(3):
+        plains.append(edited(plains[-1], seed))
+    coded = [gzipped(plain, 9 - at) for at, plain in enumerate(plains)]
+    streams = [OldStream(0, 10, len(plain)) for plain in plains]
+    older = [closed(coded[0], streams[:1])]
+    for at in range(1, 4):
+        sizes = {"target": 9_000, "most": 5_000} if at == 2 else {}
+        maker = gzip_against(coded[at], coded[at - 1], (plains[at], plains[at - 1]), **sizes)
+        older.append(maker.file(coded[at], (at - 1,), streams[at : at + 1]))
+    files = {f"v{at}": older[at]._replace(streams=()) for at in range(1, 4)}
+    files["plain"] = closed(b"plain")
+    write(tmp_path / "s", "a:1", files, older[:3])
+    expected = {name.encode(): (1, 0o644, file.data) for name, file in files.items()}
+    assert decoded(tmp_path / "s", "a:1") == expected
+
+
+def test_both_readers_check_predecessors() -> None:
+    plain = manifests(4, 20)
+    old, new = gzipped(plain), gzipped(edited(plain, 1))
+    older = [closed(old, [OldStream(0, 10, len(plain))])]
+    maker = gzip_against(new, old, (edited(plain, 1), plain))
+    index, _, _ = build({"a": maker.file(new), "b": closed(b"b")}, older)
+    sound = encode_index(index)
+    assert outcome(sound) == (True, True)
+    parts = decoder.sections(sound)
+    for at in range(len(parts[70])):
+        for value in (0, 1, 2, 127, 128, 255):
+            section = bytearray(parts[70])
+            section[at] = value
+            by_decoder, by_packer = outcome(assemble({**parts, 70: bytes(section)}))
+            assert by_decoder == by_packer, (at, value)
+    for end in range(len(parts[70])):
+        assert outcome(assemble({**parts, 70: parts[70][:end]})) == (False, False)
