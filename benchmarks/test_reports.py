@@ -258,6 +258,21 @@ def test_races_run_resume_and_are_drawn(
     assert not capsys.readouterr().err, "what is in the record is not measured again"
 
 
+def test_small_updates_in_a_row(samples: list[Path], tmp_path: Path) -> None:
+    record = Record("curve", None)
+    curve.measure_corpora(record, samples[:1], 4, rounds=1, small=True)
+    assert [row["n"] for row in record.rows] == [1, 2, 3, 4]
+    assert {row["corpus"] for row in record.rows} == {f"{samples[0].name}, a line each"}
+    first, *updates = (row["added_bytes"] for row in record.rows)
+    assert all(0 < added < first / 3 for added in updates)
+    assert "of the later half" in curve.table(record.rows)
+    path = tmp_path / "text"
+    path.write_text("one\r\ntwo")
+    curve.change_line([path], 2)
+    curve.change_line([path], 3)
+    assert path.read_bytes() == b"one # 2\r\ntwo # 3"
+
+
 def test_a_contestant_that_is_not_installed_is_left_out(
     tmp_path: Path, samples: list[Path]
 ) -> None:
