@@ -137,7 +137,9 @@ class LayerWriter:
         self._max = layer_bytes * 2
         self._older = older
         self._backlog = backlog
-        self._buffer = bytearray()
+        self._pool: list[memoryview] = []
+        self._buffer = self._new_buffer()
+        self._length = 0  # bytes of the frame being filled
         self._chunks = 0
         self._last = b""
         self._prefix: dict[int, None] = {}
@@ -184,16 +186,25 @@ class LayerWriter:
                 of the whole frame leave room.
         """
         most = DELTA_MAX_BYTES if self._prefix else FRAME_MAX_BYTES
-        if self._buffer and len(self._buffer) + len(data) > most:
+        if self._length and self._length + len(data) > most:
             self._end_frame()
-        self._buffer += data
+        end = self._length + len(data)
+        self._buffer[self._length : end] = data
+        self._length = end
         self._chunks += 1
         self._last = digest
         self._use(similar)
         self._around.update(dict.fromkeys(around))
         least = DELTA_MIN_BYTES if self._prefix else FRAME_MIN_BYTES
-        if len(self._buffer) >= least and ends_here(digest[:4], len(data), least):
+        if end >= least and ends_here(digest[:4], len(data), least):
             self._end_frame()
+
+    def _new_buffer(self) -> memoryview:
+        """Return memory for a frame, from a frame that was written if there is one.
+
+        The system maps new memory page by page, which takes as long as compressing it quickly.
+        """
+        return self._pool.pop() if self._pool else memoryview(bytearray(DELTA_MAX_BYTES))
 
     def _use(self, chunks: Iterable[int]) -> None:
         """Add to the prefix of the frame being filled."""
@@ -221,10 +232,12 @@ class LayerWriter:
 
         No chunk may be added afterwards: the older chunks are released, whatever they hold.
         """
-        if self._buffer:
+        if self._length:
             self._end_frame()
         while self._pending:
             self._write_frame()
+        self._pool.clear()
+        self._buffer = memoryview(b"")
         if self._first_read is not None:
             self._first_read.result()
         self._older = None
@@ -264,22 +277,24 @@ class LayerWriter:
             self._blob = None
 
     def _end_frame(self) -> None:
-        data, self._buffer = self._buffer, bytearray()
+        buffer, length = self._buffer, self._length
         self._use(self._around)
         prefix = Runs(sorted(self._prefix))
         depths = [self.planned_depth(chunk) for chunk in self._prefix]
         self._planned_depths.append(1 + max(depths) if depths else 0)
         self._frame_first.append(self._first_new)
         self._first_new += self._chunks
-        future = self._executor.submit(self._compress, data, prefix)
-        self._pending.append(_Pending(future, self._chunks, self._last, len(data), prefix))
+        future = self._executor.submit(self._compress, buffer[:length], prefix)
+        self._pending.append(_Pending(future, self._chunks, self._last, length, prefix, buffer))
+        self._length = 0
         self._chunks, self._prefix, self._prefix_bytes, self._around = 0, {}, 0, {}
         while len(self._pending) > self._backlog or (
             self._pending and self._pending[0].future.done()
         ):
             self._write_frame()
+        self._buffer = self._new_buffer()
 
-    def _compress(self, data: bytearray, prefix: Runs) -> tuple[bytes, bool]:
+    def _compress(self, data: memoryview, prefix: Runs) -> tuple[bytes, bool]:
         """Return a frame, and whether it is compressed against its prefix."""
         if not prefix or self._older is None:
             return zstd.compress(data, self._level), False
@@ -302,6 +317,7 @@ class LayerWriter:
     def _write_frame(self) -> None:
         pending = self._pending.popleft()
         frame, is_delta = pending.future.result()
+        self._pool.append(pending.buffer)
         if self._blob is None:
             self._begin_layer()
         elif self._blob_bytes + len(frame) > self._max:
@@ -370,10 +386,11 @@ class LayerWriter:
 
 
 class _Pending(NamedTuple):
-    """A frame being compressed: the future of its bytes, and the columns known already."""
+    """A frame being compressed: the future of its bytes, the columns known already, its memory."""
 
     future: Future[tuple[bytes, bool]]
     chunks: int
     last: bytes
     plain_bytes: int
     prefix: Runs
+    buffer: memoryview
