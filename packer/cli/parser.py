@@ -273,7 +273,7 @@ def add_connection(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         "--outage-seconds",
         type=float,
         metavar="N",
-        help="wait so long for a registry that is away (default: 60)",
+        help="wait so long for a registry that is away (default: 60, or 15 if it never answered)",
     )
     return group
 

@@ -184,6 +184,7 @@ def _frame_reader(
         remote=ranges.remote,
         directory=os.path.dirname(staging),
         store=version.store,
+        ahead=ranges.expect,
     )
 
 

@@ -111,6 +111,7 @@ class _Verification:
                 check=check,
                 remote=ranges.remote,
                 store=version.store,
+                ahead=ranges.expect,
             ) as frames_reader,
             ThreadPoolExecutor(os.cpu_count() or 1, "verify") as executor,
         ):
