@@ -356,7 +356,7 @@ def add_repair(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--verify",
         action="store_true",
-        help="read a byte of each blob that the registry says it has; send again what is lost",
+        help="read every blob that the registry says it has; send again what is lost or damaged",
     )
     group.add_argument(
         "--force", action="store_true", help="send everything, whatever the registry says it has"
