@@ -11,7 +11,7 @@ import blake3
 
 from packer.engine import zstd
 from packer.engine.delta import decode as decode_delta
-from packer.errors import DigestMismatch, IntegrityError, SizeMismatch
+from packer.errors import DigestMismatch, IntegrityError, NotFound, SizeMismatch
 from packer.forks import renew_in_children
 from packer.format.damage import touched
 from packer.format.frame_cache import FrameCache
@@ -198,9 +198,9 @@ class FrameReader:
             return self._verified(
                 frame, stored, prefix, f"frame at offset {offset} of layer {digest}"
             )
-        except IntegrityError as error:
-            # A layer that was cut off is damaged as a whole.
-            whole = isinstance(error, SizeMismatch)
+        except (IntegrityError, NotFound) as error:
+            # A layer that was cut off, or is gone, is damaged as a whole.
+            whole = isinstance(error, (SizeMismatch, NotFound))
             damaged = frames.of_layer(layer) if whole else range(frame, frame + 1)
             error.touched = touched(frames, damaged, digest, self._store)
             raise
