@@ -224,6 +224,9 @@ def parse_location(text: str) -> Reference | LayoutLocation:
     if colon and transport in _UNSUPPORTED:
         why = f"transport {transport}: is not supported"
         raise InvalidReference(text, f"{why}; use docker://, oci: or oci-archive:")
+    if colon and transport == "docker" and not rest[:1].isdigit():  # or a port
+        place = rest.lstrip("/") or "registry.example/repository:tag"
+        raise InvalidReference(text, f"a registry is written {place} or docker://{place}")
     return Reference.parse(text)
 
 

@@ -101,8 +101,8 @@ def push(
         store: the local store.
         registry: how to reach the registry.
         jobs: concurrent uploads, at least 1.
-        verify: read a byte of each blob that the registry says it has, and send again each blob
-            that it cannot return.
+        verify: read all of each blob that the destination says it has, and of the manifest, and
+            send again each that is lost or damaged. It takes as long as a pull.
         force: send every blob, whatever the registry says it has.
         progress: called with the bytes sent.
         cancel: a `threading.Event` or the like; the call raises `Cancelled` once it is set.

@@ -289,7 +289,7 @@ def add_connection(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         "--outage-seconds",
         type=float,
         metavar="N",
-        help="wait so long for a registry that is away (default: 60)",
+        help="wait so long for a registry that is away (default: 60, or 15 if it never answered)",
     )
     return group
 
@@ -393,7 +393,7 @@ def add_repair(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--verify",
         action="store_true",
-        help="read a byte of each blob that the registry says it has; send again what is lost",
+        help="read every blob that the registry says it has; send again what is lost or damaged",
     )
     group.add_argument(
         "--force", action="store_true", help="send everything, whatever the registry says it has"

@@ -176,16 +176,19 @@ def diff_report(args: argparse.Namespace, changes: list[Change]) -> Report:
 
 
 def _sizes(change: Change) -> str:
+    size = max(change.old_size, change.new_size)
+    if change.detail and not size:
+        return change.detail
     if change.change in ("added", "removed"):
         kind = f", {change.detail}" if change.detail else ""
-        return format_size(max(change.old_size, change.new_size)) + kind
+        return format_size(size) + kind
     if change.old_size == change.new_size:
         sizes = format_size(change.new_size)
     else:
         sizes = f"{format_size(change.old_size)} -> {format_size(change.new_size)}"
-    if change.inside:
-        return f"{sizes}, {change.detail}" if change.detail else sizes
-    return f"{sizes}, {format_size(change.new_chunk_bytes)} in new chunks"
+    if not change.inside and (change.new_chunk_bytes or not change.detail):
+        sizes += f", {format_size(change.new_chunk_bytes)} in new chunks"
+    return f"{sizes}, {change.detail}" if change.detail else sizes
 
 
 def inspect(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:

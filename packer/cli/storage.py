@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from typing import Any, BinaryIO
 
 from packer.cli import reading
@@ -13,7 +15,7 @@ from packer.cli.outcome import Report, check_target, registry_options, restored
 from packer.cli.output import Output, text_fields
 from packer.cli.parser import Add, add_opening, verb_epilog
 from packer.engine import zstd
-from packer.errors import AuthError, InvalidParameter, NotFound
+from packer.errors import AuthError, InvalidParameter, NotFound, PackerError
 from packer.oci import READ_BYTES
 from packer.progress import ProgressCallback
 from packer.storage.condition import Condition, Finding
@@ -24,6 +26,8 @@ EXIT_DAMAGED = 4
 """Exit code of ``storage verify`` if a version is damaged or lost."""
 EXIT_FAILING = 5
 """Exit code of ``storage verify`` if the registry fails for a version."""
+LIST_JOBS = 8
+"""Applications whose versions are looked for at once: each takes a few requests."""
 
 
 _ARGUMENTS = {
@@ -253,7 +257,20 @@ def _apps(
     storage: Storage, args: argparse.Namespace, out: Output, progress: ProgressCallback | None
 ) -> Report:
     apps = storage.apps()
-    return Report(lambda: {"apps": apps}, lambda: apps, is_summary=False)
+    with ThreadPoolExecutor(LIST_JOBS, "packer-list") as pool:
+        found = dict(zip(apps, pool.map(partial(_has_versions, storage), apps), strict=True))
+    empty = [app for app in apps if not found[app]]
+    shown = [app if found[app] else f"{app}  (no version)" for app in apps]
+    value = {"apps": apps, "without_versions": empty}
+    return Report(lambda: value, lambda: shown, is_summary=False)
+
+
+def _has_versions(storage: Storage, app: str) -> bool:
+    """Return whether an application has a version that can be read, as far as we may look."""
+    try:
+        return bool(storage.history(app))
+    except PackerError:
+        return True
 
 
 def _history(

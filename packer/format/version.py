@@ -7,7 +7,8 @@ from functools import cached_property
 from typing import NamedTuple
 
 from packer.engine.chunking import ChunkParams
-from packer.errors import FormatError, UnsupportedVersion
+from packer.errors import FormatError, NotFound, UnsupportedVersion
+from packer.format.damage import touched_by_index
 from packer.format.index import Index
 from packer.format.index_codec import decode_index
 from packer.format.index_layers import Plain, read_index
@@ -17,9 +18,10 @@ from packer.oci import (
     Descriptor,
     Manifest,
     canonical_json,
+    is_digest,
     load_json,
 )
-from packer.stores.protocols import Store, read_blob
+from packer.stores.protocols import LocalBlobs, Store, read_blob
 
 CREATED = "org.opencontainers.image.created"
 """Annotation of a manifest: the time of packing, as in RFC 3339 (image-spec, annotations.md)."""
@@ -42,6 +44,7 @@ class Version:
         manifest: decoded and checked.
         manifest_bytes: the manifest as it is stored.
         config: decoded and checked.
+        reference: tag or digest that it was found by, for messages; "" if it was made just now.
     """
 
     store: Store
@@ -49,7 +52,16 @@ class Version:
     manifest: Manifest
     manifest_bytes: bytes
     config: Config
+    reference: str = field(default="", compare=False)
     _kept: list[Plain] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """The version's name in errors: its tag, in a registry with the repository."""
+        name = self.reference or self.descriptor.digest
+        if isinstance(self.store, LocalBlobs):
+            return name
+        return self.store.name + ("@" if is_digest(name) else ":") + name
 
     def read_index(self, layers: int | None = None) -> Plain:
         """Return the index's plaintext, and the bytes that it takes in each index layer.
@@ -69,7 +81,11 @@ class Version:
             return read_index(self.store, chain[:layers], None)
         if self._kept:
             return self._kept[0]
-        read = read_index(self.store, chain, self.config.index_digest)
+        try:
+            read = read_index(self.store, chain, self.config.index_digest)
+        except NotFound as error:
+            error.touched = touched_by_index(error.name, self.store)
+            raise
         if len(read[0]) <= KEPT_INDEX_BYTES:
             self._kept.append(read)
         return read
@@ -203,4 +219,5 @@ def load_version(store: Store, reference: str) -> Version:
         manifest,
         data,
         Config.decode(config, f"config {manifest.config.digest}"),
+        reference,
     )

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, replace
 
 from packer.files.name_column import side_by_side
-from packer.files.tree import FILE, show
+from packer.files.tree import FILE, KIND_NAMES, show
 from packer.format.index import Index
 from packer.format.version import Version
 from packer.opening.members.archive import SEPARATOR
@@ -28,8 +28,8 @@ class Change:
         new_chunk_bytes: bytes of the new file in chunks that the old one does not have; the whole
             size of a member of an archive.
         inside: whether it is a member of an archive, whose path comes before ``!/``.
-        detail: of members: what changed beside the content (kind, mode, target of a link); of an
-            incomplete archive: why.
+        detail: what changed beside the content (kind, mode, target of a link); the kind of what was
+            added or removed, if it is no file; of an incomplete archive: why.
     """
 
     path: str
@@ -143,13 +143,34 @@ def _differences(old: Version, new: Version) -> Iterator[_Difference]:
         old_size = before.sizes[then] if then is not None else 0
         new_size = after.sizes[now] if now is not None else 0
         if then is None and now is not None:
-            yield Change(show(path), "added", 0, new_size, new_size), None, after.file(now)
+            detail = after.kind(now)
+            added = Change(show(path), "added", 0, new_size, new_size, detail=detail)
+            yield added, None, after.file(now)
         elif then is not None and now is None:
-            yield Change(show(path), "removed", old_size, 0, 0), before.file(then), None
+            removed = Change(show(path), "removed", old_size, 0, 0, detail=before.kind(then))
+            yield removed, before.file(then), None
         elif then is not None and now is not None and before.key(then) != after.key(now):
             fresh = after.bytes_not_in(now, before, then)
-            change = Change(show(path), "changed", old_size, new_size, fresh)
+            detail = _metadata(before, then, after, now)
+            change = Change(show(path), "changed", old_size, new_size, fresh, detail=detail)
             yield change, before.file(then), after.file(now)
+
+
+def _metadata(before: _Contents, then: int, after: _Contents, now: int) -> str:
+    """Return what differs between two entries beside their content, in words."""
+    details = []
+    kinds = [
+        KIND_NAMES[contents.index.kinds[at]] for contents, at in ((before, then), (after, now))
+    ]
+    if kinds[0] != kinds[1]:
+        return " to ".join(kinds)
+    modes = before.index.modes[then], after.index.modes[now]
+    if modes[0] != modes[1]:
+        details.append(f"mode {modes[0]:04o} to {modes[1]:04o}")
+    targets = before.links.get(then, b""), after.links.get(now, b"")
+    if targets[0] != targets[1]:
+        details.append(f"target {show(targets[0])} to {show(targets[1])}")
+    return ", ".join(details)
 
 
 class _Contents:
@@ -171,6 +192,11 @@ class _Contents:
             self.links.get(entry, b""),
             expansion.digest if expansion else index.content_key(index.runs_of(entry)),
         )
+
+    def kind(self, entry: int) -> str:
+        """Return the name of an entry's kind, "" for a file."""
+        kind = self.index.kinds[entry]
+        return "" if kind == FILE else KIND_NAMES[kind]
 
     def file(self, entry: int) -> int | None:
         """Return the entry if it is a file."""

@@ -155,7 +155,12 @@ class FileReader:
         ranges = enter(BlobRanges(version.store, layers))
         reader = enter(
             FrameReader(
-                version.index, layers, ranges.read, remote=ranges.remote, store=version.store
+                version.index,
+                layers,
+                ranges.read,
+                remote=ranges.remote,
+                store=version.store,
+                ahead=ranges.expect,
             )
         )
         old = enter(closing(OldFiles(reader)))

@@ -184,6 +184,7 @@ def _frame_reader(
         remote=ranges.remote,
         directory=os.path.dirname(staging),
         store=version.store,
+        ahead=ranges.expect,
     )
 
 
@@ -214,10 +215,11 @@ def check_target(target: bytes, update: bool) -> bool:
         names = os.listdir(target)
     except FileNotFoundError:
         if os.path.islink(target):
-            raise TargetExists(show(target), "a link that leads nowhere") from None
+            why = "a link that leads nowhere"
+            raise TargetExists(show(target), why, is_directory=False) from None
         return False
     except NotADirectoryError:
-        raise TargetExists(show(target), "it is not a directory") from None
+        raise TargetExists(show(target), "a file is there", is_directory=False) from None
     if names and not update:
         raise TargetExists(show(target), "say --update to bring it up to date")
     # A rename cannot replace a mount point or a link to a directory, nor anything in a directory

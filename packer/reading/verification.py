@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
 
-from packer.errors import IntegrityError
+from packer.errors import IntegrityError, NotFound
 from packer.format.blob_ranges import BlobRanges
 from packer.format.damage import touched
 from packer.format.frame_reader import FrameReader
@@ -93,7 +93,7 @@ class _Verification:
                 with version.store.fetch(blob) as reader:
                     while data := reader.read(READ_BYTES):
                         self._advance(len(data), blob.digest)
-            except IntegrityError as error:
+            except (IntegrityError, NotFound) as error:
                 if blob in manifest.data_layers:
                     frames = Frames(version.index)
                     damaged = frames.of_layer(manifest.data_layers.index(blob))
@@ -113,6 +113,7 @@ class _Verification:
                 check=check,
                 remote=ranges.remote,
                 store=version.store,
+                ahead=ranges.expect,
             ) as frames_reader,
             ThreadPoolExecutor(os.cpu_count() or 1, "verify") as executor,
         ):

@@ -117,7 +117,10 @@ class Storage:
         """The support bundles."""
 
     def apps(self) -> list[str]:
-        """Return the IDs of the applications that have, or had, versions."""
+        """Return the IDs of the applications that have, or had, versions.
+
+        An application of which no version loads is among them; its `history` is empty.
+        """
         return app_list.read(self._repositories)
 
     def save(
@@ -167,10 +170,11 @@ class Storage:
             root, app, labels, progress, cancel, level=level, opening=opening, created=created
         )
         application = self._application(app, create=True)
-        numbers = application.numbers()
-        if not numbers.saved:
+
+        def enlist() -> None:
             app_list.add(self._repositories, app)
-        saved = application.save(job, numbers, sequence, self._patience)
+
+        saved = application.save(job, application.numbers(), sequence, self._patience, enlist)
         self._tell("saved", app, saved.sequence)
         return saved
 

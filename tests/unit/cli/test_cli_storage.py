@@ -53,7 +53,7 @@ def test_a_version_from_save_to_delete(run: Run, tmp_path: Path) -> None:
         assert (saved["app"], saved["sequence"]) == ("My App", number)
         assert saved["labels"] == {"version": f"1.{number}", "ci": "a=b"}
         assert (saved["parent"] is None) == (number == 0)
-    assert decoded(run("apps", "--json")) == {"apps": ["My App"]}
+    assert decoded(run("apps", "--json")) == {"apps": ["My App"], "without_versions": []}
     assert decoded(run("current", "My App", "--json")) == {"app": "My App", "current": None}
     assert run("current", "My App")[1] == b"nothing is deployed\n"
     decoded(run("deploy", "My App", 1, "--json"))

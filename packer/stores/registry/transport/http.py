@@ -34,6 +34,8 @@ SEND_BYTES = 256 << 10
 STALL_BYTES = 1024
 """A body that brings fewer bytes than this during a whole read timeout is given up."""
 
+_ANSWERED: set[str] = set()
+"""Servers that have answered this process, as in URLs."""
 _ABANDONED: list[dict[str, urllib3.PoolManager]] = []
 _TUNNEL = re.compile(r"Tunnel connection failed: (\d{3}[ \w]{0,60})")
 _CONNECTION = re.compile(r"^(Plain|Secure)\(.*?\): ")  # urllib3 shows our classes
@@ -271,7 +273,9 @@ class Transport:
     def attempts(self, url: str) -> Attempts:
         """Return a new count of failures, for an operation at the server of `url`."""
         parts = urlsplit(url)
-        return Attempts(self.retry, self._sockets.halted, safe_text(parts.netloc))
+        server = parts.netloc.lower()
+        halted = self._sockets.halted
+        return Attempts(self.retry, halted, safe_text(server), lambda: server in _ANSWERED)
 
     @property
     def halted(self) -> threading.Event:
@@ -316,6 +320,7 @@ class Transport:
         except (HTTPError, OSError) as error:
             message, retryable = transport_fault(method, url, error, proxy)
             raise TransportError(message, retryable=retryable) from error
+        _ANSWERED.add(urlsplit(url).netloc.lower())
         return Response(raw, method, url, self._timeout, proxy if url[:5] == "http:" else None)
 
     def _pool(self, url: str, proxy: str | None) -> urllib3.PoolManager:
