@@ -1,4 +1,4 @@
-"""The verbs that only read: ls, cat, diff, verify."""
+"""The verbs that only read: ls, cat, diff."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from packer.api import readings
 from packer.api.locations import open_version
 from packer.cli.arguments import EXIT_DIFFERENT, EXIT_INCOMPLETE
-from packer.cli.display import format_count, format_size
+from packer.cli.display import format_size
 from packer.cli.outcome import Report, options, refuse_terminal, write_content
 from packer.cli.output import Line, Output, text_fields
 from packer.cli.tables import Column, table
@@ -190,26 +190,3 @@ def _change_row(change: Change) -> tuple[str, ...]:
     indent = "    " if change.inside else ""
     detail = f"  ({change.detail})" if change.detail else ""
     return _CHANGE_MARKS[change.change], was, now, part, f"{indent}{change.path}{detail}"
-
-
-def verify(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
-    """Read every blob of a version and check it."""
-    verified = readings.verify(args.name, progress=progress, cancel=args.cancel, **options(args))
-
-    def value() -> dict[str, Any]:
-        return {
-            **text_fields("name", args.name),
-            "digest": verified.digest,
-            "blobs": verified.blobs,
-            "bytes": verified.bytes,
-            "chunks": verified.chunks,
-        }
-
-    def lines() -> Iterator[str]:
-        yield f"{args.name}  {verified.digest}"
-        yield (
-            f"sound: {format_count(verified.blobs, 'blob')}, {format_size(verified.bytes)},"
-            f" {format_count(verified.chunks, 'chunk')}"
-        )
-
-    return Report(value, lines)

@@ -13,7 +13,8 @@ from packer.progress import ProgressCallback
 _MODULES = {
     "transfers": ("pack", "push", "pull", "unpack"),
     "keeping": ("versions", "tag", "forget", "gc", "usage"),
-    "reading": ("ls", "cat", "diff", "verify"),
+    "reading": ("ls", "cat", "diff"),
+    "integrity": ("verify", "repair"),
     "inspection": ("inspect",),
     "storage": ("storage",),
     "migration": ("migrate",),
