@@ -19,7 +19,6 @@ from packer.reading import contents
 from packer.reading.contents import Entry
 from packer.reading.differences import Change
 
-
 _KIND_BITS = {
     "file": stat.S_IFREG,
     "member": stat.S_IFREG,

@@ -15,6 +15,8 @@ from packer.oci import Manifest
 from packer.reading.verification import _Verification
 from packer.stores.layout import LayoutStore
 
+pytestmark = pytest.mark.slow  # each test begins with three pulls
+
 
 def make(root: Path, number: int) -> Path:
     root.mkdir(exist_ok=True)
