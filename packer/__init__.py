@@ -17,6 +17,7 @@ from packer._version import VERSION
 if TYPE_CHECKING:
     from packer.api.air_gap import Inventory, InventoryEntry
     from packer.api.estimates import estimate
+    from packer.api.integrity import Checked, Repaired, repair, verify_all
     from packer.api.keeping import (
         AppUsage,
         Collected,
@@ -98,6 +99,7 @@ __all__ = [
     "BaseChoice",
     "Cancelled",
     "Change",
+    "Checked",
     "ChunkParams",
     "Closed",
     "Collected",
@@ -136,6 +138,7 @@ __all__ = [
     "RegistryOptions",
     "RemoteVersion",
     "RemoteVersions",
+    "Repaired",
     "Restored",
     "Retained",
     "SavedVersion",
@@ -178,11 +181,13 @@ __all__ = [
     "pull",
     "push",
     "remote_versions",
+    "repair",
     "tag",
     "unpack",
     "unpack_tar",
     "usage",
     "verify",
+    "verify_all",
     "versions",
 ]
 
@@ -192,6 +197,7 @@ _MODULES = {
         "InventoryEntry",
     ),
     "api.estimates": ("estimate",),
+    "api.integrity": ("Checked", "Repaired", "repair", "verify_all"),
     "api.keeping": (
         "AppUsage",
         "Collected",

@@ -15,6 +15,7 @@ Files in reading order:
     transfers    push, pull, copy
     readings     unpack, ls, cat, diff, inspect, verify, inventory
     keeping      versions, tag, forget, gc, usage
+    integrity    verify of all versions, and of archives with their bases; repair
     air_gap      inventories of the far side, and archives that leave blobs out
     estimates    estimate
     filesystem   versions as a file system for fsspec

@@ -310,6 +310,8 @@ def verify(
     *,
     store: StoreLike = None,
     registry: RegistryLike = None,
+    base_at_hand: bool = False,
+    base_from: str | None = None,
     progress: ProgressCallback | None = None,
     cancel: CancelEvent | None = None,
 ) -> Verified:
@@ -319,6 +321,10 @@ def verify(
         name: tag or digest of the version in the local store, or a reference elsewhere.
         store: the local store.
         registry: how to reach a registry.
+        base_at_hand: read what an archive leaves out from the versions that it names, in `store`.
+            So the archive is proved to complete wherever these versions are.
+        base_from: a reference to a further place that may have these versions; it implies
+            `base_at_hand`.
         progress: called with the bytes read.
         cancel: a `threading.Event` or the like; the call raises `Cancelled` once it is set.
 
@@ -326,12 +332,17 @@ def verify(
         The numbers of blobs, chunks and bytes checked.
 
     Raises:
-        NotFound: there is no such version, or a blob of it is missing.
+        NotFound: there is no such version, or a blob of it is missing (with `base_at_hand`, kind
+            "base": of a version that the archive builds on).
         IntegrityError: a blob, frame or chunk is damaged; the error names the first.
         StoreError: a store failed.
         Cancelled: `cancel` was set.
     """
     from packer.reading import verification
 
+    if base_at_hand or base_from is not None:
+        from packer.api.integrity import verify_with_bases
+
+        return verify_with_bases(name, store, registry, base_from, progress, cancel)
     with opened_version(name, store, registry, cancel, "verifying") as version:
         return verification.verify(version, cancellable(progress, cancel, "verifying"))

@@ -11,7 +11,8 @@ Files, in reading order:
     outcome             the report, and reports that verbs share
     output, display     standard output; progress on standard error
     tables              tables with headings, as wide as the terminal
-    transfers, remote, reading, keeping, airgap, registries, migration, builtin    the verbs
+    transfers, remote, reading, inspection, integrity, keeping, airgap, registries,
+    migration, builtin  the verbs
     storage             the verbs below ``storage``, and their arguments
     builtin_registry    the files of the built-in registry, made from templates/
 

@@ -179,11 +179,36 @@ def _inspect(at: argparse.ArgumentParser) -> None:
 
 @verb(
     "verify",
-    "read every blob of a version and check it",
+    "read every blob of a version, or of all, and check it",
     "layer-packer verify registry.example/acme/app:1.4.2",
 )
 def _verify(at: argparse.ArgumentParser) -> None:
-    at.add_argument("name", metavar="NAME", help="the version")
+    at.add_argument("name", metavar="NAME", nargs="?", help="the version")
+    at.add_argument("--all", action="store_true", help="every version of the local store")
+    at.add_argument(
+        "--base-at-hand",
+        action="store_true",
+        help="read what an archive leaves out from the versions that it builds on",
+    )
+    at.add_argument(
+        "--base-from", metavar="REF", help="a further place where these versions may be"
+    )
+
+
+@verb(
+    "repair",
+    "fetch again what is damaged in the local store, from where it came",
+    "layer-packer repair --all",
+)
+def _repair(at: argparse.ArgumentParser) -> None:
+    at.add_argument("names", metavar="NAME", nargs="*", help="versions of the local store")
+    at.add_argument("--all", action="store_true", help="every version of the local store")
+    at.add_argument(
+        "--from",
+        dest="source",
+        metavar="REF",
+        help="the place that has the blobs",
+    )
 
 
 @verb(

@@ -14,6 +14,7 @@ from packer.cli.display import did_you_mean, format_count, format_size
 from packer.cli.outcome import Report, check_target, registry_options, restored
 from packer.cli.output import Output, text_fields
 from packer.cli.parser import Add, add_opening, verb_epilog
+from packer.cli.tables import Column, short_digest, short_time, table, terminal_width
 from packer.engine import zstd
 from packer.errors import AuthError, InvalidParameter, NotFound, PackerError
 from packer.oci import READ_BYTES
@@ -29,6 +30,15 @@ EXIT_FAILING = 5
 LIST_JOBS = 8
 """Applications whose versions are looked for at once: each takes a few requests."""
 
+_SAVED_COLUMNS = (
+    Column("CREATED (UTC)"),
+    Column("DIGEST"),
+    Column("SIZE", right=True),
+    Column("ADDS", right=True),
+    Column("LABELS", cut=True, optional=True),
+)
+_HISTORY_COLUMNS = (Column(""), Column("SEQUENCE", right=True), *_SAVED_COLUMNS)
+_BUNDLE_COLUMNS = (Column("ID", cut=True), *_SAVED_COLUMNS)
 
 _ARGUMENTS = {
     "app": "the application's ID",
@@ -290,8 +300,9 @@ def _history(
         }
 
     def lines() -> Iterator[str]:
-        for saved in history:
-            yield _version_line(saved, current)
+        if history:
+            rows = (_version_row(saved, current) for saved in history)
+            yield from table(_HISTORY_COLUMNS, rows, width=terminal_width())
 
     return Report(value, lines, is_summary=False)
 
@@ -311,12 +322,19 @@ def _check_app(storage: Storage, app: str) -> None:
         raise NotFound("application", app, where + did_you_mean(app, apps))
 
 
-def _version_line(saved: SavedVersion, current: int | None) -> str:
-    mark = "*" if saved.sequence == current else " "
-    labels = "".join(f"  {name}={text}" for name, text in saved.labels.items())
+def _version_row(saved: SavedVersion, current: int | None) -> tuple[str, ...]:
+    mark = "*" if saved.sequence == current else ""
+    return mark, str(saved.sequence), *_saved_row(saved)
+
+
+def _saved_row(saved: SavedVersion | SupportBundle) -> tuple[str, ...]:
+    """Return the texts of what was saved, by `_SAVED_COLUMNS`."""
     return (
-        f"{mark} {saved.sequence:>5}  {saved.created}  {saved.digest[:19]}"
-        f"  {format_size(saved.bytes):>9}  +{format_size(saved.new_bytes)}{labels}"
+        short_time(saved.created),
+        short_digest(saved.digest),
+        format_size(saved.bytes),
+        format_size(saved.new_bytes),
+        "  ".join(f"{name}={text}" for name, text in saved.labels.items()),
     )
 
 
@@ -331,8 +349,12 @@ def _current(
         version = None if current is None else _version_value(current)
         return {**text_fields("app", args.app), "current": version}
 
-    def lines() -> Iterable[str]:
-        return ["nothing is deployed" if current is None else _version_line(current, None).strip()]
+    def lines() -> Iterator[str]:
+        if current is None:
+            yield "nothing is deployed"
+        else:
+            row = _version_row(current, None)[1:]
+            yield from table(_HISTORY_COLUMNS[1:], [row], width=terminal_width())
 
     return Report(value, lines, is_summary=False)
 
@@ -462,17 +484,21 @@ def _save_bundle(
     saved = storage.save_support_bundle(
         args.id, args.path, labels=_labels(args), progress=progress, cancel=args.cancel
     )
-    return Report(lambda: _bundle_value(saved), lambda: [_bundle_line(saved)])
+    return Report(lambda: _bundle_value(saved), lambda: _bundle_lines(saved))
 
 
 def _bundles(
     storage: Storage, args: argparse.Namespace, out: Output, progress: ProgressCallback | None
 ) -> Report:
     found = storage.support_bundles()
+
+    def lines() -> Iterator[str]:
+        if found:
+            rows = ((bundle.id, *_saved_row(bundle)) for bundle in found)
+            yield from table(_BUNDLE_COLUMNS, rows, width=terminal_width())
+
     return Report(
-        lambda: {"bundles": [_bundle_value(bundle) for bundle in found]},
-        lambda: map(_bundle_line, found),
-        is_summary=False,
+        lambda: {"bundles": [_bundle_value(bundle) for bundle in found]}, lines, is_summary=False
     )
 
 
@@ -500,9 +526,9 @@ def _bundle_value(bundle: SupportBundle) -> dict[str, Any]:
     return {**value, **text_fields("id", bundle.id)}
 
 
-def _bundle_line(bundle: SupportBundle) -> str:
-    size = f"{format_size(bundle.bytes)}  +{format_size(bundle.new_bytes)}"
-    return f"{bundle.id}  {bundle.created}  {bundle.digest[:19]}  {size}"
+def _bundle_lines(bundle: SupportBundle) -> Iterator[str]:
+    yield f"{bundle.id}  {bundle.digest}"
+    yield f"{format_size(bundle.bytes)}; added {format_size(bundle.new_bytes)}"
 
 
 def _version_value(saved: SavedVersion) -> dict[str, Any]:

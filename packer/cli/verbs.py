@@ -13,7 +13,9 @@ from packer.progress import ProgressCallback
 _MODULES = {
     "transfers": ("pack", "push", "pull", "unpack"),
     "keeping": ("versions", "tag", "forget", "gc", "usage"),
-    "reading": ("ls", "cat", "diff", "inspect", "verify"),
+    "reading": ("ls", "cat", "diff"),
+    "integrity": ("verify", "repair"),
+    "inspection": ("inspect",),
     "storage": ("storage",),
     "migration": ("migrate",),
     "builtin": ("registry",),

@@ -113,6 +113,7 @@ def tags(store: Path) -> list[str]:
     return [row.tag for row in packer.versions(store=store)]
 
 
+@pytest.mark.slow
 def test_forget_names(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     one, two, _ = (make(tmp_path / "app", store, number, monkeypatch) for number in (1, 2, 3))
     packer.tag("app:1", "stable", store=store)
@@ -131,6 +132,7 @@ def test_forget_names(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPat
     assert tags(store) == ["app:2", "app:3"]
 
 
+@pytest.mark.slow
 def test_forget_by_policy(tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for number in range(1, 7):
         make(tmp_path / "app", store, number, monkeypatch, day=10 * number)
@@ -278,6 +280,7 @@ def pulled(store: Path, place: str, root: Path, **options: object) -> tuple[str,
     return done.forgotten
 
 
+@pytest.mark.slow
 def test_pull_keeps_the_last_two_and_what_was_packed_here(
     tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -305,6 +308,7 @@ def test_pull_keeps_the_last_two_and_what_was_packed_here(
         packer.pull(f"oci:{there}:app:1", out, store=store, keep=0)
 
 
+@pytest.mark.slow
 def test_packing_under_the_name_of_a_pulled_version_protects_it(
     tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

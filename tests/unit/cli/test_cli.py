@@ -147,8 +147,8 @@ def test_archives_that_stay_closed_are_told(run: Run, app: Path) -> None:
         "stored_bytes": 0,
     }
     text = run("inspect", "app:1").text
-    assert "closed   a.tar.xz (xz, this format is not opened; 100.0 KB), 100." in text
-    assert "closed   b.tar.zst (zstd, " in text
+    assert "\na.tar.xz (xz, this format is not opened; 100.0 KB)    100." in text
+    assert "\nb.tar.zst (zstd, " in text
 
 
 def test_pack_json(run: Run, app: Path, changed: Path) -> None:
@@ -257,9 +257,10 @@ def test_ls(run: Run, app: Path) -> None:
     digest = run("pack", app, "--tag", "app:1", "--json").json["digest"]
     assert run("ls", "app:1").text == "a.yaml\nempty/\nlink\nsub/\nsub/run\n"
     long = run("ls", "-l", digest).text.splitlines()
-    assert long[0] == f"-rw-r--r--  {(app / 'a.yaml').stat().st_size}  a.yaml"
-    assert re.fullmatch(r"lrwxrwxrwx +0  link -> a.yaml", long[2])
-    assert long[4] == "-rwxr-xr-x   70000  sub/run"
+    assert long[0].split() == ["MODE", "SIZE", "PATH"]
+    assert long[1] == f"-rw-r--r--  {(app / 'a.yaml').stat().st_size}  a.yaml"
+    assert re.fullmatch(r"lrwxrwxrwx +0  link -> a.yaml", long[3])
+    assert long[5] == "-rwxr-xr-x   70000  sub/run"
     value = run("ls", "app:1", "--json").json
     assert value.keys() == {"name", "digest", "entries"}
     assert value["entries"][4] == {
@@ -300,10 +301,11 @@ def test_diff(run: Run, app: Path, changed: Path) -> None:
     run("pack", changed, "--tag", "app:2")
     result = run("diff", "app:1", "app:2")
     assert result.code == 0
-    assert [line[:2] + line[2:].split("  ")[0] for line in result.text.splitlines()[:-1]] == [
-        *("~ a.yaml", "+ new", "- sub/run")
+    assert [line.split()[:: len(line.split()) - 1] for line in result.text.splitlines()[:-1]] == [
+        *(["WAS", "PATH"], ["~", "a.yaml"], ["+", "new"], ["-", "sub/run"])
     ]
     assert result.text.splitlines()[-1].startswith("1 added, 1 removed, 1 changed; ")
+    assert result.text.endswith("of content changed\n")
     value = run("diff", "app:1", "app:2", "--json").json
     counts = {"added": 1, "removed": 1, "changed": 1}
     assert value.keys() == {"old", "new", *counts, "new_chunk_bytes", "changes"}

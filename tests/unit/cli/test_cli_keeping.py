@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import timedelta
 from pathlib import Path
 
 import pytest
 
+from packer.cli.inspection import _details_lines
 from packer.cli.keeping import parse_span
 from packer.errors import InvalidParameter
+from packer.reading.contents import Details, LayerUse
 from tests.unit.cli.test_cli import Run
 from tests.unit.cli.test_cli import app as app
 from tests.unit.cli.test_cli import changed as changed
@@ -100,3 +103,20 @@ def test_a_reading_verb_takes_the_digits_that_a_list_shows(run: Run, app: Path) 
     assert len(digits) == 12
     assert run("ls", digits).text == run("ls", "app:1").text
     assert run("verify", digits).text.startswith(digits)
+
+
+def test_inspect_folds_the_layers_of_a_long_history() -> None:
+    layer = LayerUse("sha256:" + "ab" * 32, 1000, 1, 9, 4, 4000, 2000)
+    layers = [replace(layer, size=1000 * number, frames=number) for number in range(1, 61)]
+    details = Details(
+        *("sha256:" + "cd" * 32, "", "", "t", "1", 9, 65536),
+        *(1, 0, 0, 1, 1, 1, 1, 1, 1),
+        tuple(layers),
+        *((), (), ()),
+    )
+    lines = list(_details_lines(details))
+    assert len(lines) == 6 + 1 + 1 + 8 + 1
+    assert lines[7].split()[:3] == ["LAYER", "SIZE", "FRAMES"]
+    assert lines[8].split()[:2] == ["abababababab", "60.0"]  # the largest
+    assert lines[-1] == "and 52 layers more, see --json"
+    assert max(map(len, lines)) <= 80

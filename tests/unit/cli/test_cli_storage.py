@@ -63,12 +63,14 @@ def test_a_version_from_save_to_delete(run: Run, tmp_path: Path) -> None:
     assert history["current"] == 1
     assert [version["sequence"] for version in history["versions"]] == [0, 1, 2]
     lines = run("history", "My App")[1].decode().splitlines()
-    assert [line[0] for line in lines] == [" ", "*", " "]
-    assert lines[2].endswith("ci=a=b  version=1.2")
+    assert lines[0].split()[:3] == ["SEQUENCE", "CREATED", "(UTC)"]
+    assert [line[0] for line in lines] == [" ", " ", "*", " "]
+    assert lines[3].endswith("ci=a=b  version=1.2")
+    assert run("current", "My App")[1].decode().splitlines()[1].split()[0] == "1"
     assert decoded(run("current", "My App", "--json"))["current"]["sequence"] == 1
 
     code, out = run("diff", "My App", 0, 2, "--exit-code")
-    assert (code, out[:10]) == (10, b"~ app.yaml")
+    assert (code, out.splitlines()[1].split()[::7]) == (10, [b"~", b"app.yaml"])
     assert decoded(run("diff", "My App", 0, 2, "--json"))["changed"] == 1
     assert run("open", "My App", 0, "app.yaml") == (0, b"version: 0\n")
     value = decoded(run("open", "My App", 2, "app.yaml", "--json"))
@@ -146,6 +148,9 @@ def test_support_bundles(run: Run, tmp_path: Path) -> None:
     saved = decoded(run("save-bundle", "b/1", bundle, "--label", "app=x", "--json"))
     assert (saved["id"], saved["bytes"], saved["labels"]) == ("b/1", 25_600, {"app": "x"})
     assert decoded(run("bundles", "--json")) == {"bundles": [saved]}
+    heading, row = run("bundles")[1].decode().splitlines()
+    assert heading.split() == ["ID", "CREATED", "(UTC)", "DIGEST", "SIZE", "ADDS", "LABELS"]
+    assert row.split()[::3] == ["b/1", saved["digest"][7:19], "1.4"]
     assert run("open-bundle", "b/1") == (0, bundle.read_bytes())
     assert run("open-bundle", "b/2")[0] == 3
     found = decoded(run("load-bundle", "b/1", tmp_path / "out", "--json"))
