@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from packer.stores.registry.login.credentials import Credentials
     from packer.stores.registry.settings import CredentialsFinder
     from packer.stores.registry.store import RegistryStore
+    from packer.stores.registry.transport.rate import RateLimit
 
 FEATURES = BrokenFeatures()
 """Failed features of registries, shared by the whole process: every call has an `Access` of its
@@ -55,6 +56,9 @@ class RegistryOptions:
         timeout_seconds: silence allowed before an operation on a connection fails.
         outage_seconds: how long a registry that is away (no connection, 429, 502, 503, 504) is
             waited for; None means ``LAYER_PACKER_OUTAGE_SECONDS``, or 60.
+        limit_rate: bytes per second of all transfers of a call together, both ways and of all hosts
+            that have the same limit, at least 1000; None for no limit.
+        on_retry: called, from any thread, each time that a request is made again.
     """
 
     plain_http: bool | None = None
@@ -70,6 +74,8 @@ class RegistryOptions:
     token_hosts: tuple[str, ...] = ()
     timeout_seconds: float = 60.0
     outage_seconds: float | None = None
+    limit_rate: float | None = None
+    on_retry: Callable[[], None] | None = None
 
     def __repr__(self) -> str:
         """Return the fields that are no secrets."""
@@ -112,6 +118,7 @@ class Access:
         self._features = features
         self._single: RegistryOptions | None = None
         self._hosts: dict[str, RegistryOptions] = {}
+        self._limits: dict[float, RateLimit] = {}
         self._served: str | None = None
         if isinstance(registry, Mapping):
             self._hosts = {
@@ -185,9 +192,20 @@ class Access:
             insecure_skip_tls_verify=options.insecure_skip_tls_verify,
             token_hosts=options.token_hosts,
             timeout_seconds=options.timeout_seconds,
-            retry=RetryPolicy(outage_seconds=_outage_seconds(options)),
+            retry=RetryPolicy(outage_seconds=_outage_seconds(options), on_retry=options.on_retry),
+            limit=self._limit(options.limit_rate),
         )
         return RegistryStore(reference, settings, features=self._features)
+
+    def _limit(self, rate: float | None) -> RateLimit | None:
+        """Return the limit that all registries of the call with this rate share."""
+        if rate is None:
+            return None
+        from packer.stores.registry.transport.rate import RateLimit
+
+        if rate not in self._limits:
+            self._limits.setdefault(rate, RateLimit(rate))
+        return self._limits[rate]
 
 
 def registry_host(text: str) -> str:

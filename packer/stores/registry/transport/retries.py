@@ -16,6 +16,7 @@ import logging
 import random
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
@@ -46,12 +47,14 @@ class RetryPolicy:
         base_seconds: greatest first pause; each next one doubles it.
         max_seconds: bound on one pause, whatever the server's Retry-After says.
         outage_seconds: how long an outage is waited for, from its first failure.
+        on_retry: called before each pause, from any thread; None for nothing.
     """
 
     attempts: int = 5
     base_seconds: float = 0.4
     max_seconds: float = 30.0
     outage_seconds: float = 0.0
+    on_retry: Callable[[], None] | None = None
 
     def pause(self, attempt: int, retry_after: str | None = None) -> float:
         """Return the pause after a failed attempt.
@@ -139,6 +142,8 @@ class Attempts:
                 pause = max(pause, min(share, self._policy.max_seconds))
         if not counted and left > 0:
             self._tell(failure, now - self._begin + pause, left)
+        if self._policy.on_retry is not None:
+            self._policy.on_retry()
         self._halted.wait(pause)
         return True
 
