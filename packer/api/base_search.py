@@ -10,8 +10,15 @@ from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, BinaryIO, cast
 
-from packer.errors import AuthError, IntegrityError, NotFound, RegistryError, UnsupportedVersion
+from packer.errors import (
+    IntegrityError,
+    NotFound,
+    RegistryError,
+    SizeMismatch,
+    UnsupportedVersion,
+)
 from packer.files.tree import Tree, walk
+from packer.format.index_codec import MAX_INDEX_BYTES
 from packer.format.version import CREATED, Config, Version
 from packer.oci import MAX_MANIFEST_BYTES, Descriptor, Manifest
 from packer.packing.job import BaseChoice
@@ -24,7 +31,7 @@ from packer.packing.older.bases import (
     version_key,
 )
 from packer.packing.older.likeness import ALIKE, Looks
-from packer.reference import DEFAULT_TAG, Reference
+from packer.reference import DEFAULT_TAG, Reference, is_tag
 from packer.stores.protocols import Store, Tags, read_blob
 
 if TYPE_CHECKING:
@@ -86,7 +93,11 @@ def search_store(store: Store, source: Source) -> tuple[Version, BaseChoice] | N
         name, version = named
         return version, BaseChoice(name, version.descriptor.digest, "name")
     for name, version in _others(store, source.tag):
-        looks = _looks_of(version, source)
+        try:
+            looks = _looks_of(version, source)
+        except (NotFound, IntegrityError) as error:
+            _LOG.warning("%s in %s is not packed on: %s", name, store.name, error)
+            continue
         if looks is not None and (share := source.looks.compare(looks).paths) >= ALIKE:
             by = "name" if application(name) == application(source.tag) is not None else "tree"
             return version, BaseChoice(name, version.descriptor.digest, by, share)
@@ -110,15 +121,16 @@ def _others(store: Store, tag: str) -> Iterator[tuple[str, Version]]:
 
 
 def _looks_of(version: Version, source: Source) -> Looks | None:
-    """Return what a version's tree looks like; None if it is damaged or of quite another size."""
+    """Return what a version's tree looks like; None if it is of quite another size.
+
+    Raises:
+        NotFound, IntegrityError: its index is lost or damaged.
+    """
     totals = version.config.totals
     if not source.looks.may_resemble(totals.get("files", 0) + totals.get("symlinks", 0)):
         return None
     try:
         return Looks(version.index)
-    except (NotFound, IntegrityError) as error:
-        _LOG.warning("%s is not packed on: %s", version.descriptor.digest, error)
-        return None
     finally:
         version.forget_index()
 
@@ -165,25 +177,29 @@ def search_repository(
         OSError: the tree cannot be walked.
     """
     wanted = location.tag or source.tag
-    tags = tags_to_look_at(_names(remote), wanted)
-    found = _in_order(_manifests(remote, tags), wanted)
+    found = _in_order(_manifests(remote, wanted), wanted)
+    named: _Far | None = None
     best: tuple[float, _Far, float] | None = None
-    for one in found[:LOOK_INDEXES]:
-        looks = _looks_of(_with_index(remote, store, one), source)
+    looked = 0
+    for one in found:
+        try:
+            looks = _looks_of(_with_index(remote, store, one), source)
+        except (NotFound, IntegrityError) as error:
+            _LOG.warning("%s:%s is not packed on: %s", remote.name, one.tag, error)
+            continue
+        named = named or one
         if looks is None:
             continue
+        looked += 1
         likeness = source.looks.compare(looks)
         if likeness.paths >= ALIKE and (best is None or likeness.same_bytes > best[0]):
             best = likeness.same_bytes, one, likeness.paths
-        if likeness.paths >= ALIKE and likeness.same_bytes >= NEARLY_THE_SAME:
+        is_near = likeness.paths >= ALIKE and likeness.same_bytes >= NEARLY_THE_SAME
+        if is_near or looked == LOOK_INDEXES:
             break
-    share: float | None = None
-    if best is not None:
-        _, chosen, share = best
-    elif found:
-        chosen = found[0]
-    else:
+    if named is None:
         return None
+    _, chosen, share = best or (0.0, named, None)
     digest = chosen.descriptor.digest
     base = replace(location, tag=chosen.tag, digest=digest)
     by = "name" if share is None else "tree"
@@ -191,19 +207,15 @@ def search_repository(
     return base, BaseChoice(name, digest, by, share)
 
 
-def _names(remote: RegistryStore) -> list[str]:
-    """Return the names of a repository's tags."""
+def _manifests(remote: RegistryStore, wanted: str) -> list[_Far]:
+    """Return the versions that the tags of a repository name, as far as they are looked at."""
+    refusal: RegistryError | None = None
     try:
-        return list(remote.tag_names())
-    except AuthError:
-        raise
-    except RegistryError as error:
-        _LOG.warning("the tags of %s are not listed: %s", remote.name, error)
-        return [DEFAULT_TAG]
-
-
-def _manifests(remote: RegistryStore, tags: list[str]) -> list[_Far]:
-    """Return the versions that tags name."""
+        tags = tags_to_look_at(remote.tag_names(), wanted)
+    except RegistryError as error:  # some registries list nothing, and serve what one can name
+        refusal, tags = error, [DEFAULT_TAG]
+        if is_tag(wanted) and wanted != DEFAULT_TAG:
+            tags.insert(0, wanted)
 
     def read(tag: str) -> _Far | None:
         try:
@@ -217,7 +229,13 @@ def _manifests(remote: RegistryStore, tags: list[str]) -> list[_Far]:
         return _Far(tag, descriptor, data, manifest)
 
     with ThreadPoolExecutor(_THREADS, "bases") as pool:
-        return [one for one in pool.map(read, tags) if one is not None]
+        found = [one for one in pool.map(read, tags) if one is not None]
+    if refusal is not None:
+        _LOG.warning(
+            "the tags of %s are not listed, so only %s may be packed on: %s",
+            *(remote.name, " and ".join(tags), refusal),
+        )
+    return found
 
 
 def _in_order(found: list[_Far], wanted: str) -> list[_Far]:
@@ -249,8 +267,14 @@ def fetch_small(remote: Store, store: Store, manifest: Manifest) -> None:
         remote: has them.
         store: gets them.
         manifest: of the version.
+
+    Raises:
+        SizeMismatch: a blob is larger than a reader would take.
     """
     for blob in (manifest.config, *manifest.index_layers):
+        limit = MAX_MANIFEST_BYTES if blob == manifest.config else MAX_INDEX_BYTES
+        if blob.size > limit:
+            raise SizeMismatch(f"blob {blob.digest} (limit)", limit, blob.size)
         if not store.exists(blob):
             with remote.fetch(blob) as reader:
                 store.push(blob, cast(BinaryIO, reader))

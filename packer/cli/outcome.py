@@ -95,12 +95,29 @@ def _registry_options(args: argparse.Namespace) -> RegistryLike:
         key_file=args.key_file,
         insecure_skip_tls_verify=args.insecure_skip_tls_verify,
         outage_seconds=args.outage_seconds,
+        limit_rate=_limit_rate(args.limit_rate),
+        on_retry=args.on_retry,
     )
     if not args.registry:
         return general
     if general.is_for_one_host:
         raise InvalidParameter("--registry says what is for which host; so must all other options")
     return {OTHERS: general} | dict(_one_registry(text, general) for text in args.registry)
+
+
+def _limit_rate(text: str | None) -> int | None:
+    """Parse the value of ``--limit-rate``."""
+    if text is None:
+        return None
+    from packer.cli.airgap import parse_size  # rare
+    from packer.stores.registry.transport.rate import RateLimit
+
+    try:
+        rate = parse_size(text)
+        RateLimit(rate)
+    except InvalidParameter as error:
+        raise InvalidParameter(f"--limit-rate: {error}") from None
+    return rate
 
 
 _FLAGS = ("plain-http", "no-plain-http", "insecure-skip-tls-verify")

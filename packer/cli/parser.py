@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
 from packer._version import VERSION
-from packer.cli.display import did_you_mean
+from packer.cli.display import AUTO, PROGRESS, did_you_mean
 from packer.opening.choice import ALL, DEFAULT_OPENING, OPENINGS
 
 Add = Callable[[argparse.ArgumentParser], None]
@@ -169,7 +169,7 @@ def make_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"layer-packer {VERSION}")
-    parser.set_defaults(json=False, quiet=False, debug=False, store=None)
+    parser.set_defaults(json=False, quiet=False, debug=False, store=None, progress=AUTO)
     _add_common(parser)
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for verb in VERBS:
@@ -248,6 +248,12 @@ def _add_common(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         "-q", "--quiet", action="store_true", default=unset, help="no progress and no summary"
     )
     group.add_argument(
+        "--progress",
+        choices=PROGRESS,
+        default=unset,
+        help="bars on a terminal and lines elsewhere (auto), lines, JSON lines, or nothing",
+    )
+    group.add_argument(
         "--debug", action="store_true", default=unset, help="show tracebacks and the log"
     )
     return group
@@ -261,6 +267,11 @@ def _add_registry(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         help="docker configuration or Kubernetes pull secret, instead of the docker config",
     )
     add_login(group)
+    group.add_argument(
+        "--limit-rate",
+        metavar="RATE",
+        help="bytes per second of all transfers together, such as 500K, 5M or 2MiB",
+    )
     group.add_argument(
         "--registry",
         action="append",

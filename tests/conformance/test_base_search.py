@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import packer
 from packer.cli.main import main
-from packer.oci import CONFIG_TYPE, MANIFEST_TYPE, Descriptor, canonical_json, digest_of
+from packer.oci import CONFIG_TYPE, INDEX_TYPE, MANIFEST_TYPE, Descriptor, canonical_json, digest_of
 from packer.packing.older.bases import tags_to_look_at
 from packer.stores.memory import MemoryStore
 from packer.stores.registry.store import RegistryStore
@@ -28,11 +29,12 @@ from tests.registry_server import (
     counting_proxy,
     run_registry,
 )
+from tests.rule_proxy import Fault, rule_proxy
 
 pytestmark = [pytest.mark.registry, pytest.mark.slow]
 
 COMMITS = [f"{random.Random(n).getrandbits(160):040x}" for n in range(1000)]
-MOST_REQUESTS = 20
+MOST_REQUESTS = 24
 """Of packing, everything included; looking at each tag would take more than 1,000."""
 
 
@@ -226,6 +228,60 @@ def test_a_repository_of_other_artifacts(repositories: Repositories, tmp_path: P
     base = f"auto:{repositories.name('acme/images')}"
     packed = packer.pack(root, store=tmp_path / "store", tag="1.4.2", base=base)
     assert packed.base is None
+
+
+def test_damaged_and_hostile_versions_are_passed_over(
+    repositories: Repositories, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    host = repositories.server.host
+    local = tmp_path / "local"
+    sound = packer.pack(repositories.trees / "1", store=local, tag="app:1.0", base="none")
+    packer.push(f"{host}/acme/hostile:1.0", sound, store=local)
+    with RegistryStore(f"{host}/acme/hostile") as store:
+        manifest = json.loads(store.get_manifest("1.0")[1])
+        config = json.loads(store.fetch(Descriptor(**_named(manifest["config"]))).read())
+        later = manifest["annotations"] | {"org.opencontainers.image.created": "2099"}
+        configs = b"{}", b"[" * 9000, canonical_json(config | {"format": 99})
+        for number, wrong in enumerate(configs):
+            blob = Descriptor(CONFIG_TYPE, digest_of(wrong), len(wrong))
+            store.push(blob, io.BytesIO(wrong))
+            value = manifest | {"config": blob.to_json(), "annotations": later}
+            store.put_manifest(canonical_json(value), MANIFEST_TYPE, f"1.{number + 2}")
+        noise_blob = Descriptor(INDEX_TYPE, digest_of(b"noise"), 5)
+        store.push(noise_blob, io.BytesIO(b"noise"))
+        layers = [layer for layer in manifest["layers"] if layer["mediaType"] != INDEX_TYPE]
+        value = manifest | {"layers": [*layers, noise_blob.to_json()]}
+        store.put_manifest(canonical_json(value), MANIFEST_TYPE, "1.1")
+    root = next_version(repositories, tmp_path)
+    base = f"auto:{repositories.name('acme/hostile')}"
+    packed = packer.pack(root, store=tmp_path / "store", tag="1.1.1", base=base)
+    assert packed.base is not None
+    assert packed.base.name == f"{repositories.name('acme/hostile')}:1.0"
+    assert packed.parent == sound.digest
+    assert all(f"{message} ".count("is not packed on") for message in caplog.messages)
+    assert len(caplog.messages) == 4
+
+
+def _named(value: dict[str, Any]) -> dict[str, Any]:
+    return {"media_type": value["mediaType"], "digest": value["digest"], "size": value["size"]}
+
+
+def test_a_registry_that_lists_no_tags(
+    repositories: Repositories, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    root = next_version(repositories, tmp_path)
+
+    def refuse(method: str, path: str) -> Fault:
+        return Fault.IMMUTABLE if "/tags/list" in path else Fault.NONE
+
+    with rule_proxy(repositories.server.port) as proxy:
+        proxy.rule = refuse
+        base = f"auto:{proxy.host}/acme/mixed:v2.0"
+        packed = packer.pack(root, store=tmp_path / "store", tag="x", base=base)
+    assert packed.base is not None
+    assert packed.base.digest == repositories.digests["acme/mixed:v2.0"]
+    (message,) = caplog.messages
+    assert "are not listed, so only v2.0 and latest may be packed on: " in message
 
 
 def test_passwords(tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from packer.stores.registry.login.credentials import Credentials
     from packer.stores.registry.settings import CredentialsFinder
     from packer.stores.registry.store import RegistryStore
+    from packer.stores.registry.transport.rate import RateLimit
     from packer.stores.registry.transport.retries import RetryPolicy
 
 FEATURES = BrokenFeatures()
@@ -60,6 +61,9 @@ class RegistryOptions:
         outage_seconds: how long a registry that is away (no connection, 429, 502, 503, 504) is
             waited for; None means ``LAYER_PACKER_OUTAGE_SECONDS``, or 60, of which 15 if the
             process has never reached it.
+        limit_rate: bytes per second of all transfers of a call together, both ways and of all hosts
+            that have the same limit, at least 1000; None for no limit.
+        on_retry: called, from any thread, each time that a request is made again.
     """
 
     plain_http: bool | None = None
@@ -75,6 +79,8 @@ class RegistryOptions:
     token_hosts: tuple[str, ...] = ()
     timeout_seconds: float = 60.0
     outage_seconds: float | None = None
+    limit_rate: float | None = None
+    on_retry: Callable[[], None] | None = None
 
     def __repr__(self) -> str:
         """Return the fields that are no secrets."""
@@ -117,6 +123,7 @@ class Access:
         self._features = features
         self._single: RegistryOptions | None = None
         self._hosts: dict[str, RegistryOptions] = {}
+        self._limits: dict[float, RateLimit] = {}
         self._served: str | None = None
         if isinstance(registry, Mapping):
             self._hosts = {
@@ -190,8 +197,19 @@ class Access:
             token_hosts=options.token_hosts,
             timeout_seconds=options.timeout_seconds,
             retry=_retry_policy(options),
+            limit=self._limit(options.limit_rate),
         )
         return RegistryStore(reference, settings, features=self._features)
+
+    def _limit(self, rate: float | None) -> RateLimit | None:
+        """Return the limit that all registries of the call with this rate share."""
+        if rate is None:
+            return None
+        from packer.stores.registry.transport.rate import RateLimit
+
+        if rate not in self._limits:
+            self._limits.setdefault(rate, RateLimit(rate))
+        return self._limits[rate]
 
 
 def registry_host(text: str) -> str:
@@ -269,7 +287,7 @@ def _retry_policy(options: RegistryOptions) -> RetryPolicy:
             f"{MAX_OUTAGE_SECONDS}"
         )
     assert first is not None
-    return RetryPolicy(outage_seconds=seconds, first_seconds=first)
+    return RetryPolicy(outage_seconds=seconds, first_seconds=first, on_retry=options.on_retry)
 
 
 def _has_auth(options: RegistryOptions) -> bool:

@@ -11,7 +11,8 @@ import re
 import ssl
 import threading
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 
@@ -20,8 +21,10 @@ from urllib3.exceptions import HTTPError, ProxyError, SSLError
 
 from packer.errors import FormatError, RegistryError, TransportError
 from packer.forks import renew_in_children
+from packer.oci import READ_BYTES
 from packer.stores.registry.transport.connections import Sockets
 from packer.stores.registry.transport.proxies import proxy_for
+from packer.stores.registry.transport.rate import RateLimit
 from packer.stores.registry.transport.retries import RETRY_STATUSES, Attempts, RetryPolicy
 from packer.stores.registry.transport.tls import Tls
 from packer.stores.registry.transport.urls import origin_of, safe_text, shown_url
@@ -58,6 +61,9 @@ class Response:
         stall: seconds in which a body must bring STALL_BYTES.
         proxy: URL of the proxy that may have answered instead of the server: plain http alone goes
             through a proxy that reads it.
+        pace: waits, after some bytes, as long as the limit on the rate asks for, and returns the
+            seconds; None if there is no limit.
+        part_bytes: greatest number of bytes of a read.
     """
 
     def __init__(
@@ -67,8 +73,13 @@ class Response:
         url: str,
         stall: float,
         proxy: str | None = None,
+        pace: Callable[[int], float] | None = None,
+        part_bytes: int = READ_BYTES,
     ) -> None:
         self.proxy = proxy
+        self._pace = pace
+        self._part_bytes = part_bytes
+        self._paced_seconds = 0.0
         self.status = raw.status
         self.method = method
         self.url = url
@@ -108,7 +119,8 @@ class Response:
         begin = time.monotonic()
         try:
             # read1, because read would wait for all of `size`, each byte with a new timeout.
-            data = self._raw.read1(size, decode_content=False) or b""
+            part = size if self._pace is None else min(size, self._part_bytes)
+            data = self._raw.read1(part, decode_content=False) or b""
         except (HTTPError, OSError) as error:
             message, retryable = transport_fault(self.method, self.url, error)
             raise TransportError(message, retryable=retryable) from error
@@ -118,6 +130,8 @@ class Response:
             self._waited, self._window_bytes = 0.0, 0
         elif self._waited > self._stall:
             raise TransportError(self._too_slow, retryable=True)
+        if self._pace is not None and data:
+            self._paced_seconds += self._pace(len(data))
         return data
 
     def read_bounded(self, limit: int, what: str) -> bytes:
@@ -143,7 +157,7 @@ class Response:
             out += data
             if len(out) > limit:
                 raise FormatError(what, f"more than the limit of {limit} bytes")
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline + self._paced_seconds:
                 raise TransportError(self._too_slow, retryable=True)
         return bytes(out)
 
@@ -202,6 +216,7 @@ class Transport:
         timeout_seconds: silence allowed before an operation on a connection fails.
         max_connections: connections to keep per host; more may be open for a moment.
         retry: when and how often `send` tries again.
+        limit: on the bytes per second of bodies, which other transports may share.
 
     Thread safety: threads may share it.
     """
@@ -213,8 +228,10 @@ class Transport:
         timeout_seconds: float = 60.0,
         max_connections: int = 16,
         retry: RetryPolicy | None = None,
+        limit: RateLimit | None = None,
     ) -> None:
         self.retry = retry or RetryPolicy()
+        self._limit = limit
         self._timeout = timeout_seconds
         self._tls = tls or Tls()
         self._max_connections = max_connections
@@ -303,13 +320,20 @@ class Transport:
         read_timeout = self._timeout * (5 if method == "PUT" else 1)
         proxy = proxy_for(origin_of(url))
         pool = self._pool(url, proxy)
+        limit, halted = self._limit, self._sockets.halted
+        content: object = body  # a memoryview is as good as bytes
+        if limit is not None and body is not None:
+            if isinstance(body, bytes):
+                limit.take(len(body), halted)
+            else:
+                content = limit.paced(body, halted)
         if self._sockets.halted.is_set():
             raise TransportError(f"{method} {shown_url(url)}: interrupted")
         try:
             raw = pool.urlopen(
                 method,
                 url,
-                body=cast(Any, body),  # a memoryview is as good as bytes
+                body=cast(Any, content),
                 headers=sent,
                 retries=False,
                 redirect=False,
@@ -321,7 +345,11 @@ class Transport:
             message, retryable = transport_fault(method, url, error, proxy)
             raise TransportError(message, retryable=retryable) from error
         _ANSWERED.add(urlsplit(url).netloc.lower())
-        return Response(raw, method, url, self._timeout, proxy if url[:5] == "http:" else None)
+        by_proxy = proxy if url[:5] == "http:" else None
+        if limit is None:
+            return Response(raw, method, url, self._timeout, by_proxy)
+        pace = partial(limit.take, halted=halted)
+        return Response(raw, method, url, self._timeout, by_proxy, pace, limit.part_bytes)
 
     def _pool(self, url: str, proxy: str | None) -> urllib3.PoolManager:
         """Return the connections to a server, or through a proxy."""

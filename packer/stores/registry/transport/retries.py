@@ -51,6 +51,7 @@ class RetryPolicy:
         outage_seconds: how long an outage is waited for, from its first failure.
         first_seconds: how long, at most, a server is waited for that no connection could be made to
             since this process began.
+        on_retry: called before each pause, from any thread; None for nothing.
     """
 
     attempts: int = 5
@@ -58,6 +59,7 @@ class RetryPolicy:
     max_seconds: float = 30.0
     outage_seconds: float = 0.0
     first_seconds: float = math.inf
+    on_retry: Callable[[], None] | None = None
 
     def pause(self, attempt: int, retry_after: str | None = None) -> float:
         """Return the pause after a failed attempt.
@@ -159,6 +161,8 @@ class Attempts:
                 pause = max(pause, min(share, self._policy.max_seconds))
         if not counted and left > 0:
             self._tell(failure, now - self._begin + pause, left)
+        if self._policy.on_retry is not None:
+            self._policy.on_retry()
         self._halted.wait(pause)
         return True
 
