@@ -13,6 +13,7 @@ Files, in reading order:
     tables              tables with headings, as wide as the terminal
     transfers, remote, reading, keeping, airgap, registries, migration, builtin    the verbs
     storage             the verbs below ``storage``, and their arguments
+    patch_text, pager   diff --patch
     builtin_registry    the files of the built-in registry, made from templates/
 
 Invariants: every error gives one line on standard error, an exit code, and with --json one object;

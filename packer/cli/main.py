@@ -135,7 +135,9 @@ def _run(args: argparse.Namespace, out: Output) -> int:
         from packer.engine.memory import release_large_blocks
 
         release_large_blocks()
-        with open_display(quiet=args.quiet or args.json) as display:
+        with open_display(
+            quiet=args.quiet or args.json or ("patch" in args and args.patch)
+        ) as display:
             report = verbs.run(args, out, display.callback)
         _show(report, args, out)
         out.flush()
