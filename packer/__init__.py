@@ -41,6 +41,7 @@ if TYPE_CHECKING:
         inspect,
         inventory,
         ls,
+        patches,
         unpack,
         unpack_tar,
         verify,
@@ -78,6 +79,8 @@ if TYPE_CHECKING:
     from packer.progress import Progress
     from packer.reading.contents import Details, Entry, LayerUse
     from packer.reading.differences import Change
+    from packer.reading.file_patches import Patch
+    from packer.reading.line_diff import Hunk, Line
     from packer.reading.restore import Restored
     from packer.reading.verification import Verified
     from packer.storage.condition import Condition, Finding
@@ -115,6 +118,7 @@ __all__ = [
     "Finding",
     "Forgotten",
     "FormatError",
+    "Hunk",
     "IntegrityError",
     "InvalidParameter",
     "InvalidReference",
@@ -123,6 +127,7 @@ __all__ = [
     "KeptVersion",
     "LayerUse",
     "LeftOut",
+    "Line",
     "ListedVersion",
     "LoggedIn",
     "MemoryStore",
@@ -131,6 +136,7 @@ __all__ = [
     "Opened",
     "Packed",
     "PackerError",
+    "Patch",
     "Probe",
     "Progress",
     "Pulled",
@@ -177,6 +183,7 @@ __all__ = [
     "open_store",
     "open_version",
     "pack",
+    "patches",
     "pin",
     "pull",
     "push",
@@ -225,6 +232,7 @@ _MODULES = {
         "inspect",
         "inventory",
         "ls",
+        "patches",
         "unpack",
         "unpack_tar",
         "verify",
@@ -265,6 +273,8 @@ _MODULES = {
     "progress": ("Progress",),
     "reading.contents": ("Details", "Entry", "LayerUse"),
     "reading.differences": ("Change",),
+    "reading.file_patches": ("Patch",),
+    "reading.line_diff": ("Hunk", "Line"),
     "reading.restore": ("Restored",),
     "reading.verification": ("Verified",),
     "storage.condition": ("Condition", "Finding"),

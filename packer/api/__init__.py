@@ -13,7 +13,7 @@ Files in reading order:
     remote_versions the versions of a repository
     fetching     a version from elsewhere into the local store
     transfers    push, pull, copy
-    readings     unpack, ls, cat, diff, inspect, verify, inventory
+    readings     unpack, unpack_tar, ls, cat, diff, patches, inspect, verify, inventory
     keeping      versions, tag, forget, gc, usage
     integrity    verify of all versions, and of archives with their bases; repair
     air_gap      inventories of the far side, and archives that leave blobs out

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
 from packer.api.locations import StoreLike, open_store, open_version, opened_version
+from packer.errors import InvalidParameter
 from packer.progress import CancelEvent, ProgressCallback, cancellable
 from packer.stores.graph import check_expected
 from packer.stores.registry.access import Access, RegistryLike
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
     from packer.format.version import Version
     from packer.reading.contents import Details, Entry
     from packer.reading.differences import Change
+    from packer.reading.file_patches import Patch
     from packer.reading.restore import Restored
     from packer.reading.verification import Verified
 
@@ -283,6 +285,58 @@ def diff(
     before = open_version(old, store=store, registry=access)
     after = open_version(new, store=store, registry=access)
     return list(changes(before, after, inside=inside))
+
+
+def patches(
+    old: str,
+    new: str,
+    *,
+    paths: Iterable[str | bytes | os.PathLike[str]] = (),
+    context: int = 3,
+    max_bytes: int | None = None,
+    store: StoreLike = None,
+    registry: RegistryLike = None,
+) -> Iterator[Patch]:
+    """Return what changed between two versions to read: hunks of text, also in archives.
+
+    The indexes say which files differ; of these, only the frames that hold the text are read.
+
+    Args:
+        old: tag, digest or reference of the one version.
+        new: tag, digest or reference of the other version.
+        paths: show only these files, and what lies below these directories; they may lead into an
+            archive: ``charts/app.tgz!/app/values.yaml``.
+        context: number of equal lines around those that differ, 0 to 1000.
+        max_bytes: greatest text that is compared, at most 64 MiB; larger ones are named alone.
+            None for 1 MiB.
+        store: the local store.
+        registry: how to reach the registry.
+
+    Returns:
+        The differences in byte order of their paths, each read when it is asked for.
+
+    Raises:
+        NotFound: there is no such version, or neither has one of `paths`.
+        InvalidParameter: an argument is out of range.
+        IntegrityError: what was read is damaged.
+        StoreError: a store failed.
+    """
+    from packer.reading.file_patches import MAX_FILE_BYTES, MOST_FILE_BYTES
+    from packer.reading.file_patches import patches as patches_of
+    from packer.reading.parts import clean_path
+
+    max_bytes = MAX_FILE_BYTES if max_bytes is None else max_bytes
+    if not 0 <= max_bytes <= MOST_FILE_BYTES:
+        raise InvalidParameter(f"texts of {max_bytes} bytes: 0 to {MOST_FILE_BYTES} can be shown")
+    if not 0 <= context <= 1000:
+        raise InvalidParameter(f"{context} lines of context: 0 to 1000 can be shown")
+    if isinstance(paths, (str, bytes, os.PathLike)):
+        paths = (paths,)
+    wanted = [clean_path(path) for path in paths]
+    access = Access(registry)
+    before = open_version(old, store=store, registry=access)
+    after = open_version(new, store=store, registry=access)
+    return patches_of(before, after, wanted, context=context, max_bytes=max_bytes)
 
 
 def inspect(name: str, *, store: StoreLike = None, registry: RegistryLike = None) -> Details:

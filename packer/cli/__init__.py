@@ -14,6 +14,7 @@ Files, in reading order:
     transfers, remote, reading, inspection, integrity, keeping, airgap, registries,
     migration, builtin  the verbs
     storage             the verbs below ``storage``, and their arguments
+    patch_text, pager   diff --patch
     builtin_registry    the files of the built-in registry, made from templates/
 
 Invariants: every error gives one line on standard error, an exit code, and with --json one object;

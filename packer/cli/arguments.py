@@ -15,6 +15,7 @@ from packer.cli.parser import (
     add_no_sync,
     add_opening,
     add_part,
+    add_paths,
     add_registry,
     add_repair,
     add_target,
@@ -156,7 +157,7 @@ def _cat(at: argparse.ArgumentParser) -> None:
 
 @verb(
     "diff",
-    "show what differs between two versions, from their indexes alone",
+    "show what differs between two versions",
     "layer-packer diff app:1.4.1 app:1.4.2",
 )
 def _diff(at: argparse.ArgumentParser) -> None:
@@ -166,6 +167,23 @@ def _diff(at: argparse.ArgumentParser) -> None:
         "--exit-code", action="store_true", help=f"exit with {EXIT_DIFFERENT} if they differ"
     )
     at.add_argument("--inside", action="store_true", help="also what changed in archives")
+    at.add_argument(
+        "-p", "--patch", action="store_true", help="show which lines changed, also in archives"
+    )
+    add_paths(at, "with --patch: show only these files and directories")
+    at.add_argument(
+        "-U",
+        "--unified",
+        type=int,
+        metavar="N",
+        help="with --patch: equal lines around those that differ (default: 3)",
+    )
+    at.add_argument(
+        "--max-size",
+        metavar="SIZE",
+        help="with --patch: only name texts that are larger (default: 1MiB)",
+    )
+    at.add_argument("--no-pager", action="store_true", help="with --patch: use no pager")
 
 
 @verb(

@@ -137,7 +137,8 @@ def _run(args: argparse.Namespace, out: Output) -> int:
         release_large_blocks()
         if args.quiet and args.progress in ("plain", "json"):
             raise InvalidParameter(f"--quiet and --progress {args.progress} contradict each other")
-        with open_display(quiet=args.quiet or args.json, how=args.progress) as display:
+        quiet = args.quiet or args.json or ("patch" in args and args.patch)
+        with open_display(quiet=quiet, how=args.progress) as display:
             args.on_retry = display.on_retry
             report = verbs.run(args, out, display.callback)
         _show(report, args, out)

@@ -53,6 +53,8 @@ class Output:
         self._encoding = (stream.encoding if stream is not None else None) or "utf-8"
         self.is_used = False
         """Whether anything was written."""
+        self.is_for_people = self.is_terminal
+        """Whether a person reads what is written, on a terminal or in a pager."""
         self.has_styles = _takes_styles(stream)
         """Whether styles of lines are shown: on a terminal, unless NO_COLOR is set."""
 

@@ -345,16 +345,16 @@ def add_no_sync(parser: argparse.ArgumentParser) -> None:
     )
 
 
-def add_part(parser: argparse.ArgumentParser) -> None:
-    """Add the paths and patterns that choose a part of a version."""
+def add_paths(parser: argparse.ArgumentParser, text: str) -> None:
+    """Add paths within a version; options may stand between them."""
     if isinstance(parser, Parser):
         parser.takes_words = True
-    parser.add_argument(
-        "paths",
-        nargs="*",
-        metavar="PATH",
-        help="files and directories of the version to write (default: all)",
-    )
+    parser.add_argument("paths", nargs="*", metavar="PATH", help=text)
+
+
+def add_part(parser: argparse.ArgumentParser) -> None:
+    """Add the paths and patterns that choose a part of a version."""
+    add_paths(parser, "files and directories of the version to write (default: all)")
     for option, text in (("include", "take only"), ("exclude", "leave out")):
         parser.add_argument(
             f"--{option}",

@@ -123,6 +123,11 @@ def content_report(
 
 def diff(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
     """Show the differences between two versions."""
+    from packer.cli import patch_text
+
+    patch_text.check_options(args)
+    if args.patch:
+        return patch_text.patch_report(args, out)
     return diff_report(args, readings.diff(args.old, args.new, inside=args.inside, **options(args)))
 
 

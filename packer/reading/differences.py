@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from packer.files.name_column import side_by_side
@@ -41,6 +41,10 @@ class Change:
     detail: str = ""
 
 
+Difference = tuple[Change, "int | None", "int | None"]
+"""A change, and the entries before and after it, None where there is no file."""
+
+
 def changes(old: Version, new: Version, *, inside: bool = False) -> Iterator[Change]:
     """Yield the differences of two versions, in byte order of the path, from the indexes alone.
 
@@ -60,18 +64,44 @@ def changes(old: Version, new: Version, *, inside: bool = False) -> Iterator[Cha
     if not inside:
         yield from (change for change, _, _ in _differences(old, new))
         return
+    with FileReader(old) as old_files, FileReader(new) as new_files:
+        yield from (change for change, _, _ in changes_inside(old, new, old_files, new_files))
+
+
+def changes_inside(
+    old: Version,
+    new: Version,
+    old_files: FileReader,
+    new_files: FileReader,
+    is_wanted: Callable[[str], bool] = lambda _: True,
+) -> Iterator[Difference]:
+    """Yield the differences of two versions, also inside archives, with the entries they are in.
+
+    Args:
+        old: the one version.
+        new: the other one.
+        old_files: reads files of `old`.
+        new_files: reads files of `new`.
+        is_wanted: returns whether the difference at a path is of interest; no other archive is
+            read.
+
+    Yields:
+        Changes as `changes` does, each with the entries of the files before and after. For a change
+        in an archive these are the archive's.
+    """
     found = list(_differences(old, new))
     pairs = _renamed(found)
-    with FileReader(old) as old_files, FileReader(new) as new_files:
-        for change, then, now in found:
-            yield change
-            if now is None or (then := pairs.get(now, then)) is None:
-                continue
-            before = old_files.members(then, digests=True) or Listing()
-            after = new_files.members(now, digests=True) or Listing()
-            for inner in _inside(before, after, changed=change.change == "changed"):
-                path = change.path + SEPARATOR * (inner.path != "" or inner.change == "changed")
-                yield replace(inner, path=path + inner.path)
+    for change, then, now in found:
+        if not is_wanted(change.path):
+            continue
+        yield change, then, now
+        if now is None or (then := pairs.get(now, then)) is None:
+            continue
+        before = old_files.members(then, digests=True) or Listing()
+        after = new_files.members(now, digests=True) or Listing()
+        for inner in _inside(before, after, changed=change.change == "changed"):
+            path = change.path + SEPARATOR * (inner.path != "" or inner.change == "changed")
+            yield replace(inner, path=path + inner.path), then, now
 
 
 def _inside(before: Listing, after: Listing, *, changed: bool) -> Iterator[Change]:
@@ -115,11 +145,7 @@ def _kind(member: Member) -> str:
     return "" if member.kind == "file" else member.kind
 
 
-_Difference = tuple[Change, "int | None", "int | None"]
-"""A change, and the entries before and after it, None where there is no file."""
-
-
-def _renamed(found: list[_Difference]) -> dict[int, int]:
+def _renamed(found: list[Difference]) -> dict[int, int]:
     """Pair added files with removed files whose names differ in digits alone, where unambiguous."""
     gone: dict[str, list[int]] = {}
     come: dict[str, list[int]] = {}
@@ -136,7 +162,7 @@ def _renamed(found: list[_Difference]) -> dict[int, int]:
     }
 
 
-def _differences(old: Version, new: Version) -> Iterator[_Difference]:
+def _differences(old: Version, new: Version) -> Iterator[Difference]:
     """Yield the changes, with the entries of the files before and after each."""
     before, after = _Contents(old.index), _Contents(new.index)
     for path, then, now in side_by_side(old.index.paths, new.index.paths):
