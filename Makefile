@@ -54,7 +54,36 @@ bench: build ## time every stage
 docs: build ## build the documentation site, warnings as errors
 	$(BIN)/sphinx-build -q -W --keep-going -c docs -b html -d build/site-cache . build/site
 
+# Releasing has tools of its own, in an environment of its own.
+RELEASE_BIN = build/release-env/bin
+build/release-env/.built: pyproject.toml
+	$(PYTHON) -m venv build/release-env
+	$(RELEASE_BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(RELEASE_BIN)/python -m pip install --quiet --disable-pip-version-check --group release
+	@touch $@
+
+wheels: build/release-env/.built ## build the sdist and the Linux wheels into dist/, twice, and compare
+	$(RELEASE_BIN)/python tools/wheels.py --twice
+
+standalone: build/release-env/.built ## build what runs without an installation into dist/ (after wheels)
+	$(RELEASE_BIN)/python tools/build_standalone.py
+
+sbom: build/release-env/.built ## list all that an installed wheel brings, as CycloneDX (after wheels)
+	$(PYTHON) -m venv --clear build/sbom-env
+	$(RELEASE_BIN)/python -m pip --python build/sbom-env/bin/python install --quiet \
+		--disable-pip-version-check --only-binary=:all: --find-links dist layer-packer
+	$(RELEASE_BIN)/cyclonedx-py environment build/sbom-env/bin/python --output-reproducible \
+		--pyproject pyproject.toml --output-file dist/layer-packer.cdx.json
+
+IMAGE_BASE ?= docker.io/library/python:3.13-slim
+image: ## build the container image by buildah (after wheels)
+	buildah build --isolation chroot --build-arg BASE=$(IMAGE_BASE) --tag layer-packer .
+
+release-check: build/release-env/.built ## build, check and test all of a release here: VERSION=1.2.3
+	$(RELEASE_BIN)/python tools/release_check.py $(VERSION)
+
 report: build ## measure everything beside its peers, and write build/report.html
 	$(BIN)/python -m benchmarks.report build/report.html
 
-.PHONY: help build servers test lint werror sanitize fuzz deploy bench docs report
+.PHONY: help build servers test lint werror sanitize fuzz deploy bench docs report wheels \
+	standalone sbom image release-check

@@ -2,9 +2,10 @@
 
     python tools/build_standalone.py [--dist dist] [--only pyz|frozen]
 
-It takes the wheels of `make wheels`, and the dependencies from the package index. `layer-packer.pyz`
-runs on each CPython of `PYTHONS` on Linux with glibc, on both machines. `layer-packer-linux-MACHINE`
-brings its own Python, and needs the glibc of the machine that built it, or a newer one.
+It takes the wheels of `make wheels`, and the dependencies from the package index.
+`layer-packer.pyz` runs on each CPython of `PYTHONS` on Linux with glibc, on both machines.
+`layer-packer-linux-MACHINE` brings its own Python, and needs zlib and the glibc of the machine that
+built it, or a newer one.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Builds the source distribution and the Linux wheels, byte for byte the same on every machine.
 
-    python tools/wheels.py [--output dist] [--only PLATFORM]
+    python tools/wheels.py [--output dist] [--only PLATFORM] [--twice]
 
-It runs in an environment with the dependency group `release` (`make wheels` makes one). The tracked
-files of the checkout are exported as they are, and become the sdist; the wheels are built from that
-sdist alone. zig compiles for each platform, with libc stubs of the oldest version that serves; so no
-container and no other machine is needed. macOS wheels need a Mac: `.github/workflows/release.yml`.
+It runs in an environment with the dependency group `release`, which `make wheels` makes. The
+tracked files of the checkout are exported as they are, and become the sdist; the wheels are built
+from that sdist alone. zig compiles for each platform, against the oldest libc that serves; so no
+container and no other machine is needed. macOS wheels need a Mac: .github/workflows/release.yml.
 
 Times in the archives are SOURCE_DATE_EPOCH, or else the time of the last commit.
 """
@@ -130,7 +130,7 @@ def build_wheel(sdist: Path, work: Path, platform: str, epoch: str) -> Path:
 
 
 def name_musl(path: Path, machine: str, epoch: str) -> None:
-    """Let the extension name musl's library as Alpine does: zig's name is one of glibc's files too."""
+    """Let the extension name musl's library as Alpine does: glibc has files of zig's name."""
     folder = path.parent / "patched"
     run(sys.executable, "-m", "wheel", "unpack", "--dest", folder, path, folder=ROOT)
     (tree,) = folder.iterdir()

@@ -100,9 +100,13 @@ class Version:
 
         Raises:
             FormatError: index and manifest contradict each other.
+            UnsupportedVersion: a later version of layer-packer wrote it; the error says which.
         """
         what = f"index of {self.descriptor.digest}"
-        index = decode_index(self.read_index()[0], what)
+        try:
+            index = decode_index(self.read_index()[0], what)
+        except UnsupportedVersion as error:
+            raise UnsupportedVersion(f"{error}{_what_reads_it(self.config.tool)}") from None
         listed, used = self.manifest.data_layers, index.layer_sizes
         if len(listed) != len(used):
             raise FormatError(what, f"{len(used)} data layers, the manifest has {len(listed)}")
@@ -169,13 +173,17 @@ class Config(NamedTuple):
         if value.get("format") != FORMAT_VERSION:
             raise UnsupportedVersion(
                 f"{what} has format {value.get('format')!r}, this reader knows {FORMAT_VERSION}"
+                + _what_reads_it(value.get("tool"))
             )
         try:
             chunking, index, totals = value["chunking"], value["index"], value["totals"]
             if not isinstance(totals, dict):
                 raise FormatError(what, "totals is no object")
             if chunking["rule"] != 1:
-                raise UnsupportedVersion(f"{what} has chunking rule {chunking['rule']!r}")
+                raise UnsupportedVersion(
+                    f"{what} has chunking rule {chunking['rule']!r}, unknown to this reader"
+                    + _what_reads_it(value.get("tool"))
+                )
             config = cls(
                 chunking=ChunkParams(chunking["average_bytes"]),
                 index_digest=index["digest"],
@@ -195,6 +203,15 @@ class Config(NamedTuple):
         ):
             raise FormatError(what, "a field is of the wrong type")
         return config
+
+
+def _what_reads_it(tool: object) -> str:
+    """Return the end of an error: which version to install, if a sound config names its writer."""
+    name, _, version = tool.partition(" ") if isinstance(tool, str) else ("", "", "")
+    known = name == "layer-packer" and 0 < len(version) <= 32 and version.isascii()
+    if not known or not version.replace(".", "").isalnum():
+        return ""
+    return f"; layer-packer {version} wrote it: use that or a later one"
 
 
 def load_version(store: Store, reference: str) -> Version:

@@ -1,8 +1,8 @@
 """Starts layer-packer from the one file layer-packer.pyz. tools/build_standalone.py puts it there.
 
-Compiled modules cannot be loaded from within a zip file. So the first start unpacks the modules for
-the running Python into the user's cache, under a name with the digest of the .pyz; later starts find
-them there. Where the cache cannot be written, a temporary directory serves that is removed in the end.
+Compiled modules cannot be loaded from within a zip file. So the first start unpacks the modules
+for the running Python into the user's cache, under a name with the digest of the .pyz. Later starts
+find them there. Where the cache cannot be written, a temporary directory serves, and is removed.
 """
 
 from __future__ import annotations
