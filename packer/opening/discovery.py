@@ -185,7 +185,7 @@ class Discovery:
         for at in signatures:
             if at < behind or self.refused:
                 continue
-            offset = _behind_header(read, at, end)
+            offset = behind_header(read, at, end)
             if not offset:
                 continue
             if self._skip is not None and (skipped := self._skip(read, offset, end)):
@@ -249,8 +249,23 @@ def _found_in(data: Buffer, start: int, end: int) -> Iterator[int]:
         at = find_signature(view, at + 1, len(view))
 
 
-def _behind_header(read: Read, at: int, end: int) -> int:
-    """Return where the deflate stream behind the signature at `at` begins, 0 if nowhere."""
+def is_archive(head: bytes) -> bool:
+    """Return whether a file begins as a gzip or zip archive.
+
+    Args:
+        head: its first bytes.
+    """
+    return head[:1] in (b"\x1f", b"P") and next(_found_in(head, 0, 1), -1) == 0
+
+
+def behind_header(read: Read, at: int, end: int) -> int:
+    """Return where the deflate stream behind a signature begins, 0 if nowhere.
+
+    Args:
+        read: reads what holds it.
+        at: where the signature of gzip or zip begins.
+        end: size of what holds it.
+    """
     for length in _HEADER_BYTES:
         head = bytes(read(at, min(length, end - at)))
         source = Source(BytesIO(head).readinto, bytearray(len(head) + 1))
