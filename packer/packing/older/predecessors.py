@@ -99,8 +99,8 @@ class Predecessors:
             name = show(index.paths[entry])
             with self._old.streams(expansion, name, None) as streams:
                 pieces = rebuilt(self._base, expansion, runs, name, streams, None)
-                for piece in pieces:
-                    out += piece
+                for part in pieces:
+                    out += part
                     if len(out) >= HEAD_BYTES:
                         break
                 pieces.close()
