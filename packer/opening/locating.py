@@ -61,6 +61,8 @@ class Fingerprints:
         average = _LEAST_PIECE
         while average < _MOST_PIECE and plain_bytes // average > _MOST_PIECES:
             average *= 2
+        self.average = average
+        """Bytes of a piece, on average."""
         self._params = ChunkParams(average)
         self._known = Ordinals(_KEY_BYTES)
         self._streams, self._positions = array("I"), array("Q")
@@ -113,6 +115,17 @@ class Votes:
     def best_stream(self) -> int:
         """Return the number of the stream with the most votes, -1 if there is no vote."""
         return _most(self.stream)
+
+    def share(self, start: int, end: int, average: int) -> float:
+        """Return how much of a stretch has votes, about: 1 if all pieces are old.
+
+        Args:
+            start: first byte of the stretch.
+            end: byte behind the last one.
+            average: bytes of a piece.
+        """
+        count = bisect_left(self.new, end) - bisect_left(self.new, start)
+        return count * average / max(end - start, 1)
 
     def locate(self, start: int, end: int, size: int, old: Sequence[int], guess: int) -> Place:
         """Return where a stretch of the new stream probably lies.

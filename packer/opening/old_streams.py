@@ -77,7 +77,7 @@ class OldStreams:
     """
 
     def __init__(self, files: Sequence[OldFile], directory: bytes | None = None) -> None:
-        windows, self._cache = Windows(directory), SegmentCache()
+        windows, self._cache = Windows(directory), SegmentCache(CACHE_BYTES)
         self._windows = windows
         self._streams: list[InflatedStream] = []
         for file in files:
@@ -219,14 +219,6 @@ class InflatedStream:
         """
         start = self._positions[at]
         return start, self._positions[at + 1] - start, self._bits[at]
-
-    def coded_bytes(self, at: int) -> int:
-        """Return the bytes that a segment takes in the stream.
-
-        Args:
-            at: its number, below `count`.
-        """
-        return self._offsets[at + 1] - self._offsets[at]
 
     def segment(self, at: int) -> Segment:
         """Return a segment.
@@ -372,9 +364,14 @@ class Windows:
 
 
 class SegmentCache:
-    """Segments that were used last."""
+    """Segments that were used last.
 
-    def __init__(self) -> None:
+    Args:
+        most: memory of them, in bytes.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
         self._lock = Lock()
         self._segments: OrderedDict[tuple[int, int], tuple[Segment, int]] = OrderedDict()
         self._bytes = 0
@@ -395,7 +392,7 @@ class SegmentCache:
             old = self._segments.pop(key, None)
             self._bytes += size - (old[1] if old is not None else 0)
             self._segments[key] = segment, size
-            while self._bytes > CACHE_BYTES and len(self._segments) > 1:
+            while self._bytes > self._most and len(self._segments) > 1:
                 _, (_, released) = self._segments.popitem(last=False)
                 self._bytes -= released
 

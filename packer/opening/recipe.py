@@ -36,7 +36,7 @@ BZIP2 = 7
 DELTA = 8
 """n: the next n bytes come from a delta against an old stream; its record is the next stream's."""
 
-MAX_DELTA_BYTES = 8 << 20
+MAX_DELTA_BYTES = 16 << 20
 """Greatest number of bytes of one DELTA: a reader holds them for each thread."""
 
 MAX_DEFLATE_DEPTH = 4

@@ -28,7 +28,7 @@ from packer.opening.expansion import most_recipe
 from packer.opening.locating import Fingerprints, Place, Votes
 from packer.opening.pieces import Pieces
 from packer.opening.predecessor import OldStream
-from packer.opening.recipe import RecipeWriter, against
+from packer.opening.recipe import MAX_DELTA_BYTES, RecipeWriter, against
 from packer.opening.workers import RESERVED_BYTES, Workers
 
 _T = TypeVar("_T")
@@ -36,8 +36,12 @@ _T = TypeVar("_T")
 MAX_SHARE = 0.7
 """Share of a closed stream that its recipes and deltas may take: above it, the stream stays closed.
 """
-PIECE_BYTES = 8 << 20
-"""Plaintext of a delta, at most."""
+PIECE_BYTES = 12 << 20
+"""Plaintext of a delta in bytes, at most: with as much around it as may have moved, the old text is
+within MAX_SPAN_BYTES. A stream of MAX_DELTA_BYTES is one piece, as what repeats in it is stored
+once."""
+LARGE_PIECE_BYTES = 2 << 20
+"""Plaintext from which deltas are made one at a time: each takes up to 8 times as much memory."""
 LEAST_DELTA_BYTES = 48
 """Bytes of plaintext below which the recipe keeps them: a delta takes about as many."""
 INLINE_BYTES = 1024
@@ -48,9 +52,11 @@ _CLEARLY_SMALL = 16
 """A delta below 1/16 of its text is taken without comparing it with the text alone."""
 _TEXT_SHARE = 0.75
 """Share of a compressed text that a delta may take; above it, the text becomes chunks."""
-_TOKENS_SHARE = 1 / 64
-"""Share of a segment that a recipe from tokens may take before a model is tried as well: most of
-the text is new then, and tokens say little about it."""
+_TOKENS_BYTES = 256
+"""Length of a recipe from tokens in bytes above which a model is tried as well: much of the text is
+new then, about which old tokens say nothing. A recipe of a model that fits has about 10 bytes."""
+_OLD_SHARE = 0.9
+"""Share of a segment that must be found in the predecessor for its tokens to be tried first."""
 _RECORD_BYTES = 16
 """Bytes of a record beside what it holds, about."""
 _RATIO = 4
@@ -179,6 +185,7 @@ class Update:
         self._stored: dict[int, int] = {}
         self._spans: list[OldSpan] = []
         self._lock = Lock()
+        self._large = Lock()
         self._room = most_recipe(size, against=True) - RESERVED_BYTES
         self.recipe = RecipeWriter(workers.directory)
         self.closed = ClosedTally()
@@ -299,8 +306,8 @@ class Update:
         if segment is None:
             return None
         self._add_segment(out, segment)
-        for start in range(0, stream.size, PIECE_BYTES):
-            self._add(out, self._piece(stream, start, min(start + PIECE_BYTES, stream.size), guess))
+        for start, end in _pieces(0, stream.size):
+            self._add(out, self._piece(stream, start, end, guess))
         return out if self._pays(out) else None
 
     def _open(self, stream: FoundStream, guess: int, guesses: Iterator[int]) -> Opened | None:
@@ -343,8 +350,7 @@ class Update:
             if isinstance(part, Opened):
                 cut.append(part)
             else:
-                start, end = part
-                cut += [(at, min(at + PIECE_BYTES, end)) for at in range(start, end, PIECE_BYTES)]
+                cut += _pieces(*part)
         jobs = (
             partial(self._piece, stream, part[0], part[1], guess)
             for part in cut
@@ -408,41 +414,51 @@ class Update:
         """Return the recipe of a segment; None if there is none."""
         start, size, bit = stream.extent(at)
         segment = stream.segment(at)
+        votes = self._votes[stream.number]
+        is_new = votes.share(start, start + size, self._old.prints.average) < _OLD_SHARE
+        model = segment.analyse() if is_new else None
+        if model is not None and len(model) <= _TOKENS_BYTES:
+            return _Segment(-1, model, size, bit)
         place = self._place(stream, start, start + size, guess)
-        span = self._take_span(place)
+        tokens = self._from_tokens(segment, place)
+        if not is_new and (tokens is None or len(tokens) > _TOKENS_BYTES):
+            model = segment.analyse()
+        if tokens is not None and (model is None or len(tokens) <= len(model)):
+            return _Segment(place.stream, tokens, size, bit)
+        return _Segment(-1, model, size, bit) if model is not None else None
+
+    def _from_tokens(self, segment: Segment, place: Place) -> bytes | None:
+        """Return the recipe of a segment from old tokens; None if there is none."""
+        with self._lock:
+            span = self._spans.pop() if self._spans else None
         try:
-            recipe = None
-            if span is not None:
-                old = self._old.streams[place.stream]
-                for _, part in old.segments(place.span.start, sum(place.span)):
-                    span.add(part)
-                recipe, _ = span.analyse(segment)
+            if span is None:
+                span = OldSpan(place.span)
+            else:
+                span.begin(place.span)
+            old = self._old.streams[place.stream]
+            for _, part in old.segments(place.span.start, sum(place.span)):
+                span.add(part)
+            return span.analyse(segment)[0]
         except (RecipeError, FormatError):
-            recipe = None
+            return None
         finally:
             if span is not None:
                 with self._lock:
                     self._spans.append(span)
-        found = None if recipe is None else _Segment(place.stream, recipe, size, bit)
-        if found is None or len(found.recipe) > _TOKENS_SHARE * stream.coded_bytes(at):
-            recipe = segment.analyse()
-            if recipe is not None and (found is None or len(recipe) < len(found.recipe)):
-                found = _Segment(-1, recipe, size, bit)
-        return found
-
-    def _take_span(self, place: Place) -> OldSpan | None:
-        """Return memory for a span, that of one used before if there is one."""
-        with self._lock:
-            span = self._spans.pop() if self._spans else None
-        if span is None:
-            return OldSpan(place.span)
-        span.begin(place.span)
-        return span
 
     def _piece(
         self, stream: FoundStream, start: int, end: int, guess: int
     ) -> _Delta | _Content | _Inline:
         """Return how a stretch of a stream's plaintext is stored."""
+        if end - start < LARGE_PIECE_BYTES:
+            return self._make_piece(stream, start, end, guess)
+        with self._large:
+            return self._make_piece(stream, start, end, guess)
+
+    def _make_piece(
+        self, stream: FoundStream, start: int, end: int, guess: int
+    ) -> _Delta | _Content | _Inline:
         text = stream.read(start, end - start)
         if len(text) < LEAST_DELTA_BYTES:
             return _Inline(text)
@@ -481,6 +497,14 @@ class Update:
             else:
                 yield from _chunks(read, item, params)
                 recipe.content(item.length)
+
+
+def _pieces(start: int, end: int) -> list[tuple[int, int]]:
+    """Cut a stretch into pieces of about the same length."""
+    size = end - start
+    count = 1 if size <= MAX_DELTA_BYTES else -(-size // PIECE_BYTES)
+    cuts = [start + size * at // count for at in range(count + 1)]
+    return [pair for pair in pairwise(cuts) if pair[0] < pair[1]]
 
 
 def _same(value: _T) -> _T:
