@@ -20,7 +20,7 @@ from typing import NamedTuple, TypeVar
 from packer.engine import delta, zstd
 from packer.engine.chunking import ChunkParams, chunks_of, cut_points, iter_chunks
 from packer.engine.deflate import RecipeError, Segment
-from packer.engine.tokens import OldSpan
+from packer.engine.tokens import MAX_SPAN_BYTES, OldSpan
 from packer.errors import FormatError
 from packer.opening.closed import ENCODER, ClosedTally
 from packer.opening.discovery import HEAD_BYTES, Discovery, FoundStream, Read
@@ -52,6 +52,8 @@ _CLEARLY_SMALL = 16
 """A delta below 1/16 of its text is taken without comparing it with the text alone."""
 _TEXT_SHARE = 0.75
 """Share of a compressed text that a delta may take; above it, the text becomes chunks."""
+TOKENS_SPAN_BYTES = 6 << 20
+"""Old text in bytes that a segment is compared with, at most: memory and time grow with it."""
 _TOKENS_BYTES = 256
 """Length of a recipe from tokens in bytes above which a model is tried as well: much of the text is
 new then, about which old tokens say nothing. A recipe of a model that fits has about 10 bytes."""
@@ -405,10 +407,10 @@ class Update:
             out.cost += item.length // _RATIO
         out.items.append(item)
 
-    def _place(self, stream: FoundStream, start: int, end: int, guess: int) -> Place:
+    def _place(self, stream: FoundStream, start: int, end: int, guess: int, most: int) -> Place:
         """Return where a stretch of a stream probably lies in the predecessor."""
         votes = self._votes[stream.number]
-        return votes.locate(start, end, stream.size, self._old.sizes, guess)
+        return votes.locate(start, end, stream.size, self._old.sizes, guess, most)
 
     def _segment(self, stream: FoundStream, at: int, guess: int) -> _Segment | None:
         """Return the recipe of a segment; None if there is none."""
@@ -419,7 +421,13 @@ class Update:
         model = segment.analyse() if is_new else None
         if model is not None and len(model) <= _TOKENS_BYTES:
             return _Segment(-1, model, size, bit)
-        place = self._place(stream, start, start + size, guess)
+        place = self._place(
+            stream,
+            start,
+            start + size,
+            guess,
+            min(max(TOKENS_SPAN_BYTES, 2 * size), MAX_SPAN_BYTES),
+        )
         tokens = self._from_tokens(segment, place)
         if not is_new and (tokens is None or len(tokens) > _TOKENS_BYTES):
             model = segment.analyse()
@@ -462,7 +470,7 @@ class Update:
         text = stream.read(start, end - start)
         if len(text) < LEAST_DELTA_BYTES:
             return _Inline(text)
-        place = self._place(stream, start, end, guess)
+        place = self._place(stream, start, end, guess, MAX_SPAN_BYTES)
         prefix = self._old.streams[place.stream].read(*place.span)
         buffer = bytearray(prefix)
         buffer += text

@@ -117,7 +117,7 @@ def test_what_is_opened_or_plain_is_not_told(tmp_path: Path) -> None:
 
 def test_without_opening_nothing_is_told(tmp_path: Path) -> None:
     (tmp_path / "a.tgz").write_bytes(foreign_gzip(TEXT))
-    result = packer.pack(tmp_path / "a.tgz", store=packer.MemoryStore(), tag="a:1", expand=False)
+    result = packer.pack(tmp_path / "a.tgz", store=packer.MemoryStore(), tag="a:1", opening="none")
     assert result.closed == ()
 
 
