@@ -9,10 +9,17 @@ file:
     file > Source > Expander > content chunks + recipe chunks       (packing)
     content + recipe > Rebuilder > file                             (reading)
 
+A file that changed may be opened against its predecessor instead, the older file, whatever encoder
+wrote it: deltas against old plaintext, and recipes from old tokens (docs/opened-against.md):
+
+    file + older file > Update > content chunks + recipe chunks     (packing)
+    content + recipe + OldStreams > Rebuilder > file                (reading)
+
 In reading order:
 
 - `expansion`: what the index records of an opened file, and the bounds on it.
 - `recipe`: the operations of a recipe, written and parsed.
+- `choice`: which archives are opened, as the user says.
 - `closed`: what stayed closed in a file, and why; said to the user, never stored.
 - `lookahead`: a stream with as much look-ahead as its reader wants; the search for signatures.
 - `tar_headers`: headers of tar archives, coded as differences to the one before.
@@ -20,6 +27,11 @@ In reading order:
 - `bzip2_streams`, `finder`: bzip2 streams likewise; both kinds found in a source, in order.
 - `recipe_cache`: recipes of streams that were analysed before.
 - `expander`, `rebuilder`: the two directions.
+- `predecessor`: what the index records of older files that recipes refer to, and its bounds.
+- `old_streams`: plaintext and tokens of the deflate streams in them; `against`: what recipes take
+  from these.
+- `updating`: opens a file against its predecessor; `discovery` finds the streams of both,
+  `locating` the old text that new text is like, `pieces` is a file of given pieces.
 - the room `members`: archives as people look into them; no part of packing or restoring.
 
 Invariants. A recipe is kept only if it has been verified to return the input's bits. No file is an

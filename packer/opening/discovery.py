@@ -9,12 +9,13 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterator
 from io import BytesIO
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING
 
 import blake3
 
 from packer.engine.deflate import WINDOW_BYTES, Inflated, Segment, most_coded
 from packer.errors import FormatError
+from packer.files.temporary import read_at, temporary_file, write_at
 from packer.opening.deflate_streams import MIN_PLAIN_BYTES
 from packer.opening.expansion import most_opened
 from packer.opening.finder import SIGNATURE_BYTES, behind_gzip_header, behind_zip_header
@@ -60,6 +61,7 @@ class FoundStream(InflatedStream):
         most: greatest size of its plaintext.
         windows: as `InflatedStream` takes it.
         cache: as `InflatedStream` takes it.
+        spool: takes the plaintext of a stream that has more than one segment.
     """
 
     def __init__(
@@ -72,6 +74,7 @@ class FoundStream(InflatedStream):
         most: int,
         windows: Windows,
         cache: SegmentCache,
+        spool: _Spool,
     ) -> None:
         super().__init__(read, end, offset, most, f"deflate stream at {offset}", windows, cache)
         self.number = number
@@ -81,6 +84,8 @@ class FoundStream(InflatedStream):
         self.children: list[FoundStream] = []
         self._hasher = blake3.blake3()
         self._is_last = False
+        self._spool = spool
+        self._spooled = -1  # where its plaintext begins in the spool
         self._first_input = _FIRST_INPUT_BYTES
 
     @property
@@ -125,6 +130,12 @@ class FoundStream(InflatedStream):
                 segment = self._go_on()
             yield position, segment
 
+    def read(self, start: int, length: int) -> bytes:
+        """Return `length` bytes of the plaintext from `start` on."""
+        if self._is_last and self._spooled >= 0:
+            return self._spool.read(self._spooled + start, length)
+        return super().read(start, length)
+
     def _advance(self, segment: Segment, found: Inflated, offset: int) -> None:
         if found.last:
             self.size = min(self._positions[-1] + found.plain_length, self.size)
@@ -132,10 +143,44 @@ class FoundStream(InflatedStream):
             raise FormatError(self._what, "it is too long")
         if found.end_bit + 7 >> 3 > most_coded(found.plain_length):
             raise FormatError(self._what, "it holds next to nothing")
+        if self._spooled < 0 and not found.last:
+            self._spooled = self._spool.size
+        if self._spooled >= 0:
+            self._spool.add(segment.plain)
         super()._advance(segment, found, offset)
         self._is_last = found.last
         whole = (found.end_bit >> 3) + (found.last and found.end_bit & 7 > 0)
         self._hasher.update(self._read(offset, whole))
+
+
+class _Spool:
+    """Plaintext in a temporary file, so that it need not be inflated again.
+
+    Args:
+        directory: of the file, as `temporary_file` takes it.
+    """
+
+    def __init__(self, directory: bytes | None) -> None:
+        self._directory = directory
+        self._file: IO[bytes] | None = None
+        self.size = 0
+
+    def add(self, data: memoryview) -> None:
+        """Append bytes."""
+        if self._file is None:
+            self._file = temporary_file(self._directory)
+        write_at(self._file, data, self.size)
+        self.size += len(data)
+
+    def read(self, start: int, length: int) -> bytes:
+        """Return a part."""
+        assert self._file is not None
+        return read_at(self._file, length, start)
+
+    def close(self) -> None:
+        """Remove the file."""
+        if self._file is not None:
+            self._file.close()
 
 
 class Discovery:
@@ -163,6 +208,7 @@ class Discovery:
         self._skip = skip
         self._windows = Windows(directory, WINDOW_BYTES)
         self._cache = SegmentCache(CACHE_BYTES)
+        self._spool = _Spool(directory)
         self._left = most_opened(size)
         self.streams: list[FoundStream] = []
         """In order: what holds a stream comes before it, and neighbours are in order."""
@@ -176,6 +222,7 @@ class Discovery:
         """Release the memory, and remove temporary files."""
         self._cache.clear()
         self._windows.close()
+        self._spool.close()
 
     def _search(
         self, parent: FoundStream | None, read: Read, end: int, signatures: Iterator[int]
@@ -185,7 +232,7 @@ class Discovery:
         for at in signatures:
             if at < behind or self.refused:
                 continue
-            offset = _behind_header(read, at, end)
+            offset = behind_header(read, at, end)
             if not offset:
                 continue
             if self._skip is not None and (skipped := self._skip(read, offset, end)):
@@ -193,7 +240,15 @@ class Discovery:
                 continue
             number = len(self.streams)
             stream = FoundStream(
-                number, parent, read, end, offset, self._left, self._windows, self._cache
+                number,
+                parent,
+                read,
+                end,
+                offset,
+                self._left,
+                self._windows,
+                self._cache,
+                self._spool,
             )
             inner = array("Q")
             try:
@@ -249,8 +304,23 @@ def _found_in(data: Buffer, start: int, end: int) -> Iterator[int]:
         at = find_signature(view, at + 1, len(view))
 
 
-def _behind_header(read: Read, at: int, end: int) -> int:
-    """Return where the deflate stream behind the signature at `at` begins, 0 if nowhere."""
+def is_archive(head: bytes) -> bool:
+    """Return whether a file begins as a gzip or zip archive.
+
+    Args:
+        head: its first bytes.
+    """
+    return head[:1] in (b"\x1f", b"P") and next(_found_in(head, 0, 1), -1) == 0
+
+
+def behind_header(read: Read, at: int, end: int) -> int:
+    """Return where the deflate stream behind a signature begins, 0 if nowhere.
+
+    Args:
+        read: reads what holds it.
+        at: where the signature of gzip or zip begins.
+        end: size of what holds it.
+    """
     for length in _HEADER_BYTES:
         head = bytes(read(at, min(length, end - at)))
         source = Source(BytesIO(head).readinto, bytearray(len(head) + 1))

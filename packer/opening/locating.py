@@ -16,7 +16,7 @@ from xxhash import xxh3_64_digest
 
 from packer.engine.chunking import ChunkParams, cut_points
 from packer.engine.ordinals import Ordinals
-from packer.engine.tokens import MAX_SPAN_BYTES, Span
+from packer.engine.tokens import Span
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -61,6 +61,8 @@ class Fingerprints:
         average = _LEAST_PIECE
         while average < _MOST_PIECE and plain_bytes // average > _MOST_PIECES:
             average *= 2
+        self.average = average
+        """Bytes of a piece, on average."""
         self._params = ChunkParams(average)
         self._known = Ordinals(_KEY_BYTES)
         self._streams, self._positions = array("I"), array("Q")
@@ -114,7 +116,20 @@ class Votes:
         """Return the number of the stream with the most votes, -1 if there is no vote."""
         return _most(self.stream)
 
-    def locate(self, start: int, end: int, size: int, old: Sequence[int], guess: int) -> Place:
+    def share(self, start: int, end: int, average: int) -> float:
+        """Return how much of a stretch has votes, about: 1 if all pieces are old.
+
+        Args:
+            start: first byte of the stretch.
+            end: byte behind the last one.
+            average: bytes of a piece.
+        """
+        count = bisect_left(self.new, end) - bisect_left(self.new, start)
+        return count * average / max(end - start, 1)
+
+    def locate(
+        self, start: int, end: int, size: int, old: Sequence[int], guess: int, most: int
+    ) -> Place:
         """Return where a stretch of the new stream probably lies.
 
         Args:
@@ -123,11 +138,12 @@ class Votes:
             size: bytes of the new stream.
             old: size of each old stream.
             guess: old stream for a stretch without votes.
+            most: greatest length of the place, in bytes.
         """
         first, last = bisect_left(self.new, start), bisect_left(self.new, end)
         stream = _most(self.stream[first:last])
         if stream < 0:
-            return self._guess(first, start, end, size, old, guess)
+            return self._guess(first, start, end, size, old, guess, most)
         shifts = sorted(
             self.old[at] - self.new[at] for at in range(first, last) if self.stream[at] == stream
         )
@@ -137,12 +153,18 @@ class Votes:
             near = shifts
         out = len(near) // _TRIMMED
         low, high = start + near[out], end + near[-1 - out]
-        return _place(
-            stream, low - MARGIN_BYTES, high + MARGIN_BYTES, (start + end) // 2 + centre, old
-        )
+        middle = (start + end) // 2 + centre
+        return _place(stream, low - MARGIN_BYTES, high + MARGIN_BYTES, middle, old[stream], most)
 
     def _guess(
-        self, first: int, start: int, end: int, size: int, old: Sequence[int], guess: int
+        self,
+        first: int,
+        start: int,
+        end: int,
+        size: int,
+        old: Sequence[int],
+        guess: int,
+        most: int,
     ) -> Place:
         """Return where a stretch may lie that has nothing in common with an old stream."""
         if first:  # behind what comes before it
@@ -152,18 +174,17 @@ class Votes:
             stream, shift = guess, old[guess] - size
             low, high = start + min(shift, 0), end + max(shift, 0)
         middle = (low + high) // 2
-        return _place(stream, low - GUESS_BYTES, high + GUESS_BYTES, middle, old)
+        return _place(stream, low - GUESS_BYTES, high + GUESS_BYTES, middle, old[stream], most)
 
 
-def _place(stream: int, low: int, high: int, middle: int, old: Sequence[int]) -> Place:
+def _place(stream: int, low: int, high: int, middle: int, size: int, most: int) -> Place:
     """Return a stretch of a stream, cut to what there is and what is allowed."""
-    size = old[stream]
     low, high = max(low, 0), min(high, size)
     if low >= high:  # beyond the stream's end
         low, high = max(size - 2 * GUESS_BYTES, 0), size
-    if high - low > MAX_SPAN_BYTES:
-        low = min(max(low, middle - MAX_SPAN_BYTES // 2), high - MAX_SPAN_BYTES)
-        high = low + MAX_SPAN_BYTES
+    if high - low > most:
+        low = min(max(low, middle - most // 2), high - most)
+        high = low + most
     return Place(stream, Span(low, high - low))
 
 

@@ -20,7 +20,7 @@ from typing import NamedTuple, TypeVar
 from packer.engine import delta, zstd
 from packer.engine.chunking import ChunkParams, chunks_of, cut_points, iter_chunks
 from packer.engine.deflate import RecipeError, Segment
-from packer.engine.tokens import OldSpan
+from packer.engine.tokens import MAX_SPAN_BYTES, OldSpan
 from packer.errors import FormatError
 from packer.opening.closed import ENCODER, ClosedTally
 from packer.opening.discovery import HEAD_BYTES, Discovery, FoundStream, Read
@@ -52,9 +52,13 @@ _CLEARLY_SMALL = 16
 """A delta below 1/16 of its text is taken without comparing it with the text alone."""
 _TEXT_SHARE = 0.75
 """Share of a compressed text that a delta may take; above it, the text becomes chunks."""
+TOKENS_SPAN_BYTES = 6 << 20
+"""Old text in bytes that a segment is compared with, at most: memory and time grow with it."""
 _TOKENS_BYTES = 256
 """Length of a recipe from tokens in bytes above which a model is tried as well: much of the text is
 new then, about which old tokens say nothing. A recipe of a model that fits has about 10 bytes."""
+_OLD_SHARE = 0.9
+"""Share of a segment that must be found in the predecessor for its tokens to be tried first."""
 _RECORD_BYTES = 16
 """Bytes of a record beside what it holds, about."""
 _RATIO = 4
@@ -403,45 +407,53 @@ class Update:
             out.cost += item.length // _RATIO
         out.items.append(item)
 
-    def _place(self, stream: FoundStream, start: int, end: int, guess: int) -> Place:
+    def _place(self, stream: FoundStream, start: int, end: int, guess: int, most: int) -> Place:
         """Return where a stretch of a stream probably lies in the predecessor."""
         votes = self._votes[stream.number]
-        return votes.locate(start, end, stream.size, self._old.sizes, guess)
+        return votes.locate(start, end, stream.size, self._old.sizes, guess, most)
 
     def _segment(self, stream: FoundStream, at: int, guess: int) -> _Segment | None:
         """Return the recipe of a segment; None if there is none."""
         start, size, bit = stream.extent(at)
         segment = stream.segment(at)
-        place = self._place(stream, start, start + size, guess)
-        span = self._take_span(place)
+        votes = self._votes[stream.number]
+        is_new = votes.share(start, start + size, self._old.prints.average) < _OLD_SHARE
+        model = segment.analyse() if is_new else None
+        if model is not None and len(model) <= _TOKENS_BYTES:
+            return _Segment(-1, model, size, bit)
+        place = self._place(
+            stream,
+            start,
+            start + size,
+            guess,
+            min(max(TOKENS_SPAN_BYTES, 2 * size), MAX_SPAN_BYTES),
+        )
+        tokens = self._from_tokens(segment, place)
+        if not is_new and (tokens is None or len(tokens) > _TOKENS_BYTES):
+            model = segment.analyse()
+        if tokens is not None and (model is None or len(tokens) <= len(model)):
+            return _Segment(place.stream, tokens, size, bit)
+        return _Segment(-1, model, size, bit) if model is not None else None
+
+    def _from_tokens(self, segment: Segment, place: Place) -> bytes | None:
+        """Return the recipe of a segment from old tokens; None if there is none."""
+        with self._lock:
+            span = self._spans.pop() if self._spans else None
         try:
-            recipe = None
-            if span is not None:
-                old = self._old.streams[place.stream]
-                for _, part in old.segments(place.span.start, sum(place.span)):
-                    span.add(part)
-                recipe, _ = span.analyse(segment)
+            if span is None:
+                span = OldSpan(place.span)
+            else:
+                span.begin(place.span)
+            old = self._old.streams[place.stream]
+            for _, part in old.segments(place.span.start, sum(place.span)):
+                span.add(part)
+            return span.analyse(segment)[0]
         except (RecipeError, FormatError):
-            recipe = None
+            return None
         finally:
             if span is not None:
                 with self._lock:
                     self._spans.append(span)
-        found = None if recipe is None else _Segment(place.stream, recipe, size, bit)
-        if found is None or len(found.recipe) > _TOKENS_BYTES:
-            recipe = segment.analyse()
-            if recipe is not None and (found is None or len(recipe) < len(found.recipe)):
-                found = _Segment(-1, recipe, size, bit)
-        return found
-
-    def _take_span(self, place: Place) -> OldSpan | None:
-        """Return memory for a span, that of one used before if there is one."""
-        with self._lock:
-            span = self._spans.pop() if self._spans else None
-        if span is None:
-            return OldSpan(place.span)
-        span.begin(place.span)
-        return span
 
     def _piece(
         self, stream: FoundStream, start: int, end: int, guess: int
@@ -458,7 +470,7 @@ class Update:
         text = stream.read(start, end - start)
         if len(text) < LEAST_DELTA_BYTES:
             return _Inline(text)
-        place = self._place(stream, start, end, guess)
+        place = self._place(stream, start, end, guess, MAX_SPAN_BYTES)
         prefix = self._old.streams[place.stream].read(*place.span)
         buffer = bytearray(prefix)
         buffer += text

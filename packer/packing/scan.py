@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from concurrent.futures import Executor
 from contextlib import closing
+from functools import partial
 from itertools import chain
 from typing import NamedTuple
 
@@ -31,7 +32,7 @@ from packer.packing.older.similar import SketchCache
 from packer.packing.recall import Recall
 from packer.packing.small_files import WholeFile
 from packer.packing.tree_record import TreeRecord
-from packer.packing.updated_files import LEAST_NEW_BYTES, UpdatedFile
+from packer.packing.updated_files import LEAST_NEW_BYTES, UpdatedFile, head_of
 from packer.progress import Progress, ProgressCallback
 
 REPORT_ENTRIES = 64
@@ -119,7 +120,11 @@ class Scan:
         report = _Reports(found, self._job.progress).add
         opening = self._job.opening
         predecessors = Predecessors(
-            base.reader, self._older.referable(), self.record.index, prefixes.counterparts
+            base.reader,
+            self._older.referable(),
+            self.record.index,
+            prefixes.counterparts,
+            lambda path: self.record.index.find(path) < 0,
         )
         recall = Recall(
             self._source,
@@ -177,7 +182,10 @@ class Scan:
             return runs
         expand = self._job.opening == ALL
         if self._job.opening != NONE:
-            entry = predecessors.counterpart(self._source.found.paths[at])
+            item = self._source.found[at]
+            entry = predecessors.counterpart(
+                item.path, partial(head_of, self._source.path_of(item), item), item.size
+            )
             if predecessors.is_modelled(entry):
                 expand = True
             elif entry >= 0 and (found := predecessors.find(entry)) is not None:

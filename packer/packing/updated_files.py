@@ -19,10 +19,22 @@ from packer.opening.expansion import MAX_FILE_BYTES, Expansion
 from packer.opening.finder import may_begin
 from packer.opening.updating import OldText, Update
 from packer.opening.workers import Workers
+from packer.packing.older.alike import HEAD_BYTES
 
 LEAST_NEW_BYTES = 1 << 10
 """Bytes of unknown chunks below which a file is not opened: a recipe and its predecessor's row take
 about a hundred."""
+
+
+def head_of(full: bytes, found: Found) -> bytes:
+    """Return the first bytes of a file, as many as `older.alike` compares.
+
+    Args:
+        full: its path.
+        found: the file as `walk` saw it.
+    """
+    with io.FileIO(open_file(full, found)) as file:
+        return os.pread(file.fileno(), HEAD_BYTES, 0)
 
 
 class UpdatedFile:

@@ -708,13 +708,13 @@ class Recipe:
 
     def delta(self, size: int) -> bytes:
         """Return what a delta makes of an old stream."""
-        need(1 <= size <= 8 * MIB, "length of a delta")
+        need(1 <= size <= 16 * MIB, "length of a delta")
         records = self.next_stream()
         stream, start, length = records.number(), records.number(), records.number()
         need(length > 0, "an empty span")
         old = self.take_span(stream, start, length)
         stored = records.take(len(records.data) - records.at)
-        return read_delta(stored, old.plain[start : start + length], size)
+        return read_delta(stored, old.plain[start : start + length], size, 16 * MIB)
 
     def deflate(self, depth: int) -> bytes:
         """Return a deflate stream. Its bits are a text of zeros and ones, the lowest first."""

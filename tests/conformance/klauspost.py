@@ -9,6 +9,8 @@ from __future__ import annotations
 from bisect import bisect_left
 from itertools import accumulate
 
+from tests.conformance.token_decoder import package_merge
+
 TRUNCATES, GO_TREES, LAST, FAR, PRIMED, FILLED, QUEUES = 1, 2, 4, 8, 16, 32, 64
 COUNT, TYPE, HEADER, BYTES = 1, 2, 4, 8
 STORED, FIXED, DYNAMIC = 0, 1, 2
@@ -625,37 +627,6 @@ class Lazy:
 
 
 # Headers
-
-
-def package_merge(counts: list[int], most: int) -> list[int]:
-    lengths = [0] * len(counts)
-    leaves = sorted((count, at) for at, count in enumerate(counts) if count)
-    if len(leaves) <= 2:
-        for _, at in leaves:
-            lengths[at] = 1
-        return lengths
-    single = [(count, [at]) for count, at in leaves]
-    level = single
-    for _ in range(min(most, len(leaves) - 1) - 1):
-        pairs = [
-            (level[at][0] + level[at + 1][0], level[at][1] + level[at + 1][1])
-            for at in range(0, len(level) - 1, 2)
-        ]
-        level = []
-        left = single[::-1]
-        for pair in pairs:
-            while left and left[-1][0] < pair[0]:
-                level.append(left.pop())
-            level.append(pair)
-        level += left[::-1]
-    for _, symbols in level[: 2 * len(leaves) - 2]:
-        for at in symbols:
-            lengths[at] += 1
-    # Of symbols with the same count, those with greater values get the shorter codes.
-    order = sorted((lengths[at] for _, at in leaves), reverse=True)
-    for (_, at), length in zip(leaves, order, strict=True):
-        lengths[at] = length
-    return lengths
 
 
 def code_lengths(counts: list[int], most: int, queues: bool) -> list[int]:

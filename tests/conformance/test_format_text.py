@@ -13,8 +13,10 @@ import pytest
 import packer
 from packer import oci
 from packer.engine import delta, zstd
+from packer.engine.tokens import MAX_SPAN_BYTES
 from packer.format import index_checks, index_codec, index_layers, layer_writer
 from packer.format.version import load_version
+from packer.opening import predecessor, recipe
 from packer.packing.older import compaction
 from tests.conformance import decoder
 from tests.conformance.make_samples import CREATED, TINY
@@ -128,7 +130,15 @@ def test_tables_are_those_of_the_code() -> None:
     assert limits["layers of a manifest"] == f"128 written, {oci.MAX_LAYERS} read"
     assert limits["manifest, config"] == f"{oci.MAX_MANIFEST_BYTES >> 20} MiB"
     numbers = [int(number) for number in re.findall(r"^\| (\d\d) \|", text, re.M)]
-    assert numbers == list(decoder.ELEMENTS) == list(tiny_sections())
+    assert numbers == [*decoder.ELEMENTS, 70]  # which only versions with predecessors have
+    assert list(decoder.ELEMENTS) == list(tiny_sections())
+    bounds = (predecessor.MAX_PREDECESSORS, predecessor.MAX_RUNS, predecessor.MAX_OLD_STREAMS)
+    stated = limits["predecessors; their runs; their old streams"].replace(",", "")
+    assert stated == "; ".join(map(str, bounds))
+    stated = limits["links; predecessors of a file"]
+    assert stated == f"{predecessor.MAX_LINKS}; {predecessor.MAX_FILES}"
+    stated = limits["delta; span of an old stream"]
+    assert stated == f"{recipe.MAX_DELTA_BYTES >> 20} MiB; {MAX_SPAN_BYTES >> 20} MiB"
 
 
 def test_a_manifest_stays_below_128_layers() -> None:

@@ -50,7 +50,13 @@ def libdeflate(level: int) -> Callable[[bytes], bytes]:
     return encode
 
 
-OLD = lines(52_000, 1)
+def igzip(data: bytes) -> bytes:
+    pytest.importorskip("isal")
+    encoder = importlib.import_module("isal.isal_zlib").compressobj(2, wbits=-15)
+    return bytes(encoder.compress(data) + encoder.flush())
+
+
+OLD = lines(51_000, 1) + bytes(1000)
 NEW = edited(OLD, 3, 5)
 
 
@@ -64,6 +70,8 @@ NEW = edited(OLD, 3, 5)
         (lambda data: deflated(data, 0), lambda data: deflated(data, 0)),
         (libdeflate(6), libdeflate(6)),
         (deflated, libdeflate(1)),
+        (igzip, igzip),
+        (libdeflate(12), libdeflate(12)),
     ],
 )
 @pytest.mark.parametrize("offered", [Span(0, 52_000), Span(17_003, 30_011)])

@@ -1,7 +1,7 @@
 """A reader of recipes from tokens, written from docs/deflate.md alone; slow and plain.
 
-It makes the tokens and headers of each block, and of these the bits. Go's construction of headers
-is left out. Of deflate itself (RFC 1951) it has what reading an old stream takes.
+It makes the tokens and headers of each block, and of these the bits. Of deflate itself (RFC 1951)
+it has what reading an old stream takes.
 """
 
 from __future__ import annotations
@@ -112,7 +112,7 @@ class Coder:
 
 LENGTHS = [
     *range(3, 11),
-    *(b for s in range(3, 7) for b in range((4 << s - 2) + 3, (8 << s - 2) + 3, 1 << s - 2)),
+    *(b for s in range(3, 8) for b in range((4 << s - 2) + 3, (8 << s - 2) + 3, 1 << s - 2)),
     258,
 ]
 DISTANCES = [1, 2, 3, 4]
@@ -243,6 +243,38 @@ def queue_lengths(counts: list[int], most: int) -> list[int]:
     return lengths
 
 
+def package_merge(counts: list[int], most: int) -> list[int]:
+    """Return optimal lengths of codes, in Go's manner."""
+    lengths = [0] * len(counts)
+    leaves = sorted((count, at) for at, count in enumerate(counts) if count)
+    if len(leaves) <= 2:
+        for _, at in leaves:
+            lengths[at] = 1
+        return lengths
+    single = [(count, [at]) for count, at in leaves]
+    level = single
+    for _ in range(min(most, len(leaves) - 1) - 1):
+        pairs = [
+            (level[at][0] + level[at + 1][0], level[at][1] + level[at + 1][1])
+            for at in range(0, len(level) - 1, 2)
+        ]
+        level = []
+        left = single[::-1]
+        for pair in pairs:
+            while left and left[-1][0] < pair[0]:
+                level.append(left.pop())
+            level.append(pair)
+        level += left[::-1]
+    for _, symbols in level[: 2 * len(leaves) - 2]:
+        for at in symbols:
+            lengths[at] += 1
+    # Of symbols with the same count, those with greater values get the shorter codes.
+    order = sorted((lengths[at] for _, at in leaves), reverse=True)
+    for (_, at), length in zip(leaves, order, strict=True):
+        lengths[at] = length
+    return lengths
+
+
 FIXED = [8] * 144 + [9] * 112 + [7] * 24 + [8] * 8
 
 
@@ -252,12 +284,13 @@ EXTRA = {16: 2, 17: 3, 18: 7}
 
 def told(make: int, first: list[int], second: list[int]) -> Header:
     """Return the header by which a construction tells lengths."""
-    parts = [first, second] if make != 2 else [first + second]
-    runs = [run for part in parts for run in run_lengths(part, make != 2)]
+    joined = make in (1, 2)
+    parts = [first + second] if joined else [first, second]
+    runs = [run for part in parts for run in run_lengths(part, not joined)]
     used = [0] * 19
     for symbol, _ in runs:
         used[symbol] += 1
-    codes = zlib_lengths(used, 7) if make == 0 else queue_lengths(used, 7)
+    codes = (zlib_lengths, package_merge, queue_lengths)[min(make, 2)](used, 7)
     given = max(4, max(at for at, symbol in enumerate(ORDER) if codes[symbol]) + 1)
     return Header(first, second, runs, codes, given)
 
@@ -277,6 +310,9 @@ def construct(make: int, tokens: list[Token], literals: bytes, plain: int) -> tu
     counts[256] = 1
     if make == 0:
         first, second = zlib_lengths(counts, 15), zlib_lengths(far, 15)
+    elif make == 1:
+        far[0] += not any(far)
+        first, second = package_merge(counts, 15), package_merge(far, 15)
     else:
         most = 14 if make == 2 else make + 6
         first, second = queue_lengths(counts, most), queue_lengths(far, 15 if make == 2 else most)
@@ -293,6 +329,8 @@ def construct(make: int, tokens: list[Token], literals: bytes, plain: int) -> tu
         if plain + 4 <= min(dynamic, fixed) and plain <= 65535:
             return 0, header
         return (1 if fixed <= dynamic else 2), header
+    if make == 1 and plain <= 65535 and 8 * (plain + 5) < min(dynamic, fixed):
+        return 0, header
     return (2 if dynamic < fixed else 1), header
 
 
@@ -666,7 +704,7 @@ class Reader:
                 out.append(Block(1, p - first, tokens))
                 continue
             made = coder.symbol(("make", make), 4)
-            need(made in (0, 2, *range(3, 10), 15), "a construction that this reader does not know")
+            need(made <= 9 or made == 15, "a construction that this reader does not know")
             if made == 15:
                 header = self.header(make, header)
             elif made != make:

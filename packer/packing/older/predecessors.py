@@ -7,7 +7,7 @@ layer that is given up, is left for the closed file at its other end.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from contextlib import ExitStack
 from typing import NamedTuple
 
@@ -16,10 +16,11 @@ import blake3
 from packer.files.tree import show
 from packer.format.frame_reader import FrameReader
 from packer.format.index import Index
-from packer.format.rebuilding import OldFiles, random_access
+from packer.format.rebuilding import OldFiles, chunks, random_access, rebuilt
 from packer.opening.expansion import Expansion
 from packer.opening.predecessor import DIGEST_BYTES, MAX_LINKS, OldStream, Predecessor
 from packer.opening.updating import OldText
+from packer.packing.older.alike import HEAD_BYTES, Alike
 from packer.packing.older.counterparts import Counterparts
 
 _READ_BYTES = 1 << 20
@@ -45,6 +46,7 @@ class Predecessors:
         usable: one byte for each chunk of the base: 1 if a version may refer to it.
         index: of the new version; gets the rows of the predecessors.
         counterparts: finds the base's files.
+        is_gone: returns whether the new version has no file at a path of the base.
     """
 
     def __init__(
@@ -53,6 +55,7 @@ class Predecessors:
         usable: bytearray,
         index: Index,
         counterparts: Counterparts | None,
+        is_gone: Callable[[bytes], bool],
     ) -> None:
         self._base = base
         self._usable = usable
@@ -61,6 +64,7 @@ class Predecessors:
         self._rows: dict[int, int] = {}  # of the base's predecessors that the new index lists
         self._links: dict[int, int] = {}
         self._old = OldFiles(base)
+        self._alike = Alike(base.index, is_gone, self._head)
         self._stack = ExitStack()
         self._last: tuple[Predecessor, OldText, bytes] | None = None
 
@@ -69,13 +73,38 @@ class Predecessors:
         self._release()
         self._old.close()
 
-    def counterpart(self, path: bytes) -> int:
+    def counterpart(self, path: bytes, head: Callable[[], bytes], size: int) -> int:
         """Return the entry of the base that is most like a new file, -1 if there is none.
 
         Args:
             path: of the new file.
+            head: returns its first bytes, HEAD_BYTES of `older.alike` at most.
+            size: of the new file in bytes.
         """
-        return -1 if self._counterparts is None else self._counterparts.entry(path)
+        if self._counterparts is None:
+            return -1
+        entry = self._counterparts.entry(path)
+        return entry if entry >= 0 else self._alike.find(head(), size)
+
+    def _head(self, entry: int) -> bytes:
+        """Return the first bytes of an entry of the base."""
+        index, out = self._base.index, bytearray()
+        expansion, runs = index.expansions.get(entry), index.runs_of(entry)
+        if expansion is None:
+            for piece in chunks(self._base, runs):
+                out += piece
+                if len(out) >= HEAD_BYTES:
+                    break
+        else:
+            name = show(index.paths[entry])
+            with self._old.streams(expansion, name, None) as streams:
+                pieces = rebuilt(self._base, expansion, runs, name, streams, None)
+                for part in pieces:
+                    out += part
+                    if len(out) >= HEAD_BYTES:
+                        break
+                pieces.close()
+        return bytes(out[:HEAD_BYTES])
 
     def is_modelled(self, entry: int) -> bool:
         """Return whether an entry of the base was opened by models, without a predecessor.

@@ -272,7 +272,7 @@ def test_settings_keep_apart(root: Path, tmp_path: Path, clock: Clock, names: li
     pack(root, tmp_path / "store", params=small)
     assert len(names) == 31
     names.clear()
-    pack(root, tmp_path / "store", expand=False)
+    pack(root, tmp_path / "store", opening="none")
     assert len(names) == 31
     names.clear()
     assert pack(root, tmp_path / "store", params=small, base="none")

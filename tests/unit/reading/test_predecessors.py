@@ -323,8 +323,8 @@ RECIPES: dict[str, tuple[Callable[[Maker], None], str]] = {
     "no bytes": (lambda m: raw_delta(m, 0, 0, 0, 3000, payload=PAYLOAD), "delta of 0"),
     "other length": (lambda m: raw_delta(m, 1099, 0, 0, 3000, payload=PAYLOAD), "f"),
     "many bytes": (
-        lambda m: raw_delta(m, (8 << 20) + 1, 0, 0, 3000, payload=PAYLOAD),
-        "delta of 8388609",
+        lambda m: raw_delta(m, (16 << 20) + 1, 0, 0, 3000, payload=PAYLOAD),
+        "delta of 16777217",
     ),
     "cut": (lambda m: raw_delta(m, 1100, 0, 0, 3000, payload=PAYLOAD[:-1]), "f"),
     "empty": (lambda m: raw_delta(m, 1100, 0, 0, 3000), "f"),
