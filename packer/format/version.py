@@ -66,8 +66,8 @@ class Version:
     def read_index(self, layers: int | None = None) -> Plain:
         """Return the index's plaintext, and the bytes that it takes in each index layer.
 
-        A large index is read from the store again at each call. A missing layer raises `NotFound`,
-        a damaged one `IntegrityError`.
+        A large index is read from the store again at each call. A damaged layer raises
+        `IntegrityError`.
 
         Args:
             layers: number of index layers to read, for the older index that they hold; None for
@@ -75,6 +75,9 @@ class Version:
 
         Returns:
             plaintext, and bytes.
+
+        Raises:
+            NotFound: a layer is missing; the error says which versions need it.
         """
         chain = self.manifest.index_layers
         if layers is not None and layers < len(chain):

@@ -181,6 +181,9 @@ def _named(destination: Store, reference: str, *, doubtful: bool) -> Descriptor 
 
     Where the destination is in doubt, a manifest that it fails to read does not count either:
     distribution answers 500 to one that is damaged.
+
+    Raises:
+        RegistryError: the registry failed otherwise.
     """
     try:
         return resolve_or_none(destination, reference)

@@ -60,11 +60,12 @@ def test_differences_of_what_is_no_file(store: Path, capsys: Capture) -> None:
     code, text = said(capsys, "diff", "app:1", "app:2")
     assert code == 0
     assert text.splitlines() == [
-        "~ a  1.0 KB, mode 0644 to 0755",
-        "+ link  symlink",
-        "+ new  directory",
-        "- old  directory",
-        "2 added, 1 removed, 1 changed; 0 B in new chunks",
+        "WAS     NOW  CHANGED  PATH",
+        "~  1.0 KB  1.0 KB      0 B  a  (mode 0644 to 0755)",
+        "+                           link  (symlink)",
+        "+                           new  (directory)",
+        "-                           old  (directory)",
+        "2 added, 1 removed, 1 changed; 0 B of content changed",
     ]
     found = json.loads(said(capsys, "diff", "app:1", "app:2", "--json")[1])["changes"]
     assert [change.get("detail") for change in found] == [
