@@ -6,6 +6,7 @@ import base64
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, BinaryIO, TextIO
 
 from packer.cli.display import DUMB_TERMINALS, escape
@@ -71,16 +72,14 @@ class Output:
 
         Raises:
             OutputClosed: the reader closed standard output.
-            OSError: the disk is full, for example.
+            OSError: the disk is full, for example; it names standard output.
         """
         self.is_used = self.is_used or bool(data)
         if self._raw is not None:
             rest = memoryview(data)
-            try:
+            with _named():
                 while rest:  # without a buffer (python -u) less than all may be taken
                     rest = rest[self._raw.write(rest) :]
-            except BrokenPipeError:
-                raise OutputClosed from None
 
     def line(self, text: str) -> None:
         """Write a line, with unprintable characters escaped."""
@@ -122,12 +121,11 @@ class Output:
 
         Raises:
             OutputClosed: the reader closed standard output.
+            OSError: the disk is full, for example.
         """
         if self._raw is not None:
-            try:
+            with _named():
                 self._raw.flush()
-            except BrokenPipeError:
-                raise OutputClosed from None
 
     def abandon(self) -> None:
         """Drop buffered bytes, so that the interpreter does not try to write them when it ends."""
@@ -138,6 +136,26 @@ class Output:
             os.dup2(nowhere, self._stream.fileno())
         finally:
             os.close(nowhere)
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """Let errors of the block name standard output.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        OutputClosed: the reader closed standard output.
+        OSError: any other error.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise OutputClosed from None
+    except OSError as error:
+        error.filename = error.filename or "standard output"
+        raise
 
 
 def _takes_styles(stream: TextIO | None) -> bool:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
 
@@ -102,7 +102,7 @@ class ReadingAhead:
             return None
         try:
             whole = data.result()
-        except PackerError:
+        except (PackerError, CancelledError):
             return None  # asked for again, by itself, it raises the error to show
         with self._lock:
             found.parts -= 1

@@ -75,3 +75,25 @@ def test_a_manifest_that_a_failure_damaged(server: HostileRegistry) -> None:
     server.on("GET", "/manifests/", other, None)
     with pytest.raises(DigestMismatch):
         open_store(server).put_manifest(MANIFEST, MANIFEST_TYPE, "v1")
+
+
+@pytest.mark.parametrize("status", [400, 403, 409, 412])
+def test_an_immutable_tag_whose_answer_was_lost(server: HostileRegistry, status: int) -> None:
+    # ECR, Harbor, Quay and Artifactory refuse the second attempt; the first wrote the tag.
+
+    def gateway(exchange: Exchange) -> bool:
+        data = exchange.receive()
+        digest = digest_of(data)
+        server.manifests[digest] = (MANIFEST_TYPE, data)
+        server.tags["v1"] = digest
+        exchange.reply(504)
+        return True
+
+    server.on("PUT", "/manifests/v1", gateway, 1)
+    server.on("PUT", "/manifests/v1", lambda exchange: exchange.reply(status, b"immutable"), None)
+    store = open_store(server)
+    assert store.put_manifest(MANIFEST, MANIFEST_TYPE, "v1").digest == digest_of(MANIFEST)
+    other = MANIFEST + b" "
+    with pytest.raises(RegistryError):
+        store.put_manifest(other, MANIFEST_TYPE, "v1")
+    assert server.tags["v1"] == digest_of(MANIFEST)
