@@ -42,7 +42,8 @@ class ListedVersion:
         bytes: bytes of the files; None as for `files`.
         stored_bytes: bytes of all blobs that the version needs, the manifest included; None if the
             manifest cannot be read.
-        new_bytes: the part of `stored_bytes` that no version before it in the list needs.
+        new_bytes: the part of `stored_bytes` that is in the store, and that no version before it in
+            the list needs.
         origin: the reference that it was pulled from; "" if it was not.
         problem: why the manifest or config cannot be read; "" if they can, and for artifacts of
             other tools.
@@ -350,20 +351,20 @@ def usage(*, store: StoreLike = None) -> StoreUsage:
         InvalidParameter: the store is no directory.
     """
     target = _layout(store)
-    sizes = target.blob_sizes()
     apps: dict[str, set[str]] = {}
     counts: dict[str, int] = {}
     for row, blobs in _listed(target, _tags(target)):
         app = family(row.tag)
-        apps.setdefault(app, set()).update(digest for digest in blobs if digest in sizes)
+        apps.setdefault(app, set()).update(blobs)
         counts[app] = counts.get(app, 0) + 1
+    sizes = target.blob_sizes()
     users = Counter(chain.from_iterable(apps.values()))
     rows = [
         AppUsage(
             app,
             counts[app],
-            sum(sizes[digest] for digest in needed),
-            sum(sizes[digest] for digest in needed if users[digest] == 1),
+            sum(sizes.get(digest, 0) for digest in needed),
+            sum(sizes.get(digest, 0) for digest in needed if users[digest] == 1),
         )
         for app, needed in apps.items()
     ]
@@ -446,13 +447,17 @@ def _tags(store: Store) -> dict[str, Descriptor]:
 def _listed(
     store: Store, tags: dict[str, Descriptor]
 ) -> Iterator[tuple[ListedVersion, dict[str, int]]]:
-    """Yield an entry for each tag, with the sizes of the blobs that it needs by digest."""
+    """Yield an entry for each tag, with the sizes of the blobs here that it needs, by digest."""
+    here = store.blob_sizes() if isinstance(store, LayoutStore) else None
     seen: set[str] = set()
     known: dict[str, tuple[ListedVersion, dict[str, int]]] = {}
     for name, entry in tags.items():
         found = known.get(entry.digest)
         if found is None:
-            found = known[entry.digest] = _examine(store, entry)
+            row, blobs = _examine(store, entry)
+            if here is not None:  # a version packed on a base in a registry has others there
+                blobs = {digest: size for digest, size in blobs.items() if digest in here}
+            found = known[entry.digest] = row, blobs
         row, blobs = found
         origin = entry.annotations.get(ORIGIN, "")
         new = None

@@ -68,7 +68,7 @@ def _pin_ranges(args: argparse.Namespace) -> list[str]:
     notes = []
     for name in _READ.get(args.verb, ()):
         given = getattr(args, name)
-        if SIGNS_OF_RANGES.isdisjoint(given):
+        if given is None or SIGNS_OF_RANGES.isdisjoint(given):
             continue
         from packer.api.ranges import pin
         from packer.cli.outcome import registry_options

@@ -31,7 +31,7 @@ from packer.progress import CancelEvent, ProgressCallback, cancellable
 from packer.storage.state.history import LABEL_PREFIX, NUMBERS, RECORD_PREFIX
 from packer.storage.state.repository import NONCE, Repository
 from packer.stores.cancelling import until_cancelled
-from packer.stores.layout import LayoutStore, caches_of
+from packer.stores.layout import LayoutStore, caches_of, using
 from packer.stores.protocols import Upload
 from packer.transfer.blob_sender import BlobSender
 
@@ -312,9 +312,11 @@ def _place(repository: Repository, job: Job) -> Iterator[tuple[LocalStore, Sketc
     """Yield the store that takes new blobs, and the cache of the base's sketches."""
     store = repository.store
     if isinstance(store, LocalStore):
-        yield store, SketchCache(caches_of(store))
+        with using(store):
+            yield store, SketchCache(caches_of(store))
     elif job.cache is not None:
-        yield job.cache, NearSketches(caches_of(job.cache))
+        with using(job.cache):
+            yield job.cache, NearSketches(caches_of(job.cache))
     else:
         with temporary_directory() as folder:
             # Removed with the folder: nothing in it need outlive a crash.

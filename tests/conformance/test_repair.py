@@ -77,3 +77,17 @@ def test_a_pull_beside_garbage_collection_keeps_its_blobs(gap: Gap, tmp_path: Pa
     assert removed
     assert done.fetched_blobs == len(gap.lacking)
     packer.verify(near(gap, "1.4.2"), store=store)
+
+
+def test_what_lies_in_the_registry_is_not_counted_here(gap: Gap, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    packer.pack(gap.trees["1.4.2"], tag="app:1.4.2", base=near(gap, "1.4.1"), store=store)
+    (row,) = packer.versions(store=store)
+    assert row.stored_bytes is not None
+    assert row.new_bytes is not None
+    assert row.new_bytes < row.stored_bytes - 2_900_000
+    assert packer.forget(["app:1.4.2"], dry_run=True, store=store).freed_bytes == row.new_bytes
+    packer.gc(store=store, grace_seconds=0)  # the base's manifest, which nothing names here
+    assert packer.usage(store=store).bytes == row.new_bytes
+    assert [one.condition for one in packer.verify_all(store=store)] == ["sound"]
+    assert [one.why for one in packer.repair(store=store)] == [""]
