@@ -188,6 +188,8 @@ class Update:
         self._spans: list[OldSpan] = []
         self._lock = Lock()
         self._large = Lock()
+        self._trying = Lock()
+        self._models: dict[int, int] = {}
         self._room = most_recipe(size, against=True) - RESERVED_BYTES
         self.recipe = RecipeWriter(workers.directory)
         self.closed = ClosedTally()
@@ -418,7 +420,7 @@ class Update:
         segment = stream.segment(at)
         votes = self._votes[stream.number]
         is_new = votes.share(start, start + size, self._old.prints.average) < _OLD_SHARE
-        model = segment.analyse() if is_new else None
+        model = self._from_model(stream, segment) if is_new else None
         if model is not None and len(model) <= _TOKENS_BYTES:
             return _Segment(-1, model, size, bit)
         place = self._place(
@@ -430,10 +432,24 @@ class Update:
         )
         tokens = self._from_tokens(segment, place)
         if not is_new and (tokens is None or len(tokens) > _TOKENS_BYTES):
-            model = segment.analyse()
+            model = self._from_model(stream, segment)
         if tokens is not None and (model is None or len(tokens) <= len(model)):
             return _Segment(place.stream, tokens, size, bit)
         return _Segment(-1, model, size, bit) if model is not None else None
+
+    def _from_model(self, stream: FoundStream, segment: Segment) -> bytes | None:
+        """Return the recipe of a segment from a model; None if none fits.
+
+        A model that does not fit the first segment of a stream is not tried with the others.
+        """
+        if stream.count == 1:
+            return segment.analyse()
+        with self._trying:
+            guess = self._models.get(stream.number)
+            if guess is None:
+                first = stream.segment(0).analyse()
+                guess = self._models[stream.number] = first[0] if first is not None else -1
+        return segment.analyse(guess) if guess >= 0 else None
 
     def _from_tokens(self, segment: Segment, place: Place) -> bytes | None:
         """Return the recipe of a segment from old tokens; None if there is none."""
