@@ -73,18 +73,18 @@ class Predecessors:
         self._release()
         self._old.close()
 
-    def counterpart(self, path: bytes, head: Callable[[], bytes], size: int) -> int:
+    def counterpart(self, path: bytes, head: bytes, size: int) -> int:
         """Return the entry of the base that is most like a new file, -1 if there is none.
 
         Args:
             path: of the new file.
-            head: returns its first bytes, HEAD_BYTES of `older.alike` at most.
+            head: its first bytes, HEAD_BYTES of `older.alike` at most.
             size: of the new file in bytes.
         """
         if self._counterparts is None:
             return -1
         entry = self._counterparts.entry(path)
-        return entry if entry >= 0 else self._alike.find(head(), size)
+        return entry if entry >= 0 else self._alike.find(head, size)
 
     def _head(self, entry: int) -> bytes:
         """Return the first bytes of an entry of the base."""

@@ -1,0 +1,273 @@
+"""Archives opened against predecessors: what an update costs, and that all of it comes back."""
+
+from __future__ import annotations
+
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import packer
+from packer.api.locations import open_version
+from packer.opening.predecessor import MAX_LINKS
+from packer.stores.layout import LayoutStore
+from tests.registry_server import run_registry
+from tests.updates import (
+    ENCODERS,
+    History,
+    changed,
+    is_there,
+    libdeflate,
+    seven_zip,
+    tar,
+    texts,
+    write,
+    zipped,
+    zlib_gzip,
+)
+
+TEXTS = texts()
+
+
+def archive(version: int, encode: Callable[[bytes], bytes] = libdeflate) -> bytes:
+    return encode(tar(changed(TEXTS, version), 1_700_000_000 + version))
+
+
+@pytest.mark.parametrize("encoder", ENCODERS)
+def test_seven_versions_of_an_archive(encoder: str, tmp_path: Path) -> None:
+    if not is_there(encoder):
+        pytest.skip(f"{encoder} is not installed")
+    encode, factor = ENCODERS[encoder]
+    history = History(tmp_path)
+    links, made = [], [archive(version, encode) for version in range(1, 8)]
+    for version, data in enumerate(made, 1):
+        packed = history.pack({"app.tgz": data})
+        if version == 1:
+            assert packed.new_bytes > len(data)
+            assert history.opened() == {}
+        else:
+            assert packed.new_bytes < len(data) / factor
+            assert history.opened() == {"app.tgz": 1}
+            index = open_version(f"app:{version}", store=history.store).index
+            links.append(len(index.predecessors))
+    # Each version is opened against the one before, until the chain is long enough: then against
+    # the first one, which is closed.
+    assert links[:4] == [1, 2, 3, 4]
+    assert max(links) <= MAX_LINKS
+    for version, data in enumerate(made, 1):
+        history.check(f"app:{version}", {"app.tgz": data})
+
+
+def test_older_versions_may_be_deleted(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    for version in range(1, 5):
+        history.pack({"app.tgz": archive(version)})
+    store = packer.open_store(history.store)
+    assert isinstance(store, LayoutStore)
+    for version in range(1, 4):
+        store.untag(f"app:{version}")
+    store.collect_garbage(0)
+    assert [tag for tag, _ in packer.versions(store=store)] == ["app:4"]
+    history.check("app:4", {"app.tgz": archive(4)})
+    packed = history.pack({"app.tgz": archive(5)})
+    assert packed.new_bytes < 10_000
+
+
+def test_through_a_registry(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    (tmp_path / "registry").mkdir()
+    with run_registry(tmp_path / "registry") as server:
+        name = f"{server.host}/acme/app"
+        for version in range(1, 4):
+            history.pack({"app.tgz": archive(version), "b.zip": zipped(changed(TEXTS, version))})
+            packer.push(f"{name}:{version}", f"app:{version}", store=history.store)
+        for version in (3, 1):
+            out = tmp_path / f"pulled{version}"
+            packer.pull(f"{name}:{version}", out, store=tmp_path / "other")
+            assert (out / "app.tgz").read_bytes() == archive(version)
+            assert (out / "b.zip").read_bytes() == zipped(changed(TEXTS, version))
+        assert b"".join(packer.cat(f"{name}:3", "app.tgz")) == archive(3)
+        # The base is in the registry alone, and the update is as small.
+        files = {"app.tgz": archive(4), "b.zip": zipped(changed(TEXTS, 4))}
+        root = write(tmp_path / "next", files)
+        far = packer.pack(
+            root, store=tmp_path / "far", tag="app:4", base=f"{name}:3", opening="changed"
+        )
+        assert far.new_bytes < 25_000
+        packer.push(f"{name}:4", far, store=tmp_path / "far")
+        packer.pull(f"{name}:4", tmp_path / "pulled4", store=tmp_path / "third")
+        assert (tmp_path / "pulled4" / "app.tgz").read_bytes() == archive(4)
+
+
+def blob(files: dict[str, bytes]) -> dict[str, bytes]:
+    """Return an image layout's blobs: named by their digest."""
+    import hashlib
+
+    return {f"blobs/sha256/{hashlib.sha256(data).hexdigest()}": data for data in files.values()}
+
+
+CASES: dict[str, tuple[dict[str, bytes], dict[str, bytes], int]] = {
+    "another level": (
+        {"a.tgz": archive(1, lambda data: libdeflate(data, 6))},
+        {"a.tgz": archive(2, lambda data: libdeflate(data, 9))},
+        2,
+    ),
+    "another encoder": ({"a.tgz": archive(1, zlib_gzip)}, {"a.tgz": archive(2)}, 1),
+    "insertion at the front": (
+        {"a.tgz": archive(1)},
+        {"a.tgz": libdeflate(tar({"a": random.Random(1).randbytes(1000), **changed(TEXTS, 2)}))},
+        20,
+    ),
+    "renamed": ({"a-1.tgz": archive(1)}, {"sub/a-2.tgz": archive(2)}, 20),
+    "renamed altogether": ({"old.tgz": archive(1)}, {"sub/new.tgz": archive(2)}, 20),
+    "split into two": (
+        {"a.tgz": archive(1)},
+        {
+            "front.tgz": libdeflate(tar(dict(sorted(changed(TEXTS, 2).items())[:20]))),
+            "back.tgz": libdeflate(tar(dict(sorted(changed(TEXTS, 2).items())[20:]))),
+        },
+        10,
+    ),
+    "shrunk to a tenth": (
+        {"a.tgz": archive(1)},
+        {"a.tgz": libdeflate(tar(dict(sorted(changed(TEXTS, 2).items())[:4])))},
+        10,
+    ),
+    "a hundred times as large": (
+        {"a.tgz": libdeflate(tar({**texts(7, 400), **changed(TEXTS, 1)}))},
+        {"a.tgz": libdeflate(tar(dict(sorted(changed(TEXTS, 2).items())[:4])))},
+        100,
+    ),
+    "archives in an archive": (
+        {"a.airgap": libdeflate(tar({"1.tgz": archive(1), "2.tgz": archive(11), "x": b"y" * 9}))},
+        {"a.airgap": libdeflate(tar({"1.tgz": archive(2), "2.tgz": archive(11), "x": b"z" * 9}))},
+        20,
+    ),
+    "zip": ({"a.zip": zipped(changed(TEXTS, 1))}, {"a.zip": zipped(changed(TEXTS, 2))}, 5),
+    "one entry of a zip": (
+        {"a.zip": zipped(TEXTS)},
+        {
+            "a.zip": zipped(
+                {**TEXTS, "chart/templates/7.yaml": b"new " + TEXTS["chart/templates/7.yaml"]}
+            )
+        },
+        5,
+    ),
+    "blobs by digest": (
+        blob({"a": archive(1), "b": libdeflate(tar(texts(5)))}),
+        blob({"a": archive(2), "b": libdeflate(tar(changed(texts(5), 3)))}),
+        20,
+    ),
+}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_one_update(case: str, tmp_path: Path) -> None:
+    old, new, factor = CASES[case]
+    history = History(tmp_path)
+    first = history.pack(old)
+    update = history.pack(new)
+    size = sum(map(len, old.values()))
+    print(f"{case}: {first.new_bytes} then {update.new_bytes}")
+    assert first.new_bytes > 0.98 * size
+    assert update.new_bytes < size / factor + 3000
+    # And back again, and once more on top of that.
+    history.pack(old)
+    history.pack(new)
+
+
+def test_a_text_that_has_nothing_to_do_with_its_predecessor_stays_closed(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    history.pack({"a.tgz": archive(1)})
+    history.pack(
+        {"a.tgz": seven_zip(tar(texts(99))) if is_there("7-Zip") else libdeflate(tar(texts(99)))}
+    )
+    assert history.opened() == {}
+
+
+def test_nothing_is_packed_again_if_nothing_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    history = History(tmp_path)
+    for version in range(1, 4):
+        history.pack({"a.tgz": archive(version), "x": b"1"})
+    before = open_version("app:3", store=history.store).index
+    again = history.pack({"a.tgz": archive(3), "x": b"2"})
+    assert again.new_bytes < 2500
+    after = open_version("app:4", store=history.store).index
+    assert [row.digest for row in after.predecessors] == [row.digest for row in before.predecessors]
+    # The same from another directory, where the stat cache knows nothing, and without it.
+    shutil.rmtree(tmp_path / "in4")
+    write(tmp_path / "elsewhere", {"a.tgz": archive(3), "x": b"2"})
+    packer.pack(
+        tmp_path / "elsewhere",
+        store=history.store,
+        tag="app:5",
+        base="app:3",
+        cache=False,
+        opening="changed",
+    )
+    layers = [
+        open_version(f"app:{version}", store=history.store).manifest.layers for version in (4, 5)
+    ]
+    assert layers[0] == layers[1]
+
+
+def test_small_updates_are_merged_and_chains_go_on(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    for version in range(1, 25):
+        packed = history.pack({"a.tgz": archive(version % 3), "x": b"%d" % version})
+        assert packed.new_bytes < (200_000 if version == 1 else 20_000)
+
+
+def test_a_predecessor_in_a_layer_that_is_given_up(tmp_path: Path) -> None:
+    """The layer of the first version becomes mostly dead: compaction gives it up."""
+    history = History(tmp_path)
+    drawn = random.Random(1)
+    ballast = {f"big{at}": drawn.randbytes(400_000) for at in range(6)}
+    history.pack({"a.tgz": archive(1), **ballast})
+    history.pack({"a.tgz": archive(2)})
+    history.pack({"a.tgz": archive(3), **{f"new{at}": drawn.randbytes(400_000) for at in range(3)}})
+    version = open_version("app:3", store=history.store)
+    stored = sum(layer.size for layer in version.manifest.data_layers)
+    assert stored < 2_000_000  # without the ballast
+    history.pack({"a.tgz": archive(4)})
+
+
+@pytest.mark.parametrize("first", ["all", "none"])
+def test_other_choices_before(first: str, tmp_path: Path) -> None:
+    """What models opened stays so; what they cannot open is opened against its older self."""
+    history = History(tmp_path, first)
+    history.pack({"a.tgz": archive(1, zlib_gzip), "b.tgz": archive(1)})
+    assert history.opened() == ({"a.tgz": 0} if first == "all" else {})
+    for opening in ("changed", "all"):
+        history.opening = opening
+        history.pack(
+            {"a.tgz": archive(history.count + 1, zlib_gzip), "b.tgz": archive(history.count + 1)}
+        )
+        assert history.opened() == {"a.tgz": 0 if first == "all" else 1, "b.tgz": 1}
+    history.opening = "none"
+    history.pack({"a.tgz": archive(9, zlib_gzip), "b.tgz": archive(9)})
+    assert history.opened() == {}
+
+
+def test_the_number_of_threads_does_not_matter(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    digests = set()
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+    for count in (1, 4):
+        monkeypatch.setattr("os.cpu_count", lambda count=count: count)
+        history = History(tmp_path / str(count))
+        for version in (1, 2):
+            packed = history.pack(
+                {
+                    "a.airgap": libdeflate(tar({"1.tgz": archive(version), "2.tgz": archive(9)})),
+                    "a.zip": zipped(changed(TEXTS, version)),
+                }
+            )
+        digests.add(packed.digest)
+    assert len(digests) == 1
