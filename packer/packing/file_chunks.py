@@ -332,6 +332,15 @@ class Opener:
             self.begin_behind(at)
         return opened
 
+    def discard(self, at: int) -> None:
+        """Close a file that was opened ahead, if it was.
+
+        Args:
+            at: its entry.
+        """
+        if at in self._ahead:
+            self._ahead.pop(at)[0].close()
+
     def begin_behind(self, at: int) -> None:
         """Start on the archives behind an entry, if its file is small. It raises as `open` does.
 

@@ -6,7 +6,6 @@ import os
 from collections.abc import Iterable
 from concurrent.futures import Executor
 from contextlib import closing
-from functools import partial
 from itertools import chain
 from typing import NamedTuple
 
@@ -19,6 +18,7 @@ from packer.format.frame_reader import FrameReader
 from packer.format.index import DIGEST_BYTES
 from packer.format.layer_writer import LayerWriter, layer_bytes_for
 from packer.opening.choice import ALL, NONE
+from packer.opening.finder import may_begin
 from packer.opening.recipe_cache import RecipeCache
 from packer.opening.updating import MAX_SHARE
 from packer.opening.workers import Workers
@@ -26,7 +26,7 @@ from packer.packing.file_chunks import OpenedFile, Opener, Source
 from packer.packing.job import PackJob
 from packer.packing.older.counterparts import Alignment
 from packer.packing.older.older_chunks import OlderChunks
-from packer.packing.older.predecessors import Found, Predecessors
+from packer.packing.older.predecessors import Predecessors
 from packer.packing.older.prefixes import PrefixFinder
 from packer.packing.older.similar import SketchCache
 from packer.packing.recall import Recall
@@ -183,14 +183,14 @@ class Scan:
         expand = self._job.opening == ALL
         if self._job.opening != NONE:
             item = self._source.found[at]
-            entry = predecessors.counterpart(
-                item.path, partial(head_of, self._source.path_of(item), item), item.size
-            )
+            head = head_of(self._source.path_of(item), item)
+            entry = predecessors.counterpart(item.path, head, item.size)
             if predecessors.is_modelled(entry):
                 expand = True
-            elif entry >= 0 and (found := predecessors.find(entry)) is not None:
-                updated = self._update_file(at, found, opener.buffer, known, prefixes, predecessors)
+            elif entry >= 0 and may_begin(memoryview(head)):
+                updated = self._update_file(at, entry, opener.buffer, known, prefixes, predecessors)
                 if updated:
+                    opener.discard(at)
                     return updated
         with opener.open(at, expand=expand) as opened:
             runs, digests = self._pack_file(at, opened, known, prefixes)
@@ -205,13 +205,20 @@ class Scan:
     def _update_file(
         self,
         at: int,
-        found: Found,
+        entry: int,
         buffer: bytearray,
         known: Ordinals,
         prefixes: PrefixFinder,
         predecessors: Predecessors,
     ) -> list[tuple[int, int]]:
-        """Read a file against its predecessor; return its runs, none if that does not pay."""
+        """Read a file against the predecessor that an entry of the base gives; return its runs.
+
+        Returns:
+            The runs; none if there is no predecessor, or it does not pay.
+        """
+        found = predecessors.find(entry)
+        if found is None:
+            return []
         item = self._source.found[at]
         full = self._source.path_of(item)
         with UpdatedFile(
@@ -229,6 +236,8 @@ class Scan:
             if found.is_root:
                 most = min(most, item.size * MAX_ROOT_SHARE)
             if not file.begin(predecessors.text(found, item.path), most):
+                return []
+            if not predecessors.has_room(found, len(file.update.old_streams)):
                 return []
             runs, digests = self._pack_file(at, file, known, prefixes)
             self.closed.add(at, file.closed())

@@ -69,7 +69,7 @@ def test_older_versions_may_be_deleted(tmp_path: Path) -> None:
     for version in range(1, 4):
         store.untag(f"app:{version}")
     store.collect_garbage(0)
-    assert [item.tag for item in packer.versions(store=store)] == ["app:4"]
+    assert [tag for tag, _ in packer.versions(store=store)] == ["app:4"]
     history.check("app:4", {"app.tgz": archive(4)})
     packed = history.pack({"app.tgz": archive(5)})
     assert packed.new_bytes < 10_000
@@ -90,11 +90,12 @@ def test_through_a_registry(tmp_path: Path) -> None:
             assert (out / "b.zip").read_bytes() == zipped(changed(TEXTS, version))
         assert b"".join(packer.cat(f"{name}:3", "app.tgz")) == archive(3)
         # The base is in the registry alone, and the update is as small.
-        root = write(tmp_path / "next", {"app.tgz": archive(4)})
+        files = {"app.tgz": archive(4), "b.zip": zipped(changed(TEXTS, 4))}
+        root = write(tmp_path / "next", files)
         far = packer.pack(
             root, store=tmp_path / "far", tag="app:4", base=f"{name}:3", opening="changed"
         )
-        assert far.new_bytes < 10_000
+        assert far.new_bytes < 25_000
         packer.push(f"{name}:4", far, store=tmp_path / "far")
         packer.pull(f"{name}:4", tmp_path / "pulled4", store=tmp_path / "third")
         assert (tmp_path / "pulled4" / "app.tgz").read_bytes() == archive(4)
@@ -124,8 +125,8 @@ CASES: dict[str, tuple[dict[str, bytes], dict[str, bytes], int]] = {
     "split into two": (
         {"a.tgz": archive(1)},
         {
-            "a.tgz": libdeflate(tar(dict(sorted(changed(TEXTS, 2).items())[:20]))),
-            "b.tgz": libdeflate(tar(dict(sorted(changed(TEXTS, 2).items())[20:]))),
+            "front.tgz": libdeflate(tar(dict(sorted(changed(TEXTS, 2).items())[:20]))),
+            "back.tgz": libdeflate(tar(dict(sorted(changed(TEXTS, 2).items())[20:]))),
         },
         10,
     ),
@@ -186,19 +187,22 @@ def test_a_text_that_has_nothing_to_do_with_its_predecessor_stays_closed(tmp_pat
     assert history.opened() == {}
 
 
-def test_nothing_is_packed_again_if_nothing_changed(tmp_path: Path) -> None:
+def test_nothing_is_packed_again_if_nothing_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
     history = History(tmp_path)
     for version in range(1, 4):
         history.pack({"a.tgz": archive(version), "x": b"1"})
     before = open_version("app:3", store=history.store).index
     again = history.pack({"a.tgz": archive(3), "x": b"2"})
-    assert again.new_bytes < 1500
+    assert again.new_bytes < 2500
     after = open_version("app:4", store=history.store).index
     assert [row.digest for row in after.predecessors] == [row.digest for row in before.predecessors]
     # The same from another directory, where the stat cache knows nothing, and without it.
     shutil.rmtree(tmp_path / "in4")
     write(tmp_path / "elsewhere", {"a.tgz": archive(3), "x": b"2"})
-    same = packer.pack(
+    packer.pack(
         tmp_path / "elsewhere",
         store=history.store,
         tag="app:5",
@@ -206,7 +210,10 @@ def test_nothing_is_packed_again_if_nothing_changed(tmp_path: Path) -> None:
         cache=False,
         opening="changed",
     )
-    assert same.digest == again.digest
+    layers = [
+        open_version(f"app:{version}", store=history.store).manifest.layers for version in (4, 5)
+    ]
+    assert layers[0] == layers[1]
 
 
 def test_small_updates_are_merged_and_chains_go_on(tmp_path: Path) -> None:

@@ -304,7 +304,8 @@ class Stream:
     """
 
     def __init__(self, pieces: Iterable[Piece], *, is_sequential: bool = False) -> None:
-        self._pieces = iter(pieces)
+        self._sources = [iter(pieces)]
+        """What pieces come from: the last one first, the one before when that is used up."""
         self._front: deque[Piece] = deque()
         self._inner: Deflated | None = None
         self.is_sequential = is_sequential
@@ -315,10 +316,14 @@ class Stream:
             if self._inner is not None:
                 inner, self._inner = self._inner, None
                 inner.drain()
-            piece = next(self._pieces, None)
-            if piece is None:
+            while self._sources:
+                piece = next(self._sources[-1], None)
+                if piece is not None:
+                    self._front.append(piece)
+                    break
+                self._sources.pop()
+            else:
                 return None
-            self._front.append(piece)
         return self._front[0]
 
     def pop(self, most: int = 1 << 63) -> Piece | None:
@@ -373,15 +378,13 @@ class Stream:
 
     def _expand(self, piece: Deflated) -> None:
         """Let the rebuilt bytes of a piece be the next pieces."""
-        rest = self._pieces
 
-        def chained() -> Iterator[Piece]:
+        def rebuilt() -> Iterator[Piece]:
             yield from piece.rebuilt()
             piece.drain()
-            yield from rest
 
         assert not self._front
-        self._pieces = chained()
+        self._sources.append(rebuilt())
 
     def read(self, count: int) -> bytes:
         """Return the next `count` bytes, fewer at the end."""

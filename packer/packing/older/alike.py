@@ -33,7 +33,7 @@ _LEAST_COMMON = 1 / 16
 """Share of the samples that two archives have in common at least."""
 _MOST_RATIO = 16
 """Greatest ratio of the sizes of two archives that are compared."""
-_MOST_TRIED = 256
+_MOST_TRIED = 64
 """Archives of the base that are read: those nearest in size to the first new one."""
 _LEAST_BYTES = 1 << 10
 _PIECES = ChunkParams(1 << 10)
