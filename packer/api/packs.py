@@ -57,7 +57,7 @@ def pack(
     store: StoreLike = None,
     tag: str | None = None,
     base: str | None = None,
-    level: int = zstd.DEFAULT_LEVEL,
+    level: int | None = None,
     opening: str = DEFAULT_OPENING,
     cache: bool = True,
     durable: bool = True,
@@ -94,7 +94,8 @@ def pack(
             newest manifests and indexes, and without one there the best of the store. Of a base in
             a registry, manifest, config and index are fetched, and by range requests the frames
             that new frames are compressed against; its other data stays there.
-        level: zstd level, 1 to 22.
+        level: zstd level, 1 to 22; None for 9, or 3 if the version has more than 32 MiB and
+            `opening` is not "all".
         opening: which archives (gzip, zip, tar) are opened, so that content that did not change in
             them is not stored again: "all" of an encoder that is modelled, and those of which the
             base holds an older self, against which they are opened; only the latter ("changed");
@@ -189,7 +190,7 @@ def _pack_root(
     store: StoreLike,
     tag: str,
     base: str | None,
-    level: int,
+    level: int | None,
     opening: str,
     cache: bool,
     params: ChunkParams | None,
@@ -205,7 +206,7 @@ def _pack_root(
         pack_tree,
     )
 
-    if not zstd.MIN_LEVEL <= level <= zstd.MAX_LEVEL:
+    if level is not None and not zstd.MIN_LEVEL <= level <= zstd.MAX_LEVEL:
         raise InvalidParameter(f"level {level} is not from {zstd.MIN_LEVEL} to {zstd.MAX_LEVEL}")
     target = open_store(store, durable=durable)
     if not isinstance(target, LocalStore):

@@ -11,6 +11,7 @@ from packer.cli.parser import (
     add_connection,
     add_dry_run,
     add_expect,
+    add_level,
     add_login,
     add_no_sync,
     add_opening,
@@ -46,7 +47,7 @@ def _pack(at: argparse.ArgumentParser) -> None:
         metavar="REF|none|auto:REPO",
         help="version to build on, or where to find it (default: the newest like it in the store)",
     )
-    at.add_argument("--level", type=int, metavar="N", help="zstd level, 1 to 22 (default: 9)")
+    add_level(at)
     add_opening(at)
     at.add_argument(
         "--no-cache",

@@ -336,6 +336,16 @@ def add_target(parser: argparse.ArgumentParser, nargs: str | None = None) -> Non
     add_expect(parser)
 
 
+def add_level(parser: argparse.ArgumentParser) -> None:
+    """Add the level of compression."""
+    parser.add_argument(
+        "--level",
+        type=int,
+        metavar="N",
+        help="zstd level, 1 to 22 (default: 9; 3 above 32 MiB without --small)",
+    )
+
+
 def add_no_sync(parser: argparse.ArgumentParser) -> None:
     """Add the choice not to wait for the disk."""
     parser.add_argument(

@@ -13,9 +13,8 @@ from packer.cli import reading
 from packer.cli.display import did_you_mean, format_count, format_size
 from packer.cli.outcome import Report, check_target, registry_options, restored
 from packer.cli.output import Output, text_fields
-from packer.cli.parser import Add, add_opening, verb_epilog
+from packer.cli.parser import Add, add_level, add_opening, verb_epilog
 from packer.cli.tables import Column, short_digest, short_time, table, terminal_width
-from packer.engine import zstd
 from packer.errors import AuthError, InvalidParameter, NotFound, PackerError
 from packer.oci import READ_BYTES
 from packer.progress import ProgressCallback
@@ -122,7 +121,7 @@ def add_storage_verbs(
     at = verb("save", "save a directory or archive as an application's next version", "app")
     at.add_argument("path", metavar="DIR|FILE", help="directory or archive to save")
     at.add_argument("--sequence", type=int, metavar="N", help="its number (default: the next one)")
-    at.add_argument("--level", type=int, metavar="N", help="zstd level, 1 to 22 (default: 9)")
+    add_level(at)
     add_opening(at)
     _add_label(at)
 
@@ -229,7 +228,7 @@ def _save(
         args.path,
         sequence=args.sequence,
         labels=_labels(args),
-        level=zstd.DEFAULT_LEVEL if args.level is None else args.level,
+        level=args.level,
         opening=args.opening,
         progress=progress,
         cancel=args.cancel,

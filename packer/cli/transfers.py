@@ -17,13 +17,13 @@ from packer.progress import ProgressCallback
 
 def pack(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
     """Pack a directory or file."""
-    level = {} if args.level is None else {"level": args.level}
     from packer.api import packs
 
     packed = packs.pack(
         _standard_input() if args.path == "-" else args.path,
         tag=args.tag,
         base=args.base,
+        level=args.level,
         opening=args.opening,
         cache=not args.no_cache,
         durable=not args.no_sync,
@@ -32,7 +32,6 @@ def pack(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
         ignore_files=not args.no_ignore_files,
         progress=progress,
         cancel=args.cancel,
-        **level,
         **options(args),
     )
 

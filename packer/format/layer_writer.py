@@ -49,6 +49,25 @@ LAYER_COUNT = 64
 than 128."""
 
 
+LARGE_BYTES = 32 << 20
+"""Size of a version in bytes above which its frames are compressed at zstd.LARGE_LEVEL by default.
+Below, the stronger level takes half a second of two processors at most."""
+
+
+def level_for(version_bytes: int, *, small: bool) -> int:
+    """Return the zstd level of a version for which none is given.
+
+    Args:
+        version_bytes: size of all files together.
+        small: bytes count more than time, as where archives are opened at first sight.
+
+    Returns:
+        the level.
+    """
+    is_weak = version_bytes > LARGE_BYTES and not small
+    return zstd.LARGE_LEVEL if is_weak else zstd.DEFAULT_LEVEL
+
+
 def layer_bytes_for(version_bytes: int) -> int:
     """Return the average layer size to aim for.
 
@@ -132,7 +151,8 @@ class LayerWriter:
     ) -> None:
         self._store = store
         self._executor = executor
-        self._level = level
+        self.level = level
+        """zstd level of the frames."""
         self._half = layer_bytes // 2
         self._max = layer_bytes * 2
         self._older = older
@@ -297,21 +317,21 @@ class LayerWriter:
     def _compress(self, data: memoryview, prefix: Runs) -> tuple[bytes, bool]:
         """Return a frame, and whether it is compressed against its prefix."""
         if not prefix or self._older is None:
-            return zstd.compress(data, self._level), False
+            return zstd.compress(data, self.level), False
         buffer = joined(self._older.read, prefix)
         prefix_bytes = len(buffer)
         buffer += data
-        delta = encode_delta(buffer, prefix_bytes, self._level, share=1 - MAX_DELTA_SHARE)
+        delta = encode_delta(buffer, prefix_bytes, self.level, share=1 - MAX_DELTA_SHARE)
         del buffer
         if delta is None:
-            return zstd.compress(data, self._level), False
+            return zstd.compress(data, self.level), False
         if len(delta) * CLEARLY_SMALL <= len(data):
             return delta, True
-        if self._level > _QUICK_LEVEL:
+        if self.level > _QUICK_LEVEL:
             quick = len(zstd.compress(data, _QUICK_LEVEL))
             if len(delta) <= _QUICK_SHARE * quick:
                 return delta, True
-        plain = zstd.compress(data, self._level)
+        plain = zstd.compress(data, self.level)
         return (delta, True) if len(delta) <= len(plain) * MAX_DELTA_SHARE else (plain, False)
 
     def _write_frame(self) -> None:

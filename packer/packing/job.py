@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol, runtime_checkable
 
-from packer.engine import zstd
 from packer.engine.chunking import ChunkParams
 from packer.files.rules import LeftOut
 from packer.files.tree import Tree, walk
@@ -33,7 +32,7 @@ class PackJob(NamedTuple):
         tag: the version's name in the store.
         tool: name and version of the writer, for the config.
         params: chunk sizes; a base with other ones is not used.
-        level: zstd level of new frames.
+        level: zstd level of new frames; None lets the size of the version decide.
         opening: which archives are opened, one of `opening.choice.OPENINGS`.
         cache: use what earlier packs of `root` left: files that look as they did are not read
             again, known deflate streams are not analysed again.
@@ -49,7 +48,7 @@ class PackJob(NamedTuple):
     tag: str
     tool: str
     params: ChunkParams
-    level: int = zstd.DEFAULT_LEVEL
+    level: int | None = None
     opening: str = DEFAULT_OPENING
     cache: bool = True
     created: int | None = None

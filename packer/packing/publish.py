@@ -86,7 +86,7 @@ def publish(job: PackJob, base: Version | None, table: Table) -> Packed:
         index_bytes=len(table.plain),
         tree=table.tree,
         totals=table.totals,
-        level=job.level,
+        level=table.writer.level,
         tool=job.tool,
         zstd=zstd.zstd_version(),
     )

@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 
 from packer.api.locations import default_storage_uri
-from packer.engine import zstd
 from packer.errors import Cancelled, InvalidParameter, NotFound
 from packer.forks import Lock
 from packer.format.version import Version
@@ -130,7 +129,7 @@ class Storage:
         *,
         sequence: int | None = None,
         labels: Mapping[str, str] | None = None,
-        level: int = zstd.DEFAULT_LEVEL,
+        level: int | None = None,
         opening: str = DEFAULT_OPENING,
         created: int | None = None,
         progress: ProgressCallback | None = None,
@@ -146,7 +145,7 @@ class Storage:
             sequence: its number; the next one if None. Numbers may be left out. With a number that
                 has the same content already, that version is returned and nothing is saved.
             labels: names and values for the history, such as a version's name or who saved it.
-            level: zstd level.
+            level: zstd level; None as for `packer.pack`.
             opening: which archives are opened: "all", "changed" or "none", as `packer.pack` says.
             created: seconds since the epoch to record as its time; now if None.
             progress: called now and then.
@@ -563,7 +562,7 @@ class Storage:
         progress: ProgressCallback | None,
         cancel: CancelEvent | None,
         *,
-        level: int = zstd.DEFAULT_LEVEL,
+        level: int | None = None,
         opening: str = DEFAULT_OPENING,
         created: int | None = None,
     ) -> Job:

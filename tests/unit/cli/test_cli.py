@@ -19,7 +19,8 @@ import pytest
 
 from packer.cli.main import main
 from packer.cli.output import Output
-from packer.engine.zstd import DEFAULT_LEVEL
+from packer.engine.zstd import DEFAULT_LEVEL, LARGE_LEVEL
+from packer.format.layer_writer import LARGE_BYTES
 
 ROOT = Path(__file__).parents[3]
 
@@ -448,7 +449,8 @@ def test_help_tells_the_level(capsys: pytest.CaptureFixture[str], verb: tuple[st
     with pytest.raises(SystemExit):
         main([*verb, "--help"])
     shown = " ".join(capsys.readouterr().out.split())
-    assert f"zstd level, 1 to 22 (default: {DEFAULT_LEVEL})" in shown
+    large = f"{LARGE_LEVEL} above {LARGE_BYTES >> 20} MiB without --small"
+    assert f"zstd level, 1 to 22 (default: {DEFAULT_LEVEL}; {large})" in shown
 
 
 @pytest.mark.slow
