@@ -15,6 +15,7 @@ Files, in reading order:
     migration, builtin  the verbs
     storage             the verbs below ``storage``, and their arguments
     patch_text, pager   diff --patch
+    commands            the command line as data, for completion and the manual
     builtin_registry    the files of the built-in registry, made from templates/
 
 Invariants: every error gives one line on standard error, an exit code, and with --json one object;

@@ -24,6 +24,9 @@ from packer.cli.parser import (
 )
 from packer.cli.parser import make_parser as make_parser  # after the verbs below are declared
 
+SHELLS = ("bash", "zsh", "fish")
+"""Shells that there is a completion for."""
+
 EXIT_DIFFERENT = 10
 """Exit code of ``diff --exit-code`` if the versions differ."""
 EXIT_INCOMPLETE = 11
@@ -445,6 +448,21 @@ def _registry(at: argparse.ArgumentParser) -> None:
     at.set_defaults(
         **{field.name: getattr(defaults, field.name) for field in fields(RegistryConfig)}
     )
+
+
+@verb(
+    "completion",
+    "print a script that lets a shell complete what is typed",
+    "source <(layer-packer completion bash)",
+    reaches=False,
+)
+def _completion(at: argparse.ArgumentParser) -> None:
+    at.add_argument("shell", metavar="SHELL", choices=SHELLS, help="bash, zsh or fish")
+
+
+@verb("manual", "print the manual page", "layer-packer manual | man -l -", reaches=False)
+def _manual(at: argparse.ArgumentParser) -> None:
+    pass
 
 
 @verb("help", "show the help of a verb", "layer-packer help storage save", reaches=False)

@@ -68,12 +68,16 @@ class Parser(argparse.ArgumentParser):
         if complete is None:
             super().__init__(**options)
 
-    def parse_known_args(self, *args: Any, **options: Any) -> Any:
-        """Parse as argparse does; an unknown argument is an error of the verb it follows."""
+    def fill(self) -> None:
+        """Add the arguments of a verb, unless that is done."""
         complete, self._complete = self._complete, None
         if complete:
             super().__init__(**self._options)
             complete(self)
+
+    def parse_known_args(self, *args: Any, **options: Any) -> Any:
+        """Parse as argparse does; an unknown argument is an error of the verb it follows."""
+        self.fill()
         if self._is_within:
             return super().parse_known_args(*args, **options)
         if self.takes_words:
@@ -201,6 +205,12 @@ def show_help(topic: list[str]) -> NoReturn:
     """
     if topic != [OPTIONS]:
         make_parser().parse_args([*topic, "--help"])
+    shared_parser().print_help()
+    raise SystemExit(0)
+
+
+def shared_parser() -> Parser:
+    """Return a parser of the options that verbs share, for their help."""
     parser = Parser(
         prog="layer-packer",
         usage="layer-packer VERB [options]",
@@ -211,8 +221,7 @@ def show_help(topic: list[str]) -> NoReturn:
     )
     _add_common(parser)
     _add_registry(parser)
-    parser.print_help()
-    raise SystemExit(0)
+    return parser
 
 
 def _hide(*groups: argparse._ArgumentGroup) -> None:
@@ -254,7 +263,7 @@ def _add_common(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         help="bars on a terminal and lines elsewhere (auto), lines, JSON lines, or nothing",
     )
     group.add_argument(
-        "--debug", action="store_true", default=unset, help="show tracebacks and the log"
+        "-v", "--debug", action="store_true", default=unset, help="show tracebacks and the log"
     )
     return group
 
@@ -317,6 +326,7 @@ def add_target(parser: argparse.ArgumentParser, nargs: str | None = None) -> Non
     """Add a directory to restore into, and its options."""
     parser.add_argument("directory", metavar="DIR", nargs=nargs, help="directory to write to")
     parser.add_argument(
+        "-u",
         "--update",
         action="store_true",
         help="DIR may have content: equal files stay untouched, others are replaced",
@@ -404,7 +414,10 @@ def add_opening(parser: argparse.ArgumentParser) -> None:
 def add_dry_run(parser: argparse.ArgumentParser) -> None:
     """Add the option to count what a transfer would move."""
     parser.add_argument(
-        "--dry-run", action="store_true", help="only say what it would cost in bytes and requests"
+        "-n",
+        "--dry-run",
+        action="store_true",
+        help="only say what it would cost in bytes and requests",
     )
 
 

@@ -19,6 +19,8 @@ _MODULES = {
     "storage": ("storage",),
     "migration": ("migrate",),
     "builtin": ("registry",),
+    "completion": ("completion",),
+    "manual": ("manual",),
     "airgap": ("copy", "inventory"),
     "registries": ("login", "logout", "doctor"),
 }
