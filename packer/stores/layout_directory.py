@@ -105,8 +105,8 @@ class LayoutDirectory:
         """Yield digest and status of each blob's file."""
         try:
             entries = list(os.scandir(self.blobs))
-        except FileNotFoundError:
-            return
+        except (FileNotFoundError, NotADirectoryError):
+            return  # no layout; to be made, its path will have to be one
         for entry in entries:
             if _HEX.match(entry.name):
                 with contextlib.suppress(FileNotFoundError):
