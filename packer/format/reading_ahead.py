@@ -12,7 +12,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
 
-from packer.errors import PackerError
+from packer.errors import IntegrityError, NotFound
 from packer.forks import Lock, renew_in_children
 from packer.oci import Descriptor
 from packer.stores.protocols import LocalBlobs, Ranged, Store, read_blob
@@ -92,8 +92,8 @@ class ReadingAhead:
             length: number of bytes.
 
         Returns:
-            The bytes; None if they were not fetched, or could not be. Fewer than `length` if the
-            layer is cut off.
+            The bytes; None if they were not fetched, or are damaged. Fewer than `length` if the
+            layer is cut off. A failure of the registry is raised: it was tried often enough.
         """
         with self._lock:
             found = self._find(layer, offset, offset + length)
@@ -102,8 +102,8 @@ class ReadingAhead:
             return None
         try:
             whole = data.result()
-        except (PackerError, CancelledError):
-            return None  # asked for again, by itself, it raises the error to show
+        except (NotFound, IntegrityError, CancelledError):
+            return None  # asked for again, by itself: other bytes of the layer may be damaged
         with self._lock:
             found.parts -= 1
             if not found.parts:

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import packer
-from packer.errors import DigestMismatch, NotFound, SizeMismatch
+from packer.errors import DigestMismatch, NotFound, SizeMismatch, TransportError
 from packer.format.blob_ranges import BlobRanges
 from packer.format.reading_ahead import (
     AHEAD_BYTES,
@@ -137,6 +137,24 @@ def test_failures_are_those_of_reading_one_by_one() -> None:
         # The damage lies elsewhere in the layer; chunks have digests of their own.
         assert ranges.read(2, 60, 10) == noise(3, 100)[60:70]
         assert ranges.read(3, 60, 10) == noise(4, 100)[60:70]
+
+
+def test_a_registry_that_fails_is_not_asked_twice_as_often(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = Remote(noise(1, 100), noise(2, 100))
+
+    def fail(blob: Descriptor, start: int = 0, length: int | None = None) -> Reader:
+        store.asked.append((blob.digest, start, length))
+        raise TransportError("no answer after all attempts", retryable=True)
+
+    monkeypatch.setattr(store, "fetch", fail)
+    with opened(store) as ranges:
+        ranges.expect([(0, 0, 10), (1, 0, 10)])
+        for at in range(2):
+            with pytest.raises(TransportError):
+                ranges.read(at, 0, 10)
+    assert len(store.asked) == 2
 
 
 def test_a_registry_without_ranges_is_asked_for_small_layers_only() -> None:
