@@ -157,6 +157,30 @@ def test_a_registry_that_fails_is_not_asked_twice_as_often(
     assert len(store.asked) == 2
 
 
+def test_closing_breaks_off_what_is_being_fetched() -> None:
+    # Else a command whose reader has gone (`cat | head`) would wait for it before it ends.
+    class Slow(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            time.sleep(0.5)  # eight of these are a span
+            return super().read(size)
+
+    store = Remote(noise(1, 40 * SPAN_BYTES), noise(2, 100))
+    readers: list[Slow] = []
+
+    def fetch(blob: Descriptor, start: int = 0, length: int | None = None) -> Reader:
+        readers.append(Slow(store.blobs[blob.digest][start : start + (length or blob.size)]))
+        return readers[-1]
+
+    store.fetch = fetch  # type: ignore[method-assign]
+    with opened(store) as ranges:
+        ranges.expect([(0, 0, SPAN_BYTES), (0, 20 * SPAN_BYTES, SPAN_BYTES), (1, 0, 9)])
+        time.sleep(0.02)
+    deadline = time.monotonic() + 3
+    while not all(reader.closed for reader in readers):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_a_registry_without_ranges_is_asked_for_small_layers_only() -> None:
     store = Remote(noise(1, 2 * WHOLE_BYTES), noise(2, 100), noise(3, 100))
     store.ignores_ranges = True
