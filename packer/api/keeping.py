@@ -414,11 +414,14 @@ def forget_older_pulls(local: Store, tag: str | None, keep: int) -> tuple[str, .
                 local.untag(name)
             except NotFound:
                 continue  # another process was faster
+            except OSError as error:
+                _LOG.warning("%s: %s is not forgotten: %s", local.name, name, error)
+                break  # a store that can only be read; the pull succeeded all the same
             gone.append(name)
     if gone:
         try:
             local.collect_garbage()
-        except PackerError as error:
+        except (PackerError, OSError) as error:
             _LOG.warning("%s: nothing is collected: %s", local.name, error)
     return tuple(gone)
 
