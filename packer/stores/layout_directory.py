@@ -106,7 +106,7 @@ class LayoutDirectory:
         try:
             entries = list(os.scandir(self.blobs))
         except (FileNotFoundError, NotADirectoryError):
-            return  # no layout; to be made, its path will have to be one
+            return
         for entry in entries:
             if _HEX.match(entry.name):
                 with contextlib.suppress(FileNotFoundError):
