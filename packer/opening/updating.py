@@ -395,19 +395,21 @@ class Update:
         if len(text) < LEAST_DELTA_BYTES:
             return InlinePiece(text)
         place = self._place(stream, start, end, guess, MAX_SPAN_BYTES)
-        prefix = self._old.streams[place.stream].read(*place.span)
-        buffer = bytearray(prefix)
+        old = self._old.streams[place.stream]
+        buffer = bytearray(old.read(*place.span))
         buffer += text
-        payload = delta.encode(buffer, len(prefix), _QUICK_LEVEL)
+        size = len(text)
+        del text  # read again below: with a large piece, this is when most memory is in use
+        payload = delta.encode(buffer, place.span.size, _QUICK_LEVEL)
         assert payload is not None  # no share is demanded
-        if len(payload) * _CLEARLY_SMALL > len(text):
+        text = stream.read(start, size)
+        if len(payload) * _CLEARLY_SMALL > size:
             alone = len(zstd.compress(text, _QUICK_LEVEL))
             if len(payload) > _TEXT_SHARE * alone:
-                short = len(text) < INLINE_BYTES
-                return InlinePiece(text) if short else ContentPiece(start, len(text))
-        if delta.decode(payload, len(text), "delta", prefix) != text:
-            return ContentPiece(start, len(text))
-        return DeltaPiece(len(text), place, payload)
+                return InlinePiece(text) if size < INLINE_BYTES else ContentPiece(start, size)
+        if delta.decode(payload, size, "delta", old.read(*place.span)) != text:
+            return ContentPiece(start, size)
+        return DeltaPiece(size, place, payload)
 
 
 def _pieces(start: int, end: int) -> list[tuple[int, int]]:
