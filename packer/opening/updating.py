@@ -11,24 +11,33 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field
 from functools import partial
 from itertools import pairwise
 from threading import Lock
-from typing import NamedTuple, TypeVar
+from typing import TypeVar
 
 from packer.engine import delta, zstd
-from packer.engine.chunking import ChunkParams, chunks_of, cut_points, iter_chunks
+from packer.engine.chunking import ChunkParams, chunks_of, iter_chunks
 from packer.engine.deflate import RecipeError, Segment
 from packer.engine.tokens import MAX_SPAN_BYTES, OldSpan
 from packer.errors import FormatError
 from packer.opening.closed import ENCODER, ClosedTally
-from packer.opening.discovery import HEAD_BYTES, Discovery, FoundStream, Read
+from packer.opening.discovery import Discovery, FoundStream, Read
 from packer.opening.expansion import most_recipe
-from packer.opening.locating import Fingerprints, Place, Votes
+from packer.opening.locating import Place, Votes
+from packer.opening.old_text import OldText
 from packer.opening.pieces import Pieces
 from packer.opening.predecessor import OldStream
-from packer.opening.recipe import MAX_DELTA_BYTES, RecipeWriter, against
+from packer.opening.recipe import MAX_DELTA_BYTES, RecipeWriter
+from packer.opening.update_plan import (
+    ContentPiece,
+    DeltaPiece,
+    InlinePiece,
+    Opened,
+    SegmentRecipe,
+    used_streams,
+    written,
+)
 from packer.opening.workers import RESERVED_BYTES, Workers
 
 _T = TypeVar("_T")
@@ -66,107 +75,6 @@ _RATIO = 4
 _READ_BYTES = 4 << 20
 
 
-@dataclass(slots=True)
-class Opened:
-    """A stream that is opened, or the file.
-
-    Args:
-        stream: the stream; None for the file.
-        segments: of the stream.
-        items: how its plaintext is made, in order.
-        cost: bytes that the recipe takes for it, and content, about.
-    """
-
-    stream: FoundStream | None
-    segments: list[_Segment] = field(default_factory=list)
-    items: list[Opened | _Delta | _Content | _Inline] = field(default_factory=list)
-    cost: int = 0
-
-
-class _Segment(NamedTuple):
-    """The recipe of a segment.
-
-    Args:
-        old: number of the old stream that it depends on; -1 if it is of a model.
-        recipe: from `engine`.
-        plain_bytes: of the segment.
-        bit: at which it begins.
-    """
-
-    old: int
-    recipe: bytes
-    plain_bytes: int
-    bit: int
-
-
-@dataclass(slots=True)
-class _Delta:
-    """Plaintext from a delta against a place in an old stream."""
-
-    length: int
-    place: Place
-    payload: bytes
-
-
-@dataclass(slots=True)
-class _Content:
-    """Bytes that become chunks."""
-
-    start: int
-    length: int
-
-
-@dataclass(slots=True)
-class _Inline:
-    """Bytes that the recipe keeps."""
-
-    data: bytes
-
-
-class OldText:
-    """A predecessor, and the deflate streams in it.
-
-    Args:
-        read: reads it; from any thread.
-        size: of it in bytes.
-        directory: of temporary files, as `temporary_file` takes it.
-    """
-
-    def __init__(self, read: Read, size: int, directory: bytes | None) -> None:
-        self.prints = Fingerprints(_RATIO * size)
-        self._found = Discovery(
-            read,
-            size,
-            visit=lambda stream, position, segment: self.prints.add(
-                stream.number, position, segment.plain
-            ),
-            directory=directory,
-        )
-        self.streams: Sequence[FoundStream] = self._found.streams
-        self.sizes = [stream.size for stream in self.streams]
-        self._heads: dict[bytes, list[FoundStream]] = {}
-        for stream in self.streams:
-            self._heads.setdefault(stream.head, []).append(stream)
-
-    def same(self, read: Read, offset: int, end: int) -> FoundStream | None:
-        """Return the stream that is equal to the one at an offset, byte for byte.
-
-        Args:
-            read: reads what holds the new stream.
-            offset: where that begins.
-            end: size of what holds it.
-        """
-        head = bytes(read(offset, min(HEAD_BYTES, end - offset)))
-        for stream in self._heads.get(head, ()):
-            if offset + stream.closed_bytes <= end and stream.is_equal(read, offset):
-                return stream
-        return None
-
-    def close(self) -> None:
-        """Release the memory, and remove temporary files."""
-        self._found.close()
-
-
 class Update:
     """Opens one file against one predecessor.
 
@@ -188,6 +96,8 @@ class Update:
         self._spans: list[OldSpan] = []
         self._lock = Lock()
         self._large = Lock()
+        self._trying = Lock()
+        self._models: dict[int, int] = {}
         self._room = most_recipe(size, against=True) - RESERVED_BYTES
         self.recipe = RecipeWriter(workers.directory)
         self.closed = ClosedTally()
@@ -232,7 +142,7 @@ class Update:
     def content(self, params: ChunkParams) -> Iterator[memoryview]:
         """Yield the chunks of the content; each is valid until the next is asked for."""
         assert self._plan is not None
-        yield from self._write(self._plan, params)
+        yield from written(self._plan, self._read, self.recipe, self._stored, params)
 
     def recipe_chunks(self, params: ChunkParams) -> Iterator[memoryview]:
         """Yield the chunks of the recipe, once all content was taken."""
@@ -266,7 +176,7 @@ class Update:
     def _number_old(self, plan: Opened) -> None:
         """Number the old streams that the recipe refers to, and those that hold them."""
         used: set[int] = set()
-        for number in _used(plan):
+        for number in used_streams(plan):
             stream: FoundStream | None = self._old.streams[number]
             while stream is not None and stream.number not in used:
                 used.add(stream.number)
@@ -362,11 +272,11 @@ class Update:
         for part in cut:
             self._add(out, part if isinstance(part, Opened) else next(made))
 
-    def _raw(self, start: int, end: int) -> _Content | _Inline:
+    def _raw(self, start: int, end: int) -> ContentPiece | InlinePiece:
         """Return bytes of the file that lie between opened streams."""
         if end - start < INLINE_BYTES:
-            return _Inline(bytes(self._read(start, end - start)))
-        return _Content(start, end - start)
+            return InlinePiece(bytes(self._read(start, end - start)))
+        return ContentPiece(start, end - start)
 
     def _ahead(self, jobs: Iterable[Callable[[], _T]]) -> Iterator[_T]:
         """Yield the results of jobs in order, some of which are done ahead."""
@@ -389,17 +299,17 @@ class Update:
         return out.cost <= MAX_SHARE * out.stream.closed_bytes
 
     @staticmethod
-    def _add_segment(out: Opened, segment: _Segment) -> None:
+    def _add_segment(out: Opened, segment: SegmentRecipe) -> None:
         out.segments.append(segment)
         out.cost += len(segment.recipe) + _RECORD_BYTES
 
     @staticmethod
-    def _add(out: Opened, item: Opened | _Delta | _Content | _Inline) -> None:
+    def _add(out: Opened, item: Opened | DeltaPiece | ContentPiece | InlinePiece) -> None:
         if isinstance(item, Opened):
             out.cost += item.cost + _RECORD_BYTES
-        elif isinstance(item, _Delta):
+        elif isinstance(item, DeltaPiece):
             out.cost += len(item.payload) + _RECORD_BYTES
-        elif isinstance(item, _Inline):
+        elif isinstance(item, InlinePiece):
             if not item.data:
                 return
             out.cost += len(item.data)
@@ -412,15 +322,15 @@ class Update:
         votes = self._votes[stream.number]
         return votes.locate(start, end, stream.size, self._old.sizes, guess, most)
 
-    def _segment(self, stream: FoundStream, at: int, guess: int) -> _Segment | None:
+    def _segment(self, stream: FoundStream, at: int, guess: int) -> SegmentRecipe | None:
         """Return the recipe of a segment; None if there is none."""
         start, size, bit = stream.extent(at)
         segment = stream.segment(at)
         votes = self._votes[stream.number]
         is_new = votes.share(start, start + size, self._old.prints.average) < _OLD_SHARE
-        model = segment.analyse() if is_new else None
+        model = self._from_model(stream, segment) if is_new else None
         if model is not None and len(model) <= _TOKENS_BYTES:
-            return _Segment(-1, model, size, bit)
+            return SegmentRecipe(-1, model, size, bit)
         place = self._place(
             stream,
             start,
@@ -430,10 +340,24 @@ class Update:
         )
         tokens = self._from_tokens(segment, place)
         if not is_new and (tokens is None or len(tokens) > _TOKENS_BYTES):
-            model = segment.analyse()
+            model = self._from_model(stream, segment)
         if tokens is not None and (model is None or len(tokens) <= len(model)):
-            return _Segment(place.stream, tokens, size, bit)
-        return _Segment(-1, model, size, bit) if model is not None else None
+            return SegmentRecipe(place.stream, tokens, size, bit)
+        return SegmentRecipe(-1, model, size, bit) if model is not None else None
+
+    def _from_model(self, stream: FoundStream, segment: Segment) -> bytes | None:
+        """Return the recipe of a segment from a model; None if none fits.
+
+        A model that does not fit the first segment of a stream is not tried with the others.
+        """
+        if stream.count == 1:
+            return segment.analyse()
+        with self._trying:
+            guess = self._models.get(stream.number)
+            if guess is None:
+                first = stream.segment(0).analyse()
+                guess = self._models[stream.number] = first[0] if first is not None else -1
+        return segment.analyse(guess) if guess >= 0 else None
 
     def _from_tokens(self, segment: Segment, place: Place) -> bytes | None:
         """Return the recipe of a segment from old tokens; None if there is none."""
@@ -457,7 +381,7 @@ class Update:
 
     def _piece(
         self, stream: FoundStream, start: int, end: int, guess: int
-    ) -> _Delta | _Content | _Inline:
+    ) -> DeltaPiece | ContentPiece | InlinePiece:
         """Return how a stretch of a stream's plaintext is stored."""
         if end - start < LARGE_PIECE_BYTES:
             return self._make_piece(stream, start, end, guess)
@@ -466,10 +390,10 @@ class Update:
 
     def _make_piece(
         self, stream: FoundStream, start: int, end: int, guess: int
-    ) -> _Delta | _Content | _Inline:
+    ) -> DeltaPiece | ContentPiece | InlinePiece:
         text = stream.read(start, end - start)
         if len(text) < LEAST_DELTA_BYTES:
-            return _Inline(text)
+            return InlinePiece(text)
         place = self._place(stream, start, end, guess, MAX_SPAN_BYTES)
         prefix = self._old.streams[place.stream].read(*place.span)
         buffer = bytearray(prefix)
@@ -480,31 +404,10 @@ class Update:
             alone = len(zstd.compress(text, _QUICK_LEVEL))
             if len(payload) > _TEXT_SHARE * alone:
                 short = len(text) < INLINE_BYTES
-                return _Inline(text) if short else _Content(start, len(text))
+                return InlinePiece(text) if short else ContentPiece(start, len(text))
         if delta.decode(payload, len(text), "delta", prefix) != text:
-            return _Content(start, len(text))
-        return _Delta(len(text), place, payload)
-
-    def _write(self, plan: Opened, params: ChunkParams) -> Iterator[memoryview]:
-        """Write the recipe of a stream, or the file; yield the content."""
-        recipe = self.recipe
-        read = plan.stream.read if plan.stream is not None else self._read
-        for item in plan.items:
-            if isinstance(item, Opened):
-                number = recipe.deflate()
-                for old, coded, size, bit in item.segments:
-                    stored = coded if old < 0 else against(coded, self._stored[old])
-                    recipe.segment(number, size, bit, stored)
-                yield from self._write(item, params)
-                recipe.end()
-            elif isinstance(item, _Delta):
-                stream, span = self._stored[item.place.stream], item.place.span
-                recipe.delta(item.length, stream, span.start, span.size, item.payload)
-            elif isinstance(item, _Inline):
-                recipe.inline(item.data)
-            else:
-                yield from _chunks(read, item, params)
-                recipe.content(item.length)
+            return ContentPiece(start, len(text))
+        return DeltaPiece(len(text), place, payload)
 
 
 def _pieces(start: int, end: int) -> list[tuple[int, int]]:
@@ -517,28 +420,3 @@ def _pieces(start: int, end: int) -> list[tuple[int, int]]:
 
 def _same(value: _T) -> _T:
     return value
-
-
-def _used(plan: Opened) -> Iterator[int]:
-    """Yield the old streams that a stream's recipe refers to, each as often as it does."""
-    for segment in plan.segments:
-        if segment.old >= 0:
-            yield segment.old
-    for item in plan.items:
-        if isinstance(item, Opened):
-            yield from _used(item)
-        elif isinstance(item, _Delta):
-            yield item.place.stream
-
-
-def _chunks(read: Read, part: _Content, params: ChunkParams) -> Iterator[memoryview]:
-    """Yield the chunks of a stretch of a file or a plaintext."""
-    at, end = part.start, part.start + part.length
-    while at < end:
-        count = min(end - at, max(_READ_BYTES, 2 * params.max_bytes))
-        view = memoryview(bytes(read(at, count)))
-        start = 0
-        for cut in cut_points(view, params, final=at + count == end):
-            yield view[start:cut]
-            start = cut
-        at += start

@@ -238,6 +238,8 @@ class Scan:
                 most = min(most, item.size * MAX_ROOT_SHARE)
             if not file.begin(predecessors.text(found, item.path), most):
                 return []
+            if not predecessors.has_room(found, len(file.update.old_streams)):
+                return []
             runs, digests = self._pack_file(at, file, known, prefixes)
             self.closed.add(at, file.closed())
             named = predecessors.add(found, file.update.old_streams)

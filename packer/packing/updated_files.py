@@ -17,7 +17,8 @@ from packer.format.index import DIGEST_BYTES
 from packer.opening.closed import ClosedStreams
 from packer.opening.expansion import MAX_FILE_BYTES, Expansion
 from packer.opening.finder import may_begin
-from packer.opening.updating import OldText, Update
+from packer.opening.old_text import OldText
+from packer.opening.updating import Update
 from packer.opening.workers import Workers
 from packer.packing.older.alike import HEAD_BYTES
 

@@ -7,7 +7,7 @@ layer that is given up, is left for the closed file at its other end.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from typing import NamedTuple
 
@@ -18,8 +18,16 @@ from packer.format.frame_reader import FrameReader
 from packer.format.index import Index
 from packer.format.rebuilding import OldFiles, chunks, random_access, rebuilt
 from packer.opening.expansion import Expansion
-from packer.opening.predecessor import DIGEST_BYTES, MAX_LINKS, OldStream, Predecessor
-from packer.opening.updating import OldText
+from packer.opening.old_text import OldText
+from packer.opening.predecessor import (
+    DIGEST_BYTES,
+    MAX_LINKS,
+    MAX_OLD_STREAMS,
+    MAX_PREDECESSORS,
+    MAX_RUNS,
+    OldStream,
+    Predecessor,
+)
 from packer.packing.older.alike import HEAD_BYTES, Alike
 from packer.packing.older.counterparts import Counterparts
 
@@ -167,6 +175,27 @@ class Predecessors:
             digest = hasher.digest(DIGEST_BYTES)
         self._last = found.row, text, digest
         return text
+
+    def has_room(self, found: Found, streams: int) -> bool:
+        """Return whether the new index may list a predecessor.
+
+        Args:
+            found: the predecessor.
+            streams: number of its streams that are listed.
+        """
+        chain = list(self._chain(found.row))
+        rows = [*self._index.predecessors, *chain]
+        return (
+            len(rows) <= MAX_PREDECESSORS
+            and sum(len(row.runs) for row in rows) <= MAX_RUNS
+            and sum(len(row.streams) for row in rows) + streams <= MAX_OLD_STREAMS
+        )
+
+    def _chain(self, row: Predecessor) -> Iterator[Predecessor]:
+        """Yield a predecessor, and those that it refers to, each as often as it is referred to."""
+        yield row
+        for at in row.predecessors:
+            yield from self._chain(self._base.index.predecessors[at])
 
     def add(self, found: Found, streams: tuple[OldStream, ...]) -> tuple[int, ...]:
         """List the predecessor whose text was asked for last in the new index.

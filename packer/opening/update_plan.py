@@ -1,0 +1,135 @@
+"""What of a file is opened, and how: the plan of `updating`, and writing it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from packer.engine.chunking import ChunkParams, cut_points
+from packer.opening.discovery import FoundStream, Read
+from packer.opening.locating import Place
+from packer.opening.recipe import RecipeWriter, against
+
+_READ_BYTES = 4 << 20
+"""Bytes of content read at a time."""
+
+
+@dataclass(slots=True)
+class Opened:
+    """A stream that is opened, or the file.
+
+    Args:
+        stream: the stream; None for the file.
+        segments: of the stream.
+        items: how its plaintext is made, in order.
+        cost: bytes that the recipe takes for it, and content, about.
+    """
+
+    stream: FoundStream | None
+    segments: list[SegmentRecipe] = field(default_factory=list)
+    items: list[Opened | DeltaPiece | ContentPiece | InlinePiece] = field(default_factory=list)
+    cost: int = 0
+
+
+class SegmentRecipe(NamedTuple):
+    """The recipe of a segment.
+
+    Args:
+        old: number of the old stream that it depends on; -1 if it is of a model.
+        recipe: from `engine`.
+        plain_bytes: of the segment.
+        bit: at which it begins.
+    """
+
+    old: int
+    recipe: bytes
+    plain_bytes: int
+    bit: int
+
+
+@dataclass(slots=True)
+class DeltaPiece:
+    """Plaintext from a delta against a place in an old stream."""
+
+    length: int
+    place: Place
+    payload: bytes
+
+
+@dataclass(slots=True)
+class ContentPiece:
+    """Bytes that become chunks."""
+
+    start: int
+    length: int
+
+
+@dataclass(slots=True)
+class InlinePiece:
+    """Bytes that the recipe keeps."""
+
+    data: bytes
+
+
+def written(
+    plan: Opened,
+    read: Read,
+    recipe: RecipeWriter,
+    numbers: Mapping[int, int],
+    params: ChunkParams,
+) -> Iterator[memoryview]:
+    """Write the recipe of a stream, or the file; yield the content.
+
+    Args:
+        plan: of the stream or the file.
+        read: reads its plaintext, or the file.
+        recipe: takes the operations.
+        numbers: of the old streams, by their number in the predecessor.
+        params: sizes of chunks.
+
+    Yields:
+        The chunks of the content, each valid until the next is asked for.
+    """
+    for item in plan.items:
+        if isinstance(item, Opened):
+            assert item.stream is not None
+            number = recipe.deflate()
+            for old, coded, size, bit in item.segments:
+                stored = coded if old < 0 else against(coded, numbers[old])
+                recipe.segment(number, size, bit, stored)
+            yield from written(item, item.stream.read, recipe, numbers, params)
+            recipe.end()
+        elif isinstance(item, DeltaPiece):
+            stream, span = numbers[item.place.stream], item.place.span
+            recipe.delta(item.length, stream, span.start, span.size, item.payload)
+        elif isinstance(item, InlinePiece):
+            recipe.inline(item.data)
+        else:
+            yield from _chunks(read, item, params)
+            recipe.content(item.length)
+
+
+def used_streams(plan: Opened) -> Iterator[int]:
+    """Yield the old streams that a stream's recipe refers to, each as often as it does."""
+    for segment in plan.segments:
+        if segment.old >= 0:
+            yield segment.old
+    for item in plan.items:
+        if isinstance(item, Opened):
+            yield from used_streams(item)
+        elif isinstance(item, DeltaPiece):
+            yield item.place.stream
+
+
+def _chunks(read: Read, part: ContentPiece, params: ChunkParams) -> Iterator[memoryview]:
+    """Yield the chunks of a stretch of a file or a plaintext."""
+    at, end = part.start, part.start + part.length
+    while at < end:
+        count = min(end - at, max(_READ_BYTES, 2 * params.max_bytes))
+        view = memoryview(bytes(read(at, count)))
+        start = 0
+        for cut in cut_points(view, params, final=at + count == end):
+            yield view[start:cut]
+            start = cut
+        at += start

@@ -1,0 +1,207 @@
+"""Opening against a predecessor: every update comes back, and what did not change stays closed."""
+
+from __future__ import annotations
+
+import random
+import zlib
+from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import NamedTuple
+
+import pytest
+
+from packer.engine.chunking import ChunkParams
+from packer.files.temporary import Gathered
+from packer.opening import discovery
+from packer.opening.discovery import Discovery, Read
+from packer.opening.locating import Fingerprints, Votes
+from packer.opening.old_streams import OldFile, OldStreams
+from packer.opening.old_text import OldText
+from packer.opening.predecessor import OldStream
+from packer.opening.rebuilder import Rebuilder
+from packer.opening.updating import Update
+from packer.opening.workers import Workers
+from tests.updates import as_gzip, changed, libdeflate, tar, texts, zipped
+
+PARAMS = ChunkParams(4 << 10)
+TEXTS = texts(files=12)
+
+
+def reading(data: bytes) -> Read:
+    return lambda start, length: data[start : start + length]
+
+
+class Result(NamedTuple):
+    recipe: bytes
+    content: bytes
+    streams: Sequence[OldStream]
+
+
+def update(old: bytes, new: bytes, *, threads: int = 0, most: float = 1e9) -> Result | None:
+    """Open a file against another, rebuild it, and compare; None if that does not pay."""
+    executor = ThreadPoolExecutor(threads) if threads else None
+    text = OldText(reading(old), len(old), None)
+    made = Update(reading(new), len(new), text, Workers(executor))
+    if not made.begin(most):
+        return None
+    content = b"".join(bytes(chunk) for chunk in made.content(PARAMS))
+    recipe = b"".join(bytes(chunk) for chunk in made.recipe_chunks(PARAMS))
+    streams = OldStreams([OldFile(reading(old), len(old), made.old_streams, "old")])
+    gathered = Gathered([memoryview(recipe)], len(recipe), 1 << 30, None)
+    pieces = Rebuilder(
+        gathered, iter([memoryview(content)]), len(new), "new", executor, streams
+    ).pieces()
+    assert b"".join(bytes(piece) for piece in pieces) == new
+    result = Result(recipe, content, made.old_streams)
+    made.close()
+    text.close()
+    streams.close()
+    if executor is not None:
+        executor.shutdown()
+    return result
+
+
+def archive(version: int) -> bytes:
+    return libdeflate(tar(changed(TEXTS, version)))
+
+
+def test_an_update_is_a_small_recipe_whatever_the_threads() -> None:
+    old, new = archive(1), archive(2)
+    found = update(old, new)
+    assert found is not None
+    assert len(found.recipe) < len(new) // 20
+    assert not found.content
+    assert [stream.parent for stream in found.streams] == [0]
+    assert update(old, new, threads=3) == found
+
+
+def test_what_may_not_be_taken_is_not() -> None:
+    assert update(archive(1), archive(2), most=100) is None
+
+
+def test_only_the_streams_that_changed_are_opened_and_referred_to() -> None:
+    parts = [libdeflate(tar(changed(texts(seed, 4), 1))) for seed in range(5)]
+    other = libdeflate(tar(changed(texts(3, 4), 2)))
+    found = update(b"".join(parts), b"".join([*parts[:3], other, parts[4]]))
+    assert found is not None
+    assert [stream.offset for stream in found.streams] == [sum(map(len, parts[:3])) + 10]
+    closed = sum(map(len, parts)) - len(parts[3])
+    assert closed - 40 <= len(found.content) <= closed + 40
+    assert update(b"".join(parts), b"".join(parts[::-1])) is None  # all of them are old
+
+
+def test_streams_in_streams() -> None:
+    same = archive(9)
+    old = libdeflate(tar({"a.tgz": archive(1), "b.tgz": same}))
+    new = libdeflate(tar({"a.tgz": archive(2), "b.tgz": same}))
+    found = update(old, new)
+    assert found is not None
+    assert len(found.recipe) < len(new) // 20
+    assert {stream.parent for stream in found.streams} == {0, 1}
+    assert len(found.streams) == 2
+
+
+def test_a_stream_may_refer_to_one_that_is_still_there() -> None:
+    old = archive(1)
+    found = update(old, old + archive(2))
+    assert found is not None
+    assert len(found.recipe) < len(old) // 20
+    assert len(found.content) >= len(old) - 10
+
+
+@pytest.mark.parametrize("tail", [b"", b"trailer", bytes(5000)])
+def test_bytes_around_streams(tail: bytes) -> None:
+    front = random.Random(1).randbytes(3000)
+    found = update(b"x" + archive(1), front + archive(2) + tail)
+    assert found is not None
+    assert found.content.startswith(front)
+
+
+def test_segments_that_end_anywhere() -> None:
+    """Streams that share their last byte with the trailer, and empty last blocks."""
+    plain = b"".join(TEXTS.values())
+    for level in (1, 6, 9):
+        for flush in (zlib.Z_SYNC_FLUSH, zlib.Z_FULL_FLUSH):
+            made = []
+            for version in (1, 2):
+                encoder = zlib.compressobj(level, zlib.DEFLATED, -15)
+                text = plain + b"version %d" % version
+                body = encoder.compress(text) + encoder.flush(flush) + encoder.flush()
+                made.append(as_gzip(body, text))
+            assert update(*made) is not None
+
+
+@pytest.mark.slow
+def test_random_edits_come_back() -> None:
+    drawn = random.Random(5)
+    plain = bytearray(b"".join(TEXTS.values()))
+    old = libdeflate(bytes(plain))
+    for _ in range(12):
+        at, count = drawn.randrange(len(plain)), drawn.randrange(1, 3000)
+        edit = drawn.choice(["insert", "delete", "replace", "move"])
+        part = bytes(plain[at : at + count])
+        if edit != "insert":
+            del plain[at : at + count]
+        if edit in ("insert", "replace"):
+            plain[at:at] = drawn.randbytes(count)
+        elif edit == "move":
+            to = drawn.randrange(len(plain))
+            plain[to:to] = part
+        new = libdeflate(bytes(plain), drawn.choice([1, 6, 9, 12]))
+        update(old, new)  # whether it pays or not, what comes back is compared
+        old = new
+
+
+def test_discovery_finds_all_streams_and_nothing_else() -> None:
+    inner = libdeflate(b"inner text " * 200)
+    data = b"\x1f\x8b\x08\0" * 3 + libdeflate(tar({"i.gz": inner})) + zipped(TEXTS) + b"PK\3\4"
+    seen: dict[int, int] = {}
+
+    def visit(stream: discovery.FoundStream, position: int, segment: object) -> None:
+        seen[stream.number] = seen.get(stream.number, 0) + 1
+
+    found = Discovery(reading(data), len(data), visit=visit)
+    assert len(found.roots) == 1 + len(TEXTS)
+    assert [len(root.children) for root in found.roots] == [1] + len(TEXTS) * [0]
+    child = found.roots[0].children[0]
+    assert child.read(0, child.size) == b"inner text " * 200
+    assert child.is_equal(found.roots[0].read, child.offset)
+    assert child.is_equal(reading(inner), 10)
+    for root, text in zip(found.roots[1:], (TEXTS[name] for name in sorted(TEXTS)), strict=True):
+        assert root.read(0, root.size) == text
+    found.close()
+
+
+def test_discovery_gives_up_at_its_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = zipped(TEXTS)
+    monkeypatch.setattr(discovery, "MAX_FOUND_STREAMS", 5)
+    found = Discovery(reading(data), len(data), visit=lambda *_: None)
+    assert found.refused
+    monkeypatch.undo()
+    monkeypatch.setattr(discovery, "most_opened", lambda _: 30_000)
+    assert Discovery(reading(data), len(data), visit=lambda *_: None).refused
+
+
+def test_votes_find_a_text_wherever_it_went() -> None:
+    drawn = random.Random(3)
+    old = [drawn.randbytes(300_000), drawn.randbytes(300_000)]
+    prints = Fingerprints(600_000)
+    for number, text in enumerate(old):
+        prints.add(number, 0, text)
+    new = b"front" + old[1][100_000:200_000] + drawn.randbytes(100) + old[0][:50_000]
+    votes = Votes()
+    prints.find(0, new, votes)
+    sizes = [len(text) for text in old]
+    place = votes.locate(0, 100_000, len(new), sizes, 0, 1 << 20)
+    assert place.stream == 1
+    start, size = place.span
+    assert start <= 100_000
+    assert start + size >= 200_000
+    assert votes.locate(105_000, 150_000, len(new), sizes, 0, 1 << 20).stream == 0
+    short = votes.locate(0, 100_000, len(new), sizes, 0, 50_000).span
+    assert short.size == 50_000
+    assert start <= short.start <= start + size - 50_000
+    # Without a vote: the guess, within the stream.
+    guessed = Votes().locate(0, 1000, 1000, sizes, 1, 1 << 20)
+    assert guessed.stream == 1
+    assert 0 <= guessed.span.start < sum(guessed.span) <= sizes[1]
