@@ -8,10 +8,12 @@ C_FILES = $(wildcard csrc/*/*.c csrc/*/*.h)
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | sort
 
-# A stamp of its own: examples/quickstart makes the same environment, without what tests need.
+# A stamp of its own: examples/quickstart makes the same environment, without what tests need. The
+# newest pip comes first: those that Python 3.10 to 3.13 bring know no dependency groups.
 $(VENV)/.built: pyproject.toml setup.py csrc/ffi_build.py $(C_FILES)
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e '.[test,lint,bench,docs]'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e . --group dev
 	@touch $@
 
 build: $(VENV)/.built ## make the virtual environment with the package in it
@@ -52,7 +54,36 @@ bench: build ## time every stage
 docs: build ## build the documentation site, warnings as errors
 	$(BIN)/sphinx-build -q -W --keep-going -c docs -b html -d build/site-cache . build/site
 
+# Releasing has tools of its own, in an environment of its own.
+RELEASE_BIN = build/release-env/bin
+build/release-env/.built: pyproject.toml
+	$(PYTHON) -m venv build/release-env
+	$(RELEASE_BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
+	$(RELEASE_BIN)/python -m pip install --quiet --disable-pip-version-check --group release
+	@touch $@
+
+wheels: build/release-env/.built ## build the sdist and the Linux wheels into dist/, twice, and compare
+	$(RELEASE_BIN)/python tools/wheels.py --twice
+
+standalone: build/release-env/.built ## build what runs without an installation into dist/ (after wheels)
+	$(RELEASE_BIN)/python tools/build_standalone.py
+
+sbom: build/release-env/.built ## list all that an installed wheel brings, as CycloneDX (after wheels)
+	$(PYTHON) -m venv --clear build/sbom-env
+	$(RELEASE_BIN)/python -m pip --python build/sbom-env/bin/python install --quiet \
+		--disable-pip-version-check --only-binary=:all: --find-links dist layer-packer
+	$(RELEASE_BIN)/cyclonedx-py environment build/sbom-env/bin/python --output-reproducible \
+		--pyproject pyproject.toml --output-file dist/layer-packer.cdx.json
+
+IMAGE_BASE ?= docker.io/library/python:3.13-slim
+image: ## build the container image by buildah (after wheels)
+	buildah build --isolation chroot --build-arg BASE=$(IMAGE_BASE) --tag layer-packer .
+
+release-check: build/release-env/.built ## build, check and test all of a release here: VERSION=1.2.3
+	$(RELEASE_BIN)/python tools/release_check.py $(VERSION)
+
 report: build ## measure everything beside its peers, and write build/report.html
 	$(BIN)/python -m benchmarks.report build/report.html
 
-.PHONY: help build servers test lint werror sanitize fuzz deploy bench docs report
+.PHONY: help build servers test lint werror sanitize fuzz deploy bench docs report wheels \
+	standalone sbom image release-check

@@ -66,6 +66,8 @@ class Peer:
 
 class LayerPacker(Peer):
     name = "layer-packer"
+    pack_options: tuple[str, ...] = ()
+    unpack_options: tuple[str, ...] = ()
 
     def size(self) -> int:
         # What a registry would hold, and the tags; not the caches, which can be deleted.
@@ -74,11 +76,18 @@ class LayerPacker(Peer):
 
     def pack(self, tree: Path, number: int) -> Use:
         store = ("--store", self.repository)
-        return run(*packer_command("pack", tree, "--tag", f"corpus:v{number}", *store))
+        name = f"corpus:v{number}"
+        return run(*packer_command("pack", tree, "--tag", name, *store, *self.pack_options))
 
     def unpack(self, number: int, target: Path) -> Use:
         store = ("--store", self.repository)
-        return run(*packer_command("unpack", f"corpus:v{number}", target, *store))
+        name = f"corpus:v{number}"
+        return run(*packer_command("unpack", name, target, *store, *self.unpack_options))
+
+
+class Unsynced(LayerPacker):
+    name = "layer-packer --no-sync"
+    pack_options = unpack_options = ("--no-sync",)
 
 
 class Casync(Peer):
@@ -156,6 +165,25 @@ class Borg(Peer):
         )
         name = f"{self.repository}::{listing.stdout.split()[0]}"
         return run("borg", "extract", name, cwd=target, env=self._env())
+
+
+class Rustic(Peer):
+    name = "rustic"
+    needs = ("rustic",)
+
+    def _rustic(self, *command: str | Path, cwd: Path | None = None) -> Use:
+        options = ("--no-progress", "--no-cache", "--log-level=error", "-r", self.repository)
+        env = {"RUSTIC_PASSWORD": ENVIRONMENT["RESTIC_PASSWORD"], "HOME": str(self.work)}
+        return run("rustic", *options, *command, cwd=cwd, env=env)
+
+    def prepare(self) -> None:
+        self._rustic("init")
+
+    def pack(self, tree: Path, number: int) -> Use:
+        return self._rustic("backup", "--host=h", f"--tag=v{number}", ".", cwd=tree)
+
+    def unpack(self, number: int, target: Path) -> Use:
+        return self._rustic("restore", "--filter-tags", f"v{number}", "latest", target)
 
 
 class Kopia(Peer):

@@ -1,20 +1,24 @@
 """What 50 successive versions cost, and what a fresh pull of each costs against one packed alone.
 
-    python -m benchmarks.curve CORPUS [CORPUS ...] [--versions N] [--json FILE] [--plot FILE]
+    python -m benchmarks.curve CORPUS [CORPUS ...] [--versions N] [--small] [--json FILE]
 
 Packs N versions on one another, cycling through those of the corpus, each with the one before as
 its base. For every one of them: bytes added, bytes that a fresh pull fetches (all blobs of its
 manifest) against the same version packed alone, layers. At some of them the pull itself: from the
 image layout into an empty store and directory, beside a pull of the one packed alone, in turn, and
-compared with the original byte for byte.
+compared with the original byte for byte. With --small every version is the first one with a line
+more changed than the one before: 200 of them show what small updates in a row cost.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
+import shutil
 import statistics
 import sys
 import tempfile
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from benchmarks import plots
@@ -70,21 +74,62 @@ def pulls(store: Path, alone: Path, tag: str, own: str, tree: Path, work: Path, 
     }
 
 
-def measure_corpus(record: Record, corpus: Path, versions: int, rounds: int) -> None:
-    """Pack and pull the versions of one corpus."""
+def text_files(tree: Path) -> list[Path]:
+    """Return the files of a tree that hold lines of UTF-8, by path."""
+    found = []
+    for path in sorted(tree.rglob("*")):
+        if path.is_file() and not path.is_symlink():
+            data = path.read_bytes()
+            with contextlib.suppress(UnicodeDecodeError):
+                if data.decode() and b"\0" not in data:
+                    found.append(path)
+    return found
+
+
+def change_line(files: Sequence[Path], n: int) -> None:
+    """Change a line of one of some files, another one for each `n`."""
+    path = files[n * 7919 % len(files)]
+    lines = path.read_bytes().splitlines(keepends=True)
+    at = n * 104_729 % len(lines)
+    end = lines[at][len(lines[at].rstrip()) :]
+    lines[at] = lines[at].rstrip() + f" # {n}".encode() + end
+    path.write_bytes(b"".join(lines))
+
+
+def series(corpus: Path, versions: int, work: Path, *, small: bool) -> Iterator[tuple[str, Path]]:
+    """Yield the trees to pack, each with a name; equal names stand for about equal sizes."""
     trees = versions_of(corpus)
+    if not small:
+        for n in range(versions):
+            yield trees[n % len(trees)].name, trees[n % len(trees)]
+        return
+    tree = work / "tree"
+    shutil.copytree(trees[0], tree, symlinks=True)
+    files = text_files(tree)
+    if not files:
+        raise BenchmarkError(f"{trees[0]}: no text in it to change a line of")
+    for n in range(1, versions + 1):
+        if n > 1:
+            change_line(files, n)
+        yield trees[0].name, tree
+
+
+def measure_corpus(
+    record: Record, corpus: Path, versions: int, rounds: int, *, small: bool = False
+) -> None:
+    """Pack and pull the versions of one corpus."""
     points = pull_points(versions)
     alone_bytes: dict[str, int] = {}
     with tempfile.TemporaryDirectory(prefix="curve-") as name:
         work = Path(name)
         store, alone = work / "store", work / "alone"
-        for n in range(1, versions + 1):
-            tree = trees[(n - 1) % len(trees)]
+        trees = series(corpus, versions, work, small=small)
+        for n, (version, tree) in enumerate(trees, 1):
             base = f"n-{n - 1}" if n > 1 else "none"
             use, packed = packer_json(
                 "pack", tree, "--tag", f"n-{n}", "--base", base, "--store", store
             )
-            own = f"alone-{tree.name}"
+            own = f"alone-{version}"
             if own not in alone_bytes:
                 _, single = packer_json(
                     "pack", tree, "--tag", own, "--base", "none", "--store", alone
@@ -92,9 +137,9 @@ def measure_corpus(record: Record, corpus: Path, versions: int, rounds: int) -> 
                 alone_bytes[own] = stored(alone, single["digest"])["bytes"]
             now = stored(store, packed["digest"])
             row: Row = {
-                "corpus": corpus.name,
+                "corpus": name_of(corpus, small),
                 "n": n,
-                "version": tree.name,
+                "version": version,
                 "added_bytes": packed["new_bytes"],
                 "pack_seconds": use.seconds,
                 "fresh_bytes": now["bytes"],
@@ -108,14 +153,25 @@ def measure_corpus(record: Record, corpus: Path, versions: int, rounds: int) -> 
             record.add(row)
 
 
+def name_of(corpus: Path, small: bool) -> str:
+    """Return the name of a series in the record."""
+    return f"{corpus.name}, a line each" if small else corpus.name
+
+
 def measure_corpora(
-    record: Record, corpora: list[Path], versions: int, rounds: int = ROUNDS
+    record: Record,
+    corpora: list[Path],
+    versions: int,
+    rounds: int = ROUNDS,
+    *,
+    small: bool = False,
 ) -> None:
     """Add to a record the corpora that it lacks; one that was cut off starts anew."""
     for corpus in corpora:
-        if record.find(corpus=corpus.name, n=versions) is None:
-            record.drop(corpus=corpus.name)
-            measure_corpus(record, corpus, versions, rounds)
+        name = name_of(corpus, small)
+        if record.find(corpus=name, n=versions) is None:
+            record.drop(corpus=name)
+            measure_corpus(record, corpus, versions, rounds, small=small)
 
 
 def by_corpus(rows: list[Row]) -> dict[str, list[Row]]:
@@ -149,6 +205,12 @@ def table(rows: list[Row]) -> str:
             f"  worst of all {len(found)}: {worst:.3f} x the bytes (limit {MAX_COST}), "
             f"{layers} layers (limit {MAX_LAYERS})"
         )
+        if added := [row["added_bytes"] for row in found if row["n"] > 1]:
+            half = added[len(added) // 2 :]
+            lines.append(
+                f"  bytes of a mean update: {statistics.fmean(added):,.0f}, of the later half "
+                f"{statistics.fmean(half):,.0f}"
+            )
     return "\n".join(lines)
 
 
@@ -156,7 +218,7 @@ def charts(rows: list[Row]) -> list[plots.Chart | plots.Bars]:
     """Return what the rows show."""
     found = by_corpus(rows)
 
-    def series(value: str, over: str = "") -> dict[str, list[tuple[float, float]]]:
+    def lines(value: str, over: str = "") -> dict[str, list[tuple[float, float]]]:
         return {
             corpus: [
                 (row["n"], row[value] / row[over] if over else row[value])
@@ -168,20 +230,20 @@ def charts(rows: list[Row]) -> list[plots.Chart | plots.Bars]:
 
     return [
         plots.Chart(
-            "Bytes each version adds", "version number", "bytes", series("added_bytes"), y_log=True
+            "Bytes each version adds", "version number", "bytes", lines("added_bytes"), y_log=True
         ),
         plots.Chart(
             "Fresh pull, against packed alone",
             "version number",
             "ratio of bytes",
-            series("fresh_bytes", "alone_bytes"),
+            lines("fresh_bytes", "alone_bytes"),
             lines={f"limit {MAX_COST}": MAX_COST},
         ),
         plots.Chart(
             "Layers of the manifest",
             "version number",
             "layers",
-            series("layers"),
+            lines("layers"),
             lines={f"limit {MAX_LAYERS}": MAX_LAYERS},
             zero=True,
         ),
@@ -189,7 +251,7 @@ def charts(rows: list[Row]) -> list[plots.Chart | plots.Bars]:
             "Seconds of a fresh pull, against packed alone",
             "version number",
             "ratio of seconds",
-            series("pull_seconds", "alone_pull_seconds"),
+            lines("pull_seconds", "alone_pull_seconds"),
             lines={f"limit {MAX_SECONDS}": MAX_SECONDS},
             zero=True,
         ),
@@ -201,12 +263,13 @@ def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="benchmarks.curve", description=__doc__)
     parser.add_argument("corpora", nargs="+", type=Path, metavar="CORPUS")
     parser.add_argument("--versions", type=int, default=VERSIONS, metavar="N")
+    parser.add_argument("--small", action="store_true", help="each changes a line of the first")
     parser.add_argument("--json", type=Path, metavar="FILE", help="made, or continued")
     parser.add_argument("--plot", type=Path, metavar="FILE", help="svg, png or pdf")
     options = parser.parse_args(arguments)
     try:
         record = Record("curve", options.json, versions=options.versions)
-        measure_corpora(record, options.corpora, options.versions)
+        measure_corpora(record, options.corpora, options.versions, small=options.small)
     except BenchmarkError as error:
         say(f"curve: {error}")
         return 2

@@ -7,9 +7,10 @@
 A result is a small file in benchmarks/history/: for each corpus the bytes of the first version and
 of the mean update, which have no noise, and times as multiples of a ceiling in the same round
 (``tar | zstd -T0`` for packing, ``zstd -dc | tar x`` for restoring, Python's start and a walk for
-packing what is unchanged, a memory scan for chunking), round by round. A time counts as changed
-when its median moves by more than three times its spread, and by more than a tenth. Times are
-compared on equal processors only, bytes on equal corpora only.
+packing what is unchanged, a memory scan for chunking), round by round; and our seconds in each race
+of `benchmarks.race` as multiples of the best peer's. A time counts as changed when its median moves
+by more than three times its spread, and by more than a tenth. Times are compared on equal
+processors only, races only with equal peers, bytes only on equal corpora.
 """
 
 from __future__ import annotations
@@ -28,7 +29,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from benchmarks.contenders import LayerPacker
+from benchmarks import race
+from benchmarks.contenders import LayerPacker, Peer
 from benchmarks.measure import (
     ROOT,
     BenchmarkError,
@@ -127,10 +129,17 @@ def chunking_ratios(rounds: int, size: int) -> list[float]:
     return out
 
 
-def measure(corpora: list[Path], rounds: int, scan_bytes: int = SCAN_BYTES) -> dict[str, Any]:
-    """Return the result of the code as it is."""
+def measure(
+    corpora: list[Path],
+    rounds: int,
+    scan_bytes: int = SCAN_BYTES,
+    contestants: Sequence[type[Peer]] = race.CONTESTANTS,
+) -> dict[str, Any]:
+    """Return the result of the code as it is; without contestants, no races are run."""
     record = Record("history", None)
     measure_corpora(record, corpora, [LayerPacker], rounds)
+    raced = Record("race", None)
+    race.measure_corpora(raced, corpora, contestants, rounds)
     found = {}
     for corpus in corpora:
         rows = [row for row in record.rows if row["corpus"] == corpus.name]
@@ -142,10 +151,17 @@ def measure(corpora: list[Path], rounds: int, scan_bytes: int = SCAN_BYTES) -> d
         sizes = {"first": added[0]}
         if added[1:]:
             sizes["update"] = round(statistics.fmean(added[1:]))
-        found[corpus.name] = {"digest": digest_of(corpus), "bytes": sizes, "times": times}
+        found[corpus.name] = {
+            "digest": digest_of(corpus),
+            "bytes": sizes,
+            "times": times,
+            "races": race.ratios(raced.rows, corpus.name),
+        }
     machine = about()
+    peers = {kind.name: machine.get(kind.needs[0], "") for kind in contestants if kind.needs}
     return {
         **{name: machine[name] for name in ABOUT},
+        "peers": peers,
         "corpora": found,
         "chunking": chunking_ratios(rounds, scan_bytes),
     }
@@ -193,6 +209,10 @@ def compare(old: dict[str, Any], new: dict[str, Any]) -> list[Change]:
         for figure, values in now["times"].items():
             if same_machine and figure in was["times"]:
                 times(f"{name}: {figure}, time / ceiling", was["times"][figure], values)
+        for figure, values in now.get("races", {}).items():
+            same_peers = same_machine and old.get("peers") == new.get("peers")
+            if same_peers and figure in was.get("races", {}):
+                times(f"{name}: {figure}, time / best", was["races"][figure], values)
     if same_machine:
         times("chunking, time / scan", old["chunking"], new["chunking"])
     return out
@@ -282,6 +302,7 @@ def main(arguments: list[str] | None = None) -> int:
     verb = verbs.add_parser("append", help="measure this commit and keep the result")
     verb.add_argument("--corpora", type=Path, metavar="DIR", help="default: two of Python's files")
     verb.add_argument("--rounds", type=int, default=ROUNDS)
+    verb.add_argument("--no-race", action="store_true", help="run no races against peers")
     verb = verbs.add_parser("compare", help="compare two results; exit 1 if anything got worse")
     verb.add_argument("commits", nargs="*", metavar="COMMIT", help="default: the newest two")
     verb = verbs.add_parser("stages", help="time the stages beside those kept last")
@@ -293,7 +314,9 @@ def main(arguments: list[str] | None = None) -> int:
         if options.verb == "append":
             with tempfile.TemporaryDirectory(prefix="history-") as work:
                 given = corpora_in(options.corpora) if options.corpora else make_samples(Path(work))
-                print(append(measure(given, options.rounds), options.folder))
+                contestants = () if options.no_race else race.CONTESTANTS
+                result = measure(given, options.rounds, contestants=contestants)
+                print(append(result, options.folder))
             return 0
         old, new = (json.loads(path.read_text()) for path in pick(options.commits, options.folder))
     except BenchmarkError as error:

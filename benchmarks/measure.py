@@ -61,7 +61,8 @@ process = os.posix_spawnp(sys.argv[2], sys.argv[2:], os.environ)
 _, status, usage = os.wait4(process, 0)
 seconds = time.perf_counter() - start
 status = os.waitstatus_to_exitcode(status)
-os.write(int(sys.argv[1]), b"%f %d %d" % (seconds, usage.ru_maxrss, status))
+cpu = usage.ru_utime + usage.ru_stime
+os.write(int(sys.argv[1]), b"%f %f %d %d" % (seconds, cpu, usage.ru_maxrss, status))
 """
 
 Row = dict[str, Any]
@@ -77,10 +78,17 @@ class CommandFailed(BenchmarkError):
 
 @dataclass(frozen=True, slots=True)
 class Use:
-    """Seconds and peak memory of one command."""
+    """Seconds and peak memory of one command.
+
+    Args:
+        seconds: from start to exit.
+        peak_bytes: of its largest process.
+        cpu_seconds: that it and its children kept processors busy, in user and system mode.
+    """
 
     seconds: float
     peak_bytes: int
+    cpu_seconds: float = 0.0
 
 
 def run(
@@ -133,14 +141,14 @@ def run(
             raise
         finally:
             timer.cancel()
-        seconds, peak, status = text.split() if text else ("0", "0", "-1")
+        seconds, cpu, peak, status = text.split() if text else ("0", "0", "0", "-1")
         if status != "0":
             log.seek(0)
             said = log.read().decode(errors="replace")[-800:]
             why = "took too long" if late.is_set() else f"exit {status}: {said}"
             raise CommandFailed(f"{command[0]}: {why}")
     unit = 1 if sys.platform == "darwin" else 1024
-    return Use(float(seconds), int(peak) * unit)
+    return Use(float(seconds), int(peak) * unit, float(cpu))
 
 
 def _kill(process: subprocess.Popen[bytes]) -> None:

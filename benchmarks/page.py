@@ -10,7 +10,7 @@ import statistics
 from collections.abc import Mapping, Sequence
 from html import escape
 
-from benchmarks import curve, levels, peers, plots, quality, scale
+from benchmarks import curve, levels, peers, plots, quality, race, scale
 from benchmarks.contenders import OpenedPatchFrom
 from benchmarks.losses import METRICS, Loss, losses
 from benchmarks.measure import Row
@@ -391,6 +391,12 @@ def stages_section(rows: list[Row]) -> str:
     return table(["stage", "median", "interquartile range", "rounds", "MB/s"], lines)
 
 
+def race_section(rows: list[Row]) -> str:
+    """Return the races: seconds against the speed of the link, and their table."""
+    drawn = plots.svg(race.charts(rows))
+    return f"{TEXTS['race']}{drawn}<pre>{escape(race.table(rows).strip())}</pre>"
+
+
 def setup_section(
     about: Mapping[str, str], rows: list[Row], data: Sequence[tuple[str, str]]
 ) -> str:
@@ -441,6 +447,7 @@ def page(
     }
     parts = {
         "peers": peers_section,
+        "race": race_section,
         "curve": curve_section,
         "levels": levels_section,
         "scale": scale_section,

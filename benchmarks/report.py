@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks import corpora as public
-from benchmarks import curve, deflate, levels, measure, opened, page, peers, quality, scale
+from benchmarks import curve, deflate, levels, measure, opened, page, peers, quality, race, scale
 from benchmarks.contenders import PEERS
 from benchmarks.measure import ROOT, BenchmarkError, Record, Row, corpora_in, say, versions_of
 from benchmarks.samples import make_samples
@@ -89,6 +89,13 @@ def run_peers(data: Path, corpora: list[Path], plan: Plan) -> None:
     """Measure the peers."""
     record = Record("peers", data / "peers.json", versions=plan.peer_versions)
     peers.measure_corpora(record, corpora, PEERS, plan.peer_rounds, plan.peer_versions)
+
+
+def run_race(data: Path, corpora: list[Path], plan: Plan) -> None:
+    """Run the races."""
+    versions = min(plan.peer_versions or race.VERSIONS, race.VERSIONS)
+    record = Record("race", data / "race.json", versions=versions)
+    race.measure_corpora(record, corpora, race.CONTESTANTS, plan.peer_rounds, versions)
 
 
 def run_curve(data: Path, corpora: list[Path], plan: Plan) -> None:
@@ -156,6 +163,7 @@ def run_stages(data: Path, corpora: list[Path], plan: Plan) -> None:
 
 PARTS: dict[str, Callable[[Path, list[Path], Plan], None]] = {
     "peers": run_peers,
+    "race": run_race,
     "curve": run_curve,
     "levels": run_levels,
     "scale": run_scale,

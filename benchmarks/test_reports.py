@@ -25,11 +25,13 @@ from benchmarks import (
     measure,
     opened,
     peers,
+    plots,
     quality,
+    race,
     report,
     scale,
 )
-from benchmarks.contenders import PEERS, Patches, Peer, TarZstd
+from benchmarks.contenders import PEERS, LayerPacker, Patches, Peer, TarZstd
 from benchmarks.measure import BenchmarkError, CommandFailed, Record, natural, run, versions_of
 from benchmarks.samples import make_samples
 
@@ -202,6 +204,88 @@ def test_peers_in_turn_with_ceilings_and_targets(
     assert all("failed" not in row for row in again)
 
 
+# races ---------------------------------------------------------------------------------------
+
+
+def race_rows(peer: str, added: int, seconds: float) -> list[dict[str, Any]]:
+    both = [seconds, seconds]
+    return [
+        {"corpus": "c", "peer": peer, "round": turn, "bytes": [10 * added, added],
+         "pack_seconds": both, "restore_seconds": both, "cpu_seconds": both, "peak_bytes": 1,
+         "restored": None if turn else True}
+        for turn in range(2)
+    ]  # fmt: skip
+
+
+def test_a_slow_link_is_won_by_few_bytes_and_a_fast_one_by_little_time() -> None:
+    rows = race_rows("layer-packer", 100_000, 1.0) + race_rows("restic", 4_000_000, 0.5)
+    found = race.heats(race.results(rows))["c", "update"]
+    assert found[0].seconds(10) == pytest.approx(2.08)
+    assert race.ratio(found, 10) == pytest.approx(2.08 / 4.2)
+    assert race.ratio(found, 10_000) == pytest.approx(2.00008 / 1.0032)
+    assert race.ratios(rows, "c")["update, 10 Mb/s"] == [pytest.approx(2.08 / 4.2, abs=1e-4)] * 2
+    text = race.table(rows)
+    # 1 and 10 MB beside 4 and 40: won at 10 and 100 Mb/s, the update at 10 Mb/s alone.
+    assert "won 3 of 8 races" in text
+    for chart in race.charts(rows):
+        assert isinstance(chart, plots.Chart)
+        assert set(chart.series) == {"layer-packer", "restic"}
+    rows[0]["restored"] = False
+    assert race.ratio(race.heats(race.results(rows))["c", "first"], 10) is None
+    assert "came back different" in race.table(rows)
+
+
+def test_races_run_resume_and_are_drawn(
+    samples: list[Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("matplotlib")
+    out, plot = tmp_path / "race.json", tmp_path / "race.svg"
+    command = [str(samples[0]), "--rounds", "1", "--json", str(out), "--plot", str(plot)]
+    command += ["--peers", "layer-packer,tar.zst -3", "--also", "--level 1 --no-sync"]
+    assert race.main(command) == 0
+    rows = json.loads(out.read_text())["rows"]
+    ours = next(row for row in rows if row["peer"] == "layer-packer")
+    assert ours["restored"] is True
+    assert ours["bytes"][0] > ours["bytes"][1] > 0
+    assert all(cpu > 0.02 for cpu in ours["cpu_seconds"])
+    assert {row["peer"] for row in rows} >= {"layer-packer", "layer-packer --level 1 --no-sync"}
+    text = plot.read_text()
+    assert text.lstrip().startswith("<?xml")
+    assert "update" in text
+    said = capsys.readouterr()
+    assert "layer-packer won" in said.out
+    assert race.main(command) == 0
+    assert not capsys.readouterr().err, "what is in the record is not measured again"
+
+
+def test_small_updates_in_a_row(samples: list[Path], tmp_path: Path) -> None:
+    record = Record("curve", None)
+    curve.measure_corpora(record, samples[:1], 4, rounds=1, small=True)
+    assert [row["n"] for row in record.rows] == [1, 2, 3, 4]
+    assert {row["corpus"] for row in record.rows} == {f"{samples[0].name}, a line each"}
+    first, *updates = (row["added_bytes"] for row in record.rows)
+    assert all(0 < added < first / 3 for added in updates)
+    assert "of the later half" in curve.table(record.rows)
+    path = tmp_path / "text"
+    path.write_text("one\r\ntwo")
+    curve.change_line([path], 2)
+    curve.change_line([path], 3)
+    assert path.read_bytes() == b"one # 2\r\ntwo # 3"
+
+
+def test_a_contestant_that_is_not_installed_is_left_out(
+    tmp_path: Path, samples: list[Path]
+) -> None:
+    class Absent(LayerPacker):
+        name = "absent"
+        needs = ("no-such-program",)
+
+    record = Record("race", None)
+    race.measure_corpora(record, samples[:1], [Absent], 1)
+    assert record.rows[0]["missing"] == "no-such-program not installed"
+    assert "no-such-program not installed" in race.table(record.rows)
+
+
 # the rest, through the report ----------------------------------------------------------------
 
 
@@ -334,7 +418,10 @@ def test_history_sees_what_is_beyond_noise(
 
 
 def test_history_keeps_one_result_a_commit_in_order(samples: list[Path], tmp_path: Path) -> None:
-    first = history.measure(samples[:1], 1, scan_bytes=1 << 20)
+    racers = [LayerPacker, TarZstd]
+    first = history.measure(samples[:1], 1, scan_bytes=1 << 20, contestants=racers)
+    if shutil.which("zstd"):
+        assert first["corpora"]["files"]["races"]["first, 10 Mb/s"][0] > 0
     assert first["corpora"]["files"]["bytes"]["update"] > 0
     assert set(first["corpora"]["files"]["times"]) == {"first", "update", "unchanged", "restore"}
     names = [history.append({**first, "commit": name}, tmp_path).name for name in ("b", "a", "b")]

@@ -43,6 +43,7 @@ SECTIONS = {
     "losses": "Where we lose",
     "targets": "Targets",
     "peers": "Side by side",
+    "race": "Races",
     "curve": "Many versions",
     "levels": "Levels",
     "scale": "Scale",
@@ -59,6 +60,11 @@ TEXTS = {
         "best peer of each row is marked; grey columns on the right are ceilings: one thing "
         "that every packer has to do. <i>patch-from, opened</i> is a yardstick that cannot "
         "give archives back.</p>"
+    ),
+    "race": (
+        "<p>Packing, sending and restoring: the seconds until a version is where it is needed, by "
+        "the speed of the link. The link carries the bytes that were added, while nothing else "
+        "happens. An asterisk marks the first of each race.</p>"
     ),
     "curve": (
         "<p>Versions packed on one another, cycling through those of the corpus. A fresh pull "

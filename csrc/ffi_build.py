@@ -152,8 +152,10 @@ ffi.cdef(
     const uint8_t *pk_tokens_result(const pk_tokens *tokens);
     int pk_segment_fill(pk_segment *segment, const uint8_t *window, size_t window_size,
                         const uint8_t *plain, size_t size);
-    size_t pk_delta_find(const uint8_t *data, size_t prefix, size_t size, uint32_t *table,
-                         unsigned table_log, pk_copy *copies, size_t capacity);
+    #define PK_TOO_FRESH ...
+    size_t pk_delta_find_fresh(const uint8_t *data, size_t prefix, size_t size, size_t most_fresh,
+                               uint32_t *table, unsigned table_log, pk_copy *copies,
+                               size_t capacity);
     typedef struct pk_map pk_map;
     pk_map *pk_map_new(size_t key_bytes);
     void pk_map_free(pk_map *map);

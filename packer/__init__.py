@@ -17,9 +17,36 @@ from packer._version import VERSION
 if TYPE_CHECKING:
     from packer.api.air_gap import Inventory, InventoryEntry
     from packer.api.estimates import estimate
+    from packer.api.integrity import Checked, Repaired, repair, verify_all
+    from packer.api.keeping import (
+        AppUsage,
+        Collected,
+        Forgotten,
+        KeptVersion,
+        ListedVersion,
+        StoreUsage,
+        Tagged,
+        forget,
+        gc,
+        tag,
+        usage,
+        versions,
+    )
     from packer.api.locations import default_store_path, open_store, open_version
     from packer.api.packs import pack
-    from packer.api.readings import cat, diff, inspect, inventory, ls, unpack, verify, versions
+    from packer.api.ranges import pin
+    from packer.api.readings import (
+        cat,
+        diff,
+        inspect,
+        inventory,
+        ls,
+        patches,
+        unpack,
+        unpack_tar,
+        verify,
+    )
+    from packer.api.remote_versions import RemoteVersion, RemoteVersions, remote_versions
     from packer.api.transfers import Pulled, copy, pull, push
     from packer.engine.chunking import ChunkParams
     from packer.errors import (
@@ -44,13 +71,16 @@ if TYPE_CHECKING:
         UnsupportedFile,
         UnsupportedVersion,
     )
+    from packer.files.rules import LeftOut
     from packer.format.closed_files import Closed
     from packer.format.usage import Opened, Use
     from packer.oci import Descriptor
-    from packer.packing.job import Packed
+    from packer.packing.job import BaseChoice, Packed
     from packer.progress import Progress
     from packer.reading.contents import Details, Entry, LayerUse
     from packer.reading.differences import Change
+    from packer.reading.file_patches import Patch
+    from packer.reading.line_diff import Hunk, Line
     from packer.reading.restore import Restored
     from packer.reading.verification import Verified
     from packer.storage.condition import Condition, Finding
@@ -67,11 +97,15 @@ if TYPE_CHECKING:
 __version__ = VERSION
 
 __all__ = [
+    "AppUsage",
     "AuthError",
+    "BaseChoice",
     "Cancelled",
     "Change",
+    "Checked",
     "ChunkParams",
     "Closed",
+    "Collected",
     "Condition",
     "Conflict",
     "Deployment",
@@ -82,13 +116,19 @@ __all__ = [
     "Entry",
     "Estimate",
     "Finding",
+    "Forgotten",
     "FormatError",
+    "Hunk",
     "IntegrityError",
     "InvalidParameter",
     "InvalidReference",
     "Inventory",
     "InventoryEntry",
+    "KeptVersion",
     "LayerUse",
+    "LeftOut",
+    "Line",
+    "ListedVersion",
     "LoggedIn",
     "MemoryStore",
     "Migrated",
@@ -96,11 +136,15 @@ __all__ = [
     "Opened",
     "Packed",
     "PackerError",
+    "Patch",
     "Probe",
     "Progress",
     "Pulled",
     "RegistryError",
     "RegistryOptions",
+    "RemoteVersion",
+    "RemoteVersions",
+    "Repaired",
     "Restored",
     "Retained",
     "SavedVersion",
@@ -110,7 +154,9 @@ __all__ = [
     "Storage",
     "StorageEvent",
     "StoreError",
+    "StoreUsage",
     "SupportBundle",
+    "Tagged",
     "TargetExists",
     "TransportError",
     "UnsafePath",
@@ -125,6 +171,8 @@ __all__ = [
     "diff",
     "doctor",
     "estimate",
+    "forget",
+    "gc",
     "inspect",
     "inventory",
     "login",
@@ -135,10 +183,18 @@ __all__ = [
     "open_store",
     "open_version",
     "pack",
+    "patches",
+    "pin",
     "pull",
     "push",
+    "remote_versions",
+    "repair",
+    "tag",
     "unpack",
+    "unpack_tar",
+    "usage",
     "verify",
+    "verify_all",
     "versions",
 ]
 
@@ -148,13 +204,40 @@ _MODULES = {
         "InventoryEntry",
     ),
     "api.estimates": ("estimate",),
+    "api.integrity": ("Checked", "Repaired", "repair", "verify_all"),
+    "api.keeping": (
+        "AppUsage",
+        "Collected",
+        "Forgotten",
+        "KeptVersion",
+        "ListedVersion",
+        "StoreUsage",
+        "Tagged",
+        "forget",
+        "gc",
+        "tag",
+        "usage",
+        "versions",
+    ),
     "api.locations": (
         "default_store_path",
         "open_store",
         "open_version",
     ),
     "api.packs": ("pack",),
-    "api.readings": ("cat", "diff", "inspect", "inventory", "ls", "unpack", "verify", "versions"),
+    "api.ranges": ("pin",),
+    "api.readings": (
+        "cat",
+        "diff",
+        "inspect",
+        "inventory",
+        "ls",
+        "patches",
+        "unpack",
+        "unpack_tar",
+        "verify",
+    ),
+    "api.remote_versions": ("RemoteVersion", "RemoteVersions", "remote_versions"),
     "api.transfers": ("Pulled", "copy", "pull", "push"),
     "engine.chunking": ("ChunkParams",),
     "errors": (
@@ -179,16 +262,19 @@ _MODULES = {
         "UnsupportedFile",
         "UnsupportedVersion",
     ),
+    "files.rules": ("LeftOut",),
     "format.closed_files": ("Closed",),
     "format.usage": (
         "Opened",
         "Use",
     ),
     "oci": ("Descriptor",),
-    "packing.job": ("Packed",),
+    "packing.job": ("BaseChoice", "Packed"),
     "progress": ("Progress",),
     "reading.contents": ("Details", "Entry", "LayerUse"),
     "reading.differences": ("Change",),
+    "reading.file_patches": ("Patch",),
+    "reading.line_diff": ("Hunk", "Line"),
     "reading.restore": ("Restored",),
     "reading.verification": ("Verified",),
     "storage.condition": ("Condition", "Finding"),

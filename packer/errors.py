@@ -84,6 +84,9 @@ class NotFound(PackerError):
         where: the store it was looked for in, or a hint what to do; may be empty.
     """
 
+    touched = ""
+    """Of a blob: which files and versions need it, in words, where that is known."""
+
     def __init__(self, kind: str, name: str, where: str = "") -> None:
         super().__init__(kind, name, where)
         self.kind = kind
@@ -91,7 +94,9 @@ class NotFound(PackerError):
         self.where = where
 
     def __str__(self) -> str:
-        return f"{self.kind} not found: {self.name}" + (f" ({self.where})" if self.where else "")
+        where = f" ({self.where})" if self.where else ""
+        touched = f"; {self.touched}" if self.touched else ""
+        return f"{self.kind} not found: {self.name}{where}{touched}"
 
 
 class _PathError(PackerError):
@@ -132,9 +137,17 @@ class UnknownSize(UnsupportedFile):
 
 
 class TargetExists(_PathError):
-    """The directory to restore into exists and is not empty."""
+    """The directory to restore into exists and is not empty, or something else is there.
 
-    what = "target is not empty"
+    Args:
+        path: of the target.
+        why: what is there, or what to do.
+        is_directory: whether a directory is there.
+    """
+
+    def __init__(self, path: str, why: str = "", *, is_directory: bool = True) -> None:
+        super().__init__(path, why)
+        self.what = "target is not empty" if is_directory else "target is not a directory"
 
 
 class Cancelled(PackerError):

@@ -6,7 +6,6 @@ Sources: containers-transports(5) for transports and the rules of docker.io; dis
 
 from __future__ import annotations
 
-import ipaddress
 import os
 import re
 from collections.abc import Callable
@@ -225,6 +224,9 @@ def parse_location(text: str) -> Reference | LayoutLocation:
     if colon and transport in _UNSUPPORTED:
         why = f"transport {transport}: is not supported"
         raise InvalidReference(text, f"{why}; use docker://, oci: or oci-archive:")
+    if colon and transport == "docker" and not rest[:1].isdigit():  # or a port
+        place = rest.lstrip("/") or "registry.example/repository:tag"
+        raise InvalidReference(text, f"a registry is written {place} or docker://{place}")
     return Reference.parse(text)
 
 
@@ -296,6 +298,8 @@ def check_registry(registry: str, shown: str) -> None:
     host, port = split_host(registry)
     if host.startswith("["):
         try:
+            import ipaddress  # takes a millisecond, and few hosts are addresses
+
             ipaddress.IPv6Address(host[1:-1] if host.endswith("]") else "")
         except ValueError:
             raise InvalidReference(shown, f"{host!r} is not an IPv6 address") from None
@@ -330,6 +334,8 @@ def is_loopback(host: str) -> bool:
     if host == "localhost":
         return True
     try:
+        import ipaddress  # as in `check_registry`
+
         return ipaddress.ip_address(host.strip("[]")).is_loopback
     except ValueError:
         return False

@@ -8,15 +8,12 @@
 
 #include "deflate/block_ends.h"
 #include "deflate/block_header.h"
+#include "deflate/choice.h"
+#include "deflate/flush_points.h"
 #include "deflate/recipe.h"
 #include "deflate/recipe_format.h"
 #include "deflate/settings.h"
-#include "deflate/trials.h"
 #include "deflate/workspace.h"
-
-/* Tokens of a segment by which a rule is judged: more would seldom change the choice, and a wrong
- * rule costs their time. */
-enum { SAMPLE_TOKENS = 12288 };
 
 /* With more than one wrong token of this many there may be a better rule, where the blocks' ends
  * speak for several. */
@@ -47,57 +44,6 @@ static size_t most_recipe(const pk_segment *segment)
 
 /* ---- Flush points ---- */
 
-/* Tell whether the encoder was flushed behind a block without an empty block that shows it: pigz
- * writes none where a byte has just ended. Other encoders' blocks end at their limit there, or in
- * the manner of gzip. */
-static int ends_at_flush(const pk_segment *segment, const pk_settings *with, size_t block)
-{
-    const pk_block *one = &segment->blocks[block];
-    if (with->flags & PK_FLAG_TRUNCATES || pk_kind_of(with) == PK_GO_SPEED
-        || pk_is_klauspost(with))
-        return 0;
-    return one->type != PK_STORED && one->tokens < with->limit && block + 1 < segment->block_count
-           && one[1].plain && !one[1].bit;
-}
-
-/* Return the next flush point from `block` on, as the index of the first block behind it: often an
- * empty one. */
-static size_t next_flush(const pk_segment *segment, const pk_settings *with, size_t block)
-{
-    while (block < segment->block_count && segment->blocks[block].plain) {
-        if (ends_at_flush(segment, with, block))
-            return block + 1;
-        block++;
-    }
-    return block;
-}
-
-/* Return the offset in the segment's data where a block starts; its end behind the last block. */
-static uint32_t flush_position(const pk_segment *segment, size_t block)
-{
-    return block < segment->block_count ? segment->blocks[block].start : (uint32_t)segment->size;
-}
-
-/* Return the first block from `block` on that has plaintext. */
-static size_t behind_empty(const pk_segment *segment, size_t block)
-{
-    while (block < segment->block_count && !segment->blocks[block].plain)
-        block++;
-    return block;
-}
-
-/* Tell whether empty blocks are the ones with which pigz aligns its output: one stored block at an
- * odd bit, else as many fixed ones as it takes. */
-static int are_aligning(const pk_block *empty, size_t count)
-{
-    if (empty->bit & 1)
-        return count == 1 && empty->type == PK_STORED;
-    for (size_t at = 0; at < count; at++)
-        if (empty[at].type != PK_FIXED)
-            return 0;
-    return count == ((8u - empty->bit) & 7) / 2;
-}
-
 /* Return the PK_EMPTY_... of `count` empty blocks. */
 static unsigned empty_code(const pk_block *empty, size_t count, int at_end)
 {
@@ -105,7 +51,7 @@ static unsigned empty_code(const pk_block *empty, size_t count, int at_end)
         return PK_EMPTY_NONE;
     if (count == 1 && empty->type == PK_STORED)
         return PK_EMPTY_STORED;
-    return !at_end && are_aligning(empty, count) ? PK_EMPTY_ALIGNED : PK_EMPTY_LISTED;
+    return !at_end && pk_are_aligning(empty, count) ? PK_EMPTY_ALIGNED : PK_EMPTY_LISTED;
 }
 
 /* Record a flush point, or the segment's end, and the empty blocks from `block` on.
@@ -114,7 +60,7 @@ static unsigned empty_code(const pk_block *empty, size_t count, int at_end)
  *     if the format has no room for them. */
 static size_t put_flush(pk_buffer *to, const pk_segment *segment, size_t block, uint32_t gap)
 {
-    const size_t end = behind_empty(segment, block), count = end - block;
+    const size_t end = pk_behind_empty(segment, block), count = end - block;
     const int at_end = end == segment->block_count;
     const pk_block *empty = &segment->blocks[block];
     unsigned code = empty_code(empty, count, at_end);
@@ -176,7 +122,7 @@ static inline void check_token(analysis *state, pk_token predicted, pk_token act
     }
     pk_codec *codec = state->codec;
     codec->mispredicted++;
-    state->refused = state->strict && codec->token_total + number < SAMPLE_TOKENS;
+    state->refused = state->strict && codec->token_total + number < PK_SAMPLE_TOKENS;
     put_number(&codec->corrections, state->right_tokens << 1 | (actual < 256));
     if (actual >= 256) {
         put_number(&codec->corrections, (actual >> 16) - 3);
@@ -369,8 +315,8 @@ static pk_status analyse_blocks(analysis *state, uint64_t *flushes)
     uint32_t position = (uint32_t)segment->window;
     *flushes = 0;
     for (size_t block = 0;; (*flushes)++) {
-        const size_t flush = next_flush(segment, &state->with, block);
-        const uint32_t end = flush_position(segment, flush);
+        const size_t flush = pk_next_flush(segment, &state->with, block);
+        const uint32_t end = pk_flush_position(segment, flush);
         pk_tape_see(&codec->tape, &codec->model, end);
         state->flush = flush < segment->block_count || segment->last ? end : 0;
         for (; block < flush && !state->refused && !codec->corrections.failed; block++)
@@ -423,160 +369,6 @@ static pk_status analyse(analysis *state)
 
 /* ---- Settings ---- */
 
-/* Return how many of the segment's first tokens a rule predicts wrong; stops above `most`. */
-static uint64_t try_rule(pk_codec *codec, const pk_segment *segment, const pk_settings *with,
-                         uint64_t most)
-{
-    uint64_t wrong = 0, tried = 0;
-    pk_model_start(&codec->model, &pk_rule_table[with->rule], pk_hash_bits_of(with), segment->data,
-                   (uint32_t)segment->window, (uint32_t)segment->size,
-                   segment->position - segment->window, pk_follow_of(with));
-    for (size_t at = 0; at < segment->block_count && tried < SAMPLE_TOKENS; at++) {
-        const pk_block *block = &segment->blocks[at];
-        uint32_t position = block->start;
-        if (with->flags & PK_FLAG_PRIMED
-            && (!block->plain || (at && ends_at_flush(segment, with, at - 1))))
-            pk_model_restart(&codec->model, position);
-        const pk_token *tokens = segment->tokens + block->first_token;
-        if (block->type == PK_STORED && block->plain) {
-            pk_model_restart(&codec->model, block->start + block->plain);
-            continue;
-        }
-        pk_model_see(&codec->model, flush_position(segment, next_flush(segment, with, at)));
-        for (uint32_t token = 0; token < block->tokens && tried < SAMPLE_TOKENS;
-             token++, tried++) {
-            pk_token guess = pk_model_predict(&codec->model, position);
-            wrong += guess != tokens[token];
-            if (wrong > most)
-                return wrong;
-            pk_model_accept(&codec->model, position, guess, tokens[token]);
-            position += pk_token_bytes(tokens[token]);
-        }
-    }
-    return wrong;
-}
-
-/* Choose the limit of a block's tokens, and whether blocks end in the manner of gzip, from the
- * blocks that did not end at a flush point. */
-static void choose_limit(const pk_segment *segment, pk_settings *with)
-{
-    uint32_t greatest = 0, first = 0; /* tokens: of any block; of the first that ended by itself */
-    size_t ended = 0, alike = 0;      /* blocks that ended by themselves; with `greatest` tokens */
-    int multiples = 1, full = 1;      /* all of them ended as gzip's do; at a limit of zlib's */
-    for (size_t at = 0; at < segment->block_count; at++) {
-        const pk_block *block = &segment->blocks[at];
-        if (block->tokens > greatest) {
-            greatest = block->tokens;
-            alike = 0;
-        }
-        int cut = at + 1 == segment->block_count || !segment->blocks[at + 1].plain;
-        if (block->type == PK_STORED || cut)
-            continue;
-        if (!first)
-            first = block->tokens;
-        ended++;
-        alike += block->tokens == greatest;
-        multiples =
-            multiples && (block->tokens % PK_TRUNCATION_EVERY == 0 || block->tokens == 32767);
-        full = full && (block->tokens == 32767 || block->tokens == 16384);
-    }
-    if (first && multiples && (first == 32767 || !full)) {
-        with->limit = 32767;
-        with->flags |= PK_FLAG_TRUNCATES;
-    } else if (alike * 2 > ended) {
-        with->limit = greatest;
-    } else {
-        with->limit = greatest <= 16383 ? 16383 : greatest <= 32767 ? 32767 : greatest;
-    }
-}
-
-/* Choose how headers are made: by the first one that zlib and Go make differently. */
-static void choose_trees(const pk_segment *segment, pk_settings *with)
-{
-    for (size_t at = 0; at < segment->block_count; at++) {
-        const pk_block *block = &segment->blocks[at];
-        pk_counts counts;
-        pk_header header;
-        if (block->type != PK_DYNAMIC)
-            continue;
-        pk_count(&counts, segment->tokens + block->first_token, block->tokens);
-        pk_make_header(&header, PK_TREES_ZLIB, &counts, block->plain);
-        int zlib = pk_same_header(&header, &block->header);
-        pk_make_header(&header, PK_TREES_GO, &counts, block->plain);
-        int go = pk_same_header(&header, &block->header);
-        if (zlib != go) {
-            with->flags |= go ? PK_FLAG_GO_TREES : 0;
-            return;
-        }
-    }
-}
-
-/* Tell whether the empty blocks are pigz's, which aligns with as few bits as it can. Those of
- * other encoders look so only by chance, and then at odd bits alone. */
-static int aligns_as_pigz(const pk_segment *segment)
-{
-    int even = 0;
-    uint32_t last = (uint32_t)segment->window;
-    for (size_t at = 0; at < segment->block_count;) {
-        const pk_block *empty = &segment->blocks[at];
-        size_t end = behind_empty(segment, at);
-        if (end > at && end < segment->block_count) {
-            if (!are_aligning(empty, end - at)
-                || (empty->start > last && empty->start - last < PK_PRIMED_GAP))
-                return 0;
-            last = empty->start;
-            even = even || !(empty->bit & 1);
-        }
-        at = end > at ? end : at + 1;
-    }
-    return even;
-}
-
-/* Choose the rule that predicts the fewest tokens of the sample wrong; of equals, the first in
- * order. Where the blocks' ends speak for some rules, and one of them is good, the others are not
- * tried.
- *
- * A good guess saves time: it is tried first, and the others are stopped sooner. Returns the
- * number of wrong tokens. */
-static uint64_t choose_rule(pk_codec *codec, pk_trials *of, pk_settings *with, int guess)
-{
-    uint64_t best = UINT64_MAX - 1;
-    unsigned chosen = 0, first = 0;
-    int behind = 1; /* a rule behind the chosen one must be better; before it, as good is enough */
-    while (first < of->count && of->list[first].rule != guess)
-        first++;
-    if (first < of->count && pk_trials_set(of, first, with)) {
-        best = try_rule(codec, of->segment, with, best);
-        chosen = first;
-        behind = 0;
-    }
-    for (unsigned place = 0; place < of->count && best >= (unsigned)behind; place++) {
-        if (place && place == of->likely && best <= SAMPLE_TOKENS / 4)
-            break;
-        if (!behind && place == chosen) {
-            behind = 1;
-            continue;
-        }
-        if (!pk_trials_set(of, place, with))
-            continue;
-        uint64_t wrong = try_rule(codec, of->segment, with, best - (unsigned)behind);
-        if (wrong <= best - (unsigned)behind) {
-            best = wrong;
-            chosen = place;
-            behind = 1;
-        }
-    }
-    pk_trials_set(of, chosen, with);
-    return best;
-}
-
-/* Following all of the window is more often right, and takes longer: not for trials. */
-static void follow_far(const pk_segment *segment, pk_settings *with)
-{
-    if (pk_is_fast(with) && !(with->flags & PK_FLAG_PRIMED) && segment->window > PK_WINDOW)
-        with->flags |= PK_FLAG_FAR;
-}
-
 static int is_good(const analysis *state, pk_status status)
 {
     const pk_codec *codec = state->codec;
@@ -593,14 +385,14 @@ static pk_status analyse_likely(analysis *state, pk_trials *of)
     for (unsigned place = 0; place < of->likely; place++) {
         if (!pk_trials_set(of, place, &state->with))
             continue;
-        follow_far(state->segment, &state->with);
+        pk_follow_far(state->segment, &state->with);
         if (analyse(state) == PK_OK && state->codec->mispredicted < best) {
             best = state->codec->mispredicted;
             chosen = place;
         }
     }
     pk_trials_set(of, chosen, &state->with);
-    follow_far(state->segment, &state->with);
+    pk_follow_far(state->segment, &state->with);
     return analyse(state);
 }
 
@@ -613,7 +405,7 @@ static pk_status analyse_best(analysis *state, int guess)
     const pk_segment *segment = state->segment;
     pk_trials of;
     pk_status status;
-    pk_trials_list(&of, segment, &state->with, aligns_as_pigz(segment));
+    pk_trials_list(&of, segment, &state->with, pk_aligns_as_pigz(segment));
     state->strict = 1;
     for (unsigned place = 0; place < (of.likely ? of.likely : of.count); place++) {
         if (!pk_trials_set(&of, place, &state->with))
@@ -626,15 +418,15 @@ static pk_status analyse_best(analysis *state, int guess)
             return of.likely && !is_good(state, status) ? analyse_likely(state, &of) : status;
     }
     state->strict = 0;
-    if (choose_rule(codec, &of, &state->with, guess) && state->with.limit == 32767) {
+    if (pk_choose_rule(codec, &of, &state->with, guess) && state->with.limit == 32767) {
         /* Blocks of this many tokens are gzip's, or zlib's with its largest hash. */
         pk_settings other = state->with;
         other.flags ^= PK_FLAG_TRUNCATES;
-        if (try_rule(codec, segment, &other, UINT64_MAX - 1)
-            < try_rule(codec, segment, &state->with, UINT64_MAX - 1))
+        if (pk_try_rule(codec, segment, &other, UINT64_MAX - 1)
+            < pk_try_rule(codec, segment, &state->with, UINT64_MAX - 1))
             state->with = other;
     }
-    follow_far(segment, &state->with);
+    pk_follow_far(segment, &state->with);
     status = analyse(state);
     return of.likely && !is_good(state, status) ? analyse_likely(state, &of) : status;
 }
@@ -678,8 +470,8 @@ pk_status pk_analyse(pk_codec *codec, const pk_segment *segment, int guess, uint
     memset(&state, 0, sizeof state);
     state.codec = codec;
     state.segment = segment;
-    choose_limit(segment, &state.with);
-    choose_trees(segment, &state.with);
+    pk_choose_limit(segment, &state.with);
+    pk_choose_trees(segment, &state.with);
     if (segment->last)
         state.with.flags |= PK_FLAG_LAST;
     pk_status status = analyse_best(&state, guess);

@@ -6,7 +6,8 @@ enum {
     FIRST = 96,   /* so many of them the segment's first */
     DEPTHS = 9,   /* of its chains, as FALL_DEPTH codes them: these are tried, */
     STEP = 2,     /* so far apart, */
-    MIDDLE = 4    /* and this one for all styles */
+    MIDDLE = 4,   /* and this one for all styles */
+    STYLES = 1u << FALL_DEPTH
 };
 
 /* ---- Recipes ---- */
@@ -219,41 +220,54 @@ static void take_sample(walker *with, const pk_segment *segment, sample *to)
     }
 }
 
-static uint32_t count_wrong(pk_tokens *own, const pk_segment *segment, const sample *on,
-                            unsigned rule)
+/* Count for each rule how many tokens of the sample it predicts wrong. The rules look for matches
+ * of equal least length, so that one entry of the positions into chains serves all of them. */
+static void count_wrong(pk_tokens *own, const pk_segment *segment, const sample *on,
+                        const unsigned *rules, unsigned count, uint32_t *wrong)
 {
-    uint32_t wrong = 0;
-    pk_finder_start(&own->find, rule, segment->data, (uint32_t)segment->size);
+    pk_finder_start(&own->find, rules[0], segment->data, (uint32_t)segment->size);
+    memset(wrong, 0, count * sizeof *wrong);
     for (uint32_t i = 0; i < on->count; i++)
-        wrong += pk_finder_predict(&own->find, on->at[i]) != on->token[i];
-    return wrong;
+        for (unsigned each = 0; each < count; each++) {
+            pk_finder_follow(&own->find, rules[each]);
+            wrong[each] += pk_finder_predict(&own->find, on->at[i]) != on->token[i];
+        }
 }
 
+/* Choose the fall-back's style at a middling depth, then the depth of its chains. */
 static unsigned choose_rule(pk_tokens *own, const pk_segment *segment, const pk_old *old)
 {
     walker walker;
     sample on;
+    unsigned rules[STYLES], best = MIDDLE << FALL_DEPTH;
+    uint32_t wrong[STYLES], least = UINT32_MAX;
     pk_walk_starts(own, &walker, old, segment, 0);
     pk_walk_shifts(&walker, own->shifts, own->shift_count);
     take_sample(&walker, segment, &on);
-    unsigned style = 0;
-    uint32_t least = UINT32_MAX;
-    for (unsigned each = 0; each < 1u << FALL_DEPTH && least; each++) {
-        uint32_t count = count_wrong(own, segment, &on, each | MIDDLE << FALL_DEPTH);
-        if (count < least) {
-            least = count;
-            style = each;
-        }
+    for (unsigned four = 0; four <= FALL_FOUR; four += FALL_FOUR) {
+        unsigned count = 0;
+        for (unsigned style = 0; style < STYLES; style++)
+            if ((style & FALL_FOUR) == four)
+                rules[count++] = style | MIDDLE << FALL_DEPTH;
+        count_wrong(own, segment, &on, rules, count, wrong);
+        for (unsigned each = 0; each < count; each++)
+            if (wrong[each] < least || (wrong[each] == least && rules[each] < best)) {
+                least = wrong[each];
+                best = rules[each];
+            }
     }
-    unsigned best = MIDDLE;
-    for (unsigned depth = 0; depth < DEPTHS && least; depth += STEP) {
-        uint32_t count = count_wrong(own, segment, &on, style | depth << FALL_DEPTH);
-        if (count < least) {
-            least = count;
-            best = depth;
+    if (!least)
+        return best;
+    unsigned count = 0;
+    for (unsigned depth = 0; depth < DEPTHS; depth += STEP)
+        rules[count++] = (best & (STYLES - 1)) | depth << FALL_DEPTH;
+    count_wrong(own, segment, &on, rules, count, wrong);
+    for (unsigned each = 0; each < count; each++)
+        if (wrong[each] < least) {
+            least = wrong[each];
+            best = rules[each];
         }
-    }
-    return style | best << FALL_DEPTH;
+    return best;
 }
 
 static int same_bits(const pk_segment *segment, const uint8_t *made, uint64_t bits)

@@ -31,8 +31,13 @@ void pk_finder_start(finder *with, unsigned rule, const uint8_t *data, uint32_t 
     with->data = data;
     with->size = size;
     with->inserted = 0;
-    with->rule = rule;
     with->least = rule & FALL_FOUR ? 4 : 3;
+    pk_finder_follow(with, rule);
+}
+
+void pk_finder_follow(finder *with, unsigned rule)
+{
+    with->rule = rule;
     with->depth = 8u << (rule >> FALL_DEPTH);
     with->known_at = UINT32_MAX;
 }

@@ -103,6 +103,9 @@ typedef struct finder {
 /* Begin with a text. Places asked about then may go back by one, and by no more. */
 void pk_finder_start(finder *with, unsigned rule, const uint8_t *data, uint32_t size);
 
+/* Go on with another rule that hashes as many bytes. */
+void pk_finder_follow(finder *with, unsigned rule);
+
 /* The longest match at `at`, of equals the nearest; 0 if there is none. */
 uint32_t pk_finder_longest(finder *with, uint32_t at, uint32_t *distance);
 

@@ -11,15 +11,15 @@ enum {
     NEAR_STEP = 24,   /* bytes between the positions tried there */
     NEAR_SHIFT = 192, /* bytes that may have been inserted or removed before it */
     REFUSED_LOG = 8,  /* log: stretches remembered as too short */
-    WAYS = 8          /* places remembered for one fingerprint, the newest ones */
+    WAYS = 8,         /* places remembered for one fingerprint, the newest ones */
+    BATCH = 512       /* positions looked through at once: about 16 fingerprints */
 };
 
-/* Tell whether a fingerprint is taken here. Not where bytes repeat within 8, as zeros do: they
- * would be found everywhere. */
-static inline int is_sample(const uint8_t *at)
+/* Tell whether a fingerprint is taken where these bytes stand. Not where bytes repeat within 8, as
+ * zeros do: they would be found everywhere. */
+static inline unsigned may_be_sample(uint64_t value)
 {
-    uint64_t value = pk_load64(at);
-    return value * 0x9fb21c651e98df25u >> (64 - SAMPLE_LOG) == 0 && value != pk_load64(at + 8);
+    return value * 0x9fb21c651e98df25u >> (64 - SAMPLE_LOG) == 0;
 }
 
 /* Return the index of a fingerprint's ways in the table. */
@@ -32,11 +32,63 @@ static inline size_t bucket_of(const uint8_t *at, unsigned log)
 }
 
 /* Remember a position; it displaces the oldest one with the same fingerprint. */
-static void note(uint32_t *table, unsigned log, const uint8_t *data, size_t at)
+static inline void note(uint32_t *ways, size_t at)
 {
-    uint32_t *ways = table + bucket_of(data + at, log);
-    memmove(ways + 1, ways, (WAYS - 1) * sizeof *ways);
+    for (int way = WAYS - 1; way > 0; way--)
+        ways[way] = ways[way - 1];
     ways[0] = (uint32_t)at + 1;
+}
+
+/* The next fingerprints of the buffer, in order, with their places in the table. They are taken a
+ * batch at a time: the first pass has no branch that depends on the data, and by the time a
+ * fingerprint is used, its place in the table has come to the cache. */
+typedef struct samples {
+    const uint8_t *data;
+    uint32_t *table;
+    unsigned log;
+    size_t end;  /* behind the last position that may be taken */
+    size_t next; /* the first position that was not looked at */
+    unsigned used, count;
+    uint32_t at[BATCH];
+    uint32_t *ways[BATCH];
+} samples;
+
+/* Look through the next positions, from `at` on if that is further. */
+static void take(samples *in, size_t at)
+{
+    if (in->next < at)
+        in->next = at;
+    size_t left = in->end > in->next ? in->end - in->next : 0;
+    unsigned length = left < BATCH ? (unsigned)left : BATCH, found = 0;
+    const uint8_t *data = in->data + in->next;
+    for (unsigned i = 0; i < length; i++) {
+        in->at[found] = (uint32_t)in->next + i;
+        found += may_be_sample(pk_load64(data + i));
+    }
+    in->used = in->count = 0;
+    for (unsigned i = 0; i < found; i++) {
+        const uint8_t *here = in->data + in->at[i];
+        if (pk_load64(here) == pk_load64(here + 8))
+            continue;
+        uint32_t *ways = in->table + bucket_of(here, in->log);
+        __builtin_prefetch(ways, 1);
+        in->at[in->count] = in->at[i];
+        in->ways[in->count++] = ways;
+    }
+    in->next += length;
+}
+
+/* Go to the first fingerprint at `at` or behind. Returns 0 if there is none. */
+static inline int seek(samples *in, size_t at)
+{
+    for (;;) {
+        for (; in->used < in->count; in->used++)
+            if (in->at[in->used] >= at)
+                return 1;
+        if (in->next >= in->end || at >= in->end)
+            return 0;
+        take(in, at);
+    }
 }
 
 /* Return the longest stretch around `at` that also stands around `from`. The text starts at
@@ -112,35 +164,45 @@ static pk_copy elsewhere(const uint8_t *data, size_t prefix, size_t size, size_t
     return best;
 }
 
-size_t pk_delta_find(const uint8_t *data, size_t prefix, size_t size, uint32_t *table,
-                     unsigned table_log, pk_copy *copies, size_t capacity)
+size_t pk_delta_find_fresh(const uint8_t *data, size_t prefix, size_t size, size_t most_fresh,
+                           uint32_t *table, unsigned table_log, pk_copy *copies, size_t capacity)
 {
-    unsigned log = table_log - 3; /* of the number of buckets */
     memset(table, 0, sizeof *table << table_log);
-    for (size_t at = 0; at + SAMPLE <= prefix; at++)
-        if (is_sample(data + at))
-            note(table, log, data, at);
+    samples in = {.data = data, .table = table, .log = table_log - 3};
+    in.end = prefix < SAMPLE ? 0 : prefix - SAMPLE + 1;
+    for (size_t at = 0; seek(&in, at); at = in.at[in.used] + 1)
+        note(in.ways[in.used], in.at[in.used]);
+    in.next = prefix;
+    in.end = size < SAMPLE ? 0 : size - SAMPLE + 1;
+    in.used = in.count = 0;
     refusal refused[1 << REFUSED_LOG] = {{0, 0}};
-    size_t count = 0, floor = prefix, at = prefix;
+    size_t count = 0, floor = prefix, at = prefix, fresh = 0;
     pk_copy found = resumed(data, prefix, size, floor, 0);
     while (at + SAMPLE <= size && count < capacity) {
         if (!found.length) {
-            if (!is_sample(data + at)) {
-                at++;
-                continue;
-            }
-            found = elsewhere(data, prefix, size, floor, at, table + bucket_of(data + at, log),
-                              refused);
+            if (!seek(&in, at))
+                break;
+            at = in.at[in.used];
+            found = elsewhere(data, prefix, size, floor, at, in.ways[in.used], refused);
             if (!found.length) { /* what a copy covers stands elsewhere already */
-                note(table, log, data, at++);
+                note(in.ways[in.used], at++);
                 continue;
             }
         }
+        fresh += found.at - floor + (found.from < prefix ? found.length : 0);
+        if (fresh > most_fresh)
+            return PK_TOO_FRESH;
         copies[count++] = found;
         floor = at = (size_t)found.at + found.length;
         found = resumed(data, prefix, size, floor, (size_t)found.from + found.length);
     }
     return count;
+}
+
+size_t pk_delta_find(const uint8_t *data, size_t prefix, size_t size, uint32_t *table,
+                     unsigned table_log, pk_copy *copies, size_t capacity)
+{
+    return pk_delta_find_fresh(data, prefix, size, SIZE_MAX, table, table_log, copies, capacity);
 }
 
 size_t pk_delta_copied(const pk_copy *copies, size_t count, size_t end)

@@ -39,6 +39,14 @@ typedef struct pk_copy {
 size_t pk_delta_find(const uint8_t *data, size_t prefix, size_t size, uint32_t *table,
                      unsigned table_log, pk_copy *copies, size_t capacity);
 
+#define PK_TOO_FRESH ((size_t)-1)
+
+/* Find copies as pk_delta_find does, but end early with PK_TOO_FRESH once more than `most_fresh`
+ * bytes of the text neither repeat earlier text nor can do so: they were left between copies, or
+ * stand in the older bytes. SIZE_MAX never ends early. */
+size_t pk_delta_find_fresh(const uint8_t *data, size_t prefix, size_t size, size_t most_fresh,
+                           uint32_t *table, unsigned table_log, pk_copy *copies, size_t capacity);
+
 /* Return the bytes of those copies whose source begins before `end`: with `prefix` of the copies
  * from the older bytes, with `size` of all. */
 size_t pk_delta_copied(const pk_copy *copies, size_t count, size_t end);

@@ -7,6 +7,7 @@ enum {
     LOOK_ON = 8,     /* bytes behind a match's start in which a better one may begin */
     MOST = 512,      /* bytes; a longer match goes on as the next one */
     MOST_BACK = 64,  /* bytes that a match is extended before its fingerprint */
+    BATCH = 256,     /* positions whose fingerprints are taken at once */
     FRESH = 4, /* bytes that each block which no match needed before takes from a match's worth */
     LEAST_FRESH = 12 /* bytes; a shorter match is not worth a further block */
 };
@@ -25,6 +26,11 @@ typedef struct match {
     size_t at, from, length;
     ptrdiff_t worth; /* 0: there is none */
 } match;
+
+static inline size_t least(size_t one, size_t other)
+{
+    return one < other ? one : other;
+}
 
 static inline int is_sample(uint64_t value, unsigned log)
 {
@@ -51,16 +57,21 @@ static inline void note(search *in, uint64_t value, size_t at)
 static void note_all(search *in, const uint8_t *data, size_t length, size_t from, size_t to,
                      size_t before)
 {
-    for (size_t at = from; at < to && at + FINGERPRINT <= length; at++) {
-        uint64_t value = pk_load64(data + at);
-        if (is_sample(value, in->sample_log))
-            note(in, value, before + at);
+    size_t end = length < FINGERPRINT ? 0 : least(to, length - FINGERPRINT + 1);
+    uint16_t taken[BATCH];
+    while (from < end && in->noted < in->table->capacity) {
+        size_t span = least(end - from, BATCH);
+        unsigned count = 0;
+        for (size_t i = 0; i < span; i++) { /* no branch depends on the data */
+            taken[count] = (uint16_t)i;
+            count += (unsigned)is_sample(pk_load64(data + from + i), in->sample_log);
+        }
+        for (unsigned i = 0; i < count; i++)
+            __builtin_prefetch(head_of(in, pk_load64(data + from + taken[i])), 1);
+        for (unsigned i = 0; i < count; i++)
+            note(in, pk_load64(data + from + taken[i]), before + from + taken[i]);
+        from += span;
     }
-}
-
-static inline size_t least(size_t one, size_t other)
-{
-    return one < other ? one : other;
 }
 
 /* Return the match of the rest around `at` with the bytes around `place`. It begins at `done` or

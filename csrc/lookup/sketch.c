@@ -2,7 +2,12 @@
 
 #include <string.h>
 
-enum { FEATURES = 12, GROUP = FEATURES / PK_SUPER_FEATURES };
+enum {
+    FEATURES = 12,
+    GROUP = FEATURES / PK_SUPER_FEATURES,
+    AT_ONCE = 4, /* features whose maxima are in registers while the samples pass */
+    BATCH = 1024 /* bytes hashed before their samples are looked at: about 32 samples */
+};
 
 /* A position is sampled if the top bits of its hash are zero: one in 32. */
 #define SAMPLE_SHIFT 59
@@ -31,14 +36,25 @@ int pk_sketch(const uint8_t *data, size_t length, uint64_t out[PK_SUPER_FEATURES
     /* Two bits a byte: the hash looks back 32 bytes, so that one edit moves about one sample. */
     uint64_t hash = 0;
     size_t samples = 0;
-    for (size_t at = 0; at < length; at++) {
-        hash = (hash << 2) + table[data[at]];
-        if (hash >> SAMPLE_SHIFT)
-            continue;
-        samples++;
-        for (unsigned feature = 0; feature < FEATURES; feature++) {
-            uint64_t value = hash * factor[feature] + offset[feature];
-            greatest[feature] = value > greatest[feature] ? value : greatest[feature];
+    uint64_t sampled[BATCH];
+    for (size_t at = 0; at < length;) {
+        /* No branch depends on the data: a mispredicted one costs as much as ten bytes. */
+        size_t end = length - at < BATCH ? length : at + BATCH, found = 0;
+        for (; at < end; at++) {
+            hash = (hash << 2) + table[data[at]];
+            sampled[found] = hash;
+            found += !(hash >> SAMPLE_SHIFT);
+        }
+        samples += found;
+        for (unsigned feature = 0; feature < FEATURES; feature += AT_ONCE) {
+            uint64_t most[AT_ONCE];
+            memcpy(most, greatest + feature, sizeof most);
+            for (size_t i = 0; i < found; i++)
+                for (unsigned next = 0; next < AT_ONCE; next++) {
+                    uint64_t value = sampled[i] * factor[feature + next] + offset[feature + next];
+                    most[next] = value > most[next] ? value : most[next];
+                }
+            memcpy(greatest + feature, most, sizeof most);
         }
     }
     if (samples < FEATURES / 2)

@@ -5,12 +5,17 @@ hands them to packing, reading or transfer. The result is a frozen dataclass.
 
 Files in reading order:
     locations    the local store, registries, layouts, and versions in them
+    base_search  the best base of a store or a repository
     bases        the version that packing builds on, wherever it lies
     packs        pack
     push_source  the version that a push means
+    ranges          the newest version of a repository in a range
+    remote_versions the versions of a repository
     fetching     a version from elsewhere into the local store
     transfers    push, pull, copy
-    readings     unpack, ls, cat, diff, inspect, verify, inventory, versions
+    readings     unpack, unpack_tar, ls, cat, diff, patches, inspect, verify, inventory
+    keeping      versions, tag, forget, gc, usage
+    integrity    verify of all versions, and of archives with their bases; repair
     air_gap      inventories of the far side, and archives that leave blobs out
     estimates    estimate
     filesystem   versions as a file system for fsspec

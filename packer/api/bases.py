@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from dataclasses import replace
-from typing import TYPE_CHECKING, BinaryIO, cast
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
-from packer.api.locations import name_at, names_registry
-from packer.errors import NotFound, PackerError
+from packer.api.base_search import Source, fetch_small, search_repository, search_store
+from packer.api.locations import local_name, name_at, names_registry, without_range
+from packer.errors import InvalidReference, NotFound, PackerError
 from packer.format.version import Version, load_version
 from packer.oci import Manifest
-from packer.packing.older.bases import family, find_base, newest_first
+from packer.packing.job import BaseChoice
+from packer.packing.older.bases import family, newest_first
 from packer.progress import CancelEvent
 from packer.reference import Reference, parse_location
 from packer.stores.cancelling import until_cancelled
@@ -26,49 +28,133 @@ MAX_CANDIDATES = 64
 """Versions of a family, newest first, that are compared with the packed tree."""
 
 
+AUTO = "auto:"
+"""Begins a base that is searched for in a repository."""
+
+
+@dataclass(frozen=True, slots=True)
+class Base:
+    """The version that packing builds on.
+
+    Args:
+        version: None for none.
+        choice: how it was found; None for none.
+        promises: say where the blobs of the base lie that the local store lacks.
+    """
+
+    version: Version | None = None
+    choice: BaseChoice | None = None
+    promises: Sequence[Promise] = ()
+
+
 def choose_base(
-    store: LocalStore, tag: str, base: str | None, options: Access, cancel: CancelEvent | None
-) -> tuple[Version | None, list[Promise]]:
+    store: LocalStore,
+    source: Source,
+    base: str | None,
+    options: Access,
+    cancel: CancelEvent | None,
+) -> Base:
     """Choose the version that packing builds on.
 
     Args:
         store: the local store.
-        tag: name of the version to pack; without `base`, its family is searched for a base.
-        base: tag, digest or reference of the base; ``"none"`` for no base; None to search.
+        source: the tree to pack, and its tag.
+        base: tag, digest or reference of the base; ``"none"`` for no base; None to search the
+            store; ``"auto:REPOSITORY"`` to search a repository first.
         options: how to reach registries.
         cancel: stops requests once it is set.
 
     Returns:
-        The base, or None; and the promises that say where its blobs lie that `store` lacks.
+        The base.
 
     Raises:
         NotFound: `base` does not exist.
+        InvalidReference: what follows ``auto:`` is no repository of a registry.
         UnsupportedVersion: `base` was not written by layer-packer, or by a later one.
         StoreError: a store failed.
     """
     if base == "none":
-        return None, []
+        return Base()
     if base is None:
-        return find_base(store, tag), []
+        return _near_base(store, source)
     try:
-        version = load_version(store, base)
+        version = load_version(store, local_name(base, store))
     except NotFound as error:
+        if base.startswith(AUTO):
+            return _search(_repository(base), store, source, options, cancel)
         if not names_registry(base):
             raise NotFound("base", base, f"in {store.name}") from error
     else:
-        promises = promises_of(store, version.descriptor.digest)
-        if promises:
-            version = replace(version, store=Overlay(store, promises, options.open))
-        return version, promises
+        return _held(store, version, BaseChoice(base, version.descriptor.digest, "given"), options)
+    base = without_range(base, options)
     location = parse_location(base)
     if isinstance(location, Reference) and isinstance(store, PartialIngest):
-        return _fetch_far_base(location, store, options, cancel)
-    # Rare: a base in another layout.
+        version, promises = _fetch_far_base(location, store, options, cancel)
+    else:
+        version, promises = _fetch_whole(base, store, options, cancel), []
+    return Base(version, BaseChoice(base, version.descriptor.digest, "given"), promises)
+
+
+def _near_base(store: LocalStore, source: Source) -> Base:
+    """Return the best base of the local store."""
+    found = search_store(store, source)
+    return Base() if found is None else Base(*found)
+
+
+def _held(store: LocalStore, version: Version, choice: BaseChoice, options: Access) -> Base:
+    """Return a base that the local store has, though maybe not all of its blobs."""
+    promises = promises_of(store, version.descriptor.digest)
+    if promises:
+        version = replace(version, store=Overlay(store, promises, options.open))
+    return Base(version, choice, promises)
+
+
+def _repository(base: str) -> Reference:
+    """Return the repository that ``auto:`` names."""
+    name = base.removeprefix(AUTO)
+    location = parse_location(name) if names_registry(name) else None
+    if not isinstance(location, Reference) or location.digest is not None:
+        why = "auto: searches a repository; write auto:REGISTRY/REPOSITORY, such as "
+        raise InvalidReference(base, f"{why}auto:registry.example/acme/app")
+    return location
+
+
+def _search(
+    location: Reference,
+    store: LocalStore,
+    source: Source,
+    options: Access,
+    cancel: CancelEvent | None,
+) -> Base:
+    """Return the best base of a repository; of the local store if the repository has none."""
+    remote = options.open(location)
+    with until_cancelled(cancel, (remote,), "packing"):
+        found = search_repository(remote, location, store, source)
+    if found is None:
+        return _near_base(store, source)
+    location, choice = found
+    try:
+        version = load_version(store, choice.digest)
+    except NotFound:
+        pass
+    else:
+        if not absent_blobs(store, version.manifest.layers):
+            return Base(version, choice)
+    if isinstance(store, PartialIngest):
+        version, promises = _fetch_far_base(location, store, options, cancel)
+        return Base(version, choice, promises)
+    return Base(_fetch_whole(str(location), store, options, cancel), choice)
+
+
+def _fetch_whole(
+    base: str, store: LocalStore, options: Access, cancel: CancelEvent | None
+) -> Version:
+    """Fetch all of a base. Rare: a base in another layout, or a store without promises."""
     from packer.api.fetching import fetch_version, find_origin, read_manifest
 
     origin = find_origin(base, options)
     goal = read_manifest(origin, cancel=cancel)
-    return fetch_version(origin, goal, store, cancel=cancel)[0], []
+    return fetch_version(origin, goal, store, cancel=cancel)[0]
 
 
 def _fetch_far_base(
@@ -91,10 +177,7 @@ def _fetch_far_base(
         name = name_at(location, remote, location.tag)
         descriptor, data = remote.get_manifest(name)
         manifest = Manifest.decode(data, f"manifest {descriptor.digest}")
-        for blob in (manifest.config, *manifest.index_layers):
-            if not store.exists(blob):
-                with remote.fetch(blob) as reader:
-                    store.push(blob, cast(BinaryIO, reader))
+        fetch_small(remote, store, manifest)
     absent = absent_blobs(store, manifest.data_layers)
     if location.tag is None and location.digest is None:
         location = replace(location, tag=name)

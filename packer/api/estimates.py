@@ -15,6 +15,7 @@ from packer.api.locations import (
     open_store,
     resolve,
     tag_of,
+    without_range,
 )
 from packer.api.push_source import version_to_push
 from packer.errors import InvalidParameter, NotFound
@@ -60,7 +61,7 @@ def estimate(
     if destination is None:
         if not isinstance(source, str):
             raise InvalidParameter("a pull needs a reference")
-        location = parse_location(source)
+        location = parse_location(without_range(source, access))
         origin, held = open_location(location, access, create=False)
         return estimate_copy(origin, name_at(location, origin, held), local, local_tag(location))
     location = parse_location(destination)

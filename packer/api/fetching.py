@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import logging
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from packer.api.locations import local_tag, name_at, open_location
-from packer.errors import PackerError
+from packer.errors import NotFound, PackerError
 from packer.format.version import CREATED, Config, Version, load_version
 from packer.oci import MAX_MANIFEST_BYTES, Manifest, is_digest
 from packer.progress import CancelEvent, ProgressCallback
 from packer.reading.staging_directory import check_space
 from packer.reading.write_plan import hole_bytes
-from packer.reference import ArchiveLocation, parse_location
+from packer.reference import ArchiveLocation, LayoutLocation, Reference, parse_location
 from packer.stores.cancelling import until_cancelled
+from packer.stores.layout import LayoutStore
 from packer.stores.protocols import Store, read_blob
 from packer.stores.registry.access import Access
 from packer.transfer.copy_graph import CopyResult, copy_goal, discard_damaged
@@ -35,12 +36,14 @@ class Origin:
         store: holds the version.
         name: tag or digest of the version there.
         local_tag: name of the version in the local store once it is fetched; None for none.
+        lasting: the reference that names the version wherever the process runs.
     """
 
     reference: str
     store: Store
     name: str
     local_tag: str | None
+    lasting: str
 
 
 def find_origin(ref: str, access: Access) -> Origin:
@@ -64,7 +67,16 @@ def find_origin(ref: str, access: Access) -> Origin:
     tag = local_tag(location)
     if isinstance(location, ArchiveLocation) and tag is None and not is_digest(name):
         tag = name  # or the next update would not find the version that it builds on
-    return Origin(ref, store, name, tag)
+    return Origin(ref, store, name, tag, _lasting(location, name))
+
+
+def _lasting(location: Reference | LayoutLocation, name: str) -> str:
+    """Return a location with an absolute path, and the version's name in it."""
+    if isinstance(location, Reference):
+        return str(location if location.digest else replace(location, tag=location.selector))
+    scheme = "oci-archive" if isinstance(location, ArchiveLocation) else "oci"
+    separator = "@" if is_digest(name) else ":"
+    return f"{scheme}:{os.path.abspath(location.path)}{separator}{name}"
 
 
 def read_manifest(
@@ -158,6 +170,11 @@ def fetch_version(
     before = _created(local, goal.tag)
     copied = copy_goal(origin.store, goal, local, jobs=jobs, progress=progress, cancel=cancel)
     version = load_version(local, copied.descriptor.digest)
+    if goal.tag is not None and isinstance(local, LayoutStore):
+        try:
+            local.note_origin(goal.tag, origin.lasting)
+        except (OSError, NotFound) as error:  # a store that can only be read; or forgotten just now
+            _LOG.debug("%s: no origin is recorded: %s", goal.tag, error)
     now = version.manifest.annotations.get(CREATED, "")
     if before and now and now < before:
         _LOG.warning(

@@ -1,12 +1,13 @@
 """Finds the places that arguments name: the local store, registries, layouts, versions in them.
 
 Of all modules, only this one reads the environment for them (`LAYER_PACKER_STORE`,
-`XDG_DATA_HOME`).
+`LAYER_PACKER_STORAGE`, `XDG_DATA_HOME`).
 """
 
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -25,6 +26,11 @@ from packer.transfer.overlay import completed
 StoreLike = Store | str | bytes | os.PathLike[str] | os.PathLike[bytes] | None
 """A store, the directory of an image layout, or None for the default one."""
 
+
+_SHORT_DIGEST = re.compile(r"[0-9a-f]{7,63}\Z")
+"""First digits of a digest that name a version: seven are the fewest that git shows, too."""
+SIGNS_OF_RANGES = frozenset("~^<>=*|, ")
+"""Characters that only a range of versions holds, of all that may stand behind a repository."""
 
 _NAME_A_STORE = "name a directory with --store or LAYER_PACKER_STORE"
 """Advice where the default store cannot be used."""
@@ -51,13 +57,33 @@ def default_store_path() -> str:
     return os.path.join(data, "layer-packer", "store")
 
 
-def open_store(store: StoreLike = None, *, create: bool = True) -> Store:
+def default_storage_uri() -> str:
+    """Return the base of the storage that the environment names.
+
+    Returns:
+        ``$LAYER_PACKER_STORAGE``.
+
+    Raises:
+        InvalidParameter: it is not set.
+    """
+    if uri := os.environ.get("LAYER_PACKER_STORAGE"):
+        return uri
+    raise InvalidParameter(
+        "no storage is named: give --storage-base-uri or LAYER_PACKER_STORAGE, such as"
+        " docker://registry.example/org/base"
+    )
+
+
+def open_store(store: StoreLike = None, *, create: bool = True, durable: bool = True) -> Store:
     """Return the store that an argument means.
 
     Args:
         store: a store, the directory of an image layout, or None for the default store.
         create: create a missing directory now. If False, a missing directory is an empty store that
             the first write creates, so looking up a name needs no permission to write.
+        durable: sync everything that is written to a directory. If False, a system that crashes may
+            lose or damage what was written in the last half minute or so. A store that was opened
+            before stays as it was opened.
 
     Returns:
         The store.
@@ -71,7 +97,7 @@ def open_store(store: StoreLike = None, *, create: bool = True) -> Store:
     if store is not None and not isinstance(store, (str, bytes, os.PathLike)):
         return store
     if store is not None:
-        return LayoutStore(store, late=not create)
+        return LayoutStore(store, late=not create, durable=durable)
     try:
         path = default_store_path()
         if create:
@@ -80,7 +106,7 @@ def open_store(store: StoreLike = None, *, create: bool = True) -> Store:
             except OSError as error:
                 why = f"{error.strerror}; {_NAME_A_STORE}"
                 raise OSError(error.errno, why, path) from None
-        return LayoutStore(path, late=not create)
+        return LayoutStore(path, late=not create, durable=durable)
     except (PermissionError, InvalidParameter):
         if create:
             raise
@@ -166,16 +192,64 @@ def resolve(name: str, local: Store, options: Access) -> tuple[Store, str]:
         InvalidReference: `name` is malformed.
         InvalidParameter: the reference names a layout with several tags, and none of them.
     """
+    known = local_name(name, local)
     try:
-        local.resolve(name)
+        local.resolve(known)
     except (NotFound, InvalidParameter):
         if not names_registry(name):
             raise
     else:
-        return local, name
-    location = parse_location(name)
+        return local, known
+    location = parse_location(without_range(name, options))
     store, tag = open_location(location, options, create=False)
     return store, name_at(location, store, tag)
+
+
+def local_name(name: str, local: Store) -> str:
+    """Return the whole digest of a version that its first digits name; any other name as it is.
+
+    Args:
+        name: a tag, a digest, or the first digits of the digest of a version with a tag.
+        local: the local store.
+
+    Returns:
+        The digest or `name`; a version need not be there.
+
+    Raises:
+        InvalidParameter: the digits begin several digests.
+    """
+    digits = name.removeprefix("sha256:")
+    if not _SHORT_DIGEST.match(digits) or not isinstance(local, Tags):
+        return name
+    tags = dict(local.tags())
+    found = {e.digest for e in tags.values() if e.digest.startswith(f"sha256:{digits}")}
+    if name in tags or not found:
+        return name
+    if len(found) > 1:
+        shown = ", ".join(sorted(found)[:3]) + (", ..." if len(found) > 3 else "")
+        raise InvalidParameter(f"{name} begins {len(found)} digests: {shown}")
+    return found.pop()
+
+
+def without_range(ref: str, options: Access) -> str:
+    """Return a reference in which the version that a range means replaces the range.
+
+    Args:
+        ref: any reference.
+        options: how to reach its registry.
+
+    Returns:
+        `ref` itself if it holds no range.
+
+    Raises:
+        NotFound: there is no version in the range.
+        InvalidReference: the range is malformed.
+    """
+    if SIGNS_OF_RANGES.isdisjoint(ref):
+        return ref
+    from packer.api.ranges import pin
+
+    return pin(ref, registry=options)
 
 
 def local_tag(location: Reference | LayoutLocation) -> str | None:

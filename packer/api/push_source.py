@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import logging
 import os
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from packer.api.locations import StoreLike, names_for, open_store
-from packer.errors import InvalidParameter, NotFound
-from packer.progress import ProgressCallback
+from packer.api.locations import StoreLike, local_name, names_for, open_store
+from packer.errors import AuthError, InvalidParameter, NotFound
+from packer.progress import CancelEvent, ProgressCallback
 from packer.reference import LayoutLocation, Reference
 from packer.stores.protocols import Store
 
 if TYPE_CHECKING:
     from packer.packing.pack_tree import Packed
+    from packer.stores.registry.access import RegistryLike
+
+_LOG = logging.getLogger(__name__)
 
 
 def version_to_push(
@@ -22,6 +27,8 @@ def version_to_push(
     progress: ProgressCallback | None,
     *,
     may_pack: bool = True,
+    registry: RegistryLike = None,
+    cancel: CancelEvent | None = None,
 ) -> tuple[Store, str]:
     """Return the store that holds the version to push, and the version's name there.
 
@@ -30,7 +37,10 @@ def version_to_push(
         version: as for `packer.push`.
         store: the local store.
         progress: called while a directory is packed.
-        may_pack: pack a directory; if False, refuse it.
+        may_pack: pack a directory; if False, refuse it. It is packed on the best version that the
+            repository has.
+        registry: how to reach the registry of `location`.
+        cancel: stops packing once it is set.
 
     Returns:
         The store, and a tag or digest.
@@ -47,6 +57,8 @@ def version_to_push(
         return source, version.digest
     path = os.fspath(version)
     if isinstance(version, str):
+        if not os.path.exists(path):
+            version = local_name(version, source)
         try:
             found = source.resolve(version)
         except (NotFound, InvalidParameter):
@@ -62,10 +74,40 @@ def version_to_push(
             return source, version
     if not may_pack:
         raise InvalidParameter(f"{path} is no version: pack it first")
+    return _packed(path, location, open_store(store), registry, progress, cancel)
+
+
+def _packed(
+    path: str | bytes,
+    location: Reference | LayoutLocation,
+    target: Store,
+    registry: RegistryLike,
+    progress: ProgressCallback | None,
+    cancel: CancelEvent | None,
+) -> tuple[Store, str]:
+    """Pack a directory on the best version where it goes to."""
+    from packer.api.bases import AUTO
     from packer.api.packs import pack  # most pushes pack nothing
 
-    target = open_store(store)
-    return target, pack(path, store=target, progress=progress).digest
+    base = None
+    if isinstance(location, Reference):
+        base = AUTO + str(replace(location, digest=None))
+    try:
+        packed = pack(
+            path, store=target, base=base, registry=registry, progress=progress, cancel=cancel
+        )
+    except AuthError as error:  # some may write and not read
+        if base is None:
+            raise
+        _LOG.warning("no base is looked for in the repository: %s", error)
+        packed = pack(path, store=target, progress=progress, cancel=cancel)
+    if packed.base is None and not packed.unchanged:
+        _LOG.warning(
+            "no base was found, so all of %s is packed anew; pack it with --base REF first, and "
+            "push that version",
+            os.fsdecode(path),
+        )
+    return target, packed.digest
 
 
 def _named_like(location: Reference | LayoutLocation, source: Store) -> str:

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import logging
 import os
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from packer.api.fetching import (
@@ -27,14 +27,17 @@ from packer.api.locations import (
     refuse_local_name,
     resolve,
     tag_of,
+    without_range,
 )
 from packer.api.push_source import version_to_push
-from packer.errors import IntegrityError
+from packer.errors import IntegrityError, InvalidParameter
 from packer.format.version import load_version
 from packer.progress import CancelEvent, ProgressCallback, cancellable
 from packer.reference import parse_location
 from packer.stores.cancelling import until_cancelled
 from packer.stores.graph import check_expected
+from packer.stores.layout import using
+from packer.stores.protocols import Store
 from packer.stores.registry.access import Access, RegistryLike
 from packer.transfer.copy_graph import CopyResult
 from packer.transfer.copy_graph import copy as copy_graph
@@ -43,7 +46,11 @@ from packer.transfer.promises import Promise
 if TYPE_CHECKING:
     from packer.api.air_gap import Have
     from packer.packing.job import Packed
+    from packer.reading.parts import Part
     from packer.reading.restore import Restored
+
+PULLS_KEPT = 2
+"""Versions of an application that `pull` keeps: the one that is deployed, and the one before."""
 
 _LOG = logging.getLogger(__name__)
 
@@ -53,11 +60,13 @@ class Pulled:
     """The result of a pull.
 
     Args:
-        reference: the reference as it was given.
+        reference: the reference as it was given; if that held a range, the version that was
+            chosen, pinned by its digest.
         digest: the manifest's digest.
         fetched_blobs: number of blobs fetched because the local store lacked them.
         fetched_bytes: bytes of the fetched blobs.
         restored: the files written.
+        forgotten: tags of older versions that the local store keeps no more.
     """
 
     reference: str
@@ -65,6 +74,7 @@ class Pulled:
     fetched_blobs: int
     fetched_bytes: int
     restored: Restored
+    forgotten: tuple[str, ...] = ()
 
 
 def push(
@@ -83,15 +93,16 @@ def push(
 
     Args:
         ref: where to push, such as ``registry.example/acme/app:1.4.2``.
-        version: a result of `pack`, a tag, a digest, or a directory, which is packed first. A
-            `pathlib.Path` always means a directory; a string that names a version and a directory
-            is refused. If None, the version is found by name: the local tag that is `ref` itself,
-            ``acme/app:1.4.2``, ``app:1.4.2``, ``app-1.4.2`` or ``1.4.2``, the first that exists.
+        version: a result of `pack`, a tag, a digest, or a directory, which is packed first, on the
+            best base that the repository has. A `pathlib.Path` always means a directory; a string
+            that names a version and a directory is refused. If None, the version is found by name:
+            the local tag that is `ref` itself, ``acme/app:1.4.2``, ``app:1.4.2``, ``app-1.4.2`` or
+            ``1.4.2``, the first that exists.
         store: the local store.
         registry: how to reach the registry.
         jobs: concurrent uploads, at least 1.
-        verify: read a byte of each blob that the registry says it has, and send again each blob
-            that it cannot return.
+        verify: read all of each blob that the destination says it has, and of the manifest, and
+            send again each that is lost or damaged. It takes as long as a pull.
         force: send every blob, whatever the registry says it has.
         progress: called with the bytes sent.
         cancel: a `threading.Event` or the like; the call raises `Cancelled` once it is set.
@@ -112,7 +123,9 @@ def push(
     refuse_local_name(ref, open_store(store, create=False))
     location = parse_location(ref)
     watched = cancellable(progress, cancel, "packing")
-    source, name = version_to_push(location, version, store, watched)
+    source, name = version_to_push(
+        location, version, store, watched, registry=registry, cancel=cancel
+    )
     destination, tag = open_location(location, Access(registry), create=True)
     return copy_graph(
         source,
@@ -137,8 +150,13 @@ def pull(
     update: bool = False,
     delete: bool = False,
     seed: Iterable[str | bytes | os.PathLike[str]] = (),
+    paths: Iterable[str | bytes | os.PathLike[str]] = (),
+    include: Iterable[str] = (),
+    exclude: Iterable[str] = (),
     jobs: int = 4,
+    keep: int | None = PULLS_KEPT,
     expect: str | None = None,
+    durable: bool = True,
     progress: ProgressCallback | None = None,
     cancel: CancelEvent | None = None,
 ) -> Pulled:
@@ -148,18 +166,26 @@ def pull(
 
     A blob that turns out to be damaged in the local store is fetched again. With `seed`, only the
     content that the seeds lack is fetched, and the local store stays as it is: it can hold whole
-    layers only.
+    layers only. So it does if a part is asked for: only the frames that the part needs are fetched.
 
     Args:
         ref: such as ``registry.example/acme/app:1.4.2``; ``@sha256:...`` behind it pins the digest.
+            A range for a tag (``~1.4``, ``>=1.4 <2``) means the newest version in it, as for `pin`.
         directory: where to write the tree, as for `unpack`.
         store: the local store, which keeps the layers for the next version.
         registry: how to reach the registry.
         update: as for `unpack`.
         delete: as for `unpack`.
         seed: as for `unpack`.
+        paths: as for `unpack`.
+        include: as for `unpack`.
+        exclude: as for `unpack`.
         jobs: concurrent downloads, at least 1.
+        keep: versions pulled from this repository that the local store keeps, the ones pulled last:
+            by default this one and the one before, which a rollback needs. None keeps all. Versions
+            that were packed here stay.
         expect: digest that the version must have; None for any.
+        durable: as for `pack` and `unpack`, for the local store and for `directory`.
         progress: called with the bytes fetched and written.
         cancel: a `threading.Event` or the like; the call raises `Cancelled` once it is set.
 
@@ -167,7 +193,7 @@ def pull(
         The numbers of blobs fetched and files written.
 
     Raises:
-        NotFound: there is no such repository, tag or blob.
+        NotFound: there is no such repository, tag or blob, or the version lacks one of `paths`.
         IntegrityError: bytes differ from their digest; `directory` is as it was.
         TargetExists: `directory` has content, and `update` is not given.
         InvalidReference: `ref` is malformed.
@@ -176,26 +202,35 @@ def pull(
         OSError: a file cannot be written; `directory` is as it was.
         Cancelled: `cancel` was set.
     """
+    from packer.reading.parts import make_part
     from packer.reading.restore import check_target, restore
 
+    part = make_part(paths, include, exclude)
+    if keep is not None and keep < 1:
+        raise InvalidParameter(f"keep={keep} is less than 1")
     refuse_local_name(ref, open_store(store, create=False))
-    origin = find_origin(ref, Access(registry))
+    access = Access(registry)
+    ref = without_range(ref, access)
+    origin = find_origin(ref, access)
     target = os.path.abspath(os.fsencode(directory))
     in_place = check_target(target, update)
     seeds = list(seed)
-    if seeds:
+    if seeds or part:
         return _restore_from_afar(
             origin,
+            open_store(store, create=False),
             target,
             seeds,
+            part,
             update=update,
             delete=delete,
             jobs=jobs,
             expect=expect,
+            durable=durable,
             progress=progress,
             cancel=cancel,
         )
-    local = open_store(store)
+    local = open_store(store, durable=durable)
     goal = read_manifest(origin, expect=expect, cancel=cancel)
     if not in_place:
         check_room(origin, goal, local, target)
@@ -205,33 +240,48 @@ def pull(
         version, copied = fetch_version(
             origin, goal, local, jobs=jobs, progress=progress, cancel=cancel
         )
-        restored = restore(version, target, update=update, delete=delete, progress=watched)
+        restored = restore(
+            version, target, update=update, delete=delete, durable=durable, progress=watched
+        )
         return Pulled(
             ref, version.descriptor.digest, copied.blobs_copied, copied.bytes_copied, restored
         )
 
-    try:
-        return fetch_and_restore()
-    except IntegrityError as error:
-        if not discard_damaged_blobs(origin, goal, local):
-            raise
-        _LOG.warning("%s; what is damaged in %s is fetched again", error, local.name)
-    return fetch_and_restore()
+    with using(local, (goal.descriptor, *goal.graph.blobs)):
+        try:
+            pulled = fetch_and_restore()
+        except IntegrityError as error:
+            if not discard_damaged_blobs(origin, goal, local):
+                raise
+            _LOG.warning("%s; what is damaged in %s is fetched again", error, local.name)
+            pulled = fetch_and_restore()
+    return replace(pulled, forgotten=_forget_older(local, goal.tag, keep))
+
+
+def _forget_older(local: Store, tag: str | None, keep: int | None) -> tuple[str, ...]:
+    if keep is None:
+        return ()
+    from packer.api.keeping import forget_older_pulls  # here for start-up time
+
+    return forget_older_pulls(local, tag, keep)
 
 
 def _restore_from_afar(
     origin: Origin,
+    local: Store,
     target: bytes,
-    seeds: Iterable[str | bytes | os.PathLike[str]],
+    seeds: Sequence[str | bytes | os.PathLike[str]],
+    part: Part,
     *,
     update: bool,
     delete: bool,
     jobs: int,
     expect: str | None,
+    durable: bool,
     progress: ProgressCallback | None,
     cancel: CancelEvent | None,
 ) -> Pulled:
-    """Write a version's tree from older copies, and from its origin what these lack."""
+    """Write a version's tree or a part of it: frames of the origin, but for what seeds have."""
     from packer.reading.restore import restore
     from packer.reading.seeds import seed_paths
 
@@ -239,16 +289,24 @@ def _restore_from_afar(
         version = load_version(origin.store, origin.name)
         digest = version.descriptor.digest
         check_expected(digest, expect, origin.reference)
+        blobs = (version.manifest.config, *version.manifest.layers)
+        is_here = not seeds and all(map(local.exists, blobs))
+        if is_here:  # the part of a version that was pulled as a whole before
+            version = replace(version, store=local)
         restored = restore(
             version,
             target,
             update=update,
             delete=delete,
             seeds=seed_paths(seeds),
+            part=part,
             jobs=jobs,
+            durable=durable,
             progress=cancellable(progress, cancel, "unpacking"),
         )
     small = (version.manifest.config, *version.manifest.index_layers)
+    if is_here:
+        return Pulled(origin.reference, digest, 0, 0, restored)
     return Pulled(
         origin.reference,
         digest,

@@ -10,8 +10,12 @@ Files, in reading order:
     verbs               which module has which verb
     outcome             the report, and reports that verbs share
     output, display     standard output; progress on standard error
-    transfers, reading, airgap, registries, migration, builtin    the verbs
+    tables              tables with headings, as wide as the terminal
+    transfers, remote, reading, inspection, integrity, keeping, airgap, registries,
+    migration, builtin  the verbs
     storage             the verbs below ``storage``, and their arguments
+    patch_text, pager   diff --patch
+    commands            the command line as data, for completion and the manual
     builtin_registry    the files of the built-in registry, made from templates/
 
 Invariants: every error gives one line on standard error, an exit code, and with --json one object;

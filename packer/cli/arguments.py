@@ -11,14 +11,21 @@ from packer.cli.parser import (
     add_connection,
     add_dry_run,
     add_expect,
+    add_level,
     add_login,
+    add_no_sync,
     add_opening,
+    add_part,
+    add_paths,
     add_registry,
     add_repair,
     add_target,
     verb,
 )
 from packer.cli.parser import make_parser as make_parser  # after the verbs below are declared
+
+SHELLS = ("bash", "zsh", "fish")
+"""Shells that there is a completion for."""
 
 EXIT_DIFFERENT = 10
 """Exit code of ``diff --exit-code`` if the versions differ."""
@@ -32,17 +39,43 @@ EXIT_INCOMPLETE = 11
     "layer-packer pack app-1.4.2 --tag app:1.4.2",
 )
 def _pack(at: argparse.ArgumentParser) -> None:
-    at.add_argument("path", metavar="DIR|FILE", help="directory or file to pack")
+    at.add_argument(
+        "path",
+        metavar="DIR|FILE|-",
+        help="directory or file to pack; - for a tar archive from standard input",
+    )
     at.add_argument("--tag", metavar="NAME", help="its name (default: the directory's name)")
     at.add_argument(
-        "--base", metavar="REF|none", help="version to build on (default: the newest like it)"
+        "--base",
+        metavar="REF|none|auto:REPO",
+        help="version to build on, or where to find it (default: the newest like it in the store)",
     )
-    at.add_argument("--level", type=int, metavar="N", help="zstd level, 1 to 22 (default: 9)")
+    add_level(at)
     add_opening(at)
     at.add_argument(
         "--no-cache",
         action="store_true",
         help="read every file, also those that look unchanged, anew",
+    )
+    add_no_sync(at)
+    at.add_argument(
+        "--exclude",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="leave out what it matches, as in a gitignore file (repeatable)",
+    )
+    at.add_argument(
+        "--exclude-from",
+        action="append",
+        default=[],
+        metavar="FILE",
+        help="leave out what the patterns in FILE match (repeatable)",
+    )
+    at.add_argument(
+        "--no-ignore-files",
+        action="store_true",
+        help="do not follow the files named .layerpackerignore in DIR",
     )
 
 
@@ -73,6 +106,13 @@ def _push(at: argparse.ArgumentParser) -> None:
 def _pull(at: argparse.ArgumentParser) -> None:
     at.add_argument("reference", metavar="REF", help="the version to pull")
     add_target(at)
+    add_no_sync(at)
+    add_part(at)
+    at.add_argument(
+        "--keep",
+        metavar="N|all",
+        help="pulled versions of the repository that the local store keeps (default: 2)",
+    )
     add_dry_run(at)
 
 
@@ -83,7 +123,16 @@ def _pull(at: argparse.ArgumentParser) -> None:
 )
 def _unpack(at: argparse.ArgumentParser) -> None:
     at.add_argument("name", metavar="NAME", help="the version to write")
-    add_target(at)
+    add_target(at, nargs="?")
+    add_no_sync(at)
+    add_part(at)
+    at.add_argument(
+        "-o",
+        "--output",
+        choices=["-"],
+        metavar="-",
+        help="write a tar archive to standard output, and no DIR",
+    )
 
 
 @verb(
@@ -99,12 +148,12 @@ def _ls(at: argparse.ArgumentParser) -> None:
 
 @verb(
     "cat",
-    "write one file of a version to standard output",
+    "write one file of a version, or a directory as tar, to standard output",
     "layer-packer cat app:1.4.2 values.yaml",
 )
 def _cat(at: argparse.ArgumentParser) -> None:
     at.add_argument("name", metavar="NAME", help="the version")
-    at.add_argument("path", metavar="PATH", help="of the file, in the version")
+    at.add_argument("path", metavar="PATH", help="of the file or directory, in the version")
     at.add_argument(
         "--inside", action="store_true", help="PATH may lead into an archive: app.tgz!/app/x.yaml"
     )
@@ -112,7 +161,7 @@ def _cat(at: argparse.ArgumentParser) -> None:
 
 @verb(
     "diff",
-    "show what differs between two versions, from their indexes alone",
+    "show what differs between two versions",
     "layer-packer diff app:1.4.1 app:1.4.2",
 )
 def _diff(at: argparse.ArgumentParser) -> None:
@@ -122,6 +171,23 @@ def _diff(at: argparse.ArgumentParser) -> None:
         "--exit-code", action="store_true", help=f"exit with {EXIT_DIFFERENT} if they differ"
     )
     at.add_argument("--inside", action="store_true", help="also what changed in archives")
+    at.add_argument(
+        "-p", "--patch", action="store_true", help="show which lines changed, also in archives"
+    )
+    add_paths(at, "with --patch: show only these files and directories")
+    at.add_argument(
+        "-U",
+        "--unified",
+        type=int,
+        metavar="N",
+        help="with --patch: equal lines around those that differ (default: 3)",
+    )
+    at.add_argument(
+        "--max-size",
+        metavar="SIZE",
+        help="with --patch: only name texts that are larger (default: 1MiB)",
+    )
+    at.add_argument("--no-pager", action="store_true", help="with --patch: use no pager")
 
 
 @verb(
@@ -135,11 +201,36 @@ def _inspect(at: argparse.ArgumentParser) -> None:
 
 @verb(
     "verify",
-    "read every blob of a version and check it",
+    "read every blob of a version, or of all, and check it",
     "layer-packer verify registry.example/acme/app:1.4.2",
 )
 def _verify(at: argparse.ArgumentParser) -> None:
-    at.add_argument("name", metavar="NAME", help="the version")
+    at.add_argument("name", metavar="NAME", nargs="?", help="the version")
+    at.add_argument("--all", action="store_true", help="every version of the local store")
+    at.add_argument(
+        "--base-at-hand",
+        action="store_true",
+        help="read what an archive leaves out from the versions that it builds on",
+    )
+    at.add_argument(
+        "--base-from", metavar="REF", help="a further place where these versions may be"
+    )
+
+
+@verb(
+    "repair",
+    "fetch again what is damaged in the local store, from where it came",
+    "layer-packer repair --all",
+)
+def _repair(at: argparse.ArgumentParser) -> None:
+    at.add_argument("names", metavar="NAME", nargs="*", help="versions of the local store")
+    at.add_argument("--all", action="store_true", help="every version of the local store")
+    at.add_argument(
+        "--from",
+        dest="source",
+        metavar="REF",
+        help="the place that has the blobs",
+    )
 
 
 @verb(
@@ -178,11 +269,74 @@ def _inventory(at: argparse.ArgumentParser) -> None:
 
 @verb(
     "versions",
-    "list the tags of the local store",
-    "layer-packer versions",
-    reaches=False,
+    "list the versions of the local store, or of a repository",
+    "layer-packer versions registry.example/acme/app",
 )
 def _versions(at: argparse.ArgumentParser) -> None:
+    at.add_argument("reference", metavar="REF", nargs="?", help="repository (default: the store)")
+    at.add_argument("--limit", type=int, metavar="N", help="tags to list (default: 20)")
+    at.add_argument("--after", metavar="TAG", help="go on behind this tag")
+    at.add_argument(
+        "--by-date", action="store_true", help="ask for the date of every tag, and sort by it"
+    )
+
+
+@verb(
+    "tag",
+    "give a version of the local store a further name",
+    "layer-packer tag app:1.4.2 app:stable",
+    reaches=False,
+)
+def _tag(at: argparse.ArgumentParser) -> None:
+    at.add_argument("old", metavar="OLD", help="the version")
+    at.add_argument("new", metavar="NEW", help="its further name; it moves if it is in use")
+
+
+@verb(
+    "forget",
+    "remove names from the local store; gc removes the bytes that nothing needs then",
+    "layer-packer forget app --keep-last 5 --keep-within 30d --dry-run",
+    reaches=False,
+)
+def _forget(at: argparse.ArgumentParser) -> None:
+    at.add_argument(
+        "names", metavar="NAME|APP", nargs="+", help="versions; with --keep-..., applications"
+    )
+    at.add_argument(
+        "--keep-last", type=int, metavar="N", help="keep the N versions that were tagged last"
+    )
+    at.add_argument(
+        "--keep-within",
+        metavar="TIME",
+        help="keep what was packed within this time of the newest one, such as 30d or 1y6m",
+    )
+    at.add_argument("--dry-run", action="store_true", help="only say what would be forgotten")
+
+
+@verb(
+    "gc",
+    "remove the bytes of the local store that no version needs",
+    "layer-packer gc --dry-run",
+    reaches=False,
+)
+def _gc(at: argparse.ArgumentParser) -> None:
+    at.add_argument(
+        "--grace-seconds",
+        type=float,
+        metavar="N",
+        help="leave blobs alone that are younger than N seconds (default: 3600)",
+    )
+    at.add_argument("--caches", action="store_true", help="remove all caches too")
+    at.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+
+
+@verb(
+    "usage",
+    "show what the local store takes, and what of it could go",
+    "layer-packer usage",
+    reaches=False,
+)
+def _usage(at: argparse.ArgumentParser) -> None:
     pass
 
 
@@ -294,6 +448,21 @@ def _registry(at: argparse.ArgumentParser) -> None:
     at.set_defaults(
         **{field.name: getattr(defaults, field.name) for field in fields(RegistryConfig)}
     )
+
+
+@verb(
+    "completion",
+    "print a script that lets a shell complete what is typed",
+    "source <(layer-packer completion bash)",
+    reaches=False,
+)
+def _completion(at: argparse.ArgumentParser) -> None:
+    at.add_argument("shell", metavar="SHELL", choices=SHELLS, help="bash, zsh or fish")
+
+
+@verb("manual", "print the manual page", "layer-packer manual | man -l -", reaches=False)
+def _manual(at: argparse.ArgumentParser) -> None:
+    pass
 
 
 @verb("help", "show the help of a verb", "layer-packer help storage save", reaches=False)

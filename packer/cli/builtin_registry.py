@@ -184,6 +184,8 @@ def compose_yaml(config: RegistryConfig) -> str:
             "compose_environment": "\n".join(environment) if s3 else "",
             "compose_data": "" if s3 else "      - ./data:/var/lib/registry",
             "delete_untagged": " --delete-untagged" if config.delete_untagged else "",
+            # Compose reads $ as the start of a variable of its own.
+            "compose_mend": _indented("mend.sh", 8).replace("$", "$$"),
         },
     )
 
@@ -238,6 +240,7 @@ def _values(config: RegistryConfig, config_name: str) -> dict[str, str]:
         environment.append(_READ_ONLY)
     values["environment"] = "\n".join(environment)
     values["job_environment"] = "\n".join(_secret(16, *each) for each in bucket)
+    values["mend"] = _indented("mend.sh", 14)
     values["pod_labels"] = "        layer-packer/phase: write" if s3 else ""
     values["mounts"] = "" if s3 else "            - {name: data, mountPath: /var/lib/registry}"
     values["placement"] = (
@@ -262,6 +265,11 @@ def _secret(indent: int, variable: str, secret: str, key: str) -> str:
         f"{space}- name: {variable}\n{space}  valueFrom:\n"
         f"{space}    secretKeyRef: {{name: {secret}, key: {key}}}"
     )
+
+
+def _indented(name: str, columns: int) -> str:
+    """Return a template's lines, indented."""
+    return "\n".join(" " * columns + line for line in _read(name).splitlines())
 
 
 def _fill(name: str, values: Mapping[str, str]) -> str:

@@ -24,7 +24,8 @@ if TYPE_CHECKING:
 REFRESH_SECONDS = 0.1
 """Seconds between two changes of a display, however often it is called."""
 
-_DUMB_TERMINALS = ("", "dumb", "unknown")
+DUMB_TERMINALS = ("", "dumb", "unknown")
+"""Values of TERM for terminals that only take text."""
 
 
 def escape(text: str) -> str:
@@ -89,6 +90,10 @@ class Display(Protocol):
     def callback(self) -> ProgressCallback | None:
         """The callback to hand to the library; None to be called never."""
 
+    @property
+    def on_retry(self) -> Callable[[], None] | None:
+        """What to call when a request is made again; None to be called never."""
+
     def __enter__(self) -> Display:
         """Return the display."""
 
@@ -101,20 +106,32 @@ class Display(Protocol):
         """Close the display; after an error the phase under way is not reported as done."""
 
 
-def open_display(*, quiet: bool, stream: TextIO | None = None) -> Display:
+AUTO = "auto"
+PROGRESS = (AUTO, "plain", "json", "none")
+"""Ways to show progress: as suits the stream, a line for each phase, JSON lines, not at all."""
+
+
+def open_display(*, quiet: bool, how: str = AUTO, stream: TextIO | None = None) -> Display:
     """Return the display that suits a stream: bars on a terminal, else a line for each phase.
 
     Args:
-        quiet: show nothing.
+        quiet: show nothing, if `how` is AUTO.
+        how: one of PROGRESS.
         stream: the process's standard error stream by default.
 
     Returns:
         The display, not yet open.
     """
     stream = sys.stderr if stream is None else stream
-    if quiet or stream is None:
+    if stream is None or how == "none" or (quiet and how == AUTO):
         return SilentDisplay()
-    if stream.isatty() and os.environ.get("TERM", "") not in _DUMB_TERMINALS:
+    if how == "json":
+        from packer.cli.progress_lines import JsonDisplay  # rare
+
+        return JsonDisplay(stream)
+    if how == "plain":
+        return LineDisplay(stream)
+    if stream.isatty() and os.environ.get("TERM", "") not in DUMB_TERMINALS:
         return BarDisplay(stream)
     return LineDisplay(stream)
 
@@ -123,6 +140,7 @@ class SilentDisplay:
     """Shows nothing."""
 
     callback: ProgressCallback | None = None
+    on_retry: Callable[[], None] | None = None
 
     def __enter__(self) -> SilentDisplay:
         """Return the display."""
@@ -144,6 +162,8 @@ class LineDisplay:
         stream: where to.
         clock: seconds, from any start.
     """
+
+    on_retry: Callable[[], None] | None = None
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream
@@ -199,6 +219,8 @@ class BarDisplay:
         stream: the terminal.
         clock: seconds, from any start.
     """
+
+    on_retry: Callable[[], None] | None = None
 
     def __init__(self, stream: TextIO, clock: Callable[[], float] = time.monotonic) -> None:
         self._stream = stream

@@ -135,7 +135,11 @@ def _run(args: argparse.Namespace, out: Output) -> int:
         from packer.engine.memory import release_large_blocks
 
         release_large_blocks()
-        with open_display(quiet=args.quiet or args.json) as display:
+        if args.quiet and args.progress in ("plain", "json"):
+            raise InvalidParameter(f"--quiet and --progress {args.progress} contradict each other")
+        quiet = args.quiet or args.json or ("patch" in args and args.patch)
+        with open_display(quiet=quiet, how=args.progress) as display:
+            args.on_retry = display.on_retry
             report = verbs.run(args, out, display.callback)
         _show(report, args, out)
         out.flush()

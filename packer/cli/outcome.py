@@ -3,26 +3,29 @@
 from __future__ import annotations
 
 import argparse
+import base64
+import json
 import sys
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from packer.cli.display import format_count, format_size
-from packer.cli.output import text_fields
+from packer.cli.output import Output, text_fields
 from packer.errors import InvalidParameter
 from packer.stores.registry.access import OTHERS, RegistryLike, RegistryOptions, registry_host
 
 if TYPE_CHECKING:
+    from packer.files.rules import LeftOut
     from packer.format.closed_files import Closed
     from packer.format.usage import Use
+    from packer.packing.job import BaseChoice, Packed
     from packer.reading.restore import Restored
     from packer.transfer.copy_cost import Estimate
     from packer.transfer.copy_graph import CopyResult
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(NamedTuple):
     """The result of a verb; only the form that is asked for is made.
 
     Args:
@@ -73,6 +76,13 @@ def registry_options(args: argparse.Namespace) -> RegistryLike:
     Raises:
         InvalidParameter: options contradict each other.
     """
+    made: RegistryLike = getattr(args, "registry_options", None)
+    if made is None:  # a password is read once
+        made = args.registry_options = _registry_options(args)
+    return made
+
+
+def _registry_options(args: argparse.Namespace) -> RegistryLike:
     if args.password_stdin != (args.username is not None):
         raise InvalidParameter("--username and --password-stdin go together")
     general = RegistryOptions(
@@ -85,12 +95,29 @@ def registry_options(args: argparse.Namespace) -> RegistryLike:
         key_file=args.key_file,
         insecure_skip_tls_verify=args.insecure_skip_tls_verify,
         outage_seconds=args.outage_seconds,
+        limit_rate=_limit_rate(args.limit_rate),
+        on_retry=args.on_retry,
     )
     if not args.registry:
         return general
     if general.is_for_one_host:
         raise InvalidParameter("--registry says what is for which host; so must all other options")
     return {OTHERS: general} | dict(_one_registry(text, general) for text in args.registry)
+
+
+def _limit_rate(text: str | None) -> int | None:
+    """Parse the value of ``--limit-rate``."""
+    if text is None:
+        return None
+    from packer.cli.airgap import parse_size  # rare
+    from packer.stores.registry.transport.rate import RateLimit
+
+    try:
+        rate = parse_size(text)
+        RateLimit(rate)
+    except InvalidParameter as error:
+        raise InvalidParameter(f"--limit-rate: {error}") from None
+    return rate
 
 
 _FLAGS = ("plain-http", "no-plain-http", "insecure-skip-tls-verify")
@@ -231,6 +258,42 @@ def parts_value(parts: Iterable[Use]) -> list[dict[str, Any]]:
     ]
 
 
+def base_value(base: BaseChoice | None) -> dict[str, Any] | None:
+    """Return the JSON value of the version that another one was packed on."""
+    if base is None:
+        return None
+    return {
+        **text_fields("name", base.name),
+        "digest": base.digest,
+        "found_by": base.found_by,
+        "shared_paths": None if base.shared_paths is None else round(base.shared_paths, 4),
+    }
+
+
+def base_lines(packed: Packed, asked: str | None) -> Iterator[str]:
+    """Yield what a person reads of the base: one that was searched for, or that there was none.
+
+    Args:
+        packed: the version.
+        asked: the base that the user named; None for none.
+
+    Yields:
+        At most one line.
+    """
+    base = packed.base
+    if base is not None and base.found_by != "given" and base.name != asked:
+        if base.shared_paths is not None:
+            share = f"{100 * base.shared_paths:.0f} % of the paths in common"
+            yield f"on {base.name}  {base.digest[:19]}, {share}"
+        elif asked is not None:
+            yield f"on {base.name}  {base.digest[:19]}"
+    elif base is None and asked != "none":
+        yield (
+            "no base found, so all of it is new; if there is an older version, name it by --base"
+            " NAME, or its repository by --base auto:REGISTRY/REPOSITORY"
+        )
+
+
 def closed_value(closed: Iterable[Closed]) -> list[dict[str, Any]]:
     """Return the JSON value of archives that stayed closed."""
     return [
@@ -264,6 +327,94 @@ def closed_text(row: Closed) -> str:
     return f"{row.path} ({kind}, {_REASONS[row.reason]}; {format_size(row.bytes)})"
 
 
+_SHOWN_LEFT_OUT = 4
+"""Entries left out of a version that people are shown."""
+
+
+def left_out_value(left_out: LeftOut) -> dict[str, Any]:
+    """Return the JSON value of what rules left out of a version."""
+    return {
+        "files": left_out.files,
+        "bytes": left_out.bytes,
+        "directories": left_out.directories,
+        "paths": [text_fields("path", path) for path in left_out.paths],
+    }
+
+
+def left_out_text(left_out: LeftOut) -> str:
+    """Return what a person reads of what rules left out of a version."""
+    counts = []
+    if left_out.files:
+        counts.append(f"{format_count(left_out.files, 'file')}, {format_size(left_out.bytes)}")
+    if left_out.directories:
+        counts.append(format_count(left_out.directories, "directory"))
+    rest = left_out.files + left_out.directories - _SHOWN_LEFT_OUT
+    more = f" and {rest} more, see --json" if rest > 0 else ""
+    return f"left out {' and '.join(counts)}: {' '.join(left_out.paths[:_SHOWN_LEFT_OUT])}{more}"
+
+
+_BASE64_BYTES = 3 << 16
+"""Bytes of a file encoded at a time: a multiple of 3, so that the parts can be joined."""
+
+
+def write_content(
+    args: argparse.Namespace,
+    out: Output,
+    pieces: Iterable[bytes | memoryview],
+    names: dict[str, str],
+) -> Report:
+    """Write content to standard output piece by piece, as bytes or JSON.
+
+    Args:
+        args: of the verb.
+        out: standard output.
+        pieces: of the content.
+        names: fields of the JSON object that say what it is.
+
+    Returns:
+        A report with nothing more to show.
+    """
+    if args.json:
+        _write_base64(out, pieces, names)
+    else:
+        for piece in pieces:
+            out.write(piece)
+    return Report(None, tuple, is_summary=False)
+
+
+def _write_base64(out: Output, pieces: Iterable[bytes | memoryview], names: dict[str, str]) -> None:
+    """Write content as a JSON document without holding it in memory."""
+    size = 0
+    held = bytearray()
+    for piece in pieces:
+        if not size:
+            # Only now: a path that is not there is reported by a document of its own.
+            out.write(b'{"content_base64": "')
+        size += len(piece)
+        held += piece
+        count = len(held) // _BASE64_BYTES * _BASE64_BYTES
+        out.write(base64.b64encode(held[:count]))
+        del held[:count]
+    if not size:
+        out.write(b'{"content_base64": "')
+    rest = json.dumps({**names, "bytes": size}).removeprefix("{")
+    out.write(base64.b64encode(held) + b'", ' + rest.encode("ascii") + b"\n")
+
+
+def refuse_terminal(args: argparse.Namespace, out: Output) -> None:
+    """Raise if a tar archive would be written to a terminal.
+
+    Args:
+        args: of the verb.
+        out: standard output.
+
+    Raises:
+        InvalidParameter: standard output is a terminal.
+    """
+    if out.is_terminal and not args.json:
+        raise InvalidParameter("a tar archive is not for a terminal: redirect standard output")
+
+
 def check_target(args: argparse.Namespace) -> None:
     """Raise if the options of a directory to restore into contradict each other.
 
@@ -275,6 +426,11 @@ def check_target(args: argparse.Namespace) -> None:
     """
     if args.delete and not args.update:
         raise InvalidParameter("--delete needs --update")
+
+
+def part(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the keyword arguments of calls that write a part of a version."""
+    return {"paths": args.paths, "include": args.include, "exclude": args.exclude}
 
 
 def restored(

@@ -6,9 +6,10 @@ import base64
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, BinaryIO, TextIO
 
-from packer.cli.display import escape
+from packer.cli.display import DUMB_TERMINALS, escape
 from packer.errors import NotFound, PackerError
 
 
@@ -17,6 +18,27 @@ class OutputClosed(Exception):
 
     Not an OSError, so that handlers of disk errors do not catch it.
     """
+
+
+class Line(str):
+    """A line with a style, which a terminal shows and a pipe does not get.
+
+    Args:
+        text: the line.
+        style: a key of STYLES.
+    """
+
+    style: str
+
+    def __new__(cls, text: str, style: str) -> Line:
+        """Return the line."""
+        line = super().__new__(cls, text)
+        line.style = style
+        return line
+
+
+STYLES = {"bold": "1", "added": "32", "removed": "31", "changed": "33"}
+"""SGR parameters of a `Line`'s style."""
 
 
 class Output:
@@ -32,8 +54,17 @@ class Output:
         self._encoding = (stream.encoding if stream is not None else None) or "utf-8"
         self.is_used = False
         """Whether anything was written."""
+        self.is_for_people = self.is_terminal
+        """Whether a person reads what is written, on a terminal or in a pager."""
+        self.has_styles = _takes_styles(stream)
+        """Whether styles of lines are shown: on a terminal, unless NO_COLOR is set."""
 
-    def write(self, data: bytes) -> None:
+    @property
+    def is_terminal(self) -> bool:
+        """Whether a person sees what is written."""
+        return self._stream is not None and self._stream.isatty()
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
         """Write raw bytes.
 
         Args:
@@ -41,20 +72,21 @@ class Output:
 
         Raises:
             OutputClosed: the reader closed standard output.
-            OSError: the disk is full, for example.
+            OSError: the disk is full, for example; it names standard output.
         """
         self.is_used = self.is_used or bool(data)
         if self._raw is not None:
             rest = memoryview(data)
-            try:
+            with _named():
                 while rest:  # without a buffer (python -u) less than all may be taken
                     rest = rest[self._raw.write(rest) :]
-            except BrokenPipeError:
-                raise OutputClosed from None
 
     def line(self, text: str) -> None:
         """Write a line, with unprintable characters escaped."""
-        self.write(escape(text).encode(self._encoding, "backslashreplace") + b"\n")
+        shown = escape(text)
+        if self.has_styles and isinstance(text, Line):
+            shown = f"\x1b[{STYLES[text.style]}m{shown}\x1b[0m"
+        self.write(shown.encode(self._encoding, "backslashreplace") + b"\n")
 
     def json(self, value: Mapping[str, Any]) -> None:
         """Write a JSON document, in ASCII: nothing in it can steer a terminal.
@@ -89,12 +121,11 @@ class Output:
 
         Raises:
             OutputClosed: the reader closed standard output.
+            OSError: the disk is full, for example.
         """
         if self._raw is not None:
-            try:
+            with _named():
                 self._raw.flush()
-            except BrokenPipeError:
-                raise OutputClosed from None
 
     def abandon(self) -> None:
         """Drop buffered bytes, so that the interpreter does not try to write them when it ends."""
@@ -105,6 +136,33 @@ class Output:
             os.dup2(nowhere, self._stream.fileno())
         finally:
             os.close(nowhere)
+
+
+@contextmanager
+def _named() -> Iterator[None]:
+    """Let errors of the block name standard output.
+
+    Yields:
+        Nothing.
+
+    Raises:
+        OutputClosed: the reader closed standard output.
+        OSError: any other error.
+    """
+    try:
+        yield
+    except BrokenPipeError:
+        raise OutputClosed from None
+    except OSError as error:
+        error.filename = error.filename or "standard output"
+        raise
+
+
+def _takes_styles(stream: TextIO | None) -> bool:
+    """Return whether a stream is a terminal that may be sent styles (https://no-color.org)."""
+    if stream is None or os.environ.get("NO_COLOR"):
+        return False
+    return stream.isatty() and os.environ.get("TERM", "") not in DUMB_TERMINALS
 
 
 def text_fields(name: str, text: str) -> dict[str, str]:

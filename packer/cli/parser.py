@@ -8,7 +8,7 @@ from functools import partial
 from typing import Any, NamedTuple, NoReturn
 
 from packer._version import VERSION
-from packer.cli.display import did_you_mean
+from packer.cli.display import AUTO, PROGRESS, did_you_mean
 from packer.opening.choice import ALL, DEFAULT_OPENING, OPENINGS
 
 Add = Callable[[argparse.ArgumentParser], None]
@@ -62,20 +62,39 @@ class Parser(argparse.ArgumentParser):
         # modules to find the terminal's.
         options["formatter_class"] = partial(_Help, width=80)
         self._complete, self._options = complete, options
+        self.takes_words = False
+        """Whether a list of words is taken, which options may stand between."""
+        self._is_within = False  # parsing intermixed words, which calls `parse_known_args`
         if complete is None:
             super().__init__(**options)
 
-    def parse_known_args(self, *args: Any, **options: Any) -> Any:
-        """Parse as argparse does; an unknown argument is an error of the verb it follows."""
+    def fill(self) -> None:
+        """Add the arguments of a verb, unless that is done."""
         complete, self._complete = self._complete, None
         if complete:
             super().__init__(**self._options)
             complete(self)
-        found, rest = super().parse_known_args(*args, **options)
+
+    def parse_known_args(self, *args: Any, **options: Any) -> Any:
+        """Parse as argparse does; an unknown argument is an error of the verb it follows."""
+        self.fill()
+        if self._is_within:
+            return super().parse_known_args(*args, **options)
+        if self.takes_words:
+            self._is_within = True
+            found, rest = self.parse_known_intermixed_args(*args, **options)
+            self._is_within = False
+        else:
+            found, rest = super().parse_known_args(*args, **options)
         if rest:
             hint = did_you_mean(rest[0].partition("=")[0], self._option_string_actions)
             self.error(f"unknown argument {rest[0]}{hint}")
         return found, rest
+
+    def _check_help(self, action: argparse.Action) -> None:
+        """Check a line of help as argparse of Python 3.14 does, when the parser is complete."""
+        if self._complete is None:
+            super()._check_help(action)  # type: ignore[misc]
 
     def _check_value(self, action: argparse.Action, value: Any) -> None:
         """Raise if a word is none of those allowed; name one that is spelled alike."""
@@ -154,7 +173,7 @@ def make_parser() -> argparse.ArgumentParser:
         allow_abbrev=False,
     )
     parser.add_argument("--version", action="version", version=f"layer-packer {VERSION}")
-    parser.set_defaults(json=False, quiet=False, debug=False, store=None)
+    parser.set_defaults(json=False, quiet=False, debug=False, store=None, progress=AUTO)
     _add_common(parser)
     verbs = parser.add_subparsers(dest="verb", metavar="VERB", required=True)
     for verb in VERBS:
@@ -186,6 +205,12 @@ def show_help(topic: list[str]) -> NoReturn:
     """
     if topic != [OPTIONS]:
         make_parser().parse_args([*topic, "--help"])
+    shared_parser().print_help()
+    raise SystemExit(0)
+
+
+def shared_parser() -> Parser:
+    """Return a parser of the options that verbs share, for their help."""
     parser = Parser(
         prog="layer-packer",
         usage="layer-packer VERB [options]",
@@ -196,8 +221,7 @@ def show_help(topic: list[str]) -> NoReturn:
     )
     _add_common(parser)
     _add_registry(parser)
-    parser.print_help()
-    raise SystemExit(0)
+    return parser
 
 
 def _hide(*groups: argparse._ArgumentGroup) -> None:
@@ -233,7 +257,13 @@ def _add_common(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         "-q", "--quiet", action="store_true", default=unset, help="no progress and no summary"
     )
     group.add_argument(
-        "--debug", action="store_true", default=unset, help="show tracebacks and the log"
+        "--progress",
+        choices=PROGRESS,
+        default=unset,
+        help="bars on a terminal and lines elsewhere (auto), lines, JSON lines, or nothing",
+    )
+    group.add_argument(
+        "-v", "--debug", action="store_true", default=unset, help="show tracebacks and the log"
     )
     return group
 
@@ -246,6 +276,11 @@ def _add_registry(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         help="docker configuration or Kubernetes pull secret, instead of the docker config",
     )
     add_login(group)
+    group.add_argument(
+        "--limit-rate",
+        metavar="RATE",
+        help="bytes per second of all transfers together, such as 500K, 5M or 2MiB",
+    )
     group.add_argument(
         "--registry",
         action="append",
@@ -274,7 +309,7 @@ def add_connection(parser: argparse.ArgumentParser) -> argparse._ArgumentGroup:
         "--outage-seconds",
         type=float,
         metavar="N",
-        help="wait so long for a registry that is away (default: 60)",
+        help="wait so long for a registry that is away (default: 60, or 15 if it never answered)",
     )
     return group
 
@@ -287,10 +322,11 @@ def add_login(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None
     )
 
 
-def add_target(parser: argparse.ArgumentParser) -> None:
+def add_target(parser: argparse.ArgumentParser, nargs: str | None = None) -> None:
     """Add a directory to restore into, and its options."""
-    parser.add_argument("directory", metavar="DIR", help="directory to write to")
+    parser.add_argument("directory", metavar="DIR", nargs=nargs, help="directory to write to")
     parser.add_argument(
+        "-u",
         "--update",
         action="store_true",
         help="DIR may have content: equal files stay untouched, others are replaced",
@@ -308,6 +344,45 @@ def add_target(parser: argparse.ArgumentParser) -> None:
         help="directory with an older copy: what is equal there is not fetched (repeatable)",
     )
     add_expect(parser)
+
+
+def add_level(parser: argparse.ArgumentParser) -> None:
+    """Add the level of compression."""
+    parser.add_argument(
+        "--level",
+        type=int,
+        metavar="N",
+        help="zstd level, 1 to 22 (default: 9; 3 above 32 MiB without --small)",
+    )
+
+
+def add_no_sync(parser: argparse.ArgumentParser) -> None:
+    """Add the choice not to wait for the disk."""
+    parser.add_argument(
+        "--no-sync",
+        action="store_true",
+        help="do not wait for the disk: faster, but a crash of the system may damage the result",
+    )
+
+
+def add_paths(parser: argparse.ArgumentParser, text: str) -> None:
+    """Add paths within a version; options may stand between them."""
+    if isinstance(parser, Parser):
+        parser.takes_words = True
+    parser.add_argument("paths", nargs="*", metavar="PATH", help=text)
+
+
+def add_part(parser: argparse.ArgumentParser) -> None:
+    """Add the paths and patterns that choose a part of a version."""
+    add_paths(parser, "files and directories of the version to write (default: all)")
+    for option, text in (("include", "take only"), ("exclude", "leave out")):
+        parser.add_argument(
+            f"--{option}",
+            action="append",
+            default=[],
+            metavar="PATTERN",
+            help=f"{text} what it matches, as in a gitignore file (repeatable)",
+        )
 
 
 def add_expect(parser: argparse.ArgumentParser) -> None:
@@ -339,7 +414,10 @@ def add_opening(parser: argparse.ArgumentParser) -> None:
 def add_dry_run(parser: argparse.ArgumentParser) -> None:
     """Add the option to count what a transfer would move."""
     parser.add_argument(
-        "--dry-run", action="store_true", help="only say what it would cost in bytes and requests"
+        "-n",
+        "--dry-run",
+        action="store_true",
+        help="only say what it would cost in bytes and requests",
     )
 
 
@@ -349,7 +427,7 @@ def add_repair(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--verify",
         action="store_true",
-        help="read a byte of each blob that the registry says it has; send again what is lost",
+        help="read every blob that the registry says it has; send again what is lost or damaged",
     )
     group.add_argument(
         "--force", action="store_true", help="send everything, whatever the registry says it has"

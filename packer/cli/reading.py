@@ -1,10 +1,8 @@
-"""The verbs that only read: ls, cat, diff, inspect, verify."""
+"""The verbs that only read: ls, cat, diff."""
 
 from __future__ import annotations
 
 import argparse
-import base64
-import json
 import stat
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -12,20 +10,14 @@ from typing import Any
 from packer.api import readings
 from packer.api.locations import open_version
 from packer.cli.arguments import EXIT_DIFFERENT, EXIT_INCOMPLETE
-from packer.cli.display import format_count, format_size
-from packer.cli.outcome import Report, closed_text, closed_value, options, parts_value
-from packer.cli.output import Output, text_fields
-from packer.format.usage import Use
+from packer.cli.display import format_size
+from packer.cli.outcome import Report, options, refuse_terminal, write_content
+from packer.cli.output import Line, Output, text_fields
+from packer.cli.tables import Column, table
 from packer.progress import ProgressCallback
 from packer.reading import contents
-from packer.reading.contents import Details, Entry
+from packer.reading.contents import Entry
 from packer.reading.differences import Change
-
-_SHOWN = 20
-"""Parts, and opened files, that `inspect` shows to people."""
-
-_BASE64_BYTES = 3 << 16
-"""Bytes of a file encoded at a time: a multiple of 3, so that the parts can be joined."""
 
 _KIND_BITS = {
     "file": stat.S_IFREG,
@@ -34,6 +26,13 @@ _KIND_BITS = {
     "symlink": stat.S_IFLNK,
 }
 _CHANGE_MARKS = {"added": "+", "removed": "-", "changed": "~"}
+_CHANGE_COLUMNS = (
+    Column(""),
+    Column("WAS", right=True),
+    Column("NOW", right=True),
+    Column("CHANGED", right=True),
+    Column("PATH"),
+)
 
 
 def ls(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
@@ -59,10 +58,12 @@ def ls(args: argparse.Namespace, out: Output, progress: ProgressCallback | None)
     def lines() -> Iterator[str]:
         if args.long:
             width = len(str(max((entry.size for entry in entries()), default=0)))
-            for entry in entries():
-                mode = stat.filemode(_KIND_BITS[entry.kind] | entry.mode)
-                arrow = f" -> {entry.target}" if entry.kind == "symlink" else ""
-                yield f"{mode}  {entry.size:>{width}}  {entry.path}{arrow}"
+            columns = (
+                Column("MODE", width=10),
+                Column("SIZE", right=True, width=width),
+                Column("PATH"),
+            )
+            yield from table(columns, map(_entry_row, entries()))
         else:
             for entry in entries():
                 yield entry.path + ("/" if entry.kind == "directory" else "")
@@ -74,6 +75,12 @@ def ls(args: argparse.Namespace, out: Output, progress: ProgressCallback | None)
         exit_code=EXIT_INCOMPLETE if cut else 0,
         notes=tuple(_incomplete_note(entry.path, entry.target) for entry in cut),
     )
+
+
+def _entry_row(entry: Entry) -> tuple[str, ...]:
+    mode = stat.filemode(_KIND_BITS[entry.kind] | entry.mode)
+    arrow = f" -> {entry.target}" if entry.kind == "symlink" else ""
+    return mode, str(entry.size), entry.path + arrow
 
 
 def _incomplete_note(path: str, reason: str) -> str:
@@ -99,44 +106,28 @@ def _entry_value(entry: Entry) -> dict[str, Any]:
 
 
 def cat(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
-    """Write one file of a version."""
-    return content_report(
-        args, out, readings.cat(args.name, args.path, inside=args.inside, **options(args))
-    )
+    """Write one file of a version, or a directory of it as a tar archive."""
+    version = open_version(args.name, **options(args))
+    if readings.is_directory(version, args.path):
+        refuse_terminal(args, out)
+    return content_report(args, out, readings.content_of(version, args.path, inside=args.inside))
 
 
-def content_report(args: argparse.Namespace, out: Output, parts: Iterable[bytes]) -> Report:
-    """Write a file's content, as bytes or JSON."""
-    if args.json:
-        _write_base64(args, out, parts)
-    else:
-        for part in parts:
-            out.write(part)
-    return Report(None, tuple, is_summary=False)
-
-
-def _write_base64(args: argparse.Namespace, out: Output, parts: Iterable[bytes]) -> None:
-    """Write a file as a JSON document without holding it in memory."""
-    size = 0
-    held = bytearray()
-    for part in parts:
-        if not size:
-            # Only now: a path that is not there is reported by a document of its own.
-            out.write(b'{"content_base64": "')
-        size += len(part)
-        held += part
-        count = len(held) // _BASE64_BYTES * _BASE64_BYTES
-        out.write(base64.b64encode(held[:count]))
-        del held[:count]
-    if not size:
-        out.write(b'{"content_base64": "')
-    value = {**text_fields("name", args.name), **text_fields("path", args.path), "bytes": size}
-    rest = json.dumps(value).removeprefix("{")
-    out.write(base64.b64encode(held) + b'", ' + rest.encode("ascii") + b"\n")
+def content_report(
+    args: argparse.Namespace, out: Output, pieces: Iterable[bytes | memoryview]
+) -> Report:
+    """Write the content of `args.path` in `args.name`, as bytes or JSON."""
+    names = {**text_fields("name", args.name), **text_fields("path", args.path)}
+    return write_content(args, out, pieces, names)
 
 
 def diff(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
     """Show the differences between two versions."""
+    from packer.cli import patch_text
+
+    patch_text.check_options(args)
+    if args.patch:
+        return patch_text.patch_report(args, out)
     return diff_report(args, readings.diff(args.old, args.new, inside=args.inside, **options(args)))
 
 
@@ -172,13 +163,15 @@ def diff_report(args: argparse.Namespace, changes: list[Change]) -> Report:
         }
 
     def lines() -> Iterator[str]:
-        for change in changes:
-            indent = "    " if change.inside else ""
-            yield f"{indent}{_CHANGE_MARKS[change.change]} {change.path}  {_sizes(change)}"
+        if changes:
+            heading, *rows = table(_CHANGE_COLUMNS, map(_change_row, changes))
+            yield heading
+            for change, row in zip(changes, rows, strict=True):
+                yield Line(row, change.change)
         if not args.quiet:
             yield (
                 f"{counts['added']} added, {counts['removed']} removed,"
-                f" {counts['changed']} changed; {format_size(fresh)} in new chunks"
+                f" {counts['changed']} changed; {format_size(fresh)} of content changed"
                 if changes
                 else "no differences"
             )
@@ -193,162 +186,12 @@ def diff_report(args: argparse.Namespace, changes: list[Change]) -> Report:
     )
 
 
-def _sizes(change: Change) -> str:
-    if change.change in ("added", "removed"):
-        kind = f", {change.detail}" if change.detail else ""
-        return format_size(max(change.old_size, change.new_size)) + kind
-    if change.old_size == change.new_size:
-        sizes = format_size(change.new_size)
-    else:
-        sizes = f"{format_size(change.old_size)} -> {format_size(change.new_size)}"
-    if change.inside:
-        return f"{sizes}, {change.detail}" if change.detail else sizes
-    return f"{sizes}, {format_size(change.new_chunk_bytes)} in new chunks"
-
-
-def inspect(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
-    """Show a version's manifest, config and index in summary."""
-    details = readings.inspect(args.name, **options(args))
-    return Report(
-        lambda: _details_value(args.name, details),
-        lambda: _details_lines(details),
-        is_summary=False,
-    )
-
-
-def _details_value(name: str, details: Details) -> dict[str, Any]:
-    return {
-        **text_fields("name", name),
-        "digest": details.digest,
-        "created": details.created or None,
-        "parent": details.parent or None,
-        "tool": details.tool,
-        "zstd": details.zstd,
-        "level": details.level,
-        "average_chunk_bytes": details.average_chunk_bytes,
-        "files": details.files,
-        "directories": details.directories,
-        "symlinks": details.symlinks,
-        "bytes": details.bytes,
-        "chunks": details.chunks,
-        "stored_bytes": details.stored_bytes,
-        "index_bytes": details.index_bytes,
-        "index_layers": details.index_layers,
-        "index_stored_bytes": details.index_stored_bytes,
-        "layers": [
-            {
-                "digest": layer.digest,
-                "size": layer.size,
-                "frames": layer.frames,
-                "chunks": layer.chunks,
-                "live_chunks": layer.live_chunks,
-                "plain_bytes": layer.plain_bytes,
-                "live_bytes": layer.live_bytes,
-            }
-            for layer in details.layers
-        ],
-        "parts": parts_value(details.parts),
-        "opened": [
-            {
-                **text_fields("path", opened.path),
-                "bytes": opened.bytes,
-                "content_bytes": opened.content_bytes,
-                "recipe_bytes": opened.recipe_bytes,
-            }
-            for opened in details.opened
-        ],
-        "closed": closed_value(details.closed),
-    }
-
-
-def _parts_lines(parts: Iterable[Use]) -> Iterator[str]:
-    shown = sorted(parts, key=lambda part: (-part.stored_bytes, part.path))
-    for part in shown[:_SHOWN]:
-        kinds = [
-            f"{format_size(size)} {kind}"
-            for size, kind in (
-                (part.reused_bytes, "reused"),
-                (part.new_bytes, "new"),
-                (part.delta_bytes, "as deltas"),
-            )
-            if size
-        ]
-        yield (
-            f"part     {part.path}  {format_count(part.files, 'file')}, {format_size(part.bytes)}:"
-            f" {', '.join(kinds) or 'empty'}; {format_size(part.stored_bytes)} stored"
-        )
-    if len(shown) > _SHOWN:
-        yield f"part     and {len(shown) - _SHOWN} more, see --json"
-
-
-def _opened_lines(details: Details) -> Iterator[str]:
-    shown = sorted(details.opened, key=lambda opened: (-opened.recipe_bytes, opened.path))
-    for opened in shown[:_SHOWN]:
-        yield (
-            f"opened   {opened.path}  {format_size(opened.bytes)} to"
-            f" {format_size(opened.content_bytes)}, recipe {format_size(opened.recipe_bytes)}"
-        )
-    if len(shown) > _SHOWN:
-        yield f"opened   and {len(shown) - _SHOWN} more, see --json"
-
-
-def _closed_lines(details: Details) -> Iterator[str]:
-    for row in details.closed[:_SHOWN]:
-        yield f"closed   {closed_text(row)}, {format_size(row.stored_bytes)} stored"
-    if len(details.closed) > _SHOWN:
-        yield f"closed   and {len(details.closed) - _SHOWN} more, see --json"
-
-
-def _details_lines(details: Details) -> Iterator[str]:
-    yield f"digest   {details.digest}"
-    yield f"created  {details.created or 'not said'}"
-    yield f"parent   {details.parent or 'none'}"
-    yield (
-        f"packed   by {details.tool}, zstd {details.zstd} level {details.level},"
-        f" chunks of {details.average_chunk_bytes / 1024:g} KiB on average"
-    )
-    yield (
-        f"tree     {format_count(details.files, 'file')},"
-        f" {format_count(details.directories, 'directory')},"
-        f" {format_count(details.symlinks, 'symlink')},"
-        f" {format_size(details.bytes)} in {format_count(details.chunks, 'chunk')}"
-    )
-    yield (
-        f"stored   {format_size(details.stored_bytes)}: "
-        f"{format_count(len(details.layers), 'data layer')},"
-        f" {format_count(details.index_layers, 'index layer')}"
-        f" ({format_size(details.index_stored_bytes)})"
-    )
-    for layer in details.layers:
-        yield (
-            f"layer    {layer.digest}  {format_size(layer.size)},"
-            f" {format_count(layer.frames, 'frame')},"
-            f" {layer.live_chunks} of {format_count(layer.chunks, 'chunk')} in use,"
-            f" {format_size(layer.live_bytes)} of {format_size(layer.plain_bytes)}"
-        )
-    yield from _parts_lines(details.parts)
-    yield from _opened_lines(details)
-    yield from _closed_lines(details)
-
-
-def verify(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
-    """Read every blob of a version and check it."""
-    verified = readings.verify(args.name, progress=progress, cancel=args.cancel, **options(args))
-
-    def value() -> dict[str, Any]:
-        return {
-            **text_fields("name", args.name),
-            "digest": verified.digest,
-            "blobs": verified.blobs,
-            "bytes": verified.bytes,
-            "chunks": verified.chunks,
-        }
-
-    def lines() -> Iterator[str]:
-        yield f"{args.name}  {verified.digest}"
-        yield (
-            f"sound: {format_count(verified.blobs, 'blob')}, {format_size(verified.bytes)},"
-            f" {format_count(verified.chunks, 'chunk')}"
-        )
-
-    return Report(value, lines)
+def _change_row(change: Change) -> tuple[str, ...]:
+    has_size = max(change.old_size, change.new_size) > 0 or not change.detail  # as files have
+    was = format_size(change.old_size) if has_size and change.change != "added" else ""
+    now = format_size(change.new_size) if has_size and change.change != "removed" else ""
+    told = change.change == "changed" and not change.inside
+    part = format_size(change.new_chunk_bytes) if told else ""
+    indent = "    " if change.inside else ""
+    detail = f"  ({change.detail})" if change.detail else ""
+    return _CHANGE_MARKS[change.change], was, now, part, f"{indent}{change.path}{detail}"

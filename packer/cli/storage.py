@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Callable, Collection, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict
+from functools import partial
 from typing import Any, BinaryIO
 
 from packer.cli import reading
 from packer.cli.display import did_you_mean, format_count, format_size
 from packer.cli.outcome import Report, check_target, registry_options, restored
 from packer.cli.output import Output, text_fields
-from packer.cli.parser import Add, add_opening, verb_epilog
-from packer.engine import zstd
-from packer.errors import AuthError, InvalidParameter, NotFound
+from packer.cli.parser import Add, add_level, add_opening, verb_epilog
+from packer.cli.tables import Column, short_digest, short_time, table, terminal_width
+from packer.errors import AuthError, InvalidParameter, NotFound, PackerError
 from packer.oci import READ_BYTES
 from packer.progress import ProgressCallback
 from packer.storage.condition import Condition, Finding
@@ -24,17 +26,33 @@ EXIT_DAMAGED = 4
 """Exit code of ``storage verify`` if a version is damaged or lost."""
 EXIT_FAILING = 5
 """Exit code of ``storage verify`` if the registry fails for a version."""
+LIST_JOBS = 8
+"""Applications whose versions are looked for at once: each takes a few requests."""
 
+_SAVED_COLUMNS = (
+    Column("CREATED (UTC)"),
+    Column("DIGEST"),
+    Column("SIZE", right=True),
+    Column("ADDS", right=True),
+    Column("LABELS", cut=True, optional=True),
+)
+_HISTORY_COLUMNS = (Column(""), Column("SEQUENCE", right=True), *_SAVED_COLUMNS)
+_BUNDLE_COLUMNS = (Column("ID", cut=True), *_SAVED_COLUMNS)
 
 _ARGUMENTS = {
     "app": "the application's ID",
-    "sequence": "number of the version",
-    "old": "number of the older version",
-    "new": "number of the newer version",
+    "sequence": "number of the version; latest for the newest",
+    "old": "number of the older version; latest for the newest",
+    "new": "number of the newer version; latest for the newest",
     "path": "of the file, in the version",
     "id": "ID of the support bundle",
 }
 """Help of the positional arguments."""
+
+_NUMBERS = ("sequence", "old", "new")
+"""Positional arguments that are numbers of versions."""
+_LATEST = "latest"
+"""Stands for the number of the newest version."""
 
 _EXAMPLE_BASE = "--storage-base-uri URI"
 _EXAMPLES = {
@@ -80,18 +98,20 @@ def add_storage_verbs(
             allow_abbrev=False,
         )
         for argument in arguments:
-            number = argument in ("sequence", "old", "new")
+            kind: Callable[[str], int | str] = str
+            if argument in _NUMBERS:
+                kind = int if name == "delete" else _sequence
             made.add_argument(
                 argument,
                 metavar=argument.upper(),
-                type=int if number else str,
+                type=kind,
                 help=_ARGUMENTS[argument],
             )
         made.add_argument(
             "--storage-base-uri",
             metavar="URI",
-            required=True,
-            help="docker://host/repository or oci:DIR, below which each application has its place",
+            help="docker://host/repository or oci:DIR, below which each application has its place"
+            " (default: $LAYER_PACKER_STORAGE)",
         )
         made.add_argument("--cache", metavar="DIR", help="keeps layers from one call to the next")
         add_common(made)
@@ -101,7 +121,7 @@ def add_storage_verbs(
     at = verb("save", "save a directory or archive as an application's next version", "app")
     at.add_argument("path", metavar="DIR|FILE", help="directory or archive to save")
     at.add_argument("--sequence", type=int, metavar="N", help="its number (default: the next one)")
-    at.add_argument("--level", type=int, metavar="N", help="zstd level, 1 to 22 (default: 9)")
+    add_level(at)
     add_opening(at)
     _add_label(at)
 
@@ -124,6 +144,7 @@ def add_storage_verbs(
     at.add_argument(
         "--protect", type=int, metavar="N", action="append", default=[], help="a version to keep"
     )
+    at.add_argument("--dry-run", action="store_true", help="only say what would be deleted")
 
     verb("verify", "read every version and bundle, and tell which are damaged").add_argument(
         "app", metavar="APP", nargs="?", help="the application's ID (default: all, and bundles)"
@@ -156,7 +177,37 @@ def storage(args: argparse.Namespace, out: Output, progress: ProgressCallback | 
         check_target(args)
     opened = open_storage(args.storage_base_uri, cache=args.cache, registry=registry_options(args))
     with opened:
+        _find_latest(opened, args)
         return _VERBS[args.storage_verb](opened, args, out, progress)
+
+
+def _sequence(text: str) -> int | str:
+    """Parse the number of a version, or ``latest``."""
+    if text == _LATEST:
+        return text
+    try:
+        return int(text)
+    except ValueError:
+        raise argparse.ArgumentTypeError(
+            f"{text[:40]!r} is no number of a version, nor {_LATEST}"
+        ) from None
+
+
+def _find_latest(storage: Storage, args: argparse.Namespace) -> None:
+    """Replace ``latest`` by the number of the newest version.
+
+    Raises:
+        NotFound: there is no version.
+    """
+    asked = [name for name in _NUMBERS if getattr(args, name, None) == _LATEST]
+    if not asked:
+        return
+    newest = storage.latest(args.app)
+    if newest is None:
+        _check_app(storage, args.app)
+        raise NotFound("version", _LATEST, f"of {args.app} in {storage.base_uri}")
+    for name in asked:
+        setattr(args, name, newest.sequence)
 
 
 def _add_label(parser: argparse.ArgumentParser) -> None:
@@ -177,7 +228,7 @@ def _save(
         args.path,
         sequence=args.sequence,
         labels=_labels(args),
-        level=zstd.DEFAULT_LEVEL if args.level is None else args.level,
+        level=args.level,
         opening=args.opening,
         progress=progress,
         cancel=args.cancel,
@@ -215,7 +266,20 @@ def _apps(
     storage: Storage, args: argparse.Namespace, out: Output, progress: ProgressCallback | None
 ) -> Report:
     apps = storage.apps()
-    return Report(lambda: {"apps": apps}, lambda: apps, is_summary=False)
+    with ThreadPoolExecutor(LIST_JOBS, "packer-list") as pool:
+        found = dict(zip(apps, pool.map(partial(_has_versions, storage), apps), strict=True))
+    empty = [app for app in apps if not found[app]]
+    shown = [app if found[app] else f"{app}  (no version)" for app in apps]
+    value = {"apps": apps, "without_versions": empty}
+    return Report(lambda: value, lambda: shown, is_summary=False)
+
+
+def _has_versions(storage: Storage, app: str) -> bool:
+    """Return whether an application has a version that can be read, as far as we may look."""
+    try:
+        return bool(storage.history(app))
+    except PackerError:
+        return True
 
 
 def _history(
@@ -235,8 +299,9 @@ def _history(
         }
 
     def lines() -> Iterator[str]:
-        for saved in history:
-            yield _version_line(saved, current)
+        if history:
+            rows = (_version_row(saved, current) for saved in history)
+            yield from table(_HISTORY_COLUMNS, rows, width=terminal_width())
 
     return Report(value, lines, is_summary=False)
 
@@ -256,12 +321,19 @@ def _check_app(storage: Storage, app: str) -> None:
         raise NotFound("application", app, where + did_you_mean(app, apps))
 
 
-def _version_line(saved: SavedVersion, current: int | None) -> str:
-    mark = "*" if saved.sequence == current else " "
-    labels = "".join(f"  {name}={text}" for name, text in saved.labels.items())
+def _version_row(saved: SavedVersion, current: int | None) -> tuple[str, ...]:
+    mark = "*" if saved.sequence == current else ""
+    return mark, str(saved.sequence), *_saved_row(saved)
+
+
+def _saved_row(saved: SavedVersion | SupportBundle) -> tuple[str, ...]:
+    """Return the texts of what was saved, by `_SAVED_COLUMNS`."""
     return (
-        f"{mark} {saved.sequence:>5}  {saved.created}  {saved.digest[:19]}"
-        f"  {format_size(saved.bytes):>9}  +{format_size(saved.new_bytes)}{labels}"
+        short_time(saved.created),
+        short_digest(saved.digest),
+        format_size(saved.bytes),
+        format_size(saved.new_bytes),
+        "  ".join(f"{name}={text}" for name, text in saved.labels.items()),
     )
 
 
@@ -276,8 +348,12 @@ def _current(
         version = None if current is None else _version_value(current)
         return {**text_fields("app", args.app), "current": version}
 
-    def lines() -> Iterable[str]:
-        return ["nothing is deployed" if current is None else _version_line(current, None).strip()]
+    def lines() -> Iterator[str]:
+        if current is None:
+            yield "nothing is deployed"
+        else:
+            row = _version_row(current, None)[1:]
+            yield from table(_HISTORY_COLUMNS[1:], [row], width=terminal_width())
 
     return Report(value, lines, is_summary=False)
 
@@ -319,21 +395,29 @@ def _delete(
 def _retain(
     storage: Storage, args: argparse.Namespace, out: Output, progress: ProgressCallback | None
 ) -> Report:
-    done = storage.retain(args.app, keep=args.keep, protect=args.protect, cancel=args.cancel)
+    done = storage.retain(
+        args.app, keep=args.keep, protect=args.protect, dry_run=args.dry_run, cancel=args.cancel
+    )
     if not (done.kept or done.deleted or done.skipped):
         _check_app(storage, args.app)
 
     def lines() -> Iterator[str]:
+        deleted, kept, can = "deleted", "kept", "can"
+        if args.dry_run:
+            deleted, kept, can = "would delete", "keep", "could"
         yield (
-            f"{args.app}: deleted {format_count(len(done.deleted), 'version')}, kept"
-            f" {len(done.kept)}; {format_size(done.freed_bytes)} can be collected,"
+            f"{args.app}: {deleted} {format_count(len(done.deleted), 'version')}, {kept}"
+            f" {len(done.kept)}; {format_size(done.freed_bytes)} {can} be collected,"
             f" {format_size(done.kept_bytes)} stay"
         )
+        if args.dry_run and done.deleted:
+            yield f"to be deleted: {', '.join(map(str, done.deleted))}"
         if done.skipped:
             numbers = ", ".join(map(str, done.skipped))
             yield f"left alone, as they cannot be loaded: {numbers} (storage verify says why)"
 
-    return Report(lambda: {**text_fields("app", args.app), **asdict(done)}, lines)
+    value = {**text_fields("app", args.app), **asdict(done), "dry_run": args.dry_run}
+    return Report(lambda: value, lines)
 
 
 def _verify(
@@ -399,17 +483,21 @@ def _save_bundle(
     saved = storage.save_support_bundle(
         args.id, args.path, labels=_labels(args), progress=progress, cancel=args.cancel
     )
-    return Report(lambda: _bundle_value(saved), lambda: [_bundle_line(saved)])
+    return Report(lambda: _bundle_value(saved), lambda: _bundle_lines(saved))
 
 
 def _bundles(
     storage: Storage, args: argparse.Namespace, out: Output, progress: ProgressCallback | None
 ) -> Report:
     found = storage.support_bundles()
+
+    def lines() -> Iterator[str]:
+        if found:
+            rows = ((bundle.id, *_saved_row(bundle)) for bundle in found)
+            yield from table(_BUNDLE_COLUMNS, rows, width=terminal_width())
+
     return Report(
-        lambda: {"bundles": [_bundle_value(bundle) for bundle in found]},
-        lambda: map(_bundle_line, found),
-        is_summary=False,
+        lambda: {"bundles": [_bundle_value(bundle) for bundle in found]}, lines, is_summary=False
     )
 
 
@@ -437,9 +525,9 @@ def _bundle_value(bundle: SupportBundle) -> dict[str, Any]:
     return {**value, **text_fields("id", bundle.id)}
 
 
-def _bundle_line(bundle: SupportBundle) -> str:
-    size = f"{format_size(bundle.bytes)}  +{format_size(bundle.new_bytes)}"
-    return f"{bundle.id}  {bundle.created}  {bundle.digest[:19]}  {size}"
+def _bundle_lines(bundle: SupportBundle) -> Iterator[str]:
+    yield f"{bundle.id}  {bundle.digest}"
+    yield f"{format_size(bundle.bytes)}; added {format_size(bundle.new_bytes)}"
 
 
 def _version_value(saved: SavedVersion) -> dict[str, Any]:

@@ -1,33 +1,37 @@
-"""The verbs that move versions: pack, push, pull, unpack; and versions, which lists them."""
+"""The verbs that move versions: pack, push, pull, unpack."""
 
 from __future__ import annotations
 
 import argparse
+import sys
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, BinaryIO
 
-from packer.api.locations import default_store_path
 from packer.cli import outcome
 from packer.cli.display import format_count, format_share, format_size
 from packer.cli.outcome import Report, options
 from packer.cli.output import Output, text_fields
+from packer.errors import InvalidParameter
 from packer.progress import ProgressCallback
 
 
 def pack(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
     """Pack a directory or file."""
-    level = {} if args.level is None else {"level": args.level}
     from packer.api import packs
 
     packed = packs.pack(
-        args.path,
+        _standard_input() if args.path == "-" else args.path,
         tag=args.tag,
         base=args.base,
+        level=args.level,
         opening=args.opening,
         cache=not args.no_cache,
+        durable=not args.no_sync,
+        exclude=args.exclude,
+        exclude_from=args.exclude_from,
+        ignore_files=not args.no_ignore_files,
         progress=progress,
         cancel=args.cancel,
-        **level,
         **options(args),
     )
 
@@ -46,11 +50,15 @@ def pack(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
             "parts": outcome.parts_value(packed.parts),
             "closed_bytes": packed.closed_bytes,
             "closed": outcome.closed_value(packed.closed),
+            "left_out": outcome.left_out_value(packed.left_out),
+            "base": outcome.base_value(packed.base),
         }
 
     def lines() -> Iterator[str]:
         yield f"{packed.tag}  {packed.digest}"
         tree = f"{format_count(packed.files, 'file')}, {format_size(packed.bytes)}"
+        if packed.left_out:
+            yield outcome.left_out_text(packed.left_out)
         if packed.unchanged:
             yield f"{tree}; unchanged, nothing added"
             return
@@ -71,8 +79,16 @@ def pack(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
                 f"archives that stayed closed, {format_size(packed.closed_bytes)}:"
                 f" {outcome.closed_text(packed.closed[0])}{rest}"
             )
+        yield from outcome.base_lines(packed, args.base)
 
     return Report(value, lines)
+
+
+def _standard_input() -> BinaryIO:
+    """Return standard input, which is to hold a tar archive."""
+    if sys.stdin is None or sys.stdin.isatty():
+        raise InvalidParameter("standard input is a terminal: pipe a tar archive into it")
+    return sys.stdin.buffer
 
 
 def push(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
@@ -101,10 +117,13 @@ def push(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
 def pull(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
     """Pull a version and write its tree, or tell what a pull would cost."""
     outcome.check_target(args)
+    keep = _pulls_kept(args)
     if args.dry_run:
         from packer.api.estimates import estimate
         from packer.stores.graph import check_expected
 
+        if any(outcome.part(args).values()):
+            raise InvalidParameter("--dry-run counts whole versions: leave out PATH and patterns")
         found = estimate(args.reference, **options(args))
         check_expected(found.digest, args.expect, args.reference)
         return outcome.estimated("reference", args.reference, found)
@@ -116,59 +135,74 @@ def pull(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
         update=args.update,
         delete=args.delete,
         seed=args.seed,
+        **outcome.part(args),
         expect=args.expect,
+        durable=not args.no_sync,
         jobs=args.jobs,
         progress=progress,
         cancel=args.cancel,
+        **keep,
         **options(args),
     )
     names = {
         **text_fields("reference", pulled.reference),
         "fetched_blobs": pulled.fetched_blobs,
         "fetched_bytes": pulled.fetched_bytes,
+        "forgotten": list(pulled.forgotten),
     }
     fetched = (
         f"fetched {format_size(pulled.fetched_bytes)} in"
         f" {format_count(pulled.fetched_blobs, 'blob')}"
     )
+    if pulled.forgotten:
+        fetched += f"; forgot {', '.join(pulled.forgotten)} (--keep)"
     title = pulled.reference
     return outcome.restored(names, title, args.directory, pulled.restored, fetched)
 
 
+def _pulls_kept(args: argparse.Namespace) -> dict[str, Any]:
+    """Return the argument of ``--keep``, none if it was not given."""
+    if args.keep is None:
+        return {}
+    if args.seed:
+        raise InvalidParameter("--keep is about the local store, which --seed leaves alone")
+    if args.keep == "all":
+        return {"keep": None}
+    if not (args.keep.isascii() and args.keep.isdigit() and 0 < len(args.keep) < 10):
+        raise InvalidParameter(f"--keep {args.keep[:40]!r} is no number of versions, and not 'all'")
+    return {"keep": int(args.keep)}
+
+
 def unpack(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
-    """Write a version's tree to a directory."""
-    outcome.check_target(args)
+    """Write a version's tree to a directory, or as a tar archive."""
     from packer.api import readings
 
+    if args.output:
+        if args.update or args.delete or args.seed:
+            raise InvalidParameter(
+                "--output writes no DIR: --update, --delete, --seed are of no use"
+            )
+        # With no DIR, every word behind NAME is a PATH.
+        args.paths = [args.directory, *args.paths] if args.directory is not None else []
+        outcome.refuse_terminal(args, out)
+        pieces = readings.unpack_tar(
+            args.name, **outcome.part(args), expect=args.expect, **options(args)
+        )
+        return outcome.write_content(args, out, pieces, text_fields("name", args.name))
+    if args.directory is None:
+        raise InvalidParameter("say the DIR to write to, or -o - for standard output")
+    outcome.check_target(args)
     restored = readings.unpack(
         args.name,
         args.directory,
         update=args.update,
         delete=args.delete,
         seed=args.seed,
+        **outcome.part(args),
         expect=args.expect,
+        durable=not args.no_sync,
         progress=progress,
         cancel=args.cancel,
         **options(args),
     )
     return outcome.restored(text_fields("name", args.name), args.name, args.directory, restored)
-
-
-def versions(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
-    """List the tags of the local store."""
-    from packer.api import readings
-
-    found = readings.versions(store=args.store)
-
-    def value() -> dict[str, Any]:
-        return {
-            **text_fields("store", args.store or default_store_path()),
-            "versions": [{"tag": tag, "digest": digest} for tag, digest in found],
-        }
-
-    def lines() -> Iterator[str]:
-        width = max((len(tag) for tag, _ in found), default=0)
-        for tag, digest in found:
-            yield f"{tag:<{width}}  {digest}"
-
-    return Report(value, lines, is_summary=False)

@@ -69,8 +69,14 @@ def encode(buffer: bytearray, prefix_bytes: int, level: int, *, share: float = 0
     capacity = min((size - prefix_bytes) // _COPY_BYTES + 1, MAX_COPIES)
     copies = _uncleared("pk_copy[]", capacity)
     table = _uncleared("uint32_t[]", 1 << table_log)
-    count = lib.pk_delta_find(view, prefix_bytes, size, table, table_log, copies, capacity)
+    # Beyond it the check below fails whatever else is found; a byte more than rounding could hide.
+    most_fresh = int(prefix_bytes / share) + 1 if share else size
+    count = lib.pk_delta_find_fresh(
+        view, prefix_bytes, size, most_fresh, table, table_log, copies, capacity
+    )
     ffi.release(table)
+    if count == lib.PK_TOO_FRESH:
+        return None
     copied = lib.pk_delta_copied(copies, count, prefix_bytes)
     length = size - prefix_bytes - lib.pk_delta_copied(copies, count, size)
     if prefix_bytes < share * (length + copied):

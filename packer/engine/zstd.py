@@ -13,7 +13,9 @@ import zstandard
 
 from packer.errors import FormatError
 
-DEFAULT_LEVEL = 9
+DEFAULT_LEVEL, LARGE_LEVEL = 9, 3
+"""Levels of versions for which none is given: small ones, and large ones. Level 9 makes the latter
+a tenth smaller in 2.2 to 2.5 times the time: worth it on links below 30 to 40 Mb/s."""
 MIN_LEVEL, MAX_LEVEL = 1, 22
 
 MAX_TABLE_LOG = 21

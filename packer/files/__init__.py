@@ -9,6 +9,8 @@ In reading order:
 - `syscalls`: calls that Python lacks, and batches of calls, through the C core.
 - `name_column`: a million paths in one buffer.
 - `tree`: walks a directory; checks the paths of a version.
+- `patterns`: paths in the syntax of gitignore; `rules`: a walk that leaves out what they match.
+- `tar_format`: headers of tar archives, strict to read and of one form to write.
 - `name_folding`: file systems that ignore case or the form of Unicode.
 - `durable`: files that appear whole or not at all; locks; sweeping after dead processes.
 - `temporary`: unnamed files and private directories for data too large for memory.

@@ -89,15 +89,24 @@ def sync_names(fd: int) -> None:
             raise
 
 
-def make_directory(path: str) -> None:
-    """Create a directory and its missing parents, durably."""
+def make_directory(path: str, *, durable: bool = True) -> None:
+    """Create a directory and its missing parents.
+
+    Args:
+        path: of the directory.
+        durable: whether to sync the names that were created.
+
+    Raises:
+        OSError: it cannot be created or synced.
+    """
     if os.path.isdir(path):
         return
     parent = os.path.dirname(path)
-    make_directory(parent)
+    make_directory(parent, durable=durable)
     with contextlib.suppress(FileExistsError):
         os.mkdir(path)
-    sync_directory(parent)
+    if durable:
+        sync_directory(parent)
 
 
 def open_regular(path: str) -> int:
@@ -138,16 +147,19 @@ class TempFile:
     Args:
         directory: holds it; on the file system of its final name.
         prefix: begins its temporary name.
+        durable: whether `flush` and `publish` sync. If not, a system that crashes within the next
+            half minute or so may leave the published name with missing or empty content.
     """
 
-    def __init__(self, directory: str, prefix: str = "") -> None:
+    def __init__(self, directory: str, prefix: str = "", *, durable: bool = True) -> None:
         # os.urandom and O_EXCL instead of tempfile, whose import takes longer than a store's.
         self._pid = os.getpid()
         name = f"{prefix}{self._pid}-{os.urandom(8).hex()}{_SUFFIX}"
         self._path = os.path.join(directory, name)
         flags = os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
         self._fd = os.open(self._path, flags, 0o666)
-        self._writeback = Writeback()
+        self._durable = durable
+        self._writeback = Writeback(active=durable)
         try:
             with contextlib.suppress(OSError):  # without locks, no sweeper removes what it has left
                 fcntl.flock(self._fd, fcntl.LOCK_EX)
@@ -182,16 +194,18 @@ class TempFile:
 
     def flush(self) -> None:
         """Flush the file to the disk, so that a later `publish` has little left to flush."""
-        with self._named():
-            sync(self._fd)
+        if self._durable:
+            with self._named():
+                sync(self._fd)
 
     def publish(self, path: str) -> None:
-        """Flush the file and rename it to `path`, replacing a file there, durably."""
+        """Flush the file and rename it to `path`, replacing a file there; durably, if it is so."""
         self.flush()
         # rename, not link: file systems of USB sticks have no hard links.
         os.replace(self._path, path)
         self._close()
-        sync_directory(os.path.dirname(path))
+        if self._durable:
+            sync_directory(os.path.dirname(path))
 
     def discard(self) -> None:
         """Remove the file, unless it was published or discarded before."""
@@ -228,7 +242,13 @@ class TempFile:
             self.discard()
 
 
-def sweep(directory: str, prefix: str = "", age_seconds: float = _SWEEP_SECONDS) -> None:
+def sweep(
+    directory: str,
+    prefix: str = "",
+    age_seconds: float = _SWEEP_SECONDS,
+    *,
+    dry_run: bool = False,
+) -> tuple[int, int]:
     """Remove temporary files whose writers are dead.
 
     A file is removed if it is old and not locked. The age protects a file in the moment between its
@@ -239,11 +259,16 @@ def sweep(directory: str, prefix: str = "", age_seconds: float = _SWEEP_SECONDS)
         prefix: begins their names.
         age_seconds: least age in seconds. 0 where files are created under a lock that the caller
             holds, so that none can be in that moment.
+        dry_run: only count the files.
+
+    Returns:
+        The number of files removed, and their bytes.
     """
+    count = size = 0
     try:
         entries = list(os.scandir(directory))
     except FileNotFoundError:
-        return
+        return count, size
     now = time.time()
     for entry in entries:
         try:
@@ -252,18 +277,23 @@ def sweep(directory: str, prefix: str = "", age_seconds: float = _SWEEP_SECONDS)
                 continue
             if not entry.is_file(follow_symlinks=False):
                 continue
-            if abs(now - entry.stat(follow_symlinks=False).st_mtime) < age_seconds:
+            status = entry.stat(follow_symlinks=False)
+            if abs(now - status.st_mtime) < age_seconds:
                 continue
             fd = os.open(entry.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW)
         except OSError:
             continue  # published or removed meanwhile, or another user's
         try:
             fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            os.unlink(entry.path)
+            if not dry_run:
+                os.unlink(entry.path)
         except OSError:
             continue
         finally:
             os.close(fd)
+        count += 1
+        size += status.st_size
+    return count, size
 
 
 @contextlib.contextmanager

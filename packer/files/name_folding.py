@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import secrets
 import unicodedata
 from collections.abc import Iterable
 
@@ -20,7 +19,7 @@ def folds_names(directory: bytes) -> bool:
     Returns:
         Whether a second name finds the file.
     """
-    stem = f"layer-packer-{secrets.token_hex(8)}-"
+    stem = f"layer-packer-{os.urandom(8).hex()}-"
     written = (stem + "A\u00c4").encode()  # composed, upper case
     others = (stem.encode() + b"a" + "\u00e4".encode(), stem.encode() + b"A" + b"A\xcc\x88")
     path = os.path.join(directory, written)

@@ -50,11 +50,15 @@ class Writeback:
 
     A sync at the end then waits for the last megabytes only. The count is not exact where several
     threads write one file, and need not be.
+
+    Args:
+        active: False where no sync will follow: the system then writes when it likes.
     """
 
-    __slots__ = ("_waiting",)
+    __slots__ = ("_active", "_waiting")
 
-    def __init__(self) -> None:
+    def __init__(self, *, active: bool = True) -> None:
+        self._active = active
         self._waiting = 0
 
     def written(self, fd: int, count: int) -> None:
@@ -65,7 +69,7 @@ class Writeback:
             count: bytes that were written since the last call.
         """
         self._waiting += count
-        if self._waiting >= _WRITEBACK_BYTES:
+        if self._active and self._waiting >= _WRITEBACK_BYTES:
             self._waiting = 0
             lib.pk_start_writeback(fd)
 

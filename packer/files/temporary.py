@@ -36,17 +36,25 @@ def temporary_file(directory: bytes | None) -> IO[bytes]:
     """
     import tempfile  # here for start-up time: a small pack needs no temporary file
 
-    on_disk = b"/var/tmp"
-    if directory is None and os.path.isdir(on_disk) and not os.environ.get("TMPDIR"):
-        directory = on_disk
+    if directory is None:
+        directory = _on_disk()
     return tempfile.TemporaryFile(dir=directory, buffering=0)
 
 
+def _on_disk() -> bytes | None:
+    """Return a directory that is on a disk where /tmp may be in memory; None for the system's."""
+    on_disk = b"/var/tmp"
+    return on_disk if os.path.isdir(on_disk) and not os.environ.get("TMPDIR") else None
+
+
 @contextlib.contextmanager
-def temporary_directory() -> Iterator[str]:
+def temporary_directory(*, on_disk: bool = False) -> Iterator[str]:
     """Make a private directory below the system's (``TMPDIR``) and remove it in the end.
 
     Directories that killed processes of this user left are removed first.
+
+    Args:
+        on_disk: its content may be large: make it where `temporary_file` makes files.
 
     Yields:
         The path.
@@ -54,7 +62,7 @@ def temporary_directory() -> Iterator[str]:
     import shutil
     import tempfile  # here for start-up time, as in `temporary_file`
 
-    base = os.path.abspath(tempfile.gettempdir())
+    base = os.path.abspath(os.fsdecode((on_disk and _on_disk()) or tempfile.gettempdir()))
     _sweep(base)
     path = os.path.join(base, f"layer-packer-{os.urandom(8).hex()}")
     new = path + _NEW

@@ -158,14 +158,14 @@ def walk(root: bytes) -> Tree:
             stats.frombytes(part.stats)
     except WalkFailed as failed:
         if failed.mode:
-            raise UnsupportedFile(show(failed.path), _kind_name(failed.mode)) from None
+            raise UnsupportedFile(show(failed.path), kind_name(failed.mode)) from None
         raise OSError(failed.number, os.strerror(failed.number), show(failed.path)) from None
     return Tree(Names(bytes(names)), kinds, modes, stats, Names(bytes(targets)))
 
 
 def _single(root: bytes, info: os.stat_result) -> Tree:
     if not stat.S_ISREG(info.st_mode):
-        raise UnsupportedFile(show(root), _kind_name(info.st_mode))
+        raise UnsupportedFile(show(root), kind_name(info.st_mode))
     return Tree(
         Names.of([os.path.basename(os.path.abspath(root))]),
         bytearray([FILE]),
@@ -175,7 +175,8 @@ def _single(root: bytes, info: os.stat_result) -> Tree:
     )
 
 
-def _kind_name(mode: int) -> str:
+def kind_name(mode: int) -> str:
+    """Return the name of the kind of a file that cannot be packed, given its st_mode."""
     kinds = {
         stat.S_IFSOCK: "socket",
         stat.S_IFIFO: "fifo",

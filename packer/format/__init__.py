@@ -12,8 +12,9 @@ Writing: `LayerWriter` turns new chunks into frames and layers; `encode_index` a
 write the table.
 
 In reading order: `index`, `frames`, `index_codec`, `index_checks`, `index_layers`, `version`;
-`frame_reader`, `frame_cache`, `blob_ranges`, `tree_digest`, `damage`, `rebuilding` (files that were
-opened, and their predecessors); `layer_writer`; `usage`, `closed_files`.
+`frame_reader`, `frame_cache`, `blob_ranges`, `reading_ahead`, `tree_digest`, `damage`,
+`rebuilding` (files that were opened, and their predecessors); `layer_writer`; `usage`,
+`closed_files`.
 
 Invariants: an index is checked before anything uses it, a chunk before anyone sees it. Whatever
 follows from other columns is not stored. A prefix lies before the frame that needs it.

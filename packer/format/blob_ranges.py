@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from io import BytesIO
 from typing import BinaryIO, cast
 
 from packer.errors import SizeMismatch
 from packer.forks import Lock
+from packer.format.reading_ahead import ReadingAhead
 from packer.oci import READ_BYTES, Descriptor
 from packer.stores.protocols import LocalBlobs, Positioned, Ranged, Store
 
@@ -18,7 +19,8 @@ class BlobRanges:
 
     A layer of a local store is opened once and read with pread, so threads share the file. From a
     registry that ignores ranges, each layer is fetched once, whole and verified, into a temporary
-    file without a name, and read the same way.
+    file without a name, and read the same way. Parts in a registry that are expected are fetched
+    ahead, if they are small.
 
     Args:
         store: the store that holds the layers.
@@ -32,10 +34,20 @@ class BlobRanges:
         self._lock = Lock()
         self.remote = not isinstance(store, LocalBlobs)
         """Whether each read may be a request to a server."""
+        self._ahead = ReadingAhead(store, layers) if self.remote else None
         self.read_bytes = 0
         """Bytes read so far."""
         self.read_layers: set[int] = set()
         """Ordinals of the layers that anything was read of."""
+
+    def expect(self, parts: Iterable[tuple[int, int, int]]) -> None:
+        """Begin to fetch small parts of layers in a registry.
+
+        Args:
+            parts: for each its layer's ordinal, its offset and its length in bytes.
+        """
+        if self._ahead is not None:
+            self._ahead.expect(parts)
 
     def read(self, layer: int, offset: int, length: int) -> bytes:
         """Return some bytes of a layer; they are not verified.
@@ -53,7 +65,10 @@ class BlobRanges:
             SizeMismatch: it is shorter than its descriptor says.
         """
         blob = self._layers[layer]
-        if isinstance(self._store, LocalBlobs):
+        data = self._ahead.take(layer, offset, length) if self._ahead is not None else None
+        if data is not None:
+            pass
+        elif isinstance(self._store, LocalBlobs):
             data = self._read_local(self._store, layer, offset, length)
         elif isinstance(self._store, Ranged) and self._store.ignores_ranges:
             data = os.pread(self._fetch_whole(layer).fileno(), length, offset)
@@ -103,5 +118,7 @@ class BlobRanges:
 
     def __exit__(self, *_: object) -> None:
         """Close the files."""
+        if self._ahead is not None:
+            self._ahead.close()
         for file in self._files.values():
             file.close()

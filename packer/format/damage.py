@@ -36,6 +36,20 @@ def touched(frames: Frames, damaged: range, layer: str, store: Store | None) -> 
     return f"needed by {files}" + (f", and listed by {versions}" if versions else "")
 
 
+def touched_by_index(layer: str, store: Store) -> str:
+    """Return which versions need an index layer that is lost, as a part of an error message.
+
+    Args:
+        layer: digest of the layer.
+        store: the version's store.
+
+    Returns:
+        a clause, as of `touched`.
+    """
+    versions = _named("version", _versions(store, layer))
+    return "no file can be listed without it" + (f", and listed by {versions}" if versions else "")
+
+
 def _named(noun: str, names: list[str]) -> str:
     """Return the number of names, and the first of them."""
     if not names:

@@ -11,7 +11,7 @@ import blake3
 
 from packer.engine import zstd
 from packer.engine.delta import decode as decode_delta
-from packer.errors import DigestMismatch, IntegrityError, SizeMismatch
+from packer.errors import DigestMismatch, IntegrityError, NotFound, SizeMismatch
 from packer.forks import renew_in_children
 from packer.format.damage import touched
 from packer.format.frame_cache import FrameCache
@@ -39,6 +39,7 @@ class FrameReader:
         remote: fetching is slow, so no frame that is still of use is lost.
         directory: where the temporary file may grow; None as for `FrameCache`.
         store: the store that holds the layers, so that errors can say what damage touches.
+        ahead: told the parts that `fetch` will be asked for, as tuples of its arguments.
     """
 
     def __init__(
@@ -52,6 +53,7 @@ class FrameReader:
         remote: bool = False,
         directory: bytes | None = None,
         store: Store | None = None,
+        ahead: Callable[[Iterable[tuple[int, int, int]]], None] | None = None,
     ) -> None:
         self.index = index
         self.layers = layers
@@ -61,6 +63,7 @@ class FrameReader:
         self.directory = directory
         """Where temporary files go."""
         self._fetch = fetch
+        self._ahead = ahead
         self._store = store
         self._cache = FrameCache(
             cache_bytes,
@@ -103,6 +106,9 @@ class FrameReader:
                     todo.append(prefix)
                 uses[prefix] += 1
         self._cache.expect(uses)
+        if self._ahead is not None:
+            at, stored = self.frames, self.index.frame_stored
+            self._ahead((at.layer[frame], at.offset[frame], stored[frame]) for frame in uses)
 
     def decode(self, frame: int, *, keep: bool = False) -> bytes | bytearray:
         """Return the plaintext of a frame, every chunk in it verified.
@@ -192,9 +198,9 @@ class FrameReader:
             return self._verified(
                 frame, stored, prefix, f"frame at offset {offset} of layer {digest}"
             )
-        except IntegrityError as error:
-            # A layer that was cut off is damaged as a whole.
-            whole = isinstance(error, SizeMismatch)
+        except (IntegrityError, NotFound) as error:
+            # A layer that was cut off, or is gone, is damaged as a whole.
+            whole = isinstance(error, (SizeMismatch, NotFound))
             damaged = frames.of_layer(layer) if whole else range(frame, frame + 1)
             error.touched = touched(frames, damaged, digest, self._store)
             raise

@@ -15,8 +15,9 @@ import blake3
 from packer.engine import delta, zstd
 from packer.errors import DigestMismatch, FormatError
 from packer.format.index_codec import MAX_INDEX_BYTES
+from packer.format.reading_ahead import read_blobs
 from packer.oci import UPDATE_TYPE, Descriptor
-from packer.stores.protocols import Store, read_blob
+from packer.stores.protocols import Store
 
 MAX_PATCHES = 32
 """Patches in a chain before the index is written in full again: each is a request of a fresh
@@ -68,12 +69,14 @@ def read_index(store: Store, layers: Sequence[Descriptor], digest: str | None) -
         raise FormatError("manifest", f"{len(layers)} index layers, the limit is {READ_PATCHES}")
     plain: bytes | bytearray = b""
     parts: list[int] = []
-    for layer in layers:
+    limits = [
+        READ_UPDATE_BYTES if layer.media_type == UPDATE_TYPE else MAX_INDEX_BYTES
+        for layer in layers
+    ]
+    for layer, data in zip(layers, read_blobs(store, layers, limits), strict=True):
         what = f"index layer {layer.digest}"
         if layer.media_type == UPDATE_TYPE:
-            data = _index_of_update(read_blob(store, layer, READ_UPDATE_BYTES), what)
-        else:
-            data = read_blob(store, layer, MAX_INDEX_BYTES)
+            data = _index_of_update(data, what)
         parts.append(len(data))
         if len(plain) > DELTA_INDEX_BYTES:
             size, start = zstd.read_number(data, what)

@@ -49,6 +49,25 @@ LAYER_COUNT = 64
 than 128."""
 
 
+LARGE_BYTES = 32 << 20
+"""Size of a version in bytes above which its frames are compressed at zstd.LARGE_LEVEL by default.
+Below, the stronger level takes half a second of two processors at most."""
+
+
+def level_for(version_bytes: int, *, small: bool) -> int:
+    """Return the zstd level of a version for which none is given.
+
+    Args:
+        version_bytes: size of all files together.
+        small: bytes count more than time, as where archives are opened at first sight.
+
+    Returns:
+        the level.
+    """
+    is_weak = version_bytes > LARGE_BYTES and not small
+    return zstd.LARGE_LEVEL if is_weak else zstd.DEFAULT_LEVEL
+
+
 def layer_bytes_for(version_bytes: int) -> int:
     """Return the average layer size to aim for.
 
@@ -132,12 +151,15 @@ class LayerWriter:
     ) -> None:
         self._store = store
         self._executor = executor
-        self._level = level
+        self.level = level
+        """zstd level of the frames."""
         self._half = layer_bytes // 2
         self._max = layer_bytes * 2
         self._older = older
         self._backlog = backlog
-        self._buffer = bytearray()
+        self._pool: list[memoryview] = []
+        self._buffer = self._new_buffer()
+        self._length = 0  # bytes of the frame being filled
         self._chunks = 0
         self._last = b""
         self._prefix: dict[int, None] = {}
@@ -184,16 +206,25 @@ class LayerWriter:
                 of the whole frame leave room.
         """
         most = DELTA_MAX_BYTES if self._prefix else FRAME_MAX_BYTES
-        if self._buffer and len(self._buffer) + len(data) > most:
+        if self._length and self._length + len(data) > most:
             self._end_frame()
-        self._buffer += data
+        end = self._length + len(data)
+        self._buffer[self._length : end] = data
+        self._length = end
         self._chunks += 1
         self._last = digest
         self._use(similar)
         self._around.update(dict.fromkeys(around))
         least = DELTA_MIN_BYTES if self._prefix else FRAME_MIN_BYTES
-        if len(self._buffer) >= least and ends_here(digest[:4], len(data), least):
+        if end >= least and ends_here(digest[:4], len(data), least):
             self._end_frame()
+
+    def _new_buffer(self) -> memoryview:
+        """Return memory for a frame, from a frame that was written if there is one.
+
+        The system maps new memory page by page, which takes as long as compressing it quickly.
+        """
+        return self._pool.pop() if self._pool else memoryview(bytearray(DELTA_MAX_BYTES))
 
     def _use(self, chunks: Iterable[int]) -> None:
         """Add to the prefix of the frame being filled."""
@@ -221,10 +252,12 @@ class LayerWriter:
 
         No chunk may be added afterwards: the older chunks are released, whatever they hold.
         """
-        if self._buffer:
+        if self._length:
             self._end_frame()
         while self._pending:
             self._write_frame()
+        self._pool.clear()
+        self._buffer = memoryview(b"")
         if self._first_read is not None:
             self._first_read.result()
         self._older = None
@@ -264,44 +297,47 @@ class LayerWriter:
             self._blob = None
 
     def _end_frame(self) -> None:
-        data, self._buffer = self._buffer, bytearray()
+        buffer, length = self._buffer, self._length
         self._use(self._around)
         prefix = Runs(sorted(self._prefix))
         depths = [self.planned_depth(chunk) for chunk in self._prefix]
         self._planned_depths.append(1 + max(depths) if depths else 0)
         self._frame_first.append(self._first_new)
         self._first_new += self._chunks
-        future = self._executor.submit(self._compress, data, prefix)
-        self._pending.append(_Pending(future, self._chunks, self._last, len(data), prefix))
+        future = self._executor.submit(self._compress, buffer[:length], prefix)
+        self._pending.append(_Pending(future, self._chunks, self._last, length, prefix, buffer))
+        self._length = 0
         self._chunks, self._prefix, self._prefix_bytes, self._around = 0, {}, 0, {}
         while len(self._pending) > self._backlog or (
             self._pending and self._pending[0].future.done()
         ):
             self._write_frame()
+        self._buffer = self._new_buffer()
 
-    def _compress(self, data: bytearray, prefix: Runs) -> tuple[bytes, bool]:
+    def _compress(self, data: memoryview, prefix: Runs) -> tuple[bytes, bool]:
         """Return a frame, and whether it is compressed against its prefix."""
         if not prefix or self._older is None:
-            return zstd.compress(data, self._level), False
+            return zstd.compress(data, self.level), False
         buffer = joined(self._older.read, prefix)
         prefix_bytes = len(buffer)
         buffer += data
-        delta = encode_delta(buffer, prefix_bytes, self._level, share=1 - MAX_DELTA_SHARE)
+        delta = encode_delta(buffer, prefix_bytes, self.level, share=1 - MAX_DELTA_SHARE)
         del buffer
         if delta is None:
-            return zstd.compress(data, self._level), False
+            return zstd.compress(data, self.level), False
         if len(delta) * CLEARLY_SMALL <= len(data):
             return delta, True
-        if self._level > _QUICK_LEVEL:
+        if self.level > _QUICK_LEVEL:
             quick = len(zstd.compress(data, _QUICK_LEVEL))
             if len(delta) <= _QUICK_SHARE * quick:
                 return delta, True
-        plain = zstd.compress(data, self._level)
+        plain = zstd.compress(data, self.level)
         return (delta, True) if len(delta) <= len(plain) * MAX_DELTA_SHARE else (plain, False)
 
     def _write_frame(self) -> None:
         pending = self._pending.popleft()
         frame, is_delta = pending.future.result()
+        self._pool.append(pending.buffer)
         if self._blob is None:
             self._begin_layer()
         elif self._blob_bytes + len(frame) > self._max:
@@ -370,10 +406,11 @@ class LayerWriter:
 
 
 class _Pending(NamedTuple):
-    """A frame being compressed: the future of its bytes, and the columns known already."""
+    """A frame being compressed: the future of its bytes, the columns known already, its memory."""
 
     future: Future[tuple[bytes, bool]]
     chunks: int
     last: bytes
     plain_bytes: int
     prefix: Runs
+    buffer: memoryview

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 from functools import cached_property
+from typing import NamedTuple
 
 from packer.engine.chunking import ChunkParams
-from packer.errors import FormatError, UnsupportedVersion
+from packer.errors import FormatError, NotFound, UnsupportedVersion
+from packer.format.damage import touched_by_index
 from packer.format.index import Index
 from packer.format.index_codec import decode_index
 from packer.format.index_layers import Plain, read_index
@@ -16,9 +18,10 @@ from packer.oci import (
     Descriptor,
     Manifest,
     canonical_json,
+    is_digest,
     load_json,
 )
-from packer.stores.protocols import Store, read_blob
+from packer.stores.protocols import LocalBlobs, Store, read_blob
 
 CREATED = "org.opencontainers.image.created"
 """Annotation of a manifest: the time of packing, as in RFC 3339 (image-spec, annotations.md)."""
@@ -41,6 +44,7 @@ class Version:
         manifest: decoded and checked.
         manifest_bytes: the manifest as it is stored.
         config: decoded and checked.
+        reference: tag or digest that it was found by, for messages; "" if it was made just now.
     """
 
     store: Store
@@ -48,13 +52,22 @@ class Version:
     manifest: Manifest
     manifest_bytes: bytes
     config: Config
+    reference: str = field(default="", compare=False)
     _kept: list[Plain] = field(default_factory=list, init=False, repr=False, compare=False)
+
+    @property
+    def name(self) -> str:
+        """The version's name in errors: its tag, in a registry with the repository."""
+        name = self.reference or self.descriptor.digest
+        if isinstance(self.store, LocalBlobs):
+            return name
+        return self.store.name + ("@" if is_digest(name) else ":") + name
 
     def read_index(self, layers: int | None = None) -> Plain:
         """Return the index's plaintext, and the bytes that it takes in each index layer.
 
-        A large index is read from the store again at each call. A missing layer raises `NotFound`,
-        a damaged one `IntegrityError`.
+        A large index is read from the store again at each call. A damaged layer raises
+        `IntegrityError`.
 
         Args:
             layers: number of index layers to read, for the older index that they hold; None for
@@ -62,13 +75,20 @@ class Version:
 
         Returns:
             plaintext, and bytes.
+
+        Raises:
+            NotFound: a layer is missing; the error says which versions need it.
         """
         chain = self.manifest.index_layers
         if layers is not None and layers < len(chain):
             return read_index(self.store, chain[:layers], None)
         if self._kept:
             return self._kept[0]
-        read = read_index(self.store, chain, self.config.index_digest)
+        try:
+            read = read_index(self.store, chain, self.config.index_digest)
+        except NotFound as error:
+            error.touched = touched_by_index(error.name, self.store)
+            raise
         if len(read[0]) <= KEPT_INDEX_BYTES:
             self._kept.append(read)
         return read
@@ -83,9 +103,13 @@ class Version:
 
         Raises:
             FormatError: index and manifest contradict each other.
+            UnsupportedVersion: a later version of layer-packer wrote it; the error says which.
         """
         what = f"index of {self.descriptor.digest}"
-        index = decode_index(self.read_index()[0], what)
+        try:
+            index = decode_index(self.read_index()[0], what)
+        except UnsupportedVersion as error:
+            raise UnsupportedVersion(f"{error}{_what_reads_it(self.config.tool)}") from None
         listed, used = self.manifest.data_layers, index.layer_sizes
         if len(listed) != len(used):
             raise FormatError(what, f"{len(used)} data layers, the manifest has {len(listed)}")
@@ -95,8 +119,7 @@ class Version:
         return index
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(NamedTuple):
     """The config blob: a summary that people read with curl, and the digest of the index.
 
     Args:
@@ -153,13 +176,17 @@ class Config:
         if value.get("format") != FORMAT_VERSION:
             raise UnsupportedVersion(
                 f"{what} has format {value.get('format')!r}, this reader knows {FORMAT_VERSION}"
+                + _what_reads_it(value.get("tool"))
             )
         try:
             chunking, index, totals = value["chunking"], value["index"], value["totals"]
             if not isinstance(totals, dict):
                 raise FormatError(what, "totals is no object")
             if chunking["rule"] != 1:
-                raise UnsupportedVersion(f"{what} has chunking rule {chunking['rule']!r}")
+                raise UnsupportedVersion(
+                    f"{what} has chunking rule {chunking['rule']!r}, unknown to this reader"
+                    + _what_reads_it(value.get("tool"))
+                )
             config = cls(
                 chunking=ChunkParams(chunking["average_bytes"]),
                 index_digest=index["digest"],
@@ -179,6 +206,15 @@ class Config:
         ):
             raise FormatError(what, "a field is of the wrong type")
         return config
+
+
+def _what_reads_it(tool: object) -> str:
+    """Return the end of an error: which version to install, if a sound config names its writer."""
+    name, _, version = tool.partition(" ") if isinstance(tool, str) else ("", "", "")
+    known = name == "layer-packer" and 0 < len(version) <= 32 and version.isascii()
+    if not known or not version.replace(".", "").isalnum():
+        return ""
+    return f"; layer-packer {version} wrote it: use that or a later one"
 
 
 def load_version(store: Store, reference: str) -> Version:
@@ -203,4 +239,5 @@ def load_version(store: Store, reference: str) -> Version:
         manifest,
         data,
         Config.decode(config, f"config {manifest.config.digest}"),
+        reference,
     )

@@ -9,8 +9,8 @@ decides behind it whether large ones are, so that the scan is repeated.
 `numbering` completes the index, `publish` writes index, config and manifest.
 
 In reading order: `job`, `pack_tree`, `scan`, `file_chunks`, `small_files`, `recall`, `stat_cache`,
-`tree_record`, the room `older` (the base, and older chunks that serve new ones), `numbering`,
-`publish`.
+`tree_record`, `tar_source` (a tar stream as a directory), the room `older` (the base, and older
+chunks that serve new ones), `numbering`, `publish`.
 
 Invariants: the result depends on the tree, the base, the parameters and the libraries' versions,
 never on threads or caches. A file that changes while it is read fails the pack. Nothing names a

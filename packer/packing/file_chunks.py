@@ -7,8 +7,7 @@ import errno
 import io
 import os
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 import blake3
 
@@ -34,8 +33,7 @@ _ZEROS = bytes(1 << 20)
 """Bytes of a hole at a time."""
 
 
-@dataclass(frozen=True, slots=True)
-class Source:
+class Source(NamedTuple):
     """The directory or file that is packed, as it was walked.
 
     Args:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Protocol, runtime_checkable
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import NamedTuple, Protocol, runtime_checkable
 
-from packer.engine import zstd
 from packer.engine.chunking import ChunkParams
+from packer.files.rules import LeftOut
+from packer.files.tree import Tree, walk
 from packer.format.closed_files import Closed
 from packer.format.usage import Use
 from packer.oci import Descriptor
@@ -21,8 +23,7 @@ class LocalStore(Store, Ingest, Protocol):
     """A store that versions are packed into: memory, an image layout, or a staging area."""
 
 
-@dataclass(frozen=True, slots=True)
-class PackJob:
+class PackJob(NamedTuple):
     """What to pack, where to, and how.
 
     Args:
@@ -31,13 +32,15 @@ class PackJob:
         tag: the version's name in the store.
         tool: name and version of the writer, for the config.
         params: chunk sizes; a base with other ones is not used.
-        level: zstd level of new frames.
+        level: zstd level of new frames; None lets the size of the version decide.
         opening: which archives are opened, one of `opening.choice.OPENINGS`.
         cache: use what earlier packs of `root` left: files that look as they did are not read
             again, known deflate streams are not analysed again.
         created: time for the manifest, in seconds since the epoch; None means now.
         progress: called now and then from the calling thread.
         sketches: cache of the base's sketches; None means the one beside `store`.
+        walk: lists the entries of `root`.
+        remember: keep what is learnt of the files for the next pack of `root`.
     """
 
     root: bytes
@@ -45,12 +48,33 @@ class PackJob:
     tag: str
     tool: str
     params: ChunkParams
-    level: int = zstd.DEFAULT_LEVEL
+    level: int | None = None
     opening: str = DEFAULT_OPENING
     cache: bool = True
     created: int | None = None
     progress: ProgressCallback | None = None
     sketches: SketchCache | None = None
+    walk: Callable[[bytes], Tree] = walk
+    remember: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class BaseChoice:
+    """The version that packing built on, and why that one.
+
+    Args:
+        name: tag or reference of the base, or its digest if that was given.
+        digest: of its manifest.
+        found_by: ``"given"`` by the caller; ``"name"``: the base is named as a version of the same
+            application; ``"tree"``: its tree looks alike.
+        shared_paths: the share of paths that both trees have among those that either has, 0 to 1;
+            None if the trees were not compared.
+    """
+
+    name: str
+    digest: str
+    found_by: str
+    shared_paths: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +96,9 @@ class Packed:
         closed: archives that stayed closed in the files that were read, at most 1000 rows, those of
             the most bytes first. A file that looks as it did at the last pack is not read.
         closed_bytes: of all closed archives together.
+        left_out: what rules left out.
+        base: the version that it was packed on, None if there was none; results are equal however
+            it was found.
     """
 
     descriptor: Descriptor
@@ -87,6 +114,8 @@ class Packed:
     parts: tuple[Use, ...]
     closed: tuple[Closed, ...] = ()
     closed_bytes: int = 0
+    left_out: LeftOut = field(default_factory=LeftOut, hash=False)
+    base: BaseChoice | None = field(default=None, compare=False)
 
     @property
     def digest(self) -> str:

@@ -11,23 +11,26 @@ million files are freed before the next step makes its own.
 
 from __future__ import annotations
 
+import logging
 import os
 from array import array
 from collections.abc import Iterable
 from concurrent.futures import Executor, ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
+from typing import NamedTuple
 
 from packer.errors import FormatError, InvalidParameter, PackerError
 from packer.files.name_column import Names
-from packer.files.tree import DIRECTORY, FILE, SYMLINK, check_empty_files, show, walk
+from packer.files.tree import DIRECTORY, FILE, SYMLINK, check_empty_files, show
 from packer.format.blob_ranges import BlobRanges
 from packer.format.closed_files import ClosedFiles
 from packer.format.frame_reader import FrameReader
 from packer.format.frames import Frames
-from packer.format.index import Index
+from packer.format.index import FULL_DIGEST_BYTES, Index
 from packer.format.index_checks import check_expansions
 from packer.format.index_codec import encode_index
 from packer.format.layer_writer import LayerWriter
+from packer.format.tree_digest import ShortDigests
 from packer.format.usage import uses
 from packer.format.version import Version
 from packer.opening.recipe_cache import RecipeCache
@@ -39,10 +42,13 @@ from packer.packing.older.merging import layers_to_merge
 from packer.packing.older.older_chunks import NewChunks
 from packer.packing.older.similar import SketchCache, save_sketches
 from packer.packing.publish import Table, publish, reuse
+from packer.packing.recall import STRETCH_ENTRIES
 from packer.packing.scan import Scan, ScanBase
-from packer.packing.stat_cache import Facts, StatCache
+from packer.packing.stat_cache import Facts, Remembered, StatCache
 from packer.stores.layout import caches_of, lies_in
 from packer.stores.protocols import OnDisk, Store
+
+_LOG = logging.getLogger(__name__)
 
 CACHE_BYTES = 24 << 20
 """Decoded frames of the base in memory, in bytes: beside the frames being compressed, they fit
@@ -88,7 +94,20 @@ def pack_tree(job: PackJob, base: Version | None, candidates: Iterable[Version])
     if base is not None and base.config.chunking != job.params:
         base = None
     same_params = [item for item in candidates if item.config.chunking == job.params]
-    table = _make_table(job, base, same_params)
+    while True:
+        try:
+            table = _make_table(job, base, same_params)
+            break
+        except _UnsoundIndex as error:
+            unsound = error.version.descriptor.digest
+            _LOG.warning(
+                "%s is damaged, so nothing is packed on it: its index is not of the tree that its "
+                "config names",
+                error.version.name,
+            )
+            same_params = [item for item in same_params if item.descriptor.digest != unsound]
+            if base is not None and base.descriptor.digest == unsound:
+                base = None
     if isinstance(table, Version):
         return reuse(job, table)
     try:
@@ -98,6 +117,14 @@ def pack_tree(job: PackJob, base: Version | None, candidates: Iterable[Version])
         raise
     save_sketches(_sketches(job), table.writer, table.sketches)
     return packed
+
+
+class _UnsoundIndex(Exception):
+    """A version names the tree that is packed, and its index is of another; never leaves here."""
+
+    def __init__(self, version: Version) -> None:
+        super().__init__(version)
+        self.version = version
 
 
 @dataclass(frozen=True, slots=True)
@@ -214,7 +241,7 @@ def _scan_tree(job: PackJob, base: Version | None, candidates: list[Version]) ->
     stats, source = _walk(job)
     if source.remembered is not None and source.remembered.unchanged:
         same = _same_tree(candidates, source.remembered.tree)
-        if same is not None:
+        if same is not None and _is_sound(source, source.remembered, same):
             return same
     place = _place(job.store)
     recipes = RecipeCache(caches_of(job.store) if job.cache else "")
@@ -237,14 +264,15 @@ def _scan_tree(job: PackJob, base: Version | None, candidates: list[Version]) ->
     ):
         on = ScanBase(reader, base.config.tree if base is not None else "", _sketches(job))
         if base is not None:
-            on = replace(on, dropped=layers_to_merge(base.manifest.layers))
+            on = on._replace(dropped=layers_to_merge(base.manifest.layers))
         done = _scan_once(job, source, on, executor, recipes, candidates)
         if isinstance(done, frozenset):
             # Rare: once more without the layers given up, so that nothing new depends on them.
-            on = replace(on, dropped=done, is_compacted=True)
+            on = on._replace(dropped=done, is_compacted=True)
             done = _scan_once(job, source, on, executor, recipes, candidates)
     assert not isinstance(done, frozenset)
-    stats.save(source.found, done.facts, done.tree)
+    if job.remember:
+        stats.save(source.found, done.facts, done.tree)
     return done.outcome
 
 
@@ -255,14 +283,13 @@ def _walk(job: PackJob) -> tuple[StatCache, Source]:
     stats = StatCache(
         caches_of(job.store), resolved, settings
     )  # before the walk: it reads the clock
-    found = walk(given)
+    found = job.walk(given)
     check_empty_files(given, found)
     remembered = stats.load(found) if job.cache else None
     return stats, Source(resolved, os.path.isdir(resolved), found, remembered)
 
 
-@dataclass(frozen=True, slots=True)
-class _Pass:
+class _Pass(NamedTuple):
     """One pass over the tree.
 
     Args:
@@ -291,6 +318,8 @@ def _scan_once(
         recipes.save()
         tree = scan.record.tree_digest()
         if (same := _same_tree(candidates, tree)) is not None:
+            if not scan.record.is_held_by(same.index):
+                raise _UnsoundIndex(same)
             scan.writer.abort()
             return _Pass(same, tree, scan.record.facts)
         scan.writer.flush()
@@ -323,6 +352,40 @@ def _scan_once(
 def _same_tree(candidates: list[Version], tree: str) -> Version | None:
     """Return the first candidate that has a tree digest."""
     return next((item for item in candidates if item.config.tree == tree), None)
+
+
+def _is_sound(source: Source, remembered: Remembered, version: Version) -> bool:
+    """Return whether a version's index describes a tree that looks as it did.
+
+    Raises:
+        _UnsoundIndex: it describes another.
+    """
+    found, short = source.found, ShortDigests()
+    entry = 0
+    while entry < len(found):
+        if rows := remembered.stretch(entry, STRETCH_ENTRIES):
+            start, end = remembered.span(rows)
+            short.update(remembered.digests[start:end])
+            remembered.release(end - start)
+            entry += len(rows)
+            continue
+        known = remembered.find(entry)
+        if known is None or not known[1]:
+            return False  # not all is known: it is read
+        short.update(known[0][:FULL_DIGEST_BYTES])
+        entry += 1
+    index = version.index
+    expected = ShortDigests.of(index)
+    same = (
+        Names.of(index.paths).joined == Names.of(found.paths).joined
+        and Names.of(index.targets).joined == Names.of(found.links).joined
+        and (index.kinds, index.modes) == (found.kinds, found.modes)
+        and short.tree_digest(index) == expected
+    )
+    version.forget_index()
+    if not same:
+        raise _UnsoundIndex(version)
+    return True
 
 
 def _place(store: Store) -> str | None:

@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import time
 from array import array
-from dataclasses import dataclass, replace
-from datetime import datetime, timezone
+from dataclasses import replace
+from typing import NamedTuple
 
 import blake3
 
@@ -40,8 +40,7 @@ from packer.packing.older.bases import version_label
 from packer.stores.protocols import Ingest
 
 
-@dataclass(frozen=True, slots=True)
-class Table:
+class Table(NamedTuple):
     """A version that is complete but for the last layer and the documents.
 
     Args:
@@ -87,7 +86,7 @@ def publish(job: PackJob, base: Version | None, table: Table) -> Packed:
         index_bytes=len(table.plain),
         tree=table.tree,
         totals=table.totals,
-        level=job.level,
+        level=table.writer.level,
         tool=job.tool,
         zstd=zstd.zstd_version(),
     )
@@ -142,8 +141,8 @@ def reuse(job: PackJob, version: Version) -> Packed:
 def _annotations(job: PackJob, base: Version | None) -> dict[str, str]:
     """Return the manifest's annotations."""
     seconds = time.time() if job.created is None else job.created
-    stamp = datetime.fromtimestamp(seconds, timezone.utc)
-    annotations = {CREATED: stamp.strftime("%Y-%m-%dT%H:%M:%SZ"), TITLE: job.tag}
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(seconds))
+    annotations = {CREATED: stamp, TITLE: job.tag}
     if label := version_label(job.tag):
         annotations[VERSION] = label
     if base is not None:

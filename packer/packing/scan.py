@@ -6,8 +6,8 @@ import os
 from collections.abc import Iterable
 from concurrent.futures import Executor
 from contextlib import closing
-from dataclasses import dataclass
 from itertools import chain
+from typing import NamedTuple
 
 import blake3
 
@@ -16,7 +16,7 @@ from packer.files.tree import Tree, show
 from packer.format.closed_files import ClosedFiles
 from packer.format.frame_reader import FrameReader
 from packer.format.index import DIGEST_BYTES
-from packer.format.layer_writer import LayerWriter, layer_bytes_for
+from packer.format.layer_writer import LayerWriter, layer_bytes_for, level_for
 from packer.opening.choice import ALL, NONE
 from packer.opening.finder import may_begin
 from packer.opening.recipe_cache import RecipeCache
@@ -45,8 +45,7 @@ REPORT_BYTES = 1 << 20
 """Bytes between two reports of progress, where these are fewer entries."""
 
 
-@dataclass(frozen=True, slots=True)
-class ScanBase:
+class ScanBase(NamedTuple):
     """The base of a scan.
 
     Args:
@@ -98,11 +97,15 @@ class Scan:
         """Entries and runs, and what the stat cache is to know."""
         self.closed = ClosedFiles()
         """Archives that stayed closed in the files that were read."""
+        version_bytes = source.found.bytes_of(0, len(source.found))
+        level = job.level
+        if level is None:
+            level = level_for(version_bytes, small=job.opening == ALL)
         self.writer = LayerWriter(
             job.store,
             executor,
-            level=job.level,
-            layer_bytes=layer_bytes_for(source.found.bytes_of(0, len(source.found))),
+            level=level,
+            layer_bytes=layer_bytes_for(version_bytes),
             older=self._older,
             backlog=1 + (os.cpu_count() or 1),
         )

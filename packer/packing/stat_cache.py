@@ -26,7 +26,6 @@ from __future__ import annotations
 import contextlib
 import mmap
 import os
-import secrets
 import struct
 import time
 from array import array
@@ -342,7 +341,7 @@ class StatCache:
         parts = chain((head,), before, self._trusted(tree.stats), behind, facts.digests())
         check = xxhash.xxh3_128()
         directory = os.path.dirname(self._path)
-        temporary = f"{self._path}.{secrets.token_hex(4)}"
+        temporary = f"{self._path}.{os.urandom(4).hex()}"
         try:
             os.makedirs(directory, exist_ok=True)
             with open(temporary, "wb") as file:

@@ -9,6 +9,7 @@ import blake3
 
 from packer.files.tree import Tree
 from packer.format.index import Index
+from packer.format.tree_digest import ShortDigests
 from packer.opening.expansion import Expansion
 from packer.packing.stat_cache import Facts, Remembered
 
@@ -35,6 +36,7 @@ class TreeRecord:
         self.facts = Facts(len(found), remembered)
         """What the stat cache will know of the files."""
         self._contents = blake3.blake3()
+        self._short = ShortDigests()
 
     def add_runs(self, runs: Sequence[tuple[int, int]]) -> None:
         """Append the runs of the next entry.
@@ -52,6 +54,7 @@ class TreeRecord:
             digests: full digests of its chunks, joined.
         """
         self._contents.update(digests)
+        self._short.update(digests)
         self.facts.note(at, digests)
 
     def record_stretch(self, at: int, counts: array[int], digests: memoryview, start: int) -> None:
@@ -64,6 +67,7 @@ class TreeRecord:
             start: offset of `digests` in the remembered ones, in bytes.
         """
         self._contents.update(digests)
+        self._short.update(digests)
         self.facts.take(at, counts, start, start + len(digests))
 
     def record_opened(
@@ -80,6 +84,7 @@ class TreeRecord:
         """
         self.index.expansions[at] = expansion
         self._contents.update(digest)
+        self._short.update(digest)
         self.facts.recipes[at] = expansion.recipe_chunks
         if digests is not None:
             self.facts.note(at, b"".join((digest, digests)))
@@ -89,3 +94,9 @@ class TreeRecord:
         digest = self.index.tree_digest(self._contents.digest())
         self.index.forget_sums()
         return digest
+
+    def is_held_by(self, index: Index) -> bool:
+        """Return whether another version's index describes this tree."""
+        same = self._short.tree_digest(self.index) == ShortDigests.of(index)
+        self.index.forget_sums()
+        return same

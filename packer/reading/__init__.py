@@ -10,8 +10,10 @@ Content comes from frames, which `format.frame_reader` reads in ranges, decodes 
 In reading order:
 
 - `contents`: entries, the content of one file, details; `differences`: what changed.
+- `file_patches`: what changed, to read; `line_diff`: hunks of two texts.
 - `entry_content`: the bytes of a file, rebuilt if it was opened; `version_file`: as a file object.
 - `verification`: every blob, frame and chunk.
+- `parts`: a choice of entries as an index of its own; `tar_output`: a tree as a tar stream.
 - `restore`: a tree; it uses `write_plan` (which bytes go where), `restore_work` (threads),
   `seeds` (older copies), `target` (an existing directory), `staging_directory`.
 

@@ -175,7 +175,7 @@ def content(version: Version, path: bytes, *, inside: bool = False) -> Iterator[
     if entry < 0 and inside:
         entry, within = _archive_of(index, path)
     if entry < 0:
-        raise NotFound("path", show(path), f"in {version.descriptor.digest}")
+        raise NotFound("path", show(path), f"in {version.name}")
     if index.kinds[entry] != FILE:
         raise InvalidParameter(f"{show(path)} is a {KIND_NAMES[index.kinds[entry]]}, not a file")
     with FileReader(version) as files:
@@ -185,7 +185,7 @@ def content(version: Version, path: bytes, *, inside: bool = False) -> Iterator[
             try:
                 pieces = files.member(entry, within[0])
             except KeyError:
-                raise NotFound("path", show(path), f"in {version.descriptor.digest}") from None
+                raise NotFound("path", show(path), f"in {version.name}") from None
             except ValueError as error:
                 raise InvalidParameter(f"{show(path)} cannot be read: {error}") from None
         while True:

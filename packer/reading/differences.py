@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 
 from packer.files.name_column import side_by_side
-from packer.files.tree import FILE, show
+from packer.files.tree import FILE, KIND_NAMES, show
 from packer.format.index import Index
 from packer.format.version import Version
 from packer.opening.members.archive import SEPARATOR
@@ -28,8 +28,8 @@ class Change:
         new_chunk_bytes: bytes of the new file in chunks that the old one does not have; the whole
             size of a member of an archive.
         inside: whether it is a member of an archive, whose path comes before ``!/``.
-        detail: of members: what changed beside the content (kind, mode, target of a link); of an
-            incomplete archive: why.
+        detail: what changed beside the content (kind, mode, target of a link); the kind of what was
+            added or removed, if it is no file; of an incomplete archive: why.
     """
 
     path: str
@@ -39,6 +39,10 @@ class Change:
     new_chunk_bytes: int
     inside: bool = False
     detail: str = ""
+
+
+Difference = tuple[Change, "int | None", "int | None"]
+"""A change, and the entries before and after it, None where there is no file."""
 
 
 def changes(old: Version, new: Version, *, inside: bool = False) -> Iterator[Change]:
@@ -60,18 +64,44 @@ def changes(old: Version, new: Version, *, inside: bool = False) -> Iterator[Cha
     if not inside:
         yield from (change for change, _, _ in _differences(old, new))
         return
+    with FileReader(old) as old_files, FileReader(new) as new_files:
+        yield from (change for change, _, _ in changes_inside(old, new, old_files, new_files))
+
+
+def changes_inside(
+    old: Version,
+    new: Version,
+    old_files: FileReader,
+    new_files: FileReader,
+    is_wanted: Callable[[str], bool] = lambda _: True,
+) -> Iterator[Difference]:
+    """Yield the differences of two versions, also inside archives, with the entries they are in.
+
+    Args:
+        old: the one version.
+        new: the other one.
+        old_files: reads files of `old`.
+        new_files: reads files of `new`.
+        is_wanted: returns whether the difference at a path is of interest; no other archive is
+            read.
+
+    Yields:
+        Changes as `changes` does, each with the entries of the files before and after. For a change
+        in an archive these are the archive's.
+    """
     found = list(_differences(old, new))
     pairs = _renamed(found)
-    with FileReader(old) as old_files, FileReader(new) as new_files:
-        for change, then, now in found:
-            yield change
-            if now is None or (then := pairs.get(now, then)) is None:
-                continue
-            before = old_files.members(then, digests=True) or Listing()
-            after = new_files.members(now, digests=True) or Listing()
-            for inner in _inside(before, after, changed=change.change == "changed"):
-                path = change.path + SEPARATOR * (inner.path != "" or inner.change == "changed")
-                yield replace(inner, path=path + inner.path)
+    for change, then, now in found:
+        if not is_wanted(change.path):
+            continue
+        yield change, then, now
+        if now is None or (then := pairs.get(now, then)) is None:
+            continue
+        before = old_files.members(then, digests=True) or Listing()
+        after = new_files.members(now, digests=True) or Listing()
+        for inner in _inside(before, after, changed=change.change == "changed"):
+            path = change.path + SEPARATOR * (inner.path != "" or inner.change == "changed")
+            yield replace(inner, path=path + inner.path), then, now
 
 
 def _inside(before: Listing, after: Listing, *, changed: bool) -> Iterator[Change]:
@@ -115,11 +145,7 @@ def _kind(member: Member) -> str:
     return "" if member.kind == "file" else member.kind
 
 
-_Difference = tuple[Change, "int | None", "int | None"]
-"""A change, and the entries before and after it, None where there is no file."""
-
-
-def _renamed(found: list[_Difference]) -> dict[int, int]:
+def _renamed(found: list[Difference]) -> dict[int, int]:
     """Pair added files with removed files whose names differ in digits alone, where unambiguous."""
     gone: dict[str, list[int]] = {}
     come: dict[str, list[int]] = {}
@@ -136,20 +162,41 @@ def _renamed(found: list[_Difference]) -> dict[int, int]:
     }
 
 
-def _differences(old: Version, new: Version) -> Iterator[_Difference]:
+def _differences(old: Version, new: Version) -> Iterator[Difference]:
     """Yield the changes, with the entries of the files before and after each."""
     before, after = _Contents(old.index), _Contents(new.index)
     for path, then, now in side_by_side(old.index.paths, new.index.paths):
         old_size = before.sizes[then] if then is not None else 0
         new_size = after.sizes[now] if now is not None else 0
         if then is None and now is not None:
-            yield Change(show(path), "added", 0, new_size, new_size), None, after.file(now)
+            detail = after.kind(now)
+            added = Change(show(path), "added", 0, new_size, new_size, detail=detail)
+            yield added, None, after.file(now)
         elif then is not None and now is None:
-            yield Change(show(path), "removed", old_size, 0, 0), before.file(then), None
+            removed = Change(show(path), "removed", old_size, 0, 0, detail=before.kind(then))
+            yield removed, before.file(then), None
         elif then is not None and now is not None and before.key(then) != after.key(now):
             fresh = after.bytes_not_in(now, before, then)
-            change = Change(show(path), "changed", old_size, new_size, fresh)
+            detail = _metadata(before, then, after, now)
+            change = Change(show(path), "changed", old_size, new_size, fresh, detail=detail)
             yield change, before.file(then), after.file(now)
+
+
+def _metadata(before: _Contents, then: int, after: _Contents, now: int) -> str:
+    """Return what differs between two entries beside their content, in words."""
+    details = []
+    kinds = [
+        KIND_NAMES[contents.index.kinds[at]] for contents, at in ((before, then), (after, now))
+    ]
+    if kinds[0] != kinds[1]:
+        return " to ".join(kinds)
+    modes = before.index.modes[then], after.index.modes[now]
+    if modes[0] != modes[1]:
+        details.append(f"mode {modes[0]:04o} to {modes[1]:04o}")
+    targets = before.links.get(then, b""), after.links.get(now, b"")
+    if targets[0] != targets[1]:
+        details.append(f"target {show(targets[0])} to {show(targets[1])}")
+    return ", ".join(details)
 
 
 class _Contents:
@@ -171,6 +218,11 @@ class _Contents:
             self.links.get(entry, b""),
             expansion.digest if expansion else index.content_key(index.runs_of(entry)),
         )
+
+    def kind(self, entry: int) -> str:
+        """Return the name of an entry's kind, "" for a file."""
+        kind = self.index.kinds[entry]
+        return "" if kind == FILE else KIND_NAMES[kind]
 
     def file(self, entry: int) -> int | None:
         """Return the entry if it is a file."""

@@ -6,7 +6,7 @@ import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, closing
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
 import blake3
 
@@ -28,12 +28,11 @@ from packer.format.tree_digest import Check
 from packer.format.version import Version
 from packer.opening.against import Against
 from packer.opening.expansion import most_opened
-from packer.opening.members.archive import Factory
-from packer.opening.members.member_listing import Listing, list_members
-from packer.opening.members.member_reading import read_member
-from packer.opening.members.spooling import spooled
-from packer.opening.members.stored_pieces import Run, Stream, stored_stream
 from packer.opening.recipe import SPILL_BYTES, Recipe
+
+if TYPE_CHECKING:  # a restore does not look into archives: it need not load what does
+    from packer.opening.members.archive import Factory
+    from packer.opening.members.member_listing import Listing
 
 
 def frames_of(reader: FrameReader, entry: int) -> Iterator[int]:
@@ -156,7 +155,12 @@ class FileReader:
         ranges = enter(BlobRanges(version.store, layers))
         reader = enter(
             FrameReader(
-                version.index, layers, ranges.read, remote=ranges.remote, store=version.store
+                version.index,
+                layers,
+                ranges.read,
+                remote=ranges.remote,
+                store=version.store,
+                ahead=ranges.expect,
             )
         )
         old = enter(closing(OldFiles(reader)))
@@ -172,6 +176,8 @@ class FileReader:
         Returns:
             The members; None if the file is no archive.
         """
+        from packer.opening.members.member_listing import list_members
+
         with ExitStack() as stack:
             return list_members(
                 self._factory(entry, stack),
@@ -194,6 +200,8 @@ class FileReader:
             KeyError: the archive has no such file.
             ValueError: the file cannot be read; also while the pieces are taken.
         """
+        from packer.opening.members.member_reading import read_member
+
         with ExitStack() as stack:
             pieces = read_member(
                 self._factory(entry, stack),
@@ -211,6 +219,8 @@ class FileReader:
 
     def _factory(self, entry: int, stack: ExitStack) -> Factory:
         """Return a function that opens a file as it is stored, until the stack is closed."""
+        from packer.opening.members.stored_pieces import Run, Stream, stored_stream
+
         reader, executor, old = self._tools()
         index = self._version.index
         runs, recipe_runs = index.split_runs(entry)
@@ -233,6 +243,8 @@ class FileReader:
         """Return a function that rebuilds a file that was opened; None for other files."""
         if entry not in self._version.index.expansions:
             return None
+        from packer.opening.members.spooling import spooled
+        from packer.opening.members.stored_pieces import Run, Stream
 
         def whole() -> Factory:
             content = spooled(self.read(entry))

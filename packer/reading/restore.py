@@ -19,9 +19,11 @@ from packer.files.name_folding import check_distinct, folds_names
 from packer.files.tree import FILE, show
 from packer.format.blob_ranges import BlobRanges
 from packer.format.frame_reader import FrameReader
-from packer.format.tree_digest import TreeCheck
+from packer.format.index import Index
+from packer.format.tree_digest import Check, TreeCheck
 from packer.format.version import Version
 from packer.progress import ProgressCallback
+from packer.reading.parts import Part, index_of
 from packer.reading.restore_work import RestoreWork
 from packer.reading.seeds import Seeds
 from packer.reading.staging_directory import check_space, staging_directory, sync_tree
@@ -36,7 +38,7 @@ class Restored:
 
     Args:
         digest: of the version's manifest.
-        files: number of files in the version.
+        files: number of files in the version, or in the part of it.
         bytes: sum of their sizes.
         written_files: number of files written; the others were in the target already.
         written_bytes: sum of their sizes.
@@ -64,10 +66,12 @@ def restore(
     update: bool = False,
     delete: bool = False,
     seeds: Sequence[bytes] = (),
+    part: Part | None = None,
     jobs: int | None = None,
+    durable: bool = True,
     progress: ProgressCallback | None = None,
 ) -> Restored:
-    """Write a version's tree to `target`.
+    """Write a version's tree, or a part of it, to `target`.
 
     Args:
         version: whose blobs are all in its store.
@@ -76,7 +80,9 @@ def restore(
             are replaced one by one once all new content is written and verified.
         delete: with `update`, remove entries that the version does not hold.
         seeds: directories that may hold older copies: equal files and chunks are taken from there.
+        part: the entries to write; None for all. Only the frames that they need are read.
         jobs: number of threads; the number of processors by default.
+        durable: sync what is written before it gets its name.
         progress: called now and then from the calling thread.
 
     Returns:
@@ -84,8 +90,8 @@ def restore(
 
     Raises:
         TargetExists: `target` is a file, or a directory with content and `update` is not given.
-        InvalidParameter: `delete` would remove the store.
-        NotFound: a layer is missing.
+        InvalidParameter: `delete` would remove the store, or what the part leaves out.
+        NotFound: a layer is missing, or the version lacks what the part names.
         IntegrityError: a layer, frame or chunk is damaged; `target` is as it was.
         OSError: the file system refuses, with the path.
     """
@@ -93,7 +99,10 @@ def restore(
     in_place = check_target(target, update)
     if delete and lies_in(version.store, target):
         raise InvalidParameter(f"{show(target)}: --delete would remove the store in it")
-    index, check = version.index, TreeCheck(version.index)
+    if delete and part:
+        raise InvalidParameter("--delete needs the whole version: a part says nothing of the rest")
+    index = index_of(version, part)
+    check = TreeCheck(index) if index is version.index else Check(index)
     sizes = index.entry_sizes()
     with ExitStack() as stack:
         existing = stack.enter_context(closing(Target(target, delete=delete))) if in_place else None
@@ -103,7 +112,7 @@ def restore(
         )
         need = sum(sizes[entry] for entry in wanted)
         staging = stack.enter_context(staging_directory(target, inside=in_place))
-        reader = stack.enter_context(_frame_reader(version, ranges, check, staging))
+        reader = stack.enter_context(_frame_reader(version, index, ranges, check, staging))
         if folds_names(staging):
             check_distinct(index.paths)
         fd = stack.enter_context(_opened(staging))
@@ -112,21 +121,33 @@ def restore(
         zeros = zero_chunks(index, params)
         for chunk, digest in zeros.items():
             check.record(chunk, digest)
-        plan = Plan(reader.frames, sizes, wanted, flat=in_place, leave_out=seed.whole, zeros=zeros)
+        plan = Plan(
+            reader.frames,
+            sizes,
+            wanted,
+            flat=in_place,
+            leave_out=seed.whole,
+            zeros=zeros,
+            durable=durable,
+        )
         check_space(staging, need - sum(plan.holes.values()), target)
         plan.prepare(fd)
         work = RestoreWork(plan, reader, seed, fd, version.store)
         work.run(need, jobs or os.cpu_count() or 1, progress)
-        check.finish(version.config.tree)
+        if isinstance(check, TreeCheck):
+            check.finish(version.config.tree)
         plan.finish(fd)
-        sync_tree(fd)
+        if durable:
+            sync_tree(fd)
         deleted = 0
         if existing:
             deleted = existing.bring_up_to_date(index, wanted, staging)
-            sync_tree(fd)
+            if durable:
+                sync_tree(fd)
         else:
             _give_name(staging, target)
-        sync_directory(os.path.dirname(target))
+        if durable:
+            sync_directory(os.path.dirname(target))
     return Restored(
         digest=version.descriptor.digest,
         files=index.kinds.count(FILE),
@@ -152,17 +173,18 @@ def _give_name(staging: bytes, target: bytes) -> None:
 
 
 def _frame_reader(
-    version: Version, ranges: BlobRanges, check: TreeCheck, staging: bytes
+    version: Version, index: Index, ranges: BlobRanges, check: Check, staging: bytes
 ) -> FrameReader:
     """Return a reader of the version's frames, with its temporary files beside the staging."""
     return FrameReader(
-        version.index,
+        index,
         version.manifest.data_layers,
         ranges.read,
         check=check,
         remote=ranges.remote,
         directory=os.path.dirname(staging),
         store=version.store,
+        ahead=ranges.expect,
     )
 
 
@@ -193,10 +215,11 @@ def check_target(target: bytes, update: bool) -> bool:
         names = os.listdir(target)
     except FileNotFoundError:
         if os.path.islink(target):
-            raise TargetExists(show(target), "a link that leads nowhere") from None
+            why = "a link that leads nowhere"
+            raise TargetExists(show(target), why, is_directory=False) from None
         return False
     except NotADirectoryError:
-        raise TargetExists(show(target), "it is not a directory") from None
+        raise TargetExists(show(target), "a file is there", is_directory=False) from None
     if names and not update:
         raise TargetExists(show(target), "say --update to bring it up to date")
     # A rename cannot replace a mount point or a link to a directory, nor anything in a directory

@@ -8,7 +8,7 @@ from contextlib import closing
 from dataclasses import dataclass
 from itertools import chain
 
-from packer.errors import IntegrityError
+from packer.errors import IntegrityError, NotFound
 from packer.format.blob_ranges import BlobRanges
 from packer.format.damage import touched
 from packer.format.frame_reader import FrameReader
@@ -31,20 +31,34 @@ class Verified:
         blobs: number of blobs read, the manifest included.
         bytes: size of these blobs.
         chunks: number of chunks decoded and checked.
+        left_out_blobs: number of blobs that the archive leaves out, and that were read from the
+            versions at hand.
+        left_out_bytes: size of the blobs left out.
+        bases: the versions that have the blobs left out.
     """
 
     digest: str
     blobs: int
     bytes: int
     chunks: int
+    left_out_blobs: int = 0
+    left_out_bytes: int = 0
+    bases: tuple[str, ...] = ()
 
 
-def verify(version: Version, progress: ProgressCallback | None = None) -> Verified:
+def verify(
+    version: Version,
+    progress: ProgressCallback | None = None,
+    *,
+    sound: set[str] | None = None,
+) -> Verified:
     """Read every blob of a version and check digests, frames and chunks.
 
     Args:
         version: to verify.
         progress: called from the calling thread, once for each part read.
+        sound: digests of blobs that were read before, and that only the pass over the frames reads
+            again; completed by the others.
 
     Returns:
         The counts of what was read.
@@ -57,7 +71,7 @@ def verify(version: Version, progress: ProgressCallback | None = None) -> Verifi
     manifest = version.manifest
     pass_bytes = sum(layer.size for layer in manifest.layers)
     work = _Verification(version, progress, 2 * pass_bytes)  # two passes: blobs, then frames
-    work.read_blobs()
+    work.read_blobs(set() if sound is None else sound)
     checked = work.decode_frames()
     blobs = (version.descriptor, manifest.config, *manifest.layers)
     return Verified(
@@ -85,20 +99,24 @@ class _Verification:
         if self._progress is not None:
             self._progress(Progress("verify", self._done, self._total, detail))
 
-    def read_blobs(self) -> None:
-        """Read every blob, whose reader checks its digest."""
+    def read_blobs(self, sound: set[str]) -> None:
+        """Read every blob that is not known to be sound; its reader checks its digest."""
         version, manifest = self._version, self._version.manifest
         for blob in (manifest.config, *manifest.layers):
+            if blob.digest in sound:
+                self._advance(blob.size, blob.digest)
+                continue
             try:
                 with version.store.fetch(blob) as reader:
                     while data := reader.read(READ_BYTES):
                         self._advance(len(data), blob.digest)
-            except IntegrityError as error:
+            except (IntegrityError, NotFound) as error:
                 if blob in manifest.data_layers:
                     frames = Frames(version.index)
                     damaged = frames.of_layer(manifest.data_layers.index(blob))
                     error.touched = touched(frames, damaged, blob.digest, version.store)
                 raise
+            sound.add(blob.digest)
 
     def decode_frames(self) -> int:
         """Decode every live frame and rebuild every archive; return the number of live chunks."""
@@ -113,6 +131,7 @@ class _Verification:
                 check=check,
                 remote=ranges.remote,
                 store=version.store,
+                ahead=ranges.expect,
             ) as frames_reader,
             ThreadPoolExecutor(os.cpu_count() or 1, "verify") as executor,
         ):

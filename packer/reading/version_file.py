@@ -40,7 +40,7 @@ def open_entry(version: Version, path: str | bytes) -> io.BufferedReader:
     name = os.fsencode(path).strip(b"/")
     entry = version.index.find(name)
     if entry < 0:
-        raise NotFound("path", show(name), f"in {version.descriptor.digest}")
+        raise NotFound("path", show(name), f"in {version.name}")
     if version.index.kinds[entry] != FILE:
         kind = KIND_NAMES[version.index.kinds[entry]]
         raise InvalidParameter(f"{show(name)} is a {kind}, not a file")

@@ -37,6 +37,7 @@ class Plan:
         flat: whether files are named by ordinal instead of path, without directories.
         leave_out: entries whose content comes from elsewhere.
         zeros: chunks that hold zeros alone; they become holes.
+        durable: whether a sync will follow, so that the disk begins early.
     """
 
     def __init__(
@@ -48,6 +49,7 @@ class Plan:
         flat: bool,
         leave_out: Iterable[int] = (),
         zeros: Collection[int] = (),
+        durable: bool = True,
     ) -> None:
         self.frames = frames
         self.index: Index = frames.index
@@ -62,6 +64,7 @@ class Plan:
         self.holes: dict[int, int] = {}
         """Bytes of holes, by entry."""
         self._zeros = zeros
+        self._durable = durable
         self._entry, self._offset = array("I"), array("Q")
         self._first, self._count = array("I"), array("I")
         self._writebacks: dict[int, Writeback] = {}  # large files, by entry
@@ -163,7 +166,7 @@ class Plan:
                 finally:
                     os.close(file)
             if is_large:
-                self._writebacks[entry] = Writeback()
+                self._writebacks[entry] = Writeback(active=self._durable)
 
     def write_frame(self, fd: int, frame: int, data: bytes | bytearray) -> tuple[int, int]:
         """Write all parts of a frame.
@@ -222,7 +225,7 @@ class Plan:
             pieces: its content.
         """
         file = os.open(self.name(entry), _WRITE | os.O_EXCL, 0o600, dir_fd=fd)
-        writeback = Writeback()
+        writeback = Writeback(active=self._durable)
         with open(file, "wb", buffering=1 << 20) as out:
             if self.sizes[entry] >= RESERVE_BYTES:
                 reserve(file, self.sizes[entry])

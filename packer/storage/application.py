@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+from collections.abc import Callable
 from typing import Any
 
 from packer.errors import Conflict, NotFound, UnsupportedVersion
@@ -56,6 +57,12 @@ class Application:
         """Return all versions by sequence number."""
         records = self.ledger.read(self.repository.names())
         return [records[tag] for tag in sorted(records, key=int)]
+
+    def latest(self) -> SavedVersion | None:
+        """Return the record of the version with the highest number that has one."""
+        numbers = sorted(self.numbers().saved, reverse=True)
+        found = (self.ledger.read_one(str(number)) for number in numbers)
+        return next((record for record in found if record is not None), None)
 
     def version(self, sequence: int) -> Version:
         """Return a version, its manifest and config read.
@@ -115,6 +122,7 @@ class Application:
         numbers: Numbers,
         wanted: int | None,
         patience_seconds: float,
+        enlist: Callable[[], None],
     ) -> SavedVersion:
         """Save a tree as a version: stage it, send its blobs, claim a number, name it.
 
@@ -123,6 +131,7 @@ class Application:
             numbers: as listed just before.
             wanted: a number that the caller chose, or None for the next one.
             patience_seconds: how long to wait for an undecided claim of another writer.
+            enlist: lists the application; called before its first version is named.
 
         Returns:
             The version; the one that is there if `wanted` has the same content already.
@@ -140,6 +149,8 @@ class Application:
                 if wanted is not None and wanted in numbers.saved:
                     return self._same(wanted, new)
                 new.send()
+                if not numbers.saved:
+                    enlist()  # not before: a save that fails leaves no application without versions
                 return self._name(new, numbers, wanted, patience_seconds)
         raise AssertionError("the last base is None, and returns or raises")  # pragma: no cover
 

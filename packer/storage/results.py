@@ -68,7 +68,7 @@ class SupportBundle:
 
 @dataclass(frozen=True, slots=True)
 class Retained:
-    """What `Storage.retain` did.
+    """What `Storage.retain` did, or would do.
 
     Args:
         deleted: sequence numbers that were removed.

@@ -74,6 +74,8 @@ def retain(
     keep: int,
     protect: Iterable[int],
     deleted: Callable[[int], None],
+    *,
+    dry_run: bool = False,
 ) -> Retained:
     """Delete all but the newest versions and those that are needed; see `Storage.retain`.
 
@@ -86,9 +88,10 @@ def retain(
         keep: how many of the newest.
         protect: numbers to keep besides.
         deleted: called after each deletion; may raise to stop.
+        dry_run: decide the same, and delete nothing.
 
     Returns:
-        The numbers that were deleted, kept, and left alone.
+        The numbers that were, or would be, deleted, kept, and left alone.
 
     Raises:
         StoreError: no version can be read; nothing was deleted.
@@ -107,14 +110,17 @@ def retain(
     freed: dict[str, int] = {}
     go = [number for number in reversed(older) if blobs[number] or _is_rubbish(repository, number)]
     for number in go:
+        freed.update(item for item in blobs[number].items() if item[0] not in kept)
+        if dry_run:
+            continue
         with contextlib.suppress(NotFound):  # another replica retains at the same time
             delete_number(repository, number, numbers)
         numbers.gone -= {gone for gone in numbers.gone if gone < numbers.top}  # removed
-        freed.update(item for item in blobs[number].items() if item[0] not in kept)
         application.forget(number)
         deleted(number)
-    sweep_claims(repository, names)
-    _collect(repository)
+    if not dry_run:
+        sweep_claims(repository, names)
+        _collect(repository)
     skipped |= set(older) - set(go)
     return Retained(
         deleted=tuple(go),

@@ -31,7 +31,7 @@ from packer.progress import CancelEvent, ProgressCallback, cancellable
 from packer.storage.state.history import LABEL_PREFIX, NUMBERS, RECORD_PREFIX
 from packer.storage.state.repository import NONCE, Repository
 from packer.stores.cancelling import until_cancelled
-from packer.stores.layout import LayoutStore, caches_of
+from packer.stores.layout import LayoutStore, caches_of, using
 from packer.stores.protocols import Upload
 from packer.transfer.blob_sender import BlobSender
 
@@ -55,7 +55,7 @@ class Job:
         root: directory or file.
         title: for people.
         labels: see `check_labels`.
-        level: zstd level.
+        level: zstd level; None lets the size of the version decide.
         opening: which archives are opened, one of `opening.choice.OPENINGS`.
         created: seconds since the epoch to record; None for now.
         cache: layout that takes new blobs on their way to a registry; a temporary one if None.
@@ -67,7 +67,7 @@ class Job:
     root: bytes
     title: str
     labels: Mapping[str, str]
-    level: int = zstd.DEFAULT_LEVEL
+    level: int | None = None
     opening: str = DEFAULT_OPENING
     created: int | None = None
     cache: LayoutStore | None = None
@@ -166,11 +166,11 @@ def check_labels(labels: Mapping[str, str] | None) -> dict[str, str]:
     return found
 
 
-def check_level(level: int) -> int:
+def check_level(level: int | None) -> int | None:
     """Return a zstd level that is in range.
 
     Args:
-        level: from 1 to 22.
+        level: from 1 to 22, or None.
 
     Returns:
         The same.
@@ -178,7 +178,7 @@ def check_level(level: int) -> int:
     Raises:
         InvalidParameter: it is out of range.
     """
-    if not zstd.MIN_LEVEL <= level <= zstd.MAX_LEVEL:
+    if level is not None and not zstd.MIN_LEVEL <= level <= zstd.MAX_LEVEL:
         raise InvalidParameter(f"level {level} is not from {zstd.MIN_LEVEL} to {zstd.MAX_LEVEL}")
     return level
 
@@ -312,9 +312,12 @@ def _place(repository: Repository, job: Job) -> Iterator[tuple[LocalStore, Sketc
     """Yield the store that takes new blobs, and the cache of the base's sketches."""
     store = repository.store
     if isinstance(store, LocalStore):
-        yield store, SketchCache(caches_of(store))
+        with using(store):
+            yield store, SketchCache(caches_of(store))
     elif job.cache is not None:
-        yield job.cache, NearSketches(caches_of(job.cache))
+        with using(job.cache):
+            yield job.cache, NearSketches(caches_of(job.cache))
     else:
         with temporary_directory() as folder:
-            yield LayoutStore(os.path.join(folder, "store")), NearSketches("")
+            # Removed with the folder: nothing in it need outlive a crash.
+            yield LayoutStore(os.path.join(folder, "store"), durable=False), NearSketches("")

@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from types import TracebackType
 
-from packer.engine import zstd
+from packer.api.locations import default_storage_uri
 from packer.errors import Cancelled, InvalidParameter, NotFound
 from packer.forks import Lock
 from packer.format.version import Version
@@ -51,7 +51,7 @@ _log = logging.getLogger(__name__)
 
 
 def open_storage(
-    base_uri: str,
+    base_uri: str | None = None,
     *,
     cache: str | os.PathLike[str] | None = None,
     registry: RegistryLike = None,
@@ -63,7 +63,7 @@ def open_storage(
 
     Args:
         base_uri: ``docker://host/repository`` in a registry, ``oci:DIR`` for image layouts below a
-            directory, or ``memory:`` for a new one in memory.
+            directory, or ``memory:`` for a new one in memory; None for ``$LAYER_PACKER_STORAGE``.
         cache: a directory that keeps layers from one call to the next; without it, each call
             fetches what it needs.
         registry: how to reach the registry.
@@ -78,6 +78,7 @@ def open_storage(
     Raises:
         InvalidReference, InvalidParameter: `base_uri` is none of these.
     """
+    base_uri = default_storage_uri() if base_uri is None else base_uri
     repositories = Repositories(base_uri, registry)
     disk = LayoutStore(cache) if cache is not None and repositories.is_remote else None
     return Storage(repositories, disk, jobs, patience_seconds, listener)
@@ -115,7 +116,10 @@ class Storage:
         """The support bundles."""
 
     def apps(self) -> list[str]:
-        """Return the IDs of the applications that have, or had, versions."""
+        """Return the IDs of the applications that have, or had, versions.
+
+        An application of which no version loads is among them; its `history` is empty.
+        """
         return app_list.read(self._repositories)
 
     def save(
@@ -125,7 +129,7 @@ class Storage:
         *,
         sequence: int | None = None,
         labels: Mapping[str, str] | None = None,
-        level: int = zstd.DEFAULT_LEVEL,
+        level: int | None = None,
         opening: str = DEFAULT_OPENING,
         created: int | None = None,
         progress: ProgressCallback | None = None,
@@ -141,7 +145,7 @@ class Storage:
             sequence: its number; the next one if None. Numbers may be left out. With a number that
                 has the same content already, that version is returned and nothing is saved.
             labels: names and values for the history, such as a version's name or who saved it.
-            level: zstd level.
+            level: zstd level; None as for `packer.pack`.
             opening: which archives are opened: "all", "changed" or "none", as `packer.pack` says.
             created: seconds since the epoch to record as its time; now if None.
             progress: called now and then.
@@ -165,10 +169,11 @@ class Storage:
             root, app, labels, progress, cancel, level=level, opening=opening, created=created
         )
         application = self._application(app, create=True)
-        numbers = application.numbers()
-        if not numbers.saved:
+
+        def enlist() -> None:
             app_list.add(self._repositories, app)
-        saved = application.save(job, numbers, sequence, self._patience)
+
+        saved = application.save(job, application.numbers(), sequence, self._patience, enlist)
         self._tell("saved", app, saved.sequence)
         return saved
 
@@ -246,6 +251,26 @@ class Storage:
             return self._application(app).history()
         except NotFound:
             return []
+
+    def latest(self, app: str) -> SavedVersion | None:
+        """Return the version that was saved with the highest number; None if there is none.
+
+        Takes a request for each page of tags, and one more. A number that names no version is
+        passed over, with a warning that names it.
+
+        Args:
+            app: the application's ID.
+
+        Returns:
+            The version.
+
+        Raises:
+            StoreError: the registry cannot be reached.
+        """
+        try:
+            return self._application(app).latest()
+        except NotFound:
+            return None
 
     def current(self, app: str) -> SavedVersion | None:
         """Return the version that is deployed, or None."""
@@ -374,6 +399,7 @@ class Storage:
         *,
         keep: int,
         protect: Iterable[int] = (),
+        dry_run: bool = False,
         cancel: CancelEvent | None = None,
     ) -> Retained:
         """Delete all versions but the newest ones that can be loaded, and those that are needed.
@@ -389,6 +415,7 @@ class Storage:
             app: the application's ID.
             keep: how many of the newest to keep, at least 1.
             protect: numbers of further versions to keep.
+            dry_run: delete nothing; only say what would be deleted.
             cancel: set it to stop between two versions.
 
         Returns:
@@ -409,7 +436,7 @@ class Storage:
             if cancel is not None and cancel.is_set():
                 raise Cancelled("retain")
 
-        return retain(self._application(app), keep, protected, deleted)
+        return retain(self._application(app), keep, protected, deleted, dry_run=dry_run)
 
     def verify(self, app: str, *, cancel: CancelEvent | None = None) -> list[Finding]:
         """Read every version of an application, and tell which are damaged and by what.
@@ -535,7 +562,7 @@ class Storage:
         progress: ProgressCallback | None,
         cancel: CancelEvent | None,
         *,
-        level: int = zstd.DEFAULT_LEVEL,
+        level: int | None = None,
         opening: str = DEFAULT_OPENING,
         created: int | None = None,
     ) -> Job:

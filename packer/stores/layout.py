@@ -3,7 +3,8 @@
     oci-layout                  the version of the layout
     index.json                  tags: descriptors with a ref.name annotation, newest last
     blobs/sha256/<hex>          blobs, manifests among them
-    ingest/                     ours, other tools ignore it: files being written, and the lock
+    ingest/                     ours, other tools ignore it: files being written, the lock, and
+                                what running writers need
     cache/                      ours: what can be computed again
 
 Any number of threads and processes may use one directory. A blob appears whole (temporary file,
@@ -15,24 +16,34 @@ there, then it is named; nothing names a blob, then it is removed) happen under 
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import stat
 import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from typing import BinaryIO
 
-from packer.errors import DigestMismatch, NotFound, SizeMismatch
+from packer.errors import DigestMismatch, IntegrityError, NotFound, SizeMismatch
 from packer.files.durable import (
     FileWriter,
     RangeReader,
     TempFile,
     open_regular,
     read_bounded,
-    sync_directory,
 )
 from packer.oci import READ_BYTES, Descriptor, digest_of
-from packer.stores.index_json import Index, IndexedManifests, is_promised, load_index, with_tag
+from packer.stores.index_json import (
+    Index,
+    IndexedManifests,
+    IndexFile,
+    is_promised,
+    with_origin,
+    with_tag,
+)
 from packer.stores.layout_directory import LayoutDirectory
+from packer.stores.layout_use import record_use, running_uses
 from packer.stores.manifests import check_manifest, check_range, check_tag, reachable
 from packer.stores.protocols import OnDisk, Reader, Store
 from packer.stores.verifying import VerifyingReader
@@ -51,6 +62,8 @@ class LayoutStore(IndexedManifests):
         create: make a missing or empty directory a layout. Opening a layout that exists writes
             nothing, so one on a read-only disk can be read.
         late: make it when something is first written; until then, it is an empty store.
+        durable: whether everything that is written is synced. If not, a system that crashes may
+            lose or damage what was written in the last half minute or so, the tags among it.
 
     Raises:
         NotFound: there is no layout, and neither `create` nor `late` is given.
@@ -66,8 +79,12 @@ class LayoutStore(IndexedManifests):
         *,
         create: bool = True,
         late: bool = False,
+        durable: bool = True,
     ) -> None:
-        self._directory = LayoutDirectory(os.fsdecode(path), create=create, late=late)
+        self._directory = LayoutDirectory(
+            os.fsdecode(path), create=create, late=late, durable=durable
+        )
+        self._index = IndexFile(self._directory.index)
 
     @property
     def name(self) -> str:
@@ -172,7 +189,7 @@ class LayoutStore(IndexedManifests):
     def create(self) -> FileWriter:
         """Open a writer for a new blob."""
         self._directory.prepare()
-        return FileWriter(TempFile(self._directory.ingest), self._publish)
+        return FileWriter(self._directory.temporary(), self._publish)
 
     def _publish(self, file: TempFile, blob: Descriptor) -> bool:
         """Give a written file its digest as name; return whether the blob was missing."""
@@ -213,14 +230,14 @@ class LayoutStore(IndexedManifests):
                     os.unlink(path)
                 except FileNotFoundError:
                     return False
-                sync_directory(self._directory.blobs)
+                self._directory.sync_blobs()
         return True
 
     # Manifests and tags
 
     def _current_index(self) -> Index:
         """Return index.json as it is now."""
-        return load_index(self._directory.index)
+        return self._index.load()
 
     def _stored_size(self, digest: str) -> int | None:
         """Return the size of a blob's file, None if it is missing."""
@@ -285,9 +302,9 @@ class LayoutStore(IndexedManifests):
         path = self._directory.blob_path(descriptor.digest)
         if self._renew(descriptor) and read_bounded(path, len(data)) == data:
             # What is there may be another process's, renamed but not yet durable.
-            sync_directory(self._directory.blobs)
+            self._directory.sync_blobs()
             return
-        with TempFile(self._directory.ingest) as file:
+        with self._directory.temporary() as file:
             file.write(data)
             file.publish(path)
 
@@ -310,28 +327,129 @@ class LayoutStore(IndexedManifests):
                 raise NotFound("tag", tag, self.name)
             self._directory.write_index({**index.value, "manifests": kept})
 
+    # Origins
+
+    def note_origin(self, tag: str, origin: str) -> None:
+        """Record where the version of a tag was fetched from, and move the tag to the end.
+
+        Args:
+            tag: the tag.
+            origin: a reference.
+
+        Raises:
+            NotFound: there is no such tag.
+        """
+        self._directory.prepare()
+        with self._directory.lock():
+            index = self._current_index()
+            changed = with_origin(index, tag, origin)
+            if changed is None:
+                raise NotFound("tag", tag, self.name)
+            if changed is not index.value:
+                self._directory.write_index(changed)
+
     # Housekeeping
 
-    def collect_garbage(self, grace_seconds: float = 3600.0) -> tuple[int, int]:
+    @contextlib.contextmanager
+    def in_use(self, blobs: Iterable[Descriptor] = ()) -> Iterator[None]:
+        """Keep `collect_garbage` of all processes off what the block relies on.
+
+        Until the block ends, these stay: each version that has a tag now, though another process
+        may remove the tag; `blobs`; and each blob that is written from now on.
+
+        Args:
+            blobs: blobs that may be here without a name, and that the caller will name.
+
+        Yields:
+            Nothing, while the blobs are kept.
+        """
+        self._directory.prepare()
+        with self._directory.lock():
+            named = self._current_index().descriptors
+            record = record_use(self._directory.ingest, named, blobs)
+        try:
+            yield
+        finally:
+            record.discard()
+
+    def collect_garbage(self, grace_seconds: float = 3600.0, *, dry_run: bool = False) -> Garbage:
         """Remove the blobs that no manifest in index.json needs, and leftover temporary files.
 
-        Nothing is removed if a manifest in index.json is missing (NotFound) or damaged
-        (IntegrityError): its needs are not known then. Repair or untag it first.
+        What a running writer relies on stays; see `in_use`. Nothing is removed if a manifest in
+        index.json is missing (NotFound) or damaged (IntegrityError): its needs are not known then.
+        Repair or untag it first.
 
         Args:
             grace_seconds: blobs written, or pushed again, more recently than this stay: a process
-                may be about to name them. If it takes longer, its `put_manifest` raises NotFound,
-                and pushing again helps; a tag is never left without its blobs.
+                that does not say so by `in_use`, such as another tool, may be about to name them.
+                If it takes longer, its `put_manifest` raises NotFound, and pushing again helps; a
+                tag is never left without its blobs.
+            dry_run: only count what would be removed.
 
         Returns:
-            The number of blobs removed, and their bytes.
+            The numbers of blobs and files removed.
         """
+        if self._directory.is_missing:
+            return Garbage()
         self._directory.prepare()
-        self._directory.sweep()
+        leftovers = self._directory.sweep(dry_run=dry_run)
         with self._directory.lock():
-            roots = self._current_index().descriptors
-            needed = reachable(roots, self._read_manifest, self.name)
-            return self._directory.remove_blobs(needed, time.time() - grace_seconds)
+            needed = self.needed()
+            uses = running_uses(self._directory.ingest)
+            for root in uses.manifests:
+                with contextlib.suppress(NotFound, IntegrityError):
+                    needed |= reachable((root,), self._read_manifest, self.name)
+            needed |= uses.blobs
+            before = min(time.time() - grace_seconds, uses.since)
+            count = size = young = young_size = 0
+            for digest, status in self._directory.blob_files():
+                if digest in needed:
+                    continue
+                if status.st_mtime > before:
+                    young, young_size = young + 1, young_size + status.st_size
+                    continue
+                if not dry_run:
+                    with contextlib.suppress(FileNotFoundError):
+                        os.unlink(self._directory.blob_path(digest))
+                count, size = count + 1, size + status.st_size
+        return Garbage(count, size, young, young_size, *leftovers)
+
+    def needed(self) -> set[str]:
+        """Return the digests of all blobs that the manifests in index.json need.
+
+        Returns:
+            Digests, of manifests too.
+
+        Raises:
+            NotFound: a manifest is missing.
+            IntegrityError: a manifest is damaged.
+        """
+        return reachable(self._current_index().descriptors, self._read_manifest, self.name)
+
+    def blob_sizes(self) -> dict[str, int]:
+        """Return the stored size of each blob, by digest, without looking at what needs it."""
+        return {digest: status.st_size for digest, status in self._directory.blob_files()}
+
+
+@dataclass(frozen=True, slots=True)
+class Garbage:
+    """The result of a garbage collection.
+
+    Args:
+        blobs: number of blobs removed that nothing needs.
+        bytes: bytes of the blobs removed.
+        kept_blobs: number of blobs that nothing needs, and that are too young to be removed.
+        kept_bytes: bytes of the blobs kept.
+        leftovers: number of temporary files removed that killed processes left.
+        leftover_bytes: bytes of the temporary files removed.
+    """
+
+    blobs: int = 0
+    bytes: int = 0
+    kept_blobs: int = 0
+    kept_bytes: int = 0
+    leftovers: int = 0
+    leftover_bytes: int = 0
 
 
 def lies_in(store: Store, folder: bytes) -> bool:
@@ -345,3 +463,18 @@ def lies_in(store: Store, folder: bytes) -> bool:
 def caches_of(store: Store) -> str:
     """Return the directory for caches about a store's content, "" if it has none."""
     return store.caches if isinstance(store, OnDisk) else ""
+
+
+def using(
+    store: Store, blobs: Iterable[Descriptor] = ()
+) -> contextlib.AbstractContextManager[None]:
+    """Return a context that keeps garbage collection off a store, as `LayoutStore.in_use`.
+
+    Args:
+        store: a store that the block writes; one that collects no garbage is left alone.
+        blobs: blobs that may be there without a name.
+
+    Returns:
+        The context.
+    """
+    return store.in_use(blobs) if isinstance(store, LayoutStore) else contextlib.nullcontext()

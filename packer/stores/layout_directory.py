@@ -6,7 +6,7 @@ import contextlib
 import os
 import re
 import stat
-from collections.abc import Collection
+from collections.abc import Iterator
 from typing import Any
 
 from packer.errors import InvalidParameter, NotFound
@@ -16,6 +16,7 @@ from packer.files.durable import (
     make_directory,
     read_bounded,
     sweep,
+    sync_directory,
 )
 from packer.stores.index_json import (
     LAYOUT_BYTES,
@@ -35,6 +36,7 @@ class LayoutDirectory:
         path: the directory.
         create: make a missing or empty directory a layout now.
         late: make it a layout by the first `prepare`; until then it is an empty store.
+        durable: whether files and names are synced.
 
     Raises:
         NotFound: there is no layout, and neither `create` nor `late` is given.
@@ -42,7 +44,8 @@ class LayoutDirectory:
         UnsupportedVersion: a layout of a later version.
     """
 
-    def __init__(self, path: str, *, create: bool, late: bool) -> None:
+    def __init__(self, path: str, *, create: bool, late: bool, durable: bool = True) -> None:
+        self._durable = durable
         self.path = os.path.abspath(path)
         self.blobs = os.path.join(self.path, "blobs", "sha256")
         self.ingest = os.path.join(self.path, "ingest")
@@ -61,6 +64,15 @@ class LayoutDirectory:
         """Return the path of a blob; `digest` has been checked."""
         return os.path.join(self.blobs, digest[7:])
 
+    def temporary(self) -> TempFile:
+        """Return a new file in `ingest`, to be written and published."""
+        return TempFile(self.ingest, durable=self._durable)
+
+    def sync_blobs(self) -> None:
+        """Make the names of blobs durable, if the layout is."""
+        if self._durable:
+            sync_directory(self.blobs)
+
     def lock(self) -> contextlib.AbstractContextManager[None]:
         """Hold the lock of the layout, against threads and processes."""
         return locked(os.path.join(self.ingest, "lock"))
@@ -72,8 +84,8 @@ class LayoutDirectory:
         if self._is_missing:
             self._create(True)
             self._is_missing = False
-        make_directory(self.ingest)
-        make_directory(self.blobs)
+        make_directory(self.ingest, durable=self._durable)
+        make_directory(self.blobs, durable=self._durable)
         with self.lock():
             if not os.path.lexists(self.index):
                 self._write(_EMPTY_INDEX, self.index)
@@ -84,35 +96,31 @@ class LayoutDirectory:
         """Replace index.json; the caller holds the lock."""
         self._write(encode_index(value, self.index), self.index)
 
-    def remove_blobs(self, needed: Collection[str], before: float) -> tuple[int, int]:
-        """Remove blobs that are not needed; the caller holds the lock.
+    @property
+    def is_missing(self) -> bool:
+        """Whether there is no layout yet."""
+        return self._is_missing
 
-        Args:
-            needed: digests of the blobs to keep.
-            before: blobs changed after this time stay (seconds since 1970).
+    def blob_files(self) -> Iterator[tuple[str, os.stat_result]]:
+        """Yield digest and status of each blob's file."""
+        try:
+            entries = list(os.scandir(self.blobs))
+        except FileNotFoundError:
+            return
+        for entry in entries:
+            if _HEX.match(entry.name):
+                with contextlib.suppress(FileNotFoundError):
+                    status = entry.stat(follow_symlinks=False)
+                    if stat.S_ISREG(status.st_mode):
+                        yield "sha256:" + entry.name, status
 
-        Returns:
-            The number of blobs removed, and their bytes.
-        """
-        count = size = 0
-        for entry in list(os.scandir(self.blobs)):
-            if not _HEX.match(entry.name) or "sha256:" + entry.name in needed:
-                continue
-            with contextlib.suppress(FileNotFoundError):
-                status = entry.stat(follow_symlinks=False)
-                if stat.S_ISREG(status.st_mode) and status.st_mtime <= before:
-                    os.unlink(entry.path)
-                    count += 1
-                    size += status.st_size
-        return count, size
-
-    def sweep(self) -> None:
-        """Remove temporary files of writers that died."""
-        sweep(self.ingest)
+    def sweep(self, *, dry_run: bool = False) -> tuple[int, int]:
+        """Remove temporary files of writers that died; return their number and bytes."""
+        return sweep(self.ingest, dry_run=dry_run)
 
     def _write(self, data: bytes, path: str) -> None:
         """Give `path` new content, in one step."""
-        with TempFile(self.ingest) as file:
+        with self.temporary() as file:
             file.write(data)
             file.publish(path)
 
@@ -158,8 +166,8 @@ class LayoutDirectory:
         self._check_name()
         # Before the marker is there, only ingest/ may be: whoever meets an unfinished layout, after
         # a crash or while another process makes it, can then tell it from a stranger's directory.
-        make_directory(self.ingest)
-        with self.lock(), TempFile(self.ingest) as file:
+        make_directory(self.ingest, durable=self._durable)
+        with self.lock(), self.temporary() as file:
             if not os.path.lexists(self._marker):
                 file.write(LAYOUT_BYTES)
                 file.publish(self._marker)

@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from packer.errors import (
     FormatError,
@@ -210,8 +209,7 @@ def reachable(
     return found
 
 
-@dataclass(frozen=True, slots=True)
-class Graph:
+class Graph(NamedTuple):
     """What an image manifest names, each blob once.
 
     Args:

@@ -14,9 +14,8 @@ Invariants that every store keeps (docs/architecture.md):
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from types import TracebackType
-from typing import BinaryIO, Protocol, runtime_checkable
+from typing import BinaryIO, NamedTuple, Protocol, runtime_checkable
 
 from packer.errors import SizeMismatch
 from packer.oci import Descriptor
@@ -426,8 +425,7 @@ class PartialIngest(Promised, Protocol):
         """
 
 
-@dataclass(frozen=True, slots=True)
-class ArchiveSize:
+class ArchiveSize(NamedTuple):
     """The size of an archive before it is written.
 
     Args:

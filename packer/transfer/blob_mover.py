@@ -18,15 +18,21 @@ from packer.errors import (
     RegistryError,
     StoreError,
 )
-from packer.oci import Descriptor, digest_of
+from packer.oci import READ_BYTES, Descriptor, digest_of
 from packer.progress import CancelEvent, Progress, ProgressCallback, cancellable
 from packer.stores.cancelling import POLL_SECONDS, interrupted
 from packer.stores.manifests import Graph
 from packer.stores.protocols import Filler, Mounter, Reader, Store, Upload
-from packer.transfer.copy_plan import probe
+from packer.transfer.copy_plan import SERVER_ERROR, Goal, probe
 from packer.transfer.promises import refuse_incomplete
 
 T = TypeVar("T")
+
+KEPT_HINT = (
+    "remove them from its storage, or delete the versions that need them and collect its garbage, "
+    "then push again"
+)
+"""What mends a registry that takes no blob that it has."""
 
 
 class _Stopped(Exception):
@@ -188,14 +194,14 @@ class BlobMover:
             self.blobs_mounted -= 1
             self.bytes_mounted -= blob.size
 
-    def unreadable(self, blobs: list[Descriptor]) -> list[Descriptor]:
-        """Return the blobs of which the destination cannot return a byte, at a request each.
+    def damaged(self, blobs: list[Descriptor]) -> list[Descriptor]:
+        """Return the blobs that the destination cannot return whole and sound; all are read.
 
         Args:
             blobs: the blobs to check.
 
         Returns:
-            The unreadable blobs.
+            The lost and the damaged ones. `move` sends them without asking.
 
         Raises:
             RegistryError: the registry refuses access (401 or 403).
@@ -204,8 +210,9 @@ class BlobMover:
         def is_lost(blob: Descriptor) -> bool:
             self.report(0, blob.digest)
             try:
-                with self.destination.fetch(blob, 0, min(1, blob.size)) as reader:
-                    return len(reader.read(1)) != min(1, blob.size)
+                with self.destination.fetch(blob) as reader:
+                    while reader.read(READ_BYTES):
+                        self.report(0, blob.digest)
             except (NotFound, IntegrityError):
                 return True
             except StoreError as error:
@@ -214,11 +221,67 @@ class BlobMover:
                 if isinstance(error, RegistryError) and error.status in (401, 403):
                     raise
                 return True
+            return False
 
         found = zip(blobs, self._each(is_lost, blobs), strict=True)
-        self._lost.update(blob for blob, lost in found if lost)
+        lost = [blob for blob, is_so in found if is_so]
+        self._lost.update(lost)
         self._uncount_mounted(self._lost)
-        return [blob for blob in blobs if blob in self._lost]
+        return lost
+
+    def refuse_damaged(self, blobs: list[Descriptor]) -> None:
+        """Check blobs that were sent again because they were damaged.
+
+        Args:
+            blobs: the blobs.
+
+        Raises:
+            IntegrityError: the registry has kept its damaged bytes, as distribution does: it takes
+                no blob that it has.
+        """
+        if kept := self.damaged(blobs):
+            raise IntegrityError(
+                f"{self.destination.name} keeps damaged bytes of {kept[0].digest}"
+                + (f" and {len(kept) - 1} more" if len(kept) > 1 else "")
+                + f" although they were sent again: {KEPT_HINT}"
+            )
+
+    def put_sound_manifest(self, goal: Goal) -> bool:
+        """Store a manifest again if the destination's bytes of it are damaged or missing.
+
+        Args:
+            goal: the manifest, which the destination names.
+
+        Returns:
+            Whether the manifest was damaged; now it is sound.
+
+        Raises:
+            IntegrityError: the registry has kept its damaged bytes.
+            StoreError: the registry failed.
+        """
+        if self._has_manifest(goal):
+            return False
+        self.put_manifest(goal.data, goal.descriptor.media_type, goal.tag, goal.graph)
+        if not self._has_manifest(goal):
+            raise IntegrityError(
+                f"{self.destination.name} keeps damaged bytes of manifest {goal.descriptor.digest} "
+                f"although it was sent again: {KEPT_HINT}"
+            )
+        return True
+
+    def _has_manifest(self, goal: Goal) -> bool:
+        """Return whether the destination returns a manifest's bytes, by digest and by tag."""
+        for reference in dict.fromkeys((goal.descriptor.digest, goal.reference)):
+            try:
+                if self.destination.get_manifest(reference)[1] != goal.data:
+                    return False
+            except (NotFound, IntegrityError):
+                return False
+            except RegistryError as error:
+                if error.status < SERVER_ERROR:
+                    raise
+                return False
+        return True
 
     def move(self, blobs: list[Descriptor]) -> None:
         """Move blobs, `jobs` at a time; the first error stops all and is raised."""

@@ -15,6 +15,7 @@ from packer.errors import InvalidParameter
 from packer.oci import Descriptor
 from packer.progress import CancelEvent, ProgressCallback
 from packer.stores.cancelling import until_cancelled
+from packer.stores.layout import using
 from packer.stores.protocols import Partial, Repairable, Store, Upload
 from packer.transfer.blob_mover import BlobMover
 from packer.transfer.copy_plan import (
@@ -83,8 +84,8 @@ def copy(
         destination: where to copy the manifest.
         tag: the manifest's name there; None for none.
         jobs: blobs moved at once, at least 1.
-        verify: of a registry, read a byte of each blob that it says it has, and send again each
-            blob that it cannot return. Of a layout, read all of each blob and replace damaged ones.
+        verify: read all of each blob that the destination has, and of the manifest, and send again
+            each that is lost or damaged.
         force: send every blob again, whatever a registry says it has. For a layout, as `verify`.
         expect: digest that the manifest must have; None for any.
         promises: versions whose blobs an archive may leave out.
@@ -163,7 +164,8 @@ def copy_goal(
     if jobs < 1:
         raise InvalidParameter(f"jobs={jobs} is less than 1")
     mover = BlobMover(source, destination, jobs, progress, cancel)
-    with until_cancelled(cancel, (source, destination), "copying"):
+    kept = using(destination, (goal.descriptor, *goal.graph.blobs))
+    with kept, until_cancelled(cancel, (source, destination), "copying"):
         if isinstance(destination, Partial):
             _check_repairable(destination, verify=verify, force=force)
             return _copy_to_archive(mover, decide_archive(source, goal, destination, promises))
@@ -197,20 +199,28 @@ def _carry_out(mover: BlobMover, plan: CopyPlan, *, verify: bool, force: bool) -
         digests = {blob.digest for blob in missing}
         mounts = {key: place for key, place in plan.mounts.items() if key in digests}
         missing = mover.begin_mounts(missing, mounts) if mounts else mover.probe(missing)
+    lost: list[Descriptor] = []
+    check = verify or (force and mover.remote is None)
     if verify and mover.remote is not None and not force:
-        missing += mover.unreadable([blob for blob in blobs if blob not in missing])
+        lost = mover.damaged([blob for blob in blobs if blob not in missing])
+        missing += lost
     if gone := [blob for blob in missing if blob in plan.absent]:
         refuse(mover.source, goal, gone, mover.destination)
     mover.blobs_present = len(blobs) - len(missing) - mover.blobs_mounted - mover.blobs_copied
     if plan.same and not missing:
-        return CopyResult(goal.descriptor, 0, 0, len(blobs), True)
+        mended = check and mover.put_sound_manifest(goal)
+        return CopyResult(goal.descriptor, 0, 0, len(blobs), not mended)
     mover.begin(missing)
     mover.move([blob for blob in missing if blob != config])
     mover.move([blob for blob in missing if blob == config])
-    if verify and (lost := mover.unreadable([blob for blob in missing if blob in mover.mounted])):
-        mover.begin(lost)
-        mover.move(lost)
+    if verify and (lies := mover.damaged([blob for blob in missing if blob in mover.mounted])):
+        mover.begin(lies)
+        mover.move(lies)
+        lost += lies
+    mover.refuse_damaged(lost)
     mover.put_manifest(goal.data, goal.descriptor.media_type, goal.tag, goal.graph)
+    if check:
+        mover.put_sound_manifest(goal)
     return CopyResult(
         goal.descriptor,
         mover.blobs_copied,

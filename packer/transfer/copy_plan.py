@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import NoReturn
 
-from packer.errors import InvalidParameter, NotFound
+from packer.errors import InvalidParameter, NotFound, RegistryError
 from packer.oci import Descriptor
 from packer.stores.graph import check_expected, known_digests, resolve_or_none
 from packer.stores.manifests import Graph, read_graph
@@ -23,6 +23,8 @@ PROBE_BYTES = 4 << 20
 """Bytes of missing blobs below which sending all costs less than asking for each."""
 LARGE_BYTES = 256 << 10
 """Bytes from which a blob is probed for first: a small one says little and is soon sent."""
+SERVER_ERROR = 500
+"""Statuses from here on are failures of the server."""
 NO_STORE_YET = "a store that is not there yet"
 """Names a destination that the copy would create, in errors."""
 
@@ -137,7 +139,7 @@ def decide(
     """
     blobs = goal.graph.blobs
     remote = isinstance(destination, Upload)
-    named = None if destination is None else resolve_or_none(destination, goal.reference)
+    named = None if destination is None else _named(destination, goal.reference, doubtful=again)
     same = named is not None and named.digest == goal.descriptor.digest
     if remote and same and not again and not force:
         return CopyPlan(goal, same, complete=True)
@@ -172,6 +174,23 @@ def decide(
         mounts=mounts | {blob.digest: promised[blob.digest] for blob in lacking},
         vouched=bool(known),
     )
+
+
+def _named(destination: Store, reference: str, *, doubtful: bool) -> Descriptor | None:
+    """Return the manifest that a reference names; None if there is none.
+
+    Where the destination is in doubt, a manifest that it fails to read does not count either:
+    distribution answers 500 to one that is damaged.
+
+    Raises:
+        RegistryError: the registry failed otherwise.
+    """
+    try:
+        return resolve_or_none(destination, reference)
+    except RegistryError as error:
+        if not doubtful or error.status < SERVER_ERROR:
+            raise
+        return None
 
 
 def _known(

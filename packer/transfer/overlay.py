@@ -6,7 +6,7 @@ registry.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 from packer.errors import InvalidReference, NotFound
 from packer.oci import Descriptor
@@ -97,6 +97,75 @@ class Overlay(Forwarding):
         for far in list(self._far.values()):
             if isinstance(far, Interruptible):
                 far.resume()
+
+
+class AtHand(Forwarding):
+    """An archive whose left-out blobs are read from the versions that are said to have them.
+
+    The places of the versions are the caller's: a name in an archive opens no connection.
+
+    Args:
+        near: the archive.
+        promises: the versions that the archive says have its missing blobs.
+        bases: the stores that may have these versions, asked in order.
+    """
+
+    def __init__(self, near: Store, promises: list[Promise], bases: Sequence[Store]) -> None:
+        super().__init__(near)
+        self._promises = promises
+        self._bases = bases
+        self._known: dict[str, frozenset[str] | None] = {}
+
+    def fetch(self, blob: Descriptor, start: int = 0, length: int | None = None) -> Reader:
+        """Open a blob of the archive, or of a version that is said to have it.
+
+        Args:
+            blob: the blob.
+            start: first byte to read.
+            length: number of bytes to read; None for all.
+
+        Returns:
+            A reader of the bytes.
+
+        Raises:
+            NotFound: the blob is not at hand, or the version that is said to have it does not name
+                it (kind "base", with that version).
+            StoreError: a registry failed.
+        """
+        try:
+            return self._store.fetch(blob, start, length)
+        except NotFound:
+            promise = next((one for one in self._promises if blob.digest in one.blobs), None)
+            if promise is None:
+                why = f"{self.name} lacks it, and names no version that has it"
+                raise NotFound("blob", blob.digest, why) from None
+        named = self._blobs_of(promise)
+        if named is not None and blob.digest not in named:
+            why = f"{self.name} leaves out {blob.digest}, which this version does not name"
+            raise NotFound("base", str(promise), why)
+        for base in self._bases:
+            try:
+                return base.fetch(blob, start, length)
+            except NotFound:
+                continue
+        where = " or ".join(base.name for base in self._bases)
+        why = f"{self.name} leaves out {blob.digest}, which is not in {where}"
+        raise NotFound("base", str(promise), why)
+
+    def _blobs_of(self, promise: Promise) -> frozenset[str] | None:
+        """Return the blobs that a promised version names; None if its manifest is not at hand."""
+        if promise.digest and promise.digest not in self._known:
+            found = None
+            for base in self._bases:
+                try:
+                    _, data = base.get_manifest(promise.digest)
+                except NotFound:
+                    continue
+                graph = read_graph(data, f"manifest {promise.digest}")
+                found = frozenset(blob.digest for blob in graph.blobs)
+                break
+            self._known[promise.digest] = found
+        return self._known.get(promise.digest)
 
 
 def promises_of(store: Store, digest: str) -> list[Promise]:

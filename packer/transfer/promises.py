@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import NoReturn
+from typing import NamedTuple, NoReturn
 
 from packer.errors import FormatError, NotFound
 from packer.oci import Descriptor, is_digest, load_json
@@ -21,8 +20,7 @@ SHOWN = 3
 """Versions or blobs that an error names, so that it fits a few lines."""
 
 
-@dataclass(frozen=True, slots=True)
-class Promise:
+class Promise(NamedTuple):
     """A version that another place is said to have.
 
     Args:

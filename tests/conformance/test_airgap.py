@@ -156,7 +156,9 @@ def test_what_the_far_side_has(gap: Gap, tmp_path: Path, have: str) -> None:
     pulled = packer.pull(f"oci-archive:{path}", tmp_path / "out", store=target)
     assert pulled.fetched_blobs == len(gap.lacking)
     assert same_trees(tmp_path / "out", gap.trees["1.4.2"])
-    assert ("1.4.2", gap.digests["1.4.2"]) in packer.versions(store=target)
+    assert gap.digests["1.4.2"] in {
+        row.digest for row in packer.versions(store=target) if row.tag == "1.4.2"
+    }
 
 
 def test_nothing_but_the_missing_blobs_is_fetched(gap: Gap, tmp_path: Path) -> None:

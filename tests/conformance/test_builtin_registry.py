@@ -490,7 +490,8 @@ def test_space_of_deleted_versions_comes_back(tmp_path: Path) -> None:
 @pytest.mark.parametrize("program", ["docker-registry", "registry"])
 def test_what_a_full_disk_left_does_not_stop_collections(tmp_path: Path, program: str) -> None:
     # Distribution 2.8 and 3 end each collection at an empty link, which a manifest that did not
-    # fit leaves; and the init container's failure must be seen, while the registry serves.
+    # fit leaves, and at an empty manifest; 2.8 keeps the parts of uploads that were given up. The
+    # init container's failure must be seen, while the registry serves.
     path = need_program(program) if program == "docker-registry" else optional_program(program)
     data = tmp_path / "data"
     place = {"REGISTRY_STORAGE_FILESYSTEM_ROOTDIRECTORY": str(data)}
@@ -508,14 +509,32 @@ def test_what_a_full_disk_left_does_not_stop_collections(tmp_path: Path, program
     empty = repository / "_manifests/revisions/sha256" / ("0" * 64) / "link"
     empty.parent.mkdir()
     empty.touch()
+    hollow = data / "docker/registry/v2/blobs/sha256/22" / ("2" * 64) / "data"
+    hollow.parent.mkdir(parents=True)
+    hollow.touch()
+    revision = repository / "_manifests/revisions/sha256" / ("2" * 64) / "link"
+    revision.parent.mkdir()
+    revision.write_text("sha256:" + "2" * 64)
+    part = repository / "_uploads/5c0a0b7e-6a0e-4d57-9d8e-1f7d3d6a9c11/data"
+    part.parent.mkdir(parents=True)
+    part.write_bytes(bytes(300_000))
     full = size_of(data)
     bare = f"registry garbage-collect {CONFIG_PATH}"
     assert bare in collect
     assert "invalid checksum digest format" in server.collect(bare).stderr
+    empty.unlink()
+    assert "garbage collect" in server.collect(bare).stderr
+    empty.touch()
     assert size_of(data) == full
     done = server.collect(collect)
     assert (done.returncode, server.message.read_text()) == (0, "collected"), done.stderr
-    assert size_of(data) < full - 150_000
+    assert size_of(data) < full - 450_000
+    assert not part.exists()
+    with serve(tmp_path / "server", PLAIN, **place) as server:
+        base = f"docker://{server.host}/acme/app"
+        with packer.open_storage(base, registry=server.options) as storage:
+            storage.load("demo", 0, tmp_path / "first")
+    assert (tmp_path / "first/own.bin").read_bytes() == (one / "own.bin").read_bytes()
     # What else stops a collection is told, and the registry starts all the same.
     broken = repository / "_manifests/revisions/sha256" / ("1" * 64) / "link"
     broken.parent.mkdir()

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import random
 from pathlib import Path
 
@@ -127,7 +126,7 @@ def craft(folder: Path, plain: bytes, *layers: tuple[str, bytes]) -> Path:
     store = LayoutStore(folder)
     sample = load_version(LayoutStore(TINY_SAMPLE), "app:1")
     digest = "blake3:" + blake3.blake3(plain).hexdigest()
-    config = dataclasses.replace(sample.config, index_digest=digest, index_bytes=len(plain))
+    config = sample.config._replace(index_digest=digest, index_bytes=len(plain))
     blobs = []
     for media_type, data in (*layers, (CONFIG_TYPE, config.encode())):
         with store.create() as writer:

@@ -69,7 +69,7 @@ def test_older_versions_may_be_deleted(tmp_path: Path) -> None:
     for version in range(1, 4):
         store.untag(f"app:{version}")
     store.collect_garbage(0)
-    assert [tag for tag, _ in packer.versions(store=store)] == ["app:4"]
+    assert [row.tag for row in packer.versions(store=store)] == ["app:4"]
     history.check("app:4", {"app.tgz": archive(4)})
     packed = history.pack({"app.tgz": archive(5)})
     assert packed.new_bytes < 10_000

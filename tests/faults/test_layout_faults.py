@@ -328,7 +328,7 @@ def test_everything_is_flushed_before_what_depends_on_it(
         real_replace(source, target)
 
     monkeypatch.setattr(durable, "sync", sync)
-    for module in ("files.durable", "stores.layout"):
+    for module in ("files.durable", "stores.layout_directory"):
         monkeypatch.setattr(f"packer.{module}.sync_directory", sync_directory)
     monkeypatch.setattr(os, "replace", replace)
 

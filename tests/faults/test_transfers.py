@@ -18,7 +18,7 @@ import pytest
 
 import packer
 from packer.cli.main import main
-from packer.errors import Cancelled, DigestMismatch, InvalidParameter
+from packer.errors import Cancelled, DigestMismatch, IntegrityError, InvalidParameter
 from packer.oci import Manifest
 from packer.progress import Progress
 from packer.stores.layout import LayoutStore
@@ -177,7 +177,7 @@ def test_cancel_everywhere(app: Path, tmp_path: Path) -> None:
 
         with pytest.raises(Cancelled):
             call(event, stop)
-    assert [tag for tag, _ in packer.versions(store=store)] == ["app:1"]
+    assert [row.tag for row in packer.versions(store=store)] == ["app:1"]
     assert packer.versions(store=f"{tmp_path}/there") == []
     assert not [name for name in os.listdir(tmp_path) if name.startswith((".layer", "o1"))]
     packer.push(f"{there}:1", "app:1", store=store)
@@ -314,11 +314,70 @@ def test_verify_sends_again_what_is_lost(server: HostileRegistry) -> None:
     done = copy(memory, "v1", store, "v1", verify=True)
     assert (done.blobs_copied, done.blobs_present, done.unchanged) == (2, 8, False)
     assert server.tags == {"v1": made.digest}
-    # A byte of each was asked for, and no more.
-    asked = [item for item in server.seen if item.method == "GET" and "/blobs/" in item.path]
-    assert len(asked) == 10
-    assert {item.headers["range"] for item in asked} == {"bytes=0-0"}
+    # Each was read once, and those that were sent again once more.
+    assert server.count("GET", "/blobs/") == 12
     assert copy(memory, "v1", store, "v1", verify=True).unchanged
+
+
+@pytest.mark.parametrize("how", ["cut", "flipped", "longer"])
+def test_verify_finds_damage_anywhere_in_a_blob(server: HostileRegistry, how: str) -> None:
+    memory = MemoryStore()
+    make_version(memory)
+    store = open_store(server)
+    copy(memory, "v1", store, "v1")
+    sound = dict(server.blobs)
+    digest = Manifest.decode(memory.get_manifest("v1")[1]).layers[3].digest
+    data = bytearray(sound[digest])
+    if how == "flipped":
+        data[-1] ^= 1
+    server.blobs[digest] = {"cut": bytes(data[:-1]), "longer": bytes(data) + b"x"}.get(
+        how, bytes(data)
+    )
+    done = copy(memory, "v1", store, "v1", verify=True)
+    assert (done.blobs_copied, done.unchanged) == (1, False)
+    assert server.blobs == sound
+    assert copy(memory, "v1", store, "v1", verify=True).unchanged
+
+
+@pytest.mark.parametrize("where", ["registry", "layout"])
+def test_verify_writes_a_damaged_manifest_anew(
+    server: HostileRegistry, tmp_path: Path, where: str
+) -> None:
+    memory = MemoryStore()
+    made = make_version(memory)
+    layout = LayoutStore(tmp_path / "layout")
+    store = open_store(server) if where == "registry" else layout
+    copy(memory, "v1", store, "v1")
+    if where == "registry":
+        media_type, data = server.manifests[made.digest]
+        server.manifests[made.digest] = (media_type, data.replace(b"layers", b"lavers"))
+    else:
+        path = tmp_path / "layout/blobs/sha256" / made.digest[7:]
+        path.write_bytes(path.read_bytes().replace(b"layers", b"lavers"))
+    assert copy(memory, "v1", store, "v1").unchanged
+    assert not copy(memory, "v1", store, "v1", verify=True).unchanged
+    assert store.get_manifest("v1") == memory.get_manifest("v1")
+    assert copy(memory, "v1", store, "v1", verify=True).unchanged
+
+
+@pytest.mark.registry
+@pytest.mark.parametrize("what", ["layer", "manifest"])
+def test_a_registry_that_keeps_damaged_bytes(tmp_path: Path, what: str) -> None:
+    memory = MemoryStore()
+    made = make_version(memory, count=3)
+    layer = Manifest.decode(memory.get_manifest("v1")[1]).layers[1]
+    with run_registry(tmp_path) as real:
+        store = RegistryStore(f"{real.host}/app", Settings(retry=QUICK))
+        copy(memory, "v1", store, "v1")
+        digest = (layer if what == "layer" else made).digest
+        (path,) = tmp_path.rglob(f"blobs/sha256/*/{digest[7:]}/data")
+        sound = path.read_bytes()
+        path.write_bytes(sound[:-20])
+        with pytest.raises(IntegrityError, match=f"keeps damaged bytes of.*{digest}"):
+            copy(memory, "v1", store, "v1", verify=True)
+        path.unlink()
+        assert not copy(memory, "v1", store, "v1", verify=True).unchanged
+        assert path.read_bytes() == sound
 
 
 def test_force_sends_everything(server: HostileRegistry) -> None:

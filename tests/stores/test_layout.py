@@ -287,7 +287,7 @@ def test_entries_and_files_of_others_are_kept(tmp_path: Path) -> None:
     assert store.resolve(unnamed.digest) == unnamed
     assert store.get_manifest(named.digest)[0] == named  # unlisted now; its media type is implied
     assert (tmp_path / "f" / "README").exists()
-    assert store.collect_garbage(-HOUR)[0] == 1  # the untagged manifest; its blobs are shared
+    assert store.collect_garbage(-HOUR).blobs == 1  # the untagged manifest; its blobs are shared
 
 
 def test_a_name_listed_twice_means_the_last(tmp_path: Path) -> None:
@@ -315,7 +315,7 @@ def test_a_missing_blob_leaves_the_layout_readable(store: LayoutStore) -> None:
         store.collect_garbage(-HOUR)
     assert blob_path(store, digest_of(b"garbage")).exists()
     put(store, "lost", "lost")
-    assert store.collect_garbage(-HOUR) == (1, 7)
+    assert store.collect_garbage(-HOUR).bytes == 7
 
 
 @pytest.mark.skipif(shutil.which("skopeo") is None, reason="skopeo is not installed")

@@ -24,7 +24,7 @@ from packer.oci import (
     canonical_json,
     digest_of,
 )
-from packer.stores.layout import LayoutStore
+from packer.stores.layout import Garbage, LayoutStore
 from packer.stores.protocols import read_blob
 from tests.stores.test_layout import HOUR, age, blob_path, push, put, python
 from tests.stores.test_layout import store as store
@@ -97,17 +97,21 @@ def test_garbage_is_what_no_tag_needs(store: LayoutStore) -> None:
     other = Path(store.path, "blobs", "sha256", "notes.txt")
     other.write_text("not ours")
 
-    assert store.collect_garbage() == (0, 0)  # too young
-    count, size = store.collect_garbage(-HOUR)
-    assert count == 4  # a manifest, its config and layer, and the loose blob
-    assert size > sum(map(len, gone)) + 5
+    young = store.collect_garbage()
+    assert (young.blobs, young.bytes, young.kept_blobs) == (0, 0, 4)
+    asked = store.collect_garbage(-HOUR, dry_run=True)
+    assert store.exists(loose)
+    found = store.collect_garbage(-HOUR)
+    assert asked == found
+    assert found.blobs == 4  # a manifest, its config and layer, and the loose blob
+    assert found.bytes == young.kept_bytes > sum(map(len, gone)) + 5
     assert not store.exists(loose)
     assert other.exists()
     for tag in ("kept", "multi"):
         store.get_manifest(tag)
     for layer in Manifest.decode(store.get_manifest(chart.digest)[1]).layers:
         assert store.exists(layer)
-    assert store.collect_garbage(-HOUR) == (0, 0)
+    assert store.collect_garbage(-HOUR) == Garbage()
 
 
 def test_pushing_a_blob_again_keeps_it_from_collection(store: LayoutStore) -> None:
@@ -120,7 +124,8 @@ def test_pushing_a_blob_again_keeps_it_from_collection(store: LayoutStore) -> No
     with store.create() as writer:
         writer.write(b"written")
         assert writer.commit(DATA_TYPE)[1] is False
-    assert store.collect_garbage() == (1, 4)
+    found = store.collect_garbage()
+    assert (found.blobs, found.bytes) == (1, 4)
     assert store.exists(again)
     assert store.exists(written)
     assert not store.exists(idle)
@@ -135,7 +140,7 @@ def test_a_malformed_tagged_manifest_stops_collection(store: LayoutStore) -> Non
         store.collect_garbage(-HOUR)
     assert store.exists(loose)
     store.untag("app")
-    assert store.collect_garbage(-HOUR)[0] == 4
+    assert store.collect_garbage(-HOUR).blobs == 4
 
 
 def test_leftovers_of_the_dead_go_and_the_living_keep_theirs(store: LayoutStore) -> None:
@@ -200,7 +205,7 @@ def test_collecting_while_others_put_versions_never_breaks_a_tag(tmp_path: Path)
     def collect() -> int:
         store, count = LayoutStore(tmp_path / "layout"), 0
         while not done.wait(0.002):  # flock is not fair: without a pause it starves the writers
-            count += store.collect_garbage(-HOUR)[0]
+            count += store.collect_garbage(-HOUR).blobs
         return count
 
     def write(name: str) -> None:
@@ -228,6 +233,50 @@ def test_collecting_while_others_put_versions_never_breaks_a_tag(tmp_path: Path)
         manifest = Manifest.decode(store.get_manifest(tag)[1])
         for blob in (manifest.config, *manifest.layers):
             read_blob(store, blob, 100)
+
+
+USER = """
+import sys
+from packer.stores.layout import LayoutStore
+from packer.oci import Descriptor
+
+with LayoutStore(sys.argv[1]).in_use([Descriptor("a/b", sys.argv[2], 5)]):
+    print("using", flush=True)
+    sys.stdin.readline()
+"""
+
+
+def test_what_a_running_process_relies_on_stays(store: LayoutStore) -> None:
+    # Would catch: a pack whose base another process forgets and collects meanwhile, and a pull that
+    # found a blob which nothing names any more.
+    base, found, idle = put(store, "base", "base"), push(store, b"found"), push(store, b"idle!")
+    for path in Path(store.path, "blobs", "sha256").iterdir():
+        age(path, 2 * HOUR)
+    with python(USER, store.path, found.digest) as user:
+        assert user.stdin
+        assert user.stdout
+        assert user.stdout.readline() == b"using\n"
+        written = push(store, b"written since")
+        store.untag("base")
+        assert store.collect_garbage(0).blobs == 1
+        assert not store.exists(idle)
+        for blob in Manifest.decode(store.get_manifest(base.digest)[1]).layers:
+            assert store.exists(blob)
+        assert store.exists(found)
+        assert store.exists(written)
+        user.kill()  # what it relied on goes with it, though it could not say goodbye
+        user.wait()
+        assert store.collect_garbage(-HOUR).blobs == 5
+        assert os.listdir(Path(store.path, "ingest")) == ["lock"]
+
+
+def test_a_record_that_cannot_be_read_keeps_everything(store: LayoutStore) -> None:
+    push(store, b"loose")
+    with store.in_use():
+        (record,) = Path(store.path, "ingest").glob("use-*")
+        record.write_bytes(b"{")
+        assert store.collect_garbage(-HOUR).blobs == 0
+    assert store.collect_garbage(-HOUR).blobs == 1
 
 
 DISCARDER = """

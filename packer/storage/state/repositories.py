@@ -13,11 +13,12 @@ import os
 from collections.abc import Callable
 
 from packer.api.locations import open_location
-from packer.errors import InvalidParameter, InvalidReference, NotFound
+from packer.errors import IntegrityError, InvalidParameter, InvalidReference, NotFound
 from packer.forks import Lock
 from packer.reference import DOCKER_HUB, LayoutLocation, Reference, parse_location
 from packer.storage.state.encoded_names import decode_app, encode_app
 from packer.storage.state.repository import Repository
+from packer.stores.layout import LayoutStore
 from packer.stores.memory import MemoryStore
 from packer.stores.protocols import Store
 from packer.stores.registry.access import Access, RegistryLike
@@ -99,7 +100,7 @@ class Repositories:
             return sorted(
                 entry.name
                 for entry in os.scandir(self._location.path)
-                if decode_app(entry.name) is not None and entry.is_dir()
+                if decode_app(entry.name) is not None and _has_manifests(entry.path)
             )
         return []
 
@@ -132,3 +133,13 @@ class Repositories:
             except NotFound:
                 raise NotFound("application", name or SHARED_FOLDER, f"in {self.uri}") from None
         return open_location(location, self._options, create=create)[0]
+
+
+def _has_manifests(path: str) -> bool:
+    """Return whether a directory is a layout that anything was saved in, or that is damaged."""
+    try:
+        return any(True for _ in LayoutStore(path, create=False).tags())
+    except (NotFound, InvalidParameter):
+        return False
+    except IntegrityError:
+        return True

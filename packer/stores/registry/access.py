@@ -20,6 +20,8 @@ if TYPE_CHECKING:
     from packer.stores.registry.login.credentials import Credentials
     from packer.stores.registry.settings import CredentialsFinder
     from packer.stores.registry.store import RegistryStore
+    from packer.stores.registry.transport.rate import RateLimit
+    from packer.stores.registry.transport.retries import RetryPolicy
 
 FEATURES = BrokenFeatures()
 """Failed features of registries, shared by the whole process: every call has an `Access` of its
@@ -27,6 +29,9 @@ own, and would otherwise find out again by being sent a whole layer for a few by
 
 OUTAGE_SECONDS = 60
 """Seconds that a registry which is away is waited for: a pod that restarts takes about 30."""
+FIRST_SECONDS = 15
+"""Seconds that a registry is waited for that has never answered, where the caller has not chosen:
+its name or port may be mistyped."""
 MAX_OUTAGE_SECONDS = 86_400
 """Bound on the caller's choice of these seconds: a day."""
 OTHERS = "*"
@@ -54,7 +59,11 @@ class RegistryOptions:
             that may be sent its credentials.
         timeout_seconds: silence allowed before an operation on a connection fails.
         outage_seconds: how long a registry that is away (no connection, 429, 502, 503, 504) is
-            waited for; None means ``LAYER_PACKER_OUTAGE_SECONDS``, or 60.
+            waited for; None means ``LAYER_PACKER_OUTAGE_SECONDS``, or 60, of which 15 if the
+            process has never reached it.
+        limit_rate: bytes per second of all transfers of a call together, both ways and of all hosts
+            that have the same limit, at least 1000; None for no limit.
+        on_retry: called, from any thread, each time that a request is made again.
     """
 
     plain_http: bool | None = None
@@ -70,6 +79,8 @@ class RegistryOptions:
     token_hosts: tuple[str, ...] = ()
     timeout_seconds: float = 60.0
     outage_seconds: float | None = None
+    limit_rate: float | None = None
+    on_retry: Callable[[], None] | None = None
 
     def __repr__(self) -> str:
         """Return the fields that are no secrets."""
@@ -112,6 +123,7 @@ class Access:
         self._features = features
         self._single: RegistryOptions | None = None
         self._hosts: dict[str, RegistryOptions] = {}
+        self._limits: dict[float, RateLimit] = {}
         self._served: str | None = None
         if isinstance(registry, Mapping):
             self._hosts = {
@@ -165,7 +177,6 @@ class Access:
         """
         from packer.stores.registry.settings import Settings
         from packer.stores.registry.store import RegistryStore
-        from packer.stores.registry.transport.retries import RetryPolicy
 
         options = self.options(reference.registry)
         username, password, token = options.username, options.password, options.token
@@ -185,9 +196,20 @@ class Access:
             insecure_skip_tls_verify=options.insecure_skip_tls_verify,
             token_hosts=options.token_hosts,
             timeout_seconds=options.timeout_seconds,
-            retry=RetryPolicy(outage_seconds=_outage_seconds(options)),
+            retry=_retry_policy(options),
+            limit=self._limit(options.limit_rate),
         )
         return RegistryStore(reference, settings, features=self._features)
+
+    def _limit(self, rate: float | None) -> RateLimit | None:
+        """Return the limit that all registries of the call with this rate share."""
+        if rate is None:
+            return None
+        from packer.stores.registry.transport.rate import RateLimit
+
+        if rate not in self._limits:
+            self._limits.setdefault(rate, RateLimit(rate))
+        return self._limits[rate]
 
 
 def registry_host(text: str) -> str:
@@ -246,22 +268,26 @@ def environment_login(host: str) -> tuple[str | None, str | None, str | None]:
     return username, password, None
 
 
-def _outage_seconds(options: RegistryOptions) -> float:
+def _retry_policy(options: RegistryOptions) -> RetryPolicy:
     """Return how long a registry that is away is waited for."""
-    if options.outage_seconds is not None:
-        seconds = options.outage_seconds
-    else:
-        text = os.environ.get("LAYER_PACKER_OUTAGE_SECONDS") or str(OUTAGE_SECONDS)
+    from packer.stores.registry.transport.retries import RetryPolicy
+
+    seconds = options.outage_seconds
+    text = os.environ.get("LAYER_PACKER_OUTAGE_SECONDS")
+    first = seconds
+    if seconds is None:
         try:
-            seconds = float(text)
+            seconds = float(text or OUTAGE_SECONDS)
         except ValueError:
             seconds = -1.0
+        first = seconds if text else FIRST_SECONDS
     if not 0 <= seconds <= MAX_OUTAGE_SECONDS:
         raise InvalidParameter(
             "outage_seconds, or LAYER_PACKER_OUTAGE_SECONDS, is no number of seconds from 0 to "
             f"{MAX_OUTAGE_SECONDS}"
         )
-    return seconds
+    assert first is not None
+    return RetryPolicy(outage_seconds=seconds, first_seconds=first, on_retry=options.on_retry)
 
 
 def _has_auth(options: RegistryOptions) -> bool:

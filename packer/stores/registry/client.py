@@ -25,6 +25,10 @@ from packer.stores.registry.transport.urls import Origin, join_url, origin_of, s
 
 MAX_ERROR_BYTES = 1 << 20
 """Bound on the body of an error."""
+INTERNAL_ERROR = 500
+"""An answer that may pass, unless its body tells that the registry's storage is full."""
+PASSING_STATUSES = RETRY_STATUSES - {INTERNAL_ERROR}
+"""Answers after which a request is made again, whatever their body tells."""
 MAX_REDIRECTS = 5
 STRANGER_STATUSES = (400, 401, 403, 404)
 """Answers of registries that hide their content from clients who did not log in."""
@@ -195,7 +199,9 @@ class Client:
             used = credentials.header() if own else None
             if used is not None:
                 sent["Authorization"] = used
-            response = self.transport.send(method, target, sent, body, attempts=attempts)
+            response = self.transport.send(
+                method, target, sent, body, attempts=attempts, passing=PASSING_STATUSES
+            )
             if used is not None and response.status != 401:
                 self._auth.accepted(used)
             if response.status in ok:
@@ -210,7 +216,12 @@ class Client:
                     raise self.refusal(response, actions, retryable=True)
                 continue
             with response:
-                raise self.refusal(response, actions)
+                refusal = self.refusal(response, actions)
+            retry_after = response.header("Retry-After")
+            if once or response.status != INTERNAL_ERROR or not refusal.retryable:
+                raise refusal
+            if not attempts.again(response.status, retry_after):
+                raise refusal
 
     def _redirect(self, response: Response, count: int) -> str:
         """Return the URL that an answer leads to."""
@@ -262,7 +273,8 @@ class Client:
             method=response.method,
             url=shown_url(response.url),
             detail=refusal.digests,
-            retryable=retryable or response.status in RETRY_STATUSES,
+            retryable=retryable
+            or (response.status in RETRY_STATUSES and not refusal.is_about_space),
         )
 
     def _read_refusal(self, response: Response) -> Refusal:

@@ -8,9 +8,11 @@ from collections.abc import Collection, Iterator
 from packer.errors import (
     DigestMismatch,
     FormatError,
+    IntegrityError,
     InvalidReference,
     NotFound,
     RegistryError,
+    StoreError,
 )
 from packer.oci import (
     INDEX_MANIFEST_TYPE,
@@ -142,7 +144,7 @@ class RegistryManifests:
 
         Raises:
             FormatError: more than MAX_MANIFEST_BYTES.
-            DigestMismatch: the registry received other bytes.
+            DigestMismatch: the registry received other bytes, or keeps other bytes.
             RegistryError: any other refusal.
         """
         manifest = Descriptor(media_type, digest_of(data), len(data))
@@ -154,6 +156,10 @@ class RegistryManifests:
             try:
                 response = self._send_manifest(reference, data, media_type, attempts)
             except RegistryError as error:
+                if attempts.has_failed and tag is not None and self._names(tag, manifest):
+                    return (
+                        manifest  # written by an attempt whose answer was lost; tags may not move
+                    )
                 # Our digests are right. docker-registry calls one invalid while it is writing the
                 # same content for another client.
                 beside = (error.status, error.code) == (400, DIGEST_INVALID)
@@ -167,10 +173,21 @@ class RegistryManifests:
             status = response.status
             response.discard()
             if not is_digest(claimed) or claimed == manifest.digest:
+                if attempts.has_failed:
+                    # A PUT that failed for want of space may have left an empty file, which
+                    # distribution takes for the manifest when the PUT is repeated.
+                    self.get_manifest(manifest.digest)
                 return manifest
             # Under a tag the registry accepts any bytes: damaged ones must not stay there.
             if not attempts.again(status, counted=True):
                 raise DigestMismatch(f"manifest in {self._client.name}", manifest.digest, claimed)
+
+    def _names(self, tag: str, manifest: Descriptor) -> bool:
+        """Return whether a tag names a manifest, as far as the registry tells."""
+        try:
+            return self.resolve(tag).digest == manifest.digest
+        except (StoreError, NotFound, IntegrityError):
+            return False
 
     def _send_manifest(
         self, reference: str, data: bytes, media_type: str, attempts: Attempts

@@ -10,6 +10,7 @@ from packer.errors import InvalidParameter
 from packer.reference import split_host
 from packer.stores.registry.login.credentials import Credentials, docker_credentials
 from packer.stores.registry.transport.certificates import Certificates, certificates_for
+from packer.stores.registry.transport.rate import RateLimit
 from packer.stores.registry.transport.retries import RetryPolicy
 from packer.stores.registry.transport.tls import Tls
 
@@ -39,6 +40,7 @@ class Settings:
         timeout_seconds: silence allowed before an operation on a connection fails.
         max_connections: connections kept open; use about as many threads.
         retry: when and how often to try again.
+        limit: on the bytes per second of all transfers; shared with other registries.
 
     Raises:
         InvalidParameter: a user name without password, or a password without user name.
@@ -57,6 +59,7 @@ class Settings:
     timeout_seconds: float = 60.0
     max_connections: int = 16
     retry: RetryPolicy = field(default_factory=RetryPolicy)
+    limit: RateLimit | None = None
 
     def __post_init__(self) -> None:
         """Refuse half a login."""

@@ -51,6 +51,7 @@ class RegistryStore(RegistryBlobs, RegistryManifests):
             timeout_seconds=settings.timeout_seconds,
             max_connections=settings.max_connections,
             retry=settings.retry,
+            limit=settings.limit,
         )
         origin = _origin(reference.registry, settings.plain_http, tls)
         if origin.scheme == "http" and tls.is_set:

@@ -82,7 +82,8 @@ def upload(
                 return True
             _cancel(client, target)
             target = None
-            if not attempts.again(refusal, retry_after):
+            if not refusal.retryable or not attempts.again(refusal, retry_after):
+                attempts.finish()
                 raise refusal
         except SourceFailed as error:
             _cancel(client, target)
@@ -118,8 +119,10 @@ def _is_lost(error: StoreError) -> bool:
 def _cancel(client: Client, target: str | None) -> None:
     """Cancel an upload that was opened, so that nothing of it stays; best effort.
 
-    distribution 2 refuses to cancel an upload that has got some of its bytes: its URL tells that it
-    has none. Version 3 returns another URL.
+    The URL of an upload at distribution holds the number of bytes that the upload has. After a
+    write that failed half-way the upload has more, and DELETE is refused. Version 3 then returns
+    the right URL by GET. Version 2 answers 404 to every request with the old URL, and states no
+    other: there the bytes stay until the registry purges its uploads.
     """
     if target is None:
         return

@@ -118,7 +118,8 @@ def app(tmp_path: Path) -> Path:
 def test_a_store_named_in_bytes(tmp_path: Path, app: Path) -> None:
     path = os.fsencode(tmp_path / "store")
     packed = packer.pack(app, tag="app:1", store=path)
-    assert packer.versions(store=path) == [("app:1", packed.digest)]
+    (row,) = packer.versions(store=path)
+    assert (row.tag, row.digest) == ("app:1", packed.digest)
     assert packer.versions(store=os.fsdecode(path)) == packer.versions(store=path)
     with packer.open_store(path).fetch(packed.descriptor) as reader:
         assert reader.read()

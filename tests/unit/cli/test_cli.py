@@ -19,7 +19,8 @@ import pytest
 
 from packer.cli.main import main
 from packer.cli.output import Output
-from packer.engine.zstd import DEFAULT_LEVEL
+from packer.engine.zstd import DEFAULT_LEVEL, LARGE_LEVEL
+from packer.format.layer_writer import LARGE_BYTES
 
 ROOT = Path(__file__).parents[3]
 
@@ -115,7 +116,9 @@ def tree(root: Path) -> dict[str, tuple[int, bytes]]:
 def test_pack_says_what_it_did(run: Run, app: Path) -> None:
     first = run("pack", app, "--tag", "app:1")
     assert first.code == 0
-    head, summary = first.text.splitlines()
+    head, summary, hint = first.text.splitlines()
+    assert hint.startswith("no base found, so all of it is new; ")
+    assert "no base" not in run("pack", app, "--tag", "b:1", "--base", "none").text
     assert re.fullmatch(r"app:1  sha256:[0-9a-f]{64}", head)
     assert re.fullmatch(
         r"2 files, \d+\.\d KB; added \d+\.\d KB in 1 layer \(\d+\.\d % of \d+\.\d KB\)", summary
@@ -145,8 +148,8 @@ def test_archives_that_stay_closed_are_told(run: Run, app: Path) -> None:
         "stored_bytes": 0,
     }
     text = run("inspect", "app:1").text
-    assert "closed   a.tar.xz (xz, this format is not opened; 100.0 KB), 100." in text
-    assert "closed   b.tar.zst (zstd, " in text
+    assert "\na.tar.xz (xz, this format is not opened; 100.0 KB)    100." in text
+    assert "\nb.tar.zst (zstd, " in text
 
 
 def test_pack_json(run: Run, app: Path, changed: Path) -> None:
@@ -155,7 +158,7 @@ def test_pack_json(run: Run, app: Path, changed: Path) -> None:
     assert first.json.keys() == {
         *("digest", "tag", "files", "bytes", "new_bytes"),
         *("new_layers", "layers", "unchanged", "parent", "index_bytes", "parts"),
-        *("closed_bytes", "closed"),
+        *("closed_bytes", "closed", "base", "left_out"),
     }
     assert first.json["files"] == 2
     size = sum(len(data) for mode, data in tree(app).values() if stat.S_ISREG(mode))
@@ -234,7 +237,9 @@ def test_push_copy_pull_between_layouts(run: Run, app: Path, tmp_path: Path) -> 
     pulled = run(
         *("pull", f"oci:{tmp_path}/third:x", tmp_path / "out"), "--store", other, "--json"
     ).json
-    assert pulled.keys() == RESTORED | {"reference", "fetched_blobs", "fetched_bytes"}
+    assert pulled.keys() == RESTORED | {
+        *("reference", "fetched_blobs", "fetched_bytes", "forgotten")
+    }
     assert pulled["digest"] == digest
     assert pulled["fetched_bytes"] == pushed["copied_bytes"]
     assert tree(tmp_path / "out") == tree(app)
@@ -253,9 +258,10 @@ def test_ls(run: Run, app: Path) -> None:
     digest = run("pack", app, "--tag", "app:1", "--json").json["digest"]
     assert run("ls", "app:1").text == "a.yaml\nempty/\nlink\nsub/\nsub/run\n"
     long = run("ls", "-l", digest).text.splitlines()
-    assert long[0] == f"-rw-r--r--  {(app / 'a.yaml').stat().st_size}  a.yaml"
-    assert re.fullmatch(r"lrwxrwxrwx +0  link -> a.yaml", long[2])
-    assert long[4] == "-rwxr-xr-x   70000  sub/run"
+    assert long[0].split() == ["MODE", "SIZE", "PATH"]
+    assert long[1] == f"-rw-r--r--  {(app / 'a.yaml').stat().st_size}  a.yaml"
+    assert re.fullmatch(r"lrwxrwxrwx +0  link -> a.yaml", long[3])
+    assert long[5] == "-rwxr-xr-x   70000  sub/run"
     value = run("ls", "app:1", "--json").json
     assert value.keys() == {"name", "digest", "entries"}
     assert value["entries"][4] == {
@@ -296,10 +302,11 @@ def test_diff(run: Run, app: Path, changed: Path) -> None:
     run("pack", changed, "--tag", "app:2")
     result = run("diff", "app:1", "app:2")
     assert result.code == 0
-    assert [line[:2] + line[2:].split("  ")[0] for line in result.text.splitlines()[:-1]] == [
-        *("~ a.yaml", "+ new", "- sub/run")
+    assert [line.split()[:: len(line.split()) - 1] for line in result.text.splitlines()[:-1]] == [
+        *(["WAS", "PATH"], ["~", "a.yaml"], ["+", "new"], ["-", "sub/run"])
     ]
     assert result.text.splitlines()[-1].startswith("1 added, 1 removed, 1 changed; ")
+    assert result.text.endswith("of content changed\n")
     value = run("diff", "app:1", "app:2", "--json").json
     counts = {"added": 1, "removed": 1, "changed": 1}
     assert value.keys() == {"old", "new", *counts, "new_chunk_bytes", "changes"}
@@ -351,11 +358,18 @@ def test_versions(run: Run, app: Path, changed: Path, store: Path) -> None:
     assert run("versions").text == ""
     one = run("pack", app, "--tag", "app:1.0", "--json").json["digest"]
     two = run("pack", changed, "--tag", "b", "--json").json["digest"]
-    assert run("versions").text == f"app:1.0  {one}\nb        {two}\n"
-    assert run("versions", "--json").json == {
-        "store": str(store),
-        "versions": [{"tag": "app:1.0", "digest": one}, {"tag": "b", "digest": two}],
-    }
+    lines = run("versions").text.splitlines()
+    assert lines[0].split() == ["TAG", "DIGEST", "CREATED", "(UTC)", "FILES", "SIZE", "ADDS"]
+    assert [line.split()[:2] for line in lines[1:3]] == [["app:1.0", one[7:19]], ["b", two[7:19]]]
+    assert lines[3].startswith("2 versions, ")
+    assert len(lines) == 4
+    assert len(run("versions", "-q").text.splitlines()) == 3
+    value = run("versions", "--json").json
+    assert value["store"] == str(store)
+    assert [(row["tag"], row["digest"]) for row in value["versions"]] == [
+        ("app:1.0", one),
+        ("b", two),
+    ]
 
 
 def test_quiet_leaves_only_what_was_asked_for(run: Run, app: Path, tmp_path: Path) -> None:
@@ -377,7 +391,7 @@ def test_store_option_wins_over_the_environment(run: Run, app: Path, tmp_path: P
     other = tmp_path / "elsewhere"
     run("pack", app, "--tag", "app:1", "--store", other)
     assert run("versions").text == ""
-    assert run("--store", other, "versions").text.startswith("app:1")
+    assert "\napp:1 " in run("--store", other, "versions").text
 
 
 @pytest.mark.skipif(os.uname().sysname == "Darwin", reason="macOS refuses such names")
@@ -435,7 +449,8 @@ def test_help_tells_the_level(capsys: pytest.CaptureFixture[str], verb: tuple[st
     with pytest.raises(SystemExit):
         main([*verb, "--help"])
     shown = " ".join(capsys.readouterr().out.split())
-    assert f"zstd level, 1 to 22 (default: {DEFAULT_LEVEL})" in shown
+    large = f"{LARGE_LEVEL} above {LARGE_BYTES >> 20} MiB without --small"
+    assert f"zstd level, 1 to 22 (default: {DEFAULT_LEVEL}; {large})" in shown
 
 
 @pytest.mark.slow
@@ -457,6 +472,10 @@ def test_reference_names_every_key(run: Run, app: Path, changed: Path, tmp_path:
         ("inspect", "app:1"),
         ("verify", "app:1"),
         ("versions",),
+        ("tag", "app:1", "stable"),
+        ("usage",),
+        ("forget", "app", "--keep-last", "1", "--dry-run"),
+        ("gc",),
         ("ls", "nosuch"),
         ("pack", tmp_path / "nosuch"),
         ("ls", "localhost:1/a:b"),

@@ -53,7 +53,7 @@ def test_usage_errors(run: Run, words: tuple[str, ...]) -> None:
 def test_values_out_of_range(run: Run, app: Path, tmp_path: Path) -> None:
     run("pack", app, "--tag", "app:1")
     check_error(run, 2, "InvalidParameter", "pack", app, "--level", "99")
-    check_error(run, 2, "InvalidParameter", "cat", "app:1", "sub")
+    check_error(run, 2, "InvalidParameter", "cat", "app:1", "link")
     check_error(run, 2, "InvalidParameter", "copy", "app:1", f"oci:{tmp_path}/x:y", "--jobs", "0")
     check_error(run, 2, "InvalidReference", "push", "reg.example/UPPER:1", "--from", "app:1")
     check_error(run, 2, "InvalidParameter", "ls", "app:1", "--username", "me")
@@ -200,7 +200,7 @@ def test_a_defect_is_one_line_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     def broken(**_: object) -> None:
         raise ZeroDivisionError("ouch")
 
-    monkeypatch.setattr("packer.api.readings.versions", broken)
+    monkeypatch.setattr("packer.api.keeping.versions", broken)
     check_error(run, 1, "ZeroDivisionError", "versions")
     assert "Traceback" in run("versions", "--debug").err
 

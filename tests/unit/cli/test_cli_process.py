@@ -100,7 +100,28 @@ def test_local_verbs_need_no_registry_modules_and_no_rich(app: Path, store: Path
         *("transfer.copy_plan", "stores.archive.store", "stores.archive.parts"),
     }
     assert not {f"packer.{name}" for name in others} & modules
-    assert not {"shutil", "tempfile"} & modules
+    assert not {"shutil", "tempfile", "datetime", "secrets"} & modules
+
+
+@pytest.mark.slow
+def test_restores_load_nothing_that_looks_into_archives(app: Path, store: Path) -> None:
+    packer.pack(app, store=store)
+    code = (
+        "import sys\n"
+        "from packer.cli.main import main\n"
+        "assert main(['unpack', 'app', sys.argv[1]]) == 0\n"
+        "print(*sys.modules)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(app.parent / "out")],
+        capture_output=True,
+        text=True,
+        check=True,
+        env=environment(store),
+    )
+    modules = set(done.stdout.splitlines()[-1].split())
+    assert not {name for name in modules if name.startswith("packer.opening.members")}
+    assert not {"shutil", "tempfile", "datetime", "secrets"} & modules
 
 
 @pytest.mark.slow

@@ -53,7 +53,7 @@ def test_a_version_from_save_to_delete(run: Run, tmp_path: Path) -> None:
         assert (saved["app"], saved["sequence"]) == ("My App", number)
         assert saved["labels"] == {"version": f"1.{number}", "ci": "a=b"}
         assert (saved["parent"] is None) == (number == 0)
-    assert decoded(run("apps", "--json")) == {"apps": ["My App"]}
+    assert decoded(run("apps", "--json")) == {"apps": ["My App"], "without_versions": []}
     assert decoded(run("current", "My App", "--json")) == {"app": "My App", "current": None}
     assert run("current", "My App")[1] == b"nothing is deployed\n"
     decoded(run("deploy", "My App", 1, "--json"))
@@ -63,12 +63,14 @@ def test_a_version_from_save_to_delete(run: Run, tmp_path: Path) -> None:
     assert history["current"] == 1
     assert [version["sequence"] for version in history["versions"]] == [0, 1, 2]
     lines = run("history", "My App")[1].decode().splitlines()
-    assert [line[0] for line in lines] == [" ", "*", " "]
-    assert lines[2].endswith("ci=a=b  version=1.2")
+    assert lines[0].split()[:3] == ["SEQUENCE", "CREATED", "(UTC)"]
+    assert [line[0] for line in lines] == [" ", " ", "*", " "]
+    assert lines[3].endswith("ci=a=b  version=1.2")
+    assert run("current", "My App")[1].decode().splitlines()[1].split()[0] == "1"
     assert decoded(run("current", "My App", "--json"))["current"]["sequence"] == 1
 
     code, out = run("diff", "My App", 0, 2, "--exit-code")
-    assert (code, out[:10]) == (10, b"~ app.yaml")
+    assert (code, out.splitlines()[1].split()[::7]) == (10, [b"~", b"app.yaml"])
     assert decoded(run("diff", "My App", 0, 2, "--json"))["changed"] == 1
     assert run("open", "My App", 0, "app.yaml") == (0, b"version: 0\n")
     value = decoded(run("open", "My App", 2, "app.yaml", "--json"))
@@ -78,6 +80,18 @@ def test_a_version_from_save_to_delete(run: Run, tmp_path: Path) -> None:
     assert (tmp_path / "out/app.yaml").read_text() == "version: 2\n"
     assert run("load", "My App", 0, tmp_path / "out")[0] == 8
     assert run("load", "My App", 0, tmp_path / "out", "--update")[0] == 0
+
+    assert decoded(run("load", "My App", "latest", tmp_path / "new", "--json"))["sequence"] == 2
+    assert run("open", "My App", "latest", "app.yaml") == (0, b"version: 2\n")
+    assert decoded(run("diff", "My App", 0, "latest", "--json"))["new"] == "2"
+    assert run("load", "Your App", "latest", tmp_path / "none")[0] == 3
+    assert run("delete", "My App", "latest")[0] == 2  # by its number alone
+    value = decoded(run("retain", "My App", "--keep", 1, "--dry-run", "--json"))
+    assert (value["deleted"], value["kept"], value["dry_run"]) == ([0], [1, 2], True)
+    lines = run("retain", "My App", "--keep", 1, "--dry-run")[1].decode().splitlines()
+    assert lines[0].startswith("My App: would delete 1 version, keep 2; ")
+    assert lines[1] == "to be deleted: 0"
+    assert len(decoded(run("history", "My App", "--json"))["versions"]) == 3
 
     assert run("delete", "My App", 1)[0] == 1  # it is deployed
     value = decoded(run("retain", "My App", "--keep", 1, "--protect", 0, "--json"))
@@ -134,6 +148,9 @@ def test_support_bundles(run: Run, tmp_path: Path) -> None:
     saved = decoded(run("save-bundle", "b/1", bundle, "--label", "app=x", "--json"))
     assert (saved["id"], saved["bytes"], saved["labels"]) == ("b/1", 25_600, {"app": "x"})
     assert decoded(run("bundles", "--json")) == {"bundles": [saved]}
+    heading, row = run("bundles")[1].decode().splitlines()
+    assert heading.split() == ["ID", "CREATED", "(UTC)", "DIGEST", "SIZE", "ADDS", "LABELS"]
+    assert row.split()[::3] == ["b/1", saved["digest"][7:19], "1.4"]
     assert run("open-bundle", "b/1") == (0, bundle.read_bytes())
     assert run("open-bundle", "b/2")[0] == 3
     found = decoded(run("load-bundle", "b/1", tmp_path / "out", "--json"))
@@ -152,6 +169,9 @@ def test_support_bundles(run: Run, tmp_path: Path) -> None:
     [
         ("save", "app", "v", "--label", "novalue"),
         ("load", "app", "x", "out"),
+        ("load", "app", "Latest", "out"),
+        ("load", "app", "", "out"),
+        ("retain", "app", "--keep", "1", "--dry-run", "yes"),
         ("load", "app", "0", "out", "--delete"),
         ("retain", "app", "--keep", "0"),
         ("retain", "app"),
@@ -165,8 +185,21 @@ def test_wrong_use(run: Run, tmp_path: Path, arguments: tuple[str, ...]) -> None
     assert run(*[str(tmp_path / "v") if word == "v" else word for word in arguments])[0] == 2
 
 
-def test_the_base_is_needed_and_checked(tmp_path: Path) -> None:
+def test_the_base_is_needed_and_checked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.delenv("LAYER_PACKER_STORAGE", raising=False)
     assert main(["storage", "history", "app"]) == 2
+    assert "LAYER_PACKER_STORAGE" in capsys.readouterr().err
+    for wrong in ("s3://b", "docker://", "oci:", "\x1b[31m", "x" * 10_000):
+        monkeypatch.setenv("LAYER_PACKER_STORAGE", wrong)
+        assert main(["storage", "apps"]) == 2, wrong
+    monkeypatch.setenv("LAYER_PACKER_STORAGE", f"oci:{tmp_path / 'base'}")
+    assert main(["storage", "save", "app", str(write(tmp_path / "v", 1))]) == 0
+    assert main(["storage", "apps", "-q"]) == 0
+    assert capsys.readouterr().out.splitlines()[-1] == "app"
+    assert main(["storage", "apps", "--storage-base-uri", f"oci:{tmp_path / 'other'}"]) == 0
+    assert capsys.readouterr().out == ""
     assert main(["storage", "history", "app", "--storage-base-uri", "s3://b"]) == 2
     assert main(["storage", "history", "app", "--storage-base-uri", "oci:/x:1"]) == 2
     with pytest.raises(SystemExit):

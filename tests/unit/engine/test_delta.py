@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from packer.engine import delta, zstd
+from packer.engine.native import ffi, lib
 from packer.errors import FormatError
 from tests.conformance import decoder
 
@@ -230,3 +231,33 @@ def test_only_what_has_something_in_common_is_kept() -> None:
     length, start = zstd.read_number(frame[at + copies :], "f")
     selection = frame[at + copies + start :][:length]
     assert decoder.read_selection(selection, 400) == [77, 200]  # 201 is copied
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_the_search_for_copies_ends_early_only_where_a_delta_would_be_refused(seed: int) -> None:
+    """A bound that is too low would store plain what a delta had halved: bytes would change."""
+    rnd = random.Random(seed)
+    older = rnd.randbytes(rnd.randrange(200, 40_000))
+    text = bytearray()
+    while len(text) < 300_000:
+        source = rnd.choice((older, bytes(text) or older, rnd.randbytes(20_000)))
+        start = rnd.randrange(len(source))
+        text += source[start : start + rnd.randrange(100, 20_000)]
+    data = older + bytes(text)
+    view = ffi.from_buffer("uint8_t[]", data)
+    table, copies = ffi.new("uint32_t[]", 1 << 14), ffi.new("pk_copy[]", 10_000)
+
+    def find(most_fresh: int) -> int:
+        return int(
+            lib.pk_delta_find_fresh(
+                view, len(older), len(data), most_fresh, table, 14, copies, 10_000
+            )
+        )
+
+    count = find(len(data))
+    assert 0 < count < 10_000
+    own = lib.pk_delta_copied(copies, count, len(data))
+    fresh = len(text) - own + lib.pk_delta_copied(copies, count, len(older))
+    assert find(fresh) == count
+    assert find(fresh // 2) == lib.PK_TOO_FRESH
+    assert find(0) == lib.PK_TOO_FRESH

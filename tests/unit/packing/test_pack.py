@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import packer
+from packer.engine import zstd
 from packer.engine.chunking import ChunkParams
 from packer.format import layer_writer
 from packer.format.index_checks import MAX_DEPTH
@@ -111,7 +112,7 @@ def test_identical_content_is_the_same_version_and_adds_nothing(tmp_path: Path) 
     ):
         assert (again.digest, again.new_bytes, again.unchanged) == (first.digest, 0, True)
     assert sorted((tmp_path / "store/blobs/sha256").iterdir()) == blobs
-    assert [tag for tag, _ in packer.versions(store=layout)] == ["app-1.0", "app-1.1"]
+    assert [row.tag for row in packer.versions(store=layout)] == ["app-1.0", "app-1.1"]
 
 
 def test_going_back_to_an_older_version_adds_nothing(tmp_path: Path, store: MemoryStore) -> None:
@@ -195,6 +196,23 @@ def test_other_chunk_sizes_start_afresh(tmp_path: Path, store: MemoryStore) -> N
     again = packer.pack(root, store=store, tag="app:2", params=ChunkParams(8192))
     assert (again.parent, again.unchanged) == ("", False)
     assert restored(store, "app:2", tmp_path / "out") == dict(read_tree(root))
+
+
+def test_the_size_of_a_version_decides_the_level(tmp_path: Path, store: MemoryStore) -> None:
+    with (tmp_path / "large").open("wb") as file:
+        file.truncate(layer_writer.LARGE_BYTES)
+
+    def level(tag: str, given: int | None = None, opening: str = "changed") -> int:
+        packer.pack(tmp_path, store=store, tag=tag, level=given, opening=opening)
+        return packer.inspect(tag, store=store).level
+
+    assert level("app:1") == zstd.DEFAULT_LEVEL
+    (tmp_path / "small").write_bytes(b"x")
+    assert level("app:2") == zstd.LARGE_LEVEL
+    (tmp_path / "small").write_bytes(b"y")
+    assert level("app:3", 12) == 12
+    (tmp_path / "small").write_bytes(b"z")
+    assert level("app:4", opening="all") == zstd.DEFAULT_LEVEL
 
 
 @pytest.mark.parametrize("level", [0, 23])

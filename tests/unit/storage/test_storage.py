@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import io
+import json
+import os
 import random
 import subprocess
 import sys
@@ -24,7 +26,8 @@ from packer import (
     Progress,
     Storage,
 )
-from packer.errors import FormatError, InvalidReference, RegistryError
+from packer.cli.main import main
+from packer.errors import FormatError, InvalidReference, RegistryError, UnsupportedFile
 from packer.reference import is_repository, is_tag
 from packer.storage import retention
 from packer.storage.deployments import DEPLOYED, LOG
@@ -116,6 +119,32 @@ def test_history_of_saves(storage: Storage, tmp_path: Path) -> None:
         assert (tmp_path / f"out{number}" / "app.yaml").read_text() == expected
     assert storage.apps() == ["app"]
     assert storage.history("other") == []
+
+
+def test_a_first_save_that_fails_lists_nothing(tmp_path: Path) -> None:
+    uri = f"oci:{tmp_path / 'base'}"
+    root = write_release(tmp_path / "v", 1)
+    os.mkfifo(root / "pipe")
+    with pytest.raises(UnsupportedFile):
+        packer.open_storage(uri).save("app", root)
+    assert packer.open_storage(uri).apps() == []
+    os.unlink(root / "pipe")
+    assert packer.open_storage(uri).save("app", root).sequence == 0
+    assert packer.open_storage(uri).apps() == ["app"]
+
+
+def test_applications_without_a_version(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    uri = f"oci:{tmp_path / 'base'}"
+    storage = packer.open_storage(uri)
+    for app in ("full", "lost"):
+        storage.save(app, write_release(tmp_path / "v", 1))
+    for blob in (tmp_path / "base/lost/blobs/sha256").iterdir():
+        blob.unlink()
+    assert main(["storage", "apps", "--storage-base-uri", uri]) == 0
+    assert capsys.readouterr().out == "full\nlost  (no version)\n"
+    assert main(["storage", "apps", "--storage-base-uri", uri, "--json"]) == 0
+    value = json.loads(capsys.readouterr().out)
+    assert (value["apps"], value["without_versions"]) == (["full", "lost"], ["lost"])
 
 
 @pytest.mark.slow
@@ -252,7 +281,10 @@ def test_retaining_a_few(storage: Storage, tmp_path: Path) -> None:
         storage.save("app", write_release(tmp_path / "v", number))
     storage.deploy("app", 1)
     storage.deploy("app", 3)
+    planned = storage.retain("app", keep=2, protect=[0, 99], dry_run=True)
+    assert [one.sequence for one in storage.history("app")] == [*range(8)]
     done = storage.retain("app", keep=2, protect=[0, 99])
+    assert done == planned
     assert done.deleted == (2, 4, 5)
     assert done.kept == (0, 1, 3, 6, 7)
     assert 0 < done.freed_bytes < 10_000
@@ -265,6 +297,29 @@ def test_retaining_a_few(storage: Storage, tmp_path: Path) -> None:
     stop.set()
     with pytest.raises(Cancelled):
         storage.retain("app", keep=1, cancel=stop)
+
+
+def test_the_latest_version(storage: Storage, tmp_path: Path) -> None:
+    assert storage.latest("app") is None
+    for number in (3, 7, 9):
+        storage.save("app", write_release(tmp_path / "v", number), sequence=number)
+    newest = storage.latest("app")
+    assert newest == storage.history("app")[-1]
+    storage.delete("app", 9)
+    newest = storage.latest("app")
+    assert newest is not None
+    assert newest.sequence == 7
+
+
+def test_the_base_may_come_from_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LAYER_PACKER_STORAGE", f"oci:{tmp_path / 'base'}")
+    assert packer.open_storage().base_uri == f"oci:{tmp_path / 'base'}"
+    assert packer.open_storage("memory:").base_uri == "memory:"
+    monkeypatch.setenv("LAYER_PACKER_STORAGE", "")
+    with pytest.raises(InvalidParameter, match="LAYER_PACKER_STORAGE"):
+        packer.open_storage()
 
 
 def test_retaining_where_another_does_the_same(

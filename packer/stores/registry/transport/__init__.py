@@ -11,6 +11,7 @@ Files in reading order:
     tls          contexts made of them
     connections  pools of connections that belong to one process
     retries      how often, how long, and for which answers a request is made again
+    rate         a limit on the bytes per second of all transfers
     http         requests and answers
 
 Invariants: a body that is sent again begins at its start. Waiting for a server ends when the caller

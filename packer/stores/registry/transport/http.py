@@ -11,7 +11,8 @@ import re
 import ssl
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
+from functools import partial
 from typing import Any, Protocol, cast
 from urllib.parse import urlsplit
 
@@ -20,8 +21,10 @@ from urllib3.exceptions import HTTPError, ProxyError, SSLError
 
 from packer.errors import FormatError, RegistryError, TransportError
 from packer.forks import renew_in_children
+from packer.oci import READ_BYTES
 from packer.stores.registry.transport.connections import Sockets
 from packer.stores.registry.transport.proxies import proxy_for
+from packer.stores.registry.transport.rate import RateLimit
 from packer.stores.registry.transport.retries import RETRY_STATUSES, Attempts, RetryPolicy
 from packer.stores.registry.transport.tls import Tls
 from packer.stores.registry.transport.urls import origin_of, safe_text, shown_url
@@ -34,6 +37,8 @@ SEND_BYTES = 256 << 10
 STALL_BYTES = 1024
 """A body that brings fewer bytes than this during a whole read timeout is given up."""
 
+_ANSWERED: set[str] = set()
+"""Servers that have answered this process, as in URLs."""
 _ABANDONED: list[dict[str, urllib3.PoolManager]] = []
 _TUNNEL = re.compile(r"Tunnel connection failed: (\d{3}[ \w]{0,60})")
 _CONNECTION = re.compile(r"^(Plain|Secure)\(.*?\): ")  # urllib3 shows our classes
@@ -56,6 +61,9 @@ class Response:
         stall: seconds in which a body must bring STALL_BYTES.
         proxy: URL of the proxy that may have answered instead of the server: plain http alone goes
             through a proxy that reads it.
+        pace: waits, after some bytes, as long as the limit on the rate asks for, and returns the
+            seconds; None if there is no limit.
+        part_bytes: greatest number of bytes of a read.
     """
 
     def __init__(
@@ -65,8 +73,13 @@ class Response:
         url: str,
         stall: float,
         proxy: str | None = None,
+        pace: Callable[[int], float] | None = None,
+        part_bytes: int = READ_BYTES,
     ) -> None:
         self.proxy = proxy
+        self._pace = pace
+        self._part_bytes = part_bytes
+        self._paced_seconds = 0.0
         self.status = raw.status
         self.method = method
         self.url = url
@@ -106,7 +119,8 @@ class Response:
         begin = time.monotonic()
         try:
             # read1, because read would wait for all of `size`, each byte with a new timeout.
-            data = self._raw.read1(size, decode_content=False) or b""
+            part = size if self._pace is None else min(size, self._part_bytes)
+            data = self._raw.read1(part, decode_content=False) or b""
         except (HTTPError, OSError) as error:
             message, retryable = transport_fault(self.method, self.url, error)
             raise TransportError(message, retryable=retryable) from error
@@ -116,6 +130,8 @@ class Response:
             self._waited, self._window_bytes = 0.0, 0
         elif self._waited > self._stall:
             raise TransportError(self._too_slow, retryable=True)
+        if self._pace is not None and data:
+            self._paced_seconds += self._pace(len(data))
         return data
 
     def read_bounded(self, limit: int, what: str) -> bytes:
@@ -141,7 +157,7 @@ class Response:
             out += data
             if len(out) > limit:
                 raise FormatError(what, f"more than the limit of {limit} bytes")
-            if time.monotonic() > deadline:
+            if time.monotonic() > deadline + self._paced_seconds:
                 raise TransportError(self._too_slow, retryable=True)
         return bytes(out)
 
@@ -200,6 +216,7 @@ class Transport:
         timeout_seconds: silence allowed before an operation on a connection fails.
         max_connections: connections to keep per host; more may be open for a moment.
         retry: when and how often `send` tries again.
+        limit: on the bytes per second of bodies, which other transports may share.
 
     Thread safety: threads may share it.
     """
@@ -211,8 +228,10 @@ class Transport:
         timeout_seconds: float = 60.0,
         max_connections: int = 16,
         retry: RetryPolicy | None = None,
+        limit: RateLimit | None = None,
     ) -> None:
         self.retry = retry or RetryPolicy()
+        self._limit = limit
         self._timeout = timeout_seconds
         self._tls = tls or Tls()
         self._max_connections = max_connections
@@ -235,6 +254,7 @@ class Transport:
         body: bytes | Body | None = None,
         *,
         attempts: Attempts | None = None,
+        passing: Collection[int] = RETRY_STATUSES,
     ) -> Response:
         """Make a request and return the answer, whatever its status.
 
@@ -244,6 +264,7 @@ class Transport:
             headers: sent as they are, with `Accept-Encoding: identity` added.
             body: bytes, or parts to send whose length `headers` tells; the latter is sent once.
             attempts: counts the failures of the operation that the request is part of.
+            passing: statuses after which the request is made again.
 
         Returns:
             The answer, its body unread.
@@ -260,7 +281,7 @@ class Transport:
                 if not repeatable or not error.retryable or not attempts.again(error):
                     raise
                 continue
-            if not repeatable or response.status not in RETRY_STATUSES:
+            if not repeatable or response.status not in passing:
                 return response
             if not attempts.again(response.status, response.header("Retry-After")):
                 return response
@@ -269,7 +290,9 @@ class Transport:
     def attempts(self, url: str) -> Attempts:
         """Return a new count of failures, for an operation at the server of `url`."""
         parts = urlsplit(url)
-        return Attempts(self.retry, self._sockets.halted, safe_text(parts.netloc))
+        server = parts.netloc.lower()
+        halted = self._sockets.halted
+        return Attempts(self.retry, halted, safe_text(server), lambda: server in _ANSWERED)
 
     @property
     def halted(self) -> threading.Event:
@@ -297,13 +320,20 @@ class Transport:
         read_timeout = self._timeout * (5 if method == "PUT" else 1)
         proxy = proxy_for(origin_of(url))
         pool = self._pool(url, proxy)
+        limit, halted = self._limit, self._sockets.halted
+        content: object = body  # a memoryview is as good as bytes
+        if limit is not None and body is not None:
+            if isinstance(body, bytes):
+                limit.take(len(body), halted)
+            else:
+                content = limit.paced(body, halted)
         if self._sockets.halted.is_set():
             raise TransportError(f"{method} {shown_url(url)}: interrupted")
         try:
             raw = pool.urlopen(
                 method,
                 url,
-                body=cast(Any, body),  # a memoryview is as good as bytes
+                body=cast(Any, content),
                 headers=sent,
                 retries=False,
                 redirect=False,
@@ -314,7 +344,12 @@ class Transport:
         except (HTTPError, OSError) as error:
             message, retryable = transport_fault(method, url, error, proxy)
             raise TransportError(message, retryable=retryable) from error
-        return Response(raw, method, url, self._timeout, proxy if url[:5] == "http:" else None)
+        _ANSWERED.add(urlsplit(url).netloc.lower())
+        by_proxy = proxy if url[:5] == "http:" else None
+        if limit is None:
+            return Response(raw, method, url, self._timeout, by_proxy)
+        pace = partial(limit.take, halted=halted)
+        return Response(raw, method, url, self._timeout, by_proxy, pace, limit.part_bytes)
 
     def _pool(self, url: str, proxy: str | None) -> urllib3.PoolManager:
         """Return the connections to a server, or through a proxy."""

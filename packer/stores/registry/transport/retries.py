@@ -5,17 +5,20 @@ upload's POST and PUT, a download and its continuations) are counted by one `Att
 retries never multiply.
 
 An *outage* is survived if it ends within `RetryPolicy.outage_seconds` of its first failure. While
-no connection can be made, tries cost nobody anything and are not counted. A registry that answers
-429, 502, 503 or 504, loses connections or keeps silent may be overloaded: the attempts are not more
-then, but their pauses are spread over that time.
+no connection can be made, tries cost nobody anything and are not counted; a server that has never
+answered is given up after `RetryPolicy.first_seconds`, as its name may be mistyped. A registry that
+answers 429, 502, 503 or 504, loses connections or keeps silent may be overloaded: the attempts are
+not more then, but their pauses are spread over that time.
 """
 
 from __future__ import annotations
 
 import logging
+import math
 import random
 import threading
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
@@ -46,12 +49,17 @@ class RetryPolicy:
         base_seconds: greatest first pause; each next one doubles it.
         max_seconds: bound on one pause, whatever the server's Retry-After says.
         outage_seconds: how long an outage is waited for, from its first failure.
+        first_seconds: how long, at most, a server is waited for that no connection could be made to
+            since this process began.
+        on_retry: called before each pause, from any thread; None for nothing.
     """
 
     attempts: int = 5
     base_seconds: float = 0.4
     max_seconds: float = 30.0
     outage_seconds: float = 0.0
+    first_seconds: float = math.inf
+    on_retry: Callable[[], None] | None = None
 
     def pause(self, attempt: int, retry_after: str | None = None) -> float:
         """Return the pause after a failed attempt.
@@ -78,10 +86,18 @@ class Attempts:
         policy: how often to try again.
         halted: ends pauses when it is set.
         where: the server's name in warnings.
+        is_known: returns whether the server has ever answered.
     """
 
-    def __init__(self, policy: RetryPolicy, halted: threading.Event, where: str) -> None:
+    def __init__(
+        self,
+        policy: RetryPolicy,
+        halted: threading.Event,
+        where: str,
+        is_known: Callable[[], bool] = lambda: True,
+    ) -> None:
         self._policy = policy
+        self._is_known = is_known
         self._halted = halted
         self._where = where
         self._count = 0
@@ -90,6 +106,8 @@ class Attempts:
         self._told = False
         self.is_over = False
         """Whether the operation has failed for good."""
+        self.has_failed = False
+        """Whether a request of the operation has failed, even if it succeeded later."""
 
     def progress(self) -> None:
         """Record that something was achieved: failures so far do not count any more."""
@@ -112,13 +130,20 @@ class Attempts:
         Returns:
             Whether to try again.
         """
+        self.has_failed = True
         if self.is_over:
             return False
         now = time.monotonic()
         if self._begin is None:
             self._begin = now
         left = self._begin + self._policy.outage_seconds - now
-        if not counted and left > 0 and _is_unreachable(failure):
+        unreachable = not counted and _is_unreachable(failure)
+        if unreachable and not self._is_known():
+            left = min(left, self._begin + self._policy.first_seconds - now)
+        if unreachable and self._unreachable and left <= 0:
+            self.is_over = True
+            return False
+        if unreachable and left > 0:
             self._unreachable += 1
             pause = self._policy.pause(self._unreachable - 1)
             # The last try comes at the end of the time, not a pause before it.
@@ -136,6 +161,8 @@ class Attempts:
                 pause = max(pause, min(share, self._policy.max_seconds))
         if not counted and left > 0:
             self._tell(failure, now - self._begin + pause, left)
+        if self._policy.on_retry is not None:
+            self._policy.on_retry()
         self._halted.wait(pause)
         return True
 
@@ -145,7 +172,8 @@ class Attempts:
             return
         self._told = True
         what = f"answers {failure}" if isinstance(failure, int) else "does not answer"
-        _LOG.warning("%s %s: trying again for up to %.0f s", self._where, what, max(left, 0))
+        bound = f" for up to {left:.0f} s" if left >= 1 else ""
+        _LOG.warning("%s %s: trying again%s", self._where, what, bound)
 
 
 def _is_outage(failure: StoreError | int) -> bool:

@@ -1,0 +1,183 @@
+"""The verb inspect: how a version was packed, what it holds, and how it uses its layers."""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Any
+
+from packer.api import readings
+from packer.cli.display import format_count, format_size
+from packer.cli.outcome import Report, closed_text, closed_value, options, parts_value
+from packer.cli.output import Output, text_fields
+from packer.cli.tables import Column, folded, short_digest, table, terminal_width
+from packer.format.closed_files import Closed
+from packer.format.usage import Opened, Use
+from packer.progress import ProgressCallback
+from packer.reading.contents import Details, LayerUse
+
+_SHOWN = 20
+"""Parts, opened files and closed files that are shown to people."""
+_LAYERS_SHOWN = 8
+"""Layers that are shown to people: of a long history, the largest tell most."""
+
+_LAYER_COLUMNS = (
+    Column("LAYER"),
+    Column("SIZE", right=True),
+    Column("FRAMES", right=True),
+    Column("CHUNKS IN USE", right=True),
+    Column("CONTENT IN USE", right=True),
+)
+_PART_COLUMNS = (
+    Column("PART", cut=True),
+    Column("FILES", right=True),
+    Column("SIZE", right=True),
+    Column("REUSED", right=True),
+    Column("NEW", right=True),
+    Column("AS DELTAS", right=True),
+    Column("STORED", right=True),
+)
+_OPENED_COLUMNS = (
+    Column("OPENED", cut=True),
+    Column("SIZE", right=True),
+    Column("CONTENT", right=True),
+    Column("RECIPE", right=True),
+)
+_CLOSED_COLUMNS = (Column("CLOSED", cut=True), Column("STORED", right=True))
+
+
+def inspect(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
+    """Show a version's manifest, config and index in summary."""
+    details = readings.inspect(args.name, **options(args))
+    return Report(
+        lambda: _details_value(args.name, details),
+        lambda: _details_lines(details),
+        is_summary=False,
+    )
+
+
+def _details_value(name: str, details: Details) -> dict[str, Any]:
+    return {
+        **text_fields("name", name),
+        "digest": details.digest,
+        "created": details.created or None,
+        "parent": details.parent or None,
+        "tool": details.tool,
+        "zstd": details.zstd,
+        "level": details.level,
+        "average_chunk_bytes": details.average_chunk_bytes,
+        "files": details.files,
+        "directories": details.directories,
+        "symlinks": details.symlinks,
+        "bytes": details.bytes,
+        "chunks": details.chunks,
+        "stored_bytes": details.stored_bytes,
+        "index_bytes": details.index_bytes,
+        "index_layers": details.index_layers,
+        "index_stored_bytes": details.index_stored_bytes,
+        "layers": [
+            {
+                "digest": layer.digest,
+                "size": layer.size,
+                "frames": layer.frames,
+                "chunks": layer.chunks,
+                "live_chunks": layer.live_chunks,
+                "plain_bytes": layer.plain_bytes,
+                "live_bytes": layer.live_bytes,
+            }
+            for layer in details.layers
+        ],
+        "parts": parts_value(details.parts),
+        "opened": [
+            {
+                **text_fields("path", opened.path),
+                "bytes": opened.bytes,
+                "content_bytes": opened.content_bytes,
+                "recipe_bytes": opened.recipe_bytes,
+            }
+            for opened in details.opened
+        ],
+        "closed": closed_value(details.closed),
+    }
+
+
+def _details_lines(details: Details) -> Iterator[str]:
+    yield f"digest   {details.digest}"
+    yield f"created  {details.created or 'not said'}"
+    yield f"parent   {details.parent or 'none'}"
+    yield (
+        f"packed   by {details.tool}, zstd {details.zstd} level {details.level},"
+        f" chunks of {details.average_chunk_bytes / 1024:g} KiB on average"
+    )
+    yield (
+        f"tree     {format_count(details.files, 'file')},"
+        f" {format_count(details.directories, 'directory')},"
+        f" {format_count(details.symlinks, 'symlink')},"
+        f" {format_size(details.bytes)} in {format_count(details.chunks, 'chunk')}"
+    )
+    yield (
+        f"stored   {format_size(details.stored_bytes)}: "
+        f"{format_count(len(details.layers), 'data layer')},"
+        f" {format_count(details.index_layers, 'index layer')}"
+        f" ({format_size(details.index_stored_bytes)})"
+    )
+    yield from _folded_table(_LAYER_COLUMNS, _layer_rows(details.layers), _LAYERS_SHOWN, "layer")
+    yield from _folded_table(_PART_COLUMNS, _part_rows(details.parts), _SHOWN, "part")
+    yield from _folded_table(_OPENED_COLUMNS, _opened_rows(details.opened), _SHOWN, "opened file")
+    yield from _folded_table(_CLOSED_COLUMNS, _closed_rows(details.closed), _SHOWN, "closed file")
+
+
+def _folded_table(
+    columns: Sequence[Column], rows: Sequence[Sequence[str]], most: int, noun: str
+) -> Iterator[str]:
+    """Yield a table below an empty line, and how many rows it leaves out; nothing without rows."""
+    if not rows:
+        return
+    shown, more = folded(rows, most)
+    yield ""
+    yield from table(columns, shown, width=terminal_width())
+    if more:
+        yield f"and {format_count(more, noun)} more, see --json"
+
+
+def _layer_rows(layers: Sequence[LayerUse]) -> list[tuple[str, ...]]:
+    """Return the rows of the layers; of many, the largest come first."""
+    if len(layers) > _LAYERS_SHOWN + 1:
+        layers = sorted(layers, key=lambda layer: -layer.size)
+    return [
+        (
+            short_digest(layer.digest),
+            format_size(layer.size),
+            str(layer.frames),
+            f"{layer.live_chunks} of {layer.chunks}",
+            f"{format_size(layer.live_bytes)} of {format_size(layer.plain_bytes)}",
+        )
+        for layer in layers
+    ]
+
+
+def _part_rows(parts: Iterable[Use]) -> list[tuple[str, ...]]:
+    return [
+        (
+            part.path,
+            str(part.files),
+            format_size(part.bytes),
+            *(format_size(size) for size in (part.reused_bytes, part.new_bytes, part.delta_bytes)),
+            format_size(part.stored_bytes),
+        )
+        for part in sorted(parts, key=lambda part: (-part.stored_bytes, part.path))
+    ]
+
+
+def _opened_rows(opened: Iterable[Opened]) -> list[tuple[str, ...]]:
+    return [
+        (
+            row.path,
+            *(format_size(size) for size in (row.bytes, row.content_bytes, row.recipe_bytes)),
+        )
+        for row in sorted(opened, key=lambda row: (-row.recipe_bytes, row.path))
+    ]
+
+
+def _closed_rows(closed: Iterable[Closed]) -> list[tuple[str, ...]]:
+    return [(closed_text(row), format_size(row.stored_bytes)) for row in closed]

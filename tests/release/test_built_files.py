@@ -1,0 +1,229 @@
+"""The built files do the main job where there is no compiler, no Python, or another processor."""
+
+from __future__ import annotations
+
+import filecmp
+import os
+import platform
+import resource
+import shutil
+import subprocess
+import sys
+import time
+import venv
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
+STARTUP_SECONDS = 0.3
+"""CPU time to print the version; the figure that the documentation promises."""
+
+
+def pythons() -> dict[str, str]:
+    """Return the interpreters at hand by version: those of the path, and those of pyenv."""
+    found = {f"{sys.version_info[0]}.{sys.version_info[1]}": sys.executable}
+    for version in PYTHONS:
+        built = sorted(Path("~/.pyenv/versions").expanduser().glob(f"{version}.*/bin/python3"))
+        for path in (shutil.which(f"python{version}"), *map(str, built)):
+            if path and version not in found and works(path, version):
+                found[version] = path
+    return dict(sorted(found.items()))
+
+
+def works(path: str, version: str) -> bool:
+    """Return whether a program is a Python of this version: pyenv's shims may be none."""
+    asked = [path, "-c", "import sys; print('%d.%d' % sys.version_info[:2])"]
+    said = subprocess.run(asked, capture_output=True, text=True, check=False)
+    return said.stdout.strip() == version
+
+
+def make_trees(folder: Path) -> tuple[Path, Path]:
+    """Make two versions of a tree."""
+    old, new = folder / "app-1", folder / "app-2"
+    shutil.copytree(ROOT / "docs", old)
+    shutil.copytree(old, new)
+    (new / "index.md").write_text("changed\n")
+    return old, new
+
+
+def do_the_job(command: list[str], folder: Path, environment: dict[str, str], seen: str) -> None:
+    """Pack two versions, push and pull them, and compare.
+
+    Args:
+        command: how layer-packer is called.
+        folder: an empty directory for everything.
+        environment: of the command.
+        seen: the folder as the command sees it.
+    """
+
+    def call(*words: str) -> None:
+        done = subprocess.run(
+            [*command, *words], env=environment, capture_output=True, text=True, check=False
+        )
+        assert done.returncode == 0, done.stdout + done.stderr
+
+    for number, tree in enumerate(make_trees(folder), 1):
+        call("pack", f"{seen}/{tree.name}", "--tag", f"app:{number}", "--store", f"{seen}/store")
+        where = f"oci:{seen}/registry:{number}"
+        call("push", where, "--from", f"app:{number}", "--store", f"{seen}/store")
+        call("pull", where, f"{seen}/out-{number}", "--store", f"{seen}/elsewhere")
+        compared = filecmp.dircmp(tree, folder / f"out-{number}")
+        assert compared.left_list == compared.right_list
+        assert not compared.diff_files
+        assert compared.same_files
+    shutil.rmtree(folder / "store")
+
+
+def cpu_seconds(command: list[str], environment: dict[str, str]) -> float:
+    """Return the least CPU time of five runs, after one that may unpack."""
+    found = []
+    for _ in range(6):
+        before = resource.getrusage(resource.RUSAGE_CHILDREN)
+        subprocess.run(command, env=environment, stdout=subprocess.DEVNULL, check=True)
+        after = resource.getrusage(resource.RUSAGE_CHILDREN)
+        found.append(after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    return min(found[1:])
+
+
+def machine_tag() -> str:
+    """Return the end of a wheel's name for this machine, without its version of the system."""
+    return f"linux*_{platform.machine()}" if sys.platform == "linux" else f"*_{platform.machine()}"
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", pythons())
+def test_install_without_a_compiler(version: str, dist: Path, tmp_path: Path) -> None:
+    # Every dependency has a wheel too: a source distribution among them would need a compiler.
+    (wheel,) = dist.glob(f"*-many{machine_tag()}.whl" if sys.platform == "linux" else "*macosx*")
+    began = time.monotonic()
+    subprocess.run([pythons()[version], "-m", "venv", tmp_path / "env"], check=True)
+    binaries = tmp_path / "env" / "bin"
+    # An empty path: no compiler can be found, whatever the machine has.
+    environment = {**os.environ, "PATH": str(binaries), "CC": "/nonexistent", "PYTHONPATH": ""}
+    pip = [f"{binaries}/python", "-m", "pip", "install", "--quiet", "--disable-pip-version-check"]
+    subprocess.run([*pip, str(wheel)], env=environment, check=True, timeout=250)
+    size = sum(path.stat().st_size for path in (tmp_path / "env").rglob("*") if path.is_file())
+    print(f"Python {version}: {time.monotonic() - began:.1f} s, {size / 1e6:.0f} MB installed")
+    folder = tmp_path / "job"
+    folder.mkdir()
+    do_the_job([str(binaries / "layer-packer")], folder, environment, str(folder))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("version", pythons())
+def test_the_one_file_runs(version: str, dist: Path, tmp_path: Path) -> None:
+    if sys.platform != "linux":
+        pytest.skip("the .pyz is for Linux")
+    command = [pythons()[version], str(dist / "layer-packer.pyz")]
+    environment = {"HOME": str(tmp_path / "home"), "PATH": ""}
+    folder = tmp_path / "job"
+    folder.mkdir()
+    do_the_job(command, folder, environment, str(folder))
+    assert cpu_seconds([*command, "--version"], environment) < STARTUP_SECONDS
+    (unpacked,) = (tmp_path / "home" / ".cache" / "layer-packer-pyz").iterdir()
+    assert unpacked.name.endswith(f"-cp{version.replace('.', '')}-{platform.machine()}")
+
+
+@pytest.mark.slow
+def test_the_one_file_where_nothing_can_be_kept(dist: Path, tmp_path: Path) -> None:
+    if sys.platform != "linux":
+        pytest.skip("the .pyz is for Linux")
+    # The home is a file: no cache can be made. The modules are unpacked for this run alone.
+    (tmp_path / "home").touch()
+    (tmp_path / "tmp").mkdir()
+    environment = {"HOME": str(tmp_path / "home"), "TMPDIR": str(tmp_path / "tmp"), "PATH": ""}
+    command = [sys.executable, str(dist / "layer-packer.pyz"), "--version"]
+    subprocess.run(command, env=environment, check=True)
+    assert not list((tmp_path / "tmp").iterdir())
+
+
+@pytest.fixture
+def bare_root(dist: Path, tmp_path: Path) -> Iterator[Path]:
+    """Return a root with the frozen program and the C library alone: no Python, no shell."""
+    program = dist / f"layer-packer-linux-{platform.machine()}"
+    if not program.exists() or os.geteuid() != 0:
+        pytest.skip("chroot needs root, and the frozen program")
+    said = subprocess.run(["ldd", program], capture_output=True, text=True, check=True).stdout
+    root = tmp_path / "root"
+    (root / "tmp").mkdir(parents=True)
+    (root / "data").mkdir()
+    for word in said.split():
+        if word.startswith("/"):
+            (root / word[1:]).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(word, root / word[1:])
+    libraries = next(root.rglob("libc.so.6")).parent
+    shutil.copy(f"/{libraries.relative_to(root)}/libm.so.6", libraries)
+    shutil.copy(program, root / "layer-packer")
+    yield root
+    assert not list((root / "tmp").iterdir()), "what the program unpacked is left behind"
+
+
+@pytest.mark.slow
+def test_the_frozen_program_needs_no_python(bare_root: Path) -> None:
+    files = [path for path in bare_root.rglob("*") if path.is_file()]
+    assert len(files) < 10
+    chroot = shutil.which("chroot", path="/usr/sbin:/sbin:/usr/bin")
+    assert chroot is not None
+    command = [chroot, str(bare_root), "/layer-packer"]
+    environment = {"HOME": "/data", "TMPDIR": "/tmp"}
+    assert cpu_seconds([*command, "--version"], environment) < STARTUP_SECONDS
+    do_the_job(command, bare_root / "data", environment, "/data")
+
+
+@pytest.mark.slow
+def test_frozen_helpers_get_no_libraries_of_ours(dist: Path, tmp_path: Path) -> None:
+    # PyInstaller points LD_LIBRARY_PATH to its own libssl, on which a helper may fail.
+    program = dist / f"layer-packer-linux-{platform.machine()}"
+    if not program.exists():
+        pytest.skip("there is no frozen program for this machine")
+    helper = tmp_path / "docker-credential-probe"
+    helper.write_text(f'#!/bin/sh\nenv > {tmp_path}/seen\necho "credentials not found"\nexit 1\n')
+    helper.chmod(0o755)
+    (tmp_path / "config.json").write_text('{"credsStore": "probe"}')
+    environment = {"HOME": str(tmp_path), "DOCKER_CONFIG": str(tmp_path)}
+    environment |= {"PATH": f"{tmp_path}:/usr/bin:/bin", "LAYER_PACKER_OUTAGE_SECONDS": "0"}
+    call = [str(program), "versions", "127.0.0.1:1/a/b"]
+    subprocess.run(call, env=environment, capture_output=True, check=False)
+    if not (tmp_path / "seen").exists():
+        pytest.skip("no helper was asked, as no registry answered")
+    assert "LD_LIBRARY_PATH" not in (tmp_path / "seen").read_text()
+
+
+@pytest.mark.slow
+def test_aarch64_under_emulation(dist: Path, tmp_path: Path) -> None:
+    # The wheel for aarch64 packs and unpacks on Debian's Python for arm64, with the vector kernel.
+    qemu = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
+    bootstrap = shutil.which("mmdebstrap")
+    if not qemu or not bootstrap or os.geteuid() != 0:
+        pytest.skip("needs qemu-aarch64, mmdebstrap and root")
+    root = Path("~/.cache/layer-packer-arm64").expanduser()
+    if not (root / "usr" / "bin" / "python3").exists():
+        shutil.rmtree(root, ignore_errors=True)
+        made = [bootstrap, "--mode=root", "--arch=arm64", "--variant=extract", "--quiet"]
+        subprocess.run([*made, "--include=python3", "bookworm", root], check=True)
+    (wheel,) = dist.glob("*-manylinux*_aarch64.whl")
+    venv.create(tmp_path / "env", with_pip=True)
+    subprocess.run(
+        [
+            *(tmp_path / "env" / "bin" / "python", "-m", "pip", "install", "--quiet"),
+            *("--disable-pip-version-check", "--target", tmp_path / "site"),
+            *("--python-version", "3.11", "--only-binary=:all:"),
+            *(f"--platform={name}_aarch64" for name in ("manylinux_2_17", "manylinux_2_28")),
+            *("--platform=manylinux2014_aarch64", wheel),
+        ],
+        check=True,
+    )
+    command = [qemu, "-L", str(root), str(root / "usr" / "bin" / "python3.11")]
+    environment = {"PYTHONPATH": str(tmp_path / "site"), "HOME": str(tmp_path)}
+    folder = tmp_path / "job"
+    folder.mkdir()
+    do_the_job([*command, "-m", "packer"], folder, environment, str(folder))
+    asked = "from packer.engine.native import ffi, lib; import platform; print("
+    asked += "platform.machine(), ffi.string(lib.pk_kernel_name(lib.pk_kernel_default())).decode())"
+    said = subprocess.run(
+        [*command, "-c", asked], env=environment, capture_output=True, text=True, check=True
+    )
+    assert said.stdout.split() == ["aarch64", "neon"]
