@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from packer.engine import delta
 from packer.engine.deflate import RecipeError
-from packer.engine.tokens import KIND, MAX_SPAN_BYTES, Span, bits_of, span_of
+from packer.engine.tokens import KIND, MAX_SPAN_BYTES, OldSpan, Span, bits_of, span_of
 from packer.opening.expansion import most_opened
 from packer.opening.old_streams import OldStreams
 from packer.opening.recipe import MAX_DELTA_BYTES, Cursor
@@ -38,6 +38,8 @@ class Against:
         self._old = old
         self._what = what
         self._spare = _SPAN_RATIO * most_opened(size)
+        self._spans: list[OldSpan] = []
+        """Memory of spans, to be used again: at most one for each thread."""
 
     def delta(self, record: Cursor, size: int) -> Callable[[], bytearray]:
         """Read the record of a delta.
@@ -101,8 +103,14 @@ class Against:
         old = self._charge(cursor, stream, span)
 
         def made() -> tuple[bytes, int]:
-            segment = old.fill(stream, span).decode(data, window, position, recipe)
-            return bits_of(segment, bit, most)
+            try:
+                memory = self._spans.pop()
+            except IndexError:
+                memory = None
+            filled = old.fill(stream, span, memory)
+            made = filled.decode(data, window, position, recipe)
+            self._spans.append(filled)
+            return bits_of(made, bit, most)
 
         return made
 

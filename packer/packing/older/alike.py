@@ -108,7 +108,7 @@ def samples(head: bytes) -> frozenset[int]:
     def read(start: int, length: int) -> Buffer:
         return head[start : start + length]
 
-    start = behind_header(read, 0, len(head))
+    start = behind_header(read, 0, len(head)) if is_archive(head) else 0
     plain = b""
     if start:
         try:

@@ -1,0 +1,152 @@
+"""Which file of the base a changed archive is opened against, and what the index lists of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import packer
+from packer.api.locations import open_version
+from packer.format.blob_ranges import BlobRanges
+from packer.format.frame_reader import FrameReader
+from packer.format.index import Index
+from packer.opening.predecessor import MAX_OLD_STREAMS, OldStream
+from packer.packing.older import alike, predecessors
+from packer.packing.older.counterparts import Counterparts
+from packer.packing.older.predecessors import Predecessors
+from tests.updates import changed, libdeflate, tar, texts, write, zlib_gzip
+
+TEXTS = texts(files=4)
+BLOB = "blobs/sha256/"
+
+
+def archive(version: int) -> bytes:
+    return libdeflate(tar(changed(TEXTS, version)))
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A chain of six versions of an archive, beside others."""
+    folder = tmp_path_factory.mktemp("chain")
+    for version in range(1, 7):
+        files = {
+            "app-1.tgz": archive(version),
+            f"{BLOB}{version}a": libdeflate(tar(changed(texts(8, 4), version))),
+            f"{BLOB}{version}b": libdeflate(tar(changed(texts(9, 4), version))),
+            "plain.txt": b"text " * 100,
+        }
+        root = write(folder / f"in{version}", files)
+        packer.pack(root, store=folder / "store", tag=f"app:{version}", opening="changed")
+    return folder / "store"
+
+
+class Found:
+    """The predecessors that a version gives."""
+
+    def __init__(self, store: Path, version: int, reader: FrameReader) -> None:
+        self.index = reader.index
+        self.reader = reader
+        self.new = Index()
+        self.usable = bytearray(b"\1" * self.index.chunk_count)
+
+    def make(self) -> Predecessors:
+        counterparts = Counterparts(self.index)
+        return Predecessors(self.reader, self.usable, self.new, counterparts, lambda path: True)
+
+
+@pytest.fixture(params=[1, 3, 5, 6])
+def found(request: pytest.FixtureRequest, store: Path) -> Iterator[tuple[int, Found]]:
+    version = open_version(f"app:{request.param}", store=store)
+    layers = version.manifest.data_layers
+    with (
+        BlobRanges(version.store, layers) as ranges,
+        FrameReader(version.index, layers, ranges.read) as reader,
+    ):
+        yield request.param, Found(store, request.param, reader)
+
+
+def test_the_last_link_or_the_root_of_a_long_chain(found: tuple[int, Found]) -> None:
+    version, base = found
+    made = base.make()
+    entry = made.counterpart(b"app-2.tgz", b"", 0)
+    assert base.index.paths[entry] == b"app-1.tgz"
+    assert not made.is_modelled(entry)
+    predecessor = made.find(entry)
+    assert predecessor is not None
+    # Versions 2 to 5 make a chain of four; the next one begins at the closed root again.
+    assert predecessor.is_root == (version == 5)
+    text = made.text(predecessor, b"app-2.tgz")
+    expected = archive(1 if version == 5 else version)
+    assert text.streams[0].read(0, text.sizes[0]) == zlib_plain(expected)
+    named = made.add(predecessor, (OldStream(0, 10, text.sizes[0]),))
+    rows = base.new.predecessors
+    assert named == (len(rows) - 1,)
+    assert all(other < at for at, row in enumerate(rows) for other in row.predecessors)
+    assert len(rows) == {1: 1, 3: 3, 5: 1, 6: 2}[version]
+    made.close()
+
+
+def test_chunks_that_are_given_up_serve_nobody(found: tuple[int, Found]) -> None:
+    version, base = found
+    made = base.make()
+    entry = base.index.find(b"app-1.tgz")
+    start, _ = base.index.runs_of(entry)[-1]
+    base.usable[start] = 0
+    predecessor = made.find(entry)
+    if version == 1:
+        assert predecessor is None  # it is the root
+    else:
+        assert predecessor is not None
+        assert predecessor.is_root
+        (named,) = base.index.expansions[entry].predecessors
+        row = base.index.predecessors[named]
+        while row.predecessors:
+            row = base.index.predecessors[row.predecessors[0]]
+        assert made.keep(base.index.expansions[entry]) is not None
+        base.usable[row.runs[0][0]] = 0
+        assert made.find(entry) is None
+        assert made.keep(base.index.expansions[entry]) is None
+    made.close()
+
+
+def zlib_plain(data: bytes) -> bytes:
+    import gzip
+
+    return gzip.decompress(data)
+
+
+def test_blobs_are_found_by_what_they_hold(found: tuple[int, Found]) -> None:
+    version, base = found
+    made = base.make()
+    for seed, letter in ((8, b"a"), (9, b"b")):
+        new = libdeflate(tar(changed(texts(seed, 4), 99)))
+        entry = made.counterpart(b"other/name", new, len(new))
+        assert base.index.paths[entry] == b"%s%d%s" % (BLOB.encode(), version, letter)
+    unlike = libdeflate(tar(texts(77, 4)))
+    assert made.counterpart(b"other/name", unlike, len(unlike)) == -1
+    assert made.counterpart(b"other/name", b"no archive" * 1000, 10_000) == -1
+    made.close()
+
+
+def test_an_index_lists_no_more_than_readers_take(
+    found: tuple[int, Found], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _, base = found
+    made = base.make()
+    predecessor = made.find(base.index.find(b"app-1.tgz"))
+    assert predecessor is not None
+    assert made.has_room(predecessor, 1)
+    assert not made.has_room(predecessor, MAX_OLD_STREAMS + 1)
+    monkeypatch.setattr(predecessors, "MAX_PREDECESSORS", 0)
+    assert not made.has_room(predecessor, 1)
+    made.close()
+
+
+def test_samples_of_what_is_no_archive() -> None:
+    assert alike.samples(b"") == frozenset()
+    assert alike.samples(b"\x1f\x8b\x08\0\0\0\0\0\0\0\xff\xff\xff") == frozenset()
+    whole = zlib_gzip(tar(TEXTS))
+    assert alike.samples(whole) == alike.samples(libdeflate(tar(TEXTS)))
+    assert len(alike.samples(whole[: len(whole) // 2])) > 10
