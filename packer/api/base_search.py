@@ -6,9 +6,9 @@ import logging
 import os
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import cached_property
-from typing import TYPE_CHECKING, BinaryIO, cast
+from typing import TYPE_CHECKING, BinaryIO, NamedTuple, cast
 
 from packer.errors import (
     IntegrityError,
@@ -135,8 +135,7 @@ def _looks_of(version: Version, source: Source) -> Looks | None:
         version.forget_index()
 
 
-@dataclass(frozen=True, slots=True)
-class _Far:
+class _Far(NamedTuple):
     """A version in a repository: its tag, and its manifest."""
 
     tag: str

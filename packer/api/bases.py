@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from dataclasses import replace
+from typing import TYPE_CHECKING, NamedTuple
 
 from packer.api.base_search import Source, fetch_small, search_repository, search_store
 from packer.api.locations import local_name, name_at, names_registry, without_range
@@ -32,8 +32,7 @@ AUTO = "auto:"
 """Begins a base that is searched for in a repository."""
 
 
-@dataclass(frozen=True, slots=True)
-class Base:
+class Base(NamedTuple):
     """The version that packing builds on.
 
     Args:

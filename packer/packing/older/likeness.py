@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from xxhash import xxh3_64_intdigest
 
@@ -30,8 +30,7 @@ _ALL = 1 << 64
 """Bound on the hashes of a sample that holds every path."""
 
 
-@dataclass(frozen=True, slots=True)
-class Likeness:
+class Likeness(NamedTuple):
     """How alike two trees are.
 
     Args:
@@ -45,8 +44,7 @@ class Likeness:
     same_bytes: float
 
 
-@dataclass(frozen=True, slots=True)
-class _Sample:
+class _Sample(NamedTuple):
     """Weights by hash, of the smallest hashes.
 
     Args:
