@@ -62,6 +62,7 @@ class FoundStream(InflatedStream):
         windows: as `InflatedStream` takes it.
         cache: as `InflatedStream` takes it.
         spool: takes the plaintext of a stream that has more than one segment.
+        kind: of the archive, as in `closed.ClosedStreams`.
     """
 
     def __init__(
@@ -75,11 +76,13 @@ class FoundStream(InflatedStream):
         windows: Windows,
         cache: SegmentCache,
         spool: _Spool,
+        kind: str,
     ) -> None:
         super().__init__(read, end, offset, most, f"deflate stream at {offset}", windows, cache)
         self.number = number
         self.parent = parent
         self.offset = offset
+        self.kind = kind
         self.depth: int = 1 if parent is None else parent.depth + 1
         self.children: list[FoundStream] = []
         self._hasher = blake3.blake3()
@@ -249,6 +252,7 @@ class Discovery:
                 self._windows,
                 self._cache,
                 self._spool,
+                "gzip" if bytes(read(at, 1))[0] == _GZIP else "zip",
             )
             inner = array("Q")
             try:

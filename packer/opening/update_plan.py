@@ -59,10 +59,11 @@ class DeltaPiece:
 
 @dataclass(slots=True)
 class ContentPiece:
-    """Bytes that become chunks."""
+    """Bytes that become chunks, which take `stored` bytes, about."""
 
     start: int
     length: int
+    stored: int = 0
 
 
 @dataclass(slots=True)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
 from functools import partial
 from itertools import pairwise
 from threading import Lock
@@ -70,8 +71,6 @@ _OLD_SHARE = 0.9
 """Share of a segment that must be found in the predecessor for its tokens to be tried first."""
 _RECORD_BYTES = 16
 """Bytes of a record beside what it holds, about."""
-_RATIO = 4
-"""Plaintext of a file by its size, about."""
 _READ_BYTES = 4 << 20
 
 
@@ -196,19 +195,23 @@ class Update:
         waiting: deque[Callable[[], Opened | None]] = deque()
         out: list[Opened | None] = []
         most = 2 * (os.cpu_count() or 1)
-        for stream in streams:
-            guess = next(guesses, len(self._old.streams) - 1)
-            if stream.count == 1 and not stream.children:
-                waiting.append(self._workers.run(partial(self._small, stream, guess)))
-            else:
-                opened = self._open(stream, guess, guesses)
-                waiting.append(partial(_same, opened))
-            while len(waiting) > most:
+        try:
+            for stream in streams:
+                guess = next(guesses, len(self._old.streams) - 1)
+                if stream.count == 1 and not stream.children:
+                    waiting.append(self._workers.run(partial(self._small, stream, guess)))
+                else:
+                    opened = self._open(stream, guess, guesses)
+                    waiting.append(partial(_same, opened))
+                while len(waiting) > most:
+                    out.append(waiting.popleft()())
+            while waiting:
                 out.append(waiting.popleft()())
-        out += [wait() for wait in waiting]
+        finally:
+            self._settle(waiting)
         for stream, opened in zip(streams, out, strict=True):
             if opened is None and stream.parent is None:
-                self.closed.add("gzip", ENCODER, stream.closed_bytes)
+                self.closed.add(stream.kind, ENCODER, stream.closed_bytes)
         return out
 
     def _small(self, stream: FoundStream, guess: int) -> Opened | None:
@@ -290,8 +293,14 @@ class Update:
             while waiting:
                 yield waiting.popleft()()
         finally:
+            self._settle(waiting)
+
+    def _settle(self, waiting: Iterable[Callable[[], object]]) -> None:
+        """Wait for jobs whose results nobody wants: they read files that are closed next."""
+        if self._workers.is_parallel:
             for wait in waiting:
-                wait()
+                with suppress(Exception):
+                    wait()
 
     @staticmethod
     def _pays(out: Opened) -> bool:
@@ -313,8 +322,8 @@ class Update:
             if not item.data:
                 return
             out.cost += len(item.data)
-        elif out.stream is not None:
-            out.cost += item.length // _RATIO
+        else:
+            out.cost += item.stored
         out.items.append(item)
 
     def _place(self, stream: FoundStream, start: int, end: int, guess: int, most: int) -> Place:
@@ -406,9 +415,11 @@ class Update:
         if len(payload) * _CLEARLY_SMALL > size:
             alone = len(zstd.compress(text, _QUICK_LEVEL))
             if len(payload) > _TEXT_SHARE * alone:
-                return InlinePiece(text) if size < INLINE_BYTES else ContentPiece(start, size)
+                return (
+                    InlinePiece(text) if size < INLINE_BYTES else ContentPiece(start, size, alone)
+                )
         if delta.decode(payload, size, "delta", old.read(*place.span)) != text:
-            return ContentPiece(start, size)
+            return ContentPiece(start, size, size)
         return DeltaPiece(size, place, payload)
 
 

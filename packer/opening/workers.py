@@ -70,6 +70,11 @@ class Workers:
         if plain_bytes <= _POOLED_BYTES:
             self._pool.append(segment)
 
+    @property
+    def is_parallel(self) -> bool:
+        """Whether other threads do the work."""
+        return self._executor is not None
+
     def run(self, function: Callable[[], _T]) -> Callable[[], _T]:
         """Begin to call a function, in another thread if there is one.
 

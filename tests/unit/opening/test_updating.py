@@ -205,3 +205,41 @@ def test_votes_find_a_text_wherever_it_went() -> None:
     guessed = Votes().locate(0, 1000, 1000, sizes, 1, 1 << 20)
     assert guessed.stream == 1
     assert 0 <= guessed.span.start < sum(guessed.span) <= sizes[1]
+
+
+def test_what_does_not_pay_is_told() -> None:
+    old = zipped(changed(texts(1, 2), 1))
+    new = zipped({**changed(texts(1, 2), 2), "new.yaml": texts(50, 1)["chart/templates/0.yaml"]})
+    text = OldText(reading(old), len(old), None)
+    made = Update(reading(new), len(new), text, Workers())
+    assert made.begin(1e9)
+    (row,) = made.closed.rows()
+    assert (row.kind, row.reason, row.streams) == ("zip", "encoder", 1)
+    made.close()
+    text.close()
+
+
+@pytest.mark.parametrize("threads", [0, 3])
+@pytest.mark.parametrize("share", [0.2, 0.6, 0.95])
+def test_a_file_that_cannot_be_read_any_more(threads: int, share: float) -> None:
+    old, new = zipped(changed(TEXTS, 1)), zipped(changed(TEXTS, 2))
+    text, left = OldText(reading(old), len(old), None), 1 << 30
+
+    def read(start: int, length: int) -> bytes:
+        nonlocal left
+        left -= 1
+        if left < 0:
+            raise OSError("gone")
+        return new[start : start + length]
+
+    with ThreadPoolExecutor(threads or 1) as executor:
+        workers = Workers(executor if threads else None)
+        whole = Update(read, len(new), text, workers)
+        assert whole.begin(1e9)
+        left = int(((1 << 30) - left) * share)
+        cut = Update(read, len(new), text, workers)
+        with pytest.raises(OSError, match="gone"):
+            cut.begin(1e9)
+        whole.close()
+        cut.close()
+    text.close()
