@@ -237,7 +237,7 @@ def forget(
     policy keeps, as restic's ``forget`` has it.
 
     Args:
-        names: tags, digests or first digits of digests; with a policy, applications.
+        names: tags, digests or first digits of digests; with a policy, applications, none for all.
         keep_last: keep as many versions of each application, those tagged last.
         keep_within: keep the versions packed within this time of the application's newest one;
             also versions whose time of packing is not known.
@@ -249,14 +249,14 @@ def forget(
 
     Raises:
         NotFound: there is no such version or application; nothing was removed.
-        InvalidParameter: there is no name, a policy is out of range, or the digits begin several
-            digests.
+        InvalidParameter: there is neither a name nor a policy, a policy is out of range, or the
+            digits begin several digests.
     """
     target = open_store(store, create=False)
     wanted = list(names)
     tags = _tags(target)
-    if not wanted:
-        raise InvalidParameter("name a version to forget, or an application and what to keep of it")
+    if not wanted and keep_last is None and keep_within is None:
+        raise InvalidParameter("name a version to forget, or say what to keep of an application")
     if keep_last is not None and keep_last < 1:
         raise InvalidParameter(f"keep_last={keep_last} is less than 1")
     if keep_within is not None and keep_within <= timedelta():
@@ -268,7 +268,7 @@ def forget(
         gone = {found for name in wanted for found in _named(name, target, tags)}
     else:
         gone = set()
-        for app in dict.fromkeys(wanted):
+        for app in dict.fromkeys(wanted or (family(row.tag) for row in rows)):
             of_app = [row for row in rows if family(row.tag) == app]
             if not of_app:
                 raise NotFound("application", app, f"in {target.name}{_hint(app, tags)}")
@@ -414,11 +414,14 @@ def forget_older_pulls(local: Store, tag: str | None, keep: int) -> tuple[str, .
                 local.untag(name)
             except NotFound:
                 continue  # another process was faster
+            except OSError as error:
+                _LOG.warning("%s: %s is not forgotten: %s", local.name, name, error)
+                break  # a store that can only be read; the pull succeeded all the same
             gone.append(name)
     if gone:
         try:
             local.collect_garbage()
-        except PackerError as error:
+        except (PackerError, OSError) as error:
             _LOG.warning("%s: nothing is collected: %s", local.name, error)
     return tuple(gone)
 

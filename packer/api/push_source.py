@@ -101,6 +101,14 @@ def _packed(
             raise
         _LOG.warning("no base is looked for in the repository: %s", error)
         packed = pack(path, store=target, progress=progress, cancel=cancel)
+    if packed.left_out:
+        _LOG.warning(
+            "left out of %s: %d files and links, %d directories, such as %s",
+            os.fsdecode(path),
+            packed.left_out.files,
+            packed.left_out.directories,
+            packed.left_out.paths[0],
+        )
     if packed.base is None and not packed.unchanged:
         _LOG.warning(
             "no base was found, so all of %s is packed anew; pack it with --base REF first, and "

@@ -45,6 +45,7 @@ from packer.transfer.promises import Promise
 
 if TYPE_CHECKING:
     from packer.api.air_gap import Have
+    from packer.format.version import Version
     from packer.packing.job import Packed
     from packer.reading.parts import Part
     from packer.reading.restore import Restored
@@ -285,15 +286,8 @@ def _restore_from_afar(
     from packer.reading.restore import restore
     from packer.reading.seeds import seed_paths
 
-    with until_cancelled(cancel, (origin.store,), "unpacking"):
-        version = load_version(origin.store, origin.name)
-        digest = version.descriptor.digest
-        check_expected(digest, expect, origin.reference)
-        blobs = (version.manifest.config, *version.manifest.layers)
-        is_here = not seeds and all(map(local.exists, blobs))
-        if is_here:  # the part of a version that was pulled as a whole before
-            version = replace(version, store=local)
-        restored = restore(
+    def write(version: Version) -> Restored:
+        return restore(
             version,
             target,
             update=update,
@@ -304,9 +298,20 @@ def _restore_from_afar(
             durable=durable,
             progress=cancellable(progress, cancel, "unpacking"),
         )
+
+    with until_cancelled(cancel, (origin.store,), "unpacking"):
+        version = load_version(origin.store, origin.name)
+        digest = version.descriptor.digest
+        check_expected(digest, expect, origin.reference)
+        if not seeds and all(
+            map(local.exists, (version.manifest.config, *version.manifest.layers))
+        ):
+            try:  # the part of a version that was pulled as a whole before
+                return Pulled(origin.reference, digest, 0, 0, write(replace(version, store=local)))
+            except IntegrityError as error:
+                _LOG.warning("%s; what is needed is fetched again", error)
+        restored = write(version)
     small = (version.manifest.config, *version.manifest.index_layers)
-    if is_here:
-        return Pulled(origin.reference, digest, 0, 0, restored)
     return Pulled(
         origin.reference,
         digest,

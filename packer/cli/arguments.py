@@ -300,7 +300,10 @@ def _tag(at: argparse.ArgumentParser) -> None:
 )
 def _forget(at: argparse.ArgumentParser) -> None:
     at.add_argument(
-        "names", metavar="NAME|APP", nargs="+", help="versions; with --keep-..., applications"
+        "names",
+        metavar="NAME|APP",
+        nargs="*",
+        help="versions; with --keep-..., applications (default: all)",
     )
     at.add_argument(
         "--keep-last", type=int, metavar="N", help="keep the N versions that were tagged last"

@@ -21,7 +21,7 @@ _EXTRA_BYTES = 9
 """Greatest length of a copy's extra bits, in bytes."""
 _SMALL_BYTES, _AMPLE_BYTES = 768 << 10, 5 << 19
 """Bytes of selected blocks and rest up to which level 19, and level 17, is used: 0.2 and 0.5 s on a
-core."""
+core. Below level 9, where time counts more, level 17 is not used."""
 _LEAST_LEVEL = 12
 """Level for more bytes than that. Lower levels miss copies in large texts
 (docs/decisions.md)."""
@@ -95,7 +95,7 @@ def encode(buffer: bytearray, prefix_bytes: int, level: int, *, share: float = 0
     if 4 * length <= size - prefix_bytes:  # much of it is copied, so there is time
         if left <= _SMALL_BYTES:
             best = 19
-        elif left <= _AMPLE_BYTES:
+        elif left <= _AMPLE_BYTES and level >= zstd.DEFAULT_LEVEL:
             best = 17
     body = zstd.compress(rest, max(level, best), older)
     return b"".join((zstd.number(len(coded)), coded, zstd.number(len(selection)), selection, body))

@@ -12,7 +12,7 @@ from concurrent.futures import CancelledError, Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from itertools import repeat
 
-from packer.errors import PackerError
+from packer.errors import IntegrityError, NotFound
 from packer.forks import Lock, renew_in_children
 from packer.oci import Descriptor
 from packer.stores.protocols import LocalBlobs, Ranged, Store, read_blob
@@ -25,6 +25,8 @@ GAP_BYTES = 16 << 10
 """Greatest gap in bytes between two parts of a layer that one request fetches with both."""
 SPAN_BYTES = 512 << 10
 """Greatest part in bytes that is fetched ahead: larger ones keep the network busy by themselves."""
+PIECE_BYTES = 64 << 10
+"""Bytes read at a time: an end in between is noticed soon."""
 AHEAD_BYTES = 8 << 20
 """Bytes that are fetched ahead and not yet used."""
 
@@ -62,6 +64,7 @@ class ReadingAhead:
         self._waiting: deque[_Span] = deque()
         self._held = 0
         self._pool: ThreadPoolExecutor | None = None
+        self._closed = False
         renew_in_children(self)
 
     def renew_after_fork(self) -> None:
@@ -92,8 +95,8 @@ class ReadingAhead:
             length: number of bytes.
 
         Returns:
-            The bytes; None if they were not fetched, or could not be. Fewer than `length` if the
-            layer is cut off.
+            The bytes; None if they were not fetched, or are damaged. Fewer than `length` if the
+            layer is cut off. A failure of the registry is raised: it was tried often enough.
         """
         with self._lock:
             found = self._find(layer, offset, offset + length)
@@ -102,8 +105,8 @@ class ReadingAhead:
             return None
         try:
             whole = data.result()
-        except (PackerError, CancelledError):
-            return None  # asked for again, by itself, it raises the error to show
+        except (NotFound, IntegrityError, CancelledError):
+            return None  # asked for again, by itself: other bytes of the layer may be damaged
         with self._lock:
             found.parts -= 1
             if not found.parts:
@@ -111,7 +114,8 @@ class ReadingAhead:
         return whole[offset - found.start : offset - found.start + length]
 
     def close(self) -> None:
-        """Fetch no more; what is being fetched is dropped when it has come."""
+        """Fetch no more; what is being fetched is broken off."""
+        self._closed = True
         with self._lock:
             pool, self._pool = self._pool, None
             self._spans, self._waiting = {}, deque()
@@ -164,11 +168,17 @@ class ReadingAhead:
             span.data = self._pool.submit(self._fetch, span)
 
     def _fetch(self, span: _Span) -> bytes:
+        """Return the bytes of a span; fewer once nobody waits for them any more."""
         blob = self._layers[span.layer]
-        if span.size == blob.size:
-            return read_blob(self._store, blob, blob.size)
-        with self._store.fetch(blob, span.start, span.size) as reader:
-            return reader.read()
+        whole = span.size == blob.size
+        out = bytearray()
+        reader = (
+            self._store.fetch(blob) if whole else self._store.fetch(blob, span.start, span.size)
+        )
+        with reader:
+            while not self._closed and (data := reader.read(PIECE_BYTES)):
+                out += data
+        return bytes(out)
 
 
 def read_blobs(store: Store, blobs: Sequence[Descriptor], limits: Sequence[int]) -> Iterator[bytes]:

@@ -11,7 +11,7 @@ ALL = "all"
 """These, and those of an encoder that is modelled: the first version is smaller as well."""
 NONE = "none"
 OPENINGS = (CHANGED, ALL, NONE)
-DEFAULT_OPENING = ALL
+DEFAULT_OPENING = CHANGED
 """What is opened unless a caller says otherwise."""
 
 

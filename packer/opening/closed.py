@@ -23,7 +23,9 @@ LIMIT = "limit"
 """A reader's bounds are reached: on the file's recipe, its streams or its content."""
 DEPTH = "depth"
 """It lies too deep in other archives."""
-REASONS = (ENCODER, FORMAT, METHOD, ENCRYPTED, DAMAGED, LIMIT, DEPTH)
+NEW = "new"
+"""It is opened against an older self alone, and the base holds none that is like it."""
+REASONS = (ENCODER, FORMAT, METHOD, ENCRYPTED, DAMAGED, LIMIT, DEPTH, NEW)
 
 SIGNATURE_BYTES = 10
 """Bytes that `kind_of` looks at."""
@@ -91,6 +93,20 @@ def kind_of(head: bytes | memoryview) -> str:
     if start[:3] == b"BZh" and start[4:] == b"1AY&SY":
         return "bzip2"
     return next((kind for magic, kind in _SIGNATURES if start.startswith(magic)), "")
+
+
+def unopened(head: bytes, size: int) -> list[ClosedStreams]:
+    """Return what to tell of a file that was not searched for archives.
+
+    Args:
+        head: its first bytes.
+        size: of the file in bytes.
+
+    Returns:
+        A row if it begins as an archive; none if not.
+    """
+    kind = kind_of(head)
+    return [ClosedStreams(kind, NEW if is_opened(kind) else FORMAT, 1, size)] if kind else []
 
 
 def is_opened(kind: str) -> bool:

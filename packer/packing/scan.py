@@ -18,6 +18,7 @@ from packer.format.frame_reader import FrameReader
 from packer.format.index import DIGEST_BYTES
 from packer.format.layer_writer import LayerWriter, layer_bytes_for, level_for
 from packer.opening.choice import ALL, NONE
+from packer.opening.closed import ClosedStreams, unopened
 from packer.opening.finder import may_begin
 from packer.opening.recipe_cache import RecipeCache
 from packer.opening.updating import MAX_SHARE
@@ -184,7 +185,7 @@ class Scan:
             runs, digests = self._pack_file(at, whole, known, prefixes)
             self.record.record(at, digests)
             return runs
-        expand = self._job.opening == ALL
+        expand, told = self._job.opening == ALL, list[ClosedStreams]()
         if self._job.opening != NONE:
             item = self._source.found[at]
             head = head_of(self._source.path_of(item), item)
@@ -196,9 +197,11 @@ class Scan:
                 if updated:
                     opener.discard(at)
                     return updated
+            if not expand:
+                told = unopened(head, item.size)
         with opener.open(at, expand=expand) as opened:
             runs, digests = self._pack_file(at, opened, known, prefixes)
-            self.closed.add(at, opened.closed())
+            self.closed.add(at, told or opened.closed())
             if opened.recipe_chunks:
                 opener.begin_behind(at)
                 self.record.record_opened(at, *opened.expansion(), digests)

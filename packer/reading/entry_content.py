@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Set
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, BinaryIO
@@ -216,6 +216,35 @@ class FileReader:
                 yield from pieces
 
         return read()
+
+    def member_texts(
+        self, entry: int, paths: Set[str], max_bytes: int, total_bytes: int
+    ) -> dict[str, bytes | str]:
+        """Read files in the archive at `entry`, going through it once.
+
+        Args:
+            entry: its ordinal.
+            paths: of the members.
+            max_bytes: greatest file that is read; of a larger one, one byte more is.
+            total_bytes: greatest number of bytes of all files together.
+
+        Returns:
+            By path, the content, or why the file cannot be read; a NUL for a file that holds a
+            compressed stream. What the archive does not have is missing.
+        """
+        from packer.opening.members.member_texts import read_texts
+
+        most = most_opened(self.sizes[entry])
+        with ExitStack() as stack:
+            factory = self._factory(entry, stack)
+            return read_texts(
+                factory,
+                paths,
+                most,
+                max_bytes,
+                total_bytes=total_bytes,
+                exact=self._exact(entry),
+            )
 
     def _factory(self, entry: int, stack: ExitStack) -> Factory:
         """Return a function that opens a file as it is stored, until the stack is closed."""

@@ -6,15 +6,16 @@ is shown: a binary file is given up at its first NUL, a file above the bound is 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Set
 from dataclasses import replace
+from itertools import groupby
 from typing import NamedTuple
 
 from packer.errors import NotFound
 from packer.files.tree import DIRECTORY, FILE, KIND_NAMES, SYMLINK, show
 from packer.format.version import Version
 from packer.opening.members.archive import SEPARATOR
-from packer.reading.differences import Change, changes_inside
+from packer.reading.differences import Change, Difference, changes_inside
 from packer.reading.entry_content import FileReader
 from packer.reading.line_diff import Hunk, hunks_of
 
@@ -22,6 +23,9 @@ BINARY_BYTES = 8000
 """Bytes at the start of a file that are searched for a NUL, which text has none of; as git does."""
 MAX_FILE_BYTES = 1 << 20
 """Greatest text, in bytes, that is compared unless the caller says otherwise."""
+AHEAD_BYTES = 16 << 20
+"""Bytes of texts in an archive that are read in one pass, and held: reading them one by one would
+go through the archive for each."""
 MOST_FILE_BYTES = 64 << 20
 """Greatest bound that a caller may set: texts and hunks of one file are in memory."""
 
@@ -104,9 +108,39 @@ def _patches(
     with FileReader(old) as old_files, FileReader(new) as new_files:
         sides = _Side(old, old_files, max_bytes), _Side(new, new_files, max_bytes)
         found = changes_inside(old, new, old_files, new_files, lambda path: _may_hold(path, wanted))
-        for change, then, now in found:
-            if _is_wanted(change.path, wanted):
-                yield from _patches_of(change, then, now, sides, context)
+        for inside, group in groupby(found, key=lambda difference: difference[0].inside):
+            differences = (each for each in group if _is_wanted(each[0].path, wanted))
+            for each in _read_ahead(differences, sides) if inside else differences:
+                yield from _patches_of(*each, sides, context)
+
+
+def _read_ahead(found: Iterator[Difference], sides: tuple[_Side, _Side]) -> Iterator[Difference]:
+    """Yield changes in archives, when the texts of a stretch of them have been read together."""
+    for (then, now), group in groupby(found, key=lambda difference: difference[1:]):
+        differences = list(group)
+        at = 0
+        while at < len(differences):
+            start, size = at, 0
+            while at < len(differences) and (size <= AHEAD_BYTES or at == start):
+                change = differences[at][0]
+                size += 0 if sides[0].is_large(change) else change.old_size + change.new_size
+                at += 1
+            stretch = differences[start:at]
+            within = {
+                _within(change, sides[1], now)
+                for change, _, _ in stretch
+                if not sides[0].is_large(change)
+            }
+            for side, entry in zip(sides, (then, now), strict=True):
+                if entry is not None:
+                    side.read_ahead(entry, within)
+            yield from stretch
+
+
+def _within(change: Change, new: _Side, now: int | None) -> str:
+    """Return the path of a change within its archive."""
+    assert now is not None
+    return change.path[len(new.path(now)) + len(SEPARATOR) :]
 
 
 def _may_hold(path: str, wanted: list[str]) -> bool:
@@ -135,6 +169,16 @@ class _Side:
         self._links = version.index.symlinks()
         self._files = files
         self._max_bytes = max_bytes
+        self._ahead: tuple[int, dict[str, bytes | str]] = -1, {}
+
+    def is_large(self, change: Change) -> bool:
+        """Return whether a change is of a text that is not shown."""
+        return max(change.old_size, change.new_size) > self._max_bytes
+
+    def read_ahead(self, entry: int, within: Set[str]) -> None:
+        """Read texts of an archive in one pass; forget those read before."""
+        most = 2 * (AHEAD_BYTES + self._max_bytes)
+        self._ahead = entry, self._files.member_texts(entry, within, self._max_bytes, most)
 
     def find(self, path: str) -> int:
         """Return the entry at a path, -1 if there is none."""
@@ -172,19 +216,20 @@ class _Side:
             return self._links[entry]
         if not within and self._files.sizes[entry] > self._max_bytes:
             return _NoText("large")
+        if within:
+            read = self._ahead[1].get(within) if self._ahead[0] == entry else None
+            if read is None or isinstance(read, str):
+                return _NoText("unreadable", read or "the archive has no such file")
+            pieces: Iterator[bytes | memoryview] = iter((read,))
+        else:
+            pieces = self._files.read(entry)
         held = bytearray()
-        try:
-            pieces = self._files.member(entry, within) if within else self._files.read(entry)
-            for piece in pieces:
-                held += piece
-                if held.find(b"\0", 0, BINARY_BYTES) >= 0:
-                    return _NoText("binary")
-                if len(held) > self._max_bytes:
-                    return _NoText("large")
-        except KeyError:
-            return _NoText("unreadable", "the archive has no such file")
-        except ValueError as error:
-            return _NoText("unreadable", str(error))
+        for piece in pieces:
+            held += piece
+            if held.find(b"\0", 0, BINARY_BYTES) >= 0:
+                return _NoText("binary")
+            if len(held) > self._max_bytes:
+                return _NoText("large")
         return bytes(held)
 
 
@@ -249,7 +294,7 @@ def _patch_inside(
 ) -> Patch:
     """Return the patch of an entry of an archive."""
     old, new = sides
-    within = change.path[len(new.path(now)) + len(SEPARATOR) :]
+    within = _within(change, new, now)
     patch = Patch(
         path=change.path,
         change=change.change,
@@ -267,6 +312,8 @@ def _patch_inside(
     is_same = change.new_chunk_bytes == 0 and change.old_size == change.new_size
     if is_no_file or (is_same and change.change == "changed"):
         return patch
+    if old.is_large(change):
+        return patch._replace(form="large")
     before = -1 if change.change == "added" else then
     after = -1 if change.change == "removed" else now
     return _filled(

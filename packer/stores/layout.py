@@ -17,6 +17,7 @@ there, then it is named; nothing names a blob, then it is removed) happen under 
 from __future__ import annotations
 
 import contextlib
+import errno
 import hashlib
 import os
 import stat
@@ -47,6 +48,9 @@ from packer.stores.layout_use import record_use, running_uses
 from packer.stores.manifests import check_manifest, check_range, check_tag, reachable
 from packer.stores.protocols import OnDisk, Reader, Store
 from packer.stores.verifying import VerifyingReader
+
+_UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+"""Errors of a file system that takes no new file."""
 
 
 class LayoutStore(IndexedManifests):
@@ -355,22 +359,32 @@ class LayoutStore(IndexedManifests):
         """Keep `collect_garbage` of all processes off what the block relies on.
 
         Until the block ends, these stay: each version that has a tag now, though another process
-        may remove the tag; `blobs`; and each blob that is written from now on.
+        may remove the tag; `blobs`; and each blob that is written from now on. A layout that cannot
+        be written is used without a record: a pull may find all it needs there.
 
         Args:
             blobs: blobs that may be here without a name, and that the caller will name.
 
         Yields:
             Nothing, while the blobs are kept.
+
+        Raises:
+            OSError: the file system has no locks.
         """
-        self._directory.prepare()
-        with self._directory.lock():
-            named = self._current_index().descriptors
-            record = record_use(self._directory.ingest, named, blobs)
+        record = None
+        try:
+            self._directory.prepare()
+            with self._directory.lock():
+                named = self._current_index().descriptors
+                record = record_use(self._directory.ingest, named, blobs)
+        except OSError as error:
+            if error.errno not in _UNWRITABLE:
+                raise
         try:
             yield
         finally:
-            record.discard()
+            if record is not None:
+                record.discard()
 
     def collect_garbage(self, grace_seconds: float = 3600.0, *, dry_run: bool = False) -> Garbage:
         """Remove the blobs that no manifest in index.json needs, and leftover temporary files.

@@ -105,7 +105,7 @@ class LayoutDirectory:
         """Yield digest and status of each blob's file."""
         try:
             entries = list(os.scandir(self.blobs))
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             return
         for entry in entries:
             if _HEX.match(entry.name):

@@ -15,6 +15,7 @@ Files in reading order:
     archive         an archive of any kind, gone through once, within bounds
     member_listing  lists members, at any depth
     member_reading  reads one member
+    member_texts    reads several small ones in one pass
 
 Invariants: archives are a stranger's. Headers are bounded before they are held, nothing is skipped
 by reading it, and no archive raises an error that is not ours. Of two members of a name the last

@@ -27,6 +27,8 @@ SEPARATOR = "!/"
 MAX_MEMBERS = 500_000
 """Greatest number of members of one file that are listed; a listing holds all of them, in about
 300 bytes each."""
+MAX_NAME_CHARS = 64 << 20
+"""Greatest length of all names and link targets of one file together: a listing holds them."""
 GZIP_NAME = "content"
 """Name of the one member of a gzip or bzip2 file that holds no tar archive."""
 
@@ -50,6 +52,7 @@ class Bound:
         self._most = self._left = most
         self._counts_inflated = counts_inflated
         self._members = MAX_MEMBERS
+        self._name_chars = MAX_NAME_CHARS
 
     def count(self, stream: Stream) -> Stream:
         """Return the stream, counting the bytes that come out of an inflater."""
@@ -70,11 +73,14 @@ class Bound:
         if self._left < 0:
             raise Stopped(f"it holds more than {self._most} bytes")
 
-    def take_member(self) -> None:
-        """Count a member; `Stopped` if there are too many."""
+    def take_member(self, *names: str) -> None:
+        """Count a member, its name and its target; `Stopped` if there are too many of any."""
         self._members -= 1
         if self._members < 0:
             raise Stopped(f"it holds more than {MAX_MEMBERS} members")
+        self._name_chars -= sum(map(len, names))
+        if self._name_chars < 0:
+            raise Stopped(f"the names in it are longer than {MAX_NAME_CHARS} characters")
 
 
 @dataclass(slots=True)
@@ -167,7 +173,7 @@ class Archive:
         reader = TarReader(stream)
         try:
             for member in reader.members():
-                self._bound.take_member()
+                self._bound.take_member(member.name, member.target)
                 yield Item(
                     name=_plain_name(member.name, member.kind),
                     kind=member.kind,
@@ -204,7 +210,7 @@ class Archive:
                 self._zips.append(ZipReader([_spooled(Stream(pieces), self._bound)]))
         reader = self._zips[0]
         for member in reader.members():
-            self._bound.take_member()
+            self._bound.take_member(member.name)
 
             def content(member: ZipMember = member) -> Stream:
                 return self._bound.count(reader.content(member))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import subprocess
@@ -149,6 +150,8 @@ def test_forget_by_policy(tmp_path: Path, store: Path, monkeypatch: pytest.Monke
         ("app:6", ("last", "within")),
         ("app:latest", ("last", "within")),
     ]
+    done = packer.forget([], keep_last=1, dry_run=True, store=store)
+    assert [one.version.tag for one in done.kept] == ["app:6", "app:latest", "other:1"]
     before = packer.usage(store=store)
     assert before.garbage_bytes == 0
     done = packer.forget(["app"], keep_last=2, store=store)
@@ -164,7 +167,6 @@ def test_forget_by_policy(tmp_path: Path, store: Path, monkeypatch: pytest.Monke
     ("names", "options"),
     [
         ([], {}),
-        ([], {"keep_last": 1}),
         (["app"], {"keep_last": 0}),
         (["app"], {"keep_last": -1}),
         (["app"], {"keep_within": timedelta()}),
@@ -320,3 +322,24 @@ def test_packing_under_the_name_of_a_pulled_version_protects_it(
     packer.pack(out, store=store, tag="app:1")
     assert pulled(store, f"oci:{there}:app:2", tmp_path / "two", keep=1) == ()
     assert tags(store) == ["app:1", "app:2"]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("number", [errno.EROFS, errno.EACCES, errno.ENOSPC])
+def test_a_store_that_cannot_be_written_serves_a_pull_that_finds_everything(
+    tmp_path: Path, store: Path, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    # Tests may run as root, whom no mode stops.
+    there = tmp_path / "there"
+    for version in (1, 2, 3):
+        make(tmp_path / "app", there, version, monkeypatch)
+        pulled(store, f"oci:{there}:app:{version}", tmp_path / "out", keep=None)
+
+    def refuse(*_: object, **__: object) -> None:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr("packer.stores.layout_directory.locked", refuse)
+    assert pulled(store, f"oci:{there}:app:3", tmp_path / "new", keep=1) == ()
+    assert (tmp_path / "new" / "only-3").exists()
+    with pytest.raises(OSError, match=os.strerror(number)):
+        packer.gc(store=store)

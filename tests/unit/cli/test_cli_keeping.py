@@ -46,7 +46,7 @@ def test_no_spans(text: str) -> None:
     "words",
     [
         ("forget",),
-        ("forget", "--keep-last", "1"),
+        ("forget", "--dry-run"),
         ("forget", "app", "--keep-last", "0"),
         ("forget", "app", "--keep-last", "-1"),
         ("forget", "app", "--keep-last", "many"),

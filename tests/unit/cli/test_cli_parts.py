@@ -67,6 +67,8 @@ def test_what_is_left_out_is_shown(run: Run, root: Path, tmp_path: Path) -> None
     assert value["unchanged"]
     assert "left out" in run(*words).text
     assert run("pack", root, "--no-ignore-files", "--json").json["files"] == 5
+    pushed = run("push", f"oci:{tmp_path}/there:1", "--from", root)
+    assert "0 files and links, 1 directories, such as charts/app/" in pushed.err
 
 
 @pytest.mark.parametrize(

@@ -261,3 +261,20 @@ def test_the_search_for_copies_ends_early_only_where_a_delta_would_be_refused(se
     assert find(fresh) == count
     assert find(fresh // 2) == lib.PK_TOO_FRESH
     assert find(0) == lib.PK_TOO_FRESH
+
+
+def test_large_deltas_of_low_levels_are_quick(monkeypatch: pytest.MonkeyPatch) -> None:
+    older, text = manifest(3000, 1, "1.4.1"), manifest(3000, 1, "1.4.2")
+    levels: list[int] = []
+    real = zstd.compress
+
+    def compress(data: bytes, level: int, prefix: bytes = b"") -> bytes:
+        if prefix:
+            levels.append(level)
+        return real(data, level, prefix)
+
+    monkeypatch.setattr(zstd, "compress", compress)
+    monkeypatch.setattr(delta, "_SMALL_BYTES", 0)
+    for level in (3, 8, 9):
+        delta.encode(bytearray(older + text), len(older), level)
+    assert levels == [12, 12, 17]

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import packer
-from packer.errors import DigestMismatch, NotFound, SizeMismatch
+from packer.errors import DigestMismatch, NotFound, SizeMismatch, TransportError
 from packer.format.blob_ranges import BlobRanges
 from packer.format.reading_ahead import (
     AHEAD_BYTES,
@@ -137,6 +137,48 @@ def test_failures_are_those_of_reading_one_by_one() -> None:
         # The damage lies elsewhere in the layer; chunks have digests of their own.
         assert ranges.read(2, 60, 10) == noise(3, 100)[60:70]
         assert ranges.read(3, 60, 10) == noise(4, 100)[60:70]
+
+
+def test_a_registry_that_fails_is_not_asked_twice_as_often(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = Remote(noise(1, 100), noise(2, 100))
+
+    def fail(blob: Descriptor, start: int = 0, length: int | None = None) -> Reader:
+        store.asked.append((blob.digest, start, length))
+        raise TransportError("no answer after all attempts", retryable=True)
+
+    monkeypatch.setattr(store, "fetch", fail)
+    with opened(store) as ranges:
+        ranges.expect([(0, 0, 10), (1, 0, 10)])
+        for at in range(2):
+            with pytest.raises(TransportError):
+                ranges.read(at, 0, 10)
+    assert len(store.asked) == 2
+
+
+def test_closing_breaks_off_what_is_being_fetched() -> None:
+    # Else a command whose reader has gone (`cat | head`) would wait for it before it ends.
+    class Slow(io.BytesIO):
+        def read(self, size: int | None = -1, /) -> bytes:
+            time.sleep(0.5)  # eight of these are a span
+            return super().read(size)
+
+    store = Remote(noise(1, 40 * SPAN_BYTES), noise(2, 100))
+    readers: list[Slow] = []
+
+    def fetch(blob: Descriptor, start: int = 0, length: int | None = None) -> Reader:
+        readers.append(Slow(store.blobs[blob.digest][start : start + (length or blob.size)]))
+        return readers[-1]
+
+    store.fetch = fetch  # type: ignore[method-assign]
+    with opened(store) as ranges:
+        ranges.expect([(0, 0, SPAN_BYTES), (0, 20 * SPAN_BYTES, SPAN_BYTES), (1, 0, 9)])
+        time.sleep(0.02)
+    deadline = time.monotonic() + 3
+    while not all(reader.closed for reader in readers):
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
 
 
 def test_a_registry_without_ranges_is_asked_for_small_layers_only() -> None:

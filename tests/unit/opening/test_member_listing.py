@@ -377,6 +377,15 @@ def test_too_many_members(monkeypatch: pytest.MonkeyPatch) -> None:
         assert found.problems == ["it holds more than 3 members"]
 
 
+def test_names_that_are_too_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    # Headers of one letter compress a thousandfold, and a listing holds every name.
+    monkeypatch.setattr(archive, "MAX_NAME_CHARS", 3000)
+    for make in (tar, tgz, zipped):
+        found = listed(make({str(at) + "n" * 999: b"" for at in range(5)}))
+        assert len(found.members) == 3
+        assert found.problems == ["the names in it are longer than 3000 characters"]
+
+
 def test_a_full_disk_is_said(monkeypatch: pytest.MonkeyPatch) -> None:
     def full(directory: bytes | None) -> IO[bytes]:
         raise OSError(errno.ENOSPC, "No space left on device")

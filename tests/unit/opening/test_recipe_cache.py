@@ -55,7 +55,10 @@ def version(path: Path, changed: int, members: int = 5) -> Path:
 
 
 def digests(store: Path, versions: list[Path], *, cache: bool = True) -> list[str]:
-    return [packer.pack(v, store=store, tag=f"a:{v.name}", cache=cache).digest for v in versions]
+    return [
+        packer.pack(v, store=store, tag=f"a:{v.name}", opening="all", cache=cache).digest
+        for v in versions
+    ]
 
 
 def test_only_what_changed_is_analysed(tmp_path: Path, analysed: list[int]) -> None:

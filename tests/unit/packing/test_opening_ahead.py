@@ -61,11 +61,17 @@ def test_the_same_bytes_as_in_turn(
     tmp_path: Path, begun: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     versions = [charts(tmp_path / "v1"), charts(tmp_path / "v2", changed=3)]
-    ahead = [packer.pack(v, store=tmp_path / "ahead", tag=f"a:{v.name}").digest for v in versions]
+    ahead = [
+        packer.pack(v, store=tmp_path / "ahead", tag=f"a:{v.name}", opening="all").digest
+        for v in versions
+    ]
     assert {f"{at:02}.tgz" for at in range(1, 20)} <= set(begun)
     count = len(begun)
     monkeypatch.setattr(file_chunks, "MAX_AHEAD", 0)
-    turns = [packer.pack(v, store=tmp_path / "turn", tag=f"a:{v.name}").digest for v in versions]
+    turns = [
+        packer.pack(v, store=tmp_path / "turn", tag=f"a:{v.name}", opening="all").digest
+        for v in versions
+    ]
     assert (turns, len(begun)) == (ahead, count)
     packer.unpack("a:v2", tmp_path / "out", store=tmp_path / "ahead")
     for file in versions[1].iterdir():
@@ -73,11 +79,11 @@ def test_the_same_bytes_as_in_turn(
 
 
 def test_what_is_known_is_not_begun(tmp_path: Path, begun: list[str]) -> None:
-    packer.pack(charts(tmp_path / "v1"), store=tmp_path / "store", tag="a:1")
+    packer.pack(charts(tmp_path / "v1"), store=tmp_path / "store", tag="a:1", opening="all")
     begun.clear()
     with open(tmp_path / "v1" / "00.tgz", "ab") as file:
         file.write(b"more")
-    packer.pack(tmp_path / "v1", store=tmp_path / "store", tag="a:2")
+    packer.pack(tmp_path / "v1", store=tmp_path / "store", tag="a:2", opening="all")
     assert not [name for name in begun if name.endswith(".tgz")]
 
 
@@ -101,7 +107,7 @@ def test_a_file_that_changes_after_it_was_begun(
 
     monkeypatch.setattr(OpenedFile, "begin", begin)
     with pytest.raises((SourceChanged, FileNotFoundError), match=r"02\.tgz"):
-        packer.pack(root, store=tmp_path / "store", tag="a:1")
+        packer.pack(root, store=tmp_path / "store", tag="a:1", opening="all")
     if os.path.isdir("/proc/self/fd"):
         left = [os.path.realpath(f"/proc/self/fd/{fd}") for fd in os.listdir("/proc/self/fd")]
         assert not [name for name in left if name.startswith(str(root))]

@@ -382,7 +382,7 @@ def test_what_no_reader_would_take_is_not_tagged(
     (app / "a.gz").write_bytes(gzip.compress(b"some text " * 1000, mtime=0))
     monkeypatch.setattr("packer.opening.expansion.most_recipe", lambda *_, **__: 0)
     with pytest.raises(packer.PackerError, match=r"a\.gz: .*without opening"):
-        packer.pack(app, store=tmp_path / "st", tag="a:1", cache=False)
+        packer.pack(app, store=tmp_path / "st", tag="a:1", opening="all", cache=False)
     assert not list(packer.versions(store=tmp_path / "st"))
     packer.pack(app, store=tmp_path / "st", tag="a:1", opening="none")
 

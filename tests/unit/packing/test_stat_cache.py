@@ -88,7 +88,7 @@ def root(tmp_path: Path) -> Path:
 
 
 def pack(root: Path, store: Path, **more: Any) -> Packed:
-    return packer.pack(root, store=store, tag="app:1", **more)
+    return packer.pack(root, store=store, tag="app:1", **{"opening": "all", **more})
 
 
 def content(store: Path, path: str) -> bytes:
@@ -478,23 +478,26 @@ def test_archives_of_the_base_are_known_by_their_digest(
         return real(full, *args, **named)
 
     monkeypatch.setattr("packer.packing.file_chunks.OpenedFile", noted)
-    packer.pack(root, store=tmp_path / "s", tag="app:1")
+    packer.pack(root, store=tmp_path / "s", tag="app:1", opening="all")
     (root / "d" / "0.tgz").rename(root / "moved.tgz")
     os.utime(root / "d" / "1.tgz", (5, 5))
     (root / "d" / "2.tgz").write_bytes(archive(7))
     (root / "a.yaml").write_bytes(b"kind: B\n" * 99)
     shutil.copytree(tmp_path / "s", tmp_path / "t")
     opened.clear()
-    quick = packer.pack(root, store=tmp_path / "s", tag="app:2")
+    quick = packer.pack(root, store=tmp_path / "s", tag="app:2", opening="all")
     assert set(opened) == {b"2.tgz"}
     monkeypatch.setattr("packer.packing.recall.Recall.archive_of_base", lambda *_: [])
-    assert packer.pack(root, store=tmp_path / "t", tag="app:2", cache=False).digest == quick.digest
+    assert (
+        packer.pack(root, store=tmp_path / "t", tag="app:2", opening="all", cache=False).digest
+        == quick.digest
+    )
     monkeypatch.undo()
     # What the cache learnt is enough to know the tree again, and to see that an archive changed.
-    assert packer.pack(root, store=tmp_path / "s", tag="app:3").unchanged
+    assert packer.pack(root, store=tmp_path / "s", tag="app:3", opening="all").unchanged
     (root / "a.yaml").write_bytes(b"kind: C\n" * 99)
     (root / "moved.tgz").write_bytes(archive(8))
-    packer.pack(root, store=tmp_path / "s", tag="app:4")
+    packer.pack(root, store=tmp_path / "s", tag="app:4", opening="all")
     packer.unpack("app:4", tmp_path / "out", store=tmp_path / "s")
     assert (tmp_path / "out" / "moved.tgz").read_bytes() == archive(8)
     assert (tmp_path / "out" / "d" / "1.tgz").read_bytes() == archive(1)

@@ -89,18 +89,21 @@ def test_a_damaged_index_is_no_base(
     app: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture, how: Damage, cache: bool
 ) -> None:
     store = LayoutStore(tmp_path / "store")
-    good = packer.pack(app, tag="app:1", store=store)
-    assert packer.pack(app, tag="app:2", store=store, cache=cache).unchanged
+    good = packer.pack(app, tag="app:1", store=store, opening="all")
+    assert packer.pack(app, tag="app:2", store=store, opening="all", cache=cache).unchanged
     for tag in ("app:1", "app:2"):
         bad = damage(store, tag, how)
     with pytest.raises(packer.IntegrityError):
         packer.verify("app:2", store=store)
     with caplog.at_level(logging.WARNING):
-        packed = packer.pack(app, tag="app:3", store=store, cache=cache)
+        packed = packer.pack(app, tag="app:3", store=store, opening="all", cache=cache)
     assert not packed.unchanged
     assert packed.digest not in (bad, good.digest)
     assert "is damaged, so nothing is packed on it" in caplog.text
     packer.verify("app:3", store=store)
     packer.unpack("app:3", tmp_path / "out", store=store)
     assert (tmp_path / "out/a.bin").read_bytes() == (app / "a.bin").read_bytes()
-    assert packer.pack(app, tag="app:4", store=store, cache=cache).digest == packed.digest
+    assert (
+        packer.pack(app, tag="app:4", store=store, opening="all", cache=cache).digest
+        == packed.digest
+    )

@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import tarfile
+import time
 import zipfile
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 
 import packer
 from packer.cli.patch_text import _lines
+from packer.reading.entry_content import FileReader
 from packer.stores.layout import LayoutStore
 from packer.stores.memory import MemoryStore
 from tests.builders import noise, text, write
@@ -158,6 +160,65 @@ def test_bounds(store: MemoryStore) -> None:
     assert found(store, max_bytes=4_000_000)["big.txt"][0].form == "text"
     assert found(store, max_bytes=100)["app.yaml"][0].form == "large"
     assert len(found(store, context=0)["app.yaml"][0].hunks[0].lines) == 2
+
+
+def test_texts_read_together_are_those_read_alone(
+    store: MemoryStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also of names that occur twice, links, files above the bound, and a damaged archive."""
+    for number in (3, 4):
+        out = io.BytesIO()
+        with tarfile.open(fileobj=out, mode="w") as archive:
+            for at in range(40):
+                for name, data in (
+                    (f"f{at % 30}", b"%d %d\n" % (at, number) * 50),
+                    (f"d{at}/sub.zip", zipped({"a": b"%d\n" % number, "b": text(number, 3000)})),
+                ):
+                    info = tarfile.TarInfo(name)
+                    info.size = len(data)
+                    archive.addfile(info, io.BytesIO(data))
+            hard = tarfile.TarInfo("hard")
+            hard.type, hard.linkname = tarfile.LNKTYPE, "f3"
+            archive.addfile(hard)
+        data = out.getvalue()
+        root = write(
+            tmp_path / f"v{number}",
+            {"a.tar": data, "a.tgz": gzip.compress(data, mtime=0), "cut.tgz": b"", "odd.tar": b""},
+        )
+        (root / "cut.tgz").write_bytes(gzip.compress(data, mtime=0)[:-3000])
+        (root / "odd.tar").write_bytes(data[: len(data) // 3] + b"x" + data[len(data) // 3 :])
+        packer.pack(root, store=store, tag=f"app:{number}")
+    together = list(packer.patches("app:3", "app:4", store=store, max_bytes=2000))
+    monkeypatch.setattr("packer.reading.file_patches.AHEAD_BYTES", 0)
+    alone = list(packer.patches("app:3", "app:4", store=store, max_bytes=2000))
+    assert together == alone
+    forms = {patch.form for patch in together}
+    assert forms >= {"text", "binary", "large", "unreadable"}
+    assert len(together) > 200
+
+
+def test_many_changes_in_one_archive_take_one_pass(tmp_path: Path) -> None:
+    store = MemoryStore()
+    for number in (1, 2):
+        files = {f"f{at}": b"%d %d\n" % (at, number) for at in range(3000)}
+        packer.pack(
+            write(tmp_path / f"v{number}", {"a.tgz": tgz(files)}), store=store, tag=f"app:{number}"
+        )
+    start = time.process_time()
+    assert len(found(store)) == 3001
+    assert time.process_time() - start < 20  # minutes, if each was looked for by itself
+
+
+def test_texts_read_together_are_bounded(tmp_path: Path) -> None:
+    """Whatever an archive says of the sizes of its files."""
+    store = MemoryStore()
+    files = {f"f{at}": b"x" * 1000 for at in range(10)}
+    packer.pack(write(tmp_path / "v", {"a.tgz": tgz(files)}), store=store, tag="app:1")
+    with FileReader(packer.open_version("app:1", store=store)) as reader:
+        read = reader.member_texts(0, files.keys(), 2000, 5500)
+        assert sorted(map(type, read.values()), key=str) == [bytes] * 5 + [str] * 5
+        assert "more than it says" in str(read["f9"])
+        assert reader.member_texts(0, {"f1", "no"}, 99, 5500) == {"f1": b"x" * 100}
 
 
 def as_text(store: MemoryStore, **options: object) -> bytes:

@@ -43,7 +43,7 @@ def test_diff_ls_and_cat_inside(tmp_path: Path) -> None:
         (root / f"app-1.4.{number}.tgz").write_bytes(tgz(chart))
         (root / "same.tgz").write_bytes(tgz({"one": b"1" * 600}))
         (root / "lib.zip").write_bytes(zipped({"a": values(99), f"b{number}": b"b"}))
-        packer.pack(root, store=store, tag=f"app:{number}")
+        packer.pack(root, store=store, tag=f"app:{number}", opening="all")
     plain = packer.diff("app:1", "app:2", store=store)
     assert not any(change.inside for change in plain)
     changes = packer.diff("app:1", "app:2", store=store, inside=True)
@@ -148,7 +148,7 @@ def test_what_is_stored_lists_like_the_file(seed: int, tmp_path: Path) -> None:
     root = tmp_path / "v"
     root.mkdir()
     (root / "a").write_bytes(data)
-    packer.pack(root, store=tmp_path / "store", tag="v:1")
+    packer.pack(root, store=tmp_path / "store", tag="v:1", opening="all")
     version = open_version("v:1", store=tmp_path / "store")
     content = spooled([data])
     expected = list_members(lambda: Stream([Run(content, 0, len(data))]), 1 << 40, digests=True)
@@ -177,7 +177,7 @@ def test_nothing_is_compressed_to_look_inside(
         bundle = {"charts/app.tgz": chart, "images/app.tar": image, "version": b"%d" % number}
         (root / "bundle.airgap").write_bytes(tgz(bundle))
         (root / "lib.whl").write_bytes(wheel)
-        packer.pack(root, store=store, tag=f"app:{number}")
+        packer.pack(root, store=store, tag=f"app:{number}", opening="all")
 
     def refuse(*_: object) -> NoReturn:
         raise AssertionError("an archive is rebuilt")
@@ -214,7 +214,7 @@ def test_what_changed_beside_the_content(tmp_path: Path) -> None:
                     new = tarfile.TarInfo("new")
                     new.type = tarfile.DIRTYPE
                     archive.addfile(new)
-        packer.pack(root, store=tmp_path / "store", tag=f"v:{number}")
+        packer.pack(root, store=tmp_path / "store", tag=f"v:{number}", opening="all")
     changes = packer.diff("v:1", "v:2", store=tmp_path / "store", inside=True)
     assert [(each.path, each.change, each.detail) for each in changes if each.inside] == [
         ("directory.tar!/new", "added", "directory"),
@@ -270,13 +270,13 @@ def test_where_the_bytes_went(tmp_path: Path) -> None:
     (root / "one" / "noise").write_bytes(noise)
     (root / "two" / "copy").write_bytes(noise)
     (root / "two" / "chart.tgz").write_bytes(tgz({"values.yaml": values(9000)}))
-    first = packer.pack(root, store=store, tag="app:1")
+    first = packer.pack(root, store=store, tag="app:1", opening="all")
     parts = {part.path: part for part in first.parts}
     assert parts["one"].new_bytes == parts["two"].reused_bytes == 300_000
     assert parts["one"].stored_bytes + parts["two"].stored_bytes <= first.new_bytes
     assert sum(part.bytes for part in parts.values()) == first.bytes
     (root / "two" / "chart.tgz").write_bytes(tgz({"values.yaml": values(9000, "\nnew: 1")}))
-    second = packer.pack(root, store=store, tag="app:2")
+    second = packer.pack(root, store=store, tag="app:2", opening="all")
     parts = {part.path: part for part in second.parts}
     assert parts["one"].reused_bytes == 300_000
     assert parts["one"].stored_bytes == 0
@@ -287,6 +287,6 @@ def test_where_the_bytes_went(tmp_path: Path) -> None:
     (chart,) = details.opened
     assert chart.path == os.path.join("two", "chart.tgz")
     assert chart.content_bytes > chart.bytes > 0 < chart.recipe_bytes < 1000
-    again = packer.pack(root, store=store, tag="app:3")
+    again = packer.pack(root, store=store, tag="app:3", opening="all")
     assert again.unchanged
     assert all(part.stored_bytes == part.new_bytes == 0 for part in again.parts)

@@ -400,7 +400,7 @@ def test_archives_that_were_opened_read_right(storage: Storage, tmp_path: Path) 
     with tarfile.open(root / "chart.tgz", "w:gz") as archive:
         archive.add(root / "app.yaml", "app.yaml")
         archive.add(root / "image.bin", "image.bin")
-    storage.save("app", root)
+    storage.save("app", root, opening="all")
     whole = (root / "chart.tgz").read_bytes()
     version = storage.version("app", 0)
     assert version.index.expansions  # it was opened, so it is rebuilt when read
