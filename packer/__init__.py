@@ -17,6 +17,7 @@ from packer._version import VERSION
 if TYPE_CHECKING:
     from packer.api.air_gap import Inventory, InventoryEntry
     from packer.api.estimates import estimate
+    from packer.api.exports import ExportedImage, ImageLayer, export_image
     from packer.api.integrity import Checked, Repaired, repair, verify_all
     from packer.api.keeping import (
         AppUsage,
@@ -115,10 +116,12 @@ __all__ = [
     "DigestMismatch",
     "Entry",
     "Estimate",
+    "ExportedImage",
     "Finding",
     "Forgotten",
     "FormatError",
     "Hunk",
+    "ImageLayer",
     "IntegrityError",
     "InvalidParameter",
     "InvalidReference",
@@ -171,6 +174,7 @@ __all__ = [
     "diff",
     "doctor",
     "estimate",
+    "export_image",
     "forget",
     "gc",
     "inspect",
@@ -204,6 +208,7 @@ _MODULES = {
         "InventoryEntry",
     ),
     "api.estimates": ("estimate",),
+    "api.exports": ("ExportedImage", "ImageLayer", "export_image"),
     "api.integrity": ("Checked", "Repaired", "repair", "verify_all"),
     "api.keeping": (
         "AppUsage",

@@ -162,11 +162,11 @@ class Cancelled(PackerError):
 
 
 class Conflict(PackerError):
-    """A sequence number or ID is taken already, by something else; or a version is in use.
+    """A sequence number, ID or tag is taken already, by something else; or a version is in use.
 
     Args:
-        kind: "sequence", "support bundle", or "version".
-        name: the number or ID.
+        kind: "sequence", "support bundle", "tag", or "version".
+        name: the number, ID or tag.
         why: what is there, or what to do.
     """
 

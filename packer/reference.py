@@ -29,6 +29,9 @@ _TAG = re.compile(r"[a-zA-Z0-9_][a-zA-Z0-9._-]{0,127}\Z")
 _NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:@+/-]{0,254}\Z")
 """A tag in an archive; other tools write names with colons and slashes there."""
 
+IMAGE_PREFIX = "oci-image:"
+"""Before a reference that a version is written to as a plain image; no transport."""
+
 _UNSUPPORTED = frozenset(
     {
         "atomic",
@@ -221,6 +224,9 @@ def parse_location(text: str) -> Reference | LayoutLocation:
         return _parse_layout(text, rest)
     if colon and transport == "oci-archive":
         return _parse_archive(text, rest)
+    if text.startswith(IMAGE_PREFIX):
+        why = "only copy writes an image, and nothing reads a version from it"
+        raise InvalidReference(text, why)
     if colon and transport in _UNSUPPORTED:
         why = f"transport {transport}: is not supported"
         raise InvalidReference(text, f"{why}; use docker://, oci: or oci-archive:")

@@ -13,6 +13,7 @@ Files in reading order:
     remote_versions the versions of a repository
     fetching     a version from elsewhere into the local store
     transfers    push, pull, copy
+    exports      export_image: a plain OCI image
     readings     unpack, unpack_tar, ls, cat, diff, patches, inspect, verify, inventory
     keeping      versions, tag, forget, gc, usage
     integrity    verify of all versions, and of archives with their bases; repair

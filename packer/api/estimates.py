@@ -73,7 +73,7 @@ def estimate(
                 raise InvalidParameter(f"{source} is no version: pack it first") from None
             raise
     else:
-        origin, name = version_to_push(location, source, store, None, may_pack=False)
+        origin, name, _ = version_to_push(location, source, store, None, may_pack=False)
     left_out = air_gap.as_list(have)
     if left_out or split_bytes is not None or isinstance(location, ArchiveLocation):
         target, tag = air_gap.open_target(

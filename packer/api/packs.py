@@ -177,7 +177,7 @@ def _unpacked(
         source = TarSource(stream, os.fsencode(place), "the tar archive", progress)
 
         def walk(root: bytes, left_out: LeftOut) -> Tree:
-            source.extract()
+            source.write_out()
             return source.with_modes(rules.walk(root, left_out))
 
         yield os.fsencode(place), walk

@@ -14,7 +14,7 @@ from packer.reference import LayoutLocation, Reference
 from packer.stores.protocols import Store
 
 if TYPE_CHECKING:
-    from packer.packing.pack_tree import Packed
+    from packer.packing.job import Packed
     from packer.stores.registry.access import RegistryLike
 
 _LOG = logging.getLogger(__name__)
@@ -29,7 +29,7 @@ def version_to_push(
     may_pack: bool = True,
     registry: RegistryLike = None,
     cancel: CancelEvent | None = None,
-) -> tuple[Store, str]:
+) -> tuple[Store, str, Packed | None]:
     """Return the store that holds the version to push, and the version's name there.
 
     Args:
@@ -43,7 +43,7 @@ def version_to_push(
         cancel: stops packing once it is set.
 
     Returns:
-        The store, and a tag or digest.
+        The store, a tag or digest, and what was packed; None for a version that was there.
 
     Raises:
         NotFound: there is no such version.
@@ -52,9 +52,9 @@ def version_to_push(
     """
     source = open_store(store, create=False)
     if version is None:
-        return source, _named_like(location, source)
+        return source, _named_like(location, source), None
     if not isinstance(version, (str, os.PathLike)):
-        return source, version.digest
+        return source, version.digest, None
     path = os.fspath(version)
     if isinstance(version, str):
         if not os.path.exists(path):
@@ -71,7 +71,7 @@ def version_to_push(
                     f"{path} is a version of {source.name} and a directory here: "
                     f"{os.path.join('.', path)} means the directory, {found.digest} the version"
                 )
-            return source, version
+            return source, version, None
     if not may_pack:
         raise InvalidParameter(f"{path} is no version: pack it first")
     return _packed(path, location, open_store(store), registry, progress, cancel)
@@ -84,7 +84,7 @@ def _packed(
     registry: RegistryLike,
     progress: ProgressCallback | None,
     cancel: CancelEvent | None,
-) -> tuple[Store, str]:
+) -> tuple[Store, str, Packed]:
     """Pack a directory on the best version where it goes to."""
     from packer.api.bases import AUTO
     from packer.api.packs import pack  # most pushes pack nothing
@@ -115,7 +115,7 @@ def _packed(
             "push that version",
             os.fsdecode(path),
         )
-    return target, packed.digest
+    return target, packed.digest, packed
 
 
 def _named_like(location: Reference | LayoutLocation, source: Store) -> str:

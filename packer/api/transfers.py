@@ -9,7 +9,7 @@ from __future__ import annotations
 import logging
 import os
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 from packer.api.fetching import (
@@ -78,6 +78,17 @@ class Pulled:
     forgotten: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Pushed(CopyResult):
+    """The result of a push.
+
+    Args:
+        packed: the result of packing, if a directory was pushed; else None.
+    """
+
+    packed: Packed | None = None
+
+
 def push(
     ref: str,
     version: Packed | str | os.PathLike[str] | None = None,
@@ -89,7 +100,7 @@ def push(
     force: bool = False,
     progress: ProgressCallback | None = None,
     cancel: CancelEvent | None = None,
-) -> CopyResult:
+) -> Pushed:
     """Push a version to a registry, or to an ``oci:`` layout: only the blobs that it lacks.
 
     Args:
@@ -109,7 +120,8 @@ def push(
         cancel: a `threading.Event` or the like; the call raises `Cancelled` once it is set.
 
     Returns:
-        The manifest's descriptor, and the numbers of blobs sent, present and mounted.
+        The manifest's descriptor, the numbers of blobs sent, present and mounted, and what was
+        packed, with the base that was found.
 
     Raises:
         NotFound: there is no such version, or the destination lacks a version that it builds on.
@@ -124,11 +136,11 @@ def push(
     refuse_local_name(ref, open_store(store, create=False))
     location = parse_location(ref)
     watched = cancellable(progress, cancel, "packing")
-    source, name = version_to_push(
+    source, name, packed = version_to_push(
         location, version, store, watched, registry=registry, cancel=cancel
     )
     destination, tag = open_location(location, Access(registry), create=True)
-    return copy_graph(
+    done = copy_graph(
         source,
         name,
         destination,
@@ -140,6 +152,7 @@ def push(
         progress=progress,
         cancel=cancel,
     )
+    return Pushed(**{each.name: getattr(done, each.name) for each in fields(done)}, packed=packed)
 
 
 def pull(

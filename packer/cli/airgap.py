@@ -14,6 +14,7 @@ from packer.cli.outcome import Report, check_dry_run, copied, estimated, options
 from packer.cli.output import Output
 from packer.errors import InvalidParameter
 from packer.progress import ProgressCallback
+from packer.reference import IMAGE_PREFIX
 from packer.stores.graph import check_expected
 from packer.transfer.copy_cost import Estimate
 
@@ -86,6 +87,14 @@ def _left_out(blobs: int, size: int) -> str:
 def copy(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
     """Copy a version, also into an archive that leaves out blobs that the other side has."""
     split = None if args.split is None else parse_size(args.split)
+    if args.destination.startswith(IMAGE_PREFIX):
+        from packer.cli.exports import export  # rare
+
+        return export(args, progress, split)
+    if args.one_layer or (args.compression, args.platform) != (None, None):
+        raise InvalidParameter(
+            f"--compression, --one-layer and --platform are for {IMAGE_PREFIX} before DST"
+        )
     if args.dry_run:
         check_dry_run(args)
         from packer.api.estimates import estimate

@@ -235,7 +235,7 @@ def _repair(at: argparse.ArgumentParser) -> None:
 
 @verb(
     "copy",
-    "copy a version between registries, layouts, archives and the store",
+    "copy a version to a registry, layout or archive, or as a plain image",
     "layer-packer copy app:1.4.2 oci-archive:app.tar:1.4.2 --have app:1.4.1",
     jobs=True,
 )
@@ -255,6 +255,21 @@ def _copy(at: argparse.ArgumentParser) -> None:
     )
     at.add_argument(
         "--split", metavar="SIZE", help="write an oci-archive: in parts of SIZE, such as 4GB"
+    )
+    at.add_argument(
+        "--compression",
+        metavar="gzip|zstd",
+        help="with oci-image: before DST: of the layers (default: gzip)",
+    )
+    at.add_argument(
+        "--one-layer",
+        action="store_true",
+        help="with oci-image: all in one layer, as Flux and Argo CD need it",
+    )
+    at.add_argument(
+        "--platform",
+        metavar="OS/ARCH",
+        help="with oci-image: what the image says it is for (default: linux/amd64)",
     )
 
 

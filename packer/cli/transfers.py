@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 from collections.abc import Iterator
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from packer.cli import outcome
 from packer.cli.display import format_count, format_share, format_size
@@ -13,6 +13,9 @@ from packer.cli.outcome import Report, options
 from packer.cli.output import Output, text_fields
 from packer.errors import InvalidParameter
 from packer.progress import ProgressCallback
+
+if TYPE_CHECKING:
+    from packer.packing.job import Packed
 
 
 def pack(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
@@ -35,43 +38,13 @@ def pack(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
         **options(args),
     )
 
-    def value() -> dict[str, Any]:
-        return {
-            "digest": packed.digest,
-            "tag": packed.tag,
-            "files": packed.files,
-            "bytes": packed.bytes,
-            "new_bytes": packed.new_bytes,
-            "new_layers": packed.new_layers,
-            "layers": packed.layers,
-            "unchanged": packed.unchanged,
-            "parent": packed.parent or None,
-            "index_bytes": packed.index_bytes,
-            "parts": outcome.parts_value(packed.parts),
-            "closed_bytes": packed.closed_bytes,
-            "closed": outcome.closed_value(packed.closed),
-            "left_out": outcome.left_out_value(packed.left_out),
-            "base": outcome.base_value(packed.base),
-        }
-
     def lines() -> Iterator[str]:
         yield f"{packed.tag}  {packed.digest}"
-        tree = f"{format_count(packed.files, 'file')}, {format_size(packed.bytes)}"
         if packed.left_out:
             yield outcome.left_out_text(packed.left_out)
+        yield _tree_text(packed)
         if packed.unchanged:
-            yield f"{tree}; unchanged, nothing added"
             return
-        where = (
-            f"in {format_count(packed.new_layers, 'layer')}"
-            if packed.new_layers
-            else "of index and manifest"
-        )
-        share = format_share(packed.new_bytes, packed.bytes)
-        yield (
-            f"{tree}; added {format_size(packed.new_bytes)} {where}"
-            f" ({share} of {format_size(packed.bytes)})"
-        )
         if packed.closed:
             more = len(packed.closed) - 1
             rest = f" and {more} more, see --json" if more else ""
@@ -81,7 +54,45 @@ def pack(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
             )
         yield from outcome.base_lines(packed, args.base)
 
-    return Report(value, lines)
+    return Report(lambda: _packed_value(packed), lines)
+
+
+def _packed_value(packed: Packed) -> dict[str, Any]:
+    """Return the JSON value of what was packed."""
+    return {
+        "digest": packed.digest,
+        "tag": packed.tag,
+        "files": packed.files,
+        "bytes": packed.bytes,
+        "new_bytes": packed.new_bytes,
+        "new_layers": packed.new_layers,
+        "layers": packed.layers,
+        "unchanged": packed.unchanged,
+        "parent": packed.parent or None,
+        "index_bytes": packed.index_bytes,
+        "parts": outcome.parts_value(packed.parts),
+        "closed_bytes": packed.closed_bytes,
+        "closed": outcome.closed_value(packed.closed),
+        "left_out": outcome.left_out_value(packed.left_out),
+        "base": outcome.base_value(packed.base),
+    }
+
+
+def _tree_text(packed: Packed) -> str:
+    """Return what a person reads of a tree, and of what it added to the store."""
+    tree = f"{format_count(packed.files, 'file')}, {format_size(packed.bytes)}"
+    if packed.unchanged:
+        return f"{tree}; unchanged, nothing added"
+    where = (
+        f"in {format_count(packed.new_layers, 'layer')}"
+        if packed.new_layers
+        else "of index and manifest"
+    )
+    share = format_share(packed.new_bytes, packed.bytes)
+    return (
+        f"{tree}; added {format_size(packed.new_bytes)} {where}"
+        f" ({share} of {format_size(packed.bytes)})"
+    )
 
 
 def _standard_input() -> BinaryIO:
@@ -111,7 +122,22 @@ def push(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
         cancel=args.cancel,
         **options(args),
     )
-    return outcome.copied("reference", args.reference, done)
+    plain = outcome.copied("reference", args.reference, done)
+    packed = done.packed
+    if packed is None:
+        return plain
+    assert plain.value is not None
+    value = plain.value
+
+    def lines() -> Iterator[str]:
+        title, *sent = plain.lines()
+        yield title
+        yield _tree_text(packed)
+        if packed.base is not None and not packed.unchanged:
+            yield from outcome.base_lines(packed, "auto")
+        yield from sent
+
+    return Report(lambda: {**value(), "packed": _packed_value(packed)}, lines)
 
 
 def pull(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:

@@ -74,14 +74,20 @@ def digest_of(full: bytes, found: Found) -> bytes:
         SourceChanged: it is not the file that `walk` saw.
     """
     with io.FileIO(open_file(full, found)) as file:
-        digest = _digest_of(file, found.size, lambda: False)
+        digest = digest_of_open(file, found.size, lambda: False)
         if identity_of(os.fstat(file.fileno())) != found.identity:
             raise SourceChanged(show(full))
     return digest
 
 
-def _digest_of(file: io.FileIO, size: int, is_stopped: Callable[[], bool]) -> bytes:
-    """Return the digest of an open file's first bytes, wherever its position is."""
+def digest_of_open(file: io.FileIO, size: int, is_stopped: Callable[[], bool]) -> bytes:
+    """Return the digest of an open file's first bytes, wherever its position is.
+
+    Args:
+        file: open for reading.
+        size: number of these bytes.
+        is_stopped: returns whether nobody needs the digest any more.
+    """
     hasher, at = blake3.blake3(), 0
     while at < size and not is_stopped() and (data := os.pread(file.fileno(), _READ_BYTES, at)):
         hasher.update(data)
@@ -179,7 +185,7 @@ class OpenedFile:
         return Expansion(self._found.size, self.recipe_chunks, digest[:DIGEST_BYTES]), digest
 
     def _digest_now(self) -> bytes:
-        return _digest_of(self._file, self._found.size, lambda: self._stopped)
+        return digest_of_open(self._file, self._found.size, lambda: self._stopped)
 
     def _check(self) -> None:
         """Raise an error if the file is not what `walk` saw."""

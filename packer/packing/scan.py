@@ -19,7 +19,6 @@ from packer.format.index import DIGEST_BYTES
 from packer.format.layer_writer import LayerWriter, layer_bytes_for, level_for
 from packer.opening.choice import ALL, NONE
 from packer.opening.closed import ClosedStreams, unopened
-from packer.opening.finder import may_begin
 from packer.opening.recipe_cache import RecipeCache
 from packer.opening.updating import MAX_SHARE
 from packer.opening.workers import Workers
@@ -33,7 +32,7 @@ from packer.packing.older.similar import SketchCache
 from packer.packing.recall import Recall
 from packer.packing.small_files import WholeFile
 from packer.packing.tree_record import TreeRecord
-from packer.packing.updated_files import LEAST_NEW_BYTES, UpdatedFile, head_of
+from packer.packing.updated_files import LEAST_NEW_BYTES, UpdatedFile, head_of, may_hold_archives
 from packer.progress import Progress, ProgressCallback
 
 REPORT_ENTRIES = 64
@@ -188,11 +187,12 @@ class Scan:
         expand, told = self._job.opening == ALL, list[ClosedStreams]()
         if self._job.opening != NONE:
             item = self._source.found[at]
-            head = head_of(self._source.path_of(item), item)
+            full = self._source.path_of(item)
+            head = head_of(full, item)
             entry = predecessors.counterpart(item.path, head, item.size)
             if predecessors.is_modelled(entry):
                 expand = True
-            elif entry >= 0 and may_begin(memoryview(head)):
+            elif entry >= 0 and may_hold_archives(full, item, head):
                 updated = self._update_file(at, entry, opener.buffer, known, prefixes, predecessors)
                 if updated:
                     opener.discard(at)

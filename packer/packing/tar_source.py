@@ -65,7 +65,7 @@ class TarSource:
         self._modes: dict[bytes, int] = {}
         """Permissions of files that would deny reading them; the others have theirs."""
 
-    def extract(self) -> None:
+    def write_out(self) -> None:
         """Write all members, unless that is done.
 
         Raises:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from itertools import pairwise
 
 import blake3
 
+from packer.engine import zstd
 from packer.engine.chunking import ChunkParams, iter_chunks
 from packer.engine.ordinals import Ordinals
 from packer.errors import SourceChanged
@@ -16,15 +18,22 @@ from packer.files.tree import Found, identity_of, open_file, show
 from packer.format.index import DIGEST_BYTES
 from packer.opening.closed import ClosedStreams
 from packer.opening.expansion import MAX_FILE_BYTES, Expansion
-from packer.opening.finder import may_begin
+from packer.opening.finder import SIGNATURE_BYTES, may_begin
 from packer.opening.old_text import OldText
 from packer.opening.updating import Update
 from packer.opening.workers import Workers
+from packer.packing.file_chunks import digest_of_open
 from packer.packing.older.alike import HEAD_BYTES
 
+_SAMPLE_BYTES = 4 << 10
+"""Bytes in the middle of a chunk that tell whether it looks compressed."""
+_DENSE = 0.85
+"""Share of them, above which it does, that a quick compressor leaves."""
 LEAST_NEW_BYTES = 1 << 10
 """Bytes of unknown chunks below which a file is not opened: a recipe and its predecessor's row take
 about a hundred."""
+_SEARCH_BYTES = 1 << 20
+"""Bytes of a file that are searched for archives at a time."""
 
 
 def head_of(full: bytes, found: Found) -> bytes:
@@ -36,6 +45,25 @@ def head_of(full: bytes, found: Found) -> bytes:
     """
     with io.FileIO(open_file(full, found)) as file:
         return os.pread(file.fileno(), HEAD_BYTES, 0)
+
+
+def may_hold_archives(full: bytes, found: Found, head: bytes) -> bool:
+    """Return whether a gzip member, a zip entry or a bzip2 stream may begin anywhere in a file.
+
+    Args:
+        full: its path.
+        found: the file as `walk` saw it.
+        head: its first bytes, as `head_of` returns them.
+    """
+    if may_begin(memoryview(head)) or found.size <= len(head):
+        return may_begin(memoryview(head))
+    buffer, at = memoryview(bytearray(_SEARCH_BYTES)), len(head) - SIGNATURE_BYTES
+    with io.FileIO(open_file(full, found)) as file:
+        while (count := os.preadv(file.fileno(), [buffer], at)) > SIGNATURE_BYTES:
+            if may_begin(buffer[:count]):
+                return True
+            at += count - SIGNATURE_BYTES
+    return False
 
 
 class UpdatedFile:
@@ -71,29 +99,31 @@ class UpdatedFile:
         self._workers = workers
         self._report = report
         self._file = io.FileIO(open_file(full, found))
-        self._digest = b""
+        self._digest: Callable[[], bytes] | None = None
+        self._stopped = False
         self._update: Update | None = None
         self.recipe_chunks = 0
         """Number of chunks that make up the recipe so far."""
 
     def new_bytes(self, known: Ordinals) -> int:
-        """Return how many bytes of the closed file lie in unknown chunks; 0 if it is no archive.
+        """Return how many bytes of the closed file lie in unknown chunks that look compressed.
+
+        Where a stream changed, the bytes behind the change are new, and as they are compressed,
+        they do not compress again. New text between streams is not worth opening them.
 
         Args:
             known: chunks by digest.
         """
         if self._found.size > MAX_FILE_BYTES:
             return 0
-        hasher, new, holds = blake3.blake3(), 0, False
+        new = 0
         for view, cuts in iter_chunks(self._file, self._params, buffer=self._buffer):
-            hasher.update(view)
-            holds = holds or may_begin(view)
             for start, end in pairwise((0, *cuts)):
-                if known.get(blake3.blake3(view[start:end]).digest()) < 0:
+                chunk = view[start:end]
+                if known.get(blake3.blake3(chunk).digest()) < 0 and _is_dense(chunk):
                     new += end - start
-        self._digest = hasher.digest()
         self._check()
-        return new if holds else 0
+        return new
 
     def begin(self, old: OldText, most: float) -> bool:
         """Open the file.
@@ -105,6 +135,7 @@ class UpdatedFile:
         Returns:
             Whether that pays.
         """
+        self._digest = self._workers.run(self._digest_now)
         self._update = Update(self._read, self._found.size, old, self._workers)
         return self._update.begin(most)
 
@@ -140,7 +171,8 @@ class UpdatedFile:
         Args:
             predecessors: ordinals in the index.
         """
-        digest = self._digest
+        assert self._digest is not None
+        digest = self._digest()
         row = Expansion(self._found.size, self.recipe_chunks, digest[:DIGEST_BYTES], predecessors)
         return row, digest
 
@@ -148,6 +180,11 @@ class UpdatedFile:
         """Close the file, and release memory and temporary files."""
         if self._update is not None:
             self._update.close()
+        self._stopped = True
+        if self._digest is not None:
+            # `expansion` has raised the worker's error, or nobody needs the digest.
+            with contextlib.suppress(OSError):
+                self._digest()
         self._file.close()
 
     def __enter__(self) -> UpdatedFile:
@@ -165,7 +202,17 @@ class UpdatedFile:
             raise SourceChanged(show(self._full))
         return data
 
+    def _digest_now(self) -> bytes:
+        return digest_of_open(self._file, self._found.size, lambda: self._stopped)
+
     def _check(self) -> None:
         """Raise an error if the file is not what `walk` saw."""
         if identity_of(os.fstat(self._file.fileno())) != self._found.identity:
             raise SourceChanged(show(self._full))
+
+
+def _is_dense(chunk: memoryview) -> bool:
+    """Return whether a chunk looks compressed."""
+    start = max((len(chunk) - _SAMPLE_BYTES) // 2, 0)
+    sample = chunk[start : start + _SAMPLE_BYTES]
+    return len(zstd.compress(sample, zstd.MIN_LEVEL)) > _DENSE * len(sample)

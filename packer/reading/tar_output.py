@@ -7,8 +7,8 @@ the version's. Each byte was verified before it is yielded; memory does not grow
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Executor, ThreadPoolExecutor
 from itertools import chain
 
 from packer.errors import FormatError
@@ -36,30 +36,71 @@ def tar_of(version: Version, index: Index) -> Iterator[bytes | memoryview]:
         IntegrityError: a layer, frame or chunk is damaged; the archive has no end then.
         FormatError: likewise.
     """
+    for archive in tars_of(version, index, [range(len(index.paths))]):
+        yield from archive
+
+
+def tars_of(
+    version: Version, index: Index, groups: Sequence[Sequence[int]]
+) -> Iterator[Iterator[bytes | memoryview]]:
+    """Yield tar archives, one for each group of entries.
+
+    Args:
+        version: whose blobs are read.
+        index: of the version, or of a part of it.
+        groups: ordinals of entries in `index`, in ascending order within a group.
+
+    Yields:
+        Archives as `tar_of` yields one. Take all of one before the next is asked for.
+
+    Raises:
+        NotFound: a layer is missing.
+        IntegrityError: as for `tar_of`.
+        FormatError: as for `tar_of`.
+    """
     layers = version.manifest.data_layers
-    sizes, links = index.entry_sizes(), index.symlinks()
     with (
         BlobRanges(version.store, layers) as ranges,
         FrameReader(
-            index, layers, ranges.read, remote=ranges.remote, store=version.store
+            index,
+            layers,
+            ranges.read,
+            remote=ranges.remote,
+            store=version.store,
+            ahead=ranges.expect,
         ) as reader,
         ThreadPoolExecutor(os.cpu_count() or 1, "rebuild") as executor,
     ):
-        files = [entry for entry, kind in enumerate(index.kinds) if kind == FILE]
+        files = (entry for entry in chain.from_iterable(groups) if index.kinds[entry] == FILE)
         reader.expect(chain.from_iterable(frames_of(reader, entry) for entry in files))
-        for entry, (path, kind) in enumerate(zip(index.paths, index.kinds, strict=True)):
-            mode, size = index.modes[entry], sizes[entry]
-            if kind == DIRECTORY:
-                yield write_header(TarHeader(path + b"/", "directory", mode, 0, b""))
-            elif kind == FILE:
-                yield write_header(TarHeader(path, "file", mode, size, b""))
-                left = size
-                for piece in read_entry(reader, entry, executor):
-                    left -= len(piece)
-                    yield piece
-                if left:
-                    raise FormatError(f"file {show(path)}", f"its size is not {size} bytes")
-                yield bytes(padded(size) - size)
-            else:
-                yield write_header(TarHeader(path, "symlink", 0o777, 0, links[entry]))
-        yield END
+        sizes, links = index.entry_sizes(), index.symlinks()
+        for entries in groups:
+            yield _archive(reader, entries, sizes, links, executor)
+
+
+def _archive(
+    reader: FrameReader,
+    entries: Iterable[int],
+    sizes: Sequence[int],
+    links: Mapping[int, bytes],
+    executor: Executor,
+) -> Iterator[bytes | memoryview]:
+    """Yield the archive of some entries."""
+    index = reader.index
+    for entry in entries:
+        path, kind = index.paths[entry], index.kinds[entry]
+        mode, size = index.modes[entry], sizes[entry]
+        if kind == DIRECTORY:
+            yield write_header(TarHeader(path + b"/", "directory", mode, 0, b""))
+        elif kind == FILE:
+            yield write_header(TarHeader(path, "file", mode, size, b""))
+            left = size
+            for piece in read_entry(reader, entry, executor):
+                left -= len(piece)
+                yield piece
+            if left:
+                raise FormatError(f"file {show(path)}", f"its size is not {size} bytes")
+            yield bytes(padded(size) - size)
+        else:
+            yield write_header(TarHeader(path, "symlink", 0o777, 0, links[entry]))
+    yield END

@@ -21,6 +21,7 @@ from packer.cli.main import main
 from packer.cli.output import Output
 from packer.engine.zstd import DEFAULT_LEVEL, LARGE_LEVEL
 from packer.format.layer_writer import LARGE_BYTES
+from tests.registry_server import run_registry
 
 ROOT = Path(__file__).parents[3]
 
@@ -252,6 +253,27 @@ def test_push_packs_a_directory(run: Run, app: Path, tmp_path: Path) -> None:
     result = run("push", f"oci:{tmp_path}/there:v", "--from", app)
     assert result.code == 0
     assert run("ls", f"oci:{tmp_path}/there:v").text.splitlines()[0] == "a.yaml"
+    assert re.search(r"2 files, [0-9.]+ KB; added [0-9.]+ KB in 1 layer", result.text)
+    value = run("push", f"oci:{tmp_path}/there:v", "--from", app, "--json").json
+    assert value["packed"]["unchanged"]
+    assert value["packed"]["digest"] == value["digest"]
+    assert "packed" not in run("push", f"oci:{tmp_path}/there:v", "--from", app.name, "--json").json
+
+
+def test_push_of_a_directory_tells_its_base(run: Run, app: Path, tmp_path: Path) -> None:
+    """A registry that has an older version, and a local store that has nothing."""
+    (tmp_path / "registry").mkdir()
+    with run_registry(tmp_path / "registry") as server:
+        place = f"{server.host}/acme/app"
+        run("push", f"{place}:41", "--from", app, "--store", tmp_path / "first")
+        (app / "a.yaml").write_text("changed")
+        result = run("push", f"{place}:42", "--from", app, "--store", tmp_path / "second")
+        assert f"\non {place}:41  sha256:" in result.text
+        (app / "a.yaml").write_text("changed again")
+        value = run(
+            *("push", f"{place}:43", "--from", app, "--store", tmp_path / "third", "--json")
+        ).json
+        assert value["packed"]["base"]["name"] == f"{place}:42"
 
 
 def test_ls(run: Run, app: Path) -> None:
