@@ -18,7 +18,7 @@ from packer.format.frame_reader import FrameReader
 from packer.format.index import DIGEST_BYTES
 from packer.format.layer_writer import LayerWriter, layer_bytes_for, level_for
 from packer.opening.choice import ALL, NONE
-from packer.opening.closed import ClosedStreams, unopened
+from packer.opening.closed import ClosedStreams, kind_of, unopened
 from packer.opening.recipe_cache import RecipeCache
 from packer.opening.updating import MAX_SHARE
 from packer.opening.workers import Workers
@@ -198,6 +198,10 @@ class Scan:
             entry = predecessors.counterpart(item.path, head, item.size)
             if predecessors.is_modelled(entry):
                 expand = True
+            elif entry >= 0 and kind_of(head) == "bzip2":
+                # There are no tokens to take over. But it changes, so from now on it is opened.
+                with self._updated(at, opener.buffer) as file:
+                    expand = file.new_bytes(known) >= LEAST_NEW_BYTES
             elif entry >= 0 and may_hold_archives(full, item, head):
                 updated = self._update_file(
                     at, entry, head, opener.buffer, known, prefixes, predecessors
@@ -236,15 +240,7 @@ class Scan:
         if found is None:
             return []
         item = self._source.found[at]
-        full = self._source.path_of(item)
-        with UpdatedFile(
-            full,
-            item,
-            self._job.params,
-            buffer,
-            self._workers,
-            lambda count: self._report(at, count),
-        ) as file:
+        with self._updated(at, buffer) as file:
             if self._begin_update(file, found, item.path, known, predecessors):
                 runs, digests = self._pack_file(at, file, known, prefixes)
                 self.closed.add(at, file.closed())
@@ -280,6 +276,18 @@ class Scan:
             most = min(most, file.size * MAX_ROOT_SHARE)
         return file.begin(predecessors.text(found, path), most) and predecessors.has_room(
             found, len(file.update.old_streams)
+        )
+
+    def _updated(self, at: int, buffer: bytearray) -> UpdatedFile:
+        """Return the file of an entry, to be opened against a predecessor."""
+        item = self._source.found[at]
+        return UpdatedFile(
+            self._source.path_of(item),
+            item,
+            self._job.params,
+            buffer,
+            self._workers,
+            lambda count: self._report(at, count),
         )
 
     def _pack_file(

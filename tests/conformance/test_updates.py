@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import random
 import shutil
 from collections.abc import Callable
@@ -235,6 +236,19 @@ def test_a_predecessor_in_a_layer_that_is_given_up(tmp_path: Path) -> None:
     stored = sum(layer.size for layer in version.manifest.data_layers)
     assert stored < 2_000_000  # without the ballast
     history.pack({"a.tgz": archive(4)})
+
+
+def test_bzip2_is_opened_once_it_changes(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    sizes = []
+    for version in range(1, 4):
+        data = bz2.compress(tar(changed(texts(files=80), version)))
+        files = {"a.tar.bz2": data, "b.bz2": bz2.compress(b"same " * 9999)}
+        # With a large file that stays, so that no layer is given up.
+        sizes.append(history.pack({**files, "x": random.Random(1).randbytes(4_000_000)}))
+        assert history.opened() == ({} if version == 1 else {"a.tar.bz2": 0})
+    assert sizes[1].new_bytes > 100_000
+    assert sizes[2].new_bytes < 10_000
 
 
 @pytest.mark.parametrize("first", ["all", "none"])

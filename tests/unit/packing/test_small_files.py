@@ -6,12 +6,14 @@ import gzip
 import os
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import packer
 from packer.files.tree import Tree, walk
 from packer.packing import small_files
+from packer.packing.pack_tree import PackJob
 from packer.packing.small_files import BATCH_ENTRIES, SMALL_BYTES, SmallFiles
 from tests.builders import noise
 
@@ -110,7 +112,11 @@ def test_what_changed_since_the_walk_is_not_taken(root: Path, how: str) -> None:
 
 def _pack_as_walked(root: Path, tree: Tree) -> None:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("packer.packing.pack_tree.walk", lambda _: tree)
+
+        def job(*args: Any, **options: Any) -> PackJob:
+            return PackJob(*args, **{**options, "walk": lambda _: tree})
+
+        patch.setattr("packer.packing.pack_tree.PackJob", job)
         packer.pack(root, store=root.parent / "s", tag="app:1", cache=False)
 
 
