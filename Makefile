@@ -13,7 +13,8 @@ help: ## list the targets
 $(VENV)/.built: pyproject.toml setup.py csrc/ffi_build.py $(C_FILES)
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --upgrade 'pip>=25.1'
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -e . --group dev
+	PYTHONWARNINGS='ignore:Editable installation' \
+		$(BIN)/python -m pip install --quiet --disable-pip-version-check -e . --group dev
 	@touch $@
 
 build: $(VENV)/.built ## make the virtual environment with the package in it

@@ -34,11 +34,11 @@ CFFI_BACKEND = "zstandard/_cffi.*"
 """zstandard has two backends, and takes the other one on CPython."""
 
 
-def run(*command: str | Path, **environment: str) -> None:
+def run(*command: str | Path, folder: Path | None = None) -> None:
     """Run a program; end with its output if it fails."""
     done = subprocess.run(
         [str(word) for word in command],
-        env={**os.environ, **environment},
+        cwd=folder,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -115,6 +115,7 @@ def build_frozen(dist: Path, work: Path) -> Path:
         *("--hidden-import", "_cffi_backend"),  # our compiled module imports it, unseen
         *("--distpath", dist, "--workpath", work / "build", "--specpath", work),
         HERE / "frozen_main.py",
+        folder=work,  # not in the checkout, whose packer would be taken, without the C core
     )
     return dist / name
 

@@ -18,6 +18,7 @@ from packer.engine import zstd
 from packer.engine.chunking import ChunkParams
 from packer.errors import InvalidParameter
 from packer.files.cache_file import trim_caches
+from packer.files.patterns import given_patterns
 from packer.files.rules import LeftOut, Rules, read_patterns
 from packer.files.temporary import temporary_directory
 from packer.files.tree import Tree
@@ -260,7 +261,9 @@ def _rules_of(
     if isinstance(exclude_from, (str, bytes, os.PathLike)):
         exclude_from = (exclude_from,)
     patterns = [line for path in exclude_from for line in read_patterns(path)]
-    patterns += [exclude] if isinstance(exclude, str) else exclude
+    given = [exclude] if isinstance(exclude, str) else list(exclude)
+    given_patterns(given, "--exclude")  # raises for a blank one, which a file may hold
+    patterns += given
     return Rules(patterns, files=files)
 
 

@@ -258,7 +258,7 @@ def _copy(at: argparse.ArgumentParser) -> None:
     )
     at.add_argument(
         "--compression",
-        metavar="gzip|zstd",
+        choices=("gzip", "zstd"),
         help="with oci-image: before DST: of the layers (default: gzip)",
     )
     at.add_argument(
@@ -328,7 +328,7 @@ def _forget(at: argparse.ArgumentParser) -> None:
         metavar="TIME",
         help="keep what was packed within this time of the newest one, such as 30d or 1y6m",
     )
-    at.add_argument("--dry-run", action="store_true", help="only say what would be forgotten")
+    at.add_argument("-n", "--dry-run", action="store_true", help="only say what would be forgotten")
 
 
 @verb(
@@ -345,7 +345,7 @@ def _gc(at: argparse.ArgumentParser) -> None:
         help="leave blobs alone that are younger than N seconds (default: 3600)",
     )
     at.add_argument("--caches", action="store_true", help="remove all caches too")
-    at.add_argument("--dry-run", action="store_true", help="only say what would be removed")
+    at.add_argument("-n", "--dry-run", action="store_true", help="only say what would be removed")
 
 
 @verb(
@@ -413,7 +413,7 @@ def _storage(at: argparse.ArgumentParser) -> None:
 def _migrate(at: argparse.ArgumentParser) -> None:
     at.add_argument("source", metavar="SRC", help="s3://bucket/prefix or a directory; or a storage")
     at.add_argument("destination", metavar="DST", help="docker://host/repository or oci:DIR")
-    at.add_argument("--dry-run", action="store_true", help="only say what would be done")
+    at.add_argument("-n", "--dry-run", action="store_true", help="only say what would be done")
     at.add_argument("--journal", metavar="FILE", help="notes what is done")
 
 

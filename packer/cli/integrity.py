@@ -146,8 +146,10 @@ def repair(args: argparse.Namespace, out: Output, progress: ProgressCallback | N
         for one in found:
             if one.damaged_blobs:
                 yield _repaired_line(one)
-        whole = sum(not one.damaged_blobs for one in found)
-        yield f"{whole} of {format_count(len(found), 'version')} had all blobs"
+        sound = sum(not one.why for one in found)
+        repaired = sum(bool(one.damaged_blobs) and not one.why for one in found)
+        line = f"{sound} of {format_count(len(found), 'version')} sound"
+        yield f"{line}, {repaired} of them repaired" if repaired else line
 
     damaged = any(one.why for one in found)
     return Report(value, lines, is_summary=False, exit_code=EXIT_DAMAGED if damaged else 0)

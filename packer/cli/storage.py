@@ -144,7 +144,7 @@ def add_storage_verbs(
     at.add_argument(
         "--protect", type=int, metavar="N", action="append", default=[], help="a version to keep"
     )
-    at.add_argument("--dry-run", action="store_true", help="only say what would be deleted")
+    at.add_argument("-n", "--dry-run", action="store_true", help="only say what would be deleted")
 
     verb("verify", "read every version and bundle, and tell which are damaged").add_argument(
         "app", metavar="APP", nargs="?", help="the application's ID (default: all, and bundles)"

@@ -72,6 +72,29 @@ class Patterns:
         return next((rule.include for rule in self._rules if rule.matches(text)), None)
 
 
+def given_patterns(patterns: str | Iterable[str], where: str) -> Patterns | None:
+    """Return the patterns of an argument, each of which has to say something.
+
+    A blank one is what a variable that is not set leaves of an option; without this error, it would
+    choose everything.
+
+    Args:
+        patterns: one, or several.
+        where: the argument's name in errors, such as ``--exclude``.
+
+    Returns:
+        The patterns; None for none.
+
+    Raises:
+        InvalidParameter: a pattern is blank, a comment, malformed or too long.
+    """
+    lines = [patterns] if isinstance(patterns, str) else list(patterns)
+    for line in lines:
+        if not _clean(line):
+            raise InvalidParameter(f"{where}: {line[:40]!r} is blank or a comment, and no pattern")
+    return Patterns(lines, where) if lines else None
+
+
 class _Rule(NamedTuple):
     """A compiled pattern.
 

@@ -148,11 +148,16 @@ class OldFiles:
 
     def is_heavy(self, entry: int) -> bool:
         """Return whether the old streams of an entry may take much memory."""
-        index = self._reader.index
-        row = index.expansions.get(entry)
-        named = [index.predecessors[at] for at in row.predecessors] if row is not None else []
-        plain = sum(stream.size for old in named for stream in old.streams)
-        return plain > HEAVY_BYTES or any(old.predecessors for old in named)
+        rows = self._reader.index.predecessors
+
+        def plain(named: Iterable[int]) -> int:
+            return sum(
+                sum(stream.size for stream in rows[at].streams) + plain(rows[at].predecessors)
+                for at in named
+            )
+
+        row = self._reader.index.expansions.get(entry)
+        return row is not None and plain(row.predecessors) > HEAVY_BYTES
 
     @contextmanager
     def streams(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from contextlib import closing
 from itertools import chain
@@ -26,13 +26,19 @@ from packer.packing.file_chunks import OpenedFile, Opener, Source
 from packer.packing.job import PackJob
 from packer.packing.older.counterparts import Alignment
 from packer.packing.older.older_chunks import OlderChunks
-from packer.packing.older.predecessors import Predecessors
+from packer.packing.older.predecessors import Found, Predecessors
 from packer.packing.older.prefixes import PrefixFinder
 from packer.packing.older.similar import SketchCache
 from packer.packing.recall import Recall
 from packer.packing.small_files import WholeFile
 from packer.packing.tree_record import TreeRecord
-from packer.packing.updated_files import LEAST_NEW_BYTES, UpdatedFile, head_of, may_hold_archives
+from packer.packing.updated_files import (
+    LEAST_NEW_BYTES,
+    LEAST_NEW_SHARE,
+    UpdatedFile,
+    head_of,
+    may_hold_archives,
+)
 from packer.progress import Progress, ProgressCallback
 
 REPORT_ENTRIES = 64
@@ -197,7 +203,9 @@ class Scan:
                 with self._updated(at, opener.buffer) as file:
                     expand = file.new_bytes(known) >= LEAST_NEW_BYTES
             elif entry >= 0 and may_hold_archives(full, item, head):
-                updated = self._update_file(at, entry, opener.buffer, known, prefixes, predecessors)
+                updated = self._update_file(
+                    at, entry, head, opener.buffer, known, prefixes, predecessors
+                )
                 if updated:
                     opener.discard(at)
                     return updated
@@ -217,6 +225,7 @@ class Scan:
         self,
         at: int,
         entry: int,
+        head: bytes,
         buffer: bytearray,
         known: Ordinals,
         prefixes: PrefixFinder,
@@ -225,28 +234,49 @@ class Scan:
         """Read a file against the predecessor that an entry of the base gives; return its runs.
 
         Returns:
-            The runs; none if there is no predecessor, or it does not pay.
+            The runs; none if there is no predecessor, or the file is to be read otherwise.
         """
         found = predecessors.find(entry)
         if found is None:
             return []
         item = self._source.found[at]
         with self._updated(at, buffer) as file:
-            new_bytes = file.new_bytes(known)
-            if new_bytes < LEAST_NEW_BYTES:
+            if self._begin_update(file, found, item.path, known, predecessors):
+                runs, digests = self._pack_file(at, file, known, prefixes)
+                self.closed.add(at, file.closed())
+                named = predecessors.add(found, file.update.old_streams)
+                self.record.record_opened(at, *file.expansion(named), digests)
+                return runs
+            closed = file.closed_chunks(known)
+            if closed is None or self._job.opening == ALL:
                 return []
-            most = new_bytes * MAX_SHARE
-            if found.is_root:
-                most = min(most, item.size * MAX_ROOT_SHARE)
-            if not file.begin(predecessors.text(found, item.path), most):
-                return []
-            if not predecessors.has_room(found, len(file.update.old_streams)):
-                return []
-            runs, digests = self._pack_file(at, file, known, prefixes)
-            self.closed.add(at, file.closed())
-            named = predecessors.add(found, file.update.old_streams)
-            self.record.record_opened(at, *file.expansion(named), digests)
+            runs, digests = self._pack_chunks(at, closed, known, prefixes, lambda: True)
+            self.closed.add(at, unopened(head, item.size))
+            self.record.record(at, digests)
         return runs
+
+    def _begin_update(
+        self,
+        file: UpdatedFile,
+        found: Found,
+        path: bytes,
+        known: Ordinals,
+        predecessors: Predecessors,
+    ) -> bool:
+        """Open a file against a predecessor.
+
+        Returns:
+            Whether that pays.
+        """
+        new_bytes = file.new_bytes(known)
+        if new_bytes < max(LEAST_NEW_BYTES, file.size * LEAST_NEW_SHARE):
+            return False
+        most = new_bytes * MAX_SHARE
+        if found.is_root:
+            most = min(most, file.size * MAX_ROOT_SHARE)
+        return file.begin(predecessors.text(found, path), most) and predecessors.has_room(
+            found, len(file.update.old_streams)
+        )
 
     def _updated(self, at: int, buffer: bytearray) -> UpdatedFile:
         """Return the file of an entry, to be opened against a predecessor."""
@@ -268,33 +298,58 @@ class Scan:
         prefixes: PrefixFinder,
     ) -> tuple[list[tuple[int, int]], bytearray]:
         """Hand a file's new chunks to the writer; return the runs and digests of all its chunks."""
-        runs: list[tuple[int, int]] = []
         hasher = blake3.blake3
+        chunks = ((chunk, len(chunk), hasher(chunk).digest()) for chunk in file.chunks())
+        is_plain = (lambda: True) if isinstance(file, WholeFile) else (lambda: file.plain)
+        # The recipe of an update is deltas and entropy-coded: nothing older helps.
+        is_coded = (lambda: file.recipe_chunks > 0) if isinstance(file, UpdatedFile) else None
+        return self._pack_chunks(at, chunks, known, prefixes, is_plain, is_coded)
+
+    def _pack_chunks(
+        self,
+        at: int,
+        chunks: Iterable[tuple[memoryview, int, bytes]],
+        known: Ordinals,
+        prefixes: PrefixFinder,
+        is_plain: Callable[[], bool],
+        is_coded: Callable[[], bool] | None = None,
+    ) -> tuple[list[tuple[int, int]], bytearray]:
+        """Hand new chunks to the writer.
+
+        Args:
+            at: entry of the file.
+            chunks: bytes, length and full digest of each; the bytes only if it is not known.
+            known: chunks by digest.
+            prefixes: finds older chunks that are like new ones.
+            is_plain: returns whether the chunks so far are the file as it is.
+            is_coded: returns whether no older chunk helps the next one; None for never.
+
+        Returns:
+            The runs, and the digests of all chunks.
+        """
+        runs: list[tuple[int, int]] = []
         digests = bytearray()
         start = end = offset = 0
         aligned = (-1, 0)  # the last base chunk that the file holds, and where it ends there
         alignment: Alignment | None = None
         average = self._job.params.average_bytes
-        for chunk in file.chunks():
-            full = hasher(chunk).digest()
+        for chunk, length, full in chunks:
             digests += full
             ordinal = known.get(full)
-            length = len(chunk)
             if ordinal >= 0:
                 aligned = (ordinal, offset + length)
             else:
                 near: tuple[Iterable[int], Iterable[int]] = (), ()
-                # The recipe of an update is deltas and entropy-coded: nothing older helps.
-                is_coded = isinstance(file, UpdatedFile) and file.recipe_chunks > 0
-                if alignment is None and not is_coded:
+                helps = is_coded is None or not is_coded()
+                if alignment is None and helps:
                     alignment = prefixes.counterpart(self._source.found.paths[at])
-                if alignment is not None and not is_coded:
+                if alignment is not None and helps:
                     alignment.align(*aligned)
                     near = alignment.near(offset, offset + length, average)
                 ordinal = self._older.next_ordinal
                 digest = full[:DIGEST_BYTES]
                 known.put(digest, ordinal)
-                readable = self._older.add(chunk, digest, at, offset, plain=file.plain)
+                readable = self._older.add(chunk, digest, at, offset, plain=is_plain())
                 like, beside = prefixes.find(ordinal, chunk, near[0], readable=readable)
                 if beside:  # the chunks that follow are probably in step with the similar one
                     aligned = (like[-1], offset + length)

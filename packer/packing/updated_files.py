@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import io
 import os
+from array import array
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 
@@ -15,7 +16,7 @@ from packer.engine.chunking import ChunkParams, iter_chunks
 from packer.engine.ordinals import Ordinals
 from packer.errors import SourceChanged
 from packer.files.tree import Found, identity_of, open_file, show
-from packer.format.index import DIGEST_BYTES
+from packer.format.index import DIGEST_BYTES, FULL_DIGEST_BYTES
 from packer.opening.closed import ClosedStreams
 from packer.opening.expansion import MAX_FILE_BYTES, Expansion
 from packer.opening.finder import SIGNATURE_BYTES, may_begin
@@ -32,6 +33,11 @@ _DENSE = 0.85
 LEAST_NEW_BYTES = 1 << 10
 """Bytes of unknown chunks below which a file is not opened: a recipe and its predecessor's row take
 about a hundred."""
+LEAST_NEW_SHARE = 1 / 500
+"""Share of a file that these bytes must have as well: all of the older file is read for them."""
+_MOST_KEPT = 16 << 30
+"""Greatest size in bytes of a file whose chunks are remembered when it turns out that it stays
+closed: 36 bytes each, 9 MB."""
 _SEARCH_BYTES = 1 << 20
 """Bytes of a file that are searched for archives at a time."""
 
@@ -101,29 +107,62 @@ class UpdatedFile:
         self._file = io.FileIO(open_file(full, found))
         self._digest: Callable[[], bytes] | None = None
         self._stopped = False
+        self._lengths, self._digests = array("I"), bytearray()  # of the closed file's chunks
         self._update: Update | None = None
         self.recipe_chunks = 0
         """Number of chunks that make up the recipe so far."""
 
     def new_bytes(self, known: Ordinals) -> int:
-        """Return how many bytes of the closed file lie in unknown chunks that look compressed.
+        """Return how many bytes of closed streams lie in unknown chunks.
 
-        Where a stream changed, the bytes behind the change are new, and as they are compressed,
-        they do not compress again. New text between streams is not worth opening them.
+        Where a stream changed, the bytes behind the change are new, and look compressed up to its
+        end. So chunks count that look so, if an archive begins in them or in what looks compressed
+        before them.
 
         Args:
             known: chunks by digest.
         """
         if self._found.size > MAX_FILE_BYTES:
             return 0
-        new = 0
+        new, keeps, in_stream = 0, self._found.size <= _MOST_KEPT, False
         for view, cuts in iter_chunks(self._file, self._params, buffer=self._buffer):
             for start, end in pairwise((0, *cuts)):
                 chunk = view[start:end]
-                if known.get(blake3.blake3(chunk).digest()) < 0 and _is_dense(chunk):
+                digest = blake3.blake3(chunk).digest()
+                if keeps:
+                    self._lengths.append(end - start)
+                    self._digests += digest
+                begins = (not in_stream or not _is_dense(chunk)) and may_begin(chunk)
+                in_stream = begins or (in_stream and _is_dense(chunk))
+                if in_stream and known.get(digest) < 0 and _is_dense(chunk):
                     new += end - start
         self._check()
         return new
+
+    def closed_chunks(self, known: Ordinals) -> Iterator[tuple[memoryview, int, bytes]] | None:
+        """Return the chunks of the file as it is, without reading known ones again.
+
+        Args:
+            known: chunks by digest.
+
+        Returns:
+            Bytes (empty for a known chunk), length and full digest of each chunk; None if
+            `new_bytes` has not kept them. `SourceChanged` is raised as by `chunks`.
+        """
+        return self._closed_chunks(known) if self._lengths else None
+
+    def _closed_chunks(self, known: Ordinals) -> Iterator[tuple[memoryview, int, bytes]]:
+        at, size = 0, FULL_DIGEST_BYTES
+        for number, length in enumerate(self._lengths):
+            digest = bytes(self._digests[number * size : (number + 1) * size])
+            is_known = known.get(digest) >= 0
+            chunk = memoryview(b"") if is_known else memoryview(self._read(at, length))
+            if not is_known and blake3.blake3(chunk).digest() != digest:
+                raise SourceChanged(show(self._full))
+            yield chunk, length, digest
+            at += length
+        self._check()
+        self._report(self._found.size)
 
     def begin(self, old: OldText, most: float) -> bool:
         """Open the file.
@@ -160,6 +199,11 @@ class UpdatedFile:
             yield chunk
         self._check()
         self._report(self._found.size)
+
+    @property
+    def size(self) -> int:
+        """Bytes of the file."""
+        return self._found.size
 
     def closed(self) -> list[ClosedStreams]:
         """Return what stayed closed in the file."""

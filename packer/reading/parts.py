@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 
 from packer.errors import InvalidParameter, NotFound
 from packer.files.name_column import Names
-from packer.files.patterns import Patterns
+from packer.files.patterns import Patterns, given_patterns
 from packer.files.tree import DIRECTORY, SYMLINK, show
 from packer.format.index import Index
 from packer.format.version import Version
@@ -105,13 +105,9 @@ def make_part(
     """
     if isinstance(paths, (str, bytes, os.PathLike)):
         paths = (paths,)
-    included = Patterns(_listed(include), "--include") if include else None
-    excluded = Patterns(_listed(exclude), "--exclude") if exclude else None
-    return Part(tuple(clean_path(path) for path in paths), included or None, excluded or None)
-
-
-def _listed(patterns: Iterable[str]) -> Iterable[str]:
-    return (patterns,) if isinstance(patterns, str) else patterns
+    included = given_patterns(include, "--include")
+    excluded = given_patterns(exclude, "--exclude")
+    return Part(tuple(clean_path(path) for path in paths), included, excluded)
 
 
 def clean_path(path: str | bytes | os.PathLike[str]) -> bytes:
@@ -156,7 +152,7 @@ def index_of(version: Version, part: Part | None) -> Index:
     index = version.index
     if not part:
         return index
-    entries = part.entries(index, version.descriptor.digest)
+    entries = part.entries(index, version.name)
     return index if len(entries) == len(index.paths) else _restricted(index, entries)
 
 

@@ -103,14 +103,18 @@ def test_the_samples_hold_what_the_format_has_rules_for() -> None:
 
 
 def pack_all(
-    folder: Path, trees: list[Tree], params: packer.ChunkParams | None = None
+    folder: Path,
+    trees: list[Tree],
+    params: packer.ChunkParams | None = None,
+    opening: str = "changed",
 ) -> tuple[Path, list[packer.Packed]]:
     """Pack trees as versions app:1, app:2, ..., each on the one before."""
     store, root = folder / "store", folder / "app"
     packed = []
     for number, tree in enumerate(trees, 1):
         write_tree(root, tree)
-        packed.append(packer.pack(root, store=store, tag=f"app:{number}", params=params))
+        tag = f"app:{number}"
+        packed.append(packer.pack(root, store=store, tag=tag, params=params, opening=opening))
     return store, packed
 
 

@@ -59,7 +59,7 @@ def tree_of(number: int) -> Tree:
 
 def test_the_decoder_reads_opened_files(tmp_path: Path) -> None:
     trees = [tree_of(number) for number in range(2)]
-    store, _ = pack_all(tmp_path, trees)
+    store, _ = pack_all(tmp_path, trees, opening="all")
     for number, tree in enumerate(trees, 1):
         assert decoded(store, f"app:{number}") == tree
     index = decode_index(plain_index(store, "app:1"), "index")

@@ -12,7 +12,7 @@ import contextlib
 import os
 from collections.abc import Callable
 
-from packer.api.locations import open_location
+from packer.api.locations import names_registry, open_location
 from packer.errors import IntegrityError, InvalidParameter, InvalidReference, NotFound
 from packer.forks import Lock
 from packer.reference import DOCKER_HUB, LayoutLocation, Reference, parse_location
@@ -37,7 +37,8 @@ class Repositories:
         options: how to reach the registry.
 
     Raises:
-        InvalidReference: `base_uri` is none of these, or has a tag or digest.
+        InvalidReference: `base_uri` is none of these, has a tag or digest, or begins with neither
+            a transport nor a host: Docker Hub would be asked for what was mistyped.
         InvalidParameter: `options` are given for a storage in memory.
 
     Thread safety: threads may share it.
@@ -53,6 +54,9 @@ class Repositories:
             location = parse_location(base_uri)
             if location.tag is not None or location.digest is not None:
                 raise InvalidReference(base_uri, "a storage's base has no tag or digest")
+            if not names_registry(base_uri):
+                why = f"no host; write docker://{base_uri} for Docker Hub, or oci:{base_uri}"
+                raise InvalidReference(base_uri, why)
             self._location = location
         elif options is not None:
             raise InvalidParameter("memory: has no registry to reach")

@@ -249,5 +249,5 @@ def test_the_verbs_report(store: Path, capsys: pytest.CaptureFixture[str]) -> No
     assert main(["repair", "--all", *place]) == 0
     lines = capsys.readouterr().out.splitlines()
     assert lines[0].startswith("app:3: 1 of 1 damaged blob fetched again, ")
-    assert lines[1] == "2 of 3 versions had all blobs"
+    assert lines[1] == "3 of 3 versions sound, 1 of them repaired"
     assert main(["verify", "--all", *place, "--json"]) == 0

@@ -250,7 +250,7 @@ def test_output_on_a_full_disk(app: Path, store: Path, words: tuple[str, ...]) -
     with open("/dev/full", "wb") as full:
         done = subprocess.run([*COMMAND, *words], stdout=full, stderr=subprocess.PIPE, env=env)
     assert done.returncode == 9
-    assert done.stderr == b"layer-packer: No space left on device\n"
+    assert done.stderr == b"layer-packer: standard output: No space left on device\n"
 
 
 @pytest.mark.parametrize(

@@ -201,6 +201,9 @@ def test_the_base_is_needed_and_checked(
     assert main(["storage", "apps", "--storage-base-uri", f"oci:{tmp_path / 'other'}"]) == 0
     assert capsys.readouterr().out == ""
     assert main(["storage", "history", "app", "--storage-base-uri", "s3://b"]) == 2
+    # Docker Hub would be asked for what was mistyped.
+    for mistyped in ("garbage", "org/base", "memory", "oci"):
+        assert main(["storage", "apps", "--storage-base-uri", mistyped]) == 2
     assert main(["storage", "history", "app", "--storage-base-uri", "oci:/x:1"]) == 2
     with pytest.raises(SystemExit):
         main(["storage", "save", "--help"])

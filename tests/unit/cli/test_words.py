@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
-import sys
 import tarfile
 from pathlib import Path
 
@@ -95,20 +93,6 @@ def test_an_index_that_was_deleted(store: Path, capsys: Capture) -> None:
     assert code == 3
     assert layer in text
     assert "and listed by 2 versions (app:1, app:2)" in text
-
-
-@pytest.mark.skipif(not os.path.exists("/dev/full"), reason="no /dev/full")
-@pytest.mark.parametrize("verb", [["ls", "app:1"], ["cat", "app:1", "noise"], ["versions"]])
-def test_a_full_disk_behind_standard_output(store: Path, verb: list[str]) -> None:
-    with open("/dev/full", "wb") as full:
-        done = subprocess.run(
-            [sys.executable, "-m", "packer", *verb],
-            stdout=full,
-            stderr=subprocess.PIPE,
-            check=False,
-        )
-    assert done.returncode == 9
-    assert done.stderr.decode().strip() == "layer-packer: standard output: No space left on device"
 
 
 @pytest.mark.parametrize("scheme", ["docker:/", "docker:"])

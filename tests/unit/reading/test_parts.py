@@ -121,6 +121,8 @@ def test_what_is_not_there_is_not_found(store: LayoutStore, tmp_path: Path) -> N
         {"paths": ["a\0b"]},
         {"include": ["["]},
         {"include": ["!"]},
+        {"include": ["charts", " "]},
+        {"exclude": ["# comment"]},
         {"exclude": ["/"]},
         {"exclude": ["a\\"]},
         {"exclude": ["[z-a]"]},

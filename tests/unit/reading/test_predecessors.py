@@ -10,6 +10,7 @@ import zipfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -17,6 +18,7 @@ import packer
 from packer.errors import FormatError, PackerError
 from packer.format.frame_reader import FrameReader
 from packer.format.index_codec import decode_index, encode_index
+from packer.format.rebuilding import HEAVY_BYTES, OldFiles
 from packer.opening.predecessor import OldStream
 from packer.reading.differences import changes
 from packer.reading.restore import restore
@@ -430,3 +432,23 @@ def test_chunks_of_predecessors_are_live(tmp_path: Path) -> None:
     write(tmp_path / "s", "a:1", {"new.tgz": new}, [old])
     (layer,) = packer.inspect("a:1", store=tmp_path / "s").layers
     assert layer.live_chunks == layer.chunks
+
+
+def test_what_takes_much_memory() -> None:
+    old, new = simple()
+    middle = closed(b"x" * 100, [OldStream(0, 10, HEAVY_BYTES - len(PLAIN))])
+    index, _, _ = build(
+        {"a": new, "b": new._replace(predecessors=(0, 1)), "c": new._replace(predecessors=(2,))},
+        [old, middle, new._replace(predecessors=(1,), streams=(OldStream(0, 10, 9),))],
+    )
+    reader = SimpleNamespace(index=index)
+    files = OldFiles(reader)  # type: ignore[arg-type]
+    assert [files.is_heavy(entry) for entry in range(3)] == [False, False, False]
+    index.predecessors[1] = index.predecessors[1]._replace(
+        streams=(OldStream(0, 10, HEAVY_BYTES - len(PLAIN) + 1),)
+    )
+    assert [files.is_heavy(entry) for entry in range(3)] == [False, True, False]
+    index.predecessors[1] = index.predecessors[1]._replace(
+        streams=(OldStream(0, 10, HEAVY_BYTES + 1),)
+    )
+    assert [files.is_heavy(entry) for entry in range(3)] == [False, True, True]
