@@ -88,11 +88,10 @@ def _tree_text(packed: Packed) -> str:
         if packed.new_layers
         else "of index and manifest"
     )
-    share = format_share(packed.new_bytes, packed.bytes)
-    return (
-        f"{tree}; added {format_size(packed.new_bytes)} {where}"
-        f" ({share} of {format_size(packed.bytes)})"
-    )
+    text = f"{tree}; added {format_size(packed.new_bytes)} {where}"
+    if packed.new_bytes > packed.bytes:  # a manifest and an index, for a few bytes
+        return text
+    return f"{text} ({format_share(packed.new_bytes, packed.bytes)} of {format_size(packed.bytes)})"
 
 
 def _standard_input() -> BinaryIO:
