@@ -189,8 +189,9 @@ def _pulls_kept(args: argparse.Namespace) -> dict[str, Any]:
     """Return the argument of ``--keep``, none if it was not given."""
     if args.keep is None:
         return {}
-    if args.seed:
-        raise InvalidParameter("--keep is about the local store, which --seed leaves alone")
+    if args.seed or any(outcome.part(args).values()):
+        why = "which --seed, PATH and patterns leave alone"
+        raise InvalidParameter(f"--keep is about the local store, {why}")
     if args.keep == "all":
         return {"keep": None}
     if not (args.keep.isascii() and args.keep.isdigit() and 0 < len(args.keep) < 10):
