@@ -225,7 +225,7 @@ def parse_location(text: str) -> Reference | LayoutLocation:
     if colon and transport == "oci-archive":
         return _parse_archive(text, rest)
     if text.startswith(IMAGE_PREFIX):
-        why = "only copy writes an image, and nothing reads a version from it"
+        why = "the command copy and export_image write an image; no version is read from it"
         raise InvalidReference(text, why)
     if colon and transport in _UNSUPPORTED:
         why = f"transport {transport}: is not supported"

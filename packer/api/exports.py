@@ -117,8 +117,8 @@ def export_image(
         compression: of the layers: "gzip", which all tools read, or "zstd".
         one_layer: write a single layer, as Flux and Argo CD need it. Otherwise each directory at
             the top is a layer, and the files at the top are one.
-        platform: that the image says it is for, ``OS/ARCHITECTURE[/VARIANT]``. containerd unpacks
-            an image on nodes of its platform alone.
+        platform: that the image says it is for, ``OS/ARCHITECTURE[/VARIANT]``. A runtime
+            may refuse an image for another platform than its node's.
         split_bytes: as for `copy`.
         jobs: concurrent transfers, at least 1.
         verify: as for `push`.

@@ -65,6 +65,8 @@ def versions(args: argparse.Namespace, out: Output, progress: ProgressCallback |
 
     def lines() -> Iterator[str]:
         if not found:
+            if terminal_width() is not None:  # a pipe gets rows alone
+                yield f"no versions in {args.store or default_store_path()}"
             return
         yield from table(_VERSION_COLUMNS, map(version_row, found), width=terminal_width())
         if not args.quiet:

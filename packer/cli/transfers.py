@@ -88,11 +88,10 @@ def _tree_text(packed: Packed) -> str:
         if packed.new_layers
         else "of index and manifest"
     )
-    share = format_share(packed.new_bytes, packed.bytes)
-    return (
-        f"{tree}; added {format_size(packed.new_bytes)} {where}"
-        f" ({share} of {format_size(packed.bytes)})"
-    )
+    text = f"{tree}; added {format_size(packed.new_bytes)} {where}"
+    if packed.new_bytes > packed.bytes:  # a manifest and an index, for a few bytes
+        return text
+    return f"{text} ({format_share(packed.new_bytes, packed.bytes)} of {format_size(packed.bytes)})"
 
 
 def _standard_input() -> BinaryIO:
@@ -190,8 +189,9 @@ def _pulls_kept(args: argparse.Namespace) -> dict[str, Any]:
     """Return the argument of ``--keep``, none if it was not given."""
     if args.keep is None:
         return {}
-    if args.seed:
-        raise InvalidParameter("--keep is about the local store, which --seed leaves alone")
+    if args.seed or any(outcome.part(args).values()):
+        why = "which --seed, PATH and patterns leave alone"
+        raise InvalidParameter(f"--keep is about the local store, {why}")
     if args.keep == "all":
         return {"keep": None}
     if not (args.keep.isascii() and args.keep.isdigit() and 0 < len(args.keep) < 10):

@@ -297,7 +297,7 @@ def test_a_version_is_not_hidden(tree: Path, tmp_path: Path) -> None:
         ({"jobs": 0}, InvalidParameter, "jobs=0"),
         ({"destination": "oci-image:"}, InvalidReference, "oci-image:registry"),
         ({"destination": "app:1"}, InvalidReference, "is a version of"),
-        ({"destination": "oci-image:oci-image:oci:x:1"}, InvalidReference, "only copy"),
+        ({"destination": "oci-image:oci-image:oci:x:1"}, InvalidReference, "no version is read"),
         ({"destination": "oci:x@sha256:" + "0" * 64}, InvalidReference, "under a tag"),
     ],
 )
@@ -314,7 +314,7 @@ def test_wrong_arguments(
 def test_an_image_is_no_reference(tmp_path: Path) -> None:
     """Without this, Docker Hub would be asked for a repository oci-image."""
     for call in (packer.pull, packer.unpack):
-        with pytest.raises(InvalidReference, match="only copy writes an image"):
+        with pytest.raises(InvalidReference, match="no version is read"):
             call("oci-image:localhost:1/x:1", tmp_path / "out", store=tmp_path / "store")
 
 

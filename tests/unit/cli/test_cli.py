@@ -249,6 +249,12 @@ def test_push_copy_pull_between_layouts(run: Run, app: Path, tmp_path: Path) -> 
     assert "2 files untouched" in plain.text
 
 
+def test_a_share_above_all_is_not_told(run: Run, tmp_path: Path) -> None:
+    (tmp_path / "tiny").mkdir()
+    (tmp_path / "tiny" / "a").write_bytes(b"x")
+    assert run("pack", tmp_path / "tiny").text.splitlines()[1].endswith(" in 1 layer")
+
+
 def test_push_packs_a_directory(run: Run, app: Path, tmp_path: Path) -> None:
     result = run("push", f"oci:{tmp_path}/there:v", "--from", app)
     assert result.code == 0

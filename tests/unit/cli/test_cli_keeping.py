@@ -105,6 +105,12 @@ def test_a_reading_verb_takes_the_digits_that_a_list_shows(run: Run, app: Path) 
     assert run("verify", digits).text.startswith(digits)
 
 
+def test_an_empty_store_is_told_on_a_terminal(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert run("versions").text == ""
+    monkeypatch.setattr("packer.cli.keeping.terminal_width", lambda: 80)
+    assert run("versions").text.startswith("no versions in ")
+
+
 def test_inspect_folds_the_layers_of_a_long_history() -> None:
     layer = LayerUse("sha256:" + "ab" * 32, 1000, 1, 9, 4, 4000, 2000)
     layers = [replace(layer, size=1000 * number, frames=number) for number in range(1, 61)]

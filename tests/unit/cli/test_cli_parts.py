@@ -87,6 +87,8 @@ def test_what_is_left_out_is_shown(run: Run, root: Path, tmp_path: Path) -> None
         ("unpack", "app:1", "-o", "-", "--update"),
         ("unpack", "app:1", "-o", "-", "--seed", "x"),
         ("pull", "oci:THERE:1", "OUT", "--dry-run", "charts"),
+        ("pull", "oci:THERE:1", "OUT", "--keep", "1", "charts"),
+        ("pull", "oci:THERE:1", "OUT", "--keep", "all", "--exclude", "x"),
         ("pull", "oci:THERE:1", "OUT", "--dry-run", "--include", "x"),
         ("pack", "ROOT", "--exclude", "["),
         ("pack", "ROOT", "--exclude", ""),
