@@ -31,7 +31,7 @@ from benchmarks.deflate import KEPT, body, run
 from benchmarks.deflate import measure as measure_model
 from benchmarks.go_encoders import go_encoders
 from benchmarks.rust_encoders import rust_encoders
-from packer.engine.deflate import WINDOW_BYTES, Segment
+from packer.engine.deflate import WINDOW_BYTES, NotDeflate, Segment
 from packer.engine.tokens import OldSpan, Span, bits_of, span_of
 
 SLOW_BYTES = 2 << 20
@@ -241,8 +241,8 @@ def packages() -> Iterator[tuple[str, Callable[[bytes], bytes]]]:
 
     for title, name, make, levels in (
         ("libdeflate", "deflate", libdeflate, (1, 6, 9, 12)),
-        ("igzip", "isal.igzip_lib", igzip, (1, 2, 3)),
-        ("zlib-ng", "zlib_ng.zlib_ng", zlib_ng, (2, 3, 6, 9)),
+        ("igzip", "isal.igzip_lib", igzip, (0, 1, 2, 3)),
+        ("zlib-ng", "zlib_ng.zlib_ng", zlib_ng, (1, 2, 3, 6, 9)),
     ):
         with contextlib.suppress(ImportError):
             module = importlib.import_module(name)
@@ -253,7 +253,10 @@ def packages() -> Iterator[tuple[str, Callable[[bytes], bytes]]]:
 def pair_row(name: str, encode: Callable[[bytes], bytes], old: bytes, new: bytes) -> measured.Row:
     """Measure one encoder."""
     before, stream = encode(old), encode(new)
-    row = measure(before, stream)
+    try:
+        row = measure(before, stream)
+    except NotDeflate:  # a block above the format's bounds: some encoders write one for all
+        return {"encoder": name, "stream_bytes": len(stream), "plain_bytes": len(new)}
     packed = len(zstandard.ZstdCompressor(level=19).compress(row.recipes))
     model = measure_model(stream)
     is_known = not model.refused
@@ -285,6 +288,8 @@ HEAD = (
 
 def line_of(row: measured.Row) -> str:
     """Return a row of the table."""
+    if "tokens" not in row:
+        return f"| {row['encoder']} | {row['stream_bytes']} | stays closed |" + " - |" * 6
     closed = f" ({row['closed']} of {row['segments']} closed)" if row["closed"] else ""
     model = "none | - | -"
     if row["model_recipe_bytes"] is not None:
