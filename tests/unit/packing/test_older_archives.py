@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -9,6 +10,7 @@ import pytest
 
 import packer
 from packer.api.locations import open_version
+from packer.cli.main import main
 from packer.format.blob_ranges import BlobRanges
 from packer.format.frame_reader import FrameReader
 from packer.format.index import Index
@@ -150,3 +152,32 @@ def test_samples_of_what_is_no_archive() -> None:
     whole = zlib_gzip(tar(TEXTS))
     assert alike.samples(whole) == alike.samples(libdeflate(tar(TEXTS)))
     assert len(alike.samples(whole[: len(whole) // 2])) > 10
+
+
+def test_inspect_says_what_is_kept_for_opened_files(
+    store: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for version in range(1, 7):
+        details = packer.inspect(f"app:{version}", store=store)
+        rows = {row.path: row for row in details.opened}
+        if version == 1:
+            assert not rows
+            continue
+        row = rows["app-1.tgz"]
+        links = min(version - 1, 4) if version < 6 else 1
+        assert (row.links, row.predecessors) == (links, links)
+        first = len(archive(1))
+        assert first <= row.kept_bytes < 1.5 * first  # the closed file, and the changes since
+    assert main(["inspect", "app:3", "--json", "--store", str(store)]) == 0
+    (found,) = (
+        each
+        for each in json.loads(capsys.readouterr().out)["opened"]
+        if each["path"] == "app-1.tgz"
+    )
+    assert (found["links"], found["predecessors"]) == (2, 2)
+    assert main(["inspect", "app:3", "--store", str(store)]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    at = next(at for at, line in enumerate(lines) if line.startswith("OPENED"))
+    assert lines[at].split()[-2:] == ["LINKS", "KEPT"]
+    (line,) = (line for line in lines[at:] if line.startswith("app-1.tgz"))
+    assert line.split()[-3] == "2"  # then a size and its unit
