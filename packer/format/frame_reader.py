@@ -21,6 +21,10 @@ from packer.format.tree_digest import Check
 from packer.oci import Descriptor
 from packer.stores.protocols import Store
 
+_OFTEN = 1 << 40
+"""Uses of a frame, more than there can be. An old stream is inflated again from a checkpoint, so
+nobody knows how often the frames that hold it are asked for; fetching one again costs too much."""
+
 
 class FrameReader:
     """Decodes the frames of one version, and verifies every chunk in them.
@@ -65,6 +69,7 @@ class FrameReader:
         self._fetch = fetch
         self._ahead = ahead
         self._store = store
+        self._remote = remote
         self._cache = FrameCache(
             cache_bytes,
             self.frames.plain_bytes,
@@ -105,6 +110,10 @@ class FrameReader:
                 if prefix not in uses:
                     todo.append(prefix)
                 uses[prefix] += 1
+        if self._remote:
+            for frame in self._frames_of_predecessors():
+                if frame in uses:
+                    uses[frame] += _OFTEN
         self._cache.expect(uses)
         if self._ahead is not None:
             at, stored = self.frames, self.index.frame_stored
@@ -229,6 +238,16 @@ class FrameReader:
                     "blake3:" + digest[:DIGEST_BYTES].hex(),
                 )
         return data
+
+    def _frames_of_predecessors(self) -> set[int]:
+        """Return the frames that hold predecessors."""
+        of_chunk = self.frames.of_chunk
+        return {
+            frame
+            for row in self.index.predecessors
+            for start, length in row.runs
+            for frame in range(of_chunk(start), of_chunk(start + length - 1) + 1)
+        }
 
     def _prefixes_of(self, frames: Iterable[int]) -> Iterator[int]:
         """Yield the frames that hold the frames' prefixes, once for each run that meets them."""

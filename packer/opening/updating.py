@@ -1,9 +1,10 @@
 """Opens a file against its predecessor: the deflate streams that changed, and nothing else.
 
 A stream that the predecessor holds byte for byte stays closed: its chunks are known, and within the
-plaintext of another stream a delta copies it. The text of a changed stream becomes deltas against
-old text, its segments become recipes from old tokens. Where this does not pay, the stream stays
-closed as well.
+plaintext of another stream a delta copies it. But if the predecessor was opened itself, its chunks
+do not hold the streams that had changed then: such a stream is opened although it is the same. The
+text of a changed stream becomes deltas against old text, its segments become recipes from old
+tokens. Where this does not pay, the stream stays closed as well.
 """
 
 from __future__ import annotations
@@ -82,9 +83,18 @@ class Update:
         size: of the file in bytes.
         old: the predecessor.
         workers: do the work.
+        is_new: returns whether most bytes between two places of the file are in no known chunk.
     """
 
-    def __init__(self, read: Read, size: int, old: OldText, workers: Workers) -> None:
+    def __init__(
+        self,
+        read: Read,
+        size: int,
+        old: OldText,
+        workers: Workers,
+        is_new: Callable[[int, int], bool] = lambda start, end: False,
+    ) -> None:
+        self._is_new = is_new
         self._read = read
         self._size = size
         self._old = old
@@ -169,6 +179,8 @@ class Update:
         same = self._old.same(read, offset, end)
         if same is None:
             return 0
+        if read is self._read and self._is_new(offset, offset + same.closed_bytes):
+            return 0  # a recipe of a few bytes, or all of its bytes once more
         self._unchanged.add(same.number)
         return offset + same.closed_bytes
 

@@ -274,7 +274,9 @@ class Scan:
         most = new_bytes * MAX_SHARE
         if found.is_root:
             most = min(most, file.size * MAX_ROOT_SHARE)
-        return file.begin(predecessors.text(found, path), most) and predecessors.has_room(
+        old = predecessors.text(found, path)
+        was_opened = found.is_root or found.row.recipe_chunks > 0
+        return file.begin(old, most, was_opened=was_opened) and predecessors.has_room(
             found, len(file.update.old_streams)
         )
 

@@ -6,8 +6,10 @@ import contextlib
 import io
 import os
 from array import array
+from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from itertools import pairwise
+from operator import itemgetter
 
 import blake3
 
@@ -108,6 +110,7 @@ class UpdatedFile:
         self._digest: Callable[[], bytes] | None = None
         self._stopped = False
         self._lengths, self._digests = array("I"), bytearray()  # of the closed file's chunks
+        self._unknown: list[tuple[int, int]] = []  # what of the file is in no known chunk
         self._update: Update | None = None
         self.recipe_chunks = 0
         """Number of chunks that make up the recipe so far."""
@@ -125,6 +128,7 @@ class UpdatedFile:
         if self._found.size > MAX_FILE_BYTES:
             return 0
         new, keeps, in_stream = 0, self._found.size <= _MOST_KEPT, False
+        offset = 0
         for view, cuts in iter_chunks(self._file, self._params, buffer=self._buffer):
             for start, end in pairwise((0, *cuts)):
                 chunk = view[start:end]
@@ -134,8 +138,12 @@ class UpdatedFile:
                     self._digests += digest
                 begins = (not in_stream or not _is_dense(chunk)) and may_begin(chunk)
                 in_stream = begins or (in_stream and _is_dense(chunk))
-                if in_stream and known.get(digest) < 0 and _is_dense(chunk):
-                    new += end - start
+                if known.get(digest) < 0:
+                    if in_stream and _is_dense(chunk):
+                        new += end - start
+                    if keeps:
+                        self._unknown.append((offset, offset + end - start))
+                offset += end - start
         self._check()
         return new
 
@@ -164,18 +172,21 @@ class UpdatedFile:
         self._check()
         self._report(self._found.size)
 
-    def begin(self, old: OldText, most: float) -> bool:
+    def begin(self, old: OldText, most: float, *, was_opened: bool) -> bool:
         """Open the file.
 
         Args:
             old: the predecessor.
             most: bytes that the recipe, and content beside it, may take.
+            was_opened: whether the base holds an older self opened, so that its chunks do not hold
+                all of the streams.
 
         Returns:
             Whether that pays.
         """
         self._digest = self._workers.run(self._digest_now)
-        self._update = Update(self._read, self._found.size, old, self._workers)
+        is_new = self._is_new if was_opened else _never
+        self._update = Update(self._read, self._found.size, old, self._workers, is_new)
         return self._update.begin(most)
 
     @property
@@ -239,6 +250,16 @@ class UpdatedFile:
         """Close the file."""
         self.close()
 
+    def _is_new(self, start: int, end: int) -> bool:
+        """Return whether most of a part of the file is in no known chunk."""
+        unknown, new = self._unknown, 0
+        for at in range(bisect_left(unknown, start, key=itemgetter(1)), len(unknown)):
+            first, last = unknown[at]
+            if first >= end:
+                break
+            new += min(last, end) - max(first, start)
+        return 2 * new > end - start
+
     def _read(self, start: int, length: int) -> bytes:
         """Return a part of the file."""
         data = os.pread(self._file.fileno(), length, start)
@@ -253,6 +274,10 @@ class UpdatedFile:
         """Raise an error if the file is not what `walk` saw."""
         if identity_of(os.fstat(self._file.fileno())) != self._found.identity:
             raise SourceChanged(show(self._full))
+
+
+def _never(start: int, end: int) -> bool:
+    return False
 
 
 def _is_dense(chunk: memoryview) -> bool:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import gzip
+import io
 import json
+import tarfile
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -18,6 +21,7 @@ from packer.opening.predecessor import MAX_OLD_STREAMS, OldStream
 from packer.packing.older import alike, predecessors
 from packer.packing.older.counterparts import Counterparts
 from packer.packing.older.predecessors import Predecessors
+from tests.builders import text
 from tests.updates import changed, libdeflate, tar, texts, write, zlib_gzip
 
 TEXTS = texts(files=4)
@@ -181,3 +185,32 @@ def test_inspect_says_what_is_kept_for_opened_files(
     assert lines[at].split()[-2:] == ["LINKS", "KEPT"]
     (line,) = (line for line in lines[at:] if line.startswith("app-1.tgz"))
     assert line.split()[-3] == "2"  # then a size and its unit
+
+
+@pytest.mark.parametrize("joined", ["members", "streams"])
+def test_an_archive_that_changed_in_the_version_before_is_not_stored_anew(
+    tmp_path: Path, joined: str
+) -> None:
+    def bundle(*versions: int) -> bytes:
+        parts = [
+            gzip.compress(b"v%d " % version + text(at, 200_000), 6, mtime=0)
+            for at, version in enumerate(versions)
+        ]
+        if joined == "streams":
+            return b"".join(parts)
+        out = io.BytesIO()
+        with tarfile.open(fileobj=out, mode="w") as tar:
+            for at, part in enumerate(parts):
+                info = tarfile.TarInfo(f"{at}.gz")
+                info.size = len(part)
+                tar.addfile(info, io.BytesIO(part))
+        return out.getvalue()
+
+    root, store = tmp_path / "v", tmp_path / "s"
+    root.mkdir()
+    # The last ones go back to the root of the chain, which holds no stream that changed since.
+    for at, versions in enumerate([(0, 0), (1, 0), (1, 1), (2, 1), (3, 1), (4, 1), (5, 1), (5, 2)]):
+        (root / "bundle").write_bytes(bundle(*versions))
+        packed = packer.pack(root, store=store, tag=f"app:{at}")
+        assert at == 0 or packed.new_bytes < 8_000
+        assert b"".join(packer.cat(f"app:{at}", "bundle", store=store)) == bundle(*versions)

@@ -16,11 +16,13 @@ import pytest
 
 import packer
 from packer.errors import FormatError, PackerError
+from packer.format.blob_ranges import BlobRanges
 from packer.format.frame_reader import FrameReader
 from packer.format.index_codec import decode_index, encode_index
-from packer.format.rebuilding import HEAVY_BYTES, OldFiles
+from packer.format.rebuilding import HEAVY_BYTES, OldFiles, chunks
 from packer.opening.predecessor import OldStream
 from packer.reading.differences import changes
+from packer.reading.entry_content import frames_of
 from packer.reading.restore import restore
 from packer.reading.version_file import open_entry
 from tests.builders import noise, text
@@ -452,3 +454,23 @@ def test_what_takes_much_memory() -> None:
         streams=(OldStream(0, 10, HEAVY_BYTES + 1),)
     )
     assert [files.is_heavy(entry) for entry in range(3)] == [False, True, True]
+
+
+def test_what_a_registry_holds_of_a_predecessor_is_fetched_once(tmp_path: Path) -> None:
+    old, new = simple()
+    write(tmp_path / "s", "a:1", {"new.tgz": new}, [old])
+    version = packer.open_version("a:1", store=tmp_path / "s")
+    layers = version.manifest.data_layers
+    fetched: list[tuple[int, int]] = []
+    with BlobRanges(version.store, layers) as ranges:
+
+        def fetch(layer: int, offset: int, length: int) -> bytes:
+            fetched.append((layer, offset))
+            return ranges.read(layer, offset, length)
+
+        with FrameReader(version.index, layers, fetch, cache_bytes=0, remote=True) as reader:
+            reader.expect(frames_of(reader, 0))
+            row = version.index.predecessors[0]
+            for _ in range(3):  # as often as threads go back to checkpoints: not known before
+                assert b"".join(chunks(reader, row.runs)) == old.data
+    assert len(fetched) == len(set(fetched)) > 1
