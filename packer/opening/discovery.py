@@ -220,9 +220,13 @@ class Discovery:
         self.refused = False
         """Whether there is more than may be inflated, or listed."""
         self._search(None, read, size, _signatures(read, size))
+        # They refer to the caller, who refers to this: a cycle would keep the memory of both until
+        # the garbage collector runs, which does not see how large it is.
+        del self._visit, self._skip
 
     def close(self) -> None:
         """Release the memory, and remove temporary files."""
+        self.streams, self.roots = [], []
         self._cache.clear()
         self._windows.close()
         self._spool.close()

@@ -357,8 +357,9 @@ class Windows:
             return read_at(self._file, self.size, (place - len(self._held)) * self.size)
 
     def close(self) -> None:
-        """Remove the temporary file."""
+        """Release the memory, and remove the temporary file."""
         with self._lock:
+            self._held.clear()
             if self._file is not None:
                 self._file.close()
 
