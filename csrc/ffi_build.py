@@ -64,6 +64,7 @@ ffi.cdef(
     int pk_clone_file(int to, int from);
     int pk_reserve(int fd, uint64_t size);
     void pk_release_large_blocks(void);
+    void pk_release_free_memory(void);
     #define PK_STAT_WORDS ...
     typedef struct pk_walker {
         size_t count;

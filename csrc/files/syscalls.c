@@ -190,3 +190,10 @@ void pk_release_large_blocks(void)
     mallopt(M_MMAP_THRESHOLD, 1 << 20);
 #endif
 }
+
+void pk_release_free_memory(void)
+{
+#ifdef __GLIBC__
+    malloc_trim(0);
+#endif
+}

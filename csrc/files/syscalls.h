@@ -67,4 +67,7 @@ pk_status pk_reserve(int fd, uint64_t size);
  * setting of the whole process; call it once, at its start. Does nothing without glibc. */
 void pk_release_large_blocks(void);
 
+/* Return the memory that is free now to the system. */
+void pk_release_free_memory(void);
+
 #endif

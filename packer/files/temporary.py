@@ -145,6 +145,21 @@ def read_at(file: IO[bytes], size: int, offset: int) -> bytes:
     return data
 
 
+def fill_at(file: IO[bytes], out: memoryview, offset: int) -> None:
+    """Read bytes of a temporary file into memory.
+
+    Args:
+        file: of `temporary_file`.
+        out: filled.
+        offset: of the first byte in the file.
+
+    Raises:
+        OSError: the file is shorter.
+    """
+    if os.preadv(file.fileno(), [out], offset) != len(out):
+        raise OSError(errno.EIO, "a temporary file was cut short")
+
+
 class Gathered:
     """Bytes that are read once from start to end: in memory, or in a mapped file if they are many.
 

@@ -15,6 +15,7 @@ from threading import Lock
 
 import blake3
 
+from packer.engine.memory import release_free_memory, release_large_blocks
 from packer.errors import DigestMismatch
 from packer.files.temporary import Gathered, read_at, temporary_file, write_at
 from packer.format.frame_reader import FrameReader
@@ -136,6 +137,7 @@ class OldFiles:
         self._lock = Lock()
         self._sets: dict[tuple[int, ...], _Set] = {}
         self._idle: _Set | None = None
+        self._is_used = False
 
     def close(self) -> None:
         """Release all streams; none may be used any more."""
@@ -145,6 +147,8 @@ class OldFiles:
         for item in held:
             if item is not None:
                 item.close()
+        if self._is_used:
+            release_free_memory()
 
     def is_heavy(self, entry: int) -> bool:
         """Return whether the old streams of an entry may take much memory."""
@@ -182,6 +186,7 @@ class OldFiles:
             return
         key = row.predecessors
         with self._lock:
+            self._is_used = True
             if self._idle is not None and self._idle.key == key:
                 self._sets[key], self._idle = self._idle, None
             found = self._sets.setdefault(key, _Set(key))
@@ -231,6 +236,8 @@ class _Set:
             name = f"predecessor blake3:{row.digest.hex()} of {what}"
             read = self._stack.enter_context(random_access(reader, row, name, old, executor))
             files.append(OldFile(read, row.size, row.streams, name))
+        if sum(stream.size for file in files for stream in file.streams) > HEAVY_BYTES:
+            release_large_blocks()
         self.streams = OldStreams(files, reader.directory)
         self._stack.callback(self.streams.close)
 

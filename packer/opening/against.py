@@ -64,7 +64,7 @@ class Against:
         payload = bytes(record.take(len(record.rest())))
 
         def made() -> bytearray:
-            return delta.decode(payload, size, self._what, bytes(old.plain(stream, span)))
+            return delta.decode(payload, size, self._what, old.plain(stream, span))
 
         return made
 

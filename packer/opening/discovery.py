@@ -15,7 +15,7 @@ import blake3
 
 from packer.engine.deflate import WINDOW_BYTES, Inflated, Segment, most_coded
 from packer.errors import FormatError
-from packer.files.temporary import read_at, temporary_file, write_at
+from packer.files.temporary import fill_at, read_at, temporary_file, write_at
 from packer.opening.deflate_streams import MIN_PLAIN_BYTES
 from packer.opening.expansion import most_opened
 from packer.opening.finder import SIGNATURE_BYTES, behind_gzip_header, behind_zip_header
@@ -133,11 +133,18 @@ class FoundStream(InflatedStream):
                 segment = self._go_on()
             yield position, segment
 
-    def read(self, start: int, length: int) -> bytes:
+    def read(self, start: int, length: int) -> bytes | bytearray:
         """Return `length` bytes of the plaintext from `start` on."""
         if self._is_last and self._spooled >= 0:
             return self._spool.read(self._spooled + start, length)
         return super().read(start, length)
+
+    def read_into(self, start: int, out: memoryview) -> None:
+        """Fill `out` with the plaintext from `start` on."""
+        if self._is_last and self._spooled >= 0:
+            self._spool.read_into(self._spooled + start, out)
+        else:
+            out[:] = super().read(start, len(out))
 
     def _advance(self, segment: Segment, found: Inflated, offset: int) -> None:
         if found.last:
@@ -180,6 +187,11 @@ class _Spool:
         assert self._file is not None
         return read_at(self._file, length, start)
 
+    def read_into(self, start: int, out: memoryview) -> None:
+        """Fill `out` from `start` on."""
+        assert self._file is not None
+        fill_at(self._file, out, start)
+
     def close(self) -> None:
         """Remove the file."""
         if self._file is not None:
@@ -220,9 +232,13 @@ class Discovery:
         self.refused = False
         """Whether there is more than may be inflated, or listed."""
         self._search(None, read, size, _signatures(read, size))
+        # They refer to the caller, who refers to this: a cycle would keep the memory of both until
+        # the garbage collector runs, which does not see how large it is.
+        del self._visit, self._skip
 
     def close(self) -> None:
         """Release the memory, and remove temporary files."""
+        self.streams, self.roots = [], []
         self._cache.clear()
         self._windows.close()
         self._spool.close()

@@ -116,7 +116,7 @@ class OldStreams:
         """
         return self._get(stream).size
 
-    def plain(self, stream: int, span: Span) -> bytes:
+    def plain(self, stream: int, span: Span) -> bytes | bytearray:
         """Return a span of a stream's plaintext.
 
         Args:
@@ -234,15 +234,15 @@ class InflatedStream:
         if start < 0 or length < 0 or start + length > self.size:
             raise FormatError(self._what, f"it has no bytes {start} to {start + length}")
 
-    def read(self, start: int, length: int) -> bytes:
+    def read(self, start: int, length: int) -> bytes | bytearray:
         """Return `length` bytes of the plaintext from `start` on."""
         self.check(start, length)
-        end = start + length
-        parts = []
+        out, done, end = bytearray(length), 0, start + length
         for position, segment in self.segments(start, end):
-            # Copied: a view would not keep the segment's memory.
-            parts.append(bytes(segment.plain[max(start - position, 0) : end - position]))
-        return b"".join(parts)
+            part = segment.plain[max(start - position, 0) : end - position]
+            out[done : done + len(part)] = part
+            done += len(part)
+        return out
 
     def segments(self, start: int, end: int) -> Iterator[tuple[int, Segment]]:
         """Yield the segments that overlap a stretch within the stream, and their positions."""
@@ -357,8 +357,9 @@ class Windows:
             return read_at(self._file, self.size, (place - len(self._held)) * self.size)
 
     def close(self) -> None:
-        """Remove the temporary file."""
+        """Release the memory, and remove the temporary file."""
         with self._lock:
+            self._held.clear()
             if self._file is not None:
                 self._file.close()
 

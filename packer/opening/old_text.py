@@ -53,3 +53,5 @@ class OldText:
     def close(self) -> None:
         """Release the memory, and remove temporary files."""
         self._found.close()
+        self.streams = []
+        self._heads.clear()

@@ -70,6 +70,10 @@ _TOKENS_BYTES = 256
 new then, about which old tokens say nothing. A recipe of a model that fits has about 10 bytes."""
 _OLD_SHARE = 0.9
 """Share of a segment that must be found in the predecessor for its tokens to be tried first."""
+_QUICK_MODELS = frozenset(range(28, 36))
+"""Models that are tried before tokens all the same: those of Go 1.27 at level 1 and klauspost at
+levels 1 to 6. They take no longer, and their recipes a hundredth: what such an encoder chooses
+depends on all that it matched before, so old tokens predict it badly."""
 _RECORD_BYTES = 16
 """Bytes of a record beside what it holds, about."""
 _READ_BYTES = 4 << 20
@@ -106,7 +110,7 @@ class Update:
         self._lock = Lock()
         self._large = Lock()
         self._trying = Lock()
-        self._models: dict[int, int] = {}
+        self._firsts: dict[int, bytes | None] = {}  # by stream: recipe of a model of its start
         self._room = most_recipe(size, against=True) - RESERVED_BYTES
         self.recipe = RecipeWriter(workers.directory)
         self.closed = ClosedTally()
@@ -166,6 +170,9 @@ class Update:
     def close(self) -> None:
         """Release the memory, and remove temporary files."""
         self.recipe.close()
+        self._spans.clear()
+        self._votes.clear()
+        self._plan = None
         if self._found is not None:
             self._found.close()
 
@@ -348,8 +355,10 @@ class Update:
         start, size, bit = stream.extent(at)
         segment = stream.segment(at)
         votes = self._votes[stream.number]
-        is_new = votes.share(start, start + size, self._old.prints.average) < _OLD_SHARE
-        model = self._from_model(stream, segment) if is_new else None
+        is_new = votes.share(start, start + size, self._old.prints.average) < _OLD_SHARE or (
+            stream.count > 1 and self._model(stream) in _QUICK_MODELS
+        )
+        model = self._from_model(stream, at, segment) if is_new else None
         if model is not None and len(model) <= _TOKENS_BYTES:
             return SegmentRecipe(-1, model, size, bit)
         place = self._place(
@@ -361,24 +370,30 @@ class Update:
         )
         tokens = self._from_tokens(segment, place)
         if not is_new and (tokens is None or len(tokens) > _TOKENS_BYTES):
-            model = self._from_model(stream, segment)
+            model = self._from_model(stream, at, segment)
         if tokens is not None and (model is None or len(tokens) <= len(model)):
             return SegmentRecipe(place.stream, tokens, size, bit)
         return SegmentRecipe(-1, model, size, bit) if model is not None else None
 
-    def _from_model(self, stream: FoundStream, segment: Segment) -> bytes | None:
+    def _from_model(self, stream: FoundStream, at: int, segment: Segment) -> bytes | None:
         """Return the recipe of a segment from a model; None if none fits.
 
         A model that does not fit the first segment of a stream is not tried with the others.
         """
         if stream.count == 1:
             return segment.analyse()
-        with self._trying:
-            guess = self._models.get(stream.number)
-            if guess is None:
-                first = stream.segment(0).analyse()
-                guess = self._models[stream.number] = first[0] if first is not None else -1
+        guess = self._model(stream)
+        if not at:
+            return self._firsts[stream.number]
         return segment.analyse(guess) if guess >= 0 else None
+
+    def _model(self, stream: FoundStream) -> int:
+        """Return the model that fits the first segment of a stream; -1 if none does."""
+        with self._trying:
+            if stream.number not in self._firsts:
+                self._firsts[stream.number] = stream.segment(0).analyse()
+            first = self._firsts[stream.number]
+        return first[0] if first is not None else -1
 
     def _from_tokens(self, segment: Segment, place: Place) -> bytes | None:
         """Return the recipe of a segment from old tokens; None if there is none."""
@@ -412,15 +427,15 @@ class Update:
     def _make_piece(
         self, stream: FoundStream, start: int, end: int, guess: int
     ) -> DeltaPiece | ContentPiece | InlinePiece:
-        text = stream.read(start, end - start)
-        if len(text) < LEAST_DELTA_BYTES:
-            return InlinePiece(text)
+        size = end - start
+        if size < LEAST_DELTA_BYTES:
+            return InlinePiece(bytes(stream.read(start, size)))
         place = self._place(stream, start, end, guess, MAX_SPAN_BYTES)
         old = self._old.streams[place.stream]
-        buffer = bytearray(old.read(*place.span))
-        buffer += text
-        size = len(text)
-        del text  # read again below: with a large piece, this is when most memory is in use
+        buffer = bytearray(place.span.size + size)
+        with memoryview(buffer) as both:
+            old.read_into(place.span.start, both[: place.span.size])
+            stream.read_into(start, both[place.span.size :])
         payload = delta.encode(buffer, place.span.size, _QUICK_LEVEL)
         assert payload is not None  # no share is demanded
         text = stream.read(start, size)
@@ -428,7 +443,9 @@ class Update:
             alone = len(zstd.compress(text, _QUICK_LEVEL))
             if len(payload) > _TEXT_SHARE * alone:
                 return (
-                    InlinePiece(text) if size < INLINE_BYTES else ContentPiece(start, size, alone)
+                    InlinePiece(bytes(text))
+                    if size < INLINE_BYTES
+                    else ContentPiece(start, size, alone)
                 )
         if delta.decode(payload, size, "delta", old.read(*place.span)) != text:
             return ContentPiece(start, size, size)

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import random
+import weakref
 import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -73,6 +75,23 @@ def test_an_update_is_a_small_recipe_whatever_the_threads() -> None:
     assert not found.content
     assert [stream.parent for stream in found.streams] == [0]
     assert update(old, new, threads=3) == found
+
+
+def test_memory_is_released_at_once_without_the_garbage_collector() -> None:
+    old, new = archive(1), archive(2)
+    gc.collect()
+    gc.disable()
+    try:
+        text = OldText(reading(old), len(old), None)
+        made = Update(reading(new), len(new), text, Workers())
+        assert made.begin(1e9)
+        kept = [weakref.ref(item) for item in (made, text, text.streams[0])]
+        made.close()
+        text.close()
+        del made, text
+        assert not any(item() for item in kept)
+    finally:
+        gc.enable()
 
 
 def test_what_may_not_be_taken_is_not() -> None:
