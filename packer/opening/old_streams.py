@@ -24,7 +24,7 @@ from packer.opening.recipe import MAX_DEFLATE_DEPTH
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-CACHE_BYTES = 64 << 20
+CACHE_BYTES = 32 << 20
 """Memory of inflated segments that are kept, in bytes."""
 
 DISTANCE = 32 << 10
