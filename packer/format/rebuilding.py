@@ -1,14 +1,16 @@
 """Rebuilds files that were opened, and the predecessors that their recipes refer to.
 
 A predecessor that is stored closed is read from its frames, as far as its old streams are asked
-for. One that was opened itself is rebuilt first, in memory or a temporary file.
+for. One that was opened itself is rebuilt first, in memory or a temporary file. Either is copied
+from a file on this machine if there is an equal one.
 """
 
 from __future__ import annotations
 
+import os
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Generator, Iterable, Iterator
+from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
 from threading import Lock
@@ -28,6 +30,8 @@ from packer.opening.recipe import SPILL_BYTES
 
 HEAVY_BYTES = 8 << 20
 """Plaintext of old streams in bytes above which they take up to 100 MB of memory."""
+_COPY_BYTES = 1 << 20
+"""Bytes copied at a time."""
 
 
 def rebuilt(
@@ -73,19 +77,24 @@ def chunks(reader: FrameReader, runs: Iterable[tuple[int, int]]) -> Iterator[mem
             yield from reader.chunks(first, count)
 
 
-def frames_of_predecessors(reader: FrameReader, named: Iterable[int]) -> Iterator[int]:
+def frames_of_predecessors(
+    reader: FrameReader, named: Iterable[int], copied: Container[int] = ()
+) -> Iterator[int]:
     """Yield the frames that `OldFiles` decodes for predecessors, about as often as it does.
 
     Args:
         reader: of the version's frames.
         named: ordinals of the predecessors.
+        copied: ordinals of the predecessors that files on this machine equal.
     """
     for ordinal in named:
+        if ordinal in copied:
+            continue
         row = reader.index.predecessors[ordinal]
         for start, length in row.runs:
             for frame, _, count in reader.frames.parts(start, length):
                 yield from (frame,) * (1 if row.recipe_chunks else count)
-        yield from frames_of_predecessors(reader, row.predecessors)
+        yield from frames_of_predecessors(reader, row.predecessors, copied)
 
 
 @contextmanager
@@ -115,8 +124,9 @@ def random_access(
     if not row.recipe_chunks:
         yield _Closed(RunContent(reader, row.runs)).read
         return
-    file = _Rebuilt(reader, row, what, old, executor)
+    file = _Held(row, reader)
     try:
+        _rebuild(file, reader, row, what, old, executor)
         yield file.read
     finally:
         file.close()
@@ -130,10 +140,13 @@ class OldFiles:
 
     Args:
         reader: of the version's frames.
+        copies: by ordinal of a predecessor, the path of a file that equalled it; one that has
+            changed since is not used.
     """
 
-    def __init__(self, reader: FrameReader) -> None:
+    def __init__(self, reader: FrameReader, copies: Mapping[int, bytes] | None = None) -> None:
         self._reader = reader
+        self.copies = copies or {}
         self._lock = Lock()
         self._sets: dict[tuple[int, ...], _Set] = {}
         self._idle: _Set | None = None
@@ -234,7 +247,13 @@ class _Set:
         for ordinal in self.key:
             row = reader.index.predecessors[ordinal]
             name = f"predecessor blake3:{row.digest.hex()} of {what}"
-            read = self._stack.enter_context(random_access(reader, row, name, old, executor))
+            copy = _copied(old.copies[ordinal], row, reader) if ordinal in old.copies else None
+            read: Callable[[int, int], bytes | memoryview]
+            if copy is not None:
+                self._stack.callback(copy.close)
+                read = copy.read
+            else:
+                read = self._stack.enter_context(random_access(reader, row, name, old, executor))
             files.append(OldFile(read, row.size, row.streams, name))
         if sum(stream.size for file in files for stream in file.streams) > HEAVY_BYTES:
             release_large_blocks()
@@ -246,51 +265,26 @@ class _Set:
         self._stack.close()
 
 
-class _Rebuilt:
-    """A predecessor that was opened, rebuilt in memory or in a temporary file."""
+class _Held:
+    """A predecessor as a whole, in memory or in a temporary file.
 
-    def __init__(
-        self,
-        reader: FrameReader,
-        row: Predecessor,
-        what: str,
-        old: OldFiles,
-        executor: Executor | None,
-    ) -> None:
+    Args:
+        row: of the predecessor.
+        reader: of the version's frames.
+    """
+
+    def __init__(self, row: Predecessor, reader: FrameReader) -> None:
         self._file = temporary_file(reader.directory) if row.size > SPILL_BYTES else None
         self._held = bytearray()
-        try:
-            self._fill(reader, row, what, old, executor)
-        except BaseException:
-            self.close()
-            raise
+        self.size = 0
 
-    def _fill(
-        self,
-        reader: FrameReader,
-        row: Predecessor,
-        what: str,
-        old: OldFiles,
-        executor: Executor | None,
-    ) -> None:
-        with old.streams(row, what, executor) as streams:
-            pieces = rebuilt(reader, row, row.runs, what, streams, executor)
-            done = 0
-            while True:
-                try:
-                    piece = next(pieces)
-                except StopIteration as end:
-                    digest: bytes = end.value
-                    break
-                if self._file is not None:
-                    write_at(self._file, piece, done)
-                else:
-                    self._held += piece
-                done += len(piece)
-        if digest[:DIGEST_BYTES] != row.digest:
-            raise DigestMismatch(
-                what, "blake3:" + row.digest.hex(), "blake3:" + digest[:DIGEST_BYTES].hex()
-            )
+    def append(self, piece: bytes | memoryview) -> None:
+        """Write the next bytes of the file."""
+        if self._file is not None:
+            write_at(self._file, piece, self.size)
+        else:
+            self._held += piece
+        self.size += len(piece)
 
     def read(self, start: int, length: int) -> bytes | memoryview:
         """Return a part of the file."""
@@ -302,6 +296,56 @@ class _Rebuilt:
         """Remove the temporary file."""
         if self._file is not None:
             self._file.close()
+
+
+def _rebuild(
+    file: _Held,
+    reader: FrameReader,
+    row: Predecessor,
+    what: str,
+    old: OldFiles,
+    executor: Executor | None,
+) -> None:
+    """Rebuild a predecessor that was opened."""
+    with old.streams(row, what, executor) as streams:
+        pieces = rebuilt(reader, row, row.runs, what, streams, executor)
+        while True:
+            try:
+                piece = next(pieces)
+            except StopIteration as end:
+                digest: bytes = end.value
+                break
+            file.append(piece)
+    if digest[:DIGEST_BYTES] != row.digest:
+        raise DigestMismatch(
+            what, "blake3:" + row.digest.hex(), "blake3:" + digest[:DIGEST_BYTES].hex()
+        )
+
+
+def _copied(path: bytes, row: Predecessor, reader: FrameReader) -> _Held | None:
+    """Copy a file that equalled a predecessor; return None if it has changed since."""
+    try:
+        source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
+    except OSError:
+        return None
+    hasher, file = blake3.blake3(), _Held(row, reader)
+    sound = False
+    try:
+        while file.size <= row.size:
+            try:
+                data = os.read(source, _COPY_BYTES)
+            except OSError:
+                break
+            if not data:
+                break
+            hasher.update(data)
+            file.append(data)
+        sound = file.size == row.size and hasher.digest()[:DIGEST_BYTES] == row.digest
+    finally:
+        os.close(source)
+        if not sound:
+            file.close()
+    return file if sound else None
 
 
 class RunContent:

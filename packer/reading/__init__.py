@@ -15,7 +15,8 @@ In reading order:
 - `verification`: every blob, frame and chunk.
 - `parts`: a choice of entries as an index of its own; `tar_output`: a tree as a tar stream.
 - `restore`: a tree; it uses `write_plan` (which bytes go where), `restore_work` (threads),
-  `seeds` (older copies), `target` (an existing directory), `staging_directory`.
+  `seeds` (older copies), `old_copies` (predecessors among them), `target` (an existing
+  directory), `staging_directory`.
 - `image_layers`: which entries go into which layer of a plain OCI image.
 
 Invariants. Every byte is verified before it leaves the room. The target is untouched until all of

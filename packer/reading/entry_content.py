@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator, Set
+from collections.abc import Callable, Container, Iterator, Set
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import ExitStack, closing
 from typing import TYPE_CHECKING, BinaryIO
@@ -35,15 +35,21 @@ if TYPE_CHECKING:  # a restore does not look into archives: it need not load wha
     from packer.opening.members.member_listing import Listing
 
 
-def frames_of(reader: FrameReader, entry: int) -> Iterator[int]:
-    """Yield the frames that `read_entry` decodes for an entry, each as often as it does."""
+def frames_of(reader: FrameReader, entry: int, copied: Container[int] = ()) -> Iterator[int]:
+    """Yield the frames that `read_entry` decodes for an entry, each as often as it does.
+
+    Args:
+        reader: of the version's frames.
+        entry: ordinal of the file.
+        copied: ordinals of the predecessors that files on this machine equal.
+    """
     for runs in reader.index.split_runs(entry):  # the content, then the recipe
         for start, length in runs:
             for frame, _, _ in reader.frames.parts(start, length):
                 yield frame
     expansion = reader.index.expansions.get(entry)
     if expansion is not None:
-        yield from frames_of_predecessors(reader, expansion.predecessors)
+        yield from frames_of_predecessors(reader, expansion.predecessors, copied)
 
 
 def read_entry(

@@ -23,6 +23,7 @@ from packer.format.index import Index
 from packer.format.tree_digest import Check, TreeCheck
 from packer.format.version import Version
 from packer.progress import ProgressCallback
+from packer.reading.old_copies import old_copies
 from packer.reading.parts import Part, index_of
 from packer.reading.restore_work import RestoreWork
 from packer.reading.seeds import Seeds
@@ -79,7 +80,8 @@ def restore(
         update: allow a directory with content: files that are equal already stay untouched, others
             are replaced one by one once all new content is written and verified.
         delete: with `update`, remove entries that the version does not hold.
-        seeds: directories that may hold older copies: equal files and chunks are taken from there.
+        seeds: directories that may hold older copies: equal files and chunks are taken from there,
+            and predecessors, which with `update` the target may hold as well.
         part: the entries to write; None for all. Only the frames that they need are read.
         jobs: number of threads; the number of processors by default.
         durable: sync what is written before it gets its name.
@@ -132,7 +134,10 @@ def restore(
         )
         check_space(staging, need - sum(plan.holes.values()), target)
         plan.prepare(fd)
-        work = RestoreWork(plan, reader, seed, fd, version.store)
+        # A local store has the bytes of a closed predecessor at hand.
+        older = (*seeds, target) if in_place else seeds
+        copies = old_copies(index, plan.expanded, older, closed=ranges.remote)
+        work = RestoreWork(plan, reader, seed, fd, version.store, copies)
         work.run(need, jobs or os.cpu_count() or 1, progress)
         if isinstance(check, TreeCheck):
             check.finish(version.config.tree)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 from contextlib import closing, nullcontext
 from functools import partial
@@ -31,16 +32,25 @@ class RestoreWork:
         seed: directories that hold some of the content.
         fd: the staging directory.
         store: of the reader; interrupted when the work fails.
+        copies: of predecessors, as `old_copies` finds them.
     """
 
-    def __init__(self, plan: Plan, reader: FrameReader, seed: Seeds, fd: int, store: Store) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        reader: FrameReader,
+        seed: Seeds,
+        fd: int,
+        store: Store,
+        copies: Mapping[int, bytes],
+    ) -> None:
         self._store = store
         self._plan = plan
         self._reader = reader
         self._seed = seed
         self._fd = fd
         self._done_bytes = sum(plan.holes.values())
-        self._old = OldFiles(reader)
+        self._old = OldFiles(reader, copies)
         self._heavy = Lock()
         """Held while a file with much in old streams is rebuilt: one at a time, for memory."""
         self._stopped = False
@@ -61,7 +71,7 @@ class RestoreWork:
                 exception that it raises stops the work.
         """
         plan, reader = self._plan, self._reader
-        opened = (frames_of(reader, entry) for entry in plan.expanded)
+        opened = (frames_of(reader, entry, self._old.copies) for entry in plan.expanded)
         reader.expect(chain(self._frames, *opened))
         with (
             closing(self._old),

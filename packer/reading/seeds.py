@@ -28,7 +28,8 @@ _COPY_BYTES = 1 << 20
 """Bytes copied at a time."""
 _HOLE = bytes(_COPY_BYTES)
 """Zeros that are not copied: a hole stands for them."""
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+READ_FLAGS = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK
+"""Open a file of a seed, which may have become a link or a pipe since it was listed."""
 
 
 class Seeds:
@@ -73,7 +74,7 @@ class Seeds:
                         self._wanted.setdefault(index.chunk_digest(chunk), chunk)
         self._buffer = bytearray(max(BUFFER_BYTES, 2 * params.max_bytes))
         for directory in directories:
-            for path in _files_below(directory):
+            for path in files_below(directory):
                 if not (self._wanted or self._opened):
                     return
                 with suppress(OSError):
@@ -85,7 +86,7 @@ class Seeds:
         places: dict[int, tuple[int, int]] = {}
         key = bytearray()
         whole: blake3.blake3 | None = None
-        with open(os.open(path, _READ), "rb", buffering=0) as file:
+        with open(os.open(path, READ_FLAGS), "rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
             if size in self._opened:
                 whole = blake3.blake3()
@@ -134,7 +135,7 @@ class Seeds:
             False if the file has changed since it was found; then nothing is left behind.
         """
         try:
-            source = os.open(self._files[self.whole[entry]], _READ)
+            source = os.open(self._files[self.whole[entry]], READ_FLAGS)
         except OSError:
             return False
         size = plan.sizes[entry]
@@ -177,7 +178,7 @@ class Seeds:
                     if fd >= 0:
                         os.close(fd)
                     fd = -1
-                    fd, at = os.open(self._files[number], _READ), number
+                    fd, at = os.open(self._files[number], READ_FLAGS), number
                 length = ends[chunk + 1] - ends[chunk]
                 data = os.pread(fd, length, offset)
                 if len(data) != length or not check.record(chunk, blake3.blake3(data).digest()):
@@ -191,7 +192,7 @@ class Seeds:
         return out
 
 
-def _files_below(directory: bytes) -> Iterator[bytes]:
+def files_below(directory: bytes) -> Iterator[bytes]:
     """Yield the regular files of a seed; a missing or unreadable part has none."""
     for base, names, files in os.walk(directory):
         names.sort()

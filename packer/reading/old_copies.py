@@ -1,0 +1,75 @@
+"""Predecessors that lie on this machine as files: they are neither fetched nor rebuilt.
+
+A recipe often refers to the very archives that an update replaces. A whole file is found by its
+size, then its digest; `OldFiles` verifies it once more while it copies it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from contextlib import suppress
+
+import blake3
+
+from packer.format.index import DIGEST_BYTES, Index
+from packer.reading.seeds import READ_FLAGS, files_below
+
+_READ_BYTES = 1 << 20
+"""Bytes read at a time."""
+
+
+def old_copies(
+    index: Index, entries: Iterable[int], directories: Iterable[bytes], *, closed: bool
+) -> dict[int, bytes]:
+    """Find files that equal predecessors.
+
+    Args:
+        index: of the version.
+        entries: ordinals of the entries to rebuild.
+        directories: searched in this order; unreadable parts are skipped.
+        closed: whether to look for predecessors that are stored closed, too.
+
+    Returns:
+        By ordinal of a predecessor, the path of a file that had its size and digest.
+    """
+    wanted: dict[int, dict[bytes, list[int]]] = {}  # size -> digest -> ordinals
+    for ordinal in _predecessors(index, entries):
+        row = index.predecessors[ordinal]
+        if closed or row.recipe_chunks:
+            wanted.setdefault(row.size, {}).setdefault(row.digest, []).append(ordinal)
+    found: dict[int, bytes] = {}
+    for directory in directories if wanted else ():
+        for path in files_below(directory):
+            with suppress(OSError):
+                size = os.lstat(path).st_size
+                if size in wanted:
+                    ordinals = wanted[size].pop(_digest(path), ())
+                    found.update(dict.fromkeys(ordinals, path))
+                    if not wanted[size]:
+                        del wanted[size]
+            if not wanted:
+                return found
+    return found
+
+
+def _predecessors(index: Index, entries: Iterable[int]) -> set[int]:
+    """Return all predecessors that entries refer to, by themselves or through others."""
+    rows = [index.expansions[entry] for entry in entries if entry in index.expansions]
+    todo = [ordinal for row in rows for ordinal in row.predecessors]
+    found: set[int] = set()
+    while todo:
+        ordinal = todo.pop()
+        if ordinal not in found:
+            found.add(ordinal)
+            todo += index.predecessors[ordinal].predecessors
+    return found
+
+
+def _digest(path: bytes) -> bytes:
+    """Return the digest of a file, as an index records it."""
+    hasher = blake3.blake3()
+    with open(os.open(path, READ_FLAGS), "rb", buffering=0) as file:
+        while data := file.read(_READ_BYTES):
+            hasher.update(data)
+    return hasher.digest()[:DIGEST_BYTES]
