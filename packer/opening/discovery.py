@@ -31,6 +31,10 @@ Read = Callable[[int, int], "Buffer"]
 
 MAX_FOUND_STREAMS = 1 << 14
 """Greatest number of streams that are listed: each takes about 1 KB of memory."""
+MAX_RATIO = 4
+SPARE_BYTES = 1 << 30
+"""A file is given up that holds more plaintext than MAX_RATIO times its size plus SPARE_BYTES, all
+depths together: it goes to a temporary file, and inflating it takes longer than it saves."""
 HEAD_BYTES = 64
 """First bytes of a stream, which tell it from others."""
 
@@ -224,7 +228,7 @@ class Discovery:
         self._windows = Windows(directory, WINDOW_BYTES)
         self._cache = SegmentCache(CACHE_BYTES)
         self._spool = _Spool(directory)
-        self._left = most_opened(size)
+        self._left = min(most_opened(size), MAX_RATIO * size + SPARE_BYTES)
         self.streams: list[FoundStream] = []
         """In order: what holds a stream comes before it, and neighbours are in order."""
         self.roots: list[FoundStream] = []
@@ -270,11 +274,11 @@ class Discovery:
                 self._spool,
                 "gzip" if bytes(read(at, 1))[0] == _GZIP else "zip",
             )
-            inner = array("Q")
+            inner, spooled = array("Q"), self._spool.size
             try:
                 inner.extend(_inner_signatures(self._visited(stream)))
             except FormatError:
-                self._left -= _TRIAL_BYTES
+                self._left -= max(_TRIAL_BYTES, self._spool.size - spooled)
                 self.refused = self.refused or self._left < 0
                 continue
             behind = offset + stream.closed_bytes

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import gc
+import gzip
 import random
 import weakref
 import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from typing import NamedTuple
 
 import pytest
@@ -199,6 +201,16 @@ def test_discovery_gives_up_at_its_bounds(monkeypatch: pytest.MonkeyPatch) -> No
     monkeypatch.undo()
     monkeypatch.setattr(discovery, "most_opened", lambda _: 30_000)
     assert Discovery(reading(data), len(data), visit=lambda *_: None).refused
+
+
+def test_discovery_counts_what_was_inflated_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = random.Random(3).randbytes(3 << 20)
+    data = b"".join(gzip.compress(text + bytes([at]), 1)[:-20] for at in range(4))
+    monkeypatch.setattr(discovery, "SPARE_BYTES", 0)
+    for ratio, refused in ((3.0, False), (0.5, True)):
+        monkeypatch.setattr(discovery, "MAX_RATIO", ratio)
+        with closing(Discovery(reading(data), len(data), visit=lambda *_: None)) as found:
+            assert found.refused == refused
 
 
 def test_votes_find_a_text_wherever_it_went() -> None:
