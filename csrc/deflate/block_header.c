@@ -140,14 +140,9 @@ int pk_zlib_lengths(uint8_t *lengths, const uint32_t *counts, unsigned symbols, 
  * by the boundary method of Katajainen, Moffat and Turpin, "A fast and space-economical algorithm
  * for length-limited coding", 1995. ---- */
 
-typedef struct weighted {
-    uint32_t count;
-    uint16_t symbol;
-} weighted;
-
-static int by_count(const void *one, const void *other)
+int pk_by_count(const void *one, const void *other)
 {
-    const weighted *left = one, *right = other;
+    const pk_weighted *left = one, *right = other;
     if (left->count != right->count)
         return left->count < right->count ? -1 : 1;
     return (int)left->symbol - (int)right->symbol;
@@ -156,18 +151,18 @@ static int by_count(const void *one, const void *other)
 void pk_go_lengths(uint8_t *lengths, const uint32_t *counts, unsigned symbols, unsigned most)
 {
     enum { NEVER = 0x7fffffff };
-    weighted list[PK_LITERALS + 1];
+    pk_weighted list[PK_LITERALS + 1];
     unsigned total = 0;
     memset(lengths, 0, symbols);
     for (unsigned symbol = 0; symbol < symbols; symbol++)
         if (counts[symbol])
-            list[total++] = (weighted){counts[symbol], (uint16_t)symbol};
+            list[total++] = (pk_weighted){counts[symbol], (uint16_t)symbol};
     if (total <= 2) {
         for (unsigned at = 0; at < total; at++)
             lengths[list[at].symbol] = 1;
         return;
     }
-    qsort(list, total, sizeof *list, by_count);
+    qsort(list, total, sizeof *list, pk_by_count);
     list[total].count = NEVER;
     if (most > total - 1)
         most = total - 1;
@@ -227,19 +222,19 @@ void pk_go_lengths(uint8_t *lengths, const uint32_t *counts, unsigned symbols, u
 static void queue_lengths(uint8_t *lengths, const uint32_t *counts, unsigned symbols,
                           unsigned most)
 {
-    weighted list[PK_LITERALS];
+    pk_weighted list[PK_LITERALS];
     uint32_t weight[PK_LITERALS];
     uint16_t parent[2 * PK_LITERALS];
     uint8_t depth[2 * PK_LITERALS];
     unsigned total = 0, leaf = 0, node = 0;
     for (unsigned symbol = 0; symbol < symbols; symbol++)
         if (counts[symbol])
-            list[total++] = (weighted){counts[symbol], (uint16_t)symbol};
+            list[total++] = (pk_weighted){counts[symbol], (uint16_t)symbol};
     if (total <= 2) {
         pk_go_lengths(lengths, counts, symbols, most);
         return;
     }
-    qsort(list, total, sizeof *list, by_count);
+    qsort(list, total, sizeof *list, pk_by_count);
     for (unsigned made = 0; made < total - 1; made++) {
         weight[made] = 0;
         for (int child = 0; child < 2; child++) {

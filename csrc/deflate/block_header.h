@@ -60,4 +60,13 @@ void pk_go_runs(pk_header *header, uint32_t *counts, const uint8_t *lengths, uns
  * lengths: code lengths, 0..15 (the lower four bits count). */
 void pk_assign_codes(uint16_t *codes, const uint8_t *lengths, unsigned symbols);
 
+/* A symbol and how often it occurs, for the constructions of codes. */
+typedef struct pk_weighted {
+    uint32_t count;
+    uint16_t symbol;
+} pk_weighted;
+
+/* Compare two pk_weighted, for qsort: by count, then by symbol. */
+int pk_by_count(const void *one, const void *other);
+
 #endif

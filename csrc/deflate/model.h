@@ -7,7 +7,7 @@
  *
  * The parts: model.c has the rules, the start, and the choice between a match and a literal;
  * chains.c the hash chains and the searches that walk them; ranks.c the short cut for long chains;
- * model_go_speed.c Go's level 1, model_klauspost.c and model_klauspost_lazy.c the encoders of
+ * model_go_speed.c Go's level 1, model_klauspost*.c the encoders of
  * klauspost/compress, which work otherwise.
  *
  * A model's answers are a function of its memory, the data and the calls before. Nothing

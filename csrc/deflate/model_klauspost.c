@@ -3,56 +3,14 @@
 #include <string.h>
 
 #include "common/bytes.h"
+#include "deflate/klauspost_matches.h"
 #include "deflate/model.h"
 
-enum {
-    SHORT_BITS = 15,
-    SHORT = 1 << SHORT_BITS, /* entries of the table of short strings; that of long ones follows */
-    MARGIN = 11,             /* bytes before a unit's end in which nothing is looked for */
-    LEAST_UNIT = 13,         /* shorter units are not searched */
-    BUFFER = 5 * PK_UNIT,    /* of units, and what remains of those before them */
-    SMALL_UNIT = 128,        /* nor are shorter last ones, and all is forgotten behind them */
-    REACH = PK_WINDOW - 1,   /* greatest distance that a look finds */
-    LONGEST_COMPARED =
-        258,    /* candidates are compared up to this length, then the best is extended */
-    SKIPPED = 2 /* bytes at the start of a match that one found at its end may miss */
-};
-
-static inline uint32_t load32(const uint8_t *at)
-{
-    return (uint32_t)pk_load64(at);
-}
-
-/* ---- Tables. An entry is a position + 1 + base: what older starts entered is below all. ---- */
-
-static inline uint32_t entry_of(const pk_model *model, uint32_t at)
-{
-    return model->base + 1 + at;
-}
-
-/* Whether an entry is a position that a match at `at` may begin with: in `there`. What was
- * entered ahead of tokens that were not predicted may lie behind `at`. */
-static inline int usable(const pk_model *model, uint32_t entry, uint32_t at, uint32_t reach,
-                         uint32_t *there)
-{
-    uint32_t distance = entry_of(model, at) - entry, most = at - model->klauspost.floor;
-    *there = at - distance;
-    return distance - 1 < (most < reach ? most : reach);
-}
-
-static inline int same_four(const pk_model *model, uint32_t there, uint64_t string)
-{
-    return load32(model->data + there) == (uint32_t)string;
-}
+/* ---- Tables of levels 4 to 6 ---- */
 
 static inline uint32_t hash4(uint64_t string)
 {
     return (uint32_t)string * 2654435761u >> (32 - SHORT_BITS);
-}
-
-static inline uint32_t hash5(uint64_t string, unsigned bits)
-{
-    return (uint32_t)((string << 24) * 889523592379u >> (64 - bits));
 }
 
 static inline uint32_t hash7(uint64_t string)
@@ -67,12 +25,6 @@ static inline uint32_t *long_slot(pk_model *model, uint64_t string)
     return model->head + SHORT + (model->klauspost.level == 4 ? hash7(string) : 2 * hash7(string));
 }
 
-static inline void push(uint32_t *slot, uint32_t entry)
-{
-    slot[1] = slot[0];
-    slot[0] = entry;
-}
-
 static inline void enter_short(pk_model *model, uint64_t string, uint32_t at)
 {
     model->head[hash4(string)] = entry_of(model, at);
@@ -83,45 +35,11 @@ static inline void enter_long(pk_model *model, uint64_t string, uint32_t at)
     push(long_slot(model, string), entry_of(model, at));
 }
 
-/* ---- Matches ---- */
-
-static inline uint32_t length_at(const pk_model *model, uint32_t at, uint32_t there)
-{
-    return (uint32_t)pk_equal_ahead(model->data + there, model->data + at,
-                                    model->klauspost.unit_end - at);
-}
-
 static inline uint32_t compared_length(const pk_model *model, uint32_t at, uint32_t there)
 {
     uint32_t most = model->klauspost.unit_end - at;
     return (uint32_t)pk_equal_ahead(model->data + there, model->data + at,
                                     most < LONGEST_COMPARED ? most : LONGEST_COMPARED);
-}
-
-static inline uint32_t limit_of(const pk_klauspost *with)
-{
-    return with->unit_end - MARGIN;
-}
-
-static inline void no_more(pk_klauspost *with)
-{
-    with->hit = with->unit_end;
-}
-
-/* Plan a match, extended back. */
-static inline void plan(pk_model *model, uint32_t at, uint32_t there, uint32_t length)
-{
-    pk_klauspost *with = &model->klauspost;
-    const uint8_t *data = model->data;
-    const uint32_t least = with->emitted > with->least ? with->emitted : with->least;
-    while (there > with->floor && at > least && data[there - 1] == data[at - 1]) {
-        there--;
-        at--;
-        length++;
-    }
-    with->hit = at;
-    with->whole = with->left = length;
-    with->distance = at - there;
 }
 
 /* The length of the token that a match of `length` bytes begins with: what remains must be a
@@ -131,150 +49,6 @@ static inline uint32_t piece_of(uint32_t length)
     return length <= PK_MAX_MATCH      ? length
            : length > PK_MAX_MATCH + 3 ? PK_MAX_MATCH
                                        : PK_MAX_MATCH - 3;
-}
-
-/* ---- Levels 1 and 2: one table of strings of five bytes, one entry each, looked at in pairs of
- * neighbours. ---- */
-
-static inline uint32_t *single_slot(pk_model *model, uint64_t string)
-{
-    return model->head + hash5(string, model->klauspost.level == 1 ? SHORT_BITS : PK_HASH_BITS);
-}
-
-static void look_single(pk_model *model)
-{
-    pk_klauspost *with = &model->klauspost;
-    const uint32_t limit = limit_of(with);
-    for (;;) {
-        uint32_t at = with->next, there;
-        uint64_t string = pk_load64(model->data + at);
-        uint32_t *slot = single_slot(model, string), entry = *slot;
-        const int second = with->second;
-        with->next = at + (second ? 1 : 2 + ((at - with->emitted) >> 5));
-        if (!second && with->next > limit) {
-            no_more(with);
-            return;
-        }
-        with->second = !second;
-        *slot = entry_of(model, at);
-        if (!usable(model, entry, at, REACH, &there) || !same_four(model, there, string))
-            continue;
-        if (!second)
-            *single_slot(model, pk_load64(model->data + with->next)) = entry_of(model, with->next);
-        else if (with->level == 1)
-            *slot = entry_of(
-                model, with->next); /* in the slot of the string before, and so does the encoder */
-        plan(model, at, there, length_at(model, at, there));
-        return;
-    }
-}
-
-/* Behind a match of `length` bytes. */
-static void look_behind_single(pk_model *model, uint32_t at, uint32_t length)
-{
-    pk_klauspost *with = &model->klauspost;
-    const uint8_t *data = model->data;
-    if (at >= limit_of(with)) {
-        if ((uint64_t)at + length + 8 < with->unit_end)
-            *single_slot(model, pk_load64(data + at)) = entry_of(model, at);
-        no_more(with);
-        return;
-    }
-    if (with->level == 2) {
-        for (uint32_t within = at - length + 2; within + 5 < at; within += 7)
-            for (uint32_t shift = 0; shift <= 4; shift += 2)
-                *single_slot(model, pk_load64(data + within) >> 8 * shift) =
-                    entry_of(model, within + shift);
-        *single_slot(model, pk_load64(data + at - 2)) = entry_of(model, at - 2);
-        *single_slot(model, pk_load64(data + at - 2) >> 8) = entry_of(model, at - 1);
-    } else {
-        *single_slot(model, pk_load64(data + at - 2)) = entry_of(model, at - 2);
-    }
-    uint64_t string = pk_load64(data + at - 2) >> 16;
-    uint32_t *slot = single_slot(model, string), entry = *slot, there;
-    *slot = entry_of(model, at);
-    if (usable(model, entry, at, PK_WINDOW, &there) && same_four(model, there, string)) {
-        plan(model, at, there, length_at(model, at, there));
-        return;
-    }
-    with->next = at + 1;
-    with->second = 0;
-    look_single(model);
-}
-
-/* ---- Level 3: one table of strings of five bytes, the newest two positions of each. ---- */
-
-static inline uint32_t *pair_slot(pk_model *model, uint64_t string)
-{
-    return model->head + 2 * hash5(string, SHORT_BITS + 1);
-}
-
-enum { REACH_3 = PK_WINDOW - 4 };
-
-static void look_pair(pk_model *model)
-{
-    pk_klauspost *with = &model->klauspost;
-    const uint32_t limit = limit_of(with);
-    for (;;) {
-        uint32_t at = with->next, one, other;
-        with->next = at + 1 + ((at - with->emitted) >> 7);
-        if (with->next > limit) {
-            no_more(with);
-            return;
-        }
-        uint64_t string = pk_load64(model->data + at);
-        uint32_t *slot = pair_slot(model, string), newest = slot[0], older = slot[1];
-        push(slot, entry_of(model, at));
-        if (!usable(model, newest, at, REACH_3, &one))
-            continue;
-        if (same_four(model, one, string)) {
-            uint32_t length = length_at(model, at, one);
-            if (usable(model, older, at, REACH_3, &other) && same_four(model, other, string)) {
-                uint32_t otherwise = length_at(model, at, other);
-                if (otherwise > length) {
-                    length = otherwise;
-                    one = other;
-                }
-            }
-            plan(model, at, one, length);
-            return;
-        }
-        if (usable(model, older, at, REACH_3 - 1, &other) && same_four(model, other, string)) {
-            plan(model, at, other, length_at(model, at, other));
-            return;
-        }
-    }
-}
-
-/* `end` is the match's end, `at` that or behind it. */
-static void look_behind_pair(pk_model *model, uint32_t at, uint32_t length, uint32_t end)
-{
-    pk_klauspost *with = &model->klauspost;
-    uint32_t there = end - with->distance; /* behind what it matched */
-    const uint8_t *data = model->data;
-    if (at >= limit_of(with)) {
-        if (there > with->floor && there < end && there + 8 < with->unit_end)
-            push(pair_slot(model, pk_load64(data + there)), entry_of(model, there));
-        no_more(with);
-        return;
-    }
-    for (uint32_t within = at - length + 2; within + 5 < at; within += 6)
-        push(pair_slot(model, pk_load64(data + within)), entry_of(model, within));
-    push(pair_slot(model, pk_load64(data + at - 2)), entry_of(model, at - 2));
-    push(pair_slot(model, pk_load64(data + at - 1)), entry_of(model, at - 1));
-    uint64_t string = pk_load64(data + at);
-    uint32_t *slot = pair_slot(model, string), newest = slot[0], older = slot[1];
-    push(slot, entry_of(model, at));
-    if (usable(model, newest, at, REACH_3 - 1, &there)) {
-        if (same_four(model, there, string)
-            || (usable(model, older, at, REACH_3 - 1, &there)
-                && same_four(model, there, string))) {
-            plan(model, at, there, length_at(model, at, there));
-            return;
-        }
-    }
-    with->next = at + 1;
-    look_pair(model);
 }
 
 /* ---- Level 4: a table of strings of four bytes, and one of seven, one entry each. ---- */
@@ -535,10 +309,10 @@ static void look(pk_model *model)
     switch (model->klauspost.level) {
     case 1:
     case 2:
-        look_single(model);
+        pk_klauspost_look_single(model);
         break;
     case 3:
-        look_pair(model);
+        pk_klauspost_look_pair(model);
         break;
     case 4:
         look_two(model);
@@ -558,10 +332,10 @@ static void look_behind(pk_model *model, uint32_t end, uint32_t length)
     switch (with->level) {
     case 1:
     case 2:
-        look_behind_single(model, at, length);
+        pk_klauspost_look_behind_single(model, at, length);
         break;
     case 3:
-        look_behind_pair(model, at, length, end);
+        pk_klauspost_look_behind_pair(model, at, length, end);
         break;
     case 4:
         look_behind_two(model, at);

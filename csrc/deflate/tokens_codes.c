@@ -10,36 +10,23 @@
 
 enum { MAX_BITS = 15, CODE_BITS = 7, END_OF_BLOCK = 256, LIBDEFLATE_BITS = 14 };
 
-typedef struct weighted {
-    uint32_t count;
-    uint16_t symbol;
-} weighted;
-
-static int by_count(const void *one, const void *other)
-{
-    const weighted *left = one, *right = other;
-    if (left->count != right->count)
-        return left->count < right->count ? -1 : 1;
-    return (int)left->symbol - (int)right->symbol;
-}
-
 static void queue_lengths(uint8_t *lengths, const uint32_t *counts, unsigned symbols,
                           unsigned most)
 {
-    weighted leaf[PK_LITERALS];
+    pk_weighted leaf[PK_LITERALS];
     uint32_t weight[PK_LITERALS];
     uint16_t parent[PK_LITERALS], depth[PK_LITERALS];
     unsigned total = 0;
     memset(lengths, 0, symbols);
     for (unsigned symbol = 0; symbol < symbols; symbol++)
         if (counts[symbol])
-            leaf[total++] = (weighted){counts[symbol], (uint16_t)symbol};
+            leaf[total++] = (pk_weighted){counts[symbol], (uint16_t)symbol};
     if (total < 2) { /* a code of two symbols, one of them made up */
         unsigned symbol = total ? leaf[0].symbol : 0;
         lengths[0] = lengths[symbol ? symbol : 1] = 1;
         return;
     }
-    qsort(leaf, total, sizeof *leaf, by_count);
+    qsort(leaf, total, sizeof *leaf, pk_by_count);
     unsigned leaves = 0, nodes = 0, made = 0;
     for (; made < total - 1; made++) {
         weight[made] = 0;

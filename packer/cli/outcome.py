@@ -317,7 +317,7 @@ _REASONS = {
     "damaged": "damaged or cut off",
     "limit": "too large to open",
     "depth": "too deep in other archives",
-    "new": "nothing like it in the base",
+    "new": "too little of it is in the base",
     "unknown": "was not opened",
 }
 

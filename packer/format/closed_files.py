@@ -40,8 +40,9 @@ class Closed:
         kind: of the archives: "gzip", "zip", "bzip2", "xz", "zstd", "7z", "rar" or "lz4".
         reason: "encoder", it is by one without a model; "format", of a kind that is never opened;
             "method", of a zip entry; "encrypted"; "damaged"; "limit", the file reaches a reader's
-            bounds; "depth", too deep in other archives; "new", the base holds nothing like it to
-            open it against; "unknown", from the name of a file that has not been opened.
+            bounds; "depth", too deep in other archives; "new", the base holds no older self of it,
+            or one that shares too little with it; "unknown", from the name of a file that has not
+            been opened.
         streams: number of gzip members, say, or zip entries.
         bytes: of them together.
         stored_bytes: what the whole file added to the store, about: its bytes in new frames, taken

@@ -24,7 +24,7 @@ LIMIT = "limit"
 DEPTH = "depth"
 """It lies too deep in other archives."""
 NEW = "new"
-"""It is opened against an older self alone, and the base holds none that is like it."""
+"""It is opened against an older self alone; the base holds none, or one that shares too little."""
 REASONS = (ENCODER, FORMAT, METHOD, ENCRYPTED, DAMAGED, LIMIT, DEPTH, NEW)
 
 SIGNATURE_BYTES = 10

@@ -22,13 +22,12 @@ from packer.opening.finder import LOOK_AHEAD
 from packer.opening.workers import IN_FLIGHT_BYTES, Workers
 from packer.packing.small_files import SmallFiles, WholeFile
 from packer.packing.stat_cache import Remembered
+from packer.packing.watched_file import WatchedFile
 
 MAX_AHEAD = 8
 """Greatest number of files opened before it is their turn: each holds a descriptor and a buffer."""
 _AHEAD_BUFFER_BYTES = 4096
 """Read buffer of a file opened ahead: it is enough to see whether the file is an archive."""
-_READ_BYTES = 1 << 20
-"""Bytes read at a time to compute a file's digest."""
 _ZEROS = bytes(1 << 20)
 """Bytes of a hole at a time."""
 
@@ -60,45 +59,8 @@ class Source(NamedTuple):
         return self.root + b"/" + item.path if self.is_directory else self.root
 
 
-def digest_of(full: bytes, found: Found) -> bytes:
-    """Return the full digest of a file that is not opened as an archive.
-
-    Args:
-        full: its path.
-        found: the file as `walk` saw it.
-
-    Returns:
-        the 32 bytes of its BLAKE3-256.
-
-    Raises:
-        SourceChanged: it is not the file that `walk` saw.
-    """
-    with io.FileIO(open_file(full, found)) as file:
-        digest = digest_of_open(file, found.size, lambda: False)
-        if identity_of(os.fstat(file.fileno())) != found.identity:
-            raise SourceChanged(show(full))
-    return digest
-
-
-def digest_of_open(file: io.FileIO, size: int, is_stopped: Callable[[], bool]) -> bytes:
-    """Return the digest of an open file's first bytes, wherever its position is.
-
-    Args:
-        file: open for reading.
-        size: number of these bytes.
-        is_stopped: returns whether nobody needs the digest any more.
-    """
-    hasher, at = blake3.blake3(), 0
-    while at < size and not is_stopped() and (data := os.pread(file.fileno(), _READ_BYTES, at)):
-        hasher.update(data)
-        at += len(data)
-    return hasher.digest()
-
-
-class OpenedFile:
-    """The chunks of one file; a context manager that closes it.
-
-    It raises `SourceChanged` if the file is not the one that `walk` saw.
+class OpenedFile(WatchedFile):
+    """The chunks of one file.
 
     Args:
         full: its path.
@@ -121,18 +83,13 @@ class OpenedFile:
         *,
         expand: bool,
     ) -> None:
-        self._full = full
-        self._found = found
+        super().__init__(full, found, workers)
         self._report = report
-        self._file = io.FileIO(open_file(full, found))
         blocks = os.fstat(self._file.fileno()).st_blocks
         self._is_sparse = hasattr(os, "SEEK_DATA") and 512 * blocks < found.size
         self._in_hole = False
         self._extent_end = 0  # of the data or hole being read
         self._seen = 0
-        self._workers = workers
-        self._digest: Callable[[], bytes] | None = None
-        self._stopped = False
         self._expander = Expander(self._fill, found.size, params, buffer, workers, expand=expand)
         self.recipe_chunks = 0
         """Number of chunks that make up the recipe; complete once `chunks` has ended."""
@@ -164,9 +121,8 @@ class OpenedFile:
             SourceChanged: the file is not what `walk` saw, before, while or after it is read.
         """
         for chunk in self._expander.content():
-            if self._digest is None and not self.plain and self._found.size > LOOK_AHEAD:
-                # A worker reads the file a second time, for its digest, while this thread goes on.
-                self._digest = self._workers.run(self._digest_now)
+            if not self.plain and self._found.size > LOOK_AHEAD:
+                self._begin_digest()
             yield chunk
         if self._seen != self._found.size:
             self._raise_other_size(self._seen)
@@ -180,17 +136,8 @@ class OpenedFile:
 
         To be called once `chunks` has ended. It raises `SourceChanged` as `chunks` does.
         """
-        digest = (self._digest or self._digest_now)()
-        self._check()
+        digest = self._whole_digest()
         return Expansion(self._found.size, self.recipe_chunks, digest[:DIGEST_BYTES]), digest
-
-    def _digest_now(self) -> bytes:
-        return digest_of_open(self._file, self._found.size, lambda: self._stopped)
-
-    def _check(self) -> None:
-        """Raise an error if the file is not what `walk` saw."""
-        if identity_of(os.fstat(self._file.fileno())) != self._found.identity:
-            raise SourceChanged(show(self._full))
 
     def _fill(self, out: memoryview) -> int | None:
         """Read some bytes for the expander; 0 at the end of the file as `walk` saw it."""
@@ -244,20 +191,7 @@ class OpenedFile:
     def close(self) -> None:
         """Close the file, and remove temporary ones."""
         self._expander.close()
-        self._stopped = True
-        if self._digest is not None:
-            # `expansion` has raised the worker's error, or nobody needs the digest any more.
-            with contextlib.suppress(OSError):
-                self._digest()
-        self._file.close()
-
-    def __enter__(self) -> OpenedFile:
-        """Return the file."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close the file."""
-        self.close()
+        super().close()
 
 
 class Opener:

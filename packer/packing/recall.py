@@ -16,9 +16,10 @@ from operator import add
 from packer.engine.ordinals import Ordinals
 from packer.format.index import DIGEST_BYTES, FULL_DIGEST_BYTES, Index
 from packer.opening.expansion import Expansion
-from packer.packing.file_chunks import Source, digest_of
+from packer.packing.file_chunks import Source
 from packer.packing.older.predecessors import Predecessors
 from packer.packing.tree_record import TreeRecord
+from packer.packing.watched_file import digest_of
 
 STRETCH_ENTRIES = 8192
 """Greatest number of entries recalled at a time: their digests, of 32 bytes each, and ordinals are

@@ -95,6 +95,7 @@ class Scan:
         self._job = job
         self._source = source
         self._base = base
+        self._has_base = bool(base.reader.index.paths)
         self._workers = Workers(executor, recipes, base.reader.directory)
         self._older = OlderChunks(source, base.reader, base.dropped)
         self.new = self._older.new
@@ -194,7 +195,7 @@ class Scan:
         if self._job.opening != NONE:
             item = self._source.found[at]
             full = self._source.path_of(item)
-            head = head_of(full, item)
+            head = head_of(full, item, has_base=self._has_base)
             entry = predecessors.counterpart(item.path, head, item.size)
             if predecessors.is_modelled(entry):
                 expand = True

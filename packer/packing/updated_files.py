@@ -19,14 +19,15 @@ from packer.engine.ordinals import Ordinals
 from packer.errors import SourceChanged
 from packer.files.tree import Found, identity_of, open_file, show
 from packer.format.index import DIGEST_BYTES, FULL_DIGEST_BYTES
+from packer.opening.closed import SIGNATURE_BYTES as KIND_BYTES
 from packer.opening.closed import ClosedStreams
 from packer.opening.expansion import MAX_FILE_BYTES, Expansion
 from packer.opening.finder import SIGNATURE_BYTES, may_begin
 from packer.opening.old_text import OldText
 from packer.opening.updating import Update
 from packer.opening.workers import Workers
-from packer.packing.file_chunks import digest_of_open
 from packer.packing.older.alike import HEAD_BYTES
+from packer.packing.watched_file import WatchedFile
 
 _SAMPLE_BYTES = 4 << 10
 """Bytes in the middle of a chunk that tell whether it looks compressed."""
@@ -44,15 +45,16 @@ _SEARCH_BYTES = 1 << 20
 """Bytes of a file that are searched for archives at a time."""
 
 
-def head_of(full: bytes, found: Found) -> bytes:
-    """Return the first bytes of a file, as many as `older.alike` compares.
+def head_of(full: bytes, found: Found, *, has_base: bool) -> bytes:
+    """Return the first bytes of a file.
 
     Args:
         full: its path.
         found: the file as `walk` saw it.
+        has_base: whether to return as many as `older.alike` compares, not as few as tell its kind.
     """
     with io.FileIO(open_file(full, found)) as file:
-        return os.pread(file.fileno(), HEAD_BYTES, 0)
+        return os.pread(file.fileno(), HEAD_BYTES if has_base else KIND_BYTES, 0)
 
 
 def may_hold_archives(full: bytes, found: Found, head: bytes) -> bool:
@@ -67,17 +69,18 @@ def may_hold_archives(full: bytes, found: Found, head: bytes) -> bool:
         return may_begin(memoryview(head))
     buffer, at = memoryview(bytearray(_SEARCH_BYTES)), len(head) - SIGNATURE_BYTES
     with io.FileIO(open_file(full, found)) as file:
-        while (count := os.preadv(file.fileno(), [buffer], at)) > SIGNATURE_BYTES:
+        while True:
+            file.seek(at)
+            count = file.readinto(buffer) or 0
+            if count <= SIGNATURE_BYTES:
+                return False
             if may_begin(buffer[:count]):
                 return True
             at += count - SIGNATURE_BYTES
-    return False
 
 
-class UpdatedFile:
-    """The chunks of one file, opened against a predecessor; a context manager that closes it.
-
-    It raises `SourceChanged` if the file is not the one that `walk` saw.
+class UpdatedFile(WatchedFile):
+    """The chunks of one file, opened against a predecessor.
 
     Args:
         full: its path.
@@ -100,15 +103,10 @@ class UpdatedFile:
         workers: Workers,
         report: Callable[[int], None],
     ) -> None:
-        self._full = full
-        self._found = found
+        super().__init__(full, found, workers)
         self._params = params
         self._buffer = buffer
-        self._workers = workers
         self._report = report
-        self._file = io.FileIO(open_file(full, found))
-        self._digest: Callable[[], bytes] | None = None
-        self._stopped = False
         self._lengths, self._digests = array("I"), bytearray()  # of the closed file's chunks
         self._unknown: list[tuple[int, int]] = []  # what of the file is in no known chunk
         self._update: Update | None = None
@@ -136,10 +134,12 @@ class UpdatedFile:
                 if keeps:
                     self._lengths.append(end - start)
                     self._digests += digest
-                begins = (not in_stream or not _is_dense(chunk)) and may_begin(chunk)
-                in_stream = begins or (in_stream and _is_dense(chunk))
+                is_dense = in_stream and _is_dense(chunk)
+                if not is_dense:
+                    in_stream = may_begin(chunk)
+                    is_dense = in_stream and _is_dense(chunk)
                 if known.get(digest) < 0:
-                    if in_stream and _is_dense(chunk):
+                    if is_dense:
                         new += end - start
                     if keeps:
                         self._unknown.append((offset, offset + end - start))
@@ -184,7 +184,7 @@ class UpdatedFile:
         Returns:
             Whether that pays.
         """
-        self._digest = self._workers.run(self._digest_now)
+        self._begin_digest()
         is_new = self._is_new if was_opened else _never
         self._update = Update(self._read, self._found.size, old, self._workers, is_new)
         return self._update.begin(most)
@@ -226,8 +226,7 @@ class UpdatedFile:
         Args:
             predecessors: ordinals in the index.
         """
-        assert self._digest is not None
-        digest = self._digest()
+        digest = self._whole_digest()
         row = Expansion(self._found.size, self.recipe_chunks, digest[:DIGEST_BYTES], predecessors)
         return row, digest
 
@@ -235,20 +234,7 @@ class UpdatedFile:
         """Close the file, and release memory and temporary files."""
         if self._update is not None:
             self._update.close()
-        self._stopped = True
-        if self._digest is not None:
-            # `expansion` has raised the worker's error, or nobody needs the digest.
-            with contextlib.suppress(OSError):
-                self._digest()
-        self._file.close()
-
-    def __enter__(self) -> UpdatedFile:
-        """Return the file."""
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        """Close the file."""
-        self.close()
+        super().close()
 
     def _is_new(self, start: int, end: int) -> bool:
         """Return whether most of a part of the file is in no known chunk."""
@@ -266,14 +252,6 @@ class UpdatedFile:
         if len(data) != length:
             raise SourceChanged(show(self._full))
         return data
-
-    def _digest_now(self) -> bytes:
-        return digest_of_open(self._file, self._found.size, lambda: self._stopped)
-
-    def _check(self) -> None:
-        """Raise an error if the file is not what `walk` saw."""
-        if identity_of(os.fstat(self._file.fileno())) != self._found.identity:
-            raise SourceChanged(show(self._full))
 
 
 def _never(start: int, end: int) -> bool:

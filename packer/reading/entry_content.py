@@ -13,6 +13,7 @@ import blake3
 from packer.errors import DigestMismatch
 from packer.files.temporary import Gathered
 from packer.files.tree import show
+from packer.forks import renew_in_children
 from packer.format.blob_ranges import BlobRanges
 from packer.format.frame_reader import FrameReader
 from packer.format.frames import Frames
@@ -131,6 +132,12 @@ class FileReader:
         self._version = version
         self._opened: tuple[FrameReader, Executor, OldFiles] | None = None
         self.sizes = version.index.entry_sizes()
+        renew_in_children(self)
+
+    def renew_after_fork(self) -> None:
+        """In a forked child: begin anew, without the threads and the open files of the parent."""
+        self._stack = ExitStack()
+        self._opened = None
 
     def __enter__(self) -> FileReader:
         """Return the reader."""

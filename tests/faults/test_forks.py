@@ -11,15 +11,19 @@ from pathlib import Path
 
 import pytest
 
+import packer
+from packer.api.locations import open_version
 from packer.forks import Lock, renew_in_children
 from packer.format.frame_cache import FrameCache
 from packer.oci import Descriptor, digest_of
+from packer.reading.entry_content import FileReader
 from packer.stores.layout import LayoutStore
 from packer.stores.protocols import read_blob
 from packer.stores.registry.settings import Settings
 from packer.stores.registry.store import RegistryStore
 from tests.hostile import QUICK, Exchange, HostileRegistry, hostile_registry
 from tests.registry_server import make_certificate
+from tests.updates import changed, tar, texts, zlib_gzip
 
 BLOBS = [bytes([65 + number]) * 3000 for number in range(2)]
 
@@ -94,6 +98,24 @@ def test_a_reader_goes_on_in_the_child(tmp_path: Path) -> None:
 
             in_child(rest)
             rest()
+
+
+def test_opened_files_are_read_in_the_child(tmp_path: Path) -> None:
+    (tmp_path / "v").mkdir()
+    for number in (1, 2):
+        data = zlib_gzip(tar(changed(texts(files=4), number)))
+        (tmp_path / "v/app.tgz").write_bytes(data)
+        packer.pack(tmp_path / "v", store=tmp_path / "store", tag=f"app:{number}")
+    version = open_version("app:2", store=tmp_path / "store")
+    assert version.index.predecessors
+    with FileReader(version) as files:
+
+        def read() -> None:
+            assert b"".join(bytes(piece) for piece in files.read(0)) == data
+
+        read()
+        in_child(read, read)
+        read()
 
 
 def test_interrupted_parents_have_working_children() -> None:

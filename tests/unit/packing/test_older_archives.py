@@ -14,6 +14,8 @@ import pytest
 import packer
 from packer.api.locations import open_version
 from packer.cli.main import main
+from packer.engine.ordinals import Ordinals
+from packer.errors import SourceChanged
 from packer.format.blob_ranges import BlobRanges
 from packer.format.frame_reader import FrameReader
 from packer.format.index import Index
@@ -21,6 +23,7 @@ from packer.opening.predecessor import MAX_OLD_STREAMS, OldStream
 from packer.packing.older import alike, predecessors
 from packer.packing.older.counterparts import Counterparts
 from packer.packing.older.predecessors import Predecessors
+from packer.packing.updated_files import UpdatedFile
 from tests.builders import text
 from tests.updates import changed, libdeflate, tar, texts, write, zlib_gzip
 
@@ -148,6 +151,61 @@ def test_an_index_lists_no_more_than_readers_take(
     monkeypatch.setattr(predecessors, "MAX_PREDECESSORS", 0)
     assert not made.has_room(predecessor, 1)
     made.close()
+
+
+def update(folder: Path, versions: list[bytes]) -> list[packer.Packed]:
+    """Pack versions of one file, and compare what comes back."""
+    out = []
+    for number, data in enumerate(versions):
+        root = write(folder / f"v{number}", {"disk.img": data})
+        out.append(packer.pack(root, store=folder / "store", tag=f"app:{number}", cache=False))
+        packer.unpack(f"app:{number}", folder / f"out{number}", store=folder / "store")
+        assert (folder / f"out{number}/disk.img").read_bytes() == data
+    return out
+
+
+def test_an_archive_far_behind_the_start_of_a_file_is_found(tmp_path: Path) -> None:
+    plain = b"".join(b"%d plain\n" % number for number in range(80_000))
+    assert len(plain) > alike.HEAD_BYTES
+    closed, opened = update(tmp_path, [plain + archive(1), plain + archive(2)])
+    assert opened.new_bytes < len(archive(2)) / 3 < closed.new_bytes
+    assert len(packer.inspect("app:1", store=tmp_path / "store").opened) == 1
+
+
+def test_new_text_beside_an_archive_does_not_open_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delattr(Predecessors, "text")  # the older file is not even read
+    plain = b"".join(b"%d plain\n" % number for number in range(30_000))
+    _, second = update(tmp_path, [plain + archive(1), b"new\n" + plain[:-9] + archive(1)])
+    assert not packer.inspect("app:1", store=tmp_path / "store").opened
+    assert second.new_bytes < 10_000
+
+
+def test_archives_without_an_older_self_are_told(tmp_path: Path) -> None:
+    first, other = update(tmp_path, [archive(1), libdeflate(tar(texts(77, 4)))])
+    for packed in (first, other):
+        (row,) = packed.closed
+        assert (row.path, row.kind, row.reason) == ("disk.img", "gzip", "new")
+        assert row.bytes == packed.bytes
+
+
+def test_a_file_that_changes_after_it_was_cut_is_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    old, new = archive(1), libdeflate(tar(texts(77, 4)))
+    update(tmp_path, [old])
+    root = write(tmp_path / "changing", {"disk.img": new})
+    real = UpdatedFile.new_bytes
+
+    def meddle(self: UpdatedFile, known: Ordinals) -> int:
+        found = real(self, known)
+        (root / "disk.img").write_bytes(new[::-1])
+        return found
+
+    monkeypatch.setattr(UpdatedFile, "new_bytes", meddle)
+    with pytest.raises(SourceChanged, match=r"disk\.img"):
+        packer.pack(root, store=tmp_path / "store", tag="app:9", cache=False)
 
 
 def test_samples_of_what_is_no_archive() -> None:
