@@ -4,16 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import io
 import os
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, NoReturn
 
-import blake3
-
 from packer.engine.chunking import BUFFER_BYTES, ChunkParams
-from packer.errors import SourceChanged, UnknownSize
-from packer.files.tree import Found, Tree, identity_of, open_file, show
+from packer.errors import UnknownSize
+from packer.files.tree import Found, Tree, show
 from packer.format.index import DIGEST_BYTES
 from packer.opening.closed import ClosedStreams
 from packer.opening.expander import Expander

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import io
 import os
 from array import array
@@ -17,12 +16,13 @@ from packer.engine import zstd
 from packer.engine.chunking import ChunkParams, iter_chunks
 from packer.engine.ordinals import Ordinals
 from packer.errors import SourceChanged
-from packer.files.tree import Found, identity_of, open_file, show
+from packer.files.tree import Found, open_file, show
 from packer.format.index import DIGEST_BYTES, FULL_DIGEST_BYTES
 from packer.opening.closed import SIGNATURE_BYTES as KIND_BYTES
 from packer.opening.closed import ClosedStreams
 from packer.opening.expansion import MAX_FILE_BYTES, Expansion
 from packer.opening.finder import SIGNATURE_BYTES, may_begin
+from packer.opening.lookahead import find_signature
 from packer.opening.old_text import OldText
 from packer.opening.updating import Update
 from packer.opening.workers import Workers
@@ -30,7 +30,7 @@ from packer.packing.older.alike import HEAD_BYTES
 from packer.packing.watched_file import WatchedFile
 
 _SAMPLE_BYTES = 4 << 10
-"""Bytes in the middle of a chunk that tell whether it looks compressed."""
+"""Bytes that tell whether a part of a chunk looks compressed."""
 _DENSE = 0.85
 """Share of them, above which it does, that a quick compressor leaves."""
 LEAST_NEW_BYTES = 1 << 10
@@ -117,8 +117,8 @@ class UpdatedFile(WatchedFile):
         """Return how many bytes of closed streams lie in unknown chunks.
 
         Where a stream changed, the bytes behind the change are new, and look compressed up to its
-        end. So chunks count that look so, if an archive begins in them or in what looks compressed
-        before them.
+        end. So what looks so counts, if an archive begins there or in what looks compressed before
+        it.
 
         Args:
             known: chunks by digest.
@@ -134,13 +134,10 @@ class UpdatedFile(WatchedFile):
                 if keeps:
                     self._lengths.append(end - start)
                     self._digests += digest
-                is_dense = in_stream and _is_dense(chunk)
-                if not is_dense:
-                    in_stream = may_begin(chunk)
-                    is_dense = in_stream and _is_dense(chunk)
+                begin = _stream_in(chunk, goes_on=in_stream)
+                in_stream = begin < len(chunk)
                 if known.get(digest) < 0:
-                    if is_dense:
-                        new += end - start
+                    new += len(chunk) - begin
                     if keeps:
                         self._unknown.append((offset, offset + end - start))
                 offset += end - start
@@ -258,8 +255,20 @@ def _never(start: int, end: int) -> bool:
     return False
 
 
-def _is_dense(chunk: memoryview) -> bool:
-    """Return whether a chunk looks compressed."""
-    start = max((len(chunk) - _SAMPLE_BYTES) // 2, 0)
-    sample = chunk[start : start + _SAMPLE_BYTES]
+def _stream_in(chunk: memoryview, *, goes_on: bool) -> int:
+    """Return where a compressed stream begins in a chunk; the chunk's length if there is none.
+
+    Args:
+        chunk: of the closed file.
+        goes_on: whether one reached the chunk's start; if the middle looks compressed, it goes on.
+    """
+    if goes_on and _is_dense(chunk, (len(chunk) - _SAMPLE_BYTES) // 2):
+        return 0
+    at = find_signature(chunk, 0, len(chunk))
+    return at if at >= 0 and _is_dense(chunk, at) else len(chunk)
+
+
+def _is_dense(chunk: memoryview, start: int) -> bool:
+    """Return whether a chunk looks compressed from a place on."""
+    sample = chunk[max(start, 0) :][:_SAMPLE_BYTES]
     return len(zstd.compress(sample, zstd.MIN_LEVEL)) > _DENSE * len(sample)

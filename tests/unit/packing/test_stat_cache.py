@@ -69,7 +69,7 @@ def names(monkeypatch: pytest.MonkeyPatch) -> list[str]:
         names.extend(map(os.fsdecode, paths))
         return real_small(directory, paths, *rest)
 
-    monkeypatch.setattr("packer.packing.file_chunks.open_file", spy)
+    monkeypatch.setattr("packer.packing.watched_file.open_file", spy)
     monkeypatch.setattr("packer.packing.small_files.read_files", spy_small)
     return names
 
