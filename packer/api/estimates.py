@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from packer.api import air_gap
@@ -18,8 +19,11 @@ from packer.api.locations import (
     without_range,
 )
 from packer.api.push_source import version_to_push
-from packer.errors import InvalidParameter, NotFound
+from packer.errors import IntegrityError, InvalidParameter, NotFound
+from packer.format.closed_files import closed_by_name
+from packer.format.version import load_version
 from packer.reference import ArchiveLocation, parse_location
+from packer.stores.protocols import LocalBlobs, Store
 from packer.stores.registry.access import Access, RegistryLike
 from packer.transfer.copy_cost import Estimate, estimate_copy
 from packer.transfer.promises import Promise
@@ -63,7 +67,8 @@ def estimate(
             raise InvalidParameter("a pull needs a reference")
         location = parse_location(without_range(source, access))
         origin, held = open_location(location, access, create=False)
-        return estimate_copy(origin, name_at(location, origin, held), local, local_tag(location))
+        name = name_at(location, origin, held)
+        return _with_closed(origin, estimate_copy(origin, name, local, local_tag(location)))
     location = parse_location(destination)
     if isinstance(source, str):
         try:
@@ -84,9 +89,31 @@ def estimate(
         if left_out:
             name = origin.resolve(name).digest  # the tag may move while promises are looked up
             promises = air_gap.find_promises(left_out, origin, name, local, access)
-        return estimate_copy(origin, name, target, tag, promises)
+        return _with_closed(origin, estimate_copy(origin, name, target, tag, promises))
     try:
         target, tag = open_location(location, access, create=False)
     except NotFound:
-        return estimate_copy(origin, name, None, None)  # a layout that is not there yet
-    return estimate_copy(origin, name, target, tag or tag_of(name), own=origin is local)
+        # a layout that is not there yet
+        return _with_closed(origin, estimate_copy(origin, name, None, None))
+    found = estimate_copy(origin, name, target, tag or tag_of(name), own=origin is local)
+    return _with_closed(origin, found)
+
+
+def _with_closed(origin: Store, found: Estimate) -> Estimate:
+    """Add the archives that stayed closed in the blobs that would be moved.
+
+    It takes the index, which is not fetched for an estimate.
+
+    Returns:
+        The estimate with them.
+    """
+    if not found.moved or not isinstance(origin, LocalBlobs):
+        return found
+    try:
+        version = load_version(origin, found.digest)
+        layers = version.manifest.data_layers
+        new = {at for at, layer in enumerate(layers) if layer.digest in found.moved}
+        rows = closed_by_name(version.index, new) if new else ()
+        return replace(found, closed=tuple(row for row in rows if row.stored_bytes))
+    except (IntegrityError, NotFound):
+        return found  # no version of ours, or one without an index here: a copy needs none

@@ -6,7 +6,7 @@ import argparse
 import base64
 import json
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -221,6 +221,7 @@ def estimated(key: str, name: str, found: Estimate) -> Report:
             "mountable_blobs": found.mountable_blobs,
             "mountable_bytes": found.mountable_bytes,
             "unchanged": found.unchanged,
+            "closed": closed_value(found.closed),
         }
 
     def lines() -> Iterator[str]:
@@ -238,6 +239,11 @@ def estimated(key: str, name: str, found: Estimate) -> Report:
                 " registry, and stay there if it mounts blobs"
             )
         yield line
+        if found.closed:
+            total = sum(row.stored_bytes for row in found.closed)
+            yield f"archives that are stored closed, {format_size(total)}: " + closed_texts(
+                found.closed
+            )
 
     return Report(value, lines)
 
@@ -320,6 +326,12 @@ _REASONS = {
     "new": "too little of it is in the base",
     "unknown": "was not opened",
 }
+
+
+def closed_texts(closed: Sequence[Closed]) -> str:
+    """Return what a person reads of archives that stayed closed: the largest, and how many more."""
+    more = len(closed) - 1
+    return closed_text(closed[0]) + (f" and {more} more, see --json" if more else "")
 
 
 def closed_text(row: Closed) -> str:

@@ -46,11 +46,9 @@ def pack(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
         if packed.unchanged:
             return
         if packed.closed:
-            more = len(packed.closed) - 1
-            rest = f" and {more} more, see --json" if more else ""
             yield (
                 f"archives that stayed closed, {format_size(packed.closed_bytes)}:"
-                f" {outcome.closed_text(packed.closed[0])}{rest}"
+                f" {outcome.closed_texts(packed.closed)}"
             )
         yield from outcome.base_lines(packed, args.base)
 

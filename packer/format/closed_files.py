@@ -6,7 +6,7 @@ the index alone says which files were not opened; their names say which of them 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
 from packer.files.tree import show
@@ -85,20 +85,20 @@ class ClosedFiles:
             index: of the version that was packed; complete.
             first_layer: the first data layer that counts as new.
         """
-        return _with_costs(index, first_layer, self._largest())
+        return _with_costs(index, range(first_layer, len(index.layer_frames)), self._largest())
 
     def _largest(self) -> list[tuple[int, ClosedStreams]]:
         return sorted(self._rows, key=lambda item: (-item[1].bytes, item))[:MAX_CLOSED]
 
 
-def closed_by_name(index: Index, first_layer: int) -> tuple[Closed, ...]:
+def closed_by_name(index: Index, new_layers: Collection[int]) -> tuple[Closed, ...]:
     """Return the files that are named like archives and were not opened.
 
     The index does not say what stayed closed within a file that was opened, nor why.
 
     Args:
         index: the version's; complete.
-        first_layer: the first data layer that counts as new.
+        new_layers: ordinals of the data layers that count as new.
 
     Returns:
         At most `MAX_CLOSED` rows, those of the most bytes first.
@@ -114,7 +114,7 @@ def closed_by_name(index: Index, first_layer: int) -> tuple[Closed, ...]:
     found = sorted(found)[:MAX_CLOSED]
     return _with_costs(
         index,
-        first_layer,
+        new_layers,
         [
             (entry, ClosedStreams(kind, UNKNOWN if is_opened(kind) else FORMAT, 1, -size))
             for size, entry, kind in found
@@ -123,21 +123,20 @@ def closed_by_name(index: Index, first_layer: int) -> tuple[Closed, ...]:
 
 
 def _with_costs(
-    index: Index, first_layer: int, rows: Iterable[tuple[int, ClosedStreams]]
+    index: Index, new_layers: Collection[int], rows: Iterable[tuple[int, ClosedStreams]]
 ) -> tuple[Closed, ...]:
     """Add paths and costs to rows with the ordinals of their files."""
     rows = list(rows)
     frames = Frames(index)
-    first_new = frames.first_chunk[sum(index.layer_frames[:first_layer])]
     paid: set[int] = set()  # new chunks of the files before
     parts: list[tuple[int, int, int]] = []  # entry, frame, bytes in it
     in_frame: dict[int, int] = {}  # bytes of closed files in each frame
     for entry in sorted({entry for entry, _ in rows}):
         for start, length in index.runs_of(entry):
-            for chunk in range(max(start, first_new), start + length):
-                if chunk not in paid:
+            for chunk in range(start, start + length):
+                frame, size = frames.of_chunk(chunk), index.chunk_lengths[chunk]
+                if frames.layer[frame] in new_layers and chunk not in paid:
                     paid.add(chunk)
-                    frame, size = frames.of_chunk(chunk), index.chunk_lengths[chunk]
                     parts.append((entry, frame, size))
                     in_frame[frame] = in_frame.get(frame, 0) + size
     costs = {entry: 0.0 for entry, _ in rows}

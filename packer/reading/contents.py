@@ -235,7 +235,7 @@ def details(version: Version) -> Details:
         layers=tuple(_layer_uses(version)),
         parts=uses(index, reused),
         opened=opened(index),
-        closed=closed_by_name(index, reused),
+        closed=closed_by_name(index, range(reused, len(index.layer_frames))),
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from packer.format.closed_files import Closed
 from packer.oci import Descriptor
 from packer.stores.protocols import LocalBlobs, Partial, Store, Upload
 from packer.transfer.copy_plan import (
@@ -45,6 +46,9 @@ class Estimate:
             registry may mount them from there, which only trying can tell; then their bytes are not
             moved.
         mountable_bytes: bytes of the mountable blobs, which `bytes` includes.
+        moved: digests of the `blobs`.
+        closed: of a version that lies in a local store, archives that stayed closed in the blobs
+            that would be moved, as far as the names of files tell; at most 1000, the largest first.
     """
 
     digest: str
@@ -60,6 +64,8 @@ class Estimate:
     parts: int = 1
     mountable_blobs: int = 0
     mountable_bytes: int = 0
+    moved: frozenset[str] = frozenset()
+    closed: tuple[Closed, ...] = ()
 
 
 def estimate_copy(
@@ -115,6 +121,7 @@ def _count(source: Store, plan: CopyPlan, destination: Store | None) -> Estimate
         unchanged=unchanged,
         mountable_blobs=len(mountable),
         mountable_bytes=_bytes(mountable),
+        moved=frozenset(blob.digest for blob in moved),
     )
 
 
@@ -147,6 +154,7 @@ def _count_archive(source: Store, plan: ArchivePlan, destination: Partial) -> Es
         bytes_left_out=_bytes(plan.left_out),
         archive_bytes=size.bytes,
         parts=size.parts,
+        moved=frozenset(blob.digest for blob in moved),
     )
 
 
