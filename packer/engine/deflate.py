@@ -141,7 +141,12 @@ _local = threading.local()
 
 
 def rebuild(
-    plain: bytes | bytearray, window: bytes, position: int, recipe: Buffer, bit: int, most: int
+    plain: bytes | bytearray | memoryview,
+    window: bytes | memoryview,
+    position: int,
+    recipe: Buffer,
+    bit: int,
+    most: int,
 ) -> tuple[bytes, int]:
     """Rebuild a segment of a deflate stream.
 

@@ -101,7 +101,7 @@ def encode(buffer: bytearray, prefix_bytes: int, level: int, *, share: float = 0
     return b"".join((zstd.number(len(coded)), coded, zstd.number(len(selection)), selection, body))
 
 
-def decode(frame: bytes, size: int, what: str, prefix: bytes | bytearray) -> bytearray:
+def decode(frame: bytes, size: int, what: str, prefix: bytes | bytearray | memoryview) -> bytearray:
     """Return the text of a delta frame from a stranger.
 
     Args:
@@ -218,7 +218,9 @@ def _select(data: Any, prefix_bytes: int, rest: bytearray) -> tuple[bytes, bytea
     return bytes(out[:length]), _gathered(data, prefix_bytes, kept, len(rest)), int(shared)
 
 
-def _selected(prefix: bytes | bytearray, selection: bytes, rest_bytes: int, what: str) -> bytearray:
+def _selected(
+    prefix: bytes | bytearray | memoryview, selection: bytes, rest_bytes: int, what: str
+) -> bytearray:
     """Return the blocks that a stranger's selection names."""
     kept = bytearray(_blocks(len(prefix)))
     if lib.pk_select_decode(

@@ -6,13 +6,18 @@ docs/format.md, "Recipes".
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import Lock
+from typing import TYPE_CHECKING
 
 from packer.engine import delta
-from packer.engine.deflate import RecipeError
-from packer.engine.tokens import KIND, MAX_SPAN_BYTES, OldSpan, Span, bits_of, span_of
+from packer.engine.deflate import RecipeError, Segment
+from packer.engine.tokens import KIND, MAX_SPAN_BYTES, OldSpan, Span, span_of
 from packer.opening.expansion import most_opened
 from packer.opening.old_streams import OldStreams
 from packer.opening.recipe import MAX_DELTA_BYTES, Cursor
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 _SPAN_RATIO = 8
 _LEAST_SPAN = 64 << 10
@@ -20,7 +25,7 @@ _LEAST_SPAN = 64 << 10
 _SPAN_RATIO times the bytes that the file may open to: the bound on a reader's work."""
 
 
-def is_against(coded: bytes) -> bool:
+def is_against(coded: bytes | memoryview) -> bool:
     """Return whether a segment's recipe depends on an old stream."""
     return coded[:1] == bytes((KIND,))
 
@@ -38,6 +43,7 @@ class Against:
         self._old = old
         self._what = what
         self._spare = _SPAN_RATIO * most_opened(size)
+        self._lock = Lock()
         self._spans: list[OldSpan] = []
         """Memory of spans, to be used again: at most one for each thread."""
 
@@ -69,14 +75,8 @@ class Against:
         return made
 
     def segment(
-        self,
-        data: bytes | bytearray,
-        window: bytes,
-        position: int,
-        coded: bytes,
-        bit: int,
-        most: int,
-    ) -> Callable[[], tuple[bytes, int]]:
+        self, data: Buffer, window: Buffer, position: int, coded: Buffer
+    ) -> Callable[[], Segment]:
         """Read the recipe of a segment, for which `is_against` holds.
 
         Args:
@@ -84,33 +84,32 @@ class Against:
             window: plaintext before it.
             position: bytes of plaintext before it, in all.
             coded: the recipe, from a stranger.
-            bit: where in its first byte the segment begins.
-            most: greatest number of bytes of the segment.
 
         Returns:
-            Makes the segment's bytes and its end, as `engine.deflate.rebuild` does, in any thread.
+            Makes the segment, without its bits, in any thread; RecipeError if the recipe does not
+            fit.
 
         Raises:
             FormatError: the recipe is damaged.
         """
         cursor = Cursor(memoryview(coded)[1:], self._what)
         stream = cursor.number()
-        recipe = coded[:1] + cursor.rest()
+        recipe = bytes((KIND,)) + cursor.rest()
         try:
             span = span_of(recipe)
         except RecipeError as error:
             cursor.fail(str(error))
         old = self._charge(cursor, stream, span)
 
-        def made() -> tuple[bytes, int]:
+        def made() -> Segment:
             try:
                 memory = self._spans.pop()
             except IndexError:
                 memory = None
             filled = old.fill(stream, span, memory)
-            made = filled.decode(data, window, position, recipe)
+            segment = filled.decode(data, window, position, recipe)
             self._spans.append(filled)
-            return bits_of(made, bit, most)
+            return segment
 
         return made
 
@@ -120,7 +119,8 @@ class Against:
             cursor.fail(f"old stream {stream} does not exist")
         if span.size > MAX_SPAN_BYTES:
             cursor.fail(f"a span of {span.size} bytes")
-        self._spare -= max(span.size, _LEAST_SPAN)
+        with self._lock:
+            self._spare -= max(span.size, _LEAST_SPAN)
         if self._spare < 0:
             cursor.fail("too many spans of old streams")
         return self._old

@@ -12,7 +12,7 @@ from bisect import bisect_right
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from threading import Lock
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Protocol
 
 from packer.engine.deflate import MAX_SEGMENT_INPUT, Inflated, NotDeflate, Segment
 from packer.engine.tokens import OldSpan, Span
@@ -47,6 +47,8 @@ class OldFile:
         size: of the file in bytes.
         streams: the deflate streams in it, from a stranger.
         what: how errors name the file.
+        first: makes the only stream that lies in no other, given how errors name it and what keeps
+            its segments; None inflates it.
     """
 
     def __init__(
@@ -55,31 +57,60 @@ class OldFile:
         size: int,
         streams: Sequence[OldStream],
         what: str,
+        first: Callable[[str, SegmentCache], PlainStream] | None = None,
     ) -> None:
         self.read = read
         self.size = size
         self.streams = streams
         self.what = what
+        self.first = first
+
+
+class PlainStream(Protocol):
+    """A stream whose plaintext and segments are there, or made when they are asked for."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of its plaintext."""
+
+    def check(self, start: int, length: int) -> None:
+        """Raise FormatError if there is no such span."""
+
+    def read(self, start: int, length: int) -> bytes | bytearray | memoryview:
+        """Return `length` bytes of the plaintext from `start` on."""
+
+    def segments(self, start: int, end: int) -> Iterator[tuple[int, Segment]]:
+        """Yield the segments that overlap a stretch within the stream, and their positions."""
+
+    def close(self) -> None:
+        """Release memory and files."""
 
 
 class OldStreams:
     """The deflate streams of some older files, numbered through all of them.
 
-    May be used by several threads. Whatever the files hold, it takes about CACHE_BYTES and 32 bytes
-    for each MiB of plaintext that was asked for, and a temporary file of a 64th of it.
+    May be used by several threads. Whatever the files hold, it takes about CACHE_BYTES, in the
+    cache, and 32 bytes for each MiB of plaintext that was asked for, and a temporary file of a 64th
+    of it.
 
     Args:
         files: in order.
         directory: of the temporary file, as `temporary_file` takes it.
+        cache: keeps segments, of other streams too; None for a cache of its own.
 
     Raises:
         FormatError: a stream lies in one that is not before it, or too deep in others.
     """
 
-    def __init__(self, files: Sequence[OldFile], directory: bytes | None = None) -> None:
-        windows, self._cache = Windows(directory), SegmentCache(CACHE_BYTES)
-        self._windows = windows
-        self._streams: list[InflatedStream] = []
+    def __init__(
+        self,
+        files: Sequence[OldFile],
+        directory: bytes | None = None,
+        cache: SegmentCache | None = None,
+    ) -> None:
+        self._windows = Windows(directory)
+        self._cache = SegmentCache(CACHE_BYTES) if cache is None else cache
+        self._streams: list[PlainStream] = []
         for file in files:
             first, depths = len(self._streams), [0]
             for number, stream in enumerate(file.streams, 1):
@@ -89,17 +120,22 @@ class OldStreams:
                 if depths[-1] > MAX_DEFLATE_DEPTH:
                     raise FormatError(file.what, "old streams within one another, too many")
                 parent = self._streams[first + stream.parent - 1] if stream.parent else None
-                self._streams.append(
-                    InflatedStream(
-                        parent.read if parent is not None else file.read,
-                        parent.size if parent is not None else file.size,
-                        stream.offset,
-                        stream.size,
-                        f"deflate stream at offset {stream.offset} in {file.what}",
-                        windows,
-                        self._cache,
-                    )
-                )
+                self._streams.append(self._stream(file, stream, parent))
+
+    def _stream(self, file: OldFile, stream: OldStream, parent: PlainStream | None) -> PlainStream:
+        """Return a stream, which makes nothing yet."""
+        what = f"deflate stream at offset {stream.offset} in {file.what}"
+        if parent is None and file.first is not None:
+            return file.first(what, self._cache)
+        return InflatedStream(
+            parent.read if parent is not None else file.read,
+            parent.size if parent is not None else file.size,
+            stream.offset,
+            stream.size,
+            what,
+            self._windows,
+            self._cache,
+        )
 
     def __len__(self) -> int:
         """Return the number of streams."""
@@ -116,7 +152,7 @@ class OldStreams:
         """
         return self._get(stream).size
 
-    def plain(self, stream: int, span: Span) -> bytes | bytearray:
+    def plain(self, stream: int, span: Span) -> bytes | bytearray | memoryview:
         """Return a span of a stream's plaintext.
 
         Args:
@@ -158,11 +194,12 @@ class OldStreams:
         return out
 
     def close(self) -> None:
-        """Release the memory, and remove the temporary file."""
-        self._cache.clear()
+        """Release the memory, and remove the temporary files."""
+        for stream in self._streams:
+            stream.close()
         self._windows.close()
 
-    def _get(self, stream: int) -> InflatedStream:
+    def _get(self, stream: int) -> PlainStream:
         if not 0 <= stream < len(self._streams):
             raise FormatError("recipe", f"old stream {stream} does not exist")
         return self._streams[stream]
@@ -197,6 +234,7 @@ class InflatedStream:
         self._what = what
         self._windows = windows
         self._cache = cache
+        self._key = cache.stream()
         self._lock = Lock()
         self._first_input = min(max(_LEAST_INPUT_BYTES, size // 2), _INPUT_BYTES)
         # Of each checkpoint: the byte and bit that its segment begins at, its position in the
@@ -253,6 +291,10 @@ class InflatedStream:
             yield self._positions[at], segment
             position = self._positions[at + 1]
 
+    def close(self) -> None:
+        """Release its segments."""
+        self._cache.drop(self._key)
+
     def _segment_at(self, position: int) -> tuple[int, Segment]:
         """Return the segment that holds a position, and its number."""
         while self._positions[-1] <= position:
@@ -265,15 +307,15 @@ class InflatedStream:
         at = self.count
         segment, found, offset = self._inflate(at)
         self._advance(segment, found, offset)
-        self._cache.put((id(self), at), segment)
+        self._cache.put((self._key, at), segment)
         return segment
 
     def _kept(self, at: int) -> Segment:
         """Return a segment that was inflated before."""
-        kept = self._cache.get((id(self), at))
+        kept = self._cache.get((self._key, at))
         if kept is None:
             kept, _, _ = self._inflate(at)
-            self._cache.put((id(self), at), kept)
+            self._cache.put((self._key, at), kept)
         return kept
 
     def _advance(self, segment: Segment, found: Inflated, offset: int) -> None:
@@ -374,8 +416,15 @@ class SegmentCache:
     def __init__(self, most: int) -> None:
         self._most = most
         self._lock = Lock()
+        self._streams = 0
         self._segments: OrderedDict[tuple[int, int], tuple[Segment, int]] = OrderedDict()
         self._bytes = 0
+
+    def stream(self) -> int:
+        """Return the number of one more stream: the first half of its segments' keys."""
+        with self._lock:
+            self._streams += 1
+            return self._streams
 
     def get(self, key: tuple[int, int]) -> Segment | None:
         """Return a segment; None if it is not kept."""
@@ -396,6 +445,16 @@ class SegmentCache:
             while self._bytes > self._most and len(self._segments) > 1:
                 _, (_, released) = self._segments.popitem(last=False)
                 self._bytes -= released
+
+    def drop(self, stream: int) -> None:
+        """Release the segments of a stream.
+
+        Args:
+            stream: its number.
+        """
+        with self._lock:
+            for key in [key for key in self._segments if key[0] == stream]:
+                self._bytes -= self._segments.pop(key)[1]
 
     def clear(self) -> None:
         """Release all segments."""

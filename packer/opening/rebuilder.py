@@ -7,10 +7,11 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from packer.engine import bzip2
 from packer.engine.deflate import MAX_SEGMENT_BYTES, WINDOW_BYTES, RecipeError, most_coded, rebuild
+from packer.engine.tokens import bits_of
 from packer.errors import FormatError
 from packer.files.temporary import Gathered
 from packer.opening import recipe as op
@@ -26,6 +27,9 @@ _AHEAD_BYTES = 8 << 20
 """Bytes held behind a segment that is being rebuilt, while others are rebuilt beside it."""
 _DEFERRED_BYTES = 4 << 10
 """Memory of a segment without its plaintext, about, in bytes."""
+_FIRST_BYTES, _FIRST_SEGMENTS = 1 << 30, 1024
+"""Greatest plaintext in bytes, and number of segments, of a stream that is made without its file:
+it may take so much of the disk, and a table of them little of the memory."""
 _RELEASE_OPERATIONS = 8192
 """Operations between two releases of the recipe's memory."""
 
@@ -79,11 +83,60 @@ class Rebuilder:
         if not self._recipe.ended or not self._content.ended:
             self._fail("something is left over")
 
+    def first_stream(self, offset: int) -> FirstStream | None:
+        """Return the first deflate stream, to be made without the file; instead of `pieces`.
+
+        Args:
+            offset: where it begins in the file.
+
+        Returns:
+            The stream; None if none begins there, something whose length is not known is before
+            it, or it takes too much memory or disk to be made so.
+
+        Raises:
+            FormatError: the recipe is damaged.
+        """
+        found: list[FirstStream | None] = []
+
+        def first(depth: int) -> Iterator[_Piece]:
+            found.append(self._first(depth))
+            yield b""
+
+        for piece in self._stream(0, first):
+            if found:
+                return found[0] if not offset else None
+            if isinstance(piece, _Deferred) or len(piece) > offset:
+                return None
+            offset -= len(piece)
+        return None
+
+    def _first(self, depth: int) -> FirstStream | None:
+        """Read the records of the first deflate stream."""
+        segments, size = [], 0
+        records = self._recipe.next_stream()
+        while not records.ended:
+            head = records.number()
+            bit, length = head & 7, head >> 3
+            coded = records.take(records.number())
+            if length > MAX_SEGMENT_BYTES:
+                self._fail("a segment is too long")
+            if length:
+                segments.append(SegmentRecord(bit, length, coded))
+                size += length
+            if size > min(_FIRST_BYTES, self._spare) or len(segments) > _FIRST_SEGMENTS:
+                return None
+        plain = self._resolved(self._stream(depth))
+        return FirstStream(segments, size, plain, self._against)
+
     def _fail(self, why: str) -> None:
         raise FormatError(self._recipe.what, why)
 
-    def _stream(self, depth: int) -> Iterator[_Piece]:
+    def _stream(
+        self, depth: int, deflate: Callable[[int], Iterator[_Piece]] | None = None
+    ) -> Iterator[_Piece]:
         """Follow the operations of a stream up to its end."""
+        # What yields a deflate stream within it, given its depth.
+        deflate = self._deflate if deflate is None else deflate
         recipe = self._recipe
         number, inline = recipe.operations.number, recipe.inline.take
         header = bytes(BLOCK)
@@ -115,7 +168,7 @@ class Rebuilder:
             elif operation == op.DEFLATE or operation == op.BZIP2:
                 if depth >= MAX_DEFLATE_DEPTH:
                     self._fail("deflate streams within one another, too many")
-                yield from (self._deflate if operation == op.DEFLATE else self._bzip2)(depth + 1)
+                yield from (deflate if operation == op.DEFLATE else self._bzip2)(depth + 1)
             elif operation == op.END:
                 return
             else:
@@ -202,7 +255,8 @@ class Rebuilder:
         # Not bounded by the file's size: a stream within another may be larger than that one.
         most = most_coded(len(data))
         if is_against(coded):
-            return self._run(self._against.segment(data, window, position, coded, bit, most))
+            made = self._against.segment(data, window, position, coded)
+            return self._run(lambda: bits_of(made(), bit, most))
         return self._run(partial(rebuild, data, window, position, coded, bit, most))
 
     def _run(self, function: Callable[[], _T]) -> Callable[[], _T]:
@@ -217,6 +271,37 @@ class Rebuilder:
             return joint.add(bit, *wait())
         except RecipeError as error:
             raise FormatError(self._recipe.what, str(error)) from None
+
+
+class SegmentRecord(NamedTuple):
+    """A segment of a deflate stream in a recipe.
+
+    Args:
+        bit: where in its first byte it begins.
+        length: bytes of its plaintext, at most MAX_SEGMENT_BYTES.
+        coded: its recipe, from a stranger.
+    """
+
+    bit: int
+    length: int
+    coded: memoryview
+
+
+class FirstStream(NamedTuple):
+    """The first deflate stream of a file, which has not been made.
+
+    Args:
+        segments: those with plaintext, in order.
+        size: bytes of the plaintext, as they say.
+        plain: makes the plaintext, in pieces, each valid until the next is asked for; not as many
+            bytes if the recipe does not fit.
+        against: makes segments for which `is_against` holds.
+    """
+
+    segments: list[SegmentRecord]
+    size: int
+    plain: Iterator[bytes | memoryview]
+    against: Against
 
 
 class _Deferred:

@@ -20,6 +20,7 @@ from typing import Protocol
 
 from packer.engine import bzip2
 from packer.engine.deflate import MAX_SEGMENT_BYTES, WINDOW_BYTES, RecipeError, most_coded, rebuild
+from packer.engine.tokens import bits_of
 from packer.errors import FormatError
 from packer.opening import recipe as op
 from packer.opening.against import Against, is_against
@@ -264,7 +265,8 @@ class Deflated:
             data, most = plain.take(length), most_coded(length)
             try:
                 if is_against(coded):
-                    out, bits = self.against.segment(data, window, position, coded, bit, most)()
+                    made = self.against.segment(data, window, position, coded)()
+                    out, bits = bits_of(made, bit, most)
                 else:
                     out, bits = rebuild(data, window, position, coded, bit, most)
             except RecipeError as error:
