@@ -5,7 +5,8 @@ from __future__ import annotations
 from threading import Lock
 from typing import IO
 
-from packer.files.temporary import read_at, temporary_file, write_at
+from packer.engine.memory import writable
+from packer.files.temporary import fill_at, temporary_file, write_at
 
 
 class Memory:
@@ -58,9 +59,8 @@ class Spool:
         self._most = most
         self._memory = memory
         self._file: IO[bytes] | None = None
-        # Not resized later, so that views of it may be given out. The system gives pages of it
-        # only where something was written.
-        self._held = bytearray(most) if memory.take(most) else None
+        # Not resized later, so that views of it may be given out.
+        self._held = writable(most) if memory.take(most) else None
         if self._held is None:
             self._file = temporary_file(directory)
 
@@ -84,7 +84,7 @@ class Spool:
         self.size = end
         return True
 
-    def read(self, start: int, length: int) -> bytes | memoryview:
+    def read(self, start: int, length: int) -> memoryview:
         """Return bytes that were appended.
 
         Args:
@@ -92,9 +92,11 @@ class Spool:
             length: in bytes.
         """
         if self._held is not None:
-            return memoryview(self._held)[start : start + length]
+            return self._held[start : start + length]
         assert self._file is not None
-        return read_at(self._file, length, start)
+        out = writable(length)
+        fill_at(self._file, out, start)
+        return out
 
     def close(self) -> None:
         """Release the memory, or remove the temporary file."""

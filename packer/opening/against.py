@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING
 
 from packer.engine import delta
 from packer.engine.deflate import RecipeError, Segment
-from packer.engine.tokens import KIND, MAX_SPAN_BYTES, OldSpan, Span, span_of
+from packer.engine.memory import writable
+from packer.engine.tokens import KIND, MAX_SPAN_BYTES, OldSpan, Span, bits_of, span_of
 from packer.opening.expansion import most_opened
 from packer.opening.old_streams import OldStreams
 from packer.opening.recipe import MAX_DELTA_BYTES, Cursor
@@ -45,9 +46,10 @@ class Against:
         self._spare = _SPAN_RATIO * most_opened(size)
         self._lock = Lock()
         self._spans: list[OldSpan] = []
-        """Memory of spans, to be used again: at most one for each thread."""
+        self._segments: list[Segment] = []
+        """Memory of spans and segments, to be used again: at most one for each thread."""
 
-    def delta(self, record: Cursor, size: int) -> Callable[[], bytearray]:
+    def delta(self, record: Cursor, size: int) -> Callable[[], memoryview]:
         """Read the record of a delta.
 
         Args:
@@ -69,14 +71,17 @@ class Against:
         old = self._charge(record, stream, span)
         payload = bytes(record.take(len(record.rest())))
 
-        def made() -> bytearray:
-            return delta.decode(payload, size, self._what, old.plain(stream, span))
+        def made() -> memoryview:
+            older = old.plain(stream, span)
+            out = writable(size)
+            delta.decode_into(out, payload, self._what, older)
+            return out
 
         return made
 
     def segment(
         self, data: Buffer, window: Buffer, position: int, coded: Buffer
-    ) -> Callable[[], Segment]:
+    ) -> Callable[[Segment], None]:
         """Read the recipe of a segment, for which `is_against` holds.
 
         Args:
@@ -86,7 +91,7 @@ class Against:
             coded: the recipe, from a stranger.
 
         Returns:
-            Makes the segment, without its bits, in any thread; RecipeError if the recipe does not
+            Fills a segment, without its bits, in any thread; RecipeError if the recipe does not
             fit.
 
         Raises:
@@ -101,16 +106,32 @@ class Against:
             cursor.fail(str(error))
         old = self._charge(cursor, stream, span)
 
-        def made() -> Segment:
+        def fill(out: Segment) -> None:
             try:
                 memory = self._spans.pop()
             except IndexError:
                 memory = None
             filled = old.fill(stream, span, memory)
-            segment = filled.decode(data, window, position, recipe)
+            filled.decode(data, window, position, recipe, out)
             self._spans.append(filled)
-            return segment
 
+        return fill
+
+    def bits(self, fill: Callable[[Segment], None], bit: int, most: int) -> tuple[bytes, int]:
+        """Return a segment's bytes and its end, as `engine.deflate.rebuild` does, in any thread.
+
+        Args:
+            fill: fills the segment.
+            bit: where in its first byte it begins.
+            most: greatest number of its bytes.
+        """
+        try:
+            segment = self._segments.pop()
+        except IndexError:
+            segment = Segment()
+        fill(segment)
+        made = bits_of(segment, bit, most)
+        self._segments.append(segment)
         return made
 
     def _charge(self, cursor: Cursor, stream: int, span: Span) -> OldStreams:

@@ -137,7 +137,7 @@ class FoundStream(InflatedStream):
                 segment = self._go_on()
             yield position, segment
 
-    def read(self, start: int, length: int) -> bytes | bytearray:
+    def read(self, start: int, length: int) -> bytes | bytearray | memoryview:
         """Return `length` bytes of the plaintext from `start` on."""
         if self._is_last and self._spooled >= 0:
             return self._spool.read(self._spooled + start, length)

@@ -15,6 +15,7 @@ from threading import Lock
 from typing import IO, TYPE_CHECKING, Protocol
 
 from packer.engine.deflate import MAX_SEGMENT_INPUT, Inflated, NotDeflate, Segment
+from packer.engine.memory import writable
 from packer.engine.tokens import OldSpan, Span
 from packer.errors import FormatError
 from packer.files.temporary import read_at, temporary_file, write_at
@@ -24,8 +25,9 @@ from packer.opening.recipe import MAX_DEFLATE_DEPTH
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-CACHE_BYTES = 32 << 20
-"""Memory of inflated segments that are kept, in bytes."""
+CACHE_BYTES = 40 << 20
+"""Memory of inflated segments that are kept, in bytes: those that a delta of the greatest length
+refers to stay for the recipes from tokens that follow it."""
 
 DISTANCE = 32 << 10
 """How far back deflate refers, in bytes."""
@@ -33,10 +35,9 @@ _WINDOW_BYTES = 8 << 20
 """Windows of checkpoints kept in memory, in bytes; further ones go to a temporary file."""
 _LEAST_INPUT_BYTES, _INPUT_BYTES = 4 << 10, 1 << 20
 """Compressed bytes that are read first; more where a segment turns out to be longer."""
-_SEGMENT_RATIO = 3
-"""Memory of a segment by its plaintext: a token of 4 bytes for 2 to 4 bytes of text."""
-_SEGMENT_SPARE = 64 << 10
-"""Memory of a segment beside that, in bytes."""
+_FREE_SEGMENTS, _FREE_BYTES = 4, 8 << 20
+"""Greatest number of segments whose memory is kept for others, and size of one, in bytes: memory
+from the system costs half as much time as inflating into it."""
 
 
 class OldFile:
@@ -80,7 +81,7 @@ class PlainStream(Protocol):
         """Return `length` bytes of the plaintext from `start` on."""
 
     def segments(self, start: int, end: int) -> Iterator[tuple[int, Segment]]:
-        """Yield the segments that overlap a stretch within the stream, and their positions."""
+        """Yield the segments that overlap a stretch, as `InflatedStream` does."""
 
     def close(self) -> None:
         """Release memory and files."""
@@ -272,10 +273,10 @@ class InflatedStream:
         if start < 0 or length < 0 or start + length > self.size:
             raise FormatError(self._what, f"it has no bytes {start} to {start + length}")
 
-    def read(self, start: int, length: int) -> bytes | bytearray:
+    def read(self, start: int, length: int) -> bytes | bytearray | memoryview:
         """Return `length` bytes of the plaintext from `start` on."""
         self.check(start, length)
-        out, done, end = bytearray(length), 0, start + length
+        out, done, end = writable(length), 0, start + length
         for position, segment in self.segments(start, end):
             part = segment.plain[max(start - position, 0) : end - position]
             out[done : done + len(part)] = part
@@ -283,12 +284,22 @@ class InflatedStream:
         return out
 
     def segments(self, start: int, end: int) -> Iterator[tuple[int, Segment]]:
-        """Yield the segments that overlap a stretch within the stream, and their positions."""
+        """Yield the segments that overlap a stretch within the stream, and their positions.
+
+        Args:
+            start: of the stretch in the plaintext.
+            end: of the stretch.
+
+        Yields:
+            The position of a segment in the plaintext, and the segment, which is valid until the
+            next one is asked for.
+        """
         position = start
         while position < end:
             with self._lock:
                 at, segment = self._segment_at(position)
             yield self._positions[at], segment
+            self._cache.release((self._key, at), segment)
             position = self._positions[at + 1]
 
     def close(self) -> None:
@@ -298,7 +309,8 @@ class InflatedStream:
     def _segment_at(self, position: int) -> tuple[int, Segment]:
         """Return the segment that holds a position, and its number."""
         while self._positions[-1] <= position:
-            self._go_on()
+            segment = self._go_on()
+            self._cache.release((self._key, self.count - 1), segment)
         at = bisect_right(self._positions, position) - 1
         return at, self._kept(at)
 
@@ -346,7 +358,7 @@ class InflatedStream:
         else:
             wanted = self._first_input
         wanted = min(wanted, MAX_SEGMENT_INPUT)
-        segment, found = Segment(), None
+        segment, found = self._cache.new(), None
         while found is None:
             have = max(min(wanted, self._end - offset), 0)
             try:
@@ -407,7 +419,7 @@ class Windows:
 
 
 class SegmentCache:
-    """Segments that were used last.
+    """Segments that were used last, and memory of ones that are used no more.
 
     Args:
         most: memory of them, in bytes.
@@ -417,8 +429,9 @@ class SegmentCache:
         self._most = most
         self._lock = Lock()
         self._streams = 0
-        self._segments: OrderedDict[tuple[int, int], tuple[Segment, int]] = OrderedDict()
+        self._held: OrderedDict[tuple[int, int], _Kept] = OrderedDict()
         self._bytes = 0
+        self._free: list[Segment] = []
 
     def stream(self) -> int:
         """Return the number of one more stream: the first half of its segments' keys."""
@@ -426,38 +439,90 @@ class SegmentCache:
             self._streams += 1
             return self._streams
 
-    def get(self, key: tuple[int, int]) -> Segment | None:
-        """Return a segment; None if it is not kept."""
+    def new(self) -> Segment:
+        """Return a segment to be filled; it may have memory already."""
         with self._lock:
-            found = self._segments.get(key)
+            if self._free:
+                return self._free.pop()
+        return Segment()
+
+    def get(self, key: tuple[int, int]) -> Segment | None:
+        """Return a segment, None if it is not kept; `release` it to let its memory be used again.
+
+        Args:
+            key: of the segment: the number of its stream, and its own there.
+        """
+        with self._lock:
+            found = self._held.get(key)
             if found is None:
                 return None
-            self._segments.move_to_end(key)
-            return found[0]
+            self._held.move_to_end(key)
+            found.users += 1
+            return found.segment
 
     def put(self, key: tuple[int, int], segment: Segment) -> None:
-        """Keep a segment, and release others if there are too many."""
-        size = len(segment.plain) * _SEGMENT_RATIO + _SEGMENT_SPARE
+        """Keep a segment, and drop others if there are too many.
+
+        Args:
+            key: as `get` takes it.
+            segment: in use, as if `get` had returned it.
+        """
+        size = segment.memory
         with self._lock:
-            old = self._segments.pop(key, None)
-            self._bytes += size - (old[1] if old is not None else 0)
-            self._segments[key] = segment, size
-            while self._bytes > self._most and len(self._segments) > 1:
-                _, (_, released) = self._segments.popitem(last=False)
-                self._bytes -= released
+            old = self._held.pop(key, None)
+            self._bytes += size - (old.size if old is not None else 0)
+            self._held[key] = _Kept(segment, size)
+            while self._bytes > self._most and len(self._held) > 1:
+                self._drop(next(iter(self._held)))
+
+    def release(self, key: tuple[int, int], segment: Segment) -> None:
+        """End the use of a segment that `get` returned, or that was put.
+
+        Args:
+            key: as `get` takes it.
+            segment: which is not to be used any more.
+        """
+        with self._lock:
+            found = self._held.get(key)
+            if found is not None and found.segment is segment:
+                found.users -= 1
 
     def drop(self, stream: int) -> None:
-        """Release the segments of a stream.
+        """Drop the segments of a stream.
 
         Args:
             stream: its number.
         """
         with self._lock:
-            for key in [key for key in self._segments if key[0] == stream]:
-                self._bytes -= self._segments.pop(key)[1]
+            for key in [key for key in self._held if key[0] == stream]:
+                self._drop(key)
 
     def clear(self) -> None:
-        """Release all segments."""
+        """Drop all segments."""
         with self._lock:
-            self._segments.clear()
+            self._held.clear()
+            self._free.clear()
             self._bytes = 0
+
+    def _drop(self, key: tuple[int, int]) -> None:
+        kept = self._held.pop(key)
+        self._bytes -= kept.size
+        if not kept.users and kept.size <= _FREE_BYTES and len(self._free) < _FREE_SEGMENTS:
+            self._free.append(kept.segment)
+
+
+class _Kept:
+    """A segment in the cache.
+
+    Args:
+        segment: just put.
+        size: its memory in bytes.
+    """
+
+    __slots__ = ("segment", "size", "users")
+
+    def __init__(self, segment: Segment, size: int) -> None:
+        self.segment = segment
+        self.size = size
+        self.users = 1
+        """How often it is in use; if never, its memory may be used for another."""

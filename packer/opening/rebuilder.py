@@ -11,7 +11,6 @@ from typing import NamedTuple, TypeVar
 
 from packer.engine import bzip2
 from packer.engine.deflate import MAX_SEGMENT_BYTES, WINDOW_BYTES, RecipeError, most_coded, rebuild
-from packer.engine.tokens import bits_of
 from packer.errors import FormatError
 from packer.files.temporary import Gathered
 from packer.opening import recipe as op
@@ -30,6 +29,9 @@ _DEFERRED_BYTES = 4 << 10
 _FIRST_BYTES, _FIRST_SEGMENTS = 1 << 30, 1024
 """Greatest plaintext in bytes, and number of segments, of a stream that is made without its file:
 it may take so much of the disk, and a table of them little of the memory."""
+_VIEW_SHARE = 8
+"""A segment is a view of the piece that its plaintext lies in, if it is so large a part of it: the
+whole piece stays in memory with it."""
 _RELEASE_OPERATIONS = 8192
 """Operations between two releases of the recipe's memory."""
 
@@ -177,7 +179,7 @@ class Rebuilder:
     def _delta(self, size: int) -> _Deferred:
         """Return the plaintext that a delta makes of a span of an old stream."""
         wait = self._run(self._against.delta(self._recipe.next_stream(), size))
-        return _Deferred(size + _DEFERRED_BYTES, lambda: memoryview(wait()))
+        return _Deferred(size + _DEFERRED_BYTES, wait)
 
     def _deflate(self, depth: int) -> Iterator[_Deferred]:
         """Yield the whole bytes of a deflate stream; the recipe keeps a shared last byte."""
@@ -197,7 +199,7 @@ class Rebuilder:
             wait = self._rebuild(data, window, position, coded, bit)
             yield _Deferred(length + _DEFERRED_BYTES, partial(self._joined, joint, bit, wait))
             self._release()
-            window = (window + data[-WINDOW_BYTES:])[-WINDOW_BYTES:]
+            window = b"".join((window, data[-WINDOW_BYTES:]))[-WINDOW_BYTES:]
             position += length
         if not plain.ended:
             self._fail("plaintext is left over")
@@ -249,14 +251,19 @@ class Rebuilder:
             yield piece.result() if isinstance(piece, _Deferred) else piece
 
     def _rebuild(
-        self, data: bytearray, window: bytes, position: int, coded: bytes, bit: int
+        self,
+        data: bytes | bytearray | memoryview,
+        window: bytes,
+        position: int,
+        coded: bytes,
+        bit: int,
     ) -> Callable[[], tuple[bytes, int]]:
         """Begin to rebuild a segment; return a function that waits for the result."""
         # Not bounded by the file's size: a stream within another may be larger than that one.
         most = most_coded(len(data))
         if is_against(coded):
-            made = self._against.segment(data, window, position, coded)
-            return self._run(lambda: bits_of(made(), bit, most))
+            fill = self._against.segment(data, window, position, coded)
+            return self._run(partial(self._against.bits, fill, bit, most))
         return self._run(partial(rebuild, data, window, position, coded, bit, most))
 
     def _run(self, function: Callable[[], _T]) -> Callable[[], _T]:
@@ -377,6 +384,8 @@ class _Bytes:
     def __init__(self, pieces: Iterator[bytes | memoryview], what: str) -> None:
         self._pieces = pieces
         self._rest: bytes | memoryview = b""
+        self._whole = 0
+        """Bytes of the piece that the rest is of."""
         self._what = what
 
     @property
@@ -387,6 +396,7 @@ class _Bytes:
             if piece is None:
                 return True
             self._rest = piece
+            self._whole = len(piece)
         return False
 
     def pieces(self, count: int) -> Iterator[bytes | memoryview]:
@@ -409,8 +419,11 @@ class _Bytes:
             count -= len(piece)
             yield piece
 
-    def take(self, count: int) -> bytearray:
+    def take(self, count: int) -> bytes | bytearray | memoryview:
         """Return the next `count` bytes in one buffer."""
+        if not self.ended and count <= len(self._rest) and count * _VIEW_SHARE >= self._whole:
+            data, self._rest = self._rest[:count], self._rest[count:]
+            return data
         # Copied one by one: a list of pieces would keep a whole frame alive for each.
         out = bytearray(count)
         at = 0

@@ -26,10 +26,10 @@ from packer.engine.tokens import bits_of
 from packer.errors import FormatError
 from packer.files.spool import Spool
 from packer.opening.against import is_against
-from packer.opening.old_streams import SegmentCache
+from packer.opening.old_streams import DISTANCE, SegmentCache
 from packer.opening.rebuilder import FirstStream
 
-MEMORY_BYTES = 32 << 20
+MEMORY_BYTES = 24 << 20
 """Memory of plaintext and of segments that were made, in bytes; more goes to temporary files."""
 _LOCKS = 16
 """Segments that may be made at a time."""
@@ -98,12 +98,22 @@ class RebuiltStream:
         return self._plain.read(start, length)
 
     def segments(self, start: int, end: int) -> Iterator[tuple[int, Segment]]:
-        """Yield the segments that overlap a stretch within the stream, and their positions."""
+        """Yield the segments that overlap a stretch, as `InflatedStream` does.
+
+        Args:
+            start: of the stretch in the plaintext.
+            end: of the stretch.
+
+        Yields:
+            The position of a segment in the plaintext, and the segment, which is valid until the
+            next one is asked for.
+        """
         at = bisect_right(self._ends, start)
         while start < end:
             with self._locks[at % _LOCKS]:
                 segment = self._segment(at)
             yield self._ends[at] - self._first.segments[at].length, segment
+            self._cache.release((self._key, at), segment)
             start = self._ends[at]
             at += 1
 
@@ -126,38 +136,34 @@ class RebuiltStream:
             self._rest = None
 
     def _segment(self, at: int) -> Segment:
-        """Return a segment."""
+        """Return a segment, to be released."""
         segment = self._cache.get((self._key, at))
-        if segment is None:
-            end, (bit, length, _) = self._ends[at], self._first.segments[at]
-            position = end - length
-            before = min(position, WINDOW_BYTES)
-            text = memoryview(self.read(position - before, before + length))
-            window, plain = text[:before], text[before:]
-            try:
-                if self._places[at] < 0:
-                    segment = self._make(at, plain, window, position)
-                if segment is None:
-                    data = self._made.read(self._places[at], self._lengths[at])
-                    segment = Segment()
-                    found = segment.inflate(data, bit, window, position, length)
-                    if found is None or found.plain_length != length:
-                        raise NotDeflate
-            except (NotDeflate, RecipeError):
-                raise FormatError(self._what, "a segment does not fit its plaintext") from None
-            self._cache.put((self._key, at), segment)
+        if segment is not None:
+            return segment
+        end, (bit, length, _) = self._ends[at], self._first.segments[at]
+        position = end - length
+        before = min(position, WINDOW_BYTES)
+        text = memoryview(self.read(position - before, before + length))
+        segment, window = self._cache.new(), text[:before]
+        try:
+            if self._places[at] >= 0 or not self._make(at, text, before, segment):
+                data = self._made.read(self._places[at], self._lengths[at])
+                found = segment.inflate(data, bit, window[-DISTANCE:], position, length)
+                if found is None or found.plain_length != length:
+                    raise NotDeflate
+        except (NotDeflate, RecipeError):
+            raise FormatError(self._what, "a segment does not fit its plaintext") from None
+        self._cache.put((self._key, at), segment)
         return segment
 
-    def _make(
-        self, at: int, plain: memoryview, window: memoryview, position: int
-    ) -> Segment | None:
-        """Make a segment's bits, and keep them; return the segment if it came with them."""
+    def _make(self, at: int, text: memoryview, before: int, out: Segment) -> bool:
+        """Make a segment's bits, and keep them; return whether `out` is the segment now."""
         bit, length, coded = self._first.segments[at]
-        most = most_coded(length)
-        segment = None
-        if is_against(coded):
-            segment = self._first.against.segment(plain, window, position, coded)()
-            data, _ = bits_of(segment, bit, most)
+        window, plain, position = text[:before], text[before:], self._ends[at] - length
+        most, is_filled = most_coded(length), is_against(coded)
+        if is_filled:
+            self._first.against.segment(plain, window, position, coded)(out)
+            data, _ = bits_of(out, bit, most)
         else:
             data, _ = rebuild(plain, window, position, coded, bit, most)
         with self._made_lock:
@@ -165,4 +171,4 @@ class RebuiltStream:
             if not self._made.append(data):
                 raise FormatError(self._what, "its segments are too long")
         self._places[at], self._lengths[at] = place, len(data)
-        return segment
+        return is_filled
