@@ -58,11 +58,10 @@ class Spool:
         """Bytes appended so far."""
         self._most = most
         self._memory = memory
+        self._directory = directory
         self._file: IO[bytes] | None = None
         # Not resized later, so that views of it may be given out.
         self._held = writable(most) if memory.take(most) else None
-        if self._held is None:
-            self._file = temporary_file(directory)
 
     def append(self, data: bytes | bytearray | memoryview) -> bool:
         """Append bytes.
@@ -79,7 +78,8 @@ class Spool:
         if self._held is not None:
             self._held[self.size : end] = data
         else:
-            assert self._file is not None
+            if self._file is None:
+                self._file = temporary_file(self._directory)
             write_at(self._file, data, self.size)
         self.size = end
         return True
@@ -93,9 +93,9 @@ class Spool:
         """
         if self._held is not None:
             return self._held[start : start + length]
-        assert self._file is not None
         out = writable(length)
-        fill_at(self._file, out, start)
+        if self._file is not None:
+            fill_at(self._file, out, start)
         return out
 
     def close(self) -> None:

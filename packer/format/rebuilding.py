@@ -25,11 +25,12 @@ from packer.files.temporary import Gathered, read_at, temporary_file, write_at
 from packer.format.frame_reader import FrameReader
 from packer.format.index import DIGEST_BYTES, split_runs
 from packer.opening.expansion import Expansion
-from packer.opening.old_streams import CACHE_BYTES, OldFile, OldStreams, SegmentCache
+from packer.opening.old_streams import CACHE_BYTES, OldFile, OldStreams
 from packer.opening.predecessor import Predecessor
 from packer.opening.rebuilder import Rebuilder
 from packer.opening.rebuilt_stream import MEMORY_BYTES, RebuiltStream
 from packer.opening.recipe import SPILL_BYTES
+from packer.opening.segment_cache import SegmentCache
 
 HEAVY_BYTES = 8 << 20
 """Plaintext of old streams in bytes above which they take up to 100 MB of memory."""
@@ -178,6 +179,7 @@ class OldFiles:
         for item in held:
             if item is not None:
                 item.close()
+        self.cache.clear()
         if self._is_used:
             release_free_memory()
 
@@ -266,7 +268,7 @@ class _Set:
             row = reader.index.predecessors[ordinal]
             name = f"predecessor blake3:{row.digest.hex()} of {what}"
             copy = _copied(old.copies[ordinal], row, reader) if ordinal in old.copies else None
-            first = self._first(old, reader, row, name) if copy is None else None
+            first = self._first(old, reader, row, name, executor) if copy is None else None
             read: Callable[[int, int], bytes | memoryview]
             if copy is not None:
                 self._stack.callback(copy.close)
@@ -282,14 +284,20 @@ class _Set:
         self._stack.callback(self.streams.close)
 
     def _first(
-        self, old: OldFiles, reader: FrameReader, row: Predecessor, what: str
+        self,
+        old: OldFiles,
+        reader: FrameReader,
+        row: Predecessor,
+        what: str,
+        executor: Executor | None,
     ) -> Callable[[str, SegmentCache], RebuiltStream] | None:
         """Return what makes the only stream of an opened predecessor, without its file."""
         outer = [stream for stream in row.streams if not stream.parent]
         if not row.recipe_chunks or len(outer) != 1:
             return None
         with ExitStack() as stack:
-            streams = stack.enter_context(old.streams(row, what, None))
+            streams = stack.enter_context(old.streams(row, what, executor))
+            # Without the executor: its threads ask for the stream, and must not wait for one.
             rebuilder = _rebuilder(reader, row, row.runs, what, streams, None)
             first = rebuilder.first_stream(outer[0].offset)
             if first is None:

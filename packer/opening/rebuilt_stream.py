@@ -26,8 +26,9 @@ from packer.engine.tokens import bits_of
 from packer.errors import FormatError
 from packer.files.spool import Spool
 from packer.opening.against import is_against
-from packer.opening.old_streams import DISTANCE, SegmentCache
+from packer.opening.old_streams import DISTANCE
 from packer.opening.rebuilder import FirstStream
+from packer.opening.segment_cache import SegmentCache
 
 MEMORY_BYTES = 24 << 20
 """Memory of plaintext and of segments that were made, in bytes; more goes to temporary files."""

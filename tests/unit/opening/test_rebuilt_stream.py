@@ -16,10 +16,11 @@ from packer.errors import FormatError
 from packer.files.spool import Memory, Spool
 from packer.files.temporary import Gathered
 from packer.opening import rebuilder
-from packer.opening.old_streams import OldFile, OldStreams, SegmentCache
+from packer.opening.old_streams import OldFile, OldStreams
 from packer.opening.predecessor import OldStream
 from packer.opening.rebuilder import FirstStream, Rebuilder
 from packer.opening.rebuilt_stream import RebuiltStream
+from packer.opening.segment_cache import SegmentCache
 from tests.builders import text
 from tests.predecessors import File, Maker, gzip_against, segments
 
