@@ -108,7 +108,7 @@ ffi.cdef(
     #define PK_MAX_SEGMENT_PLAIN ...
     typedef struct pk_segment {
         uint8_t *data;
-        size_t window, size;
+        size_t window, size, token_count, block_count, input_capacity;
         uint64_t position;
         uint64_t end_bit;
         int last;

@@ -201,7 +201,7 @@ def comes_back(block: Block, plain: bytes, level: int) -> bool:
     return bz2.compress(plain, level) == _stream_of(block, level)
 
 
-def rebuild(plain: bytes | bytearray, level: int) -> Block:
+def rebuild(plain: bytes | bytearray | memoryview, level: int) -> Block:
     """Compress the plaintext of one block.
 
     Args:

@@ -27,6 +27,10 @@ Deflate refers 32 KiB back. Which positions an encoder found there depends on ea
 """
 
 
+_TOKEN_BYTES, _BLOCK_BYTES = 4, 1024
+"""Memory of a token, and about that of a block with its header, in bytes."""
+
+
 def most_coded(plain_length: int) -> int:
     """Return the greatest compressed length of a segment that has `plain_length` bytes.
 
@@ -87,12 +91,15 @@ class Segment:
             NotDeflate: the bytes are not a deflate stream that can be opened.
             MemoryError: no memory for the plaintext.
         """
-        view = ffi.from_buffer("uint8_t[]", data)
-        before = ffi.from_buffer("uint8_t[]", window)
         segment = self._segment
-        status = lib.pk_segment_inflate(
-            segment, view, len(view), bit, before, len(before), position, target
-        )
+        # Released at once: a view that a traceback keeps borrowed crashes Python's collector.
+        with (
+            ffi.from_buffer("uint8_t[]", data) as view,
+            ffi.from_buffer("uint8_t[]", window) as before,
+        ):
+            status = lib.pk_segment_inflate(
+                segment, view, len(view), bit, before, len(before), position, target
+            )
         if status == lib.PK_NEED_MORE:
             return None
         if status == lib.PK_NO_MEMORY:
@@ -100,6 +107,13 @@ class Segment:
         if status != lib.PK_OK:
             raise NotDeflate
         return Inflated(segment.size - segment.window, segment.end_bit, bool(segment.last))
+
+    @property
+    def memory(self) -> int:
+        """The memory that it takes, about, in bytes."""
+        own = self._segment
+        parts = _TOKEN_BYTES * own.token_count + _BLOCK_BYTES * own.block_count
+        return int(own.size + parts + own.input_capacity)
 
     @property
     def plain(self) -> memoryview:
@@ -141,7 +155,12 @@ _local = threading.local()
 
 
 def rebuild(
-    plain: bytes | bytearray, window: bytes, position: int, recipe: Buffer, bit: int, most: int
+    plain: bytes | bytearray | memoryview,
+    window: bytes | memoryview,
+    position: int,
+    recipe: Buffer,
+    bit: int,
+    most: int,
 ) -> tuple[bytes, int]:
     """Rebuild a segment of a deflate stream.
 
@@ -162,12 +181,12 @@ def rebuild(
     """
     codec = _codec()
     data = ffi.from_buffer("uint8_t[]", b"".join((window, plain, _PADDING)))
-    coded = ffi.from_buffer("uint8_t[]", recipe)
     size = len(data) - len(_PADDING)
     end = ffi.new("uint64_t *")
-    status = lib.pk_rebuild(
-        codec, data, len(window), size, position, coded, len(coded), bit, most, end
-    )
+    with ffi.from_buffer("uint8_t[]", recipe) as coded:
+        status = lib.pk_rebuild(
+            codec, data, len(window), size, position, coded, len(coded), bit, most, end
+        )
     if status == lib.PK_NO_MEMORY:
         raise MemoryError
     if status != lib.PK_OK:

@@ -101,7 +101,7 @@ def encode(buffer: bytearray, prefix_bytes: int, level: int, *, share: float = 0
     return b"".join((zstd.number(len(coded)), coded, zstd.number(len(selection)), selection, body))
 
 
-def decode(frame: bytes, size: int, what: str, prefix: bytes | bytearray) -> bytearray:
+def decode(frame: bytes, size: int, what: str, prefix: bytes | bytearray | memoryview) -> bytearray:
     """Return the text of a delta frame from a stranger.
 
     Args:
@@ -116,6 +116,25 @@ def decode(frame: bytes, size: int, what: str, prefix: bytes | bytearray) -> byt
     Raises:
         FormatError: the frame is not one that docs/format.md allows.
     """
+    out = bytearray(size)
+    decode_into(memoryview(out), frame, what, prefix)
+    return out
+
+
+def decode_into(
+    out: memoryview, frame: bytes, what: str, prefix: bytes | bytearray | memoryview
+) -> None:
+    """Decode a delta frame from a stranger into memory.
+
+    Args:
+        out: filled with the text, whose length the caller has bounded.
+        frame: exactly one frame.
+        what: how errors name the frame.
+        prefix: the older bytes.
+
+    Raises:
+        FormatError: the frame is not one that docs/format.md allows; `out` is undefined then.
+    """
     parts, at = [], 0
     for name in ("copies", "selection"):
         length, start = zstd.read_number(frame[at : at + 4], what)
@@ -123,17 +142,17 @@ def decode(frame: bytes, size: int, what: str, prefix: bytes | bytearray) -> byt
         parts.append(frame[at - length : at])
         if at >= len(frame):
             raise FormatError(what, f"the {name} are cut off")
-    start, end = len(prefix), len(prefix) + size
+    start, end = len(prefix), len(prefix) + len(out)
     copies, count = _copies(parts[0], what, start, end) if parts[0] else (ffi.NULL, 0)
-    length = size - lib.pk_delta_copied(copies, count, end)
+    length = len(out) - lib.pk_delta_copied(copies, count, end)
     older = _selected(prefix, parts[1], length, what)
     rest = zstd.decompress(memoryview(frame)[at:], length, what, older)
     del older
-    out = bytearray(size)
-    before, text = ffi.from_buffer("uint8_t[]", prefix), ffi.from_buffer("uint8_t[]", out)
-    if lib.pk_delta_apply(before, start, end, copies, count, rest, len(rest), text):
+    # Released at once: a view that a traceback keeps borrowed crashes Python's collector.
+    with ffi.from_buffer("uint8_t[]", prefix) as before, ffi.from_buffer("uint8_t[]", out) as text:
+        status = lib.pk_delta_apply(before, start, end, copies, count, rest, len(rest), text)
+    if status:
         raise FormatError(what, "the copies do not fit the rest")
-    return out
 
 
 def _coded(copies: Any, count: int, prefix_bytes: int) -> bytes:
@@ -218,15 +237,17 @@ def _select(data: Any, prefix_bytes: int, rest: bytearray) -> tuple[bytes, bytea
     return bytes(out[:length]), _gathered(data, prefix_bytes, kept, len(rest)), int(shared)
 
 
-def _selected(prefix: bytes | bytearray, selection: bytes, rest_bytes: int, what: str) -> bytearray:
+def _selected(
+    prefix: bytes | bytearray | memoryview, selection: bytes, rest_bytes: int, what: str
+) -> bytearray:
     """Return the blocks that a stranger's selection names."""
     kept = bytearray(_blocks(len(prefix)))
     if lib.pk_select_decode(
         selection, len(selection), ffi.from_buffer("uint8_t[]", kept), len(kept)
     ):
         raise FormatError(what, "the selection does not fit")
-    data = ffi.from_buffer("uint8_t[]", prefix)
-    return _gathered(data, len(prefix), kept, rest_bytes)
+    with ffi.from_buffer("uint8_t[]", prefix) as data:
+        return _gathered(data, len(prefix), kept, rest_bytes)
 
 
 def _blocks(prefix_bytes: int) -> int:

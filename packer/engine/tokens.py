@@ -126,7 +126,14 @@ class OldSpan:
         found = Report(report.tokens, report.wrong, report.aligned, report.shifts, report.headers)
         return bytes(out[: length[0]]) if status == 0 else None, found
 
-    def decode(self, plain: Buffer, window: Buffer, position: int, recipe: Buffer) -> Segment:
+    def decode(
+        self,
+        plain: Buffer,
+        window: Buffer,
+        position: int,
+        recipe: Buffer,
+        out: Segment | None = None,
+    ) -> Segment:
         """Return the segment that a recipe makes of its plaintext, without its bits.
 
         Args:
@@ -134,20 +141,27 @@ class OldSpan:
             window: plaintext before it: at least 32 KiB, or as much as there is.
             position: bytes of plaintext before, in all.
             recipe: of the segment, from a stranger.
+            out: memory to use again; None for new memory.
+
+        Returns:
+            `out`, or the new one.
 
         Raises:
             RecipeError: the recipe does not fit plaintext and span.
             MemoryError: there is too little memory.
         """
-        segment = Segment()
+        segment = Segment() if out is None else out
         made = segment._segment
-        text = ffi.from_buffer("uint8_t[]", plain)
-        before = ffi.from_buffer("uint8_t[]", window)
-        coded = ffi.from_buffer("uint8_t[]", recipe)
-        status = lib.pk_segment_fill(made, before, len(before), text, len(text))
-        if not status:
-            made.position = position
-            status = lib.pk_tokens_decode(_tokens(), made, self._old, coded, len(coded))
+        # Released at once: a view that a traceback keeps borrowed crashes Python's collector.
+        with (
+            ffi.from_buffer("uint8_t[]", plain) as text,
+            ffi.from_buffer("uint8_t[]", window) as before,
+            ffi.from_buffer("uint8_t[]", recipe) as coded,
+        ):
+            status = lib.pk_segment_fill(made, before, len(before), text, len(text))
+            if not status:
+                made.position = position
+                status = lib.pk_tokens_decode(_tokens(), made, self._old, coded, len(coded))
         if status == _NO_MEMORY:
             raise MemoryError
         if status:
@@ -161,9 +175,10 @@ def span_of(recipe: Buffer) -> Span:
     Raises:
         RecipeError: it is no recipe from tokens.
     """
-    coded = ffi.from_buffer("uint8_t[]", recipe)
     start, size = ffi.new("uint64_t *"), ffi.new("uint32_t *")
-    if lib.pk_tokens_span(coded, len(coded), start, size):
+    with ffi.from_buffer("uint8_t[]", recipe) as coded:
+        status = lib.pk_tokens_span(coded, len(coded), start, size)
+    if status:
         raise RecipeError("no recipe from tokens")
     return Span(start[0], size[0])
 

@@ -13,20 +13,24 @@ from bisect import bisect_right
 from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from threading import Lock
 
 import blake3
 
 from packer.engine.memory import release_free_memory, release_large_blocks
 from packer.errors import DigestMismatch
+from packer.files.spool import Memory, Spool
 from packer.files.temporary import Gathered, read_at, temporary_file, write_at
 from packer.format.frame_reader import FrameReader
 from packer.format.index import DIGEST_BYTES, split_runs
 from packer.opening.expansion import Expansion
-from packer.opening.old_streams import OldFile, OldStreams
+from packer.opening.old_streams import CACHE_BYTES, OldFile, OldStreams
 from packer.opening.predecessor import Predecessor
 from packer.opening.rebuilder import Rebuilder
+from packer.opening.rebuilt_stream import MEMORY_BYTES, RebuiltStream
 from packer.opening.recipe import SPILL_BYTES
+from packer.opening.segment_cache import SegmentCache
 
 HEAVY_BYTES = 8 << 20
 """Plaintext of old streams in bytes above which they take up to 100 MB of memory."""
@@ -58,16 +62,27 @@ def rebuilt(
     Returns:
         The BLAKE3-256 of the file, which the caller compares.
     """
+    hasher = blake3.blake3()
+    for piece in _rebuilder(reader, row, runs, what, old, executor).pieces():
+        hasher.update(piece)
+        yield piece
+    return hasher.digest()
+
+
+def _rebuilder(
+    reader: FrameReader,
+    row: Expansion | Predecessor,
+    runs: Iterable[tuple[int, int]],
+    what: str,
+    old: OldStreams | None,
+    executor: Executor | None,
+) -> Rebuilder:
+    """Return what rebuilds a file that was opened; arguments as for `rebuilt`."""
     content, recipe = split_runs(runs, row.recipe_chunks)
     ends = reader.frames.end
     size = sum(ends[start + length] - ends[start] for start, length in recipe)
     gathered = Gathered(chunks(reader, recipe), size, SPILL_BYTES, reader.directory)
-    hasher = blake3.blake3()
-    rebuilder = Rebuilder(gathered, chunks(reader, content), row.size, what, executor, old)
-    for piece in rebuilder.pieces():
-        hasher.update(piece)
-        yield piece
-    return hasher.digest()
+    return Rebuilder(gathered, chunks(reader, content), row.size, what, executor, old)
 
 
 def chunks(reader: FrameReader, runs: Iterable[tuple[int, int]]) -> Iterator[memoryview]:
@@ -147,6 +162,10 @@ class OldFiles:
     def __init__(self, reader: FrameReader, copies: Mapping[int, bytes] | None = None) -> None:
         self._reader = reader
         self.copies = copies or {}
+        self.cache = SegmentCache(CACHE_BYTES)
+        """Keeps segments of all old streams."""
+        self.memory = Memory(MEMORY_BYTES)
+        """What streams of opened predecessors take."""
         self._lock = Lock()
         self._sets: dict[tuple[int, ...], _Set] = {}
         self._idle: _Set | None = None
@@ -160,6 +179,7 @@ class OldFiles:
         for item in held:
             if item is not None:
                 item.close()
+        self.cache.clear()
         if self._is_used:
             release_free_memory()
 
@@ -248,21 +268,56 @@ class _Set:
             row = reader.index.predecessors[ordinal]
             name = f"predecessor blake3:{row.digest.hex()} of {what}"
             copy = _copied(old.copies[ordinal], row, reader) if ordinal in old.copies else None
+            first = self._first(old, reader, row, name, executor) if copy is None else None
             read: Callable[[int, int], bytes | memoryview]
             if copy is not None:
                 self._stack.callback(copy.close)
                 read = copy.read
+            elif first is not None:
+                read = _unread
             else:
                 read = self._stack.enter_context(random_access(reader, row, name, old, executor))
-            files.append(OldFile(read, row.size, row.streams, name))
+            files.append(OldFile(read, row.size, row.streams, name, first))
         if sum(stream.size for file in files for stream in file.streams) > HEAVY_BYTES:
             release_large_blocks()
-        self.streams = OldStreams(files, reader.directory)
+        self.streams = OldStreams(files, reader.directory, old.cache)
         self._stack.callback(self.streams.close)
+
+    def _first(
+        self,
+        old: OldFiles,
+        reader: FrameReader,
+        row: Predecessor,
+        what: str,
+        executor: Executor | None,
+    ) -> Callable[[str, SegmentCache], RebuiltStream] | None:
+        """Return what makes the only stream of an opened predecessor, without its file."""
+        outer = [stream for stream in row.streams if not stream.parent]
+        if not row.recipe_chunks or len(outer) != 1:
+            return None
+        with ExitStack() as stack:
+            streams = stack.enter_context(old.streams(row, what, executor))
+            # Without the executor: its threads ask for the stream, and must not wait for one.
+            rebuilder = _rebuilder(reader, row, row.runs, what, streams, None)
+            first = rebuilder.first_stream(outer[0].offset)
+            if first is None:
+                return None
+            self._stack.push(stack.pop_all())
+
+        def made(name: str, cache: SegmentCache) -> RebuiltStream:
+            spool = partial(Spool, memory=old.memory, directory=reader.directory)
+            return RebuiltStream(first, outer[0].size, row.size, name, cache, spool)
+
+        return made
 
     def close(self) -> None:
         """Release memory and files."""
         self._stack.close()
+
+
+def _unread(start: int, length: int) -> bytes:
+    """Stand for reading a file that is never made: nothing refers to its bytes."""
+    raise AssertionError(f"bytes {start} to {start + length} of a file that was not made")
 
 
 class _Held:

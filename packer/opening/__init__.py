@@ -28,8 +28,9 @@ In reading order:
 - `recipe_cache`: recipes of streams that were analysed before.
 - `expander`, `rebuilder`: the two directions.
 - `predecessor`: what the index records of older files that recipes refer to, and its bounds.
-- `old_streams`: plaintext and tokens of the deflate streams in them; `against`: what recipes take
-  from these.
+- `old_streams`: plaintext and tokens of the deflate streams in them; `segment_cache` keeps them;
+  `rebuilt_stream`: the same of a file that was opened, without making it; `against`: what recipes
+  take from these.
 - `updating`: opens a file against its predecessor; `discovery` finds the streams of both,
   `locating` the old text that new text is like, `pieces` is a file of given pieces.
 - the room `members`: archives as people look into them; no part of packing or restoring.

@@ -6,13 +6,19 @@ docs/format.md, "Recipes".
 from __future__ import annotations
 
 from collections.abc import Callable
+from threading import Lock
+from typing import TYPE_CHECKING
 
 from packer.engine import delta
-from packer.engine.deflate import RecipeError
+from packer.engine.deflate import RecipeError, Segment
+from packer.engine.memory import writable
 from packer.engine.tokens import KIND, MAX_SPAN_BYTES, OldSpan, Span, bits_of, span_of
 from packer.opening.expansion import most_opened
 from packer.opening.old_streams import OldStreams
 from packer.opening.recipe import MAX_DELTA_BYTES, Cursor
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 _SPAN_RATIO = 8
 _LEAST_SPAN = 64 << 10
@@ -20,7 +26,7 @@ _LEAST_SPAN = 64 << 10
 _SPAN_RATIO times the bytes that the file may open to: the bound on a reader's work."""
 
 
-def is_against(coded: bytes) -> bool:
+def is_against(coded: bytes | memoryview) -> bool:
     """Return whether a segment's recipe depends on an old stream."""
     return coded[:1] == bytes((KIND,))
 
@@ -38,10 +44,12 @@ class Against:
         self._old = old
         self._what = what
         self._spare = _SPAN_RATIO * most_opened(size)
+        self._lock = Lock()
         self._spans: list[OldSpan] = []
-        """Memory of spans, to be used again: at most one for each thread."""
+        self._segments: list[Segment] = []
+        """Memory of spans and segments, to be used again: at most one for each thread."""
 
-    def delta(self, record: Cursor, size: int) -> Callable[[], bytearray]:
+    def delta(self, record: Cursor, size: int) -> Callable[[], memoryview]:
         """Read the record of a delta.
 
         Args:
@@ -63,20 +71,17 @@ class Against:
         old = self._charge(record, stream, span)
         payload = bytes(record.take(len(record.rest())))
 
-        def made() -> bytearray:
-            return delta.decode(payload, size, self._what, old.plain(stream, span))
+        def made() -> memoryview:
+            older = old.plain(stream, span)
+            out = writable(size)
+            delta.decode_into(out, payload, self._what, older)
+            return out
 
         return made
 
     def segment(
-        self,
-        data: bytes | bytearray,
-        window: bytes,
-        position: int,
-        coded: bytes,
-        bit: int,
-        most: int,
-    ) -> Callable[[], tuple[bytes, int]]:
+        self, data: Buffer, window: Buffer, position: int, coded: Buffer
+    ) -> Callable[[Segment], None]:
         """Read the recipe of a segment, for which `is_against` holds.
 
         Args:
@@ -84,34 +89,49 @@ class Against:
             window: plaintext before it.
             position: bytes of plaintext before it, in all.
             coded: the recipe, from a stranger.
-            bit: where in its first byte the segment begins.
-            most: greatest number of bytes of the segment.
 
         Returns:
-            Makes the segment's bytes and its end, as `engine.deflate.rebuild` does, in any thread.
+            Fills a segment, without its bits, in any thread; RecipeError if the recipe does not
+            fit.
 
         Raises:
             FormatError: the recipe is damaged.
         """
         cursor = Cursor(memoryview(coded)[1:], self._what)
         stream = cursor.number()
-        recipe = coded[:1] + cursor.rest()
+        recipe = bytes((KIND,)) + cursor.rest()
         try:
             span = span_of(recipe)
         except RecipeError as error:
             cursor.fail(str(error))
         old = self._charge(cursor, stream, span)
 
-        def made() -> tuple[bytes, int]:
+        def fill(out: Segment) -> None:
             try:
                 memory = self._spans.pop()
             except IndexError:
                 memory = None
             filled = old.fill(stream, span, memory)
-            made = filled.decode(data, window, position, recipe)
+            filled.decode(data, window, position, recipe, out)
             self._spans.append(filled)
-            return bits_of(made, bit, most)
 
+        return fill
+
+    def bits(self, fill: Callable[[Segment], None], bit: int, most: int) -> tuple[bytes, int]:
+        """Return a segment's bytes and its end, as `engine.deflate.rebuild` does, in any thread.
+
+        Args:
+            fill: fills the segment.
+            bit: where in its first byte it begins.
+            most: greatest number of its bytes.
+        """
+        try:
+            segment = self._segments.pop()
+        except IndexError:
+            segment = Segment()
+        fill(segment)
+        made = bits_of(segment, bit, most)
+        self._segments.append(segment)
         return made
 
     def _charge(self, cursor: Cursor, stream: int, span: Span) -> OldStreams:
@@ -120,7 +140,8 @@ class Against:
             cursor.fail(f"old stream {stream} does not exist")
         if span.size > MAX_SPAN_BYTES:
             cursor.fail(f"a span of {span.size} bytes")
-        self._spare -= max(span.size, _LEAST_SPAN)
+        with self._lock:
+            self._spare -= max(span.size, _LEAST_SPAN)
         if self._spare < 0:
             cursor.fail("too many spans of old streams")
         return self._old

@@ -20,8 +20,9 @@ from packer.opening.deflate_streams import MIN_PLAIN_BYTES
 from packer.opening.expansion import most_opened
 from packer.opening.finder import SIGNATURE_BYTES, behind_gzip_header, behind_zip_header
 from packer.opening.lookahead import Source, find_signature
-from packer.opening.old_streams import InflatedStream, SegmentCache, Windows
+from packer.opening.old_streams import InflatedStream, Windows
 from packer.opening.recipe import MAX_DEFLATE_DEPTH
+from packer.opening.segment_cache import SegmentCache
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -137,7 +138,7 @@ class FoundStream(InflatedStream):
                 segment = self._go_on()
             yield position, segment
 
-    def read(self, start: int, length: int) -> bytes | bytearray:
+    def read(self, start: int, length: int) -> bytes | bytearray | memoryview:
         """Return `length` bytes of the plaintext from `start` on."""
         if self._is_last and self._spooled >= 0:
             return self._spool.read(self._spooled + start, length)

@@ -9,23 +9,25 @@ from __future__ import annotations
 
 from array import array
 from bisect import bisect_right
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from threading import Lock
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Protocol
 
 from packer.engine.deflate import MAX_SEGMENT_INPUT, Inflated, NotDeflate, Segment
+from packer.engine.memory import writable
 from packer.engine.tokens import OldSpan, Span
 from packer.errors import FormatError
 from packer.files.temporary import read_at, temporary_file, write_at
 from packer.opening.predecessor import OldStream
 from packer.opening.recipe import MAX_DEFLATE_DEPTH
+from packer.opening.segment_cache import SegmentCache
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-CACHE_BYTES = 32 << 20
-"""Memory of inflated segments that are kept, in bytes."""
+CACHE_BYTES = 40 << 20
+"""Memory of inflated segments that are kept, in bytes: those that a delta of the greatest length
+refers to stay for the recipes from tokens that follow it."""
 
 DISTANCE = 32 << 10
 """How far back deflate refers, in bytes."""
@@ -33,10 +35,6 @@ _WINDOW_BYTES = 8 << 20
 """Windows of checkpoints kept in memory, in bytes; further ones go to a temporary file."""
 _LEAST_INPUT_BYTES, _INPUT_BYTES = 4 << 10, 1 << 20
 """Compressed bytes that are read first; more where a segment turns out to be longer."""
-_SEGMENT_RATIO = 3
-"""Memory of a segment by its plaintext: a token of 4 bytes for 2 to 4 bytes of text."""
-_SEGMENT_SPARE = 64 << 10
-"""Memory of a segment beside that, in bytes."""
 
 
 class OldFile:
@@ -47,6 +45,8 @@ class OldFile:
         size: of the file in bytes.
         streams: the deflate streams in it, from a stranger.
         what: how errors name the file.
+        first: makes the only stream that lies in no other, given how errors name it and what keeps
+            its segments; None inflates it.
     """
 
     def __init__(
@@ -55,31 +55,60 @@ class OldFile:
         size: int,
         streams: Sequence[OldStream],
         what: str,
+        first: Callable[[str, SegmentCache], PlainStream] | None = None,
     ) -> None:
         self.read = read
         self.size = size
         self.streams = streams
         self.what = what
+        self.first = first
+
+
+class PlainStream(Protocol):
+    """A stream whose plaintext and segments are there, or made when they are asked for."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of its plaintext."""
+
+    def check(self, start: int, length: int) -> None:
+        """Raise FormatError if there is no such span."""
+
+    def read(self, start: int, length: int) -> bytes | bytearray | memoryview:
+        """Return `length` bytes of the plaintext from `start` on."""
+
+    def segments(self, start: int, end: int) -> Iterator[tuple[int, Segment]]:
+        """Yield the segments that overlap a stretch, as `InflatedStream` does."""
+
+    def close(self) -> None:
+        """Release memory and files."""
 
 
 class OldStreams:
     """The deflate streams of some older files, numbered through all of them.
 
-    May be used by several threads. Whatever the files hold, it takes about CACHE_BYTES and 32 bytes
-    for each MiB of plaintext that was asked for, and a temporary file of a 64th of it.
+    May be used by several threads. Whatever the files hold, it takes about CACHE_BYTES, in the
+    cache, and 32 bytes for each MiB of plaintext that was asked for, and a temporary file of a 64th
+    of it.
 
     Args:
         files: in order.
         directory: of the temporary file, as `temporary_file` takes it.
+        cache: keeps segments, of other streams too; None for a cache of its own.
 
     Raises:
         FormatError: a stream lies in one that is not before it, or too deep in others.
     """
 
-    def __init__(self, files: Sequence[OldFile], directory: bytes | None = None) -> None:
-        windows, self._cache = Windows(directory), SegmentCache(CACHE_BYTES)
-        self._windows = windows
-        self._streams: list[InflatedStream] = []
+    def __init__(
+        self,
+        files: Sequence[OldFile],
+        directory: bytes | None = None,
+        cache: SegmentCache | None = None,
+    ) -> None:
+        self._windows = Windows(directory)
+        self._cache = SegmentCache(CACHE_BYTES) if cache is None else cache
+        self._streams: list[PlainStream] = []
         for file in files:
             first, depths = len(self._streams), [0]
             for number, stream in enumerate(file.streams, 1):
@@ -89,17 +118,22 @@ class OldStreams:
                 if depths[-1] > MAX_DEFLATE_DEPTH:
                     raise FormatError(file.what, "old streams within one another, too many")
                 parent = self._streams[first + stream.parent - 1] if stream.parent else None
-                self._streams.append(
-                    InflatedStream(
-                        parent.read if parent is not None else file.read,
-                        parent.size if parent is not None else file.size,
-                        stream.offset,
-                        stream.size,
-                        f"deflate stream at offset {stream.offset} in {file.what}",
-                        windows,
-                        self._cache,
-                    )
-                )
+                self._streams.append(self._stream(file, stream, parent))
+
+    def _stream(self, file: OldFile, stream: OldStream, parent: PlainStream | None) -> PlainStream:
+        """Return a stream, which makes nothing yet."""
+        what = f"deflate stream at offset {stream.offset} in {file.what}"
+        if parent is None and file.first is not None:
+            return file.first(what, self._cache)
+        return InflatedStream(
+            parent.read if parent is not None else file.read,
+            parent.size if parent is not None else file.size,
+            stream.offset,
+            stream.size,
+            what,
+            self._windows,
+            self._cache,
+        )
 
     def __len__(self) -> int:
         """Return the number of streams."""
@@ -116,7 +150,7 @@ class OldStreams:
         """
         return self._get(stream).size
 
-    def plain(self, stream: int, span: Span) -> bytes | bytearray:
+    def plain(self, stream: int, span: Span) -> bytes | bytearray | memoryview:
         """Return a span of a stream's plaintext.
 
         Args:
@@ -158,11 +192,12 @@ class OldStreams:
         return out
 
     def close(self) -> None:
-        """Release the memory, and remove the temporary file."""
-        self._cache.clear()
+        """Release the memory, and remove the temporary files."""
+        for stream in self._streams:
+            stream.close()
         self._windows.close()
 
-    def _get(self, stream: int) -> InflatedStream:
+    def _get(self, stream: int) -> PlainStream:
         if not 0 <= stream < len(self._streams):
             raise FormatError("recipe", f"old stream {stream} does not exist")
         return self._streams[stream]
@@ -197,6 +232,7 @@ class InflatedStream:
         self._what = what
         self._windows = windows
         self._cache = cache
+        self._key = cache.stream()
         self._lock = Lock()
         self._first_input = min(max(_LEAST_INPUT_BYTES, size // 2), _INPUT_BYTES)
         # Of each checkpoint: the byte and bit that its segment begins at, its position in the
@@ -234,10 +270,10 @@ class InflatedStream:
         if start < 0 or length < 0 or start + length > self.size:
             raise FormatError(self._what, f"it has no bytes {start} to {start + length}")
 
-    def read(self, start: int, length: int) -> bytes | bytearray:
+    def read(self, start: int, length: int) -> bytes | bytearray | memoryview:
         """Return `length` bytes of the plaintext from `start` on."""
         self.check(start, length)
-        out, done, end = bytearray(length), 0, start + length
+        out, done, end = writable(length), 0, start + length
         for position, segment in self.segments(start, end):
             part = segment.plain[max(start - position, 0) : end - position]
             out[done : done + len(part)] = part
@@ -245,18 +281,33 @@ class InflatedStream:
         return out
 
     def segments(self, start: int, end: int) -> Iterator[tuple[int, Segment]]:
-        """Yield the segments that overlap a stretch within the stream, and their positions."""
+        """Yield the segments that overlap a stretch within the stream, and their positions.
+
+        Args:
+            start: of the stretch in the plaintext.
+            end: of the stretch.
+
+        Yields:
+            The position of a segment in the plaintext, and the segment, which is valid until the
+            next one is asked for.
+        """
         position = start
         while position < end:
             with self._lock:
                 at, segment = self._segment_at(position)
             yield self._positions[at], segment
+            self._cache.release((self._key, at), segment)
             position = self._positions[at + 1]
+
+    def close(self) -> None:
+        """Release its segments."""
+        self._cache.drop(self._key)
 
     def _segment_at(self, position: int) -> tuple[int, Segment]:
         """Return the segment that holds a position, and its number."""
         while self._positions[-1] <= position:
-            self._go_on()
+            segment = self._go_on()
+            self._cache.release((self._key, self.count - 1), segment)
         at = bisect_right(self._positions, position) - 1
         return at, self._kept(at)
 
@@ -265,15 +316,15 @@ class InflatedStream:
         at = self.count
         segment, found, offset = self._inflate(at)
         self._advance(segment, found, offset)
-        self._cache.put((id(self), at), segment)
+        self._cache.put((self._key, at), segment)
         return segment
 
     def _kept(self, at: int) -> Segment:
         """Return a segment that was inflated before."""
-        kept = self._cache.get((id(self), at))
+        kept = self._cache.get((self._key, at))
         if kept is None:
             kept, _, _ = self._inflate(at)
-            self._cache.put((id(self), at), kept)
+            self._cache.put((self._key, at), kept)
         return kept
 
     def _advance(self, segment: Segment, found: Inflated, offset: int) -> None:
@@ -304,7 +355,7 @@ class InflatedStream:
         else:
             wanted = self._first_input
         wanted = min(wanted, MAX_SEGMENT_INPUT)
-        segment, found = Segment(), None
+        segment, found = self._cache.new(), None
         while found is None:
             have = max(min(wanted, self._end - offset), 0)
             try:
@@ -362,43 +413,3 @@ class Windows:
             self._held.clear()
             if self._file is not None:
                 self._file.close()
-
-
-class SegmentCache:
-    """Segments that were used last.
-
-    Args:
-        most: memory of them, in bytes.
-    """
-
-    def __init__(self, most: int) -> None:
-        self._most = most
-        self._lock = Lock()
-        self._segments: OrderedDict[tuple[int, int], tuple[Segment, int]] = OrderedDict()
-        self._bytes = 0
-
-    def get(self, key: tuple[int, int]) -> Segment | None:
-        """Return a segment; None if it is not kept."""
-        with self._lock:
-            found = self._segments.get(key)
-            if found is None:
-                return None
-            self._segments.move_to_end(key)
-            return found[0]
-
-    def put(self, key: tuple[int, int], segment: Segment) -> None:
-        """Keep a segment, and release others if there are too many."""
-        size = len(segment.plain) * _SEGMENT_RATIO + _SEGMENT_SPARE
-        with self._lock:
-            old = self._segments.pop(key, None)
-            self._bytes += size - (old[1] if old is not None else 0)
-            self._segments[key] = segment, size
-            while self._bytes > self._most and len(self._segments) > 1:
-                _, (_, released) = self._segments.popitem(last=False)
-                self._bytes -= released
-
-    def clear(self) -> None:
-        """Release all segments."""
-        with self._lock:
-            self._segments.clear()
-            self._bytes = 0

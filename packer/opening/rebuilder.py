@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from functools import partial
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 from packer.engine import bzip2
 from packer.engine.deflate import MAX_SEGMENT_BYTES, WINDOW_BYTES, RecipeError, most_coded, rebuild
@@ -26,6 +26,12 @@ _AHEAD_BYTES = 8 << 20
 """Bytes held behind a segment that is being rebuilt, while others are rebuilt beside it."""
 _DEFERRED_BYTES = 4 << 10
 """Memory of a segment without its plaintext, about, in bytes."""
+_FIRST_BYTES, _FIRST_SEGMENTS = 1 << 30, 1024
+"""Greatest plaintext in bytes, and number of segments, of a stream that is made without its file:
+it may take so much of the disk, and a table of them little of the memory."""
+_VIEW_SHARE = 8
+"""A segment is a view of the piece that its plaintext lies in, if it is so large a part of it: the
+whole piece stays in memory with it."""
 _RELEASE_OPERATIONS = 8192
 """Operations between two releases of the recipe's memory."""
 
@@ -79,11 +85,60 @@ class Rebuilder:
         if not self._recipe.ended or not self._content.ended:
             self._fail("something is left over")
 
+    def first_stream(self, offset: int) -> FirstStream | None:
+        """Return the first deflate stream, to be made without the file; instead of `pieces`.
+
+        Args:
+            offset: where it begins in the file.
+
+        Returns:
+            The stream; None if none begins there, something whose length is not known is before
+            it, or it takes too much memory or disk to be made so.
+
+        Raises:
+            FormatError: the recipe is damaged.
+        """
+        found: list[FirstStream | None] = []
+
+        def first(depth: int) -> Iterator[_Piece]:
+            found.append(self._first(depth))
+            yield b""
+
+        for piece in self._stream(0, first):
+            if found:
+                return found[0] if not offset else None
+            if isinstance(piece, _Deferred) or len(piece) > offset:
+                return None
+            offset -= len(piece)
+        return None
+
+    def _first(self, depth: int) -> FirstStream | None:
+        """Read the records of the first deflate stream."""
+        segments, size = [], 0
+        records = self._recipe.next_stream()
+        while not records.ended:
+            head = records.number()
+            bit, length = head & 7, head >> 3
+            coded = records.take(records.number())
+            if length > MAX_SEGMENT_BYTES:
+                self._fail("a segment is too long")
+            if length:
+                segments.append(SegmentRecord(bit, length, coded))
+                size += length
+            if size > min(_FIRST_BYTES, self._spare) or len(segments) > _FIRST_SEGMENTS:
+                return None
+        plain = self._resolved(self._stream(depth))
+        return FirstStream(segments, size, plain, self._against)
+
     def _fail(self, why: str) -> None:
         raise FormatError(self._recipe.what, why)
 
-    def _stream(self, depth: int) -> Iterator[_Piece]:
+    def _stream(
+        self, depth: int, deflate: Callable[[int], Iterator[_Piece]] | None = None
+    ) -> Iterator[_Piece]:
         """Follow the operations of a stream up to its end."""
+        # What yields a deflate stream within it, given its depth.
+        deflate = self._deflate if deflate is None else deflate
         recipe = self._recipe
         number, inline = recipe.operations.number, recipe.inline.take
         header = bytes(BLOCK)
@@ -115,7 +170,7 @@ class Rebuilder:
             elif operation == op.DEFLATE or operation == op.BZIP2:
                 if depth >= MAX_DEFLATE_DEPTH:
                     self._fail("deflate streams within one another, too many")
-                yield from (self._deflate if operation == op.DEFLATE else self._bzip2)(depth + 1)
+                yield from (deflate if operation == op.DEFLATE else self._bzip2)(depth + 1)
             elif operation == op.END:
                 return
             else:
@@ -124,7 +179,7 @@ class Rebuilder:
     def _delta(self, size: int) -> _Deferred:
         """Return the plaintext that a delta makes of a span of an old stream."""
         wait = self._run(self._against.delta(self._recipe.next_stream(), size))
-        return _Deferred(size + _DEFERRED_BYTES, lambda: memoryview(wait()))
+        return _Deferred(size + _DEFERRED_BYTES, wait)
 
     def _deflate(self, depth: int) -> Iterator[_Deferred]:
         """Yield the whole bytes of a deflate stream; the recipe keeps a shared last byte."""
@@ -144,7 +199,7 @@ class Rebuilder:
             wait = self._rebuild(data, window, position, coded, bit)
             yield _Deferred(length + _DEFERRED_BYTES, partial(self._joined, joint, bit, wait))
             self._release()
-            window = (window + data[-WINDOW_BYTES:])[-WINDOW_BYTES:]
+            window = b"".join((window, data[-WINDOW_BYTES:]))[-WINDOW_BYTES:]
             position += length
         if not plain.ended:
             self._fail("plaintext is left over")
@@ -196,13 +251,19 @@ class Rebuilder:
             yield piece.result() if isinstance(piece, _Deferred) else piece
 
     def _rebuild(
-        self, data: bytearray, window: bytes, position: int, coded: bytes, bit: int
+        self,
+        data: bytes | bytearray | memoryview,
+        window: bytes,
+        position: int,
+        coded: bytes,
+        bit: int,
     ) -> Callable[[], tuple[bytes, int]]:
         """Begin to rebuild a segment; return a function that waits for the result."""
         # Not bounded by the file's size: a stream within another may be larger than that one.
         most = most_coded(len(data))
         if is_against(coded):
-            return self._run(self._against.segment(data, window, position, coded, bit, most))
+            fill = self._against.segment(data, window, position, coded)
+            return self._run(partial(self._against.bits, fill, bit, most))
         return self._run(partial(rebuild, data, window, position, coded, bit, most))
 
     def _run(self, function: Callable[[], _T]) -> Callable[[], _T]:
@@ -217,6 +278,37 @@ class Rebuilder:
             return joint.add(bit, *wait())
         except RecipeError as error:
             raise FormatError(self._recipe.what, str(error)) from None
+
+
+class SegmentRecord(NamedTuple):
+    """A segment of a deflate stream in a recipe.
+
+    Args:
+        bit: where in its first byte it begins.
+        length: bytes of its plaintext, at most MAX_SEGMENT_BYTES.
+        coded: its recipe, from a stranger.
+    """
+
+    bit: int
+    length: int
+    coded: memoryview
+
+
+class FirstStream(NamedTuple):
+    """The first deflate stream of a file, which has not been made.
+
+    Args:
+        segments: those with plaintext, in order.
+        size: bytes of the plaintext, as they say.
+        plain: makes the plaintext, in pieces, each valid until the next is asked for; not as many
+            bytes if the recipe does not fit.
+        against: makes segments for which `is_against` holds.
+    """
+
+    segments: list[SegmentRecord]
+    size: int
+    plain: Iterator[bytes | memoryview]
+    against: Against
 
 
 class _Deferred:
@@ -292,6 +384,8 @@ class _Bytes:
     def __init__(self, pieces: Iterator[bytes | memoryview], what: str) -> None:
         self._pieces = pieces
         self._rest: bytes | memoryview = b""
+        self._whole = 0
+        """Bytes of the piece that the rest is of."""
         self._what = what
 
     @property
@@ -302,6 +396,7 @@ class _Bytes:
             if piece is None:
                 return True
             self._rest = piece
+            self._whole = len(piece)
         return False
 
     def pieces(self, count: int) -> Iterator[bytes | memoryview]:
@@ -324,8 +419,11 @@ class _Bytes:
             count -= len(piece)
             yield piece
 
-    def take(self, count: int) -> bytearray:
+    def take(self, count: int) -> bytes | bytearray | memoryview:
         """Return the next `count` bytes in one buffer."""
+        if not self.ended and count <= len(self._rest) and count * _VIEW_SHARE >= self._whole:
+            data, self._rest = self._rest[:count], self._rest[count:]
+            return data
         # Copied one by one: a list of pieces would keep a whole frame alive for each.
         out = bytearray(count)
         at = 0

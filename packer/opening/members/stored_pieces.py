@@ -135,7 +135,7 @@ class Patched:
     __slots__ = ("_last", "_make", "_start", "length")
 
     def __init__(
-        self, make: Callable[[], bytearray], last: LastMade, start: int, length: int
+        self, make: Callable[[], memoryview], last: LastMade, start: int, length: int
     ) -> None:
         self._make = make
         self._last = last
@@ -159,9 +159,9 @@ class LastMade:
     """What a delta made last: the members of a tar archive in it are read one after another."""
 
     def __init__(self) -> None:
-        self._held: tuple[Callable[[], bytearray], bytearray] | None = None
+        self._held: tuple[Callable[[], memoryview], memoryview] | None = None
 
-    def get(self, make: Callable[[], bytearray]) -> bytearray:
+    def get(self, make: Callable[[], memoryview]) -> memoryview:
         """Return what `make` makes."""
         held = self._held
         if held is None or held[0] is not make:
@@ -264,7 +264,8 @@ class Deflated:
             data, most = plain.take(length), most_coded(length)
             try:
                 if is_against(coded):
-                    out, bits = self.against.segment(data, window, position, coded, bit, most)()
+                    fill = self.against.segment(data, window, position, coded)
+                    out, bits = self.against.bits(fill, bit, most)
                 else:
                     out, bits = rebuild(data, window, position, coded, bit, most)
             except RecipeError as error:

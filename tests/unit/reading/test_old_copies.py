@@ -6,12 +6,14 @@ import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import packer
 from packer.format import rebuilding
 from packer.format.version import load_version
+from packer.opening.predecessor import Predecessor
 from packer.reading.old_copies import old_copies
 from packer.stores.layout import LayoutStore
 from tests.kots import archive
@@ -38,13 +40,14 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def rebuilds(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """Names of the predecessors that were rebuilt."""
     names: list[str] = []
-    real = rebuilding._rebuild
+    real = rebuilding._rebuilder
 
-    def rebuild(file: object, reader: object, row: object, what: str, *more: object) -> None:
-        names.append(what)
-        real(file, reader, row, what, *more)  # type: ignore[arg-type]
+    def rebuilder(reader: Any, row: Any, runs: Any, what: str, *more: Any) -> object:
+        if isinstance(row, Predecessor):
+            names.append(what)
+        return real(reader, row, runs, what, *more)
 
-    monkeypatch.setattr(rebuilding, "_rebuild", rebuild)
+    monkeypatch.setattr(rebuilding, "_rebuilder", rebuilder)
     return names
 
 

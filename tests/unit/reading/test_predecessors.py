@@ -117,7 +117,9 @@ def test_streams_are_numbered_through_all_predecessors(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_chains(tmp_path: Path) -> None:
+@pytest.mark.parametrize("most", [1 << 30, 0], ids=["streams", "files"])
+def test_chains(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
+    monkeypatch.setattr("packer.opening.rebuilder._FIRST_BYTES", most)  # of a stream made alone
     plains = [text("chain", 90_000)]
     for at in range(4):
         plains.append(edited(plains[-1], at))
@@ -283,7 +285,8 @@ def test_another_predecessor(tmp_path: Path) -> None:
     refused(tmp_path, {"new.tgz": new}, [other], "new.tgz")
 
 
-def test_a_rebuilt_predecessor_with_another_digest(tmp_path: Path) -> None:
+def with_a_wrong_digest() -> tuple[File, list[File]]:
+    """Return a file, and a chain whose second file has another digest than stated."""
     plains = [PLAIN, edited(PLAIN, 1), edited(PLAIN, 2)]
     coded = list(map(proper, plains))
     streams = [OldStream(0, 10, len(plain)) for plain in plains]
@@ -292,8 +295,21 @@ def test_a_rebuilt_predecessor_with_another_digest(tmp_path: Path) -> None:
         coded[1], (0,), streams[1:2]
     )
     last = gzip_against(coded[2], coded[1], (plains[2], plains[1])).file(coded[2], (1,))
-    wrong = middle._replace(data=coded[1][:-1] + b"!")
-    refused(tmp_path, {"f": last}, [first, wrong], "predecessor blake3:[0-9a-f]{32} of f.*digest")
+    return last, [first, middle._replace(data=coded[1][:-1] + b"!")]
+
+
+def test_a_rebuilt_predecessor_with_another_digest(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("packer.opening.rebuilder._FIRST_BYTES", 0)  # so its bytes are made
+    last, older = with_a_wrong_digest()
+    refused(tmp_path, {"f": last}, older, "predecessor blake3:[0-9a-f]{32} of f.*digest")
+
+
+def test_the_digest_of_a_predecessor_that_is_not_made_does_not_matter(tmp_path: Path) -> None:
+    last, older = with_a_wrong_digest()
+    write(tmp_path / "s", "a:1", {"f": last}, older)
+    check(tmp_path / "s", {"f": last})
 
 
 def recipe_of(add: Callable[[Maker], None]) -> File:

@@ -1,0 +1,107 @@
+"""Bytes that are written once, front to back, and read in any order, while they are written too."""
+
+from __future__ import annotations
+
+from threading import Lock
+from typing import IO
+
+from packer.engine.memory import writable
+from packer.files.temporary import fill_at, temporary_file, write_at
+
+
+class Memory:
+    """What several spools may take of memory together.
+
+    Args:
+        most: in bytes.
+    """
+
+    def __init__(self, most: int) -> None:
+        self._left = most
+        self._lock = Lock()
+
+    def take(self, size: int) -> bool:
+        """Return whether `size` bytes are left, which are then taken.
+
+        Args:
+            size: in bytes.
+        """
+        with self._lock:
+            if size > self._left:
+                return False
+            self._left -= size
+            return True
+
+    def give(self, size: int) -> None:
+        """Give back what was taken.
+
+        Args:
+            size: in bytes.
+        """
+        with self._lock:
+            self._left += size
+
+
+class Spool:
+    """Bytes in memory, or in a temporary file if no memory is left for them.
+
+    One thread at a time may append; any may read what was appended.
+
+    Args:
+        most: greatest number of bytes.
+        memory: what it may take.
+        directory: of the temporary file, as `temporary_file` takes it.
+    """
+
+    def __init__(self, most: int, memory: Memory, directory: bytes | None) -> None:
+        self.size = 0
+        """Bytes appended so far."""
+        self._most = most
+        self._memory = memory
+        self._directory = directory
+        self._file: IO[bytes] | None = None
+        # Not resized later, so that views of it may be given out.
+        self._held = writable(most) if memory.take(most) else None
+
+    def append(self, data: bytes | bytearray | memoryview) -> bool:
+        """Append bytes.
+
+        Args:
+            data: the bytes.
+
+        Returns:
+            False if there would be more than `most`; nothing is appended then.
+        """
+        end = self.size + len(data)
+        if end > self._most:
+            return False
+        if self._held is not None:
+            self._held[self.size : end] = data
+        else:
+            if self._file is None:
+                self._file = temporary_file(self._directory)
+            write_at(self._file, data, self.size)
+        self.size = end
+        return True
+
+    def read(self, start: int, length: int) -> memoryview:
+        """Return bytes that were appended.
+
+        Args:
+            start: of the first one.
+            length: in bytes.
+        """
+        if self._held is not None:
+            return self._held[start : start + length]
+        out = writable(length)
+        if self._file is not None:
+            fill_at(self._file, out, start)
+        return out
+
+    def close(self) -> None:
+        """Release the memory, or remove the temporary file."""
+        if self._held is not None:
+            self._held = None
+            self._memory.give(self._most)
+        if self._file is not None:
+            self._file.close()
