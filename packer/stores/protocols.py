@@ -8,7 +8,8 @@ Invariants that every store keeps (docs/architecture.md):
 
 - `push` and `put_manifest` store nothing that differs from the given descriptor or digest;
 - a blob is durable when `push` returns;
-- a tag names only a manifest that is in the store.
+- a tag names only a manifest that is in the store;
+- a manifest that was put with a ``subject`` is among the subject's `referrers`.
 """
 
 from __future__ import annotations
@@ -139,6 +140,24 @@ class Store(Protocol):
             NotFound: a blob that the manifest names is missing (kind "blob").
             FormatError: `data` is no manifest.
             InvalidParameter: `tag` is no tag, or `media_type` contradicts the manifest.
+        """
+
+    def referrers(self, digest: str) -> tuple[Descriptor, ...]:
+        """Return the manifests whose ``subject`` is the manifest `digest`.
+
+        Neither it nor what refers to it need be in the store. What attaches by its tag alone, as
+        cosign's ``sha256-<hex>.sig``, is not listed: `packer.stores.referrers` finds both.
+
+        Args:
+            digest: of a manifest.
+
+        Returns:
+            Descriptors with artifact type and annotations, each digest once, in the store's order.
+            A registry's are its claim; `get_manifest` of a digest proves the bytes, and the
+            ``subject`` in them proves the reference.
+
+        Raises:
+            FormatError: more than `packer.stores.subjects.MAX_REFERRERS`, or a malformed list.
         """
 
 

@@ -98,6 +98,7 @@ class ArchiveStore(IndexedManifests):
         create: bool = True,
         part_bytes: int | None = None,
     ) -> None:
+        super().__init__()
         self._path = os.path.abspath(os.fspath(path))
         self._part_bytes = part_bytes
         self._mutex = Lock()
