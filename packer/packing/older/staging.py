@@ -90,7 +90,7 @@ class Staging:
 
     def referrers(self, digest: str) -> tuple[Descriptor, ...]:
         """Return what refers to a manifest in the local store, as `Store.referrers`."""
-        return self._local.referrers(digest)
+        return self.local.referrers(digest)
 
     def get_manifest(self, reference: str) -> tuple[Descriptor, bytes]:
         """Return the packed manifest, or the base's.
