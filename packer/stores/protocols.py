@@ -444,6 +444,22 @@ class PartialIngest(Promised, Protocol):
         """
 
 
+class Beside(NamedTuple):
+    """A manifest that an archive gets in the same step as another one.
+
+    Args:
+        data: the exact bytes.
+        media_type: its media type.
+        tag: its tag; None for none.
+        listed: whether index.json names it; a manifest within another one needs no entry.
+    """
+
+    data: bytes
+    media_type: str
+    tag: str | None
+    listed: bool
+
+
 class ArchiveSize(NamedTuple):
     """The size of an archive before it is written.
 
@@ -471,6 +487,8 @@ class Partial(Promised, Protocol):
         tag: str | None,
         blobs: Sequence[Descriptor],
         promises: str | None,
+        *,
+        beside: Sequence[Beside] = (),
     ) -> Assembling:
         """Begin to write a manifest and its blobs.
 
@@ -480,6 +498,7 @@ class Partial(Promised, Protocol):
             tag: moved to the manifest if given.
             blobs: to be pushed to the assembly, as far as it `needs` them.
             promises: the annotation that says who has the blobs left out; None if none are.
+            beside: further manifests, all of whose blobs are in the store or in `blobs`.
 
         Returns:
             The assembly; nothing of it is in the store before `commit`.
@@ -495,6 +514,8 @@ class Partial(Promised, Protocol):
         tag: str | None,
         blobs: Sequence[Descriptor],
         promises: str | None,
+        *,
+        beside: Sequence[Beside] = (),
     ) -> ArchiveSize:
         """Return what `assemble` of the same arguments would write; writes nothing.
 
@@ -506,6 +527,7 @@ class Partial(Promised, Protocol):
             tag: as for `assemble`.
             blobs: as for `assemble`.
             promises: as for `assemble`.
+            beside: as for `assemble`.
 
         Returns:
             Bytes, parts, and the blobs that would be needed.
