@@ -330,7 +330,8 @@ def decide_archive(
     there = [blob for blob in blobs if destination.exists(blob)]
     left_out = [blob for blob in blobs if blob.digest in promised and blob not in there]
     missing = [blob for blob in blobs if blob not in there and blob not in left_out]
-    missing += [blob for blob in attached if blob not in missing]
+    digests = {blob.digest for blob in missing}  # `{}` may be a config of several media types
+    missing += [blob for blob in attached if blob.digest not in digests]
     if lacking := absent_blobs(source, missing):
         refuse_incomplete(source, goal.descriptor.digest, lacking, destination.name)
     note = encode_promises(promises, left_out)

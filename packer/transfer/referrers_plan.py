@@ -55,7 +55,7 @@ def decide_referrers(source: Store, digest: str, destination: Store | None) -> R
         FormatError: there are too many, or a list is malformed.
         StoreError: a store failed.
     """
-    if destination is not None and source.name == destination.name:
+    if destination is source:
         return NO_REFERRERS
     missing: list[Referrer] = []
     present: list[Referrer] = []
