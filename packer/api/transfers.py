@@ -67,6 +67,7 @@ class Pulled:
         fetched_blobs: number of blobs fetched because the local store lacked them.
         fetched_bytes: bytes of the fetched blobs.
         restored: the files written.
+        referrers: number of manifests fetched that refer to the version at any depth.
         forgotten: tags of older versions that the local store keeps no more.
     """
 
@@ -75,6 +76,7 @@ class Pulled:
     fetched_blobs: int
     fetched_bytes: int
     restored: Restored
+    referrers: int = 0
     forgotten: tuple[str, ...] = ()
 
 
@@ -264,7 +266,12 @@ def pull(
             version, target, update=update, delete=delete, durable=durable, progress=watched
         )
         return Pulled(
-            ref, version.descriptor.digest, copied.blobs_copied, copied.bytes_copied, restored
+            ref,
+            version.descriptor.digest,
+            copied.blobs_copied,
+            copied.bytes_copied,
+            restored,
+            copied.referrers_copied,
         )
 
     with using(local, (goal.descriptor, *goal.graph.blobs)):

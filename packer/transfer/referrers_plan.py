@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from dataclasses import dataclass
 
+from packer.errors import IntegrityError, NotFound
 from packer.oci import Descriptor, load_json
 from packer.stores.graph import resolve_or_none
 from packer.stores.protocols import Beside, Store
@@ -98,7 +99,12 @@ def _sort_attached(
     if there.digest == one.descriptor.digest:
         present.append(one)
         return
-    ours, theirs = _entries(one.data), _entries(destination.get_manifest(there.digest)[1])
+    try:
+        data = destination.get_manifest(there.digest)[1]
+    except (NotFound, IntegrityError):
+        missing.append(one)  # in place of what nobody can read
+        return
+    ours, theirs = _entries(one.data), _entries(data)
     if theirs <= ours:
         missing.append(one)
     elif ours < theirs:
