@@ -249,7 +249,9 @@ def estimated(key: str, name: str, found: Estimate) -> Report:
             )
         yield line
         if found.referrers:
-            yield f"with {format_count(found.referrers, 'referrer')} (signatures, SBOMs and the like)"
+        if found.referrers:
+            count = format_count(found.referrers, "referrer")
+            yield f"with {count} (signatures, SBOMs and the like)"
         if found.closed:
             total = sum(row.stored_bytes for row in found.closed)
             yield f"archives that are stored closed, {format_size(total)}: " + closed_texts(

@@ -255,6 +255,28 @@ def _carry_out(mover: BlobMover, plan: CopyPlan, *, verify: bool, force: bool) -
     )
 
 
+def copy_attached(source: Store, digest: str, destination: Store) -> tuple[int, int]:
+    """Copy what refers to a version that a local store has, also in place of damaged blobs.
+
+    Args:
+        source: has the referrers.
+        digest: of the version.
+        destination: the local store.
+
+    Returns:
+        The number of blobs copied, and their bytes.
+
+    Raises:
+        NotFound: the source lacks a blob.
+        IntegrityError: bytes differ from their digest.
+        StoreError: a store failed.
+    """
+    mover = BlobMover(source, destination, 1, None, None)
+    none = CopyResult(destination.resolve(digest), 0, 0, 0, True)
+    done = _complete(mover, none, verify=True, force=False)
+    return done.blobs_copied, done.bytes_copied
+
+
 def _complete(mover: BlobMover, done: CopyResult, *, verify: bool, force: bool) -> CopyResult:
     """Copy what refers to a version that the destination has now."""
     plan = decide_referrers(mover.source, done.descriptor.digest, mover.destination)
