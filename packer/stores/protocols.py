@@ -158,6 +158,7 @@ class Store(Protocol):
 
         Raises:
             FormatError: more than `packer.stores.subjects.MAX_REFERRERS`, or a malformed list.
+            RegistryError: the same, of a registry's API.
         """
 
 

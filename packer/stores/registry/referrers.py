@@ -13,6 +13,7 @@ from packer.errors import FormatError, NotFound, RegistryError, StoreError
 from packer.oci import INDEX_MANIFEST_TYPE, MAX_MANIFEST_BYTES, Descriptor, load_json
 from packer.stores.registry.manifests import RegistryManifests, following_page
 from packer.stores.registry.transport.http import malformed
+from packer.stores.registry.transport.urls import shown_url
 from packer.stores.subjects import (
     as_referrer,
     check_count,
@@ -56,8 +57,9 @@ class RegistryReferrers(RegistryManifests):
             The descriptors that the registry lists.
 
         Raises:
-            FormatError: the list has no end, or more than MAX_REFERRERS entries.
-            RegistryError: any refusal but that there is no API.
+            FormatError: the list under the tag is malformed, or longer than MAX_REFERRERS.
+            RegistryError: any refusal but that there is no API; or the API's list has no end, is
+                malformed or longer than MAX_REFERRERS.
         """
         found = self._ask_api(digest)
         if found is None:
@@ -84,6 +86,11 @@ class RegistryReferrers(RegistryManifests):
                 if error.code not in NO_REPOSITORY_CODES:
                     self._client.record_no_referrers()
                 return None
+            except FormatError as error:  # above the limit
+                shown = shown_url(url)
+                raise RegistryError(
+                    f"GET {shown}: {error}", status=200, method="GET", url=shown
+                ) from error
             if url == first and not _is_index(response.header("Content-Type")):
                 return None  # a page of a proxy, say; the list has this type by the spec
             read += len(data)
@@ -91,8 +98,8 @@ class RegistryReferrers(RegistryManifests):
                 entries = decode_referrers(data, what)
                 if read > MAX_LIST_BYTES:
                     raise FormatError(what, f"more than {MAX_LIST_BYTES} bytes")
-            found += entries
-            check_count(len(found), what)
+                found += entries
+                check_count(len(found), what)
             following = following_page(
                 self._client, response, url, seen, what, MAX_PAGES, is_empty=not entries
             )

@@ -1,4 +1,4 @@
-"""The library's calls and what refers to a version: lists, checks, repairs, names that are hidden."""
+"""The library's calls and what refers to a version: lists, checks, repairs, hidden names."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 import packer
 from packer.api.signers import signer_of
 from packer.errors import IntegrityError
-from packer.oci import canonical_json
+from packer.oci import MANIFEST_TYPE, Descriptor, canonical_json, digest_of
 from packer.stores.layout import LayoutStore
 from packer.stores.memory import MemoryStore
 from packer.stores.referrers import all_referrers, attach
@@ -173,10 +173,6 @@ def certificate(name: str, *, email: str = "", uri: str = "", critical: bool = F
 
 def bundle_of(material: object) -> str:
     store = MemoryStore()
-    subject = store.push  # silence: the subject need not be there
-    assert subject
-    from packer.oci import MANIFEST_TYPE, Descriptor, digest_of
-
     version = Descriptor(MANIFEST_TYPE, digest_of(b"version"), 7)
     data = canonical_json({"verificationMaterial": material})
     attach(store, version, BUNDLE, [(BUNDLE, data)])
@@ -227,8 +223,6 @@ def test_a_cosign_certificate_names_its_signer(store: Path) -> None:
     pem = base64.encodebytes(certificate("x", email="dev@acme.example")).decode()
     text = f"-----BEGIN CERTIFICATE-----\n{pem}-----END CERTIFICATE-----\n"
     config, layer = b"{}", b'{"critical":{}}'
-    from packer.oci import MANIFEST_TYPE, Descriptor, digest_of
-
     made = []
     for data in (config, layer):
         made.append(Descriptor("application/x.any", digest_of(data), len(data)))

@@ -29,6 +29,7 @@ RESTORED = {"digest", "directory", "files", "bytes", "written_files", "written_b
 RESTORED |= {"seeded_bytes"}
 COPIED = {"digest", "copied_blobs", "copied_bytes", "present_blobs", "unchanged"}
 COPIED |= {"mounted_blobs", "mounted_bytes"}
+COPIED |= {"copied_referrers", "present_referrers", "kept_referrers"}
 
 
 @dataclass
@@ -366,6 +367,7 @@ def test_inspect(run: Run, app: Path, changed: Path) -> None:
         *("name", "digest", "created", "parent", "tool", "zstd", "level", "average_chunk_bytes"),
         *("files", "directories", "symlinks", "bytes", "chunks", "stored_bytes", "index_bytes"),
         *("index_layers", "index_stored_bytes", "layers", "parts", "opened", "closed"),
+        "referrers",
     }
     assert value["layers"][0].keys() == {
         *("digest", "size", "frames", "chunks", "live_chunks", "plain_bytes", "live_bytes"),
