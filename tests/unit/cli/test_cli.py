@@ -240,7 +240,7 @@ def test_push_copy_pull_between_layouts(run: Run, app: Path, tmp_path: Path) -> 
         *("pull", f"oci:{tmp_path}/third:x", tmp_path / "out"), "--store", other, "--json"
     ).json
     assert pulled.keys() == RESTORED | {
-        *("reference", "fetched_blobs", "fetched_bytes", "forgotten")
+        *("reference", "fetched_blobs", "fetched_bytes", "forgotten", "referrers")
     }
     assert pulled["digest"] == digest
     assert pulled["fetched_bytes"] == pushed["copied_bytes"]
@@ -380,7 +380,9 @@ def test_verify(run: Run, app: Path) -> None:
     digest = run("pack", app, "--tag", "app:1", "--json").json["digest"]
     assert run("verify", "app:1").text.splitlines()[1].startswith("sound: 4 blobs, ")
     value = run("verify", "app:1", "--json").json
-    assert value.keys() == {"name", "digest", "blobs", "bytes", "chunks"}
+    assert value.keys() == {
+        *("name", "digest", "blobs", "bytes", "chunks", "referrers", "referrer_bytes")
+    }
     assert value["digest"] == digest
 
 
