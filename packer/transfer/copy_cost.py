@@ -108,11 +108,12 @@ def estimate_copy(
         attached = decide_referrers(source, goal.descriptor.digest, place)
     if isinstance(destination, Partial):
         plan = decide_archive(source, goal, destination, promises, attached)
-        return _count_archive(source, plan, destination)
+        return _count_archive(source, plan, destination, asked=referrers)
     if destination is not None:
         check_no_promises(destination, promises)
     todo = decide(source, goal, destination, own=own)
-    return _with_referrers(_count(source, todo, destination), source, todo, destination, attached)
+    found = _count(source, todo, destination)
+    return _with_referrers(found, source, todo, destination, attached) if referrers else found
 
 
 def _with_referrers(
@@ -128,13 +129,12 @@ def _with_referrers(
     blobs = [blob for blob in blobs if destination is None or not destination.exists(blob)]
     manifests = _manifest_bytes(plan)
     requests = found.requests
-    if not isinstance(source, LocalBlobs):
-        # The list (API and tag), three tags of cosign's, the manifest: for each that is found.
-        there = len(plan.missing) + len(plan.present) + len(plan.kept)
-        requests += 5 + 6 * there + len(blobs)
+    requests += _asked(source, plan) + (0 if isinstance(source, LocalBlobs) else len(blobs))
     if isinstance(destination, Upload):
-        # Each manifest and its list is asked for, sent, and the list read, sent and read again.
-        requests += 2 * len(plan.present) + 9 * len(plan.missing) + 3 * len(plan.blobs)
+        # The list is asked for by API and tag and read, the manifest asked for; then the manifest
+        # is sent, the list read, sent and read again. Each blob is asked for, and takes two.
+        requests += 4 * (len(plan.present) + len(plan.kept)) + 10 * len(plan.missing)
+        requests += 3 * len(plan.blobs)
     return replace(
         found,
         blobs=found.blobs + len(blobs),
@@ -143,6 +143,16 @@ def _with_referrers(
         unchanged=found.unchanged and not plan.missing,
         referrers=len(plan.missing),
     )
+
+
+def _asked(source: Store, plan: ReferrersPlan) -> int:
+    """Return how many requests to the source find what refers to a version, at most."""
+    if isinstance(source, LocalBlobs):
+        return 0
+    # A list, by API or tag, and three tags of cosign's, for the version and each referrer; also
+    # the list under the tag is read, the referrer's manifest, and those within it.
+    found = (*plan.missing, *plan.present, *plan.kept)
+    return 5 + 7 * len(found) + sum(len(one.children) for one in found)
 
 
 def _manifest_bytes(plan: ReferrersPlan) -> int:
@@ -180,7 +190,9 @@ def _to_send(plan: CopyPlan, destination: Store | None) -> list[Descriptor]:
     return [blob for blob in plan.missing if blob not in found]
 
 
-def _count_archive(source: Store, plan: ArchivePlan, destination: Partial) -> Estimate:
+def _count_archive(
+    source: Store, plan: ArchivePlan, destination: Partial, *, asked: bool
+) -> Estimate:
     goal = plan.goal
     size = destination.measure(
         goal.data,
@@ -195,14 +207,15 @@ def _count_archive(source: Store, plan: ArchivePlan, destination: Partial) -> Es
     own = set(goal.graph.blobs)
     left = _bytes(own) - _bytes(own.intersection(moved)) - _bytes(plan.left_out)
     found = plan.referrers
-    attached = len(found.missing) + len(found.present) + len(found.kept)
+    requests = 0 if isinstance(source, LocalBlobs) else 1 + len(moved)
+    requests += _asked(source, found) if asked else 0
     return Estimate(
         digest=goal.descriptor.digest,
         blobs=len(moved),
         bytes=_bytes(moved) + (0 if unchanged else goal.descriptor.size + _manifest_bytes(found)),
         blobs_present=len(own) - len(own.intersection(moved)) - len(plan.left_out),
         bytes_present=left,
-        requests=0 if isinstance(source, LocalBlobs) else 6 + len(moved) + 6 * attached,
+        requests=requests,
         unchanged=unchanged,
         blobs_left_out=len(plan.left_out),
         bytes_left_out=_bytes(plan.left_out),

@@ -30,7 +30,7 @@ from tests.referrers import (
     sign_all,
     sigstore_bundle,
 )
-from tests.registry_server import run_registry
+from tests.registry_server import counting_proxy, run_registry
 
 Opener = Callable[[Path], Store]
 COUNT = 9
@@ -292,3 +292,21 @@ def test_estimate_counts_them(opened: Callable[[str], Store]) -> None:
     assert found.blobs == done.blobs_copied
     assert estimate_copy(source, "v1", far, "v1").unchanged
     assert estimate_copy(source, "v1", far, "v1").referrers == 0
+
+
+def test_estimate_counts_enough_requests(host: str) -> None:
+    memory, version = signed_source()
+    sign_all(memory, version)
+    with counting_proxy(int(host.rpartition(":")[2])) as proxy:
+        near, far = (RegistryStore(f"{proxy.host}/counted/{name}") for name in ("near", "far"))
+        for source, place in ((memory, near), (near, far), (near, far)):
+            found = estimate_copy(source, "v1", place, "v1")
+            proxy.clear()
+            done = copy(source, "v1", place, "v1")
+            assert proxy.count() <= found.requests
+            assert done.unchanged == found.unchanged
+        alone = estimate_copy(near, "v1", far, "v2", referrers=False)
+        proxy.clear()
+        copy(near, "v1", far, "v2", referrers=False)
+        assert proxy.count() <= alone.requests
+        assert not any("/referrers/" in path for _, path, _ in proxy.requests)
