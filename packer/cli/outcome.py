@@ -249,7 +249,6 @@ def estimated(key: str, name: str, found: Estimate) -> Report:
             )
         yield line
         if found.referrers:
-        if found.referrers:
             count = format_count(found.referrers, "referrer")
             yield f"with {count} (signatures, SBOMs and the like)"
         if found.closed:
