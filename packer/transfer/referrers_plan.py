@@ -105,22 +105,26 @@ def _sort_attached(
         missing.append(one)  # in place of what nobody can read
         return
     ours, theirs = _entries(one.data), _entries(data)
-    if theirs <= ours:
-        missing.append(one)
-    elif ours < theirs:
+    if ours is None or theirs is None:
+        kept.append(one)
+    elif ours <= theirs:
         present.append(one)
+    elif theirs < ours:
+        missing.append(one)
     else:
         kept.append(one)
 
 
-def _entries(data: bytes) -> set[tuple[str, tuple[tuple[str, str], ...]]]:
-    """Return the layers of a manifest, each with its annotations.
+def _entries(data: bytes) -> set[tuple[str, tuple[tuple[str, str], ...]]] | None:
+    """Return the layers of a manifest, each with its annotations; None for an image index.
 
     cosign's signatures by two keys have one digest, and differ in the annotation that is the
     signature.
     """
-    layers = load_json(data, "manifest").get("layers") or []
-    found = map(Descriptor.from_json, layers if isinstance(layers, list) else [])
+    layers = load_json(data, "manifest").get("layers")
+    if not isinstance(layers, list):
+        return None
+    found = map(Descriptor.from_json, layers)
     return {(one.digest, tuple(sorted(one.annotations.items()))) for one in found}
 
 

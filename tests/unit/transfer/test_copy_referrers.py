@@ -164,6 +164,23 @@ def test_other_signatures_are_kept_and_told(
     assert "other signatures" in caplog.text
 
 
+def test_what_is_no_signature_is_kept(opened: Callable[[str], Store]) -> None:
+    """An image index under cosign's tag has no layers, which is not to say that it has nothing."""
+    source, version = signed_source()
+    cosign_signature(source, version, "one")
+    far = opened("far")
+    copy(source, "v1", far, "v1", referrers=False)
+    index = {
+        "schemaVersion": 2,
+        "mediaType": INDEX_MANIFEST_TYPE,
+        "manifests": [version.to_json()],
+    }
+    tag = fallback_tag(version.digest) + ".sig"
+    theirs = far.put_manifest(canonical_json(index), INDEX_MANIFEST_TYPE, tag)
+    assert copy(source, "v1", far, "v1").referrers_kept == 1
+    assert far.resolve(tag).digest == theirs.digest
+
+
 def test_archive_that_leaves_blobs_out(tmp_path: Path) -> None:
     source, version = signed_source()
     signed = sign_all(source, version)
