@@ -47,6 +47,7 @@ if TYPE_CHECKING:
         unpack_tar,
         verify,
     )
+    from packer.api.referrers import ListedReferrer, referrers
     from packer.api.remote_versions import RemoteVersion, RemoteVersions, remote_versions
     from packer.api.transfers import Pulled, copy, pull, push
     from packer.engine.chunking import ChunkParams
@@ -131,6 +132,7 @@ __all__ = [
     "LayerUse",
     "LeftOut",
     "Line",
+    "ListedReferrer",
     "ListedVersion",
     "LoggedIn",
     "MemoryStore",
@@ -191,6 +193,7 @@ __all__ = [
     "pin",
     "pull",
     "push",
+    "referrers",
     "remote_versions",
     "repair",
     "tag",
@@ -242,6 +245,7 @@ _MODULES = {
         "unpack_tar",
         "verify",
     ),
+    "api.referrers": ("ListedReferrer", "referrers"),
     "api.remote_versions": ("RemoteVersion", "RemoteVersions", "remote_versions"),
     "api.transfers": ("Pulled", "copy", "pull", "push"),
     "engine.chunking": ("ChunkParams",),

@@ -61,6 +61,8 @@ class Descriptor:
         digest: ``sha256:<hex>`` of the stored bytes.
         size: number of stored bytes, 0 to MAX_BLOB_BYTES.
         annotations: values by name; two descriptors may be equal with different annotations.
+        artifact_type: what kind of artifact a manifest is, in lists of manifests; "" if not said.
+            Two descriptors may be equal with different types.
 
     Raises:
         FormatError: a value is outside its grammar or range. So the digest of a descriptor is
@@ -71,6 +73,7 @@ class Descriptor:
     digest: str
     size: int
     annotations: Mapping[str, str] = field(default_factory=dict, compare=False)
+    artifact_type: str = field(default="", compare=False)
 
     def __post_init__(self) -> None:
         """Check the grammar and range of each field."""
@@ -78,8 +81,11 @@ class Descriptor:
             raise FormatError("descriptor", f"digest {str(self.digest)[:80]!r} is not sha256:<hex>")
         if type(self.size) is not int or not 0 <= self.size <= MAX_BLOB_BYTES:
             raise FormatError(f"descriptor of {self.digest}", f"size {self.size!r} is out of range")
-        if not isinstance(self.media_type, str) or len(self.media_type) > 255:
-            raise FormatError(f"descriptor of {self.digest}", "media type is not a short string")
+        for text in (self.media_type, self.artifact_type):
+            if not isinstance(text, str) or len(text) > 255:
+                raise FormatError(
+                    f"descriptor of {self.digest}", "media type is not a short string"
+                )
 
     def to_json(self) -> dict[str, Any]:
         """Return the descriptor as the JSON object of the image-spec."""
@@ -88,6 +94,8 @@ class Descriptor:
             "digest": self.digest,
             "size": self.size,
         }
+        if self.artifact_type:
+            out["artifactType"] = self.artifact_type
         if self.annotations:
             out["annotations"] = dict(self.annotations)
         return out
@@ -109,8 +117,9 @@ class Descriptor:
             raise FormatError("descriptor", "not a JSON object")
         annotations = value.get("annotations", {})
         check_annotations(annotations)
+        kind = value.get("artifactType") or ""
         try:
-            return cls(value["mediaType"], value["digest"], value["size"], annotations)
+            return cls(value["mediaType"], value["digest"], value["size"], annotations, kind)
         except KeyError as missing:
             raise FormatError("descriptor", f"no field {missing}") from None
 

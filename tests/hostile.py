@@ -304,7 +304,7 @@ class HostileRegistry:
     def _put_manifest(self, exchange: Exchange, name: str) -> None:
         data = exchange.receive()
         value = json.loads(data)
-        for blob in [value["config"], *value["layers"]]:
+        for blob in [value["config"], *value["layers"]] if "config" in value else []:
             if blob["digest"] not in self.blobs:
                 exchange.fail(
                     404, "MANIFEST_BLOB_UNKNOWN", "blob unknown", {"digest": blob["digest"]}

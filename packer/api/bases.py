@@ -153,7 +153,7 @@ def _fetch_whole(
 
     origin = find_origin(base, options)
     goal = read_manifest(origin, cancel=cancel)
-    return fetch_version(origin, goal, store, cancel=cancel)[0]
+    return fetch_version(origin, goal, store, referrers=False, cancel=cancel)[0]
 
 
 def _fetch_far_base(

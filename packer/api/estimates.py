@@ -40,6 +40,7 @@ def estimate(
     registry: RegistryLike = None,
     have: air_gap.Have | Iterable[air_gap.Have] = (),
     split_bytes: int | None = None,
+    referrers: bool = True,
 ) -> Estimate:
     """Return the bytes and requests that a push, pull or copy would take; nothing is written.
 
@@ -50,6 +51,7 @@ def estimate(
         registry: how to reach registries, on both sides.
         have: as for `copy`, to an archive.
         split_bytes: as for `copy`, to an archive.
+        referrers: count what refers to the version as well.
 
     Returns:
         The cost. An estimate raises what the call itself would raise before it moves anything.
@@ -68,7 +70,8 @@ def estimate(
         location = parse_location(without_range(source, access))
         origin, held = open_location(location, access, create=False)
         name = name_at(location, origin, held)
-        return _with_closed(origin, estimate_copy(origin, name, local, local_tag(location)))
+        found = estimate_copy(origin, name, local, local_tag(location), referrers=referrers)
+        return _with_closed(origin, found)
     location = parse_location(destination)
     if isinstance(source, str):
         try:
@@ -89,13 +92,16 @@ def estimate(
         if left_out:
             name = origin.resolve(name).digest  # the tag may move while promises are looked up
             promises = air_gap.find_promises(left_out, origin, name, local, access)
-        return _with_closed(origin, estimate_copy(origin, name, target, tag, promises))
+        found = estimate_copy(origin, name, target, tag, promises, referrers=referrers)
+        return _with_closed(origin, found)
     try:
         target, tag = open_location(location, access, create=False)
     except NotFound:
         # a layout that is not there yet
-        return _with_closed(origin, estimate_copy(origin, name, None, None))
-    found = estimate_copy(origin, name, target, tag or tag_of(name), own=origin is local)
+        found = estimate_copy(origin, name, None, None, referrers=referrers)
+        return _with_closed(origin, found)
+    tag = tag or tag_of(name)
+    found = estimate_copy(origin, name, target, tag, own=origin is local, referrers=referrers)
     return _with_closed(origin, found)
 
 

@@ -177,6 +177,7 @@ def export_image(
                 jobs=jobs,
                 verify=verify,
                 force=force,
+                referrers=False,  # those of the version say nothing of the image
                 progress=progress,
                 cancel=cancel,
             )

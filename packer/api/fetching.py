@@ -141,6 +141,7 @@ def fetch_version(
     local: Store,
     *,
     jobs: int = 4,
+    referrers: bool = True,
     progress: ProgressCallback | None = None,
     cancel: CancelEvent | None = None,
 ) -> tuple[Version, CopyResult]:
@@ -155,6 +156,7 @@ def fetch_version(
         goal: the version's manifest.
         local: the local store.
         jobs: blobs fetched at once, at least 1.
+        referrers: copy what refers to the version as well.
         progress: called with the bytes fetched.
         cancel: stops the copy once it is set.
 
@@ -168,7 +170,15 @@ def fetch_version(
         StoreError: a store failed.
     """
     before = _created(local, goal.tag)
-    copied = copy_goal(origin.store, goal, local, jobs=jobs, progress=progress, cancel=cancel)
+    copied = copy_goal(
+        origin.store,
+        goal,
+        local,
+        jobs=jobs,
+        referrers=referrers,
+        progress=progress,
+        cancel=cancel,
+    )
     version = load_version(local, copied.descriptor.digest)
     if goal.tag is not None and isinstance(local, LayoutStore):
         try:

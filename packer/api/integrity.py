@@ -28,13 +28,16 @@ from packer.errors import (
 from packer.format.version import load_version
 from packer.oci import READ_BYTES, Descriptor
 from packer.progress import CancelEvent, Progress, ProgressCallback, cancellable
-from packer.reading.verification import Verified, verify
+from packer.reading.verification import Verified, verify, with_referrers
 from packer.stores.cancelling import until_cancelled
 from packer.stores.index_json import ORIGIN, is_promised
 from packer.stores.layout import LayoutStore
 from packer.stores.manifests import read_graph
 from packer.stores.protocols import Promised, Store, Tags
+from packer.stores.referrers import all_referrers
 from packer.stores.registry.access import Access, RegistryLike
+from packer.stores.subjects import attached_to
+from packer.transfer.copy_graph import copy_attached
 from packer.transfer.overlay import AtHand
 from packer.transfer.promises import absent_blobs, decode_promises
 
@@ -123,6 +126,8 @@ def verify_all(
     known: dict[str, Checked] = {}
     out = []
     for tag, entry in list(local.tags()):
+        if attached_to(tag) is not None:
+            continue  # checked with the version that it is attached to
         found = known.get(entry.digest)
         if found is None:
             found = _check(tag, entry.digest, local, access, sound, progress, cancel)
@@ -144,7 +149,9 @@ def _check(
         raise Cancelled("verifying")
     try:
         with opened_version(digest, local, access, cancel, "verifying") as version:
-            verify(version, cancellable(progress, cancel, "verifying"), sound=sound)
+            watched = cancellable(progress, cancel, "verifying")
+            done = verify(version, watched, sound=sound)
+            with_referrers(done, version.store, watched)
     except UnsupportedVersion as error:
         return Checked(tag, digest, FOREIGN, str(error))
     except (NotFound, IntegrityError) as error:
@@ -193,7 +200,8 @@ def verify_with_bases(
         promises = decode_promises(text)
         place = AtHand(holder, promises, bases)
         version = load_version(place, descriptor.digest)
-        done = verify(version, cancellable(progress, cancel, "verifying"))
+        watched = cancellable(progress, cancel, "verifying")
+        done = with_referrers(verify(version, watched), place, watched)
     digests = {blob.digest for blob in left_out}
     return replace(
         done,
@@ -244,7 +252,13 @@ def repair(
     entries: dict[str, list[tuple[str, Descriptor]]] = {}
     for tag, entry in local.tags():
         entries.setdefault(entry.digest, []).append((tag, entry))
-    wanted = list(dict.fromkeys(_digest_of(name, local) for name in names)) or list(entries)
+    wanted = list(dict.fromkeys(_digest_of(name, local) for name in names))
+    # What is attached by a tag is repaired with what it is attached to.
+    wanted = wanted or [
+        digest
+        for digest, tags in entries.items()
+        if any(attached_to(tag) is None for tag, _ in tags)
+    ]
     work = _Repair(local, access, cancellable(progress, cancel, "repairing"))
     with until_cancelled(cancel, (), "repairing"):
         return [work.version(digest, entries.get(digest, []), source, cancel) for digest in wanted]
@@ -334,7 +348,40 @@ class _Repair:
                 )
             if result.damaged_blobs:
                 self._local.put_manifest(data, manifest.media_type)
-        return result
+            return self._with_referrers(result, places, cancel)
+
+    def _with_referrers(
+        self, result: Repaired, places: list[str], cancel: CancelEvent | None
+    ) -> Repaired:
+        """Repair what refers to a version: what is damaged is copied from another place again."""
+        why = self._referrer_damage(result.digest)
+        if not why:
+            return result
+        result = replace(result, damaged_blobs=result.damaged_blobs + 1)
+
+        def bring(far: Store) -> tuple[int, int]:
+            return copy_attached(far, result.digest, self._local)
+
+        found = self._first(places, cancel, bring)
+        left = self._referrer_damage(result.digest)
+        if found is None or left:
+            return replace(result, why=f"{left or why}{_advice(places)}")
+        (blobs, size), place = found
+        return replace(
+            result,
+            repaired_blobs=result.repaired_blobs + max(blobs, 1),
+            repaired_bytes=result.repaired_bytes + size,
+            sources=tuple(dict.fromkeys((*result.sources, place))),
+        )
+
+    def _referrer_damage(self, digest: str) -> str:
+        """Return what is wrong with a manifest or blob of what refers to a version."""
+        try:
+            found = all_referrers(self._local, digest)
+        except (NotFound, IntegrityError) as error:
+            return str(error)
+        blobs = [blob for one in found for blob in one.blobs if blob.digest not in self._checked]
+        return next((why for blob in blobs if (why := self._damage(blob))), "")
 
     def _places(self, digest: str, entries: list[tuple[str, Descriptor]]) -> Iterator[str]:
         """Yield the references that may have a version, the recorded ones first."""

@@ -22,6 +22,7 @@ from packer.stores.index_json import ORIGIN
 from packer.stores.layout import LayoutStore, caches_of
 from packer.stores.manifests import check_tag, read_graph
 from packer.stores.protocols import Store, Tags, read_blob
+from packer.stores.subjects import attached_to
 
 GRACE_SECONDS = 3600.0
 """Age in seconds from which `gc` removes a blob that nothing names: far above the time that another
@@ -183,7 +184,8 @@ def versions(*, store: StoreLike = None) -> list[ListedVersion]:
     """List the versions of the local store, the one tagged last at the end.
 
     Manifests and configs are read, no index and no data. A version whose manifest is missing or
-    damaged is listed with its problem.
+    damaged is listed with its problem. Signatures that cosign attached by a tag are left out:
+    `referrers` lists them.
 
     Args:
         store: the local store.
@@ -195,7 +197,7 @@ def versions(*, store: StoreLike = None) -> list[ListedVersion]:
         InvalidParameter: the store cannot list its tags.
     """
     target = open_store(store, create=False)
-    return [row for row, _ in _listed(target, _tags(target))]
+    return [row for row, _ in _listed(target, _version_tags(target))]
 
 
 def tag(old: str, new: str, *, store: StoreLike = None) -> Tagged:
@@ -262,14 +264,15 @@ def forget(
     if keep_within is not None and keep_within <= timedelta():
         raise InvalidParameter("keep_within is no time above 0")
     listed = {row.tag: (row, blobs) for row, blobs in _listed(target, tags)}
+    apps = [row for row, _ in listed.values() if attached_to(row.tag) is None]
     rows = [row for row, _ in listed.values()]
     kept: list[KeptVersion] = []
     if keep_last is None and keep_within is None:
         gone = {found for name in wanted for found in _named(name, target, tags)}
     else:
         gone = set()
-        for app in dict.fromkeys(wanted or (family(row.tag) for row in rows)):
-            of_app = [row for row in rows if family(row.tag) == app]
+        for app in dict.fromkeys(wanted or (family(row.tag) for row in apps)):
+            of_app = [row for row in apps if family(row.tag) == app]
             if not of_app:
                 raise NotFound("application", app, f"in {target.name}{_hint(app, tags)}")
             stay = _kept(of_app, keep_last, keep_within)
@@ -353,7 +356,7 @@ def usage(*, store: StoreLike = None) -> StoreUsage:
     target = _layout(store)
     apps: dict[str, set[str]] = {}
     counts: dict[str, int] = {}
-    for row, blobs in _listed(target, _tags(target)):
+    for row, blobs in _listed(target, _version_tags(target)):
         app = family(row.tag)
         apps.setdefault(app, set()).update(blobs)
         counts[app] = counts.get(app, 0) + 1
@@ -445,6 +448,11 @@ def _tags(store: Store) -> dict[str, Descriptor]:
     if not isinstance(store, Tags):
         raise InvalidParameter(f"{store.name} cannot list its tags")
     return dict(store.tags())
+
+
+def _version_tags(store: Store) -> dict[str, Descriptor]:
+    """Return the tags without those that attach something to a version."""
+    return {tag: entry for tag, entry in _tags(store).items() if attached_to(tag) is None}
 
 
 def _listed(

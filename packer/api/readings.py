@@ -371,6 +371,8 @@ def verify(
 ) -> Verified:
     """Read all blobs of a version and check every digest and chunk.
 
+    What refers to the version is read as well, and its digests are checked. No signature is.
+
     Args:
         name: tag or digest of the version in the local store, or a reference elsewhere.
         store: the local store.
@@ -399,4 +401,6 @@ def verify(
 
         return verify_with_bases(name, store, registry, base_from, progress, cancel)
     with opened_version(name, store, registry, cancel, "verifying") as version:
-        return verification.verify(version, cancellable(progress, cancel, "verifying"))
+        watched = cancellable(progress, cancel, "verifying")
+        done = verification.verify(version, watched)
+        return verification.with_referrers(done, version.store, watched)

@@ -16,6 +16,7 @@ from packer.reference import parse_location
 from packer.stores.cancelling import until_cancelled
 from packer.stores.protocols import Store, TagNames, Tags
 from packer.stores.registry.access import Access, RegistryLike
+from packer.stores.subjects import attached_to
 
 PAGE = 20
 """Versions of a page."""
@@ -132,11 +133,14 @@ def remote_versions(
 
 
 def _names(store: Store) -> list[str]:
+    """Return the tags without those that attach signatures and the like to a version."""
     if isinstance(store, TagNames):
-        return list(store.tag_names())
-    if isinstance(store, Tags):
-        return [name for name, _ in store.tags()]
-    raise InvalidParameter(f"{store.name} cannot list its tags")
+        names = list(store.tag_names())
+    elif isinstance(store, Tags):
+        names = [name for name, _ in store.tags()]
+    else:
+        raise InvalidParameter(f"{store.name} cannot list its tags")
+    return [name for name in names if attached_to(name) is None]
 
 
 def _in_order(names: Iterable[str]) -> list[str]:

@@ -67,6 +67,7 @@ class Pulled:
         fetched_blobs: number of blobs fetched because the local store lacked them.
         fetched_bytes: bytes of the fetched blobs.
         restored: the files written.
+        referrers: number of manifests fetched that refer to the version at any depth.
         forgotten: tags of older versions that the local store keeps no more.
     """
 
@@ -75,6 +76,7 @@ class Pulled:
     fetched_blobs: int
     fetched_bytes: int
     restored: Restored
+    referrers: int = 0
     forgotten: tuple[str, ...] = ()
 
 
@@ -98,6 +100,7 @@ def push(
     jobs: int = 4,
     verify: bool = False,
     force: bool = False,
+    referrers: bool = True,
     progress: ProgressCallback | None = None,
     cancel: CancelEvent | None = None,
 ) -> Pushed:
@@ -116,6 +119,8 @@ def push(
         verify: read all of each blob that the destination says it has, and of the manifest, and
             send again each that is lost or damaged. It takes as long as a pull.
         force: send every blob, whatever the registry says it has.
+        referrers: push what refers to the version as well: signatures, attestations, SBOMs, and
+            what refers to these, as far as the destination lacks them.
         progress: called with the bytes sent.
         cancel: a `threading.Event` or the like; the call raises `Cancelled` once it is set.
 
@@ -149,6 +154,7 @@ def push(
         verify=verify,
         force=force,
         own=True,
+        referrers=referrers,
         progress=progress,
         cancel=cancel,
     )
@@ -171,6 +177,7 @@ def pull(
     keep: int | None = PULLS_KEPT,
     expect: str | None = None,
     durable: bool = True,
+    referrers: bool = True,
     progress: ProgressCallback | None = None,
     cancel: CancelEvent | None = None,
 ) -> Pulled:
@@ -200,6 +207,7 @@ def pull(
             that were packed here stay.
         expect: digest that the version must have; None for any.
         durable: as for `pack` and `unpack`, for the local store and for `directory`.
+        referrers: pull what refers to the version into the local store as well, as for `push`.
         progress: called with the bytes fetched and written.
         cancel: a `threading.Event` or the like; the call raises `Cancelled` once it is set.
 
@@ -252,13 +260,18 @@ def pull(
 
     def fetch_and_restore() -> Pulled:
         version, copied = fetch_version(
-            origin, goal, local, jobs=jobs, progress=progress, cancel=cancel
+            origin, goal, local, jobs=jobs, referrers=referrers, progress=progress, cancel=cancel
         )
         restored = restore(
             version, target, update=update, delete=delete, durable=durable, progress=watched
         )
         return Pulled(
-            ref, version.descriptor.digest, copied.blobs_copied, copied.bytes_copied, restored
+            ref,
+            version.descriptor.digest,
+            copied.blobs_copied,
+            copied.bytes_copied,
+            restored,
+            copied.referrers_copied,
         )
 
     with using(local, (goal.descriptor, *goal.graph.blobs)):
@@ -346,6 +359,7 @@ def copy(
     verify: bool = False,
     force: bool = False,
     expect: str | None = None,
+    referrers: bool = True,
     progress: ProgressCallback | None = None,
     cancel: CancelEvent | None = None,
 ) -> CopyResult:
@@ -366,6 +380,7 @@ def copy(
         verify: as for `push`.
         force: as for `push`.
         expect: digest that the version must have; None for any.
+        referrers: as for `push`; also into archives, and with `have`.
         progress: called with the bytes moved.
         cancel: a `threading.Event` or the like; the call raises `Cancelled` once it is set.
 
@@ -408,6 +423,7 @@ def copy(
         verify=verify,
         force=force,
         expect=expect,
+        referrers=referrers,
         progress=progress,
         cancel=cancel,
     )

@@ -100,7 +100,12 @@ def copy(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
         from packer.api.estimates import estimate
 
         found = estimate(
-            args.source, args.destination, have=args.have, split_bytes=split, **options(args)
+            args.source,
+            args.destination,
+            have=args.have,
+            split_bytes=split,
+            referrers=not args.no_referrers,
+            **options(args),
         )
         check_expected(found.digest, args.expect, args.source)
         return estimated_archive(args.destination, found)
@@ -109,6 +114,7 @@ def copy(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
         args.destination,
         verify=args.verify,
         force=args.force,
+        referrers=not args.no_referrers,
         expect=args.expect,
         have=args.have,
         split_bytes=split,

@@ -17,6 +17,7 @@ from packer.cli.parser import (
     add_opening,
     add_part,
     add_paths,
+    add_referrers,
     add_registry,
     add_repair,
     add_target,
@@ -93,6 +94,7 @@ def _push(at: argparse.ArgumentParser) -> None:
         metavar="NAME|DIR",
         help="local version, or a directory to pack first (default: the version named like REF)",
     )
+    add_referrers(at)
     add_repair(at)
     add_dry_run(at)
 
@@ -113,6 +115,7 @@ def _pull(at: argparse.ArgumentParser) -> None:
         metavar="N|all",
         help="pulled versions of the repository that the local store keeps (default: 2)",
     )
+    add_referrers(at)
     add_dry_run(at)
 
 
@@ -242,6 +245,7 @@ def _repair(at: argparse.ArgumentParser) -> None:
 def _copy(at: argparse.ArgumentParser) -> None:
     at.add_argument("source", metavar="SRC", help="the version to copy")
     at.add_argument("destination", metavar="DST", help="where to copy it, and under which tag")
+    add_referrers(at)
     add_repair(at)
     add_expect(at)
     add_dry_run(at)

@@ -27,7 +27,7 @@ _layer_packer_names() {
     fi
     [ -r "$folder/index.json" ] || return 0
     tr ',{}' '\n\n\n' < "$folder/index.json" |
-        sed -n 's/^ *"org.opencontainers.image.ref.name": *"\([^"]*\)".*/\1/p'
+        sed -n '/"sha256-/d; s/^ *"org.opencontainers.image.ref.name": *"\([^"]*\)".*/\1/p'
 }
 """
 """A function of bash and zsh that prints the tags of the local store."""
@@ -290,7 +290,7 @@ function __layer_packer_names
     end
     test -r "$folder/index.json"; or return
     tr ',{}' '\n\n\n' <"$folder/index.json" |
-        sed -n 's/^ *"org.opencontainers.image.ref.name": *"\([^"]*\)".*/\1/p'
+        sed -n '/"sha256-/d; s/^ *"org.opencontainers.image.ref.name": *"\([^"]*\)".*/\1/p'
 end
 
 function __layer_packer_at

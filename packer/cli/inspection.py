@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
 from packer.api import readings
+from packer.api.referrers import ListedReferrer, referrers
 from packer.cli.display import format_count, format_size
 from packer.cli.outcome import Report, closed_text, closed_value, options, parts_value
 from packer.cli.output import Output, text_fields
@@ -18,6 +19,8 @@ from packer.reading.contents import Details, LayerUse
 
 _SHOWN = 20
 """Parts, opened files and closed files that are shown to people."""
+_MOST_INDENTED = 8
+"""Depth of referrers from which lines are not moved further to the right."""
 _LAYERS_SHOWN = 8
 """Layers that are shown to people: of a long history, the largest tell most."""
 
@@ -44,17 +47,59 @@ _OPENED_COLUMNS = (
     Column("RECIPE", right=True),
 )
 _OLDER_COLUMNS = (Column("LINKS", right=True), Column("KEPT", right=True))
+_REFERRER_COLUMNS = (
+    Column("REFERS TO IT", cut=True),
+    Column("DIGEST"),
+    Column("SIZE", right=True),
+    Column("CLAIMS TO BE FROM", cut=True),
+)
 _CLOSED_COLUMNS = (Column("CLOSED", cut=True), Column("STORED", right=True))
 
 
 def inspect(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
     """Show a version's manifest, config and index in summary."""
     details = readings.inspect(args.name, **options(args))
+    attached = referrers(args.name, **options(args))
+
+    def lines() -> Iterator[str]:
+        yield from _details_lines(details)
+        rows = _referrer_rows(details.digest, attached)
+        yield from _folded_table(_REFERRER_COLUMNS, rows, _SHOWN, "referrer")
+
     return Report(
-        lambda: _details_value(args.name, details),
-        lambda: _details_lines(details),
+        lambda: {**_details_value(args.name, details), "referrers": _referrers_value(attached)},
+        lines,
         is_summary=False,
     )
+
+
+def _referrers_value(attached: Sequence[ListedReferrer]) -> list[dict[str, Any]]:
+    return [
+        {
+            "type": one.type,
+            "digest": one.digest,
+            "size": one.size,
+            "subject": one.subject,
+            "tag": one.tag or None,
+            "signer": one.signer or None,
+        }
+        for one in attached
+    ]
+
+
+def _referrer_rows(digest: str, attached: Sequence[ListedReferrer]) -> list[tuple[str, ...]]:
+    """Return the rows of referrers; what refers to another one stands below it, indented."""
+    below: dict[str, list[ListedReferrer]] = {}
+    for one in attached:
+        below.setdefault(one.subject, []).append(one)
+    rows: list[tuple[str, ...]] = []
+    waiting = [(0, one) for one in reversed(below.pop(digest, []))]
+    while waiting:
+        depth, one = waiting.pop()
+        shown = "  " * min(depth, _MOST_INDENTED) + one.kind
+        rows.append((shown, short_digest(one.digest), format_size(one.size), one.signer or "-"))
+        waiting += [(depth + 1, lower) for lower in reversed(below.pop(one.digest, []))]
+    return rows
 
 
 def _details_value(name: str, details: Details) -> dict[str, Any]:

@@ -48,6 +48,8 @@ def verify(args: argparse.Namespace, out: Output, progress: ProgressCallback | N
             "blobs": verified.blobs,
             "bytes": verified.bytes,
             "chunks": verified.chunks,
+            "referrers": verified.referrers,
+            "referrer_bytes": verified.referrer_bytes,
         }
         if with_bases:
             found["left_out_blobs"] = verified.left_out_blobs
@@ -61,6 +63,11 @@ def verify(args: argparse.Namespace, out: Output, progress: ProgressCallback | N
             f"sound: {format_count(verified.blobs, 'blob')}, {format_size(verified.bytes)},"
             f" {format_count(verified.chunks, 'chunk')}"
         )
+        if verified.referrers:
+            yield (
+                f"with {format_count(verified.referrers, 'referrer')} (signatures, SBOMs and the"
+                f" like), {format_size(verified.referrer_bytes)}: digests checked, no signature"
+            )
         if with_bases:
             yield from _bases_lines(verified)
 

@@ -161,6 +161,9 @@ def copied(key: str, name: str, done: CopyResult) -> Report:
             "present_blobs": done.blobs_present,
             "mounted_blobs": done.blobs_mounted,
             "mounted_bytes": done.bytes_mounted,
+            "copied_referrers": done.referrers_copied,
+            "present_referrers": done.referrers_present,
+            "kept_referrers": done.referrers_kept,
             "unchanged": done.unchanged,
         }
 
@@ -179,6 +182,11 @@ def copied(key: str, name: str, done: CopyResult) -> Report:
                     f" {format_count(done.blobs_mounted, 'blob')} mounted within the registry"
                 )
             yield line
+        if done.referrers_copied or done.referrers_present:
+            yield (
+                f"referrers (signatures, SBOMs and the like): {done.referrers_copied} sent,"
+                f" {done.referrers_present} already there"
+            )
 
     return Report(value, lines)
 
@@ -220,6 +228,7 @@ def estimated(key: str, name: str, found: Estimate) -> Report:
             "requests": found.requests,
             "mountable_blobs": found.mountable_blobs,
             "mountable_bytes": found.mountable_bytes,
+            "referrers": found.referrers,
             "unchanged": found.unchanged,
             "closed": closed_value(found.closed),
         }
@@ -239,6 +248,9 @@ def estimated(key: str, name: str, found: Estimate) -> Report:
                 " registry, and stay there if it mounts blobs"
             )
         yield line
+        if found.referrers:
+            count = format_count(found.referrers, "referrer")
+            yield f"with {count} (signatures, SBOMs and the like)"
         if found.closed:
             total = sum(row.stored_bytes for row in found.closed)
             yield f"archives that are stored closed, {format_size(total)}: " + closed_texts(

@@ -421,6 +421,15 @@ def add_dry_run(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_referrers(parser: argparse.ArgumentParser) -> None:
+    """Add the option to leave what refers to a version."""
+    parser.add_argument(
+        "--no-referrers",
+        action="store_true",
+        help="move the version alone, without its signatures, attestations and SBOMs",
+    )
+
+
 def add_repair(parser: argparse.ArgumentParser) -> None:
     """Add the options that distrust what the destination says it has."""
     group = parser.add_mutually_exclusive_group()

@@ -105,7 +105,9 @@ def push(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
         from packer.api.estimates import estimate
 
         outcome.check_dry_run(args)
-        found = estimate(args.name, args.reference, **options(args))
+        found = estimate(
+            args.name, args.reference, referrers=not args.no_referrers, **options(args)
+        )
         return outcome.estimated("reference", args.reference, found)
     from packer.api import transfers
 
@@ -115,6 +117,7 @@ def push(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
         jobs=args.jobs,
         verify=args.verify,
         force=args.force,
+        referrers=not args.no_referrers,
         progress=progress,
         cancel=args.cancel,
         **options(args),
@@ -147,7 +150,7 @@ def pull(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
 
         if any(outcome.part(args).values()):
             raise InvalidParameter("--dry-run counts whole versions: leave out PATH and patterns")
-        found = estimate(args.reference, **options(args))
+        found = estimate(args.reference, referrers=not args.no_referrers, **options(args))
         check_expected(found.digest, args.expect, args.reference)
         return outcome.estimated("reference", args.reference, found)
     from packer.api import transfers
@@ -161,6 +164,7 @@ def pull(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
         **outcome.part(args),
         expect=args.expect,
         durable=not args.no_sync,
+        referrers=not args.no_referrers,
         jobs=args.jobs,
         progress=progress,
         cancel=args.cancel,
@@ -171,12 +175,15 @@ def pull(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
         **text_fields("reference", pulled.reference),
         "fetched_blobs": pulled.fetched_blobs,
         "fetched_bytes": pulled.fetched_bytes,
+        "referrers": pulled.referrers,
         "forgotten": list(pulled.forgotten),
     }
     fetched = (
         f"fetched {format_size(pulled.fetched_bytes)} in"
         f" {format_count(pulled.fetched_blobs, 'blob')}"
     )
+    if pulled.referrers:
+        fetched += f", {format_count(pulled.referrers, 'referrer')} among them"
     if pulled.forgotten:
         fetched += f"; forgot {', '.join(pulled.forgotten)} (--keep)"
     title = pulled.reference

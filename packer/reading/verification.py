@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from concurrent.futures import Executor, ThreadPoolExecutor
 from contextlib import closing
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
 from packer.errors import IntegrityError, NotFound
@@ -20,6 +20,8 @@ from packer.oci import READ_BYTES
 from packer.progress import Progress, ProgressCallback
 from packer.reading.contents import live_chunks
 from packer.reading.entry_content import frames_of, read_entry
+from packer.stores.protocols import Store
+from packer.stores.referrers import all_referrers
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +37,9 @@ class Verified:
             versions at hand.
         left_out_bytes: size of the blobs left out.
         bases: the versions that have the blobs left out.
+        referrers: number of manifests that refer to the version at any depth: their digests were
+            checked, and those of all their blobs. No signature was.
+        referrer_bytes: bytes of these manifests and blobs.
     """
 
     digest: str
@@ -44,6 +49,39 @@ class Verified:
     left_out_blobs: int = 0
     left_out_bytes: int = 0
     bases: tuple[str, ...] = ()
+    referrers: int = 0
+    referrer_bytes: int = 0
+
+
+def with_referrers(
+    done: Verified, store: Store, progress: ProgressCallback | None = None
+) -> Verified:
+    """Read what refers to a version that was verified, and check all digests; no signatures.
+
+    Args:
+        done: the result so far.
+        store: holds the version.
+        progress: called with the bytes read.
+
+    Returns:
+        The result, with the referrers counted.
+
+    Raises:
+        NotFound: a blob is missing.
+        IntegrityError: a manifest or blob is damaged.
+        StoreError: the store failed.
+    """
+    found = all_referrers(store, done.digest)
+    total = sum(one.size for one in found)
+    read = 0
+    for one in found:
+        for blob in one.blobs:
+            with store.fetch(blob) as reader:
+                while data := reader.read(READ_BYTES):
+                    read += len(data)
+                    if progress is not None:
+                        progress(Progress("verify", read, total, blob.digest))
+    return replace(done, referrers=len(found), referrer_bytes=total)
 
 
 def verify(

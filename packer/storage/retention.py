@@ -51,7 +51,7 @@ def delete_number(repository: Repository, sequence: int, numbers: Numbers) -> No
     """
     if sequence == numbers.top and sequence not in numbers.gone:
         repository.mark(f"gone-{sequence}", {})  # before it goes
-    repository.remove_tag(str(sequence))
+    repository.remove_version(str(sequence))
     for gone in numbers.gone:
         if gone < numbers.top:  # a greater number says the same
             mark = f"gone-{gone}"
@@ -65,7 +65,7 @@ def withdraw(application: Application, sequence: int) -> None:
         raise application.no_version(sequence)
     # First: no reader may take the old record for the record of the number's next version.
     application.ledger.strike(str(sequence))
-    application.repository.remove_tag(str(sequence))
+    application.repository.remove_version(str(sequence))
     application.forget(sequence)
 
 

@@ -217,7 +217,16 @@ class Storage:
             store = self._shelf(app).store
             digest = version.descriptor.digest
             jobs = self._jobs
-            copy_graph(store, digest, self._cache, tag, jobs=jobs, progress=report, cancel=cancel)
+            copy_graph(
+                store,
+                digest,
+                self._cache,
+                tag,
+                jobs=jobs,
+                referrers=False,  # they are read where the version lies
+                progress=report,
+                cancel=cancel,
+            )
             trim(self._cache, tag)
         with until_cancelled(cancel, (version.store,), "unpacking"):
             restored = restore(

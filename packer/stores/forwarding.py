@@ -57,6 +57,10 @@ class Forwarding:
         """Store a manifest, as `Store.put_manifest`."""
         return self._store.put_manifest(data, media_type, tag)
 
+    def referrers(self, digest: str) -> tuple[Descriptor, ...]:
+        """Return what refers to a manifest, as `Store.referrers`."""
+        return self._store.referrers(digest)
+
     def interrupt(self) -> None:
         """Make requests end at once, as `Interruptible`."""
         if isinstance(self._store, Interruptible):

@@ -8,21 +8,31 @@ file".
 from __future__ import annotations
 
 import json
+import logging
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Any, NamedTuple
 
 from packer.errors import (
     FormatError,
+    IntegrityError,
     InvalidParameter,
     NotFound,
     StoreError,
     UnsupportedVersion,
 )
 from packer.files.durable import read_bounded
-from packer.oci import MAX_MANIFEST_BYTES, Descriptor, is_digest, load_json
-from packer.stores.manifests import media_type_of
+from packer.oci import ARTIFACT_TYPE, MAX_MANIFEST_BYTES, Descriptor, is_digest, load_json
+from packer.stores.manifests import MANIFEST_TYPES, media_type_of, reachable
 from packer.stores.protocols import Reader
+from packer.stores.subjects import (
+    as_referrer,
+    attached_to,
+    check_count,
+    decode_referrers,
+    fallback_tag,
+    subject_of,
+)
 
 REF_NAME = "org.opencontainers.image.ref.name"
 """Annotation of an entry: its tag."""
@@ -36,6 +46,11 @@ MAX_LAYOUT_BYTES = 4096
 """Bound on the file oci-layout; other tools' have below 100 bytes."""
 MAX_INDEX_BYTES = MAX_MANIFEST_BYTES
 """Bound on index.json: room for about 16,000 tags."""
+
+_MAX_SUBJECTS = 1 << 16
+"""Manifests whose subject is remembered; more entries than index.json has room for."""
+
+_LOG = logging.getLogger(__name__)
 
 _OTHER_DIGEST = re.compile(r"(?!sha256:)[a-z0-9]+(?:[.+_-][a-z0-9]+)*:[A-Za-z0-9=_-]+\Z")
 
@@ -91,6 +106,9 @@ EMPTY_INDEX = Index({"schemaVersion": 2, "manifests": []}, ())
 class IndexedManifests:
     """Manifests and tags of a store that keeps an index.json beside its blobs; for subclasses."""
 
+    def __init__(self) -> None:
+        self._subjects: dict[str, str] = {}  # digest of a manifest -> its subject's, "" for none
+
     @property
     def name(self) -> str:
         """The store's name in errors and logs."""
@@ -123,6 +141,9 @@ class IndexedManifests:
             InvalidParameter: it holds several manifests, so a tag is needed.
         """
         found = {entry.digest: entry for entry in self._current_index().descriptors}
+        if len(found) > 1:  # what a signature belongs to is meant, not the signature
+            roots = {digest: one for digest, one in found.items() if not self._belongs_to(one)}
+            found = roots or found
         if not found:
             raise NotFound("manifest", "any", self.name)
         if len(found) > 1:
@@ -164,6 +185,80 @@ class IndexedManifests:
     def promises(self, digest: str) -> str | None:
         """Return who promised the missing blobs of the manifest `digest`, as `Promised`."""
         return self._current_index().promises(digest)
+
+    def referrers(self, digest: str) -> tuple[Descriptor, ...]:
+        """Return what refers to a manifest, as `Store.referrers`.
+
+        These are the manifests in index.json with that subject, as oras lists them there, and those
+        that an index under the referrers tag lists, as regclient writes it.
+        """
+        index = self._current_index()
+        found: dict[str, Descriptor] = {}
+        for entry in index.descriptors:
+            if entry.digest not in found and self._subject_digest(entry) == digest:
+                what = f"manifest {entry.digest} in {self.name}"
+                data = self._read_manifest(entry)
+                found[entry.digest] = as_referrer(data, entry.media_type, what)
+        listing = index.tags().get(fallback_tag(digest))
+        if listing is not None:
+            what = f"referrers of {digest} in {self.name}"
+            for entry in decode_referrers(self._read_manifest(listing), what):
+                if self._stored_size(entry.digest) is not None:
+                    found.setdefault(entry.digest, entry)
+        check_count(len(found), f"referrers of {digest} in {self.name}")
+        return tuple(found.values())
+
+    def _subject_digest(self, entry: Descriptor) -> str:
+        """Return the digest of an entry's subject; "" if it has none, or cannot be read."""
+        if entry.media_type not in MANIFEST_TYPES or entry.artifact_type == ARTIFACT_TYPE:
+            return ""  # versions refer to nothing
+        known = self._subjects.get(entry.digest)
+        if known is None:
+            what = f"manifest {entry.digest} in {self.name}"
+            try:
+                subject = subject_of(load_json(self._read_manifest(entry), what), what)
+            except (NotFound, IntegrityError) as error:
+                _LOG.warning("%s: what it refers to is not known", error)
+                return ""
+            if len(self._subjects) >= _MAX_SUBJECTS:
+                self._subjects.clear()
+            known = self._subjects[entry.digest] = "" if subject is None else subject.digest
+        return known
+
+    def _belongs_to(self, entry: Descriptor) -> str:
+        """Return the digest of the manifest that an entry is kept for; "" if for its own sake.
+
+        That is a subject, unless the entry has an ordinary tag, or what its tag attaches it to.
+        """
+        tag = entry.annotations.get(REF_NAME)
+        return self._subject_digest(entry) if tag is None else attached_to(tag) or ""
+
+    def _needed_by(
+        self, roots: Iterable[Descriptor], entries: Iterable[Descriptor]
+    ) -> tuple[set[str], list[Descriptor]]:
+        """Return what manifests need, with all that refers to them at any depth.
+
+        Args:
+            roots: descriptors of further manifests that are needed.
+            entries: of index.json; those that belong to others are needed if these are.
+
+        Returns:
+            The digests of manifests and blobs, and the entries that are not needed.
+        """
+        attached: dict[str, list[Descriptor]] = {}
+        wanted = list(roots)
+        for entry in entries:
+            subject = self._belongs_to(entry)
+            if subject:
+                attached.setdefault(subject, []).append(entry)
+            else:
+                wanted.append(entry)
+        needed: set[str] = set()
+        while wanted:
+            new = reachable(wanted, self._read_manifest, self.name) - needed
+            needed |= new
+            wanted = [entry for digest in new for entry in attached.pop(digest, ())]
+        return needed, [entry for group in attached.values() for entry in group]
 
     def _read_manifest(self, descriptor: Descriptor) -> bytes:
         """Return the verified bytes of a manifest."""

@@ -36,10 +36,13 @@ from packer.files.durable import (
 )
 from packer.oci import READ_BYTES, Descriptor, digest_of
 from packer.stores.index_json import (
+    REF_NAME,
     Index,
     IndexedManifests,
     IndexFile,
+    annotations_of,
     is_promised,
+    with_entry,
     with_origin,
     with_tag,
 )
@@ -47,6 +50,7 @@ from packer.stores.layout_directory import LayoutDirectory
 from packer.stores.layout_use import record_use, running_uses
 from packer.stores.manifests import check_manifest, check_range, check_tag, reachable
 from packer.stores.protocols import OnDisk, Reader, Store
+from packer.stores.subjects import subject_of
 from packer.stores.verifying import VerifyingReader
 
 _UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
@@ -85,6 +89,7 @@ class LayoutStore(IndexedManifests):
         late: bool = False,
         durable: bool = True,
     ) -> None:
+        super().__init__()
         self._directory = LayoutDirectory(
             os.fsdecode(path), create=create, late=late, durable=durable
         )
@@ -253,8 +258,9 @@ class LayoutStore(IndexedManifests):
     def put_manifest(self, data: bytes, media_type: str, tag: str | None = None) -> Descriptor:
         """Store a manifest whose blobs are all in the store, durably, as `Store.put_manifest`.
 
-        A manifest without a tag is found by its digest, but is not in index.json: other tools do
-        not see it, and `collect_garbage` removes it unless a manifest with a tag names it. Blobs
+        A manifest without a tag is found by its digest. It is in index.json only if it has a
+        subject; else other tools do not see it, and `collect_garbage` removes it unless a manifest
+        with a tag names it. One with a subject stays as long as the subject is needed. Blobs
         may be missing that another tag of the same manifest promises.
 
         Args:
@@ -297,6 +303,11 @@ class LayoutStore(IndexedManifests):
                 index = self._current_index()
                 kept = promises if absent else None
                 changed = with_tag(index, tag, descriptor, value.get("artifactType"), kept)
+                if changed is not index.value:
+                    self._directory.write_index(changed)
+            elif subject_of(value, "manifest") is not None:
+                index = self._current_index()
+                changed = with_entry(index, descriptor, data, None, None)
                 if changed is not index.value:
                     self._directory.write_index(changed)
         return descriptor
@@ -408,13 +419,15 @@ class LayoutStore(IndexedManifests):
         self._directory.prepare()
         leftovers = self._directory.sweep(dry_run=dry_run)
         with self._directory.lock():
-            needed = self.needed()
             uses = running_uses(self._directory.ingest)
+            before = min(time.time() - grace_seconds, uses.since)
+            index = self._current_index()
+            needed, unneeded = self._needed_by((), index.descriptors)
             for root in uses.manifests:
                 with contextlib.suppress(NotFound, IntegrityError):
                     needed |= reachable((root,), self._read_manifest, self.name)
             needed |= uses.blobs
-            before = min(time.time() - grace_seconds, uses.since)
+            self._drop_entries(index, unneeded, needed, before, dry_run=dry_run)
             count = size = young = young_size = 0
             for digest, status in self._directory.blob_files():
                 if digest in needed:
@@ -428,8 +441,45 @@ class LayoutStore(IndexedManifests):
                 count, size = count + 1, size + status.st_size
         return Garbage(count, size, young, young_size, *leftovers)
 
+    def _drop_entries(
+        self,
+        index: Index,
+        unneeded: list[Descriptor],
+        needed: set[str],
+        before: float,
+        *,
+        dry_run: bool,
+    ) -> None:
+        """Remove entries whose subject is gone from index.json; the lock is held.
+
+        Entries that a running writer relies on or that are young stay, and what they need is added
+        to `needed`: a copy by another tool may bring their subject after them.
+        """
+        gone: set[str] = set()
+        for entry in unneeded:
+            if entry.digest not in needed:
+                with contextlib.suppress(FileNotFoundError):
+                    path = self._directory.blob_path(entry.digest)
+                    if os.stat(path).st_mtime <= before:
+                        gone.add(entry.digest)
+                        continue
+            with contextlib.suppress(NotFound, IntegrityError):
+                needed |= reachable((entry,), self._read_manifest, self.name)
+        if gone and not dry_run:
+            unneeded_ids = {(entry.digest, entry.annotations.get(REF_NAME)) for entry in unneeded}
+            kept = [
+                item
+                for item in index.items
+                if not isinstance(item, dict)
+                or item.get("digest") not in gone
+                or (item["digest"], annotations_of(item).get(REF_NAME)) not in unneeded_ids
+            ]
+            self._directory.write_index({**index.value, "manifests": kept})
+
     def needed(self) -> set[str]:
         """Return the digests of all blobs that the manifests in index.json need.
+
+        What refers to a manifest is needed as long as the manifest is.
 
         Returns:
             Digests, of manifests too.
@@ -438,7 +488,7 @@ class LayoutStore(IndexedManifests):
             NotFound: a manifest is missing.
             IntegrityError: a manifest is damaged.
         """
-        return reachable(self._current_index().descriptors, self._read_manifest, self.name)
+        return self._needed_by((), self._current_index().descriptors)[0]
 
     def blob_sizes(self) -> dict[str, int]:
         """Return the stored size of each blob, by digest, without looking at what needs it."""

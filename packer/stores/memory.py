@@ -14,6 +14,7 @@ from packer.oci import READ_BYTES, Descriptor, digest_of, is_digest
 from packer.stores.index_json import is_promised
 from packer.stores.manifests import check_manifest, check_range, check_tag
 from packer.stores.protocols import Reader
+from packer.stores.subjects import as_referrer, check_count, subject_of
 from packer.stores.verifying import VerifyingReader
 
 
@@ -29,6 +30,7 @@ class MemoryStore:
         self._manifests: dict[str, str] = {}  # digest -> media type
         self._tags: dict[str, Descriptor] = {}  # in the order they were moved
         self._promises: dict[str, str] = {}  # digest of a manifest -> who has what it lacks
+        self._referrers: dict[str, dict[str, Descriptor]] = {}  # by subject, then by digest
 
     @property
     def name(self) -> str:
@@ -180,8 +182,12 @@ class MemoryStore:
         def is_known(blob: Descriptor) -> bool:
             return self.exists(blob) or is_promised(promises, blob)
 
-        check_manifest(data, media_type, is_known, self.name)
+        value = check_manifest(data, media_type, is_known, self.name)
+        subject = subject_of(value, "manifest")
         with self._lock:
+            if subject is not None:
+                referrer = as_referrer(data, media_type, "manifest")
+                self._referrers.setdefault(subject.digest, {})[referrer.digest] = referrer
             if tag is not None and promises is not None:
                 self._promises[descriptor.digest] = promises
             self._blobs[descriptor.digest] = data
@@ -190,6 +196,13 @@ class MemoryStore:
                 self._tags.pop(tag, None)
                 self._tags[tag] = descriptor
         return descriptor
+
+    def referrers(self, digest: str) -> tuple[Descriptor, ...]:
+        """Return what refers to a manifest, as `Store.referrers`."""
+        with self._lock:
+            found = tuple(self._referrers.get(digest, {}).values())
+        check_count(len(found), f"referrers of {digest} in {self.name}")
+        return found
 
     def tags(self) -> Iterator[tuple[str, Descriptor]]:
         """Yield each tag with its manifest's descriptor, the one moved last at the end."""

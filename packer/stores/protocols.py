@@ -8,7 +8,8 @@ Invariants that every store keeps (docs/architecture.md):
 
 - `push` and `put_manifest` store nothing that differs from the given descriptor or digest;
 - a blob is durable when `push` returns;
-- a tag names only a manifest that is in the store.
+- a tag names only a manifest that is in the store;
+- a manifest that was put with a ``subject`` is among the subject's `referrers`.
 """
 
 from __future__ import annotations
@@ -139,6 +140,25 @@ class Store(Protocol):
             NotFound: a blob that the manifest names is missing (kind "blob").
             FormatError: `data` is no manifest.
             InvalidParameter: `tag` is no tag, or `media_type` contradicts the manifest.
+        """
+
+    def referrers(self, digest: str) -> tuple[Descriptor, ...]:
+        """Return the manifests whose ``subject`` is the manifest `digest`.
+
+        Neither it nor what refers to it need be in the store. What attaches by its tag alone, as
+        cosign's ``sha256-<hex>.sig``, is not listed: `packer.stores.referrers` finds both.
+
+        Args:
+            digest: of a manifest.
+
+        Returns:
+            Descriptors with artifact type and annotations, each digest once, in the store's order.
+            A registry's are its claim; `get_manifest` of a digest proves the bytes, and the
+            ``subject`` in them proves the reference.
+
+        Raises:
+            FormatError: more than `packer.stores.subjects.MAX_REFERRERS`, or a malformed list.
+            RegistryError: the same, of a registry's API.
         """
 
 
@@ -425,6 +445,22 @@ class PartialIngest(Promised, Protocol):
         """
 
 
+class Beside(NamedTuple):
+    """A manifest that an archive gets in the same step as another one.
+
+    Args:
+        data: the exact bytes.
+        media_type: its media type.
+        tag: its tag; None for none.
+        listed: whether index.json names it; a manifest within another one needs no entry.
+    """
+
+    data: bytes
+    media_type: str
+    tag: str | None
+    listed: bool
+
+
 class ArchiveSize(NamedTuple):
     """The size of an archive before it is written.
 
@@ -452,6 +488,8 @@ class Partial(Promised, Protocol):
         tag: str | None,
         blobs: Sequence[Descriptor],
         promises: str | None,
+        *,
+        beside: Sequence[Beside] = (),
     ) -> Assembling:
         """Begin to write a manifest and its blobs.
 
@@ -461,6 +499,7 @@ class Partial(Promised, Protocol):
             tag: moved to the manifest if given.
             blobs: to be pushed to the assembly, as far as it `needs` them.
             promises: the annotation that says who has the blobs left out; None if none are.
+            beside: further manifests, all of whose blobs are in the store or in `blobs`.
 
         Returns:
             The assembly; nothing of it is in the store before `commit`.
@@ -476,6 +515,8 @@ class Partial(Promised, Protocol):
         tag: str | None,
         blobs: Sequence[Descriptor],
         promises: str | None,
+        *,
+        beside: Sequence[Beside] = (),
     ) -> ArchiveSize:
         """Return what `assemble` of the same arguments would write; writes nothing.
 
@@ -487,6 +528,7 @@ class Partial(Promised, Protocol):
             tag: as for `assemble`.
             blobs: as for `assemble`.
             promises: as for `assemble`.
+            beside: as for `assemble`.
 
         Returns:
             Bytes, parts, and the blobs that would be needed.

@@ -8,6 +8,7 @@ Files in reading order:
     promises    versions elsewhere that hold blobs left out here
     mounts      repositories of a registry from which blobs can be mounted
     copy_plan   decides which blobs to move; asks, and moves nothing
+    referrers_plan, copy_referrers   the same for signatures and SBOMs of the version
     blob_mover  moves blobs: threads, counters, progress, retries of single blobs
     copy_graph  carries a plan out
     copy_cost   counts a plan

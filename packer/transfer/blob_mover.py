@@ -283,8 +283,14 @@ class BlobMover:
                 return False
         return True
 
-    def move(self, blobs: list[Descriptor]) -> None:
-        """Move blobs, `jobs` at a time; the first error stops all and is raised."""
+    def move(self, blobs: list[Descriptor], *, ask: bool = False) -> None:
+        """Move blobs, `jobs` at a time; the first error stops all and is raised.
+
+        Args:
+            blobs: the blobs.
+            ask: ask the destination for each, but for those known to be lost.
+        """
+        self._ask = self._ask or ask
         self._each(self._move, blobs)
 
     def _each(self, work: Callable[[Descriptor], T], blobs: list[Descriptor]) -> list[T]:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 from packer.format.closed_files import Closed
 from packer.oci import Descriptor
@@ -19,6 +19,7 @@ from packer.transfer.copy_plan import (
     read_goal,
 )
 from packer.transfer.promises import Promise
+from packer.transfer.referrers_plan import NO_REFERRERS, ReferrersPlan, beside, decide_referrers
 
 JOBS = 4
 """Blobs moved at once by a copy, unless its caller asks for another number."""
@@ -30,8 +31,8 @@ class Estimate:
 
     Args:
         digest: the manifest's digest.
-        blobs: number of blobs that would be moved or mounted.
-        bytes: bytes of these blobs, and of the manifest if it is not there. HTTP adds about a
+        blobs: number of blobs that would be moved or mounted, those of referrers among them.
+        bytes: bytes of these blobs, and of the manifests that are not there. HTTP adds about a
             kilobyte for each request.
         blobs_present: number of blobs that the destination has.
         bytes_present: bytes of the blobs that the destination has.
@@ -49,6 +50,7 @@ class Estimate:
         moved: digests of the `blobs`.
         closed: of a version that lies in a local store, archives that stayed closed in the blobs
             that would be moved, as far as the names of files tell; at most 1000, the largest first.
+        referrers: number of manifests to store that refer to the version at any depth.
     """
 
     digest: str
@@ -66,6 +68,7 @@ class Estimate:
     mountable_bytes: int = 0
     moved: frozenset[str] = frozenset()
     closed: tuple[Closed, ...] = ()
+    referrers: int = 0
 
 
 def estimate_copy(
@@ -76,6 +79,7 @@ def estimate_copy(
     promises: Sequence[Promise] = (),
     *,
     own: bool = False,
+    referrers: bool = True,
 ) -> Estimate:
     """Return what `copy` would move, by asking for each blob that may be missing.
 
@@ -86,6 +90,7 @@ def estimate_copy(
         tag: the manifest's name there; None for none.
         promises: versions whose blobs an archive may leave out.
         own: as for `copy`.
+        referrers: as for `copy`.
 
     Returns:
         The cost. An estimate raises what the copy would raise before it moves anything.
@@ -97,12 +102,63 @@ def estimate_copy(
         StoreError: a store failed.
     """
     goal = read_goal(source, reference, tag)
+    attached = NO_REFERRERS
+    if referrers:
+        place = destination if isinstance(destination, Store) else None
+        attached = decide_referrers(source, goal.descriptor.digest, place)
     if isinstance(destination, Partial):
-        plan = decide_archive(source, goal, destination, promises)
-        return _count_archive(source, plan, destination)
+        plan = decide_archive(source, goal, destination, promises, attached)
+        return _count_archive(source, plan, destination, asked=referrers)
     if destination is not None:
         check_no_promises(destination, promises)
-    return _count(source, decide(source, goal, destination, own=own), destination)
+    todo = decide(source, goal, destination, own=own)
+    found = _count(source, todo, destination)
+    return _with_referrers(found, source, todo, destination, attached) if referrers else found
+
+
+def _with_referrers(
+    found: Estimate,
+    source: Store,
+    todo: CopyPlan,
+    destination: Store | None,
+    plan: ReferrersPlan,
+) -> Estimate:
+    """Return an estimate of a version together with what refers to it."""
+    own = {blob.digest for blob in todo.goal.graph.blobs}
+    blobs = [blob for blob in plan.blobs if blob.digest not in own]
+    blobs = [blob for blob in blobs if destination is None or not destination.exists(blob)]
+    manifests = _manifest_bytes(plan)
+    requests = found.requests
+    requests += _asked(source, plan) + (0 if isinstance(source, LocalBlobs) else len(blobs))
+    if isinstance(destination, Upload):
+        # The list is asked for by API and tag and read, the manifest asked for; then the manifest
+        # is sent, the list read, sent and read again. Each blob is asked for, and takes two.
+        requests += 4 * (len(plan.present) + len(plan.kept)) + 10 * len(plan.missing)
+        requests += 3 * len(plan.blobs)
+    return replace(
+        found,
+        blobs=found.blobs + len(blobs),
+        bytes=found.bytes + _bytes(blobs) + manifests,
+        requests=requests,
+        unchanged=found.unchanged and not plan.missing,
+        referrers=len(plan.missing),
+    )
+
+
+def _asked(source: Store, plan: ReferrersPlan) -> int:
+    """Return how many requests to the source find what refers to a version, at most."""
+    if isinstance(source, LocalBlobs):
+        return 0
+    # A list, by API or tag, and three tags of cosign's, for the version and each referrer; also
+    # the list under the tag is read, the referrer's manifest, and those within it.
+    found = (*plan.missing, *plan.present, *plan.kept)
+    return 5 + 7 * len(found) + sum(len(one.children) for one in found)
+
+
+def _manifest_bytes(plan: ReferrersPlan) -> int:
+    return sum(
+        one.descriptor.size + sum(child.size for child, _ in one.children) for one in plan.missing
+    )
 
 
 def _count(source: Store, plan: CopyPlan, destination: Store | None) -> Estimate:
@@ -134,27 +190,39 @@ def _to_send(plan: CopyPlan, destination: Store | None) -> list[Descriptor]:
     return [blob for blob in plan.missing if blob not in found]
 
 
-def _count_archive(source: Store, plan: ArchivePlan, destination: Partial) -> Estimate:
+def _count_archive(
+    source: Store, plan: ArchivePlan, destination: Partial, *, asked: bool
+) -> Estimate:
     goal = plan.goal
     size = destination.measure(
-        goal.data, goal.descriptor.media_type, goal.tag, list(plan.missing), plan.promises
+        goal.data,
+        goal.descriptor.media_type,
+        goal.tag,
+        list(plan.missing),
+        plan.promises,
+        beside=beside(plan.referrers),
     )
     moved = [blob for blob in plan.missing if blob.digest in size.needed]
     unchanged = plan.unchanged or size.complete
-    blobs = goal.graph.blobs
+    own = set(goal.graph.blobs)
+    left = _bytes(own) - _bytes(own.intersection(moved)) - _bytes(plan.left_out)
+    found = plan.referrers
+    requests = 0 if isinstance(source, LocalBlobs) else 1 + len(moved)
+    requests += _asked(source, found) if asked else 0
     return Estimate(
         digest=goal.descriptor.digest,
         blobs=len(moved),
-        bytes=_bytes(moved) + (0 if unchanged else goal.descriptor.size),
-        blobs_present=len(blobs) - len(moved) - len(plan.left_out),
-        bytes_present=_bytes(blobs) - _bytes(moved) - _bytes(plan.left_out),
-        requests=0 if isinstance(source, LocalBlobs) else 1 + len(moved),
+        bytes=_bytes(moved) + (0 if unchanged else goal.descriptor.size + _manifest_bytes(found)),
+        blobs_present=len(own) - len(own.intersection(moved)) - len(plan.left_out),
+        bytes_present=left,
+        requests=requests,
         unchanged=unchanged,
         blobs_left_out=len(plan.left_out),
         bytes_left_out=_bytes(plan.left_out),
         archive_bytes=size.bytes,
         parts=size.parts,
         moved=frozenset(blob.digest for blob in moved),
+        referrers=0 if unchanged else len(found.missing),
     )
 
 
@@ -194,5 +262,5 @@ def _upload_requests(moved: Sequence[Descriptor], blobs: int, vouched: bool) -> 
     return 2 + asked + 2 * len(moved)
 
 
-def _bytes(blobs: Sequence[Descriptor]) -> int:
+def _bytes(blobs: Iterable[Descriptor]) -> int:
     return sum(blob.size for blob in blobs)

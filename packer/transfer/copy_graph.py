@@ -8,7 +8,7 @@ finds those blobs. `copy_plan` decides which blobs to move, `blob_mover` moves t
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import cast
 
 from packer.errors import InvalidParameter
@@ -28,7 +28,9 @@ from packer.transfer.copy_plan import (
     read_goal,
     refuse,
 )
+from packer.transfer.copy_referrers import copy_referrers, warn_of_kept
 from packer.transfer.promises import Promise
+from packer.transfer.referrers_plan import NO_REFERRERS, beside, decide_referrers, unique_blobs
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,14 +39,19 @@ class CopyResult:
 
     Args:
         descriptor: the manifest's descriptor.
-        blobs_copied: number of blobs sent.
+        blobs_copied: number of blobs sent, those of referrers among them.
         bytes_copied: bytes of the blobs sent.
         blobs_present: number of blobs that the destination had, as far as it was asked.
-        unchanged: the destination had everything, tag included.
+        unchanged: the destination had everything, tag and referrers included.
         blobs_left_out: number of blobs left out because the other side has them.
         bytes_left_out: bytes of the blobs left out.
         blobs_mounted: number of blobs that the registry took from another repository.
         bytes_mounted: bytes of the mounted blobs.
+        referrers_copied: number of manifests stored that refer to the version at any depth:
+            signatures, attestations, SBOMs.
+        referrers_present: number of those that the destination had.
+        referrers_kept: number of those that were not copied, as the destination has other ones
+            under their tag.
     """
 
     descriptor: Descriptor
@@ -56,6 +63,9 @@ class CopyResult:
     bytes_left_out: int = 0
     blobs_mounted: int = 0
     bytes_mounted: int = 0
+    referrers_copied: int = 0
+    referrers_present: int = 0
+    referrers_kept: int = 0
 
 
 def copy(
@@ -70,6 +80,7 @@ def copy(
     expect: str | None = None,
     promises: Sequence[Promise] = (),
     own: bool = False,
+    referrers: bool = True,
     progress: ProgressCallback | None = None,
     cancel: CancelEvent | None = None,
 ) -> CopyResult:
@@ -91,6 +102,8 @@ def copy(
         promises: versions whose blobs an archive may leave out.
         own: `source` is the user's own store. Blobs that it left in the destination's registry may
             be mounted from there.
+        referrers: copy what refers to the manifest as well, at any depth, also if the manifest
+            itself is there.
         progress: called with the bytes moved.
         cancel: stops the copy once it is set.
 
@@ -119,6 +132,7 @@ def copy(
         force=force,
         promises=promises,
         own=own,
+        referrers=referrers,
         progress=progress,
         cancel=cancel,
     )
@@ -134,6 +148,7 @@ def copy_goal(
     force: bool = False,
     promises: Sequence[Promise] = (),
     own: bool = False,
+    referrers: bool = True,
     progress: ProgressCallback | None = None,
     cancel: CancelEvent | None = None,
 ) -> CopyResult:
@@ -148,6 +163,7 @@ def copy_goal(
         force: as for `copy`.
         promises: as for `copy`.
         own: as for `copy`.
+        referrers: as for `copy`.
         progress: as for `copy`.
         cancel: as for `copy`.
 
@@ -168,15 +184,22 @@ def copy_goal(
     with kept, until_cancelled(cancel, (source, destination), "copying"):
         if isinstance(destination, Partial):
             _check_repairable(destination, verify=verify, force=force)
-            return _copy_to_archive(mover, decide_archive(source, goal, destination, promises))
+            attached = NO_REFERRERS
+            if referrers:
+                attached = decide_referrers(source, goal.descriptor.digest, destination)
+            plan = decide_archive(source, goal, destination, promises, attached)
+            return _copy_to_archive(mover, plan)
         check_no_promises(destination, promises)
         if isinstance(destination, Upload):
             destination.expect_writes()
         elif verify or force:
             _check_repairable(destination, verify=verify, force=force)
             discard_damaged(source, destination, goal.graph.blobs)
-        plan = decide(source, goal, destination, own=own, again=verify, force=force, jobs=jobs)
-        return _carry_out(mover, plan, verify=verify, force=force)
+        todo = decide(source, goal, destination, own=own, again=verify, force=force, jobs=jobs)
+        done = _carry_out(mover, todo, verify=verify, force=force)
+        if not referrers:
+            return done
+        return _complete(mover, done, verify=verify, force=force)
 
 
 def _check_repairable(destination: Store | Partial, *, verify: bool, force: bool) -> None:
@@ -232,15 +255,68 @@ def _carry_out(mover: BlobMover, plan: CopyPlan, *, verify: bool, force: bool) -
     )
 
 
+def copy_attached(source: Store, digest: str, destination: Store) -> tuple[int, int]:
+    """Copy what refers to a version that a local store has, also in place of damaged blobs.
+
+    Args:
+        source: has the referrers.
+        digest: of the version.
+        destination: the local store.
+
+    Returns:
+        The number of blobs copied, and their bytes.
+
+    Raises:
+        NotFound: the source lacks a blob.
+        IntegrityError: bytes differ from their digest.
+        StoreError: a store failed.
+    """
+    mover = BlobMover(source, destination, 1, None, None)
+    none = CopyResult(destination.resolve(digest), 0, 0, 0, True)
+    done = _complete(mover, none, verify=True, force=False)
+    return done.blobs_copied, done.bytes_copied
+
+
+def _complete(mover: BlobMover, done: CopyResult, *, verify: bool, force: bool) -> CopyResult:
+    """Copy what refers to a version that the destination has now."""
+    plan = decide_referrers(mover.source, done.descriptor.digest, mover.destination)
+    if plan == NO_REFERRERS:
+        return done
+    if mover.remote is None and (verify or force):
+        blobs = unique_blobs((*plan.missing, *plan.present))
+        discard_damaged(mover.source, mover.destination, blobs)
+    before = (mover.blobs_copied, mover.bytes_copied, mover.blobs_present)
+    stored = copy_referrers(mover, plan, verify=verify, force=force)
+    return replace(
+        done,
+        blobs_copied=done.blobs_copied + mover.blobs_copied - before[0],
+        bytes_copied=done.bytes_copied + mover.bytes_copied - before[1],
+        blobs_present=done.blobs_present + mover.blobs_present - before[2],
+        unchanged=done.unchanged and not stored,
+        referrers_copied=stored,
+        referrers_present=len(plan.missing) + len(plan.present) - stored,
+        referrers_kept=len(plan.kept),
+    )
+
+
 def _copy_to_archive(outer: BlobMover, plan: ArchivePlan) -> CopyResult:
     """Write the blobs that a plan says are missing, all at once."""
     destination, goal = outer.destination, plan.goal
     assert isinstance(destination, Partial)
     left_out = (len(plan.left_out), sum(blob.size for blob in plan.left_out))
+    attached = plan.referrers
+    there, kept = len(attached.present), len(attached.kept)
+    warn_of_kept(cast(Store, destination), attached)
     if plan.unchanged:
-        return CopyResult(goal.descriptor, 0, 0, len(plan.there), True, *left_out)
+        same = CopyResult(goal.descriptor, 0, 0, len(plan.there), True, *left_out)
+        return replace(same, referrers_present=there, referrers_kept=kept)
     made = destination.assemble(
-        goal.data, goal.descriptor.media_type, goal.tag, list(plan.missing), plan.promises
+        goal.data,
+        goal.descriptor.media_type,
+        goal.tag,
+        list(plan.missing),
+        plan.promises,
+        beside=beside(attached),
     )
     with made as assembly:
         mover = outer.towards(cast(Store, assembly))
@@ -252,7 +328,15 @@ def _copy_to_archive(outer: BlobMover, plan: ArchivePlan) -> CopyResult:
         mover.move(needed)
         assembly.commit()
     counted = (mover.blobs_copied, mover.bytes_copied, mover.blobs_present)
-    return CopyResult(goal.descriptor, *counted, unchanged, *left_out)
+    return CopyResult(
+        goal.descriptor,
+        *counted,
+        unchanged,
+        *left_out,
+        referrers_copied=0 if unchanged else len(attached.missing),
+        referrers_present=there + (len(attached.missing) if unchanged else 0),
+        referrers_kept=kept,
+    )
 
 
 def discard_damaged(source: Store, destination: Store, blobs: Sequence[Descriptor]) -> bool:

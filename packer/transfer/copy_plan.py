@@ -18,6 +18,7 @@ from packer.stores.manifests import Graph, read_graph
 from packer.stores.protocols import LocalBlobs, Partial, Store, Upload
 from packer.transfer.mounts import mount_sources, promised_sources
 from packer.transfer.promises import Promise, absent_blobs, encode_promises, refuse_incomplete
+from packer.transfer.referrers_plan import NO_REFERRERS, ReferrersPlan
 
 PROBE_BYTES = 4 << 20
 """Bytes of missing blobs below which sending all costs less than asking for each."""
@@ -287,6 +288,7 @@ class ArchivePlan:
         missing: blobs to write.
         promises: the annotation that records who promised which blobs.
         unchanged: the archive holds all of it under this name.
+        referrers: what refers to the version.
     """
 
     goal: Goal
@@ -295,10 +297,15 @@ class ArchivePlan:
     missing: Sequence[Descriptor]
     promises: str | None
     unchanged: bool
+    referrers: ReferrersPlan
 
 
 def decide_archive(
-    source: Store, goal: Goal, destination: Partial, promises: Sequence[Promise]
+    source: Store,
+    goal: Goal,
+    destination: Partial,
+    promises: Sequence[Promise],
+    referrers: ReferrersPlan = NO_REFERRERS,
 ) -> ArchivePlan:
     """Decide which blobs an archive has, leaves out, and must get.
 
@@ -307,6 +314,7 @@ def decide_archive(
         goal: the manifest and its name in the archive.
         destination: the archive.
         promises: versions whose blobs may be left out.
+        referrers: what refers to the version; all its blobs are written.
 
     Returns:
         The sorted blobs.
@@ -316,10 +324,14 @@ def decide_archive(
     """
     assert isinstance(destination, Store)
     blobs = goal.graph.blobs
+    attached = [blob for blob in referrers.blobs if not destination.exists(blob)]
     promised = frozenset[str]().union(*(promise.blobs for promise in promises))
+    promised -= {blob.digest for blob in attached}
     there = [blob for blob in blobs if destination.exists(blob)]
     left_out = [blob for blob in blobs if blob.digest in promised and blob not in there]
     missing = [blob for blob in blobs if blob not in there and blob not in left_out]
+    digests = {blob.digest for blob in missing}  # `{}` may be a config of several media types
+    missing += [blob for blob in attached if blob.digest not in digests]
     if lacking := absent_blobs(source, missing):
         refuse_incomplete(source, goal.descriptor.digest, lacking, destination.name)
     note = encode_promises(promises, left_out)
@@ -328,9 +340,10 @@ def decide_archive(
         named is not None
         and named.digest == goal.descriptor.digest
         and not missing
+        and not referrers.missing
         and destination.promises(goal.descriptor.digest) == note
     )
-    return ArchivePlan(goal, there, left_out, missing, note, unchanged)
+    return ArchivePlan(goal, there, left_out, missing, note, unchanged, referrers)
 
 
 def check_no_promises(destination: Store, promises: Sequence[Promise]) -> None:

@@ -108,16 +108,17 @@ def test_a_signed_version_is_pulled_by_its_digest(signed: Signed, tmp_path: Path
 def test_copies_keep_the_signature(signed: Signed, tmp_path: Path, way: str) -> None:
     # The signature is a tag of its own, with what was signed in annotations of its layer.
     far = f"{signed.server.host}/far/{way}"
-    for tag in ("1.4.2", signed.signature):
-        source = f"{signed.name}:{tag}"
-        if way != "registry":
-            kind = {"archive": "oci-archive", "layout": "oci"}[way]
-            between = f"{kind}:{tmp_path}/between:{tag}"
-            packer.copy(source, between, store=MemoryStore())
-            source = between
-        if tag == signed.signature:
-            assert signed.verify(far).returncode != 0
-        packer.copy(source, f"{far}:{tag}", store=MemoryStore())
+    source = f"{signed.name}:1.4.2"
+    if way != "registry":
+        kind = {"archive": "oci-archive", "layout": "oci"}[way]
+        between = f"{kind}:{tmp_path}/between:1.4.2"
+        packer.copy(source, between, store=MemoryStore())
+        source = between
+    packer.copy(source, f"{far}:1.4.2", store=MemoryStore(), referrers=False)
+    assert signed.verify(far).returncode != 0
+    # The version is there already: the signature is completed.
+    copied = packer.copy(source, f"{far}:1.4.2", store=MemoryStore())
+    assert (copied.referrers_copied, copied.unchanged) == (1, False)
     theirs = RegistryStore(signed.name).get_manifest(signed.signature)
     assert RegistryStore(far).get_manifest(signed.signature) == theirs
     (layer,) = load_json(theirs[1], "signature")["layers"]
@@ -133,6 +134,35 @@ def test_copies_keep_the_signature(signed: Signed, tmp_path: Path, way: str) -> 
     assert run("cosign", "verify", *words, f"{far}:1.4.2", cwd=signed.folder).returncode != 0
 
 
+def test_bundles_of_cosign_go_along(signed: Signed, tmp_path: Path) -> None:
+    """Bundles are what cosign 3 writes: referrers, by the tag, as Debian's registry has no API.
+
+    Its verification of bundles wants a trusted root from the network, and is not run.
+    """
+    words = ["--key", "cosign.key", "--tlog-upload=false", "--allow-http-registry", "--yes"]
+    bundled = f"{signed.name}@{signed.digest}"
+    must("cosign", "sign", "--new-bundle-format", *words, bundled, cwd=signed.folder)
+    far = f"{signed.server.host}/far/bundles"
+    archive = f"oci-archive:{tmp_path}/between:1.4.2"
+    for source, destination in ((f"{signed.name}:1.4.2", archive), (archive, f"{far}:1.4.2")):
+        assert packer.copy(source, destination, store=MemoryStore()).referrers_copied == 2
+    near_store, far_store = RegistryStore(signed.name), RegistryStore(far)
+    (bundle,) = near_store.referrers(signed.digest)
+    # The list that cosign wrote has the type of the empty config; ours has the manifest's own.
+    (far_bundle,) = far_store.referrers(signed.digest)
+    assert far_bundle == bundle
+    assert far_bundle.artifact_type.startswith("application/vnd.dev.sigstore.bundle")
+    assert far_store.get_manifest(bundle.digest) == near_store.get_manifest(bundle.digest)
+    rows = packer.referrers(f"{far}:1.4.2", store=MemoryStore())
+    assert {row.tag or row.type for row in rows} == {signed.signature, far_bundle.artifact_type}
+    (hint,) = (row.signer for row in rows if not row.tag)
+    assert hint.startswith("key ")
+    words = ["--plain-http", "--format", "json", f"{far}@{signed.digest}"]
+    tree = json.loads(must("oras", "discover", *words, cwd=signed.folder))
+    (listed,) = tree.get("referrers") or tree.get("manifests")
+    assert (listed["digest"], listed["artifactType"]) == (bundle.digest, far_bundle.artifact_type)
+
+
 def test_oras_copies_what_refers_to_a_version(version: Signed, tmp_path: Path) -> None:
     # An attached document, found by the referrers tag, goes along with `oras copy --recursive`.
     (tmp_path / "sbom.json").write_text("{}")
@@ -145,7 +175,7 @@ def test_oras_copies_what_refers_to_a_version(version: Signed, tmp_path: Path) -
         shown = must("oras", "discover", "--plain-http", "--format", "json", name, cwd=tmp_path)
         tree = json.loads(shown)
         listed = tree.get("referrers") or tree.get("manifests")
-        assert [item["artifactType"] for item in listed] == ["application/x.sbom"]
+        assert "application/x.sbom" in [item["artifactType"] for item in listed]
     pulled = packer.pull(far, tmp_path / "out", store=MemoryStore(), expect=version.digest)
     assert read_tree(tmp_path / "out") == read_tree(version.tree)
     assert pulled.fetched_blobs

@@ -16,6 +16,7 @@ import pytest
 import packer
 from packer.errors import RegistryError
 from packer.oci import Manifest
+from packer.stores.archive.store import ArchiveStore
 from packer.stores.layout import LayoutStore
 from packer.stores.memory import MemoryStore
 from packer.stores.registry.store import RegistryStore
@@ -23,6 +24,7 @@ from packer.transfer.copy_graph import copy
 from tests.conformance.make_samples import read_tree
 from tests.conformance.test_interop import must
 from tests.faults.test_registry_faults import make_version, noise
+from tests.referrers import check_signed, sign_all, sigstore_bundle
 from tests.registry_server import optional_program, run_other, run_registry
 
 pytestmark = pytest.mark.registry
@@ -158,7 +160,7 @@ def test_the_doctor_is_right(kind: Kind, host: str) -> None:
 
 
 def test_referrers(kind: Kind, host: str, tmp_path: Path) -> None:
-    # What oras attaches is found again, by the API or the tag, also beside a copy made by us.
+    # What oras attaches goes along with our copy, and oras finds it there, by the API or the tag.
     memory = MemoryStore()
     made = make_version(memory, count=1, size=1000)
     near, far = f"{host}/near/app", f"{host}/far/app"
@@ -172,14 +174,37 @@ def test_referrers(kind: Kind, host: str, tmp_path: Path) -> None:
     assert entry["artifactType"] == "application/x.sbom"
     tags = set(RegistryStore(near).tag_names())
     assert tags == {"v1"} | (set() if kind.referrers else {made.digest.replace(":", "-")})
-    # The document is an artifact like any other, and its annotations come along.
-    copy(RegistryStore(near), "v1", RegistryStore(far), "v1")
-    copied = copy(RegistryStore(near), entry["digest"], RegistryStore(far), None)
-    assert copied.descriptor.digest == entry["digest"]
+    archive = ArchiveStore(tmp_path / "between.tar")
+    assert copy(RegistryStore(near), "v1", archive, "v1").referrers_copied == 1
+    assert copy(archive, "v1", RegistryStore(far), "v1").referrers_copied == 1
     theirs = RegistryStore(near).get_manifest(entry["digest"])
     assert RegistryStore(far).get_manifest(entry["digest"]) == theirs
-    if kind.referrers:
-        words = ["--plain-http", "--format", "json", f"{far}:v1"]
-        tree = json.loads(must("oras", "discover", *words, cwd=tmp_path))
-        (again,) = tree.get("referrers") or tree.get("manifests")
-        assert again["digest"] == entry["digest"]
+    words = ["--plain-http", "--format", "json", f"{far}:v1"]
+    tree = json.loads(must("oras", "discover", *words, cwd=tmp_path))
+    (again,) = tree.get("referrers") or tree.get("manifests")
+    assert (again["digest"], again["artifactType"]) == (entry["digest"], "application/x.sbom")
+
+
+def test_everything_that_refers_goes_along(kind: Kind, host: str, tmp_path: Path) -> None:
+    memory = MemoryStore()
+    made = make_version(memory, count=1, size=1000)
+    signed = sign_all(memory, made)
+    near, far = f"{host}/signed/near", f"{host}/signed/far"
+    count = copy(memory, "v1", RegistryStore(near), "v1").referrers_copied
+    assert count == len(signed.tags) + sum(map(len, signed.attached.values()))
+    assert copy(RegistryStore(near), "v1", RegistryStore(far), "v1").referrers_copied == count
+    check_signed(RegistryStore(far), signed)
+    again = copy(RegistryStore(near), "v1", RegistryStore(far), "v1")
+    assert (again.unchanged, again.referrers_present) == (True, count)
+    lists = {name for name in RegistryStore(far).tag_names() if len(name) == 71}
+    assert len(lists) == (0 if kind.referrers else len(signed.attached))
+    # A second signer, at the far side alone; and one here.
+    theirs = sigstore_bundle(RegistryStore(far), made, "theirs")
+    ours = sigstore_bundle(memory, made, "ours")
+    assert copy(memory, "v1", RegistryStore(far), "v1").referrers_copied == 1
+    found = {one.digest for one in RegistryStore(far).referrers(made.digest)}
+    assert found == signed.attached[made.digest] | {theirs.digest, ours.digest}
+    layout = LayoutStore(tmp_path / "layout")
+    copy(RegistryStore(far), "v1", layout, "v1")
+    check = RegistryStore(f"{host}/signed/back")
+    assert copy(layout, "v1", check, "v1", verify=True).referrers_copied == count + 2

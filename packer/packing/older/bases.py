@@ -15,6 +15,7 @@ from packer.errors import IntegrityError, NotFound, UnsupportedVersion
 from packer.format.version import Version, load_version
 from packer.oci import Descriptor
 from packer.stores.protocols import Store, Tags
+from packer.stores.subjects import attached_to
 
 _LOG = logging.getLogger(__name__)
 
@@ -31,9 +32,6 @@ _NO_NAMES = {*MOVING, "build", "ci", "git", "pr", "rc", "release", "sha", "ver",
 _COMMIT = r"(?:g|sha-?)?(?=[0-9]*[a-f])(?:[0-9a-f]{64}|[0-9a-f]{40}|[0-9a-f]{7,12})"
 _BUILD = re.compile(rf"(?:(?P<name>.+?)[-_.])?(?:{'|'.join(MOVING)}|{_COMMIT})\Z", re.IGNORECASE)
 """A tag that ends in a moving word or a commit id."""
-_SIGNATURE = re.compile(r"sha256-[0-9a-f]{64}(\.\w+)?\Z")
-"""Tags of signatures and attestations (cosign), and of the referrers fallback of the
-distribution-spec 1.1."""
 _VERSION = re.compile(r"[vV]?(\d+(?:\.\d+)*)(.*)\Z", re.DOTALL)
 _NUMBERS = re.compile(r"(\d+)")
 
@@ -151,7 +149,7 @@ def tags_to_look_at(names: Iterable[str], wanted: str) -> list[str]:
     known = sorted(
         name
         for name in set(names)
-        if not _SIGNATURE.match(name) and may_be_one_application(name, wanted)
+        if attached_to(name) is None and may_be_one_application(name, wanted)
     )
     keys = {name: key for name in known if (key := version_key(name)) is not None}
     ranked = sorted(keys, key=lambda name: (keys[name], name), reverse=True)

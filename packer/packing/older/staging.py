@@ -88,6 +88,10 @@ class Staging:
         """Open a writer for a new blob here."""
         return self.local.create()
 
+    def referrers(self, digest: str) -> tuple[Descriptor, ...]:
+        """Return what refers to a manifest in the local store, as `Store.referrers`."""
+        return self.local.referrers(digest)
+
     def get_manifest(self, reference: str) -> tuple[Descriptor, bytes]:
         """Return the packed manifest, or the base's.
 

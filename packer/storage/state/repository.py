@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import io
+import logging
 import secrets
 import weakref
 from collections.abc import Iterator, Mapping
@@ -24,8 +25,11 @@ from packer.oci import (
     digest_of,
     load_json,
 )
+from packer.stores.graph import resolve_or_none
 from packer.stores.layout import LayoutStore
 from packer.stores.protocols import ManifestDeleter, Store, TagNames, Tags, Upload
+from packer.stores.referrers import Referrer, all_referrers
+from packer.stores.subjects import EMPTY, EMPTY_BYTES, fallback_tag
 
 NOTE_TYPE = "application/vnd.layer-packer.note.v1"
 """``artifactType`` of notes."""
@@ -34,12 +38,10 @@ OWN_TYPES = "application/vnd.layer-packer."
 NONCE = "layer-packer.nonce"
 """Annotation that makes a manifest unlike any other."""
 
-EMPTY = b"{}"
-EMPTY_BLOB = Descriptor("application/vnd.oci.empty.v1+json", digest_of(EMPTY), len(EMPTY))
-"""The empty config of the image-spec."""
-
 _REMOVALS = 4
 """Attempts to remove a tag whose manifest goes without it, see `Repository.remove`."""
+
+_log = logging.getLogger(__name__)
 
 _memory_locks: weakref.WeakKeyDictionary[Store, Lock] = weakref.WeakKeyDictionary()
 _guard = Lock()
@@ -119,7 +121,7 @@ class Repository:
         Raises:
             StoreError: the registry failed, or refused.
         """
-        return self.put_small(tag, NOTE_TYPE, EMPTY_BLOB, EMPTY, annotations)
+        return self.put_small(tag, NOTE_TYPE, EMPTY, EMPTY_BYTES, annotations)
 
     def put_small(
         self,
@@ -149,19 +151,19 @@ class Repository:
             "schemaVersion": 2,
             "mediaType": MANIFEST_TYPE,
             "artifactType": artifact_type,
-            "config": EMPTY_BLOB.to_json(),
+            "config": EMPTY.to_json(),
             "layers": [layer.to_json()],
             "annotations": {**annotations, NONCE: secrets.token_hex(8)},
         }
         data = canonical_json(value)
-        if layer != EMPTY_BLOB:
+        if layer != EMPTY:
             _push(self.store, layer, content)
         try:
             return self.put(data, tag)
         except NotFound as error:
             if error.kind != "blob":
                 raise
-        _push(self.store, EMPTY_BLOB, EMPTY)
+        _push(self.store, EMPTY, EMPTY_BYTES)
         return self.put(data, tag)
 
     def mark(self, tag: str, annotations: Mapping[str, str]) -> None:
@@ -251,6 +253,46 @@ class Repository:
                     raise
             digest = self.put_note(tag, {}).digest
         self.remove(tag, digest)
+
+    def remove_version(self, tag: str) -> None:
+        """Remove the tag of a version as `remove_tag` does, and what refers to the version.
+
+        A layout's garbage collection removes what refers to nothing; a registry's does not. The
+        version goes first: what is left of its signatures after a failure does no harm.
+
+        Args:
+            tag: the tag.
+
+        Raises:
+            NotFound: there is no such tag.
+            RegistryError: the registry does not delete.
+        """
+        digest, attached = self._attached(tag)
+        self.remove_tag(tag)
+        if not attached or resolve_or_none(self.store, digest) is not None:
+            return
+        lists = {fallback_tag(one.subject) for one in attached if one.tag is None}
+        tags = {one.tag for one in attached if one.tag is not None}
+        for one in reversed(attached):
+            if one.tag is None:
+                self.drop(one.descriptor.digest)
+        for name in sorted(lists | tags):
+            with contextlib.suppress(NotFound, RegistryError):
+                self.store.resolve(name)
+                self.remove_tag(name)  # what it names may have another name, in another version
+
+    def _attached(self, tag: str) -> tuple[str, tuple[Referrer, ...]]:
+        """Return the digest that a tag names, and what a registry says refers to it."""
+        if not isinstance(self.store, ManifestDeleter):
+            return "", ()
+        try:
+            digest = self.store.resolve(tag).digest
+            return digest, all_referrers(self.store, digest)
+        except NotFound:
+            return "", ()
+        except (IntegrityError, RegistryError) as error:
+            _log.warning("%s: what refers to %s is not known: %s", self.store.name, tag, error)
+            return "", ()
 
     def _own_digest(self, tag: str) -> str | None:
         """Return the digest that a tag names if no other tag can name it, else None."""

@@ -47,7 +47,7 @@ from packer.stores.index_json import (
     with_entry,
 )
 from packer.stores.manifests import check_manifest, check_range, check_tag
-from packer.stores.protocols import ArchiveSize, Reader
+from packer.stores.protocols import ArchiveSize, Beside, Reader
 
 _LAYOUT_FILE = "oci-layout"
 _INDEX_FILE = "index.json"
@@ -98,6 +98,7 @@ class ArchiveStore(IndexedManifests):
         create: bool = True,
         part_bytes: int | None = None,
     ) -> None:
+        super().__init__()
         self._path = os.path.abspath(os.fspath(path))
         self._part_bytes = part_bytes
         self._mutex = Lock()
@@ -231,12 +232,12 @@ class ArchiveStore(IndexedManifests):
         now: _Snapshot,
         index: dict[str, Any],
         blobs: Sequence[Descriptor] = (),
-        manifest: bytes | None = None,
+        manifests: Sequence[bytes] = (),
         *,
         holds_lock: bool = True,
     ) -> Assembly:
         """Return an assembly of the archive's content and more."""
-        plan, at_hand = self._plan(now, index, blobs, manifest)
+        plan, at_hand = self._plan(now, index, blobs, manifests)
         return Assembly(
             self._path, plan, at_hand, self._part_bytes, now.identity, holds_lock=holds_lock
         )
@@ -246,7 +247,7 @@ class ArchiveStore(IndexedManifests):
         now: _Snapshot,
         index: dict[str, Any],
         blobs: Sequence[Descriptor],
-        manifest: bytes | None,
+        manifests: Sequence[bytes],
     ) -> tuple[TarPlan, dict[str, Source]]:
         """Return the new archive's layout, and its blobs that are at hand."""
         if isinstance(now.file, SplitFile):
@@ -269,7 +270,7 @@ class ArchiveStore(IndexedManifests):
         for blob in blobs:
             sizes[blob.digest] = blob.size
             at_hand.pop(blob.digest, None)
-        if manifest is not None:
+        for manifest in manifests:
             digest = digest_of(manifest)
             sizes[digest] = len(manifest)
             at_hand[digest] = bytes_source(manifest)
@@ -311,7 +312,7 @@ class ArchiveStore(IndexedManifests):
             check_manifest(data, media_type, self.exists, self.name)
             index = with_entry(now.index, descriptor, data, tag, None)
             if index != now.index.value or self._stored(now, descriptor.digest) != data:
-                with self._assembly(now, index, manifest=data) as assembly:
+                with self._assembly(now, index, manifests=(data,)) as assembly:
                     assembly.commit()
         return descriptor
 
@@ -346,15 +347,18 @@ class ArchiveStore(IndexedManifests):
         tag: str | None,
         blobs: Sequence[Descriptor],
         promises: str | None,
+        *,
+        beside: Sequence[Beside] = (),
     ) -> Assembly:
         """Begin to write a manifest and its blobs, as `Partial`; other writers need not wait."""
         if tag is not None:
             check_tag(tag)
         make_directory(os.path.dirname(self._path))
         now = self._now()
-        descriptor = Descriptor(media_type, digest_of(manifest), len(manifest))
-        index = with_entry(now.index, descriptor, manifest, tag, promises)
-        return self._assembly(now, index, blobs, manifest, holds_lock=False)
+        own = Beside(manifest, media_type, tag, True)
+        index = _with_entries(now.index, own, promises, beside)
+        manifests = (manifest, *(one.data for one in beside))
+        return self._assembly(now, index, blobs, manifests, holds_lock=False)
 
     def measure(
         self,
@@ -363,12 +367,14 @@ class ArchiveStore(IndexedManifests):
         tag: str | None,
         blobs: Sequence[Descriptor],
         promises: str | None,
+        *,
+        beside: Sequence[Beside] = (),
     ) -> ArchiveSize:
         """Return what `assemble` would write, as `Partial`."""
         now = self._now()
-        descriptor = Descriptor(media_type, digest_of(manifest), len(manifest))
-        index = with_entry(now.index, descriptor, manifest, tag, promises)
-        plan, at_hand = self._plan(now, index, blobs, manifest)
+        index = _with_entries(now.index, Beside(manifest, media_type, tag, True), promises, beside)
+        manifests = (manifest, *(one.data for one in beside))
+        plan, at_hand = self._plan(now, index, blobs, manifests)
         parts = part_list(self._path, plan, self._part_bytes)
         earlier = parts.earlier() if self._part_bytes is not None else None
         done = earlier.sums.keys() if earlier is not None else frozenset[int]()
@@ -384,6 +390,20 @@ class ArchiveStore(IndexedManifests):
         """Refuse to change an archive that is being written in parts."""
         if self._part_bytes is not None:
             raise InvalidParameter(f"{self.name}: a split archive is written by copy, at once")
+
+
+def _with_entries(
+    index: Index, own: Beside, promises: str | None, beside: Sequence[Beside]
+) -> dict[str, Any]:
+    """Return index.json with a manifest, and others before it: the last one is the newest."""
+    changed = index
+    for one in (*beside, own):
+        if one.listed:
+            described = Descriptor(one.media_type, digest_of(one.data), len(one.data))
+            note = promises if one is own else None
+            value = with_entry(changed, described, one.data, one.tag, note)
+            changed = Index(value, ())  # entries are taken from the value alone
+    return changed.value
 
 
 def _member_source(file: ArchiveFile, member: Member) -> Source:

@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 
 from packer.errors import AuthError, FormatError, RegistryError, StoreError, TransportError
+from packer.forks import Lock
 from packer.reference import Reference
 from packer.stores.registry.features import BrokenFeatures
 from packer.stores.registry.login.auth import Authenticator, Learnt, Scope
@@ -77,6 +78,8 @@ class Client:
         self._auth = auth
         self.transport = transport
         self._features = features
+        self.listing = Lock()
+        """Held while the list of a manifest's referrers is changed."""
         self.registry = reference.registry
         """The registry's host, as references name it."""
         self.repository = reference.repository
@@ -96,6 +99,15 @@ class Client:
     def record_ignored_range(self) -> None:
         """Record that the registry sent a whole blob for a part."""
         self._features.record_ignored_range(self.origin)
+
+    @property
+    def lacks_referrers(self) -> bool:
+        """Whether the registry is known to have no referrers API."""
+        return self._features.lacks_referrers(self.origin)
+
+    def record_no_referrers(self) -> None:
+        """Record that the registry has no referrers API."""
+        self._features.record_no_referrers(self.origin)
 
     def url(self, path: str) -> str:
         """Return the URL of `path` in the repository; `path` is made of checked parts only."""

@@ -147,6 +147,12 @@ class RegistryManifests:
             DigestMismatch: the registry received other bytes, or keeps other bytes.
             RegistryError: any other refusal.
         """
+        return self._upload_manifest(data, media_type, tag)[0]
+
+    def _upload_manifest(
+        self, data: bytes, media_type: str, tag: str | None
+    ) -> tuple[Descriptor, bool]:
+        """Upload a manifest; also return whether the registry says that it noted its subject."""
         manifest = Descriptor(media_type, digest_of(data), len(data))
         if len(data) > MAX_MANIFEST_BYTES:
             raise FormatError("manifest", f"{len(data)} bytes, limit {MAX_MANIFEST_BYTES}")
@@ -157,9 +163,8 @@ class RegistryManifests:
                 response = self._send_manifest(reference, data, media_type, attempts)
             except RegistryError as error:
                 if attempts.has_failed and tag is not None and self._names(tag, manifest):
-                    return (
-                        manifest  # written by an attempt whose answer was lost; tags may not move
-                    )
+                    # Written by an attempt whose answer was lost; tags may not move.
+                    return manifest, False
                 # Our digests are right. docker-registry calls one invalid while it is writing the
                 # same content for another client.
                 beside = (error.status, error.code) == (400, DIGEST_INVALID)
@@ -171,13 +176,14 @@ class RegistryManifests:
                 continue
             claimed = response.header("Docker-Content-Digest") or ""
             status = response.status
+            noted = bool(response.header("OCI-Subject"))
             response.discard()
             if not is_digest(claimed) or claimed == manifest.digest:
                 if attempts.has_failed:
                     # A PUT that failed for want of space may have left an empty file, which
                     # distribution takes for the manifest when the PUT is repeated.
                     self.get_manifest(manifest.digest)
-                return manifest
+                return manifest, noted
             # Under a tag the registry accepts any bytes: damaged ones must not stay there.
             if not attempts.again(status, counted=True):
                 raise DigestMismatch(f"manifest in {self._client.name}", manifest.digest, claimed)
@@ -250,7 +256,9 @@ class RegistryManifests:
             names = self._names_in(response, data, count)
             count += len(names)
             yield from names
-            following = self._next_page(response, url, names, seen)
+            following = following_page(
+                self._client, response, url, seen, what, MAX_TAG_PAGES, is_empty=not names
+            )
             if following is None:
                 return
             url = following
@@ -270,28 +278,6 @@ class RegistryManifests:
                 raise FormatError(what, f"more than {MAX_TAGS} tags")
             return names
         raise AssertionError  # for type checkers: `malformed` swallows nothing
-
-    def _next_page(
-        self, response: Response, url: str, names: list[str], seen: set[str]
-    ) -> str | None:
-        """Return the URL of the page after the one at `url`, None after the last."""
-        what = f"tag list of {self._client.name}"
-        link = next_link(response.headers("Link"))
-        if link is None:
-            return None
-        with malformed(response):
-            following = join_url(url, link)
-            if following in seen:
-                raise FormatError(what, "its pages go round in a circle")
-            seen.add(following)
-            if len(seen) > MAX_TAG_PAGES:
-                raise FormatError(what, f"more than {MAX_TAG_PAGES} pages")
-            if origin_of(following) != self._client.origin:
-                raise FormatError(what, "goes on at another host")
-            if not names:
-                raise FormatError(what, "an empty page is not the last")
-            return following
-        raise AssertionError  # as above
 
     def untag(self, tag: str) -> None:
         """Remove a tag; not every registry can.
@@ -344,6 +330,51 @@ class RegistryManifests:
             if error.status != 404:
                 raise
             raise NotFound(_kind(digest), digest, self._client.name) from error
+
+
+def following_page(
+    client: Client,
+    response: Response,
+    url: str,
+    seen: set[str],
+    what: str,
+    most: int,
+    *,
+    is_empty: bool,
+) -> str | None:
+    """Return the URL of the page of a list after the one at `url`.
+
+    Args:
+        client: of the repository.
+        response: the answer, for its headers.
+        url: of the page.
+        seen: URLs of the pages so far; the next one is added.
+        what: the list's name in errors.
+        most: greatest number of pages.
+        is_empty: the page holds nothing.
+
+    Returns:
+        The URL; None after the last page. Pages that make no sense raise RegistryError.
+
+    Raises:
+        FormatError: as what the answer is, within the RegistryError.
+    """
+    link = next_link(response.headers("Link"))
+    if link is None:
+        return None
+    following = ""
+    with malformed(response):
+        following = join_url(url, link)
+        if following in seen:
+            raise FormatError(what, "its pages go round in a circle")
+        seen.add(following)
+        if len(seen) > most:
+            raise FormatError(what, f"more than {most} pages")
+        if origin_of(following) != client.origin:
+            raise FormatError(what, "goes on at another host")
+        if is_empty:
+            raise FormatError(what, "an empty page is not the last")
+    return following
 
 
 def next_link(headers: Collection[str]) -> str | None:

@@ -14,14 +14,14 @@ from packer.stores.registry.client import Client
 from packer.stores.registry.features import BrokenFeatures
 from packer.stores.registry.login.auth import Authenticator
 from packer.stores.registry.login.credentials import Credentials
-from packer.stores.registry.manifests import RegistryManifests
+from packer.stores.registry.referrers import RegistryReferrers
 from packer.stores.registry.settings import Settings
 from packer.stores.registry.transport.http import Transport
 from packer.stores.registry.transport.tls import Tls
 from packer.stores.registry.transport.urls import Origin, origin_of
 
 
-class RegistryStore(RegistryBlobs, RegistryManifests):
+class RegistryStore(RegistryBlobs, RegistryReferrers):
     """Blobs, manifests and tags of one repository; a context manager that closes connections.
 
     Args:

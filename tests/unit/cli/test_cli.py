@@ -29,6 +29,7 @@ RESTORED = {"digest", "directory", "files", "bytes", "written_files", "written_b
 RESTORED |= {"seeded_bytes"}
 COPIED = {"digest", "copied_blobs", "copied_bytes", "present_blobs", "unchanged"}
 COPIED |= {"mounted_blobs", "mounted_bytes"}
+COPIED |= {"copied_referrers", "present_referrers", "kept_referrers"}
 
 
 @dataclass
@@ -239,7 +240,7 @@ def test_push_copy_pull_between_layouts(run: Run, app: Path, tmp_path: Path) -> 
         *("pull", f"oci:{tmp_path}/third:x", tmp_path / "out"), "--store", other, "--json"
     ).json
     assert pulled.keys() == RESTORED | {
-        *("reference", "fetched_blobs", "fetched_bytes", "forgotten")
+        *("reference", "fetched_blobs", "fetched_bytes", "forgotten", "referrers")
     }
     assert pulled["digest"] == digest
     assert pulled["fetched_bytes"] == pushed["copied_bytes"]
@@ -366,6 +367,7 @@ def test_inspect(run: Run, app: Path, changed: Path) -> None:
         *("name", "digest", "created", "parent", "tool", "zstd", "level", "average_chunk_bytes"),
         *("files", "directories", "symlinks", "bytes", "chunks", "stored_bytes", "index_bytes"),
         *("index_layers", "index_stored_bytes", "layers", "parts", "opened", "closed"),
+        "referrers",
     }
     assert value["layers"][0].keys() == {
         *("digest", "size", "frames", "chunks", "live_chunks", "plain_bytes", "live_bytes"),
@@ -378,7 +380,9 @@ def test_verify(run: Run, app: Path) -> None:
     digest = run("pack", app, "--tag", "app:1", "--json").json["digest"]
     assert run("verify", "app:1").text.splitlines()[1].startswith("sound: 4 blobs, ")
     value = run("verify", "app:1", "--json").json
-    assert value.keys() == {"name", "digest", "blobs", "bytes", "chunks"}
+    assert value.keys() == {
+        *("name", "digest", "blobs", "bytes", "chunks", "referrers", "referrer_bytes")
+    }
     assert value["digest"] == digest
 
 

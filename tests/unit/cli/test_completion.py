@@ -13,7 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from packer.stores.layout import LayoutStore
 from tests.builders import write
+from tests.referrers import cosign_signature
 from tests.unit.cli.test_cli import Run
 from tests.unit.cli.test_cli import run as run
 from tests.unit.cli.test_cli import store as store
@@ -21,11 +23,13 @@ from tests.unit.cli.test_cli_errors import check_error
 
 
 @pytest.fixture
-def shells(run: Run, tmp_path: Path) -> Path:
-    """A directory with the scripts, some files, and two versions in the store."""
+def shells(run: Run, store: Path, tmp_path: Path) -> Path:
+    """A directory with the scripts, some files, and versions in the store, one of them signed."""
     root = write(tmp_path / "tree", {"a": b"a"})
     for tag in ("app:1.4.1", "app:1.4.2", "registry.example/acme/app:7", "other"):
         run("pack", root, "--tag", tag)
+    layout = LayoutStore(store)
+    cosign_signature(layout, layout.resolve("other"), "key")  # its tag names no version
     place = write(tmp_path / "place", {"folder/file": b"", "folder two/x": b"", "rules.txt": b""})
     for shell in ("bash", "zsh", "fish"):
         result = run("completion", shell)

@@ -1,0 +1,210 @@
+"""Finds what refers to a manifest in any store, and attaches an artifact to one.
+
+`direct_referrers` finds what refers to one manifest, `all_referrers` at any depth: a signature of
+an SBOM of a version. Both find what has a subject, and what cosign attaches by a tag.
+"""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from packer.errors import FormatError, NotFound
+from packer.oci import MANIFEST_TYPE, Descriptor, digest_of, load_json
+from packer.stores.manifests import MANIFEST_TYPES, named_blobs
+from packer.stores.protocols import LocalBlobs, Store
+from packer.stores.subjects import (
+    EMPTY,
+    EMPTY_BYTES,
+    MAX_REFERRERS,
+    as_referrer,
+    attached_tags,
+    encode_artifact,
+    subject_of,
+)
+
+MAX_REFERRERS_BYTES = 1 << 30
+"""Bound on the bytes of all that refers to one manifest, at any depth, blobs included."""
+_MAX_CHILDREN = 1000
+"""Bound on the manifests within a referrer that is an image index."""
+
+
+@dataclass(frozen=True, slots=True)
+class Referrer:
+    """A manifest that refers to another one.
+
+    Args:
+        descriptor: of the manifest, with its artifact type and annotations, read from its bytes.
+        data: its bytes, verified.
+        subject: digest of the manifest that it refers to.
+        tag: the tag that attaches it, ``sha256-<hex>.sig`` for example; None if its subject does.
+        blobs: what it needs, manifests within it left out.
+        children: descriptors and bytes of the manifests within it, innermost first.
+    """
+
+    descriptor: Descriptor
+    data: bytes
+    subject: str
+    tag: str | None
+    blobs: tuple[Descriptor, ...]
+    children: tuple[tuple[Descriptor, bytes], ...] = ()
+
+    @property
+    def size(self) -> int:
+        """Bytes of the manifest, its blobs, and the manifests within it."""
+        within = sum(child.size for child, _ in self.children)
+        return self.descriptor.size + within + sum(blob.size for blob in self.blobs)
+
+
+def direct_referrers(store: Store, digest: str) -> Iterator[Referrer]:
+    """Yield what refers to one manifest: by its subject, then by cosign's tags.
+
+    Args:
+        store: the store to look in.
+        digest: of the manifest, which need not be there.
+
+    Yields:
+        Each referrer, its manifest read and verified. What a list names and the store has no more
+        is left out.
+
+    Raises:
+        FormatError: a list is malformed or too long, a listed manifest does not refer to `digest`,
+            or it is no manifest.
+        IntegrityError: bytes differ from their digest.
+        StoreError: the store failed.
+    """
+    listing, tagged = _ask(store, digest)
+    for listed in listing:
+        try:
+            found, data = store.get_manifest(listed.digest)
+        except NotFound:
+            continue  # lists under a tag keep names of what was deleted
+        what = f"manifest {found.digest} in {store.name}"
+        subject = subject_of(load_json(data, what), what)
+        if subject is None or subject.digest != digest:
+            raise FormatError(what, f"is listed as a referrer of {digest}, and is none")
+        yield _referrer(store, found.media_type, data, digest, None)
+    for tag, named in tagged:
+        try:
+            found, data = store.get_manifest(named.digest)
+        except NotFound:
+            continue  # removed just now
+        yield _referrer(store, found.media_type, data, digest, tag)
+
+
+def _ask(store: Store, digest: str) -> tuple[tuple[Descriptor, ...], list[tuple[str, Descriptor]]]:
+    """Return the list of what refers to a manifest, and cosign's tags that are there."""
+
+    def find(tag: str) -> Descriptor | None:
+        try:
+            return store.resolve(tag)
+        except NotFound:
+            return None
+
+    tags = attached_tags(digest)
+    if isinstance(store, LocalBlobs):
+        listing, found = store.referrers(digest), list(map(find, tags))
+    else:  # requests: side by side they take the time of one
+        with ThreadPoolExecutor(1 + len(tags), "packer-referrers") as pool:
+            asked = pool.submit(store.referrers, digest)
+            found = list(pool.map(find, tags))
+            listing = asked.result()
+    return listing, [(tag, one) for tag, one in zip(tags, found, strict=True) if one is not None]
+
+
+def all_referrers(store: Store, digest: str) -> tuple[Referrer, ...]:
+    """Return what refers to a manifest at any depth, what is nearer first.
+
+    Args:
+        store: the store to look in.
+        digest: of the manifest.
+
+    Returns:
+        Each referrer once, behind what it refers to.
+
+    Raises:
+        FormatError: there are more than MAX_REFERRERS, or more than MAX_REFERRERS_BYTES in all; or
+            as `direct_referrers`.
+        IntegrityError: bytes differ from their digest.
+        StoreError: the store failed.
+    """
+    what = f"referrers of {digest} in {store.name}"
+    found: dict[tuple[str, str | None], Referrer] = {}
+    seen = {digest}
+    waiting = [digest]
+    size = 0
+    while waiting:
+        for one in direct_referrers(store, waiting.pop(0)):
+            key = (one.descriptor.digest, one.tag)
+            if key in found:
+                continue
+            found[key] = one
+            size += one.size
+            if len(found) > MAX_REFERRERS:
+                raise FormatError(what, f"more than {MAX_REFERRERS}")
+            if size > MAX_REFERRERS_BYTES:
+                raise FormatError(what, f"more than {MAX_REFERRERS_BYTES} bytes")
+            if one.descriptor.digest not in seen:  # lists of strangers may go round in a circle
+                seen.add(one.descriptor.digest)
+                waiting.append(one.descriptor.digest)
+    return tuple(found.values())
+
+
+def _referrer(store: Store, media_type: str, data: bytes, digest: str, tag: str | None) -> Referrer:
+    what = f"manifest {digest_of(data)} in {store.name}"
+    descriptor = as_referrer(data, media_type, what)
+    blobs: dict[str, Descriptor] = {}
+    children: dict[str, tuple[Descriptor, bytes]] = {}
+    waiting = [data]
+    while waiting:
+        own, within = named_blobs(load_json(waiting.pop(), what), what)
+        for blob in own:
+            if blobs.setdefault(blob.digest, blob).size != blob.size:
+                raise FormatError(what, f"two sizes for {blob.digest}")
+        for child in within:
+            if child.digest in children:
+                continue
+            if child.media_type not in MANIFEST_TYPES:
+                raise FormatError(what, f"{child.digest} within it is no manifest")
+            if len(children) >= _MAX_CHILDREN:
+                raise FormatError(what, f"more than {_MAX_CHILDREN} manifests within it")
+            found, inner = store.get_manifest(child.digest)
+            children[child.digest] = found, inner
+            waiting.append(inner)
+    inside = tuple(reversed(children.values()))
+    return Referrer(descriptor, data, digest, tag, tuple(blobs.values()), inside)
+
+
+def attach(
+    store: Store,
+    subject: Descriptor,
+    artifact_type: str,
+    blobs: Iterable[tuple[str, bytes]] = (),
+    annotations: Mapping[str, str] | None = None,
+) -> Descriptor:
+    """Store an artifact that refers to a manifest: a signature, an SBOM, a receipt.
+
+    Args:
+        store: takes the artifact; the subject need not be there.
+        subject: descriptor of the manifest that it refers to.
+        artifact_type: media type that says what the artifact is.
+        blobs: media type and bytes of each layer.
+        annotations: of the artifact's manifest.
+
+    Returns:
+        The descriptor of the artifact's manifest. `Store.referrers` of the subject lists it.
+
+    Raises:
+        FormatError: the subject has too many referrers.
+        StoreError: the store failed.
+    """
+    store.push(EMPTY, io.BytesIO(EMPTY_BYTES))
+    layers = []
+    for media_type, data in blobs:
+        layer = Descriptor(media_type, digest_of(data), len(data))
+        store.push(layer, io.BytesIO(data))
+        layers.append(layer)
+    manifest = encode_artifact(artifact_type, subject, layers, annotations)
+    return store.put_manifest(manifest, MANIFEST_TYPE)
