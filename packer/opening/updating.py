@@ -31,6 +31,7 @@ from packer.opening.old_text import OldText
 from packer.opening.pieces import Pieces
 from packer.opening.predecessor import OldStream
 from packer.opening.recipe import MAX_DELTA_BYTES, RecipeWriter
+from packer.opening.tar_times import replaced_times, retime, retimed
 from packer.opening.update_plan import (
     ContentPiece,
     DeltaPiece,
@@ -434,8 +435,13 @@ class Update:
         old = self._old.streams[place.stream]
         buffer = bytearray(place.span.size + size)
         with memoryview(buffer) as both:
-            old.read_into(place.span.start, both[: place.span.size])
-            stream.read_into(start, both[place.span.size :])
+            older, newer = both[: place.span.size], both[place.span.size :]
+            old.read_into(place.span.start, older)
+            stream.read_into(start, newer)
+            times = replaced_times(older, place.span.start, newer, start)
+            retime(older, place.span.start, times)
+            older.release()
+            newer.release()
         payload = delta.encode(buffer, place.span.size, _QUICK_LEVEL)
         assert payload is not None  # no share is demanded
         text = stream.read(start, size)
@@ -447,9 +453,10 @@ class Update:
                     if size < INLINE_BYTES
                     else ContentPiece(start, size, alone)
                 )
-        if delta.decode(payload, size, "delta", old.read(*place.span)) != text:
+        prefix = retimed(old.read(*place.span), place.span.start, times)
+        if delta.decode(payload, size, "delta", prefix) != text:
             return ContentPiece(start, size, size)
-        return DeltaPiece(size, place, payload)
+        return DeltaPiece(size, place, payload, times)
 
 
 def _pieces(start: int, end: int) -> list[tuple[int, int]]:
