@@ -272,7 +272,7 @@ class Scan:
         new_bytes = file.new_bytes(known)
         if new_bytes < max(LEAST_NEW_BYTES, file.size * LEAST_NEW_SHARE):
             return False
-        most = new_bytes * MAX_SHARE
+        most = file.unknown_bytes * MAX_SHARE
         if found.is_back:
             most = min(most, file.size * MAX_BACK_SHARE)
         old = predecessors.text(found, path)
