@@ -8,7 +8,8 @@ deflate and bzip2 streams, whose plaintext is a stream of the same kind.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import chain
 from typing import IO, NoReturn
 
 from packer.errors import FormatError
@@ -121,7 +122,16 @@ class RecipeWriter:
         self.number(stream, level)
         return stream
 
-    def delta(self, length: int, stream: int, start: int, size: int, payload: bytes) -> None:
+    def delta(
+        self,
+        length: int,
+        stream: int,
+        start: int,
+        size: int,
+        payload: bytes,
+        *,
+        times: Sequence[tuple[int, int]] = (),
+    ) -> None:
         """Append bytes that come from a delta.
 
         Args:
@@ -130,11 +140,12 @@ class RecipeWriter:
             start: of the span in its plaintext, in bytes.
             size: of the span in bytes.
             payload: of `engine.delta.encode`, the span being its prefix.
+            times: replaced in the span before, as `tar_times.retime` does.
         """
         own = self._begin(DELTA, length)
         self._depth -= 1
         record = bytearray()
-        for value in (stream, start, size):
+        for value in (stream, start, size, len(times), *chain.from_iterable(times)):
             put_number(record, value)
         self._record(own, record + payload)
 
