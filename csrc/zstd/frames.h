@@ -51,7 +51,7 @@ typedef struct pk_zstd_block {
     uint8_t kind, last;    /* last: of its frame */
     uint8_t header_length; /* 0 if it does not begin a frame, else without magic number */
     uint8_t literals_kind; /* from here on: of compressed blocks */
-    uint8_t format;        /* Size_Format of literals with a Huffman code */
+    uint8_t format;        /* Size_Format of the literals; 0 for 2 where these are as they are */
     uint8_t modes[PK_ZSTD_MATCHES + 1];
     uint32_t plain;                 /* bytes of plaintext */
     uint32_t literals;              /* how many */

@@ -11,7 +11,7 @@
 #include "zstd/internal.h"
 
 /* How a sequence's offset is told: 0 is none of the repeated ones. */
-enum { CLASSES = 4 };
+enum { CLASSES = 4, FORMATS = 9 };
 
 typedef struct contexts {
     chance in_frame, checksum, more;
@@ -19,7 +19,7 @@ typedef struct contexts {
     chance header[PK_ZSTD_HEADER][256];
     chance kind[4][4], last[4], same[2];
     numbers plain, sequences, rest;
-    chance literals_kind[4][4], format[4][4], modes[3][4][4], rule[PK_ZSTD_TABLES][4][4];
+    chance literals_kind[4][4], format[FORMATS][4], modes[3][4][4], rule[PK_ZSTD_TABLES][4][4];
     numbers text_length;
     chance text[256];
     numbers literals[CLASSES], length[3];
@@ -283,6 +283,15 @@ static void code_sequences(walker *with, pk_zstd_block *block)
 
 /* ---- Blocks ---- */
 
+/* Sizes between which encoders write lengths of literals in other forms. */
+static unsigned format_class(const pk_zstd_block *block)
+{
+    uint32_t size = block->literals;
+    if (block->literals_kind < PK_ZSTD_COMPRESSED)
+        return size < 16 ? 0 : size < 32 ? 1 : size < 2048 ? 2 : size < 4096 ? 3 : 4;
+    return size < 256 ? 5 : size < 1024 ? 6 : size < 16384 ? 7 : 8;
+}
+
 static void code_compressed(walker *with, pk_zstd_block *block)
 {
     coder *to = with->coder;
@@ -296,15 +305,13 @@ static void code_compressed(walker *with, pk_zstd_block *block)
                                                  block->literals_kind, 2)
                                      & 3);
     with->last_literals_kind = block->literals_kind;
-    if (block->literals_kind >= PK_ZSTD_COMPRESSED) {
-        uint32_t size = block->literals;
-        unsigned by_size = size < 256 ? 0 : size < 1024 ? 1 : size < 16384 ? 2 : 3;
-        block->format = (uint8_t)(code_symbol(to, is->format[by_size], block->format, 2) & 3);
+    block->format =
+        (uint8_t)(code_symbol(to, is->format[format_class(block)], block->format, 2) & 3);
+    if (block->literals_kind >= PK_ZSTD_COMPRESSED)
         code_table(with, block, PK_ZSTD_LITERALS,
                    block->literals_kind == PK_ZSTD_COMPRESSED ? PK_ZSTD_DESCRIBED
                                                               : PK_ZSTD_REPEATED,
                    NULL, NULL);
-    }
     if (!block->sequences)
         return;
     pk_zstd_count_codes(with->segment, block, counts, last);

@@ -104,7 +104,8 @@ static pk_status huffman_table(pk_zstd_tables *tables, const pk_zstd_text *text)
     return PK_OK;
 }
 
-/* Raw and repeated literals; lengths are written as short as can be. */
+/* Raw and repeated literals. Lengths are not always written as short as can be: klauspost's
+ * writer takes two bytes from 16 on. */
 static pk_status read_plain_literals(pk_zstd_tables *tables, pk_zstd_block *block,
                                      const uint8_t *in, size_t length, size_t *used)
 {
@@ -115,8 +116,9 @@ static pk_status read_plain_literals(pk_zstd_tables *tables, pk_zstd_block *bloc
     size = head == 1 ? in[0] >> 3 : in[0] >> 4 | (size_t)in[1] << 4;
     if (head == 3)
         size |= (size_t)in[2] << 12;
-    if (size > PK_ZSTD_BLOCK || (head == 2 && size < 32) || (head == 3 && size < 4096))
+    if (size > PK_ZSTD_BLOCK)
         return PK_INVALID;
+    block->format = (uint8_t)(format & 1 ? format : 0);
     block->literals = (uint32_t)size;
     size_t more = block->literals_kind == PK_ZSTD_RAW ? size : 1;
     if (more > length - head || (block->literals_kind == PK_ZSTD_RLE && !size))

@@ -199,12 +199,14 @@ static pk_status write_literals(pk_zstd_writer *writer, const pk_zstd_text *text
     if (block->literals_kind >= PK_ZSTD_COMPRESSED)
         return write_coded(writer, text, block, literals, out);
     uint8_t *to = *out;
-    if (size < 32)
+    if (block->format == 0 && size < 32)
         to = put_bytes(to, block->literals_kind | size << 3, 1);
-    else if (size < 4096)
+    else if (block->format == 1 && size < 4096)
         to = put_bytes(to, block->literals_kind | 1 << 2 | size << 4, 2);
-    else
+    else if (block->format == 3)
         to = put_bytes(to, block->literals_kind | 3 << 2 | size << 4, 3);
+    else
+        return PK_INVALID;
     if (block->literals_kind == PK_ZSTD_RAW) {
         memcpy(to, literals, size);
         to += size;
