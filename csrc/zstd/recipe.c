@@ -13,6 +13,9 @@
 /* How a sequence's offset is told: 0 is none of the repeated ones. */
 enum { CLASSES = 4, FORMATS = 9 };
 
+/* Zeros at the end of a recipe are left out: it may become shorter than it was before. */
+enum { SLACK = 64 };
+
 typedef struct contexts {
     chance in_frame, checksum, more;
     numbers repeats;
@@ -34,6 +37,7 @@ struct pk_zstd_codec {
     pk_zstd_writer *writer;
     pk_zstd_segment *made; /* what verification decodes */
     pk_buffer recipe;
+    size_t most;     /* analysis: bytes of the recipe */
     int recipe_made; /* what the result is */
 };
 
@@ -429,6 +433,8 @@ static pk_status walk(pk_zstd_codec *codec, pk_zstd_segment *segment, int decode
         code_block(&with, &block);
         if (codec->coder.failed)
             return codec->coder.failed;
+        if (!decodes && codec->coder.length > SLACK && codec->coder.length - SLACK > codec->most)
+            return PK_INVALID;
         if (decodes) {
             segment->blocks[i] = block;
             segment->block_count = i + 1;
@@ -487,13 +493,15 @@ pk_status pk_zstd_encode(pk_zstd_codec *codec, const pk_zstd_segment *segment, s
 
 pk_status pk_zstd_analyse(pk_zstd_codec *codec, pk_zstd_segment *segment, size_t most)
 {
-    if (!most)
-        return PK_INVALID;
-    coder_encodes(&codec->coder, most - 1);
+    /* The coder's own bound depends on how much memory it has already. */
+    coder_encodes(&codec->coder, SIZE_MAX);
+    codec->most = most;
     pk_status status = walk(codec, segment, 0);
     coder_ends(&codec->coder);
     if (!status)
         status = codec->coder.failed;
+    if (!status && codec->coder.length >= most)
+        status = PK_INVALID;
     if (status)
         return status;
     const uint8_t kind = PK_ZSTD_EXPLICIT;
