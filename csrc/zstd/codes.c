@@ -78,7 +78,14 @@ pk_status pk_zstd_grow(void **memory, size_t *capacity, size_t wanted, size_t un
 
 pk_zstd_segment *pk_zstd_segment_new(void)
 {
-    return calloc(1, sizeof(pk_zstd_segment));
+    pk_zstd_segment *segment = calloc(1, sizeof *segment);
+    if (segment /* so that the first of no sequences has a place, too */
+        && pk_zstd_grow((void **)&segment->sequences, &segment->sequence_capacity, 1,
+                        sizeof *segment->sequences)) {
+        free(segment);
+        return NULL;
+    }
+    return segment;
 }
 
 void pk_zstd_segment_free(pk_zstd_segment *segment)

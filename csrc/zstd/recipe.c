@@ -22,7 +22,8 @@ typedef struct contexts {
     chance header[PK_ZSTD_HEADER][256];
     chance kind[4][4], last[4], same[2];
     numbers plain, sequences, rest;
-    chance literals_kind[4][4], format[FORMATS][4], modes[3][4][4], rule[PK_ZSTD_TABLES][4][4];
+    chance literals_kind[4][4], format[FORMATS][4], start_mode[4], modes[3][4][4],
+        rule[PK_ZSTD_TABLES][4][4];
     numbers text_length;
     chance text[256];
     numbers literals[CLASSES], length[3];
@@ -139,7 +140,7 @@ static void code_table(walker *with, pk_zstd_block *block, unsigned table, unsig
     if (mode == PK_ZSTD_REPEATED && !with->known[table]) { /* it is from before the segment */
         pk_zstd_text *start = &with->segment->start.tables[table];
         start->mode =
-            (uint8_t)(code_symbol(with->coder, with->is->modes[0][0], start->mode, 2) & 3);
+            (uint8_t)(code_symbol(with->coder, with->is->start_mode, start->mode, 2) & 3);
         code_text(with, start->bytes, &start->length);
     }
     with->known[table] = 1;

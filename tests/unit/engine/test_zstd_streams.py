@@ -40,8 +40,11 @@ def by_tool(data: bytes, *options: str) -> bytes:
     ).stdout
 
 
-def compressed(data: bytes, level: int, **options: bool) -> bytes:
-    return zstandard.ZstdCompressor(level=level, **options).compress(data)
+def compressed(data: bytes, level: int, checksum: bool = False, size: bool = True) -> bytes:
+    encoder = zstandard.ZstdCompressor(
+        level=level, write_checksum=checksum, write_content_size=size
+    )
+    return encoder.compress(data)
 
 
 def segments(stream: bytes, most_window: int = zstd_streams.MAX_WINDOW_BYTES) -> Iterator[Segment]:
@@ -99,8 +102,7 @@ def test_several_frames_with_and_without_size_and_checksum() -> None:
     """Frames that run into one another, and empty ones."""
     parts = [TEXT[:70_000], b"", TEXT[300_000:600_000], b"x", TEXT[-80_000:]]
     stream = b"".join(
-        compressed(part, 3, write_checksum=bool(i & 1), write_content_size=bool(i & 2))
-        for i, part in enumerate(parts)
+        compressed(part, 3, checksum=bool(i & 1), size=bool(i & 2)) for i, part in enumerate(parts)
     )
     check(stream, b"".join(parts))
 
@@ -108,7 +110,7 @@ def test_several_frames_with_and_without_size_and_checksum() -> None:
 def test_a_frame_a_member() -> None:
     """Segments of many small frames; a header and a checksum for each cost little more."""
     parts = [TEXT[at : at + 500] for at in range(0, 300_000, 500)]
-    stream = b"".join(compressed(part, 3, write_checksum=True) for part in parts)
+    stream = b"".join(compressed(part, 3, checksum=True) for part in parts)
     assert check(stream, b"".join(parts)) < len(stream)
 
 
@@ -149,7 +151,8 @@ def test_segments_do_not_depend_on_how_the_stream_is_given() -> None:
     """Segments that end where the data at hand do; a parser that loses its place."""
     stream = by_tool(LONG_TEXT, "-3")
     expected = [(s.plain_length, s.coded_length, s.last) for s in segments(stream)]
-    parser, at, found, given = Parser(), 0, [], 1
+    parser, at, given = Parser(), 0, 1
+    found: list[tuple[int, int, bool]] = []
     while not found or not found[-1][2]:
         segment = parser.next(stream[at : at + given], final=at + given >= len(stream))
         if segment is None:
