@@ -158,6 +158,8 @@ ffi.cdef(
     #define PK_ZSTD_MOST_INPUT ...
     #define PK_ZSTD_WINDOW ...
     #define PK_ZSTD_EXPLICIT ...
+    #define PK_ZSTD_FROM_OLD ...
+    #define PK_ZSTD_OLD_PLAIN ...
     typedef struct pk_zstd_segment {
         uint8_t *plain;
         size_t size, coded, sequence_count, block_count;
@@ -175,10 +177,17 @@ ffi.cdef(
     typedef struct pk_zstd_codec pk_zstd_codec;
     pk_zstd_codec *pk_zstd_codec_new(void);
     void pk_zstd_codec_free(pk_zstd_codec *codec);
-    int pk_zstd_analyse(pk_zstd_codec *codec, pk_zstd_segment *segment, size_t most);
+    typedef struct pk_zstd_old pk_zstd_old;
+    pk_zstd_old *pk_zstd_old_new(void);
+    void pk_zstd_old_free(pk_zstd_old *old);
+    int pk_zstd_old_begin(pk_zstd_old *old, uint64_t start, uint32_t size);
+    int pk_zstd_old_add(pk_zstd_old *old, const pk_zstd_segment *segment, uint64_t position);
+    int pk_zstd_analyse(pk_zstd_codec *codec, pk_zstd_segment *segment, pk_zstd_old *old,
+                        size_t most, uint64_t *wrong);
+    int pk_zstd_span(const uint8_t *recipe, size_t length, uint64_t *start, uint32_t *size);
     int pk_zstd_fill(pk_zstd_segment *segment, const uint8_t *plain, size_t size);
-    int pk_zstd_decode(pk_zstd_codec *codec, pk_zstd_segment *segment, const uint8_t *recipe,
-                       size_t length);
+    int pk_zstd_decode(pk_zstd_codec *codec, pk_zstd_segment *segment, const pk_zstd_old *old,
+                       const uint8_t *recipe, size_t length);
     int pk_zstd_encode(pk_zstd_codec *codec, const pk_zstd_segment *segment, size_t most);
     const uint8_t *pk_zstd_result(const pk_zstd_codec *codec, size_t *length);
     #define PK_TOO_FRESH ...

@@ -17,17 +17,17 @@ static void check_segment(pk_zstd_codec *codec, pk_zstd_segment *segment, const 
     CHECK(segment->size <= PK_ZSTD_MOST_PLAIN);
     CHECK(segment->coded <= pk_zstd_most_coded(segment->size));
     CHECK(!memcmp(segment->input, stream, segment->coded));
-    int status = pk_zstd_analyse(codec, segment, SIZE_MAX);
+    int status = pk_zstd_analyse(codec, segment, NULL, SIZE_MAX, NULL);
     CHECK(status == PK_OK || status == PK_INVALID);
     if (status)
         return;
     const uint8_t *result = pk_zstd_result(codec, &length);
     uint8_t *recipe = exact_copy(result, length);
-    CHECK(pk_zstd_analyse(codec, segment, length) == PK_OK);
-    CHECK(pk_zstd_analyse(codec, segment, length - 1) == PK_INVALID);
+    CHECK(pk_zstd_analyse(codec, segment, NULL, length, NULL) == PK_OK);
+    CHECK(pk_zstd_analyse(codec, segment, NULL, length - 1, NULL) == PK_INVALID);
     pk_zstd_segment *made = pk_zstd_segment_new();
     CHECK(made && pk_zstd_fill(made, segment->plain, segment->size) == PK_OK);
-    CHECK(pk_zstd_decode(codec, made, recipe, length) == PK_OK);
+    CHECK(pk_zstd_decode(codec, made, NULL, recipe, length) == PK_OK);
     CHECK(made->sequence_count == segment->sequence_count);
     CHECK(pk_zstd_encode(codec, made, segment->coded - 1) == PK_INVALID);
     CHECK(pk_zstd_encode(codec, made, segment->coded) == PK_OK);
@@ -79,7 +79,7 @@ static void check_recipe(pk_zstd_codec *codec, const uint8_t *input, size_t size
     uint8_t *recipe = exact_copy(input + 2 + plain, size - 2 - plain);
     pk_zstd_segment *made = pk_zstd_segment_new();
     CHECK(made && pk_zstd_fill(made, input + 2, plain) == PK_OK);
-    int status = pk_zstd_decode(codec, made, recipe, size - 2 - plain);
+    int status = pk_zstd_decode(codec, made, NULL, recipe, size - 2 - plain);
     CHECK(status == PK_OK || status == PK_INVALID);
     if (status == PK_OK) {
         status = pk_zstd_encode(codec, made, 4 * plain + 4096);

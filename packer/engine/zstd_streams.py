@@ -8,7 +8,7 @@ and tables, headers, checksums. Specification: docs/format.md, section "Zstd str
 from __future__ import annotations
 
 import threading
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from packer.engine.native import ffi, lib
 
@@ -25,6 +25,10 @@ MAX_WINDOW_BYTES: int = lib.PK_ZSTD_WINDOW
 """Greatest window of a frame that is read unless more is asked for, in bytes."""
 EXPLICIT_KIND: int = lib.PK_ZSTD_EXPLICIT
 """First byte of a recipe that needs nothing but the plaintext."""
+FROM_OLD_KIND: int = lib.PK_ZSTD_FROM_OLD
+"""First byte of a recipe that needs a span of an old stream."""
+MAX_SPAN_BYTES: int = lib.PK_ZSTD_OLD_PLAIN
+"""Greatest plaintext of a span of an old stream, in bytes."""
 
 
 class NotZstd(ValueError):
@@ -100,12 +104,109 @@ class Segment:
         Raises:
             MemoryError: there is too little memory.
         """
+        return _analysed(self, ffi.NULL, most)[0]
+
+    def write(self, most: int) -> bytes:
+        """Return the coded bytes of a segment that was decoded.
+
+        Args:
+            most: greatest number of bytes to return.
+
+        Raises:
+            RecipeError: there are more, or the recipe made blocks that cannot be written.
+            MemoryError: there is too little memory.
+        """
         codec = _codec()
-        bound = self.coded_length + (64 << 10) if most is None else max(most, 0)
-        status = lib.pk_zstd_analyse(codec, self._segment, bound)
-        if status == lib.PK_NO_MEMORY:
+        _check(lib.pk_zstd_encode(codec, self._segment, most))
+        return _result(codec)
+
+
+class Span(NamedTuple):
+    """A stretch of an old stream's plaintext.
+
+    Args:
+        start: position of its first byte in the plaintext of the stream.
+        size: its length in bytes; 0 for a recipe that needs none.
+    """
+
+    start: int
+    size: int
+
+
+class OldSequences:
+    """Plaintext and sequences of a stretch of an old stream; used by one thread at a time.
+
+    Args:
+        span: the stretch, of at most MAX_SPAN_BYTES.
+
+    Raises:
+        RecipeError: the span is too long.
+    """
+
+    def __init__(self, span: Span) -> None:
+        self._old = ffi.gc(lib.pk_zstd_old_new(), lib.pk_zstd_old_free)
+        if not self._old:
             raise MemoryError
-        return _result(codec) if status == lib.PK_OK else None
+        if span.start >= 1 << 63 or lib.pk_zstd_old_begin(self._old, span.start, span.size):
+            raise RecipeError(f"a span of {span.size} bytes")
+
+    def add(self, segment: Segment, position: int) -> None:
+        """Add what a segment of the old stream, parsed or decoded, has of the span.
+
+        Segments come in the order of the stream; those before or behind the span add nothing.
+
+        Args:
+            segment: the segment.
+            position: bytes of the old stream's plaintext before it.
+
+        Raises:
+            RecipeError: it leaves a gap.
+            MemoryError: there is too little memory.
+        """
+        _check(lib.pk_zstd_old_add(self._old, segment._segment, position))
+
+    def analyse(self, segment: Segment, most: int | None = None) -> tuple[bytes | None, int]:
+        """Return the recipe of a parsed segment from the span.
+
+        It has been verified, and needs all of the span.
+
+        Args:
+            segment: of the new stream.
+            most: as in `Segment.analyse`.
+
+        Returns:
+            The recipe, or None as in `Segment.analyse`, and how many sequences were not predicted.
+
+        Raises:
+            MemoryError: there is too little memory.
+        """
+        return _analysed(segment, self._old, most)
+
+    def decode(self, plain: Buffer, recipe: Buffer) -> Segment:
+        """Return the segment that a recipe makes of its plaintext, without its coded bytes.
+
+        Args:
+            plain: plaintext of the segment.
+            recipe: of the segment, from a stranger; `span_of` tells the span that it needs.
+
+        Raises:
+            RecipeError: the recipe does not fit plaintext and span.
+            MemoryError: there is too little memory.
+        """
+        return _decoded(plain, recipe, self._old)
+
+
+def span_of(recipe: Buffer) -> Span:
+    """Return the span that a recipe from a stranger needs.
+
+    Raises:
+        RecipeError: it is no recipe.
+    """
+    coded = ffi.from_buffer("uint8_t[]", recipe)
+    start, size = ffi.new("uint64_t *"), ffi.new("uint32_t *")
+    if lib.pk_zstd_span(coded, len(coded), start, size):
+        raise RecipeError("no recipe of a zstd segment")
+    return Span(start[0], size[0])
 
 
 class Parser:
@@ -166,18 +267,31 @@ def rebuild(plain: Buffer, recipe: Buffer, most: int) -> bytes:
         RecipeError: the recipe does not fit the plaintext, or asks for more bytes.
         MemoryError: there is too little memory.
     """
-    codec, segment = _codec(), Segment()._segment
-    text, coded = ffi.from_buffer("uint8_t[]", plain), ffi.from_buffer("uint8_t[]", recipe)
-    status = lib.pk_zstd_fill(segment, text, len(text))
-    if not status:
-        status = lib.pk_zstd_decode(codec, segment, coded, len(coded))
-    if not status:
-        status = lib.pk_zstd_encode(codec, segment, most)
+    return _decoded(plain, recipe, ffi.NULL).write(most)
+
+
+def _check(status: int) -> None:
     if status == lib.PK_NO_MEMORY:
         raise MemoryError
-    if status:
+    if status != lib.PK_OK:
         raise RecipeError("it does not fit the plaintext")
-    return _result(codec)
+
+
+def _decoded(plain: Buffer, recipe: Buffer, old: Any) -> Segment:
+    segment = Segment()
+    text, coded = ffi.from_buffer("uint8_t[]", plain), ffi.from_buffer("uint8_t[]", recipe)
+    _check(lib.pk_zstd_fill(segment._segment, text, len(text)))
+    _check(lib.pk_zstd_decode(_codec(), segment._segment, old, coded, len(coded)))
+    return segment
+
+
+def _analysed(segment: Segment, old: Any, most: int | None) -> tuple[bytes | None, int]:
+    codec, wrong = _codec(), ffi.new("uint64_t *")
+    bound = segment.coded_length + (64 << 10) if most is None else max(most, 0)
+    status = lib.pk_zstd_analyse(codec, segment._segment, old, bound, wrong)
+    if status == lib.PK_NO_MEMORY:
+        raise MemoryError
+    return _result(codec) if status == lib.PK_OK else None, int(wrong[0])
 
 
 def _result(codec: Any) -> bytes:
