@@ -160,6 +160,7 @@ ffi.cdef(
     #define PK_ZSTD_EXPLICIT ...
     #define PK_ZSTD_FROM_OLD ...
     #define PK_ZSTD_OLD_PLAIN ...
+    #define PK_ZSTD_MOST_BEFORE ...
     typedef struct pk_zstd_segment {
         uint8_t *plain;
         size_t size, coded, sequence_count, block_count;
@@ -183,7 +184,7 @@ ffi.cdef(
     int pk_zstd_old_begin(pk_zstd_old *old, uint64_t start, uint32_t size);
     int pk_zstd_old_add(pk_zstd_old *old, const pk_zstd_segment *segment, uint64_t position);
     int pk_zstd_analyse(pk_zstd_codec *codec, pk_zstd_segment *segment, pk_zstd_old *old,
-                        size_t most, uint64_t *wrong);
+                        const uint8_t *window, size_t before, size_t most, uint64_t *wrong);
     int pk_zstd_span(const uint8_t *recipe, size_t length, uint64_t *start, uint32_t *size);
     int pk_zstd_fill(pk_zstd_segment *segment, const uint8_t *plain, size_t size);
     int pk_zstd_decode(pk_zstd_codec *codec, pk_zstd_segment *segment, const pk_zstd_old *old,

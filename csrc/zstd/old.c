@@ -90,14 +90,14 @@ pk_status pk_zstd_old_add(pk_zstd_old *old, const pk_zstd_segment *segment, uint
 
 /* ---- Alignment ---- */
 
-pk_status pk_zstd_align(pk_zstd_old *old, const pk_zstd_segment *segment, pk_zstd_shift *shifts,
-                        uint32_t *count)
+pk_status pk_zstd_align(pk_zstd_old *old, const pk_zstd_segment *segment, const uint8_t *window,
+                        size_t before, pk_zstd_shift *shifts, uint32_t *count)
 {
-    const size_t prefix = old->size, size = prefix + segment->size;
+    const size_t prefix = old->size, size = prefix + before + segment->size;
     unsigned log = 10;
     while (log < 22 && (size_t)1 << log < size / 32)
         log++;
-    size_t capacity = segment->size / 64 + 1;
+    size_t capacity = (size - prefix) / 64 + 1;
     if (capacity > PK_ZSTD_SHIFTS)
         capacity = PK_ZSTD_SHIFTS;
     uint32_t *table = malloc(sizeof *table << log);
@@ -106,16 +106,18 @@ pk_status pk_zstd_align(pk_zstd_old *old, const pk_zstd_segment *segment, pk_zst
     *count = 0;
     if (table && copies
         && !pk_zstd_grow((void **)&old->plain, &old->capacity, size + PK_ZSTD_PAD, 1)) {
-        memcpy(old->plain + prefix, segment->plain, segment->size);
+        if (before)
+            memcpy(old->plain + prefix, window, before);
+        memcpy(old->plain + prefix + before, segment->plain, segment->size);
         size_t found = pk_delta_find(old->plain, prefix, size, table, log, copies, capacity);
         for (size_t i = 0; i < found; i++) {
             if (copies[i].from >= prefix)
                 continue; /* a repetition within the new text */
-            uint32_t at = copies[i].at - (uint32_t)prefix;
-            int32_t by = (int32_t)at - (int32_t)copies[i].from;
+            int32_t at = (int32_t)copies[i].at - (int32_t)(prefix + before);
+            int32_t by = at - (int32_t)copies[i].from;
             if (*count && shifts[*count - 1].by == by)
                 continue;
-            shifts[*count] = (pk_zstd_shift){*count ? at : 0, by};
+            shifts[*count] = (pk_zstd_shift){*count ? at : -(int32_t)before, by};
             ++*count;
         }
         status = PK_OK;
@@ -150,9 +152,10 @@ static size_t first_match(const pk_zstd_predictor *with, uint32_t there, size_t 
     return low;
 }
 
+/* Where a shift ends that holds at a place of the segment or begins in it. */
 static uint32_t shift_end(const pk_zstd_predictor *with, uint32_t number)
 {
-    return number + 1 < with->shift_count ? with->shifts[number + 1].at : with->size;
+    return number + 1 < with->shift_count ? (uint32_t)with->shifts[number + 1].at : with->size;
 }
 
 /* The offset that the old one is, now that its source has moved. */
@@ -207,7 +210,7 @@ unsigned pk_zstd_predict(pk_zstd_predictor *with, uint32_t at, uint32_t left,
 {
     if (!with->shift_count)
         return PK_ZSTD_NONE;
-    while (with->shift + 1 < with->shift_count && with->shifts[with->shift + 1].at <= at)
+    while (with->shift + 1 < with->shift_count && with->shifts[with->shift + 1].at <= (int32_t)at)
         with->shift++;
     uint32_t place = at, number = with->shift;
     for (unsigned ahead = 0; ahead < MOST_AHEAD && number < with->shift_count; ahead++, number++) {

@@ -4,7 +4,10 @@
 
 #include "zstd/frames.h"
 
-enum { PK_ZSTD_OLD_PLAIN = 16 << 20 /* greatest plaintext of a span */ };
+enum {
+    PK_ZSTD_OLD_PLAIN = 16 << 20, /* greatest plaintext of a span */
+    PK_ZSTD_MOST_BEFORE = 8 << 20 /* that is aligned before a segment */
+};
 
 /* A span of an old stream: its plaintext and the sequences whose matches lie in it. */
 typedef struct pk_zstd_old pk_zstd_old;

@@ -13,10 +13,10 @@ typedef struct pk_zstd_old_match {
     uint8_t written; /* it is 0 though a repeated offset was the same */
 } pk_zstd_old_match;
 
-/* From `at` on, plaintext p of the segment is taken to stand at old p - by, up to the next one. */
+/* From `at` on, plaintext p of the segment is taken to stand at old p - by, up to the next one;
+ * below 0 is what is before the segment. */
 typedef struct pk_zstd_shift {
-    uint32_t at;
-    int32_t by;
+    int32_t at, by;
 } pk_zstd_shift;
 
 struct pk_zstd_old {
@@ -55,8 +55,9 @@ typedef struct pk_zstd_predictor {
 unsigned pk_zstd_predict(pk_zstd_predictor *with, uint32_t at, uint32_t left,
                          const uint32_t repeats[3], pk_zstd_sequence *to);
 
-/* Align a segment's plaintext with an old span's. Returns PK_OK or PK_NO_MEMORY. */
-pk_status pk_zstd_align(pk_zstd_old *old, const pk_zstd_segment *segment, pk_zstd_shift *shifts,
-                        uint32_t *count);
+/* Align a segment's plaintext, and `before` bytes of `window` before it, with an old span's. Returns
+ * PK_OK or PK_NO_MEMORY. */
+pk_status pk_zstd_align(pk_zstd_old *old, const pk_zstd_segment *segment, const uint8_t *window,
+                        size_t before, pk_zstd_shift *shifts, uint32_t *count);
 
 #endif

@@ -129,14 +129,17 @@ pk_status pk_zstd_encode(pk_zstd_codec *codec, const pk_zstd_segment *segment, s
 }
 
 pk_status pk_zstd_analyse(pk_zstd_codec *codec, pk_zstd_segment *segment, pk_zstd_old *old,
-                          size_t most, uint64_t *wrong)
+                          const uint8_t *window, size_t before, size_t most, uint64_t *wrong)
 {
     uint8_t head[24] = {old ? PK_ZSTD_FROM_OLD : PK_ZSTD_EXPLICIT};
     size_t first = 1;
+    if (before > PK_ZSTD_MOST_BEFORE || (old && old->size != old->wanted))
+        return PK_INVALID;
     if (old) {
         first += put_number(head + first, old->start);
         first += put_number(head + first, old->size);
-        if (pk_zstd_align(old, segment, codec->shifts, &codec->predictor.shift_count))
+        if (pk_zstd_align(old, segment, window, before, codec->shifts,
+                          &codec->predictor.shift_count))
             return PK_NO_MEMORY;
     }
     /* The coder's own bound depends on how much memory it has already. */

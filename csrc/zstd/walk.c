@@ -148,7 +148,7 @@ static void code_length(walker *with, uint32_t at, uint32_t most, uint32_t offse
 static unsigned zone_of(const walker *with, uint32_t at)
 {
     const pk_zstd_predictor *predictor = with->predictor;
-    uint32_t behind = at - predictor->shifts[predictor->shift].at;
+    uint32_t behind = at - (uint32_t)predictor->shifts[predictor->shift].at;
     return behind < 256 ? 0 : behind < 4096 ? 1 : behind < 65536 ? 2 : 3;
 }
 
@@ -374,24 +374,29 @@ static void start_contexts(contexts *is)
         all[i] = (chance){32768, 0};
 }
 
+enum { MOST_BY = PK_ZSTD_OLD_PLAIN + PK_ZSTD_MOST_BEFORE };
+
 static pk_status code_shifts(pk_zstd_codec *codec, const pk_zstd_segment *segment,
                              const pk_zstd_old *old, int decodes)
 {
     coder *to = &codec->coder;
     pk_zstd_predictor *predictor = &codec->predictor;
-    uint32_t at = 0, count = code_number(to, &codec->is.shifts, predictor->shift_count);
-    int32_t by = 0;
+    uint32_t count = code_number(to, &codec->is.shifts, predictor->shift_count);
+    int32_t at = 0, by = 0;
     if (count > PK_ZSTD_SHIFTS)
         return PK_INVALID;
     for (uint32_t i = 0; i < count; i++) {
         pk_zstd_shift *shift = &codec->shifts[i];
-        uint32_t gap = code_number(to, &codec->is.gap, decodes ? 0 : shift->at - at);
+        uint32_t gap = code_number(to, &codec->is.gap,
+                                   decodes ? 0 : (uint32_t)(i ? shift->at - at : -shift->at));
         int32_t more = code_signed(to, &codec->is.by, decodes ? 0 : shift->by - by);
         int64_t sum = (int64_t)by + more;
-        if (gap > segment->size - at || (i ? !gap : gap) || sum > PK_ZSTD_OLD_PLAIN
-            || sum < -PK_ZSTD_OLD_PLAIN)
+        if ((i ? !gap || gap > segment->size - (size_t)(int64_t)at : gap > PK_ZSTD_MOST_BEFORE)
+            || sum > MOST_BY || sum < -MOST_BY)
             return PK_INVALID;
-        *shift = (pk_zstd_shift){at += gap, by = (int32_t)sum};
+        at = i ? at + (int32_t)gap : -(int32_t)gap;
+        by = (int32_t)sum;
+        *shift = (pk_zstd_shift){at, by};
     }
     *predictor = (pk_zstd_predictor){.old = old,
                                      .plain = segment->plain,

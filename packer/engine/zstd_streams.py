@@ -29,6 +29,8 @@ FROM_OLD_KIND: int = lib.PK_ZSTD_FROM_OLD
 """First byte of a recipe that needs a span of an old stream."""
 MAX_SPAN_BYTES: int = lib.PK_ZSTD_OLD_PLAIN
 """Greatest plaintext of a span of an old stream, in bytes."""
+MAX_BEFORE_BYTES: int = lib.PK_ZSTD_MOST_BEFORE
+"""Plaintext before a segment that is aligned with the old stream's, in bytes."""
 
 
 class NotZstd(ValueError):
@@ -104,7 +106,7 @@ class Segment:
         Raises:
             MemoryError: there is too little memory.
         """
-        return _analysed(self, ffi.NULL, most)[0]
+        return _analysed(self, ffi.NULL, b"", most)[0]
 
     def write(self, most: int) -> bytes:
         """Return the coded bytes of a segment that was decoded.
@@ -165,13 +167,17 @@ class OldSequences:
         """
         _check(lib.pk_zstd_old_add(self._old, segment._segment, position))
 
-    def analyse(self, segment: Segment, most: int | None = None) -> tuple[bytes | None, int]:
+    def analyse(
+        self, segment: Segment, window: Buffer = b"", most: int | None = None
+    ) -> tuple[bytes | None, int]:
         """Return the recipe of a parsed segment from the span.
 
         It has been verified, and needs all of the span.
 
         Args:
             segment: of the new stream.
+            window: plaintext before it; the last MAX_BEFORE_BYTES are looked at. It tells where
+                matches from there have moved to; `decode` does without.
             most: as in `Segment.analyse`.
 
         Returns:
@@ -180,7 +186,7 @@ class OldSequences:
         Raises:
             MemoryError: there is too little memory.
         """
-        return _analysed(segment, self._old, most)
+        return _analysed(segment, self._old, memoryview(window)[-MAX_BEFORE_BYTES:], most)
 
     def decode(self, plain: Buffer, recipe: Buffer) -> Segment:
         """Return the segment that a recipe makes of its plaintext, without its coded bytes.
@@ -285,10 +291,15 @@ def _decoded(plain: Buffer, recipe: Buffer, old: Any) -> Segment:
     return segment
 
 
-def _analysed(segment: Segment, old: Any, most: int | None) -> tuple[bytes | None, int]:
+def _analysed(
+    segment: Segment, old: Any, window: Buffer, most: int | None
+) -> tuple[bytes | None, int]:
     codec, wrong = _codec(), ffi.new("uint64_t *")
     bound = segment.coded_length + (64 << 10) if most is None else max(most, 0)
-    status = lib.pk_zstd_analyse(codec, segment._segment, old, bound, wrong)
+    before = ffi.from_buffer("uint8_t[]", window)
+    status = lib.pk_zstd_analyse(
+        codec, segment._segment, old, before, len(before), bound, wrong
+    )
     if status == lib.PK_NO_MEMORY:
         raise MemoryError
     return _result(codec) if status == lib.PK_OK else None, int(wrong[0])
