@@ -297,9 +297,7 @@ def _analysed(
     codec, wrong = _codec(), ffi.new("uint64_t *")
     bound = segment.coded_length + (64 << 10) if most is None else max(most, 0)
     before = ffi.from_buffer("uint8_t[]", window)
-    status = lib.pk_zstd_analyse(
-        codec, segment._segment, old, before, len(before), bound, wrong
-    )
+    status = lib.pk_zstd_analyse(codec, segment._segment, old, before, len(before), bound, wrong)
     if status == lib.PK_NO_MEMORY:
         raise MemoryError
     return _result(codec) if status == lib.PK_OK else None, int(wrong[0])

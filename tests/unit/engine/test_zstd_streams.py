@@ -14,7 +14,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from packer.engine import zstd_streams
-from packer.engine.zstd_streams import NotZstd, Parser, RecipeError, Segment, rebuild
+from packer.engine.zstd_streams import (
+    NotZstd,
+    OldSequences,
+    Parser,
+    RecipeError,
+    Segment,
+    Span,
+    rebuild,
+    span_of,
+)
 
 SAMPLES = sorted((Path(__file__).parent / "zstd").glob("*.zst"))
 SKIPPABLE = b"\x50\x2a\x4d\x18\x04\x00\x00\x00abcd"
@@ -245,3 +254,104 @@ def test_plaintext_beyond_the_bound_is_refused() -> None:
     """Memory that a stranger decides on."""
     with pytest.raises(RecipeError):
         rebuild(bytes(zstd_streams.MAX_SEGMENT_BYTES + 1), b"\x00", 1000)
+
+
+def edited(data: bytes, seed: int, edits: int = 12) -> bytes:
+    """Return a text with some stretches replaced, removed and put in."""
+    rng = random.Random(seed)
+    out = bytearray(data)
+    for _ in range(edits):
+        at = rng.randrange(len(out) - 300)
+        out[at : at + rng.randrange(200)] = lines(rng.randrange(1, 300), rng.randrange(1 << 30))
+    return bytes(out)
+
+
+OLD_TEXT = lines(250_000, 11) + random.Random(12).randbytes(2_100_000) + lines(250_000, 15)
+NEW_TEXT = edited(OLD_TEXT, 13)
+
+
+def parsed(stream: bytes) -> list[tuple[int, Segment]]:
+    """Return segments with their positions in the plaintext."""
+    out, position = [], 0
+    for segment in segments(stream):
+        out.append((position, segment))
+        position += segment.plain_length
+    return out
+
+
+def span_with(old: list[tuple[int, Segment]], span: Span) -> OldSequences:
+    out = OldSequences(span)
+    for position, segment in old:
+        out.add(segment, position)
+    return out
+
+
+@pytest.mark.parametrize("options", [["-1"], ["-3"], ["-9"], ["-19"]], ids=" ".join)
+def test_old_sequences_predict_new_ones(options: list[str]) -> None:
+    """Predictions that are wrong, or that rebuilding makes otherwise; chains of versions."""
+    stream = by_tool(NEW_TEXT, *options)
+    old, new = parsed(by_tool(OLD_TEXT, *options)), parsed(stream)
+    span = Span(0, len(OLD_TEXT))
+    out, decoded, length = b"", [], 0
+    for position, segment in new:
+        recipe, wrong = span_with(old, span).analyse(segment, NEW_TEXT[:position])
+        assert recipe is not None
+        assert wrong <= segment.sequences
+        assert span_of(recipe) == span
+        made = span_with(old, span).decode(segment.plain, recipe)
+        out += made.write(segment.coded_length)
+        decoded.append((position, made))
+        length += len(recipe)
+    assert out == stream
+    assert len(new) > 1
+    explicit = sum(len(segment.analyse() or b"") for _, segment in new)
+    assert length < explicit // 3
+    # What was decoded predicts as what was parsed.
+    last = parsed(by_tool(edited(NEW_TEXT, 14), *options))
+    span = Span(0, len(NEW_TEXT))
+    for _, segment in last:
+        recipe, wrong = span_with(new, span).analyse(segment)
+        assert (recipe, wrong) == span_with(decoded, span).analyse(segment)
+        assert recipe is not None
+
+
+def test_a_span_in_the_middle_of_the_old_stream() -> None:
+    """Positions that are taken from the stream's start."""
+    stream = by_tool(NEW_TEXT, "-3")
+    old = parsed(by_tool(OLD_TEXT, "-3"))
+    position, segment = parsed(stream)[-1]
+    span = Span(2_200_000, 300_000)
+    recipe, _ = span_with(old, span).analyse(segment, NEW_TEXT[:position])
+    assert recipe is not None
+    made = span_with(old, span).decode(segment.plain, recipe)
+    assert stream.endswith(made.write(segment.coded_length))
+    with pytest.raises(RecipeError):
+        span_with(old, Span(2_200_000, 200_000)).decode(segment.plain, recipe)
+    with pytest.raises(RecipeError):
+        rebuild(segment.plain, recipe, segment.coded_length)
+
+
+def test_spans_with_gaps_and_spans_that_are_too_long_are_refused() -> None:
+    """A span that is not what it is said to be."""
+    old = parsed(by_tool(OLD_TEXT, "-1"))
+    with pytest.raises(RecipeError):
+        OldSequences(Span(0, zstd_streams.MAX_SPAN_BYTES + 1))
+    with pytest.raises(RecipeError):
+        OldSequences(Span(0, 1000)).add(old[0][1], 1)
+    # A span that is not there as a whole makes no recipe.
+    assert OldSequences(Span(0, 1000)).analyse(old[0][1])[0] is None
+
+
+@settings(max_examples=100, deadline=None)
+@given(st.data())
+def test_a_strange_recipe_from_old_sequences_is_refused_or_bounded(data: st.DataObject) -> None:
+    """An alignment or a correction from a stranger that leads outside the memory."""
+    (position, segment), *_ = parsed(DAMAGED)
+    old = span_with([(position, segment)], Span(0, segment.plain_length))
+    good, _ = old.analyse(segment)
+    assert good is not None
+    recipe = bytearray(good)
+    for _ in range(data.draw(st.integers(1, 4))):
+        recipe[data.draw(st.integers(0, len(recipe) - 1))] = data.draw(st.integers(0, 255))
+    with contextlib.suppress(RecipeError):
+        assert len(old.decode(segment.plain, recipe).write(100_000)) <= 100_000
