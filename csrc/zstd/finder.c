@@ -35,12 +35,14 @@ unsigned pk_zstd_find(pk_zstd_finder *with, uint32_t at, uint32_t most,
         *head = with->inserted + 1;
     }
     const uint8_t *here = with->data + at;
+    if (most > PK_ZSTD_COMPARED)
+        most = PK_ZSTD_COMPARED;
     uint32_t there = with->back[at];
     for (unsigned left = PK_ZSTD_DEPTH; there && left; left--, there = with->back[there - 1]) {
         const uint8_t *other = with->data + there - 1;
         if (pk_load32(other) != pk_load32(here))
             continue;
-        size_t length = pk_equal_ahead(other, here, most);
+        size_t length = longest < most ? pk_equal_ahead(other, here, most) : 0;
         if (length > longest) {
             longest = length;
             *best = count;

@@ -4,7 +4,7 @@
 
 #include "zstd/frames.h"
 
-enum { PK_ZSTD_HEADS = 16, PK_ZSTD_DEPTH = 32, PK_ZSTD_LEAST_FOUND = 4 };
+enum { PK_ZSTD_HEADS = 16, PK_ZSTD_DEPTH = 32, PK_ZSTD_LEAST_FOUND = 4, PK_ZSTD_COMPARED = 256 };
 
 typedef struct pk_zstd_finder {
     const uint8_t *data;
@@ -18,8 +18,8 @@ typedef struct pk_zstd_finder {
 pk_status pk_zstd_finder_start(pk_zstd_finder *with, const uint8_t *data, uint32_t size);
 
 /* The nearest PK_ZSTD_DEPTH places before `at` with its hash, those that have four bytes of it:
- * their offsets, the nearest first, and which has the longest match of at most `most` bytes, of
- * equals the nearest. Returns how many there are. Places asked about only rise. */
+ * their offsets, the nearest first, and which has the longest match, of equals the nearest,
+ * with at most `most` bytes and PK_ZSTD_COMPARED: a stranger decides how often this is asked. Returns how many there are. Places asked about only rise. */
 unsigned pk_zstd_find(pk_zstd_finder *with, uint32_t at, uint32_t most,
                       uint32_t offsets[PK_ZSTD_DEPTH], unsigned *best);
 

@@ -129,7 +129,8 @@ pk_status pk_zstd_align(pk_zstd_old *old, const pk_zstd_segment *segment, const 
 
 /* ---- Prediction ---- */
 
-enum { MOST_STEPS = 64, MOST_AHEAD = 16 };
+/* COMPARED: bytes. A stranger decides how often all this is done. */
+enum { MOST_STEPS = 64, MOST_AHEAD = 16, COMPARED = 1024 };
 
 /* The first old match that ends behind `there`. */
 static size_t first_match(const pk_zstd_predictor *with, uint32_t there, size_t from)
@@ -183,15 +184,20 @@ static uint32_t fitted(const pk_zstd_predictor *with, const pk_zstd_old_match *m
     if (offset > at)
         return most;
     const uint8_t *here = with->plain + at;
-    uint32_t equal = (uint32_t)pk_equal_ahead(here - offset, here, most);
-    if (equal < most || most == left || here[most] != here[(int64_t)most - offset])
+    uint32_t near = most < COMPARED ? most : COMPARED;
+    uint32_t equal = (uint32_t)pk_equal_ahead(here - offset, here, near);
+    if (equal < near)
         return equal;
+    if (near < most || most == left || here[most] != here[(int64_t)most - offset])
+        return most;
     /* Could the old one have been longer? */
     uint32_t end = match->at + match->length;
     if (end < old->size && end >= match->offset
         && old->plain[end] == old->plain[end - match->offset])
         return most;
-    return (uint32_t)pk_equal_ahead(here - offset, here, left);
+    if (left - most > COMPARED)
+        left = most + COMPARED;
+    return most + (uint32_t)pk_equal_ahead(here - offset + most, here + most, left - most);
 }
 
 static uint32_t value_of(const pk_zstd_old_match *match, const uint32_t repeats[3],

@@ -55,8 +55,8 @@ typedef struct pk_zstd_predictor {
 unsigned pk_zstd_predict(pk_zstd_predictor *with, uint32_t at, uint32_t left,
                          const uint32_t repeats[3], pk_zstd_sequence *to);
 
-/* Align a segment's plaintext, and `before` bytes of `window` before it, with an old span's. Returns
- * PK_OK or PK_NO_MEMORY. */
+/* Align a segment's plaintext, and `before` bytes of `window` before it, with an old span's.
+ * Returns PK_OK or PK_NO_MEMORY. */
 pk_status pk_zstd_align(pk_zstd_old *old, const pk_zstd_segment *segment, const uint8_t *window,
                         size_t before, pk_zstd_shift *shifts, uint32_t *count);
 

@@ -18,9 +18,9 @@ void pk_zstd_codec_free(pk_zstd_codec *codec);
 /* Make the recipe of a parsed segment. It is verified: rebuilding gives the segment's coded bytes.
  *
  * old: a span of the old stream, all of it; NULL for an explicit recipe. window, before: plaintext
- * before the segment, whose alignment tells where matches from there have moved; at most
- * PK_ZSTD_MOST_BEFORE bytes; rebuilding does without. wrong: how many sequences were not predicted;
- * may be NULL. Returns PK_OK; PK_INVALID if there is none of
+ * before the segment, at most PK_ZSTD_MOST_BEFORE bytes, whose alignment tells where matches from
+ * there have moved; rebuilding does without. wrong: how many sequences were not predicted; may be
+ * NULL. Returns PK_OK; PK_INVALID if there is none of
  * at most `most` bytes, which is known as soon as it is longer; PK_NO_MEMORY. */
 pk_status pk_zstd_analyse(pk_zstd_codec *codec, pk_zstd_segment *segment, pk_zstd_old *old,
                           const uint8_t *window, size_t before, size_t most, uint64_t *wrong);

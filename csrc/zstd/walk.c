@@ -137,7 +137,20 @@ static void code_length(walker *with, uint32_t at, uint32_t most, uint32_t offse
         return;
     }
     const uint8_t *here = with->segment->plain + at;
-    uint32_t longest = (uint32_t)pk_equal_ahead(here - offset, here, most);
+    uint32_t near = most < NEAR ? most : NEAR;
+    uint32_t longest = (uint32_t)pk_equal_ahead(here - offset, here, near);
+    if (longest == NEAR && most > NEAR) {
+        /* Matches that are compared to their end are as long: a stranger cannot ask for more. */
+        int whole = with->given
+                    && (sequence->length == most
+                        || here[sequence->length] != here[(int64_t)sequence->length - offset]);
+        if (code_bit(to, &with->is->far, !whole))
+            sequence->length = code_number(to, &with->is->length[2], sequence->length - 3) + 3;
+        else
+            sequence->length =
+                NEAR + (uint32_t)pk_equal_ahead(here - offset + NEAR, here + NEAR, most - NEAR);
+        return;
+    }
     if (!code_bit(to, &with->is->whole[class], sequence->length != longest))
         sequence->length = longest;
     else

@@ -17,6 +17,9 @@ enum { RECENT = 7, ZONES = 4 };
 /* Zeros at the end of a recipe are left out: it may become shorter than it was before. */
 enum { SLACK = 64 };
 
+/* Bytes that are compared before a match is told to go on. */
+enum { NEAR = 1024 };
+
 typedef struct contexts {
     chance in_frame, checksum, more;
     numbers repeats;
@@ -28,7 +31,7 @@ typedef struct contexts {
     numbers text_length;
     chance text[256];
     numbers literals[CLASSES], length[3];
-    chance offset_class[2][CLASSES][CLASSES], found, best[2], whole[CLASSES];
+    chance offset_class[2][CLASSES][CLASSES], found, best[2], whole[CLASSES], far;
     numbers rank, offset;
     /* with an old stream: */
     numbers shifts, gap, by;
