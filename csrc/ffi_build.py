@@ -159,6 +159,44 @@ ffi.cdef(
     const uint8_t *pk_tokens_result(const pk_tokens *tokens);
     int pk_segment_fill(pk_segment *segment, const uint8_t *window, size_t window_size,
                         const uint8_t *plain, size_t size);
+    #define PK_ZSTD_SEGMENT ...
+    #define PK_ZSTD_MOST_PLAIN ...
+    #define PK_ZSTD_MOST_INPUT ...
+    #define PK_ZSTD_WINDOW ...
+    #define PK_ZSTD_EXPLICIT ...
+    #define PK_ZSTD_FROM_OLD ...
+    #define PK_ZSTD_OLD_PLAIN ...
+    #define PK_ZSTD_MOST_BEFORE ...
+    typedef struct pk_zstd_segment {
+        uint8_t *plain;
+        size_t size, coded, sequence_count, block_count;
+        int frame_end, last;
+        ...;
+    } pk_zstd_segment;
+    pk_zstd_segment *pk_zstd_segment_new(void);
+    void pk_zstd_segment_free(pk_zstd_segment *segment);
+    typedef struct pk_zstd_parser pk_zstd_parser;
+    pk_zstd_parser *pk_zstd_parser_new(size_t most_window);
+    void pk_zstd_parser_free(pk_zstd_parser *parser);
+    int pk_zstd_parser_next(pk_zstd_parser *parser, pk_zstd_segment *segment, const uint8_t *in,
+                            size_t length, int final);
+    size_t pk_zstd_most_coded(size_t plain);
+    typedef struct pk_zstd_codec pk_zstd_codec;
+    pk_zstd_codec *pk_zstd_codec_new(void);
+    void pk_zstd_codec_free(pk_zstd_codec *codec);
+    typedef struct pk_zstd_old pk_zstd_old;
+    pk_zstd_old *pk_zstd_old_new(void);
+    void pk_zstd_old_free(pk_zstd_old *old);
+    int pk_zstd_old_begin(pk_zstd_old *old, uint64_t start, uint32_t size);
+    int pk_zstd_old_add(pk_zstd_old *old, const pk_zstd_segment *segment, uint64_t position);
+    int pk_zstd_analyse(pk_zstd_codec *codec, pk_zstd_segment *segment, pk_zstd_old *old,
+                        const uint8_t *window, size_t before, size_t most, uint64_t *wrong);
+    int pk_zstd_span(const uint8_t *recipe, size_t length, uint64_t *start, uint32_t *size);
+    int pk_zstd_fill(pk_zstd_segment *segment, const uint8_t *plain, size_t size);
+    int pk_zstd_decode(pk_zstd_codec *codec, pk_zstd_segment *segment, const pk_zstd_old *old,
+                       const uint8_t *recipe, size_t length);
+    int pk_zstd_encode(pk_zstd_codec *codec, const pk_zstd_segment *segment, size_t most);
+    const uint8_t *pk_zstd_result(const pk_zstd_codec *codec, size_t *length);
     #define PK_TOO_FRESH ...
     size_t pk_delta_find_fresh(const uint8_t *data, size_t prefix, size_t size, size_t most_fresh,
                                uint32_t *table, unsigned table_log, pk_copy *copies,
@@ -216,6 +254,8 @@ ffi.set_source(
     #include "files/walk.h"
     #include "lookup/map.h"
     #include "lookup/sketch.h"
+    #include "zstd/frames.h"
+    #include "zstd/recipe.h"
     """,
     sources=_files(".c"),
     depends=_files(".h"),

@@ -3,9 +3,9 @@
 #define PK_TOKENS_INTERNAL_H
 
 #include "common/bytes.h"
+#include "common/range_coder.h"
 #include "deflate/block_header.h"
 #include "deflate/tokens.h"
-#include "deflate/tokens_coder.h"
 #include "deflate/trials.h"
 
 /* ---- The old stream ---- */

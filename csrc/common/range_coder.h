@@ -9,13 +9,14 @@
  * one that was written or read. So what is coded is described once, and both sides cannot
  * disagree.
  */
-#ifndef PK_TOKENS_CODER_H
-#define PK_TOKENS_CODER_H
+#ifndef PK_COMMON_RANGE_CODER_H
+#define PK_COMMON_RANGE_CODER_H
 
+#include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "deflate/inflate.h"
+#include "common/status.h"
 
 enum { CODER_LIMIT = 30, CODER_LEAST = 24, CODER_TOP = 1 << 24 };
 

@@ -1,4 +1,4 @@
-#include "deflate/tokens_coder.h"
+#include "common/range_coder.h"
 
 const uint16_t pk_coder_rate[CODER_LIMIT + 1] = {
     32768, 26214, 18724, 14563, 11915, 10082, 8738, 7710, 6898, 6241, 5698,
