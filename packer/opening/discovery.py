@@ -240,6 +240,10 @@ class Discovery:
         # the garbage collector runs, which does not see how large it is.
         del self._visit, self._skip
 
+    def release(self) -> None:
+        """Release inflated segments; they are inflated again if they are needed."""
+        self._cache.clear()
+
     def close(self) -> None:
         """Release the memory, and remove temporary files."""
         self.streams, self.roots = [], []

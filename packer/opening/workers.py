@@ -56,6 +56,10 @@ class Workers:
         self.in_flight = 0
         """Bytes of plaintext in parts that are being analysed or read."""
 
+    def alone(self) -> Workers:
+        """Return workers for what one of these does by itself, in its thread."""
+        return Workers(None, self._recipes, self.directory)
+
     def take(self) -> Segment:
         """Return memory for a part, from the pool if there is some."""
         return self._pool.pop() if self._pool else Segment()

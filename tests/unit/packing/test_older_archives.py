@@ -86,10 +86,10 @@ def test_the_last_link_or_the_root_of_a_long_chain(found: tuple[int, Found]) -> 
     assert predecessor is not None
     # Versions 2 to 5 make a chain of four; the next one begins at the closed root again.
     assert predecessor.is_root == (version == 5)
-    text = made.text(predecessor, b"app-2.tgz")
+    text, digest = made.text(predecessor, b"app-2.tgz")
     expected = archive(1 if version == 5 else version)
     assert text.streams[0].read(0, text.sizes[0]) == zlib_plain(expected)
-    named = made.add(predecessor, (OldStream(0, 10, text.sizes[0]),))
+    named = made.add(predecessor, (OldStream(0, 10, text.sizes[0]),), digest)
     rows = base.new.predecessors
     assert named == (len(rows) - 1,)
     assert all(other < at for at, row in enumerate(rows) for other in row.predecessors)
