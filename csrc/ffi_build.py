@@ -114,6 +114,7 @@ ffi.cdef(
         int last;
         ...;
     } pk_segment;
+    size_t pk_segment_memory(const pk_segment *segment);
     pk_segment *pk_segment_new(void);
     void pk_segment_free(pk_segment *segment);
     int pk_segment_inflate(pk_segment *segment, const uint8_t *in, size_t length, unsigned bit,
@@ -167,7 +168,9 @@ ffi.cdef(
     void pk_map_get(const pk_map *map, const uint8_t *keys, size_t stride, size_t count,
                     int64_t *out);
     #define PK_SELECT_HEADS ...
+    #define PK_SELECT_WANTED ...
     typedef struct pk_select_table {
+        uint64_t *wanted;
         uint32_t *heads, *places, *chains;
         size_t capacity;
     } pk_select_table;

@@ -465,6 +465,12 @@ void pk_segment_free(pk_segment *segment)
     free(segment);
 }
 
+size_t pk_segment_memory(const pk_segment *segment)
+{
+    return sizeof *segment + segment->size + segment->token_count * sizeof *segment->tokens
+           + segment->block_count * sizeof *segment->blocks + (size_t)(segment->end_bit / 8);
+}
+
 pk_status pk_segment_inflate(pk_segment *segment, const uint8_t *in, size_t length, unsigned bit,
                              const uint8_t *window, size_t window_length, uint64_t position,
                              size_t target)

@@ -97,6 +97,9 @@ pk_segment *pk_segment_new(void);
 /* Free a segment and all its memory; NULL does nothing. */
 void pk_segment_free(pk_segment *segment);
 
+/* Return the bytes of memory that a segment has written to, about. */
+size_t pk_segment_memory(const pk_segment *segment);
+
 /* Inflate whole blocks until there are `target` bytes of plaintext or the stream ends.
  *
  * segment: overwritten; undefined after anything but PK_OK, and then only to be used again or

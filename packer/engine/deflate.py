@@ -107,6 +107,11 @@ class Segment:
         segment = self._segment
         return memoryview(ffi.buffer(segment.data + segment.window, segment.size - segment.window))
 
+    @property
+    def memory_bytes(self) -> int:
+        """Memory that the inflated segment takes in bytes, about."""
+        return int(lib.pk_segment_memory(self._segment))
+
     def analyse(self, guess: int = -1) -> bytes | None:
         """Find the recipe of the inflated segment.
 

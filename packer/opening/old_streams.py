@@ -33,10 +33,8 @@ _WINDOW_BYTES = 8 << 20
 """Windows of checkpoints kept in memory, in bytes; further ones go to a temporary file."""
 _LEAST_INPUT_BYTES, _INPUT_BYTES = 4 << 10, 1 << 20
 """Compressed bytes that are read first; more where a segment turns out to be longer."""
-_SEGMENT_RATIO = 3
-"""Memory of a segment by its plaintext: a token of 4 bytes for 2 to 4 bytes of text."""
 _SEGMENT_SPARE = 64 << 10
-"""Memory of a segment beside that, in bytes."""
+"""Memory of a segment beside text and tokens, in bytes."""
 
 
 class OldFile:
@@ -388,7 +386,7 @@ class SegmentCache:
 
     def put(self, key: tuple[int, int], segment: Segment) -> None:
         """Keep a segment, and release others if there are too many."""
-        size = len(segment.plain) * _SEGMENT_RATIO + _SEGMENT_SPARE
+        size = segment.memory_bytes + _SEGMENT_SPARE
         with self._lock:
             old = self._segments.pop(key, None)
             self._bytes += size - (old[1] if old is not None else 0)
