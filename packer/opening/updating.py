@@ -53,7 +53,7 @@ PIECE_BYTES = 12 << 20
 within MAX_SPAN_BYTES. A stream of MAX_DELTA_BYTES is one piece, as what repeats in it is stored
 once."""
 LARGE_PIECE_BYTES = 2 << 20
-"""Plaintext from which deltas are made one at a time: each takes up to 8 times as much memory."""
+"""Plaintext in bytes from which a delta waits until there is room for its memory."""
 LEAST_DELTA_BYTES = 48
 """Bytes of plaintext below which the recipe keeps them: a delta takes about as many."""
 INLINE_BYTES = 1024
@@ -105,7 +105,6 @@ class Update:
         self._stored: dict[int, int] = {}
         self._spans: list[OldSpan] = []
         self._lock = Lock()
-        self._large = Lock()
         self._models = ModelRecipes(workers)
         self._room = most_recipe(size, against=True) - RESERVED_BYTES
         self.recipe = RecipeWriter(workers.directory)
@@ -411,7 +410,7 @@ class Update:
         """Return how a stretch of a stream's plaintext is stored."""
         if end - start < LARGE_PIECE_BYTES:
             return self._make_piece(stream, start, end, guess)
-        with self._large:
+        with self._workers.room(end - start):
             return self._make_piece(stream, start, end, guess)
 
     def _make_piece(

@@ -35,7 +35,7 @@ MAX_AHEAD = 16
 recipe."""
 MAX_AHEAD_BYTES = 16 << 20
 """Bytes of these files, at most: recipes may take 0.7 of them."""
-SMALL_BYTES = 4 << 20
+SMALL_BYTES = 2 << 20
 """Greatest size in bytes of an archive, and of its predecessor, that one thread opens. A larger one
 has work for all threads, and takes much memory."""
 _LEAST_BYTES = 16 << 10
