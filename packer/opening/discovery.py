@@ -38,7 +38,7 @@ depths together: it goes to a temporary file, and inflating it takes longer than
 HEAD_BYTES = 64
 """First bytes of a stream, which tell it from others."""
 
-CACHE_BYTES = 16 << 20
+CACHE_BYTES = 12 << 20
 """Memory of the inflated segments of a file that are kept, in bytes: a packer holds two files."""
 _SCAN_BYTES = 1 << 20
 """Bytes searched for signatures at a time."""
