@@ -121,12 +121,12 @@ class ChangedArchives:
         Returns:
             What was found.
         """
-        changed = self._ahead.pop(at, None)
+        changed = self._ahead.get(at)
         if changed is None:
             changed = self._look(at)
-        else:
-            self._ahead_bytes -= self._source.found.size(at)
         self._begin_behind(at)
+        if self._ahead.pop(at, None) is not None:  # only now: `close` closes it after an error
+            self._ahead_bytes -= self._source.found.size(at)
         return changed
 
     def begin(self, at: int, changed: Changed) -> UpdatedFile:
