@@ -52,10 +52,6 @@ PIECE_BYTES = 12 << 20
 """Plaintext of a delta in bytes, at most: with as much around it as may have moved, the old text is
 within MAX_SPAN_BYTES. A stream of MAX_DELTA_BYTES is one piece, as what repeats in it is stored
 once."""
-_ANY_BYTES = 1 << 62
-_MOST_MISSED, _LEAST_HALF = 1.25, 2 << 20
-"""A piece whose old places reach over more than MAX_SPAN_BYTES, by the factor, is halved, down to
-this many bytes: halves of a text that was put in another order lie nearer together."""
 LARGE_PIECE_BYTES = 2 << 20
 """Plaintext in bytes from which a delta waits until there is room for its memory."""
 LEAST_DELTA_BYTES = 48
@@ -252,7 +248,7 @@ class Update:
         if segment is None:
             return None
         self._add_segment(out, segment)
-        for start, end in self._pieces(stream, 0, stream.size, guess):
+        for start, end in _pieces(0, stream.size):
             self._add(out, self._piece(stream, start, end, guess))
         return out if self._pays(out) else None
 
@@ -296,7 +292,7 @@ class Update:
             if isinstance(part, Opened):
                 cut.append(part)
             else:
-                cut += self._pieces(stream, *part, guess)
+                cut += _pieces(*part)
         jobs = (
             partial(self._piece, stream, part[0], part[1], guess)
             for part in cut
@@ -407,20 +403,6 @@ class Update:
             if span is not None:
                 with self._lock:
                     self._spans.append(span)
-
-    def _pieces(
-        self, stream: FoundStream, start: int, end: int, guess: int
-    ) -> Iterator[tuple[int, int]]:
-        """Yield the pieces of a stretch that deltas are made of."""
-        for first, last in _pieces(start, end):
-            half = (last - first) // 2
-            if half >= _LEAST_HALF:
-                place = self._place(stream, first, last, guess, _ANY_BYTES)
-                if place.span.size > _MOST_MISSED * MAX_SPAN_BYTES:
-                    yield from self._pieces(stream, first, first + half, guess)
-                    yield from self._pieces(stream, first + half, last, guess)
-                    continue
-            yield first, last
 
     def _piece(
         self, stream: FoundStream, start: int, end: int, guess: int
