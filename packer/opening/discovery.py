@@ -39,7 +39,7 @@ depths together: it goes to a temporary file, and inflating it takes longer than
 HEAD_BYTES = 64
 """First bytes of a stream, which tell it from others."""
 
-CACHE_BYTES = 16 << 20
+CACHE_BYTES = 12 << 20
 """Memory of the inflated segments of a file that are kept, in bytes: a packer holds two files."""
 _SCAN_BYTES = 1 << 20
 """Bytes searched for signatures at a time."""
@@ -127,7 +127,8 @@ class FoundStream(InflatedStream):
         """Inflate it to its end.
 
         Yields:
-            The position of each segment, and the segment.
+            The position of each segment, and the segment, which is valid until the next one is
+            asked for: whoever needs it longer must hold it.
 
         Raises:
             FormatError: it is no deflate stream, or too long.
@@ -137,6 +138,7 @@ class FoundStream(InflatedStream):
             with self._lock:
                 segment = self._go_on()
             yield position, segment
+            self._cache.release((self._key, self.count - 1), segment)
 
     def read(self, start: int, length: int) -> bytes | bytearray | memoryview:
         """Return `length` bytes of the plaintext from `start` on."""
@@ -209,7 +211,8 @@ class Discovery:
     Args:
         read: reads the file.
         size: of the file in bytes.
-        visit: called with each segment of each stream, in order, and with its position.
+        visit: called with each segment of each stream, in order, and with its position. The segment
+            is valid until it returns.
         skip: given what reads the surroundings of a stream, where the stream begins and where the
             surroundings end, returns where it ends if nobody needs it, else 0.
         directory: of temporary files, as `temporary_file` takes it.
@@ -240,6 +243,10 @@ class Discovery:
         # They refer to the caller, who refers to this: a cycle would keep the memory of both until
         # the garbage collector runs, which does not see how large it is.
         del self._visit, self._skip
+
+    def release(self) -> None:
+        """Release inflated segments; they are inflated again if they are needed."""
+        self._cache.clear()
 
     def close(self) -> None:
         """Release the memory, and remove temporary files."""

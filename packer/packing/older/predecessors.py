@@ -8,7 +8,7 @@ layer that is given up, is left for a link half-way back, or the closed file at 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, contextmanager
 from typing import NamedTuple
 
 import blake3
@@ -54,6 +54,18 @@ class Found(NamedTuple):
     is_back: bool
 
 
+class Text(NamedTuple):
+    """A predecessor that was read.
+
+    Args:
+        text: its streams.
+        digest: DIGEST_BYTES of its BLAKE3-256.
+    """
+
+    text: OldText
+    digest: bytes
+
+
 class Predecessors:
     """Finds predecessors, reads them, and lists them in the new index.
 
@@ -82,7 +94,7 @@ class Predecessors:
         self._old = OldFiles(base)
         self._alike = Alike(base.index, is_gone, self._head)
         self._stack = ExitStack()
-        self._last: tuple[Predecessor, OldText, bytes] | None = None
+        self._last: tuple[Predecessor, Text] | None = None
 
     def close(self) -> None:
         """Release memory and temporary files."""
@@ -160,7 +172,7 @@ class Predecessors:
         row = row._replace(streams=())
         return Found(row, True) if self._may_use(row) else None
 
-    def text(self, found: Found, what: bytes) -> OldText:
+    def text(self, found: Found, what: bytes) -> Text:
         """Return a predecessor's text; valid until that of another one is asked for.
 
         Args:
@@ -172,20 +184,33 @@ class Predecessors:
         self._release()
         if found.row.size > _LARGE_BYTES:
             release_large_blocks()
-        name = f"predecessor of {show(what)}"
-        read = self._stack.enter_context(
-            random_access(self._base, found.row, name, self._old, None)
-        )
-        text = OldText(read, found.row.size, self._base.directory)
-        self._stack.callback(text.close)
-        digest = found.row.digest
-        if not found.row.recipe_chunks:
-            hasher = blake3.blake3()
-            for start in range(0, found.row.size, _READ_BYTES):
-                hasher.update(read(start, min(_READ_BYTES, found.row.size - start)))
-            digest = hasher.digest(DIGEST_BYTES)
-        self._last = found.row, text, digest
+        text = self._stack.enter_context(self.opened(found, what))
+        self._last = found.row, text
         return text
+
+    @contextmanager
+    def opened(self, found: Found, what: bytes) -> Iterator[Text]:
+        """Read a predecessor; in any thread.
+
+        Args:
+            found: the predecessor.
+            what: path of the file that is opened, for errors.
+
+        Yields:
+            Its text, valid within the context.
+        """
+        row, name = found.row, f"predecessor of {show(what)}"
+        with (
+            random_access(self._base, row, name, self._old, None) as read,
+            closing(OldText(read, row.size, self._base.directory)) as text,
+        ):
+            digest = row.digest
+            if not row.recipe_chunks:
+                hasher = blake3.blake3()
+                for start in range(0, row.size, _READ_BYTES):
+                    hasher.update(read(start, min(_READ_BYTES, row.size - start)))
+                digest = hasher.digest(DIGEST_BYTES)
+            yield Text(text, digest)
 
     def has_room(self, found: Found, streams: int) -> bool:
         """Return whether the new index may list a predecessor.
@@ -208,20 +233,19 @@ class Predecessors:
         for at in row.predecessors:
             yield from self._chain(self._base.index.predecessors[at])
 
-    def add(self, found: Found, streams: tuple[OldStream, ...]) -> tuple[int, ...]:
-        """List the predecessor whose text was asked for last in the new index.
+    def add(self, found: Found, streams: tuple[OldStream, ...], digest: bytes) -> tuple[int, ...]:
+        """List a predecessor in the new index.
 
         Args:
             found: the predecessor.
             streams: those that the new file's recipe refers to.
+            digest: of the predecessor, as `Text` has it.
 
         Returns:
             `Expansion.predecessors` of the new file.
         """
-        assert self._last is not None
-        assert self._last[0] == found.row
         named = self._carry(found.row.predecessors)
-        row = found.row._replace(digest=self._last[2], predecessors=named, streams=streams)
+        row = found.row._replace(digest=digest, predecessors=named, streams=streams)
         self._index.predecessors.append(row)
         return (len(self._index.predecessors) - 1,)
 
