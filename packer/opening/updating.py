@@ -24,7 +24,7 @@ from packer.engine.deflate import RecipeError, Segment
 from packer.engine.tokens import MAX_SPAN_BYTES, OldSpan
 from packer.errors import FormatError
 from packer.opening.closed import ENCODER, ClosedTally
-from packer.opening.discovery import Discovery, FoundStream, Read
+from packer.opening.discovery import Discovery, FoundStream, MadeStream, Read
 from packer.opening.expansion import most_recipe
 from packer.opening.locating import Place, Votes
 from packer.opening.model_recipes import ModelRecipes
@@ -186,13 +186,13 @@ class Update:
         if self._found is not None:
             self._found.release()
 
-    def _visit(self, stream: FoundStream, position: int, segment: Segment) -> None:
+    def _visit(self, stream: FoundStream | MadeStream, position: int, plain: memoryview) -> None:
         """Look for the old places of a segment that was found, and begin to analyse it."""
+        assert isinstance(stream, FoundStream)
         if not position:  # the number may be that of a stream that turned out to be none
             self._votes[stream.number] = Votes()
-        size = len(segment.plain)
-        self._old.prints.find(position, segment.plain, self._votes[stream.number])
-        is_new = self._is_new(stream, position, size)
+        self._old.prints.find(position, plain, self._votes[stream.number])
+        is_new = self._is_new(stream, position, len(plain))
         self._models.begin(stream, stream.count - 1, is_new=is_new)
 
     def _skip(self, read: Read, offset: int, end: int) -> int:
@@ -208,7 +208,7 @@ class Update:
         """Number the old streams that the recipe refers to, and those that hold them."""
         used: set[int] = set()
         for number in used_streams(plan):
-            stream: FoundStream | None = self._old.streams[number]
+            stream: FoundStream | MadeStream | None = self._old.streams[number]
             while stream is not None and stream.number not in used:
                 used.add(stream.number)
                 stream = stream.parent

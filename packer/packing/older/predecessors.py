@@ -8,7 +8,7 @@ layer that is given up, is left for a link half-way back, or the closed file at 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 import blake3
@@ -17,7 +17,8 @@ from packer.engine.memory import release_large_blocks
 from packer.files.tree import show
 from packer.format.frame_reader import FrameReader
 from packer.format.index import Index
-from packer.format.rebuilding import OldFiles, chunks, random_access, rebuilt
+from packer.format.rebuilding import OldFiles, chunks, only_stream, random_access, rebuilt, unread
+from packer.opening.discovery import CACHE_BYTES
 from packer.opening.expansion import Expansion
 from packer.opening.old_text import OldText
 from packer.opening.predecessor import (
@@ -91,7 +92,7 @@ class Predecessors:
         self._counterparts = counterparts
         self._rows: dict[int, int] = {}  # of the base's predecessors that the new index lists
         self._links: dict[int, int] = {}
-        self._old = OldFiles(base)
+        self._old = OldFiles(base, cache_bytes=CACHE_BYTES)
         self._alike = Alike(base.index, is_gone, self._head)
         self._stack = ExitStack()
         self._last: tuple[Predecessor, Text] | None = None
@@ -200,10 +201,15 @@ class Predecessors:
             Its text, valid within the context.
         """
         row, name = found.row, f"predecessor of {show(what)}"
-        with (
-            random_access(self._base, row, name, self._old, None) as read,
-            closing(OldText(read, row.size, self._base.directory)) as text,
-        ):
+        with ExitStack() as stack:
+            only = stack.enter_context(only_stream(self._base, row, name, self._old))
+            read = (
+                unread
+                if only is not None
+                else stack.enter_context(random_access(self._base, row, name, self._old, None))
+            )
+            text = OldText(read, row.size, self._base.directory, only)
+            stack.callback(text.close)
             digest = row.digest
             if not row.recipe_chunks:
                 hasher = blake3.blake3()

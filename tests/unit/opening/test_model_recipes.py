@@ -13,7 +13,7 @@ import pytest
 
 from packer.engine.deflate import Segment
 from packer.opening import discovery
-from packer.opening.discovery import Discovery, FoundStream
+from packer.opening.discovery import Discovery, FoundStream, MadeStream
 from packer.opening.model_recipes import ModelRecipes
 from packer.opening.workers import Workers
 from tests.builders import text
@@ -49,7 +49,8 @@ def test_recipes_are_those_of_their_segments(
     monkeypatch.setattr(Segment, "analyse", lambda self, guess=-1: recipe_of(self.plain))
     models = ModelRecipes(Workers(Late()))
 
-    def visit(stream: FoundStream, position: int, segment: Segment) -> None:
+    def visit(stream: FoundStream | MadeStream, position: int, plain: memoryview) -> None:
+        assert isinstance(stream, FoundStream)
         models.begin(stream, stream.count - 1, is_new=True)
 
     def read(start: int, length: int) -> bytes:
