@@ -5,14 +5,21 @@ from __future__ import annotations
 import gzip
 import os
 import random
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import packer
 from packer.errors import SourceChanged
+from packer.format import rebuilding
+from packer.format.frame_reader import FrameReader
+from packer.opening.predecessor import Predecessor
 from packer.opening.updating import Update
 from packer.packing import changed_archives
+from packer.packing.older import predecessors
 from packer.packing.updated_files import UpdatedFile
 from packer.packing.watched_file import WatchedFile
 
@@ -88,6 +95,42 @@ def test_the_same_version_in_turn_ahead_and_with_any_threads(
     assert not alone
     # Of two equal archives the second is known by its turn, and not yet when it is begun ahead.
     assert serial[1].new_bytes <= ahead[1].new_bytes < serial[1].new_bytes + 4000
+
+
+@contextmanager
+def no_stream(*args: object) -> Iterator[None]:
+    yield None
+
+
+def test_the_same_version_whether_files_of_predecessors_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("one.gz", "two.gz")
+    for version in (1, 2, 3, 4):
+        root = tmp_path / f"v{version}"
+        root.mkdir()
+        inner = gzip.compress(text(7)[version * 100 :], mtime=0)
+        plain = text(8)[: 3000 * version] + b"version" + inner + text(8)[:90_000]
+        (root / "one.gz").write_bytes(gzip.compress(plain, mtime=0))
+        other = gzip.compress(text(9)[: 40_000 + version], mtime=0)
+        (root / "two.gz").write_bytes((root / "one.gz").read_bytes() + other)
+    read: list[str] = []
+    real = rebuilding.random_access
+
+    def count(reader: FrameReader, row: Predecessor, *args: Any) -> Any:
+        read.append("file" if row.recipe_chunks else "closed")
+        return real(reader, row, *args)
+
+    monkeypatch.setattr(predecessors, "random_access", count)
+    streams = packed(tmp_path, tmp_path / "streams", 4)
+    assert read.count("file") == 2  # the one with two streams
+    monkeypatch.setattr(predecessors, "only_stream", no_stream)
+    files = packed(tmp_path, tmp_path / "files", 4)
+    assert read.count("file") == 2 + 4
+    assert [one.digest for one in streams] == [one.digest for one in files]
+    packer.unpack("app:4", tmp_path / "out", store=tmp_path / "streams")
+    for name in names:
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "v4" / name).read_bytes()
 
 
 def test_an_error_in_a_file_begun_ahead_is_told_and_nothing_stays_open(
