@@ -10,7 +10,15 @@ from typing import Any
 
 from packer.api import readings, transfers
 from packer.cli.display import format_count, format_size
-from packer.cli.outcome import Report, check_dry_run, copied, estimated, options
+from packer.cli.outcome import (
+    Report,
+    check_dry_run,
+    copied,
+    estimated,
+    options,
+    refuse_trust,
+    trust,
+)
 from packer.cli.output import Output
 from packer.errors import InvalidParameter
 from packer.progress import ProgressCallback
@@ -97,6 +105,7 @@ def copy(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
         )
     if args.dry_run:
         check_dry_run(args)
+        refuse_trust(args)
         from packer.api.estimates import estimate
 
         found = estimate(
@@ -118,6 +127,8 @@ def copy(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
         expect=args.expect,
         have=args.have,
         split_bytes=split,
+        trust=trust(args),
+        allow_older=args.allow_older,
         jobs=args.jobs,
         progress=progress,
         cancel=args.cancel,

@@ -100,7 +100,9 @@ class BundleClaim:
             raise SignatureMismatch(digest, f"{self.carrier} signs {shown[:240]}")
         predicate = str(statement.get("predicateType"))[:80]
         if predicate != SIGN_PREDICATE:
-            raise UnknownSigner(digest, f"{self.carrier} is a statement of {predicate}, and signs no")
+            raise UnknownSigner(
+                digest, f"{self.carrier} is a statement of {predicate}, no signature"
+            )
 
     def _check_identity(self, value: dict[str, Any], signer: IdentitySigner, digest: str) -> str:
         """Check a bundle of an identity, offline, by the library `sigstore`."""

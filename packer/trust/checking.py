@@ -97,8 +97,8 @@ def check_signatures(
 
     Raises:
         Unsigned: there is no signature at all.
-        SignatureError: no signature is as the policy asks, or no rule is for the repository. The
-            kind of the error tells what is wrong with those that came nearest.
+        UnknownSigner: no signer signed that the policy asks for, or no rule is for the repository.
+        SignatureError: another kind tells what is wrong with the signatures that came nearest.
         FormatError: a list of referrers is malformed.
         MissingExtra: a library is not installed.
         StoreError: the store failed.
@@ -133,7 +133,8 @@ def check_signatures(
         return name in good
 
     if not rule.needs.met(signed):
-        raise _telling(digest, str(rule.needs), problems)
+        error = _telling(digest, str(rule.needs), problems)
+        raise error
     return Trusted(
         digest, repository, policy.name, policy.digest, rule.repository, tuple(good.values())
     )
@@ -164,7 +165,8 @@ def _claims(store: Store, digest: str, manifest: bytes) -> Iterator[Claim | BadS
         for claim in found:
             count += 1
             if count > MAX_CLAIMS:
-                raise BadSignature(digest, f"more than {MAX_CLAIMS} signatures")
+                yield BadSignature(digest, f"more than {MAX_CLAIMS} signatures; no more are read")
+                return
             yield claim
 
 

@@ -102,21 +102,24 @@ class Claim(Protocol):
         """
 
 
-def decode_base64(text: object, what: str, *, url: bool = False) -> bytes:
+def decode_base64(
+    text: object, what: str, limit: int = MAX_DOCUMENT_BYTES, *, url: bool = False
+) -> bytes:
     """Return the bytes of base64 in a signature.
 
     Args:
         text: a JSON value from a stranger.
         what: the digest that errors name.
+        limit: greatest number of bytes.
         url: the alphabet of URLs, without padding.
 
     Returns:
-        The bytes, at most MAX_DOCUMENT_BYTES.
+        The bytes.
 
     Raises:
         BadSignature: it is no such text, or too long.
     """
-    if not isinstance(text, str) or len(text) > 2 * MAX_DOCUMENT_BYTES:
+    if not isinstance(text, str) or len(text) > 4 * (limit // 3 + 1):
         raise BadSignature(what, "base64 is missing or too long")
     try:
         if url:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from packer.errors import BadSignature
-from packer.trust.claims import decode_base64
+from packer.trust.claims import MAX_DOCUMENT_BYTES, decode_base64
 from packer.trust.keys import PublicKey, SigningKey
 
 STATEMENT_TYPE = "application/vnd.in-toto+json"
@@ -63,12 +63,13 @@ def seal(payload: bytes, payload_type: str, key: SigningKey) -> Envelope:
     return Envelope(payload, payload_type, ((key.public.key_id, signature),))
 
 
-def decode_envelope(value: object, what: str) -> Envelope:
+def decode_envelope(value: object, what: str, limit: int = MAX_DOCUMENT_BYTES) -> Envelope:
     """Parse an envelope.
 
     Args:
         value: a JSON value from a stranger.
         what: the digest that errors name.
+        limit: greatest length of the document in bytes.
 
     Returns:
         The envelope.
@@ -91,7 +92,7 @@ def decode_envelope(value: object, what: str) -> Envelope:
         signatures.append(
             (name if isinstance(name, str) else "", decode_base64(item.get("sig"), what))
         )
-    return Envelope(decode_base64(value.get("payload"), what), kind, tuple(signatures))
+    return Envelope(decode_base64(value.get("payload"), what, limit), kind, tuple(signatures))
 
 
 def subjects_of(statement: dict[str, Any], what: str) -> list[str]:

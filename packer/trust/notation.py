@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from itertools import pairwise
 from typing import Any
 
 from packer.errors import (
@@ -64,7 +65,7 @@ class NotationClaim:
             raise UnknownSigner(digest, f"{self.carrier} is of notation, so of a certificate")
         if self.media_type != JWS_TYPE:
             kind = self.media_type[:80]
-            raise UnknownSigner(digest, f"{self.carrier} is an envelope of {kind}, which is not read")
+            raise UnknownSigner(digest, f"{self.carrier} is a {kind}, which is not read")
         envelope = self._object(self.data, digest)
         protected = envelope.get("protected")
         payload = envelope.get("payload")
@@ -124,13 +125,12 @@ class NotationClaim:
             )
         subject = chain[0].subject
         if not _holds(subject, signer.subject):
-            raise UnknownSigner(
-                digest,
-                f"{self.carrier} is signed by {subject.rfc4514_string()[:200]}, not {signer.subject}",
-            )
+            name = subject.rfc4514_string()[:200]
+            why = f"{self.carrier} is signed by {name}, not {signer.subject}"
+            raise UnknownSigner(digest, why)
         for certificate in chain:
             _check_validity(certificate, self.carrier, digest, now)
-        for depth, (certificate, issuer) in enumerate(zip(chain, chain[1:], strict=False)):
+        for depth, (certificate, issuer) in enumerate(pairwise(chain)):
             _check_issued(certificate, issuer, depth, self.carrier, digest)
         _check_leaf(chain[0], self.carrier, digest, alone=len(chain) == 1)
 
@@ -184,7 +184,7 @@ def _holds(subject: Any, wanted: str) -> bool:
 
 
 def _signed(certificate: Any, algorithm: object, signature: bytes, data: bytes) -> bool:
-    """Return whether a certificate's key made a JWS signature; its kind decides on the algorithm."""
+    """Return whether a certificate's key made a JWS signature; its kind decides how."""
     ec = library("cryptography.hazmat.primitives.asymmetric.ec")
     rsa = library("cryptography.hazmat.primitives.asymmetric.rsa")
     hashes = library("cryptography.hazmat.primitives.hashes")

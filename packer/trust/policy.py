@@ -7,7 +7,7 @@ a repository that no rule matches is refused. docs/trust.md specifies the file.
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any
@@ -49,20 +49,12 @@ class Needs:
         Returns:
             Whether it is.
         """
-        asked = (signed(one) if isinstance(one, str) else one.met(signed) for one in self.of)
+        asked = (one.met(signed) if isinstance(one, Needs) else signed(one) for one in self.of)
         return all(asked) if self.every else any(asked)
-
-    def names(self) -> Iterator[str]:
-        """Yield the names of all signers within."""
-        for one in self.of:
-            if isinstance(one, str):
-                yield one
-            else:
-                yield from one.names()
 
     def __str__(self) -> str:
         return (" and " if self.every else " or ").join(
-            one if isinstance(one, str) or len(self.of) == 1 else f"({one})" for one in self.of
+            f"({one})" if isinstance(one, Needs) else one for one in self.of
         )
 
 
@@ -136,7 +128,8 @@ class Policy:
         """
         signers: dict[str, Signer] = {}
         digests = {}
-        for file in map(os.fspath, files):
+        for each in files:
+            file = os.fspath(each)
             pem = read_key_file(file)
             signers[file] = _signer_of_pem(file, pem)
             digests[file] = digest_of(pem)

@@ -81,5 +81,3 @@ class SimpleClaim:
         if signed != digest:
             raise SignatureMismatch(digest, f"{self.carrier} signs {str(signed)[:80]}")
         return signer.key.key_id
-
-
