@@ -451,8 +451,9 @@ def copy(
         registry: how to reach registries, on both sides.
         have: versions that the far side of an air gap has, whose blobs an ``oci-archive:`` may
             leave out: a tag or digest in the source's repository, any reference, an inventory, or a
-            file that holds an inventory, a list of digests, or the receipt of an earlier copy. The result is still an OCI archive;
-            copying from it needs a destination that has the blobs left out.
+            file that holds an inventory, a list of digests, or the receipt of an earlier copy. The
+            result is still an OCI archive; copying from it needs a destination that has the blobs
+            left out.
         split_bytes: write an ``oci-archive:`` in parts of this many bytes. A second call with the
             same arguments keeps the parts that are complete.
         jobs: concurrent transfers, at least 1.
