@@ -18,6 +18,8 @@ from packer.cli.outcome import (
     options,
     refuse_trust,
     trust,
+    trusted_lines,
+    trusted_value,
 )
 from packer.cli.output import Output
 from packer.errors import InvalidParameter
@@ -140,10 +142,11 @@ def copy(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
 
     def value() -> dict[str, Any]:
         promised = {"left_out_blobs": done.blobs_left_out, "left_out_bytes": done.bytes_left_out}
-        return {**base(), **promised}
+        return {**base(), **promised, "verification": trusted_value(done.trusted)}
 
     def lines() -> Iterator[str]:
         yield from plain.lines()
+        yield from trusted_lines(done.trusted)
         if done.blobs_left_out:
             yield _left_out(done.blobs_left_out, done.bytes_left_out)
 

@@ -167,12 +167,10 @@ def copied(key: str, name: str, done: CopyResult) -> Report:
             "present_referrers": done.referrers_present,
             "kept_referrers": done.referrers_kept,
             "unchanged": done.unchanged,
-            "verification": trusted_value(done.trusted),
         }
 
     def lines() -> Iterator[str]:
         yield f"{name}  {done.descriptor.digest}"
-        yield from trusted_lines(done.trusted)
         if done.unchanged:
             yield "unchanged, nothing sent"
         else:
