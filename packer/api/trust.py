@@ -13,10 +13,10 @@ from typing import TYPE_CHECKING
 
 from packer.api.locations import StoreLike, open_store, resolve
 from packer.errors import (
+    IntegrityError,
     InvalidParameter,
     NotFound,
     OlderVersion,
-    PackerError,
     UnsupportedVersion,
 )
 from packer.format.version import CREATED, Version, load_version
@@ -243,8 +243,8 @@ def created_at(store: Store, tag: str) -> str:
     """Return when the manifest that a tag names was made; "" if there is none, or it says not."""
     try:
         return _created(load_json(store.get_manifest(tag)[1], f"tag {tag}"))
-    except PackerError:
-        return ""
+    except (NotFound, IntegrityError):
+        return ""  # nothing that an older version could replace
 
 
 def _created(manifest: dict[str, object]) -> str:
@@ -336,7 +336,7 @@ def sign(
 
     Raises:
         NotFound: there is no such version.
-        InvalidParameter: it is no key that signs, or the place is an archive.
+        InvalidParameter: it is no key that signs, or the place is a split archive.
         MissingExtra: the extra ``verify`` is not installed.
         StoreError: a store failed.
         OSError: the key cannot be read.
@@ -401,7 +401,7 @@ def verify_receipt(
     Raises:
         SignatureError: the receipt is not signed by one of `keys`.
         FormatError: the receipt is malformed.
-        InvalidParameter: it lists no files.
+        InvalidParameter: it lists no files, or `keys` are given for a receipt that was read.
         OSError: a file cannot be read.
     """
     from packer.trust.installed import deviations
@@ -409,6 +409,8 @@ def verify_receipt(
     known = load_public_keys(keys)
     if not isinstance(receipt, Receipt):
         receipt = read_receipt(receipt, known)
+    elif known:
+        raise InvalidParameter("keys are for the file of a receipt: this one was read before")
     return deviations(receipt, directory)
 
 

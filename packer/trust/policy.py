@@ -70,6 +70,11 @@ class Rule:
     repository: str
     needs: Needs | None
 
+    def matches(self, repository: str) -> bool:
+        """Return whether the rule is for a repository."""
+        # A bracket is one, as in [::1]:5000, and begins no set of characters.
+        return fnmatchcase(repository, self.repository.replace("[", "[[]"))
+
 
 @dataclass(frozen=True, slots=True)
 class Policy:
@@ -140,7 +145,7 @@ class Policy:
 
     def rule_for(self, repository: str) -> Rule | None:
         """Return the rule of a repository; None if there is none, which refuses all of it."""
-        return next((r for r in self.rules if fnmatchcase(repository, r.repository)), None)
+        return next((rule for rule in self.rules if rule.matches(repository)), None)
 
 
 def _signer_of_pem(name: str, pem: bytes) -> Signer:

@@ -51,6 +51,7 @@ def test_the_first_rule_decides(tmp_path: Path) -> None:
             {"repository": "registry.example/acme/*", "require": "a"},
             {"repository": "registry.example/*", "require": "nothing"},
             {"repository": "oci-archive:*", "require": "b"},
+            {"repository": "[::1]:5000/*", "require": "c"},
         ],
     )
     wanted = {
@@ -58,6 +59,7 @@ def test_the_first_rule_decides(tmp_path: Path) -> None:
         "registry.example/acme/deep/app": "a",
         "registry.example/other": "None",
         "oci-archive:/media/update.tar": "b",
+        "[::1]:5000/app": "c",
     }
     for name, who in wanted.items():
         rule = found.rule_for(name)
