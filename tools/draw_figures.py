@@ -76,7 +76,13 @@ def rooms() -> Figure:
                 ("transfer", "store to store"),
             ],
         ),
-        (AMBER, [("format", "index, frames, layers, versions")]),
+        (
+            AMBER,
+            [
+                ("format", "index, frames, layers, versions"),
+                ("trust", "signatures, policies, receipts"),
+            ],
+        ),
         (
             AMBER,
             [

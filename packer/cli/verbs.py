@@ -22,6 +22,7 @@ _MODULES = {
     "completion": ("completion",),
     "manual": ("manual",),
     "airgap": ("copy", "inventory"),
+    "trust": ("sign", "receipt"),
     "registries": ("login", "logout", "doctor"),
 }
 """Module of `packer.cli` and the verbs in it, which are its functions of these names."""
@@ -57,7 +58,7 @@ def _is_remote(args: argparse.Namespace) -> bool:
 
 
 _READ = {
-    **dict.fromkeys(("unpack", "ls", "cat", "inspect", "verify"), ("name",)),
+    **dict.fromkeys(("unpack", "ls", "cat", "inspect", "verify", "sign"), ("name",)),
     "pull": ("reference",),
     "copy": ("source",),
     "diff": ("old", "new"),
