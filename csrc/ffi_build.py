@@ -87,6 +87,12 @@ ffi.cdef(
     #define PK_TAR_CODED ...
     int pk_tar_is_header(const uint8_t *block);
     int64_t pk_tar_size(const uint8_t *block);
+    typedef struct pk_tar_time {
+        uint64_t name;
+        uint64_t time;
+    } pk_tar_time;
+    size_t pk_tar_times(const uint8_t *data, size_t length, pk_tar_time *out, size_t capacity);
+    size_t pk_tar_retime(uint8_t *data, size_t length, const uint64_t *pairs, size_t count);
     size_t pk_tar_encode(const uint8_t *block, const uint8_t *previous, uint8_t *out,
                          int64_t *size);
     int pk_tar_decode(const uint8_t *in, size_t length, const uint8_t *previous, uint8_t *block,
@@ -237,6 +243,7 @@ ffi.set_source(
     #include "archives/signature.h"
     #include "archives/tar_header.h"
     #include "archives/tar_members.h"
+    #include "archives/tar_times.h"
     #include "chunker/chunker.h"
     #include "common/version.h"
     #include "deflate/inflate.h"

@@ -47,7 +47,7 @@ class Opened:
         recipe_bytes: size of the recipe that turns the content back into the file, before
             compression.
         predecessors: number of older files that the recipe refers to, by itself or through others.
-        links: number of these that are rebuilt or read one after the other, at most 4.
+        links: number of these that are rebuilt or read one after the other, at most 8.
         kept_bytes: size of their chunks that no file of the version holds, before compression; a
             chunk counts for each predecessor that refers to it.
     """

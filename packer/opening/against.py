@@ -16,6 +16,7 @@ from packer.engine.tokens import KIND, MAX_SPAN_BYTES, OldSpan, Span, bits_of, s
 from packer.opening.expansion import most_opened
 from packer.opening.old_streams import OldStreams
 from packer.opening.recipe import MAX_DELTA_BYTES, Cursor
+from packer.opening.tar_times import MAX_TIME, MAX_TIMES, retimed
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -68,11 +69,17 @@ class Against:
         span = Span(record.number(), record.number())
         if not span.size:
             record.fail("a delta without a span")
+        count = record.number()
+        if count > MAX_TIMES:
+            record.fail(f"{count} times of a delta")
+        times = [(record.number(), record.number()) for _ in range(count)]
+        if any(new > MAX_TIME for _, new in times):
+            record.fail("a time of a delta is too large")
         old = self._charge(record, stream, span)
         payload = bytes(record.take(len(record.rest())))
 
         def made() -> memoryview:
-            older = old.plain(stream, span)
+            older = retimed(old.plain(stream, span), span.start, times)
             out = writable(size)
             delta.decode_into(out, payload, self._what, older)
             return out

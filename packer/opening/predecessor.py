@@ -10,7 +10,7 @@ from typing import NamedTuple
 from packer.opening.expansion import Expansion, most_opened
 from packer.opening.recipe import MAX_DEFLATE_DEPTH, Cursor, put_number
 
-MAX_LINKS = 4
+MAX_LINKS = 8
 """Greatest number of predecessors from an opened file to the end of its chain. A reader rebuilds
 each of them: the bound on its work."""
 MAX_FILES = 256

@@ -8,7 +8,8 @@ deflate, bzip2 and zstd streams, whose plaintext is a stream of the same kind.
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from typing import IO, NamedTuple, NoReturn
 
 from packer.errors import FormatError
@@ -158,7 +159,16 @@ class RecipeWriter:
             record += recipe
         self._record(stream, record)
 
-    def delta(self, length: int, stream: int, start: int, size: int, payload: bytes) -> None:
+    def delta(
+        self,
+        length: int,
+        stream: int,
+        start: int,
+        size: int,
+        payload: bytes,
+        *,
+        times: Sequence[tuple[int, int]] = (),
+    ) -> None:
         """Append bytes that come from a delta.
 
         Args:
@@ -167,11 +177,12 @@ class RecipeWriter:
             start: of the span in its plaintext, in bytes.
             size: of the span in bytes.
             payload: of `engine.delta.encode`, the span being its prefix.
+            times: replaced in the span before, as `tar_times.retime` does.
         """
         own = self._begin(DELTA, length)
         self._depth -= 1
         record = bytearray()
-        for value in (stream, start, size):
+        for value in (stream, start, size, len(times), *chain.from_iterable(times)):
             put_number(record, value)
         self._record(own, record + payload)
 

@@ -10,6 +10,7 @@ from packer.engine.chunking import ChunkParams, cut_points
 from packer.opening.discovery import FoundStream, Read
 from packer.opening.locating import Place
 from packer.opening.recipe import RecipeWriter, ZstdSegment, against
+from packer.opening.tar_times import Times
 
 _READ_BYTES = 4 << 20
 """Bytes of content read at a time."""
@@ -52,11 +53,12 @@ class SegmentRecipe(NamedTuple):
 
 @dataclass(slots=True)
 class DeltaPiece:
-    """Plaintext from a delta against a place in an old stream."""
+    """Plaintext from a delta against a place in an old stream, with times replaced there."""
 
     length: int
     place: Place
     payload: bytes
+    times: Times
 
 
 @dataclass(slots=True)
@@ -109,7 +111,7 @@ def written(
             recipe.end()
         elif isinstance(item, DeltaPiece):
             stream, span = numbers[item.place.stream], item.place.span
-            recipe.delta(item.length, stream, span.start, span.size, item.payload)
+            recipe.delta(item.length, stream, span.start, span.size, item.payload, times=item.times)
         elif isinstance(item, InlinePiece):
             recipe.inline(item.data)
         else:

@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from array import array
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import chain
 from operator import add
 
 from packer.engine.ordinals import Ordinals
-from packer.format.index import DIGEST_BYTES, FULL_DIGEST_BYTES, Index
+from packer.format.index import DIGEST_BYTES, FULL_DIGEST_BYTES, Index, split_runs
 from packer.opening.expansion import Expansion
+from packer.opening.predecessor import Predecessor
 from packer.packing.file_chunks import Source
 from packer.packing.older.predecessors import Predecessors
 from packer.packing.tree_record import TreeRecord
@@ -58,9 +59,13 @@ class Recall:
         self._predecessors = predecessors
         self._report = report
         self._archives: dict[int, list[int]] = defaultdict(list)  # of the base, by size
+        self._links: dict[int, list[Predecessor]] = defaultdict(list)  # opened ones, by size
         if expand:
             for entry, row in base.expansions.items():
                 self._archives[row.size].append(entry)
+            for link in base.predecessors:
+                if link.recipe_chunks:
+                    self._links[link.size].append(link)
         remembered = source.remembered
         self._rows_are_base = remembered is not None and remembered.tree == base_tree
         """Whether the rows of what is remembered are the entries of the base."""
@@ -77,7 +82,8 @@ class Recall:
         """
         if self._remembered is not None and self._remembered.find(at) is not None:
             return False
-        return self._found.size(at) not in self._archives
+        size = self._found.size(at)
+        return size not in self._archives and size not in self._links
 
     def stretch(self, at: int, known: Ordinals) -> int:
         """Recall many entries at once, which is much faster than `file` for each.
@@ -149,7 +155,9 @@ class Recall:
             return []
         size = self._found.size(at)
         if recipe_chunks:
-            expansion = self._opened(size, bytes(own[:DIGEST_BYTES]), recipe_chunks)
+            starts = range(len(chunks) - recipe_chunks * width, len(chunks), width)
+            recipe = [bytes(chunks[start : start + DIGEST_BYTES]) for start in starts]
+            expansion = self._opened(size, bytes(own[:DIGEST_BYTES]), recipe)
             if expansion is None:
                 return []
             self._record.record_opened(at, expansion, own, chunks)
@@ -161,6 +169,7 @@ class Recall:
     def archive_of_base(self, at: int, known: Ordinals) -> list[tuple[int, int]]:
         """Recall an archive that the base holds opened, by its digest.
 
+        The base holds the archives of its files, and older ones that these are opened against.
         Reading it for the digest is a hundred times faster than opening it.
 
         Args:
@@ -171,40 +180,54 @@ class Recall:
             the file's runs; empty if the base does not hold it.
         """
         size = self._found.size(at)
-        if size not in self._archives:
+        if size not in self._archives and size not in self._links:
             return []
         item = self._found[at]
         digest = digest_of(self._source.path_of(item), item)
-        entry = self._archive(size, digest[:DIGEST_BYTES])
-        if entry < 0:
-            return []
-        ordinals = array("q")
-        for start, length in self._base.runs_of(entry):
-            for ordinal in range(start, start + length):
-                ordinals.append(known.get(self._base.chunk_digest(ordinal)))
-        if -1 in ordinals:  # a layer was dropped
-            return []
-        expansion = self._predecessors.keep(self._base.expansions[entry])
-        if expansion is None:
-            return []
-        self._record.record_opened(at, expansion, digest, None)
-        self._report(at, size)
-        return as_runs(ordinals)
+        for row, runs in self._held(size, digest[:DIGEST_BYTES]):
+            ordinals = array("q", map(known.get, self._digests(runs)))
+            if -1 in ordinals:  # a layer was dropped
+                continue
+            expansion = self._predecessors.keep(row)
+            if expansion is not None:
+                self._record.record_opened(at, expansion, digest, None)
+                self._report(at, size)
+                return as_runs(ordinals)
+        return []
 
-    def _archive(self, size: int, digest: bytes) -> int:
-        """Return the entry of the base that is opened and has a digest, -1 if there is none."""
-        rows = self._base.expansions
-        return next((at for at in self._archives.get(size, ()) if rows[at].digest == digest), -1)
+    def _held(self, size: int, digest: bytes) -> Iterator[tuple[Expansion, list[tuple[int, int]]]]:
+        """Yield the rows and runs of archives that the base holds opened and that are equal."""
+        base = self._base
+        for entry in self._archives.get(size, ()):
+            row = base.expansions[entry]
+            if row.digest == digest:
+                yield row, list(base.runs_of(entry))
+        for link in self._links.get(size, ()):
+            if link.digest == digest and self._predecessors.is_file(link):
+                row = Expansion(size, link.recipe_chunks, digest, link.predecessors)
+                yield row, list(link.runs)
 
-    def _opened(self, size: int, digest: bytes, recipe_chunks: int) -> Expansion | None:
+    def _digests(self, runs: list[tuple[int, int]]) -> Iterator[bytes]:
+        """Yield the digests of the base's chunks in some runs."""
+        for start, length in runs:
+            yield from map(self._base.chunk_digest, range(start, start + length))
+
+    def _opened(self, size: int, digest: bytes, recipe: list[bytes]) -> Expansion | None:
         """Return the row of an opened file whose chunks are all known; None if it is not known.
 
         Its recipe may refer to predecessors, which only the base can tell.
+
+        Args:
+            size: of the file in bytes.
+            digest: of the file, as the index has it.
+            recipe: digests of the chunks of its recipe, likewise.
         """
-        entry = self._archive(size, digest)
-        if entry < 0 or self._base.expansions[entry].recipe_chunks != recipe_chunks:
-            return None
-        return self._predecessors.keep(self._base.expansions[entry])
+        for row, runs in self._held(size, digest):
+            if row.recipe_chunks == len(recipe):
+                tail = split_runs(runs, row.recipe_chunks)[1]
+                if list(self._digests(tail)) == recipe:
+                    return self._predecessors.keep(row)
+        return None
 
 
 def lacks_digests(sizes: array[int], counts: array[int]) -> bool:

@@ -45,9 +45,9 @@ from packer.progress import Progress, ProgressCallback
 REPORT_ENTRIES = 64
 """Entries between two reports of progress: to report each of many small files would take longer
 than looking one of them up."""
-MAX_ROOT_SHARE = 1 / 3
-"""Share of an archive that its recipe may take if it goes back to the end of a chain; above it, the
-archive is stored closed, as the end of the next one."""
+MAX_BACK_SHARE = 1 / 3
+"""Share of an archive that its recipe may take if it goes back in a chain; above it, the archive is
+stored closed, as the end of the next one."""
 REPORT_BYTES = 1 << 20
 """Bytes between two reports of progress, where these are fewer entries."""
 
@@ -303,11 +303,11 @@ class Scan:
         new_bytes = file.new_bytes(known)
         if new_bytes < max(LEAST_NEW_BYTES, file.size * LEAST_NEW_SHARE):
             return False
-        most = new_bytes * MAX_SHARE
-        if found.is_root:
-            most = min(most, file.size * MAX_ROOT_SHARE)
+        most = file.unknown_bytes * MAX_SHARE
+        if found.is_back:
+            most = min(most, file.size * MAX_BACK_SHARE)
         old = predecessors.text(found, path)
-        was_opened = found.is_root or found.row.recipe_chunks > 0
+        was_opened = found.is_back or found.row.recipe_chunks > 0
         return file.begin(old, most, was_opened=was_opened) and predecessors.has_room(
             found, len(file.update.old_streams)
         )

@@ -116,6 +116,8 @@ class UpdatedFile(WatchedFile):
         self._update: Update | None = None
         self.recipe_chunks = 0
         """Number of chunks that make up the recipe so far."""
+        self.unknown_bytes = 0
+        """Bytes of all unknown chunks of the closed file, once `new_bytes` has returned."""
 
     def new_bytes(self, known: Ordinals) -> int:
         """Return how many bytes of closed streams lie in unknown chunks.
@@ -143,6 +145,7 @@ class UpdatedFile(WatchedFile):
                 in_stream = begin < len(chunk)
                 if known.get(digest) < 0:
                     new += len(chunk) - begin
+                    self.unknown_bytes += len(chunk)
                     if keeps:
                         self._unknown.append((offset, offset + end - start))
                 offset += end - start

@@ -13,6 +13,7 @@ import hashlib
 import importlib
 import itertools
 import json
+import re
 import struct
 import sys
 import zlib
@@ -481,7 +482,7 @@ class Index:
             older = refer(coded.number(), others)
             need(not older or recipe_chunks > 0, "a closed file with predecessors")
             links = 1 + max((out[other].links for other in older), default=0)
-            need(links <= 4, "a chain")
+            need(links <= 8, "a chain")
             number = coded.number()
             streams += number
             need(streams <= 262144, "number of old streams")
@@ -640,6 +641,20 @@ class Bytes:
         need(self.at == len(self.data), "something is left over")
 
 
+def replace_times(span: bytearray, start: int, times: dict[int, int]) -> None:
+    """Replace times in the tar headers of a span that starts there in its stream."""
+    octal = re.compile(rb"[0-7]+")
+    for at in range(-start % BLOCK, len(span) - BLOCK + 1, BLOCK) if times else ():
+        block = span[at : at + BLOCK]
+        total = sum(block) - sum(block[148:156]) + 8 * 32
+        if block[257:262] == b"ustar" and block[148:156] == b"%06o\0 " % total:
+            old = block[136:147]
+            if octal.fullmatch(old) and int(old, 8) in times:
+                new = b"%011o" % times[int(old, 8)]
+                span[at + 136 : at + 147] = new
+                span[at + 148 : at + 156] = b"%06o\0 " % (total - sum(old) + sum(new))
+
+
 class Recipe:
     """Makes a file of its content."""
 
@@ -726,9 +741,15 @@ class Recipe:
         records = self.next_stream()
         stream, start, length = records.number(), records.number(), records.number()
         need(length > 0, "an empty span")
+        count = records.number()
+        need(count <= 64, "number of times")
+        times = [(records.number(), records.number()) for _ in range(count)]
+        need(all(new < 1 << 33 for _, new in times), "a time")
         old = self.take_span(stream, start, length)
         stored = records.take(len(records.data) - records.at)
-        return read_delta(stored, old.plain[start : start + length], size, 16 * MIB)
+        span = bytearray(old.plain[start : start + length])
+        replace_times(span, start, dict(reversed(times)))
+        return read_delta(stored, bytes(span), size, 16 * MIB)
 
     def deflate(self, depth: int) -> bytes:
         """Return a deflate stream. Its bits are a text of zeros and ones, the lowest first."""

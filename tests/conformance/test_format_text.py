@@ -16,7 +16,7 @@ from packer.engine import delta, zstd
 from packer.engine.tokens import MAX_SPAN_BYTES
 from packer.format import index_checks, index_codec, index_layers, layer_writer
 from packer.format.version import load_version
-from packer.opening import predecessor, recipe
+from packer.opening import predecessor, recipe, tar_times
 from packer.packing.older import compaction
 from tests.conformance import decoder
 from tests.conformance.make_samples import CREATED, TINY
@@ -139,6 +139,7 @@ def test_tables_are_those_of_the_code() -> None:
     assert stated == f"{predecessor.MAX_LINKS}; {predecessor.MAX_FILES}"
     stated = limits["delta; span of an old stream"]
     assert stated == f"{recipe.MAX_DELTA_BYTES >> 20} MiB; {MAX_SPAN_BYTES >> 20} MiB"
+    assert limits["times that a delta replaces"] == str(tar_times.MAX_TIMES)
 
 
 def test_a_manifest_stays_below_128_layers() -> None:

@@ -61,6 +61,30 @@ def test_seven_versions_of_an_archive(encoder: str, tmp_path: Path) -> None:
         history.check(f"app:{version}", {"app.tgz": data})
 
 
+def test_going_back_to_an_older_version(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    for version in range(1, 6):
+        history.pack({"app.tgz": archive(version), "b.zip": zipped(changed(TEXTS, version))})
+    for version, name in ((3, "app.tgz"), (1, "app.tgz"), (2, "moved.tgz"), (5, "app.tgz")):
+        files = {name: archive(version), "note": b"%d" % version}
+        packed = history.pack({**files, "b.zip": zipped(changed(TEXTS, 6))})
+        assert packed.new_bytes < 4_000 or version == 3  # with which b.zip has changed as well
+        assert history.opened().get(name) == (1 if version > 1 else None)
+
+
+def test_archives_with_new_times_cost_no_headers(tmp_path: Path) -> None:
+    drawn = random.Random(1)
+    files = {
+        f"templates/{number}.yaml": drawn.randbytes(90).hex().encode() for number in range(400)
+    }
+    history = History(tmp_path)
+    history.pack({"app.tgz": zlib_gzip(tar(files, 1_700_000_000))})
+    files["templates/7.yaml"] = b"a: 8\n"
+    packed = history.pack({"app.tgz": zlib_gzip(tar(files, 1_700_001_234))})
+    assert packed.new_bytes < 2_500
+    assert history.opened() == {"app.tgz": 1}
+
+
 def test_older_versions_may_be_deleted(tmp_path: Path) -> None:
     history = History(tmp_path)
     for version in range(1, 5):

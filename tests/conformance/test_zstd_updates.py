@@ -81,6 +81,15 @@ def test_other_choices_before(opening: str, tmp_path: Path) -> None:
     assert history.opened() == {}
 
 
+def test_a_file_that_is_the_text_of_an_older_one(tmp_path: Path) -> None:
+    """Its digest is that of a predecessor, whose recipe makes another file."""
+    history = History(tmp_path)
+    for version in range(1, 5):
+        history.pack({"app.tar.zst": archive(version)})
+    for version in (3, 2):
+        history.pack({"app.tar.zst": package(version, noise_bytes=NOISE)})
+
+
 def test_another_encoder_costs_no_layer(tmp_path: Path) -> None:
     history = History(tmp_path)
     history.pack({"app.tar.zst": archive(1)})

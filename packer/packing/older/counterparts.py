@@ -1,6 +1,6 @@
 """The older counterpart of a changed file, and where in it each new chunk's older self lies.
 
-A file is looked up in the base under the same path, then under the same path with digits ignored
+A file is looked up in the base under the same path, then under the same path with numbers ignored
 (``chart-1.4.1.tgz`` -> ``chart-1.4.2.tgz``), then by its name alone, as it may have moved. Within
 the file, the last chunk that did not change, or that is similar, gives the shift of those behind.
 """
@@ -17,7 +17,8 @@ from xxhash import xxh32_intdigest
 
 from packer.format.index import Index
 
-_DIGITS = re.compile(rb"\d+")
+_DIGITS = re.compile(rb"\d+(?:\.\d+)*")
+"""Numbers and versions, so that 2.10 and 2.10.1 are alike."""
 _MOST_FOUND, _MOST_TRIED = 64, 256
 """Files of one shape that are compared, and hash entries looked at for them: a tree of a million
 equal names must not cost a million comparisons for each file."""

@@ -2,7 +2,7 @@
 
 The predecessor of a file is the base's file that `counterparts` finds. It may be closed, or opened
 against a predecessor of its own: a chain. A chain that is long enough, or whose last link lies in a
-layer that is given up, is left for the closed file at its other end.
+layer that is given up, is left for a link half-way back, or the closed file at its other end.
 """
 
 from __future__ import annotations
@@ -34,6 +34,10 @@ from packer.packing.older.alike import HEAD_BYTES, Alike
 from packer.packing.older.counterparts import Counterparts
 
 _READ_BYTES = 1 << 20
+_SMALL_BYTES = 4 << 20
+"""Size of a file in bytes up to which a chain may have MAX_LINKS."""
+_LINKS_OF_LARGE = 4
+"""Length of a chain of larger files, at most: each link takes up to 40 MB of memory, and time."""
 _LARGE_BYTES = 4 << 20
 """Size of a predecessor in bytes above which blocks are released to the system when they are freed:
 kept in an arena for each thread, they take 100 to 400 MB more."""
@@ -45,12 +49,12 @@ class Found(NamedTuple):
     Args:
         row: of the predecessor in the base's ordinals, without streams. What is not known before
             it is read: its digest if that is empty, and its size if it `is_file`.
-        is_root: whether it was taken for the end of a chain that is not made longer.
+        is_back: whether it lies further back in a chain that is not made longer.
         is_file: whether the row's size is of the opened file, which may not be its text.
     """
 
     row: Predecessor
-    is_root: bool
+    is_back: bool
     is_file: bool = False
 
 
@@ -143,6 +147,11 @@ class Predecessors:
         recipe = self._recipe(runs)
         return recipe.text_bytes is not None and recipe.is_content()
 
+    def is_file(self, row: Predecessor) -> bool:
+        """Return whether the text of a predecessor that was opened is the file that it is of."""
+        _, recipe = split_runs(row.runs, row.recipe_chunks)
+        return self._recipe(recipe).text_bytes is None
+
     def _recipe(self, runs: Iterable[tuple[int, int]]) -> Recipe:
         data = b"".join(chunks(self._base, runs))
         return Recipe(memoryview(data), "recipe of the base")
@@ -171,9 +180,10 @@ class Predecessors:
         row = Predecessor(
             opened.size, opened.recipe_chunks, opened.digest, runs, opened.predecessors
         )
-        if self._links_of(row) <= MAX_LINKS and self._may_use(row):
+        most = MAX_LINKS if row.size <= _SMALL_BYTES else _LINKS_OF_LARGE
+        if self._links_of(row) <= most and self._may_use(row):
             return Found(row, False, is_file=True)
-        while row.predecessors:
+        while row.predecessors and (self._links_of(row) > most // 2 or not self._may_use(row)):
             row = index.predecessors[row.predecessors[0]]
         row = row._replace(streams=())
         return Found(row, True) if self._may_use(row) else None

@@ -109,6 +109,7 @@ def test_files_of_the_same_shape(block: int, monkeypatch: pytest.MonkeyPatch) ->
         ]
         assert shapes.find(path) == found[:64]
     assert _Shapes(Index(), shape).find(b"a") == []
+    assert shape(b"lib/gson-2.10.jar") == shape(b"gson-2.10.1.jar") != shape(b"gson-.jar")
 
 
 @pytest.mark.slow

@@ -76,7 +76,7 @@ def found(request: pytest.FixtureRequest, store: Path) -> Iterator[tuple[int, Fo
         yield request.param, Found(store, request.param, reader)
 
 
-def test_the_last_link_or_the_root_of_a_long_chain(found: tuple[int, Found]) -> None:
+def test_the_last_link_of_a_chain(found: tuple[int, Found]) -> None:
     version, base = found
     made = base.make()
     entry = made.counterpart(b"app-2.tgz", b"", 0)
@@ -84,17 +84,40 @@ def test_the_last_link_or_the_root_of_a_long_chain(found: tuple[int, Found]) -> 
     assert not made.is_modelled(entry, flat=False)
     predecessor = made.find(entry, flat=False)
     assert predecessor is not None
-    # Versions 2 to 5 make a chain of four; the next one begins at the closed root again.
-    assert predecessor.is_root == (version == 5)
+    # Versions 2 to 5 make a chain of four, with which small archives may go on.
+    assert not predecessor.is_back
     text = made.text(predecessor, b"app-2.tgz")
-    expected = archive(1 if version == 5 else version)
+    expected = archive(version)
     assert text.streams[0].read(0, text.sizes[0]) == zlib_plain(expected)
     named = made.add(predecessor, (OldStream(0, 10, text.sizes[0]),))
     rows = base.new.predecessors
     assert named == (len(rows) - 1,)
     assert all(other < at for at, row in enumerate(rows) for other in row.predecessors)
-    assert len(rows) == {1: 1, 3: 3, 5: 1, 6: 2}[version]
+    # Version 6 gave up the layers between: compaction found them too dear.
+    assert len(rows) == {1: 1, 3: 3, 5: 5, 6: 2}[version]
     made.close()
+
+
+@pytest.mark.parametrize(("most", "link"), [(5, 5), (4, 2), (3, 1), (1, 1)])
+def test_half_of_a_chain_that_is_long_enough(
+    most: int, link: int, store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(predecessors, "_SMALL_BYTES", 0)
+    monkeypatch.setattr(predecessors, "_LINKS_OF_LARGE", most)
+    version = open_version("app:5", store=store)
+    layers = version.manifest.data_layers
+    with (
+        BlobRanges(version.store, layers) as ranges,
+        FrameReader(version.index, layers, ranges.read) as reader,
+    ):
+        base = Found(store, 5, reader)
+        made = base.make()
+        predecessor = made.find(base.index.find(b"app-1.tgz"))
+        assert predecessor is not None
+        assert predecessor.is_back == (link < 5)
+        text = made.text(predecessor, b"app-1.tgz")
+        assert text.streams[0].read(0, text.sizes[0]) == zlib_plain(archive(link))
+        made.close()
 
 
 def test_chunks_that_are_given_up_serve_nobody(found: tuple[int, Found]) -> None:
@@ -108,7 +131,7 @@ def test_chunks_that_are_given_up_serve_nobody(found: tuple[int, Found]) -> None
         assert predecessor is None  # it is the root
     else:
         assert predecessor is not None
-        assert predecessor.is_root
+        assert predecessor.is_back
         (named,) = base.index.expansions[entry].predecessors
         row = base.index.predecessors[named]
         while row.predecessors:

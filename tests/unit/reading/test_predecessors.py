@@ -319,9 +319,15 @@ def recipe_of(add: Callable[[Maker], None]) -> File:
     return maker.file(MADE)
 
 
-def raw_delta(maker: Maker, length: int, *numbers: int, payload: bytes = b"") -> None:
+def raw_delta(
+    maker: Maker,
+    length: int,
+    *numbers: int,
+    payload: bytes = b"",
+    times: tuple[tuple[int, int], ...] = (),
+) -> None:
     stream, start, size = numbers
-    maker.writer.delta(length, stream, start, size, payload)
+    maker.writer.delta(length, stream, start, size, payload, times=times)
 
 
 MADE = PLAIN[1900:2900] + noise(1, 100)
@@ -340,6 +346,14 @@ RECIPES: dict[str, tuple[Callable[[Maker], None], str]] = {
     "huge span": (lambda m: raw_delta(m, 1100, 0, 0, 1 << 62, payload=PAYLOAD), "span"),
     "no span": (lambda m: raw_delta(m, 1100, 0, 0, 0, payload=PAYLOAD), "span"),
     "shorter span": (lambda m: raw_delta(m, 1100, 0, 0, 999, payload=PAYLOAD), "f"),
+    "many times": (
+        lambda m: raw_delta(m, 1100, 0, 0, 3000, payload=PAYLOAD, times=((1, 2),) * 65),
+        "65 times",
+    ),
+    "late time": (
+        lambda m: raw_delta(m, 1100, 0, 0, 3000, payload=PAYLOAD, times=((1, 1 << 33),)),
+        "too large",
+    ),
     "no bytes": (lambda m: raw_delta(m, 0, 0, 0, 3000, payload=PAYLOAD), "delta of 0"),
     "other length": (lambda m: raw_delta(m, 1099, 0, 0, 3000, payload=PAYLOAD), "f"),
     "many bytes": (
