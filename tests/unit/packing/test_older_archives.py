@@ -112,7 +112,7 @@ def test_half_of_a_chain_that_is_long_enough(
     ):
         base = Found(store, 5, reader)
         made = base.make()
-        predecessor = made.find(base.index.find(b"app-1.tgz"))
+        predecessor = made.find(base.index.find(b"app-1.tgz"), flat=False)
         assert predecessor is not None
         assert predecessor.is_back == (link < 5)
         text = made.text(predecessor, b"app-1.tgz")
