@@ -31,6 +31,7 @@ class OldText:
             directory=directory,
         )
         self.streams: Sequence[FoundStream] = self._found.streams
+        self.prints.forget(len(self.streams))
         self.sizes = [stream.size for stream in self.streams]
         self._heads: dict[bytes, list[FoundStream]] = {}
         for stream in self.streams:

@@ -31,6 +31,7 @@ from packer.packing.older.prefixes import PrefixFinder
 from packer.packing.older.similar import SketchCache
 from packer.packing.recall import Recall
 from packer.packing.small_files import WholeFile
+from packer.packing.text_source import TextSource
 from packer.packing.tree_record import TreeRecord
 from packer.packing.updated_files import (
     LEAST_NEW_BYTES,
@@ -191,42 +192,71 @@ class Scan:
             runs, digests = self._pack_file(at, whole, known, prefixes)
             self.record.record(at, digests)
             return runs
+        if self._job.opening == NONE:
+            with opener.open(at, expand=False) as opened:
+                return self._pack_opened(at, opened, opener, known, prefixes, [])
+        item = self._source.found[at]
+        with TextSource(self._source.path_of(item), item, self._workers) as source:
+            return self._read_archive(at, source, opener, known, prefixes, predecessors)
+
+    def _read_archive(
+        self,
+        at: int,
+        source: TextSource,
+        opener: Opener,
+        known: Ordinals,
+        prefixes: PrefixFinder,
+        predecessors: Predecessors,
+    ) -> list[tuple[int, int]]:
+        """Read a file in which archives may be opened; return its runs."""
         expand, told = self._job.opening == ALL, list[ClosedStreams]()
-        if self._job.opening != NONE:
-            item = self._source.found[at]
-            full = self._source.path_of(item)
-            head = head_of(full, item, has_base=self._has_base)
-            entry = predecessors.counterpart(item.path, head, item.size)
-            if predecessors.is_modelled(entry):
-                expand = True
-            elif entry >= 0 and kind_of(head) == "bzip2":
-                # There are no tokens to take over. But it changes, so from now on it is opened.
-                with self._updated(at, opener.buffer) as file:
-                    expand = file.new_bytes(known) >= LEAST_NEW_BYTES
-            elif entry >= 0 and may_hold_archives(full, item, head):
-                updated = self._update_file(
-                    at, entry, head, opener.buffer, known, prefixes, predecessors
-                )
-                if updated:
-                    opener.discard(at)
-                    return updated
-            if not expand:
-                told = unopened(head, item.size)
-        with opener.open(at, expand=expand) as opened:
-            runs, digests = self._pack_file(at, opened, known, prefixes)
-            self.closed.add(at, told or opened.closed())
-            if opened.recipe_chunks:
-                opener.begin_behind(at)
-                self.record.record_opened(at, *opened.expansion(), digests)
-            else:
-                self.record.record(at, digests)
+        item, full = source.found, source.full
+        head = head_of(full, item, has_base=self._has_base)
+        entry = predecessors.counterpart(item.path, head, item.size)
+        is_flat = source.look()
+        if predecessors.is_modelled(entry, flat=is_flat):
+            expand = True
+        elif entry >= 0 and kind_of(head) == "bzip2":
+            # There are no tokens to take over. But it changes, so from now on it is opened.
+            with self._updated(at, source, opener.buffer) as file:
+                expand = file.new_bytes(known) >= LEAST_NEW_BYTES
+        elif entry >= 0 and (is_flat or may_hold_archives(full, item, head)):
+            updated = self._update_file(
+                at, entry, source, opener.buffer, known, prefixes, predecessors
+            )
+            if updated:
+                opener.discard(at)
+                return updated
+        told += source.closed.rows()
+        if not (expand or is_flat or told):
+            told = unopened(head, item.size)
+        with opener.open(at, expand=expand, flat=source.text) as opened:
+            return self._pack_opened(at, opened, opener, known, prefixes, told)
+
+    def _pack_opened(
+        self,
+        at: int,
+        opened: OpenedFile,
+        opener: Opener,
+        known: Ordinals,
+        prefixes: PrefixFinder,
+        told: list[ClosedStreams],
+    ) -> list[tuple[int, int]]:
+        """Hand an open file to the writer, record it, and return its runs."""
+        runs, digests = self._pack_file(at, opened, known, prefixes)
+        self.closed.add(at, [*told, *opened.closed()])
+        if opened.recipe_chunks:
+            opener.begin_behind(at)
+            self.record.record_opened(at, *opened.expansion(), digests)
+        else:
+            self.record.record(at, digests)
         return runs
 
     def _update_file(
         self,
         at: int,
         entry: int,
-        head: bytes,
+        source: TextSource,
         buffer: bytearray,
         known: Ordinals,
         prefixes: PrefixFinder,
@@ -237,14 +267,14 @@ class Scan:
         Returns:
             The runs; none if there is no predecessor, or the file is to be read otherwise.
         """
-        found = predecessors.find(entry)
+        found = predecessors.find(entry, flat=source.text is not None)
         if found is None:
             return []
-        item = self._source.found[at]
-        with self._updated(at, buffer) as file:
+        item = source.found
+        with self._updated(at, source, buffer) as file:
             if self._begin_update(file, found, item.path, known, predecessors):
                 runs, digests = self._pack_file(at, file, known, prefixes)
-                self.closed.add(at, file.closed())
+                self.closed.add(at, [*source.closed.rows(), *file.closed()])
                 named = predecessors.add(found, file.update.old_streams)
                 self.record.record_opened(at, *file.expansion(named), digests)
                 return runs
@@ -252,7 +282,8 @@ class Scan:
             if closed is None or self._job.opening == ALL:
                 return []
             runs, digests = self._pack_chunks(at, closed, known, prefixes, lambda: True)
-            self.closed.add(at, unopened(head, item.size))
+            head = head_of(source.full, item, has_base=False)
+            self.closed.add(at, source.closed.rows() or unopened(head, item.size))
             self.record.record(at, digests)
         return runs
 
@@ -281,16 +312,16 @@ class Scan:
             found, len(file.update.old_streams)
         )
 
-    def _updated(self, at: int, buffer: bytearray) -> UpdatedFile:
+    def _updated(self, at: int, source: TextSource, buffer: bytearray) -> UpdatedFile:
         """Return the file of an entry, to be opened against a predecessor."""
-        item = self._source.found[at]
         return UpdatedFile(
-            self._source.path_of(item),
-            item,
+            source.full,
+            source.found,
             self._job.params,
             buffer,
             self._workers,
             lambda count: self._report(at, count),
+            source.text,
         )
 
     def _pack_file(

@@ -22,6 +22,7 @@ from packer.opening.closed import SIGNATURE_BYTES as KIND_BYTES
 from packer.opening.closed import ClosedStreams
 from packer.opening.expansion import MAX_FILE_BYTES, Expansion
 from packer.opening.finder import SIGNATURE_BYTES, may_begin
+from packer.opening.flat_file import FlatFile
 from packer.opening.lookahead import find_signature
 from packer.opening.old_text import OldText
 from packer.opening.updating import Update
@@ -89,6 +90,7 @@ class UpdatedFile(WatchedFile):
         buffer: memory for reading, at least twice the greatest chunk.
         workers: do the work.
         report: called with the number of bytes, once, when all chunks were taken.
+        flat: the file's text; None if that is the file itself.
     """
 
     plain = False
@@ -102,8 +104,10 @@ class UpdatedFile(WatchedFile):
         buffer: bytearray,
         workers: Workers,
         report: Callable[[int], None],
+        flat: FlatFile | None = None,
     ) -> None:
         super().__init__(full, found, workers)
+        self._flat = flat
         self._params = params
         self._buffer = buffer
         self._report = report
@@ -129,7 +133,8 @@ class UpdatedFile(WatchedFile):
             return 0
         new, keeps, in_stream = 0, self._found.size <= _MOST_KEPT, False
         offset = 0
-        for view, cuts in iter_chunks(self._file, self._params, buffer=self._buffer):
+        text = self._file if self._flat is None else self._flat
+        for view, cuts in iter_chunks(text, self._params, buffer=self._buffer):
             for start, end in pairwise((0, *cuts)):
                 chunk = view[start:end]
                 digest = blake3.blake3(chunk).digest()
@@ -155,9 +160,10 @@ class UpdatedFile(WatchedFile):
 
         Returns:
             Bytes (empty for a known chunk), length and full digest of each chunk; None if
-            `new_bytes` has not kept them. `SourceChanged` is raised as by `chunks`.
+            `new_bytes` has not kept them, or they are those of the file's text. `SourceChanged` is
+            raised as by `chunks`.
         """
-        return self._closed_chunks(known) if self._lengths else None
+        return self._closed_chunks(known) if self._lengths and self._flat is None else None
 
     def _closed_chunks(self, known: Ordinals) -> Iterator[tuple[memoryview, int, bytes]]:
         at, size = 0, FULL_DIGEST_BYTES
@@ -186,7 +192,13 @@ class UpdatedFile(WatchedFile):
         """
         self._begin_digest()
         is_new = self._is_new if was_opened else _never
-        self._update = Update(self._read, self._found.size, old, self._workers, is_new)
+        if self._flat is None:
+            self._update = Update(self._read, self._found.size, old, self._workers, is_new)
+        else:
+            flat = self._flat
+            self._update = Update(
+                flat.read, flat.size, old, self._workers, is_new, parts=flat.parts
+            )
         return self._update.begin(most)
 
     @property
@@ -237,7 +249,7 @@ class UpdatedFile(WatchedFile):
         super().close()
 
     def _is_new(self, start: int, end: int) -> bool:
-        """Return whether most of a part of the file is in no known chunk."""
+        """Return whether most of a part of the file's text is in no known chunk."""
         unknown, new = self._unknown, 0
         for at in range(bisect_left(unknown, start, key=itemgetter(1)), len(unknown)):
             first, last = unknown[at]

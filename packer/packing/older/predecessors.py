@@ -16,7 +16,7 @@ import blake3
 from packer.engine.memory import release_large_blocks
 from packer.files.tree import show
 from packer.format.frame_reader import FrameReader
-from packer.format.index import Index
+from packer.format.index import Index, split_runs
 from packer.format.rebuilding import OldFiles, chunks, random_access, rebuilt
 from packer.opening.expansion import Expansion
 from packer.opening.old_text import OldText
@@ -29,6 +29,7 @@ from packer.opening.predecessor import (
     OldStream,
     Predecessor,
 )
+from packer.opening.recipe import Recipe
 from packer.packing.older.alike import HEAD_BYTES, Alike
 from packer.packing.older.counterparts import Counterparts
 
@@ -46,12 +47,15 @@ class Found(NamedTuple):
     """A predecessor of a file.
 
     Args:
-        row: of the predecessor in the base's ordinals, without streams.
+        row: of the predecessor in the base's ordinals, without streams. What is not known before
+            it is read: its digest if that is empty, and its size if it `is_file`.
         is_back: whether it lies further back in a chain that is not made longer.
+        is_file: whether the row's size is of the opened file, which may not be its text.
     """
 
     row: Predecessor
     is_back: bool
+    is_file: bool = False
 
 
 class Predecessors:
@@ -82,7 +86,8 @@ class Predecessors:
         self._old = OldFiles(base)
         self._alike = Alike(base.index, is_gone, self._head)
         self._stack = ExitStack()
-        self._last: tuple[Predecessor, OldText, bytes] | None = None
+        self._last: tuple[Predecessor, OldText, Predecessor] | None = None
+        """The predecessor read last as it was asked for, its text, and its row."""
 
     def close(self) -> None:
         """Release memory and temporary files."""
@@ -122,20 +127,41 @@ class Predecessors:
                 pieces.close()
         return bytes(out[:HEAD_BYTES])
 
-    def is_modelled(self, entry: int) -> bool:
+    def is_modelled(self, entry: int, *, flat: bool) -> bool:
         """Return whether an entry of the base was opened by models, without a predecessor.
 
         Args:
             entry: its ordinal, or -1.
+            flat: whether the new file has zstd streams that are opened. Then the entry may have
+                such streams and nothing else that is opened, which is a text and no model.
         """
         row = self._base.index.expansions.get(entry)
-        return row is not None and not row.predecessors
+        return (
+            row is not None
+            and not row.predecessors
+            and not (flat and self._is_content(self._base.index.split_runs(entry)[1]))
+        )
 
-    def find(self, entry: int) -> Found | None:
+    def _is_content(self, runs: Iterable[tuple[int, int]]) -> bool:
+        """Return whether the content of an opened file is its text, given the recipe's runs."""
+        recipe = self._recipe(runs)
+        return recipe.text_bytes is not None and recipe.is_content()
+
+    def is_file(self, row: Predecessor) -> bool:
+        """Return whether the text of a predecessor that was opened is the file that it is of."""
+        _, recipe = split_runs(row.runs, row.recipe_chunks)
+        return self._recipe(recipe).text_bytes is None
+
+    def _recipe(self, runs: Iterable[tuple[int, int]]) -> Recipe:
+        data = b"".join(chunks(self._base, runs))
+        return Recipe(memoryview(data), "recipe of the base")
+
+    def find(self, entry: int, *, flat: bool) -> Found | None:
         """Return the predecessor that an entry of the base gives.
 
         Args:
             entry: its ordinal.
+            flat: as for `is_modelled`.
 
         Returns:
             The predecessor; None if there is none whose chunks may be referred to.
@@ -143,18 +169,20 @@ class Predecessors:
         index = self._base.index
         opened = index.expansions.get(entry)
         runs = tuple(index.runs_of(entry))
+        if opened is not None and not opened.predecessors:
+            content, recipe = index.split_runs(entry)
+            if not (flat and self._is_content(recipe)):
+                return None
+            opened, runs = None, tuple(content)
         if opened is None:
-            size = self._bytes(runs)
-            row = Predecessor(size, 0, bytes(DIGEST_BYTES), runs)
+            row = Predecessor(self._bytes(runs), 0, b"", runs)
             return Found(row, False) if self._may_use(row) else None
-        if not opened.predecessors:
-            return None
         row = Predecessor(
             opened.size, opened.recipe_chunks, opened.digest, runs, opened.predecessors
         )
         most = MAX_LINKS if row.size <= _SMALL_BYTES else _LINKS_OF_LARGE
         if self._links_of(row) <= most and self._may_use(row):
-            return Found(row, False)
+            return Found(row, False, is_file=True)
         while row.predecessors and (self._links_of(row) > most // 2 or not self._may_use(row)):
             row = index.predecessors[row.predecessors[0]]
         row = row._replace(streams=())
@@ -170,21 +198,23 @@ class Predecessors:
         if self._last is not None and self._last[0] == found.row:
             return self._last[1]
         self._release()
-        if found.row.size > _LARGE_BYTES:
+        row = found.row
+        if found.is_file:
+            _, recipe = split_runs(row.runs, row.recipe_chunks)
+            if (size := self._recipe(recipe).text_bytes) is not None:
+                row = row._replace(size=size, digest=b"")
+        if row.size > _LARGE_BYTES:
             release_large_blocks()
         name = f"predecessor of {show(what)}"
-        read = self._stack.enter_context(
-            random_access(self._base, found.row, name, self._old, None)
-        )
-        text = OldText(read, found.row.size, self._base.directory)
+        read = self._stack.enter_context(random_access(self._base, row, name, self._old, None))
+        text = OldText(read, row.size, self._base.directory)
         self._stack.callback(text.close)
-        digest = found.row.digest
-        if not found.row.recipe_chunks:
+        if not row.digest:
             hasher = blake3.blake3()
-            for start in range(0, found.row.size, _READ_BYTES):
-                hasher.update(read(start, min(_READ_BYTES, found.row.size - start)))
-            digest = hasher.digest(DIGEST_BYTES)
-        self._last = found.row, text, digest
+            for start in range(0, row.size, _READ_BYTES):
+                hasher.update(read(start, min(_READ_BYTES, row.size - start)))
+            row = row._replace(digest=hasher.digest(DIGEST_BYTES))
+        self._last = found.row, text, row
         return text
 
     def has_room(self, found: Found, streams: int) -> bool:
@@ -221,7 +251,7 @@ class Predecessors:
         assert self._last is not None
         assert self._last[0] == found.row
         named = self._carry(found.row.predecessors)
-        row = found.row._replace(digest=self._last[2], predecessors=named, streams=streams)
+        row = self._last[2]._replace(predecessors=named, streams=streams)
         self._index.predecessors.append(row)
         return (len(self._index.predecessors) - 1,)
 
