@@ -512,6 +512,28 @@ def _registry(at: argparse.ArgumentParser) -> None:
 
 
 @verb(
+    "serve",
+    "show what a store, repository or storage holds, as a page and as JSON",
+    "layer-packer serve registry.example/acme/app",
+)
+def _serve(at: argparse.ArgumentParser) -> None:
+    from packer.cli.serving import add_serve  # late: only these verbs need it
+
+    add_serve(at)
+
+
+@verb(
+    "report",
+    "write a page about a version or an application to a file",
+    "layer-packer report app:1.4.2 -o app.html",
+)
+def _report(at: argparse.ArgumentParser) -> None:
+    from packer.cli.serving import add_report
+
+    add_report(at)
+
+
+@verb(
     "completion",
     "print a script that lets a shell complete what is typed",
     "source <(layer-packer completion bash)",

@@ -24,6 +24,7 @@ _MODULES = {
     "airgap": ("copy", "inventory"),
     "trust": ("sign", "receipt"),
     "registries": ("login", "logout", "doctor"),
+    "serving": ("serve", "report"),
 }
 """Module of `packer.cli` and the verbs in it, which are its functions of these names."""
 
