@@ -6,7 +6,6 @@ import json
 import logging
 import time
 from collections.abc import Awaitable, Callable, Iterable
-from contextlib import contextmanager
 from functools import partial
 from typing import Any, TypeVar
 
@@ -170,7 +169,8 @@ class _Service:
         self, request: Request, work: Callable[[Stop], T], stop: Stop | None = None
     ) -> T:
         """Work in a thread; the work is told to end when the client is gone, or time is over."""
-        if self._limiter.statistics().tasks_waiting >= WAITING:
+        taken = self._limiter.statistics()
+        if taken.borrowed_tokens >= taken.total_tokens and taken.tasks_waiting >= WAITING:
             self.metrics.cancelled.labels("busy").inc()
             raise HTTPException(503, str(Busy()), {"retry-after": "1"})
         stop = Stop(self._seconds) if stop is None else stop
@@ -209,12 +209,16 @@ class _Service:
 
         async def counted(request: Request) -> Response:
             begun = time.monotonic()
+            self.metrics.running.inc()
             try:
                 answer: ASGIApp = await endpoint(request)
             except (PackerError, OSError) as error:
                 answer = _on_error(request, error)
             except HTTPException as error:
                 answer = _on_http(request, error)
+            except BaseException:
+                self.metrics.running.dec()
+                raise
             return _Counted(self.metrics, name, begun, answer)  # type: ignore[return-value]
 
         return counted
@@ -235,14 +239,10 @@ class _Counted:
                 self._metrics.requests.labels(self._page, str(message["status"])).inc()
             await send(message)
 
-        with self._metrics.running.track_inprogress(), self._timed():
-            await self._answer(scope, receive, noted)
-
-    @contextmanager
-    def _timed(self) -> Any:
         try:
-            yield
+            await self._answer(scope, receive, noted)
         finally:
+            self._metrics.running.dec()
             self._metrics.seconds.labels(self._page).observe(time.monotonic() - self._begun)
 
 

@@ -33,6 +33,10 @@ class Stop:
         """End the work: nobody waits for it any more."""
         self._gone.set()
 
+    def wait(self, seconds: float) -> bool:
+        """Wait until `set` was called, and return whether it was."""
+        return self._gone.wait(seconds)
+
     def renew(self) -> None:
         """Begin the time anew, as something was sent."""
         self._until = time.monotonic() + self._seconds
