@@ -498,6 +498,9 @@ def _registry(at: argparse.ArgumentParser) -> None:
         ("schedule", "CRON", "of garbage collection"),
         ("image", "IMAGE", "of the registry"),
         ("kubectl-image", "IMAGE", "of kubectl, for garbage collection"),
+        ("page", "REF|BASE-URI", "that a page shows (see serve); for Kubernetes"),
+        ("page-secret", "NAME", "secret with token, config.json and ca.crt"),
+        ("page-image", "IMAGE", "of layer-packer, for the page"),
     ):
         at.add_argument(f"--{name}", metavar=metavar, help=text)
     at.add_argument("--replicas", type=int, metavar="N", help="servers over one bucket")
