@@ -155,7 +155,8 @@ def files(config: RegistryConfig, form: str) -> dict[str, str]:
     Args:
         config: how the registry is to run.
         form: "kubernetes" for ``base/`` and an overlay named like the storage, and ``page/`` if
-            there is a page, to be built by kustomize; "compose" for ``compose.yaml`` and ``config.yml``; "config" for the latter.
+            there is a page, to be built by kustomize; "compose" for ``compose.yaml`` and
+            ``config.yml``; "config" for the latter.
 
     Returns:
         Content by file name; names have ``/``.

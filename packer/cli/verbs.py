@@ -61,6 +61,8 @@ def _is_remote(args: argparse.Namespace) -> bool:
 _READ = {
     **dict.fromkeys(("unpack", "ls", "cat", "inspect", "verify", "sign"), ("name",)),
     "pull": ("reference",),
+    "report": ("name",),
+    "serve": ("place",),
     "copy": ("source",),
     "diff": ("old", "new"),
 }

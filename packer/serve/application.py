@@ -29,7 +29,7 @@ from packer.errors import (
 from packer.serve import openapi, pages
 from packer.serve import parameters as query
 from packer.serve.guard import Guard
-from packer.serve.limits import Stop
+from packer.serve.limits import DOWNLOAD_SECONDS, REQUEST_SECONDS, Stop
 from packer.serve.metrics import CONTENT_TYPE, Metrics
 from packer.serve.places import Place
 from packer.serve.raw import FileResponse, Source, headers_of, open_source
@@ -70,7 +70,7 @@ def make_app(
     *,
     hosts: Iterable[str] = (),
     token: str | None = None,
-    seconds: float = 30.0,
+    seconds: float = REQUEST_SECONDS,
     jobs: int = JOBS,
 ) -> ASGIApp:
     """Return the service as an ASGI application.
@@ -155,7 +155,8 @@ class _Service:
         takes = (query.APP, query.VERSION, query.FILE, query.DOWNLOAD)
         given = query.parse(request.scope["query_string"], takes)
         path = given["path"].strip("/")
-        stop = Stop(self._seconds)
+        # An archive that was opened is rebuilt as a whole before its first byte.
+        stop = Stop(max(self._seconds, DOWNLOAD_SECONDS))
 
         def work(_: Stop) -> tuple[Source, dict[str, str]]:
             opened = self.views.versions.open(given["app"], given["version"])
@@ -163,7 +164,7 @@ class _Service:
             return open_source(opened, path, stop), headers
 
         source, headers = await self._run(request, work, stop)
-        return FileResponse(source, headers, stop, self.metrics.sent.inc)  # type: ignore[return-value]
+        return FileResponse(source, headers, stop, self._limiter, self.metrics.sent.inc)  # type: ignore[return-value]
 
     async def _run(
         self, request: Request, work: Callable[[Stop], T], stop: Stop | None = None

@@ -12,7 +12,7 @@ TREEMAP_WIDTH, TREEMAP_HEIGHT = 1000, 420
 PLOT_WIDTH, PLOT_HEIGHT = 1000, 250
 _LEFT, _RIGHT, _TOP = 78, 10, 14
 _PANEL, _GAP = 88, 34
-_CHAR_WIDTH = 8.0
+_CHAR_WIDTH = 8.4
 """Width of a character of the labels, in units of the drawing."""
 
 
@@ -96,7 +96,9 @@ def cells(parts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         label = name if len(name) <= fits else name[: max(fits - 1, 0)] + "…"
         if fits < 3 or rect.height < 20:
             label = ""
-        out.append({**part, **rect._asdict(), "label": label, "with_size": rect.height >= 42})
+        out.append(
+            {**part, **rect._asdict(), "label": label, "with_size": rect.height >= 42 and fits >= 7}
+        )
     return out
 
 

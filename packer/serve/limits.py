@@ -14,7 +14,9 @@ from packer.stores.forwarding import Forwarding
 from packer.stores.protocols import LocalBlobs, Positioned, Reader, Store
 
 REQUEST_SECONDS = 30.0
-"""Time that one request may work; a download may, for each piece that it sends."""
+"""Time that one request may work."""
+DOWNLOAD_SECONDS = 600.0
+"""Time that a download may work for each piece that it sends."""
 
 
 class Stop:

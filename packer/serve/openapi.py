@@ -127,7 +127,8 @@ _ANSWERS: dict[str, Schema] = {
         app=_TEXT,
         **_numbers("total", "offset"),
         versions=_list(_TEXT),
-        layers=_list(_object(digest=_TEXT, size=_NUMBER, versions=_list(_NUMBER))),
+        layers=_list(_object(digest=_TEXT, size=_NUMBER, versions=_list(_NUMBER)), 512),
+        cut=_FLAG,
     ),
     "deployments": _object(app=_TEXT, deployments=_list(_object(**_texts("version", "time")))),
     "bundles": _object(

@@ -468,14 +468,16 @@ def _local_place(
     only: str | None = None,
     family_only: str | None = None,
 ) -> Place:
-    """Serve a local store, or an application or version of it."""
+    """Return a local store, or an application or version of it."""
 
     def opener(name: str) -> Version:
         return open_version(name, store=local, registry=registry)
 
     kind = "store" if only is None else "version"
+    # The other parts of its path are nobody's business over a network.
+    title = os.path.basename(local.name.rstrip("/")) or "store"
     return TaggedPlace(
-        local, kind, local.name, app=app, only=only, family_only=family_only, opener=opener
+        local, kind, title, app=app, only=only, family_only=family_only, opener=opener
     )
 
 

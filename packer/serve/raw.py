@@ -25,6 +25,8 @@ from packer.serve.trees import content_type, find
 
 PIECE_BYTES = 256 << 10
 """Bytes that are read and sent at a time."""
+SEND_SECONDS = 120.0
+"""Time in which a client has to take a piece."""
 POLICY = "sandbox; default-src 'none'"
 """Content-Security-Policy of files: a browser that shows one runs nothing in it."""
 INLINE = (*IMAGES, "text/plain")
@@ -138,6 +140,7 @@ class FileResponse:
         source: the file; closed at the end.
         headers: of the answer.
         stop: set when the client is gone.
+        limiter: bounds the reads that run at once.
         on_sent: called with the number of bytes of each piece.
     """
 
@@ -146,11 +149,13 @@ class FileResponse:
         source: Source,
         headers: dict[str, str],
         stop: Stop,
+        limiter: anyio.CapacityLimiter,
         on_sent: Callable[[int], None],
     ) -> None:
         self._source = source
         self._headers = headers
         self._stop = stop
+        self._limiter = limiter
         self._on_sent = on_sent
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -195,11 +200,12 @@ class FileResponse:
         while left is None or left > 0:
             wanted = PIECE_BYTES if left is None else min(left, PIECE_BYTES)
             self._stop.renew()
-            data = await anyio.to_thread.run_sync(self._source.read, wanted)
+            data = await anyio.to_thread.run_sync(self._source.read, wanted, limiter=self._limiter)
             if not data:
                 return
             left = None if left is None else left - len(data)
-            await send({"type": "http.response.body", "body": data, "more_body": True})
+            with anyio.fail_after(SEND_SECONDS):
+                await send({"type": "http.response.body", "body": data, "more_body": True})
             self._on_sent(len(data))
 
 

@@ -6,8 +6,6 @@ import heapq
 import mimetypes
 import os
 from collections import OrderedDict
-from collections.abc import Iterable, Iterator
-from itertools import islice
 from typing import Any, NamedTuple
 
 from packer.errors import InvalidParameter, NotFound
@@ -138,34 +136,43 @@ def check_archive(opened: Opened, entry: int) -> None:
         )
 
 
-def page_of(rows: Iterable[dict[str, Any]], offset: int, limit: int) -> list[dict[str, Any]]:
-    """Return a page of rows."""
-    return list(islice(rows, offset, offset + limit))
+def directory(
+    opened: Opened, path: bytes, offset: int, limit: int
+) -> tuple[int, list[dict[str, Any]]]:
+    """Return how much lies in a directory of a version, and a page of it, directories first.
 
+    Args:
+        opened: the version.
+        path: of the directory; b"" for the root.
+        offset: rows to pass over.
+        limit: greatest number of rows.
 
-def directory(opened: Opened, entry: int, path: bytes) -> Iterator[dict[str, Any]]:
-    """Yield what lies in a directory of a version, directories first."""
+    Returns:
+        The number of all rows, and the rows.
+    """
     links = opened.index.symlinks()
-    found = list(opened.children(path))
     kinds = opened.index.kinds
+    found = list(opened.children(path))
     found.sort(key=lambda child: (kinds[child[1]] != DIRECTORY, child[0]))
-    for name, at, first, last in found:
+    rows = []
+    for name, at, first, last in found[offset : offset + limit]:
         kind = kinds[at]
         whole = show(path + b"/" + name if path else name)
-        row = {
-            "name": show(name),
-            "path": whole,
-            "kind": KIND_NAMES[kind],
-            "mode": opened.index.modes[at],
-            "size": opened.sizes[at] + opened.size_before[last] - opened.size_before[first],
-            "stored_bytes": _stored(opened, at, first, last),
-            "files": opened.files_before[last] - opened.files_before[first],
-            "target": show(links.get(at, b"")),
-            "archive": kind == FILE and whole.lower().endswith(ARCHIVES),
-        }
-        if kind != DIRECTORY:
-            row["files"] = 1
-        yield row
+        below = opened.files_before[last] - opened.files_before[first]
+        rows.append(
+            {
+                "name": show(name),
+                "path": whole,
+                "kind": KIND_NAMES[kind],
+                "mode": opened.index.modes[at],
+                "size": opened.sizes[at] + opened.size_before[last] - opened.size_before[first],
+                "stored_bytes": _stored(opened, at, first, last),
+                "files": below if kind == DIRECTORY else 1,
+                "target": show(links.get(at, b"")),
+                "archive": kind == FILE and whole.lower().endswith(ARCHIVES),
+            }
+        )
+    return len(found), rows
 
 
 def _stored(opened: Opened, at: int, first: int, last: int) -> int:

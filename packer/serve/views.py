@@ -20,6 +20,9 @@ from packer.serve.places import Place, Row
 
 MAX_MATRIX = 24
 """Versions of a matrix of layers."""
+MAX_LAYERS = 512
+"""Layers of a matrix; versions written here have below 128 each."""
+_SIGNATURES = 100
 
 Values = Mapping[str, Any]
 
@@ -104,7 +107,7 @@ class Views:
             "index_stored_bytes": facts.index_stored_bytes,
             "opened_files": len(facts.opened),
             "closed_files": len(facts.closed),
-            "signatures": self.place.referrers(app, facts.digest),
+            "signatures": self.place.referrers(app, facts.digest)[:_SIGNATURES],
         }
 
     def tree(self, given: Values, stop: Stop) -> dict[str, Any]:
@@ -117,11 +120,14 @@ class Views:
             archive = show(opened.index.paths[place.entry])
             within = place.within or ""
             listing = self.archives.listing(opened, place.entry, stop)
-            rows = trees.members(listing, archive, within)
+            found = trees.members(listing, archive, within)
+            total = len(found)
+            rows = found[given["offset"] :][: given["limit"]]
             problems = [f"{at}: {why}" for at, why in listing.all_problems(archive)]
             path = archive + SEPARATOR + within
         elif kind == "directory":
-            rows = list(trees.directory(opened, place.entry, trees.raw(path)))
+            inner = trees.raw(path)
+            total, rows = trees.directory(opened, inner, given["offset"], given["limit"])
             problems = []
             path = os.fsdecode(trees.raw(path))
         else:
@@ -130,9 +136,9 @@ class Views:
             "app": app,
             "version": name,
             "path": path,
-            "total": len(rows),
+            "total": total,
             "offset": given["offset"],
-            "entries": trees.page_of(rows, given["offset"], given["limit"]),
+            "entries": rows,
             "problems": problems[:20],
         }
 
@@ -226,7 +232,8 @@ class Views:
             "total": len(names),
             "offset": given["offset"],
             "versions": [row.name for row in rows],
-            "layers": list(layers.values()),
+            "layers": list(layers.values())[:MAX_LAYERS],
+            "cut": len(layers) > MAX_LAYERS,
         }
 
     def deployments(self, given: Values, stop: Stop) -> dict[str, Any]:

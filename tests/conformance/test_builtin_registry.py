@@ -80,7 +80,9 @@ def pods(config: RegistryConfig) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("version", KUBERNETES)
-@pytest.mark.parametrize("config", [PLAIN, S3, FULL, SIZED, PAGE], ids=["plain", "s3", "full", "sized", "page"])
+@pytest.mark.parametrize(
+    "config", [PLAIN, S3, FULL, SIZED, PAGE], ids=["plain", "s3", "full", "sized", "page"]
+)
 def test_manifests_follow_the_schemas_of_kubernetes(config: RegistryConfig, version: str) -> None:
     for resource in resources(config):
         kubernetes_validate.validate(resource, version, strict=True)

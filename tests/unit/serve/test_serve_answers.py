@@ -48,7 +48,8 @@ def links(html: str) -> Links:
 
 def test_every_page_that_is_linked_is_there(client: Client) -> None:
     # Walks from the first page; hostile names and odd bytes are in the tree.
-    todo, seen = ["apps"], set()
+    todo = ["apps"]
+    seen: set[str] = set()
     while todo:
         path = todo.pop()
         answer = client.get(path)

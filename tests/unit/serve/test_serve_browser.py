@@ -7,7 +7,6 @@ LAYER_PACKER_SCREENSHOTS to a directory to have the pictures of docs/serve.md ma
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
+from tests.registry_server import need_program
 from tests.serving import HOSTILE, Client
 
 pytestmark = pytest.mark.slow
@@ -39,11 +39,7 @@ PAGES = {
 
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    program = shutil.which("chromium") or shutil.which("chromium-browser")
-    if program is None:
-        if os.environ.get("CI"):
-            pytest.fail("the program chromium is not installed")
-        pytest.skip("the program chromium is not installed")
+    program = need_program("chromium")
     # Root has no sandbox; a small /dev/shm is not enough for it.
     arguments = ["--no-sandbox", "--disable-dev-shm-usage"]
     with sync_playwright() as driver:
