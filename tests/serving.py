@@ -17,7 +17,8 @@ from typing import Any
 import packer
 from packer.cli import builtin_registry
 from packer.cli.builtin_registry import RegistryConfig
-from packer.serve.places import Place, open_place
+from packer.serve.finding import open_place
+from packer.serve.places import Place
 from packer.serve.running import Listening, serve
 
 HOSTILE = "<img src=x onerror=alert(1)>.html"

@@ -74,7 +74,7 @@ def _add_base(at: argparse.ArgumentParser) -> None:
 def serve(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
     """Serve the page until a signal ends the process."""
     _need_extra("jinja2", "prometheus_client", "starlette", "uvicorn")
-    from packer.serve.places import open_place
+    from packer.serve.finding import open_place
     from packer.serve.running import Listening
     from packer.serve.running import serve as run
 
@@ -121,7 +121,7 @@ def _on_cancel(cancel: Any) -> Callable[[Callable[[], None]], None]:
 def report(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
     """Write one page about a version or an application."""
     _need_extra("jinja2")
-    from packer.serve.places import open_place
+    from packer.serve.finding import open_place
     from packer.serve.report import report as make
 
     place = open_place(

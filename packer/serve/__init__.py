@@ -10,6 +10,7 @@ its work in a thread that ends with the connection (`limits`). A view of `views`
 
 Files, in reading order:
     places         what is served: a store, a repository, one version, a storage
+    finding        which of these a word of the user means
     opened         versions that were opened last, with sums over their indexes
     trees          directories of a version, its archives, and where its bytes went
     texts          what changed between two versions, and files as text, within bounds

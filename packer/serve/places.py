@@ -6,7 +6,6 @@ lists, and nothing else is opened: a request cannot make the server ask another 
 
 from __future__ import annotations
 
-import os
 import re
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -15,27 +14,17 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from packer.api.keeping import examine
-from packer.api.locations import (
-    local_name,
-    name_at,
-    names_registry,
-    open_location,
-    open_store,
-    open_version,
-)
 from packer.api.remote_versions import in_order
 from packer.errors import InvalidParameter, NotFound, PackerError
 from packer.forks import Lock
 from packer.format.version import Version, load_version
 from packer.oci import Descriptor
 from packer.packing.older.bases import family
-from packer.reference import LayoutLocation, Reference, parse_location
 from packer.storage.results import SavedVersion, SupportBundle
-from packer.storage.storage import Storage, open_storage
+from packer.storage.storage import Storage
 from packer.stores.caching import CachedStore, SmallBlobs
 from packer.stores.index_json import ORIGIN
 from packer.stores.protocols import Store, TagNames, Tags
-from packer.stores.registry.access import Access, RegistryLike
 
 FRESH_SECONDS = 2.0
 """Time for which a listing of a place is believed: a page asks for the same one several times."""
@@ -93,9 +82,13 @@ class Deployed:
 class Place(Protocol):
     """What every kind of place answers; threads may share it."""
 
-    kind: str
-    """ "store", "repository", "version" or "storage"."""
-    title: str
+    @property
+    def kind(self) -> str:
+        """Return "store", "repository", "version" or "storage"."""
+
+    @property
+    def title(self) -> str:
+        """Return what people call it."""
 
     def apps(self) -> list[str]:
         """Return the names of the applications."""
@@ -249,7 +242,10 @@ class TaggedPlace:
 
         def read() -> dict[str, Descriptor | None]:
             if isinstance(self._source, TagNames):
-                return dict.fromkeys(self._source.tag_names())
+                try:
+                    return dict.fromkeys(self._source.tag_names())
+                except NotFound:
+                    return {}  # a repository begins to be there with its first tag
             if isinstance(self._source, Tags):
                 return dict(self._source.tags())
             raise InvalidParameter(f"{self.title} cannot list its tags")
@@ -395,97 +391,3 @@ def _saved_row(saved: SavedVersion) -> Row:
         saved.new_bytes,
         labels=saved.labels,
     )
-
-
-def open_place(
-    what: str | None = None,
-    *,
-    store: str | os.PathLike[str] | None = None,
-    registry: RegistryLike = None,
-    storage: str | None = None,
-) -> Place:
-    """Open what is to be served.
-
-    Args:
-        what: the directory of a store, a reference to a repository, layout, archive or version, a
-            version or application of the local store, or the base of a storage; with `storage`, an
-            application of it. None for the whole local store.
-        store: the local store.
-        registry: how to reach registries.
-        storage: base of a storage; None to find out by looking whether `what` is one.
-
-    Returns:
-        The place; a base or store may still be empty.
-
-    Raises:
-        NotFound: there is no such version, application, layout or archive.
-        InvalidReference, InvalidParameter: `what` is malformed.
-        StoreError: a registry failed.
-    """
-    if storage is not None:
-        return StoragePlace(open_storage(storage, registry=registry), what)
-    if what is None or (os.path.isdir(what) and not names_registry(what)):
-        local = open_store(what if what is not None else store, create=False)
-        return _local_place(local, registry)
-    if not names_registry(what):
-        return _named_place(what, open_store(store, create=False), registry)
-    access = Access(registry)
-    location = parse_location(what)
-    if location.tag is None and location.digest is None and _is_storage(what, registry):
-        return StoragePlace(open_storage(what, registry=registry))
-    return _location_place(what, location, access)
-
-
-def _is_storage(uri: str, registry: RegistryLike) -> bool:
-    """Return whether a storage wrote below a base."""
-    if uri.startswith("oci-archive:"):
-        return False
-    with open_storage(uri, registry=registry) as opened:
-        try:
-            return bool(opened.apps() or opened.support_bundles())
-        except (NotFound, InvalidParameter):
-            return False
-
-
-def _location_place(what: str, location: Reference | LayoutLocation, access: Access) -> Place:
-    found, tag = open_location(location, access, create=False)
-    if isinstance(location, Reference):
-        app = location.repository
-    else:
-        app = os.path.basename(os.path.abspath(location.path))
-    if location.digest is not None or tag is not None:
-        only = name_at(location, found, tag)
-        found.resolve(only)
-        return TaggedPlace(found, "version", what, app=app, only=only)
-    return TaggedPlace(found, "repository", what, app=app)
-
-
-def _local_place(
-    local: Store,
-    registry: RegistryLike,
-    *,
-    app: str | None = None,
-    only: str | None = None,
-    family_only: str | None = None,
-) -> Place:
-    """Return a local store, or an application or version of it."""
-
-    def opener(name: str) -> Version:
-        return open_version(name, store=local, registry=registry)
-
-    kind = "store" if only is None else "version"
-    # The other parts of its path are nobody's business over a network.
-    title = os.path.basename(local.name.rstrip("/")) or "store"
-    return TaggedPlace(
-        local, kind, title, app=app, only=only, family_only=family_only, opener=opener
-    )
-
-
-def _named_place(what: str, local: Store, registry: RegistryLike) -> Place:
-    """Serve a version or an application of the local store."""
-    place = _local_place(local, registry)
-    if what in place.apps():
-        return _local_place(local, registry, family_only=what)
-    known = local_name(what, local)
-    local.resolve(known)
-    return _local_place(local, registry, app=family(what), only=known)

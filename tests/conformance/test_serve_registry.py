@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import time
 from pathlib import Path
 
 import pytest
 
 import packer
-from packer.serve.places import open_place
+from packer.serve.finding import open_place
 from tests.registry_server import run_registry
 from tests.serving import make_tree, run_service
 
@@ -55,8 +56,15 @@ def test_a_storage_is_found_by_its_base(tmp_path: Path) -> None:
     (tmp_path / "registry").mkdir()
     with run_registry(tmp_path / "registry") as server:
         base = f"docker://{server.host}/org/base"
+        early = open_place(base)
+        assert early.apps() == [], "nothing is there yet"
         with packer.open_storage(base) as storage:
             storage.save("demo", make_tree(tmp_path / "v0", 0))
+        for _ in range(100):  # what was seen is believed for two seconds
+            if early.kind == "storage":
+                break
+            time.sleep(0.1)
+        assert (early.kind, early.apps()) == ("storage", ["demo"])
         place = open_place(base)
         assert (place.kind, place.apps()) == ("storage", ["demo"])
         assert open_place(f"{base}/demo").kind == "repository"

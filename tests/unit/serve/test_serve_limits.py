@@ -17,8 +17,9 @@ from packer.errors import Cancelled
 from packer.format.version import Version
 from packer.reading import contents
 from packer.serve import application
+from packer.serve.finding import open_place
 from packer.serve.limits import Stop, watched
-from packer.serve.places import Place, Row, open_place
+from packer.serve.places import Place, Row
 from tests.serving import Client, run_service
 
 

@@ -11,7 +11,7 @@ import pytest
 import packer
 from packer.errors import InvalidReference, NotFound
 from packer.oci import Descriptor, digest_of
-from packer.serve.places import open_place
+from packer.serve.finding import open_place
 from packer.stores.layout import LayoutStore
 from tests.serving import run_service
 

@@ -13,10 +13,10 @@ from hypothesis import strategies as st
 import packer
 from packer.errors import InvalidParameter, NotFound
 from packer.serve import drawing, trees
+from packer.serve.finding import open_place
 from packer.serve.limits import Stop
 from packer.serve.opened import Opened, Versions
 from packer.serve.parameters import APP, FILE, OFFSET, parse, query_of
-from packer.serve.places import open_place
 
 
 def opened(folder: Path) -> Opened:
