@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import re
 from collections.abc import Callable, Iterator
@@ -14,7 +15,7 @@ import anyio.to_thread
 from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
-from packer.errors import InvalidParameter
+from packer.errors import InvalidParameter, PackerError
 from packer.files.tree import FILE
 from packer.reading.version_file import open_entry
 from packer.serve.limits import Stop, watched
@@ -31,6 +32,7 @@ POLICY = "sandbox; default-src 'none'"
 """Content-Security-Policy of files: a browser that shows one runs nothing in it."""
 INLINE = (*IMAGES, "text/plain")
 """Types that a browser may show; all others are saved."""
+_log = logging.getLogger(__name__)
 _RANGE = re.compile(r"bytes=(\d{0,18})-(\d{0,18})\Z")
 
 
@@ -163,7 +165,13 @@ class FileResponse:
         try:
             async with anyio.create_task_group() as group:
                 group.start_soon(_until_gone, receive, self._stop)
-                await self._answer(scope, send)
+                try:
+                    await self._answer(scope, send)
+                except (PackerError, OSError, TimeoutError) as error:
+                    # The answer has begun: that it ends before its length says it all. The server
+                    # then closes the connection.
+                    if not self._stop.is_gone:
+                        _log.warning("%s: %s", scope["path"], error)
                 group.cancel_scope.cancel()
         finally:
             self._stop.set()

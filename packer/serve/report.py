@@ -8,7 +8,7 @@ from typing import Any
 
 from markupsafe import Markup
 
-from packer.errors import NotFound
+from packer.errors import InvalidParameter, NotFound
 from packer.serve import pages
 from packer.serve.limits import Stop
 from packer.serve.places import Place
@@ -49,6 +49,7 @@ def report(place: Place, cancel: Any = None) -> str:
 
     Raises:
         NotFound: the place has no version.
+        InvalidParameter: the place has several applications.
         Cancelled: `cancel` was set.
     """
     stop = _Unhurried(cancel)
@@ -56,6 +57,8 @@ def report(place: Place, cancel: Any = None) -> str:
     apps = place.apps()
     if not apps or not (names := place.names(apps[0])):
         raise NotFound("version", place.title, "there is none to report on")
+    if len(apps) > 1:
+        raise InvalidParameter(f"{place.title} holds {len(apps)} applications: name one")
     app, name = apps[0], names[-1]
     version = {"app": app, "version": name, "path": ""}
     shown: dict[str, Any] = {

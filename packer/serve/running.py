@@ -134,7 +134,8 @@ def serve(
     app = make_app(place, hosts=listening.hosts, token=listening.token)
     config = uvicorn.Config(
         app,
-        log_level="warning",
+        log_config=None,
+        log_level="error",  # what clients do wrong is theirs
         access_log=False,
         lifespan="off",
         server_header=False,

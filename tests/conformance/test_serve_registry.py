@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import ssl
 import time
+import urllib.request
 from pathlib import Path
 
 import pytest
 
 import packer
+from packer.errors import InvalidParameter
 from packer.serve.finding import open_place
-from tests.registry_server import run_registry
+from packer.serve.running import Listening, serve
+from tests.registry_server import make_certificate, run_registry
 from tests.serving import make_tree, run_service
 
 pytestmark = [pytest.mark.registry, pytest.mark.slow]
@@ -70,3 +75,15 @@ def test_a_storage_is_found_by_its_base(tmp_path: Path) -> None:
         assert open_place(f"{base}/demo").kind == "repository"
         one = open_place(f"{base}/demo:0")
         assert (one.kind, one.names("org/base/demo")) == ("version", ["0"])
+
+
+def test_https(tmp_path: Path) -> None:
+    certificate = make_certificate(tmp_path)
+    packer.pack(Path(__file__), tag="one:1", store=tmp_path / "store")
+    listening = Listening(cert_file=str(certificate), key_file=str(tmp_path / "key.pem"))
+    with run_service(tmp_path / "store", listening) as client:
+        context = ssl.create_default_context(cafile=str(certificate))
+        url = f"https://localhost:{client.port}/api/apps"
+        assert json.load(urllib.request.urlopen(url, context=context))["total"] == 1
+    with pytest.raises(InvalidParameter, match=r"test_serve_registry\.py"):
+        serve(open_place(str(tmp_path / "store")), Listening(cert_file=__file__))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import threading
 import time
@@ -20,6 +21,7 @@ from packer.serve import application
 from packer.serve.finding import open_place
 from packer.serve.limits import Stop, watched
 from packer.serve.places import Place, Row
+from packer.serve.raw import Source, open_source
 from tests.serving import Client, run_service
 
 
@@ -115,3 +117,32 @@ def test_reads_of_a_version_end(tmp_path: Path) -> None:
     assert not late.is_gone
     late = Stop(60)
     late.check()
+
+
+def test_a_download_ends_with_the_connection(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    size = 64 << 20
+    (tmp_path / "large").write_bytes(os.urandom(1 << 20) * 64)
+    packer.pack(tmp_path / "large", tag="one:1", store=tmp_path / "store")
+    closed = threading.Event()
+
+    def noted(*given: Any) -> Source:
+        source = open_source(*given)
+        close = source.close
+
+        def told() -> None:
+            close()
+            closed.set()
+
+        source.close = told  # type: ignore[method-assign]
+        return source
+
+    monkeypatch.setattr(application, "open_source", noted)
+    with run_service(tmp_path / "store") as client:
+        with asking(client, "raw?app=one&version=one:1&path=large") as connection:
+            assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+        assert closed.wait(60), "the file is closed when nobody reads it"
+        text = client.get("metrics").text
+        sent = text.partition("\nlayer_packer_serve_sent_bytes_total ")[2].split()[0]
+        assert float(sent) < size

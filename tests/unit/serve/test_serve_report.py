@@ -44,6 +44,7 @@ def test_a_report_of_one_version(shown: Path, tmp_path: Path) -> None:
     assert "registry:1.1" in html
     assert "registry:1.2" not in html
     assert main(["report", "none:1", *words[2:]]) == 3
+    assert main(["report", str(shown / "store"), *words[2:]]) == 2, "it has two applications"
 
 
 def test_a_storage_is_reported(tmp_path: Path, shown: Path) -> None:
