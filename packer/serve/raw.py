@@ -208,6 +208,7 @@ class FileResponse:
         while left is None or left > 0:
             wanted = PIECE_BYTES if left is None else min(left, PIECE_BYTES)
             self._stop.renew()
+            self._stop.check()  # what was decoded already is read without a look at it
             data = await anyio.to_thread.run_sync(self._source.read, wanted, limiter=self._limiter)
             if not data:
                 return

@@ -1,4 +1,4 @@
-"""One store and one service for all tests that only ask."""
+"""One store for all tests of the page, and a service for those that only ask."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ def shown(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def client(shown: Path) -> Iterator[Client]:
-    """Ask the service of that store."""
+    """Ask the service of that store; its threads end with the module, as later tests may fork."""
     with run_service(shown / "store") as found:
         yield found
