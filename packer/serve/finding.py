@@ -13,6 +13,7 @@ from packer.api.locations import (
     open_store,
     open_version,
 )
+from packer.api.referrers import ListedReferrer
 from packer.errors import InvalidParameter, NotFound
 from packer.format.version import Version
 from packer.packing.older.bases import family
@@ -131,9 +132,9 @@ class Undecided:
         """Open a version."""
         return self._place.version(app, name)
 
-    def referrers(self, app: str, digest: str) -> list[str]:
-        """Return the tags of signatures and the like."""
-        return self._place.referrers(app, digest)
+    def referrers(self, app: str, name: str) -> Sequence[ListedReferrer]:
+        """Return the signatures and the like of a version."""
+        return self._place.referrers(app, name)
 
     def deployments(self, app: str) -> list[Deployed]:
         """Return what was deployed."""

@@ -67,7 +67,11 @@ _ANSWERS: dict[str, Schema] = {
             *("chunks", "stored_bytes", "layers", "index_layers", "index_stored_bytes"),
             *("opened_files", "closed_files"),
         ),
-        signatures=_list(_TEXT),
+        signatures=_list(
+            _object(**_texts("kind", "type", "digest", "subject", "tag", "signer"), size=_NUMBER),
+            100,
+        ),
+        signatures_problem=_TEXT,
     ),
     "tree": _object(
         **_texts("app", "version", "path"),

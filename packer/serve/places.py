@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from packer.api.keeping import examine
+from packer.api.referrers import ListedReferrer, referrers_in
 from packer.api.remote_versions import in_order
 from packer.errors import InvalidParameter, NotFound, PackerError
 from packer.forks import Lock
@@ -102,8 +103,8 @@ class Place(Protocol):
     def version(self, app: str, name: str) -> Version:
         """Open a version; raises `NotFound` unless `names` has it, or it is a digest of one."""
 
-    def referrers(self, app: str, digest: str) -> list[str]:
-        """Return the tags of signatures and the like of a manifest."""
+    def referrers(self, app: str, name: str) -> Sequence[ListedReferrer]:
+        """Return the signatures and the like of a version; nothing of them is verified."""
 
     def deployments(self, app: str) -> list[Deployed]:
         """Return what was deployed, the newest last."""
@@ -216,12 +217,9 @@ class TaggedPlace:
                 raise NotFound("version", name, f"of {app} in {self.title}")
         return self._opener(name)
 
-    def referrers(self, app: str, digest: str) -> list[str]:
-        """Return the tags that say in their names that they refer to a manifest."""
-        start = digest.replace(":", "-")
-        return sorted(
-            tag for tag in self._all_tags() if (it := _REFERRER.match(tag)) and it[1] == start
-        )
+    def referrers(self, app: str, name: str) -> Sequence[ListedReferrer]:
+        """Return what refers to a version."""
+        return referrers_in(self._source, self.version(app, name).descriptor.digest)
 
     def deployments(self, app: str) -> list[Deployed]:
         """Return nothing: a store knows of no deployments."""
@@ -342,9 +340,10 @@ class StoragePlace:
                 return self._storage.version(app, saved.sequence)
         raise NotFound("version", name, f"of {app} in {self.title}")
 
-    def referrers(self, app: str, digest: str) -> list[str]:
-        """Return nothing: a storage's tags are numbers."""
-        return []
+    def referrers(self, app: str, name: str) -> Sequence[ListedReferrer]:
+        """Return what refers to a version."""
+        version = self.version(app, name)
+        return referrers_in(version.store, version.descriptor.digest)
 
     def deployments(self, app: str) -> list[Deployed]:
         """Return what was deployed, the newest last."""

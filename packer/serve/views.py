@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from packer.errors import InvalidParameter, NotFound
+from packer.errors import IntegrityError, InvalidParameter, NotFound, StoreError
 from packer.files.tree import DIRECTORY, FILE, KIND_NAMES, show
 from packer.oci import Manifest
 from packer.opening.members.archive import SEPARATOR
@@ -107,7 +107,7 @@ class Views:
             "index_stored_bytes": facts.index_stored_bytes,
             "opened_files": len(facts.opened),
             "closed_files": len(facts.closed),
-            "signatures": self.place.referrers(app, facts.digest)[:_SIGNATURES],
+            **self._signatures(app, name),
         }
 
     def tree(self, given: Values, stop: Stop) -> dict[str, Any]:
@@ -263,6 +263,26 @@ class Views:
                 for it in page
             ],
         }
+
+    def _signatures(self, app: str, name: str) -> dict[str, Any]:
+        """Return what refers to a version; a list that is damaged does not hide the version."""
+        try:
+            found, problem = self.place.referrers(app, name)[:_SIGNATURES], ""
+        except (IntegrityError, StoreError) as error:
+            found, problem = (), str(error)
+        rows = [
+            {
+                "kind": one.kind,
+                "type": one.type,
+                "digest": one.digest,
+                "size": one.size,
+                "subject": one.subject,
+                "tag": one.tag,
+                "signer": one.signer,
+            }
+            for one in found
+        ]
+        return {"signatures": rows, "signatures_problem": problem}
 
     def _sides(self, given: Values) -> tuple[Opened, Opened]:
         app = given["app"]

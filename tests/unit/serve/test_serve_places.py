@@ -104,8 +104,9 @@ def test_signatures_are_listed_and_are_no_versions(tmp_path: Path, shown: Path) 
     with run_service(tmp_path) as client:
         assert [row["app"] for row in client.get("api/apps").json["apps"]] == ["one"]
         told = client.get("api/version?app=one&version=one:1").json
-        assert told["signatures"] == [tag]
-        assert tag in client.get("version?app=one&version=one:1").text
+        (found,) = told["signatures"]
+        assert (found["tag"], found["kind"]) == (tag, "signature of cosign")
+        assert "signature of cosign" in client.get("version?app=one&version=one:1").text
 
 
 def test_a_damaged_version_is_listed_with_its_problem(tmp_path: Path, shown: Path) -> None:
