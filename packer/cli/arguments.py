@@ -498,6 +498,9 @@ def _registry(at: argparse.ArgumentParser) -> None:
         ("schedule", "CRON", "of garbage collection"),
         ("image", "IMAGE", "of the registry"),
         ("kubectl-image", "IMAGE", "of kubectl, for garbage collection"),
+        ("page", "REF|BASE-URI", "that a page shows (see serve); for Kubernetes"),
+        ("page-secret", "NAME", "secret with token, config.json and ca.crt"),
+        ("page-image", "IMAGE", "of layer-packer, for the page"),
     ):
         at.add_argument(f"--{name}", metavar=metavar, help=text)
     at.add_argument("--replicas", type=int, metavar="N", help="servers over one bucket")
@@ -509,6 +512,28 @@ def _registry(at: argparse.ArgumentParser) -> None:
     at.set_defaults(
         **{field.name: getattr(defaults, field.name) for field in fields(RegistryConfig)}
     )
+
+
+@verb(
+    "serve",
+    "show what a store, repository or storage holds, as a page and as JSON",
+    "layer-packer serve registry.example/acme/app",
+)
+def _serve(at: argparse.ArgumentParser) -> None:
+    from packer.cli.serving import add_serve  # late: only these verbs need it
+
+    add_serve(at)
+
+
+@verb(
+    "report",
+    "write a page about a version or an application to a file",
+    "layer-packer report app:1.4.2 -o app.html",
+)
+def _report(at: argparse.ArgumentParser) -> None:
+    from packer.cli.serving import add_report
+
+    add_report(at)
 
 
 @verb(
