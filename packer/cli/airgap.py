@@ -9,7 +9,6 @@ from collections.abc import Iterator
 from typing import Any
 
 from packer.api import readings, transfers
-from packer.cli.display import format_count, format_size
 from packer.cli.outcome import (
     Report,
     check_dry_run,
@@ -26,6 +25,7 @@ from packer.errors import InvalidParameter
 from packer.progress import ProgressCallback
 from packer.reference import IMAGE_PREFIX
 from packer.stores.graph import check_expected
+from packer.text import format_count, format_size
 from packer.transfer.copy_cost import Estimate
 
 _SIZE = re.compile(r"(\d{1,15})(?:\.(\d{1,9}))? ?(?:([KMGT])(i?)B?|B?)", re.IGNORECASE | re.ASCII)

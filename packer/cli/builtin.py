@@ -11,8 +11,9 @@ from typing import Any
 from packer.cli import builtin_registry
 from packer.cli.builtin_registry import RegistryConfig
 from packer.cli.outcome import Report
-from packer.cli.output import Output, replace_file, text_fields
+from packer.cli.output import Output, replace_file
 from packer.progress import ProgressCallback
+from packer.text import text_fields
 
 
 def registry(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:

@@ -14,9 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from packer.progress import Progress, ProgressCallback
-from packer.text import escape as escape
-from packer.text import format_count as format_count
-from packer.text import format_size as format_size
+from packer.text import escape, format_size
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars

@@ -9,14 +9,14 @@ from typing import Any
 from packer.api import integrity, readings
 from packer.api.integrity import DAMAGED, SOUND, UNKNOWN, Checked, Repaired
 from packer.api.locations import default_store_path
-from packer.cli.display import format_count, format_size
 from packer.cli.outcome import Report, options, trust, trusted_lines, trusted_value
-from packer.cli.output import Output, text_fields
+from packer.cli.output import Output
 from packer.cli.tables import Column, short_digest, table, terminal_width
 from packer.errors import InvalidParameter
 from packer.progress import ProgressCallback
 from packer.reading.verification import Verified
 from packer.stores.graph import check_expected
+from packer.text import format_count, format_size, text_fields
 from packer.trust.checking import Trusted
 
 EXIT_DAMAGED = 4

@@ -20,7 +20,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from packer.cli.arguments import make_parser
-from packer.cli.display import escape, open_display
+from packer.cli.display import open_display
 from packer.cli.output import Output, OutputClosed, error_value
 from packer.cli.parser import UsageError, show_help
 from packer.errors import (
@@ -35,6 +35,7 @@ from packer.errors import (
     StoreError,
     TargetExists,
 )
+from packer.text import escape
 
 if TYPE_CHECKING:
     from packer.cli.outcome import Report

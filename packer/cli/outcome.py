@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from packer.cli.display import format_count, format_size
-from packer.cli.output import Output, text_fields
+from packer.cli.output import Output
 from packer.errors import InvalidParameter
 from packer.stores.registry.access import OTHERS, RegistryLike, RegistryOptions, registry_host
+from packer.text import format_count, format_size, text_fields
 
 if TYPE_CHECKING:
     from packer.api.trust import Trust

@@ -8,9 +8,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, BinaryIO, TextIO
 
-from packer.cli.display import DUMB_TERMINALS, escape
+from packer.cli.display import DUMB_TERMINALS
 from packer.errors import NotFound, PackerError
-from packer.text import text_fields as text_fields
+from packer.text import escape, text_fields
 
 
 class OutputClosed(Exception):

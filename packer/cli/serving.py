@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import Any
 
-from packer.cli.display import format_size
 from packer.cli.outcome import Report, registry_options
-from packer.cli.output import Output, replace_file, text_fields
+from packer.cli.output import Output, replace_file
 from packer.errors import InvalidParameter
 from packer.progress import ProgressCallback
+from packer.text import format_size, text_fields
 
 TOKEN = "LAYER_PACKER_SERVE_TOKEN"  # noqa: S105 - the name of a variable
 """Environment variable with the token of `serve`."""

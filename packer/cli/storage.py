@@ -10,9 +10,9 @@ from functools import partial
 from typing import Any, BinaryIO
 
 from packer.cli import reading
-from packer.cli.display import did_you_mean, format_count, format_size
+from packer.cli.display import did_you_mean
 from packer.cli.outcome import Report, check_target, registry_options, restored, trust
-from packer.cli.output import Output, text_fields
+from packer.cli.output import Output
 from packer.cli.parser import Add, add_level, add_opening, add_trust, verb_epilog
 from packer.cli.tables import Column, short_digest, short_time, table, terminal_width
 from packer.errors import AuthError, InvalidParameter, NotFound, PackerError
@@ -21,6 +21,7 @@ from packer.progress import ProgressCallback
 from packer.storage.condition import Condition, Finding
 from packer.storage.results import SavedVersion, SupportBundle
 from packer.storage.storage import Storage, open_storage
+from packer.text import format_count, format_size, text_fields
 
 EXIT_DAMAGED = 4
 """Exit code of ``storage verify`` if a version is damaged or lost."""

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from packer.cli import outcome
-from packer.cli.display import format_count, format_share, format_size
+from packer.cli.display import format_share
 from packer.cli.outcome import Report, options
-from packer.cli.output import Output, text_fields
+from packer.cli.output import Output
 from packer.errors import InvalidParameter
 from packer.progress import ProgressCallback
+from packer.text import format_count, format_size, text_fields
 
 if TYPE_CHECKING:
     from packer.packing.job import Packed

@@ -8,10 +8,10 @@ from typing import Any
 
 from packer.api import trust
 from packer.cli.arguments import EXIT_DIFFERENT
-from packer.cli.display import format_count
 from packer.cli.outcome import Report, options
-from packer.cli.output import Output, text_fields
+from packer.cli.output import Output
 from packer.progress import ProgressCallback
+from packer.text import format_count, text_fields
 from packer.trust.receipt import read_receipt, trusted_value
 
 
