@@ -47,6 +47,7 @@ fuzz: ## fuzz the C core for a short while
 deploy: build ## write deploy/ anew from the package's templates
 	$(BIN)/layer-packer registry config -q --output deploy/kubernetes
 	$(BIN)/layer-packer registry config -q --storage s3 --bucket layer-packer --output deploy/kubernetes
+	$(BIN)/layer-packer registry config -q --page docker://registry.layer-packer.svc/layer-packer/base --output deploy/kubernetes
 	$(BIN)/layer-packer registry config -q --for compose --output deploy
 
 bench: build ## time every stage

@@ -83,6 +83,7 @@ ffi.cdef(
     int pk_walk_next(pk_walker *walker, size_t most);
     void pk_walk_free(pk_walker *walker);
     size_t pk_find_signature(const uint8_t *data, size_t length);
+    size_t pk_find_zstd(const uint8_t *data, size_t length);
     #define PK_TAR_CODED ...
     int pk_tar_is_header(const uint8_t *block);
     int64_t pk_tar_size(const uint8_t *block);

@@ -50,9 +50,11 @@ if TYPE_CHECKING:
     from packer.api.referrers import ListedReferrer, referrers
     from packer.api.remote_versions import RemoteVersion, RemoteVersions, remote_versions
     from packer.api.transfers import Pulled, copy, pull, push
+    from packer.api.trust import Trust, sign, verify_receipt, verify_signatures
     from packer.engine.chunking import ChunkParams
     from packer.errors import (
         AuthError,
+        BadSignature,
         Cancelled,
         Conflict,
         DigestMismatch,
@@ -60,16 +62,23 @@ if TYPE_CHECKING:
         IntegrityError,
         InvalidParameter,
         InvalidReference,
+        MissingExtra,
         NotFound,
+        OlderVersion,
         PackerError,
         RegistryError,
+        SignatureError,
+        SignatureExpired,
+        SignatureMismatch,
         SizeMismatch,
         SourceChanged,
         SourceError,
         StoreError,
         TargetExists,
         TransportError,
+        UnknownSigner,
         UnsafePath,
+        Unsigned,
         UnsupportedFile,
         UnsupportedVersion,
     )
@@ -95,12 +104,19 @@ if TYPE_CHECKING:
     from packer.stores.registry.diagnosis import Diagnosis, Probe, doctor
     from packer.stores.registry.logins import LoggedIn, login, logout
     from packer.transfer.copy_cost import Estimate
+    from packer.trust.checking import Signature, Trusted
+    from packer.trust.installed import Deviation
+    from packer.trust.keys import SigningKey
+    from packer.trust.policy import Policy
+    from packer.trust.receipt import InstalledFile, Receipt, read_receipt
+    from packer.trust.signing import Signed
 
 __version__ = VERSION
 
 __all__ = [
     "AppUsage",
     "AuthError",
+    "BadSignature",
     "BaseChoice",
     "Cancelled",
     "Change",
@@ -113,6 +129,7 @@ __all__ = [
     "Deployment",
     "Descriptor",
     "Details",
+    "Deviation",
     "Diagnosis",
     "DigestMismatch",
     "Entry",
@@ -123,6 +140,7 @@ __all__ = [
     "FormatError",
     "Hunk",
     "ImageLayer",
+    "InstalledFile",
     "IntegrityError",
     "InvalidParameter",
     "InvalidReference",
@@ -137,14 +155,18 @@ __all__ = [
     "LoggedIn",
     "MemoryStore",
     "Migrated",
+    "MissingExtra",
     "NotFound",
+    "OlderVersion",
     "Opened",
     "Packed",
     "PackerError",
     "Patch",
+    "Policy",
     "Probe",
     "Progress",
     "Pulled",
+    "Receipt",
     "RegistryError",
     "RegistryOptions",
     "RemoteVersion",
@@ -153,6 +175,12 @@ __all__ = [
     "Restored",
     "Retained",
     "SavedVersion",
+    "Signature",
+    "SignatureError",
+    "SignatureExpired",
+    "SignatureMismatch",
+    "Signed",
+    "SigningKey",
     "SizeMismatch",
     "SourceChanged",
     "SourceError",
@@ -164,7 +192,11 @@ __all__ = [
     "Tagged",
     "TargetExists",
     "TransportError",
+    "Trust",
+    "Trusted",
+    "UnknownSigner",
     "UnsafePath",
+    "Unsigned",
     "UnsupportedFile",
     "UnsupportedVersion",
     "Use",
@@ -193,15 +225,19 @@ __all__ = [
     "pin",
     "pull",
     "push",
+    "read_receipt",
     "referrers",
     "remote_versions",
     "repair",
+    "sign",
     "tag",
     "unpack",
     "unpack_tar",
     "usage",
     "verify",
     "verify_all",
+    "verify_receipt",
+    "verify_signatures",
     "versions",
 ]
 
@@ -248,9 +284,11 @@ _MODULES = {
     "api.referrers": ("ListedReferrer", "referrers"),
     "api.remote_versions": ("RemoteVersion", "RemoteVersions", "remote_versions"),
     "api.transfers": ("Pulled", "copy", "pull", "push"),
+    "api.trust": ("Trust", "sign", "verify_receipt", "verify_signatures"),
     "engine.chunking": ("ChunkParams",),
     "errors": (
         "AuthError",
+        "BadSignature",
         "Cancelled",
         "Conflict",
         "DigestMismatch",
@@ -258,16 +296,23 @@ _MODULES = {
         "IntegrityError",
         "InvalidParameter",
         "InvalidReference",
+        "MissingExtra",
         "NotFound",
+        "OlderVersion",
         "PackerError",
         "RegistryError",
+        "SignatureError",
+        "SignatureExpired",
+        "SignatureMismatch",
         "SizeMismatch",
         "SourceChanged",
         "SourceError",
         "StoreError",
         "TargetExists",
         "TransportError",
+        "UnknownSigner",
         "UnsafePath",
+        "Unsigned",
         "UnsupportedFile",
         "UnsupportedVersion",
     ),
@@ -315,6 +360,12 @@ _MODULES = {
         "logout",
     ),
     "transfer.copy_cost": ("Estimate",),
+    "trust.checking": ("Signature", "Trusted"),
+    "trust.installed": ("Deviation",),
+    "trust.keys": ("SigningKey",),
+    "trust.policy": ("Policy",),
+    "trust.receipt": ("InstalledFile", "Receipt", "read_receipt"),
+    "trust.signing": ("Signed",),
 }
 """Each public name, under the module (below this package) that defines it."""
 

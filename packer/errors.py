@@ -16,6 +16,14 @@
     │   ├── FormatError                          a malformed index, manifest, config or frame
     │   │   └── UnsafePath                       a stored path that would leave the target directory
     │   └── UnsupportedVersion                   written by a later format, or by another tool
+    ├── SignatureError                           a version is not signed as the policy asks
+    │   ├── Unsigned                             nothing signs it
+    │   ├── UnknownSigner                        signatures, but none of the signers asked for
+    │   ├── SignatureExpired                     the signature's or its certificate's time is over
+    │   ├── SignatureMismatch                    the right signer signed another digest
+    │   └── BadSignature                         malformed, or tampered with
+    ├── OlderVersion                             an update that is older than what is there
+    ├── MissingExtra                             a library that an extra of the package brings
     └── StoreError                               a store could not carry an operation out
         ├── HelperFailed                         a docker credential helper gives no answer
         ├── TransportError                       no answer: connection refused, timeout, TLS
@@ -32,6 +40,7 @@ from __future__ import annotations
 
 __all__ = [
     "AuthError",
+    "BadSignature",
     "Cancelled",
     "Conflict",
     "DigestMismatch",
@@ -40,16 +49,23 @@ __all__ = [
     "IntegrityError",
     "InvalidParameter",
     "InvalidReference",
+    "MissingExtra",
     "NotFound",
+    "OlderVersion",
     "PackerError",
     "RegistryError",
+    "SignatureError",
+    "SignatureExpired",
+    "SignatureMismatch",
     "SizeMismatch",
     "SourceChanged",
     "SourceError",
     "StoreError",
     "TargetExists",
     "TransportError",
+    "UnknownSigner",
     "UnsafePath",
+    "Unsigned",
     "UnsupportedFile",
     "UnsupportedVersion",
 ]
@@ -249,6 +265,89 @@ class UnsafePath(FormatError):
 
 class UnsupportedVersion(IntegrityError):
     """Written by a later format version, or not by layer-packer at all."""
+
+
+class SignatureError(PackerError):
+    """A version is not signed as the policy asks; nothing was written.
+
+    Args:
+        digest: of the version's manifest, or of the document that should be signed.
+        why: what was found, and what was asked for.
+    """
+
+    what = "is not trusted"
+
+    def __init__(self, digest: str, why: str) -> None:
+        super().__init__(digest, why)
+        self.digest = digest
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"{self.digest} {self.what}: {self.why}"
+
+
+class Unsigned(SignatureError):
+    """Nothing that was found signs the version."""
+
+    what = "is not signed"
+
+
+class UnknownSigner(SignatureError):
+    """There are signatures, but none of a signer that the policy asks for."""
+
+    what = "is not signed by whom it should be"
+
+
+class SignatureExpired(SignatureError):
+    """The time of the signature, or of a certificate that it needs, is over or to come."""
+
+    what = "has a signature out of its time"
+
+
+class SignatureMismatch(SignatureError):
+    """A signer that the policy asks for signed something else: the signature was moved."""
+
+    what = "has a signature of something else"
+
+
+class BadSignature(SignatureError):
+    """A signature is malformed, or was tampered with."""
+
+    what = "has a bad signature"
+
+
+class OlderVersion(PackerError):
+    """An update is older than what is there, or than the receipt that was given."""
+
+    def __init__(self, what: str, why: str) -> None:
+        super().__init__(what, why)
+        self.what = what
+        self.why = why
+
+    def __str__(self) -> str:
+        return f"{self.what} is older: {self.why}"
+
+
+class MissingExtra(PackerError):
+    """A library is not installed that an extra of the package brings.
+
+    Args:
+        library: its name.
+        extra: the extra, as in ``pip install 'layer-packer[verify]'``.
+        purpose: what needs it.
+    """
+
+    def __init__(self, library: str, extra: str, purpose: str) -> None:
+        super().__init__(library, extra, purpose)
+        self.library = library
+        self.extra = extra
+        self.purpose = purpose
+
+    def __str__(self) -> str:
+        return (
+            f"{self.purpose} needs {self.library}, which is not installed:"
+            f" pip install 'layer-packer[{self.extra}]'"
+        )
 
 
 class StoreError(PackerError):

@@ -63,9 +63,10 @@ class Figure:
 
 def rooms() -> Figure:
     """Draw the rooms of packer/, each row above what it may import."""
-    figure = Figure(760, 560, "The rooms of packer; imports point downwards")
+    figure = Figure(760, 618, "The rooms of packer; imports point downwards")
     rows: list[tuple[str, list[tuple[str, str]]]] = [
         (BLUE, [("cli", "the command")]),
+        (BLUE, [("serve", "the page: views, service, reports")]),
         (BLUE, [("storage", "history, deployments, bundles, migration")]),
         (BLUE, [("api", "the public calls")]),
         (
@@ -76,7 +77,13 @@ def rooms() -> Figure:
                 ("transfer", "store to store"),
             ],
         ),
-        (AMBER, [("format", "index, frames, layers, versions")]),
+        (
+            AMBER,
+            [
+                ("format", "index, frames, layers, versions"),
+                ("trust", "signatures, policies, receipts"),
+            ],
+        ),
         (
             AMBER,
             [
@@ -93,8 +100,8 @@ def rooms() -> Figure:
         width = (640 - 16 * (len(names) - 1)) / len(names)
         for column, (name, work) in enumerate(names):
             figure.box(16 + (width + 16) * column, y, width, 46, fill, name, work)
-    figure.arrow((690, 30), (690, 520))
-    figure.text(700, 270, "imports", at="start")
+    figure.arrow((690, 30), (690, 578))
+    figure.text(700, 300, "imports", at="start")
     return figure
 
 

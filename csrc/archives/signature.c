@@ -37,3 +37,26 @@ size_t pk_find_signature(const uint8_t *data, size_t length)
             return at;
     return length;
 }
+
+static int begins_zstd(const uint8_t *at, size_t left)
+{
+    return left >= 4 && at[0] == 0x28 && at[1] == 0xb5 && at[2] == 0x2f && at[3] == 0xfd;
+}
+
+size_t pk_find_zstd(const uint8_t *data, size_t length)
+{
+    size_t at = 0;
+    for (; at + BLOCK < length; at += BLOCK) {
+        uint8_t found = 0; /* vector instructions, as in `is_candidate` */
+        for (int i = 0; i < BLOCK; i++)
+            found |= (uint8_t)((data[at + i] == 0x28) & (data[at + i + 1] == 0xb5));
+        if (found)
+            for (size_t i = at; i < at + BLOCK; i++)
+                if (begins_zstd(data + i, length - i))
+                    return i;
+    }
+    for (; at < length; at++)
+        if (begins_zstd(data + at, length - at))
+            return at;
+    return length;
+}

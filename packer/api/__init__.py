@@ -19,11 +19,13 @@ Files in reading order:
     integrity    verify of all versions, and of archives with their bases; repair
     air_gap      inventories of the far side, and archives that leave blobs out
     estimates    estimate
+    trust        sign, signatures to check before a version is written, receipts
     filesystem   versions as a file system for fsspec
 
 Invariants: `packer.__all__` lists the public names, and `packer/__init__.py` says which module
 defines each. A call keeps nothing for the next one: `push(ref)` finds its version by name. Calls
-are safe from several threads. Only `locations` and `packs` read the environment.
+are safe from several threads. Only `locations`, `packs` and
+`trust` read the environment.
 
 This room may import everything below it: packing, reading, transfer, format, stores, files. It
 loads a room within the function that needs it, where a cheap call would otherwise load it for

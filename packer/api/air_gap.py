@@ -28,6 +28,7 @@ from packer.stores.manifests import read_graph
 from packer.stores.protocols import Store, Tags, Upload
 from packer.stores.registry.access import Access
 from packer.transfer.promises import Promise, absent_blobs
+from packer.trust.receipt import decode_receipt, is_receipt
 
 INVENTORY_TYPE = "application/vnd.layer-packer.inventory.v1+json"
 MAX_FILE_BYTES = 64 << 20
@@ -309,7 +310,10 @@ def _from_file(path: str, source: Store, wanted: frozenset[str]) -> list[Promise
     if len(data) > MAX_FILE_BYTES:
         raise FormatError(path, f"above {MAX_FILE_BYTES} bytes")
     if data.lstrip()[:1] == b"{":
-        return _inventory_promises(Inventory.from_json(load_json(data, path, MAX_FILE_BYTES), path))
+        value = load_json(data, path, MAX_FILE_BYTES)
+        if is_receipt(value):
+            return [_receipt_promise(data, path)]
+        return _inventory_promises(Inventory.from_json(value, path))
     digests: list[str] = []
     for line in data.decode("utf-8", "replace").splitlines():
         digest = line.partition("#")[0].strip()
@@ -320,6 +324,14 @@ def _from_file(path: str, source: Store, wanted: frozenset[str]) -> list[Promise
     if blobs := wanted.intersection(digests):
         return [Promise("", "", blobs)]
     return list(_manifests(digests, source))
+
+
+def _receipt_promise(data: bytes, path: str) -> Promise:
+    """Return what a receipt of a copy says that its destination has."""
+    receipt = decode_receipt(data, path)
+    if not receipt.blobs:
+        raise FormatError(path, f"the receipt of a {receipt.action} names no blobs")
+    return Promise(receipt.tag, receipt.digest, frozenset(receipt.blobs))
 
 
 def _manifests(digests: list[str], source: Store) -> Iterator[Promise]:

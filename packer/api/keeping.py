@@ -465,7 +465,7 @@ def _listed(
     for name, entry in tags.items():
         found = known.get(entry.digest)
         if found is None:
-            row, blobs = _examine(store, entry)
+            row, blobs = examine(store, entry)
             if here is not None:  # a version packed on a base in a registry has others there
                 blobs = {digest: size for digest, size in blobs.items() if digest in here}
             found = known[entry.digest] = row, blobs
@@ -478,8 +478,17 @@ def _listed(
         yield replace(row, tag=name, new_bytes=new, origin=origin), blobs
 
 
-def _examine(store: Store, entry: Descriptor) -> tuple[ListedVersion, dict[str, int]]:
-    """Return what a manifest and its config tell, and the sizes of the blobs it needs."""
+def examine(store: Store, entry: Descriptor) -> tuple[ListedVersion, dict[str, int]]:
+    """Return what a manifest and its config tell, and the sizes of the blobs it needs.
+
+    Args:
+        store: holds them.
+        entry: the manifest's descriptor.
+
+    Returns:
+        A row without a tag, and the sizes in bytes by digest, the manifest's included. What cannot
+        be read is the row's `problem`.
+    """
     row = ListedVersion("", entry.digest)
     try:
         _, data = store.get_manifest(entry.digest)

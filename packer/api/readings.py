@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from packer.api.locations import StoreLike, open_store, open_version, opened_version
@@ -17,6 +18,7 @@ from packer.stores.registry.access import Access, RegistryLike
 
 if TYPE_CHECKING:
     from packer.api.air_gap import Inventory
+    from packer.api.trust import Trust
     from packer.format.version import Version
     from packer.reading.contents import Details, Entry
     from packer.reading.differences import Change
@@ -39,6 +41,7 @@ def unpack(
     exclude: Iterable[str] = (),
     expect: str | None = None,
     durable: bool = True,
+    trust: Trust | None = None,
     progress: ProgressCallback | None = None,
     cancel: CancelEvent | None = None,
 ) -> Restored:
@@ -63,6 +66,8 @@ def unpack(
         durable: sync the tree before it gets its name. False saves the time of the disk. A system
             that crashes within the next half minute or so may then leave files in `directory` that
             are empty, cut off or missing; with `update`, files that were there before among them.
+        trust: the signatures that the version needs, checked before anything else of it is read,
+            and the receipt to write.
         progress: called with the bytes written.
         cancel: a `threading.Event` or the like; the call raises `Cancelled` once it is set.
 
@@ -75,21 +80,27 @@ def unpack(
         TargetExists: `directory` has content, and `update` is not given.
         InvalidParameter: an argument contradicts another, or a pattern is malformed.
         DigestMismatch: the version has another digest than `expect`.
+        SignatureError: the version is not signed as `trust` asks; `directory` is as it was.
+        OlderVersion: it is older than the receipt of `trust`; `directory` is as it was.
         IntegrityError: bytes differ from their digest; `directory` is as it was.
         StoreError: a store failed; `directory` is as it was.
         OSError: a file cannot be written; `directory` is as it was.
         Cancelled: `cancel` was set.
     """
     from packer.reading.parts import make_part
-    from packer.reading.restore import restore
+    from packer.reading.restore import check_target, restore
     from packer.reading.seeds import seed_paths
 
     part = make_part(paths, include, exclude)
     with opened_version(name, store, registry, cancel, "unpacking") as version:
         check_expected(version.descriptor.digest, expect, name)
-        return restore(
+        target = os.fsencode(directory)
+        if trust is not None:
+            trusted = trust.admit(version.store, version.descriptor, version.manifest_bytes, name)
+            in_place = check_target(os.path.abspath(target), update)
+        restored = restore(
             version,
-            os.fsencode(directory),
+            target,
             update=update,
             delete=delete,
             seeds=seed_paths(seed),
@@ -97,6 +108,15 @@ def unpack(
             part=part,
             progress=cancellable(progress, cancel, "unpacking"),
         )
+        if trust is None:
+            return restored
+        from packer.api.trust import record_tree  # where there is a trust alone
+
+        complete = not part and (delete or not in_place)
+        record_tree(
+            trust, version, target, "unpack", name, part=part, trusted=trusted, complete=complete
+        )
+        return replace(restored, trusted=trusted)
 
 
 def unpack_tar(
@@ -108,6 +128,7 @@ def unpack_tar(
     include: Iterable[str] = (),
     exclude: Iterable[str] = (),
     expect: str | None = None,
+    trust: Trust | None = None,
 ) -> Iterator[bytes | memoryview]:
     """Return a version's tree as a tar archive, the same bytes for the same tree.
 
@@ -121,6 +142,7 @@ def unpack_tar(
         include: as for `unpack`.
         exclude: as for `unpack`.
         expect: digest that the version must have; None for any.
+        trust: the signatures that the version needs. No receipt is written: nothing is installed.
 
     Returns:
         The archive in pieces, each valid until the next is asked for. An error while they are
@@ -130,6 +152,8 @@ def unpack_tar(
         NotFound: there is no such version, a blob of it is missing, or it lacks one of `paths`.
         InvalidParameter: a path or pattern is malformed.
         DigestMismatch: the version has another digest than `expect`.
+        SignatureError: the version is not signed as `trust` asks.
+        OlderVersion: it is older than the receipt of `trust`.
         IntegrityError: bytes differ from their digest.
         StoreError: a store failed.
     """
@@ -139,6 +163,8 @@ def unpack_tar(
     part = make_part(paths, include, exclude)
     version = open_version(name, store=store, registry=registry)
     check_expected(version.descriptor.digest, expect, name)
+    if trust is not None:
+        trust.admit(version.store, version.descriptor, version.manifest_bytes, name)
     return tar_of(version, index_of(version, part))
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from packer.api.locations import StoreLike, open_store, resolve
 from packer.api.signers import signer_of
+from packer.stores.protocols import Store
 from packer.stores.referrers import Referrer, all_referrers
 from packer.stores.registry.access import Access, RegistryLike
 
@@ -67,7 +68,19 @@ def referrers(
         StoreError: a store failed.
     """
     holder, known = resolve(name, open_store(store, create=False), Access.of(registry))
-    digest = holder.resolve(known).digest
+    return referrers_in(holder, holder.resolve(known).digest)
+
+
+def referrers_in(holder: Store, digest: str) -> tuple[ListedReferrer, ...]:
+    """List what refers to a manifest of an open store, as `referrers` does.
+
+    Args:
+        holder: the store.
+        digest: of the manifest.
+
+    Returns:
+        A row for each manifest.
+    """
 
     def row(one: Referrer) -> ListedReferrer:
         found = one.descriptor

@@ -116,9 +116,9 @@ def remote_versions(
             rows = _read(found, names)
             known = {row.tag: row for row in rows}
             created = {row.tag: row.created for row in rows}
-            ordered = sorted(_in_order(known), key=created.__getitem__, reverse=True)
+            ordered = sorted(in_order(known), key=created.__getitem__, reverse=True)
         else:
-            known, ordered = {}, _in_order(names)
+            known, ordered = {}, in_order(names)
         # A tag that was removed while the manifests were read ends no page.
         first = ordered.index(after) + 1 if after in ordered else 0
         page = ordered[first : first + limit]
@@ -143,8 +143,15 @@ def _names(store: Store) -> list[str]:
     return [name for name in names if attached_to(name) is None]
 
 
-def _in_order(names: Iterable[str]) -> list[str]:
-    """Return tags that are moved, then the highest version first, then others by name."""
+def in_order(names: Iterable[str]) -> list[str]:
+    """Return tags that are moved, then the highest version first, then others by name.
+
+    Args:
+        names: tags, in any order.
+
+    Returns:
+        All of them.
+    """
     keys = {name: version_key(name) for name in sorted(names)}
     moved = sorted(
         (name for name in keys if name.lower() in MOVING),

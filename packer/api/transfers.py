@@ -33,11 +33,11 @@ from packer.api.push_source import version_to_push
 from packer.errors import IntegrityError, InvalidParameter
 from packer.format.version import load_version
 from packer.progress import CancelEvent, ProgressCallback, cancellable
-from packer.reference import parse_location
+from packer.reference import ArchiveLocation, parse_location
 from packer.stores.cancelling import until_cancelled
 from packer.stores.graph import check_expected
 from packer.stores.layout import using
-from packer.stores.protocols import Store
+from packer.stores.protocols import Partial, Store
 from packer.stores.registry.access import Access, RegistryLike
 from packer.transfer.copy_graph import CopyResult
 from packer.transfer.copy_graph import copy as copy_graph
@@ -45,10 +45,12 @@ from packer.transfer.promises import Promise
 
 if TYPE_CHECKING:
     from packer.api.air_gap import Have
+    from packer.api.trust import Trust
     from packer.format.version import Version
     from packer.packing.job import Packed
     from packer.reading.parts import Part
     from packer.reading.restore import Restored
+    from packer.trust.checking import Trusted
 
 PULLS_KEPT = 2
 """Versions of an application that `pull` keeps: the one that is deployed, and the one before."""
@@ -78,6 +80,11 @@ class Pulled:
     restored: Restored
     referrers: int = 0
     forgotten: tuple[str, ...] = ()
+
+    @property
+    def trusted(self) -> Trusted | None:
+        """The policy that let the version pass; None if none was asked."""
+        return self.restored.trusted
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +185,8 @@ def pull(
     expect: str | None = None,
     durable: bool = True,
     referrers: bool = True,
+    trust: Trust | None = None,
+    allow_older: bool = False,
     progress: ProgressCallback | None = None,
     cancel: CancelEvent | None = None,
 ) -> Pulled:
@@ -208,6 +217,10 @@ def pull(
         expect: digest that the version must have; None for any.
         durable: as for `pack` and `unpack`, for the local store and for `directory`.
         referrers: pull what refers to the version into the local store as well, as for `push`.
+        trust: the signatures that the version needs, checked before anything else of it is read,
+            and the receipt to write.
+        allow_older: of an archive, take a version that was packed before the one that its name
+            means in the local store.
         progress: called with the bytes fetched and written.
         cancel: a `threading.Event` or the like; the call raises `Cancelled` once it is set.
 
@@ -217,6 +230,9 @@ def pull(
     Raises:
         NotFound: there is no such repository, tag or blob, or the version lacks one of `paths`.
         IntegrityError: bytes differ from their digest; `directory` is as it was.
+        SignatureError: the version is not signed as `trust` asks; nothing was written.
+        OlderVersion: it is older than what is there; nothing was written.
+        SourceChanged: a file was changed before it was in the receipt, which is not written.
         TargetExists: `directory` has content, and `update` is not given.
         InvalidReference: `ref` is malformed.
         InvalidParameter: an argument contradicts another.
@@ -244,6 +260,8 @@ def pull(
             target,
             seeds,
             part,
+            trust=trust,
+            complete=not part and (delete or not in_place),
             update=update,
             delete=delete,
             jobs=jobs,
@@ -254,6 +272,11 @@ def pull(
         )
     local = open_store(store, durable=durable)
     goal = read_manifest(origin, expect=expect, cancel=cancel)
+    if isinstance(parse_location(ref), ArchiveLocation) and not allow_older:
+        _refuse_older(goal.data, local, goal.tag, ref)
+    trusted = None
+    if trust is not None:
+        trusted = trust.admit(origin.store, goal.descriptor, goal.data, ref)
     if not in_place:
         check_room(origin, goal, local, target)
     watched = cancellable(progress, cancel, "unpacking")
@@ -265,6 +288,11 @@ def pull(
         restored = restore(
             version, target, update=update, delete=delete, durable=durable, progress=watched
         )
+        if trust is not None:
+            restored = replace(restored, trusted=trusted)
+            found = replace(version, reference=goal.tag or "")
+            complete = delete or not in_place
+            _write_receipt(trust, found, target, ref, restored, complete=complete)
         return Pulled(
             ref,
             version.descriptor.digest,
@@ -285,6 +313,39 @@ def pull(
     return replace(pulled, forgotten=_forget_older(local, goal.tag, keep))
 
 
+def _refuse_older(manifest: bytes, destination: Store, tag: str | None, name: str) -> None:
+    """Raise `OlderVersion` if a tag would go back to a version that was packed before."""
+    from packer.api.trust import created_at, refuse_older  # for archives alone
+
+    if tag is not None and (before := created_at(destination, tag)):
+        refuse_older(manifest, before, name, f"{tag} in {destination.name}")
+
+
+def _write_receipt(
+    trust: Trust,
+    version: Version,
+    target: bytes,
+    source: str,
+    restored: Restored,
+    *,
+    part: Part | None = None,
+    complete: bool,
+) -> None:
+    """Write the receipt of a pull, if one is asked for."""
+    from packer.api.trust import record_tree  # where there is a trust alone
+
+    record_tree(
+        trust,
+        version,
+        target,
+        "pull",
+        source,
+        part=part,
+        trusted=restored.trusted,
+        complete=complete,
+    )
+
+
 def _forget_older(local: Store, tag: str | None, keep: int | None) -> tuple[str, ...]:
     if keep is None:
         return ()
@@ -300,6 +361,8 @@ def _restore_from_afar(
     seeds: Sequence[str | bytes | os.PathLike[str]],
     part: Part,
     *,
+    trust: Trust | None,
+    complete: bool,
     update: bool,
     delete: bool,
     jobs: int,
@@ -325,18 +388,32 @@ def _restore_from_afar(
             progress=cancellable(progress, cancel, "unpacking"),
         )
 
+    def finish(restored: Restored) -> Restored:
+        if trust is None:
+            return restored
+        restored = replace(restored, trusted=trusted)
+        _write_receipt(
+            trust, version, target, origin.reference, restored, part=part, complete=complete
+        )
+        return restored
+
     with until_cancelled(cancel, (origin.store,), "unpacking"):
         version = load_version(origin.store, origin.name)
         digest = version.descriptor.digest
         check_expected(digest, expect, origin.reference)
+        trusted = None
+        if trust is not None:
+            data = version.manifest_bytes
+            trusted = trust.admit(origin.store, version.descriptor, data, origin.reference)
         if not seeds and all(
             map(local.exists, (version.manifest.config, *version.manifest.layers))
         ):
             try:  # the part of a version that was pulled as a whole before
-                return Pulled(origin.reference, digest, 0, 0, write(replace(version, store=local)))
+                restored = finish(write(replace(version, store=local)))
+                return Pulled(origin.reference, digest, 0, 0, restored)
             except IntegrityError as error:
                 _LOG.warning("%s; what is needed is fetched again", error)
-        restored = write(version)
+        restored = finish(write(version))
     small = (version.manifest.config, *version.manifest.index_layers)
     return Pulled(
         origin.reference,
@@ -360,6 +437,8 @@ def copy(
     force: bool = False,
     expect: str | None = None,
     referrers: bool = True,
+    trust: Trust | None = None,
+    allow_older: bool = False,
     progress: ProgressCallback | None = None,
     cancel: CancelEvent | None = None,
 ) -> CopyResult:
@@ -372,8 +451,9 @@ def copy(
         registry: how to reach registries, on both sides.
         have: versions that the far side of an air gap has, whose blobs an ``oci-archive:`` may
             leave out: a tag or digest in the source's repository, any reference, an inventory, or a
-            file that holds an inventory or a list of digests. The result is still an OCI archive;
-            copying from it needs a destination that has the blobs left out.
+            file that holds an inventory, a list of digests, or the receipt of an earlier copy. The
+            result is still an OCI archive; copying from it needs a destination that has the blobs
+            left out.
         split_bytes: write an ``oci-archive:`` in parts of this many bytes. A second call with the
             same arguments keeps the parts that are complete.
         jobs: concurrent transfers, at least 1.
@@ -381,6 +461,9 @@ def copy(
         force: as for `push`.
         expect: digest that the version must have; None for any.
         referrers: as for `push`; also into archives, and with `have`.
+        trust: the signatures that the version needs, checked before anything is written, and the
+            receipt to write.
+        allow_older: of an archive, let a tag go back to a version that was packed before.
         progress: called with the bytes moved.
         cancel: a `threading.Event` or the like; the call raises `Cancelled` once it is set.
 
@@ -393,6 +476,8 @@ def copy(
         InvalidReference: a reference is malformed.
         InvalidParameter: an argument contradicts another.
         IntegrityError: bytes differ from their digest.
+        SignatureError: the version is not signed as `trust` asks; nothing was written.
+        OlderVersion: it is older than what is there; nothing was written.
         StoreError: a store failed; a second copy goes on.
         Cancelled: `cancel` was set.
     """
@@ -408,11 +493,20 @@ def copy(
         location, options, partial=bool(left_out), part_bytes=split_bytes
     )
     tag = tag or tag_of(name)
+    is_import = isinstance(origin, Partial) and not isinstance(target, Partial)
+    trusted, data = None, b""
+    if trust is not None or (is_import and not allow_older):
+        descriptor, data = origin.get_manifest(name)
+        name = descriptor.digest
+        if is_import and not allow_older:
+            _refuse_older(data, target, tag, source)
+        if trust is not None:
+            trusted = trust.admit(origin, descriptor, data, source)
     promises: list[Promise] = []
     if left_out:
         name = origin.resolve(name).digest  # the tag may move while promises are looked up
         promises = air_gap.find_promises(left_out, origin, name, local, options)
-    return copy_graph(
+    done = copy_graph(
         origin,
         name,
         target,
@@ -427,3 +521,11 @@ def copy(
         progress=progress,
         cancel=cancel,
     )
+    if trust is None:
+        return done
+    from packer.api.trust import Draft
+
+    shown = tag or ""
+    draft = Draft("copy", source, destination, origin, done.descriptor, data, shown, trusted)
+    trust.record(draft, None)
+    return replace(done, trusted=trusted)

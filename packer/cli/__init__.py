@@ -12,7 +12,7 @@ Files, in reading order:
     output, display     standard output; progress on standard error
     tables              tables with headings, as wide as the terminal
     transfers, remote, reading, inspection, integrity, keeping, airgap, registries,
-    migration, builtin  the verbs
+    migration, builtin, serving  the verbs
     storage             the verbs below ``storage``, and their arguments
     patch_text, pager   diff --patch
     commands            the command line as data, for completion and the manual

@@ -9,13 +9,23 @@ from collections.abc import Iterator
 from typing import Any
 
 from packer.api import readings, transfers
-from packer.cli.display import format_count, format_size
-from packer.cli.outcome import Report, check_dry_run, copied, estimated, options
+from packer.cli.outcome import (
+    Report,
+    check_dry_run,
+    copied,
+    estimated,
+    options,
+    refuse_trust,
+    trust,
+    trusted_lines,
+    trusted_value,
+)
 from packer.cli.output import Output
 from packer.errors import InvalidParameter
 from packer.progress import ProgressCallback
 from packer.reference import IMAGE_PREFIX
 from packer.stores.graph import check_expected
+from packer.text import format_count, format_size
 from packer.transfer.copy_cost import Estimate
 
 _SIZE = re.compile(r"(\d{1,15})(?:\.(\d{1,9}))? ?(?:([KMGT])(i?)B?|B?)", re.IGNORECASE | re.ASCII)
@@ -97,6 +107,7 @@ def copy(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
         )
     if args.dry_run:
         check_dry_run(args)
+        refuse_trust(args)
         from packer.api.estimates import estimate
 
         found = estimate(
@@ -118,6 +129,8 @@ def copy(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
         expect=args.expect,
         have=args.have,
         split_bytes=split,
+        trust=trust(args),
+        allow_older=args.allow_older,
         jobs=args.jobs,
         progress=progress,
         cancel=args.cancel,
@@ -129,10 +142,11 @@ def copy(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
 
     def value() -> dict[str, Any]:
         promised = {"left_out_blobs": done.blobs_left_out, "left_out_bytes": done.bytes_left_out}
-        return {**base(), **promised}
+        return {**base(), **promised, "verification": trusted_value(done.trusted)}
 
     def lines() -> Iterator[str]:
         yield from plain.lines()
+        yield from trusted_lines(done.trusted)
         if done.blobs_left_out:
             yield _left_out(done.blobs_left_out, done.bytes_left_out)
 

@@ -7,6 +7,7 @@ from dataclasses import fields
 
 from packer.cli.parser import (
     OPTIONS,
+    add_allow_older,
     add_common,
     add_connection,
     add_dry_run,
@@ -21,6 +22,7 @@ from packer.cli.parser import (
     add_registry,
     add_repair,
     add_target,
+    add_trust,
     verb,
 )
 from packer.cli.parser import make_parser as make_parser  # after the verbs below are declared
@@ -117,6 +119,8 @@ def _pull(at: argparse.ArgumentParser) -> None:
     )
     add_referrers(at)
     add_dry_run(at)
+    add_trust(at)
+    add_allow_older(at)
 
 
 @verb(
@@ -136,6 +140,7 @@ def _unpack(at: argparse.ArgumentParser) -> None:
         metavar="-",
         help="write a tar archive to standard output, and no DIR",
     )
+    add_trust(at)
 
 
 @verb(
@@ -218,6 +223,38 @@ def _verify(at: argparse.ArgumentParser) -> None:
     at.add_argument(
         "--base-from", metavar="REF", help="a further place where these versions may be"
     )
+    add_trust(at, receipt=False)
+
+
+@verb(
+    "sign",
+    "sign a version with a key, as cosign does",
+    "layer-packer sign registry.example/acme/app:1.4.2 --key release.pem",
+)
+def _sign(at: argparse.ArgumentParser) -> None:
+    at.add_argument("name", metavar="NAME", help="the version")
+    at.add_argument(
+        "--key", metavar="PEM", required=True, help="private key: ECDSA P-256, P-384, or Ed25519"
+    )
+
+
+@verb(
+    "receipt",
+    "tell whether a directory is still what a receipt says",
+    "layer-packer receipt verify out receipt.json",
+    reaches=False,
+)
+def _receipt(at: argparse.ArgumentParser) -> None:
+    at.add_argument("action", metavar="verify", choices=["verify"], help="what to do")
+    at.add_argument("directory", metavar="DIR", help="the directory")
+    at.add_argument("receipt", metavar="RECEIPT", help="file that a call wrote by --receipt")
+    at.add_argument(
+        "--key",
+        action="append",
+        default=[],
+        metavar="PEM",
+        help="public key that signed the receipt (repeatable: any)",
+    )
 
 
 @verb(
@@ -260,6 +297,8 @@ def _copy(at: argparse.ArgumentParser) -> None:
     at.add_argument(
         "--split", metavar="SIZE", help="write an oci-archive: in parts of SIZE, such as 4GB"
     )
+    add_trust(at)
+    add_allow_older(at)
     at.add_argument(
         "--compression",
         choices=("gzip", "zstd"),
@@ -459,6 +498,9 @@ def _registry(at: argparse.ArgumentParser) -> None:
         ("schedule", "CRON", "of garbage collection"),
         ("image", "IMAGE", "of the registry"),
         ("kubectl-image", "IMAGE", "of kubectl, for garbage collection"),
+        ("page", "REF|BASE-URI", "that a page shows (see serve); for Kubernetes"),
+        ("page-secret", "NAME", "secret with token, config.json and ca.crt"),
+        ("page-image", "IMAGE", "of layer-packer, for the page"),
     ):
         at.add_argument(f"--{name}", metavar=metavar, help=text)
     at.add_argument("--replicas", type=int, metavar="N", help="servers over one bucket")
@@ -470,6 +512,28 @@ def _registry(at: argparse.ArgumentParser) -> None:
     at.set_defaults(
         **{field.name: getattr(defaults, field.name) for field in fields(RegistryConfig)}
     )
+
+
+@verb(
+    "serve",
+    "show what a store, repository or storage holds, as a page and as JSON",
+    "layer-packer serve registry.example/acme/app",
+)
+def _serve(at: argparse.ArgumentParser) -> None:
+    from packer.cli.serving import add_serve  # late: only these verbs need it
+
+    add_serve(at)
+
+
+@verb(
+    "report",
+    "write a page about a version or an application to a file",
+    "layer-packer report app:1.4.2 -o app.html",
+)
+def _report(at: argparse.ArgumentParser) -> None:
+    from packer.cli.serving import add_report
+
+    add_report(at)
 
 
 @verb(

@@ -11,8 +11,9 @@ from typing import Any
 from packer.cli import builtin_registry
 from packer.cli.builtin_registry import RegistryConfig
 from packer.cli.outcome import Report
-from packer.cli.output import Output, text_fields
+from packer.cli.output import Output, replace_file
 from packer.progress import ProgressCallback
+from packer.text import text_fields
 
 
 def registry(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
@@ -23,7 +24,7 @@ def registry(args: argparse.Namespace, out: Output, progress: ProgressCallback |
     if args.output is not None:
         files = builtin_registry.files(config, args.form)
         for name, text in files.items():
-            _write(os.path.join(args.output, *name.split("/")), text)
+            replace_file(os.path.join(args.output, *name.split("/")), text.encode())
         return Report(
             lambda: {**text_fields("directory", args.output), "files": sorted(files)},
             lambda: (os.path.join(args.output, name) for name in sorted(files)),
@@ -42,17 +43,3 @@ def registry(args: argparse.Namespace, out: Output, progress: ProgressCallback |
         yield from text.splitlines()
 
     return Report(value, lines, is_summary=False)
-
-
-def _write(path: str, text: str) -> None:
-    """Replace a file as a whole."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    temporary = f"{path}.{os.getpid()}.tmp"
-    try:
-        with open(temporary, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(temporary, path)
-    except BaseException:
-        if os.path.lexists(temporary):
-            os.unlink(temporary)
-        raise

@@ -11,12 +11,14 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
+from packer._version import VERSION
 from packer.errors import InvalidParameter
 
 _MAX_REPLICAS = 100
 _MAX_PORT = 65535
 IMAGE = "docker.io/library/registry:2.8.3"
 KUBECTL_IMAGE = "registry.k8s.io/kubectl:v1.33.4"
+PAGE_IMAGE = f"ghcr.io/layer-packer/layer-packer:{VERSION}"
 STORAGES = ("filesystem", "s3")
 FORMATS = ("kubernetes", "compose", "config")
 
@@ -44,6 +46,9 @@ _RULES = {
     "schedule": r"@(daily|weekly|monthly)|[0-9*,/-]+( [0-9A-Z*,/-]+){4}",
     "image": r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}",
     "kubectl_image": r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}",
+    "page": r"((docker://)?[A-Za-z0-9][A-Za-z0-9.:-]{0,252}/[a-z0-9._/:@-]{1,254})?",
+    "page_secret": _NAME,
+    "page_image": r"[A-Za-z0-9][A-Za-z0-9._/:@-]{0,254}",
 }
 
 
@@ -69,6 +74,9 @@ class RegistryConfig:
             but multi-platform images in the same registry would lose their parts.
         image: of the registry.
         kubectl_image: with kubectl as its entry point, for garbage collection.
+        page: repository or base of a storage that a page shows; no page if empty.
+        page_secret: secret with ``token``, ``config.json`` and ``ca.crt``.
+        page_image: of layer-packer.
 
     Raises:
         InvalidParameter: a value is malformed or out of range.
@@ -91,6 +99,9 @@ class RegistryConfig:
     delete_untagged: bool = False
     image: str = IMAGE
     kubectl_image: str = KUBECTL_IMAGE
+    page: str = ""
+    page_secret: str = "layer-packer-page"  # noqa: S105
+    page_image: str = PAGE_IMAGE
 
     def __post_init__(self) -> None:
         """Check every value: all of them become part of YAML."""
@@ -132,7 +143,7 @@ def stream(config: RegistryConfig) -> str:
     values = _values(config, name)
     parts = [
         _fill(f"kubernetes/{folder}/{part}", values)
-        for folder in ("base", config.storage)
+        for folder in _folders(config)
         for part in _parts(folder)
     ]
     return "---\n".join([config_map, *parts])
@@ -143,8 +154,9 @@ def files(config: RegistryConfig, form: str) -> dict[str, str]:
 
     Args:
         config: how the registry is to run.
-        form: "kubernetes" for ``base/`` and an overlay named like the storage, to be built by
-            kustomize; "compose" for ``compose.yaml`` and ``config.yml``; "config" for the latter.
+        form: "kubernetes" for ``base/`` and an overlay named like the storage, and ``page/`` if
+            there is a page, to be built by kustomize; "compose" for ``compose.yaml`` and
+            ``config.yml``; "config" for the latter.
 
     Returns:
         Content by file name; names have ``/``.
@@ -162,7 +174,7 @@ def files(config: RegistryConfig, form: str) -> dict[str, str]:
     values = _values(config, "registry-config")
     out = {
         f"{folder}/{part}": _fill(f"kubernetes/{folder}/{part}", values)
-        for folder in ("base", config.storage)
+        for folder in _folders(config)
         for part in ("kustomization.yaml", *_parts(folder))
     }
     out[f"{config.storage}/config.yml"] = text
@@ -188,6 +200,10 @@ def compose_yaml(config: RegistryConfig) -> str:
             "compose_mend": _indented("mend.sh", 8).replace("$", "$$"),
         },
     )
+
+
+def _folders(config: RegistryConfig) -> tuple[str, ...]:
+    return ("base", config.storage, "page") if config.page else ("base", config.storage)
 
 
 def _parts(folder: str) -> tuple[str, ...]:

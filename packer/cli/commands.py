@@ -15,7 +15,7 @@ _NAME_OPTIONS = {"--base", "--from", "--have"}
 _ELSEWHERE = {"storage", "migrate", "registry"}
 """Verbs whose arguments name nothing of the local store."""
 _FOLDERS = {"DIR"}
-_FILES = {"FILE", "PEM", "DIR|FILE", "DIR|FILE|-", "FILE|DIR"}
+_FILES = {"FILE", "PEM", "RECEIPT", "DIR|FILE", "DIR|FILE|-", "FILE|DIR"}
 
 
 class Argument(NamedTuple):

@@ -1,7 +1,6 @@
-"""Shows results on a terminal: sizes, names made harmless, and progress.
+"""Shows results on a terminal: shares, hints and progress.
 
-Names and messages can hold anything: a file name may carry escape sequences that rewrite the
-screen, and so may a registry's answer. All of them pass through `escape`.
+Names and messages can hold anything: all of them pass through `packer.text.escape`.
 """
 
 from __future__ import annotations
@@ -15,6 +14,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Protocol, TextIO
 
 from packer.progress import Progress, ProgressCallback
+from packer.text import escape, format_size
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
@@ -26,47 +26,6 @@ REFRESH_SECONDS = 0.1
 
 DUMB_TERMINALS = ("", "dumb", "unknown")
 """Values of TERM for terminals that only take text."""
-
-
-def escape(text: str) -> str:
-    r"""Return `text` with everything that is not printable as a backslash escape, on one line.
-
-    Control and format characters (bidirectional overrides too) become ``\n``, ``\x1b``,
-    ``\u202e``; a byte that is no UTF-8 (a lone surrogate here) becomes ``\xff``. A backslash
-    stays as it is: the result is for reading, programs get exact names from ``--json``.
-    """
-    if text.isprintable():
-        return text
-    return "".join(char if char.isprintable() else _escape_char(char) for char in text)
-
-
-def _escape_char(char: str) -> str:
-    code = ord(char)
-    if 0xDC80 <= code <= 0xDCFF:
-        return f"\\x{code - 0xDC00:02x}"
-    if 0xD800 <= code <= 0xDFFF:
-        return f"\\u{code:04x}"
-    return char.encode("unicode_escape").decode()
-
-
-def format_size(size: float) -> str:
-    """Return a number of bytes in decimal units, with a digit behind the point from 1 KB on."""
-    if abs(size) < 1000:
-        return f"{size:.0f} B"
-    for unit in ("KB", "MB", "GB", "TB"):
-        size /= 1000
-        # A size that would round to 1000.0 is shown in the next unit.
-        if abs(size) < 999.95:
-            return f"{size:.1f} {unit}"
-    return f"{size / 1000:.1f} PB"
-
-
-def format_count(count: int, noun: str) -> str:
-    """Return ``1 file``, ``2 files``, ``2 copies``: nouns in -y change, the others take an s."""
-    if count == 1:
-        return f"1 {noun}"
-    plural = noun[:-1] + "ies" if noun.endswith(("ry", "py")) else noun + "s"
-    return f"{count:,} {plural}".replace(",", " ")
 
 
 def format_share(part: int, whole: int) -> str:

@@ -7,12 +7,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from packer.api.exports import DEFAULT_PLATFORM, export_image
-from packer.cli.display import format_count, format_size
-from packer.cli.outcome import Report, copied, options
-from packer.cli.output import text_fields
+from packer.cli.outcome import Report, copied, options, refuse_trust
 from packer.engine.stream_compression import GZIP
 from packer.errors import InvalidParameter
 from packer.progress import ProgressCallback
+from packer.text import format_count, format_size, text_fields
 
 
 def export(
@@ -31,6 +30,7 @@ def export(
     Raises:
         InvalidParameter: an option is of no use with an image.
     """
+    refuse_trust(args)
     for is_given, option in ((args.have, "--have"), (args.dry_run, "--dry-run")):
         if is_given:
             raise InvalidParameter(f"{option} is for versions: an image shares no blobs with them")

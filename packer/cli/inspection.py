@@ -8,14 +8,14 @@ from typing import Any
 
 from packer.api import readings
 from packer.api.referrers import ListedReferrer, referrers
-from packer.cli.display import format_count, format_size
 from packer.cli.outcome import Report, closed_text, closed_value, options, parts_value
-from packer.cli.output import Output, text_fields
+from packer.cli.output import Output
 from packer.cli.tables import Column, folded, short_digest, table, terminal_width
 from packer.format.closed_files import Closed
 from packer.format.usage import Opened, Use
 from packer.progress import ProgressCallback
 from packer.reading.contents import Details, LayerUse
+from packer.text import format_count, format_size, text_fields
 
 _SHOWN = 20
 """Parts, opened files and closed files that are shown to people."""

@@ -9,13 +9,15 @@ from typing import Any
 from packer.api import integrity, readings
 from packer.api.integrity import DAMAGED, SOUND, UNKNOWN, Checked, Repaired
 from packer.api.locations import default_store_path
-from packer.cli.display import format_count, format_size
-from packer.cli.outcome import Report, options
-from packer.cli.output import Output, text_fields
+from packer.cli.outcome import Report, options, trust, trusted_lines, trusted_value
+from packer.cli.output import Output
 from packer.cli.tables import Column, short_digest, table, terminal_width
 from packer.errors import InvalidParameter
 from packer.progress import ProgressCallback
 from packer.reading.verification import Verified
+from packer.stores.graph import check_expected
+from packer.text import format_count, format_size, text_fields
+from packer.trust.checking import Trusted
 
 EXIT_DAMAGED = 4
 """Exit code if a version is damaged, and of `repair` if it still is."""
@@ -31,7 +33,10 @@ def verify(args: argparse.Namespace, out: Output, progress: ProgressCallback | N
     if args.all:
         if with_bases:
             raise InvalidParameter("--base-at-hand is for one archive, --all for the local store")
+        if trust(args) is not None:
+            raise InvalidParameter("--all reads blobs: name a version to check its signatures")
         return _verify_all(args, progress)
+    trusted = _check_signatures(args)
     verified = readings.verify(
         args.name,
         base_at_hand=args.base_at_hand,
@@ -40,9 +45,11 @@ def verify(args: argparse.Namespace, out: Output, progress: ProgressCallback | N
         cancel=args.cancel,
         **options(args),
     )
+    if trusted is not None:
+        check_expected(verified.digest, trusted.digest, args.name)  # the tag moved meanwhile
 
     def value() -> dict[str, Any]:
-        found = {
+        found: dict[str, Any] = {
             **text_fields("name", args.name),
             "digest": verified.digest,
             "blobs": verified.blobs,
@@ -50,6 +57,7 @@ def verify(args: argparse.Namespace, out: Output, progress: ProgressCallback | N
             "chunks": verified.chunks,
             "referrers": verified.referrers,
             "referrer_bytes": verified.referrer_bytes,
+            "verification": trusted_value(trusted),
         }
         if with_bases:
             found["left_out_blobs"] = verified.left_out_blobs
@@ -59,6 +67,7 @@ def verify(args: argparse.Namespace, out: Output, progress: ProgressCallback | N
 
     def lines() -> Iterator[str]:
         yield f"{args.name}  {verified.digest}"
+        yield from trusted_lines(trusted)
         yield (
             f"sound: {format_count(verified.blobs, 'blob')}, {format_size(verified.bytes)},"
             f" {format_count(verified.chunks, 'chunk')}"
@@ -72,6 +81,16 @@ def verify(args: argparse.Namespace, out: Output, progress: ProgressCallback | N
             yield from _bases_lines(verified)
 
     return Report(value, lines)
+
+
+def _check_signatures(args: argparse.Namespace) -> Trusted | None:
+    """Check the signatures that the options ask for."""
+    asked = trust(args)
+    if asked is None or asked.policy is None:
+        return None
+    from packer.api.trust import verify_signatures
+
+    return verify_signatures(args.name, asked.policy, repository=asked.repository, **options(args))
 
 
 def _bases_lines(verified: Verified) -> Iterator[str]:

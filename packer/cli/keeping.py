@@ -11,12 +11,12 @@ from typing import Any
 from packer.api import keeping
 from packer.api.keeping import KeptVersion, ListedVersion
 from packer.api.locations import default_store_path
-from packer.cli.display import format_count, format_size
 from packer.cli.outcome import Report
-from packer.cli.output import Output, text_fields
+from packer.cli.output import Output
 from packer.cli.tables import Column, short_digest, short_time, table, terminal_width
 from packer.errors import InvalidParameter
 from packer.progress import ProgressCallback
+from packer.text import format_count, format_size, text_fields
 
 _SPAN = re.compile(
     r"(?:(\d{1,4})y)?(?:(\d{1,4})m)?(?:(\d{1,4})w)?(?:(\d{1,5})d)?(?:(\d{1,6})h)?", re.ASCII

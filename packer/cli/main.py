@@ -20,7 +20,7 @@ from types import FrameType
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from packer.cli.arguments import make_parser
-from packer.cli.display import escape, open_display
+from packer.cli.display import open_display
 from packer.cli.output import Output, OutputClosed, error_value
 from packer.cli.parser import UsageError, show_help
 from packer.errors import (
@@ -28,11 +28,14 @@ from packer.errors import (
     IntegrityError,
     InvalidParameter,
     NotFound,
+    OlderVersion,
     PackerError,
+    SignatureError,
     SourceError,
     StoreError,
     TargetExists,
 )
+from packer.text import escape
 
 if TYPE_CHECKING:
     from packer.cli.outcome import Report
@@ -51,6 +54,8 @@ EXIT_CODES: tuple[tuple[type[BaseException], int], ...] = (
     (InvalidParameter, EXIT_USAGE),
     (NotFound, 3),
     (IntegrityError, 4),
+    (SignatureError, 12),
+    (OlderVersion, 12),
     (AuthError, 6),
     (StoreError, 5),
     (SourceError, 7),

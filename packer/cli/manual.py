@@ -17,6 +17,7 @@ _ENVIRONMENT = (
     ("LAYER_PACKER_STORAGE", "base URI of the verbs below storage"),
     ("LAYER_PACKER_PAGER, PAGER", "pager of diff --patch"),
     ("NO_COLOR", "if set, nothing is coloured"),
+    ("LAYER_PACKER_KEY_PASSWORD", "password of an encrypted private key"),
     ("SOURCE_DATE_EPOCH", "time of new versions, in seconds since 1970"),
 )
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from packer.cli.display import format_count, format_size
 from packer.cli.outcome import Report, options
-from packer.cli.output import Output, text_fields
+from packer.cli.output import Output
 from packer.progress import ProgressCallback
 from packer.storage.migration import migrate as migrate_archives
+from packer.text import format_count, format_size, text_fields
 
 
 def migrate(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:

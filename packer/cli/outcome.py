@@ -10,12 +10,13 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from packer.cli.display import format_count, format_size
-from packer.cli.output import Output, text_fields
+from packer.cli.output import Output
 from packer.errors import InvalidParameter
 from packer.stores.registry.access import OTHERS, RegistryLike, RegistryOptions, registry_host
+from packer.text import format_count, format_size, text_fields
 
 if TYPE_CHECKING:
+    from packer.api.trust import Trust
     from packer.files.rules import LeftOut
     from packer.format.closed_files import Closed
     from packer.format.usage import Use
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
     from packer.reading.restore import Restored
     from packer.transfer.copy_cost import Estimate
     from packer.transfer.copy_graph import CopyResult
+    from packer.trust.checking import Trusted
 
 
 class Report(NamedTuple):
@@ -336,6 +338,7 @@ _REASONS = {
     "limit": "too large to open",
     "depth": "too deep in other archives",
     "new": "too little of it is in the base",
+    "text": "zstd of text is not opened",
     "unknown": "was not opened",
 }
 
@@ -458,6 +461,70 @@ def part(args: argparse.Namespace) -> dict[str, Any]:
     return {"paths": args.paths, "include": args.include, "exclude": args.exclude}
 
 
+def trust(args: argparse.Namespace) -> Trust | None:
+    """Return what the options about signatures and receipts mean.
+
+    Args:
+        args: of a verb that takes them.
+
+    Returns:
+        None if none of them is given.
+
+    Raises:
+        InvalidParameter: options contradict each other.
+    """
+    after, receipt = getattr(args, "after", None), getattr(args, "receipt", None)
+    key = getattr(args, "receipt_key", None)
+    if args.repository is not None and args.policy is None:
+        raise InvalidParameter("--repository chooses a rule of a policy: give --policy")
+    if not (args.verify_key or args.policy or after or receipt or key):
+        return None
+    from packer.api.trust import Trust
+    from packer.trust.policy import Policy
+    from packer.trust.receipt import read_receipt
+
+    policy = None
+    if args.policy is not None:
+        policy = Policy.load(args.policy)
+    elif args.verify_key:
+        policy = Policy.of_keys(args.verify_key)
+    last = None if after is None else read_receipt(after)
+    return Trust(policy, args.repository, last, receipt, key)
+
+
+def refuse_trust(args: argparse.Namespace) -> None:
+    """Raise if a verb that does not check signatures this time is given options about them.
+
+    Args:
+        args: of the verb.
+
+    Raises:
+        InvalidParameter: such an option is given.
+    """
+    given = (args.verify_key, args.policy, args.repository, args.after, args.receipt)
+    if any(given) or args.receipt_key or args.allow_older:
+        raise InvalidParameter("--dry-run and oci-image: check no signature and write no receipt")
+
+
+def trusted_value(trusted: Trusted | None) -> dict[str, Any] | None:
+    """Return the JSON value of the signatures that were checked."""
+    if trusted is None:
+        return None
+    from packer.trust.receipt import trusted_value as value
+
+    return value(trusted)
+
+
+def trusted_lines(trusted: Trusted | None) -> Iterator[str]:
+    """Yield what a person reads of the signatures that were checked."""
+    if trusted is None:
+        return
+    for each in trusted.signatures:
+        yield f"signed by {each.signer}  {each.identity} ({each.kind})"
+    if not trusted.signatures:
+        yield f"no signature is asked for by the rule {trusted.rule} of {trusted.policy}"
+
+
 def restored(
     names: dict[str, Any], title: str, directory: str, done: Restored, fetched: str = ""
 ) -> Report:
@@ -485,10 +552,12 @@ def restored(
             "written_bytes": done.written_bytes,
             "deleted": done.deleted,
             "seeded_bytes": done.seeded_bytes,
+            "verification": trusted_value(done.trusted),
         }
 
     def lines() -> Iterator[str]:
         yield f"{title}  {done.digest}"
+        yield from trusted_lines(done.trusted)
         if fetched:
             yield fetched
         yield _restored_line(directory, done)

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, BinaryIO, TextIO
 
-from packer.cli.display import DUMB_TERMINALS, escape
+from packer.cli.display import DUMB_TERMINALS
 from packer.errors import NotFound, PackerError
+from packer.text import escape, text_fields
 
 
 class OutputClosed(Exception):
@@ -165,26 +165,26 @@ def _takes_styles(stream: TextIO | None) -> bool:
     return stream.isatty() and os.environ.get("TERM", "") not in DUMB_TERMINALS
 
 
-def text_fields(name: str, text: str) -> dict[str, str]:
-    """Return the fields of a JSON object for text that may hold bytes that are no UTF-8.
+def replace_file(path: str, data: bytes) -> None:
+    """Replace a file as a whole, and make the directories above it.
 
     Args:
-        name: key of the field.
-        text: such bytes are lone surrogates in it, which many JSON parsers refuse.
+        path: of the file.
+        data: its new content.
 
-    Returns:
-        The text under ``name``. If it has such bytes, they are replaced by U+FFFD, and
-        ``name_base64`` holds the exact bytes.
+    Raises:
+        OSError: it cannot be written; it is then as it was.
     """
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    temporary = f"{path}.{os.getpid()}.tmp"
     try:
-        text.encode()
-    except UnicodeEncodeError:
-        exact = text.encode("utf-8", "surrogateescape")
-        return {
-            name: exact.decode("utf-8", "replace"),
-            f"{name}_base64": base64.b64encode(exact).decode("ascii"),
-        }
-    return {name: text}
+        with open(temporary, "wb") as file:
+            file.write(data)
+        os.replace(temporary, path)
+    except BaseException:
+        if os.path.lexists(temporary):
+            os.unlink(temporary)
+        raise
 
 
 def error_value(error: BaseException, message: str, code: int) -> dict[str, Any]:

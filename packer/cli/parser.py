@@ -25,9 +25,10 @@ exit codes:
   1   any other failure                 7   a file cannot be packed or changed meanwhile
   2   wrong usage, value or reference   8   the target directory is not empty
   3   no such tag, version or path      9   the file system said no (missing, full, ...)
-  4   stored data is damaged or not     10  diff --exit-code: the versions differ
+  4   stored data is damaged or not     10  diff --exit-code, receipt verify: they differ
       a version of layer-packer         11  a listing had to stop before its end
-  5   registry unreachable or failing   130 Ctrl-C; 143, 129 terminated, hung up
+  5   registry unreachable or failing   12  not signed as asked, or an older version
+                                        130 Ctrl-C; 143, 129 terminated, hung up
                                         141 nobody reads standard output any more
 """
 
@@ -389,6 +390,45 @@ def add_expect(parser: argparse.ArgumentParser) -> None:
     """Add the digest that a version must have."""
     parser.add_argument(
         "--expect", metavar="DIGEST", help="fail unless the version has this digest"
+    )
+
+
+def add_trust(parser: argparse.ArgumentParser, *, receipt: bool = True) -> None:
+    """Add whose signatures a version needs, and the receipt of what is done."""
+    group = parser.add_argument_group("signatures")
+    chosen = group.add_mutually_exclusive_group()
+    chosen.add_argument(
+        "--verify-key",
+        action="append",
+        default=[],
+        metavar="PEM",
+        help="fail unless this key, or the holder of a certificate, signed it (repeatable: any)",
+    )
+    chosen.add_argument(
+        "--policy", metavar="FILE", help="fail unless it is signed as the policy in FILE asks"
+    )
+    group.add_argument(
+        "--repository",
+        metavar="NAME",
+        help="apply the policy's rule of this repository (default: that of the version)",
+    )
+    if not receipt:
+        return
+    group.add_argument(
+        "--after",
+        metavar="RECEIPT",
+        help="fail if it was packed before the version of this receipt",
+    )
+    group.add_argument("--receipt", metavar="FILE", help="write to FILE what was done")
+    group.add_argument("--receipt-key", metavar="PEM", help="sign the receipt with this key")
+
+
+def add_allow_older(parser: argparse.ArgumentParser) -> None:
+    """Add the choice to let an archive take a name back to an older version."""
+    parser.add_argument(
+        "--allow-older",
+        action="store_true",
+        help="of an oci-archive: take a version that is older than the one of this name",
     )
 
 

@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING, Any
 from packer.api import readings
 from packer.cli.airgap import parse_size
 from packer.cli.arguments import EXIT_DIFFERENT, EXIT_INCOMPLETE
-from packer.cli.display import format_size
 from packer.cli.outcome import Report, options
-from packer.cli.output import Line, Output, text_fields
+from packer.cli.output import Line, Output
 from packer.cli.pager import paged
 from packer.errors import InvalidParameter
+from packer.text import format_size, text_fields
 
 if TYPE_CHECKING:
     from packer.reading.file_patches import Patch

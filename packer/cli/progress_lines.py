@@ -9,8 +9,8 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import TextIO
 
-from packer.cli.output import text_fields
 from packer.progress import Progress
+from packer.text import text_fields
 
 INTERVAL_SECONDS = 0.5
 """Seconds between two lines of a phase."""

@@ -10,14 +10,14 @@ from typing import Any
 from packer.api import readings
 from packer.api.locations import open_version
 from packer.cli.arguments import EXIT_DIFFERENT, EXIT_INCOMPLETE
-from packer.cli.display import format_size
 from packer.cli.outcome import Report, options, refuse_terminal, write_content
-from packer.cli.output import Line, Output, text_fields
+from packer.cli.output import Line, Output
 from packer.cli.tables import Column, table
 from packer.progress import ProgressCallback
 from packer.reading import contents
 from packer.reading.contents import Entry
 from packer.reading.differences import Change
+from packer.text import format_size, text_fields
 
 _KIND_BITS = {
     "file": stat.S_IFREG,

@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from typing import Any
 
 from packer.api.remote_versions import PAGE, remote_versions
-from packer.cli.display import format_count, format_size
 from packer.cli.outcome import Report, options
-from packer.cli.output import Output, text_fields
+from packer.cli.output import Output
 from packer.cli.tables import Column, short_digest, short_time, table, terminal_width
 from packer.errors import InvalidParameter
 from packer.progress import ProgressCallback
+from packer.text import format_count, format_size, text_fields
 
 _COLUMNS = (
     Column("TAG", cut=True),

@@ -10,10 +10,10 @@ from functools import partial
 from typing import Any, BinaryIO
 
 from packer.cli import reading
-from packer.cli.display import did_you_mean, format_count, format_size
-from packer.cli.outcome import Report, check_target, registry_options, restored
-from packer.cli.output import Output, text_fields
-from packer.cli.parser import Add, add_level, add_opening, verb_epilog
+from packer.cli.display import did_you_mean
+from packer.cli.outcome import Report, check_target, registry_options, restored, trust
+from packer.cli.output import Output
+from packer.cli.parser import Add, add_level, add_opening, add_trust, verb_epilog
 from packer.cli.tables import Column, short_digest, short_time, table, terminal_width
 from packer.errors import AuthError, InvalidParameter, NotFound, PackerError
 from packer.oci import READ_BYTES
@@ -21,6 +21,7 @@ from packer.progress import ProgressCallback
 from packer.storage.condition import Condition, Finding
 from packer.storage.results import SavedVersion, SupportBundle
 from packer.storage.storage import Storage, open_storage
+from packer.text import format_count, format_size, text_fields
 
 EXIT_DAMAGED = 4
 """Exit code of ``storage verify`` if a version is damaged or lost."""
@@ -125,11 +126,13 @@ def add_storage_verbs(
     add_opening(at)
     _add_label(at)
 
-    add_target(verb("load", "write a version to a directory", "app", "sequence"))
+    at = verb("load", "write a version to a directory", "app", "sequence")
+    add_target(at)
+    add_trust(at)
     verb("apps", "list the applications")
     verb("history", "list an application's versions", "app")
     verb("current", "show which version is deployed", "app")
-    verb("deploy", "mark a version as deployed", "app", "sequence")
+    add_trust(verb("deploy", "mark a version as deployed", "app", "sequence"), receipt=False)
     verb("rollback", "mark the version as deployed that was before", "app")
 
     at = verb("diff", "show what differs between two versions", "app", "old", "new")
@@ -255,6 +258,7 @@ def _load(
         delete=args.delete,
         seed=args.seed,
         expect=args.expect,
+        trust=trust(args),
         progress=progress,
         cancel=args.cancel,
     )
@@ -362,7 +366,7 @@ def _deploy(
     storage: Storage, args: argparse.Namespace, out: Output, progress: ProgressCallback | None
 ) -> Report:
     if args.storage_verb == "deploy":
-        done = storage.deploy(args.app, args.sequence)
+        done = storage.deploy(args.app, args.sequence, trust=trust(args))
     else:
         done = storage.rollback(args.app)
     value = {**text_fields("app", args.app), **asdict(done)}

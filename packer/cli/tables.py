@@ -6,8 +6,8 @@ import sys
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
-from packer.cli.display import escape
 from packer.cli.output import Line
+from packer.text import escape
 
 SHORT_DIGEST_CHARS = 12
 """Hex digits of a digest that tables show, as docker does: 48 bits tell versions apart."""

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from packer.cli import outcome
-from packer.cli.display import format_count, format_share, format_size
+from packer.cli.display import format_share
 from packer.cli.outcome import Report, options
-from packer.cli.output import Output, text_fields
+from packer.cli.output import Output
 from packer.errors import InvalidParameter
 from packer.progress import ProgressCallback
+from packer.text import format_count, format_size, text_fields
 
 if TYPE_CHECKING:
     from packer.packing.job import Packed
@@ -150,6 +151,7 @@ def pull(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
 
         if any(outcome.part(args).values()):
             raise InvalidParameter("--dry-run counts whole versions: leave out PATH and patterns")
+        outcome.refuse_trust(args)
         found = estimate(args.reference, referrers=not args.no_referrers, **options(args))
         check_expected(found.digest, args.expect, args.reference)
         return outcome.estimated("reference", args.reference, found)
@@ -165,6 +167,8 @@ def pull(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
         expect=args.expect,
         durable=not args.no_sync,
         referrers=not args.no_referrers,
+        trust=outcome.trust(args),
+        allow_older=args.allow_older,
         jobs=args.jobs,
         progress=progress,
         cancel=args.cancel,
@@ -209,15 +213,19 @@ def unpack(args: argparse.Namespace, out: Output, progress: ProgressCallback | N
     from packer.api import readings
 
     if args.output:
-        if args.update or args.delete or args.seed:
+        if args.update or args.delete or args.seed or args.receipt:
             raise InvalidParameter(
-                "--output writes no DIR: --update, --delete, --seed are of no use"
+                "--output writes no DIR: --update, --delete, --seed, --receipt are of no use"
             )
         # With no DIR, every word behind NAME is a PATH.
         args.paths = [args.directory, *args.paths] if args.directory is not None else []
         outcome.refuse_terminal(args, out)
         pieces = readings.unpack_tar(
-            args.name, **outcome.part(args), expect=args.expect, **options(args)
+            args.name,
+            **outcome.part(args),
+            expect=args.expect,
+            trust=outcome.trust(args),
+            **options(args),
         )
         return outcome.write_content(args, out, pieces, text_fields("name", args.name))
     if args.directory is None:
@@ -232,6 +240,7 @@ def unpack(args: argparse.Namespace, out: Output, progress: ProgressCallback | N
         **outcome.part(args),
         expect=args.expect,
         durable=not args.no_sync,
+        trust=outcome.trust(args),
         progress=progress,
         cancel=args.cancel,
         **options(args),

@@ -22,7 +22,9 @@ _MODULES = {
     "completion": ("completion",),
     "manual": ("manual",),
     "airgap": ("copy", "inventory"),
+    "trust": ("sign", "receipt"),
     "registries": ("login", "logout", "doctor"),
+    "serving": ("serve", "report"),
 }
 """Module of `packer.cli` and the verbs in it, which are its functions of these names."""
 
@@ -57,8 +59,10 @@ def _is_remote(args: argparse.Namespace) -> bool:
 
 
 _READ = {
-    **dict.fromkeys(("unpack", "ls", "cat", "inspect", "verify"), ("name",)),
+    **dict.fromkeys(("unpack", "ls", "cat", "inspect", "verify", "sign"), ("name",)),
     "pull": ("reference",),
+    "report": ("name",),
+    "serve": ("place",),
     "copy": ("source",),
     "diff": ("old", "new"),
 }

@@ -41,8 +41,8 @@ class Closed:
         reason: "encoder", it is by one without a model; "format", of a kind that is never opened;
             "method", of a zip entry; "encrypted"; "damaged"; "limit", the file reaches a reader's
             bounds; "depth", too deep in other archives; "new", the base holds no older self of it,
-            or one that shares too little with it; "unknown", from the name of a file that has not
-            been opened.
+            or one that shares too little with it; "text", zstd of what is not compressed already;
+            "unknown", from the name of a file that has not been opened.
         streams: number of gzip members, say, or zip entries.
         bytes: of them together.
         stored_bytes: what the whole file added to the store, about: its bytes in new frames, taken

@@ -46,11 +46,11 @@ def rebuilt(
     old: OldStreams | None,
     executor: Executor | None,
 ) -> Generator[bytes | memoryview, None, bytes]:
-    """Yield the bytes of a file that was opened; return its digest.
+    """Yield the bytes of a file that was opened, the text of a predecessor; return its digest.
 
     Args:
         reader: of the version's frames.
-        row: of the file.
+        row: of the file or the predecessor.
         runs: of its content, then its recipe.
         what: how errors name the file.
         old: streams of its predecessors.
@@ -60,7 +60,7 @@ def rebuilt(
         The bytes, in pieces, each valid until the next is asked for.
 
     Returns:
-        The BLAKE3-256 of the file, which the caller compares.
+        The BLAKE3-256 of these bytes, which the caller compares.
     """
     hasher = blake3.blake3()
     for piece in _rebuilder(reader, row, runs, what, old, executor).pieces():
@@ -82,7 +82,15 @@ def _rebuilder(
     ends = reader.frames.end
     size = sum(ends[start + length] - ends[start] for start, length in recipe)
     gathered = Gathered(chunks(reader, recipe), size, SPILL_BYTES, reader.directory)
-    return Rebuilder(gathered, chunks(reader, content), row.size, what, executor, old)
+    return Rebuilder(
+        gathered,
+        chunks(reader, content),
+        row.size,
+        what,
+        executor,
+        old,
+        as_text=isinstance(row, Predecessor),
+    )
 
 
 def chunks(reader: FrameReader, runs: Iterable[tuple[int, int]]) -> Iterator[memoryview]:
@@ -124,7 +132,7 @@ def random_access(
 
     Args:
         reader: of the version's frames.
-        row: of the predecessor; only its streams do not matter.
+        row: of the predecessor; its streams do not matter, and an empty digest is not compared.
         what: how errors name it.
         old: makes the streams that it refers to itself.
         executor: as for `rebuilt`.
@@ -421,7 +429,7 @@ def _rebuild(
                 digest: bytes = end.value
                 break
             file.append(piece)
-    if digest[:DIGEST_BYTES] != row.digest:
+    if row.digest and digest[:DIGEST_BYTES] != row.digest:
         raise DigestMismatch(
             what, "blake3:" + row.digest.hex(), "blake3:" + digest[:DIGEST_BYTES].hex()
         )

@@ -25,11 +25,13 @@ DEPTH = "depth"
 """It lies too deep in other archives."""
 NEW = "new"
 """It is opened against an older self alone; the base holds none, or one that shares too little."""
-REASONS = (ENCODER, FORMAT, METHOD, ENCRYPTED, DAMAGED, LIMIT, DEPTH, NEW)
+TEXT = "text"
+"""A zstd stream of text: to rebuild it takes more than it saves."""
+REASONS = (ENCODER, FORMAT, METHOD, ENCRYPTED, DAMAGED, LIMIT, DEPTH, NEW, TEXT)
 
 SIGNATURE_BYTES = 10
 """Bytes that `kind_of` looks at."""
-_OPENED = {"gzip", "zip", "bzip2"}
+_OPENED = {"gzip", "zip", "bzip2", "zstd"}
 _SIGNATURES = (
     (b"\x1f\x8b\x08", "gzip"),
     (b"PK\x03\x04", "zip"),
@@ -106,7 +108,8 @@ def unopened(head: bytes, size: int) -> list[ClosedStreams]:
         A row if it begins as an archive; none if not.
     """
     kind = kind_of(head)
-    return [ClosedStreams(kind, NEW if is_opened(kind) else FORMAT, 1, size)] if kind else []
+    reason = TEXT if kind == "zstd" else NEW if is_opened(kind) else FORMAT
+    return [ClosedStreams(kind, reason, 1, size)] if kind else []
 
 
 def is_opened(kind: str) -> bool:

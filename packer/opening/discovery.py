@@ -80,7 +80,7 @@ class FoundStream(InflatedStream):
         most: int,
         windows: Windows,
         cache: SegmentCache,
-        spool: _Spool,
+        spool: Spool,
         kind: str,
     ) -> None:
         super().__init__(read, end, offset, most, f"deflate stream at {offset}", windows, cache)
@@ -199,7 +199,7 @@ class MadeStream:
         out[:] = self.read(start, len(out))
 
 
-class _Spool:
+class Spool:
     """Plaintext in a temporary file, so that it need not be inflated again.
 
     Args:
@@ -227,6 +227,10 @@ class _Spool:
         """Fill `out` from `start` on."""
         assert self._file is not None
         fill_at(self._file, out, start)
+
+    def truncate(self, size: int) -> None:
+        """Forget what was added behind the first `size` bytes."""
+        self.size = size
 
     def close(self) -> None:
         """Remove the file."""
@@ -262,7 +266,7 @@ class Discovery:
         self._skip = skip
         self._windows = Windows(directory, WINDOW_BYTES)
         self._cache = SegmentCache(CACHE_BYTES)
-        self._spool = _Spool(directory)
+        self._spool = Spool(directory)
         self._left = min(most_opened(size), MAX_RATIO * size + SPARE_BYTES)
         self.streams: list[FoundStream | MadeStream] = []
         """In order: what holds a stream comes before it, and neighbours are in order."""

@@ -8,7 +8,7 @@ chunks. Bytes that do not fit stay content: no file is an error here.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
 
 from packer.engine.chunking import ChunkParams, chunks_of, cut_points, iter_chunks
@@ -22,6 +22,7 @@ from packer.opening.finder import (
     FoundStream,
     may_begin,
 )
+from packer.opening.flat_file import FlatPart
 from packer.opening.lookahead import Source
 from packer.opening.pieces import Pieces
 from packer.opening.recipe import MAX_DEFLATE_DEPTH, RecipeWriter
@@ -50,7 +51,8 @@ class Expander:
         params: sizes of chunks.
         buffer: memory for the file's stream, at least twice the greatest chunk.
         workers: analyse deflate streams.
-        expand: whether to open archives; False keeps the file as it is.
+        expand: whether to open archives; False keeps the file, or its text, as it is.
+        parts: of the file's text, if `fill` reads that.
     """
 
     def __init__(
@@ -62,8 +64,10 @@ class Expander:
         workers: Workers,
         *,
         expand: bool = True,
+        parts: Sequence[FlatPart] = (),
     ) -> None:
         self._file = Source(fill, buffer)
+        self._parts = parts
         self._size = size
         self._params = params
         self._expand = expand and size <= MAX_FILE_BYTES
@@ -84,7 +88,7 @@ class Expander:
         Returns:
             Whether there is a stream to open in the first bytes.
         """
-        if self._expand:
+        if self._expand and not self._parts:
             have = self._file.ahead(self._look_ahead)
             if not (have >= BLOCK and is_header(self._file.view(0, BLOCK))):
                 self._begun = Finder(self._budget, self._file)
@@ -93,6 +97,8 @@ class Expander:
 
     def content(self) -> Iterator[memoryview]:
         """Return the chunks of the content; each is valid until the next is asked for."""
+        if self._parts:
+            return self._text()
         if not self._expand:
             return self._raw(self._file, MAX_DEFLATE_DEPTH)
         return self._small() if self._size <= LOOK_AHEAD else self._stream(self._file, 0)
@@ -112,13 +118,33 @@ class Expander:
         """Remove temporary files."""
         self.recipe.close()
 
+    def _text(self) -> Iterator[memoryview]:
+        """Yield the content of the parts of a text."""
+        source, recipe = self._file, self.recipe
+        recipe.text(self._parts[-1].end)
+        for part in self._parts:
+            source.limit(part.end)
+            header = self._header
+            if part.segments:
+                self._header = bytes(BLOCK)
+                self._budget.unwrap(part.segments)
+                recipe.zstd(part.segments)
+            if self._expand:
+                yield from self._stream(source, 0)
+            else:
+                yield from self._raw(source, MAX_DEFLATE_DEPTH)
+            if part.segments:
+                self._header = header
+                recipe.end()
+        source.limit(None)
+
     def _small(self) -> Iterator[memoryview]:
         """Return the content of a small file: read at once, and most often with nothing to open."""
         source = self._file
         have = source.ahead(self._size + 1)
         view = source.view(0, have)
         if _is_plain(view, 0):
-            self._tell(kind_of(view), have, None)
+            self._tell(kind_of(view), have, None, source)
             return chunks_of(view, self._params)
         return self._stream(source, 0)
 
@@ -174,20 +200,25 @@ class Expander:
             elif final:
                 if finder is not None:
                     finder.settle(source.position)
-                self._tell(kind, source.position - first, finder)
+                self._tell(kind, source.position - first, finder, source)
                 return
 
-    def _tell(self, kind: str, size: int, finder: Finder | None) -> None:
+    def _tell(self, kind: str, size: int, finder: Finder | None, source: Source) -> None:
         """Count a stream of bytes that begins as an archive and in which none was found.
 
         Args:
             kind: of the archive, or "".
             size: of the stream in bytes.
             finder: that searched it; None if it is not to be searched.
+            source: holds it.
         """
         if not kind or not self._expand or (finder is not None and finder.met):
             return
-        if not is_opened(kind):
+        if kind == "zstd":
+            if source is self._file or size <= SMALL_BYTES:
+                return  # `flat_file` told
+            reason = DEPTH
+        elif not is_opened(kind):
             if size <= SMALL_BYTES:
                 return  # as small files and members that are taken many at a time, unseen
             reason = FORMAT

@@ -32,6 +32,8 @@ _KEY_BYTES = 8
 _LEAST_PIECE, _MOST_PIECE = 1 << 10, 64 << 10
 _MOST_PIECES = 1 << 18
 """Pieces of the old streams, about: longer pieces are taken where there would be more."""
+_NONE = 0xFFFFFFFF
+"""Number of a stream that turned out to be none."""
 _MOST_NEAR = 4 / 5
 """Share of the votes that must be near one another for the others to be left out."""
 _TRIMMED = 50
@@ -66,6 +68,7 @@ class Fingerprints:
         self._params = ChunkParams(average)
         self._known = Ordinals(_KEY_BYTES)
         self._streams, self._positions = array("I"), array("Q")
+        self._last, self._begin = -1, 0  # the stream that was added to last, and its first piece
 
     def add(self, stream: int, position: int, plain: Buffer) -> None:
         """Record a part of an old stream.
@@ -73,12 +76,26 @@ class Fingerprints:
         Args:
             stream: its number.
             position: of the part in the plaintext.
-            plain: the part.
+            plain: the part. One at position 0 begins the stream: if the one before had the same
+                number, it turned out to be none.
         """
+        if not position:
+            self.forget(stream)
+            self._last, self._begin = stream, len(self._streams)
         cuts, keys = self._cut(plain)
         self._known.put(keys, len(self._streams))
         self._streams.extend([stream] * len(cuts))
         self._positions.extend(position + start for start in cuts)
+
+    def forget(self, stream: int) -> None:
+        """Forget the stream that was added to last, if it has a number: it turned out to be none.
+
+        Args:
+            stream: the number.
+        """
+        if self._last == stream:
+            for at in range(self._begin, len(self._streams)):
+                self._streams[at] = _NONE
 
     def find(self, position: int, plain: Buffer, votes: Votes) -> None:
         """Look up a part of a new stream.
@@ -92,7 +109,7 @@ class Fingerprints:
         if not cuts:
             return
         for start, found in zip(cuts, self._known.get_all(keys, _KEY_BYTES), strict=True):
-            if found >= 0:
+            if found >= 0 and self._streams[found] != _NONE:
                 votes.new.append(position + start)
                 votes.stream.append(self._streams[found])
                 votes.old.append(self._positions[found])

@@ -28,6 +28,17 @@ def find_signature(data: Buffer, start: int, end: int) -> int:
     return found if found < end else -1
 
 
+def find_zstd(data: Buffer) -> int:
+    """Return where a zstd frame may begin in `data`, -1 if nowhere.
+
+    Args:
+        data: any C-contiguous buffer, borrowed for the call.
+    """
+    view = ffi.from_buffer("uint8_t[]", data)
+    found: int = lib.pk_find_zstd(view, len(view))
+    return found if found < len(view) else -1
+
+
 class Source:
     """A stream of bytes, from a file or a deflate stream, with its next bytes in hand.
 

@@ -39,6 +39,7 @@ class OldText:
             only=MadeStream(*only) if only is not None else None,
         )
         self.streams: Sequence[FoundStream | MadeStream] = self._found.streams
+        self.prints.forget(len(self.streams))
         self.sizes = [stream.size for stream in self.streams]
         self._heads: dict[bytes, list[FoundStream]] = {}
         for stream in self._found.streams:

@@ -42,13 +42,16 @@ class OldStream(NamedTuple):
 
 
 class Predecessor(NamedTuple):
-    """A file of an older version that recipes of this one refer to.
+    """The text of a file of an older version that recipes of this one refer to.
+
+    The text is the file, but that zstd streams which the recipe makes have their plaintext in their
+    place.
 
     Args:
-        size: of the file in bytes.
-        recipe_chunks: number of chunks at the end of its runs that are its recipe; 0 if the file
+        size: of the text in bytes.
+        recipe_chunks: number of chunks at the end of its runs that are its recipe; 0 if the text
             is closed, so that its chunks are its bytes.
-        digest: first DIGEST_BYTES of the BLAKE3-256 of the file.
+        digest: first DIGEST_BYTES of the BLAKE3-256 of the text.
         runs: first ordinal and number of chunks of each; the content first, then the recipe.
         predecessors: ordinals of the ones that its recipe refers to, all smaller than its own.
         streams: deflate streams in it; of those with one parent, the offsets increase.

@@ -9,7 +9,7 @@ from concurrent.futures import Executor
 from functools import partial
 from typing import NamedTuple, TypeVar
 
-from packer.engine import bzip2
+from packer.engine import bzip2, zstd_streams
 from packer.engine.deflate import MAX_SEGMENT_BYTES, WINDOW_BYTES, RecipeError, most_coded, rebuild
 from packer.errors import FormatError
 from packer.files.temporary import Gathered
@@ -17,7 +17,7 @@ from packer.opening import recipe as op
 from packer.opening.against import Against, is_against
 from packer.opening.expansion import most_opened
 from packer.opening.old_streams import OldStreams
-from packer.opening.recipe import MAX_DEFLATE_DEPTH, Recipe
+from packer.opening.recipe import MAX_DEFLATE_DEPTH, Cursor, Recipe
 from packer.opening.tar_headers import BLOCK, content_size, decode_header
 
 _T = TypeVar("_T")
@@ -48,6 +48,8 @@ class Rebuilder:
         what: how errors name the file.
         executor: rebuilds parts of streams; None rebuilds them in the calling thread.
         old: streams of the file's predecessors; None if it has none.
+        as_text: whether to rebuild the file's text, in which zstd streams have their plaintext in
+            their place.
     """
 
     def __init__(
@@ -58,7 +60,10 @@ class Rebuilder:
         what: str,
         executor: Executor | None = None,
         old: OldStreams | None = None,
+        *,
+        as_text: bool = False,
     ) -> None:
+        self._as_text = as_text
         self._recipe = Recipe(recipe.data, f"recipe of {what}")
         self._against = Against(old, size, self._recipe.what)
         self._release = recipe.release
@@ -77,7 +82,7 @@ class Rebuilder:
             The next bytes; valid until the next piece is asked for.
         """
         done = 0
-        for piece in self._resolved(self._stream(0)):
+        for piece in self._resolved(self._stream(0, within=False)):
             done += len(piece)
             if done > self._size:
                 self._fail("it gives more than the file's size")
@@ -117,7 +122,7 @@ class Rebuilder:
                     return False
             return left >= 0
 
-        pieces = self._stream(0, first)
+        pieces = self._stream(0, first, within=False)
         for piece in pieces:
             if found:
                 return found[0] if offset in (None, position) else None
@@ -148,10 +153,22 @@ class Rebuilder:
         raise FormatError(self._recipe.what, why)
 
     def _stream(
-        self, depth: int, deflate: Callable[[int], Iterator[_Piece]] | None = None
+        self,
+        depth: int,
+        deflate: Callable[[int], Iterator[_Piece]] | None = None,
+        *,
+        within: bool = True,
     ) -> Iterator[_Piece]:
-        """Follow the operations of a stream up to its end."""
-        # What yields a deflate stream within it, given its depth.
+        """Follow the operations of a stream up to its end.
+
+        Args:
+            depth: number of deflate and bzip2 streams around it.
+            deflate: yields a deflate stream within it, given its depth.
+            within: whether it lies in another one, of any kind.
+
+        Yields:
+            Its bytes.
+        """
         deflate = self._deflate if deflate is None else deflate
         recipe = self._recipe
         number, inline = recipe.operations.number, recipe.inline.take
@@ -185,6 +202,10 @@ class Rebuilder:
                 if depth >= MAX_DEFLATE_DEPTH:
                     self._fail("deflate streams within one another, too many")
                 yield from (deflate if operation == op.DEFLATE else self._bzip2)(depth + 1)
+            elif operation == op.ZSTD:
+                if within or self._recipe.text_bytes is None:
+                    self._fail("a zstd stream where none may be")
+                yield from self._zstd(deflate)
             elif operation == op.END:
                 return
             else:
@@ -217,6 +238,34 @@ class Rebuilder:
             position += length
         if not plain.ended:
             self._fail("plaintext is left over")
+
+    def _zstd(self, deflate: Callable[[int], Iterator[_Piece]]) -> Iterator[_Piece]:
+        """Yield a stream of zstd frames, or its plaintext; for `deflate` see `_stream`."""
+        recipe = self._recipe
+        records = recipe.next_stream()
+        if self._as_text:
+            yield from self._stream(0, deflate)
+            return
+        plain = _Bytes(self._resolved(self._stream(0)), recipe.what)
+        while not records.ended:
+            length, coded_length = records.number(), records.number()
+            coded = bytes(records.take(records.number()))
+            self._spare -= length
+            check_zstd(records, length, coded_length)
+            if self._spare < 0:
+                self._fail("a zstd stream is too long")
+            wait = self._run(partial(rebuilt_zstd, plain.take(length), coded, coded_length))
+            yield _Deferred(length + _DEFERRED_BYTES, partial(self._made, wait))
+            self._release()
+        if not plain.ended:
+            self._fail("plaintext is left over")
+
+    def _made(self, wait: Callable[[], bytes]) -> memoryview:
+        """Wait for a segment of a zstd stream."""
+        try:
+            return memoryview(wait())
+        except zstd_streams.RecipeError as error:
+            raise FormatError(self._recipe.what, str(error)) from None
 
     def _bzip2(self, depth: int) -> Iterator[_Piece]:
         """Yield a bzip2 stream; without its trailer, the whole bytes of its blocks."""
@@ -328,6 +377,30 @@ class FirstStream(NamedTuple):
     against: Against
     offset: int
     is_only: Callable[[], bool]
+
+
+def check_zstd(records: Cursor, plain_bytes: int, coded_bytes: int) -> None:
+    """Check the lengths of a segment of a zstd stream, from a stranger's records."""
+    most = zstd_streams.most_coded(plain_bytes)
+    if plain_bytes > zstd_streams.MAX_SEGMENT_BYTES or coded_bytes > most:
+        records.fail("a segment of a zstd stream is too long")
+
+
+def rebuilt_zstd(plain: bytes | bytearray | memoryview, coded: bytes, coded_bytes: int) -> bytes:
+    """Return a segment of a zstd stream.
+
+    Args:
+        plain: its plaintext.
+        coded: its recipe, from a stranger.
+        coded_bytes: its length, as the recipe says it.
+
+    Raises:
+        RecipeError: the recipe does not fit the plaintext or the length.
+    """
+    out = zstd_streams.rebuild(plain, coded, coded_bytes)
+    if len(out) != coded_bytes:
+        raise zstd_streams.RecipeError("a segment of a zstd stream has another length")
+    return out
 
 
 class _Deferred:

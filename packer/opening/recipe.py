@@ -2,21 +2,24 @@
 
 The operations of a recipe produce a stream of bytes from the file's content (the bytes that were
 cut into chunks), from bytes kept in the recipe itself, from headers of tar archives, and from
-deflate and bzip2 streams, whose plaintext is a stream of the same kind.
+deflate, bzip2 and zstd streams, whose plaintext is a stream of the same kind.
 """
 
 from __future__ import annotations
 
 from array import array
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import chain
-from typing import IO, NoReturn
+from typing import IO, NamedTuple, NoReturn
 
 from packer.errors import FormatError
 from packer.files.temporary import read_at, temporary_file, write_at
 
 VERSION = 1
-"""First byte of a recipe."""
+"""First byte of a recipe without zstd streams."""
+ZSTD_VERSION = 2
+"""First byte of a recipe with zstd streams; the size of the file's text follows: of the file with
+their plaintext in their place."""
 
 END = 0
 """The stream ends here."""
@@ -36,6 +39,9 @@ BZIP2 = 7
 """The next stream is a bzip2 stream; the operations of its plaintext follow, up to their END."""
 DELTA = 8
 """n: the next n bytes come from a delta against an old stream; its record is the next stream's."""
+ZSTD = 9
+"""The next stream is one of zstd frames, which lies in no other stream; the operations of its
+plaintext follow, up to their END."""
 
 MAX_DELTA_BYTES = 16 << 20
 """Greatest number of bytes of one DELTA: a reader holds them for each thread."""
@@ -43,10 +49,23 @@ MAX_DELTA_BYTES = 16 << 20
 MAX_DEFLATE_DEPTH = 4
 """Greatest number of deflate and bzip2 streams within one another; bounds a reader's windows."""
 MAX_STREAMS = 1 << 21
-"""Greatest number of deflate and bzip2 streams in a file; bounds a reader's table of them
-(16 MiB)."""
+"""Greatest number of streams and deltas in a file; bounds a reader's table of them (16 MiB)."""
 SPILL_BYTES = 1 << 20
 """Length in bytes above which a part of a recipe moves to a temporary file."""
+
+
+class ZstdSegment(NamedTuple):
+    """A segment of a zstd stream.
+
+    Args:
+        plain_bytes: length of its plaintext.
+        coded_bytes: its own length.
+        recipe: makes the segment of the plaintext (`engine.zstd_streams`).
+    """
+
+    plain_bytes: int
+    coded_bytes: int
+    recipe: bytes
 
 
 class RecipeWriter:
@@ -61,14 +80,15 @@ class RecipeWriter:
         self._headers = _Part(directory)
         self._inline = _Part(directory)
         # Records of segments, by depth: at each depth, one stream at a time is written.
-        # A delta within MAX_DEFLATE_DEPTH streams is one deeper.
-        self._records = [_Part(directory) for _ in range(MAX_DEFLATE_DEPTH + 1)]
+        # A delta within MAX_DEFLATE_DEPTH streams is one deeper, and so is all in a zstd stream.
+        self._records = [_Part(directory) for _ in range(MAX_DEFLATE_DEPTH + 2)]
         self._depth = 0
         self._depths = bytearray()  # depth of each stream
         self._starts, self._lengths = array("Q"), array("Q")  # of its records at this depth
         self._parts = (self._operations, self._headers, self._inline, *self._records)
         self._length_bytes = 0  # of these lengths, coded
         self._pending_inline = 0
+        self._text_bytes: int | None = None
         self.opened = False
         """Whether the recipe has anything but content."""
 
@@ -87,7 +107,7 @@ class RecipeWriter:
 
     @property
     def streams(self) -> int:
-        """Number of deflate and bzip2 streams."""
+        """Number of streams and deltas."""
         return len(self._starts)
 
     def end(self) -> None:
@@ -121,6 +141,23 @@ class RecipeWriter:
         stream = self._begin(BZIP2)
         self.number(stream, level)
         return stream
+
+    def text(self, size: int) -> None:
+        """State the size of the file's text, in bytes; to be called if there are zstd streams."""
+        self._text_bytes = size
+
+    def zstd(self, segments: Iterable[ZstdSegment]) -> None:
+        """Append a stream of zstd frames, which lasts until its `end`.
+
+        Args:
+            segments: of the stream.
+        """
+        stream, record = self._begin(ZSTD), bytearray()
+        for plain_bytes, coded_bytes, recipe in segments:
+            for value in (plain_bytes, coded_bytes, len(recipe)):
+                put_number(record, value)
+            record += recipe
+        self._record(stream, record)
 
     def delta(
         self,
@@ -227,7 +264,9 @@ class RecipeWriter:
     def finish(self) -> Iterator[bytes | bytearray]:
         """End the stream; yield the recipe in pieces."""
         self.end()
-        out = bytearray((VERSION,))
+        out = bytearray((VERSION if self._text_bytes is None else ZSTD_VERSION,))
+        if self._text_bytes is not None:
+            put_number(out, self._text_bytes)
         parts = (self._operations, self._headers, self._inline)
         for part in parts:
             put_number(out, part.length)
@@ -397,9 +436,12 @@ class Recipe:
     """
 
     def __init__(self, data: memoryview, what: str) -> None:
-        if data[:1] != bytes((VERSION,)):
+        version = data[0] if data else 0
+        if version not in (VERSION, ZSTD_VERSION):
             raise FormatError(what, "not a recipe that this reader knows")
         head = Cursor(data[1:], what)
+        self.text_bytes = head.number() if version == ZSTD_VERSION else None
+        """Size of the file's text; None if the file has no zstd streams, and is its text."""
         lengths = [head.number() for _ in range(3)]
         count = head.number()
         if count > MAX_STREAMS:
@@ -416,7 +458,7 @@ class Recipe:
         self.what = what
 
     def next_stream(self) -> Cursor:
-        """Return the records of the next deflate or bzip2 stream.
+        """Return the records of the next stream or delta.
 
         Returns:
             A cursor of them.
@@ -428,6 +470,17 @@ class Recipe:
             raise FormatError(self.what, "a stream is missing")
         self._next += 1
         return Cursor(self._records.take(self._streams[self._next - 1]), self.what)
+
+    def is_content(self) -> bool:
+        """Return whether the file's text is the content as it is, whatever the zstd streams."""
+        operations = self.operations.copy()
+        while not operations.ended:
+            operation = operations.number()
+            if operation == CONTENT:
+                operations.number()
+            elif operation not in (END, ZSTD):
+                return False
+        return True
 
     @property
     def ended(self) -> bool:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from packer.engine.chunking import ChunkParams, cut_points
 from packer.opening.discovery import FoundStream, Read
 from packer.opening.locating import Place
-from packer.opening.recipe import RecipeWriter, against
+from packer.opening.recipe import RecipeWriter, ZstdSegment, against
 from packer.opening.tar_times import Times
 
 _READ_BYTES = 4 << 20
@@ -21,16 +21,18 @@ class Opened:
     """A stream that is opened, or the file.
 
     Args:
-        stream: the stream; None for the file.
-        segments: of the stream.
+        stream: the deflate stream; None for the file, and for a zstd stream.
+        segments: of the deflate stream.
         items: how its plaintext is made, in order.
         cost: bytes that the recipe takes for it, and content, about.
+        frames: segments of the zstd stream.
     """
 
     stream: FoundStream | None
     segments: list[SegmentRecipe] = field(default_factory=list)
     items: list[Opened | DeltaPiece | ContentPiece | InlinePiece] = field(default_factory=list)
     cost: int = 0
+    frames: Sequence[ZstdSegment] = ()
 
 
 class SegmentRecipe(NamedTuple):
@@ -86,7 +88,7 @@ def written(
 
     Args:
         plan: of the stream or the file.
-        read: reads its plaintext, or the file.
+        read: reads its plaintext, or the file's text.
         recipe: takes the operations.
         numbers: of the old streams, by their number in the predecessor.
         params: sizes of chunks.
@@ -95,7 +97,11 @@ def written(
         The chunks of the content, each valid until the next is asked for.
     """
     for item in plan.items:
-        if isinstance(item, Opened):
+        if isinstance(item, Opened) and item.stream is None:
+            recipe.zstd(item.frames)
+            yield from written(item, read, recipe, numbers, params)
+            recipe.end()
+        elif isinstance(item, Opened):
             assert item.stream is not None
             number = recipe.deflate()
             for old, coded, size, bit in item.segments:

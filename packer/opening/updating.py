@@ -10,6 +10,7 @@ tokens. Where this does not pay, the stream stays closed as well.
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
@@ -26,6 +27,7 @@ from packer.errors import FormatError
 from packer.opening.closed import ENCODER, ClosedTally
 from packer.opening.discovery import Discovery, FoundStream, MadeStream, Read
 from packer.opening.expansion import most_recipe
+from packer.opening.flat_file import FlatPart
 from packer.opening.locating import Place, Votes
 from packer.opening.model_recipes import ModelRecipes
 from packer.opening.old_text import OldText
@@ -85,11 +87,12 @@ class Update:
     """Opens one file against one predecessor.
 
     Args:
-        read: reads the file; from any thread.
-        size: of the file in bytes.
+        read: reads the file's text; from any thread.
+        size: of the text in bytes.
         old: the predecessor.
         workers: do the work.
-        is_new: returns whether most bytes between two places of the file are in no known chunk.
+        is_new: returns whether most bytes between two places of the text are in no known chunk.
+        parts: of the text; none if it is the file itself.
     """
 
     def __init__(
@@ -99,8 +102,11 @@ class Update:
         old: OldText,
         workers: Workers,
         is_new: Callable[[int, int], bool] = lambda start, end: False,
+        *,
+        parts: Sequence[FlatPart] = (),
     ) -> None:
         self._is_unknown = is_new
+        self._parts = parts
         self._read = read
         self._size = size
         self._old = old
@@ -111,7 +117,9 @@ class Update:
         self._spans: list[OldSpan] = []
         self._lock = Lock()
         self._models = ModelRecipes(workers)
-        self._room = most_recipe(size, against=True) - RESERVED_BYTES
+        segments = [segment for part in parts for segment in part.segments]
+        file_bytes = size - sum(each.plain_bytes - each.coded_bytes for each in segments)
+        self._room = most_recipe(file_bytes, against=True) - RESERVED_BYTES
         self.recipe = RecipeWriter(workers.directory)
         self.closed = ClosedTally()
         """What stays closed."""
@@ -142,10 +150,14 @@ class Update:
             return False
         changed = (at for at in range(len(self._old.streams)) if at not in self._unchanged)
         plan = Opened(None)
-        opened = self._open_all(self._found.roots, changed)
+        roots = self._found.roots
+        opened = self._open_all(roots, changed)
         if not any(opened):
             return False
-        self._fill(plan, self._found.roots, opened, self._size)
+        if self._parts:
+            self._fill_text(plan, roots, opened)
+        else:
+            self._fill_raw(plan, roots, opened, 0, self._size)
         if plan.cost > min(most, self._room):
             return False
         self._number_old(plan)
@@ -155,6 +167,8 @@ class Update:
     def content(self, params: ChunkParams) -> Iterator[memoryview]:
         """Yield the chunks of the content; each is valid until the next is asked for."""
         assert self._plan is not None
+        if self._parts:
+            self.recipe.text(self._size)
         yield from written(self._plan, self._read, self.recipe, self._stored, params)
 
     def recipe_chunks(self, params: ChunkParams) -> Iterator[memoryview]:
@@ -268,47 +282,65 @@ class Update:
             self._add_segment(out, segment)
             if not self._pays(out):
                 return None
-        self._fill(out, stream.children, children, stream.size, guess)
+        self._fill(out, stream, children, guess)
         return out if self._pays(out) else None
 
-    def _fill(
+    def _fill_text(
+        self, out: Opened, streams: Sequence[FoundStream], opened: Sequence[Opened | None]
+    ) -> None:
+        """Add what the text of the file consists of."""
+        starts = [stream.offset for stream in streams]
+        for part in self._parts:
+            first, last = bisect_left(starts, part.start), bisect_left(starts, part.end)
+            inner = Opened(None, frames=part.segments) if part.segments else out
+            self._fill_raw(inner, streams[first:last], opened[first:last], part.start, part.end)
+            if inner is not out:
+                inner.cost += sum(len(each.recipe) + _RECORD_BYTES for each in part.segments)
+                self._add(out, inner)
+
+    def _fill_raw(
         self,
         out: Opened,
         streams: Sequence[FoundStream],
         opened: Sequence[Opened | None],
-        size: int,
-        guess: int = -1,
+        start: int,
+        end: int,
     ) -> None:
-        """Add what the plaintext of a stream, or the file, consists of."""
-        stream = out.stream
+        """Add what a stretch of the file's text consists of."""
+        for stream, plan in zip(streams, opened, strict=True):
+            # What seemed to be a stream may reach out of a zstd stream.
+            if plan is not None and stream.offset + stream.whole_bytes <= end:
+                self._add(out, self._raw(start, stream.offset))
+                self._add(out, plan)
+                start = stream.offset + stream.whole_bytes
+        self._add(out, self._raw(start, end))
+
+    def _fill(
+        self,
+        out: Opened,
+        stream: FoundStream,
+        opened: Sequence[Opened | None],
+        guess: int,
+    ) -> None:
+        """Add what the plaintext of a stream consists of."""
         parts: list[Opened | tuple[int, int]] = []
         position = 0
-        for inner, plan in zip(streams, opened, strict=True):
+        for inner, plan in zip(stream.children, opened, strict=True):
             if plan is not None:
-                parts += [(position, inner.offset), plan]
+                parts += [*_pieces(position, inner.offset), plan]
                 position = inner.offset + inner.whole_bytes
-        parts.append((position, size))
-        if stream is None:
-            for part in parts:
-                self._add(out, part if isinstance(part, Opened) else self._raw(*part))
-            return
-        cut: list[Opened | tuple[int, int]] = []
-        for part in parts:
-            if isinstance(part, Opened):
-                cut.append(part)
-            else:
-                cut += _pieces(*part)
+        parts += _pieces(position, stream.size)
         jobs = (
             partial(self._piece, stream, part[0], part[1], guess)
-            for part in cut
+            for part in parts
             if not isinstance(part, Opened)
         )
         made = self._ahead(jobs)
-        for part in cut:
+        for part in parts:
             self._add(out, part if isinstance(part, Opened) else next(made))
 
     def _raw(self, start: int, end: int) -> ContentPiece | InlinePiece:
-        """Return bytes of the file that lie between opened streams."""
+        """Return bytes of the file's text that lie between opened streams."""
         if end - start < INLINE_BYTES:
             return InlinePiece(bytes(self._read(start, end - start)))
         return ContentPiece(start, end - start)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
 from threading import Condition
 from typing import TypeVar
@@ -16,7 +16,7 @@ from typing import TypeVar
 from packer.engine.deflate import Segment
 from packer.opening.closed import ClosedTally
 from packer.opening.expansion import most_opened, most_recipe
-from packer.opening.recipe import MAX_STREAMS, RecipeWriter
+from packer.opening.recipe import MAX_STREAMS, RecipeWriter, ZstdSegment
 from packer.opening.recipe_cache import RecipeCache
 
 _T = TypeVar("_T")
@@ -211,6 +211,16 @@ class Budget:
             or (begins and self.recipe.streams >= MAX_STREAMS)
         )
         return not self.ended
+
+    def unwrap(self, segments: Iterable[ZstdSegment]) -> None:
+        """Count the segments of a zstd stream, which a file's text has in its place.
+
+        Args:
+            segments: of the stream.
+        """
+        for plain_bytes, coded_bytes, _ in segments:
+            self._plain -= plain_bytes
+            self._growth -= plain_bytes - coded_bytes
 
     def has_room(self, count: int) -> bool:
         """Return whether the recipe may grow by `count` bytes."""

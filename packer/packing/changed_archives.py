@@ -14,11 +14,13 @@ from functools import partial
 from packer.engine.ordinals import Ordinals
 from packer.opening.closed import kind_of
 from packer.opening.finder import may_begin
+from packer.opening.predecessor import Predecessor
 from packer.opening.updating import MAX_SHARE
 from packer.opening.workers import Workers
 from packer.packing.file_chunks import Source
 from packer.packing.job import PackJob
 from packer.packing.older.predecessors import Found, Predecessors
+from packer.packing.text_source import TextSource
 from packer.packing.updated_files import (
     LEAST_NEW_BYTES,
     LEAST_NEW_SHARE,
@@ -44,9 +46,9 @@ longer than is gained."""
 _MOST_ENTRIES = 1 << 10
 """Entries that are looked through for archives to open ahead, at most."""
 
-_Begun = Callable[[], "bytes | None"]
-"""Waits until it is decided what of a file is opened; returns the digest of the predecessor, None
-if nothing is opened."""
+_Begun = Callable[[], "Predecessor | None"]
+"""Waits until it is decided what of a file is opened; returns the row of the predecessor, None if
+nothing is opened."""
 
 
 @dataclass(slots=True)
@@ -54,6 +56,7 @@ class Changed:
     """A file as it is compared with the base.
 
     Args:
+        source: the file, and its text; whoever takes it closes it.
         head: its first bytes.
         entry: of the base that is most like it, -1 if there is none.
         found: its predecessor, None if it is not opened against one.
@@ -61,6 +64,7 @@ class Changed:
         begun: waits for it.
     """
 
+    source: TextSource
     head: bytes
     entry: int
     found: Found | None = None
@@ -124,7 +128,11 @@ class ChangedArchives:
         changed = self._ahead.get(at)
         if changed is None:
             changed = self._look(at)
-        self._begin_behind(at)
+        try:
+            self._begin_behind(at)
+        except BaseException:
+            changed.source.close()
+            raise
         if self._ahead.pop(at, None) is not None:  # only now: `close` closes it after an error
             self._ahead_bytes -= self._source.found.size(at)
         return changed
@@ -138,7 +146,7 @@ class ChangedArchives:
         """
         if changed.file is None:
             assert changed.found is not None
-            changed.file = file = self.file(at)
+            changed.file = file = self.file(at, changed.source)
             try:
                 changed.begun = self._begun(at, file, changed.found, alone=False)
             except BaseException:
@@ -146,20 +154,21 @@ class ChangedArchives:
                 raise
         return changed.file
 
-    def file(self, at: int) -> UpdatedFile:
+    def file(self, at: int, source: TextSource) -> UpdatedFile:
         """Return the file of an entry, to be compared with known chunks; the caller closes it.
 
         Args:
             at: its entry.
+            source: the same file.
         """
-        item = self._source.found[at]
         return UpdatedFile(
-            self._source.path_of(item),
-            item,
+            source.full,
+            source.found,
             self._job.params,
             self._buffer,
             self._workers,
             lambda count: self._report(at, count),
+            source.text,
         )
 
     def close(self) -> None:
@@ -167,6 +176,7 @@ class ChangedArchives:
         for changed in self._ahead.values():
             assert changed.file is not None
             changed.file.close()
+            changed.source.close()
         self._ahead.clear()
 
     def _look(self, at: int) -> Changed:
@@ -174,14 +184,20 @@ class ChangedArchives:
         full = self._source.path_of(item)
         head = head_of(full, item, has_base=self._has_base)
         entry = self._predecessors.counterpart(item.path, head, item.size)
-        changed = Changed(head, entry)
-        if (
-            entry >= 0
-            and not self._predecessors.is_modelled(entry)
-            and kind_of(head) != "bzip2"
-            and may_hold_archives(full, item, head)
-        ):
-            changed.found = self._predecessors.find(entry)
+        source = TextSource(full, item, self._workers)
+        try:
+            is_flat = source.look()
+            changed = Changed(source, head, entry)
+            if (
+                entry >= 0
+                and not self._predecessors.is_modelled(entry, flat=is_flat)
+                and kind_of(head) != "bzip2"
+                and (is_flat or may_hold_archives(full, item, head))
+            ):
+                changed.found = self._predecessors.find(entry, flat=is_flat)
+        except BaseException:
+            source.close()
+            raise
         return changed
 
     def _begin_behind(self, at: int) -> None:
@@ -207,13 +223,16 @@ class ChangedArchives:
         if not may_begin(memoryview(head_of(self._source.path_of(item), item, has_base=False))):
             return
         changed = self._look(at)
-        if changed.found is None or changed.found.row.size > SMALL_BYTES:
+        is_small = changed.found is not None and changed.found.row.size <= SMALL_BYTES
+        if changed.found is None or not is_small or changed.source.text is not None:
+            changed.source.close()
             return
-        file = self.file(at)
+        file = self.file(at, changed.source)
         try:
             changed.begun = self._begun(at, file, changed.found, alone=True)
         except BaseException:
             file.close()
+            changed.source.close()
             raise
         changed.file = file
         self._ahead[at] = changed
@@ -235,7 +254,7 @@ class ChangedArchives:
             )
         old = self._predecessors.text(found, path)
         pays = file.begin(old.text, most, was_opened=was_opened)
-        return lambda: old.digest if pays else None
+        return lambda: old.row if pays else None
 
 
 def _nothing() -> None:

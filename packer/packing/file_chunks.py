@@ -16,6 +16,7 @@ from packer.opening.closed import ClosedStreams
 from packer.opening.expander import Expander
 from packer.opening.expansion import Expansion
 from packer.opening.finder import LOOK_AHEAD
+from packer.opening.flat_file import FlatFile
 from packer.opening.workers import IN_FLIGHT_BYTES, Workers
 from packer.packing.small_files import SmallFiles, WholeFile
 from packer.packing.stat_cache import Remembered
@@ -67,6 +68,7 @@ class OpenedFile(WatchedFile):
         workers: analyse deflate streams.
         report: called with the number of bytes whenever some were read.
         expand: open archives.
+        flat: the file's text; None if that is the file itself.
     """
 
     def __init__(
@@ -79,15 +81,25 @@ class OpenedFile(WatchedFile):
         report: Callable[[int], None],
         *,
         expand: bool,
+        flat: FlatFile | None = None,
     ) -> None:
         super().__init__(full, found, workers)
         self._report = report
+        self._flat = flat
         blocks = os.fstat(self._file.fileno()).st_blocks
         self._is_sparse = hasattr(os, "SEEK_DATA") and 512 * blocks < found.size
         self._in_hole = False
         self._extent_end = 0  # of the data or hole being read
         self._seen = 0
-        self._expander = Expander(self._fill, found.size, params, buffer, workers, expand=expand)
+        self._expander = Expander(
+            self._fill if flat is None else flat.readinto,
+            found.size,
+            params,
+            buffer,
+            workers,
+            expand=expand,
+            parts=flat.parts if flat is not None else (),
+        )
         self.recipe_chunks = 0
         """Number of chunks that make up the recipe; complete once `chunks` has ended."""
 
@@ -121,7 +133,9 @@ class OpenedFile(WatchedFile):
             if not self.plain and self._found.size > LOOK_AHEAD:
                 self._begin_digest()
             yield chunk
-        if self._seen != self._found.size:
+        if self._flat is not None:
+            self._report(self._found.size)
+        elif self._seen != self._found.size:
             self._raise_other_size(self._seen)
         for chunk in self._expander.recipe_chunks():
             self.recipe_chunks += 1
@@ -250,7 +264,7 @@ class Opener:
         self._report(at, len(data))
         return WholeFile(data, self._params)
 
-    def open(self, at: int, *, expand: bool) -> OpenedFile:
+    def open(self, at: int, *, expand: bool, flat: FlatFile | None = None) -> OpenedFile:
         """Return a file, which the caller closes.
 
         It raises `SourceChanged` if the file, or one opened ahead, is not the one that `walk` saw.
@@ -258,10 +272,15 @@ class Opener:
         Args:
             at: its entry.
             expand: open archives in it; those opened ahead are opened.
+            flat: the file's text; None if that is the file itself.
 
         Returns:
             the file.
         """
+        if flat is not None:
+            self.discard(at)
+            flat.rewind()
+            return self._open(at, self.buffer, expand=expand, flat=flat)
         if at not in self._ahead:
             return self._open(at, self.buffer, expand=expand)
         opened, begun = self._ahead.pop(at)
@@ -310,7 +329,9 @@ class Opener:
         self._ahead.clear()
         self._small.close()
 
-    def _open(self, at: int, buffer: bytearray, *, expand: bool) -> OpenedFile:
+    def _open(
+        self, at: int, buffer: bytearray, *, expand: bool, flat: FlatFile | None = None
+    ) -> OpenedFile:
         item = self._found[at]
         return OpenedFile(
             self._source.path_of(item),
@@ -320,4 +341,5 @@ class Opener:
             self._workers,
             lambda count: self._report(at, count),
             expand=expand,
+            flat=flat,
         )

@@ -203,7 +203,7 @@ class Recall:
             if row.digest == digest:
                 yield row, list(base.runs_of(entry))
         for link in self._links.get(size, ()):
-            if link.digest == digest:
+            if link.digest == digest and self._predecessors.is_file(link):
                 row = Expansion(size, link.recipe_chunks, digest, link.predecessors)
                 yield row, list(link.runs)
 

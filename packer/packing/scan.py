@@ -194,31 +194,61 @@ class Scan:
             runs, digests = self._pack_file(at, whole, known, prefixes)
             self.record.record(at, digests)
             return runs
+        if self._job.opening == NONE:
+            with opener.open(at, expand=False) as opened:
+                return self._pack_opened(at, opened, opener, known, prefixes, [])
+        changed = archives.take(at)
+        with changed.source:
+            return self._read_archive(at, changed, archives, opener, known, prefixes, predecessors)
+
+    def _read_archive(
+        self,
+        at: int,
+        changed: Changed,
+        archives: ChangedArchives,
+        opener: Opener,
+        known: Ordinals,
+        prefixes: PrefixFinder,
+        predecessors: Predecessors,
+    ) -> list[tuple[int, int]]:
+        """Read a file in which archives may be opened; return its runs."""
         expand, told = self._job.opening == ALL, list[ClosedStreams]()
-        if self._job.opening != NONE:
-            changed = archives.take(at)
-            head, entry = changed.head, changed.entry
-            if predecessors.is_modelled(entry):
-                expand = True
-            elif entry >= 0 and kind_of(head) == "bzip2":
-                # There are no tokens to take over. But it changes, so from now on it is opened.
-                with archives.file(at) as file:
-                    expand = file.new_bytes(known) >= LEAST_NEW_BYTES
-            elif changed.found is not None:
-                updated = self._update_file(at, changed, archives, known, prefixes, predecessors)
-                if updated:
-                    opener.discard(at)
-                    return updated
-            if not expand:
-                told = unopened(head, self._source.found.size(at))
-        with opener.open(at, expand=expand) as opened:
-            runs, digests = self._pack_file(at, opened, known, prefixes)
-            self.closed.add(at, told or opened.closed())
-            if opened.recipe_chunks:
-                opener.begin_behind(at)
-                self.record.record_opened(at, *opened.expansion(), digests)
-            else:
-                self.record.record(at, digests)
+        source, head, entry = changed.source, changed.head, changed.entry
+        is_flat = source.text is not None
+        if predecessors.is_modelled(entry, flat=is_flat):
+            expand = True
+        elif entry >= 0 and kind_of(head) == "bzip2":
+            # There are no tokens to take over. But it changes, so from now on it is opened.
+            with archives.file(at, source) as file:
+                expand = file.new_bytes(known) >= LEAST_NEW_BYTES
+        elif changed.found is not None:
+            updated = self._update_file(at, changed, archives, known, prefixes, predecessors)
+            if updated:
+                opener.discard(at)
+                return updated
+        told += source.closed.rows()
+        if not (expand or is_flat or told):
+            told = unopened(head, source.found.size)
+        with opener.open(at, expand=expand, flat=source.text) as opened:
+            return self._pack_opened(at, opened, opener, known, prefixes, told)
+
+    def _pack_opened(
+        self,
+        at: int,
+        opened: OpenedFile,
+        opener: Opener,
+        known: Ordinals,
+        prefixes: PrefixFinder,
+        told: list[ClosedStreams],
+    ) -> list[tuple[int, int]]:
+        """Hand an open file to the writer, record it, and return its runs."""
+        runs, digests = self._pack_file(at, opened, known, prefixes)
+        self.closed.add(at, [*told, *opened.closed()])
+        if opened.recipe_chunks:
+            opener.begin_behind(at)
+            self.record.record_opened(at, *opened.expansion(), digests)
+        else:
+            self.record.record(at, digests)
         return runs
 
     def _update_file(
@@ -235,22 +265,23 @@ class Scan:
         Returns:
             The runs; none if the file is to be read otherwise.
         """
-        found, item = changed.found, self._source.found[at]
+        found, source = changed.found, changed.source
         assert found is not None
         with archives.begin(at, changed) as file:
             assert changed.begun is not None
-            digest = changed.begun()
-            if digest is not None and predecessors.has_room(found, len(file.update.old_streams)):
+            row = changed.begun()
+            if row is not None and predecessors.has_room(found, len(file.update.old_streams)):
                 runs, digests = self._pack_file(at, file, known, prefixes)
-                self.closed.add(at, file.closed())
-                named = predecessors.add(found, file.update.old_streams, digest)
+                self.closed.add(at, [*source.closed.rows(), *file.closed()])
+                named = predecessors.add(row, file.update.old_streams)
                 self.record.record_opened(at, *file.expansion(named), digests)
                 return runs
             closed = file.closed_chunks(known)
             if closed is None or self._job.opening == ALL:
                 return []
             runs, digests = self._pack_chunks(at, closed, known, prefixes, lambda: True)
-            self.closed.add(at, unopened(changed.head, item.size))
+            rows = source.closed.rows() or unopened(changed.head, source.found.size)
+            self.closed.add(at, rows)
             self.record.record(at, digests)
         return runs
 

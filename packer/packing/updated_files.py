@@ -24,8 +24,10 @@ from packer.opening.closed import SIGNATURE_BYTES as KIND_BYTES
 from packer.opening.closed import ClosedStreams
 from packer.opening.expansion import MAX_FILE_BYTES, Expansion
 from packer.opening.finder import SIGNATURE_BYTES, may_begin
+from packer.opening.flat_file import FlatFile
 from packer.opening.lookahead import find_signature
 from packer.opening.old_text import OldText
+from packer.opening.predecessor import Predecessor
 from packer.opening.updating import Update
 from packer.opening.workers import Workers
 from packer.packing.older.alike import HEAD_BYTES
@@ -92,6 +94,7 @@ class UpdatedFile(WatchedFile):
         buffer: memory for reading, at least twice the greatest chunk.
         workers: do the work.
         report: called with the number of bytes, once, when all chunks were taken.
+        flat: the file's text; None if that is the file itself.
     """
 
     plain = False
@@ -105,15 +108,17 @@ class UpdatedFile(WatchedFile):
         buffer: bytearray,
         workers: Workers,
         report: Callable[[int], None],
+        flat: FlatFile | None = None,
     ) -> None:
         super().__init__(full, found, workers)
+        self._flat = flat
         self._params = params
         self._buffer = buffer
         self._report = report
         self._lengths, self._digests = array("I"), bytearray()  # of the closed file's chunks
         self._unknown: list[tuple[int, int]] = []  # what of the file is in no known chunk
         self._update: Update | None = None
-        self._begun: Callable[[], bytes | None] | None = None
+        self._begun: Callable[[], Predecessor | None] | None = None
         self.recipe_chunks = 0
         """Number of chunks that make up the recipe so far."""
         self.unknown_bytes = 0
@@ -133,7 +138,8 @@ class UpdatedFile(WatchedFile):
             return 0
         new, keeps, in_stream = 0, self._found.size <= _MOST_KEPT, False
         offset = 0
-        for view, cuts in iter_chunks(self._file, self._params, buffer=self._buffer):
+        text = self._file if self._flat is None else self._flat
+        for view, cuts in iter_chunks(text, self._params, buffer=self._buffer):
             for start, end in pairwise((0, *cuts)):
                 chunk = view[start:end]
                 digest = blake3.blake3(chunk).digest()
@@ -159,9 +165,10 @@ class UpdatedFile(WatchedFile):
 
         Returns:
             Bytes (empty for a known chunk), length and full digest of each chunk; None if
-            `new_bytes` has not kept them. `SourceChanged` is raised as by `chunks`.
+            `new_bytes` has not kept them, or they are those of the file's text. `SourceChanged` is
+            raised as by `chunks`.
         """
-        return self._closed_chunks(known) if self._lengths else None
+        return self._closed_chunks(known) if self._lengths and self._flat is None else None
 
     def _closed_chunks(self, known: Ordinals) -> Iterator[tuple[memoryview, int, bytes]]:
         at, size = 0, FULL_DIGEST_BYTES
@@ -190,7 +197,13 @@ class UpdatedFile(WatchedFile):
         """
         self._begin_digest()
         is_new = self._is_new if was_opened else _never
-        self._update = Update(self._read, self._found.size, old, self._workers, is_new)
+        if self._flat is None:
+            self._update = Update(self._read, self._found.size, old, self._workers, is_new)
+        else:
+            flat = self._flat
+            self._update = Update(
+                flat.read, flat.size, old, self._workers, is_new, parts=flat.parts
+            )
         return self._update.begin(most)
 
     def begin_alone(
@@ -199,7 +212,7 @@ class UpdatedFile(WatchedFile):
         most: float,
         *,
         was_opened: bool,
-    ) -> Callable[[], bytes | None]:
+    ) -> Callable[[], Predecessor | None]:
         """Begin to open the file in another thread, which does all of it.
 
         Args:
@@ -208,12 +221,12 @@ class UpdatedFile(WatchedFile):
             was_opened: as for `begin`.
 
         Returns:
-            Waits; returns the digest of the predecessor, None if opening the file does not pay.
+            Waits; returns the row of the predecessor, None if opening the file does not pay.
         """
         self._begin_digest()
         workers, is_new = self._workers.alone(), self._is_new if was_opened else _never
 
-        def made() -> bytes | None:
+        def made() -> Predecessor | None:
             if self._stopped:
                 return None
             with opened() as old:
@@ -221,7 +234,7 @@ class UpdatedFile(WatchedFile):
                 self._update = update
                 pays = update.begin(most)
                 update.release()
-                return old.digest if pays else None
+                return old.row if pays else None
 
         self._begun = self._workers.run(made)
         return self._begun
@@ -278,7 +291,7 @@ class UpdatedFile(WatchedFile):
         super().close()
 
     def _is_new(self, start: int, end: int) -> bool:
-        """Return whether most of a part of the file is in no known chunk."""
+        """Return whether most of a part of the file's text is in no known chunk."""
         unknown, new = self._unknown, 0
         for at in range(bisect_left(unknown, start, key=itemgetter(1)), len(unknown)):
             first, last = unknown[at]

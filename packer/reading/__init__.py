@@ -17,6 +17,7 @@ In reading order:
 - `restore`: a tree; it uses `write_plan` (which bytes go where), `restore_work` (threads),
   `seeds` (older copies), `old_copies` (predecessors among them), `target` (an existing
   directory), `staging_directory`.
+- `installed_files`: SHA-256 of what was written, for receipts, checked against the version.
 - `image_layers`: which entries go into which layer of a plain OCI image.
 
 Invariants. Every byte is verified before it leaves the room. The target is untouched until all of
@@ -24,6 +25,6 @@ the version is written, verified and synced; then it appears by rename, or with 
 file, each either old or new. Nothing is written through a link of the target. A frame is decoded
 once per restore. Memory does not grow with the size of the version's content.
 
-The room imports `format`, `stores`, `opening`, `files`, `engine` and the vocabulary. It does not
-know `packing` and `transfer`, which are beside it.
+The room imports `format`, `stores`, `opening`, `files`, `engine` and the vocabulary, and of `trust`
+the type of its result. It does not know `packing` and `transfer`, which are beside it.
 """

@@ -12,6 +12,7 @@ import os
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from packer.errors import InvalidParameter, TargetExists
 from packer.files.durable import sync_directory
@@ -32,6 +33,9 @@ from packer.reading.target import Target
 from packer.reading.write_plan import Plan, zero_chunks
 from packer.stores.layout import lies_in
 
+if TYPE_CHECKING:
+    from packer.trust.checking import Trusted
+
 
 @dataclass(frozen=True, slots=True)
 class Restored:
@@ -47,6 +51,7 @@ class Restored:
         seeded_bytes: content taken from seeds, in bytes.
         read_layers: number of data layers that were read from the store.
         read_bytes: bytes read from them.
+        trusted: the policy that let the version pass; None if none was asked.
     """
 
     digest: str
@@ -58,6 +63,7 @@ class Restored:
     seeded_bytes: int = 0
     read_layers: int = 0
     read_bytes: int = 0
+    trusted: Trusted | None = None
 
 
 def restore(

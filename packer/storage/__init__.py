@@ -23,5 +23,5 @@ Files, in reading order:
 Invariants: a tag is written after everything that it needs; a number is written once and never
 given to two versions; no version is deleted on the word of a tag; a lost cache costs requests only.
 
-May import every room but `cli`.
+May import every room but `cli` and `serve`.
 """

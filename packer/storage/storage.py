@@ -12,9 +12,12 @@ import io
 import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
 from types import TracebackType
+from typing import TYPE_CHECKING
 
 from packer.api.locations import default_storage_uri
+from packer.api.trust import record_tree
 from packer.errors import Cancelled, InvalidParameter, NotFound
 from packer.forks import Lock
 from packer.format.version import Version
@@ -23,7 +26,7 @@ from packer.progress import CancelEvent, ProgressCallback, cancellable
 from packer.reading import contents
 from packer.reading.contents import Entry
 from packer.reading.differences import Change, changes
-from packer.reading.restore import Restored, restore
+from packer.reading.restore import Restored, check_target, restore
 from packer.reading.seeds import seed_paths
 from packer.reading.version_file import open_entry
 from packer.storage import app_list
@@ -44,6 +47,10 @@ from packer.stores.graph import check_expected
 from packer.stores.layout import LayoutStore
 from packer.stores.registry.access import RegistryLike
 from packer.transfer.copy_graph import copy as copy_graph
+
+if TYPE_CHECKING:
+    from packer.api.trust import Trust
+    from packer.trust.checking import Trusted
 
 APP_PREFIX = "app-"
 """Prefix of the shared repository's tags that name the applications."""
@@ -187,6 +194,7 @@ class Storage:
         delete: bool = False,
         seed: Iterable[str | bytes | os.PathLike[str]] = (),
         expect: str | None = None,
+        trust: Trust | None = None,
         progress: ProgressCallback | None = None,
         cancel: CancelEvent | None = None,
     ) -> Restored:
@@ -200,6 +208,7 @@ class Storage:
             delete: with `update`, remove files that the version does not hold.
             seed: directories that may hold older copies, as for `packer.unpack`.
             expect: digest that the version must have.
+            trust: the signatures that the version needs, and the receipt to write.
             progress: called now and then.
             cancel: set it to give up; the directory is then as it was.
 
@@ -208,9 +217,16 @@ class Storage:
 
         Raises:
             NotFound, TargetExists, IntegrityError, Cancelled, OSError: the directory is as it was.
+            SignatureError, OlderVersion: what `trust` asks for is not met; the directory is as it
+                was.
         """
         version = self.version(app, sequence)
         check_expected(version.descriptor.digest, expect, f"{app} {sequence}")
+        target = os.fsencode(directory)
+        source = self.reference(app, sequence)
+        if trust is not None:
+            trusted = self._admit(version, trust, source)
+            in_place = check_target(os.path.abspath(target), update)
         report = cancellable(progress, cancel, "unpacking")
         if self._cache is not None:
             tag = f"{encode_app(app)}:{sequence}"
@@ -231,12 +247,16 @@ class Storage:
         with until_cancelled(cancel, (version.store,), "unpacking"):
             restored = restore(
                 version,
-                os.fsencode(directory),
+                target,
                 update=update,
                 delete=delete,
                 seeds=seed_paths(seed),
                 progress=report,
             )
+        if trust is not None:
+            restored = replace(restored, trusted=trusted)
+            complete = delete or not in_place
+            record_tree(trust, version, target, "load", source, trusted=trusted, complete=complete)
         self._tell("loaded", app, sequence)
         return restored
 
@@ -294,20 +314,24 @@ class Storage:
         except NotFound:
             return []
 
-    def deploy(self, app: str, sequence: int) -> Deployment:
+    def deploy(self, app: str, sequence: int, *, trust: Trust | None = None) -> Deployment:
         """Mark a version as deployed; a damaged log of deployments is begun anew.
 
         Args:
             app: the application's ID.
             sequence: number of the version.
+            trust: the signatures that the version needs; no receipt is written.
 
         Returns:
             The deployment.
 
         Raises:
             NotFound: there is no such version.
+            SignatureError, OlderVersion: what `trust` asks for is not met; nothing is marked.
             UnsupportedVersion, IntegrityError: the number names no version, or a damaged one.
         """
+        if trust is not None:
+            self._admit(self.version(app, sequence), trust, self.reference(app, sequence))
         done = deploy(self._application(app), check_sequence(sequence))
         self._tell("deployed", app, sequence)
         return done
@@ -587,6 +611,10 @@ class Storage:
             progress=progress,
             cancel=cancel,
         )
+
+    def _admit(self, version: Version, trust: Trust, source: str) -> Trusted | None:
+        """Raise unless a version may be used."""
+        return trust.admit(version.store, version.descriptor, version.manifest_bytes, source)
 
     def _application(self, app: str, *, create: bool = False) -> Application:
         """Return an application; `create` makes its layout.

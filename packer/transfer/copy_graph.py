@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from packer.errors import InvalidParameter
 from packer.oci import Descriptor
@@ -32,6 +32,9 @@ from packer.transfer.copy_referrers import copy_referrers, warn_of_kept
 from packer.transfer.promises import Promise
 from packer.transfer.referrers_plan import NO_REFERRERS, beside, decide_referrers, unique_blobs
 
+if TYPE_CHECKING:
+    from packer.trust.checking import Trusted
+
 
 @dataclass(frozen=True, slots=True)
 class CopyResult:
@@ -52,6 +55,7 @@ class CopyResult:
         referrers_present: number of those that the destination had.
         referrers_kept: number of those that were not copied, as the destination has other ones
             under their tag.
+        trusted: the policy that let the version pass; None if none was asked.
     """
 
     descriptor: Descriptor
@@ -66,6 +70,7 @@ class CopyResult:
     referrers_copied: int = 0
     referrers_present: int = 0
     referrers_kept: int = 0
+    trusted: Trusted | None = None
 
 
 def copy(

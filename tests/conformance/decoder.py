@@ -659,15 +659,26 @@ class Recipe:
     """Makes a file of its content."""
 
     def __init__(
-        self, recipe: bytes, content: bytes, size: int, older: list[bytes] | None = None
+        self,
+        recipe: bytes,
+        content: bytes,
+        size: int,
+        older: list[bytes] | None = None,
+        *,
+        as_text: bool = False,
     ) -> None:
         """Take the parts, and the old streams of the predecessors, raw; None if there are none."""
+        self.as_text = as_text
         most = 32 * MIB + size // (32 if older is None else 2)
         need(len(recipe) <= min(most, 1 << 30), "length of a recipe")
         self.older = [Old(data) for data in older or []]
         self.span_bytes = 256 * size + (2 << 30)
         head = Bytes(recipe)
-        need(head.take(1) == b"\1", "version of a recipe")
+        version = head.take(1)
+        need(version in (b"\1", b"\2"), "version of a recipe")
+        self.has_zstd = version == b"\2"
+        if self.has_zstd:
+            head.number()  # bytes of the text
         lengths = [head.number() for _ in range(3)]
         count = head.number()
         need(count <= 1 << 21, "number of streams")
@@ -680,13 +691,13 @@ class Recipe:
 
     def file(self) -> bytes:
         """Return the file."""
-        data = self.stream(0)
+        data = self.stream(0, within=False)
         for part in (self.operations, self.headers, self.inline, self.content):
             part.end()
         need(next(self.streams, None) is None, "a stream is left over")
         return data
 
-    def stream(self, depth: int) -> bytes:
+    def stream(self, depth: int, *, within: bool = True) -> bytes:
         """Follow the operations up to END."""
         out = bytearray()
         header = bytes(BLOCK)
@@ -708,6 +719,9 @@ class Recipe:
                 out += bytes(self.operations.number())
             elif operation == 8:
                 out += self.delta(self.operations.number())
+            elif operation == 9:
+                need(not within and self.has_zstd, "a zstd stream where none may be")
+                out += self.zstd()
             else:
                 need(operation in (3, 7), f"operation {operation} needs a later reader")
                 need(depth < 4, "streams within one another")
@@ -769,6 +783,25 @@ class Recipe:
         made: str = reader.bits(bit)
         need(len(made) // 8 <= min(8 * len(plain) + 65536, 24 * MIB), "size of a segment")
         return made
+
+    def zstd(self) -> bytes:
+        """Return zstd frames, or their plaintext for the text of the file."""
+        records = self.next_stream()
+        plain = Bytes(self.stream(0))
+        if self.as_text:
+            return plain.data
+        out = b""
+        while records.at < len(records.data):
+            length, size = records.number(), records.number()
+            self.opened_bytes -= length
+            need(length <= 2228224 and self.opened_bytes >= 0, "too much plaintext")
+            need(size <= min(4 * length + 65536, 8 * MIB), "size of a segment")
+            coded = records.take(records.number())
+            made: bytes = reader_of("zstd_decoder").segment(plain.take(length), coded)
+            need(len(made) == size, "length of a segment")
+            out += made
+        plain.end()
+        return out
 
     def next_stream(self) -> Bytes:
         """Return the records of the next stream."""
@@ -851,9 +884,12 @@ class Old:
 
 def tokens() -> Any:
     """Return the reader of recipes from tokens."""
-    return importlib.import_module(
-        f"{__package__}.token_decoder" if __package__ else "token_decoder"
-    )
+    return reader_of("token_decoder")
+
+
+def reader_of(name: str) -> Any:
+    """Return a module beside this one, which is slow to load."""
+    return importlib.import_module(f"{__package__}.{name}" if __package__ else name)
 
 
 def size_of(header: bytes) -> int:
@@ -886,14 +922,20 @@ def file_of(index: Index, contents: Contents, entry: int) -> bytes:
 def opened(
     index: Index, contents: Contents, row: Expansion | Predecessor, chunks: list[int]
 ) -> bytes:
-    """Return an opened file."""
+    """Return an opened file, or the text of an opened predecessor."""
     content = b"".join(contents.chunk(at) for at in chunks[: row.content_chunks])
     recipe = b"".join(contents.chunk(at) for at in chunks[row.content_chunks :])
     need(len(content) <= 32 * row.size + 256 * MIB, "size of the content")
     older: list[bytes] = []
     for ordinal in row.predecessors:
         older += old_streams(index, contents, index.predecessors[ordinal])
-    recipe_of = Recipe(recipe, content, row.size, older if row.predecessors else None)
+    recipe_of = Recipe(
+        recipe,
+        content,
+        row.size,
+        older if row.predecessors else None,
+        as_text=isinstance(row, Predecessor),
+    )
     data = recipe_of.file()
     need(len(data) == row.size and blake3(data).digest()[:16] == row.digest, "an opened file")
     return data

@@ -28,9 +28,11 @@ from packer.stores.registry.store import RegistryStore
 from packer.transfer.promises import decode_promises
 from tests.conformance.gap import Gap, base_on_the_far_side, in_archive, near, same_trees
 from tests.registry_server import counting_proxy
+from tests.signatures import make_pair
 
 pytestmark = pytest.mark.registry
 ROOT = Path(__file__).parents[2]
+SIGNED = "## Signed on the near side"
 
 
 # The way that docs/airgap.md shows
@@ -41,6 +43,8 @@ def test_the_documented_way(
     gap: Gap, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, parts: bool
 ) -> None:
     text = (ROOT / "docs" / "airgap.md").read_text(encoding="utf-8")
+    signed, rest = text.index(SIGNED), text.index("## What the far side has")
+    text = text[:signed] + text[rest:]
     commands = re.findall(r"^    (layer-packer (?:inventory|copy|pull) .*)$", text, re.M)
     assert len(commands) == 5
     inventory, write, complete, pull, split = commands
@@ -75,6 +79,40 @@ def test_the_documented_way(
         out = tmp_path / f"far-{tag}"
         packer.pull(f"{gap.far.host}/{repository}:{tag}", out, store=MemoryStore())
         assert same_trees(out, tree)
+
+
+def test_the_documented_way_with_signatures(gap: Gap, tmp_path: Path) -> None:
+    text = (ROOT / "docs" / "airgap.md").read_text(encoding="utf-8").partition(SIGNED)[2]
+    text = text.partition("\n## ")[0].replace("\\\n", "")
+    export, enter, pull, again = re.findall(r"^    (layer-packer (?:copy|pull) .*)$", text, re.M)
+    release, site = make_pair(tmp_path, "release"), make_pair(tmp_path, "site", "ed25519")
+    base_on_the_far_side(gap, "signed")
+    mine = f"{gap.near.host}/signed"  # other tests count what refers to the versions
+    for tag in ("1.4.1", "1.4.2"):
+        packer.copy(near(gap, tag), f"{mine}:{tag}", store=MemoryStore())
+
+    def run(command: str) -> int:
+        command = command.replace("registry.near/acme/app", mine).replace("1.4.3", "1.4.2")
+        command = command.replace("registry.far/acme/app", f"{gap.far.host}/signed")
+        command = command.replace("/srv/app", str(tmp_path / "app"))
+        path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+        environment = os.environ | {"PATH": path, "LAYER_PACKER_STORE": str(tmp_path / "store")}
+        words = ["sh", "-ec", command]
+        return subprocess.run(words, cwd=tmp_path, env=environment, timeout=120).returncode
+
+    assert run(export) == 12
+    assert not (tmp_path / "update.tar").exists()
+    assert not (tmp_path / "sent.json").exists()
+    packer.sign(f"{mine}:1.4.2", release.private)
+    for command in (export, enter, pull, again):
+        assert run(command) == 0, command
+    assert same_trees(tmp_path / "app", gap.trees["1.4.2"])
+    received = packer.read_receipt(tmp_path / "received.json", [site.key.public])
+    assert received.digest == gap.digests["1.4.2"]
+    assert received.trusted is not None
+    assert packer.verify_receipt(tmp_path / "app", tmp_path / "installed.json") == []
+    # The receipt of the last journey left out all that it brought: no layer is sent again.
+    assert (tmp_path / "next.tar").stat().st_size < (tmp_path / "update.tar").stat().st_size
 
 
 # What the far side has

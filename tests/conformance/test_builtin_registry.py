@@ -49,6 +49,7 @@ FULL = RegistryConfig(
     replicas=3,
     delete_untagged=True,
 )
+PAGE = RegistryConfig(page="docker://registry.layer-packer.svc/org/base", namespace="acme")
 SIZED = RegistryConfig(size="1Ti", storage_class="fast.ssd", schedule="@daily", host="r.example")
 
 READ_ONLY = "REGISTRY_STORAGE_MAINTENANCE_READONLY"
@@ -79,7 +80,9 @@ def pods(config: RegistryConfig) -> Iterator[dict[str, Any]]:
 
 
 @pytest.mark.parametrize("version", KUBERNETES)
-@pytest.mark.parametrize("config", [PLAIN, S3, FULL, SIZED], ids=["plain", "s3", "full", "sized"])
+@pytest.mark.parametrize(
+    "config", [PLAIN, S3, FULL, SIZED, PAGE], ids=["plain", "s3", "full", "sized", "page"]
+)
 def test_manifests_follow_the_schemas_of_kubernetes(config: RegistryConfig, version: str) -> None:
     for resource in resources(config):
         kubernetes_validate.validate(resource, version, strict=True)
@@ -153,6 +156,7 @@ def test_the_repository_holds_what_the_command_writes(tmp_path: Path) -> None:
     for name, *options in (
         ("kubernetes",),
         ("kubernetes", "--storage", "s3", "--bucket", "layer-packer"),
+        ("kubernetes", "--page", "docker://registry.layer-packer.svc/layer-packer/base"),
         ("", "--for", "compose"),
     ):
         words = ["registry", "config", *options, "--output", str(tmp_path / name), "-q"]
@@ -221,6 +225,9 @@ def test_compose_files_follow_their_schema(config: RegistryConfig, tmp_path: Pat
         ("bucket", "a b"),
         ("size", "20Gi}"),
         ("tls_secret", "{x"),
+        ("page", "registry.example/a b"),
+        ("page", "registry.example/a\n  evil: yes"),
+        ("page", "--store"),
     ],
 )
 def test_values_that_would_change_the_yaml_are_refused(name: str, value: str) -> None:

@@ -21,6 +21,7 @@ from packer.stores.registry.store import RegistryStore
 from tests.conformance.make_samples import read_tree
 from tests.faults.test_registry_faults import noise
 from tests.registry_server import RegistryServer, optional_program, run_registry
+from tests.signatures import make_pair
 
 pytestmark = pytest.mark.registry
 SIGNATURE = "dev.cosignproject.cosign/signature"
@@ -161,6 +162,51 @@ def test_bundles_of_cosign_go_along(signed: Signed, tmp_path: Path) -> None:
     tree = json.loads(must("oras", "discover", *words, cwd=signed.folder))
     (listed,) = tree.get("referrers") or tree.get("manifests")
     assert (listed["digest"], listed["artifactType"]) == (bundle.digest, far_bundle.artifact_type)
+
+
+@pytest.mark.parametrize("kind", ["p256", "p384", "ed25519"])
+def test_cosign_verifies_what_we_sign(version: Signed, tmp_path: Path, kind: str) -> None:
+    pair = make_pair(tmp_path, "ours", kind)
+    words = ["--key", str(pair.public), "--insecure-ignore-tlog=true", "--allow-http-registry"]
+    # With a bundle beside it, cosign would look at that alone, and ask for a trust root.
+    name = f"{version.server.host}/ours/{kind}"
+    packer.copy(f"{version.name}:1.4.2", f"{name}:1.4.2", store=MemoryStore(), referrers=False)
+    reference = f"{name}@{version.digest}"
+    assert run("cosign", "verify", *words, reference, cwd=version.folder).returncode != 0
+    packer.sign(reference, pair.private)
+    (claim,) = json.loads(must("cosign", "verify", *words, reference, cwd=version.folder))
+    assert claim["critical"]["image"]["docker-manifest-digest"] == version.digest
+    assert claim["critical"]["identity"]["docker-reference"] == name
+
+
+@pytest.mark.parametrize("form", ["tag", "bundle"])
+def test_we_verify_what_cosign_signs(version: Signed, tmp_path: Path, form: str) -> None:
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "file").write_text(form)
+    packed = packer.pack(tmp_path / "app", store=tmp_path / "s", tag="app:1")
+    name = f"{version.server.host}/cosign/{form}"
+    packer.push(f"{name}:1", packed, store=tmp_path / "s")
+    must("cosign", "generate-key-pair", cwd=tmp_path)
+    words = ["--key", "cosign.key", "--tlog-upload=false", "--allow-http-registry", "--yes"]
+    words += ["--new-bundle-format"] if form == "bundle" else []
+    trust = packer.Trust(packer.Policy.of_keys([tmp_path / "cosign.pub"]))
+    reference = f"{name}@{packed.digest}"
+    if form == "bundle":  # an attestation is found where signatures are, and is none
+        predicate = ["--predicate", "app/file", "--type", "custom"]
+        must("cosign", "attest", *words, *predicate, reference, cwd=tmp_path)
+        with pytest.raises(packer.UnknownSigner, match="no signature"):
+            packer.pull(reference, tmp_path / "out", store=tmp_path / "t", trust=trust)
+    must("cosign", "sign", *words, reference, cwd=tmp_path)
+    # Through an archive to a place that reaches no registry.
+    archive = f"oci-archive:{tmp_path}/update.tar:1"
+    packer.copy(f"{name}:1", archive, trust=trust)
+    pulled = packer.pull(archive, tmp_path / "out", store=tmp_path / "t", trust=trust)
+    assert pulled.trusted is not None
+    (found,) = pulled.trusted.signatures
+    assert found.kind == {"tag": "cosign", "bundle": "sigstore-bundle"}[form]
+    other = packer.Trust(packer.Policy.of_keys([make_pair(tmp_path, "other").public]))
+    with pytest.raises(packer.UnknownSigner):
+        packer.pull(archive, tmp_path / "out2", store=tmp_path / "t", trust=other)
 
 
 def test_oras_copies_what_refers_to_a_version(version: Signed, tmp_path: Path) -> None:

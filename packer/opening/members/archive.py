@@ -19,7 +19,8 @@ from packer.opening.members.stored_pieces import (
 )
 from packer.opening.members.tar_members import TarReader
 from packer.opening.members.zip_members import ZipMember, ZipReader
-from packer.opening.recipe import Cursor
+from packer.opening.members.zstd_members import ZstdReader, is_zstd
+from packer.opening.recipe import BZIP2, DEFLATE, Cursor
 from packer.opening.tar_headers import BLOCK, is_header
 
 SEPARATOR = "!/"
@@ -30,7 +31,12 @@ MAX_MEMBERS = 500_000
 MAX_NAME_CHARS = 64 << 20
 """Greatest length of all names and link targets of one file together: a listing holds them."""
 GZIP_NAME = "content"
-"""Name of the one member of a gzip or bzip2 file that holds no tar archive."""
+"""Name of the one member of a gzip, bzip2 or zstd file that holds no tar archive."""
+_READERS: dict[str, Callable[[Stream], GzipReader | Bzip2Reader | ZstdReader]] = {
+    "gzip": GzipReader,
+    "bzip2": Bzip2Reader,
+    "zstd": ZstdReader,
+}
 
 _MAX_PIECES = 1 << 20
 """Greatest number of pieces of a zip archive that are held."""
@@ -109,17 +115,19 @@ class Item:
 
 
 def archive_kind(stream: Stream) -> str:
-    """Return "tar", "zip", "gzip" or "bzip2" by a file's first bytes, "" for other files."""
+    """Return "tar", "zip", "gzip", "bzip2" or "zstd" by a file's first bytes, "" for others."""
     piece = stream.peek()
     if isinstance(piece, Header):
         return "tar"
-    if isinstance(piece, Deflated) and piece.is_bzip2:
-        return "bzip2"
+    if isinstance(piece, Deflated) and piece.kind != DEFLATE:
+        return "bzip2" if piece.kind == BZIP2 else "zstd"
     head = stream.look(BLOCK)
     if head[:3] == MAGIC and len(head) > 3 and not head[3] & 0xE0:
         return "gzip"
     if is_bzip2(head):
         return "bzip2"
+    if is_zstd(head):
+        return "zstd"
     if head[:4] in _ZIP_MAGICS:
         return "zip"
     return "tar" if is_header(head) else ""
@@ -187,7 +195,7 @@ class Archive:
             self.problems += reader.problems
 
     def _gzip(self) -> Iterator[Item]:
-        reader = (Bzip2Reader if self._kind == "bzip2" else GzipReader)(self._stream)
+        reader = _READERS[self._kind](self._stream)
         plain = self._bound.count(reader.plain)
         if archive_kind(plain) == "tar":
             yield from self._tar(plain)
@@ -251,7 +259,7 @@ class _HeldDeflated(Deflated):
     def __init__(self, deflated: Deflated, left: list[int]) -> None:
         self._records = deflated.records
         self.against = deflated.against
-        self.is_bzip2 = deflated.is_bzip2
+        self.kind = deflated.kind
         self._pieces = list(_held(deflated.plain, left))
         self.coded_length = None
 

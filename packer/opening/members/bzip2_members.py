@@ -48,7 +48,7 @@ class Bzip2Reader:
 
     def _stored(self, deflated: Deflated) -> Iterator[Piece]:
         """Yield the plaintext of a stream that was opened, if all of it was."""
-        if not deflated.is_bzip2 or not deflated.is_whole_bzip2():
+        if not deflated.is_whole_bzip2():
             raise Irregular
         plain = deflated.plain
         while (piece := plain.pop()) is not None:

@@ -6,6 +6,7 @@ import zlib
 from collections.abc import Iterator
 
 from packer.opening.members.stored_pieces import Data, Deflated, Irregular, Piece, Stream
+from packer.opening.recipe import DEFLATE
 
 MAGIC = b"\x1f\x8b\x08"
 """First bytes of a gzip member with a deflate stream."""
@@ -69,7 +70,7 @@ class GzipReader:
     def _pieces(self) -> Iterator[Piece]:
         stream, header = self._stream, self._header
         while header:
-            if isinstance(piece := stream.peek(), Deflated) and not piece.is_bzip2:
+            if isinstance(piece := stream.peek(), Deflated) and piece.kind == DEFLATE:
                 stream.pop()
                 yield from self._stored(piece)
                 stream.skip(self._shared_bytes)

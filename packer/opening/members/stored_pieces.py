@@ -20,10 +20,11 @@ from typing import Protocol
 
 from packer.engine import bzip2
 from packer.engine.deflate import MAX_SEGMENT_BYTES, WINDOW_BYTES, RecipeError, most_coded, rebuild
+from packer.engine.zstd_streams import RecipeError as ZstdRecipeError
 from packer.errors import FormatError
 from packer.opening import recipe as op
 from packer.opening.against import Against, is_against
-from packer.opening.rebuilder import BlockJoint
+from packer.opening.rebuilder import BlockJoint, check_zstd, rebuilt_zstd
 from packer.opening.recipe import MAX_DEFLATE_DEPTH, Cursor, Recipe
 from packer.opening.tar_headers import BLOCK, content_size, decode_header
 
@@ -177,29 +178,30 @@ class Hole(Zeros):
 
 
 class Deflated:
-    """A deflate or bzip2 stream, of which the plaintext is stored.
+    """A deflate, bzip2 or zstd stream, of which the plaintext is stored.
 
     Args:
         plain: the plaintext; it lies in the same sequence of operations as the pieces behind it, so
             it is read, or drained, before them.
         records: of its segments or blocks; consumed when the stream is rebuilt.
         against: of the recipe.
-        is_bzip2: whether it is a bzip2 stream, with its header and trailer.
+        kind: the operation of the recipe: DEFLATE; BZIP2, with header and trailer; ZSTD, whole
+            frames.
     """
 
-    __slots__ = ("against", "coded_length", "is_bzip2", "plain", "records")
+    __slots__ = ("against", "coded_length", "kind", "plain", "records")
 
-    def __init__(self, plain: Stream, records: Cursor, against: Against, *, is_bzip2: bool) -> None:
+    def __init__(self, plain: Stream, records: Cursor, against: Against, kind: int) -> None:
         self.plain = plain
         self.records = records
         self.against = against
-        self.is_bzip2 = is_bzip2
+        self.kind = kind
         self.coded_length: int | None = None
         """Bytes of the stream; None as long as they are not known."""
 
     def is_whole_bzip2(self) -> bool:
         """Return whether all blocks of a bzip2 stream were opened, and so its trailer."""
-        return self.is_bzip2 and 0 in self._lengths()
+        return self.kind == op.BZIP2 and 0 in self._lengths()
 
     def plain_length(self) -> int:
         """Return the length of the plaintext in bytes."""
@@ -207,18 +209,20 @@ class Deflated:
 
     def _lengths(self) -> Iterator[int]:
         """Yield the plaintext lengths of segments or blocks; of bzip2, 0 is the trailer."""
-        records = self.records.copy()
-        if self.is_bzip2:
+        records, kind = self.records.copy(), self.kind
+        if kind == op.BZIP2:
             records.number()  # the level
         while not records.ended:
             head = records.number()
-            if not self.is_bzip2:
+            if kind == op.ZSTD:
+                records.number()  # its own length
+            if kind != op.BZIP2:
                 records.take(records.number())
-            yield head if self.is_bzip2 else head >> 3
+            yield head >> 3 if kind == op.DEFLATE else head
 
     def again(self) -> Deflated:
         """Return the stream as it was before it was read; only for those that can be."""
-        return Deflated(self.plain, self.records, self.against, is_bzip2=self.is_bzip2)
+        return Deflated(self.plain, self.records, self.against, self.kind)
 
     def drain(self) -> None:
         """Consume the rest of the plaintext, so that the pieces behind can be had."""
@@ -227,7 +231,8 @@ class Deflated:
     def rebuilt(self) -> Iterator[Data]:
         """Yield the stream's bytes; its plaintext must not have been read."""
         total = 0
-        for data in self._blocks() if self.is_bzip2 else self._segments():
+        makes = {op.DEFLATE: self._segments, op.BZIP2: self._blocks, op.ZSTD: self._frames}
+        for data in makes[self.kind]():
             total += len(data)
             yield data
         self.coded_length = total
@@ -249,6 +254,19 @@ class Deflated:
             if length > bzip2.MAX_BLOCK_PLAIN:
                 records.fail("a bzip2 stream is too long")
             yield Data(joint.add(partial(bzip2.rebuild, plain.take(length), level)))
+
+    def _frames(self) -> Iterator[Data]:
+        """Rebuild a zstd stream, as `Rebuilder` does."""
+        stream, records = self.plain, self.records
+        plain = _Joined(stream, records)
+        while not records.ended:
+            length, coded_length = records.number(), records.number()
+            coded = bytes(records.take(records.number()))
+            check_zstd(records, length, coded_length)
+            try:
+                yield Data(rebuilt_zstd(plain.take(length), coded, coded_length))
+            except ZstdRecipeError as error:
+                records.fail(str(error))
 
     def _segments(self) -> Iterator[Data]:
         """Rebuild a deflate stream, as `Rebuilder` does."""
@@ -520,8 +538,8 @@ class _Operations:
             raise FormatError(self._recipe.what, "the content is too short")
         return Run(self._content, start, length)
 
-    def pieces(self, depth: int) -> Iterator[Piece]:
-        """Yield the pieces of a stream up to its end."""
+    def pieces(self, depth: int, *, within: bool = False) -> Iterator[Piece]:
+        """Yield the pieces of a stream up to its end; arguments as for `Rebuilder`."""
         recipe = self._recipe
         number, header = recipe.operations.number, bytes(BLOCK)
         while (operation := number()) != op.END:
@@ -542,12 +560,15 @@ class _Operations:
                 yield Data(bytes(recipe.inline.take(number())))
             elif operation == op.ZEROS:
                 yield Zeros(number())
-            elif operation in (op.DEFLATE, op.BZIP2):
+            elif operation in (op.DEFLATE, op.BZIP2, op.ZSTD):
+                is_zstd = operation == op.ZSTD
+                if is_zstd and (within or recipe.text_bytes is None):
+                    raise FormatError(recipe.what, "a zstd stream where none may be")
                 if depth >= MAX_DEFLATE_DEPTH:
                     raise FormatError(recipe.what, "deflate streams within one another, too many")
                 records = recipe.next_stream()
-                plain = Stream(self.pieces(depth + 1))
-                yield Deflated(plain, records, self._against, is_bzip2=operation == op.BZIP2)
+                plain = Stream(self.pieces(depth + (not is_zstd), within=True))
+                yield Deflated(plain, records, self._against, operation)
             elif operation == op.DELTA:
                 length = number()
                 make = self._against.delta(recipe.next_stream(), length)

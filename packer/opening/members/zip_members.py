@@ -25,6 +25,7 @@ from packer.opening.members.stored_pieces import (
     Stream,
     Zeros,
 )
+from packer.opening.recipe import BZIP2, DEFLATE
 
 if TYPE_CHECKING:
     import bz2
@@ -270,7 +271,7 @@ class ZipReader:
             return coded
         piece = coded.peek()
         if isinstance(piece, Deflated):
-            if piece.is_bzip2 is (member.method == _BZIP2):
+            if piece.kind == (BZIP2 if member.method == _BZIP2 else DEFLATE):
                 return piece.plain
             raise Irregular
         return Stream(_decoded(member, coded), is_sequential=True)

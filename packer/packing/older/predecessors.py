@@ -16,7 +16,7 @@ import blake3
 from packer.engine.memory import release_large_blocks
 from packer.files.tree import show
 from packer.format.frame_reader import FrameReader
-from packer.format.index import Index
+from packer.format.index import Index, split_runs
 from packer.format.rebuilding import OldFiles, chunks, only_stream, random_access, rebuilt, unread
 from packer.opening.discovery import CACHE_BYTES
 from packer.opening.expansion import Expansion
@@ -30,6 +30,7 @@ from packer.opening.predecessor import (
     OldStream,
     Predecessor,
 )
+from packer.opening.recipe import Recipe
 from packer.packing.older.alike import HEAD_BYTES, Alike
 from packer.packing.older.counterparts import Counterparts
 
@@ -47,12 +48,15 @@ class Found(NamedTuple):
     """A predecessor of a file.
 
     Args:
-        row: of the predecessor in the base's ordinals, without streams.
+        row: of the predecessor in the base's ordinals, without streams. What is not known before
+            it is read: its digest if that is empty, and its size if it `is_file`.
         is_back: whether it lies further back in a chain that is not made longer.
+        is_file: whether the row's size is of the opened file, which may not be its text.
     """
 
     row: Predecessor
     is_back: bool
+    is_file: bool = False
 
 
 class Text(NamedTuple):
@@ -60,11 +64,11 @@ class Text(NamedTuple):
 
     Args:
         text: its streams.
-        digest: DIGEST_BYTES of its BLAKE3-256.
+        row: of the predecessor, with its digest and the size of its text.
     """
 
     text: OldText
-    digest: bytes
+    row: Predecessor
 
 
 class Predecessors:
@@ -135,20 +139,41 @@ class Predecessors:
                 pieces.close()
         return bytes(out[:HEAD_BYTES])
 
-    def is_modelled(self, entry: int) -> bool:
+    def is_modelled(self, entry: int, *, flat: bool) -> bool:
         """Return whether an entry of the base was opened by models, without a predecessor.
 
         Args:
             entry: its ordinal, or -1.
+            flat: whether the new file has zstd streams that are opened. Then the entry may have
+                such streams and nothing else that is opened, which is a text and no model.
         """
         row = self._base.index.expansions.get(entry)
-        return row is not None and not row.predecessors
+        return (
+            row is not None
+            and not row.predecessors
+            and not (flat and self._is_content(self._base.index.split_runs(entry)[1]))
+        )
 
-    def find(self, entry: int) -> Found | None:
+    def _is_content(self, runs: Iterable[tuple[int, int]]) -> bool:
+        """Return whether the content of an opened file is its text, given the recipe's runs."""
+        recipe = self._recipe(runs)
+        return recipe.text_bytes is not None and recipe.is_content()
+
+    def is_file(self, row: Predecessor) -> bool:
+        """Return whether the text of a predecessor that was opened is the file that it is of."""
+        _, recipe = split_runs(row.runs, row.recipe_chunks)
+        return self._recipe(recipe).text_bytes is None
+
+    def _recipe(self, runs: Iterable[tuple[int, int]]) -> Recipe:
+        data = b"".join(chunks(self._base, runs))
+        return Recipe(memoryview(data), "recipe of the base")
+
+    def find(self, entry: int, *, flat: bool) -> Found | None:
         """Return the predecessor that an entry of the base gives.
 
         Args:
             entry: its ordinal.
+            flat: as for `is_modelled`.
 
         Returns:
             The predecessor; None if there is none whose chunks may be referred to.
@@ -156,18 +181,20 @@ class Predecessors:
         index = self._base.index
         opened = index.expansions.get(entry)
         runs = tuple(index.runs_of(entry))
+        if opened is not None and not opened.predecessors:
+            content, recipe = index.split_runs(entry)
+            if not (flat and self._is_content(recipe)):
+                return None
+            opened, runs = None, tuple(content)
         if opened is None:
-            size = self._bytes(runs)
-            row = Predecessor(size, 0, bytes(DIGEST_BYTES), runs)
+            row = Predecessor(self._bytes(runs), 0, b"", runs)
             return Found(row, False) if self._may_use(row) else None
-        if not opened.predecessors:
-            return None
         row = Predecessor(
             opened.size, opened.recipe_chunks, opened.digest, runs, opened.predecessors
         )
         most = MAX_LINKS if row.size <= _SMALL_BYTES else _LINKS_OF_LARGE
         if self._links_of(row) <= most and self._may_use(row):
-            return Found(row, False)
+            return Found(row, False, is_file=True)
         while row.predecessors and (self._links_of(row) > most // 2 or not self._may_use(row)):
             row = index.predecessors[row.predecessors[0]]
         row = row._replace(streams=())
@@ -183,8 +210,6 @@ class Predecessors:
         if self._last is not None and self._last[0] == found.row:
             return self._last[1]
         self._release()
-        if found.row.size > _LARGE_BYTES:
-            release_large_blocks()
         text = self._stack.enter_context(self.opened(found, what))
         self._last = found.row, text
         return text
@@ -201,8 +226,16 @@ class Predecessors:
             Its text, valid within the context.
         """
         row, name = found.row, f"predecessor of {show(what)}"
+        if found.is_file:
+            _, recipe = split_runs(row.runs, row.recipe_chunks)
+            if (size := self._recipe(recipe).text_bytes) is not None:
+                row = row._replace(size=size, digest=b"")
+        if row.size > _LARGE_BYTES:
+            release_large_blocks()
         with ExitStack() as stack:
-            only = stack.enter_context(only_stream(self._base, row, name, self._old))
+            only = None
+            if row.digest:  # else all of it has to be read for that
+                only = stack.enter_context(only_stream(self._base, row, name, self._old))
             read = (
                 unread
                 if only is not None
@@ -210,13 +243,12 @@ class Predecessors:
             )
             text = OldText(read, row.size, self._base.directory, only)
             stack.callback(text.close)
-            digest = row.digest
-            if not row.recipe_chunks:
+            if not row.digest:
                 hasher = blake3.blake3()
                 for start in range(0, row.size, _READ_BYTES):
                     hasher.update(read(start, min(_READ_BYTES, row.size - start)))
-                digest = hasher.digest(DIGEST_BYTES)
-            yield Text(text, digest)
+                row = row._replace(digest=hasher.digest(DIGEST_BYTES))
+            yield Text(text, row)
 
     def has_room(self, found: Found, streams: int) -> bool:
         """Return whether the new index may list a predecessor.
@@ -239,20 +271,18 @@ class Predecessors:
         for at in row.predecessors:
             yield from self._chain(self._base.index.predecessors[at])
 
-    def add(self, found: Found, streams: tuple[OldStream, ...], digest: bytes) -> tuple[int, ...]:
+    def add(self, row: Predecessor, streams: tuple[OldStream, ...]) -> tuple[int, ...]:
         """List a predecessor in the new index.
 
         Args:
-            found: the predecessor.
+            row: of the predecessor, as `Text` has it.
             streams: those that the new file's recipe refers to.
-            digest: of the predecessor, as `Text` has it.
 
         Returns:
             `Expansion.predecessors` of the new file.
         """
-        named = self._carry(found.row.predecessors)
-        row = found.row._replace(digest=digest, predecessors=named, streams=streams)
-        self._index.predecessors.append(row)
+        named = self._carry(row.predecessors)
+        self._index.predecessors.append(row._replace(predecessors=named, streams=streams))
         return (len(self._index.predecessors) - 1,)
 
     def keep(self, expansion: Expansion) -> Expansion | None:

@@ -12,17 +12,9 @@ import threading
 
 import pytest
 
-from packer.cli.display import (
-    BarDisplay,
-    LineDisplay,
-    SilentDisplay,
-    escape,
-    format_count,
-    format_share,
-    format_size,
-    open_display,
-)
+from packer.cli.display import BarDisplay, LineDisplay, SilentDisplay, format_share, open_display
 from packer.progress import Progress
+from packer.text import escape, format_count, format_size
 
 
 class Terminal(io.StringIO):

@@ -81,15 +81,15 @@ def test_the_last_link_of_a_chain(found: tuple[int, Found]) -> None:
     made = base.make()
     entry = made.counterpart(b"app-2.tgz", b"", 0)
     assert base.index.paths[entry] == b"app-1.tgz"
-    assert not made.is_modelled(entry)
-    predecessor = made.find(entry)
+    assert not made.is_modelled(entry, flat=False)
+    predecessor = made.find(entry, flat=False)
     assert predecessor is not None
     # Versions 2 to 5 make a chain of four, with which small archives may go on.
     assert not predecessor.is_back
-    text, digest = made.text(predecessor, b"app-2.tgz")
+    text, row = made.text(predecessor, b"app-2.tgz")
     expected = archive(version)
     assert text.streams[0].read(0, text.sizes[0]) == zlib_plain(expected)
-    named = made.add(predecessor, (OldStream(0, 10, text.sizes[0]),), digest)
+    named = made.add(row, (OldStream(0, 10, text.sizes[0]),))
     rows = base.new.predecessors
     assert named == (len(rows) - 1,)
     assert all(other < at for at, row in enumerate(rows) for other in row.predecessors)
@@ -112,7 +112,7 @@ def test_half_of_a_chain_that_is_long_enough(
     ):
         base = Found(store, 5, reader)
         made = base.make()
-        predecessor = made.find(base.index.find(b"app-1.tgz"))
+        predecessor = made.find(base.index.find(b"app-1.tgz"), flat=False)
         assert predecessor is not None
         assert predecessor.is_back == (link < 5)
         text, _ = made.text(predecessor, b"app-1.tgz")
@@ -126,7 +126,7 @@ def test_chunks_that_are_given_up_serve_nobody(found: tuple[int, Found]) -> None
     entry = base.index.find(b"app-1.tgz")
     start, _ = base.index.runs_of(entry)[-1]
     base.usable[start] = 0
-    predecessor = made.find(entry)
+    predecessor = made.find(entry, flat=False)
     if version == 1:
         assert predecessor is None  # it is the root
     else:
@@ -138,7 +138,7 @@ def test_chunks_that_are_given_up_serve_nobody(found: tuple[int, Found]) -> None
             row = base.index.predecessors[row.predecessors[0]]
         assert made.keep(base.index.expansions[entry]) is not None
         base.usable[row.runs[0][0]] = 0
-        assert made.find(entry) is None
+        assert made.find(entry, flat=False) is None
         assert made.keep(base.index.expansions[entry]) is None
     made.close()
 
@@ -167,7 +167,7 @@ def test_an_index_lists_no_more_than_readers_take(
 ) -> None:
     _, base = found
     made = base.make()
-    predecessor = made.find(base.index.find(b"app-1.tgz"))
+    predecessor = made.find(base.index.find(b"app-1.tgz"), flat=False)
     assert predecessor is not None
     assert made.has_room(predecessor, 1)
     assert not made.has_room(predecessor, MAX_OLD_STREAMS + 1)

@@ -1,0 +1,175 @@
+"""Where zstd frames lie in a file, by their headers and those of their blocks alone. RFC 8878, 3.1.
+
+What was compressed already is stored in raw blocks. So a few bytes for each block tell how much of
+a frame is text that zstd compressed, before anything is decompressed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, NamedTuple
+
+from packer.opening.closed import DAMAGED, FORMAT, LIMIT, TEXT
+from packer.opening.lookahead import find_zstd
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+Read = Callable[[int, int], "Buffer"]
+"""Returns bytes, given the first one's offset and their number; fewer at the end."""
+
+MAGIC = b"\x28\xb5\x2f\xfd"
+MAX_WINDOW_BYTES = 32 << 20
+"""Greatest window of a frame that is opened, in bytes: the parser holds two. That of
+klauspost/compress at its best level; zstd has up to 8 MiB, more if `--long` or `--ultra` ask."""
+LEAST_BYTES = 32 << 10
+"""Bytes of a run of frames below which it stays closed."""
+COMPRESSED_SHARE = 1 / 8
+"""Share of compressed blocks in a run of frames above which it stays closed: they are text, and a
+recipe takes a sixth to a third of them."""
+
+_BLOCK_BYTES = 128 << 10
+_HEADER_BYTES = 18
+_SEARCH_BYTES = 1 << 20
+_SPARE_BLOCKS = 1 << 16
+_SKIPPABLE = b"\x2a\x4d\x18"
+_CONTAINERS = (b"!<arch>\n", b"PK\x03\x04", b"\xed\xab\xee\xdb")
+"""First bytes of what holds zstd frames as they are: Debian packages, zip archives with stored
+members (conda), RPM packages. So do tar archives."""
+_USTAR = slice(257, 262), b"ustar"
+
+
+class Frames(NamedTuple):
+    """A run of zstd frames.
+
+    Args:
+        start: of the first one in the file.
+        end: behind the last one.
+        reason: why it stays closed, as in `opening.closed`; "" if it may be opened.
+    """
+
+    start: int
+    end: int
+    reason: str
+
+
+class _NoFrame(Exception):
+    """No frame begins here."""
+
+
+def may_hold_frames(head: bytes) -> bool:
+    """Return whether a file with some first bytes (512, or all) is searched for zstd frames."""
+    return begins(head) or head.startswith(_CONTAINERS) or head[_USTAR[0]] == _USTAR[1]
+
+
+def frame_runs(read: Read, size: int) -> Iterator[Frames]:
+    """Yield the runs of frames in a file, in order; `LEAST_BYTES` and more of each.
+
+    Args:
+        read: reads the file.
+        size: of the file in bytes.
+    """
+    walk, at = _Walk(read, size), 0
+    while not walk.ended and (at := _signature(read, at, size)) < size:
+        found = walk.run(at)
+        at = at + 1 if found is None else found.end
+        if found is not None and found.end - found.start >= LEAST_BYTES:
+            yield found
+
+
+class _Walk:
+    """Goes from header to header.
+
+    Args:
+        read: reads the file.
+        size: of the file in bytes.
+    """
+
+    def __init__(self, read: Read, size: int) -> None:
+        self._read = read
+        self._size = size
+        self._blocks = 4 * size // _BLOCK_BYTES + _SPARE_BLOCKS
+        self._compressed = 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether no more blocks may be looked at: a file may hold any number of signatures."""
+        return self._blocks < 0
+
+    def run(self, start: int) -> Frames | None:
+        """Return the run of frames that begins at a signature; None if there is none."""
+        at, reason, self._compressed = start, "", 0
+        while at < self._size and not self.ended:
+            try:
+                at, reason = self._frame(at)
+            except _NoFrame:
+                break
+            if reason:
+                break
+        if self.ended:
+            reason = reason or LIMIT
+        if at == start and not reason:
+            # Nothing that could be told, unless the file says that it is nothing else.
+            return Frames(start, self._size, DAMAGED) if start == 0 else None
+        if not reason and self._compressed > COMPRESSED_SHARE * (at - start):
+            reason = TEXT
+        return Frames(start, at, reason)
+
+    def _frame(self, at: int) -> tuple[int, str]:
+        """Return where the frame at a place ends, and why it stays closed."""
+        head = bytes(self._read(at, _HEADER_BYTES))
+        if head[:4] != MAGIC or len(head) < 6:
+            raise _NoFrame
+        flags = head[4]
+        is_single = flags >> 5 & 1
+        if flags & 8:
+            raise _NoFrame
+        if flags & 3:
+            return self._size, FORMAT  # it needs a dictionary
+        told = (is_single, 2, 4, 8)[flags >> 6]
+        window = int.from_bytes(head[5 : 5 + told], "little") if is_single else _window(head[5])
+        if window > MAX_WINDOW_BYTES:
+            return self._size, LIMIT
+        at += 5 + (not is_single) + told
+        while True:
+            self._blocks -= 1
+            header = bytes(self._read(at, 3))
+            if len(header) < 3 or self.ended:
+                raise _NoFrame
+            block = int.from_bytes(header, "little")
+            kind, length = block >> 1 & 3, block >> 3
+            if kind == 3 or length > _BLOCK_BYTES:
+                raise _NoFrame
+            self._compressed += length * (kind == 2)
+            if self._compressed > COMPRESSED_SHARE * self._size + _BLOCK_BYTES:
+                return self._size, TEXT
+            at += 3 + (1 if kind == 1 else length)
+            if block & 1:
+                break
+        at += flags & 4
+        if at > self._size:
+            raise _NoFrame
+        return at, ""
+
+
+def begins(head: bytes) -> bool:
+    """Return whether a file begins with a zstd frame, or with a skippable one."""
+    return head[:4] == MAGIC or (head[1:4] == _SKIPPABLE and head[0] >> 4 == 5)
+
+
+def _window(descriptor: int) -> int:
+    """Return the bytes of a window. RFC 8878, 3.1.1.1.2."""
+    base = 1 << 10 + (descriptor >> 3)
+    return base + base // 8 * (descriptor & 7)
+
+
+def _signature(read: Read, start: int, size: int) -> int:
+    """Return where the next frame may begin in a file; its size if nowhere."""
+    while start < size:
+        data = read(start, min(_SEARCH_BYTES, size - start))
+        at = find_zstd(data)
+        if at >= 0:
+            return start + at
+        count = memoryview(data).nbytes
+        start += count if start + count == size else count - len(MAGIC) + 1
+    return size

@@ -1,0 +1,81 @@
+"""A file that is packed, and its text: without zstd around what is compressed anyway."""
+
+from __future__ import annotations
+
+import io
+import os
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from packer.errors import SourceChanged
+from packer.files.tree import Found, open_file, show
+from packer.opening.closed import ClosedTally
+from packer.opening.expansion import MAX_FILE_BYTES
+from packer.opening.flat_file import FlatFile, flattened
+from packer.opening.tar_headers import BLOCK
+from packer.opening.workers import Workers
+from packer.opening.zstd_frames import may_hold_frames
+
+if TYPE_CHECKING:
+    from typing_extensions import Self
+
+LEAST_BYTES = 64 << 10
+"""Bytes of a file below which its text is not looked for."""
+
+
+class TextSource:
+    """A file, and its text once it is asked for; a context manager.
+
+    Args:
+        full: path of the file.
+        found: the file as `walk` saw it.
+        workers: make recipes.
+    """
+
+    def __init__(self, full: bytes, found: Found, workers: Workers) -> None:
+        self.full = full
+        self.found = found
+        self._workers = workers
+        self._file: io.FileIO | None = None
+        self.text: FlatFile | None = None
+        """The text, if `look` found that it is not the file itself."""
+        self.closed = ClosedTally()
+        """The zstd streams that stay closed, once `look` was called."""
+
+    def __enter__(self) -> Self:
+        """Return the file."""
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        """Close the file."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the file, and remove temporary files."""
+        if self.text is not None:
+            self.text.close()
+        if self._file is not None:
+            self._file.close()
+
+    def look(self) -> bool:
+        """Return whether the file's text is not the file itself; `SourceChanged` if it changed."""
+        size = self.found.size
+        if not LEAST_BYTES <= size <= MAX_FILE_BYTES:
+            return False
+        self._file = io.FileIO(open_file(self.full, self.found))
+        if may_hold_frames(self._read(0, BLOCK)):
+            self.text = flattened(self._read, size, self._workers, self.closed)
+        return self.text is not None
+
+    def _read(self, start: int, length: int) -> bytes:
+        """Return a part of the file."""
+        assert self._file is not None
+        data = os.pread(self._file.fileno(), length, start)
+        if len(data) != max(min(length, self.found.size - start), 0):
+            raise SourceChanged(show(self.full))
+        return data

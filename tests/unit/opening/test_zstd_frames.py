@@ -1,0 +1,94 @@
+"""Runs of zstd frames in a file: where they lie, and why they stay closed."""
+
+from __future__ import annotations
+
+import random
+
+import pytest
+import zstandard
+
+from packer.opening.zstd_frames import LEAST_BYTES, Frames, frame_runs, may_hold_frames
+from tests.updates import tar, texts
+from tests.zstd_archives import SKIPPABLE, frames, zstd
+
+NOISE = random.Random(1).randbytes(400_000)
+TEXT = tar(texts())
+
+
+def runs(data: bytes) -> list[Frames]:
+    return list(frame_runs(lambda start, length: data[start : start + length], len(data)))
+
+
+@pytest.mark.parametrize("checksum", [False, True])
+@pytest.mark.parametrize("size", [False, True])
+def test_one_frame(checksum: bool, size: bool) -> None:
+    data = zstd(NOISE, write_checksum=checksum, content_size=size)
+    assert runs(data) == [Frames(0, len(data), "")]
+
+
+def test_frames_one_behind_another_are_one_run() -> None:
+    data = frames(NOISE, 70_000)
+    assert runs(data) == [Frames(0, len(data), "")]
+    assert runs(b"before" + data + b"behind") == [Frames(6, 6 + len(data), "")]
+
+
+def test_a_skippable_frame_ends_a_run() -> None:
+    one = zstd(NOISE)
+    data = SKIPPABLE + one + SKIPPABLE + one + SKIPPABLE
+    first, gap = len(SKIPPABLE), len(SKIPPABLE) + len(one)
+    assert [(run.start, run.end) for run in runs(data)] == [
+        (first, first + len(one)),
+        (first + gap, first + gap + len(one)),
+    ]
+
+
+def test_text_stays_closed() -> None:
+    data = zstd(TEXT)
+    assert [run.reason for run in runs(data)] == ["text"]
+    mixed = zstd(NOISE) + zstd(TEXT * 2, 1)
+    assert [run.reason for run in runs(mixed)] == ["text"]
+
+
+def test_what_is_cut_off_or_needs_more_stays_closed() -> None:
+    whole = zstd(NOISE, write_checksum=True)
+    for end in (len(whole) - 1, len(whole) - 5, len(whole) // 2):
+        assert [run.reason for run in runs(whole[:end])] == ["damaged"]
+    dictionary = zstandard.ZstdCompressionDict(NOISE[:4096] * 2)
+    dictionary = zstandard.train_dictionary(
+        8192, [TEXT[at : at + 500] for at in range(0, 90_000, 500)]
+    )
+    coded = zstandard.ZstdCompressor(dict_data=dictionary).compress(NOISE)
+    assert [run.reason for run in runs(coded)] == ["format"]
+    wide = zstd(NOISE, window_log=27)
+    assert [run.reason for run in runs(wide)] == ["limit"]
+    assert [run.reason for run in runs(zstd(NOISE, window_log=25))] == [""]
+
+
+def test_a_short_run_is_not_told() -> None:
+    assert runs(zstd(NOISE[: LEAST_BYTES // 2])) == []
+
+
+def test_many_signatures_end_the_search() -> None:
+    # Each begins a frame whose raw blocks hold the next ones: walking all would take a square.
+    head = b"\x28\xb5\x2f\xfd\x00\x50"
+    block = (8 << 3).to_bytes(3, "little")
+    data = (head + block + b"x") * 40_000
+    assert runs(data) in ([], [Frames(0, len(data), "damaged")])
+
+
+def test_what_is_searched() -> None:
+    for head in (zstd(NOISE), SKIPPABLE, b"!<arch>\n", b"PK\x03\x04", b"\xed\xab\xee\xdb", TEXT):
+        assert may_hold_frames(head[:512])
+    for head in (b"", b"\x1f\x8b\x08\0", NOISE, b"\x28\xb5\x2f", b"x" * 512):
+        assert not may_hold_frames(head[:512])
+
+
+def test_random_bytes_with_signatures_raise_nothing() -> None:
+    drawn = random.Random(2)
+    for _ in range(300):
+        data = bytearray(drawn.randbytes(drawn.randrange(40_000)))
+        for _ in range(drawn.randrange(4)):
+            at = drawn.randrange(len(data) + 1)
+            data[at : at + 4] = b"\x28\xb5\x2f\xfd"
+        for run in runs(bytes(data)):
+            assert 0 <= run.start < run.end <= len(data)
