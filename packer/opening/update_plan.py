@@ -53,10 +53,10 @@ class SegmentRecipe(NamedTuple):
 
 @dataclass(slots=True)
 class DeltaPiece:
-    """Plaintext from a delta against a place in an old stream, with times replaced there."""
+    """Plaintext from a delta against places in old streams, with times replaced there."""
 
     length: int
-    place: Place
+    places: tuple[Place, ...]
     payload: bytes
     times: Times
 
@@ -110,8 +110,8 @@ def written(
             yield from written(item, item.stream.read, recipe, numbers, params)
             recipe.end()
         elif isinstance(item, DeltaPiece):
-            stream, span = numbers[item.place.stream], item.place.span
-            recipe.delta(item.length, stream, span.start, span.size, item.payload, times=item.times)
+            spans = [(numbers[stream], *span) for stream, span in item.places]
+            recipe.delta(item.length, spans, item.payload, times=item.times)
         elif isinstance(item, InlinePiece):
             recipe.inline(item.data)
         else:
@@ -128,7 +128,7 @@ def used_streams(plan: Opened) -> Iterator[int]:
         if isinstance(item, Opened):
             yield from used_streams(item)
         elif isinstance(item, DeltaPiece):
-            yield item.place.stream
+            yield from (place.stream for place in item.places)
 
 
 def _chunks(read: Read, part: ContentPiece, params: ChunkParams) -> Iterator[memoryview]:

@@ -13,7 +13,7 @@ import os
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from itertools import pairwise
 from threading import Lock
@@ -33,7 +33,7 @@ from packer.opening.old_text import OldText
 from packer.opening.pieces import Pieces
 from packer.opening.predecessor import OldStream
 from packer.opening.recipe import MAX_DELTA_BYTES, RecipeWriter
-from packer.opening.tar_times import replaced_times, retime, retimed
+from packer.opening.tar_times import Times, replaced_times, retime, retimed
 from packer.opening.update_plan import (
     ContentPiece,
     DeltaPiece,
@@ -467,18 +467,10 @@ class Update:
         size = end - start
         if size < LEAST_DELTA_BYTES:
             return InlinePiece(bytes(stream.read(start, size)))
-        place = self._place(stream, start, end, guess, MAX_SPAN_BYTES)
-        old = self._old.streams[place.stream]
-        buffer = bytearray(place.span.size + size)
-        with memoryview(buffer) as both:
-            older, newer = both[: place.span.size], both[place.span.size :]
-            old.read_into(place.span.start, older)
-            stream.read_into(start, newer)
-            times = replaced_times(older, place.span.start, newer, start)
-            retime(older, place.span.start, times)
-            older.release()
-            newer.release()
-        payload = delta.encode(buffer, place.span.size, _QUICK_LEVEL)
+        votes, sizes = self._votes[stream.number], self._old.sizes
+        places = votes.spans(start, end, stream.size, sizes, guess, MAX_SPAN_BYTES)
+        buffer, times = self._both(places, stream, start, size)
+        payload = delta.encode(buffer, len(buffer) - size, _QUICK_LEVEL)
         assert payload is not None  # no share is demanded
         text = stream.read(start, size)
         if len(payload) * _CLEARLY_SMALL > size:
@@ -488,10 +480,33 @@ class Update:
                     return InlinePiece(bytes(text))
                 together = _TOGETHER if size < _SHORT_BYTES else 1
                 return ContentPiece(start, size, int(alone * together))
-        prefix = retimed(old.read(*place.span), place.span.start, times)
+        prefix = b"".join(
+            retimed(self._old.streams[place.stream].read(*place.span), place.span.start, times)
+            for place in places
+        )
         if delta.decode(payload, size, "delta", prefix) != text:
             return ContentPiece(start, size, size)
-        return DeltaPiece(size, place, payload, times)
+        return DeltaPiece(size, places, payload, times)
+
+    def _both(
+        self, places: Sequence[Place], stream: FoundStream, start: int, size: int
+    ) -> tuple[bytearray, Times]:
+        """Return old text, with new times, and behind it new text; and these times."""
+        buffer = bytearray(sum(place.span.size for place in places) + size)
+        with ExitStack() as views:
+            both, at = views.enter_context(memoryview(buffer)), 0
+            older: list[tuple[memoryview, int]] = []
+            for number, span in places:
+                part = views.enter_context(both[at : at + span.size])
+                self._old.streams[number].read_into(span.start, part)
+                older.append((part, span.start))
+                at += span.size
+            newer = views.enter_context(both[at:])
+            stream.read_into(start, newer)
+            times = replaced_times(older, newer, start)
+            for part, begin in older:
+                retime(part, begin, times)
+        return buffer, times
 
 
 def _pieces(start: int, end: int) -> list[tuple[int, int]]:
