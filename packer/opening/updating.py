@@ -33,6 +33,12 @@ from packer.opening.old_text import OldText
 from packer.opening.pieces import Pieces
 from packer.opening.predecessor import OldStream
 from packer.opening.recipe import MAX_DELTA_BYTES, RecipeWriter
+from packer.opening.repeated_text import (
+    KEPT_BYTES,
+    KEPT_FILE_BYTES,
+    LEAST_BYTES,
+    RepeatedText,
+)
 from packer.opening.tar_times import Times, replaced_times, retime, retimed
 from packer.opening.update_plan import (
     ContentPiece,
@@ -126,6 +132,8 @@ class Update:
         file_bytes = size - sum(each.plain_bytes - each.coded_bytes for each in segments)
         self._room = most_recipe(file_bytes, against=True) - RESERVED_BYTES
         self.recipe = RecipeWriter(workers.directory)
+        self.repeated = RepeatedText()
+        """Text of the version's recipes so far, to be set before the content is taken."""
         self.closed = ClosedTally()
         """What stays closed."""
         self.old_streams: tuple[OldStream, ...] = ()
@@ -174,7 +182,8 @@ class Update:
         assert self._plan is not None
         if self._parts:
             self.recipe.text(self._size)
-        yield from written(self._plan, self._read, self.recipe, self._stored, params)
+        plan, numbers = self._plan, self._stored
+        yield from written(plan, self._read, self.recipe, numbers, params, repeated=self.repeated)
 
     def recipe_chunks(self, params: ChunkParams) -> Iterator[memoryview]:
         """Yield the chunks of the recipe, once all content was taken."""
@@ -470,8 +479,9 @@ class Update:
         votes, sizes = self._votes[stream.number], self._old.sizes
         places = votes.spans(start, end, stream.size, sizes, guess, MAX_SPAN_BYTES)
         buffer, times = self._both(places, stream, start, size)
-        payload = delta.encode(buffer, len(buffer) - size, _QUICK_LEVEL)
-        assert payload is not None  # no share is demanded
+        made = delta.delta_of(buffer, len(buffer) - size, _QUICK_LEVEL)
+        assert made is not None  # no share is demanded
+        payload = made.frame()
         text = stream.read(start, size)
         if len(payload) * _CLEARLY_SMALL > size:
             alone = len(zstd.compress(text, _QUICK_LEVEL))
@@ -486,7 +496,12 @@ class Update:
         )
         if delta.decode(payload, size, "delta", prefix) != text:
             return ContentPiece(start, size, size)
-        return DeltaPiece(size, places, payload, times)
+        return DeltaPiece(size, places, payload, times, made if self._may_keep(made) else None)
+
+    def _may_keep(self, made: delta.Delta) -> bool:
+        """Return whether the rest of a delta may be kept as it is."""
+        is_small = self._size <= KEPT_FILE_BYTES and len(made.rest) <= KEPT_BYTES
+        return is_small and len(made.body) >= LEAST_BYTES
 
     def _both(
         self, places: Sequence[Place], stream: FoundStream, start: int, size: int
