@@ -74,7 +74,6 @@ void pk_model_clear(pk_model *model)
     memset(model->rank, 0, backs * sizeof *model->rank);
     memset(model->kept, 0, model->kept_used * sizeof *model->kept);
     for (unsigned rung = 0; rung < PK_RUNGS && model->rungs_used; rung++) {
-        memset(model->rungs[rung].head, 0, sizeof model->rungs[rung].head);
         memset(model->rungs[rung].back, 0, backs * sizeof *model->rungs[rung].back);
     }
     memset(model, 0, offsetof(pk_model, head));
@@ -113,11 +112,10 @@ void pk_model_start(pk_model *model, const pk_rules *rules, unsigned hash_bits,
 
 void pk_model_restart(pk_model *model, uint32_t at)
 {
+    model->stale = 1; /* the chains' heads; cleared once something is inserted */
     /* Clearing the table would cost more than a short segment does. */
     if (model->base > UINT32_MAX / 2) {
         memset(model->head, 0, sizeof model->head);
-        for (unsigned rung = 0; rung < PK_RUNGS; rung++)
-            memset(model->rungs[rung].head, 0, sizeof model->rungs[rung].head);
         model->base = PK_WINDOW;
     } else {
         model->base +=
