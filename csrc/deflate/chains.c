@@ -31,8 +31,8 @@
 
 enum {
     ZLIB_REACH = PK_WINDOW - PK_MAX_MATCH - 3 - 1, /* bytes; zlib's greatest distance, 32506 */
-    AHEAD = 512, /* positions inserted beyond those needed: amortises the loops' start */
-    NONE = PK_WINDOW + 1,              /* how far back an entry is that counts as none */
+    AHEAD = 512,          /* positions inserted beyond those needed: amortises the loops' start */
+    NONE = PK_WINDOW + 1, /* how far back an entry is that counts as none */
     SWEEP_EVERY = PK_WINDOW - 2 * 512, /* positions; entries are never a whole 2^16 back then */
     /* Position in Go's buffer, of two windows, from which on it is moved by one: too little is
      * left behind it. */
@@ -98,8 +98,7 @@ static inline void link_all(pk_model *model, uint32_t at, uint32_t to)
         const int go = model->rules.kind == PK_GO_FAST || model->rules.kind == PK_GO_LAZY;
         const uint32_t factor = go ? 0x1e35a7bdu : 0x9e3779b1u;
         for (; at < to; at++)
-            model->back[at & PK_RING_MASK] =
-                pk_link(&head[hash_four(data + at, factor)], at);
+            model->back[at & PK_RING_MASK] = pk_link(&head[hash_four(data + at, factor)], at);
     } else {
         const unsigned bits = model->hash_bits, shift = (bits + 2) / 3;
         for (; at < to; at++)

@@ -105,8 +105,8 @@ typedef struct pk_model {
     uint32_t backs_used;              /* entries of `back` and `rank` that may be other than 0 */
     int rungs_used;                   /* the rungs may hold other entries than 0 */
     uint32_t kept_used;               /* entries of `kept` that may be other than 0 */
-    int stale;      /* the heads of the chains are from before the last start */
-    uint32_t swept; /* where entries far back were last moved; see chains.c */
+    int stale;                        /* the heads of the chains are from before the last start */
+    uint32_t swept;                   /* where entries far back were last moved; see chains.c */
     uint32_t head[1 << PK_HASH_BITS]; /* tables of Go's level 1 and of klauspost's */
     uint16_t last[1 << PK_HASH_BITS]; /* the encoder's own chains, as in a rung: the heads */
     uint16_t back[PK_RING];

@@ -40,17 +40,22 @@
 #include "common/bytes.h"
 
 enum {
-    LONG_CHAIN = 256, /* positions; shorter chains are walked in less time than ranks take */
-    SMALL_HASH = 11,  /* bits; in a smaller table most chains are long, whatever their limit */
-    LONG_STRING = 8,  /* bytes of the first rung's strings; chosen by measurement */
-    ASKED = 8         /* strings that are asked how rare they are */
+    /* Positions; shorter chains are walked in less time than ranks take. Those of three bytes hold
+     * more that is not longer than the shortest match. */
+    LONG_CHAIN = 256,
+    LONG_CHAIN_OF_THREE = 128,
+    SMALL_HASH = 11, /* bits; in a smaller table most chains are long, whatever their limit */
+    LONG_STRING = 8, /* bytes of the first rung's strings; chosen by measurement */
+    ASKED = 8        /* strings that are asked how rare they are */
 };
 
 int pk_ranks_pay(const pk_rules *rules, unsigned hash_bits)
 {
     if (rules->kind != PK_LAZY && rules->kind != PK_GO_LAZY)
         return 0; /* the others do not insert all positions */
-    return rules->chain >= LONG_CHAIN || (rules->hash_bytes == 3 && hash_bits <= SMALL_HASH);
+    if (rules->hash_bytes == 3)
+        return rules->chain >= LONG_CHAIN_OF_THREE || hash_bits <= SMALL_HASH;
+    return rules->chain >= LONG_CHAIN;
 }
 
 /* Return a number for the next `bytes` bytes, 1..8. */
@@ -144,7 +149,8 @@ static inline uint32_t search_rung(const pk_model *model, const uint16_t *back, 
         nearest = there;
         const uint32_t last = length + 1 - bytes;
         shift = rarest(back, at, last);
-        if (shift == last) there = at;
+        if (shift == last)
+            there = at;
         tail = string_at(here + length + 1 - bytes, bytes);
     }
     return found;
@@ -169,7 +175,6 @@ uint32_t pk_ranks_search(const pk_model *model, uint32_t at, uint32_t best, cons
     /* The rung above has no match, so there is none of its bytes. */
     enough = LONG_STRING - 1;
     const uint16_t *back = model->rungs[1].back;
-    return bytes == 5
-               ? search_rung(model, back, 5, at, length, enough, to, &steps, distance)
-               : search_rung(model, back, 4, at, length, enough, to, &steps, distance);
+    return bytes == 5 ? search_rung(model, back, 5, at, length, enough, to, &steps, distance)
+                      : search_rung(model, back, 4, at, length, enough, to, &steps, distance);
 }
