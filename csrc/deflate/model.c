@@ -83,7 +83,7 @@ void pk_model_clear(pk_model *model)
  */
 static void note_use(pk_model *model)
 {
-    const uint32_t heads = 1u << (model->rules.hash_bytes >= 4 ? PK_HASH_BITS : model->hash_bits);
+    const uint32_t heads = model->rules.kind >= PK_GO_SPEED ? 1u << PK_HASH_BITS : 0;
     const uint32_t backs = model->size < PK_RING ? model->size : PK_RING;
     model->heads_used = heads > model->heads_used ? heads : model->heads_used;
     model->backs_used = backs > model->backs_used ? backs : model->backs_used;

@@ -146,6 +146,8 @@ static inline uint32_t search_rung(const pk_model *model, const uint16_t *back, 
         *distance = at - there;
         if (length >= enough)
             break;
+        /* Go on behind this position. It has the same strings but for the last one, whose chain
+         * is followed from the start. */
         nearest = there;
         const uint32_t last = length + 1 - bytes;
         shift = rarest(back, at, last);
