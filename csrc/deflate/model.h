@@ -102,6 +102,7 @@ typedef struct pk_model {
     pk_klauspost klauspost;
     pk_klauspost_lazy klauspost_lazy;
     uint32_t heads_used;              /* entries of `head` that may be other than 0 */
+    uint32_t lasts_used;              /* entries of `last` that may be other than 0 */
     uint32_t backs_used;              /* entries of `back` and `rank` that may be other than 0 */
     int rungs_used;                   /* the rungs may hold other entries than 0 */
     uint32_t kept_used;               /* entries of `kept` that may be other than 0 */
