@@ -107,32 +107,33 @@ def delta_of(buffer: bytearray, prefix_bytes: int, level: int, *, share: float =
     size = len(buffer)
     if prefix_bytes < share * _LEAST_FRESH * (size - prefix_bytes):
         return None
-    view = ffi.from_buffer("uint8_t[]", buffer)
-    table_log = min(max((size // 32).bit_length(), 10), 22)
-    capacity = min((size - prefix_bytes) // _COPY_BYTES + 1, MAX_COPIES)
-    copies = _uncleared("pk_copy[]", capacity)
-    table = _uncleared("uint32_t[]", 1 << table_log)
-    # Beyond it the check below fails whatever else is found; a byte more than rounding could hide.
-    most_fresh = int(prefix_bytes / share) + 1 if share else size
-    count = lib.pk_delta_find_fresh(
-        view, prefix_bytes, size, most_fresh, table, table_log, copies, capacity
-    )
-    ffi.release(table)
-    if count == lib.PK_TOO_FRESH:
-        return None
-    copied = lib.pk_delta_copied(copies, count, prefix_bytes)
-    length = size - prefix_bytes - lib.pk_delta_copied(copies, count, size)
-    if prefix_bytes < share * (length + copied):
-        return None
-    rest = bytearray(length)
-    text = ffi.from_buffer("uint8_t[]", rest)
-    lib.pk_delta_rest(view, prefix_bytes, size, copies, count, text)
-    selection, older, shared = _select(view, prefix_bytes, rest)
-    if share and copied + shared < _LEAST_COVERED * (size - prefix_bytes):
-        return None
-    coded = _coded(copies, count, prefix_bytes) if count else b""
-    left = len(older) + length
-    del view
+    # Released before the buffer is emptied, and on any error.
+    with ffi.from_buffer("uint8_t[]", buffer) as view:
+        table_log = min(max((size // 32).bit_length(), 10), 22)
+        capacity = min((size - prefix_bytes) // _COPY_BYTES + 1, MAX_COPIES)
+        copies = _uncleared("pk_copy[]", capacity)
+        table = _uncleared("uint32_t[]", 1 << table_log)
+        # Beyond it the check below fails whatever else is found; a byte more than rounding could
+        # hide.
+        most_fresh = int(prefix_bytes / share) + 1 if share else size
+        count = lib.pk_delta_find_fresh(
+            view, prefix_bytes, size, most_fresh, table, table_log, copies, capacity
+        )
+        ffi.release(table)
+        if count == lib.PK_TOO_FRESH:
+            return None
+        copied = lib.pk_delta_copied(copies, count, prefix_bytes)
+        length = size - prefix_bytes - lib.pk_delta_copied(copies, count, size)
+        if prefix_bytes < share * (length + copied):
+            return None
+        rest = bytearray(length)
+        text = ffi.from_buffer("uint8_t[]", rest)
+        lib.pk_delta_rest(view, prefix_bytes, size, copies, count, text)
+        selection, older, shared = _select(view, prefix_bytes, rest)
+        if share and copied + shared < _LEAST_COVERED * (size - prefix_bytes):
+            return None
+        coded = _coded(copies, count, prefix_bytes) if count else b""
+        left = len(older) + length
     buffer.clear()
     best = _LEAST_LEVEL
     if 4 * length <= size - prefix_bytes:  # much of it is copied, so there is time
