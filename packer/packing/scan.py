@@ -20,7 +20,6 @@ from packer.format.layer_writer import LayerWriter, layer_bytes_for, level_for
 from packer.opening.choice import ALL, NONE
 from packer.opening.closed import ClosedStreams, kind_of, unopened
 from packer.opening.recipe_cache import RecipeCache
-from packer.opening.updating import MAX_SHARE
 from packer.opening.workers import Workers
 from packer.packing.file_chunks import OpenedFile, Opener, Source
 from packer.packing.job import PackJob
@@ -303,6 +302,8 @@ class Scan:
         new_bytes = file.new_bytes(known)
         if new_bytes < max(LEAST_NEW_BYTES, file.size * LEAST_NEW_SHARE):
             return False
+        from packer.opening.updating import MAX_SHARE
+
         most = file.unknown_bytes * MAX_SHARE
         if found.is_back:
             most = min(most, file.size * MAX_BACK_SHARE)

@@ -9,6 +9,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from operator import itemgetter
+from typing import TYPE_CHECKING
 
 import blake3
 
@@ -24,11 +25,13 @@ from packer.opening.expansion import MAX_FILE_BYTES, Expansion
 from packer.opening.finder import SIGNATURE_BYTES, may_begin
 from packer.opening.flat_file import FlatFile
 from packer.opening.lookahead import find_signature
-from packer.opening.old_text import OldText
-from packer.opening.updating import Update
 from packer.opening.workers import Workers
 from packer.packing.older.alike import HEAD_BYTES
 from packer.packing.watched_file import WatchedFile
+
+if TYPE_CHECKING:
+    from packer.opening.old_text import OldText
+    from packer.opening.updating import Update
 
 _SAMPLE_BYTES = 4 << 10
 """Bytes that tell whether a part of a chunk looks compressed."""
@@ -192,6 +195,8 @@ class UpdatedFile(WatchedFile):
         """
         self._begin_digest()
         is_new = self._is_new if was_opened else _never
+        from packer.opening.updating import Update  # loaded by the first file that is opened
+
         if self._flat is None:
             self._update = Update(self._read, self._found.size, old, self._workers, is_new)
         else:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import blake3
 
@@ -19,7 +19,6 @@ from packer.format.frame_reader import FrameReader
 from packer.format.index import Index, split_runs
 from packer.format.rebuilding import OldFiles, chunks, random_access, rebuilt
 from packer.opening.expansion import Expansion
-from packer.opening.old_text import OldText
 from packer.opening.predecessor import (
     DIGEST_BYTES,
     MAX_LINKS,
@@ -32,6 +31,9 @@ from packer.opening.predecessor import (
 from packer.opening.recipe import Recipe
 from packer.packing.older.alike import HEAD_BYTES, Alike
 from packer.packing.older.counterparts import Counterparts
+
+if TYPE_CHECKING:
+    from packer.opening.old_text import OldText
 
 _READ_BYTES = 1 << 20
 _SMALL_BYTES = 4 << 20
@@ -197,6 +199,8 @@ class Predecessors:
         """
         if self._last is not None and self._last[0] == found.row:
             return self._last[1]
+        from packer.opening.old_text import OldText  # loaded by the first archive that changed
+
         self._release()
         row = found.row
         if found.is_file:
