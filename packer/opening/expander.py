@@ -22,7 +22,6 @@ from packer.opening.finder import (
     Finder,
     may_begin,
 )
-from packer.opening.flat_file import FlatPart
 from packer.opening.lookahead import Source
 from packer.opening.pieces import Pieces
 from packer.opening.recipe import MAX_DEFLATE_DEPTH, RecipeWriter
@@ -31,6 +30,7 @@ from packer.opening.workers import Budget, Workers
 
 if TYPE_CHECKING:
     from packer.opening.finder import FoundStream
+    from packer.opening.flat_file import FlatPart
 
 INLINE_BYTES = 1024
 """Length in bytes below which a piece between opened streams goes to the recipe (headers, trailers,

@@ -23,13 +23,13 @@ from packer.opening.closed import SIGNATURE_BYTES as KIND_BYTES
 from packer.opening.closed import ClosedStreams
 from packer.opening.expansion import MAX_FILE_BYTES, Expansion
 from packer.opening.finder import SIGNATURE_BYTES, may_begin
-from packer.opening.flat_file import FlatFile
 from packer.opening.lookahead import find_signature
 from packer.opening.workers import Workers
 from packer.packing.older.alike import HEAD_BYTES
 from packer.packing.watched_file import WatchedFile
 
 if TYPE_CHECKING:
+    from packer.opening.flat_file import FlatFile
     from packer.opening.old_text import OldText
     from packer.opening.updating import Update
 

@@ -39,7 +39,8 @@ ENGINE_MODULES = set(
 )
 # Loaded by the first archive that is found, or that changed: most trees hold none.
 OF_OPENED_FILES = {
-    *("engine.bzip2", "engine.tokens", "opening.against", "opening.bzip2_streams"),
+    *("engine.bzip2", "engine.tokens", "engine.zstd_streams", "opening.against"),
+    *("opening.bzip2_streams", "opening.flat_file"),
     *("opening.deflate_streams", "opening.discovery", "opening.locating", "opening.old_streams"),
     *("opening.old_text", "opening.rebuilder", "opening.rebuilt_stream", "opening.segment_cache"),
     *("opening.update_plan", "opening.updating"),
