@@ -137,6 +137,11 @@ def build_frozen(dist: Path, work: Path) -> Path:
         *("--add-data", f"{sysconfig.get_path('stdlib')}/LICENSE.txt:licences/python"),
         *("--hidden-import", "oras.auth.base"),
         *(f"--hidden-import={name}" for name in loaded_by_name()),
+        # All of the program is unpacked at each start: not what is never used.
+        *(
+            f"--exclude-module={name}"
+            for name in ("zstandard._cffi", "readline", "unittest", "pdb")
+        ),
         *("--hidden-import", "_cffi_backend"),  # our compiled module imports it, unseen
         *("--distpath", dist, "--workpath", work / "build", "--specpath", work),
         HERE / "frozen_main.py",
