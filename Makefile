@@ -70,10 +70,11 @@ wheels: build/release-env/.built ## build the sdist and the Linux wheels into di
 standalone: build/release-env/.built ## build what runs without an installation into dist/ (after wheels)
 	$(RELEASE_BIN)/python tools/build_standalone.py
 
-sbom: build/release-env/.built ## list all that an installed wheel brings, as CycloneDX (after wheels)
+# With the extras that the image, the .pyz and the frozen program hold.
+sbom: build/release-env/.built ## list all that a wheel brings, as CycloneDX (after wheels)
 	$(PYTHON) -m venv --clear build/sbom-env
 	$(RELEASE_BIN)/python -m pip --python build/sbom-env/bin/python install --quiet \
-		--disable-pip-version-check --only-binary=:all: --find-links dist layer-packer
+		--disable-pip-version-check --only-binary=:all: --find-links dist 'layer-packer[serve,verify]'
 	$(RELEASE_BIN)/cyclonedx-py environment build/sbom-env/bin/python --output-reproducible \
 		--pyproject pyproject.toml --output-file dist/layer-packer.cdx.json
 

@@ -2,7 +2,8 @@
 
     python tools/build_standalone.py [--dist dist] [--only pyz|frozen]
 
-It takes the wheels of `make wheels`, and the dependencies from the package index.
+It takes the wheels of `make wheels`, and the dependencies from the package index. Both hold what
+the extras of `EXTRAS` need.
 `layer-packer.pyz` runs on each CPython of `PYTHONS` on Linux with glibc, on both machines.
 `layer-packer-linux-MACHINE` brings its own Python, and needs zlib and the glibc of the machine that
 built it, or a newer one.
@@ -14,9 +15,11 @@ import argparse
 import hashlib
 import os
 import platform
+import re
 import shutil
 import subprocess
 import sys
+import sysconfig
 import tempfile
 import time
 import zipfile
@@ -28,6 +31,8 @@ PYTHONS = ("3.10", "3.11", "3.12", "3.13", "3.14")
 """Those for which every dependency has wheels."""
 MACHINES = {"x86_64": "strip", "aarch64": "aarch64-linux-gnu-strip"}
 """The machines of the .pyz, and the program that strips the debugging information of wheels."""
+EXTRAS = "verify"
+"""Installers check signatures; the other extras are for machines that have pip."""
 GLIBCS = ("manylinux_2_28", "manylinux_2_17", "manylinux2014")
 LEFT_OUT = ("bin", "*.dist-info/RECORD", "*.dist-info/INSTALLER", "*.dist-info/REQUESTED")
 CFFI_BACKEND = "zstandard/_cffi.*"
@@ -54,7 +59,7 @@ def install(dist: Path, folder: Path, python: str, machine: str) -> None:
         *(sys.executable, "-m", "pip", "install", "--quiet", "--disable-pip-version-check"),
         *("--no-compile", "--only-binary=:all:", "--python-version", python, "--target", folder),
         *(f"--platform={glibc}_{machine}" for glibc in GLIBCS),
-        *("--find-links", dist, "layer-packer"),
+        *("--find-links", dist, f"layer-packer[{EXTRAS}]"),
     )
     for pattern in (*LEFT_OUT, CFFI_BACKEND):
         for path in folder.glob(pattern):
@@ -76,13 +81,18 @@ def build_pyz(dist: Path, work: Path, epoch: int) -> Path:
                 for path in sorted((work / part).rglob("*"))
                 if path.is_file()
             }
-    first, *others = parts.values()
-    common = {
-        name for name, data in first.items() if all(part.get(name) == data for part in others)
-    }
-    members = {f"common/{name}": first[name] for name in sorted(common)}
+    owners: dict[tuple[str, bytes], list[str]] = {}
+    oldest: dict[tuple[str, str], bytes] = {}
     for part, files in parts.items():
-        members |= {f"{part}/{name}": files[name] for name in files if name not in common}
+        for name, data in files.items():
+            if name.endswith(".abi3.so"):  # serves every later Python, so the first one's does
+                data = oldest.setdefault((part.partition("-")[2], name), data)
+            owners.setdefault((name, data), []).append(part)
+    # A file that some Pythons share is stored once, below the names of all of them.
+    members = {
+        f"{'common' if len(found) == len(parts) else '+'.join(found)}/{name}": data
+        for (name, data), found in sorted(owners.items(), key=lambda item: item[0][0])
+    }
     digest = hashlib.sha256()
     for name, data in members.items():
         digest.update(f"{name}\0{len(data)}\0".encode() + data)
@@ -100,18 +110,38 @@ def build_pyz(dist: Path, work: Path, epoch: int) -> Path:
     return path
 
 
+def loaded_by_name() -> list[str]:
+    """Return the modules of `cryptography` that packer/trust loads by their names."""
+    texts = (path.read_text(encoding="utf-8") for path in (ROOT / "packer/trust").glob("*.py"))
+    found = {
+        name for text in texts for name in re.findall(r'library\("(cryptography\.\S+)"\)', text)
+    }
+    if not found:
+        sys.exit("packer/trust loads no modules of cryptography by name")
+    return sorted(found)
+
+
 def build_frozen(dist: Path, work: Path) -> Path:
     """Build the program that brings its Python, by PyInstaller, and return its path."""
     (wheel,) = dist.glob(f"*manylinux*{platform.machine()}.whl")
     run(sys.executable, "-m", "venv", work / "env")
     python = work / "env" / "bin" / "python"
     pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
-    run(*pip, wheel, "pyinstaller>=6.22")
+    run(*pip, f"{wheel}[{EXTRAS}]", "pyinstaller>=6.22")
     name = f"layer-packer-linux-{platform.machine()}"
     run(
         *(python, "-m", "PyInstaller", "--onefile", "--strip", "--name", name),
         *("--collect-data", "packer", "--collect-submodules", "packer"),
-        *("--copy-metadata", "layer-packer", "--hidden-import", "oras.auth.base"),
+        # With the metadata come the licences of all that is in the program.
+        *("--recursive-copy-metadata", "layer-packer", "--recursive-copy-metadata", "cryptography"),
+        *("--add-data", f"{sysconfig.get_path('stdlib')}/LICENSE.txt:licences/python"),
+        *("--hidden-import", "oras.auth.base"),
+        *(f"--hidden-import={name}" for name in loaded_by_name()),
+        # All of the program is unpacked at each start: not what is never used.
+        *(
+            f"--exclude-module={name}"
+            for name in ("zstandard._cffi", "readline", "unittest", "pdb")
+        ),
         *("--hidden-import", "_cffi_backend"),  # our compiled module imports it, unseen
         *("--distpath", dist, "--workpath", work / "build", "--specpath", work),
         HERE / "frozen_main.py",

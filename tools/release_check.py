@@ -86,7 +86,7 @@ def test_sdist() -> None:
         python = tree / "env" / "bin" / "python"
         run(python, "-m", "pip", "install", "--quiet", "--upgrade", "pip>=25.1", folder=tree)
         run(python, "-m", "pip", "install", "--quiet", "-e", ".", "--group", "test", folder=tree)
-        run(python, "-m", "pytest", "-q", "tests/unit", "-m", "not slow", folder=tree)
+        run(python, "-m", "pytest", "-q", "-n", "auto", "tests/unit", "-m", "not slow", folder=tree)
 
 
 def main() -> None:

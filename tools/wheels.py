@@ -87,12 +87,11 @@ def normalize_sdist(path: Path, epoch: int) -> None:
         packed.write(out.getvalue())
 
 
-def build_sdist(work: Path, epoch: str) -> Path:
-    """Build the source distribution from the tracked files alone, and return its path."""
-    export(work / "tree")
+def build_sdist(tree: Path, work: Path, epoch: str) -> Path:
+    """Build the source distribution from an exported tree, and return its path."""
     run(
         *(sys.executable, "-m", "build", "--sdist", "--no-isolation", "--outdir", work, "."),
-        folder=work / "tree",
+        folder=shutil.copytree(tree, work / "tree"),
         SOURCE_DATE_EPOCH=epoch,
     )
     (path,) = work.glob("*.tar.gz")
@@ -159,17 +158,20 @@ def main() -> None:
     arguments = parser.parse_args()
     epoch = commit_time()
     built: list[dict[str, bytes]] = []
-    for _ in range(2 if arguments.twice else 1):
-        with tempfile.TemporaryDirectory() as folder:
-            work = Path(folder)
-            sdist = build_sdist(work, epoch)
-            files = [sdist]
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder, "tree")
+        export(tree)  # once: the work tree may be changed meanwhile
+        for turn in range(2 if arguments.twice else 1):
+            work = Path(folder, str(turn))
+            work.mkdir()
+            files = [build_sdist(tree, work, epoch)]
             for platform in arguments.only or PLATFORMS:
-                files.append(build_wheel(sdist, work / platform, platform, epoch))
-                if not built:
+                files.append(build_wheel(files[0], work / platform, platform, epoch))
+                if not turn:
                     check_wheel(files[-1], platform)
             run(sys.executable, "-m", "twine", "check", "--strict", *files, folder=ROOT)
             built.append({path.name: path.read_bytes() for path in files})
+            shutil.rmtree(work)
     if len(built) == 2 and built[0] != built[1]:
         differ = [name for name in built[0] if built[0][name] != built[1].get(name)]
         sys.exit(f"built twice, these differ: {', '.join(differ)}")

@@ -21,7 +21,6 @@ from packer.stores.cancelling import until_cancelled
 from packer.stores.layout import LayoutStore
 from packer.stores.protocols import Store, Tags
 from packer.stores.registry.access import Access, RegistryLike
-from packer.transfer.overlay import completed
 
 StoreLike = Store | str | bytes | os.PathLike[str] | os.PathLike[bytes] | None
 """A store, the directory of an image layout, or None for the default one."""
@@ -173,7 +172,11 @@ def opened_version(
 def _locate(name: str, local: Store, options: Access) -> tuple[Store, str]:
     """Return the store to read a version from, and the version's name there."""
     holder, known = resolve(name, local, options)
-    return (completed(local, known, options) if holder is local else holder), known
+    if holder is not local:
+        return holder, known
+    from packer.transfer.overlay import completed
+
+    return completed(local, known, options), known
 
 
 def resolve(name: str, local: Store, options: Access) -> tuple[Store, str]:

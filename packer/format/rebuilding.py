@@ -15,6 +15,7 @@ from concurrent.futures import Executor
 from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from threading import Lock
+from typing import TYPE_CHECKING
 
 import blake3
 
@@ -25,12 +26,14 @@ from packer.files.temporary import Gathered, read_at, temporary_file, write_at
 from packer.format.frame_reader import FrameReader
 from packer.format.index import DIGEST_BYTES, split_runs
 from packer.opening.expansion import Expansion
-from packer.opening.old_streams import CACHE_BYTES, OldFile, OldStreams
 from packer.opening.predecessor import Predecessor
-from packer.opening.rebuilder import Rebuilder
-from packer.opening.rebuilt_stream import MEMORY_BYTES, RebuiltStream
 from packer.opening.recipe import SPILL_BYTES
-from packer.opening.segment_cache import SegmentCache
+
+if TYPE_CHECKING:  # loaded by the first file that was opened: most versions hold none
+    from packer.opening.old_streams import OldStreams
+    from packer.opening.rebuilder import Rebuilder
+    from packer.opening.rebuilt_stream import RebuiltStream
+    from packer.opening.segment_cache import SegmentCache
 
 HEAVY_BYTES = 8 << 20
 """Plaintext of old streams in bytes above which they take up to 100 MB of memory."""
@@ -78,6 +81,8 @@ def _rebuilder(
     executor: Executor | None,
 ) -> Rebuilder:
     """Return what rebuilds a file that was opened; arguments as for `rebuilt`."""
+    from packer.opening.rebuilder import Rebuilder
+
     content, recipe = split_runs(runs, row.recipe_chunks)
     ends = reader.frames.end
     size = sum(ends[start + length] - ends[start] for start, length in recipe)
@@ -178,6 +183,8 @@ def only_stream(
     if not row.recipe_chunks:
         yield None
         return
+    from packer.opening.rebuilt_stream import RebuiltStream
+
     with old.streams(row, what, None) as streams:
         first = _rebuilder(reader, row, row.runs, what, streams, None).first_stream()
         if first is None or not first.size:
@@ -214,21 +221,23 @@ class OldFiles:
         reader: of the version's frames.
         copies: by ordinal of a predecessor, the path of a file that equalled it; one that has
             changed since is not used.
-        cache_bytes: memory of segments, in bytes.
+        cache_bytes: memory of segments, in bytes; None for what a reader takes.
     """
+
+    cache: SegmentCache
+    """Keeps segments of all old streams; there once some are asked for, as is `memory`."""
+    memory: Memory
+    """What streams of opened predecessors take."""
 
     def __init__(
         self,
         reader: FrameReader,
         copies: Mapping[int, bytes] | None = None,
-        cache_bytes: int = CACHE_BYTES,
+        cache_bytes: int | None = None,
     ) -> None:
         self._reader = reader
         self.copies = copies or {}
-        self.cache = SegmentCache(cache_bytes)
-        """Keeps segments of all old streams."""
-        self.memory = Memory(MEMORY_BYTES)
-        """What streams of opened predecessors take."""
+        self._cache_bytes = cache_bytes
         self._lock = Lock()
         self._sets: dict[tuple[int, ...], _Set] = {}
         self._idle: _Set | None = None
@@ -242,9 +251,19 @@ class OldFiles:
         for item in held:
             if item is not None:
                 item.close()
-        self.cache.clear()
         if self._is_used:
+            self.cache.clear()
             release_free_memory()
+
+    def _prepare(self) -> None:
+        """Make what all streams share; under the lock."""
+        from packer.opening.old_streams import CACHE_BYTES
+        from packer.opening.rebuilt_stream import MEMORY_BYTES
+        from packer.opening.segment_cache import SegmentCache
+
+        most = CACHE_BYTES if self._cache_bytes is None else self._cache_bytes
+        self.cache, self.memory = SegmentCache(most), Memory(MEMORY_BYTES)
+        self._is_used = True
 
     def is_heavy(self, entry: int) -> bool:
         """Return whether the old streams of an entry may take much memory."""
@@ -282,7 +301,8 @@ class OldFiles:
             return
         key = row.predecessors
         with self._lock:
-            self._is_used = True
+            if not self._is_used:
+                self._prepare()
             if self._idle is not None and self._idle.key == key:
                 self._sets[key], self._idle = self._idle, None
             found = self._sets.setdefault(key, _Set(key))
@@ -326,6 +346,8 @@ class _Set:
         self, old: OldFiles, reader: FrameReader, what: str, executor: Executor | None
     ) -> None:
         """Make the streams."""
+        from packer.opening.old_streams import OldFile, OldStreams
+
         files = []
         for ordinal in self.key:
             row = reader.index.predecessors[ordinal]
@@ -366,6 +388,8 @@ class _Set:
             if first is None:
                 return None
             self._stack.push(stack.pop_all())
+
+        from packer.opening.rebuilt_stream import RebuiltStream
 
         def made(name: str, cache: SegmentCache) -> RebuiltStream:
             spool = partial(Spool, memory=old.memory, directory=reader.directory)

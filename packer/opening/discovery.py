@@ -21,6 +21,7 @@ from packer.opening.expansion import most_opened
 from packer.opening.finder import SIGNATURE_BYTES, behind_gzip_header, behind_zip_header
 from packer.opening.lookahead import Source, find_signature
 from packer.opening.old_streams import InflatedStream, PlainStream, Windows
+from packer.opening.predecessor import PACKING_CACHE_BYTES
 from packer.opening.recipe import MAX_DEFLATE_DEPTH
 from packer.opening.segment_cache import SegmentCache
 
@@ -39,8 +40,6 @@ depths together: it goes to a temporary file, and inflating it takes longer than
 HEAD_BYTES = 64
 """First bytes of a stream, which tell it from others."""
 
-CACHE_BYTES = 12 << 20
-"""Memory of the inflated segments of a file that are kept, in bytes: a packer holds two files."""
 _SCAN_BYTES = 1 << 20
 """Bytes searched for signatures at a time."""
 _HEADER_BYTES = (512, 140 << 10)
@@ -265,7 +264,7 @@ class Discovery:
         self._visit = visit
         self._skip = skip
         self._windows = Windows(directory, WINDOW_BYTES)
-        self._cache = SegmentCache(CACHE_BYTES)
+        self._cache = SegmentCache(PACKING_CACHE_BYTES)
         self._spool = Spool(directory)
         self._left = min(most_opened(size), MAX_RATIO * size + SPARE_BYTES)
         self.streams: list[FoundStream | MadeStream] = []

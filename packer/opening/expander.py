@@ -10,6 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
+from typing import TYPE_CHECKING
 
 from packer.engine.chunking import ChunkParams, chunks_of, cut_points, iter_chunks
 from packer.opening.closed import DAMAGED, DEPTH, FORMAT, LIMIT, is_opened, kind_of
@@ -19,15 +20,17 @@ from packer.opening.finder import (
     LOOK_AHEAD,
     SIGNATURE_BYTES,
     Finder,
-    FoundStream,
     may_begin,
 )
-from packer.opening.flat_file import FlatPart
 from packer.opening.lookahead import Source
 from packer.opening.pieces import Pieces
 from packer.opening.recipe import MAX_DEFLATE_DEPTH, RecipeWriter
 from packer.opening.tar_headers import BLOCK, Members, encode_header, is_header, take_members
 from packer.opening.workers import Budget, Workers
+
+if TYPE_CHECKING:
+    from packer.opening.finder import FoundStream
+    from packer.opening.flat_file import FlatPart
 
 INLINE_BYTES = 1024
 """Length in bytes below which a piece between opened streams goes to the recipe (headers, trailers,

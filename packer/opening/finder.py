@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
+from typing import TYPE_CHECKING
 
-from packer.engine import bzip2
-from packer.opening.bzip2_streams import Bzip2Stream
 from packer.opening.closed import ENCODER, ENCRYPTED, LIMIT, METHOD, kind_of
-from packer.opening.deflate_streams import DeflateStream
 from packer.opening.lookahead import Source, find_signature
 from packer.opening.workers import IN_FLIGHT_BYTES, Budget
+
+if TYPE_CHECKING:
+    from packer.opening.bzip2_streams import Bzip2Stream
+    from packer.opening.deflate_streams import DeflateStream
+
+    FoundStream = DeflateStream | Bzip2Stream
 
 LOOK_AHEAD = 1 << 20
 """Bytes of a stream in which signatures are searched at a time."""
@@ -26,8 +30,6 @@ _METHODS = {1, 2, 3, 4, 5, 6, 9, 10, 12, 14, 16, 93, 94, 95, 96, 97, 98, 99}
 
 _ZIP_BZIP2 = 12
 """Method of zip entries that hold a bzip2 stream."""
-
-FoundStream = DeflateStream | Bzip2Stream
 
 
 class _Refused:
@@ -153,6 +155,9 @@ class Finder:
         if first == _BZIP2:
             if not _is_bzip2(source, at):
                 return None
+            # Only now: most files hold no such stream.
+            from packer.opening.bzip2_streams import Bzip2Stream
+
             level = source.view(at + 3, at + 4)[0] - ord("0")
             return Bzip2Stream(self._budget, source, source.position + at, level)
         if first == _GZIP:
@@ -161,7 +166,11 @@ class Finder:
             start, reason = behind_zip_header(source, at)
             if reason:
                 return _Refused(source.position + at, reason)
-        return DeflateStream(self._budget, source, source.position + start) if start else None
+        if not start:
+            return None
+        from packer.opening.deflate_streams import DeflateStream
+
+        return DeflateStream(self._budget, source, source.position + start)
 
 
 def may_begin(data: memoryview) -> bool:
@@ -207,8 +216,11 @@ def behind_zip_header(source: Source, at: int) -> tuple[int, str]:
     method = int.from_bytes(head[8:10], "little")
     if head[6] & 1:
         return 0, ENCRYPTED if method in (0, 8) or method in _METHODS else ""
-    if method == _ZIP_BZIP2 and bzip2.is_available():
-        return 0, ""  # the bzip2 stream behind the header is found by its own signature
+    if method == _ZIP_BZIP2:
+        from packer.engine import bzip2
+
+        if bzip2.is_available():
+            return 0, ""  # the bzip2 stream behind the header is found by its own signature
     if method != 8:
         return 0, METHOD if method in _METHODS else ""
     end = at + 30 + int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
@@ -217,6 +229,8 @@ def behind_zip_header(source: Source, at: int) -> tuple[int, str]:
 
 def _is_bzip2(source: Source, at: int) -> bool:
     """Return whether a bzip2 stream with a block begins at `at`, and this Python reads it."""
+    from packer.engine import bzip2  # loads libbz2
+
     start, end = at + bzip2.HEADER_BYTES, at + bzip2.HEADER_BYTES + 6
     return (
         source.ahead(end) >= end

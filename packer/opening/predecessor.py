@@ -13,6 +13,8 @@ from packer.opening.recipe import MAX_DEFLATE_DEPTH, Cursor, put_number
 MAX_LINKS = 8
 """Greatest number of predecessors from an opened file to the end of its chain. A reader rebuilds
 each of them: the bound on its work."""
+PACKING_CACHE_BYTES = 12 << 20
+"""Memory of the inflated segments of a file that a packer keeps, in bytes: it holds two files."""
 MAX_FILES = 256
 """Greatest number of predecessors that one opened file refers to, by itself or through others, each
 counted as often as it is referred to: the other bound on that work."""

@@ -15,7 +15,6 @@ from packer.engine.ordinals import Ordinals
 from packer.opening.closed import kind_of
 from packer.opening.finder import may_begin
 from packer.opening.predecessor import Predecessor
-from packer.opening.updating import MAX_SHARE
 from packer.opening.workers import Workers
 from packer.packing.file_chunks import Source
 from packer.packing.job import PackJob
@@ -243,6 +242,8 @@ class ChangedArchives:
         new_bytes = file.new_bytes(self._known)
         if new_bytes < max(LEAST_NEW_BYTES, file.size * LEAST_NEW_SHARE):
             return _nothing
+        from packer.opening.updating import MAX_SHARE  # loaded by the first one that changed
+
         most = file.unknown_bytes * MAX_SHARE
         if found.is_back:
             most = min(most, file.size * MAX_BACK_SHARE)

@@ -6,7 +6,7 @@ import contextlib
 import errno
 import os
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, NoReturn
+from typing import TYPE_CHECKING, NamedTuple, NoReturn
 
 from packer.engine.chunking import BUFFER_BYTES, ChunkParams
 from packer.errors import UnknownSize
@@ -16,11 +16,13 @@ from packer.opening.closed import ClosedStreams
 from packer.opening.expander import Expander
 from packer.opening.expansion import Expansion
 from packer.opening.finder import LOOK_AHEAD
-from packer.opening.flat_file import FlatFile
 from packer.opening.workers import IN_FLIGHT_BYTES, Workers
 from packer.packing.small_files import SmallFiles, WholeFile
 from packer.packing.stat_cache import Remembered
 from packer.packing.watched_file import WatchedFile
+
+if TYPE_CHECKING:
+    from packer.opening.flat_file import FlatFile
 
 MAX_AHEAD = 8
 """Greatest number of files opened before it is their turn: each holds a descriptor and a buffer."""

@@ -11,13 +11,14 @@ from packer.errors import SourceChanged
 from packer.files.tree import Found, open_file, show
 from packer.opening.closed import ClosedTally
 from packer.opening.expansion import MAX_FILE_BYTES
-from packer.opening.flat_file import FlatFile, flattened
 from packer.opening.tar_headers import BLOCK
 from packer.opening.workers import Workers
 from packer.opening.zstd_frames import may_hold_frames
 
 if TYPE_CHECKING:
     from typing_extensions import Self
+
+    from packer.opening.flat_file import FlatFile
 
 LEAST_BYTES = 64 << 10
 """Bytes of a file below which its text is not looked for."""
@@ -69,6 +70,8 @@ class TextSource:
             return False
         self._file = io.FileIO(open_file(self.full, self.found))
         if may_hold_frames(self._read(0, BLOCK)):
+            from packer.opening.flat_file import flattened
+
             self.text = flattened(self._read, size, self._workers, self.closed)
         return self.text is not None
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager
 from itertools import pairwise
 from operator import itemgetter
+from typing import TYPE_CHECKING
 
 import blake3
 
@@ -24,15 +25,17 @@ from packer.opening.closed import SIGNATURE_BYTES as KIND_BYTES
 from packer.opening.closed import ClosedStreams
 from packer.opening.expansion import MAX_FILE_BYTES, Expansion
 from packer.opening.finder import SIGNATURE_BYTES, may_begin
-from packer.opening.flat_file import FlatFile
 from packer.opening.lookahead import find_signature
-from packer.opening.old_text import OldText
 from packer.opening.predecessor import Predecessor
-from packer.opening.updating import Update
 from packer.opening.workers import Workers
 from packer.packing.older.alike import HEAD_BYTES
 from packer.packing.older.predecessors import Text
 from packer.packing.watched_file import WatchedFile
+
+if TYPE_CHECKING:
+    from packer.opening.flat_file import FlatFile
+    from packer.opening.old_text import OldText
+    from packer.opening.updating import Update
 
 _SAMPLE_BYTES = 4 << 10
 """Bytes that tell whether a part of a chunk looks compressed."""
@@ -197,6 +200,8 @@ class UpdatedFile(WatchedFile):
         """
         self._begin_digest()
         is_new = self._is_new if was_opened else _never
+        from packer.opening.updating import Update  # loaded by the first file that is opened
+
         if self._flat is None:
             self._update = Update(self._read, self._found.size, old, self._workers, is_new)
         else:
@@ -223,6 +228,8 @@ class UpdatedFile(WatchedFile):
         Returns:
             Waits; returns the row of the predecessor, None if opening the file does not pay.
         """
+        from packer.opening.updating import Update
+
         self._begin_digest()
         workers, is_new = self._workers.alone(), self._is_new if was_opened else _never
 

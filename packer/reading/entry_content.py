@@ -27,7 +27,6 @@ from packer.format.rebuilding import (
 )
 from packer.format.tree_digest import Check
 from packer.format.version import Version
-from packer.opening.against import Against
 from packer.opening.expansion import most_opened
 from packer.opening.recipe import SPILL_BYTES, Recipe
 
@@ -270,6 +269,8 @@ class FileReader:
         if entry not in index.expansions:
             whole = [Run(content, 0, content.size)] if content.size else []
             return lambda: Stream(whole)
+        from packer.opening.against import Against
+
         recipe = RunContent(reader, recipe_runs)
         held = Gathered(recipe.read(0, recipe.size), recipe.size, SPILL_BYTES, reader.directory)
         row, name = index.expansions[entry], show(index.paths[entry])

@@ -30,12 +30,13 @@ def unpack(archive: str, part: str, folder: str) -> None:
 
     with zipfile.ZipFile(archive) as packed:
         names = packed.namelist()
-        parts = sorted({name.partition("/")[0] for name in names if name.startswith("cp")})
+        tops = {name.partition("/")[0] for name in names if name.startswith("cp")}
+        parts = sorted({each for top in tops for each in top.split("+")})
         if part not in parts:
             sys.exit(f"layer-packer.pyz holds nothing for {part}, but for {', '.join(parts)}")
         for name in names:
             top, _, rest = name.partition("/")
-            if top in ("common", part) and rest:
+            if rest and (top == "common" or part in top.split("+")):
                 target = os.path.join(folder, *rest.split("/"))
                 os.makedirs(os.path.dirname(target), exist_ok=True)
                 with open(target, "wb") as file:

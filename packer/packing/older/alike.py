@@ -16,7 +16,6 @@ from xxhash import xxh3_64_intdigest
 from packer.engine.chunking import ChunkParams, cut_points
 from packer.files.tree import FILE
 from packer.format.index import Index
-from packer.opening.discovery import behind_header, is_archive
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -64,7 +63,7 @@ class Alike:
             head: the archive's first HEAD_BYTES.
             size: of the archive in bytes.
         """
-        if size < _LEAST_BYTES or not is_archive(head):
+        if size < _LEAST_BYTES or not _is_archive(head):
             return -1
         if self._samples is None:
             self._samples = dict(self._archives(size))
@@ -93,7 +92,7 @@ class Alike:
         gone.sort(key=lambda entry: (abs(sizes[entry] - size), entry))
         for entry in sorted(gone[:_MOST_TRIED]):
             head = self._read(entry)
-            if is_archive(head):
+            if _is_archive(head):
                 self._sizes[entry] = sizes[entry]
                 yield entry, samples(head)
 
@@ -108,7 +107,9 @@ def samples(head: bytes) -> frozenset[int]:
     def read(start: int, length: int) -> Buffer:
         return head[start : start + length]
 
-    start = behind_header(read, 0, len(head)) if is_archive(head) else 0
+    from packer.opening.discovery import behind_header
+
+    start = behind_header(read, 0, len(head)) if _is_archive(head) else 0
     plain = b""
     if start:
         try:
@@ -118,3 +119,10 @@ def samples(head: bytes) -> frozenset[int]:
     view = memoryview(plain)
     cuts = (0, *cut_points(view, _PIECES))
     return frozenset(sorted({xxh3_64_intdigest(view[a:b]) for a, b in pairwise(cuts)})[:_SAMPLES])
+
+
+def _is_archive(head: bytes) -> bool:
+    """Return whether a gzip member or a zip entry begins here."""
+    from packer.opening.discovery import is_archive  # loaded by the first file that is compared
+
+    return is_archive(head)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import blake3
 
@@ -18,21 +18,23 @@ from packer.files.tree import show
 from packer.format.frame_reader import FrameReader
 from packer.format.index import Index, split_runs
 from packer.format.rebuilding import OldFiles, chunks, only_stream, random_access, rebuilt, unread
-from packer.opening.discovery import CACHE_BYTES
 from packer.opening.expansion import Expansion
-from packer.opening.old_text import OldText
 from packer.opening.predecessor import (
     DIGEST_BYTES,
     MAX_LINKS,
     MAX_OLD_STREAMS,
     MAX_PREDECESSORS,
     MAX_RUNS,
+    PACKING_CACHE_BYTES,
     OldStream,
     Predecessor,
 )
 from packer.opening.recipe import Recipe
 from packer.packing.older.alike import HEAD_BYTES, Alike
 from packer.packing.older.counterparts import Counterparts
+
+if TYPE_CHECKING:
+    from packer.opening.old_text import OldText
 
 _READ_BYTES = 1 << 20
 _SMALL_BYTES = 16 << 20
@@ -96,7 +98,7 @@ class Predecessors:
         self._counterparts = counterparts
         self._rows: dict[int, int] = {}  # of the base's predecessors that the new index lists
         self._links: dict[int, int] = {}
-        self._old = OldFiles(base, cache_bytes=CACHE_BYTES)
+        self._old = OldFiles(base, cache_bytes=PACKING_CACHE_BYTES)
         self._alike = Alike(base.index, is_gone, self._head)
         self._stack = ExitStack()
         self._last: tuple[Predecessor, Text] | None = None
@@ -225,6 +227,8 @@ class Predecessors:
         Yields:
             Its text, valid within the context.
         """
+        from packer.opening.old_text import OldText  # loaded by the first archive that changed
+
         row, name = found.row, f"predecessor of {show(what)}"
         if found.is_file:
             _, recipe = split_runs(row.runs, row.recipe_chunks)

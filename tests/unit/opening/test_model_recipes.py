@@ -45,7 +45,7 @@ def test_recipes_are_those_of_their_segments(
     releases: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # Nothing is kept longer than it is held.
-    monkeypatch.setattr(discovery, "CACHE_BYTES", 1)
+    monkeypatch.setattr(discovery, "PACKING_CACHE_BYTES", 1)
     monkeypatch.setattr(Segment, "analyse", lambda self, guess=-1: recipe_of(self.plain))
     models = ModelRecipes(Workers(Late()))
 
