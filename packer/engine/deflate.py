@@ -29,6 +29,8 @@ Deflate refers 32 KiB back. Which positions an encoder found there depends on ea
 
 _TOKEN_BYTES, _BLOCK_BYTES = 4, 1024
 """Memory of a token, and about that of a block with its header, in bytes."""
+_LEAST_MEMORY = 12 << 10
+"""Memory of a segment whatever it holds, about, in bytes: pages that its arrays have begun."""
 
 
 def most_coded(plain_length: int) -> int:
@@ -69,6 +71,7 @@ class Segment:
         self._segment = ffi.gc(lib.pk_segment_new(), lib.pk_segment_free)
         if not self._segment:
             raise MemoryError
+        self._most_memory = 0
         self.tokens = (0, 0)
         """Tokens in the segment analysed last, and how many of them the model predicted wrong."""
 
@@ -110,10 +113,15 @@ class Segment:
 
     @property
     def memory(self) -> int:
-        """The memory that it takes, about, in bytes."""
+        """The memory that it takes, about, in bytes.
+
+        What it took when this was asked for before is counted: its memory does not shrink.
+        """
         own = self._segment
         parts = _TOKEN_BYTES * own.token_count + _BLOCK_BYTES * own.block_count
-        return int(own.size + parts + own.input_capacity)
+        now = int(own.size + parts + own.input_capacity) + _LEAST_MEMORY
+        self._most_memory = max(self._most_memory, now)
+        return self._most_memory
 
     @property
     def plain(self) -> memoryview:

@@ -364,7 +364,7 @@ class InflatedStream:
         else:
             wanted = self._first_input
         wanted = min(wanted, MAX_SEGMENT_INPUT)
-        segment, found = self._cache.new(), None
+        segment, found = self._cache.new(self.size - position), None
         while found is None:
             have = max(min(wanted, self._end - offset), 0)
             try:

@@ -145,7 +145,7 @@ class RebuiltStream:
         position = end - length
         before = min(position, WINDOW_BYTES)
         text = memoryview(self.read(position - before, before + length))
-        segment, window = self._cache.new(), text[:before]
+        segment, window = self._cache.new(length), text[:before]
         try:
             if self._places[at] >= 0 or not self._make(at, text, before, segment):
                 data = self._made.read(self._places[at], self._lengths[at])

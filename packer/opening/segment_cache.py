@@ -10,6 +10,9 @@ from packer.engine.deflate import Segment
 _FREE_SEGMENTS, _FREE_BYTES = 4, 8 << 20
 """Greatest number of segments whose memory is kept for others, and size of one, in bytes: memory
 from the system costs half as much time as inflating into it."""
+_LEAST_PLAIN = 256 << 10
+"""Bytes of plaintext below which a segment gets new memory: that of a long one would be kept with
+it, and counted."""
 
 
 class SegmentCache:
@@ -33,11 +36,16 @@ class SegmentCache:
             self._streams += 1
             return self._streams
 
-    def new(self) -> Segment:
-        """Return a segment to be filled; it may have memory already."""
-        with self._lock:
-            if self._free:
-                return self._free.pop()
+    def new(self, plain_bytes: int) -> Segment:
+        """Return a segment to be filled; it may have memory already.
+
+        Args:
+            plain_bytes: that it may get, at most.
+        """
+        if plain_bytes >= _LEAST_PLAIN:
+            with self._lock:
+                if self._free:
+                    return self._free.pop()
         return Segment()
 
     def get(self, key: tuple[int, int]) -> Segment | None:
@@ -101,7 +109,8 @@ class SegmentCache:
     def _drop(self, key: tuple[int, int]) -> None:
         kept = self._held.pop(key)
         self._bytes -= kept.size
-        if not kept.users and kept.size <= _FREE_BYTES and len(self._free) < _FREE_SEGMENTS:
+        is_fit = _LEAST_PLAIN <= kept.size <= _FREE_BYTES
+        if not kept.users and is_fit and len(self._free) < _FREE_SEGMENTS:
             self._free.append(kept.segment)
 
 

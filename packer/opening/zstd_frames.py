@@ -70,7 +70,7 @@ def frame_runs(read: Read, size: int) -> Iterator[Frames]:
         size: of the file in bytes.
     """
     walk, at = _Walk(read, size), 0
-    while not walk.ended and (at := _signature(read, at, size)) < size:
+    while not walk.ended and (at := walk.signature(at)) < size:
         found = walk.run(at)
         at = at + 1 if found is None else found.end
         if found is not None and found.end - found.start >= LEAST_BYTES:
@@ -90,6 +90,8 @@ class _Walk:
         self._size = size
         self._blocks = 4 * size // _BLOCK_BYTES + _SPARE_BLOCKS
         self._compressed = 0
+        self._searched: Buffer = b""
+        self._searched_at = 0
 
     @property
     def ended(self) -> bool:
@@ -103,6 +105,7 @@ class _Walk:
             try:
                 at, reason = self._frame(at)
             except _NoFrame:
+                self._blocks -= 1
                 break
             if reason:
                 break
@@ -114,6 +117,22 @@ class _Walk:
         if not reason and self._compressed > COMPRESSED_SHARE * (at - start):
             reason = TEXT
         return Frames(start, at, reason)
+
+    def signature(self, start: int) -> int:
+        """Return where the next frame may begin in the file; its size if nowhere."""
+        while start < self._size:
+            data = memoryview(self._searched)[max(start - self._searched_at, 0) :]
+            if start < self._searched_at or len(data) < len(MAGIC):
+                # Kept: where nearly every byte begins a signature, each is not read for anew.
+                self._searched = self._read(start, min(_SEARCH_BYTES, self._size - start))
+                self._searched_at = start
+                data = memoryview(self._searched)
+            at = find_zstd(data)
+            if at >= 0:
+                return start + at
+            end = start + len(data)
+            start = end if end == self._size else end - len(MAGIC) + 1
+        return self._size
 
     def _frame(self, at: int) -> tuple[int, str]:
         """Return where the frame at a place ends, and why it stays closed."""
@@ -161,15 +180,3 @@ def _window(descriptor: int) -> int:
     """Return the bytes of a window. RFC 8878, 3.1.1.1.2."""
     base = 1 << 10 + (descriptor >> 3)
     return base + base // 8 * (descriptor & 7)
-
-
-def _signature(read: Read, start: int, size: int) -> int:
-    """Return where the next frame may begin in a file; its size if nowhere."""
-    while start < size:
-        data = read(start, min(_SEARCH_BYTES, size - start))
-        at = find_zstd(data)
-        if at >= 0:
-            return start + at
-        count = memoryview(data).nbytes
-        start += count if start + count == size else count - len(MAGIC) + 1
-    return size

@@ -76,6 +76,31 @@ def test_many_signatures_end_the_search() -> None:
     assert runs(data) in ([], [Frames(0, len(data), "damaged")])
 
 
+def test_signatures_that_begin_nothing_are_not_searched_for_ever() -> None:
+    # Bit 3 of the byte behind the signature is reserved: there is no block that could be counted.
+    data = bytes(512) + b"\x28\xb5\x2f\xfd\x08" * 100_000
+    lengths: list[int] = []
+
+    def read(start: int, length: int) -> bytes:
+        lengths.append(length)
+        return data[start : start + length]
+
+    assert list(frame_runs(read, len(data))) == []
+    assert len(lengths) < 70_000
+    assert sum(lengths) < 5 * len(data)
+
+
+@pytest.mark.parametrize("before", [(1 << 20) - 3, (1 << 20) - 1, 1 << 20, 3 << 20])
+def test_signatures_across_parts_of_the_search_are_found(before: int) -> None:
+    one = zstd(NOISE)
+    data = bytes(before) + one + b"\x28\xb5\x2f\xfd\x08" + bytes(before) + one + b"\x28\xb5"
+    second = 2 * before + len(one) + 5
+    assert [(run.start, run.end) for run in runs(data)] == [
+        (before, before + len(one)),
+        (second, second + len(one)),
+    ]
+
+
 def test_what_is_searched() -> None:
     for head in (zstd(NOISE), SKIPPABLE, b"!<arch>\n", b"PK\x03\x04", b"\xed\xab\xee\xdb", TEXT):
         assert may_hold_frames(head[:512])
