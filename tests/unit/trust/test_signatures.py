@@ -360,6 +360,49 @@ def test_notation_with_chains_that_prove_nothing(case: Case, root: Authority, wh
         notation(case, root, chains(root)[what])
 
 
+def broken(made: Authority, what: str) -> bytes:
+    """Return a certificate in DER that parses in part; cryptography tells by many exceptions."""
+    old, new = {
+        "an unknown curve": ("06082a8648ce3d030107", "06082a8648ce3d03017f"),
+        "an unknown kind of key": ("06072a8648ce3d0201", "06072a8648ce3d027f"),
+        "an unknown version": ("a003020102", "a003020107"),
+        "key usage twice": ("0603551d13", "0603551d0f"),
+    }[what]
+    return made.der.replace(bytes.fromhex(old), bytes.fromhex(new))
+
+
+@pytest.mark.parametrize(
+    "what", ["an unknown curve", "an unknown kind of key", "an unknown version", "key usage twice"]
+)
+def test_malformed_certificates_do_no_harm(case: Case, root: Authority, what: str) -> None:
+    """Whoever may write to the repository must not end the check by an exception of a library."""
+    signer = certificate("release", root)
+    made = jws(case.digest, [signer, root])
+    der = broken(signer, what)
+    assert der != signer.der
+    chain = [encoded(der), encoded(root.der)]
+    attach_notation(case.store, case.digest, {**made, "header": {"x5c": chain}})
+    (case.folder / "root.crt").write_bytes(root.pem)
+    with pytest.raises(BadSignature, match="malformed certificate|not signed|did not issue"):
+        case.check(case.folder / "root.crt")
+    # Sorted by digest, the sound one may come behind it.
+    assert notation(case, root, [signer, root]).signatures
+
+
+def test_texts_with_half_a_character(case: Case, root: Authority) -> None:
+    made = jws(case.digest, [certificate("release", root), root])
+    attach_notation(case.store, case.digest, {**made, "payload": "\ud800"})
+    envelope = {"payloadType": "\ud800", "payload": "e30=", "signatures": [{"sig": "AAAA"}]}
+    material = {"publicKey": {"hint": "x"}}
+    bundle = {"verificationMaterial": material, "dsseEnvelope": envelope}
+    attach_bundle(case.store, case.digest, json.dumps(bundle).encode())
+    (case.folder / "root.crt").write_bytes(root.pem)
+    with pytest.raises(BadSignature):
+        case.check(case.folder / "root.crt")
+    with pytest.raises(BadSignature):
+        case.check()
+
+
 @pytest.mark.parametrize("field", ["payload", "protected", "signature", "header"])
 def test_tampered_notation(case: Case, root: Authority, field: str) -> None:
     made = jws(case.digest, [certificate("release", root), root])
