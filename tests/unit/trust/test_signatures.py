@@ -24,7 +24,14 @@ from packer.errors import (
     UnknownSigner,
     Unsigned,
 )
-from packer.oci import MANIFEST_TYPE, Descriptor, canonical_json, digest_of, load_json
+from packer.oci import (
+    INDEX_MANIFEST_TYPE,
+    MANIFEST_TYPE,
+    Descriptor,
+    canonical_json,
+    digest_of,
+    load_json,
+)
 from packer.stores.memory import MemoryStore
 from packer.stores.protocols import read_blob
 from packer.stores.subjects import EMPTY, EMPTY_BYTES
@@ -183,6 +190,25 @@ def test_junk_beside_a_sound_signature_does_no_harm(case: Case) -> None:
     attach_notation(case.store, case.digest, b"[]")
     attach_bundle(case.store, case.digest, b" " * ((1 << 20) + 1))
     with pytest.raises(SignatureError):
+        case.check()
+    case.sign()
+    assert len(case.check().signatures) == 1
+
+
+def test_broken_referrers_beside_a_sound_signature_do_no_harm(case: Case) -> None:
+    """A list under the referrers tag names whatever its writer likes, as does an index."""
+    absent = case.store.resolve(case.put("absent"))
+    subject = case.store.resolve(case.digest)
+    index = {
+        "schemaVersion": 2,
+        "mediaType": INDEX_MANIFEST_TYPE,
+        "manifests": [absent.to_json()],
+        "subject": subject.to_json(),
+    }
+    broken = case.store.put_manifest(canonical_json(index), INDEX_MANIFEST_TYPE)
+    assert [one.digest for one in case.store.referrers(case.digest)] == [broken.digest]
+    del case.store._manifests[absent.digest]  # as registries let one delete it
+    with pytest.raises(BadSignature, match=absent.digest):
         case.check()
     case.sign()
     assert len(case.check().signatures) == 1
@@ -383,7 +409,7 @@ def test_malformed_certificates_do_no_harm(case: Case, root: Authority, what: st
     chain = [encoded(der), encoded(root.der)]
     attach_notation(case.store, case.digest, {**made, "header": {"x5c": chain}})
     (case.folder / "root.crt").write_bytes(root.pem)
-    with pytest.raises(BadSignature, match="malformed certificate|not signed|did not issue"):
+    with pytest.raises(BadSignature, match=r"malformed certificate|not signed|did not issue"):
         case.check(case.folder / "root.crt")
     # Sorted by digest, the sound one may come behind it.
     assert notation(case, root, [signer, root]).signatures
