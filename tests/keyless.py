@@ -50,7 +50,12 @@ def _key_id(key: ec.EllipticCurvePrivateKey) -> bytes:
 
 
 def _usage(*names: str) -> x509.KeyUsage:
-    known = ("digital_signature", "content_commitment", "key_encipherment", "data_encipherment")
+    known: tuple[str, ...] = (
+        "digital_signature",
+        "content_commitment",
+        "key_encipherment",
+        "data_encipherment",
+    )
     known += ("key_agreement", "key_cert_sign", "crl_sign", "encipher_only", "decipher_only")
     return x509.KeyUsage(**{name: name in names for name in known})
 
