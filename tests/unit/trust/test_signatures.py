@@ -14,6 +14,7 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+import packer
 from packer.errors import (
     BadSignature,
     InvalidParameter,
@@ -527,3 +528,14 @@ def test_blobs_of_signatures_are_checked(case: Case) -> None:
     (layer,) = load_json(case.store.get_manifest(tag)[1], "signature")["layers"]
     document = read_blob(case.store, Descriptor.from_json(layer), 1000)
     assert load_json(document, "x")["critical"]["identity"] == {"docker-reference": REPOSITORY}
+
+
+def test_signing_what_was_pulled_tells_that_it_lies_here(
+    case: Case, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The name is a registry's, where nothing is signed."""
+    (tmp_path / "tree").mkdir()
+    for name in ("app:1", f"{REPOSITORY}:1"):
+        packer.pack(tmp_path / "tree", tag=name, store=tmp_path / "store")
+        packer.sign(name, case.pair.private, store=tmp_path / "store")
+        assert ("is signed there" in caplog.text) == (name != "app:1")
