@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import faulthandler
 import gzip
 import http.client
 import io
@@ -21,6 +22,8 @@ from packer.serve.finding import open_place
 from packer.serve.places import Place
 from packer.serve.running import Listening, serve
 
+END_SECONDS = 60
+"""Time in which a service has to end; it takes 5 seconds where a client holds it up."""
 HOSTILE = "<img src=x onerror=alert(1)>.html"
 ODD = b"odd-\xff\xe2\x80\xae.txt"
 """A name with a byte that is no UTF-8, and a character that turns the direction of text."""
@@ -145,6 +148,7 @@ def run_service(
         target=serve,
         args=(place, listening or Listening()),
         kwargs={"on_ready": on_ready, "stops": (ends.append,)},
+        daemon=True,  # a service that does not end fails its test, and holds up no process
     )
     thread.start()
     try:
@@ -153,4 +157,7 @@ def run_service(
     finally:
         for end in ends:
             end()
-        thread.join()
+        thread.join(END_SECONDS)
+        if thread.is_alive():
+            faulthandler.dump_traceback(all_threads=True)
+            raise AssertionError("the service did not end")

@@ -70,7 +70,8 @@ def estimate(
         location = parse_location(without_range(source, access))
         origin, held = open_location(location, access, create=False)
         name = name_at(location, origin, held)
-        found = estimate_copy(origin, name, local, local_tag(location), referrers=referrers)
+        tag = local_tag(location)
+        found = estimate_copy(origin, name, local, tag, referrers=referrers, lists=False)
         return _with_closed(origin, found)
     location = parse_location(destination)
     if isinstance(source, str):

@@ -142,6 +142,7 @@ def fetch_version(
     *,
     jobs: int = 4,
     referrers: bool = True,
+    lists: bool = True,
     progress: ProgressCallback | None = None,
     cancel: CancelEvent | None = None,
 ) -> tuple[Version, CopyResult]:
@@ -157,6 +158,7 @@ def fetch_version(
         local: the local store.
         jobs: blobs fetched at once, at least 1.
         referrers: copy what refers to the version as well.
+        lists: whether the origin has to say what that is; else its failure is warned about.
         progress: called with the bytes fetched.
         cancel: stops the copy once it is set.
 
@@ -176,6 +178,7 @@ def fetch_version(
         local,
         jobs=jobs,
         referrers=referrers,
+        lists=lists,
         progress=progress,
         cancel=cancel,
     )

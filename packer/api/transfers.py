@@ -216,7 +216,9 @@ def pull(
             that were packed here stay.
         expect: digest that the version must have; None for any.
         durable: as for `pack` and `unpack`, for the local store and for `directory`.
-        referrers: pull what refers to the version into the local store as well, as for `push`.
+        referrers: pull what refers to the version into the local store as well, as for `push`. A
+            registry that refuses to say what that is, or fails, is warned about if `trust` has no
+            policy.
         trust: the signatures that the version needs, checked before anything else of it is read,
             and the receipt to write.
         allow_older: of an archive, take a version that was packed before the one that its name
@@ -283,7 +285,14 @@ def pull(
 
     def fetch_and_restore() -> Pulled:
         version, copied = fetch_version(
-            origin, goal, local, jobs=jobs, referrers=referrers, progress=progress, cancel=cancel
+            origin,
+            goal,
+            local,
+            jobs=jobs,
+            referrers=referrers,
+            lists=trust is not None and trust.policy is not None,
+            progress=progress,
+            cancel=cancel,
         )
         restored = restore(
             version, target, update=update, delete=delete, durable=durable, progress=watched

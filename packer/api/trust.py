@@ -5,13 +5,14 @@
 
 from __future__ import annotations
 
+import logging
 import os
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 from typing import TYPE_CHECKING
 
-from packer.api.locations import StoreLike, open_store, resolve
+from packer.api.locations import StoreLike, names_registry, open_store, resolve
 from packer.errors import (
     IntegrityError,
     InvalidParameter,
@@ -23,7 +24,7 @@ from packer.format.version import CREATED, Version, load_version
 from packer.oci import Descriptor, is_digest, load_json
 from packer.reference import ArchiveLocation, LayoutLocation, parse_location
 from packer.stores.manifests import read_graph
-from packer.stores.protocols import Store
+from packer.stores.protocols import LocalBlobs, Store
 from packer.stores.registry.access import Access, RegistryLike
 from packer.trust.keys import PublicKey, SigningKey, read_key_file
 from packer.trust.receipt import InstalledFile, Receipt, read_receipt
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from packer.trust.policy import Policy
     from packer.trust.signing import Signed
 
+_LOG = logging.getLogger(__name__)
 PASSWORD = "LAYER_PACKER_KEY_PASSWORD"  # noqa: S105 -- the name of a variable
 """Environment variable with the password of an encrypted private key."""
 
@@ -346,7 +348,10 @@ def sign(
     pair = load_signing_key(key)
     holder, known = resolve(name, open_store(store, create=False), Access(registry))
     descriptor, _ = holder.get_manifest(known)
-    return sign_version(holder, descriptor, pair, repository_of(name))
+    made = sign_version(holder, descriptor, pair, repository_of(name))
+    if names_registry(name) and isinstance(holder, LocalBlobs):
+        _LOG.warning("%s lies in the local store and is signed there; push takes it along", name)
+    return made
 
 
 def verify_signatures(

@@ -177,9 +177,12 @@ class _Service:
         stop = Stop(self._seconds) if stop is None else stop
 
         async def watch() -> None:
-            while (await request.receive())["type"] != "http.disconnect":
-                pass
-            stop.set()
+            try:
+                while (await request.receive())["type"] != "http.disconnect":
+                    pass
+            finally:  # or the service itself ends: its process would wait for the thread
+                if not (out or failed):
+                    stop.set()
 
         out: list[T] = []
         failed: list[Exception] = []

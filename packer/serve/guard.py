@@ -10,6 +10,7 @@ from __future__ import annotations
 import base64
 import binascii
 import hmac
+import string
 from collections.abc import Iterable
 from urllib.parse import urlsplit
 
@@ -34,6 +35,7 @@ HEADERS = {
 }
 """Headers of every answer that has no others of the name."""
 LOOPBACK_NAMES = frozenset(("localhost", "127.0.0.1", "::1"))
+_HOST = frozenset(string.ascii_letters + string.digits + "-._~[]:%")
 OPEN_PATHS = ("/healthz",)
 """Paths that need no token and no name: probes send the address of a pod as the host."""
 
@@ -99,6 +101,8 @@ class Guard:
 
 def host_of(header: str) -> str:
     """Return the name or address in a Host header, without its port; "" if it is malformed."""
+    if not _HOST.issuperset(header):  # no user, path or query, as a URL may have
+        return ""
     try:
         return urlsplit(f"//{header}").hostname or ""
     except ValueError:

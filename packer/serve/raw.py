@@ -26,8 +26,6 @@ from packer.serve.trees import content_type, find
 
 PIECE_BYTES = 256 << 10
 """Bytes that are read and sent at a time."""
-SEND_SECONDS = 120.0
-"""Time in which a client has to take a piece."""
 POLICY = "sandbox; default-src 'none'"
 """Content-Security-Policy of files: a browser that shows one runs nothing in it."""
 INLINE = (*IMAGES, "text/plain")
@@ -167,7 +165,7 @@ class FileResponse:
                 group.start_soon(_until_gone, receive, self._stop)
                 try:
                     await self._answer(scope, send)
-                except (PackerError, OSError, TimeoutError) as error:
+                except (PackerError, OSError) as error:
                     # The answer has begun: that it ends before its length says it all. The server
                     # then closes the connection.
                     if not self._stop.is_gone:
@@ -213,8 +211,7 @@ class FileResponse:
             if not data:
                 return
             left = None if left is None else left - len(data)
-            with anyio.fail_after(SEND_SECONDS):
-                await send({"type": "http.response.body", "body": data, "more_body": True})
+            await send({"type": "http.response.body", "body": data, "more_body": True})
             self._on_sent(len(data))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
 import ssl
@@ -10,12 +11,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from packer.errors import InvalidParameter
 from packer.serve.application import make_app
 from packer.serve.guard import LOOPBACK_NAMES
 from packer.serve.places import Place
 
+ASK_SECONDS = 20.0
+"""Time in which a client has to send a request, from its connection or from the answer before."""
+SEND_SECONDS = 120.0
+"""Time in which a client has to take a piece of an answer."""
 MIN_TOKEN = 16
 """Characters that a token has at least."""
 
@@ -103,6 +109,57 @@ def bind(host: str, port: int) -> socket.socket:
     return made
 
 
+class _Protocol(H11Protocol):
+    """Ends a connection whose client sends no request, or takes no answer.
+
+    uvicorn waits without end for the first request, for the rest of a begun one, and for a client
+    to read, so clients that do nothing could take all places.
+    """
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Begin to wait for a request."""
+        super().connection_made(transport)
+        self._stuck: asyncio.TimerHandle | None = None
+        self._unasked = self.loop.call_later(ASK_SECONDS, transport.abort)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Wait no more."""
+        self._unasked.cancel()
+        self._unstick()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take data; a request that is complete is no more waited for."""
+        before = self.cycle
+        super().data_received(data)
+        if self.cycle is not before:
+            self._unasked.cancel()
+
+    def on_response_complete(self) -> None:
+        """Wait for the next request, if it is not there."""
+        before = self.cycle
+        self._unasked.cancel()
+        super().on_response_complete()
+        if self.cycle is before:
+            seconds = SEND_SECONDS if self.transport.get_write_buffer_size() else ASK_SECONDS
+            self._unasked = self.loop.call_later(seconds, self.transport.abort)
+
+    def pause_writing(self) -> None:
+        """Begin to wait for the client to read."""
+        super().pause_writing()
+        self._unstick()
+        self._stuck = self.loop.call_later(SEND_SECONDS, self.transport.abort)
+
+    def resume_writing(self) -> None:
+        """Go on: it has read."""
+        self._unstick()
+        super().resume_writing()
+
+    def _unstick(self) -> None:
+        if self._stuck is not None:
+            self._stuck.cancel()
+
+
 class _Server(uvicorn.Server):
     """A server that leaves signals to the caller, who ends it."""
 
@@ -144,7 +201,7 @@ def serve(
         limit_concurrency=512,
         h11_max_incomplete_event_size=64 << 10,
         ws="none",
-        http="h11",
+        http=_Protocol,
         ssl_certfile=listening.cert_file,
         ssl_keyfile=listening.key_file,
     )

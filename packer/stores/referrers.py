@@ -7,11 +7,11 @@ an SBOM of a version. Both find what has a subject, and what cosign attaches by 
 from __future__ import annotations
 
 import io
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
-from packer.errors import FormatError, NotFound
+from packer.errors import FormatError, IntegrityError, NotFound, PackerError
 from packer.oci import MANIFEST_TYPE, Descriptor, digest_of, load_json
 from packer.stores.manifests import MANIFEST_TYPES, named_blobs
 from packer.stores.protocols import LocalBlobs, Store
@@ -58,12 +58,16 @@ class Referrer:
         return self.descriptor.size + within + sum(blob.size for blob in self.blobs)
 
 
-def direct_referrers(store: Store, digest: str) -> Iterator[Referrer]:
+def direct_referrers(
+    store: Store, digest: str, on_broken: Callable[[PackerError], None] | None = None
+) -> Iterator[Referrer]:
     """Yield what refers to one manifest: by its subject, then by cosign's tags.
 
     Args:
         store: the store to look in.
         digest: of the manifest, which need not be there.
+        on_broken: called with the error of a referrer that is malformed, damaged or incomplete,
+            which is left out; None raises it.
 
     Yields:
         Each referrer, its manifest read and verified. What a list names and the store has no more
@@ -73,25 +77,36 @@ def direct_referrers(store: Store, digest: str) -> Iterator[Referrer]:
         FormatError: a list is malformed or too long, a listed manifest does not refer to `digest`,
             or it is no manifest.
         IntegrityError: bytes differ from their digest.
+        NotFound: a manifest within a referrer is not there.
         StoreError: the store failed.
     """
     listing, tagged = _ask(store, digest)
-    for listed in listing:
+    named: list[tuple[Descriptor, str | None]] = [(one, None) for one in listing]
+    named += [(one, tag) for tag, one in tagged]
+    for one, tag in named:
         try:
-            found, data = store.get_manifest(listed.digest)
-        except NotFound:
-            continue  # lists under a tag keep names of what was deleted
-        what = f"manifest {found.digest} in {store.name}"
+            read = _read(store, one.digest, digest, tag)
+        except (IntegrityError, NotFound) as error:
+            if on_broken is None:
+                raise
+            on_broken(error)
+        else:
+            if read is not None:
+                yield read
+
+
+def _read(store: Store, found: str, digest: str, tag: str | None) -> Referrer | None:
+    """Return a referrer of `digest`; None if it was deleted: lists under a tag keep its name."""
+    try:
+        descriptor, data = store.get_manifest(found)
+    except NotFound:
+        return None
+    what = f"manifest {found} in {store.name}"
+    if tag is None:
         subject = subject_of(load_json(data, what), what)
         if subject is None or subject.digest != digest:
             raise FormatError(what, f"is listed as a referrer of {digest}, and is none")
-        yield _referrer(store, found.media_type, data, digest, None)
-    for tag, named in tagged:
-        try:
-            found, data = store.get_manifest(named.digest)
-        except NotFound:
-            continue  # removed just now
-        yield _referrer(store, found.media_type, data, digest, tag)
+    return _referrer(store, descriptor.media_type, data, digest, tag)
 
 
 def _ask(store: Store, digest: str) -> tuple[tuple[Descriptor, ...], list[tuple[str, Descriptor]]]:

@@ -23,8 +23,9 @@ from packer.progress import CancelEvent, Progress, ProgressCallback, cancellable
 from packer.stores.cancelling import POLL_SECONDS, interrupted
 from packer.stores.manifests import Graph
 from packer.stores.protocols import Filler, Mounter, Reader, Store, Upload
-from packer.transfer.copy_plan import SERVER_ERROR, Goal, probe
+from packer.transfer.copy_plan import Goal, probe
 from packer.transfer.promises import refuse_incomplete
+from packer.transfer.referrers_plan import SERVER_ERROR
 
 T = TypeVar("T")
 

@@ -19,7 +19,13 @@ from packer.transfer.copy_plan import (
     read_goal,
 )
 from packer.transfer.promises import Promise
-from packer.transfer.referrers_plan import NO_REFERRERS, ReferrersPlan, beside, decide_referrers
+from packer.transfer.referrers_plan import (
+    NO_REFERRERS,
+    ReferrersPlan,
+    beside,
+    decide_referrers,
+    referrers_if_listed,
+)
 
 JOBS = 4
 """Blobs moved at once by a copy, unless its caller asks for another number."""
@@ -80,6 +86,7 @@ def estimate_copy(
     *,
     own: bool = False,
     referrers: bool = True,
+    lists: bool = True,
 ) -> Estimate:
     """Return what `copy` would move, by asking for each blob that may be missing.
 
@@ -91,6 +98,7 @@ def estimate_copy(
         promises: versions whose blobs an archive may leave out.
         own: as for `copy`.
         referrers: as for `copy`.
+        lists: as for `copy_goal`.
 
     Returns:
         The cost. An estimate raises what the copy would raise before it moves anything.
@@ -105,7 +113,8 @@ def estimate_copy(
     attached = NO_REFERRERS
     if referrers:
         place = destination if isinstance(destination, Store) else None
-        attached = decide_referrers(source, goal.descriptor.digest, place)
+        decided = decide_referrers if lists else referrers_if_listed
+        attached = decided(source, goal.descriptor.digest, place)
     if isinstance(destination, Partial):
         plan = decide_archive(source, goal, destination, promises, attached)
         return _count_archive(source, plan, destination, asked=referrers)

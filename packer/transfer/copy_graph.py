@@ -30,7 +30,13 @@ from packer.transfer.copy_plan import (
 )
 from packer.transfer.copy_referrers import copy_referrers, warn_of_kept
 from packer.transfer.promises import Promise
-from packer.transfer.referrers_plan import NO_REFERRERS, beside, decide_referrers, unique_blobs
+from packer.transfer.referrers_plan import (
+    NO_REFERRERS,
+    beside,
+    decide_referrers,
+    referrers_if_listed,
+    unique_blobs,
+)
 
 if TYPE_CHECKING:
     from packer.trust.checking import Trusted
@@ -154,6 +160,7 @@ def copy_goal(
     promises: Sequence[Promise] = (),
     own: bool = False,
     referrers: bool = True,
+    lists: bool = True,
     progress: ProgressCallback | None = None,
     cancel: CancelEvent | None = None,
 ) -> CopyResult:
@@ -169,6 +176,8 @@ def copy_goal(
         promises: as for `copy`.
         own: as for `copy`.
         referrers: as for `copy`.
+        lists: whether the source has to say what refers to the manifest; else, a registry that
+            refuses to, or fails, is warned about. For destinations that are no archives.
         progress: as for `copy`.
         cancel: as for `copy`.
 
@@ -204,7 +213,7 @@ def copy_goal(
         done = _carry_out(mover, todo, verify=verify, force=force)
         if not referrers:
             return done
-        return _complete(mover, done, verify=verify, force=force)
+        return _complete(mover, done, verify=verify, force=force, lists=lists)
 
 
 def _check_repairable(destination: Store | Partial, *, verify: bool, force: bool) -> None:
@@ -282,9 +291,12 @@ def copy_attached(source: Store, digest: str, destination: Store) -> tuple[int, 
     return done.blobs_copied, done.bytes_copied
 
 
-def _complete(mover: BlobMover, done: CopyResult, *, verify: bool, force: bool) -> CopyResult:
+def _complete(
+    mover: BlobMover, done: CopyResult, *, verify: bool, force: bool, lists: bool = True
+) -> CopyResult:
     """Copy what refers to a version that the destination has now."""
-    plan = decide_referrers(mover.source, done.descriptor.digest, mover.destination)
+    decided = decide_referrers if lists else referrers_if_listed
+    plan = decided(mover.source, done.descriptor.digest, mover.destination)
     if plan == NO_REFERRERS:
         return done
     if mover.remote is None and (verify or force):

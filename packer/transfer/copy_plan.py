@@ -18,14 +18,12 @@ from packer.stores.manifests import Graph, read_graph
 from packer.stores.protocols import LocalBlobs, Partial, Store, Upload
 from packer.transfer.mounts import mount_sources, promised_sources
 from packer.transfer.promises import Promise, absent_blobs, encode_promises, refuse_incomplete
-from packer.transfer.referrers_plan import NO_REFERRERS, ReferrersPlan
+from packer.transfer.referrers_plan import NO_REFERRERS, SERVER_ERROR, ReferrersPlan
 
 PROBE_BYTES = 4 << 20
 """Bytes of missing blobs below which sending all costs less than asking for each."""
 LARGE_BYTES = 256 << 10
 """Bytes from which a blob is probed for first: a small one says little and is soon sent."""
-SERVER_ERROR = 500
-"""Statuses from here on are failures of the server."""
 NO_STORE_YET = "a store that is not there yet"
 """Names a destination that the copy would create, in errors."""
 

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from packer.errors import IntegrityError, NotFound
+from packer.errors import AuthError, IntegrityError, NotFound, RegistryError
 from packer.oci import Descriptor, load_json
 from packer.stores.graph import resolve_or_none
 from packer.stores.protocols import Beside, Store
 from packer.stores.referrers import Referrer, all_referrers
+
+SERVER_ERROR = 500
+"""Statuses from here on are failures of the server."""
+_LOG = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,6 +82,33 @@ def decide_referrers(source: Store, digest: str, destination: Store | None) -> R
             else:
                 missing.append(one)
     return ReferrersPlan(tuple(missing), tuple(present), tuple(kept))
+
+
+def referrers_if_listed(source: Store, digest: str, destination: Store | None) -> ReferrersPlan:
+    """Decide as `decide_referrers`, where the version alone will do.
+
+    A registry that refuses to list what refers to a version, or fails, is warned about: nothing
+    asks for signatures, and the version's own bytes are complete. A list that lies is an error.
+
+    Args:
+        source: as for `decide_referrers`.
+        digest: as for `decide_referrers`.
+        destination: as for `decide_referrers`.
+
+    Returns:
+        The sorted referrers; none if they are not known.
+
+    Raises:
+        FormatError: as `decide_referrers`.
+        RegistryError: the registry failed otherwise than by a refusal (401, 403) or with 5xx.
+    """
+    try:
+        return decide_referrers(source, digest, destination)
+    except RegistryError as error:
+        if not isinstance(error, AuthError) and error.status < SERVER_ERROR:
+            raise
+        _LOG.warning("what refers to %s is not known, and not fetched: %s", digest, error)
+        return NO_REFERRERS
 
 
 def _sort_attached(

@@ -14,6 +14,7 @@ from packer.errors import (
     BadSignature,
     IntegrityError,
     NotFound,
+    PackerError,
     SignatureError,
     SignatureExpired,
     SignatureMismatch,
@@ -156,7 +157,8 @@ def _claims(store: Store, digest: str, manifest: bytes) -> Iterator[Claim | BadS
     one from being found.
     """
     count = 0
-    for referrer in direct_referrers(store, digest):
+    broken: list[PackerError] = []
+    for referrer in direct_referrers(store, digest, broken.append):
         try:
             found = list(_claims_of(store, referrer, digest, manifest))
         except (IntegrityError, NotFound) as error:
@@ -168,6 +170,8 @@ def _claims(store: Store, digest: str, manifest: bytes) -> Iterator[Claim | BadS
                 yield BadSignature(digest, f"more than {MAX_CLAIMS} signatures; no more are read")
                 return
             yield claim
+    for each in broken:
+        yield BadSignature(digest, str(each))
 
 
 def _claims_of(

@@ -82,6 +82,8 @@ def decode_envelope(value: object, what: str, limit: int = MAX_DOCUMENT_BYTES) -
     kind, listed = value.get("payloadType"), value.get("signatures")
     if not isinstance(kind, str) or not isinstance(listed, list):
         raise BadSignature(what, "no DSSE envelope: no payloadType or signatures")
+    if not kind.isascii():  # as media types are; half a character could not be encoded
+        raise BadSignature(what, f"no DSSE envelope: {kind[:80]!r} is no media type")
     if not 0 < len(listed) <= _MAX_SIGNATURES:
         raise BadSignature(what, f"a DSSE envelope has 1 to {_MAX_SIGNATURES} signatures")
     signatures = []

@@ -66,23 +66,33 @@ class NotationClaim:
         if self.media_type != JWS_TYPE:
             kind = self.media_type[:80]
             raise UnknownSigner(digest, f"{self.carrier} is a {kind}, which is not read")
+        try:
+            return self._check(signer, digest, now)
+        except _malformed() as error:  # certificates are parsed bit by bit, when they are used
+            why = f"{self.carrier}: a malformed certificate"
+            raise BadSignature(digest, why) from error
+
+    def _check(self, signer: CertificateSigner, digest: str, now: datetime) -> str:
         envelope = self._object(self.data, digest)
         protected = envelope.get("protected")
         payload = envelope.get("payload")
         headers = self._object(decode_base64(protected, digest, url=True), digest)
         chain = self._chain(envelope.get("header"), digest)
         signature = decode_base64(envelope.get("signature"), digest, url=True)
-        signed = f"{protected}.{payload}".encode()
+        target = self._target(decode_base64(payload, digest, url=True), digest)
+        signed = f"{protected}.{payload}".encode("ascii")  # base64, both of them
         if not _signed(chain[0], headers.get("alg"), signature, signed):
             raise BadSignature(digest, f"{self.carrier}: not signed by its own certificate")
         self._check_trust(chain, signer, digest, now)
         self._check_headers(headers, digest, now)
-        body = self._object(decode_base64(payload, digest, url=True), digest)
-        target = body.get("targetArtifact")
-        found = target.get("digest") if isinstance(target, dict) else None
-        if found != digest:
-            raise SignatureMismatch(digest, f"{self.carrier} signs {str(found)[:80]}")
+        if target != digest:
+            raise SignatureMismatch(digest, f"{self.carrier} signs {str(target)[:80]}")
         return str(chain[0].subject.rfc4514_string())
+
+    def _target(self, payload: bytes, digest: str) -> object:
+        """Return the digest that an envelope is of, not believed yet."""
+        target = self._object(payload, digest).get("targetArtifact")
+        return target.get("digest") if isinstance(target, dict) else None
 
     def _object(self, data: bytes, digest: str) -> dict[str, Any]:
         try:
@@ -96,10 +106,7 @@ class NotationClaim:
         if not isinstance(listed, list) or not 0 < len(listed) <= MAX_CERTIFICATES:
             raise BadSignature(digest, f"{self.carrier}: not 1 to {MAX_CERTIFICATES} certificates")
         load = library("cryptography.x509").load_der_x509_certificate
-        try:
-            return [load(decode_base64(text, digest)) for text in listed]
-        except ValueError as error:
-            raise BadSignature(digest, f"{self.carrier}: a malformed certificate") from error
+        return [load(decode_base64(text, digest)) for text in listed]
 
     def _check_headers(self, headers: dict[str, Any], digest: str, now: datetime) -> None:
         """Check what the signature says of itself: payload, scheme, expiry."""
@@ -135,6 +142,19 @@ class NotationClaim:
         _check_leaf(chain[0], self.carrier, digest, alone=len(chain) == 1)
 
 
+def _malformed() -> tuple[type[Exception], ...]:
+    """Return what `cryptography` raises for a certificate that is none, or that it cannot use."""
+    x509 = library("cryptography.x509")
+    return (
+        ValueError,
+        TypeError,
+        x509.InvalidVersion,
+        x509.DuplicateExtension,
+        x509.UnsupportedGeneralNameType,
+        library("cryptography.exceptions").UnsupportedAlgorithm,
+    )
+
+
 def load_certificates(pem: bytes, what: str) -> tuple[Any, ...]:
     """Return the certificates of a file.
 
@@ -151,7 +171,7 @@ def load_certificates(pem: bytes, what: str) -> tuple[Any, ...]:
     """
     try:
         found = library("cryptography.x509").load_pem_x509_certificates(pem)
-    except ValueError as error:
+    except _malformed() as error:
         raise InvalidParameter(f"{what}: no certificates in PEM") from error
     return tuple(found)
 
@@ -265,12 +285,8 @@ def _check_leaf(certificate: Any, carrier: str, digest: str, *, alone: bool) -> 
 
 def _check_critical(certificate: Any, carrier: str, digest: str) -> None:
     """Refuse a certificate that limits itself in a way that is not understood."""
-    try:
-        unknown = {
-            each.oid.dotted_string for each in certificate.extensions if each.critical
-        } - _KNOWN_EXTENSIONS
-    except ValueError as error:
-        raise BadSignature(digest, f"{carrier}: a malformed certificate") from error
+    critical = {each.oid.dotted_string for each in certificate.extensions if each.critical}
+    unknown = critical - _KNOWN_EXTENSIONS
     if unknown:
         shown = ", ".join(sorted(unknown))[:200]
         raise BadSignature(digest, f"{carrier}: a certificate with critical extensions {shown}")

@@ -1,6 +1,7 @@
 """Bundles that were signed with an identity, checked offline by the library `sigstore`.
 
-A real one lies in cosign's sources; the test that reads it is skipped where Go has none of them.
+Those of an instance of our own sign versions. A real one lies in cosign's sources; the test that
+reads it is skipped where Go has none of them.
 """
 
 from __future__ import annotations
@@ -13,13 +14,17 @@ import subprocess
 from datetime import datetime, timezone
 from importlib import resources
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from packer.errors import BadSignature, InvalidParameter, SignatureMismatch, UnknownSigner
+from packer.oci import digest_of
 from packer.trust.bundle import BundleClaim
 from packer.trust.claims import IdentitySigner
 from packer.trust.policy import POLICY_TYPE, Policy
+from tests.keyless import IDENTITY, Instance
+from tests.keyless import ISSUER as OWN
 
 CARRIER = "sha256:" + "c" * 64
 NOW = datetime(2026, 6, 1, tzinfo=timezone.utc)
@@ -109,6 +114,61 @@ def test_malformed_bundles(root: Path, value: object) -> None:
     signer = IdentitySigner("ci", "a@example.org", ISSUER, str(root))
     with pytest.raises((UnknownSigner, BadSignature)):
         BundleClaim(CARRIER, json.dumps(value).encode(), b"").check(signer, CARRIER, NOW)
+
+
+@pytest.fixture
+def instance(tmp_path: Path) -> Instance:
+    made = Instance()
+    (tmp_path / "own.json").write_bytes(made.root())
+    return made
+
+
+@pytest.mark.parametrize("how", ["bytes", "digest"])
+def test_who_signed_is_believed(instance: Instance, tmp_path: Path, how: str) -> None:
+    manifest = b'{"schemaVersion":2}'
+    digest = digest_of(manifest)
+
+    def check(value: object, identity: str = IDENTITY, issuer: str = OWN) -> str:
+        signer = IdentitySigner("ci", identity, issuer, str(tmp_path / "own.json"))
+        claim = BundleClaim(CARRIER, json.dumps(value).encode(), manifest)
+        return claim.check(signer, digest, NOW)
+
+    def sign(by: Instance, identity: str = IDENTITY) -> dict[str, Any]:
+        if how == "bytes":
+            return by.sign_bytes(manifest, identity)
+        return by.sign_digest(digest, identity)
+
+    sound = sign(instance)
+    assert check(sound) == IDENTITY
+    for wrong in ({"identity": "mallory@example.org"}, {"issuer": "https://x"}):
+        with pytest.raises(UnknownSigner, match="ci did not sign"):
+            check(sound, **wrong)
+    with pytest.raises(UnknownSigner, match="ci did not sign"):
+        check(sign(instance, "mallory@example.org"))
+    with pytest.raises(UnknownSigner, match="ci did not sign"):
+        check(sign(Instance()))  # the same names, and other keys
+    # Without its entry in the log nothing says that the certificate was valid when it was used.
+    entry = sound["verificationMaterial"]["tlogEntries"].pop()
+    with pytest.raises((UnknownSigner, BadSignature)):
+        check(sound)
+    entry["inclusionPromise"]["signedEntryTimestamp"] = "AAAA"
+    sound["verificationMaterial"]["tlogEntries"] = [entry]
+    with pytest.raises(UnknownSigner, match="ci did not sign"):
+        check(sound)
+
+
+def test_what_an_identity_signed_is_not_something_else(instance: Instance, tmp_path: Path) -> None:
+    signer = IdentitySigner("ci", IDENTITY, OWN, str(tmp_path / "own.json"))
+
+    def check(value: object) -> None:
+        BundleClaim(CARRIER, json.dumps(value).encode(), b"other").check(signer, CARRIER, NOW)
+
+    with pytest.raises(UnknownSigner, match="ci did not sign"):
+        check(instance.sign_bytes(b"manifest"))
+    with pytest.raises(SignatureMismatch):
+        check(instance.sign_digest(digest_of(b"manifest")))
+    with pytest.raises(UnknownSigner, match="no signature"):
+        check(instance.sign_digest(CARRIER, predicate="https://slsa.dev/provenance/v1"))
 
 
 def test_a_malformed_trust_root_is_the_policys_fault(tmp_path: Path) -> None:

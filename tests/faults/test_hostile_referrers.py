@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
+import packer
 from packer.errors import FormatError, IntegrityError, NotFound, RegistryError, StoreError
 from packer.oci import INDEX_MANIFEST_TYPE, MANIFEST_TYPE, Descriptor, canonical_json, digest_of
 from packer.stores.memory import MemoryStore
@@ -18,6 +20,7 @@ from packer.transfer.copy_graph import copy
 from tests.faults.test_hostile_registry import fill
 from tests.hostile import QUICK, Exchange, HostileRegistry, Rule, hostile_registry
 from tests.referrers import SPDX
+from tests.signatures import make_pair
 
 HEADERS = {"Content-Type": INDEX_MANIFEST_TYPE}
 
@@ -229,6 +232,33 @@ def test_failing_api_is_no_missing_api(server: HostileRegistry, store: RegistryS
     server.on("GET", "/referrers/", lambda e: e.fail(403, "DENIED"), times=None)
     with pytest.raises(RegistryError):
         store.referrers(store.resolve("v1").digest)
+
+
+@pytest.mark.parametrize("status", [403, 500, 503])
+def test_pull_goes_on_without_the_list(
+    server: HostileRegistry, tmp_path: Path, caplog: pytest.LogCaptureFixture, status: int
+) -> None:
+    """Nothing asks for signatures, and the version is complete; all else stays strict."""
+    (tmp_path / "app").mkdir()
+    (tmp_path / "app" / "file").write_bytes(b"content")
+    access = packer.RegistryOptions(outage_seconds=0)
+    ref = f"{server.host}/app:1"
+    packer.pack(tmp_path / "app", tag="app:1", store=tmp_path / "near")
+    packer.push(ref, "app:1", store=tmp_path / "near", registry=access)
+    server.on("GET", "/referrers/", lambda e: e.fail(status, "DENIED"), times=None)
+    far = tmp_path / "far"
+    assert packer.estimate(ref, store=far, registry=access).blobs
+    pulled = packer.pull(ref, tmp_path / "out", store=far, registry=access)
+    assert (tmp_path / "out" / "file").read_bytes() == b"content"
+    assert pulled.referrers == 0
+    assert "not known, and not fetched" in caplog.text
+    with pytest.raises(RegistryError) as caught:
+        packer.copy(ref, f"oci:{tmp_path / 'layout'}:1", registry=access)
+    assert caught.value.status == status
+    trust = packer.Trust(packer.Policy.of_keys([make_pair(tmp_path, "release").public]))
+    with pytest.raises(RegistryError):
+        packer.pull(ref, tmp_path / "new", store=far, registry=access, trust=trust)
+    assert not (tmp_path / "new").exists()
 
 
 def test_html_is_no_list(server: HostileRegistry, store: RegistryStore) -> None:

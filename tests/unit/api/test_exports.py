@@ -351,6 +351,7 @@ def test_command(tree: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str])
         assert error.count("\n") == 1, words
 
 
+@pytest.mark.registry
 @pytest.mark.parametrize("compression", ["gzip", "zstd"])
 def test_other_tools_read_it_from_a_registry(tree: Path, tmp_path: Path, compression: str) -> None:
     need_program("docker-registry")

@@ -268,6 +268,7 @@ def test_push_packs_a_directory(run: Run, app: Path, tmp_path: Path) -> None:
     assert "packed" not in run("push", f"oci:{tmp_path}/there:v", "--from", app.name, "--json").json
 
 
+@pytest.mark.registry
 def test_push_of_a_directory_tells_its_base(run: Run, app: Path, tmp_path: Path) -> None:
     """A registry that has an older version, and a local store that has nothing."""
     (tmp_path / "registry").mkdir()

@@ -49,6 +49,7 @@ def make_versions(folder: Path) -> tuple[Path, Path]:
 
 
 @pytest.mark.slow
+@pytest.mark.registry
 def test_quickstart_prints_what_the_readme_shows(tmp_path: Path) -> None:
     need_program("docker-registry")
     old, new = make_versions(tmp_path)

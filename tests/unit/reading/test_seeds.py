@@ -180,6 +180,7 @@ def test_seeds_on_the_command_line(
     assert read_tree(out) == read_tree(new)
 
 
+@pytest.mark.registry
 @pytest.mark.slow
 def test_pulling_from_a_registry_fetches_what_is_missing(
     tmp_path: Path, new: Path, old: Path, store: LayoutStore

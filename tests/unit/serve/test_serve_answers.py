@@ -242,6 +242,8 @@ def test_nothing_is_written(client: Client, method: str) -> None:
         ("evil.example", 421),
         ("127.0.0.1.evil.example", 421),
         ("localhost@evil.example", 421),
+        ("evil@localhost", 421),
+        ("localhost/x", 421),
         ("", 421),
         ("[", 421),
     ],

@@ -7,7 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -17,12 +17,14 @@ import packer
 from packer.errors import Cancelled
 from packer.format.version import Version
 from packer.reading import contents
-from packer.serve import application
+from packer.serve import application, running
 from packer.serve.finding import open_place
 from packer.serve.limits import Stop, watched
 from packer.serve.places import Place, Row
 from packer.serve.raw import Source, open_source
 from tests.serving import Client, run_service
+
+MODULE = Path(__file__).name
 
 
 class Slow:
@@ -90,6 +92,51 @@ def test_work_ends_with_the_connection(slow: Slow, monkeypatch: pytest.MonkeyPat
     pytest.fail("the request was not counted as cancelled")
 
 
+def test_the_service_ends_though_work_goes_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process would wait for its threads, ten minutes for one that opens an archive."""
+    begun, ended = threading.Event(), threading.Event()
+
+    def endless(opened: object, path: str, stop: Stop) -> Source:
+        begun.set()
+        assert stop.wait(600)
+        ended.set()
+        raise Cancelled("the request")
+
+    monkeypatch.setattr(application, "open_source", endless)
+    packer.pack(Path(__file__), tag="one:1", store=tmp_path)
+    with ExitStack() as stack:
+        with run_service(tmp_path) as client:
+            stack.enter_context(asking(client, f"raw?app=one&version=one:1&path={MODULE}"))
+            assert begun.wait(30)
+        assert ended.wait(60)
+
+
+@pytest.mark.parametrize("sent", [b"", b"GET / HT", b"GET / HTTP/1.1\r\nHost: localhost\r\n"])
+def test_clients_that_ask_for_nothing_are_left(
+    slow: Slow, monkeypatch: pytest.MonkeyPatch, sent: bytes
+) -> None:
+    monkeypatch.setattr(running, "ASK_SECONDS", 0.2)
+    with (
+        run_service(slow) as client,
+        socket.create_connection(("127.0.0.1", client.port), timeout=60) as connection,
+    ):
+        whole = b"GET /healthz HTTP/1.1\r\nHost: localhost\r\n\r\n"
+        connection.sendall(whole + sent)
+        answer = b""
+        with suppress(ConnectionResetError):
+            while data := connection.recv(1000):
+                answer += data
+        assert answer.startswith(b"HTTP/1.1 200")
+        # Nobody is left whose request is being worked on.
+        with asking(client, "api/history?app=one") as working:
+            assert slow.asked.acquire(timeout=30)
+            time.sleep(0.5)
+            slow.go.set()
+            assert working.recv(1000).startswith(b"HTTP/1.1 200")
+
+
 def test_too_many_requests_are_sent_away(slow: Slow, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(application, "WAITING", 0)
     with run_service(slow) as client, ExitStack() as stack:
@@ -119,8 +166,9 @@ def test_reads_of_a_version_end(tmp_path: Path) -> None:
     late.check()
 
 
-def test_a_download_ends_with_the_connection(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("leaves", [True, False])
+def test_a_download_ends_with_its_reader(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, leaves: bool
 ) -> None:
     size = 64 << 20
     (tmp_path / "large").write_bytes(os.urandom(1 << 20) * 64)
@@ -139,9 +187,13 @@ def test_a_download_ends_with_the_connection(
         return source
 
     monkeypatch.setattr(application, "open_source", noted)
-    with run_service(tmp_path / "store") as client:
-        with asking(client, "raw?app=one&version=one:1&path=large") as connection:
-            assert connection.recv(1000).startswith(b"HTTP/1.1 200")
+    if not leaves:
+        monkeypatch.setattr(running, "SEND_SECONDS", 0.2)
+    with run_service(tmp_path / "store") as client, ExitStack() as stack:
+        asked = stack.enter_context(asking(client, "raw?app=one&version=one:1&path=large"))
+        assert asked.recv(1000).startswith(b"HTTP/1.1 200")
+        if leaves:
+            stack.close()
         assert closed.wait(60), "the file is closed when nobody reads it"
         text = client.get("metrics").text
         sent = text.partition("\nlayer_packer_serve_sent_bytes_total ")[2].split()[0]

@@ -81,6 +81,7 @@ def sent(destination: Store, missing: int) -> int:
     return 6 if isinstance(destination, RegistryStore) else missing
 
 
+@pytest.mark.registry
 def test_empty_older_same_and_under_another_name(whole: MemoryStore, destination: Store) -> None:
     first = check(whole, destination)
     assert first is not None and first.blobs == 6
@@ -90,6 +91,7 @@ def test_empty_older_same_and_under_another_name(whole: MemoryStore, destination
     assert other is not None and other.blobs == sent(destination, 0) and not other.unchanged
 
 
+@pytest.mark.registry
 def test_an_update(whole: MemoryStore, destination: Store) -> None:
     copy(whole, "v1", destination, "v1")
     found = check(whole, destination)
@@ -106,6 +108,7 @@ def test_an_archive_that_leaves_blobs_out(
     assert found is not None and found.blobs == 2
 
 
+@pytest.mark.registry
 def test_no_manifest_vouches_for_what_an_archive_leaves_out(
     whole: MemoryStore, registry: RegistryServer, tmp_path: Path
 ) -> None:

@@ -43,7 +43,9 @@ def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
         yield server.host
 
 
-@pytest.fixture(params=["memory", "layout", "archive", "registry"])
+@pytest.fixture(
+    params=["memory", "layout", "archive", pytest.param("registry", marks=pytest.mark.registry)]
+)
 def opened(request: pytest.FixtureRequest, tmp_path: Path) -> Callable[[str], Store]:
     """Return a function that opens an empty store of each kind in turn, by name."""
     memories: dict[str, MemoryStore] = {}
@@ -311,6 +313,7 @@ def test_estimate_counts_them(opened: Callable[[str], Store]) -> None:
     assert estimate_copy(source, "v1", far, "v1").referrers == 0
 
 
+@pytest.mark.registry
 def test_estimate_counts_enough_requests(host: str) -> None:
     memory, version = signed_source()
     sign_all(memory, version)

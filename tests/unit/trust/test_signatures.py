@@ -14,6 +14,7 @@ import pytest
 from cryptography import x509
 from cryptography.x509.oid import ExtendedKeyUsageOID
 
+import packer
 from packer.errors import (
     BadSignature,
     InvalidParameter,
@@ -24,7 +25,14 @@ from packer.errors import (
     UnknownSigner,
     Unsigned,
 )
-from packer.oci import MANIFEST_TYPE, Descriptor, canonical_json, digest_of, load_json
+from packer.oci import (
+    INDEX_MANIFEST_TYPE,
+    MANIFEST_TYPE,
+    Descriptor,
+    canonical_json,
+    digest_of,
+    load_json,
+)
 from packer.stores.memory import MemoryStore
 from packer.stores.protocols import read_blob
 from packer.stores.subjects import EMPTY, EMPTY_BYTES
@@ -183,6 +191,25 @@ def test_junk_beside_a_sound_signature_does_no_harm(case: Case) -> None:
     attach_notation(case.store, case.digest, b"[]")
     attach_bundle(case.store, case.digest, b" " * ((1 << 20) + 1))
     with pytest.raises(SignatureError):
+        case.check()
+    case.sign()
+    assert len(case.check().signatures) == 1
+
+
+def test_broken_referrers_beside_a_sound_signature_do_no_harm(case: Case) -> None:
+    """A list under the referrers tag names whatever its writer likes, as does an index."""
+    absent = case.store.resolve(case.put("absent"))
+    subject = case.store.resolve(case.digest)
+    index = {
+        "schemaVersion": 2,
+        "mediaType": INDEX_MANIFEST_TYPE,
+        "manifests": [absent.to_json()],
+        "subject": subject.to_json(),
+    }
+    broken = case.store.put_manifest(canonical_json(index), INDEX_MANIFEST_TYPE)
+    assert [one.digest for one in case.store.referrers(case.digest)] == [broken.digest]
+    del case.store._manifests[absent.digest]  # as registries let one delete it
+    with pytest.raises(BadSignature, match=absent.digest):
         case.check()
     case.sign()
     assert len(case.check().signatures) == 1
@@ -360,6 +387,49 @@ def test_notation_with_chains_that_prove_nothing(case: Case, root: Authority, wh
         notation(case, root, chains(root)[what])
 
 
+def broken(made: Authority, what: str) -> bytes:
+    """Return a certificate in DER that parses in part; cryptography tells by many exceptions."""
+    old, new = {
+        "an unknown curve": ("06082a8648ce3d030107", "06082a8648ce3d03017f"),
+        "an unknown kind of key": ("06072a8648ce3d0201", "06072a8648ce3d027f"),
+        "an unknown version": ("a003020102", "a003020107"),
+        "key usage twice": ("0603551d13", "0603551d0f"),
+    }[what]
+    return made.der.replace(bytes.fromhex(old), bytes.fromhex(new))
+
+
+@pytest.mark.parametrize(
+    "what", ["an unknown curve", "an unknown kind of key", "an unknown version", "key usage twice"]
+)
+def test_malformed_certificates_do_no_harm(case: Case, root: Authority, what: str) -> None:
+    """Whoever may write to the repository must not end the check by an exception of a library."""
+    signer = certificate("release", root)
+    made = jws(case.digest, [signer, root])
+    der = broken(signer, what)
+    assert der != signer.der
+    chain = [encoded(der), encoded(root.der)]
+    attach_notation(case.store, case.digest, {**made, "header": {"x5c": chain}})
+    (case.folder / "root.crt").write_bytes(root.pem)
+    with pytest.raises(BadSignature, match=r"malformed certificate|not signed|did not issue"):
+        case.check(case.folder / "root.crt")
+    # Sorted by digest, the sound one may come behind it.
+    assert notation(case, root, [signer, root]).signatures
+
+
+def test_texts_with_half_a_character(case: Case, root: Authority) -> None:
+    made = jws(case.digest, [certificate("release", root), root])
+    attach_notation(case.store, case.digest, {**made, "payload": "\ud800"})
+    envelope = {"payloadType": "\ud800", "payload": "e30=", "signatures": [{"sig": "AAAA"}]}
+    material = {"publicKey": {"hint": "x"}}
+    bundle = {"verificationMaterial": material, "dsseEnvelope": envelope}
+    attach_bundle(case.store, case.digest, json.dumps(bundle).encode())
+    (case.folder / "root.crt").write_bytes(root.pem)
+    with pytest.raises(BadSignature):
+        case.check(case.folder / "root.crt")
+    with pytest.raises(BadSignature):
+        case.check()
+
+
 @pytest.mark.parametrize("field", ["payload", "protected", "signature", "header"])
 def test_tampered_notation(case: Case, root: Authority, field: str) -> None:
     made = jws(case.digest, [certificate("release", root), root])
@@ -458,3 +528,14 @@ def test_blobs_of_signatures_are_checked(case: Case) -> None:
     (layer,) = load_json(case.store.get_manifest(tag)[1], "signature")["layers"]
     document = read_blob(case.store, Descriptor.from_json(layer), 1000)
     assert load_json(document, "x")["critical"]["identity"] == {"docker-reference": REPOSITORY}
+
+
+def test_signing_what_was_pulled_tells_that_it_lies_here(
+    case: Case, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The name is a registry's, where nothing is signed."""
+    (tmp_path / "tree").mkdir()
+    for name in ("app:1", f"{REPOSITORY}:1"):
+        packer.pack(tmp_path / "tree", tag=name, store=tmp_path / "store")
+        packer.sign(name, case.pair.private, store=tmp_path / "store")
+        assert ("is signed there" in caplog.text) == (name != "app:1")
