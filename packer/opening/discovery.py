@@ -54,6 +54,11 @@ _MOST_SIGNATURES = 1 << 18
 _GZIP, _ZIP = 0x1F, 0x50
 
 
+def most_found(size: int) -> int:
+    """Return the greatest plaintext of a file that is not given up, given its size, in bytes."""
+    return min(most_opened(size), MAX_RATIO * size + SPARE_BYTES)
+
+
 class FoundStream(InflatedStream):
     """A deflate stream of a file.
 
@@ -233,7 +238,7 @@ class Discovery:
         self._windows = Windows(directory, WINDOW_BYTES)
         self._cache = SegmentCache(CACHE_BYTES)
         self._spool = Spool(directory)
-        self._left = min(most_opened(size), MAX_RATIO * size + SPARE_BYTES)
+        self._left = most_found(size)
         self.streams: list[FoundStream] = []
         """In order: what holds a stream comes before it, and neighbours are in order."""
         self.roots: list[FoundStream] = []

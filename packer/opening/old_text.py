@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from contextlib import suppress
 
-from packer.opening.discovery import HEAD_BYTES, Discovery, FoundStream, Read
+from packer.errors import FormatError
+from packer.opening.discovery import HEAD_BYTES, Discovery, FoundStream, Read, most_found
+from packer.opening.frames_update import OldFrames
 from packer.opening.locating import Fingerprints
+from packer.opening.zstd_frames import Frames, frame_runs, frames_end
 
 _RATIO = 4
 """Plaintext of a file by its size, about."""
@@ -18,9 +21,20 @@ class OldText:
         read: reads it; from any thread.
         size: of it in bytes.
         directory: of temporary files, as `temporary_file` takes it.
+        has_frames: whether to look for zstd streams as well.
     """
 
-    def __init__(self, read: Read, size: int, directory: bytes | None) -> None:
+    def __init__(
+        self, read: Read, size: int, directory: bytes | None, *, has_frames: bool = False
+    ) -> None:
+        self.read = read
+        self.has_frames = has_frames
+        self.frames: list[Frames] = list(frame_runs(read, size)) if has_frames else []
+        """Runs of zstd frames in it, which are streams once `parse` was called."""
+        self._size = size
+        self._directory = directory
+        self._left = most_found(size)
+        self._parsed: dict[int, OldFrames | None] = {}  # by offset
         self.prints = Fingerprints(_RATIO * size)
         self._found = Discovery(
             read,
@@ -28,13 +42,14 @@ class OldText:
             visit=lambda stream, position, segment: self.prints.add(
                 stream.number, position, segment.plain
             ),
+            skip=self._skip if has_frames else None,
             directory=directory,
         )
-        self.streams: Sequence[FoundStream] = self._found.streams
-        self.prints.forget(len(self.streams))
+        self.prints.forget(len(self._found.streams))
+        self.streams: list[FoundStream | OldFrames] = list(self._found.streams)
         self.sizes = [stream.size for stream in self.streams]
         self._heads: dict[bytes, list[FoundStream]] = {}
-        for stream in self.streams:
+        for stream in self._found.streams:
             self._heads.setdefault(stream.head, []).append(stream)
 
     def same(self, read: Read, offset: int, end: int) -> FoundStream | None:
@@ -51,8 +66,41 @@ class OldText:
                 return stream
         return None
 
+    def parse(self, run: Frames) -> OldFrames | None:
+        """Make a stream of a run of frames.
+
+        Args:
+            run: one of `frames`.
+
+        Returns:
+            The stream; None if it is none.
+        """
+        if run.start not in self._parsed:
+            number, made = len(self.streams), None
+            with suppress(FormatError):
+                made = OldFrames(
+                    self.read,
+                    self._size,
+                    run,
+                    number,
+                    self._left,
+                    self._directory,
+                    prints=self.prints,
+                )
+                self._left -= made.size
+                self.streams.append(made)
+                self.sizes.append(made.size)
+            self._parsed[run.start] = made
+        return self._parsed[run.start]
+
+    def _skip(self, read: Read, offset: int, end: int) -> int:
+        return frames_end(self.frames, offset) if read is self.read else 0
+
     def close(self) -> None:
         """Release the memory, and remove temporary files."""
         self._found.close()
+        for stream in self._parsed.values():
+            if stream is not None:
+                stream.close()
         self.streams = []
         self._heads.clear()

@@ -220,14 +220,14 @@ class Scan:
             # There are no tokens to take over. But it changes, so from now on it is opened.
             with self._updated(at, source, opener.buffer) as file:
                 expand = file.new_bytes(known) >= LEAST_NEW_BYTES
-        elif entry >= 0 and (is_flat or may_hold_archives(full, item, head)):
+        elif entry >= 0 and (is_flat or source.texts or may_hold_archives(full, item, head)):
             updated = self._update_file(
                 at, entry, source, opener.buffer, known, prefixes, predecessors
             )
             if updated:
                 opener.discard(at)
                 return updated
-        told += source.closed.rows()
+        told += source.told()
         if not (expand or is_flat or told):
             told = unopened(head, item.size)
         with opener.open(at, expand=expand, flat=source.text) as opened:
@@ -283,7 +283,7 @@ class Scan:
                 return []
             runs, digests = self._pack_chunks(at, closed, known, prefixes, lambda: True)
             head = head_of(source.full, item, has_base=False)
-            self.closed.add(at, source.closed.rows() or unopened(head, item.size))
+            self.closed.add(at, source.told() or unopened(head, item.size))
             self.record.record(at, digests)
         return runs
 
@@ -306,7 +306,7 @@ class Scan:
         most = file.unknown_bytes * MAX_SHARE
         if found.is_back:
             most = min(most, file.size * MAX_BACK_SHARE)
-        old = predecessors.text(found, path)
+        old = predecessors.text(found, path, has_frames=bool(file.texts))
         was_opened = found.is_back or found.row.recipe_chunks > 0
         return file.begin(old, most, was_opened=was_opened) and predecessors.has_room(
             found, len(file.update.old_streams)
@@ -322,6 +322,7 @@ class Scan:
             self._workers,
             lambda count: self._report(at, count),
             source.text,
+            source.texts,
         )
 
     def _pack_file(

@@ -5,10 +5,10 @@ from __future__ import annotations
 import io
 import os
 from array import array
-from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 
 import blake3
 
@@ -27,6 +27,7 @@ from packer.opening.lookahead import find_signature
 from packer.opening.old_text import OldText
 from packer.opening.updating import Update
 from packer.opening.workers import Workers
+from packer.opening.zstd_frames import Frames
 from packer.packing.older.alike import HEAD_BYTES
 from packer.packing.watched_file import WatchedFile
 
@@ -91,6 +92,7 @@ class UpdatedFile(WatchedFile):
         workers: do the work.
         report: called with the number of bytes, once, when all chunks were taken.
         flat: the file's text; None if that is the file itself.
+        texts: zstd streams of text in it, in order.
     """
 
     plain = False
@@ -105,9 +107,12 @@ class UpdatedFile(WatchedFile):
         workers: Workers,
         report: Callable[[int], None],
         flat: FlatFile | None = None,
+        texts: Sequence[Frames] = (),
     ) -> None:
         super().__init__(full, found, workers)
         self._flat = flat
+        self.texts = texts
+        """Zstd streams of text, in order."""
         self._params = params
         self._buffer = buffer
         self._report = report
@@ -143,6 +148,7 @@ class UpdatedFile(WatchedFile):
                     self._digests += digest
                 begin = _stream_in(chunk, goes_on=in_stream)
                 in_stream = begin < len(chunk)
+                begin = min(begin, _first_in(self.texts, offset, offset + len(chunk)) - offset)
                 if known.get(digest) < 0:
                     new += len(chunk) - begin
                     self.unknown_bytes += len(chunk)
@@ -192,13 +198,16 @@ class UpdatedFile(WatchedFile):
         """
         self._begin_digest()
         is_new = self._is_new if was_opened else _never
-        if self._flat is None:
-            self._update = Update(self._read, self._found.size, old, self._workers, is_new)
-        else:
-            flat = self._flat
-            self._update = Update(
-                flat.read, flat.size, old, self._workers, is_new, parts=flat.parts
-            )
+        flat, size = self._flat, self._found.size
+        self._update = Update(
+            self._read if flat is None else flat.read,
+            size if flat is None else flat.size,
+            old,
+            self._workers,
+            is_new,
+            parts=() if flat is None else flat.parts,
+            texts=self.texts,
+        )
         return self._update.begin(most)
 
     @property
@@ -264,6 +273,12 @@ class UpdatedFile(WatchedFile):
         if len(data) != length:
             raise SourceChanged(show(self._full))
         return data
+
+
+def _first_in(runs: Sequence[Frames], start: int, end: int) -> int:
+    """Return the first byte of a stretch that lies in a run of frames; its end if none does."""
+    at = bisect_right(runs, start, key=attrgetter("end"))
+    return min(max(runs[at].start, start), end) if at < len(runs) else end
 
 
 def _never(start: int, end: int) -> bool:

@@ -188,15 +188,17 @@ class Predecessors:
         row = row._replace(streams=())
         return Found(row, True) if self._may_use(row) else None
 
-    def text(self, found: Found, what: bytes) -> OldText:
+    def text(self, found: Found, what: bytes, *, has_frames: bool = False) -> OldText:
         """Return a predecessor's text; valid until that of another one is asked for.
 
         Args:
             found: the predecessor.
             what: path of the file that is opened, for errors.
+            has_frames: whether to look for zstd streams as well.
         """
-        if self._last is not None and self._last[0] == found.row:
-            return self._last[1]
+        last = self._last
+        if last is not None and last[0] == found.row and last[1].has_frames >= has_frames:
+            return last[1]
         self._release()
         row = found.row
         if found.is_file:
@@ -207,7 +209,7 @@ class Predecessors:
             release_large_blocks()
         name = f"predecessor of {show(what)}"
         read = self._stack.enter_context(random_access(self._base, row, name, self._old, None))
-        text = OldText(read, row.size, self._base.directory)
+        text = OldText(read, row.size, self._base.directory, has_frames=has_frames)
         self._stack.callback(text.close)
         if not row.digest:
             hasher = blake3.blake3()

@@ -30,7 +30,7 @@ def flat_of(data: bytes, closed: ClosedTally | None = None) -> FlatFile | None:
         return data[start : start + length]
 
     with ThreadPoolExecutor(2) as executor:
-        return flattened(read, len(data), Workers(executor), closed or ClosedTally())
+        return flattened(read, len(data), Workers(executor), closed or ClosedTally(), [])
 
 
 def opened(data: bytes, *, expand: bool = False) -> tuple[bytes, bytes]:
@@ -143,7 +143,7 @@ def test_threads_change_nothing() -> None:
     def read(start: int, length: int) -> bytes:
         return coded[start : start + length]
 
-    alone = flattened(read, len(coded), Workers(), ClosedTally())
+    alone = flattened(read, len(coded), Workers(), ClosedTally(), [])
     beside = flat_of(coded)
     assert alone is not None and beside is not None
     assert alone.parts == beside.parts
