@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from contextlib import suppress
+from typing import TYPE_CHECKING
 
 from packer.errors import FormatError
 from packer.opening.discovery import HEAD_BYTES, Discovery, FoundStream, Read, most_found
 from packer.opening.frames_update import OldFrames
 from packer.opening.locating import Fingerprints
 from packer.opening.zstd_frames import Frames, frame_runs, frames_end
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 _RATIO = 4
 """Plaintext of a file by its size, about."""
@@ -29,9 +33,9 @@ class OldText:
     ) -> None:
         self.read = read
         self.has_frames = has_frames
-        self.frames: list[Frames] = list(frame_runs(read, size)) if has_frames else []
-        """Runs of zstd frames in it, which are streams once `parse` was called."""
         self._size = size
+        self.frames: list[Frames] = list(frame_runs(self._part, size)) if has_frames else []
+        """Runs of zstd frames in it, which are streams once `parse` was called."""
         self._directory = directory
         self._left = most_found(size)
         self._parsed: dict[int, OldFrames | None] = {}  # by offset
@@ -46,6 +50,10 @@ class OldText:
             directory=directory,
         )
         self.prints.forget(len(self._found.streams))
+        self.deflate_streams = len(self._found.streams)
+        """Number of them; zstd streams come behind them."""
+        self.frame_prints = Fingerprints(_RATIO * size if has_frames else 0)
+        """Of the zstd streams: a segment needs an old one of its own kind."""
         self.streams: list[FoundStream | OldFrames] = list(self._found.streams)
         self.sizes = [stream.size for stream in self.streams]
         self._heads: dict[bytes, list[FoundStream]] = {}
@@ -85,13 +93,17 @@ class OldText:
                     number,
                     self._left,
                     self._directory,
-                    prints=self.prints,
+                    prints=self.frame_prints,
                 )
                 self._left -= made.size
                 self.streams.append(made)
                 self.sizes.append(made.size)
             self._parsed[run.start] = made
         return self._parsed[run.start]
+
+    def _part(self, start: int, length: int) -> Buffer:
+        """Return as much of a part as there is."""
+        return self.read(start, max(min(length, self._size - start), 0))
 
     def _skip(self, read: Read, offset: int, end: int) -> int:
         return frames_end(self.frames, offset) if read is self.read else 0

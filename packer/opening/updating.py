@@ -161,7 +161,9 @@ class Update:
         )
         if self._found.refused:
             return False
-        changed = (at for at in range(len(self._old.streams)) if at not in self._unchanged)
+        if not self._old.streams:
+            return False
+        changed = (at for at in range(self._old.deflate_streams) if at not in self._unchanged)
         plan = Opened(None)
         found: list[tuple[_Found, Opened | None]] = list(
             zip(self._found.roots, self._open_all(self._found.roots, changed), strict=True)
@@ -247,7 +249,7 @@ class Update:
         opening = FramesOpening(
             stream,
             self._read,
-            self._old.prints,
+            self._old.frame_prints,
             lambda start, end: self._place(stream, start, end, guess, MAX_SPAN_BYTES),
             old=self._old.streams.__getitem__,
             workers=self._workers,
@@ -306,7 +308,7 @@ class Update:
         most = 2 * (os.cpu_count() or 1)
         try:
             for stream in streams:
-                guess = next(guesses, len(self._old.streams) - 1)
+                guess = next(guesses, max(self._old.deflate_streams - 1, 0))
                 if stream.count == 1 and not stream.children:
                     waiting.append(self._workers.run(partial(self._small, stream, guess)))
                 else:
