@@ -9,6 +9,7 @@ import zstandard
 
 import packer
 from packer.api.locations import open_version
+from tests.conformance.decoder import decode
 from tests.conformance.test_zstd_updates import debian as debian_of_noise
 from tests.updates import History, changed, libdeflate, tar, texts
 from tests.zstd_archives import SKIPPABLE, frames, package, zstd
@@ -49,6 +50,24 @@ def test_a_chain(tmp_path: Path) -> None:
     for version in range(1, 5):
         history.check(f"app:{version}", {"app.tar.zst": archive(version)})
     history.pack({"app.tar.zst": archive(2)})  # back to an older one
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("level", [3, 19])
+def test_the_decoder_of_the_specification_reads_it(level: int, tmp_path: Path) -> None:
+    history = History(tmp_path)
+    files = texts(5, 24)
+    made = [
+        b"head" * 99 + zstd(tar(changed(files, version), version), level) + SKIPPABLE
+        for version in (1, 2, 3)
+    ]
+    made = [tar({"a": b"x", "b.zst": data}) for data in made]
+    for data in made:
+        history.pack({"app.tar": data})
+    assert history.opened() == {"app.tar": 1}
+    for version, data in enumerate(made, 1):
+        (entry,) = decode(history.store, f"app:{version}")
+        assert entry.content == data
 
 
 def many(version: int) -> bytes:
