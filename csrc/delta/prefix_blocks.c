@@ -37,9 +37,35 @@ static inline int is_sample(uint64_t value, unsigned log)
     return log == 0 || value * 0x9fb21c651e98df25u >> (64 - log) == 0;
 }
 
+static inline uint64_t hash_of(uint64_t value)
+{
+    return value * 0x9e3779b97f4a7c15u;
+}
+
 static inline uint32_t *head_of(const search *in, uint64_t value)
 {
-    return in->table->heads + (value * 0x9e3779b97f4a7c15u >> (64 - PK_SELECT_HEADS));
+    return in->table->heads + (hash_of(value) >> (64 - PK_SELECT_HEADS));
+}
+
+/* Set the bit of each fingerprint of the rest: no other one is ever looked up. Mostly the rest is
+ * small, and few of the older bytes' fingerprints occur in it. */
+static void want_all(const search *in)
+{
+    uint64_t *wanted = in->table->wanted;
+    memset(wanted, 0, (size_t)1 << (PK_SELECT_WANTED - 3));
+    for (size_t at = 0; at + FINGERPRINT <= in->rest_length; at++) {
+        uint64_t value = pk_load64(in->rest + at);
+        if (is_sample(value, in->sample_log)) {
+            uint64_t bit = hash_of(value) >> (64 - PK_SELECT_WANTED);
+            wanted[bit >> 6] |= (uint64_t)1 << (bit & 63);
+        }
+    }
+}
+
+static inline unsigned is_wanted(const search *in, uint64_t value)
+{
+    uint64_t bit = hash_of(value) >> (64 - PK_SELECT_WANTED);
+    return (unsigned)(in->table->wanted[bit >> 6] >> (bit & 63) & 1);
 }
 
 /* Remember a place; later ones than the table has room for are not found. */
@@ -65,6 +91,12 @@ static void note_all(search *in, const uint8_t *data, size_t length, size_t from
         for (size_t i = 0; i < span; i++) { /* no branch depends on the data */
             taken[count] = (uint16_t)i;
             count += (unsigned)is_sample(pk_load64(data + from + i), in->sample_log);
+        }
+        unsigned samples = count;
+        count = 0;
+        for (unsigned i = 0; i < samples; i++) {
+            taken[count] = taken[i];
+            count += is_wanted(in, pk_load64(data + from + taken[i]));
         }
         for (unsigned i = 0; i < count; i++)
             __builtin_prefetch(head_of(in, pk_load64(data + from + taken[i])), 1);
@@ -122,7 +154,10 @@ size_t pk_select(const uint8_t *older, size_t older_length, const uint8_t *rest,
                  depth, block_log, table,        0,           kept};
     memset(table->heads, 0, sizeof *table->heads << PK_SELECT_HEADS);
     memset(kept, 0, (older_length + ((size_t)1 << block_log) - 1) >> block_log);
-    note_all(&in, older, older_length, 0, older_length, 0);
+    if (rest_length >= FINGERPRINT) {
+        want_all(&in);
+        note_all(&in, older, older_length, 0, older_length, 0);
+    }
     match best = {0, 0, 0, 0};
     size_t done = 0, at = 0, shared = 0;
     while (at < rest_length) {

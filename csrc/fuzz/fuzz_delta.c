@@ -16,13 +16,13 @@ static void select_round_trip(const uint8_t *older, size_t older_length, const u
                               size_t rest_length)
 {
     enum { LOG = 6, CAPACITY = 1000 };
-    pk_select_table table = {malloc(sizeof(uint32_t) << PK_SELECT_HEADS),
-                             malloc(CAPACITY * sizeof(uint32_t)),
-                             malloc(CAPACITY * sizeof(uint32_t)), CAPACITY};
+    pk_select_table table = {
+        malloc((size_t)1 << (PK_SELECT_WANTED - 3)), malloc(sizeof(uint32_t) << PK_SELECT_HEADS),
+        malloc(CAPACITY * sizeof(uint32_t)), malloc(CAPACITY * sizeof(uint32_t)), CAPACITY};
     size_t blocks = (older_length + (1 << LOG) - 1) >> LOG;
     uint8_t *kept = malloc(blocks + 1), *read = malloc(blocks + 1), *coded = malloc(blocks + 16);
     uint8_t *exact = exact_copy(older, older_length), *text = exact_copy(rest, rest_length);
-    CHECK(table.heads && table.places && table.chains && kept && read && coded);
+    CHECK(table.wanted && table.heads && table.places && table.chains && kept && read && coded);
     pk_select(exact, older_length, text, rest_length, rest_length % 3, 1 + rest_length % 5, LOG,
               &table, kept);
     size_t length = pk_select_encode(kept, blocks, coded);
@@ -38,8 +38,8 @@ static void select_round_trip(const uint8_t *older, size_t older_length, const u
                                                              : 1 << LOG;
     uint8_t *out = malloc(size + 1);
     CHECK(out && pk_select_gather(older, older_length, LOG, kept, out) == size);
-    free(table.heads), free(table.places), free(table.chains), free(kept), free(read), free(coded),
-        free(exact);
+    free(table.wanted), free(table.heads), free(table.places), free(table.chains), free(kept),
+        free(read), free(coded), free(exact);
     free(text), free(stored), free(out);
 }
 

@@ -22,6 +22,9 @@ _EXTRA_BYTES = 9
 _SMALL_BYTES, _AMPLE_BYTES = 768 << 10, 5 << 19
 """Bytes of selected blocks and rest up to which level 19, and level 17, is used: 0.2 and 0.5 s on a
 core. Below level 9, where time counts more, level 17 is not used."""
+_QUICK_BYTES = 384 << 10
+"""The same for level 19 below level 9: 0.1 s. What these levels lose between the two is 2 % of the
+deltas of an update."""
 _LEAST_LEVEL = 12
 """Level for more bytes than that. Lower levels miss copies in large texts
 (docs/decisions.md)."""
@@ -93,9 +96,10 @@ def encode(buffer: bytearray, prefix_bytes: int, level: int, *, share: float = 0
     buffer.clear()
     best = _LEAST_LEVEL
     if 4 * length <= size - prefix_bytes:  # much of it is copied, so there is time
-        if left <= _SMALL_BYTES:
+        is_quick = level < zstd.DEFAULT_LEVEL
+        if left <= (_QUICK_BYTES if is_quick else _SMALL_BYTES):
             best = 19
-        elif left <= _AMPLE_BYTES and level >= zstd.DEFAULT_LEVEL:
+        elif left <= _AMPLE_BYTES and not is_quick:
             best = 17
     body = zstd.compress(rest, max(level, best), older)
     return b"".join((zstd.number(len(coded)), coded, zstd.number(len(selection)), selection, body))
@@ -222,7 +226,10 @@ def _select(data: Any, prefix_bytes: int, rest: bytearray) -> tuple[bytes, bytea
     while both >> sample_log > _MOST_SAMPLES:  # of an index; frames are smaller
         sample_log += 1
     capacity = (both >> sample_log) * 9 // 8 + 1024
-    memory = [_uncleared("uint32_t[]", n) for n in (1 << lib.PK_SELECT_HEADS, capacity, capacity)]
+    memory = [
+        _uncleared("uint64_t[]", 1 << lib.PK_SELECT_WANTED - 6),
+        *(_uncleared("uint32_t[]", n) for n in (1 << lib.PK_SELECT_HEADS, capacity, capacity)),
+    ]
     table = ffi.new("pk_select_table *", [*memory, capacity])
     kept = bytearray(_blocks(prefix_bytes))
     marks = ffi.from_buffer("uint8_t[]", kept)

@@ -12,7 +12,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from functools import partial
 from threading import Lock
 
@@ -155,6 +155,55 @@ def random_access(
         file.close()
 
 
+@contextmanager
+def only_stream(
+    reader: FrameReader, row: Predecessor, what: str, old: OldFiles
+) -> Iterator[tuple[int, RebuiltStream] | None]:
+    """Make the plaintext of a predecessor that is one deflate stream, without the predecessor.
+
+    Args:
+        reader: of the version's frames.
+        row: of the predecessor; only its streams do not matter.
+        what: how errors name it.
+        old: makes the streams that it refers to itself.
+
+    Yields:
+        Where the stream begins in the predecessor, and the stream, not to be used behind the
+        context; None if the predecessor is to be read as a file.
+
+    Raises:
+        FormatError: a frame or recipe is damaged.
+        DigestMismatch: a chunk has another digest than the index says.
+    """
+    if not row.recipe_chunks:
+        yield None
+        return
+    with old.streams(row, what, None) as streams:
+        first = _rebuilder(reader, row, row.runs, what, streams, None).first_stream()
+        if first is None or not first.size:
+            yield None
+            return
+        spool = partial(Spool, memory=old.memory, directory=reader.directory)
+        name = f"deflate stream in {what}"
+        made = RebuiltStream(first, first.size, row.size, name, old.cache, spool)
+        with closing(made):
+            made.read(first.size - 1, 1)
+            yield (first.offset, made) if first.is_only() else None
+
+
+def unread(start: int, length: int) -> bytes:
+    """Stand for reading a file that is never made: nothing refers to its bytes.
+
+    Args:
+        start: of the bytes.
+        length: of the bytes.
+
+    Raises:
+        AssertionError: always.
+    """
+    raise AssertionError(f"bytes {start} to {start + length} of a file that was not made")
+
+
 class OldFiles:
     """Makes old streams for the files of one version; safe to share between threads.
 
@@ -165,12 +214,18 @@ class OldFiles:
         reader: of the version's frames.
         copies: by ordinal of a predecessor, the path of a file that equalled it; one that has
             changed since is not used.
+        cache_bytes: memory of segments, in bytes.
     """
 
-    def __init__(self, reader: FrameReader, copies: Mapping[int, bytes] | None = None) -> None:
+    def __init__(
+        self,
+        reader: FrameReader,
+        copies: Mapping[int, bytes] | None = None,
+        cache_bytes: int = CACHE_BYTES,
+    ) -> None:
         self._reader = reader
         self.copies = copies or {}
-        self.cache = SegmentCache(CACHE_BYTES)
+        self.cache = SegmentCache(cache_bytes)
         """Keeps segments of all old streams."""
         self.memory = Memory(MEMORY_BYTES)
         """What streams of opened predecessors take."""
@@ -282,7 +337,7 @@ class _Set:
                 self._stack.callback(copy.close)
                 read = copy.read
             elif first is not None:
-                read = _unread
+                read = unread
             else:
                 read = self._stack.enter_context(random_access(reader, row, name, old, executor))
             files.append(OldFile(read, row.size, row.streams, name, first))
@@ -321,11 +376,6 @@ class _Set:
     def close(self) -> None:
         """Release memory and files."""
         self._stack.close()
-
-
-def _unread(start: int, length: int) -> bytes:
-    """Stand for reading a file that is never made: nothing refers to its bytes."""
-    raise AssertionError(f"bytes {start} to {start + length} of a file that was not made")
 
 
 class _Held:

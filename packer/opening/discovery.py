@@ -13,14 +13,14 @@ from typing import IO, TYPE_CHECKING
 
 import blake3
 
-from packer.engine.deflate import WINDOW_BYTES, Inflated, Segment, most_coded
+from packer.engine.deflate import SEGMENT_BYTES, WINDOW_BYTES, Inflated, Segment, most_coded
 from packer.errors import FormatError
 from packer.files.temporary import fill_at, read_at, temporary_file, write_at
 from packer.opening.deflate_streams import MIN_PLAIN_BYTES
 from packer.opening.expansion import most_opened
 from packer.opening.finder import SIGNATURE_BYTES, behind_gzip_header, behind_zip_header
 from packer.opening.lookahead import Source, find_signature
-from packer.opening.old_streams import InflatedStream, Windows
+from packer.opening.old_streams import InflatedStream, PlainStream, Windows
 from packer.opening.recipe import MAX_DEFLATE_DEPTH
 from packer.opening.segment_cache import SegmentCache
 
@@ -39,7 +39,7 @@ depths together: it goes to a temporary file, and inflating it takes longer than
 HEAD_BYTES = 64
 """First bytes of a stream, which tell it from others."""
 
-CACHE_BYTES = 16 << 20
+CACHE_BYTES = 12 << 20
 """Memory of the inflated segments of a file that are kept, in bytes: a packer holds two files."""
 _SCAN_BYTES = 1 << 20
 """Bytes searched for signatures at a time."""
@@ -78,7 +78,7 @@ class FoundStream(InflatedStream):
     def __init__(
         self,
         number: int,
-        parent: FoundStream | None,
+        parent: FoundStream | MadeStream | None,
         read: Read,
         end: int,
         offset: int,
@@ -132,7 +132,8 @@ class FoundStream(InflatedStream):
         """Inflate it to its end.
 
         Yields:
-            The position of each segment, and the segment.
+            The position of each segment, and the segment, which is valid until the next one is
+            asked for: whoever needs it longer must hold it.
 
         Raises:
             FormatError: it is no deflate stream, or too long.
@@ -142,6 +143,7 @@ class FoundStream(InflatedStream):
             with self._lock:
                 segment = self._go_on()
             yield position, segment
+            self._cache.release((self._key, self.count - 1), segment)
 
     def read(self, start: int, length: int) -> bytes | bytearray | memoryview:
         """Return `length` bytes of the plaintext from `start` on."""
@@ -171,6 +173,35 @@ class FoundStream(InflatedStream):
         self._is_last = found.last
         whole = (found.end_bit >> 3) + (found.last and found.end_bit & 7 > 0)
         self._hasher.update(self._read(offset, whole))
+
+
+class MadeStream:
+    """The only deflate stream of a file, which was made without the file.
+
+    Args:
+        offset: of its first byte in the file.
+        plain: its plaintext, and segments on demand.
+    """
+
+    number = 0
+    parent = None
+    depth = 1
+
+    def __init__(self, offset: int, plain: PlainStream) -> None:
+        self.offset = offset
+        self.size = plain.size
+        self.children: list[FoundStream] = []
+        self.segments = plain.segments
+        self.read = plain.read
+
+    def measure(self) -> Iterator[tuple[int, memoryview]]:
+        """Yield positions in the plaintext, and the text from there to the next one."""
+        for start in range(0, self.size, SEGMENT_BYTES):
+            yield start, memoryview(self.read(start, min(SEGMENT_BYTES, self.size - start)))
+
+    def read_into(self, start: int, out: memoryview) -> None:
+        """Fill `out` with the plaintext from `start` on."""
+        out[:] = self.read(start, len(out))
 
 
 class Spool:
@@ -218,10 +249,12 @@ class Discovery:
     Args:
         read: reads the file.
         size: of the file in bytes.
-        visit: called with each segment of each stream, in order, and with its position.
+        visit: called with the text of each segment of each stream, in order, and with its position.
+            The text is valid until it returns.
         skip: given what reads the surroundings of a stream, where the stream begins and where the
             surroundings end, returns where it ends if nobody needs it, else 0.
         directory: of temporary files, as `temporary_file` takes it.
+        only: the only stream in the file itself, if that was made; the file is not read then.
     """
 
     def __init__(
@@ -229,9 +262,10 @@ class Discovery:
         read: Read,
         size: int,
         *,
-        visit: Callable[[FoundStream, int, Segment], None],
+        visit: Callable[[FoundStream | MadeStream, int, memoryview], None],
         skip: Callable[[Read, int, int], int] | None = None,
         directory: bytes | None = None,
+        only: MadeStream | None = None,
     ) -> None:
         self._visit = visit
         self._skip = skip
@@ -239,16 +273,26 @@ class Discovery:
         self._cache = SegmentCache(CACHE_BYTES)
         self._spool = Spool(directory)
         self._left = most_found(size)
-        self.streams: list[FoundStream] = []
+        self.streams: list[FoundStream | MadeStream] = []
         """In order: what holds a stream comes before it, and neighbours are in order."""
         self.roots: list[FoundStream] = []
         """Those that lie in the file itself."""
         self.refused = False
         """Whether there is more than may be inflated, or listed."""
-        self._search(None, read, size, _signatures(read, size))
+        if only is None:
+            self._search(None, read, size, _signatures(read, size))
+        else:
+            self._left -= only.size
+            self.streams.append(only)
+            inner = array("Q", _inner_signatures(self._visited(only, only.measure())))
+            self._search(only, only.read, only.size, iter(inner))
         # They refer to the caller, who refers to this: a cycle would keep the memory of both until
         # the garbage collector runs, which does not see how large it is.
         del self._visit, self._skip
+
+    def release(self) -> None:
+        """Release inflated segments; they are inflated again if they are needed."""
+        self._cache.clear()
 
     def close(self) -> None:
         """Release the memory, and remove temporary files."""
@@ -258,7 +302,11 @@ class Discovery:
         self._spool.close()
 
     def _search(
-        self, parent: FoundStream | None, read: Read, end: int, signatures: Iterator[int]
+        self,
+        parent: FoundStream | MadeStream | None,
+        read: Read,
+        end: int,
+        signatures: Iterator[int],
     ) -> None:
         """Find the streams in the file, or in a stream's plaintext."""
         behind = 0
@@ -286,7 +334,8 @@ class Discovery:
             )
             inner, spooled = array("Q"), self._spool.size
             try:
-                inner.extend(_inner_signatures(self._visited(stream)))
+                texts = ((position, segment.plain) for position, segment in stream.measure())
+                inner.extend(_inner_signatures(self._visited(stream, texts)))
             except FormatError:
                 self._left -= max(_TRIAL_BYTES, self._spool.size - spooled)
                 self.refused = self.refused or self._left < 0
@@ -301,10 +350,12 @@ class Discovery:
             if stream.depth < MAX_DEFLATE_DEPTH:
                 self._search(stream, stream.read, stream.size, iter(inner))
 
-    def _visited(self, stream: FoundStream) -> Iterator[Segment]:
-        for position, segment in stream.measure():
-            self._visit(stream, position, segment)
-            yield segment
+    def _visited(
+        self, stream: FoundStream | MadeStream, texts: Iterator[tuple[int, memoryview]]
+    ) -> Iterator[memoryview]:
+        for position, plain in texts:
+            self._visit(stream, position, plain)
+            yield plain
 
 
 def _signatures(read: Read, size: int) -> Iterator[int]:
@@ -314,11 +365,10 @@ def _signatures(read: Read, size: int) -> Iterator[int]:
         yield from _found_in(data, start, min(_SCAN_BYTES, len(data)))
 
 
-def _inner_signatures(segments: Iterator[Segment]) -> Iterator[int]:
+def _inner_signatures(texts: Iterator[memoryview]) -> Iterator[int]:
     """Yield where archives may begin in a plaintext; not many more than may be looked at."""
     tail, position, left = b"", 0, _MOST_SIGNATURES
-    for segment in segments:
-        plain = segment.plain
+    for plain in texts:
         joint = tail + bytes(plain[: SIGNATURE_BYTES - 1])
         found = list(_found_in(joint, position - len(tail), len(tail)))
         found += _found_in(plain, position, len(plain))

@@ -11,6 +11,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from threading import Lock
 from typing import IO, TYPE_CHECKING, Protocol
 
@@ -297,14 +298,22 @@ class InflatedStream:
         start = self._positions[at]
         return start, self._positions[at + 1] - start, self._bits[at]
 
-    def segment(self, at: int) -> Segment:
-        """Return a segment.
+    @contextmanager
+    def held(self, at: int) -> Iterator[Segment]:
+        """Hold a segment: within the context its memory is not used for another one.
 
         Args:
             at: its number, below `count`.
+
+        Yields:
+            The segment.
         """
         with self._lock:
-            return self._kept(at)
+            segment = self._kept(at)
+        try:
+            yield segment
+        finally:
+            self._cache.release((self._key, at), segment)
 
     def check(self, start: int, length: int) -> None:
         """Raise FormatError if there is no such span."""

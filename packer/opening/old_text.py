@@ -6,9 +6,17 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from packer.errors import FormatError
-from packer.opening.discovery import HEAD_BYTES, Discovery, FoundStream, Read, most_found
+from packer.opening.discovery import (
+    HEAD_BYTES,
+    Discovery,
+    FoundStream,
+    MadeStream,
+    Read,
+    most_found,
+)
 from packer.opening.frames_update import OldFrames
 from packer.opening.locating import Fingerprints
+from packer.opening.old_streams import PlainStream
 from packer.opening.zstd_frames import Frames, frame_runs, frames_end
 
 if TYPE_CHECKING:
@@ -25,11 +33,19 @@ class OldText:
         read: reads it; from any thread.
         size: of it in bytes.
         directory: of temporary files, as `temporary_file` takes it.
+        only: where its only stream begins, and the stream, if that was made without the file; then
+            nothing of the file is read.
         has_frames: whether to look for zstd streams as well.
     """
 
     def __init__(
-        self, read: Read, size: int, directory: bytes | None, *, has_frames: bool = False
+        self,
+        read: Read,
+        size: int,
+        directory: bytes | None,
+        only: tuple[int, PlainStream] | None = None,
+        *,
+        has_frames: bool = False,
     ) -> None:
         self.read = read
         self.has_frames = has_frames
@@ -43,21 +59,22 @@ class OldText:
         self._found = Discovery(
             read,
             size,
-            visit=lambda stream, position, segment: self.prints.add(
-                stream.number, position, segment.plain
-            ),
+            visit=lambda stream, position, plain: self.prints.add(stream.number, position, plain),
             skip=self._skip if has_frames else None,
             directory=directory,
+            only=MadeStream(*only) if only is not None else None,
         )
         self.prints.forget(len(self._found.streams))
         self.deflate_streams = len(self._found.streams)
         """Number of them; zstd streams come behind them."""
         self.frame_prints = Fingerprints(_RATIO * size if has_frames else 0)
         """Of the zstd streams: a segment needs an old one of its own kind."""
-        self.streams: list[FoundStream | OldFrames] = list(self._found.streams)
+        self.streams: list[FoundStream | MadeStream | OldFrames] = list(self._found.streams)
         self.sizes = [stream.size for stream in self.streams]
         self._heads: dict[bytes, list[FoundStream]] = {}
         for stream in self._found.streams:
+            if isinstance(stream, MadeStream):
+                continue  # its file was opened: what is equal is opened as well
             self._heads.setdefault(stream.head, []).append(stream)
 
     def same(self, read: Read, offset: int, end: int) -> FoundStream | None:

@@ -29,6 +29,8 @@ _DEFERRED_BYTES = 4 << 10
 _FIRST_BYTES, _FIRST_SEGMENTS = 1 << 30, 1024
 """Greatest plaintext in bytes, and number of segments, of a stream that is made without its file:
 it may take so much of the disk, and a table of them little of the memory."""
+_BESIDE_BYTES = 1 << 10
+"""Bytes before and behind a stream that hold no other one that matters."""
 _VIEW_SHARE = 8
 """A segment is a view of the piece that its plaintext lies in, if it is so large a part of it: the
 whole piece stays in memory with it."""
@@ -90,11 +92,11 @@ class Rebuilder:
         if not self._recipe.ended or not self._content.ended:
             self._fail("something is left over")
 
-    def first_stream(self, offset: int) -> FirstStream | None:
+    def first_stream(self, offset: int | None = None) -> FirstStream | None:
         """Return the first deflate stream, to be made without the file; instead of `pieces`.
 
         Args:
-            offset: where it begins in the file.
+            offset: where it begins in the file; None for anywhere.
 
         Returns:
             The stream; None if none begins there, something whose length is not known is before
@@ -104,20 +106,32 @@ class Rebuilder:
             FormatError: the recipe is damaged.
         """
         found: list[FirstStream | None] = []
+        position = 0
 
         def first(depth: int) -> Iterator[_Piece]:
-            found.append(self._first(depth))
+            found.append(None if found else self._first(depth, position, is_only))
             yield b""
 
-        for piece in self._stream(0, first, within=False):
+        def is_only() -> bool:
+            left, stream = _BESIDE_BYTES - position, found[0]
+            if stream is None or next(stream.plain, None) is not None:
+                return False
+            for piece in pieces:
+                left -= len(piece)
+                if left < 0 or len(found) > 1 or isinstance(piece, _Deferred):
+                    return False
+            return left >= 0
+
+        pieces = self._stream(0, first, within=False)
+        for piece in pieces:
             if found:
-                return found[0] if not offset else None
-            if isinstance(piece, _Deferred) or len(piece) > offset:
+                return found[0] if offset in (None, position) else None
+            position += len(piece)
+            if isinstance(piece, _Deferred) or (offset is not None and position > offset):
                 return None
-            offset -= len(piece)
         return None
 
-    def _first(self, depth: int) -> FirstStream | None:
+    def _first(self, depth: int, offset: int, is_only: Callable[[], bool]) -> FirstStream | None:
         """Read the records of the first deflate stream."""
         segments, size = [], 0
         records = self._recipe.next_stream()
@@ -133,7 +147,7 @@ class Rebuilder:
             if size > min(_FIRST_BYTES, self._spare) or len(segments) > _FIRST_SEGMENTS:
                 return None
         plain = self._resolved(self._stream(depth))
-        return FirstStream(segments, size, plain, self._against)
+        return FirstStream(segments, size, plain, self._against, offset, is_only)
 
     def _fail(self, why: str) -> None:
         raise FormatError(self._recipe.what, why)
@@ -367,12 +381,17 @@ class FirstStream(NamedTuple):
         plain: makes the plaintext, in pieces, each valid until the next is asked for; not as many
             bytes if the recipe does not fit.
         against: makes segments for which `is_against` holds.
+        offset: of its first byte in the file.
+        is_only: returns, once all of `plain` was taken, whether there is next to nothing beside it
+            in the file; to be called once.
     """
 
     segments: list[SegmentRecord]
     size: int
     plain: Iterator[bytes | memoryview]
     against: Against
+    offset: int
+    is_only: Callable[[], bool]
 
 
 def check_zstd(records: Cursor, plain_bytes: int, coded_bytes: int) -> None:

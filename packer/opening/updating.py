@@ -25,11 +25,12 @@ from packer.engine.deflate import RecipeError, Segment
 from packer.engine.tokens import MAX_SPAN_BYTES, OldSpan
 from packer.errors import FormatError
 from packer.opening.closed import ENCODER, TEXT, ClosedTally
-from packer.opening.discovery import Discovery, FoundStream, Read, most_found
+from packer.opening.discovery import Discovery, FoundStream, MadeStream, Read, most_found
 from packer.opening.expansion import most_recipe
 from packer.opening.flat_file import FlatPart
 from packer.opening.frames_update import FoundFrames, FramesOpening, OldFrames, equal
 from packer.opening.locating import Place, Votes
+from packer.opening.model_recipes import ModelRecipes
 from packer.opening.old_text import OldText
 from packer.opening.pieces import Pieces
 from packer.opening.predecessor import DEFLATE, ZSTD, OldStream
@@ -58,7 +59,7 @@ PIECE_BYTES = 12 << 20
 within MAX_SPAN_BYTES. A stream of MAX_DELTA_BYTES is one piece, as what repeats in it is stored
 once."""
 LARGE_PIECE_BYTES = 2 << 20
-"""Plaintext from which deltas are made one at a time: each takes up to 8 times as much memory."""
+"""Plaintext in bytes from which a delta waits until there is room for its memory."""
 LEAST_DELTA_BYTES = 48
 """Bytes of plaintext below which the recipe keeps them: a delta takes about as many."""
 INLINE_BYTES = 1024
@@ -76,10 +77,6 @@ _TOKENS_BYTES = 256
 new then, about which old tokens say nothing. A recipe of a model that fits has about 10 bytes."""
 _OLD_SHARE = 0.9
 """Share of a segment that must be found in the predecessor for its tokens to be tried first."""
-_QUICK_MODELS = frozenset(range(28, 36))
-"""Models that are tried before tokens all the same: those of Go 1.27 at level 1 and klauspost at
-levels 1 to 6. They take no longer, and their recipes a hundredth: what such an encoder chooses
-depends on all that it matched before, so old tokens predict it badly."""
 _SHORT_BYTES = 32 << 10
 _TOGETHER = 0.6
 """Share that texts below _SHORT_BYTES take as chunks of what each takes compressed alone: they are
@@ -115,7 +112,7 @@ class Update:
     ) -> None:
         self._texts = texts
         self._frames: list[FoundFrames] = []
-        self._is_new = is_new
+        self._is_unknown = is_new
         self._parts = parts
         self._read = read
         self._size = size
@@ -126,9 +123,7 @@ class Update:
         self._stored: dict[int, int] = {}
         self._spans: list[OldSpan] = []
         self._lock = Lock()
-        self._large = Lock()
-        self._trying = Lock()
-        self._firsts: dict[int, bytes | None] = {}  # by stream: recipe of a model of its start
+        self._models = ModelRecipes(workers)
         segments = [segment for part in parts for segment in part.segments]
         file_bytes = size - sum(each.plain_bytes - each.coded_bytes for each in segments)
         self._room = most_recipe(file_bytes, against=True) - RESERVED_BYTES
@@ -201,6 +196,7 @@ class Update:
 
     def close(self) -> None:
         """Release the memory, and remove temporary files."""
+        self._models.close()
         self.recipe.close()
         self._spans.clear()
         self._votes.clear()
@@ -210,11 +206,23 @@ class Update:
         if self._found is not None:
             self._found.close()
 
-    def _visit(self, stream: FoundStream, position: int, segment: Segment) -> None:
-        """Look for the old places of a segment that was found."""
+    def release(self) -> None:
+        """Release the memory that only `begin` needs; the predecessor may be closed then."""
+        del self._old
+        self._spans.clear()
+        self._votes.clear()
+        self._models.close()
+        if self._found is not None:
+            self._found.release()
+
+    def _visit(self, stream: FoundStream | MadeStream, position: int, plain: memoryview) -> None:
+        """Look for the old places of a segment that was found, and begin to analyse it."""
+        assert isinstance(stream, FoundStream)
         if not position:  # the number may be that of a stream that turned out to be none
             self._votes[stream.number] = Votes()
-        self._old.prints.find(position, segment.plain, self._votes[stream.number])
+        self._old.prints.find(position, plain, self._votes[stream.number])
+        is_new = self._is_new(stream, position, len(plain))
+        self._models.begin(stream, stream.count - 1, is_new=is_new)
 
     def _open_frames(self) -> list[tuple[FoundFrames, Opened | None]]:
         """Open the zstd streams of text that have changed."""
@@ -223,7 +231,7 @@ class Update:
         left = list(old.frames)
         for run in self._texts:
             same = next((each for each in left if equal(self._read, run, old.read, each)), None)
-            if same is not None and not self._is_new(run.start, run.end):
+            if same is not None and not self._is_unknown(run.start, run.end):
                 left.remove(same)
             else:
                 changed.append(run)
@@ -268,7 +276,7 @@ class Update:
         same = self._old.same(read, offset, end)
         if same is None:
             return 0
-        if read is self._read and self._is_new(offset, offset + same.closed_bytes):
+        if read is self._read and self._is_unknown(offset, offset + same.closed_bytes):
             return 0  # a recipe of a few bytes, or all of its bytes once more
         self._unchanged.add(same.number)
         return offset + same.closed_bytes
@@ -277,7 +285,7 @@ class Update:
         """Number the old streams that the recipe refers to, and those that hold them."""
         used: set[int] = set()
         for number in used_streams(plan):
-            stream: FoundStream | OldFrames | None = self._old.streams[number]
+            stream: FoundStream | MadeStream | OldFrames | None = self._old.streams[number]
             while stream is not None and stream.number not in used:
                 used.add(stream.number)
                 stream = stream.parent
@@ -292,7 +300,7 @@ class Update:
 
     def _order(self, number: int) -> tuple[int, ...]:
         """Return the key of an old stream in the order of the list that the index has."""
-        stream: FoundStream | OldFrames | None = self._old.streams[number]
+        stream: FoundStream | MadeStream | OldFrames | None = self._old.streams[number]
         offsets: list[int] = []
         while stream is not None:
             offsets.append(stream.offset)
@@ -460,15 +468,16 @@ class Update:
         votes = self._votes[stream.number]
         return votes.locate(start, end, stream.size, self._old.sizes, guess, most)
 
+    def _is_new(self, stream: FoundStream, start: int, size: int) -> bool:
+        """Return whether much of a segment is in no old stream."""
+        votes = self._votes[stream.number]
+        return votes.share(start, start + size, self._old.prints.average) < _OLD_SHARE
+
     def _segment(self, stream: FoundStream, at: int, guess: int) -> SegmentRecipe | None:
         """Return the recipe of a segment; None if there is none."""
         start, size, bit = stream.extent(at)
-        segment = stream.segment(at)
-        votes = self._votes[stream.number]
-        is_new = votes.share(start, start + size, self._old.prints.average) < _OLD_SHARE or (
-            stream.count > 1 and self._model(stream) in _QUICK_MODELS
-        )
-        model = self._from_model(stream, at, segment) if is_new else None
+        is_new = self._is_new(stream, start, size) or self._models.quick(stream)
+        model = self._models.get(stream, at) if is_new else None
         if model is not None and len(model) <= _TOKENS_BYTES:
             return SegmentRecipe(-1, model, size, bit)
         place = self._place(
@@ -478,32 +487,13 @@ class Update:
             guess,
             min(max(TOKENS_SPAN_BYTES, 2 * size), MAX_SPAN_BYTES),
         )
-        tokens = self._from_tokens(segment, place)
+        with stream.held(at) as segment:
+            tokens = self._from_tokens(segment, place)
         if not is_new and (tokens is None or len(tokens) > _TOKENS_BYTES):
-            model = self._from_model(stream, at, segment)
+            model = self._models.get(stream, at)
         if tokens is not None and (model is None or len(tokens) <= len(model)):
             return SegmentRecipe(place.stream, tokens, size, bit)
         return SegmentRecipe(-1, model, size, bit) if model is not None else None
-
-    def _from_model(self, stream: FoundStream, at: int, segment: Segment) -> bytes | None:
-        """Return the recipe of a segment from a model; None if none fits.
-
-        A model that does not fit the first segment of a stream is not tried with the others.
-        """
-        if stream.count == 1:
-            return segment.analyse()
-        guess = self._model(stream)
-        if not at:
-            return self._firsts[stream.number]
-        return segment.analyse(guess) if guess >= 0 else None
-
-    def _model(self, stream: FoundStream) -> int:
-        """Return the model that fits the first segment of a stream; -1 if none does."""
-        with self._trying:
-            if stream.number not in self._firsts:
-                self._firsts[stream.number] = stream.segment(0).analyse()
-            first = self._firsts[stream.number]
-        return first[0] if first is not None else -1
 
     def _from_tokens(self, segment: Segment, place: Place) -> bytes | None:
         """Return the recipe of a segment from old tokens; None if there is none."""
@@ -533,7 +523,7 @@ class Update:
         """Return how a stretch of a stream's plaintext is stored."""
         if end - start < LARGE_PIECE_BYTES:
             return self._make_piece(stream, start, end, guess)
-        with self._large:
+        with self._workers.room(end - start):
             return self._make_piece(stream, start, end, guess)
 
     def _make_piece(

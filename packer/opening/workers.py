@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
+from threading import Condition
 from typing import TypeVar
 
 from packer.engine.deflate import Segment
@@ -27,11 +28,23 @@ RESERVED_BYTES = 4 << 10
 """Bytes of a recipe kept free for its first bytes, for the piece before a stream, and for the ends
 of open streams. `Budget.has_room` is asked before all else."""
 
+MOST_AT_ONCE = 8 << 20
+"""Plaintext of large deltas that are made at a time, in bytes: each takes up to 8 times as much
+memory."""
+
 _POOLED_BYTES = 512 << 10
 """Greatest plaintext of a part whose memory is kept for the next one; larger memory is released."""
 _SHORT_BYTES = 2 << 10
 """Greatest plaintext that is analysed in the calling thread: that takes 0.15 ms, as long as handing
 it to another thread."""
+
+
+class _Room:
+    """What is held of MOST_AT_ONCE."""
+
+    def __init__(self) -> None:
+        self.changed = Condition()
+        self.used = 0
 
 
 class Workers:
@@ -53,8 +66,35 @@ class Workers:
         self._executor = executor
         self._recipes = recipes if recipes is not None else RecipeCache("")
         self._pool: list[Segment] = []
+        self._room = _Room()
         self.in_flight = 0
         """Bytes of plaintext in parts that are being analysed or read."""
+
+    def alone(self) -> Workers:
+        """Return workers for what one of these does by itself, in its thread."""
+        out = Workers(None, self._recipes, self.directory)
+        out._room = self._room
+        return out
+
+    @contextlib.contextmanager
+    def room(self, size: int) -> Iterator[None]:
+        """Wait until there is room for work on some bytes, so that its memory is bounded.
+
+        It may be held by a thread that waits for nothing else.
+
+        Args:
+            size: of the plaintext; more than MOST_AT_ONCE is worked on alone.
+        """
+        with self._room.changed:
+            while self._room.used and self._room.used + size > MOST_AT_ONCE:
+                self._room.changed.wait()
+            self._room.used += size
+        try:
+            yield
+        finally:
+            with self._room.changed:
+                self._room.used -= size
+                self._room.changed.notify_all()
 
     def take(self) -> Segment:
         """Return memory for a part, from the pool if there is some."""

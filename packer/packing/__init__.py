@@ -8,7 +8,8 @@ them. `merging` decides before the scan whether small layers of the base are giv
 decides behind it whether large ones are, so that the scan is repeated.
 `numbering` completes the index, `publish` writes index, config and manifest.
 
-In reading order: `job`, `pack_tree`, `scan`, `file_chunks`, `small_files`, `recall`, `stat_cache`,
+In reading order: `job`, `pack_tree`, `scan`, `file_chunks`, `small_files`, `changed_archives` and
+`updated_files` (archives that are opened against the base's), `recall`, `stat_cache`,
 `tree_record`, `tar_source` (a tar stream as a directory), the room `older` (the base, and older
 chunks that serve new ones), `numbering`, `publish`.
 

@@ -20,34 +20,24 @@ from packer.format.layer_writer import LayerWriter, layer_bytes_for, level_for
 from packer.opening.choice import ALL, NONE
 from packer.opening.closed import ClosedStreams, kind_of, unopened
 from packer.opening.recipe_cache import RecipeCache
-from packer.opening.updating import MAX_SHARE
 from packer.opening.workers import Workers
+from packer.packing.changed_archives import Changed, ChangedArchives
 from packer.packing.file_chunks import OpenedFile, Opener, Source
 from packer.packing.job import PackJob
 from packer.packing.older.counterparts import Alignment
 from packer.packing.older.older_chunks import OlderChunks
-from packer.packing.older.predecessors import Found, Predecessors
+from packer.packing.older.predecessors import Predecessors
 from packer.packing.older.prefixes import PrefixFinder
 from packer.packing.older.similar import SketchCache
 from packer.packing.recall import Recall
 from packer.packing.small_files import WholeFile
-from packer.packing.text_source import TextSource
 from packer.packing.tree_record import TreeRecord
-from packer.packing.updated_files import (
-    LEAST_NEW_BYTES,
-    LEAST_NEW_SHARE,
-    UpdatedFile,
-    head_of,
-    may_hold_archives,
-)
+from packer.packing.updated_files import LEAST_NEW_BYTES, UpdatedFile
 from packer.progress import Progress, ProgressCallback
 
 REPORT_ENTRIES = 64
 """Entries between two reports of progress: to report each of many small files would take longer
 than looking one of them up."""
-MAX_BACK_SHARE = 1 / 3
-"""Share of an archive that its recipe may take if it goes back in a chain; above it, the archive is
-stored closed, as the end of the next one."""
 REPORT_BYTES = 1 << 20
 """Bytes between two reports of progress, where these are fewer entries."""
 
@@ -157,7 +147,18 @@ class Scan:
             ahead=opening == ALL,
         )
         self._report = report
-        with closing(predecessors), closing(opener):
+        archives = ChangedArchives(
+            self._job,
+            self._source,
+            self._workers,
+            predecessors,
+            known=known,
+            report=report,
+            will_be_read=recall.will_be_read,
+            buffer=opener.buffer,
+            has_base=self._has_base,
+        )
+        with closing(predecessors), closing(opener), closing(archives):
             at = 0
             while at < len(found):
                 if count := recall.stretch(at, known):
@@ -168,7 +169,7 @@ class Scan:
                     runs = (
                         recall.file(at, known)
                         or recall.archive_of_base(at, known)
-                        or self._read_file(at, opener, known, prefixes, predecessors)
+                        or self._read_file(at, opener, archives, known, prefixes, predecessors)
                     )
                 self.record.add_runs(runs)
                 at += 1
@@ -182,6 +183,7 @@ class Scan:
         self,
         at: int,
         opener: Opener,
+        archives: ChangedArchives,
         known: Ordinals,
         prefixes: PrefixFinder,
         predecessors: Predecessors,
@@ -195,14 +197,15 @@ class Scan:
         if self._job.opening == NONE:
             with opener.open(at, expand=False) as opened:
                 return self._pack_opened(at, opened, opener, known, prefixes, [])
-        item = self._source.found[at]
-        with TextSource(self._source.path_of(item), item, self._workers) as source:
-            return self._read_archive(at, source, opener, known, prefixes, predecessors)
+        changed = archives.take(at)
+        with changed.source:
+            return self._read_archive(at, changed, archives, opener, known, prefixes, predecessors)
 
     def _read_archive(
         self,
         at: int,
-        source: TextSource,
+        changed: Changed,
+        archives: ChangedArchives,
         opener: Opener,
         known: Ordinals,
         prefixes: PrefixFinder,
@@ -210,26 +213,22 @@ class Scan:
     ) -> list[tuple[int, int]]:
         """Read a file in which archives may be opened; return its runs."""
         expand, told = self._job.opening == ALL, list[ClosedStreams]()
-        item, full = source.found, source.full
-        head = head_of(full, item, has_base=self._has_base)
-        entry = predecessors.counterpart(item.path, head, item.size)
-        is_flat = source.look()
+        source, head, entry = changed.source, changed.head, changed.entry
+        is_flat = source.text is not None
         if predecessors.is_modelled(entry, flat=is_flat):
             expand = True
         elif entry >= 0 and kind_of(head) == "bzip2":
             # There are no tokens to take over. But it changes, so from now on it is opened.
-            with self._updated(at, source, opener.buffer) as file:
+            with archives.file(at, source) as file:
                 expand = file.new_bytes(known) >= LEAST_NEW_BYTES
-        elif entry >= 0 and (is_flat or source.texts or may_hold_archives(full, item, head)):
-            updated = self._update_file(
-                at, entry, source, opener.buffer, known, prefixes, predecessors
-            )
+        elif changed.found is not None:
+            updated = self._update_file(at, changed, archives, known, prefixes, predecessors)
             if updated:
                 opener.discard(at)
                 return updated
         told += source.told()
         if not (expand or is_flat or told):
-            told = unopened(head, item.size)
+            told = unopened(head, source.found.size)
         with opener.open(at, expand=expand, flat=source.text) as opened:
             return self._pack_opened(at, opened, opener, known, prefixes, told)
 
@@ -255,75 +254,36 @@ class Scan:
     def _update_file(
         self,
         at: int,
-        entry: int,
-        source: TextSource,
-        buffer: bytearray,
+        changed: Changed,
+        archives: ChangedArchives,
         known: Ordinals,
         prefixes: PrefixFinder,
         predecessors: Predecessors,
     ) -> list[tuple[int, int]]:
-        """Read a file against the predecessor that an entry of the base gives; return its runs.
+        """Read a file against its predecessor; return its runs.
 
         Returns:
-            The runs; none if there is no predecessor, or the file is to be read otherwise.
+            The runs; none if the file is to be read otherwise.
         """
-        found = predecessors.find(entry, flat=source.text is not None)
-        if found is None:
-            return []
-        item = source.found
-        with self._updated(at, source, buffer) as file:
-            if self._begin_update(file, found, item.path, known, predecessors):
+        found, source = changed.found, changed.source
+        assert found is not None
+        with archives.begin(at, changed) as file:
+            assert changed.begun is not None
+            row = changed.begun()
+            if row is not None and predecessors.has_room(found, len(file.update.old_streams)):
                 runs, digests = self._pack_file(at, file, known, prefixes)
                 self.closed.add(at, [*source.closed.rows(), *file.closed()])
-                named = predecessors.add(found, file.update.old_streams)
+                named = predecessors.add(row, file.update.old_streams)
                 self.record.record_opened(at, *file.expansion(named), digests)
                 return runs
             closed = file.closed_chunks(known)
             if closed is None or self._job.opening == ALL:
                 return []
             runs, digests = self._pack_chunks(at, closed, known, prefixes, lambda: True)
-            head = head_of(source.full, item, has_base=False)
-            self.closed.add(at, source.told() or unopened(head, item.size))
+            rows = source.told() or unopened(changed.head, source.found.size)
+            self.closed.add(at, rows)
             self.record.record(at, digests)
         return runs
-
-    def _begin_update(
-        self,
-        file: UpdatedFile,
-        found: Found,
-        path: bytes,
-        known: Ordinals,
-        predecessors: Predecessors,
-    ) -> bool:
-        """Open a file against a predecessor.
-
-        Returns:
-            Whether that pays.
-        """
-        new_bytes = file.new_bytes(known)
-        if new_bytes < max(LEAST_NEW_BYTES, file.size * LEAST_NEW_SHARE):
-            return False
-        most = file.unknown_bytes * MAX_SHARE
-        if found.is_back:
-            most = min(most, file.size * MAX_BACK_SHARE)
-        old = predecessors.text(found, path, has_frames=bool(file.texts))
-        was_opened = found.is_back or found.row.recipe_chunks > 0
-        return file.begin(old, most, was_opened=was_opened) and predecessors.has_room(
-            found, len(file.update.old_streams)
-        )
-
-    def _updated(self, at: int, source: TextSource, buffer: bytearray) -> UpdatedFile:
-        """Return the file of an entry, to be opened against a predecessor."""
-        return UpdatedFile(
-            source.full,
-            source.found,
-            self._job.params,
-            buffer,
-            self._workers,
-            lambda count: self._report(at, count),
-            source.text,
-            source.texts,
-        )
 
     def _pack_file(
         self,

@@ -54,7 +54,11 @@ class TextSource:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Remove temporary files."""
+        """Close the file."""
+        self.close()
+
+    def close(self) -> None:
+        """Close the file, and remove temporary files."""
         if self.text is not None:
             self.text.close()
         if self._file is not None:

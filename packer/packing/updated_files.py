@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager
 from itertools import pairwise
 from operator import attrgetter, itemgetter
 
@@ -25,10 +27,12 @@ from packer.opening.finder import SIGNATURE_BYTES, may_begin
 from packer.opening.flat_file import FlatFile
 from packer.opening.lookahead import find_signature
 from packer.opening.old_text import OldText
+from packer.opening.predecessor import Predecessor
 from packer.opening.updating import Update
 from packer.opening.workers import Workers
 from packer.opening.zstd_frames import Frames
 from packer.packing.older.alike import HEAD_BYTES
+from packer.packing.older.predecessors import Text
 from packer.packing.watched_file import WatchedFile
 
 _SAMPLE_BYTES = 4 << 10
@@ -119,6 +123,7 @@ class UpdatedFile(WatchedFile):
         self._lengths, self._digests = array("I"), bytearray()  # of the closed file's chunks
         self._unknown: list[tuple[int, int]] = []  # what of the file is in no known chunk
         self._update: Update | None = None
+        self._begun: Callable[[], Predecessor | None] | None = None
         self.recipe_chunks = 0
         """Number of chunks that make up the recipe so far."""
         self.unknown_bytes = 0
@@ -210,6 +215,39 @@ class UpdatedFile(WatchedFile):
         )
         return self._update.begin(most)
 
+    def begin_alone(
+        self,
+        opened: Callable[[], AbstractContextManager[Text]],
+        most: float,
+        *,
+        was_opened: bool,
+    ) -> Callable[[], Predecessor | None]:
+        """Begin to open the file in another thread, which does all of it.
+
+        Args:
+            opened: opens the predecessor.
+            most: as for `begin`.
+            was_opened: as for `begin`.
+
+        Returns:
+            Waits; returns the row of the predecessor, None if opening the file does not pay.
+        """
+        self._begin_digest()
+        workers, is_new = self._workers.alone(), self._is_new if was_opened else _never
+
+        def made() -> Predecessor | None:
+            if self._stopped:
+                return None
+            with opened() as old:
+                update = Update(self._read, self._found.size, old.text, workers, is_new)
+                self._update = update
+                pays = update.begin(most)
+                update.release()
+                return old.row if pays else None
+
+        self._begun = self._workers.run(made)
+        return self._begun
+
     @property
     def update(self) -> Update:
         """What `begin` found."""
@@ -253,6 +291,10 @@ class UpdatedFile(WatchedFile):
 
     def close(self) -> None:
         """Close the file, and release memory and temporary files."""
+        self._stopped = True
+        if self._begun is not None and self._workers.is_parallel:
+            with contextlib.suppress(Exception):  # whoever waited for it has it
+                self._begun()
         if self._update is not None:
             self._update.close()
         super().close()

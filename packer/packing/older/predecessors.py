@@ -8,7 +8,7 @@ layer that is given up, is left for a link half-way back, or the closed file at 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from typing import NamedTuple
 
 import blake3
@@ -17,7 +17,8 @@ from packer.engine.memory import release_large_blocks
 from packer.files.tree import show
 from packer.format.frame_reader import FrameReader
 from packer.format.index import Index, split_runs
-from packer.format.rebuilding import OldFiles, chunks, random_access, rebuilt
+from packer.format.rebuilding import OldFiles, chunks, only_stream, random_access, rebuilt, unread
+from packer.opening.discovery import CACHE_BYTES
 from packer.opening.expansion import Expansion
 from packer.opening.old_text import OldText
 from packer.opening.predecessor import (
@@ -58,6 +59,18 @@ class Found(NamedTuple):
     is_file: bool = False
 
 
+class Text(NamedTuple):
+    """A predecessor that was read.
+
+    Args:
+        text: its streams.
+        row: of the predecessor, with its digest and the size of its text.
+    """
+
+    text: OldText
+    row: Predecessor
+
+
 class Predecessors:
     """Finds predecessors, reads them, and lists them in the new index.
 
@@ -83,11 +96,10 @@ class Predecessors:
         self._counterparts = counterparts
         self._rows: dict[int, int] = {}  # of the base's predecessors that the new index lists
         self._links: dict[int, int] = {}
-        self._old = OldFiles(base)
+        self._old = OldFiles(base, cache_bytes=CACHE_BYTES)
         self._alike = Alike(base.index, is_gone, self._head)
         self._stack = ExitStack()
-        self._last: tuple[Predecessor, OldText, Predecessor] | None = None
-        """The predecessor read last as it was asked for, its text, and its row."""
+        self._last: tuple[Predecessor, Text] | None = None
 
     def close(self) -> None:
         """Release memory and temporary files."""
@@ -188,7 +200,7 @@ class Predecessors:
         row = row._replace(streams=())
         return Found(row, True) if self._may_use(row) else None
 
-    def text(self, found: Found, what: bytes, *, has_frames: bool = False) -> OldText:
+    def text(self, found: Found, what: bytes, *, has_frames: bool = False) -> Text:
         """Return a predecessor's text; valid until that of another one is asked for.
 
         Args:
@@ -197,27 +209,49 @@ class Predecessors:
             has_frames: whether to look for zstd streams as well.
         """
         last = self._last
-        if last is not None and last[0] == found.row and last[1].has_frames >= has_frames:
+        if last is not None and last[0] == found.row and last[1].text.has_frames >= has_frames:
             return last[1]
         self._release()
-        row = found.row
+        text = self._stack.enter_context(self.opened(found, what, has_frames=has_frames))
+        self._last = found.row, text
+        return text
+
+    @contextmanager
+    def opened(self, found: Found, what: bytes, *, has_frames: bool = False) -> Iterator[Text]:
+        """Read a predecessor; in any thread.
+
+        Args:
+            found: the predecessor.
+            what: path of the file that is opened, for errors.
+            has_frames: as for `text`.
+
+        Yields:
+            Its text, valid within the context.
+        """
+        row, name = found.row, f"predecessor of {show(what)}"
         if found.is_file:
             _, recipe = split_runs(row.runs, row.recipe_chunks)
             if (size := self._recipe(recipe).text_bytes) is not None:
                 row = row._replace(size=size, digest=b"")
         if row.size > _LARGE_BYTES:
             release_large_blocks()
-        name = f"predecessor of {show(what)}"
-        read = self._stack.enter_context(random_access(self._base, row, name, self._old, None))
-        text = OldText(read, row.size, self._base.directory, has_frames=has_frames)
-        self._stack.callback(text.close)
-        if not row.digest:
-            hasher = blake3.blake3()
-            for start in range(0, row.size, _READ_BYTES):
-                hasher.update(read(start, min(_READ_BYTES, row.size - start)))
-            row = row._replace(digest=hasher.digest(DIGEST_BYTES))
-        self._last = found.row, text, row
-        return text
+        with ExitStack() as stack:
+            only = None
+            if row.digest and not has_frames:  # else all of it has to be read for that
+                only = stack.enter_context(only_stream(self._base, row, name, self._old))
+            read = (
+                unread
+                if only is not None
+                else stack.enter_context(random_access(self._base, row, name, self._old, None))
+            )
+            text = OldText(read, row.size, self._base.directory, only, has_frames=has_frames)
+            stack.callback(text.close)
+            if not row.digest:
+                hasher = blake3.blake3()
+                for start in range(0, row.size, _READ_BYTES):
+                    hasher.update(read(start, min(_READ_BYTES, row.size - start)))
+                row = row._replace(digest=hasher.digest(DIGEST_BYTES))
+            yield Text(text, row)
 
     def has_room(self, found: Found, streams: int) -> bool:
         """Return whether the new index may list a predecessor.
@@ -240,21 +274,18 @@ class Predecessors:
         for at in row.predecessors:
             yield from self._chain(self._base.index.predecessors[at])
 
-    def add(self, found: Found, streams: tuple[OldStream, ...]) -> tuple[int, ...]:
-        """List the predecessor whose text was asked for last in the new index.
+    def add(self, row: Predecessor, streams: tuple[OldStream, ...]) -> tuple[int, ...]:
+        """List a predecessor in the new index.
 
         Args:
-            found: the predecessor.
+            row: of the predecessor, as `Text` has it.
             streams: those that the new file's recipe refers to.
 
         Returns:
             `Expansion.predecessors` of the new file.
         """
-        assert self._last is not None
-        assert self._last[0] == found.row
-        named = self._carry(found.row.predecessors)
-        row = self._last[2]._replace(predecessors=named, streams=streams)
-        self._index.predecessors.append(row)
+        named = self._carry(row.predecessors)
+        self._index.predecessors.append(row._replace(predecessors=named, streams=streams))
         return (len(self._index.predecessors) - 1,)
 
     def keep(self, expansion: Expansion) -> Expansion | None:

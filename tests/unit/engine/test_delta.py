@@ -275,6 +275,7 @@ def test_large_deltas_of_low_levels_are_quick(monkeypatch: pytest.MonkeyPatch) -
 
     monkeypatch.setattr(zstd, "compress", compress)
     monkeypatch.setattr(delta, "_SMALL_BYTES", 0)
+    monkeypatch.setattr(delta, "_QUICK_BYTES", 0)
     for level in (3, 8, 9):
         delta.encode(bytearray(older + text), len(older), level)
     assert levels == [12, 12, 17]

@@ -175,3 +175,28 @@ def test_more_bytes_than_the_file_has_are_refused() -> None:
         stream = RebuiltStream(first, len(NEXT), 100, "a stream", SegmentCache(1), spool)
         with closing(stream), pytest.raises(FormatError, match="segments are too long"):
             list(stream.segments(0, len(NEXT)))
+
+
+@pytest.mark.parametrize(
+    ("behind", "is_only"),
+    [(b"", True), (b"!" * 900, True), (b"!" * 1100, False), (OLD_FILE[10:], False)],
+    ids=["nothing", "little", "much", "stream"],
+)
+def test_whether_a_stream_is_the_only_one(behind: bytes, is_only: bool) -> None:
+    maker = gzip_against(NEXT_FILE, OLD_FILE, (NEXT, PLAIN), target=6000, most=15_000)
+    if behind == OLD_FILE[10:]:
+        maker.begin(behind, behind, target=6000)
+        maker.patch(PLAIN, PLAIN)
+        maker.writer.end()
+    else:
+        maker.add(behind)
+    made = maker.file(NEXT_FILE)
+    with closing(OldStreams([old_file(OLD_FILE, len(PLAIN))])) as old:
+        first = first_of(made.recipe, made.content, old, 10)
+        assert first is not None
+        assert first.offset == 10
+        assert b"".join(first.plain) == NEXT
+        assert first.is_only() == is_only
+        first = first_of(made.recipe, made.content, old, 10)
+        assert first is not None
+        assert not first.is_only()  # its plaintext was not taken

@@ -17,7 +17,7 @@ import pytest
 from packer.engine.chunking import ChunkParams
 from packer.files.temporary import Gathered
 from packer.opening import discovery
-from packer.opening.discovery import Discovery, Read
+from packer.opening.discovery import Discovery, FoundStream, MadeStream, Read
 from packer.opening.locating import Fingerprints, Votes
 from packer.opening.old_streams import OldFile, OldStreams
 from packer.opening.old_text import OldText
@@ -178,7 +178,7 @@ def test_discovery_finds_all_streams_and_nothing_else() -> None:
     data = b"\x1f\x8b\x08\0" * 3 + libdeflate(tar({"i.gz": inner})) + zipped(TEXTS) + b"PK\3\4"
     seen: dict[int, int] = {}
 
-    def visit(stream: discovery.FoundStream, position: int, segment: object) -> None:
+    def visit(stream: FoundStream | MadeStream, position: int, plain: memoryview) -> None:
         seen[stream.number] = seen.get(stream.number, 0) + 1
 
     found = Discovery(reading(data), len(data), visit=visit)

@@ -86,10 +86,10 @@ def test_the_last_link_of_a_chain(found: tuple[int, Found]) -> None:
     assert predecessor is not None
     # Versions 2 to 5 make a chain of four, with which small archives may go on.
     assert not predecessor.is_back
-    text = made.text(predecessor, b"app-2.tgz")
+    text, row = made.text(predecessor, b"app-2.tgz")
     expected = archive(version)
     assert text.streams[0].read(0, text.sizes[0]) == zlib_plain(expected)
-    named = made.add(predecessor, (OldStream(0, 10, text.sizes[0]),))
+    named = made.add(row, (OldStream(0, 10, text.sizes[0]),))
     rows = base.new.predecessors
     assert named == (len(rows) - 1,)
     assert all(other < at for at, row in enumerate(rows) for other in row.predecessors)
@@ -115,7 +115,7 @@ def test_half_of_a_chain_that_is_long_enough(
         predecessor = made.find(base.index.find(b"app-1.tgz"), flat=False)
         assert predecessor is not None
         assert predecessor.is_back == (link < 5)
-        text = made.text(predecessor, b"app-1.tgz")
+        text, _ = made.text(predecessor, b"app-1.tgz")
         assert text.streams[0].read(0, text.sizes[0]) == zlib_plain(archive(link))
         made.close()
 

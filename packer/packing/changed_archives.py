@@ -1,0 +1,267 @@
+"""Changed archives of a tree, and their predecessors: small ones are opened before their turn.
+
+An archive of a few MiB has work for one core. So the next ones are opened beside it, each in one
+thread. What is opened ahead, and what is known then, depends on the tree and the base alone; so
+does the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from packer.engine.ordinals import Ordinals
+from packer.opening.closed import kind_of
+from packer.opening.finder import may_begin
+from packer.opening.predecessor import Predecessor
+from packer.opening.updating import MAX_SHARE
+from packer.opening.workers import Workers
+from packer.packing.file_chunks import Source
+from packer.packing.job import PackJob
+from packer.packing.older.predecessors import Found, Predecessors
+from packer.packing.text_source import TextSource
+from packer.packing.updated_files import (
+    LEAST_NEW_BYTES,
+    LEAST_NEW_SHARE,
+    UpdatedFile,
+    head_of,
+    may_hold_archives,
+)
+
+MAX_BACK_SHARE = 1 / 3
+"""Share of an archive that its recipe may take if it goes back in a chain; above it, the archive is
+stored closed, as the end of the next one."""
+MAX_AHEAD = 16
+"""Greatest number of archives opened before it is their turn: each holds a descriptor and its
+recipe."""
+MAX_AHEAD_BYTES = 16 << 20
+"""Bytes of these files, at most: recipes may take 0.7 of them."""
+SMALL_BYTES = 2 << 20
+"""Greatest size in bytes of an archive, and of its predecessor, that one thread opens. A larger one
+has work for all threads, and takes much memory."""
+_LEAST_BYTES = 16 << 10
+"""Size in bytes below which a file is not looked at ahead: to open many of them twice would take
+longer than is gained."""
+_MOST_ENTRIES = 1 << 10
+"""Entries that are looked through for archives to open ahead, at most."""
+
+_Begun = Callable[[], "Predecessor | None"]
+"""Waits until it is decided what of a file is opened; returns the row of the predecessor, None if
+nothing is opened."""
+
+
+@dataclass(slots=True)
+class Changed:
+    """A file as it is compared with the base.
+
+    Args:
+        source: the file, and its text; whoever takes it closes it.
+        head: its first bytes.
+        entry: of the base that is most like it, -1 if there is none.
+        found: its predecessor, None if it is not opened against one.
+        file: the file, once its opening has begun; whoever takes it closes it.
+        begun: waits for it.
+    """
+
+    source: TextSource
+    head: bytes
+    entry: int
+    found: Found | None = None
+    file: UpdatedFile | None = None
+    begun: _Begun | None = None
+
+
+class ChangedArchives:
+    """Finds predecessors of files, and opens these.
+
+    Args:
+        job: what is packed, and how.
+        source: the tree that is packed.
+        workers: do the work.
+        predecessors: finds and reads the older files.
+        known: chunks by digest.
+        report: called with an entry and its bytes, when all chunks of an opened file were taken.
+        will_be_read: returns whether the file of an entry will have to be opened.
+        buffer: memory for reading, at least twice the greatest chunk.
+        has_base: whether there is a base.
+    """
+
+    def __init__(
+        self,
+        job: PackJob,
+        source: Source,
+        workers: Workers,
+        predecessors: Predecessors,
+        *,
+        known: Ordinals,
+        report: Callable[[int, int], None],
+        will_be_read: Callable[[int], bool],
+        buffer: bytearray,
+        has_base: bool,
+    ) -> None:
+        self._job = job
+        self._source = source
+        self._workers = workers
+        self._predecessors = predecessors
+        self._known = known
+        self._report = report
+        self._will_be_read = will_be_read
+        self._buffer = buffer
+        self._has_base = has_base
+        self._ahead: dict[int, Changed] = {}
+        self._ahead_bytes = 0
+        self._next = 0
+        """The first entry that was not considered for opening ahead."""
+
+    def take(self, at: int) -> Changed:
+        """Compare a file with the base, unless that was done ahead; then open the next ones.
+
+        It raises `SourceChanged` if a file is not the one that `walk` saw.
+
+        Args:
+            at: its entry; entries come in order.
+
+        Returns:
+            What was found.
+        """
+        changed = self._ahead.get(at)
+        if changed is None:
+            changed = self._look(at)
+        try:
+            self._begin_behind(at)
+        except BaseException:
+            changed.source.close()
+            raise
+        if self._ahead.pop(at, None) is not None:  # only now: `close` closes it after an error
+            self._ahead_bytes -= self._source.found.size(at)
+        return changed
+
+    def begin(self, at: int, changed: Changed) -> UpdatedFile:
+        """Return the file of an entry, whose opening has begun; the caller closes it.
+
+        Args:
+            at: its entry.
+            changed: of the entry, with a predecessor.
+        """
+        if changed.file is None:
+            assert changed.found is not None
+            changed.file = file = self.file(at, changed.source)
+            try:
+                changed.begun = self._begun(at, file, changed.found, alone=False)
+            except BaseException:
+                file.close()
+                raise
+        return changed.file
+
+    def file(self, at: int, source: TextSource) -> UpdatedFile:
+        """Return the file of an entry, to be compared with known chunks; the caller closes it.
+
+        Args:
+            at: its entry.
+            source: the same file.
+        """
+        return UpdatedFile(
+            source.full,
+            source.found,
+            self._job.params,
+            self._buffer,
+            self._workers,
+            lambda count: self._report(at, count),
+            source.text,
+            source.texts,
+        )
+
+    def close(self) -> None:
+        """Wait for what was begun and not taken, and close it."""
+        for changed in self._ahead.values():
+            assert changed.file is not None
+            changed.file.close()
+            changed.source.close()
+        self._ahead.clear()
+
+    def _look(self, at: int) -> Changed:
+        item = self._source.found[at]
+        full = self._source.path_of(item)
+        head = head_of(full, item, has_base=self._has_base)
+        entry = self._predecessors.counterpart(item.path, head, item.size)
+        source = TextSource(full, item, self._workers)
+        try:
+            is_flat = source.look()
+            changed = Changed(source, head, entry)
+            if (
+                entry >= 0
+                and not self._predecessors.is_modelled(entry, flat=is_flat)
+                and kind_of(head) != "bzip2"
+                and (is_flat or source.texts or may_hold_archives(full, item, head))
+            ):
+                changed.found = self._predecessors.find(entry, flat=is_flat)
+        except BaseException:
+            source.close()
+            raise
+        return changed
+
+    def _begin_behind(self, at: int) -> None:
+        """Open the archives behind an entry, as far as they are small."""
+        found = self._source.found
+        if not self._has_base or not self._source.is_directory:
+            return
+        self._next = max(self._next, at + 1)
+        last = min(at + _MOST_ENTRIES, len(found))
+        while (
+            self._next < last
+            and len(self._ahead) < MAX_AHEAD
+            and self._ahead_bytes + found.size(self._next) <= MAX_AHEAD_BYTES
+        ):
+            at = self._next
+            self._next += 1
+            if _LEAST_BYTES <= found.size(at) <= SMALL_BYTES and self._will_be_read(at):
+                self._begin_ahead(at)
+
+    def _begin_ahead(self, at: int) -> None:
+        """Open the archive of an entry, if it is one that has a predecessor and changed."""
+        item = self._source.found[at]
+        if not may_begin(memoryview(head_of(self._source.path_of(item), item, has_base=False))):
+            return
+        changed = self._look(at)
+        is_small = changed.found is not None and changed.found.row.size <= SMALL_BYTES
+        if (
+            changed.found is None
+            or not is_small
+            or changed.source.text is not None
+            or changed.source.texts
+        ):
+            changed.source.close()
+            return
+        file = self.file(at, changed.source)
+        try:
+            changed.begun = self._begun(at, file, changed.found, alone=True)
+        except BaseException:
+            file.close()
+            changed.source.close()
+            raise
+        changed.file = file
+        self._ahead[at] = changed
+        self._ahead_bytes += item.size
+
+    def _begun(self, at: int, file: UpdatedFile, found: Found, *, alone: bool) -> _Begun:
+        """Begin to open a file, in another thread if it is to be one thread's work."""
+        new_bytes = file.new_bytes(self._known)
+        if new_bytes < max(LEAST_NEW_BYTES, file.size * LEAST_NEW_SHARE):
+            return _nothing
+        most = file.unknown_bytes * MAX_SHARE
+        if found.is_back:
+            most = min(most, file.size * MAX_BACK_SHARE)
+        was_opened = found.is_back or found.row.recipe_chunks > 0
+        path = self._source.found.paths[at]
+        if alone:
+            return file.begin_alone(
+                partial(self._predecessors.opened, found, path), most, was_opened=was_opened
+            )
+        old = self._predecessors.text(found, path, has_frames=bool(file.texts))
+        pays = file.begin(old.text, most, was_opened=was_opened)
+        return lambda: old.row if pays else None
+
+
+def _nothing() -> None:
+    return None

@@ -1,0 +1,163 @@
+"""Changed archives that are opened before their turn: nothing depends on it but the time."""
+
+from __future__ import annotations
+
+import gzip
+import os
+import random
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import packer
+from packer.errors import SourceChanged
+from packer.format import rebuilding
+from packer.format.frame_reader import FrameReader
+from packer.opening.predecessor import Predecessor
+from packer.opening.updating import Update
+from packer.packing import changed_archives
+from packer.packing.older import predecessors
+from packer.packing.updated_files import UpdatedFile
+from packer.packing.watched_file import WatchedFile
+
+COUNT = 6
+
+
+@pytest.fixture(autouse=True)
+def _same_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOURCE_DATE_EPOCH", "1700000000")
+
+
+@pytest.fixture
+def alone(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Names of the files that were begun ahead."""
+    out: list[str] = []
+    real = UpdatedFile.begin_alone
+
+    def begin(self: UpdatedFile, *args: object, **named: object) -> object:
+        out.append(os.path.basename(os.fsdecode(self._full)))
+        return real(self, *args, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(UpdatedFile, "begin_alone", begin)
+    return out
+
+
+def text(seed: int) -> bytes:
+    rng = random.Random(seed)
+    words = [f"{rng.getrandbits(24):x}" for _ in range(500)]
+    return " ".join(rng.choice(words) for _ in range(20_000)).encode()
+
+
+def tree(path: Path, version: int) -> Path:
+    """Small archives, some of which change in each version, and a text that does."""
+    path.mkdir(parents=True)
+    for at in range(COUNT):
+        plain = text(at)
+        if at % 3:
+            plain = plain[:50_000] + f"version {version}".encode() + plain[50_000:]
+        (path / f"{at}.tgz").write_bytes(gzip.compress(plain, mtime=0))
+    # Equal to another one, so that what is known when a file is begun matters.
+    (path / "same.tgz").write_bytes((path / "1.tgz").read_bytes())
+    (path / "text").write_bytes(b"%d" % version)
+    return path
+
+
+def packed(folder: Path, store: Path, versions: int = 3) -> list[packer.Packed]:
+    out = []
+    for version in range(1, versions + 1):
+        root = folder / f"v{version}"
+        out.append(packer.pack(root, store=store, tag=f"app:{version}", cache=False))
+    return out
+
+
+def test_the_same_version_in_turn_ahead_and_with_any_threads(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: list[str]
+) -> None:
+    for version in (1, 2, 3):
+        tree(tmp_path / f"v{version}", version)
+    ahead = packed(tmp_path, tmp_path / "ahead")
+    assert {"2.tgz", "4.tgz", "5.tgz"} <= set(alone)
+    assert all(update.new_bytes < ahead[0].new_bytes / 20 for update in ahead[1:])
+    for cores in (1, 5):
+        monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
+        again = packed(tmp_path, tmp_path / f"cores{cores}")
+        assert [one.digest for one in again] == [one.digest for one in ahead]
+    for version in (1, 2, 3):
+        packer.unpack(f"app:{version}", tmp_path / f"out{version}", store=tmp_path / "ahead")
+        for file in (tmp_path / f"v{version}").iterdir():
+            assert (tmp_path / f"out{version}" / file.name).read_bytes() == file.read_bytes()
+    alone.clear()
+    monkeypatch.setattr(changed_archives, "MAX_AHEAD", 0)
+    serial = packed(tmp_path, tmp_path / "serial")
+    assert not alone
+    # Of two equal archives the second is known by its turn, and not yet when it is begun ahead.
+    assert serial[1].new_bytes <= ahead[1].new_bytes < serial[1].new_bytes + 4000
+
+
+@contextmanager
+def no_stream(*args: object) -> Iterator[None]:
+    yield None
+
+
+def test_the_same_version_whether_files_of_predecessors_are_made(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    names = ("one.gz", "two.gz")
+    for version in (1, 2, 3, 4):
+        root = tmp_path / f"v{version}"
+        root.mkdir()
+        inner = gzip.compress(text(7)[version * 100 :], mtime=0)
+        plain = text(8)[: 3000 * version] + b"version" + inner + text(8)[:90_000]
+        (root / "one.gz").write_bytes(gzip.compress(plain, mtime=0))
+        other = gzip.compress(text(9)[: 40_000 + version], mtime=0)
+        (root / "two.gz").write_bytes((root / "one.gz").read_bytes() + other)
+    read: list[str] = []
+    real = rebuilding.random_access
+
+    def count(reader: FrameReader, row: Predecessor, *args: Any) -> Any:
+        read.append("file" if row.recipe_chunks else "closed")
+        return real(reader, row, *args)
+
+    monkeypatch.setattr(predecessors, "random_access", count)
+    streams = packed(tmp_path, tmp_path / "streams", 4)
+    assert read.count("file") == 2  # the one with two streams
+    monkeypatch.setattr(predecessors, "only_stream", no_stream)
+    files = packed(tmp_path, tmp_path / "files", 4)
+    assert read.count("file") == 2 + 4
+    assert [one.digest for one in streams] == [one.digest for one in files]
+    packer.unpack("app:4", tmp_path / "out", store=tmp_path / "streams")
+    for name in names:
+        assert (tmp_path / "out" / name).read_bytes() == (tmp_path / "v4" / name).read_bytes()
+
+
+def test_an_error_in_a_file_begun_ahead_is_told_and_nothing_stays_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, alone: list[str]
+) -> None:
+    for version in (1, 2):
+        tree(tmp_path / f"v{version}", version)
+    packer.pack(tmp_path / "v1", store=tmp_path / "store", tag="app:1", cache=False)
+    opened: list[WatchedFile] = []
+    init, begin = WatchedFile.__init__, Update.begin
+
+    def watch(self: WatchedFile, *args: object) -> None:
+        init(self, *args)  # type: ignore[arg-type]
+        opened.append(self)
+
+    def meddle(self: Update, most: float) -> bool:
+        pays = begin(self, most)
+        while len(alone) <= 2:  # before that the next files are only looked at
+            time.sleep(0.01)
+        (tmp_path / "v2" / "2.tgz").write_bytes(b"other")
+        return pays
+
+    monkeypatch.setattr(WatchedFile, "__init__", watch)
+    monkeypatch.setattr(Update, "begin", meddle)
+    with pytest.raises(SourceChanged, match=r"2\.tgz"):
+        packer.pack(tmp_path / "v2", store=tmp_path / "store", tag="app:2", cache=False)
+    assert len(alone) > 2
+    assert len(opened) > 2
+    assert all(file._file.closed for file in opened)
