@@ -199,7 +199,7 @@ class Maker:
             part = data[at : at + most]
             start = min(max(at - most // 2, 0), max(len(old) - 2 * most, 0))
             span = old[start : start + 2 * most]
-            self.writer.delta(len(part), stream, start, len(span), delta_of(span, part))
+            self.writer.delta(len(part), [(stream, start, len(span))], delta_of(span, part))
 
     def begin(self, coded: bytes, old: bytes, stream: int = 0, target: int = 1 << 20) -> int:
         """Begin a deflate stream, rebuilt from the tokens of an old one.

@@ -10,9 +10,9 @@
  *
  * Optimisations, and why each is exact
  * ------------------------------------
- * - Heads hold positions plus a base that grows with each start. An entry from before the start
- * then is
- *   more than a window away and counts as none, without clearing 512 KiB for a short segment.
+ * - Heads hold positions modulo 2^16: half the memory, of which the processor's cache holds most.
+ *   A sweep of the table, before a window of positions goes by, moves entries that are farther
+ *   back than a window, so that none of them looks near again.
  * - Lazy kinds insert every position sooner or later, so it does not matter when: the model
  * inserts some
  *   hundred at once, chain by chain, without a search between them. A search follows only `back`
@@ -31,7 +31,9 @@
 
 enum {
     ZLIB_REACH = PK_WINDOW - PK_MAX_MATCH - 3 - 1, /* bytes; zlib's greatest distance, 32506 */
-    AHEAD = 512, /* positions inserted beyond those needed: amortises the loops' start */
+    AHEAD = 512,          /* positions inserted beyond those needed: amortises the loops' start */
+    NONE = PK_WINDOW + 1, /* how far back an entry is that counts as none */
+    SWEEP_EVERY = PK_WINDOW - 2 * 512, /* positions; entries are never a whole 2^16 back then */
     /* Position in Go's buffer, of two windows, from which on it is moved by one: too little is
      * left behind it. */
     GO_MOVES_AT = PK_RING - (4 + PK_MAX_MATCH)
@@ -57,24 +59,66 @@ static inline uint32_t hashed_end(const pk_model *model)
     return model->size < model->rules.hash_bytes ? 0 : model->size - model->rules.hash_bytes + 1;
 }
 
-/* Insert all positions before `end`. */
-static inline void insert(pk_model *model, uint32_t end)
+/* Make entries that are farther than a window before `at` stay so until the next sweep. */
+static void sweep(uint16_t *heads, size_t count, uint32_t at)
 {
-    const uint32_t last = hashed_end(model), to = end < last ? end : last;
-    const uint32_t base = model->base + 1;
+    const uint16_t here = (uint16_t)at, none = (uint16_t)(at - NONE);
+    for (size_t entry = 0; entry < count; entry++) {
+        uint16_t far = (uint16_t)-((uint16_t)(here - heads[entry] - 1) >= PK_WINDOW);
+        heads[entry] = (uint16_t)((heads[entry] & ~far) | (none & far));
+    }
+}
+
+static void forget(uint16_t *heads, size_t count, uint32_t at)
+{
+    for (size_t entry = 0; entry < count; entry++)
+        heads[entry] = (uint16_t)(at - NONE);
+}
+
+/* Make the heads fit for the positions from `at` up to model->swept + SWEEP_EVERY. */
+static void freshen(pk_model *model, uint32_t at)
+{
+    void (*const work)(uint16_t *, size_t, uint32_t) = model->stale ? forget : sweep;
+    const unsigned bits = model->rules.hash_bytes == 4 ? PK_HASH_BITS : model->hash_bits;
+    if (!model->stale && at - model->swept < SWEEP_EVERY)
+        return;
+    work(model->last, (size_t)1 << bits, at);
+    for (unsigned rung = 0; rung < PK_RUNGS && model->climbs; rung++)
+        work(model->rungs[rung].head, 1 << PK_RUNG_BITS, at);
+    model->stale = 0;
+    model->swept = at;
+}
+
+/* Insert the positions from..to into the encoder's chains. */
+static inline void link_all(pk_model *model, uint32_t at, uint32_t to)
+{
     const uint8_t *data = model->data;
-    uint32_t at = model->inserted, *head = model->head;
+    uint16_t *head = model->last;
     if (model->rules.hash_bytes == 4) {
         const int go = model->rules.kind == PK_GO_FAST || model->rules.kind == PK_GO_LAZY;
         const uint32_t factor = go ? 0x1e35a7bdu : 0x9e3779b1u;
         for (; at < to; at++)
-            model->back[at & PK_RING_MASK] =
-                pk_link(&head[hash_four(data + at, factor)], base + at);
+            model->back[at & PK_RING_MASK] = pk_link(&head[hash_four(data + at, factor)], at);
     } else {
         const unsigned bits = model->hash_bits, shift = (bits + 2) / 3;
         for (; at < to; at++)
             model->back[at & PK_RING_MASK] =
-                pk_link(&head[hash_three(data + at, bits, shift)], base + at);
+                pk_link(&head[hash_three(data + at, bits, shift)], at);
+    }
+}
+
+/* Insert all positions before `end`, with their ranks if the model climbs. */
+static inline void insert(pk_model *model, uint32_t end)
+{
+    const uint32_t last = hashed_end(model), to = end < last ? end : last;
+    while (model->inserted < to) {
+        const uint32_t from = model->inserted;
+        freshen(model, from);
+        const uint32_t most = model->swept + SWEEP_EVERY, stop = to < most ? to : most;
+        link_all(model, from, stop);
+        if (model->climbs)
+            pk_ranks_insert(model, from, stop);
+        model->inserted = stop;
     }
     if (model->inserted < end)
         model->inserted = end;
@@ -87,15 +131,12 @@ void pk_chains_insert(pk_model *model, uint32_t end)
 
 void pk_chains_insert_more(pk_model *model, uint32_t at)
 {
-    const uint32_t from = model->inserted;
     uint32_t to = hashed_end(model);
-    if (from >= to)
+    if (model->inserted >= to)
         return;
     if (to > at + PK_MAX_MATCH + AHEAD)
         to = at + PK_MAX_MATCH + AHEAD;
     insert(model, to);
-    if (model->climbs)
-        pk_ranks_insert(model, from, to);
 }
 
 static inline uint32_t lesser(uint32_t one, uint32_t other)

@@ -70,6 +70,7 @@ void pk_model_clear(pk_model *model)
 {
     const size_t heads = model->heads_used, backs = model->backs_used;
     memset(model->head, 0, heads * sizeof *model->head);
+    memset(model->last, 0, model->lasts_used * sizeof *model->last);
     memset(model->back, 0, backs * sizeof *model->back);
     memset(model->rank, 0, backs * sizeof *model->rank);
     memset(model->kept, 0, model->kept_used * sizeof *model->kept);
@@ -84,8 +85,12 @@ void pk_model_clear(pk_model *model)
  */
 static void note_use(pk_model *model)
 {
-    const uint32_t heads = 1u << (model->rules.hash_bytes >= 4 ? PK_HASH_BITS : model->hash_bits);
+    const int chains = model->rules.kind < PK_GO_SPEED;
+    const uint32_t heads = chains ? 0 : 1u << PK_HASH_BITS;
+    const uint32_t lasts =
+        chains ? 1u << (model->rules.hash_bytes >= 4 ? PK_HASH_BITS : model->hash_bits) : 0;
     const uint32_t backs = model->size < PK_RING ? model->size : PK_RING;
+    model->lasts_used = lasts > model->lasts_used ? lasts : model->lasts_used;
     model->heads_used = heads > model->heads_used ? heads : model->heads_used;
     model->backs_used = backs > model->backs_used ? backs : model->backs_used;
     model->rungs_used |= model->climbs;
@@ -113,11 +118,10 @@ void pk_model_start(pk_model *model, const pk_rules *rules, unsigned hash_bits,
 
 void pk_model_restart(pk_model *model, uint32_t at)
 {
+    model->stale = 1; /* the chains' heads; cleared once something is inserted */
     /* Clearing the table would cost more than a short segment does. */
     if (model->base > UINT32_MAX / 2) {
         memset(model->head, 0, sizeof model->head);
-        for (unsigned rung = 0; rung < PK_RUNGS; rung++)
-            memset(model->rungs[rung].head, 0, sizeof model->rungs[rung].head);
         model->base = PK_WINDOW;
     } else {
         model->base +=

@@ -72,12 +72,12 @@ enum {
 /* Chains of the positions that have the same string of some length, or another one with the same
  * hash.
  *
- * head: the last position of each hash, + 1 + model->base; at most the base if there is none since
- *     the last start.
+ * head: the last position of each hash, modulo 2^16; more than a window back if there is none
+ *     since the last start.
  * back: for each position, modulo PK_RING, how far back the one before in its chain is; 0 if there
  *     is none in the window. */
 typedef struct pk_rung {
-    uint32_t head[1 << PK_RUNG_BITS];
+    uint16_t head[1 << PK_RUNG_BITS];
     uint16_t back[PK_RING];
 } pk_rung;
 
@@ -102,10 +102,14 @@ typedef struct pk_model {
     pk_klauspost klauspost;
     pk_klauspost_lazy klauspost_lazy;
     uint32_t heads_used;              /* entries of `head` that may be other than 0 */
+    uint32_t lasts_used;              /* entries of `last` that may be other than 0 */
     uint32_t backs_used;              /* entries of `back` and `rank` that may be other than 0 */
     int rungs_used;                   /* the rungs may hold other entries than 0 */
     uint32_t kept_used;               /* entries of `kept` that may be other than 0 */
-    uint32_t head[1 << PK_HASH_BITS]; /* the encoder's own chains, as in a rung */
+    int stale;                        /* the heads of the chains are from before the last start */
+    uint32_t swept;                   /* where entries far back were last moved; see chains.c */
+    uint32_t head[1 << PK_HASH_BITS]; /* tables of Go's level 1 and of klauspost's */
+    uint16_t last[1 << PK_HASH_BITS]; /* the encoder's own chains, as in a rung: the heads */
     uint16_t back[PK_RING];
     uint16_t
         rank[PK_RING]; /* of each position in its chain, modulo 2^16; only differences count */

@@ -40,22 +40,22 @@
 #include "common/bytes.h"
 
 enum {
-    LONG_CHAIN = 256, /* positions; shorter chains are walked in less time than ranks take */
-    SMALL_HASH = 11,  /* bits; in a smaller table most chains are long, whatever their limit */
-    LONG_STRING = 8   /* bytes of the first rung's strings; chosen by measurement */
+    /* Positions; shorter chains are walked in less time than ranks take. Those of three bytes hold
+     * more that is not longer than the shortest match. */
+    LONG_CHAIN = 256,
+    LONG_CHAIN_OF_THREE = 128,
+    SMALL_HASH = 11, /* bits; in a smaller table most chains are long, whatever their limit */
+    LONG_STRING = 8, /* bytes of the first rung's strings; chosen by measurement */
+    ASKED = 8        /* strings that are asked how rare they are */
 };
 
 int pk_ranks_pay(const pk_rules *rules, unsigned hash_bits)
 {
     if (rules->kind != PK_LAZY && rules->kind != PK_GO_LAZY)
         return 0; /* the others do not insert all positions */
-    return rules->chain >= LONG_CHAIN || (rules->hash_bytes == 3 && hash_bits <= SMALL_HASH);
-}
-
-/* Return the bytes of a rung's strings: the longer ones first. */
-static inline uint32_t rung_bytes(const pk_model *model, unsigned rung)
-{
-    return rung == 0 ? LONG_STRING : model->rules.hash_bytes + 1u;
+    if (rules->hash_bytes == 3)
+        return rules->chain >= LONG_CHAIN_OF_THREE || hash_bits <= SMALL_HASH;
+    return rules->chain >= LONG_CHAIN;
 }
 
 /* Return a number for the next `bytes` bytes, 1..8. */
@@ -69,11 +69,9 @@ static inline void insert_rung(pk_rung *to, const pk_model *model, uint32_t at, 
                                unsigned bytes)
 {
     const uint8_t *data = model->data;
-    const uint32_t base = model->base + 1;
     for (; at < end; at++) {
         uint64_t mixed = string_at(data + at, bytes) * 0x9e3779b97f4a7c15u;
-        uint32_t *head = &to->head[mixed >> (64 - PK_RUNG_BITS)];
-        to->back[at & PK_RING_MASK] = pk_link(head, base + at);
+        to->back[at & PK_RING_MASK] = pk_link(&to->head[mixed >> (64 - PK_RUNG_BITS)], at);
     }
 }
 
@@ -91,19 +89,19 @@ void pk_ranks_insert(pk_model *model, uint32_t from, uint32_t to)
         insert_rung(&model->rungs[1], model, from, to, 4);
 }
 
-/* Return which of the `count` strings that begin at `at` and behind stands farthest back before.
+/* Return which of the strings that begin at `at` and behind, up to `most` bytes on, stands farthest
+ * back before. Of many only some are asked: any of them leads to the match.
  */
-static inline uint32_t rarest(const uint16_t *back, uint32_t at, uint32_t count)
+static inline uint32_t rarest(const uint16_t *back, uint32_t at, uint32_t most)
 {
-    uint32_t best = 0, farthest = 0;
-    for (uint32_t shift = 0; shift < count; shift++) {
+    const uint32_t stride = 1 + most / ASKED;
+    uint32_t best = 0;
+    for (uint32_t shift = most % stride; shift <= most; shift += stride) {
         uint16_t step = (uint16_t)(back[(at + shift) & PK_RING_MASK] - 1); /* 0, none: farthest */
-        if (step >= farthest) {
-            farthest = step;
-            best = shift;
-        }
+        uint32_t key = (uint32_t)step << 16 | shift;
+        best = key > best ? key : best;
     }
-    return best;
+    return best & 0xffff;
 }
 
 /* Tell whether the encoder's walk from `at` comes to `there`, a position of the same chain. */
@@ -118,23 +116,26 @@ static inline int is_reached(const pk_model *model, uint32_t at, uint32_t there,
  *
  * length: at least the rung's bytes less one. enough: a match this long ends the search. steps:
  *     positions that may be looked at before giving up; counted down. Returns the length, 0 or
- *     PK_TOO_MANY. */
-static inline uint32_t search_rung(const pk_model *model, unsigned rung, uint32_t at,
-                                   uint32_t length, uint32_t enough, const pk_reach *to,
-                                   uint32_t *steps, uint32_t *distance)
+ *     PK_TOO_MANY. Inlined, so that `bytes`, the rung's, is a constant. */
+static inline uint32_t search_rung(const pk_model *model, const uint16_t *back, uint32_t bytes,
+                                   uint32_t at, uint32_t length, uint32_t enough,
+                                   const pk_reach *to, uint32_t *steps, uint32_t *distance)
 {
     const uint8_t *data = model->data, *here = data + at;
-    const uint16_t *back = model->rungs[rung].back;
-    const uint32_t bytes = rung_bytes(model, rung);
     const uint32_t lowest = to->lowest < to->first_lowest ? to->lowest : to->first_lowest;
-    uint32_t found = 0, nearest = at, there = at, step;
-    uint32_t shift = rarest(back, at, length + 2 - bytes);
-    while ((step = back[(there + shift) & PK_RING_MASK]) && step <= there - lowest) {
+    uint32_t found = 0, there = at, nearest = at;
+    uint32_t shift = rarest(back, at, length + 1 - bytes);
+    /* A longer match has the bytes at the end of what would be longer. */
+    uint64_t tail = string_at(here + length + 1 - bytes, bytes);
+    for (;;) {
+        uint32_t step = back[(there + shift) & PK_RING_MASK];
+        /* 0, none, is farthest. */
+        if ((uint16_t)(step - 1) >= there - lowest)
+            break;
         there -= step;
         if (!--*steps)
             return PK_TOO_MANY;
-        /* A longer match has the two bytes at the end of what would be longer. */
-        if (there >= nearest || !pk_same_two(data + there + length - 1, here + length - 1))
+        if (there >= nearest || string_at(data + there + length + 1 - bytes, bytes) != tail)
             continue;
         uint32_t now = (uint32_t)pk_equal_ahead(data + there, here, to->most);
         if (now <= length)
@@ -145,10 +146,14 @@ static inline uint32_t search_rung(const pk_model *model, unsigned rung, uint32_
         *distance = at - there;
         if (length >= enough)
             break;
-        /* Go on behind this position, in the chain of the string that is rarest now. */
+        /* Go on behind this position. It has the same strings but for the last one, whose chain
+         * is followed from the start. */
         nearest = there;
-        there = at;
-        shift = rarest(back, at, length + 2 - bytes);
+        const uint32_t last = length + 1 - bytes;
+        shift = rarest(back, at, last);
+        if (shift == last)
+            there = at;
+        tail = string_at(here + length + 1 - bytes, bytes);
     }
     return found;
 }
@@ -156,16 +161,22 @@ static inline uint32_t search_rung(const pk_model *model, unsigned rung, uint32_
 uint32_t pk_ranks_search(const pk_model *model, uint32_t at, uint32_t best, const pk_reach *to,
                          uint32_t *distance)
 {
-    uint32_t steps = to->chain, enough = to->nice;
-    for (unsigned rung = 0; rung < PK_RUNGS; rung++) {
-        const uint32_t bytes = rung_bytes(model, rung);
-        const uint32_t length = best < bytes ? bytes - 1 : best;
-        if (length < to->most) {
-            uint32_t found = search_rung(model, rung, at, length, enough, to, &steps, distance);
-            if (found || best >= bytes)
-                return found; /* shorter strings lead to no longer match */
-        }
-        enough = bytes - 1; /* the rung above has no match, so there is none of its bytes */
+    uint32_t steps = to->chain, enough = to->nice, length = best, found;
+    if (length < LONG_STRING)
+        length = LONG_STRING - 1;
+    if (length < to->most) {
+        found = search_rung(model, model->rungs[0].back, LONG_STRING, at, length, enough, to,
+                            &steps, distance);
+        if (found || best >= LONG_STRING)
+            return found; /* shorter strings lead to no longer match */
     }
-    return 0;
+    const uint32_t bytes = model->rules.hash_bytes + 1u;
+    length = best < bytes ? bytes - 1 : best;
+    if (length >= to->most)
+        return 0;
+    /* The rung above has no match, so there is none of its bytes. */
+    enough = LONG_STRING - 1;
+    const uint16_t *back = model->rungs[1].back;
+    return bytes == 5 ? search_rung(model, back, 5, at, length, enough, to, &steps, distance)
+                      : search_rung(model, back, 4, at, length, enough, to, &steps, distance);
 }

@@ -17,14 +17,14 @@ typedef struct pk_reach {
 
 /* Link a position to the one before in its chain, and make it the last one.
  *
- * head: of the position's hash. entry: the position + 1 + model->base. Returns how far back the
- *     one before is; 0 if it is farther than a window, as all from before the last start are. */
-static inline uint16_t pk_link(uint32_t *head, uint32_t entry)
+ * head: of the position's hash. Returns how far back the one before is; 0 if it is farther than a
+ *     window, as all from before the last start are. */
+static inline uint16_t pk_link(uint16_t *head, uint32_t at)
 {
-    uint32_t step = entry - *head;
-    *head = entry;
+    uint16_t step = (uint16_t)(at - *head);
+    *head = (uint16_t)at;
     /* A mask, as a branch would often be mispredicted. */
-    return (uint16_t)(step & (uint32_t)-(int32_t)(step <= PK_WINDOW));
+    return step & (uint16_t)-((uint16_t)(step - 1) < PK_WINDOW);
 }
 
 /* Tell whether ranks pay for these rules: they cost two more chains, and save long walks. */

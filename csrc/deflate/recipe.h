@@ -8,7 +8,7 @@
 
 #include "deflate/inflate.h"
 
-/* Working memory for analysing and rebuilding: 1.3 MB, and more as segments need it. Used by one
+/* Working memory for analysing and rebuilding: 2 MB, and more as segments need it. Used by one
  * thread at a time; results do not depend on what it was used for before. */
 typedef struct pk_codec pk_codec;
 

@@ -175,12 +175,16 @@ def _cut_points(
     data: Buffer, min_bytes: int, max_bytes: int, final: bool, kernel: int
 ) -> list[int]:
     """Call the C core, which takes `min_bytes` from 512 and `max_bytes` up to 6 MiB."""
-    view = ffi.from_buffer("uint8_t[]", data)
-    length = len(view)
-    capacity = length // min_bytes + 1
-    cuts = ffi.new("uint64_t[]", capacity)
     count = ffi.new("size_t *")
-    if lib.pk_cut_points(view, length, min_bytes, max_bytes, final, kernel, cuts, capacity, count):
+    # Released at once: a view that a traceback keeps borrowed crashes Python's collector.
+    with ffi.from_buffer("uint8_t[]", data) as view:
+        length = len(view)
+        capacity = length // min_bytes + 1
+        cuts = ffi.new("uint64_t[]", capacity)
+        failed = lib.pk_cut_points(
+            view, length, min_bytes, max_bytes, final, kernel, cuts, capacity, count
+        )
+    if failed:
         raise InvalidParameter(f"chunk sizes {min_bytes} to {max_bytes} are out of range")
     out: list[int] = ffi.unpack(cuts, count[0])
     return out

@@ -139,8 +139,8 @@ class Segment:
         segment = self._segment
         out = bytearray(segment.end_bit // 8 * 3 // 100 + 64)
         tokens, length = ffi.new("uint64_t[2]"), ffi.new("size_t *")
-        to = ffi.from_buffer("uint8_t[]", out)
-        status = lib.pk_analyse(_codec(), segment, guess, to, len(out), length, tokens)
+        with ffi.from_buffer("uint8_t[]", out) as to:
+            status = lib.pk_analyse(_codec(), segment, guess, to, len(out), length, tokens)
         self.tokens = tokens[0], tokens[1]
         if status == lib.PK_NO_MEMORY:
             raise MemoryError
@@ -180,9 +180,10 @@ def rebuild(
         MemoryError: no memory for the model's tables.
     """
     codec = _codec()
-    data = ffi.from_buffer("uint8_t[]", b"".join((window, plain, _PADDING)))
+    data = b"".join((window, plain, _PADDING))
     size = len(data) - len(_PADDING)
     end = ffi.new("uint64_t *")
+    # Bytes are borrowed as they are.
     with ffi.from_buffer("uint8_t[]", recipe) as coded:
         status = lib.pk_rebuild(
             codec, data, len(window), size, position, coded, len(coded), bit, most, end

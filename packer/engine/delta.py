@@ -8,7 +8,7 @@ best, so work on kilobytes instead of megabytes.
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 from packer.engine import zstd
 from packer.engine.native import ffi, lib
@@ -46,8 +46,50 @@ _COPY_BYTES = 64
 _uncleared = ffi.new_allocator(should_clear_after_alloc=False)
 
 
+class Delta(NamedTuple):
+    """A delta frame that was made.
+
+    Args:
+        copies: coded.
+        selection: blocks of the older bytes that the body is compressed against.
+        body: the rest, compressed.
+        rest: what no copy covers.
+    """
+
+    copies: bytes
+    selection: bytes
+    body: bytes
+    rest: bytearray
+
+    def frame(self) -> bytes:
+        """Return the frame."""
+        return _frame(self.copies, self.selection, self.body)
+
+    def plain_frame(self) -> bytes:
+        """Return the frame with a rest that is not compressed."""
+        return _frame(self.copies, b"", zstd.plain_frame(self.rest))
+
+
 def encode(buffer: bytearray, prefix_bytes: int, level: int, *, share: float = 0) -> bytes | None:
     """Return a delta frame of a text, or None if it would not save `share`.
+
+    Args:
+        buffer: as `delta_of` takes it.
+        prefix_bytes: likewise.
+        level: likewise.
+        share: likewise.
+
+    Returns:
+        The frame (docs/format.md, "Delta frames"), or None.
+
+    Determinism: the same arguments and zstd version give the same bytes.
+    """
+    delta = delta_of(buffer, prefix_bytes, level, share=share)
+    return delta.frame() if delta is not None else None
+
+
+def delta_of(buffer: bytearray, prefix_bytes: int, level: int, *, share: float = 0) -> Delta | None:
+    """Return the parts of a delta frame of a text, or None if it would not save `share`.
 
     Repetitions within the text compress well with and without a delta. Of the rest, the older bytes
     cover at most their own length, so few of them cannot save much; nor can they where next to
@@ -60,39 +102,38 @@ def encode(buffer: bytearray, prefix_bytes: int, level: int, *, share: float = 0
         share: part of the text's compressed length that a delta should save, 0 to 1.
 
     Returns:
-        The frame (docs/format.md, "Delta frames"), or None.
-
-    Determinism: the same arguments and zstd version give the same bytes.
+        The parts of the frame, or None.
     """
     size = len(buffer)
     if prefix_bytes < share * _LEAST_FRESH * (size - prefix_bytes):
         return None
-    view = ffi.from_buffer("uint8_t[]", buffer)
-    table_log = min(max((size // 32).bit_length(), 10), 22)
-    capacity = min((size - prefix_bytes) // _COPY_BYTES + 1, MAX_COPIES)
-    copies = _uncleared("pk_copy[]", capacity)
-    table = _uncleared("uint32_t[]", 1 << table_log)
-    # Beyond it the check below fails whatever else is found; a byte more than rounding could hide.
-    most_fresh = int(prefix_bytes / share) + 1 if share else size
-    count = lib.pk_delta_find_fresh(
-        view, prefix_bytes, size, most_fresh, table, table_log, copies, capacity
-    )
-    ffi.release(table)
-    if count == lib.PK_TOO_FRESH:
-        return None
-    copied = lib.pk_delta_copied(copies, count, prefix_bytes)
-    length = size - prefix_bytes - lib.pk_delta_copied(copies, count, size)
-    if prefix_bytes < share * (length + copied):
-        return None
-    rest = bytearray(length)
-    text = ffi.from_buffer("uint8_t[]", rest)
-    lib.pk_delta_rest(view, prefix_bytes, size, copies, count, text)
-    selection, older, shared = _select(view, prefix_bytes, rest)
-    if share and copied + shared < _LEAST_COVERED * (size - prefix_bytes):
-        return None
-    coded = _coded(copies, count, prefix_bytes) if count else b""
-    left = len(older) + length
-    del view
+    # Released before the buffer is emptied, and on any error.
+    with ffi.from_buffer("uint8_t[]", buffer) as view:
+        table_log = min(max((size // 32).bit_length(), 10), 22)
+        capacity = min((size - prefix_bytes) // _COPY_BYTES + 1, MAX_COPIES)
+        copies = _uncleared("pk_copy[]", capacity)
+        table = _uncleared("uint32_t[]", 1 << table_log)
+        # Beyond it the check below fails whatever else is found; a byte more than rounding could
+        # hide.
+        most_fresh = int(prefix_bytes / share) + 1 if share else size
+        count = lib.pk_delta_find_fresh(
+            view, prefix_bytes, size, most_fresh, table, table_log, copies, capacity
+        )
+        ffi.release(table)
+        if count == lib.PK_TOO_FRESH:
+            return None
+        copied = lib.pk_delta_copied(copies, count, prefix_bytes)
+        length = size - prefix_bytes - lib.pk_delta_copied(copies, count, size)
+        if prefix_bytes < share * (length + copied):
+            return None
+        rest = bytearray(length)
+        text = ffi.from_buffer("uint8_t[]", rest)
+        lib.pk_delta_rest(view, prefix_bytes, size, copies, count, text)
+        selection, older, shared = _select(view, prefix_bytes, rest)
+        if share and copied + shared < _LEAST_COVERED * (size - prefix_bytes):
+            return None
+        coded = _coded(copies, count, prefix_bytes) if count else b""
+        left = len(older) + length
     buffer.clear()
     best = _LEAST_LEVEL
     if 4 * length <= size - prefix_bytes:  # much of it is copied, so there is time
@@ -102,7 +143,7 @@ def encode(buffer: bytearray, prefix_bytes: int, level: int, *, share: float = 0
         elif left <= _AMPLE_BYTES and not is_quick:
             best = 17
     body = zstd.compress(rest, max(level, best), older)
-    return b"".join((zstd.number(len(coded)), coded, zstd.number(len(selection)), selection, body))
+    return Delta(coded, selection, body, rest)
 
 
 def decode(frame: bytes, size: int, what: str, prefix: bytes | bytearray | memoryview) -> bytearray:
@@ -157,6 +198,11 @@ def decode_into(
         status = lib.pk_delta_apply(before, start, end, copies, count, rest, len(rest), text)
     if status:
         raise FormatError(what, "the copies do not fit the rest")
+
+
+def _frame(copies: bytes, selection: bytes, body: bytes) -> bytes:
+    parts = (zstd.number(len(copies)), copies, zstd.number(len(selection)), selection, body)
+    return b"".join(parts)
 
 
 def _coded(copies: Any, count: int, prefix_bytes: int) -> bytes:

@@ -65,5 +65,5 @@ def read_sum(data: Buffer) -> int:
     Returns:
         The sum modulo 2^64.
     """
-    view = ffi.from_buffer("uint8_t[]", data)
-    return int(lib.pk_read_sum(view, len(view)))
+    with ffi.from_buffer("uint8_t[]", data) as view:
+        return int(lib.pk_read_sum(view, len(view)))

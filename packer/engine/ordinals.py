@@ -58,14 +58,17 @@ class Ordinals:
         Raises:
             MemoryError: no memory for the map.
         """
-        view = ffi.from_buffer("uint8_t[]", keys)
         width = self._key_bytes
-        if lib.pk_map_put(self._map, view, width, len(view) // width, first, each):
+        # Released at once: a view that a traceback keeps borrowed crashes Python's collector.
+        with ffi.from_buffer("uint8_t[]", keys) as view:
+            failed = lib.pk_map_put(self._map, view, width, len(view) // width, first, each)
+        if failed:
             raise MemoryError
 
     def get(self, key: Buffer) -> int:
         """Return the number of the key that `key` begins with, -1 if it was not put."""
-        lib.pk_map_get(self._map, ffi.from_buffer("uint8_t[]", key), 0, 1, self._found)
+        with ffi.from_buffer("uint8_t[]", key) as view:
+            lib.pk_map_get(self._map, view, 0, 1, self._found)
         return int(self._found[0])
 
     def get_all(self, keys: Buffer, stride: int) -> array[int]:
@@ -78,7 +81,8 @@ class Ordinals:
         Returns:
             The number of each key as "q", -1 for a key that was not put.
         """
-        view = ffi.from_buffer("uint8_t[]", keys)
-        out = array("q", bytes(8 * (len(view) // stride)))
-        lib.pk_map_get(self._map, view, stride, len(out), ffi.from_buffer("int64_t[]", out))
+        with ffi.from_buffer("uint8_t[]", keys) as view:
+            out = array("q", bytes(8 * (len(view) // stride)))
+            with ffi.from_buffer("int64_t[]", out) as to:
+                lib.pk_map_get(self._map, view, stride, len(out), to)
         return out

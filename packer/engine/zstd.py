@@ -42,6 +42,11 @@ _LONG_MATCH = 999
 """Match length in bytes that optimal parsers take without searching on (level 17 has 64). Matches
 in a prefix are long, and searching for longer ones costs no time."""
 
+_PLAIN_HEAD = b"\x28\xb5\x2f\xfd\xa0"
+"""Magic number; a single segment, whose size follows in four bytes."""
+_BLOCK_BYTES = 128 << 10
+"""Greatest block of a zstd frame."""
+
 _contexts = threading.local()
 
 
@@ -79,6 +84,21 @@ def compress(
     if context is None:
         context = contexts[key] = _plain_context(*key)
     return context.compress(data)
+
+
+def plain_frame(data: bytes | bytearray) -> bytes:
+    """Return a zstd frame of `data` whose blocks hold it as it is.
+
+    Args:
+        data: at least a byte.
+    """
+    out = bytearray(_PLAIN_HEAD + len(data).to_bytes(4, "little"))
+    for start in range(0, len(data), _BLOCK_BYTES):
+        block = data[start : start + _BLOCK_BYTES]
+        is_last = start + len(block) == len(data)
+        out += (len(block) << 3 | is_last).to_bytes(3, "little")
+        out += block
+    return bytes(out)
 
 
 def _prefix_parameters(level: int, size: int) -> zstandard.ZstdCompressionParameters:

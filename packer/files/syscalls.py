@@ -103,17 +103,18 @@ def write_files(
     Raises:
         OSError: a file could not be written; the error carries its name.
     """
-    done = lib.pk_write_files(
-        directory,
-        b"\0".join(names),
-        ffi.from_buffer("uint8_t[]", data),
-        ffi.from_buffer("uint64_t[]", bounds),
-        ffi.from_buffer("uint16_t[]", modes),
-        mask,
-        len(names),
-    )
+    # Released at once: a view that a traceback keeps borrowed crashes Python's collector.
+    with (
+        ffi.from_buffer("uint8_t[]", data) as content,
+        ffi.from_buffer("uint64_t[]", bounds) as ends,
+        ffi.from_buffer("uint16_t[]", modes) as bits,
+    ):
+        done = lib.pk_write_files(
+            directory, b"\0".join(names), content, ends, bits, mask, len(names)
+        )
+        error = ffi.errno
     if done != len(names):
-        raise OSError(ffi.errno, os.strerror(ffi.errno), os.fsdecode(names[done]))
+        raise OSError(error, os.strerror(error), os.fsdecode(names[done]))
 
 
 def read_files(
@@ -131,14 +132,12 @@ def read_files(
         One byte a file: 1 if its state before and after reading is the one in `stats`, else 0.
     """
     read = bytearray(len(names))
-    lib.pk_read_files(
-        directory,
-        b"\0".join(names),
-        ffi.from_buffer("uint64_t[]", stats),
-        ffi.from_buffer("uint8_t[]", out),
-        ffi.from_buffer("uint8_t[]", read),
-        len(names),
-    )
+    with (
+        ffi.from_buffer("uint64_t[]", stats) as states,
+        ffi.from_buffer("uint8_t[]", out) as content,
+        ffi.from_buffer("uint8_t[]", read) as same,
+    ):
+        lib.pk_read_files(directory, b"\0".join(names), states, content, same, len(names))
     return read
 
 

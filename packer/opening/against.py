@@ -16,7 +16,7 @@ from packer.engine.memory import writable
 from packer.engine.tokens import KIND, MAX_SPAN_BYTES, OldSpan, Span, bits_of, span_of
 from packer.opening.expansion import most_opened
 from packer.opening.old_streams import OldStreams
-from packer.opening.recipe import MAX_DELTA_BYTES, Cursor
+from packer.opening.recipe import MAX_DELTA_BYTES, MAX_SPANS, Cursor
 from packer.opening.tar_times import MAX_TIME, MAX_TIMES, retimed
 
 if TYPE_CHECKING:
@@ -67,21 +67,20 @@ class Against:
         """
         if not 1 <= size <= MAX_DELTA_BYTES:
             record.fail(f"a delta of {size} bytes")
-        stream = record.number()
-        span = Span(record.number(), record.number())
-        if not span.size:
-            record.fail("a delta without a span")
+        parts = self._spans_of(record)
         count = record.number()
         if count > MAX_TIMES:
             record.fail(f"{count} times of a delta")
         times = [(record.number(), record.number()) for _ in range(count)]
         if any(new > MAX_TIME for _, new in times):
             record.fail("a time of a delta is too large")
-        old = self._charge(record, stream, span)
         payload = bytes(record.take(len(record.rest())))
 
         def made() -> memoryview:
-            older = retimed(old.plain(stream, span), span.start, times)
+            texts = [
+                retimed(old.plain(stream, span), span.start, times) for old, stream, span in parts
+            ]
+            older = texts[0] if len(texts) == 1 else b"".join(texts)
             out = writable(size)
             delta.decode_into(out, payload, self._what, older)
             return out
@@ -180,6 +179,21 @@ class Against:
             return _of_length(out, coded_bytes)
 
         return made
+
+    def _spans_of(self, record: Cursor) -> list[tuple[OldStreams, int, Span]]:
+        """Read the spans of a delta."""
+        count, total, out = record.number(), 0, []
+        if not 1 <= count <= MAX_SPANS:
+            record.fail(f"a delta with {count} spans")
+        for _ in range(count):
+            stream, span = record.number(), Span(record.number(), record.number())
+            if not span.size:
+                record.fail("an empty span")
+            total += span.size
+            if total > MAX_SPAN_BYTES:
+                record.fail(f"spans of {total} bytes")
+            out.append((self._charge(record, stream, span), stream, span))
+        return out
 
     def _charge(self, cursor: Cursor, stream: int, span: Span) -> OldStreams:
         """Check a reference to an old stream, and count its cost."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 from array import array
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from xxhash import xxh3_64_digest
@@ -17,6 +17,7 @@ from xxhash import xxh3_64_digest
 from packer.engine.chunking import ChunkParams, cut_points
 from packer.engine.ordinals import Ordinals
 from packer.engine.tokens import Span
+from packer.opening.recipe import MAX_SPANS
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -38,6 +39,17 @@ _MOST_NEAR = 4 / 5
 """Share of the votes that must be near one another for the others to be left out."""
 _TRIMMED = 50
 """One of this many votes on either side is left out, as it may be a piece that occurs twice."""
+_WIDTHS = (
+    (NEAR_BYTES, MARGIN_BYTES),
+    (NEAR_BYTES, MARGIN_BYTES // 4),
+    (NEAR_BYTES, MARGIN_BYTES // 16),
+    (NEAR_BYTES // 64, MARGIN_BYTES // 16),
+)
+"""How far apart pieces may be that one span of a delta holds, and how far it reaches around them:
+the widest with which all spans are not too long together."""
+_LEAST_VOTES = 3
+"""Votes for a span of a delta, at least, unless all have fewer: pieces that occur twice vote for
+one of their places."""
 
 
 class Place(NamedTuple):
@@ -173,6 +185,55 @@ class Votes:
         middle = (start + end) // 2 + centre
         return _place(stream, low - MARGIN_BYTES, high + MARGIN_BYTES, middle, old[stream], most)
 
+    def spans(
+        self, start: int, end: int, size: int, old: Sequence[int], guess: int, most: int
+    ) -> tuple[Place, ...]:
+        """Return where the parts of a stretch of the new stream probably lie.
+
+        Args:
+            start: first byte of the stretch.
+            end: byte behind the last one.
+            size: bytes of the new stream.
+            old: size of each old stream.
+            guess: old stream for a stretch without votes.
+            most: greatest length of all places together, in bytes.
+
+        Returns:
+            At least one place, MAX_SPANS at most, in order, apart from one another.
+        """
+        first, last = bisect_left(self.new, start), bisect_left(self.new, end)
+        if first == last:
+            return (self._guess(first, start, end, size, old, guess, most),)
+        kept: list[_Run] = []
+        for near, margin in _WIDTHS:
+            kept = _joined(self._runs(first, last, start, end, near), margin, old)
+            if sum(run.size for run in kept) <= most:
+                break
+        kept.sort(key=lambda run: (-run.votes, run.stream, run.low))
+        places: list[Place] = []
+        for run in kept[:MAX_SPANS]:
+            if places and run.votes < _LEAST_VOTES:
+                break
+            length = min(run.size, most)
+            if length:
+                places.append(Place(run.stream, Span(run.low, length)))
+                most -= length
+        return tuple(sorted(places))
+
+    def _runs(self, first: int, last: int, start: int, end: int, near: int) -> list[_Run]:
+        """Return the old stretches between votes that follow one another in both texts."""
+        new, stream, old = self.new, self.stream, self.old
+        low = max(old[first] - min(new[first] - start, near), 0)
+        out = [_Run(stream[first], low, old[first], 1)]
+        for at in range(first + 1, last):
+            run, gap = out[-1], old[at] - old[at - 1]
+            if stream[at] == run.stream and 0 <= gap <= near:
+                out[-1] = run._replace(high=old[at], votes=run.votes + 1)
+            else:
+                out.append(_Run(stream[at], old[at], old[at], 1))
+        out[-1] = out[-1]._replace(high=old[last - 1] + min(end - new[last - 1], near))
+        return out
+
     def _guess(
         self,
         first: int,
@@ -192,6 +253,34 @@ class Votes:
             low, high = start + min(shift, 0), end + max(shift, 0)
         middle = (low + high) // 2
         return _place(stream, low - GUESS_BYTES, high + GUESS_BYTES, middle, old[stream], most)
+
+
+class _Run(NamedTuple):
+    """A stretch of an old stream, and how many pieces of it were found."""
+
+    stream: int
+    low: int
+    high: int
+    votes: int
+
+    @property
+    def size(self) -> int:
+        """Its length in bytes."""
+        return self.high - self.low
+
+
+def _joined(runs: Iterable[_Run], margin: int, old: Sequence[int]) -> list[_Run]:
+    """Return runs with a margin on either side, those joined that meet then."""
+    out: list[_Run] = []
+    for stream, low, high, votes in sorted(runs):
+        low, high = max(low - margin, 0), min(high + margin, old[stream])
+        if out and out[-1].stream == stream and low <= out[-1].high:
+            before = out[-1]
+            high, votes = max(high, before.high), votes + before.votes
+            out[-1] = _Run(stream, before.low, high, votes)
+        elif low < high:
+            out.append(_Run(stream, low, high, votes))
+    return out
 
 
 def _place(stream: int, low: int, high: int, middle: int, size: int, most: int) -> Place:

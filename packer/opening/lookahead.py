@@ -23,8 +23,9 @@ def find_signature(data: Buffer, start: int, end: int) -> int:
     Returns:
         The offset of the first signature in `data`, -1 if there is none.
     """
-    view = ffi.from_buffer("uint8_t[]", data)
-    found = start + lib.pk_find_signature(view + start, end - start) if start < end else end
+    # Released at once: a view that a traceback keeps borrowed crashes Python's collector.
+    with ffi.from_buffer("uint8_t[]", data) as view:
+        found = start + lib.pk_find_signature(view + start, end - start) if start < end else end
     return found if found < end else -1
 
 

@@ -47,6 +47,8 @@ SEQUENCES = 10
 
 MAX_DELTA_BYTES = 16 << 20
 """Greatest number of bytes of one DELTA: a reader holds them for each thread."""
+MAX_SPANS = 64
+"""Spans of one DELTA, at most: a reader looks each up."""
 
 MAX_DEFLATE_DEPTH = 4
 """Greatest number of deflate and bzip2 streams within one another; bounds a reader's windows."""
@@ -166,9 +168,7 @@ class RecipeWriter:
     def delta(
         self,
         length: int,
-        stream: int,
-        start: int,
-        size: int,
+        spans: Sequence[tuple[int, int, int]],
         payload: bytes,
         *,
         times: Sequence[tuple[int, int]] = (),
@@ -177,16 +177,16 @@ class RecipeWriter:
 
         Args:
             length: their number, 1 to MAX_DELTA_BYTES.
-            stream: number of the old stream.
-            start: of the span in its plaintext, in bytes.
-            size: of the span in bytes.
-            payload: of `engine.delta.encode`, the span being its prefix.
-            times: replaced in the span before, as `tar_times.retime` does.
+            spans: 1 to MAX_SPANS of old streams: number of the stream, start of the span in its
+                plaintext and size of it in bytes.
+            payload: of `engine.delta.encode`, the spans being its prefix.
+            times: replaced in the spans before, as `tar_times.retime` does.
         """
         own = self._begin(DELTA, length)
         self._depth -= 1
         record = bytearray()
-        for value in (stream, start, size, len(times), *chain.from_iterable(times)):
+        put_number(record, len(spans))
+        for value in chain(*spans, (len(times),), *times):
             put_number(record, value)
         self._record(own, record + payload)
 

@@ -19,12 +19,16 @@ _FAILURES = {
 
 def is_header(block: bytes | bytearray | memoryview) -> bool:
     """Return whether a block is a header of a tar archive: whether its checksum is right."""
-    return len(block) >= BLOCK and bool(lib.pk_tar_is_header(ffi.from_buffer("uint8_t[]", block)))
+    if len(block) < BLOCK:
+        return False
+    # Released at once: a view that a traceback keeps borrowed crashes Python's collector.
+    with ffi.from_buffer("uint8_t[]", block) as view:
+        return bool(lib.pk_tar_is_header(view))
 
 
 def content_size(header: bytes) -> int:
     """Return how many bytes of content follow a tar header; -1 if its size field is invalid."""
-    return int(lib.pk_tar_size(ffi.from_buffer("uint8_t[]", header)))
+    return int(lib.pk_tar_size(header))
 
 
 def encode_header(block: bytes, previous: bytes) -> tuple[bytes, int]:
@@ -90,7 +94,8 @@ def take_members(data: memoryview, previous: bytes, most: int, *, look: bool) ->
         _local.members = ffi.new("pk_members *")
     out: Any = _local.members
     out.header = previous
-    lib.pk_members_take(out, ffi.from_buffer("uint8_t[]", data), len(data), most, look)
+    with ffi.from_buffer("uint8_t[]", data) as view:
+        lib.pk_members_take(out, view, len(data), most, look)
     if not out.taken:
         return None
     return Members(
@@ -117,9 +122,9 @@ def decode_header(cursor: Cursor, previous: bytes) -> bytes:
     """
     block = bytearray(BLOCK)
     rest = cursor.rest()
-    coded, to = ffi.from_buffer("uint8_t[]", rest), ffi.from_buffer("uint8_t[]", block)
     taken = ffi.new("size_t *")
-    status = lib.pk_tar_decode(coded, len(rest), previous, to, taken)
+    with ffi.from_buffer("uint8_t[]", rest) as coded, ffi.from_buffer("uint8_t[]", block) as to:
+        status = lib.pk_tar_decode(coded, len(rest), previous, to, taken)
     if status != lib.PK_OK:
         cursor.fail(_FAILURES.get(status, "a tar header is cut off"))
     cursor.take(taken[0])

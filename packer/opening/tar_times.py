@@ -7,6 +7,7 @@ the old text with the new times, a delta finds the headers again. docs/format.md
 from __future__ import annotations
 
 from collections import Counter, defaultdict
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
 from packer.engine.native import ffi, lib
@@ -30,12 +31,11 @@ _MOST_HEADERS = 1 << 15
 """Greatest number of headers of a text that are looked at."""
 
 
-def replaced_times(old: Buffer, old_start: int, new: Buffer, new_start: int) -> Times:
+def replaced_times(old: Iterable[tuple[Buffer, int]], new: Buffer, new_start: int) -> Times:
     """Return which times of an old text have become others in a new one.
 
     Args:
-        old: a stretch of an old stream.
-        old_start: where it begins in the stream.
+        old: stretches of old streams, and where each begins in its stream.
         new: a stretch of the new stream.
         new_start: where it begins there.
 
@@ -45,9 +45,10 @@ def replaced_times(old: Buffer, old_start: int, new: Buffer, new_start: int) -> 
     now = dict(_times(new, new_start))
     votes: dict[int, Counter[int]] = defaultdict(Counter)
     if now:
-        for name, time in _times(old, old_start):
-            if name in now:
-                votes[time][now[name]] += 1
+        for text, start in old:
+            for name, time in _times(text, start):
+                if name in now:
+                    votes[time][now[name]] += 1
     found = []
     for time, targets in votes.items():
         target, count = min(targets.items(), key=lambda item: (-item[1], item[0]))

@@ -7,9 +7,11 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
 from packer.engine.chunking import ChunkParams, cut_points
+from packer.engine.delta import Delta
 from packer.opening.discovery import FoundStream, Read
 from packer.opening.locating import Place
 from packer.opening.recipe import RecipeWriter, ZstdSegment, against
+from packer.opening.repeated_text import RepeatedText
 from packer.opening.tar_times import Times
 
 _READ_BYTES = 4 << 20
@@ -91,12 +93,21 @@ class SegmentRecipe(NamedTuple):
 
 @dataclass(slots=True)
 class DeltaPiece:
-    """Plaintext from a delta against a place in an old stream, with times replaced there."""
+    """Plaintext from a delta against places in old streams, with times replaced there.
+
+    Args:
+        length: of the plaintext in bytes.
+        places: the spans of the delta.
+        payload: the delta frame.
+        times: replaced in the spans.
+        delta: the parts of the frame, if its rest may be kept as it is.
+    """
 
     length: int
-    place: Place
+    places: tuple[Place, ...]
     payload: bytes
     times: Times
+    delta: Delta | None = None
 
 
 @dataclass(slots=True)
@@ -121,6 +132,8 @@ def written(
     recipe: RecipeWriter,
     numbers: Mapping[int, int],
     params: ChunkParams,
+    *,
+    repeated: RepeatedText,
 ) -> Iterator[memoryview]:
     """Write the recipe of a stream, or the file; yield the content.
 
@@ -130,6 +143,7 @@ def written(
         recipe: takes the operations.
         numbers: of the old streams, by their number in the predecessor.
         params: sizes of chunks.
+        repeated: text of the version's recipes so far.
 
     Yields:
         The chunks of the content, each valid until the next is asked for.
@@ -137,7 +151,7 @@ def written(
     for item in plan.items:
         if isinstance(item, Opened) and item.stream is None:
             recipe.zstd(item.frames)
-            yield from written(item, read, recipe, numbers, params)
+            yield from written(item, read, recipe, numbers, params, repeated=repeated)
             recipe.end()
         elif isinstance(item, Opened):
             assert item.stream is not None
@@ -148,11 +162,13 @@ def written(
             for old, coded, size, bit in item.segments:
                 stored = coded if old < 0 else against(coded, numbers[old])
                 recipe.segment(number, size, bit, stored)
-            yield from written(item, item.stream.read, recipe, numbers, params)
+            inner = item.stream.read
+            yield from written(item, inner, recipe, numbers, params, repeated=repeated)
             recipe.end()
         elif isinstance(item, DeltaPiece):
-            stream, span = numbers[item.place.stream], item.place.span
-            recipe.delta(item.length, stream, span.start, span.size, item.payload, times=item.times)
+            spans = [(numbers[stream], *span) for stream, span in item.places]
+            payload = item.payload if item.delta is None else repeated.frame(item.delta)
+            recipe.delta(item.length, spans, payload, times=item.times)
         elif isinstance(item, InlinePiece):
             recipe.inline(item.data)
         else:
@@ -169,7 +185,7 @@ def used_streams(plan: Opened) -> Iterator[int]:
         if isinstance(item, Opened):
             yield from used_streams(item)
         elif isinstance(item, DeltaPiece):
-            yield item.place.stream
+            yield from (place.stream for place in item.places)
 
 
 def _chunks(read: Read, part: ContentPiece, params: ChunkParams) -> Iterator[memoryview]:

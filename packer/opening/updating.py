@@ -13,7 +13,7 @@ import os
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from functools import partial
 from itertools import pairwise
 from threading import Lock
@@ -35,7 +35,13 @@ from packer.opening.old_text import OldText
 from packer.opening.pieces import Pieces
 from packer.opening.predecessor import DEFLATE, ZSTD, OldStream
 from packer.opening.recipe import MAX_DELTA_BYTES, RecipeWriter
-from packer.opening.tar_times import replaced_times, retime, retimed
+from packer.opening.repeated_text import (
+    KEPT_BYTES,
+    KEPT_FILE_BYTES,
+    LEAST_BYTES,
+    RepeatedText,
+)
+from packer.opening.tar_times import Times, replaced_times, retime, retimed
 from packer.opening.update_plan import (
     ContentPiece,
     DeltaPiece,
@@ -128,6 +134,8 @@ class Update:
         file_bytes = size - sum(each.plain_bytes - each.coded_bytes for each in segments)
         self._room = most_recipe(file_bytes, against=True) - RESERVED_BYTES
         self.recipe = RecipeWriter(workers.directory)
+        self.repeated = RepeatedText()
+        """Text of the version's recipes so far, to be set before the content is taken."""
         self.closed = ClosedTally()
         """What stays closed."""
         self.old_streams: tuple[OldStream, ...] = ()
@@ -182,7 +190,8 @@ class Update:
         assert self._plan is not None
         if self._parts:
             self.recipe.text(self._size)
-        yield from written(self._plan, self._read, self.recipe, self._stored, params)
+        plan, numbers = self._plan, self._stored
+        yield from written(plan, self._read, self.recipe, numbers, params, repeated=self.repeated)
 
     def recipe_chunks(self, params: ChunkParams) -> Iterator[memoryview]:
         """Yield the chunks of the recipe, once all content was taken."""
@@ -532,19 +541,12 @@ class Update:
         size = end - start
         if size < LEAST_DELTA_BYTES:
             return InlinePiece(bytes(stream.read(start, size)))
-        place = self._place(stream, start, end, guess, MAX_SPAN_BYTES)
-        old = self._old.streams[place.stream]
-        buffer = bytearray(place.span.size + size)
-        with memoryview(buffer) as both:
-            older, newer = both[: place.span.size], both[place.span.size :]
-            old.read_into(place.span.start, older)
-            stream.read_into(start, newer)
-            times = replaced_times(older, place.span.start, newer, start)
-            retime(older, place.span.start, times)
-            older.release()
-            newer.release()
-        payload = delta.encode(buffer, place.span.size, _QUICK_LEVEL)
-        assert payload is not None  # no share is demanded
+        votes, sizes = self._votes[stream.number], self._old.sizes
+        places = votes.spans(start, end, stream.size, sizes, guess, MAX_SPAN_BYTES)
+        buffer, times = self._both(places, stream, start, size)
+        made = delta.delta_of(buffer, len(buffer) - size, _QUICK_LEVEL)
+        assert made is not None  # no share is demanded
+        payload = made.frame()
         text = stream.read(start, size)
         if len(payload) * _CLEARLY_SMALL > size:
             alone = len(zstd.compress(text, _QUICK_LEVEL))
@@ -553,10 +555,38 @@ class Update:
                     return InlinePiece(bytes(text))
                 together = _TOGETHER if size < _SHORT_BYTES else 1
                 return ContentPiece(start, size, int(alone * together))
-        prefix = retimed(old.read(*place.span), place.span.start, times)
+        prefix = b"".join(
+            retimed(self._old.streams[place.stream].read(*place.span), place.span.start, times)
+            for place in places
+        )
         if delta.decode(payload, size, "delta", prefix) != text:
             return ContentPiece(start, size, size)
-        return DeltaPiece(size, place, payload, times)
+        return DeltaPiece(size, places, payload, times, made if self._may_keep(made) else None)
+
+    def _may_keep(self, made: delta.Delta) -> bool:
+        """Return whether the rest of a delta may be kept as it is."""
+        is_small = self._size <= KEPT_FILE_BYTES and len(made.rest) <= KEPT_BYTES
+        return is_small and len(made.body) >= LEAST_BYTES
+
+    def _both(
+        self, places: Sequence[Place], stream: _Found, start: int, size: int
+    ) -> tuple[bytearray, Times]:
+        """Return old text, with new times, and behind it new text; and these times."""
+        buffer = bytearray(sum(place.span.size for place in places) + size)
+        with ExitStack() as views:
+            both, at = views.enter_context(memoryview(buffer)), 0
+            older: list[tuple[memoryview, int]] = []
+            for number, span in places:
+                part = views.enter_context(both[at : at + span.size])
+                self._old.streams[number].read_into(span.start, part)
+                older.append((part, span.start))
+                at += span.size
+            newer = views.enter_context(both[at:])
+            stream.read_into(start, newer)
+            times = replaced_times(older, newer, start)
+            for part, begin in older:
+                retime(part, begin, times)
+        return buffer, times
 
 
 def _pieces(start: int, end: int) -> list[tuple[int, int]]:

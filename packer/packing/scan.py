@@ -20,6 +20,7 @@ from packer.format.layer_writer import LayerWriter, layer_bytes_for, level_for
 from packer.opening.choice import ALL, NONE
 from packer.opening.closed import ClosedStreams, kind_of, unopened
 from packer.opening.recipe_cache import RecipeCache
+from packer.opening.repeated_text import RepeatedText
 from packer.opening.workers import Workers
 from packer.packing.changed_archives import Changed, ChangedArchives
 from packer.packing.file_chunks import OpenedFile, Opener, Source
@@ -88,6 +89,7 @@ class Scan:
         self._base = base
         self._has_base = bool(base.reader.index.paths)
         self._workers = Workers(executor, recipes, base.reader.directory)
+        self._repeated = RepeatedText()
         self._older = OlderChunks(source, base.reader, base.dropped)
         self.new = self._older.new
         """The new chunks."""
@@ -271,6 +273,7 @@ class Scan:
             assert changed.begun is not None
             row = changed.begun()
             if row is not None and predecessors.has_room(found, len(file.update.old_streams)):
+                file.update.repeated = self._repeated
                 runs, digests = self._pack_file(at, file, known, prefixes)
                 self.closed.add(at, [*source.closed.rows(), *file.closed()])
                 named = predecessors.add(row, file.update.old_streams)

@@ -740,20 +740,26 @@ class Recipe:
         return self.older[stream]
 
     def delta(self, size: int) -> bytes:
-        """Return what a delta makes of an old stream."""
+        """Return what a delta makes of old streams."""
         need(1 <= size <= 16 * MIB, "length of a delta")
         records = self.next_stream()
-        stream, start, length = records.number(), records.number(), records.number()
-        need(length > 0, "an empty span")
+        count = records.number()
+        need(1 <= count <= 64, "number of spans")
+        spans = [(records.number(), records.number(), records.number()) for _ in range(count)]
+        need(all(length > 0 for _, _, length in spans), "an empty span")
+        need(sum(length for _, _, length in spans) <= 16 * MIB, "spans of a delta")
         count = records.number()
         need(count <= 64, "number of times")
         times = [(records.number(), records.number()) for _ in range(count)]
         need(all(new < 1 << 33 for _, new in times), "a time")
-        old = self.take_span(stream, start, length)
         stored = records.take(len(records.data) - records.at)
-        span = bytearray(old.plain[start : start + length])
-        replace_times(span, start, dict(reversed(times)))
-        return read_delta(stored, bytes(span), size, 16 * MIB)
+        prefix = b""
+        for stream, start, length in spans:
+            old = self.take_span(stream, start, length)
+            span = bytearray(old.plain[start : start + length])
+            replace_times(span, start, dict(reversed(times)))
+            prefix += span
+        return read_delta(stored, prefix, size, 16 * MIB)
 
     def deflate(self, depth: int) -> bytes:
         """Return a deflate stream. Its bits are a text of zeros and ones, the lowest first."""

@@ -137,8 +137,8 @@ def test_tables_are_those_of_the_code() -> None:
     assert stated == "; ".join(map(str, bounds))
     stated = limits["links; predecessors of a file"]
     assert stated == f"{predecessor.MAX_LINKS}; {predecessor.MAX_FILES}"
-    stated = limits["delta; span of an old stream"]
-    assert stated == f"{recipe.MAX_DELTA_BYTES >> 20} MiB; {MAX_SPAN_BYTES >> 20} MiB"
+    stated, span = limits["delta; its spans; span of a segment"], f"{MAX_SPAN_BYTES >> 20} MiB"
+    assert stated == f"{recipe.MAX_DELTA_BYTES >> 20} MiB; {recipe.MAX_SPANS}, of {span}; {span}"
     assert limits["times that a delta replaces"] == str(tar_times.MAX_TIMES)
 
 

@@ -35,7 +35,7 @@ from packer.packing.older.alike import HEAD_BYTES, Alike
 from packer.packing.older.counterparts import Counterparts
 
 _READ_BYTES = 1 << 20
-_SMALL_BYTES = 4 << 20
+_SMALL_BYTES = 16 << 20
 """Size of a file in bytes up to which a chain may have MAX_LINKS."""
 _LINKS_OF_LARGE = 4
 """Length of a chain of larger files, at most: each link takes up to 40 MB of memory, and time."""

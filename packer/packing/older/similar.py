@@ -52,9 +52,11 @@ def sketch(data: Buffer) -> array[int]:
     Returns:
         SUPER_FEATURES numbers as "Q", or an empty array.
     """
-    view = ffi.from_buffer("uint8_t[]", data)
     out = array("Q", bytes(_RECORD_BYTES))
-    return out if lib.pk_sketch(view, len(view), ffi.from_buffer("uint64_t[]", out)) else array("Q")
+    # Released at once: a view that a traceback keeps borrowed crashes Python's collector.
+    with ffi.from_buffer("uint8_t[]", data) as view, ffi.from_buffer("uint64_t[]", out) as to:
+        found = lib.pk_sketch(view, len(view), to)
+    return out if found else array("Q")
 
 
 class Similar:

@@ -55,7 +55,7 @@ def recipe(operation_is_text: bool = False) -> bytes:
         writer.text(len(NEW))
     stored = ZstdSegment(len(NEW), len(NEW_FILE), against(coded, 0))
     writer.zstd([stored], is_text=operation_is_text)
-    writer.delta(len(NEW), 0, 0, len(PLAIN), delta_of(PLAIN, NEW))
+    writer.delta(len(NEW), [(0, 0, len(PLAIN))], delta_of(PLAIN, NEW))
     writer.end()
     return b"".join(writer.finish())
 

@@ -10,19 +10,21 @@ import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from itertools import pairwise
 from typing import NamedTuple
 
 import pytest
 
 from packer.engine.chunking import ChunkParams
 from packer.files.temporary import Gathered
-from packer.opening import discovery
+from packer.opening import discovery, updating
 from packer.opening.discovery import Discovery, FoundStream, MadeStream, Read
-from packer.opening.locating import Fingerprints, Votes
+from packer.opening.locating import MARGIN_BYTES, Fingerprints, Votes
 from packer.opening.old_streams import OldFile, OldStreams
 from packer.opening.old_text import OldText
 from packer.opening.predecessor import OldStream
 from packer.opening.rebuilder import Rebuilder
+from packer.opening.recipe import MAX_SPANS
 from packer.opening.updating import Update
 from packer.opening.workers import Workers
 from tests.updates import as_gzip, changed, libdeflate, tar, texts, zipped
@@ -236,6 +238,61 @@ def test_votes_find_a_text_wherever_it_went() -> None:
     guessed = Votes().locate(0, 1000, 1000, sizes, 1, 1 << 20)
     assert guessed.stream == 1
     assert 0 <= guessed.span.start < sum(guessed.span) <= sizes[1]
+
+
+def test_a_text_of_many_places_has_a_span_for_each() -> None:
+    drawn = random.Random(5)
+    old = [drawn.randbytes(2_000_000), drawn.randbytes(1_000_000)]
+    prints = Fingerprints(3_000_000)
+    for number, text in enumerate(old):
+        prints.add(number, 0, text)
+    parts = [(0, 1_500_000, 100_000), (1, 400_000, 200_000), (0, 300_000, 300_000)]
+    new = b"".join(old[stream][start : start + size] for stream, start, size in parts)
+    votes, sizes = Votes(), [len(text) for text in old]
+    prints.find(0, new, votes)
+    places = votes.spans(0, len(new), len(new), sizes, 0, 1 << 24)
+    assert [place.stream for place in places] == [0, 0, 1]
+    for (stream, start, size), at in zip(parts, (1, 2, 0), strict=True):
+        place, span = places[at]
+        assert place == stream
+        assert start - MARGIN_BYTES <= span.start <= start
+        assert start + size <= sum(span) <= start + size + MARGIN_BYTES + 2000
+    # Less room: narrower margins, then what has the most votes.
+    narrow = votes.spans(0, len(new), len(new), sizes, 0, 640_000)
+    assert len(narrow) == 3
+    assert sum(place.span.size for place in narrow) <= 640_000
+    few = votes.spans(0, len(new), len(new), sizes, 0, 350_000)
+    assert sum(place.span.size for place in few) <= 350_000
+    assert any(place.stream == 0 and place.span.start <= 300_000 for place in few)
+    # A stretch without votes is guessed, as one place.
+    assert len(Votes().spans(0, 1000, 1000, sizes, 1, 1 << 20)) == 1
+
+
+def test_no_more_spans_than_a_reader_takes() -> None:
+    drawn = random.Random(6)
+    old = drawn.randbytes(12 << 20)
+    prints = Fingerprints(1 << 20)
+    prints.add(0, 0, old)
+    order = list(range(100))
+    drawn.shuffle(order)
+    new = b"".join(old[at * 120_000 :][:8_000] for at in order)
+    votes = Votes()
+    prints.find(0, new, votes)
+    places = votes.spans(0, len(new), len(new), [len(old)], 0, 2 << 20)
+    assert 1 < len(places) <= MAX_SPANS
+    for before, behind in pairwise(places):
+        assert sum(before.span) < behind.span.start
+
+
+def test_old_text_from_far_apart(monkeypatch: pytest.MonkeyPatch) -> None:
+    drawn = random.Random(7)
+    blocks = [drawn.randbytes(60_000) for _ in range(30)]
+    old = gzip.compress(b"".join(blocks), 6)
+    new = gzip.compress(b"".join((blocks[25], b"changed", blocks[2], blocks[14])), 6)
+    monkeypatch.setattr(updating, "MAX_SPAN_BYTES", 400_000)
+    result = update(old, new)
+    assert result is not None
+    assert len(result.recipe) + len(result.content) < 2000
 
 
 def test_what_does_not_pay_is_told() -> None:

@@ -160,7 +160,7 @@ def nested() -> tuple[File, File, dict[str, bytes]]:
     maker.writer.end()
     maker.add(new_plain[at + 10 + inside : at + len(new_tgz)])
     rest = new_plain[at + len(new_tgz) :]
-    maker.writer.delta(len(rest), 0, 0, len(old_plain), delta_of(old_plain, rest))
+    maker.writer.delta(len(rest), [(0, 0, len(old_plain))], delta_of(old_plain, rest))
     maker.writer.end()
     maker.add(new[10 + end :])
     members = {
@@ -326,8 +326,8 @@ def raw_delta(
     payload: bytes = b"",
     times: tuple[tuple[int, int], ...] = (),
 ) -> None:
-    stream, start, size = numbers
-    maker.writer.delta(length, stream, start, size, payload, times=times)
+    spans = [(numbers[at], numbers[at + 1], numbers[at + 2]) for at in range(0, len(numbers), 3)]
+    maker.writer.delta(length, spans, payload, times=times)
 
 
 MADE = PLAIN[1900:2900] + noise(1, 100)
@@ -344,6 +344,20 @@ RECIPES: dict[str, tuple[Callable[[Maker], None], str]] = {
     ),
     "large span": (lambda m: raw_delta(m, 1100, 0, 0, (16 << 20) + 1, payload=PAYLOAD), "span"),
     "huge span": (lambda m: raw_delta(m, 1100, 0, 0, 1 << 62, payload=PAYLOAD), "span"),
+    "no spans": (lambda m: raw_delta(m, 1100, payload=PAYLOAD), "0 spans"),
+    "many spans": (lambda m: raw_delta(m, 1100, *(0, 0, 9) * 65, payload=PAYLOAD), "65 spans"),
+    "spans too long together": (
+        lambda m: raw_delta(m, 1100, *(0, 0, (8 << 20) + 1) * 2, payload=PAYLOAD),
+        "spans of 16777218",
+    ),
+    "second span empty": (
+        lambda m: raw_delta(m, 1100, 0, 0, 3000, 0, 0, 0, payload=PAYLOAD),
+        "empty span",
+    ),
+    "second span outside": (
+        lambda m: raw_delta(m, 1100, 0, 0, 3000, 0, len(PLAIN), 1, payload=PAYLOAD),
+        "no bytes",
+    ),
     "no span": (lambda m: raw_delta(m, 1100, 0, 0, 0, payload=PAYLOAD), "span"),
     "shorter span": (lambda m: raw_delta(m, 1100, 0, 0, 999, payload=PAYLOAD), "f"),
     "many times": (
@@ -376,6 +390,15 @@ def test_bad_deltas(tmp_path: Path, name: str) -> None:
 def test_the_delta_of_these_tests_is_sound(tmp_path: Path) -> None:
     old, _ = simple()
     file = recipe_of(lambda m: raw_delta(m, 1100, 0, 0, 3000, payload=PAYLOAD))
+    write(tmp_path / "s", "a:1", {"f": file}, [old])
+    check(tmp_path / "s", {"f": file})
+
+
+def test_a_delta_of_several_spans(tmp_path: Path) -> None:
+    old, _ = simple()
+    payload = delta_of(PLAIN[2000:3000] + PLAIN[1500:2600], MADE)
+    numbers = (0, 2000, 1000, 0, 1500, 1100)  # not in order, and they overlap
+    file = recipe_of(lambda m: raw_delta(m, 1100, *numbers, payload=payload))
     write(tmp_path / "s", "a:1", {"f": file}, [old])
     check(tmp_path / "s", {"f": file})
 
