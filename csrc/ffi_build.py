@@ -189,7 +189,14 @@ ffi.cdef(
     pk_zstd_old *pk_zstd_old_new(void);
     void pk_zstd_old_free(pk_zstd_old *old);
     int pk_zstd_old_begin(pk_zstd_old *old, uint64_t start, uint32_t size);
-    int pk_zstd_old_add(pk_zstd_old *old, const pk_zstd_segment *segment, uint64_t position);
+    typedef struct pk_zstd_old_match {
+        uint32_t at, length, offset;
+        uint8_t value, written;
+        ...;
+    } pk_zstd_old_match;
+    size_t pk_zstd_matches(const pk_zstd_segment *segment, pk_zstd_old_match *out);
+    int pk_zstd_old_add(pk_zstd_old *old, const uint8_t *plain, size_t size,
+                        const pk_zstd_old_match *matches, size_t count, uint64_t position);
     int pk_zstd_analyse(pk_zstd_codec *codec, pk_zstd_segment *segment, pk_zstd_old *old,
                         const uint8_t *window, size_t before, size_t most, uint64_t *wrong);
     int pk_zstd_span(const uint8_t *recipe, size_t length, uint64_t *start, uint32_t *size);

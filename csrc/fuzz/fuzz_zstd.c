@@ -19,7 +19,12 @@ static pk_zstd_old *span_of(const pk_zstd_segment *segment, int middle)
     pk_zstd_old *old = pk_zstd_old_new();
     uint32_t size = (uint32_t)segment->size, start = middle ? size / 5 : 0;
     CHECK(old && pk_zstd_old_begin(old, start, size - 2 * start) == PK_OK);
-    CHECK(pk_zstd_old_add(old, segment, 0) == PK_OK);
+    pk_zstd_old_match *matches = malloc((segment->sequence_count + 1) * sizeof *matches);
+    CHECK(matches);
+    size_t count = pk_zstd_matches(segment, matches);
+    CHECK(count == segment->sequence_count);
+    CHECK(pk_zstd_old_add(old, segment->plain, segment->size, matches, count, 0) == PK_OK);
+    free(matches);
     return old;
 }
 

@@ -19,7 +19,8 @@ pk_status pk_zstd_finder_start(pk_zstd_finder *with, const uint8_t *data, uint32
 
 /* The nearest PK_ZSTD_DEPTH places before `at` with its hash, those that have four bytes of it:
  * their offsets, the nearest first, and which has the longest match, of equals the nearest,
- * with at most `most` bytes and PK_ZSTD_COMPARED: a stranger decides how often this is asked. Returns how many there are. Places asked about only rise. */
+ * with at most `most` bytes and PK_ZSTD_COMPARED: a stranger decides how often this is asked.
+ * Returns how many there are. Places asked about only rise. */
 unsigned pk_zstd_find(pk_zstd_finder *with, uint32_t at, uint32_t most,
                       uint32_t offsets[PK_ZSTD_DEPTH], unsigned *best);
 

@@ -31,20 +31,11 @@ pk_status pk_zstd_old_begin(pk_zstd_old *old, uint64_t start, uint32_t size)
     return PK_OK;
 }
 
-/* Keep a match if it lies in the span. position: of its first byte in the old stream. */
-static void keep_match(pk_zstd_old *old, uint64_t position, const pk_zstd_sequence *sequence,
-                       uint32_t offset, int fits)
-{
-    if (position < old->start || position + sequence->length > old->start + old->wanted)
-        return;
-    old->matches[old->count++] =
-        (pk_zstd_old_match){(uint32_t)(position - old->start), sequence->length, offset,
-                            (uint8_t)(sequence->offset > 3 ? 0 : sequence->offset), (uint8_t)fits};
-}
-
-static void keep_matches(pk_zstd_old *old, const pk_zstd_segment *segment, uint64_t position)
+size_t pk_zstd_matches(const pk_zstd_segment *segment, pk_zstd_old_match *out)
 {
     uint32_t repeats[3];
+    uint64_t position = 0;
+    size_t count = 0;
     memcpy(repeats, segment->start.repeats, sizeof repeats);
     for (size_t i = 0; i < segment->block_count; i++) {
         const pk_zstd_block *block = &segment->blocks[i];
@@ -62,29 +53,43 @@ static void keep_matches(pk_zstd_old *old, const pk_zstd_segment *segment, uint6
                        && (value == repeats[0] || value == repeats[1] || value == repeats[2]);
             uint32_t offset = pk_zstd_offset(repeats, sequence->offset, sequence->literals);
             at += sequence->literals;
-            keep_match(old, at, sequence, offset, fits);
+            out[count++] = (pk_zstd_old_match){
+                (uint32_t)at, sequence->length, offset,
+                (uint8_t)(sequence->offset > 3 ? 0 : sequence->offset), (uint8_t)fits};
             at += sequence->length;
         }
         position += block->plain;
     }
+    return count;
 }
 
-pk_status pk_zstd_old_add(pk_zstd_old *old, const pk_zstd_segment *segment, uint64_t position)
+pk_status pk_zstd_old_add(pk_zstd_old *old, const uint8_t *plain, size_t size,
+                          const pk_zstd_old_match *matches, size_t count, uint64_t position)
 {
-    const uint64_t end = position + segment->size, there = old->start + old->size;
+    const uint64_t end = position + size, there = old->start + old->size;
     if (end <= old->start || there >= old->start + old->wanted)
         return PK_OK;
     if (position > there || (old->size && position != there))
         return PK_INVALID;
     size_t skip = (size_t)(there - position), most = old->wanted - old->size;
-    size_t length = segment->size - skip < most ? segment->size - skip : most;
+    size_t length = size - skip < most ? size - skip : most;
     if (pk_zstd_grow((void **)&old->plain, &old->capacity, old->size + length + PK_ZSTD_PAD, 1)
-        || pk_zstd_grow((void **)&old->matches, &old->match_capacity,
-                        old->count + segment->sequence_count, sizeof *old->matches))
+        || pk_zstd_grow((void **)&old->matches, &old->match_capacity, old->count + count,
+                        sizeof *old->matches))
         return PK_NO_MEMORY;
-    memcpy(old->plain + old->size, segment->plain + skip, length);
+    memcpy(old->plain + old->size, plain + skip, length);
     old->size += length;
-    keep_matches(old, segment, position);
+    uint64_t behind = 0;
+    for (size_t i = 0; i < count; i++) {
+        pk_zstd_old_match match = matches[i];
+        uint64_t at = position + match.at;
+        if (match.at < behind || (behind = (uint64_t)match.at + match.length) > size)
+            return PK_INVALID;
+        if (at < old->start || position + behind > old->start + old->wanted)
+            continue; /* it does not lie in the span as a whole */
+        match.at = (uint32_t)(at - old->start);
+        old->matches[old->count++] = match;
+    }
     return PK_OK;
 }
 

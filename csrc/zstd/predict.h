@@ -7,12 +7,6 @@
 
 enum { PK_ZSTD_SHIFTS = 1 << 16 };
 
-typedef struct pk_zstd_old_match {
-    uint32_t at, length, offset;
-    uint8_t value;   /* its Offset_Value if that is 1 to 3, else 0 */
-    uint8_t written; /* it is 0 though a repeated offset was the same */
-} pk_zstd_old_match;
-
 /* From `at` on, plaintext p of the segment is taken to stand at old p - by, up to the next one;
  * below 0 is what is before the segment. */
 typedef struct pk_zstd_shift {

@@ -338,7 +338,7 @@ _REASONS = {
     "limit": "too large to open",
     "depth": "too deep in other archives",
     "new": "too little of it is in the base",
-    "text": "zstd of text is not opened",
+    "text": "zstd of text is opened against an older self alone",
     "unknown": "was not opened",
 }
 

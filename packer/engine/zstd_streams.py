@@ -32,6 +32,9 @@ MAX_SPAN_BYTES: int = lib.PK_ZSTD_OLD_PLAIN
 MAX_BEFORE_BYTES: int = lib.PK_ZSTD_MOST_BEFORE
 """Plaintext before a segment that is aligned with the old stream's, in bytes."""
 
+MATCH_BYTES: int = ffi.sizeof("pk_zstd_old_match")
+"""Bytes of a match, of `Segment.matches`."""
+
 
 class NotZstd(ValueError):
     """The bytes are not a zstd stream, or one that is not supported."""
@@ -89,6 +92,15 @@ class Segment:
     def sequences(self) -> int:
         """How many sequences it has."""
         return int(self._segment.sequence_count)
+
+    def matches(self) -> memoryview:
+        """Return the matches of its sequences, which `OldSequences.put` takes.
+
+        The form is that of this machine and release: it may go to a temporary file, no further.
+        """
+        out = bytearray(self.sequences * MATCH_BYTES)
+        room = ffi.cast("pk_zstd_old_match *", ffi.from_buffer(out))
+        return memoryview(out)[: lib.pk_zstd_matches(self._segment, room) * MATCH_BYTES]
 
     def analyse(self, most: int | None = None) -> bytes | None:
         """Return the explicit recipe of a parsed segment.
@@ -149,8 +161,7 @@ class OldSequences:
         self._old = ffi.gc(lib.pk_zstd_old_new(), lib.pk_zstd_old_free)
         if not self._old:
             raise MemoryError
-        if span.start >= 1 << 63 or lib.pk_zstd_old_begin(self._old, span.start, span.size):
-            raise RecipeError(f"a span of {span.size} bytes")
+        self.begin(span)
 
     def add(self, segment: Segment, position: int) -> None:
         """Add what a segment of the old stream, parsed or decoded, has of the span.
@@ -165,7 +176,29 @@ class OldSequences:
             RecipeError: it leaves a gap.
             MemoryError: there is too little memory.
         """
-        _check(lib.pk_zstd_old_add(self._old, segment._segment, position))
+        self.put(segment.plain, segment.matches(), position)
+
+    def begin(self, span: Span) -> None:
+        """Forget everything, and begin another span; as `OldSequences` does."""
+        if span.start >= 1 << 63 or lib.pk_zstd_old_begin(self._old, span.start, span.size):
+            raise RecipeError(f"a span of {span.size} bytes")
+
+    def put(self, plain: Buffer, matches: Buffer, position: int) -> None:
+        """Add what a segment has of the span, as `add` does.
+
+        Args:
+            plain: its plaintext.
+            matches: of `Segment.matches`.
+            position: as for `add`.
+
+        Raises:
+            RecipeError: it leaves a gap, or has not such matches.
+            MemoryError: there is too little memory.
+        """
+        text, told = ffi.from_buffer("uint8_t[]", plain), ffi.from_buffer(matches)
+        count = len(told) // MATCH_BYTES
+        cast = ffi.cast("pk_zstd_old_match *", told)
+        _check(lib.pk_zstd_old_add(self._old, text, len(text), cast, count, position))
 
     def analyse(
         self, segment: Segment, window: Buffer = b"", most: int | None = None

@@ -26,7 +26,7 @@ from packer.files.temporary import Gathered, read_at, temporary_file, write_at
 from packer.format.frame_reader import FrameReader
 from packer.format.index import DIGEST_BYTES, split_runs
 from packer.opening.expansion import Expansion
-from packer.opening.predecessor import Predecessor
+from packer.opening.predecessor import DEFLATE, Predecessor
 from packer.opening.recipe import SPILL_BYTES
 
 if TYPE_CHECKING:  # loaded by the first file that was opened: most versions hold none
@@ -378,7 +378,7 @@ class _Set:
     ) -> Callable[[str, SegmentCache], RebuiltStream] | None:
         """Return what makes the only stream of an opened predecessor, without its file."""
         outer = [stream for stream in row.streams if not stream.parent]
-        if not row.recipe_chunks or len(outer) != 1:
+        if not row.recipe_chunks or len(outer) != 1 or outer[0].kind != DEFLATE:
             return None
         with ExitStack() as stack:
             streams = stack.enter_context(old.streams(row, what, executor))

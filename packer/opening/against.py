@@ -1,4 +1,4 @@
-"""The parts of a recipe that depend on old streams: deltas, and segments rebuilt from old tokens.
+"""The parts of a recipe that depend on old streams: deltas, and segments made from old ones.
 
 docs/format.md, "Recipes".
 """
@@ -6,10 +6,11 @@ docs/format.md, "Recipes".
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from packer.engine import delta
+from packer.engine import delta, zstd_streams
 from packer.engine.deflate import RecipeError, Segment
 from packer.engine.memory import writable
 from packer.engine.tokens import KIND, MAX_SPAN_BYTES, OldSpan, Span, bits_of, span_of
@@ -49,6 +50,7 @@ class Against:
         self._spans: list[OldSpan] = []
         self._segments: list[Segment] = []
         """Memory of spans and segments, to be used again: at most one for each thread."""
+        self._sequences: list[zstd_streams.OldSequences] = []
 
     def delta(self, record: Cursor, size: int) -> Callable[[], memoryview]:
         """Read the record of a delta.
@@ -140,6 +142,44 @@ class Against:
         self._segments.append(segment)
         return made
 
+    def frames(self, plain: Buffer, coded: bytes, coded_bytes: int) -> Callable[[], bytes]:
+        """Read the recipe of a segment of a zstd stream.
+
+        Args:
+            plain: its plaintext.
+            coded: the recipe, from a stranger.
+            coded_bytes: its length, as its record says it.
+
+        Returns:
+            Makes its bytes, in any thread; `zstd_streams.RecipeError` if the recipe does not fit.
+
+        Raises:
+            FormatError: the recipe is damaged.
+        """
+        kind = bytes((zstd_streams.FROM_OLD_KIND,))
+        if coded[:1] != kind:
+            return partial(rebuilt_zstd, plain, coded, coded_bytes)
+        cursor = Cursor(memoryview(coded)[1:], self._what)
+        stream = cursor.number()
+        recipe = kind + cursor.rest()
+        try:
+            span = Span(*zstd_streams.span_of(recipe))
+        except zstd_streams.RecipeError as error:
+            cursor.fail(str(error))
+        old = self._charge(cursor, stream, span)
+
+        def made() -> bytes:
+            try:
+                memory = self._sequences.pop()
+            except IndexError:
+                memory = zstd_streams.OldSequences(zstd_streams.Span(0, 0))
+            old.sequences(stream, span, memory)
+            out = memory.decode(plain, recipe).write(coded_bytes)
+            self._sequences.append(memory)
+            return _of_length(out, coded_bytes)
+
+        return made
+
     def _spans_of(self, record: Cursor) -> list[tuple[OldStreams, int, Span]]:
         """Read the spans of a delta."""
         count, total, out = record.number(), 0, []
@@ -166,3 +206,23 @@ class Against:
         if self._spare < 0:
             cursor.fail("too many spans of old streams")
         return self._old
+
+
+def rebuilt_zstd(plain: Buffer, coded: bytes, coded_bytes: int) -> bytes:
+    """Return a segment of a zstd stream from a recipe that needs no old stream.
+
+    Args:
+        plain: its plaintext.
+        coded: its recipe, from a stranger.
+        coded_bytes: its length, as the recipe says it.
+
+    Raises:
+        RecipeError: (of `zstd_streams`) the recipe does not fit the plaintext or the length.
+    """
+    return _of_length(zstd_streams.rebuild(plain, coded, coded_bytes), coded_bytes)
+
+
+def _of_length(made: bytes, length: int) -> bytes:
+    if len(made) != length:
+        raise zstd_streams.RecipeError("a segment of a zstd stream has another length")
+    return made

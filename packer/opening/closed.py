@@ -26,7 +26,8 @@ DEPTH = "depth"
 NEW = "new"
 """It is opened against an older self alone; the base holds none, or one that shares too little."""
 TEXT = "text"
-"""A zstd stream of text: to rebuild it takes more than it saves."""
+"""A zstd stream of text, which is opened against an older self alone: to rebuild it takes more than
+it saves; or the base holds none, or one that shares too little."""
 REASONS = (ENCODER, FORMAT, METHOD, ENCRYPTED, DAMAGED, LIMIT, DEPTH, NEW, TEXT)
 
 SIGNATURE_BYTES = 10

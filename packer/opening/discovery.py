@@ -53,6 +53,11 @@ _MOST_SIGNATURES = 1 << 18
 _GZIP, _ZIP = 0x1F, 0x50
 
 
+def most_found(size: int) -> int:
+    """Return the greatest plaintext of a file that is not given up, given its size, in bytes."""
+    return min(most_opened(size), MAX_RATIO * size + SPARE_BYTES)
+
+
 class FoundStream(InflatedStream):
     """A deflate stream of a file.
 
@@ -266,7 +271,7 @@ class Discovery:
         self._windows = Windows(directory, WINDOW_BYTES)
         self._cache = SegmentCache(PACKING_CACHE_BYTES)
         self._spool = Spool(directory)
-        self._left = min(most_opened(size), MAX_RATIO * size + SPARE_BYTES)
+        self._left = most_found(size)
         self.streams: list[FoundStream | MadeStream] = []
         """In order: what holds a stream comes before it, and neighbours are in order."""
         self.roots: list[FoundStream] = []

@@ -14,12 +14,13 @@ from collections.abc import Callable, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from packer.engine.zstd_streams import NotZstd, Parser, Segment
+from packer.engine.zstd_streams import NotZstd, Segment
 from packer.opening.closed import DAMAGED, LIMIT, TEXT, ClosedTally
 from packer.opening.discovery import Spool
+from packer.opening.parsed_stream import parsed
 from packer.opening.recipe import ZstdSegment
 from packer.opening.workers import IN_FLIGHT_BYTES, Workers
-from packer.opening.zstd_frames import MAX_WINDOW_BYTES, Frames, Read, frame_runs
+from packer.opening.zstd_frames import Frames, Read, frame_runs
 
 RECIPE_SHARE = 1 / 100
 """Share of a stream that its recipe may take; above it, the stream stays closed."""
@@ -30,8 +31,6 @@ MAX_RATIO = 4
 MAX_PARTS = 1 << 12
 """Greatest number of streams in a file that are opened."""
 
-_INPUT_BYTES = 3 << 20
-"""Bytes given to the parser at first; doubled where a segment is longer."""
 _RECORD_BYTES = 16
 """Bytes of a segment's record beside its recipe, about."""
 
@@ -108,7 +107,9 @@ class FlatFile:
             at += 1
 
 
-def flattened(read: Read, size: int, workers: Workers, closed: ClosedTally) -> FlatFile | None:
+def flattened(
+    read: Read, size: int, workers: Workers, closed: ClosedTally, texts: list[Frames]
+) -> FlatFile | None:
     """Return the text of a file.
 
     Args:
@@ -116,6 +117,7 @@ def flattened(read: Read, size: int, workers: Workers, closed: ClosedTally) -> F
         size: of the file in bytes.
         workers: make and verify recipes.
         closed: gets the streams that stay closed.
+        texts: gets those with the reason TEXT instead; places are in the text returned.
 
     Returns:
         The text; None if it is the file itself.
@@ -131,7 +133,10 @@ def flattened(read: Read, size: int, workers: Workers, closed: ClosedTally) -> F
             offset = spool.size
             if reason or (reason := opened.run()):
                 spool.truncate(offset)
-                closed.add("zstd", reason, run.end - run.start)
+                if reason == TEXT:
+                    texts.append(run.moved(text - done))
+                else:
+                    closed.add("zstd", reason, run.end - run.start)
                 continue
             if run.start > done:
                 parts.append(FlatPart(text, text + run.start - done, done, ()))
@@ -190,17 +195,8 @@ class _Opening:
 
     def _parse(self) -> str:
         """Go through the frames."""
-        parser, at, end = Parser(MAX_WINDOW_BYTES), self._frames.start, self._frames.end
-        wanted, plain = _INPUT_BYTES, 0
-        while at < end:
-            count = min(wanted, end - at)
-            segment = parser.next(self._read(at, count), at + count == end)
-            if segment is None:
-                if at + count == end:
-                    return DAMAGED
-                wanted *= 2
-                continue
-            at += segment.coded_length
+        plain = 0
+        for segment in parsed(self._read, self._frames.start, self._frames.end, is_whole=True):
             plain += segment.plain_length
             if plain > self._most_plain:
                 return TEXT

@@ -1,8 +1,9 @@
-"""Plaintext and tokens of the deflate streams in older files, with random access.
+"""Plaintext and tokens of the streams in older files, with random access.
 
-Neither is stored: a stream is inflated from its file, front to back and as far as it is asked for.
-Where each of its segments begins, a checkpoint keeps what inflating needs to go on from there. So
-any span can be had again, at the cost of the segments that overlap it.
+Neither is stored: a deflate stream is inflated from its file, front to back and as far as it is
+asked for. Where each of its segments begins, a checkpoint keeps what inflating needs to go on from
+there. So any span can be had again, at the cost of the segments that overlap it. Zstd streams:
+`parsed_stream`.
 """
 
 from __future__ import annotations
@@ -17,9 +18,12 @@ from typing import IO, TYPE_CHECKING, Protocol
 from packer.engine.deflate import MAX_SEGMENT_INPUT, Inflated, NotDeflate, Segment
 from packer.engine.memory import writable
 from packer.engine.tokens import OldSpan, Span
+from packer.engine.zstd_streams import OldSequences
 from packer.errors import FormatError
+from packer.files.spool import Memory
 from packer.files.temporary import read_at, temporary_file, write_at
-from packer.opening.predecessor import OldStream
+from packer.opening.parsed_stream import ParsedStream
+from packer.opening.predecessor import ZSTD, OldStream
 from packer.opening.recipe import MAX_DEFLATE_DEPTH
 from packer.opening.segment_cache import SegmentCache
 
@@ -32,6 +36,8 @@ refers to stay for the recipes from tokens that follow it."""
 
 DISTANCE = 32 << 10
 """How far back deflate refers, in bytes."""
+_PARSED_BYTES = 8 << 20
+"""Memory for plaintext of zstd streams, in bytes; more goes to temporary files."""
 _WINDOW_BYTES = 8 << 20
 """Windows of checkpoints kept in memory, in bytes; further ones go to a temporary file."""
 _LEAST_INPUT_BYTES, _INPUT_BYTES = 4 << 10, 1 << 20
@@ -39,12 +45,12 @@ _LEAST_INPUT_BYTES, _INPUT_BYTES = 4 << 10, 1 << 20
 
 
 class OldFile:
-    """An older file whose deflate streams are referred to.
+    """An older file whose streams are referred to.
 
     Args:
         read: returns a part of the file, given its first byte and its length; from any thread.
         size: of the file in bytes.
-        streams: the deflate streams in it, from a stranger.
+        streams: the streams in it that are referred to, from a stranger.
         what: how errors name the file.
         first: makes the only stream that lies in no other, given how errors name it and what keeps
             its segments; None inflates it.
@@ -86,11 +92,12 @@ class PlainStream(Protocol):
 
 
 class OldStreams:
-    """The deflate streams of some older files, numbered through all of them.
+    """The streams of some older files, numbered through all of them.
 
     May be used by several threads. Whatever the files hold, it takes about CACHE_BYTES, in the
     cache, and 32 bytes for each MiB of plaintext that was asked for, and a temporary file of a 64th
-    of it.
+    of it; of a zstd stream, two windows while it is read, and temporary files of its plaintext and
+    matches.
 
     Args:
         files: in order.
@@ -109,7 +116,9 @@ class OldStreams:
     ) -> None:
         self._windows = Windows(directory)
         self._cache = SegmentCache(CACHE_BYTES) if cache is None else cache
-        self._streams: list[PlainStream] = []
+        self._directory = directory
+        self._parsed, self._parsing = Memory(_PARSED_BYTES), Lock()
+        self._streams: list[PlainStream | ParsedStream] = []
         for file in files:
             first, depths = len(self._streams), [0]
             for number, stream in enumerate(file.streams, 1):
@@ -121,8 +130,21 @@ class OldStreams:
                 parent = self._streams[first + stream.parent - 1] if stream.parent else None
                 self._streams.append(self._stream(file, stream, parent))
 
-    def _stream(self, file: OldFile, stream: OldStream, parent: PlainStream | None) -> PlainStream:
+    def _stream(
+        self, file: OldFile, stream: OldStream, parent: PlainStream | ParsedStream | None
+    ) -> PlainStream | ParsedStream:
         """Return a stream, which makes nothing yet."""
+        if stream.kind == ZSTD:
+            return ParsedStream(
+                file.read,
+                file.size,
+                stream.offset,
+                stream.size,
+                f"zstd stream at offset {stream.offset} in {file.what}",
+                self._parsed,
+                directory=self._directory,
+                lock=self._parsing,
+            )
         what = f"deflate stream at offset {stream.offset} in {file.what}"
         if parent is None and file.first is not None:
             return file.first(what, self._cache)
@@ -163,12 +185,12 @@ class OldStreams:
 
         Raises:
             FormatError: there is no such stream or span, or the stream is no deflate stream of the
-                size that it is said to have.
+                size that it is said to have (or zstd stream, as may be).
         """
         return self._get(stream).read(span.start, span.size)
 
     def fill(self, stream: int, span: Span, out: OldSpan | None = None) -> OldSpan:
-        """Return a span of a stream with its tokens.
+        """Return a span of a deflate stream with its tokens.
 
         Args:
             stream: its number.
@@ -183,6 +205,8 @@ class OldStreams:
             RecipeError: the span is too long, or has too many tokens.
         """
         source = self._get(stream)
+        if isinstance(source, ParsedStream):
+            raise FormatError("recipe", f"old stream {stream} has no tokens")
         source.check(span.start, span.size)
         if out is None:
             out = OldSpan(span)
@@ -192,13 +216,30 @@ class OldStreams:
             out.add(segment)
         return out
 
+    def sequences(self, stream: int, span: Span, out: OldSequences) -> None:
+        """Let `out` hold a span of a zstd stream with its sequences.
+
+        Args:
+            stream: its number.
+            span: the stretch wanted, at most MAX_SPAN_BYTES.
+            out: memory of another one.
+
+        Raises:
+            FormatError: as `plain` raises it, and if it is no zstd stream.
+            RecipeError: the span is too long.
+        """
+        source = self._get(stream)
+        if not isinstance(source, ParsedStream):
+            raise FormatError("recipe", f"old stream {stream} has no sequences")
+        source.fill(span, out)
+
     def close(self) -> None:
         """Release the memory, and remove the temporary files."""
         for stream in self._streams:
             stream.close()
         self._windows.close()
 
-    def _get(self, stream: int) -> PlainStream:
+    def _get(self, stream: int) -> PlainStream | ParsedStream:
         if not 0 <= stream < len(self._streams):
             raise FormatError("recipe", f"old stream {stream} does not exist")
         return self._streams[stream]

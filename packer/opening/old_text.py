@@ -2,11 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from contextlib import suppress
+from typing import TYPE_CHECKING
 
-from packer.opening.discovery import HEAD_BYTES, Discovery, FoundStream, MadeStream, Read
+from packer.errors import FormatError
+from packer.opening.discovery import (
+    HEAD_BYTES,
+    Discovery,
+    FoundStream,
+    MadeStream,
+    Read,
+    most_found,
+)
+from packer.opening.frames_update import OldFrames
 from packer.opening.locating import Fingerprints
 from packer.opening.old_streams import PlainStream
+from packer.opening.zstd_frames import Frames, frame_runs, frames_end
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 _RATIO = 4
 """Plaintext of a file by its size, about."""
@@ -21,6 +35,7 @@ class OldText:
         directory: of temporary files, as `temporary_file` takes it.
         only: where its only stream begins, and the stream, if that was made without the file; then
             nothing of the file is read.
+        has_frames: whether to look for zstd streams as well.
     """
 
     def __init__(
@@ -29,17 +44,32 @@ class OldText:
         size: int,
         directory: bytes | None,
         only: tuple[int, PlainStream] | None = None,
+        *,
+        has_frames: bool = False,
     ) -> None:
+        self.read = read
+        self.has_frames = has_frames
+        self._size = size
+        self.frames: list[Frames] = list(frame_runs(self._part, size)) if has_frames else []
+        """Runs of zstd frames in it, which are streams once `parse` was called."""
+        self._directory = directory
+        self._left = most_found(size)
+        self._parsed: dict[int, OldFrames | None] = {}  # by offset
         self.prints = Fingerprints(_RATIO * size)
         self._found = Discovery(
             read,
             size,
             visit=lambda stream, position, plain: self.prints.add(stream.number, position, plain),
+            skip=self._skip if has_frames else None,
             directory=directory,
             only=MadeStream(*only) if only is not None else None,
         )
-        self.streams: Sequence[FoundStream | MadeStream] = self._found.streams
-        self.prints.forget(len(self.streams))
+        self.prints.forget(len(self._found.streams))
+        self.deflate_streams = len(self._found.streams)
+        """Number of them; zstd streams come behind them."""
+        self.frame_prints = Fingerprints(_RATIO * size if has_frames else 0)
+        """Of the zstd streams: a segment needs an old one of its own kind."""
+        self.streams: list[FoundStream | MadeStream | OldFrames] = list(self._found.streams)
         self.sizes = [stream.size for stream in self.streams]
         self._heads: dict[bytes, list[FoundStream]] = {}
         for stream in self._found.streams:
@@ -61,8 +91,45 @@ class OldText:
                 return stream
         return None
 
+    def parse(self, run: Frames) -> OldFrames | None:
+        """Make a stream of a run of frames.
+
+        Args:
+            run: one of `frames`.
+
+        Returns:
+            The stream; None if it is none.
+        """
+        if run.start not in self._parsed:
+            number, made = len(self.streams), None
+            with suppress(FormatError):
+                made = OldFrames(
+                    self.read,
+                    self._size,
+                    run,
+                    number,
+                    self._left,
+                    self._directory,
+                    prints=self.frame_prints,
+                )
+                self._left -= made.size
+                self.streams.append(made)
+                self.sizes.append(made.size)
+            self._parsed[run.start] = made
+        return self._parsed[run.start]
+
+    def _part(self, start: int, length: int) -> Buffer:
+        """Return as much of a part as there is."""
+        return self.read(start, max(min(length, self._size - start), 0))
+
+    def _skip(self, read: Read, offset: int, end: int) -> int:
+        return frames_end(self.frames, offset) if read is self.read else 0
+
     def close(self) -> None:
         """Release the memory, and remove temporary files."""
         self._found.close()
+        for stream in self._parsed.values():
+            if stream is not None:
+                stream.close()
         self.streams = []
         self._heads.clear()

@@ -28,19 +28,25 @@ DIGEST_BYTES = 16
 """Bytes of a predecessor's BLAKE3-256 that are stored, as of other digests in the index."""
 
 
+DEFLATE, ZSTD = 0, 1
+"""Kinds of old streams."""
+
+
 class OldStream(NamedTuple):
-    """A deflate stream in a predecessor.
+    """A deflate or zstd stream in a predecessor.
 
     Args:
         parent: what holds it: 0 the file, else 1 + the number of an earlier stream of the file.
         offset: of its first byte (behind the header of gzip or zip) in the file, or in the parent's
             plaintext.
         size: bytes of its plaintext.
+        kind: DEFLATE or ZSTD; one of ZSTD lies in the file itself.
     """
 
     parent: int
     offset: int
     size: int
+    kind: int = DEFLATE
 
 
 class Predecessor(NamedTuple):
@@ -56,7 +62,7 @@ class Predecessor(NamedTuple):
         digest: first DIGEST_BYTES of the BLAKE3-256 of the text.
         runs: first ordinal and number of chunks of each; the content first, then the recipe.
         predecessors: ordinals of the ones that its recipe refers to, all smaller than its own.
-        streams: deflate streams in it; of those with one parent, the offsets increase.
+        streams: deflate and zstd streams in it; of those with one parent, the offsets increase.
     """
 
     size: int
@@ -97,7 +103,7 @@ def encode(predecessors: Sequence[Predecessor], expansions: Mapping[int, Expansi
         put_number(out, len(row.streams))
         last: dict[int, int] = {}
         for stream in row.streams:
-            put_number(out, stream.parent)
+            put_number(out, stream.parent << 1 | stream.kind)
             put_number(out, stream.offset - last.get(stream.parent, 0))
             put_number(out, stream.size)
             last[stream.parent] = stream.offset
@@ -229,9 +235,12 @@ class _Section:
         last: dict[int, int] = {}
         sizes, depths = [size], [0]  # of the file, then of each stream
         for _ in range(_bounded(cursor, MAX_OLD_STREAMS - self._streams, "old streams")):
-            parent, gap, plain = cursor.number(), cursor.number(), cursor.number()
+            head, gap, plain = cursor.number(), cursor.number(), cursor.number()
+            parent, kind = head >> 1, head & 1
             if parent > len(out):
                 cursor.fail("an old stream lies in a later one")
+            if kind == ZSTD and parent:
+                cursor.fail("an old stream of zstd frames lies in another one")
             if parent in last and not gap:
                 cursor.fail("old streams are out of order")
             offset = last.get(parent, 0) + gap
@@ -243,7 +252,7 @@ class _Section:
             last[parent] = offset
             sizes.append(plain)
             depths.append(depths[parent] + 1)
-            out.append(OldStream(parent, offset, plain))
+            out.append(OldStream(parent, offset, plain, kind))
         self._streams += len(out)
         return tuple(out)
 

@@ -14,7 +14,7 @@ from packer.engine.deflate import MAX_SEGMENT_BYTES, WINDOW_BYTES, RecipeError, 
 from packer.errors import FormatError
 from packer.files.temporary import Gathered
 from packer.opening import recipe as op
-from packer.opening.against import Against, is_against
+from packer.opening.against import Against, is_against, rebuilt_zstd
 from packer.opening.expansion import most_opened
 from packer.opening.old_streams import OldStreams
 from packer.opening.recipe import MAX_DEFLATE_DEPTH, Cursor, Recipe
@@ -202,10 +202,11 @@ class Rebuilder:
                 if depth >= MAX_DEFLATE_DEPTH:
                     self._fail("deflate streams within one another, too many")
                 yield from (deflate if operation == op.DEFLATE else self._bzip2)(depth + 1)
-            elif operation == op.ZSTD:
-                if within or self._recipe.text_bytes is None:
+            elif operation == op.ZSTD or operation == op.SEQUENCES:
+                is_text = operation == op.ZSTD
+                if within or (is_text and self._recipe.text_bytes is None):
                     self._fail("a zstd stream where none may be")
-                yield from self._zstd(deflate)
+                yield from self._zstd(deflate, is_text=is_text)
             elif operation == op.END:
                 return
             else:
@@ -239,11 +240,21 @@ class Rebuilder:
         if not plain.ended:
             self._fail("plaintext is left over")
 
-    def _zstd(self, deflate: Callable[[int], Iterator[_Piece]]) -> Iterator[_Piece]:
-        """Yield a stream of zstd frames, or its plaintext; for `deflate` see `_stream`."""
+    def _zstd(
+        self, deflate: Callable[[int], Iterator[_Piece]], *, is_text: bool
+    ) -> Iterator[_Piece]:
+        """Yield a stream of zstd frames, or its plaintext.
+
+        Args:
+            deflate: as for `_stream`.
+            is_text: whether the file's text has the plaintext.
+
+        Yields:
+            The bytes.
+        """
         recipe = self._recipe
         records = recipe.next_stream()
-        if self._as_text:
+        if self._as_text and is_text:
             yield from self._stream(0, deflate)
             return
         plain = _Bytes(self._resolved(self._stream(0)), recipe.what)
@@ -254,7 +265,11 @@ class Rebuilder:
             check_zstd(records, length, coded_length)
             if self._spare < 0:
                 self._fail("a zstd stream is too long")
-            wait = self._run(partial(rebuilt_zstd, plain.take(length), coded, coded_length))
+            data = plain.take(length)
+            if is_text:
+                wait = self._run(partial(rebuilt_zstd, data, coded, coded_length))
+            else:
+                wait = self._run(self._against.frames(data, coded, coded_length))
             yield _Deferred(length + _DEFERRED_BYTES, partial(self._made, wait))
             self._release()
         if not plain.ended:
@@ -384,23 +399,6 @@ def check_zstd(records: Cursor, plain_bytes: int, coded_bytes: int) -> None:
     most = zstd_streams.most_coded(plain_bytes)
     if plain_bytes > zstd_streams.MAX_SEGMENT_BYTES or coded_bytes > most:
         records.fail("a segment of a zstd stream is too long")
-
-
-def rebuilt_zstd(plain: bytes | bytearray | memoryview, coded: bytes, coded_bytes: int) -> bytes:
-    """Return a segment of a zstd stream.
-
-    Args:
-        plain: its plaintext.
-        coded: its recipe, from a stranger.
-        coded_bytes: its length, as the recipe says it.
-
-    Raises:
-        RecipeError: the recipe does not fit the plaintext or the length.
-    """
-    out = zstd_streams.rebuild(plain, coded, coded_bytes)
-    if len(out) != coded_bytes:
-        raise zstd_streams.RecipeError("a segment of a zstd stream has another length")
-    return out
 
 
 class _Deferred:

@@ -42,6 +42,8 @@ DELTA = 8
 ZSTD = 9
 """The next stream is one of zstd frames, which lies in no other stream; the operations of its
 plaintext follow, up to their END."""
+SEQUENCES = 10
+"""As ZSTD, but recipes may need old streams, and the file's text has the frames."""
 
 MAX_DELTA_BYTES = 16 << 20
 """Greatest number of bytes of one DELTA: a reader holds them for each thread."""
@@ -148,13 +150,15 @@ class RecipeWriter:
         """State the size of the file's text, in bytes; to be called if there are zstd streams."""
         self._text_bytes = size
 
-    def zstd(self, segments: Iterable[ZstdSegment]) -> None:
+    def zstd(self, segments: Iterable[ZstdSegment], *, is_text: bool = True) -> None:
         """Append a stream of zstd frames, which lasts until its `end`.
 
         Args:
             segments: of the stream.
+            is_text: whether the file's text has the plaintext in its place; if not, recipes may be
+                `against` old streams.
         """
-        stream, record = self._begin(ZSTD), bytearray()
+        stream, record = self._begin(ZSTD if is_text else SEQUENCES), bytearray()
         for plain_bytes, coded_bytes, recipe in segments:
             for value in (plain_bytes, coded_bytes, len(recipe)):
                 put_number(record, value)
@@ -347,7 +351,7 @@ class _Part:
 
 
 def against(recipe: bytes, stream: int) -> bytes:
-    """Return a recipe from tokens (`engine.tokens`) as it is stored, with the old stream it needs.
+    """Return a recipe from tokens, or from old sequences, with the old stream it needs, as stored.
 
     Args:
         recipe: of a segment.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 from packer.engine.chunking import ChunkParams, cut_points
 from packer.engine.delta import Delta
@@ -28,13 +28,51 @@ class Opened:
         items: how its plaintext is made, in order.
         cost: bytes that the recipe takes for it, and content, about.
         frames: segments of the zstd stream.
+        sequences: the same, if recipes may need old streams; then it is the `stream`.
     """
 
-    stream: FoundStream | None
+    stream: FoundStream | FramesText | None
     segments: list[SegmentRecipe] = field(default_factory=list)
     items: list[Opened | DeltaPiece | ContentPiece | InlinePiece] = field(default_factory=list)
     cost: int = 0
     frames: Sequence[ZstdSegment] = ()
+    sequences: Sequence[FramesRecipe] = ()
+
+
+class FramesText(Protocol):
+    """A zstd stream of text, `frames_update.FoundFrames`."""
+
+    @property
+    def closed_bytes(self) -> int:
+        """Length of the stream."""
+
+    @property
+    def whole_bytes(self) -> int:
+        """The same."""
+
+    def read(self, start: int, length: int) -> bytes:
+        """Return `length` bytes of the plaintext from `start` on."""
+
+
+class FramesRecipe(NamedTuple):
+    """The recipe of a segment of a zstd stream of text.
+
+    Args:
+        old: number of the old stream that it depends on; -1 if on none.
+        recipe: from `engine.zstd_streams`.
+        plain_bytes: of the segment.
+        coded_bytes: its own length.
+    """
+
+    old: int
+    recipe: bytes
+    plain_bytes: int
+    coded_bytes: int
+
+    def stored(self, numbers: Mapping[int, int]) -> ZstdSegment:
+        """Return the segment as its recipe is stored, given the numbers of the old streams."""
+        recipe = self.recipe if self.old < 0 else against(self.recipe, numbers[self.old])
+        return ZstdSegment(self.plain_bytes, self.coded_bytes, recipe)
 
 
 class SegmentRecipe(NamedTuple):
@@ -117,7 +155,10 @@ def written(
             recipe.end()
         elif isinstance(item, Opened):
             assert item.stream is not None
-            number = recipe.deflate()
+            if item.sequences:
+                recipe.zstd((each.stored(numbers) for each in item.sequences), is_text=False)
+            else:
+                number = recipe.deflate()
             for old, coded, size, bit in item.segments:
                 stored = coded if old < 0 else against(coded, numbers[old])
                 recipe.segment(number, size, bit, stored)
@@ -137,9 +178,9 @@ def written(
 
 def used_streams(plan: Opened) -> Iterator[int]:
     """Yield the old streams that a stream's recipe refers to, each as often as it does."""
-    for segment in plan.segments:
-        if segment.old >= 0:
-            yield segment.old
+    needed = [segment.old for segment in plan.segments]
+    needed += [segment.old for segment in plan.sequences]
+    yield from (old for old in needed if old >= 0)
     for item in plan.items:
         if isinstance(item, Opened):
             yield from used_streams(item)

@@ -24,15 +24,16 @@ from packer.engine.chunking import ChunkParams, chunks_of, iter_chunks
 from packer.engine.deflate import RecipeError, Segment
 from packer.engine.tokens import MAX_SPAN_BYTES, OldSpan
 from packer.errors import FormatError
-from packer.opening.closed import ENCODER, ClosedTally
-from packer.opening.discovery import Discovery, FoundStream, MadeStream, Read
+from packer.opening.closed import ENCODER, TEXT, ClosedTally
+from packer.opening.discovery import Discovery, FoundStream, MadeStream, Read, most_found
 from packer.opening.expansion import most_recipe
 from packer.opening.flat_file import FlatPart
+from packer.opening.frames_update import FoundFrames, FramesOpening, OldFrames, equal
 from packer.opening.locating import Place, Votes
 from packer.opening.model_recipes import ModelRecipes
 from packer.opening.old_text import OldText
 from packer.opening.pieces import Pieces
-from packer.opening.predecessor import OldStream
+from packer.opening.predecessor import DEFLATE, ZSTD, OldStream
 from packer.opening.recipe import MAX_DELTA_BYTES, RecipeWriter
 from packer.opening.repeated_text import (
     KEPT_BYTES,
@@ -51,8 +52,10 @@ from packer.opening.update_plan import (
     written,
 )
 from packer.opening.workers import RESERVED_BYTES, Workers
+from packer.opening.zstd_frames import Frames, frames_end
 
 _T = TypeVar("_T")
+_Found = FoundStream | FoundFrames
 
 MAX_SHARE = 0.7
 """Share of a closed stream that its recipes and deltas may take: above it, the stream stays closed.
@@ -99,6 +102,7 @@ class Update:
         workers: do the work.
         is_new: returns whether most bytes between two places of the text are in no known chunk.
         parts: of the text; none if it is the file itself.
+        texts: zstd streams of text in it, in order.
     """
 
     def __init__(
@@ -110,7 +114,10 @@ class Update:
         is_new: Callable[[int, int], bool] = lambda start, end: False,
         *,
         parts: Sequence[FlatPart] = (),
+        texts: Sequence[Frames] = (),
     ) -> None:
+        self._texts = texts
+        self._frames: list[FoundFrames] = []
         self._is_unknown = is_new
         self._parts = parts
         self._read = read
@@ -145,8 +152,9 @@ class Update:
         Returns:
             Whether there is anything.
         """
-        if not self._old.streams:
+        if not (self._old.streams or self._old.frames):
             return False
+        frames = self._open_frames()
         self._found = Discovery(
             self._read,
             self._size,
@@ -156,10 +164,15 @@ class Update:
         )
         if self._found.refused:
             return False
-        changed = (at for at in range(len(self._old.streams)) if at not in self._unchanged)
+        if not self._old.streams:
+            return False
+        changed = (at for at in range(self._old.deflate_streams) if at not in self._unchanged)
         plan = Opened(None)
-        roots = self._found.roots
-        opened = self._open_all(roots, changed)
+        found: list[tuple[_Found, Opened | None]] = list(
+            zip(self._found.roots, self._open_all(self._found.roots, changed), strict=True)
+        )
+        found = sorted([*found, *frames], key=lambda each: each[0].offset)
+        roots, opened = [each[0] for each in found], [each[1] for each in found]
         if not any(opened):
             return False
         if self._parts:
@@ -197,6 +210,8 @@ class Update:
         self._spans.clear()
         self._votes.clear()
         self._plan = None
+        for stream in self._frames:
+            stream.close()
         if self._found is not None:
             self._found.close()
 
@@ -218,7 +233,55 @@ class Update:
         is_new = self._is_new(stream, position, len(plain))
         self._models.begin(stream, stream.count - 1, is_new=is_new)
 
+    def _open_frames(self) -> list[tuple[FoundFrames, Opened | None]]:
+        """Open the zstd streams of text that have changed."""
+        old, most = self._old, most_found(self._size)
+        changed: list[Frames] = []
+        left = list(old.frames)
+        for run in self._texts:
+            same = next((each for each in left if equal(self._read, run, old.read, each)), None)
+            if same is not None and not self._is_unknown(run.start, run.end):
+                left.remove(same)
+            else:
+                changed.append(run)
+        if not changed:
+            return []
+        guesses = [each.number for run in left if (each := old.parse(run)) is not None]
+        out: list[tuple[FoundFrames, Opened | None]] = []
+        for at, run in enumerate(changed):
+            stream, guess = FoundFrames(run, -1 - at, self._workers.directory), -1
+            self._frames.append(stream)
+            self._votes[stream.number] = stream.votes
+            if guesses:
+                guess = guesses[min(at, len(guesses) - 1)]
+            plan = self._open_run(stream, guess, most) if guesses else None
+            most -= stream.size
+            if plan is None:
+                self.closed.add("zstd", TEXT, stream.closed_bytes)
+            out.append((stream, plan))
+        return out
+
+    def _open_run(self, stream: FoundFrames, guess: int, most: int) -> Opened | None:
+        """Open a zstd stream of text."""
+        opening = FramesOpening(
+            stream,
+            self._read,
+            self._old.frame_prints,
+            lambda start, end: self._place(stream, start, end, guess, MAX_SPAN_BYTES),
+            old=self._old.streams.__getitem__,
+            workers=self._workers,
+            most=most,
+        )
+        if not opening.run():
+            return None
+        out = Opened(stream, sequences=stream.recipes)
+        out.cost = sum(len(each.recipe) + _RECORD_BYTES for each in stream.recipes)
+        self._fill(out, stream, (), guess)
+        return out if self._pays(out) else None
+
     def _skip(self, read: Read, offset: int, end: int) -> int:
+        if read is self._read and (behind := frames_end(self._texts, offset)):
+            return behind
         same = self._old.same(read, offset, end)
         if same is None:
             return 0
@@ -231,17 +294,27 @@ class Update:
         """Number the old streams that the recipe refers to, and those that hold them."""
         used: set[int] = set()
         for number in used_streams(plan):
-            stream: FoundStream | MadeStream | None = self._old.streams[number]
+            stream: FoundStream | MadeStream | OldFrames | None = self._old.streams[number]
             while stream is not None and stream.number not in used:
                 used.add(stream.number)
                 stream = stream.parent
         out: list[OldStream] = []
-        for number in sorted(used):
+        for number in sorted(used, key=self._order):
             stream = self._old.streams[number]
             parent = self._stored[stream.parent.number] + 1 if stream.parent is not None else 0
             self._stored[number] = len(out)
-            out.append(OldStream(parent, stream.offset, stream.size))
+            kind = ZSTD if isinstance(stream, OldFrames) else DEFLATE
+            out.append(OldStream(parent, stream.offset, stream.size, kind))
         self.old_streams = tuple(out)
+
+    def _order(self, number: int) -> tuple[int, ...]:
+        """Return the key of an old stream in the order of the list that the index has."""
+        stream: FoundStream | MadeStream | OldFrames | None = self._old.streams[number]
+        offsets: list[int] = []
+        while stream is not None:
+            offsets.append(stream.offset)
+            stream = stream.parent
+        return tuple(reversed(offsets))
 
     def _open_all(
         self, streams: Sequence[FoundStream], guesses: Iterator[int]
@@ -252,7 +325,7 @@ class Update:
         most = 2 * (os.cpu_count() or 1)
         try:
             for stream in streams:
-                guess = next(guesses, len(self._old.streams) - 1)
+                guess = next(guesses, max(self._old.deflate_streams - 1, 0))
                 if stream.count == 1 and not stream.children:
                     waiting.append(self._workers.run(partial(self._small, stream, guess)))
                 else:
@@ -295,7 +368,7 @@ class Update:
         return out if self._pays(out) else None
 
     def _fill_text(
-        self, out: Opened, streams: Sequence[FoundStream], opened: Sequence[Opened | None]
+        self, out: Opened, streams: Sequence[_Found], opened: Sequence[Opened | None]
     ) -> None:
         """Add what the text of the file consists of."""
         starts = [stream.offset for stream in streams]
@@ -310,7 +383,7 @@ class Update:
     def _fill_raw(
         self,
         out: Opened,
-        streams: Sequence[FoundStream],
+        streams: Sequence[_Found],
         opened: Sequence[Opened | None],
         start: int,
         end: int,
@@ -327,7 +400,7 @@ class Update:
     def _fill(
         self,
         out: Opened,
-        stream: FoundStream,
+        stream: _Found,
         opened: Sequence[Opened | None],
         guess: int,
     ) -> None:
@@ -399,7 +472,7 @@ class Update:
             out.cost += item.stored
         out.items.append(item)
 
-    def _place(self, stream: FoundStream, start: int, end: int, guess: int, most: int) -> Place:
+    def _place(self, stream: _Found, start: int, end: int, guess: int, most: int) -> Place:
         """Return where a stretch of a stream probably lies in the predecessor."""
         votes = self._votes[stream.number]
         return votes.locate(start, end, stream.size, self._old.sizes, guess, most)
@@ -441,6 +514,8 @@ class Update:
             else:
                 span.begin(place.span)
             old = self._old.streams[place.stream]
+            if isinstance(old, OldFrames):
+                return None
             for _, part in old.segments(place.span.start, sum(place.span)):
                 span.add(part)
             return span.analyse(segment)[0]
@@ -452,7 +527,7 @@ class Update:
                     self._spans.append(span)
 
     def _piece(
-        self, stream: FoundStream, start: int, end: int, guess: int
+        self, stream: _Found, start: int, end: int, guess: int
     ) -> DeltaPiece | ContentPiece | InlinePiece:
         """Return how a stretch of a stream's plaintext is stored."""
         if end - start < LARGE_PIECE_BYTES:
@@ -461,7 +536,7 @@ class Update:
             return self._make_piece(stream, start, end, guess)
 
     def _make_piece(
-        self, stream: FoundStream, start: int, end: int, guess: int
+        self, stream: _Found, start: int, end: int, guess: int
     ) -> DeltaPiece | ContentPiece | InlinePiece:
         size = end - start
         if size < LEAST_DELTA_BYTES:
@@ -494,7 +569,7 @@ class Update:
         return is_small and len(made.body) >= LEAST_BYTES
 
     def _both(
-        self, places: Sequence[Place], stream: FoundStream, start: int, size: int
+        self, places: Sequence[Place], stream: _Found, start: int, size: int
     ) -> tuple[bytearray, Times]:
         """Return old text, with new times, and behind it new text; and these times."""
         buffer = bytearray(sum(place.span.size for place in places) + size)

@@ -6,7 +6,9 @@ a frame is text that zstd compressed, before anything is decompressed.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from bisect import bisect_right
+from collections.abc import Callable, Iterator, Sequence
+from operator import attrgetter
 from typing import TYPE_CHECKING, NamedTuple
 
 from packer.opening.closed import DAMAGED, FORMAT, LIMIT, TEXT
@@ -25,8 +27,8 @@ klauspost/compress at its best level; zstd has up to 8 MiB, more if `--long` or 
 LEAST_BYTES = 32 << 10
 """Bytes of a run of frames below which it stays closed."""
 COMPRESSED_SHARE = 1 / 8
-"""Share of compressed blocks in a run of frames above which it stays closed: they are text, and a
-recipe takes a sixth to a third of them."""
+"""Share of compressed blocks in a run of frames above which it stays closed at first sight: they
+are text, and a recipe takes a sixth to a third of them. Later ones: `frames_update`."""
 
 _BLOCK_BYTES = 128 << 10
 _HEADER_BYTES = 18
@@ -46,11 +48,17 @@ class Frames(NamedTuple):
         start: of the first one in the file.
         end: behind the last one.
         reason: why it stays closed, as in `opening.closed`; "" if it may be opened.
+        window: greatest window of a frame, in bytes.
     """
 
     start: int
     end: int
     reason: str
+    window: int = 0
+
+    def moved(self, by: int) -> Frames:
+        """Return the run, `by` bytes further behind."""
+        return self._replace(start=self.start + by, end=self.end + by)
 
 
 class _NoFrame(Exception):
@@ -77,6 +85,17 @@ def frame_runs(read: Read, size: int) -> Iterator[Frames]:
             yield found
 
 
+def frames_end(runs: Sequence[Frames], at: int) -> int:
+    """Return where the run ends that a place lies in; 0 if it lies in none.
+
+    Args:
+        runs: in order.
+        at: the place.
+    """
+    number = bisect_right(runs, at, key=attrgetter("end"))
+    return runs[number].end if number < len(runs) and runs[number].start <= at else 0
+
+
 class _Walk:
     """Goes from header to header.
 
@@ -89,7 +108,7 @@ class _Walk:
         self._read = read
         self._size = size
         self._blocks = 4 * size // _BLOCK_BYTES + _SPARE_BLOCKS
-        self._compressed = 0
+        self._compressed = self._window = 0
         self._searched: Buffer = b""
         self._searched_at = 0
 
@@ -100,7 +119,7 @@ class _Walk:
 
     def run(self, start: int) -> Frames | None:
         """Return the run of frames that begins at a signature; None if there is none."""
-        at, reason, self._compressed = start, "", 0
+        at, reason, self._compressed, self._window = start, "", 0, 0
         while at < self._size and not self.ended:
             try:
                 at, reason = self._frame(at)
@@ -116,7 +135,7 @@ class _Walk:
             return Frames(start, self._size, DAMAGED) if start == 0 else None
         if not reason and self._compressed > COMPRESSED_SHARE * (at - start):
             reason = TEXT
-        return Frames(start, at, reason)
+        return Frames(start, at, reason, self._window)
 
     def signature(self, start: int) -> int:
         """Return where the next frame may begin in the file; its size if nowhere."""
@@ -149,6 +168,7 @@ class _Walk:
         window = int.from_bytes(head[5 : 5 + told], "little") if is_single else _window(head[5])
         if window > MAX_WINDOW_BYTES:
             return self._size, LIMIT
+        self._window = max(self._window, window)
         at += 5 + (not is_single) + told
         while True:
             self._blocks -= 1
@@ -160,8 +180,6 @@ class _Walk:
             if kind == 3 or length > _BLOCK_BYTES:
                 raise _NoFrame
             self._compressed += length * (kind == 2)
-            if self._compressed > COMPRESSED_SHARE * self._size + _BLOCK_BYTES:
-                return self._size, TEXT
             at += 3 + (1 if kind == 1 else length)
             if block & 1:
                 break

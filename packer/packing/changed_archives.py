@@ -168,6 +168,7 @@ class ChangedArchives:
             self._workers,
             lambda count: self._report(at, count),
             source.text,
+            source.texts,
         )
 
     def close(self) -> None:
@@ -191,7 +192,7 @@ class ChangedArchives:
                 entry >= 0
                 and not self._predecessors.is_modelled(entry, flat=is_flat)
                 and kind_of(head) != "bzip2"
-                and (is_flat or may_hold_archives(full, item, head))
+                and (is_flat or source.texts or may_hold_archives(full, item, head))
             ):
                 changed.found = self._predecessors.find(entry, flat=is_flat)
         except BaseException:
@@ -223,7 +224,12 @@ class ChangedArchives:
             return
         changed = self._look(at)
         is_small = changed.found is not None and changed.found.row.size <= SMALL_BYTES
-        if changed.found is None or not is_small or changed.source.text is not None:
+        if (
+            changed.found is None
+            or not is_small
+            or changed.source.text is not None
+            or changed.source.texts
+        ):
             changed.source.close()
             return
         file = self.file(at, changed.source)
@@ -253,7 +259,7 @@ class ChangedArchives:
             return file.begin_alone(
                 partial(self._predecessors.opened, found, path), most, was_opened=was_opened
             )
-        old = self._predecessors.text(found, path)
+        old = self._predecessors.text(found, path, has_frames=bool(file.texts))
         pays = file.begin(old.text, most, was_opened=was_opened)
         return lambda: old.row if pays else None
 

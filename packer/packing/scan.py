@@ -228,7 +228,7 @@ class Scan:
             if updated:
                 opener.discard(at)
                 return updated
-        told += source.closed.rows()
+        told += source.told()
         if not (expand or is_flat or told):
             told = unopened(head, source.found.size)
         with opener.open(at, expand=expand, flat=source.text) as opened:
@@ -283,7 +283,7 @@ class Scan:
             if closed is None or self._job.opening == ALL:
                 return []
             runs, digests = self._pack_chunks(at, closed, known, prefixes, lambda: True)
-            rows = source.closed.rows() or unopened(changed.head, source.found.size)
+            rows = source.told() or unopened(changed.head, source.found.size)
             self.closed.add(at, rows)
             self.record.record(at, digests)
         return runs

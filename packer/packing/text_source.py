@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 from packer.errors import SourceChanged
 from packer.files.tree import Found, open_file, show
-from packer.opening.closed import ClosedTally
+from packer.opening.closed import TEXT, ClosedStreams, ClosedTally
 from packer.opening.expansion import MAX_FILE_BYTES
 from packer.opening.tar_headers import BLOCK
 from packer.opening.workers import Workers
-from packer.opening.zstd_frames import may_hold_frames
+from packer.opening.zstd_frames import Frames, may_hold_frames
 
 if TYPE_CHECKING:
     from typing_extensions import Self
@@ -42,6 +42,8 @@ class TextSource:
         """The text, if `look` found that it is not the file itself."""
         self.closed = ClosedTally()
         """The zstd streams that stay closed, once `look` was called."""
+        self.texts: list[Frames] = []
+        """Those of text, which may be opened against older ones; places are in the text."""
 
     def __enter__(self) -> Self:
         """Return the file."""
@@ -72,8 +74,15 @@ class TextSource:
         if may_hold_frames(self._read(0, BLOCK)):
             from packer.opening.flat_file import flattened
 
-            self.text = flattened(self._read, size, self._workers, self.closed)
+            self.text = flattened(self._read, size, self._workers, self.closed, self.texts)
         return self.text is not None
+
+    def told(self) -> list[ClosedStreams]:
+        """Return the zstd streams that stay closed if the file is not opened against an older."""
+        out = ClosedTally()
+        for run in self.texts:
+            out.add("zstd", TEXT, run.end - run.start)
+        return [*self.closed.rows(), *out.rows()]
 
     def _read(self, start: int, length: int) -> bytes:
         """Return a part of the file."""

@@ -6,11 +6,11 @@ import contextlib
 import io
 import os
 from array import array
-from bisect import bisect_left
-from collections.abc import Callable, Iterator
+from bisect import bisect_left, bisect_right
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from itertools import pairwise
-from operator import itemgetter
+from operator import attrgetter, itemgetter
 from typing import TYPE_CHECKING
 
 import blake3
@@ -28,6 +28,7 @@ from packer.opening.finder import SIGNATURE_BYTES, may_begin
 from packer.opening.lookahead import find_signature
 from packer.opening.predecessor import Predecessor
 from packer.opening.workers import Workers
+from packer.opening.zstd_frames import Frames
 from packer.packing.older.alike import HEAD_BYTES
 from packer.packing.older.predecessors import Text
 from packer.packing.watched_file import WatchedFile
@@ -98,6 +99,7 @@ class UpdatedFile(WatchedFile):
         workers: do the work.
         report: called with the number of bytes, once, when all chunks were taken.
         flat: the file's text; None if that is the file itself.
+        texts: zstd streams of text in it, in order.
     """
 
     plain = False
@@ -112,9 +114,12 @@ class UpdatedFile(WatchedFile):
         workers: Workers,
         report: Callable[[int], None],
         flat: FlatFile | None = None,
+        texts: Sequence[Frames] = (),
     ) -> None:
         super().__init__(full, found, workers)
         self._flat = flat
+        self.texts = texts
+        """Zstd streams of text, in order."""
         self._params = params
         self._buffer = buffer
         self._report = report
@@ -151,6 +156,7 @@ class UpdatedFile(WatchedFile):
                     self._digests += digest
                 begin = _stream_in(chunk, goes_on=in_stream)
                 in_stream = begin < len(chunk)
+                begin = min(begin, _first_in(self.texts, offset, offset + len(chunk)) - offset)
                 if known.get(digest) < 0:
                     new += len(chunk) - begin
                     self.unknown_bytes += len(chunk)
@@ -202,13 +208,16 @@ class UpdatedFile(WatchedFile):
         is_new = self._is_new if was_opened else _never
         from packer.opening.updating import Update  # loaded by the first file that is opened
 
-        if self._flat is None:
-            self._update = Update(self._read, self._found.size, old, self._workers, is_new)
-        else:
-            flat = self._flat
-            self._update = Update(
-                flat.read, flat.size, old, self._workers, is_new, parts=flat.parts
-            )
+        flat, size = self._flat, self._found.size
+        self._update = Update(
+            self._read if flat is None else flat.read,
+            size if flat is None else flat.size,
+            old,
+            self._workers,
+            is_new,
+            parts=() if flat is None else flat.parts,
+            texts=self.texts,
+        )
         return self._update.begin(most)
 
     def begin_alone(
@@ -313,6 +322,12 @@ class UpdatedFile(WatchedFile):
         if len(data) != length:
             raise SourceChanged(show(self._full))
         return data
+
+
+def _first_in(runs: Sequence[Frames], start: int, end: int) -> int:
+    """Return the first byte of a stretch that lies in a run of frames; its end if none does."""
+    at = bisect_right(runs, start, key=attrgetter("end"))
+    return min(max(runs[at].start, start), end) if at < len(runs) else end
 
 
 def _never(start: int, end: int) -> bool:

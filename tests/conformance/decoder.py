@@ -72,11 +72,12 @@ class Expansion(NamedTuple):
 
 
 class OldStream(NamedTuple):
-    """A deflate stream in a predecessor: 0 or 1 + the number of what it lies in, place, size."""
+    """A stream in a predecessor: 0 or 1 + the number of what it lies in, place, size, kind."""
 
     parent: int
     offset: int
     size: int
+    kind: int
 
 
 class Predecessor(NamedTuple):
@@ -553,7 +554,9 @@ def read_old_streams(coded: Bytes, count: int, size: int) -> list[OldStream]:
     sizes, depths = [size], [0]
     last: dict[int, int] = {}
     for _ in range(count):
-        parent, gap, plain = coded.number(), coded.number(), coded.number()
+        head, gap, plain = coded.number(), coded.number(), coded.number()
+        parent, kind = head >> 1, head & 1
+        need(not kind or parent == 0, "zstd frames within an old stream")
         need(parent <= len(out), "an old stream within a later one")
         need(parent not in last or gap > 0, "order of old streams")
         offset = last.get(parent, 0) + gap
@@ -562,7 +565,7 @@ def read_old_streams(coded: Bytes, count: int, size: int) -> list[OldStream]:
         last[parent] = offset
         sizes.append(plain)
         depths.append(depths[parent] + 1)
-        out.append(OldStream(parent, offset, plain))
+        out.append(OldStream(parent, offset, plain, kind))
     need(sum(stream.size for stream in out) <= 32 * size + 256 * MIB, "plaintext of old streams")
     return out
 
@@ -663,7 +666,7 @@ class Recipe:
         recipe: bytes,
         content: bytes,
         size: int,
-        older: list[bytes] | None = None,
+        older: list[Old | OldFrames] | None = None,
         *,
         as_text: bool = False,
     ) -> None:
@@ -671,7 +674,7 @@ class Recipe:
         self.as_text = as_text
         most = 32 * MIB + size // (32 if older is None else 2)
         need(len(recipe) <= min(most, 1 << 30), "length of a recipe")
-        self.older = [Old(data) for data in older or []]
+        self.older = older or []
         self.span_bytes = 256 * size + (2 << 30)
         head = Bytes(recipe)
         version = head.take(1)
@@ -719,15 +722,16 @@ class Recipe:
                 out += bytes(self.operations.number())
             elif operation == 8:
                 out += self.delta(self.operations.number())
-            elif operation == 9:
-                need(not within and self.has_zstd, "a zstd stream where none may be")
-                out += self.zstd()
+            elif operation in (9, 10):
+                allowed = self.has_zstd or operation == 10
+                need(not within and allowed, "a zstd stream where none may be")
+                out += self.zstd(is_text=operation == 9)
             else:
                 need(operation in (3, 7), f"operation {operation} needs a later reader")
                 need(depth < 4, "streams within one another")
                 out += self.bzip2(depth + 1) if operation == 7 else self.deflate(depth + 1)
 
-    def take_span(self, stream: int, start: int, size: int) -> Old:
+    def take_span(self, stream: int, start: int, size: int) -> Old | OldFrames:
         """Return the old stream that a span lies in."""
         need(stream < len(self.older) and size <= 16 * MIB, "a span")
         self.span_bytes -= max(size, 65536)
@@ -784,17 +788,19 @@ class Recipe:
         head.take(3)
         start, size = head.number(), head.number()
         old = self.take_span(number, start, size)
+        need(isinstance(old, Old), "an old stream without tokens")
+        assert isinstance(old, Old)
         span = tokens().old_span(*old.inflated(), start, size)
         reader = tokens().Reader(window + plain, len(window), span, coded)
         made: str = reader.bits(bit)
         need(len(made) // 8 <= min(8 * len(plain) + 65536, 24 * MIB), "size of a segment")
         return made
 
-    def zstd(self) -> bytes:
-        """Return zstd frames, or their plaintext for the text of the file."""
+    def zstd(self, *, is_text: bool) -> bytes:
+        """Return zstd frames, or their plaintext where that is the text of the file."""
         records = self.next_stream()
         plain = Bytes(self.stream(0))
-        if self.as_text:
+        if self.as_text and is_text:
             return plain.data
         out = b""
         while records.at < len(records.data):
@@ -803,11 +809,28 @@ class Recipe:
             need(length <= 2228224 and self.opened_bytes >= 0, "too much plaintext")
             need(size <= min(4 * length + 65536, 8 * MIB), "size of a segment")
             coded = records.take(records.number())
-            made: bytes = reader_of("zstd_decoder").segment(plain.take(length), coded)
+            text = plain.take(length)
+            if is_text or coded[:1] != b"\1":
+                made: bytes = reader_of("zstd_decoder").segment(text, coded)
+            else:
+                made = self.frames(text, Bytes(coded))
             need(len(made) == size, "length of a segment")
             out += made
         plain.end()
         return out
+
+    def frames(self, plain: bytes, coded: Bytes) -> bytes:
+        """Return a segment of a zstd stream that is rebuilt from old sequences."""
+        coded.take(1)
+        number = coded.number()
+        recipe = b"\1" + coded.take(len(coded.data) - coded.at)
+        head = Bytes(recipe[1:])
+        start, size = head.number(), head.number()
+        old = self.take_span(number, start, size)
+        need(isinstance(old, OldFrames), "an old stream without sequences")
+        assert isinstance(old, OldFrames)
+        made: bytes = reader_of("zstd_sequences").segment(plain, recipe, old.frames)
+        return made
 
     def next_stream(self) -> Bytes:
         """Return the records of the next stream."""
@@ -888,6 +911,14 @@ class Old:
         return self.plain, self.blocks[1]
 
 
+class OldFrames:
+    """An old zstd stream: its plaintext and its sequences."""
+
+    def __init__(self, stream: bytes) -> None:
+        self.frames = reader_of("zstd_sequences").Frames(stream)
+        self.plain: bytes = self.frames.plain
+
+
 def tokens() -> Any:
     """Return the reader of recipes from tokens."""
     return reader_of("token_decoder")
@@ -932,7 +963,7 @@ def opened(
     content = b"".join(contents.chunk(at) for at in chunks[: row.content_chunks])
     recipe = b"".join(contents.chunk(at) for at in chunks[row.content_chunks :])
     need(len(content) <= 32 * row.size + 256 * MIB, "size of the content")
-    older: list[bytes] = []
+    older: list[Old | OldFrames] = []
     for ordinal in row.predecessors:
         older += old_streams(index, contents, index.predecessors[ordinal])
     recipe_of = Recipe(
@@ -947,17 +978,18 @@ def opened(
     return data
 
 
-def old_streams(index: Index, contents: Contents, row: Predecessor) -> list[bytes]:
-    """Return what the old streams of a predecessor begin."""
+def old_streams(index: Index, contents: Contents, row: Predecessor) -> list[Old | OldFrames]:
+    """Return the old streams of a predecessor."""
     if row.is_closed:
         data = b"".join(contents.chunk(at) for at in row.chunks)
     else:
         data = opened(index, contents, row, row.chunks)
-    out: list[bytes] = []
+    out: list[Old | OldFrames] = []
     plains = [data]
     for stream in row.streams:
-        out.append(plains[stream.parent][stream.offset :])
-        plains.append(Old(out[-1]).plain)
+        begun = plains[stream.parent][stream.offset :]
+        out.append(OldFrames(begun) if stream.kind else Old(begun))
+        plains.append(out[-1].plain)
         need(len(plains[-1]) == stream.size, "size of an old stream")
     return out
 

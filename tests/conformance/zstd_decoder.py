@@ -530,7 +530,11 @@ class Reader:
         value = self.classed = coder.symbol(("class", literals == 0, classed), 2)
         if not value:
             value = self.offset(p, left) + 3
-        offset = self.resolved(value, literals)
+        return Sequence(literals, self.length(p, left, value, literals), value)
+
+    def length(self, p: int, left: int, value: int, literals: int) -> int:
+        """Return the length of a match at a place."""
+        coder, offset = self.coder, self.resolved(value, literals)
         need(offset > 0 and value < 1 << 31, "an offset")
         if offset > p:
             length = coder.number("far length") + 3
@@ -542,7 +546,7 @@ class Reader:
             elif coder.bit(("whole", self.classed)):
                 length -= coder.number("less length")
         need(3 <= length <= left, "length of a match")
-        return Sequence(literals, length, value)
+        return length
 
     def equal(self, one: int, other: int, most: int) -> int:
         count = 0

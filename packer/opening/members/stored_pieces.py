@@ -23,8 +23,8 @@ from packer.engine.deflate import MAX_SEGMENT_BYTES, WINDOW_BYTES, RecipeError, 
 from packer.engine.zstd_streams import RecipeError as ZstdRecipeError
 from packer.errors import FormatError
 from packer.opening import recipe as op
-from packer.opening.against import Against, is_against
-from packer.opening.rebuilder import BlockJoint, check_zstd, rebuilt_zstd
+from packer.opening.against import Against, is_against, rebuilt_zstd
+from packer.opening.rebuilder import BlockJoint, check_zstd
 from packer.opening.recipe import MAX_DEFLATE_DEPTH, Cursor, Recipe
 from packer.opening.tar_headers import BLOCK, content_size, decode_header
 
@@ -185,8 +185,8 @@ class Deflated:
             it is read, or drained, before them.
         records: of its segments or blocks; consumed when the stream is rebuilt.
         against: of the recipe.
-        kind: the operation of the recipe: DEFLATE; BZIP2, with header and trailer; ZSTD, whole
-            frames.
+        kind: the operation of the recipe: DEFLATE; BZIP2, with header and trailer; ZSTD and
+            SEQUENCES, whole frames.
     """
 
     __slots__ = ("against", "coded_length", "kind", "plain", "records")
@@ -214,7 +214,7 @@ class Deflated:
             records.number()  # the level
         while not records.ended:
             head = records.number()
-            if kind == op.ZSTD:
+            if kind in (op.ZSTD, op.SEQUENCES):
                 records.number()  # its own length
             if kind != op.BZIP2:
                 records.take(records.number())
@@ -231,8 +231,8 @@ class Deflated:
     def rebuilt(self) -> Iterator[Data]:
         """Yield the stream's bytes; its plaintext must not have been read."""
         total = 0
-        makes = {op.DEFLATE: self._segments, op.BZIP2: self._blocks, op.ZSTD: self._frames}
-        for data in makes[self.kind]():
+        makes = {op.DEFLATE: self._segments, op.BZIP2: self._blocks}
+        for data in makes.get(self.kind, self._frames)():
             total += len(data)
             yield data
         self.coded_length = total
@@ -264,7 +264,11 @@ class Deflated:
             coded = bytes(records.take(records.number()))
             check_zstd(records, length, coded_length)
             try:
-                yield Data(rebuilt_zstd(plain.take(length), coded, coded_length))
+                data = plain.take(length)
+                if self.kind == op.ZSTD:
+                    yield Data(rebuilt_zstd(data, coded, coded_length))
+                else:
+                    yield Data(self.against.frames(data, coded, coded_length)())
             except ZstdRecipeError as error:
                 records.fail(str(error))
 
@@ -560,9 +564,10 @@ class _Operations:
                 yield Data(bytes(recipe.inline.take(number())))
             elif operation == op.ZEROS:
                 yield Zeros(number())
-            elif operation in (op.DEFLATE, op.BZIP2, op.ZSTD):
-                is_zstd = operation == op.ZSTD
-                if is_zstd and (within or recipe.text_bytes is None):
+            elif operation in (op.DEFLATE, op.BZIP2, op.ZSTD, op.SEQUENCES):
+                is_zstd = operation in (op.ZSTD, op.SEQUENCES)
+                has_text = recipe.text_bytes is not None or operation != op.ZSTD
+                if is_zstd and (within or not has_text):
                     raise FormatError(recipe.what, "a zstd stream where none may be")
                 if depth >= MAX_DEFLATE_DEPTH:
                     raise FormatError(recipe.what, "deflate streams within one another, too many")

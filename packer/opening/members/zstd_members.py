@@ -9,7 +9,7 @@ import zstandard
 
 from packer.opening.members.gzip_members import Damaged
 from packer.opening.members.stored_pieces import Data, Deflated, Irregular, Piece, Stream
-from packer.opening.recipe import ZSTD
+from packer.opening.recipe import SEQUENCES, ZSTD
 from packer.opening.zstd_frames import MAGIC, begins
 
 _OUTPUT_BYTES = 256 << 10
@@ -53,7 +53,7 @@ class ZstdReader:
 
     def _stored(self, deflated: Deflated) -> Iterator[Piece]:
         """Yield the plaintext of frames that were opened."""
-        if deflated.kind != ZSTD:
+        if deflated.kind not in (ZSTD, SEQUENCES):
             raise Irregular
         plain = deflated.plain
         while (piece := plain.pop()) is not None:

@@ -202,27 +202,30 @@ class Predecessors:
         row = row._replace(streams=())
         return Found(row, True) if self._may_use(row) else None
 
-    def text(self, found: Found, what: bytes) -> Text:
+    def text(self, found: Found, what: bytes, *, has_frames: bool = False) -> Text:
         """Return a predecessor's text; valid until that of another one is asked for.
 
         Args:
             found: the predecessor.
             what: path of the file that is opened, for errors.
+            has_frames: whether to look for zstd streams as well.
         """
-        if self._last is not None and self._last[0] == found.row:
-            return self._last[1]
+        last = self._last
+        if last is not None and last[0] == found.row and last[1].text.has_frames >= has_frames:
+            return last[1]
         self._release()
-        text = self._stack.enter_context(self.opened(found, what))
+        text = self._stack.enter_context(self.opened(found, what, has_frames=has_frames))
         self._last = found.row, text
         return text
 
     @contextmanager
-    def opened(self, found: Found, what: bytes) -> Iterator[Text]:
+    def opened(self, found: Found, what: bytes, *, has_frames: bool = False) -> Iterator[Text]:
         """Read a predecessor; in any thread.
 
         Args:
             found: the predecessor.
             what: path of the file that is opened, for errors.
+            has_frames: as for `text`.
 
         Yields:
             Its text, valid within the context.
@@ -238,14 +241,14 @@ class Predecessors:
             release_large_blocks()
         with ExitStack() as stack:
             only = None
-            if row.digest:  # else all of it has to be read for that
+            if row.digest and not has_frames:  # else all of it has to be read for that
                 only = stack.enter_context(only_stream(self._base, row, name, self._old))
             read = (
                 unread
                 if only is not None
                 else stack.enter_context(random_access(self._base, row, name, self._old, None))
             )
-            text = OldText(read, row.size, self._base.directory, only)
+            text = OldText(read, row.size, self._base.directory, only, has_frames=has_frames)
             stack.callback(text.close)
             if not row.digest:
                 hasher = blake3.blake3()

@@ -18,6 +18,7 @@ from packer.opening.flat_file import FlatFile, flattened
 from packer.opening.rebuilder import Rebuilder
 from packer.opening.recipe import Recipe
 from packer.opening.workers import Workers
+from packer.opening.zstd_frames import Frames
 from tests.updates import tar, texts
 from tests.zstd_archives import SKIPPABLE, frames, package, zstd
 
@@ -29,8 +30,12 @@ def flat_of(data: bytes, closed: ClosedTally | None = None) -> FlatFile | None:
     def read(start: int, length: int) -> bytes:
         return data[start : start + length]
 
+    tally, text_runs = ClosedTally() if closed is None else closed, list[Frames]()
     with ThreadPoolExecutor(2) as executor:
-        return flattened(read, len(data), Workers(executor), closed or ClosedTally())
+        made = flattened(read, len(data), Workers(executor), tally, text_runs)
+    for run in text_runs:
+        tally.add("zstd", "text", run.end - run.start)
+    return made
 
 
 def opened(data: bytes, *, expand: bool = False) -> tuple[bytes, bytes]:
@@ -143,7 +148,7 @@ def test_threads_change_nothing() -> None:
     def read(start: int, length: int) -> bytes:
         return coded[start : start + length]
 
-    alone = flattened(read, len(coded), Workers(), ClosedTally())
+    alone = flattened(read, len(coded), Workers(), ClosedTally(), [])
     beside = flat_of(coded)
     assert alone is not None and beside is not None
     assert alone.parts == beside.parts

@@ -84,6 +84,7 @@ REFUSED = {
     "stream behind the file": one(streams=(OldStream(0, 1000, 9),)),
     "stream behind its parent": one(streams=(OldStream(0, 1, 9), OldStream(1, 9, 1))),
     "stream at the same place": one(streams=(OldStream(0, 1, 9), OldStream(0, 1, 9))),
+    "zstd stream within another": one(streams=(OldStream(0, 1, 9), OldStream(1, 2, 1, 1))),
     "empty stream": one(streams=(OldStream(0, 1, 0),)),
     "too much plaintext": one(streams=(OldStream(0, 1, most_opened(1000) - 8), OldStream(0, 2, 9))),
     "too deep": one(streams=nested(5)),

@@ -16,7 +16,14 @@ TEXT = tar(texts())
 
 
 def runs(data: bytes) -> list[Frames]:
-    return list(frame_runs(lambda start, length: data[start : start + length], len(data)))
+    found = frame_runs(lambda start, length: data[start : start + length], len(data))
+    return [run._replace(window=0) for run in found]
+
+
+def test_windows() -> None:
+    data = zstd(NOISE, 3) + SKIPPABLE + zstd(NOISE, content_size=True, window_log=17)
+    found = frame_runs(lambda start, length: data[start : start + length], len(data))
+    assert [run.window for run in found] == [1 << 21, 1 << 17]
 
 
 @pytest.mark.parametrize("checksum", [False, True])

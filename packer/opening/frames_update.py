@@ -1,0 +1,259 @@
+"""Zstd streams of text: those of an older file, and the segments of new ones made from them.
+
+Where old text and new text agree, their encoder decided alike. So the segments of a new stream
+become recipes from old sequences, as those of deflate become recipes from tokens (`updating`).
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+from functools import partial
+from threading import Lock
+
+from packer.engine.tokens import MAX_SPAN_BYTES, Span
+from packer.engine.zstd_streams import (
+    MAX_BEFORE_BYTES,
+    NotZstd,
+    OldSequences,
+    RecipeError,
+    Segment,
+)
+from packer.engine.zstd_streams import Span as ZstdSpan
+from packer.errors import FormatError
+from packer.files.spool import Memory
+from packer.opening.discovery import FoundStream, Read, Spool
+from packer.opening.locating import Fingerprints, Place, Votes
+from packer.opening.parsed_stream import ParsedStream, parsed
+from packer.opening.predecessor import ZSTD
+from packer.opening.update_plan import FramesRecipe
+from packer.opening.workers import IN_FLIGHT_BYTES, Workers
+from packer.opening.zstd_frames import Frames
+
+MAX_SHARE = 0.7
+"""Share of a stream that its recipes may take; above it, the stream stays closed."""
+_LARGE_SHARE = 1 / 8
+"""Share of a segment that a recipe from old sequences may take without one being tried that needs
+nothing but the plaintext."""
+_SPARE_BYTES = 64 << 10
+_COMPARED_BYTES = 1 << 20
+
+
+class OldFrames(ParsedStream):
+    """A zstd stream of a predecessor.
+
+    Args:
+        read: reads the predecessor.
+        size: of that in bytes.
+        run: the frames.
+        number: of the stream among those of the predecessor.
+        most: greatest size of its plaintext.
+        directory: of temporary files, as `temporary_file` takes it.
+        prints: take its text.
+
+    Raises:
+        FormatError: it is no stream, or has more plaintext.
+    """
+
+    parent: FoundStream | None = None
+    kind = ZSTD
+
+    def __init__(
+        self,
+        read: Read,
+        size: int,
+        run: Frames,
+        number: int,
+        most: int,
+        directory: bytes | None,
+        *,
+        prints: Fingerprints,
+    ) -> None:
+        what = f"zstd stream at {run.start}"
+        lock = Lock()
+        super().__init__(
+            read, size, run.start, most, what, Memory(0), directory=directory, lock=lock
+        )
+        self.number = number
+        try:
+            for segment in parsed(read, run.start, size, is_whole=False):
+                prints.add(number, self._plain.size, segment.plain)
+                self._add(segment)
+            if not self._plain.size:
+                raise FormatError(what, "it is empty")
+        except (FormatError, NotZstd):
+            prints.forget(number)
+            self.close()
+            raise FormatError(what, "it is no zstd stream that can be opened") from None
+        self.size = self._plain.size
+        self._is_there = True
+
+    def read_into(self, start: int, out: memoryview) -> None:
+        """Fill `out` with the plaintext from `start` on."""
+        out[:] = self.read(start, len(out))
+
+
+class FoundFrames:
+    """A zstd stream of a new file; its plaintext is there as far as it was parsed.
+
+    Args:
+        run: the frames.
+        number: less than 0, to tell it from deflate streams.
+        directory: of temporary files, as `temporary_file` takes it.
+    """
+
+    def __init__(self, run: Frames, number: int, directory: bytes | None) -> None:
+        self.run = run
+        self.number = number
+        self.offset = run.start
+        self.whole_bytes = self.closed_bytes = run.end - run.start
+        self.size = 0
+        self.children: list[FoundStream] = []
+        self.votes = Votes()
+        self.recipes: list[FramesRecipe] = []
+        """Of its segments, if all were made."""
+        self._spool = Spool(directory)
+
+    def add(self, plain: memoryview) -> None:
+        """Append plaintext."""
+        self._spool.add(plain)
+        self.size = self._spool.size
+
+    def read(self, start: int, length: int) -> bytes:
+        """Return `length` bytes of the plaintext from `start` on."""
+        return self._spool.read(start, length)
+
+    def read_into(self, start: int, out: memoryview) -> None:
+        """Fill `out` with the plaintext from `start` on."""
+        self._spool.read_into(start, out)
+
+    def close(self) -> None:
+        """Remove the temporary file."""
+        self._spool.close()
+
+
+def equal(read: Read, run: Frames, other: Read, old: Frames) -> bool:
+    """Return whether two runs of frames are the same.
+
+    Args:
+        read: reads what holds the first.
+        run: the first.
+        other: reads what holds the second.
+        old: the second.
+    """
+    size = run.end - run.start
+    return old.end - old.start == size and all(
+        bytes(read(run.start + at, min(_COMPARED_BYTES, size - at)))
+        == bytes(other(old.start + at, min(_COMPARED_BYTES, size - at)))
+        for at in range(0, size, _COMPARED_BYTES)
+    )
+
+
+class FramesOpening:
+    """Makes the recipes of a stream's segments.
+
+    Args:
+        stream: the stream.
+        read: reads the file that holds it.
+        prints: of the old streams.
+        locate: returns the place of a stretch of the stream in the predecessor.
+        old: the predecessor's streams.
+        workers: do the work.
+        most: greatest size of its plaintext.
+    """
+
+    def __init__(
+        self,
+        stream: FoundFrames,
+        read: Read,
+        prints: Fingerprints,
+        locate: Callable[[int, int], Place],
+        *,
+        old: Callable[[int], object],
+        workers: Workers,
+        most: int,
+    ) -> None:
+        self._stream = stream
+        self._read = read
+        self._prints = prints
+        self._locate = locate
+        self._old = old
+        self._workers = workers
+        self._most = most
+        self._spans: list[OldSequences] = []
+        self._waiting: deque[tuple[int, Callable[[], FramesRecipe | None]]] = deque()
+        self._in_flight = 0
+        self._coded = self._cost = 0
+
+    def run(self) -> bool:
+        """Make them; return whether that pays."""
+        stream, run = self._stream, self._stream.run
+        try:
+            for segment in parsed(self._read, run.start, run.end, is_whole=True):
+                position = stream.size
+                if position + segment.plain_length > self._most:
+                    return False
+                self._prints.find(position, segment.plain, stream.votes)
+                stream.add(segment.plain)
+                place = self._locate(position, stream.size)
+                job = partial(self._recipe, segment, position, place)
+                self._in_flight += segment.plain_length
+                self._waiting.append((segment.plain_length, self._workers.run(job)))
+                while self._in_flight > IN_FLIGHT_BYTES:
+                    if not self._settle():
+                        return False
+            while self._waiting:
+                if not self._settle():
+                    return False
+        except NotZstd:
+            return False
+        finally:
+            for _, wait in self._waiting:
+                wait()
+        return stream.size > 0
+
+    def _settle(self) -> bool:
+        """Wait for a recipe; return whether they pay so far."""
+        size, wait = self._waiting.popleft()
+        recipe = wait()
+        self._in_flight -= size
+        if recipe is None:
+            return False
+        self._stream.recipes.append(recipe)
+        self._coded += recipe.coded_bytes
+        self._cost += len(recipe.recipe)
+        return self._cost <= MAX_SHARE * self._coded + _SPARE_BYTES
+
+    def _recipe(self, segment: Segment, position: int, place: Place) -> FramesRecipe | None:
+        """Return the recipe of a segment; None if there is none."""
+        old, made = self._old(place.stream), None
+        if isinstance(old, OldFrames):
+            made = self._from_old(segment, position, place, old)
+        number, coded = place.stream if made is not None else -1, segment.coded_length
+        if made is None or len(made) > _LARGE_SHARE * coded:
+            alone = segment.analyse(coded if made is None else len(made) - 1)
+            if alone is not None:
+                made, number = alone, -1
+        if made is None:
+            return None
+        return FramesRecipe(number, made, segment.plain_length, coded)
+
+    def _from_old(
+        self, segment: Segment, position: int, place: Place, old: OldFrames
+    ) -> bytes | None:
+        """Return the recipe of a segment from old sequences; None if there is none."""
+        before = min(self._stream.run.window, MAX_BEFORE_BYTES)
+        window = self._stream.read(max(position - before, 0), min(position, before))
+        end = place.span.start + place.span.size
+        start = max(place.span.start - before, end - MAX_SPAN_BYTES, 0)
+        try:
+            span = self._spans.pop()
+        except IndexError:
+            span = OldSequences(ZstdSpan(0, 0))
+        try:
+            old.fill(Span(start, end - start), span)
+            return span.analyse(segment, window, segment.coded_length)[0]
+        except (RecipeError, FormatError):
+            return None
+        finally:
+            self._spans.append(span)

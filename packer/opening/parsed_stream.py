@@ -1,0 +1,164 @@
+"""Plaintext and matches of a zstd stream in an older file, with random access.
+
+Neither is stored, and a stream of frames has no places where reading it could begin. So it is read
+once, front to back, and both are kept in temporary files.
+"""
+
+from __future__ import annotations
+
+from array import array
+from bisect import bisect_right
+from collections.abc import Callable, Iterator
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from packer.engine.tokens import Span
+from packer.engine.zstd_streams import (
+    MATCH_BYTES,
+    NotZstd,
+    OldSequences,
+    Parser,
+    Segment,
+)
+from packer.engine.zstd_streams import Span as ZstdSpan
+from packer.errors import FormatError
+from packer.files.spool import Memory, Spool
+from packer.opening.zstd_frames import MAX_WINDOW_BYTES
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+INPUT_BYTES = 3 << 20
+"""Bytes given to a parser at first; doubled where a segment is longer."""
+
+
+def parsed(
+    read: Callable[[int, int], Buffer], start: int, end: int, *, is_whole: bool
+) -> Iterator[Segment]:
+    """Yield the segments of a stream.
+
+    Args:
+        read: reads what holds it.
+        start: of its first byte there.
+        end: behind its last byte, or of what holds it.
+        is_whole: whether it has all bytes up to `end`.
+
+    Yields:
+        The segments, in order.
+
+    Raises:
+        NotZstd: the bytes are no stream, or not a whole one.
+    """
+    parser, wanted, at = Parser(MAX_WINDOW_BYTES), INPUT_BYTES, start
+    while at < end:
+        count = min(wanted, end - at)
+        segment = parser.next(read(at, count), at + count == end)
+        if segment is None:
+            if at + count == end:
+                raise NotZstd("cut off")
+            wanted *= 2
+            continue
+        at += segment.coded_length
+        yield segment
+        if segment.last and not is_whole:
+            return
+
+
+class ParsedStream:
+    """A zstd stream, read when it is first asked for; may be used by several threads.
+
+    Args:
+        read: reads the file that holds it.
+        end: size of that.
+        offset: of its first byte there.
+        size: bytes of its plaintext.
+        what: how errors name it.
+        memory: what its plaintext may take.
+        directory: of temporary files, as `temporary_file` takes it.
+        lock: held while a stream is read, as that takes two windows.
+    """
+
+    def __init__(
+        self,
+        read: Callable[[int, int], Buffer],
+        end: int,
+        offset: int,
+        size: int,
+        what: str,
+        memory: Memory,
+        *,
+        directory: bytes | None,
+        lock: Lock,
+    ) -> None:
+        self.size = size
+        self.offset = offset
+        self._read = read
+        self._end = end
+        self._what = what
+        self._lock = lock
+        self._plain = Spool(size, memory, directory)
+        self._matches = Spool(size // 3 * MATCH_BYTES + MATCH_BYTES, Memory(0), directory)
+        self._is_there = False
+        # Of each segment: where its plaintext and its matches begin.
+        self._positions, self._places = array("Q", (0,)), array("Q", (0,))
+
+    def check(self, start: int, length: int) -> None:
+        """Raise FormatError if there is no such span."""
+        if start < 0 or length < 0 or start + length > self.size:
+            raise FormatError(self._what, f"it has no bytes {start} to {start + length}")
+
+    def read(self, start: int, length: int) -> memoryview:
+        """Return `length` bytes of the plaintext from `start` on."""
+        self.check(start, length)
+        self._make()
+        return self._plain.read(start, length)
+
+    def fill(self, span: Span, out: OldSequences) -> None:
+        """Let `out` hold a span.
+
+        Args:
+            span: the stretch, at most MAX_SPAN_BYTES.
+            out: memory of another one.
+
+        Raises:
+            FormatError: there is no such span, or no stream of the size stated.
+            RecipeError: the span is too long.
+        """
+        self.check(span.start, span.size)
+        self._make()
+        out.begin(ZstdSpan(*span))
+        at = bisect_right(self._positions, span.start) - 1
+        while self._positions[at] < span.start + span.size:
+            first, place = self._positions[at], self._places[at]
+            plain = self._plain.read(first, self._positions[at + 1] - first)
+            matches = self._matches.read(place, self._places[at + 1] - place)
+            out.put(plain, matches, first)
+            at += 1
+
+    def close(self) -> None:
+        """Release memory and files."""
+        self._plain.close()
+        self._matches.close()
+
+    def _make(self) -> None:
+        """Read the stream, unless that was done."""
+        with self._lock:
+            if self._is_there:
+                return
+            try:
+                for segment in parsed(self._read, self.offset, self._end, is_whole=False):
+                    self._add(segment)
+            except NotZstd:
+                raise FormatError(self._what, "it is no zstd stream") from None
+            if self._plain.size != self.size:
+                raise FormatError(self._what, f"its plaintext has not the {self.size} bytes stated")
+            self._is_there = True
+
+    def _add(self, segment: Segment) -> None:
+        """Keep a segment."""
+        fits = self._plain.append(segment.plain) and self._matches.append(segment.matches())
+        if not fits:
+            raise FormatError(self._what, f"its plaintext has not the {self.size} bytes stated")
+        if segment.plain_length:
+            self._positions.append(self._plain.size)
+            self._places.append(self._matches.size)

@@ -1,0 +1,161 @@
+"""Zstd archives of text: closed at first sight, then opened against what was there before."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+import zstandard
+
+import packer
+from packer.api.locations import open_version
+from tests.conformance.decoder import decode
+from tests.conformance.test_zstd_updates import debian as debian_of_noise
+from tests.updates import History, changed, libdeflate, tar, texts
+from tests.zstd_archives import SKIPPABLE, frames, package, zstd
+
+FILES = texts(3, 160)
+
+
+def text(version: int) -> bytes:
+    return tar(changed(FILES, version), 1_700_000_000 + version)
+
+
+def archive(version: int, level: int = 3) -> bytes:
+    return zstd(text(version), level)
+
+
+@pytest.mark.parametrize("level", [1, 3, 9, 19])
+def test_two_versions(level: int, tmp_path: Path) -> None:
+    history = History(tmp_path)
+    data = archive(1, level)
+    first = history.pack({"app.tar.zst": data})
+    assert [(row.kind, row.reason) for row in first.closed] == [("zstd", "text")]
+    assert history.opened() == {}
+    second = history.pack({"app.tar.zst": archive(2, level)})
+    assert second.closed == ()
+    assert second.new_bytes < len(data) / 12
+    assert history.opened() == {"app.tar.zst": 1}
+
+
+def test_a_chain(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    for version in range(1, 5):
+        packed = history.pack({"app.tar.zst": archive(version)})
+        if version > 1:
+            assert packed.new_bytes < len(archive(version)) / 12
+    index = open_version("app:4", store=history.store).index
+    assert [len(row.streams) for row in index.predecessors] == [1, 1, 1]
+    assert {stream.kind for row in index.predecessors for stream in row.streams} == {1}
+    for version in range(1, 5):
+        history.check(f"app:{version}", {"app.tar.zst": archive(version)})
+    history.pack({"app.tar.zst": archive(2)})  # back to an older one
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("level", [3, 19])
+def test_the_decoder_of_the_specification_reads_it(level: int, tmp_path: Path) -> None:
+    history = History(tmp_path)
+    files = texts(5, 24)
+    made = [
+        b"head" * 99 + zstd(tar(changed(files, version), version), level) + SKIPPABLE
+        for version in (1, 2, 3)
+    ]
+    made = [tar({"a": b"x", "b.zst": data}) for data in made]
+    for data in made:
+        history.pack({"app.tar": data})
+    assert history.opened() == {"app.tar": 1}
+    for version, data in enumerate(made, 1):
+        (entry,) = decode(history.store, f"app:{version}")
+        assert entry.content == data
+
+
+def many(version: int) -> bytes:
+    """Return frames of all kinds, one behind another, some of which change."""
+    data = text(version)
+    return (
+        frames(data[:300_000], 50_000)
+        + SKIPPABLE
+        + zstd(data, threads=2, write_checksum=True)
+        + SKIPPABLE
+        + zstd(text(1)[:400_000])  # which never changes
+        + zstandard.ZstdCompressor(level=3).compress(b"")
+        + b"behind"
+    )
+
+
+def test_frames_of_all_kinds(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    history.pack({"app.tar.zst": many(1)})
+    for version in (2, 3):
+        packed = history.pack({"app.tar.zst": many(version)})
+        assert packed.new_bytes < len(many(version)) / 10
+    listed = packer.ls("app:3", store=history.store, inside=True)
+    assert "app.tar.zst!/chart/templates/1.yaml" in {row.path for row in listed} or len(listed) == 1
+
+
+def debian(version: int) -> bytes:
+    """Return an `ar` archive with two members that are zstd files."""
+    out = bytearray(b"!<arch>\n")
+    control = zstd(tar(changed(texts(9, 30), version)), 19)
+    members = {
+        "debian-binary": b"2.0\n",
+        "control.tar.zst": control,
+        "data.tar.zst": archive(version, 19),
+    }
+    for name, data in members.items():
+        out += f"{name:<16}{0:<12}{0:<6}{0:<6}{'100644':<8}{len(data):<10}`\n".encode()
+        out += data + b"\n" * (len(data) % 2)
+    return bytes(out)
+
+
+def test_members_of_a_package(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    history.pack({"a.deb": debian(1)})
+    for version in (2, 3):
+        packed = history.pack({"a.deb": debian(version)})
+        assert packed.new_bytes < len(debian(version)) / 8
+        assert packed.closed == ()
+
+
+def mixed(version: int) -> bytes:
+    """Return streams of both sorts, and a gzip member, in one file."""
+    layers = zstd(package(version, noise_bytes=600_000))
+    return b"".join((archive(version), SKIPPABLE, layers, SKIPPABLE, libdeflate(text(version))))
+
+
+def test_beside_streams_of_other_kinds(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    history.pack({"app": mixed(1), "b.deb": debian_of_noise(1)})
+    for version in (2, 3, 4):
+        packed = history.pack({"app": mixed(version), "b.deb": debian_of_noise(version)})
+        assert packed.new_bytes < len(mixed(version)) / 10
+    index = open_version("app:4", store=history.store).index
+    kinds = {stream.kind for row in index.predecessors for stream in row.streams}
+    assert kinds == {0, 1}
+
+
+def test_another_encoder_stays_closed(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    history.pack({"app.tar.zst": archive(1)})
+    packed = history.pack({"app.tar.zst": zstd(tar(texts(77, 160)), 9)})
+    assert {(row.kind, row.reason) for row in packed.closed} == {("zstd", "text")}
+    assert history.opened() == {}
+    history.pack({"app.tar.zst": archive(2, 9)})
+    cut = archive(3, 9)[:-5]
+    history.pack({"app.tar.zst": cut})
+    history.pack({"app.tar.zst": archive(4, 9)})
+
+
+def test_readers_look_inside(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    for version in (1, 2, 3):
+        history.pack({"app.tar.zst": archive(version)})
+    for version in (2, 3):
+        name = f"app:{version}"
+        member = "chart/templates/7.yaml"
+        path = f"app.tar.zst!/{member}"
+        got = b"".join(packer.cat(name, path, store=history.store, inside=True))
+        assert got == changed(FILES, version)[member]
+    changes = {row.path for row in packer.diff("app:2", "app:3", store=history.store, inside=True)}
+    assert "app.tar.zst!/chart/templates/7.yaml" in changes
