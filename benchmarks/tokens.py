@@ -75,9 +75,7 @@ def inflate(stream: bytes) -> list[Piece]:
     window = carry = b""
     while True:
         segment = Segment()
-        found = segment.inflate(
-            memoryview(stream)[at:], bit, window, position, carry=carry
-        )
+        found = segment.inflate(memoryview(stream)[at:], bit, window, position, carry=carry)
         if found is None:
             raise ValueError("a stream that is cut off")
         out.append(Piece(segment, position, found.plain_length, at, bit, found.end_bit))

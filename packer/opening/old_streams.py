@@ -244,7 +244,7 @@ class InflatedStream:
         self._bits = bytearray(1)
         self._positions = array("Q", (0,))
         self._places = array("q", (-1,))
-        # Of those within a block, what inflating must know of it: at most a thousandth of the plaintext.
+        # Of those within a block, what inflating must know of it: a KB, a 2000th of the plaintext.
         self._carries: dict[int, bytes] = {}
 
     @property
