@@ -183,8 +183,10 @@ def encoders() -> Iterator[tuple[str, Callable[[bytes], bytes]]]:
     for name in ("7z", "7zz"):
         if shutil.which(name):
             yield "7-Zip 5, gzip", command(name, "a", "-tgzip", "-mx=5", "-si", "-so", "x.gz")
-            yield "7-Zip 5, zip", zip_by(name)
+            yield "7-Zip 5, zip", zip_by(name, "a", "-tzip", "-mx=5")
             break
+    if shutil.which("jar"):
+        yield "Java's jar", zip_by("jar", "cfM")
     for program in go_encoders(KEPT):
         yield program.name, command(*program.command)
     for program in rust_encoders(KEPT):
@@ -198,14 +200,14 @@ def raw(words: list[str]) -> Callable[[bytes], bytes]:
     return lambda data: run(words, data)
 
 
-def zip_by(program: str) -> Callable[[bytes], bytes]:
-    """Return the encoder that 7-Zip has for zip archives."""
+def zip_by(*words: str) -> Callable[[bytes], bytes]:
+    """Return the encoder of a program that is given a zip archive to make, and a file."""
 
     def encode(data: bytes) -> bytes:
         with tempfile.TemporaryDirectory() as work:
             file, archive = Path(work, "x"), Path(work, "x.zip")
             file.write_bytes(data)
-            run([program, "a", "-tzip", "-mx=5", str(archive), str(file)], b"")
+            run([*words, str(archive), str(file)], b"")
             with zipfile.ZipFile(archive) as held:
                 (entry,) = held.infolist()
             made, at = archive.read_bytes(), entry.header_offset

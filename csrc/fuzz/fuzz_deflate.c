@@ -38,7 +38,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
     CHECK(segment && codec && other);
     while (left
            && pk_segment_inflate(segment, at, left, bit, window, window_length, position, target,
-                              NULL)
+                                 NULL)
                   == PK_OK) {
         size_t length = segment->size - segment->window;
         uint64_t end = segment->end_bit;
