@@ -50,16 +50,17 @@ def measure(stream: bytes) -> Row:
     """Open a raw deflate stream and give it back; both as `packer` does, in one thread."""
     segment = Segment()
     at = bit = position = segments = refused = tokens = wrong = size = 0
-    window, guess = b"", -1
+    window, guess, carry = b"", -1, b""
     opening = rebuilding = 0.0
     while True:
         start = time.process_time()
-        found = segment.inflate(memoryview(stream)[at:], bit, window, position)
+        rest = memoryview(stream)[at:]
+        found = segment.inflate(rest, bit, window, position, carry=carry)
         if found is None:
             raise ValueError("a stream that is cut off")
         recipe = segment.analyse(guess)
         opening += time.process_time() - start
-        plain = bytes(segment.plain)
+        plain, carry = bytes(segment.plain), found.carry
         segments += 1
         tokens += segment.tokens[0]
         wrong += segment.tokens[1]

@@ -118,14 +118,16 @@ ffi.cdef(
         size_t window, size, token_count, block_count, input_capacity;
         uint64_t position;
         uint64_t end_bit;
-        int last;
+        int last, goes_on, open;
         ...;
     } pk_segment;
+    typedef struct pk_carry { ...; } pk_carry;
     pk_segment *pk_segment_new(void);
     void pk_segment_free(pk_segment *segment);
     int pk_segment_inflate(pk_segment *segment, const uint8_t *in, size_t length, unsigned bit,
                            const uint8_t *window, size_t window_length, uint64_t position,
-                           size_t target);
+                           size_t target, const pk_carry *carry);
+    int pk_segment_carry(const pk_segment *segment, pk_carry *carry);
     typedef struct pk_codec pk_codec;
     pk_codec *pk_codec_new(void);
     void pk_codec_free(pk_codec *codec);

@@ -169,14 +169,14 @@ def segments(coded: bytes, target: int = 1 << 20) -> tuple[list[Part], int]:
     """Inflate a deflate stream; return its segments, and the number of its whole bytes."""
     out: list[Part] = []
     at = bit = 0
-    window, position, is_last = b"", 0, False
+    window, position, is_last, carry = b"", 0, False, b""
     while not is_last:
         segment = Segment()
-        found = segment.inflate(coded[at:], bit, window, position, target)
+        found = segment.inflate(coded[at:], bit, window, position, target, carry=carry)
         assert found is not None
         out.append(Part(segment, bit, position))
         window = (window + bytes(segment.plain))[-(128 << 10) :]
-        position += found.plain_length
+        position, carry = position + found.plain_length, found.carry
         at, bit, is_last = at + (found.end_bit >> 3), found.end_bit & 7, found.last
     return out, at
 

@@ -56,6 +56,18 @@ def as_gzip(body: bytes, data: bytes) -> bytes:
     return b"\x1f\x8b\x08\0\0\0\0\0\0\xff" + body + tail
 
 
+def one_block(data: bytes) -> bytes:
+    """Return a raw deflate stream of one block with fixed codes, all literals.
+
+    Args:
+        data: bytes below 144, whose codes have 8 bits.
+    """
+    assert not data or max(data) < 144
+    codes = bytes(int(f"{0x30 + min(byte, 143):08b}"[::-1], 2) for byte in range(256))
+    bits = 0b011 | int.from_bytes(data.translate(codes), "little") << 3
+    return bits.to_bytes(len(data) + 2, "little")
+
+
 def libdeflate(data: bytes, level: int = 6) -> bytes:
     module = importlib.import_module("deflate")
     return as_gzip(bytes(module.deflate_compress(data, level)), data)

@@ -468,6 +468,9 @@ pk_status pk_analyse(pk_codec *codec, const pk_segment *segment, int guess, uint
 {
     analysis state;
     memset(&state, 0, sizeof state);
+    tokens[0] = tokens[1] = 0;
+    if (segment->goes_on || segment->open)
+        return PK_INVALID; /* no encoder that has a model writes such blocks */
     state.codec = codec;
     state.segment = segment;
     pk_choose_limit(segment, &state.with);

@@ -7,48 +7,6 @@
 
 enum { MAX_BITS = 15, ROOT_BITS = 10 };
 
-const uint16_t pk_length_base[29] = {3,  4,  5,  6,   7,   8,   9,   10,  11, 13,
-                                     15, 17, 19, 23,  27,  31,  35,  43,  51, 59,
-                                     67, 83, 99, 115, 131, 163, 195, 227, 258};
-const uint8_t pk_length_extra[29] = {0, 0, 0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 2, 2, 2,
-                                     2, 3, 3, 3, 3, 4, 4, 4, 4, 5, 5, 5, 5, 0};
-const uint16_t pk_distance_base[30] = {
-    1,   2,   3,   4,   5,   7,    9,    13,   17,   25,   33,   49,   65,    97,    129,
-    193, 257, 385, 513, 769, 1025, 1537, 2049, 3073, 4097, 6145, 8193, 12289, 16385, 24577};
-const uint8_t pk_distance_extra[30] = {0, 0, 0, 0, 1, 1, 2, 2,  3,  3,  4,  4,  5,  5,  6,
-                                       6, 7, 7, 8, 8, 9, 9, 10, 10, 11, 11, 12, 12, 13, 13};
-const uint8_t pk_code_order[PK_CODES] = {16, 17, 18, 0, 8,  7, 9,  6, 10, 5,
-                                         11, 4,  12, 3, 13, 2, 14, 1, 15};
-
-unsigned pk_length_symbol(unsigned length)
-{
-    if (length == PK_MAX_MATCH)
-        return 28;
-    unsigned value = length - 3;
-    if (value < 8)
-        return value;
-    unsigned bits = 31 - (unsigned)__builtin_clz(value);
-    return (bits - 1) * 4 + (value >> (bits - 2) & 3);
-}
-
-unsigned pk_distance_symbol(unsigned distance)
-{
-    unsigned value = distance - 1;
-    if (value < 4)
-        return value;
-    unsigned bits = 31 - (unsigned)__builtin_clz(value);
-    return bits * 2 + (value >> (bits - 1) & 1);
-}
-
-void pk_fixed_lengths(uint8_t lengths[PK_LENGTHS])
-{
-    memset(lengths, 8, 144);
-    memset(lengths + 144, 9, 112);
-    memset(lengths + 256, 7, 24);
-    memset(lengths + 280, 8, 8);
-    memset(lengths + PK_LITERALS, 5, PK_DISTANCES);
-}
-
 /* Bits of the input, least significant first; zeros behind its end, which `over` tells. */
 typedef struct reader {
     const uint8_t *in;
@@ -344,7 +302,7 @@ static void read_most_tokens(reader *from, pk_segment *to, const code *literals,
 }
 
 /* Read one token. Returns a pk_status, or END_OF_BLOCK. */
-enum { END_OF_BLOCK = 2 };
+enum { END_OF_BLOCK = 2, CUT = 3 };
 
 static int read_token(reader *from, pk_segment *to, const code *literals, const code *distances)
 {
@@ -386,26 +344,78 @@ static int read_token(reader *from, pk_segment *to, const code *literals, const 
     return PK_OK;
 }
 
+enum { MOST_OF_BLOCK = PK_MAX_BLOCK_PLAIN - PK_MAX_MATCH };
+
+/* Whether a segment ends within a block of which it has so much. */
+static int is_long(size_t bytes, size_t tokens)
+{
+    return bytes >= MOST_OF_BLOCK || (bytes >= PK_SEGMENT_PLAIN && tokens >= PK_CUT_TOKENS);
+}
+
+/* Whether a block ends here: OK, or END_OF_BLOCK, which is read. */
+static int read_end(reader *from, const code *literals)
+{
+    const reader before = *from;
+    int symbol = decode(from, literals);
+    if (from->over)
+        return PK_NEED_MORE;
+    if (symbol == 256)
+        return END_OF_BLOCK;
+    *from = before;
+    return CUT;
+}
+
 static pk_status read_tokens(reader *from, pk_segment *to, pk_block *block, const code *literals,
                              const code *distances)
 {
-    size_t start = to->size, most_bytes = start + PK_MAX_BLOCK_PLAIN;
-    size_t most_tokens = block->first_token + (size_t)PK_MAX_BLOCK_TOKENS;
+    const size_t start = to->size, first = block->first_token;
+    size_t most_bytes = start + PK_SEGMENT_PLAIN, most_tokens = SIZE_MAX;
     int status = PK_OK;
     while (status == PK_OK) {
         read_most_tokens(from, to, literals, distances, most_bytes, most_tokens);
-        if (to->size > most_bytes || to->token_count > most_tokens)
-            return PK_INVALID;
+        if (is_long(to->size - start, to->token_count - first)) {
+            status = read_end(from, literals);
+            break;
+        }
+        if (to->size >= most_bytes) { /* but few tokens */
+            most_bytes = start + MOST_OF_BLOCK;
+            most_tokens = first + PK_CUT_TOKENS;
+        }
         status = read_token(from, to, literals, distances);
     }
-    if (status != END_OF_BLOCK)
+    if (status != END_OF_BLOCK && status != CUT)
         return (pk_status)status;
-    block->tokens = (uint32_t)(to->token_count - block->first_token);
+    to->open = status == CUT;
+    block->tokens = (uint32_t)(to->token_count - first);
     block->plain = (uint32_t)(to->size - start);
     return PK_OK;
 }
 
-static pk_status read_block(reader *from, pk_segment *to)
+/* Read the header of a block with codes, or take what is known of it, and then its tokens. */
+static pk_status read_coded(reader *from, pk_segment *to, pk_block *block, const pk_carry *carry)
+{
+    uint8_t fixed[PK_LENGTHS];
+    const uint8_t *lengths = fixed;
+    if (block->type == PK_DYNAMIC) {
+        if (carry) {
+            block->header = carry->header;
+        } else {
+            pk_status status = read_header(from, &block->header);
+            if (status)
+                return status;
+        }
+        lengths = block->header.lengths;
+    } else {
+        pk_fixed_lengths(fixed);
+    }
+    code literals, distances;
+    if (make_code(&literals, lengths, PK_LITERALS)
+        || make_code(&distances, lengths + PK_LITERALS, block->type == PK_FIXED ? 32 : 30))
+        return PK_INVALID;
+    return read_tokens(from, to, block, &literals, &distances);
+}
+
+static pk_status read_block(reader *from, pk_segment *to, const pk_carry *carry)
 {
     if (to->block_count == PK_MAX_BLOCKS)
         return PK_INVALID;
@@ -413,40 +423,37 @@ static pk_status read_block(reader *from, pk_segment *to)
         return PK_NO_MEMORY;
     pk_block *block = &to->blocks[to->block_count];
     block->bit = (uint8_t)(-from->count & 7);
-    unsigned last = take(from, 1), type = take(from, 2);
+    unsigned last = carry ? carry->last : take(from, 1),
+             type = carry ? carry->type : take(from, 2);
     if (from->over)
         return PK_NEED_MORE;
     block->type = (uint8_t)type;
     block->first_token = (uint32_t)to->token_count;
     block->tokens = 0;
     block->start = (uint32_t)to->size;
-    pk_status status;
-    if (type == PK_STORED) {
+    pk_status status = PK_INVALID;
+    if (type == PK_FIXED || type == PK_DYNAMIC)
+        status = read_coded(from, to, block, carry);
+    else if (type == PK_STORED && !carry)
         status = read_stored(from, to, block);
-    } else if (type == PK_FIXED || type == PK_DYNAMIC) {
-        uint8_t fixed[PK_LENGTHS];
-        const uint8_t *lengths = fixed;
-        if (type == PK_DYNAMIC) {
-            status = read_header(from, &block->header);
-            if (status)
-                return status;
-            lengths = block->header.lengths;
-        } else {
-            pk_fixed_lengths(fixed);
-        }
-        code literals, distances;
-        if (make_code(&literals, lengths, PK_LITERALS)
-            || make_code(&distances, lengths + PK_LITERALS, type == PK_FIXED ? 32 : 30))
-            return PK_INVALID;
-        status = read_tokens(from, to, block, &literals, &distances);
-    } else {
-        status = PK_INVALID;
-    }
     if (status)
         return status;
     to->block_count++;
     to->last = (int)last;
     return PK_OK;
+}
+
+int pk_segment_carry(const pk_segment *segment, pk_carry *carry)
+{
+    if (!segment->open)
+        return 0;
+    const pk_block *block = &segment->blocks[segment->block_count - 1];
+    memset(carry, 0, sizeof *carry);
+    carry->type = block->type;
+    carry->last = (uint8_t)segment->last;
+    if (block->type == PK_DYNAMIC)
+        carry->header = block->header;
+    return 1;
 }
 
 pk_segment *pk_segment_new(void)
@@ -467,7 +474,7 @@ void pk_segment_free(pk_segment *segment)
 
 pk_status pk_segment_inflate(pk_segment *segment, const uint8_t *in, size_t length, unsigned bit,
                              const uint8_t *window, size_t window_length, uint64_t position,
-                             size_t target)
+                             size_t target, const pk_carry *carry)
 {
     if (bit > 7 || window_length > PK_FAR_WINDOW)
         return PK_INVALID;
@@ -479,14 +486,16 @@ pk_status pk_segment_inflate(pk_segment *segment, const uint8_t *in, size_t leng
     segment->window = segment->size = window_length;
     segment->position = position;
     segment->token_count = segment->block_count = 0;
-    segment->last = 0;
+    segment->last = segment->open = 0;
+    segment->goes_on = carry != NULL;
     reader from = {in, length, 0, 0, 0, 0};
     take(&from, bit);
     do {
-        pk_status status = read_block(&from, segment);
+        pk_status status = read_block(&from, segment, carry);
         if (status != PK_OK)
             return status;
-    } while (!segment->last && segment->size - segment->window < target);
+        carry = NULL;
+    } while (!segment->last && !segment->open && segment->size - segment->window < target);
     uint64_t end = (uint64_t)from.at * 8 - from.count;
     size_t bytes = (size_t)((end + 7) >> 3);
     if (grow((void **)&segment->input, &segment->input_capacity, bytes, 1))

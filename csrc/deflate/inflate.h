@@ -1,7 +1,7 @@
 /* Deflate streams (RFC 1951) to tokens: what the encoder decided, block by block.
  *
- * A segment is a run of whole blocks of one stream, with up to 128 KiB of the plaintext before it.
- * It is the unit that is opened, predicted and rebuilt on its own.
+ * A segment is a run of blocks of one stream, with up to 128 KiB of the plaintext before it. It is
+ * the unit that is opened, predicted and rebuilt on its own. Only long blocks are cut.
  *
  * A segment is used by one thread at a time; different segments are independent. All other
  * functions keep no state and may run in any number of threads.
@@ -23,7 +23,8 @@ enum {
     PK_MAX_BLOCK_PLAIN = 16 << 20, /* greatest plaintext of a block that is opened */
     PK_MAX_BLOCK_TOKENS = 2 << 20, /* tokens; greatest number in a block that is opened */
     PK_MAX_BLOCKS = 4096,          /* blocks; greatest number in a segment */
-    PK_SEGMENT_PLAIN = 2 << 20,    /* a segment ends with the block that reaches this */
+    PK_SEGMENT_PLAIN = 2 << 20,    /* a segment ends with the block that reaches this, */
+    PK_CUT_TOKENS = 1 << 17,       /* or within one of so many tokens */
     PK_MAX_SEGMENT_PLAIN = PK_SEGMENT_PLAIN + PK_MAX_BLOCK_PLAIN
 };
 
@@ -88,8 +89,17 @@ typedef struct pk_segment {
     size_t input_capacity;
     unsigned start_bit; /* bit of input[0] where the segment starts, 0..7 */
     uint64_t end_bit;   /* where it ends, counted from the first bit of input[0] */
-    int last;           /* 1 if the stream ends here */
+    int last;           /* 1 if the last block is the last one of the stream */
+    int goes_on;        /* 1 if the first block began before: its header is known, not written */
+    int open;           /* 1 if the last block goes on behind the segment */
 } pk_segment;
+
+/* What is known of a block that a segment ends within. */
+typedef struct pk_carry {
+    uint8_t type; /* PK_FIXED or PK_DYNAMIC */
+    uint8_t last; /* 1 if it is the last one of the stream */
+    pk_header header;
+} pk_carry;
 
 /* Return an empty segment, or NULL without memory. Free it with pk_segment_free. */
 pk_segment *pk_segment_new(void);
@@ -97,7 +107,12 @@ pk_segment *pk_segment_new(void);
 /* Free a segment and all its memory; NULL does nothing. */
 void pk_segment_free(pk_segment *segment);
 
-/* Inflate whole blocks until there are `target` bytes of plaintext or the stream ends.
+/* Inflate blocks until there are `target` bytes of plaintext or the stream ends.
+ *
+ * Encoders that write one block for a whole stream would make segments without a bound. So a
+ * segment ends within a block too: behind the first token by which it has PK_SEGMENT_PLAIN bytes and
+ * PK_CUT_TOKENS tokens of it, or PK_MAX_BLOCK_PLAIN - PK_MAX_MATCH bytes, unless the block ends
+ * there.
  *
  * segment: overwritten; undefined after anything but PK_OK, and then only to be used again or
  *     freed.
@@ -106,12 +121,17 @@ void pk_segment_free(pk_segment *segment);
  * window, window_length: the plaintext before it, copied; at most PK_FAR_WINDOW bytes.
  * position: bytes of plaintext before it, in all: window_length or more.
  * target: bytes; at most PK_SEGMENT_PLAIN keeps the bounds above.
+ * carry: the block that the segment before ended within; NULL if it ended with one.
  * Returns PK_OK; PK_NEED_MORE: the blocks do not end within the input; PK_INVALID: this is no
- * deflate stream, or one that is not opened: blocks beyond the limits, codes that no encoder
- * writes; PK_NO_MEMORY. */
+ * deflate stream, or one that is not opened: too many blocks, codes that no encoder writes;
+ * PK_NO_MEMORY. */
 pk_status pk_segment_inflate(pk_segment *segment, const uint8_t *in, size_t length, unsigned bit,
                              const uint8_t *window, size_t window_length, uint64_t position,
-                             size_t target);
+                             size_t target, const pk_carry *carry);
+
+/* Write what a later segment must know of the block that this one ends within. Returns 1, or 0 if
+ * it ends with a block. */
+int pk_segment_carry(const pk_segment *segment, pk_carry *carry);
 
 /* Base and extra bits of the length symbols, less 257, and of the distance symbols; the order in
  * which code length code lengths are written. RFC 1951, 3.2.5 and 3.2.7. */

@@ -12,7 +12,16 @@ enum {
 
 /* ---- Recipes ---- */
 
-enum { FLAG_LAST = 1, FLAGS = 1 };
+enum { FLAG_LAST = 1, FLAG_GOES_ON = 2, FLAG_OPEN = 4, FLAGS = 7 };
+
+/* Whether the blocks that a segment begins and ends within are there, and may be cut. */
+static int may_be_cut(const pk_segment *segment)
+{
+    const size_t count = segment->block_count;
+    if (segment->goes_on && !(count && segment->blocks[0].type != PK_STORED))
+        return 0;
+    return !segment->open || (count && segment->blocks[count - 1].type != PK_STORED);
+}
 
 /* Numbers as in all recipes. Returns their bytes. */
 static size_t put_number(uint8_t *to, uint64_t value)
@@ -113,6 +122,7 @@ pk_status pk_segment_fill(pk_segment *segment, const uint8_t *window, size_t win
     segment->window = window_size;
     segment->size = whole;
     segment->token_count = segment->block_count = 0;
+    segment->last = segment->goes_on = segment->open = 0;
     return PK_OK;
 }
 
@@ -134,6 +144,10 @@ pk_status pk_tokens_decode(pk_tokens *own, pk_segment *segment, const pk_old *ol
     if (!failed && own->main.at != own->main.end)
         failed = PK_INVALID;
     segment->last = with.flags & FLAG_LAST;
+    segment->goes_on = (with.flags & FLAG_GOES_ON) != 0;
+    segment->open = (with.flags & FLAG_OPEN) != 0;
+    if (!failed && !may_be_cut(segment))
+        failed = PK_INVALID;
     return failed;
 }
 
@@ -317,7 +331,9 @@ pk_status pk_tokens_analyse(pk_tokens *own, const pk_segment *segment, pk_old *o
     coder_ends(&own->runs);
     if (own->main.failed || own->runs.failed)
         return own->main.failed ? own->main.failed : own->runs.failed;
-    uint8_t start[48] = {PK_TOKENS_KIND, segment->last ? FLAG_LAST : 0, (uint8_t)rule};
+    const int flags = (segment->last ? FLAG_LAST : 0) | (segment->goes_on ? FLAG_GOES_ON : 0)
+                      | (segment->open ? FLAG_OPEN : 0);
+    uint8_t start[48] = {PK_TOKENS_KIND, (uint8_t)flags, (uint8_t)rule};
     size_t first = 3;
     first += put_number(start + first, old->start);
     first += put_number(start + first, old->size);

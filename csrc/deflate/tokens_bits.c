@@ -80,6 +80,7 @@ typedef struct entry {
     uint8_t bits, own; /* with extra bits; without */
 } entry;
 
+/* Write tokens, without the end of their block. */
 static int write_tokens(pk_writer *to, const uint8_t *lengths, const pk_token *tokens,
                         size_t count, size_t most)
 {
@@ -132,6 +133,16 @@ static int write_tokens(pk_writer *to, const uint8_t *lengths, const pk_token *t
         to->bits = bits;
         to->count = held;
     }
+    return PK_OK;
+}
+
+static int write_end(pk_writer *to, const uint8_t *lengths, size_t most)
+{
+    uint16_t codes[PK_LITERALS];
+    int failed = reserve(to, TOKEN_BYTES, most);
+    if (failed)
+        return failed;
+    pk_assign_codes(codes, lengths, PK_LITERALS);
     put(to, codes[256], lengths[256]);
     return PK_OK;
 }
@@ -154,16 +165,22 @@ pk_status pk_write_segment(pk_writer *to, const pk_segment *segment, unsigned bi
         failed = reserve(to, 64, most);
         if (failed)
             break;
-        put(to, last | (unsigned)block->type << 1, 3);
+        const int is_new = i || !segment->goes_on,
+                  ends = i + 1 < segment->block_count || !segment->open;
+        if (is_new)
+            put(to, last | (unsigned)block->type << 1, 3);
         uint8_t fixed[PK_LENGTHS];
-        if (block->type == PK_FIXED) {
+        const uint8_t *lengths = fixed;
+        if (block->type == PK_FIXED)
             pk_fixed_lengths(fixed);
-        } else {
+        else
+            lengths = block->header.lengths;
+        if (is_new && block->type == PK_DYNAMIC)
             failed = write_header(to, &block->header, most);
-        }
         if (!failed)
-            failed = write_tokens(to, block->type == PK_FIXED ? fixed : block->header.lengths,
-                                  tokens, block->tokens, most);
+            failed = write_tokens(to, lengths, tokens, block->tokens, most);
+        if (!failed && ends)
+            failed = write_end(to, lengths, most);
     }
     if (failed)
         return failed;

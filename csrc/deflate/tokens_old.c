@@ -106,7 +106,8 @@ pk_status pk_old_add(pk_old *old, const pk_segment *segment)
             }
         }
         place = block_end;
-        if (block->plain && block_end > from && block_end <= to)
+        const int is_open = segment->open && i + 1 == segment->block_count;
+        if (block->plain && !is_open && block_end > from && block_end <= to)
             old->ends[old->end_count++] = (uint32_t)(old->size + (block_end - from));
     }
     old->size = wanted;

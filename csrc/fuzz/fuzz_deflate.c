@@ -37,7 +37,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
     pk_codec *codec = pk_codec_new(), *other = pk_codec_new();
     CHECK(segment && codec && other);
     while (left
-           && pk_segment_inflate(segment, at, left, bit, window, window_length, position, target)
+           && pk_segment_inflate(segment, at, left, bit, window, window_length, position, target,
+                                 NULL)
                   == PK_OK) {
         size_t length = segment->size - segment->window;
         uint64_t end = segment->end_bit;

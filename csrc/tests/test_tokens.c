@@ -111,7 +111,8 @@ static void test_writer(void)
         CHECK(pk_write_segment(&writer, segment, bit, (size_t)bits / 8 - 1, &again) == PK_INVALID);
         CHECK(pk_write_segment(&writer, segment, bit, 1 << 20, &again) == PK_OK && again == bits);
         uint8_t *exact = exact_copy(writer.bytes, (size_t)(bits + 7) / 8);
-        CHECK(pk_segment_inflate(read, exact, (size_t)(bits + 7) / 8, bit, exact, 0, 0, SIZE_MAX)
+        CHECK(pk_segment_inflate(read, exact, (size_t)(bits + 7) / 8, bit, exact, 0, 0, SIZE_MAX,
+                                 NULL)
               == PK_OK);
         CHECK(read->end_bit == bits && read->last && read->size == segment->size);
         CHECK(!memcmp(read->data, segment->data, read->size)

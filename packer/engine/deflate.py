@@ -57,11 +57,14 @@ class Inflated(NamedTuple):
         plain_length: bytes of plaintext.
         end_bit: where the segment ends, in bits from the input's first byte.
         last: whether the stream ends with it.
+        carry: what `Segment.inflate` must know of the block that it ends within; empty if it ends
+            with a block.
     """
 
     plain_length: int
     end_bit: int
     last: bool
+    carry: bytes = b""
 
 
 class Segment:
@@ -76,32 +79,43 @@ class Segment:
         """Tokens in the segment analysed last, and how many of them the model predicted wrong."""
 
     def inflate(
-        self, data: Buffer, bit: int, window: Buffer, position: int, target: int = SEGMENT_BYTES
+        self,
+        data: Buffer,
+        bit: int,
+        window: Buffer,
+        position: int,
+        target: int = SEGMENT_BYTES,
+        *,
+        carry: bytes = b"",
     ) -> Inflated | None:
-        """Inflate whole blocks until there are `target` bytes or the stream ends.
+        """Inflate blocks until there are `target` bytes, a long block is cut, or the stream ends.
 
         Args:
-            data: bytes of the stream; the first block begins in the first of them. Copied.
+            data: bytes of the stream; the segment begins in the first of them. Copied.
             bit: where in that byte, 0 to 7.
             window: the last WINDOW_BYTES of plaintext before the segment, or all if there are less.
             position: bytes of plaintext before the segment.
             target: bytes of plaintext to reach.
+            carry: as the segment before gave it.
 
         Returns:
-            The segment's extent, or None if `data` ends before its last block does.
+            The segment's extent, or None if `data` ends before the segment does.
 
         Raises:
             NotDeflate: the bytes are not a deflate stream that can be opened.
             MemoryError: no memory for the plaintext.
         """
-        segment = self._segment
+        segment, goes_on = self._segment, ffi.NULL
+        if carry:
+            goes_on = ffi.new("pk_carry *")
+            ffi.memmove(goes_on, carry, ffi.sizeof("pk_carry"))
         # Released at once: a view that a traceback keeps borrowed crashes Python's collector.
         with (
             ffi.from_buffer("uint8_t[]", data) as view,
             ffi.from_buffer("uint8_t[]", window) as before,
         ):
             status = lib.pk_segment_inflate(
-                segment, view, len(view), bit, before, len(before), position, target
+                segment, view, len(view), bit, before, len(before), position, target, goes_on
             )
         if status == lib.PK_NEED_MORE:
             return None
@@ -109,7 +123,17 @@ class Segment:
             raise MemoryError
         if status != lib.PK_OK:
             raise NotDeflate
-        return Inflated(segment.size - segment.window, segment.end_bit, bool(segment.last))
+        size, is_last = segment.size - segment.window, bool(segment.last)
+        if not segment.open:
+            return Inflated(size, segment.end_bit, is_last)
+        behind = ffi.new("pk_carry *")
+        lib.pk_segment_carry(segment, behind)
+        return Inflated(size, segment.end_bit, False, bytes(ffi.buffer(behind)))
+
+    @property
+    def is_cut(self) -> bool:
+        """Whether the segment begins or ends within a block."""
+        return bool(self._segment.goes_on or self._segment.open)
 
     @property
     def memory(self) -> int:

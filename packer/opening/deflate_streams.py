@@ -180,6 +180,7 @@ class DeflateStream:
                 wanted = self._input = min(2 * wanted, MAX_SEGMENT_INPUT)
         if (
             got is None
+            or segment.is_cut  # no model has such blocks
             or got.end_bit + 7 >> 3 > most_coded(got.plain_length)
             or not budget.try_out(got.plain_length)
         ):

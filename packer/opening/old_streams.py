@@ -42,6 +42,8 @@ _WINDOW_BYTES = 8 << 20
 """Windows of checkpoints kept in memory, in bytes; further ones go to a temporary file."""
 _LEAST_INPUT_BYTES, _INPUT_BYTES = 4 << 10, 1 << 20
 """Compressed bytes that are read first; more where a segment turns out to be longer."""
+_BEHIND_BYTES = 3
+"""Bytes from the one on that a segment ends in: the next code tells whether a long block ends."""
 
 
 class OldFile:
@@ -283,6 +285,8 @@ class InflatedStream:
         self._bits = bytearray(1)
         self._positions = array("Q", (0,))
         self._places = array("q", (-1,))
+        # Of those within a block, what inflating must know of it: a KB, a 2000th of the plaintext.
+        self._carries: dict[int, bytes] = {}
 
     @property
     def count(self) -> int:
@@ -393,13 +397,16 @@ class InflatedStream:
         self._bits.append(found.end_bit & 7)
         self._places.append(place)
         self._positions.append(position)
+        if found.carry:
+            before = self._carries.get(self.count - 1)
+            self._carries[self.count] = before if before == found.carry else found.carry
 
     def _inflate(self, at: int) -> tuple[Segment, Inflated, int]:
         """Inflate the segment behind a checkpoint; return it, its extent and its first byte."""
         offset, bit, position = self._offsets[at], self._bits[at], self._positions[at]
-        window = self._windows.get(self._places[at])
+        window, carry = self._windows.get(self._places[at]), self._carries.get(at, b"")
         if at + 1 < len(self._offsets):
-            wanted = self._offsets[at + 1] + 1 - offset
+            wanted = self._offsets[at + 1] + _BEHIND_BYTES - offset
         elif at:
             wanted = (self._offsets[at] - self._offsets[at - 1]) * 5 // 4
         else:
@@ -409,7 +416,9 @@ class InflatedStream:
         while found is None:
             have = max(min(wanted, self._end - offset), 0)
             try:
-                found = segment.inflate(self._read(offset, have), bit, window, position)
+                found = segment.inflate(
+                    self._read(offset, have), bit, window, position, carry=carry
+                )
             except NotDeflate:
                 raise FormatError(self._what, "it is no deflate stream") from None
             if found is None:

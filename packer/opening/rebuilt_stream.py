@@ -164,6 +164,8 @@ class RebuiltStream:
         most, is_filled = most_coded(length), is_against(coded)
         if is_filled:
             self._first.against.segment(plain, window, position, coded)(out)
+            if out.is_cut:
+                return True  # its bits alone do not tell what they mean
             data, _ = bits_of(out, bit, most)
         else:
             data, _ = rebuild(plain, window, position, coded, bit, most)

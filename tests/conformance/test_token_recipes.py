@@ -9,9 +9,9 @@ from collections.abc import Callable
 
 import pytest
 
-from packer.engine.deflate import Segment
-from packer.engine.tokens import OldSpan, Span, span_of
-from tests.conformance.token_decoder import Reader, inflate, old_span
+from packer.engine.deflate import RecipeError, Segment
+from packer.engine.tokens import OldSpan, Span, bits_of, span_of
+from tests.conformance.token_decoder import Reader, Refused, inflate, old_span
 
 
 def lines(size: int, seed: int) -> bytes:
@@ -94,3 +94,29 @@ def test_the_text_gives_the_tokens_of_the_stream(
     whole = "".join(f"{byte:08b}"[::-1] for byte in newer)
     assert whole.startswith(bits)
     assert len(whole) - len(bits) < 8
+
+
+@pytest.mark.parametrize("flags", range(8))
+@pytest.mark.parametrize("level", [0, 1, 6])
+def test_segments_that_begin_or_end_within_a_block(flags: int, level: int) -> None:
+    before, after = OLD[:12_000], edited(OLD[:12_000], 5, 2)
+    older, newer = deflated(before, level), deflated(after, level)
+    segment, old, found = Segment(), OldSpan(Span(0, len(before))), Segment()
+    assert segment.inflate(older, 0, b"", 0) is not None
+    old.add(segment)
+    assert found.inflate(newer, 0, b"", 0) is not None
+    recipe, _ = old.analyse(found)
+    assert recipe is not None
+    cut = recipe[:1] + bytes((flags,)) + recipe[2:]
+    span = old_span(*inflate(older), *span_of(recipe))
+    if not level and flags & 6:
+        with pytest.raises(Refused):
+            Reader(after, 0, span, cut).blocks()
+        with pytest.raises(RecipeError):
+            old.decode(after, b"", 0, cut)
+        return
+    made = old.decode(after, b"", 0, cut)
+    assert made.is_cut == (flags > 1)
+    data, end = bits_of(made, 3, len(newer) + 9)
+    text = "".join(f"{byte:08b}"[::-1] for byte in data)[:end]
+    assert Reader(after, 0, span, cut).bits(3) == text

@@ -447,8 +447,8 @@ class Reader:
     """Decodes one recipe."""
 
     def __init__(self, data: bytes, window: int, old: Old, recipe: bytes) -> None:
-        need(recipe[0] == 64 and recipe[1] <= 1 and recipe[2] <= 71, "head")
-        self.is_last = recipe[1] == 1
+        need(recipe[0] == 64 and recipe[1] <= 7 and recipe[2] <= 71, "head")
+        self.is_last, self.goes_on, self.is_open = (bool(recipe[1] & flag) for flag in (1, 2, 4))
         self.headers: list[Header | None] = []
         _, at = number(recipe, 3)
         size, at = number(recipe, at)
@@ -713,6 +713,8 @@ class Reader:
             self.headers[-1] = header
             out.append(Block(2, p - first, tokens))
         need(coder.at >= len(coder.data), "decisions that are left")
+        need(not self.goes_on or bool(out and out[0].kind), "a stored block that is cut")
+        need(not self.is_open or bool(out and out[-1].kind), "a stored block that is cut")
         return out
 
     def bits(self, bit: int) -> str:
@@ -724,17 +726,18 @@ class Reader:
             last = self.is_last and number == len(blocks)
             plain = self.data[at : at + block.size]
             at += block.size
-            text = low(int(last) | block.kind << 1, 3)
+            is_new, ends = number > 1 or not self.goes_on, number < len(blocks) or not self.is_open
+            text = low(int(last) | block.kind << 1, 3) if is_new else ""
             if block.kind == 0:
                 need(block.size <= 65535, "size of a stored block")
                 text += "0" * (-(done + 3) % 8)
                 text += low(block.size, 16) + low(block.size ^ 0xFFFF, 16)
                 text += "".join(low(byte, 8) for byte in plain)
             elif header is None:
-                text += written(block.tokens, plain, FIXED, [5] * 30)
+                text += written(block.tokens, plain, FIXED, [5] * 30, ends)
             else:
-                text += head(header)
-                text += written(block.tokens, plain, header.literals, header.distances)
+                text += head(header) if is_new else ""
+                text += written(block.tokens, plain, header.literals, header.distances, ends)
             out.append(text)
             done += len(text)
         return "".join(out)
@@ -771,8 +774,10 @@ def head(header: Header) -> str:
     return "".join(out)
 
 
-def written(tokens: list[Token], plain: bytes, first: list[int], second: list[int]) -> str:
-    """Return the bits of tokens, and of the end of block."""
+def written(
+    tokens: list[Token], plain: bytes, first: list[int], second: list[int], ends: bool
+) -> str:
+    """Return the bits of tokens, and of the end of block if it `ends`."""
     literals, distances = coded(first), coded(second)
     out, at = [], 0
     for length, distance in tokens:
@@ -785,7 +790,7 @@ def written(tokens: list[Token], plain: bytes, first: list[int], second: list[in
         else:
             out.append(literals[plain[at]])
         at += length
-    return "".join([*out, literals[256]])
+    return "".join([*out, literals[256]] if ends else out)
 
 
 def inflate(stream: bytes) -> tuple[bytes, list[Block]]:

@@ -14,7 +14,15 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from packer.engine import deflate
-from packer.engine.deflate import NotDeflate, RecipeError, Segment, rebuild
+from packer.engine.deflate import (
+    WINDOW_BYTES,
+    Inflated,
+    NotDeflate,
+    RecipeError,
+    Segment,
+    rebuild,
+)
+from tests.updates import one_block
 
 
 def text(size: int, seed: int = 1) -> bytes:
@@ -290,16 +298,53 @@ def test_matches_before_the_first_byte_are_refused() -> None:
     assert Segment().inflate(stream, 0, data, len(data)) is not None
 
 
-def test_blocks_beyond_the_limit_are_refused() -> None:
-    encoder = zlib.compressobj(9, zlib.DEFLATED, -15, 9)
-    stream = encoder.compress(bytes(32 << 20)) + encoder.flush()
-    found = None
-    try:
-        found = Segment().inflate(stream, 0, b"", 0)
-    except NotDeflate:
-        return
+def cut_up(stream: bytes) -> list[tuple[int, Inflated]]:
+    """Inflate a stream; return the position of each segment and its extent."""
+    out: list[tuple[int, Inflated]] = []
+    window, carry, at, bit, position = b"", b"", 0, 0, 0
+    segment = Segment()
+    while not out or not out[-1][1].last:
+        found = segment.inflate(stream[at:], bit, window, position, carry=carry)
+        assert found is not None
+        assert segment.is_cut == bool(carry or found.carry)
+        assert not segment.is_cut or segment.analyse() is None
+        out.append((position, found))
+        window = (window + bytes(segment.plain))[-WINDOW_BYTES:]
+        at, bit = at + (found.end_bit >> 3), found.end_bit & 7
+        position, carry = position + found.plain_length, found.carry
+    assert at + (bit > 0) == len(stream)
+    return out
+
+
+def test_a_block_for_a_whole_stream_is_cut() -> None:
+    sizes = [found.plain_length for _, found in cut_up(one_block(text(5 << 20)))]
+    assert sizes == [deflate.SEGMENT_BYTES, deflate.SEGMENT_BYTES, 1 << 20]
+    # A block that ends where it would be cut ends there.
+    (only,) = cut_up(one_block(text(deflate.SEGMENT_BYTES)))
+    assert only[1].last
+    assert not only[1].carry
+
+
+def test_a_block_of_few_long_matches_is_cut_at_the_limit() -> None:
+    # A zero, then matches of 258 bytes one back: symbol 285, distance 1; 8 and 5 bits.
+    count = 200_000
+    bits = "110" + "00110000" + ("11000101" + "00000") * count + "0000000"
+    stream = int(bits[::-1], 2).to_bytes((len(bits) + 7) // 8, "little")
+    found = cut_up(stream)
+    assert sum(each.plain_length for _, each in found) == 1 + 258 * count
+    most = (16 << 20) - 258
+    assert all(most <= each.plain_length < most + 258 for _, each in found[:-1])
+
+
+def test_what_goes_on_is_no_block_of_its_own() -> None:
+    stream = one_block(text(3 << 20))
+    found = Segment().inflate(stream, 0, b"", 0)
     assert found is not None
-    assert found.plain_length <= deflate.MAX_SEGMENT_BYTES
+    rest = stream[found.end_bit >> 3 :]
+    window = text(3 << 20)[: found.plain_length][-WINDOW_BYTES:]
+    again = Segment()
+    assert again.inflate(rest, found.end_bit & 7, window, 2 << 20, carry=found.carry) is not None
+    assert bytes(again.plain) == text(3 << 20)[found.plain_length :]
 
 
 @given(data=st.binary(max_size=2000), level=st.integers(0, 9), memory=st.integers(1, 9))

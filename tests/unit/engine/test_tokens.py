@@ -115,9 +115,9 @@ ENCODERS: dict[str, Encoder] = {
         f"igzip-{level}": of_package(
             "isal.igzip_lib", lambda m, data, at: m.compress(data, at, m.COMP_DEFLATE), level
         )
-        for level in (1, 2, 3)
+        for level in (0, 1, 2, 3)
     },
-    **{f"zlib-ng-{at}": of_package("zlib_ng.zlib_ng", _zlib_ng, at) for at in (2, 6, 9)},
+    **{f"zlib-ng-{at}": of_package("zlib_ng.zlib_ng", _zlib_ng, at) for at in (1, 2, 6, 9)},
     "zopfli": of_package("zopfli.zlib", lambda m, data: m.compress(data)[2:-4]),
 }
 
@@ -132,16 +132,16 @@ class Piece(NamedTuple):
 
 
 def pieces(stream: bytes, target: int = SEGMENT_BYTES) -> list[Piece]:
-    out, at, bit, window, position = [], 0, 0, b"", 0
+    out, at, bit, window, position, carry = [], 0, 0, b"", 0, b""
     while True:
         segment = Segment()
-        found = segment.inflate(stream[at:], bit, window, position, target)
+        found = segment.inflate(stream[at:], bit, window, position, target, carry=carry)
         assert found is not None
         plain = bytes(segment.plain)
         out.append(Piece(segment, position, plain, at, bit, found.end_bit))
         window = (window + plain)[-WINDOW_BYTES:]
         at, bit = at + (found.end_bit >> 3), found.end_bit & 7
-        position += len(plain)
+        position, carry = position + len(plain), found.carry
         if found.last:
             return out
 
@@ -288,7 +288,7 @@ def test_a_span_of_other_bytes_is_refused() -> None:
         OldSpan(Span(0, MAX_SPAN_BYTES + 1))
     with pytest.raises(RecipeError, match="gap"):
         filled(Span(0, 1000), old[1:])
-    for bad in (b"", b"\x06\x04\0", bytes((KIND, 2, 0, 0, 0, 0)), bytes((KIND, 0, 255, 0, 0, 0))):
+    for bad in (b"", b"\x06\x04\0", bytes((KIND, 8, 0, 0, 0, 0)), bytes((KIND, 0, 255, 0, 0, 0))):
         with pytest.raises(RecipeError):
             span_of(bad)
 

@@ -11,7 +11,7 @@ from functools import partial
 
 import pytest
 
-from packer.engine.tokens import Span
+from packer.engine.tokens import OldSpan, Span
 from packer.errors import FormatError
 from packer.files.spool import Memory, Spool
 from packer.files.temporary import Gathered
@@ -23,6 +23,7 @@ from packer.opening.rebuilt_stream import RebuiltStream
 from packer.opening.segment_cache import SegmentCache
 from tests.builders import text
 from tests.predecessors import File, Maker, gzip_against, segments
+from tests.updates import as_gzip, one_block, texts
 
 PLAIN = text("old", 40_000)
 NEXT = PLAIN[:9000] + text("new", 700) + PLAIN[9100:] + text("more", 2000)
@@ -104,6 +105,36 @@ def test_spans_are_those_of_the_file(made: File, memory: int) -> None:
             # Equal tokens and ends of blocks give equal recipes.
             expected, _ = inflated.fill(0, span).analyse(parts[0].segment)
             assert found.result().analyse(parts[0].segment)[0] == expected
+
+
+def test_segments_of_a_long_block() -> None:
+    plain = b"".join(texts(files=600).values())
+    new = plain[: 1 << 20] + b"other" + plain[(1 << 20) + 90 :]
+    old_gzip, new_gzip = (as_gzip(one_block(data), data) for data in (plain, new))
+    made = gzip_against(new_gzip, old_gzip, (new, plain)).file(new_gzip)
+    parts, _ = segments(one_block(b"last" + new), 1 << 20)
+    assert len(parts) == 3
+    with (
+        closing(OldStreams([old_file(old_gzip, len(plain))])) as old,
+        closing(OldStreams([old_file(new_gzip, len(new))])) as inflated,
+    ):
+        gathered = Gathered([memoryview(made.recipe)], len(made.recipe), 1 << 20, None)
+        pieces = iter([memoryview(made.content)])
+        first = Rebuilder(gathered, pieces, len(new_gzip), "f", None, old).first_stream(10)
+        assert first is not None
+        spool = partial(Spool, memory=Memory(1 << 24), directory=None)
+        # A cache of no bytes: each segment is made again whenever it is asked for.
+        stream = RebuiltStream(first, len(new), len(new_gzip), "it", SegmentCache(0), spool)
+        with closing(stream):
+            for _ in range(2):
+                for part, span in zip(parts, (0, 1 << 20, 3 << 20), strict=True):
+                    wanted = Span(span, min(3 << 20, len(new) - span))
+                    found = OldSpan(wanted)
+                    for _, segment in stream.segments(wanted.start, sum(wanted)):
+                        found.add(segment)
+                    expected, _ = inflated.fill(0, wanted).analyse(part.segment)
+                    assert expected is not None
+                    assert found.analyse(part.segment)[0] == expected
 
 
 def test_spans_outside_are_refused() -> None:

@@ -27,7 +27,7 @@ from packer.opening.rebuilder import Rebuilder
 from packer.opening.recipe import MAX_SPANS
 from packer.opening.updating import Update
 from packer.opening.workers import Workers
-from tests.updates import as_gzip, changed, libdeflate, tar, texts, zipped
+from tests.updates import as_gzip, changed, libdeflate, one_block, tar, texts, zipped
 
 PARAMS = ChunkParams(4 << 10)
 TEXTS = texts(files=12)
@@ -79,6 +79,17 @@ def test_an_update_is_a_small_recipe_whatever_the_threads() -> None:
     assert not found.content
     assert [stream.parent for stream in found.streams] == [0]
     assert update(old, new, threads=3) == found
+
+
+@pytest.mark.parametrize("threads", [0, 2])
+def test_one_block_for_a_whole_stream(threads: int) -> None:
+    old = b"".join(texts(files=600).values())
+    assert len(old) > 5 << 20  # three segments
+    new = old[: 1 << 20] + b"changed" + old[(1 << 20) + 90 :]
+    closed = as_gzip(one_block(new), new)
+    found = update(as_gzip(one_block(old), old), closed, threads=threads)
+    assert found is not None
+    assert len(found.recipe) + len(found.content) < len(closed) // 2000
 
 
 def test_memory_is_released_at_once_without_the_garbage_collector() -> None:
