@@ -16,8 +16,8 @@
  * hint: other bytes contain it by chance. No state, no allocation; any number of threads. */
 size_t pk_find_signature(const uint8_t *data, size_t length);
 
-/* Find the first magic number of a zstd frame (RFC 8878, 3.1.1: 28 b5 2f fd); arguments, result and
- * threads as for `pk_find_signature`. */
+/* Find the first magic number of a zstd frame (RFC 8878, 3.1.1: 28 b5 2f fd); arguments, result
+ * and threads as for `pk_find_signature`. */
 size_t pk_find_zstd(const uint8_t *data, size_t length);
 
 #endif

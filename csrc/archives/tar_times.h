@@ -4,8 +4,9 @@
  * new. With the times of the older archive replaced, a delta finds its headers again.
  *
  * Specification: docs/format.md, "Recipes", "Deltas". Nothing here keeps state or allocates; any
- * number of threads. A header is a block of PK_TAR_BLOCK bytes at a multiple of that, with the magic
- * "ustar", a time of eleven octal digits, and its checksum as six octal digits, NUL and space.
+ * number of threads. A header is a block of PK_TAR_BLOCK bytes at a multiple of that, with the
+ * magic "ustar", a time of eleven octal digits, and its checksum as six octal digits,
+ * NUL and space.
  */
 #ifndef PK_ARCHIVES_TAR_TIMES_H
 #define PK_ARCHIVES_TAR_TIMES_H
@@ -28,8 +29,8 @@ size_t pk_tar_times(const uint8_t *data, size_t length, pk_tar_time *out, size_t
 /* Replace times in the headers of a text, and make their checksums right again.
  *
  * data, length: the text, from the start of a block on; changed.
- * pairs, count: an old time and a new one each; the first pair with a header's old time counts. New
- *     times are below 2^33.
+ * pairs, count: an old time and a new one each; the first pair with a header's old time counts.
+ *     New times are below 2^33.
  * Returns the number of headers changed. */
 size_t pk_tar_retime(uint8_t *data, size_t length, const uint64_t *pairs, size_t count);
 

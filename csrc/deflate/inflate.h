@@ -110,9 +110,9 @@ void pk_segment_free(pk_segment *segment);
 /* Inflate blocks until there are `target` bytes of plaintext or the stream ends.
  *
  * Encoders that write one block for a whole stream would make segments without a bound. So a
- * segment ends within a block too: behind the first token by which it has PK_SEGMENT_PLAIN bytes and
- * PK_CUT_TOKENS tokens of it, or PK_MAX_BLOCK_PLAIN - PK_MAX_MATCH bytes, unless the block ends
- * there.
+ * segment ends within a block too: behind the first token by which it has PK_SEGMENT_PLAIN bytes
+ * and PK_CUT_TOKENS tokens of it, or PK_MAX_BLOCK_PLAIN - PK_MAX_MATCH bytes, unless
+ * the block ends there.
  *
  * segment: overwritten; undefined after anything but PK_OK, and then only to be used again or
  *     freed.

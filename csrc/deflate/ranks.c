@@ -89,8 +89,8 @@ void pk_ranks_insert(pk_model *model, uint32_t from, uint32_t to)
         insert_rung(&model->rungs[1], model, from, to, 4);
 }
 
-/* Return which of the strings that begin at `at` and behind, up to `most` bytes on, stands farthest
- * back before. Of many only some are asked: any of them leads to the match.
+/* Return which of the strings that begin at `at` and behind, up to `most` bytes on, stands
+ * farthest back before. Of many only some are asked: any of them leads to the match.
  */
 static inline uint32_t rarest(const uint16_t *back, uint32_t at, uint32_t most)
 {
