@@ -13,13 +13,12 @@ import os
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, suppress
+from contextlib import suppress
 from functools import partial
 from itertools import pairwise
 from threading import Lock
 from typing import TypeVar
 
-from packer.engine import delta, zstd
 from packer.engine.chunking import ChunkParams, chunks_of, iter_chunks
 from packer.engine.deflate import RecipeError, Segment
 from packer.engine.tokens import MAX_SPAN_BYTES, OldSpan
@@ -34,14 +33,11 @@ from packer.opening.model_recipes import ModelRecipes
 from packer.opening.old_text import OldText
 from packer.opening.pieces import Pieces
 from packer.opening.predecessor import DEFLATE, ZSTD, OldStream
-from packer.opening.recipe import MAX_DELTA_BYTES, RecipeWriter
+from packer.opening.recipe import RecipeWriter
 from packer.opening.repeated_text import (
-    KEPT_BYTES,
-    KEPT_FILE_BYTES,
-    LEAST_BYTES,
     RepeatedText,
 )
-from packer.opening.tar_times import Times, replaced_times, retime, retimed
+from packer.opening.text_pieces import INLINE_BYTES, Stream, TextPieces, cut_pieces
 from packer.opening.update_plan import (
     ContentPiece,
     DeltaPiece,
@@ -55,27 +51,11 @@ from packer.opening.workers import RESERVED_BYTES, Workers
 from packer.opening.zstd_frames import Frames, frames_end
 
 _T = TypeVar("_T")
-_Found = FoundStream | FoundFrames
 
 MAX_SHARE = 0.7
 """Share of a closed stream that its recipes and deltas may take: above it, the stream stays closed.
 """
-PIECE_BYTES = 12 << 20
-"""Plaintext of a delta in bytes, at most: with as much around it as may have moved, the old text is
-within MAX_SPAN_BYTES. A stream of MAX_DELTA_BYTES is one piece, as what repeats in it is stored
-once."""
-LARGE_PIECE_BYTES = 2 << 20
-"""Plaintext in bytes from which a delta waits until there is room for its memory."""
-LEAST_DELTA_BYTES = 48
-"""Bytes of plaintext below which the recipe keeps them: a delta takes about as many."""
-INLINE_BYTES = 1024
-"""Bytes between streams of a file below which the recipe keeps them, as `expander` does."""
 
-_QUICK_LEVEL = 3
-_CLEARLY_SMALL = 16
-"""A delta below 1/16 of its text is taken without comparing it with the text alone."""
-_TEXT_SHARE = 0.75
-"""Share of a compressed text that a delta may take; above it, the text becomes chunks."""
 TOKENS_SPAN_BYTES = 6 << 20
 """Old text in bytes that a segment is compared with, at most: memory and time grow with it."""
 _TOKENS_BYTES = 256
@@ -83,13 +63,8 @@ _TOKENS_BYTES = 256
 new then, about which old tokens say nothing. A recipe of a model that fits has about 10 bytes."""
 _OLD_SHARE = 0.9
 """Share of a segment that must be found in the predecessor for its tokens to be tried first."""
-_SHORT_BYTES = 32 << 10
-_TOGETHER = 0.6
-"""Share that texts below _SHORT_BYTES take as chunks of what each takes compressed alone: they are
-compressed together. Measured on the classes of jars: 0.6 to 0.7."""
 _RECORD_BYTES = 16
 """Bytes of a record beside what it holds, about."""
-_READ_BYTES = 4 << 20
 
 
 class Update:
@@ -125,6 +100,7 @@ class Update:
         self._old = old
         self._workers = workers
         self._votes: dict[int, Votes] = {}
+        self._text = TextPieces(old, self._votes, workers, size)
         self._unchanged: set[int] = set()
         self._stored: dict[int, int] = {}
         self._spans: list[OldSpan] = []
@@ -168,7 +144,7 @@ class Update:
             return False
         changed = (at for at in range(self._old.deflate_streams) if at not in self._unchanged)
         plan = Opened(None)
-        found: list[tuple[_Found, Opened | None]] = list(
+        found: list[tuple[Stream, Opened | None]] = list(
             zip(self._found.roots, self._open_all(self._found.roots, changed), strict=True)
         )
         found = sorted([*found, *frames], key=lambda each: each[0].offset)
@@ -217,7 +193,7 @@ class Update:
 
     def release(self) -> None:
         """Release the memory that only `begin` needs; the predecessor may be closed then."""
-        del self._old
+        del self._old, self._text
         self._spans.clear()
         self._votes.clear()
         self._models.close()
@@ -349,8 +325,8 @@ class Update:
         if segment is None:
             return None
         self._add_segment(out, segment)
-        for start, end in _pieces(0, stream.size):
-            self._add(out, self._piece(stream, start, end, guess))
+        for start, end in cut_pieces(0, stream.size):
+            self._add(out, self._text.make(stream, start, end, guess))
         return out if self._pays(out) else None
 
     def _open(self, stream: FoundStream, guess: int, guesses: Iterator[int]) -> Opened | None:
@@ -368,7 +344,7 @@ class Update:
         return out if self._pays(out) else None
 
     def _fill_text(
-        self, out: Opened, streams: Sequence[_Found], opened: Sequence[Opened | None]
+        self, out: Opened, streams: Sequence[Stream], opened: Sequence[Opened | None]
     ) -> None:
         """Add what the text of the file consists of."""
         starts = [stream.offset for stream in streams]
@@ -383,7 +359,7 @@ class Update:
     def _fill_raw(
         self,
         out: Opened,
-        streams: Sequence[_Found],
+        streams: Sequence[Stream],
         opened: Sequence[Opened | None],
         start: int,
         end: int,
@@ -400,7 +376,7 @@ class Update:
     def _fill(
         self,
         out: Opened,
-        stream: _Found,
+        stream: Stream,
         opened: Sequence[Opened | None],
         guess: int,
     ) -> None:
@@ -409,11 +385,11 @@ class Update:
         position = 0
         for inner, plan in zip(stream.children, opened, strict=True):
             if plan is not None:
-                parts += [*_pieces(position, inner.offset), plan]
+                parts += [*cut_pieces(position, inner.offset), plan]
                 position = inner.offset + inner.whole_bytes
-        parts += _pieces(position, stream.size)
+        parts += cut_pieces(position, stream.size)
         jobs = (
-            partial(self._piece, stream, part[0], part[1], guess)
+            partial(self._text.make, stream, part[0], part[1], guess)
             for part in parts
             if not isinstance(part, Opened)
         )
@@ -472,7 +448,7 @@ class Update:
             out.cost += item.stored
         out.items.append(item)
 
-    def _place(self, stream: _Found, start: int, end: int, guess: int, most: int) -> Place:
+    def _place(self, stream: Stream, start: int, end: int, guess: int, most: int) -> Place:
         """Return where a stretch of a stream probably lies in the predecessor."""
         votes = self._votes[stream.number]
         return votes.locate(start, end, stream.size, self._old.sizes, guess, most)
@@ -525,76 +501,6 @@ class Update:
             if span is not None:
                 with self._lock:
                     self._spans.append(span)
-
-    def _piece(
-        self, stream: _Found, start: int, end: int, guess: int
-    ) -> DeltaPiece | ContentPiece | InlinePiece:
-        """Return how a stretch of a stream's plaintext is stored."""
-        if end - start < LARGE_PIECE_BYTES:
-            return self._make_piece(stream, start, end, guess)
-        with self._workers.room(end - start):
-            return self._make_piece(stream, start, end, guess)
-
-    def _make_piece(
-        self, stream: _Found, start: int, end: int, guess: int
-    ) -> DeltaPiece | ContentPiece | InlinePiece:
-        size = end - start
-        if size < LEAST_DELTA_BYTES:
-            return InlinePiece(bytes(stream.read(start, size)))
-        votes, sizes = self._votes[stream.number], self._old.sizes
-        places = votes.spans(start, end, stream.size, sizes, guess, MAX_SPAN_BYTES)
-        buffer, times = self._both(places, stream, start, size)
-        made = delta.delta_of(buffer, len(buffer) - size, _QUICK_LEVEL)
-        assert made is not None  # no share is demanded
-        payload = made.frame()
-        text = stream.read(start, size)
-        if len(payload) * _CLEARLY_SMALL > size:
-            alone = len(zstd.compress(text, _QUICK_LEVEL))
-            if len(payload) > _TEXT_SHARE * alone:
-                if size < INLINE_BYTES:
-                    return InlinePiece(bytes(text))
-                together = _TOGETHER if size < _SHORT_BYTES else 1
-                return ContentPiece(start, size, int(alone * together))
-        prefix = b"".join(
-            retimed(self._old.streams[place.stream].read(*place.span), place.span.start, times)
-            for place in places
-        )
-        if delta.decode(payload, size, "delta", prefix) != text:
-            return ContentPiece(start, size, size)
-        return DeltaPiece(size, places, payload, times, made if self._may_keep(made) else None)
-
-    def _may_keep(self, made: delta.Delta) -> bool:
-        """Return whether the rest of a delta may be kept as it is."""
-        is_small = self._size <= KEPT_FILE_BYTES and len(made.rest) <= KEPT_BYTES
-        return is_small and len(made.body) >= LEAST_BYTES
-
-    def _both(
-        self, places: Sequence[Place], stream: _Found, start: int, size: int
-    ) -> tuple[bytearray, Times]:
-        """Return old text, with new times, and behind it new text; and these times."""
-        buffer = bytearray(sum(place.span.size for place in places) + size)
-        with ExitStack() as views:
-            both, at = views.enter_context(memoryview(buffer)), 0
-            older: list[tuple[memoryview, int]] = []
-            for number, span in places:
-                part = views.enter_context(both[at : at + span.size])
-                self._old.streams[number].read_into(span.start, part)
-                older.append((part, span.start))
-                at += span.size
-            newer = views.enter_context(both[at:])
-            stream.read_into(start, newer)
-            times = replaced_times(older, newer, start)
-            for part, begin in older:
-                retime(part, begin, times)
-        return buffer, times
-
-
-def _pieces(start: int, end: int) -> list[tuple[int, int]]:
-    """Cut a stretch into pieces of about the same length."""
-    size = end - start
-    count = 1 if size <= MAX_DELTA_BYTES else -(-size // PIECE_BYTES)
-    cuts = [start + size * at // count for at in range(count + 1)]
-    return [pair for pair in pairwise(cuts) if pair[0] < pair[1]]
 
 
 def _same(value: _T) -> _T:

@@ -102,7 +102,7 @@ def test_a_change_in_many_archives_is_stored_about_once(
 
 def test_rests_of_large_files_are_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert KEPT_FILE_BYTES >= 1 << 20
-    monkeypatch.setattr("packer.opening.updating.KEPT_FILE_BYTES", 1000)
+    monkeypatch.setattr("packer.opening.text_pieces.KEPT_FILE_BYTES", 1000)
     many = packed(tmp_path / "each", 6)
     monkeypatch.undo()
     assert packed(tmp_path / "shared", 6) < many

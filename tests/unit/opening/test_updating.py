@@ -17,7 +17,7 @@ import pytest
 
 from packer.engine.chunking import ChunkParams
 from packer.files.temporary import Gathered
-from packer.opening import discovery, updating
+from packer.opening import discovery, text_pieces
 from packer.opening.discovery import Discovery, FoundStream, MadeStream, Read
 from packer.opening.locating import MARGIN_BYTES, Fingerprints, Votes
 from packer.opening.old_streams import OldFile, OldStreams
@@ -300,7 +300,7 @@ def test_old_text_from_far_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     blocks = [drawn.randbytes(60_000) for _ in range(30)]
     old = gzip.compress(b"".join(blocks), 6)
     new = gzip.compress(b"".join((blocks[25], b"changed", blocks[2], blocks[14])), 6)
-    monkeypatch.setattr(updating, "MAX_SPAN_BYTES", 400_000)
+    monkeypatch.setattr(text_pieces, "MAX_SPAN_BYTES", 400_000)
     result = update(old, new)
     assert result is not None
     assert len(result.recipe) + len(result.content) < 2000
