@@ -31,7 +31,7 @@ GUESS_BYTES = 1 << 20
 
 _KEY_BYTES = 8
 _LEAST_PIECE, _MOST_PIECE = 1 << 10, 64 << 10
-_MOST_PIECES = 1 << 18
+_MOST_PIECES = 1 << 20
 """Pieces of the old streams, about: longer pieces are taken where there would be more."""
 _NONE = 0xFFFFFFFF
 """Number of a stream that turned out to be none."""
