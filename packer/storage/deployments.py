@@ -30,6 +30,8 @@ MAX_DEPLOYMENTS = 64
 """Deployments in the log: some 4 kB."""
 _READINGS = 8
 """Attempts to read a log that other deployments replace meanwhile."""
+_BEHIND = 16
+"""Generations behind the newest in which logs are looked for that it does not hold."""
 _WRITINGS = 32
 """Attempts of a deployment to be recorded beside others that are written at the same moment."""
 
@@ -74,7 +76,8 @@ def _read_entries(repository: Repository, names: Iterable[str]) -> list[Entry]:
     for _ in range(_READINGS):
         newest = series.newest(names)
         try:
-            return _merged([_read_one(repository, tag) for tag in newest])
+            logs = [_read_one(repository, tag) for tag in newest]
+            return _merged([*logs, *_left_behind(repository, series.behind(names, _BEHIND), logs)])
         except NotFound:
             if newest == before:
                 raise FormatError(
@@ -82,6 +85,23 @@ def _read_entries(repository: Repository, names: Iterable[str]) -> list[Entry]:
                 ) from None
             names, before = repository.names(), newest  # another deployment may have removed it
     raise StoreError(f"{repository.store.name}: the log of deployments does not come to rest")
+
+
+def _left_behind(
+    repository: Repository, tags: list[str], logs: list[list[Entry]]
+) -> list[list[Entry]]:
+    """Return older logs that the newest do not hold: their writers had not seen one another.
+
+    A log's tag has the nonce of its own entry, and who takes that entry over takes over all of the
+    log. So the nonces tell which logs are left, and mostly none is read.
+    """
+    known, found = {nonce for log in logs for _, _, nonce in log}, []
+    for tag in tags:
+        if Series.nonce(tag) not in known:
+            with contextlib.suppress(NotFound, IntegrityError):
+                found.append(_read_one(repository, tag))
+                known.update(nonce for _, _, nonce in found[-1])
+    return found
 
 
 def _read_one(repository: Repository, tag: str) -> list[Entry]:
@@ -125,12 +145,11 @@ def rollback(application: Application) -> Deployment:
 
 
 def _append(application: Application, sequence: int) -> Deployment:
-    """Write the log with a new entry, and see to it that no deployment of the moment is lost.
+    """Write the log with a new entry, so that no deployment of the moment is lost.
 
-    Two writers that list the same tags write the same generation, and readers merge both. A writer
-    that listed before another one wrote may write a newer generation that lacks the other's entry.
-    So each looks again after it wrote: for a newer log that lacks its own entry, and for older ones
-    that its own log lacks. In either case it writes anew.
+    The log holds all that was listed before, and only what it holds is removed. What another writer
+    has written meanwhile stays, and readers merge it: in the same generation, or left behind by a
+    newer one. A writer that was so slow that nobody looks back to it any more writes anew.
 
     Returns:
         The deployment.
@@ -141,38 +160,21 @@ def _append(application: Application, sequence: int) -> Deployment:
     repository = application.repository
     series = Series(repository, DEPLOYED)
     new = Deployment(sequence, datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"))
-    entry = (new.sequence, new.time, secrets.token_hex(8))
     with repository.lock() as locked:
         names = repository.names()
-        known = series.tags(names)
-        entries = _entries_or_none(application, names)
         for _ in range(_WRITINGS):
-            log = [*(other for other in entries if other != entry), entry][-MAX_DEPLOYMENTS:]
-            tag = series.next_tag(names)
+            nonce = secrets.token_hex(8)
+            entry = (new.sequence, new.time, nonce)
+            log = [*_entries_or_none(application, names), entry][-MAX_DEPLOYMENTS:]
+            tag = series.next_tag(names, nonce)
             repository.put_note(tag, {LOG: canonical_json({"log": log}).decode()})
-            series.sweep(known, tag)
+            series.sweep(names, tag)
             if locked:
                 return new
             names = repository.names()
-            entries = _entries_or_none(application, names)
-            own = series.generation(tag)
-            older = [each for each in series.tags(names) - known if series.generation(each) < own]
-            missed = [last for last in _last_entries(repository, older) if last not in entries]
-            is_newest = max(map(series.generation, names)) <= own
-            if entry in entries and not (is_newest and missed):
+            if entry in _entries_or_none(application, names):
                 return new
-            entries += missed
-            known |= series.tags(names)
     raise StoreError(f"{repository.store.name}: too many deployments at once", retryable=True)
-
-
-def _last_entries(repository: Repository, tags: Iterable[str]) -> list[Entry]:
-    """Return the deployments that tags were written for, as far as they can be read."""
-    found = []
-    for tag in sorted(tags):
-        with contextlib.suppress(NotFound, IntegrityError):
-            found.append(_read_one(repository, tag)[-1])
-    return found
 
 
 def _entries_or_none(application: Application, names: set[str]) -> list[Entry]:

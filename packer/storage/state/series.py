@@ -59,10 +59,35 @@ class Series:
         newest = max((number for number, _ in found), default=-1)
         return sorted((tag for number, tag in found if number == newest >= 0), reverse=True)
 
-    def next_tag(self, names: Iterable[str]) -> str:
-        """Return the tag for a new state, newer than all that are listed."""
+    def next_tag(self, names: Iterable[str], nonce: str = "") -> str:
+        """Return the tag for a new state, newer than all that are listed.
+
+        Args:
+            names: all tags of the repository.
+            nonce: 16 hexadecimal digits that no other tag has; "" for new ones.
+        """
         newest = max(map(self.generation, names), default=-1)
-        return f"{self._prefix}-{newest + 1}-{secrets.token_hex(8)}"
+        return f"{self._prefix}-{newest + 1}-{nonce or secrets.token_hex(8)}"
+
+    def behind(self, names: Iterable[str], most: int) -> list[str]:
+        """Return the tags that are some generations older than the newest, or fewer; newest first.
+
+        Args:
+            names: all tags of the repository.
+            most: generations.
+        """
+        found = [(self.generation(tag), tag) for tag in names]
+        newest = max((number for number, _ in found), default=-1)
+        return [
+            tag
+            for number, tag in sorted(found, reverse=True)
+            if newest - most <= number < newest and number >= 0
+        ]
+
+    @staticmethod
+    def nonce(tag: str) -> str:
+        """Return the nonce of a tag of the record."""
+        return tag.rpartition("-")[2]
 
     def sweep(self, names: Iterable[str], tag: str) -> None:
         """Remove the states older than a new one; a failure leaves a tag that nobody reads.
