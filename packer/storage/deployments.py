@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from datetime import datetime, timezone
 
-from packer.errors import AuthError, FormatError, IntegrityError, NotFound, StoreError
+from packer.errors import FormatError, IntegrityError, NotFound, StoreError
 from packer.oci import canonical_json, load_json
 from packer.storage.application import Application
 from packer.storage.condition import blobs_of
@@ -160,30 +160,32 @@ def _append(application: Application, sequence: int) -> Deployment:
     repository = application.repository
     series = Series(repository, DEPLOYED)
     new = Deployment(sequence, datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%SZ"))
+    nonce = secrets.token_hex(8)
+    entry = (new.sequence, new.time, nonce)
     with repository.lock() as locked:
         names = repository.names()
         for _ in range(_WRITINGS):
-            nonce = secrets.token_hex(8)
-            entry = (new.sequence, new.time, nonce)
-            log = [*_entries_or_none(application, names), entry][-MAX_DEPLOYMENTS:]
+            entries = _entries_or_none(application, names)
+            log = [*(other for other in entries if other != entry), entry][-MAX_DEPLOYMENTS:]
             tag = series.next_tag(names, nonce)
             repository.put_note(tag, {LOG: canonical_json({"log": log}).decode()})
             series.sweep(names, tag)
             if locked:
                 return new
             names = repository.names()
-            if entry in _entries_or_none(application, names):
+            if max(map(series.generation, names), default=-1) - series.generation(tag) <= _BEHIND:
                 return new
     raise StoreError(f"{repository.store.name}: too many deployments at once", retryable=True)
 
 
 def _entries_or_none(application: Application, names: set[str]) -> list[Entry]:
-    """Return the log; an empty one if it cannot be read: what is deployed next is known again."""
+    """Return the log; an empty one if it is damaged: what is deployed next is known again.
+
+    A registry that fails is an error: the log may be sound, and writing anew would remove it.
+    """
     try:
         return _read_entries(application.repository, names)
-    except (IntegrityError, StoreError) as error:
-        if isinstance(error, AuthError):
-            raise
+    except IntegrityError as error:
         _log.warning("%s: the log of deployments is begun anew: %s", application.app, error)
         return []
 

@@ -2,6 +2,12 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+import pytest
+
+import packer
+from packer.errors import TransportError
 from packer.oci import canonical_json
 from packer.storage.deployments import LOG, read_log
 from packer.storage.state.repository import Repository
@@ -55,3 +61,25 @@ def test_old_logs_are_not_looked_for() -> None:
     write(repository, 0, 9)
     write(repository, 40, 1)
     assert deployed(repository) == [1]
+
+
+def test_a_registry_that_fails_does_not_cost_the_log(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Would catch: a log that cannot be read taken for one that is damaged, and begun anew.
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "file").write_text("text")
+    storage = packer.open_storage(f"oci:{tmp_path / 'layout'}")
+    storage.save("app", tree)
+    storage.deploy("app", 0)
+
+    def fails(*_: object) -> None:
+        raise TransportError("the registry gives no answer")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Repository, "read_note", fails)
+        with pytest.raises(TransportError):
+            storage.deploy("app", 0)
+    storage.deploy("app", 0)
+    assert [entry.sequence for entry in storage.deployments("app")] == [0, 0]
