@@ -45,8 +45,8 @@ _WIDTHS = (
     (NEAR_BYTES, MARGIN_BYTES // 16),
     (NEAR_BYTES // 64, MARGIN_BYTES // 16),
 )
-"""How far apart pieces may be that one span of a delta holds, and how far it reaches around them:
-the widest with which all spans are not too long together."""
+"""Bytes that pieces in one span of a delta may be apart, and bytes that it reaches around them. The
+first pair counts with which all spans are not too long together."""
 _LEAST_VOTES = 3
 """Votes for a span of a delta, at least, unless all have fewer: pieces that occur twice vote for
 one of their places."""
@@ -223,15 +223,18 @@ class Votes:
     def _runs(self, first: int, last: int, start: int, end: int, near: int) -> list[_Run]:
         """Return the old stretches between votes that follow one another in both texts."""
         new, stream, old = self.new, self.stream, self.old
-        low = max(old[first] - min(new[first] - start, near), 0)
-        out = [_Run(stream[first], low, old[first], 1)]
+        out: list[_Run] = []
+        number, high, votes = stream[first], old[first], 1
+        low = max(high - min(new[first] - start, near), 0)
         for at in range(first + 1, last):
-            run, gap = out[-1], old[at] - old[at - 1]
-            if stream[at] == run.stream and 0 <= gap <= near:
-                out[-1] = run._replace(high=old[at], votes=run.votes + 1)
+            place = old[at]
+            if stream[at] == number and 0 <= place - high <= near:
+                votes += 1
             else:
-                out.append(_Run(stream[at], old[at], old[at], 1))
-        out[-1] = out[-1]._replace(high=old[last - 1] + min(end - new[last - 1], near))
+                out.append(_Run(number, low, high, votes))
+                number, low, votes = stream[at], place, 1
+            high = place
+        out.append(_Run(number, low, high + min(end - new[last - 1], near), votes))
         return out
 
     def _guess(
