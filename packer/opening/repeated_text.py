@@ -21,6 +21,7 @@ LEAST_BYTES = 128
 _WINDOW_BYTES = 256 << 10
 """Bytes of rests in which others are looked for: the last ones, as a frame holds few MiB."""
 _LEVEL = 1
+"""zstd level by which lengths are only compared, never stored."""
 
 
 class RepeatedText:

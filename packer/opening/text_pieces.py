@@ -33,11 +33,14 @@ INLINE_BYTES = 1024
 """Bytes between streams of a file below which the recipe keeps them, as `expander` does."""
 
 _QUICK_LEVEL = 3
+"""zstd level of what a delta does not copy, and of a text alone, which tells whether a delta pays.
+Higher ones take longer than they save; `delta_of` raises it where little is left."""
 _CLEARLY_SMALL = 16
 """A delta below 1/16 of its text is taken without comparing it with the text alone."""
 _TEXT_SHARE = 0.75
 """Share of a compressed text that a delta may take; above it, the text becomes chunks."""
 _SHORT_BYTES = 32 << 10
+"""Bytes of a text below which it is thought of as compressed with its neighbours."""
 _TOGETHER = 0.6
 """Share that texts below _SHORT_BYTES take as chunks of what each takes compressed alone: they are
 compressed together. Measured on the classes of jars: 0.6 to 0.7."""

@@ -200,7 +200,7 @@ class Scan:
             with opener.open(at, expand=False) as opened:
                 return self._pack_opened(at, opened, opener, known, prefixes, [])
         changed = archives.take(at)
-        with changed.source:
+        with closing(changed.source):
             return self._read_archive(at, changed, archives, opener, known, prefixes, predecessors)
 
     def _read_archive(

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import os
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from packer.errors import SourceChanged
@@ -16,8 +15,6 @@ from packer.opening.workers import Workers
 from packer.opening.zstd_frames import Frames, may_hold_frames
 
 if TYPE_CHECKING:
-    from typing_extensions import Self
-
     from packer.opening.flat_file import FlatFile
 
 LEAST_BYTES = 64 << 10
@@ -25,7 +22,7 @@ LEAST_BYTES = 64 << 10
 
 
 class TextSource:
-    """A file, and its text once it is asked for; a context manager.
+    """A file, and its text once it is asked for; whoever makes it closes it.
 
     Args:
         full: path of the file.
@@ -44,19 +41,6 @@ class TextSource:
         """The zstd streams that stay closed, once `look` was called."""
         self.texts: list[Frames] = []
         """Those of text, which may be opened against older ones; places are in the text."""
-
-    def __enter__(self) -> Self:
-        """Return the file."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the file."""
-        self.close()
 
     def close(self) -> None:
         """Close the file, and remove temporary files."""

@@ -16,13 +16,12 @@ from starlette.datastructures import Headers
 from starlette.types import Receive, Scope, Send
 
 from packer.errors import InvalidParameter, PackerError
-from packer.files.tree import FILE
 from packer.reading.version_file import open_entry
 from packer.serve.limits import Stop, watched
 from packer.serve.opened import Opened
 from packer.serve.pages import IMAGES
 from packer.serve.texts import read
-from packer.serve.trees import content_type, find
+from packer.serve.trees import content_type, find_file
 
 PIECE_BYTES = 256 << 10
 """Bytes that are read and sent at a time."""
@@ -110,9 +109,7 @@ def open_source(opened: Opened, path: str, stop: Stop) -> Source:
         NotFound: there is no such file.
         InvalidParameter: the path names no file, or leads into an archive that is too large.
     """
-    place = find(opened, path)
-    if place.entry < 0 or opened.index.kinds[place.entry] != FILE:
-        raise InvalidParameter(f"{path} is no file")
+    place = find_file(opened, path)
     if place.within is None:
         return _Entry(opened, path, place.entry, stop)
     return _Member(read(opened, path, stop))

@@ -7,8 +7,6 @@ from collections.abc import Iterator, Sequence
 from itertools import islice
 from typing import Any
 
-from packer.errors import InvalidParameter
-from packer.files.tree import FILE
 from packer.forks import Lock
 from packer.opening.members.archive import SEPARATOR
 from packer.reading import contents
@@ -17,7 +15,7 @@ from packer.reading.file_patches import BINARY_BYTES, Patch, patches
 from packer.reading.line_diff import Hunk
 from packer.serve.limits import Stop, watched
 from packer.serve.opened import Opened
-from packer.serve.trees import MAX_ARCHIVE_BYTES, find, raw
+from packer.serve.trees import MAX_ARCHIVE_BYTES, find_file, raw
 
 MAX_TEXT_BYTES = 1 << 20
 """Greatest text that is compared line by line."""
@@ -278,9 +276,7 @@ def read(opened: Opened, path: str, stop: Stop) -> Iterator[bytes]:
         NotFound: there is no such file.
         InvalidParameter: the path names no file, or leads into an archive that is too large.
     """
-    place = find(opened, path)
-    if place.entry < 0 or opened.index.kinds[place.entry] != FILE:
-        raise InvalidParameter(f"{path or '/'} is no file")
+    place = find_file(opened, path)
     if place.within is None:
         return contents.content(watched(opened.version, stop), raw(path))
     from packer.serve.trees import check_archive

@@ -77,6 +77,26 @@ def find(opened: Opened, path: str) -> Place:
     raise NotFound("path", path, f"in {opened.version.name}")
 
 
+def find_file(opened: Opened, path: str) -> Place:
+    """Find a file of a version.
+
+    Args:
+        opened: the version.
+        path: as `find` takes it.
+
+    Returns:
+        Where it leads.
+
+    Raises:
+        NotFound: there is no such path.
+        InvalidParameter: it is no file.
+    """
+    place = find(opened, path)
+    if place.entry < 0 or opened.index.kinds[place.entry] != FILE:
+        raise InvalidParameter(f"{path or '/'} is no file")
+    return place
+
+
 class Archives:
     """Listings of archives that were asked for last; threads may share it."""
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from packer.opening.members.coded_reader import CodedReader
 from packer.opening.members.gzip_members import Damaged
 from packer.opening.members.stored_pieces import Data, Deflated, Irregular, Piece, Stream
 
@@ -20,18 +21,12 @@ def is_bzip2(head: bytes) -> bool:
     return head[:3] == b"BZh" and b"1" <= head[3:4] <= b"9" and head[4:10] in (_BLOCK, _END)
 
 
-class Bzip2Reader:
+class Bzip2Reader(CodedReader):
     """Reads a bzip2 file: the plaintext of all its streams.
 
     Args:
         stream: begins with the first stream.
     """
-
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
-        self.plain = Stream(self._pieces(), is_sequential=not isinstance(stream.peek(), Deflated))
-        self.plain_bytes = 0
-        """Bytes of plaintext that were consumed."""
 
     def _pieces(self) -> Iterator[Piece]:
         stream = self._stream
@@ -50,10 +45,7 @@ class Bzip2Reader:
         """Yield the plaintext of a stream that was opened, if all of it was."""
         if not deflated.is_whole_bzip2():
             raise Irregular
-        plain = deflated.plain
-        while (piece := plain.pop()) is not None:
-            yield piece
-        self.plain_bytes += deflated.plain_length()
+        yield from self._opened(deflated)
 
 
 def _inflated(coded: Stream) -> Iterator[Data]:

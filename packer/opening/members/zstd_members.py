@@ -7,6 +7,7 @@ from typing import IO, cast
 
 import zstandard
 
+from packer.opening.members.coded_reader import CodedReader
 from packer.opening.members.gzip_members import Damaged
 from packer.opening.members.stored_pieces import Data, Deflated, Irregular, Piece, Stream
 from packer.opening.recipe import SEQUENCES, ZSTD
@@ -23,18 +24,12 @@ def is_zstd(head: bytes) -> bool:
     return begins(head)
 
 
-class ZstdReader:
+class ZstdReader(CodedReader):
     """Reads a zstd file: the plaintext of all its frames.
 
     Args:
         stream: begins with the first frame.
     """
-
-    def __init__(self, stream: Stream) -> None:
-        self._stream = stream
-        self.plain = Stream(self._pieces(), is_sequential=not isinstance(stream.peek(), Deflated))
-        self.plain_bytes = 0
-        """Bytes of plaintext that were consumed."""
 
     def _pieces(self) -> Iterator[Piece]:
         stream = self._stream
@@ -55,10 +50,7 @@ class ZstdReader:
         """Yield the plaintext of frames that were opened."""
         if deflated.kind not in (ZSTD, SEQUENCES):
             raise Irregular
-        plain = deflated.plain
-        while (piece := plain.pop()) is not None:
-            yield piece
-        self.plain_bytes += deflated.plain_length()
+        yield from self._opened(deflated)
 
     def _decompressed(self) -> Iterator[Data]:
         """Yield the plaintext of all frames up to the end."""
