@@ -260,11 +260,11 @@ class _HeldDeflated(Deflated):
         self._records = deflated.records
         self.against = deflated.against
         self.kind = deflated.kind
-        self._pieces = list(_held(deflated.plain, left))
+        self._pieces = list(_held(deflated.plaintext(), left))
         self.coded_length = None
 
-    @property
-    def plain(self) -> Stream:  # type: ignore[override]
+    def plaintext(self) -> Stream:
+        """Return the plaintext, from its start."""
         return Stream(self._pieces)
 
     def drain(self) -> None:

@@ -27,6 +27,7 @@ class CodedReader(ABC):
 
     def _opened(self, stream: Deflated) -> Iterator[Piece]:
         """Yield the plaintext of a stream that was opened, and count it."""
-        while (piece := stream.plain.pop()) is not None:
+        plain = stream.plaintext()
+        while (piece := plain.pop()) is not None:
             yield piece
         self.plain_bytes += stream.plain_length()

@@ -84,7 +84,7 @@ class GzipReader:
 
     def _stored(self, deflated: Deflated) -> Iterator[Piece]:
         """Yield the plaintext of a stream that was opened, and check that it is all of it."""
-        plain, length = deflated.plain, deflated.plain_length()
+        plain, length = deflated.plaintext(), deflated.plain_length()
         while (piece := plain.pop()) is not None:
             yield piece
         # The stream's last byte belongs to the piece behind it if the stream ends within that byte.

@@ -189,15 +189,22 @@ class Deflated:
             SEQUENCES, whole frames.
     """
 
-    __slots__ = ("against", "coded_length", "kind", "plain", "records")
+    __slots__ = ("_plain", "against", "coded_length", "kind", "records")
 
     def __init__(self, plain: Stream, records: Cursor, against: Against, kind: int) -> None:
-        self.plain = plain
+        self._plain = plain
         self.records = records
         self.against = against
         self.kind = kind
         self.coded_length: int | None = None
         """Bytes of the stream; None as long as they are not known."""
+
+    def plaintext(self) -> Stream:
+        """Return the plaintext: from its start if it is held, else what is left of it.
+
+        Call it once, and read what it returns: a stream that is held begins anew at each call.
+        """
+        return self._plain
 
     def is_whole_bzip2(self) -> bool:
         """Return whether all blocks of a bzip2 stream were opened, and so its trailer."""
@@ -222,11 +229,11 @@ class Deflated:
 
     def again(self) -> Deflated:
         """Return the stream as it was before it was read; only for those that can be."""
-        return Deflated(self.plain, self.records, self.against, self.kind)
+        return Deflated(self.plaintext(), self.records, self.against, self.kind)
 
     def drain(self) -> None:
         """Consume the rest of the plaintext, so that the pieces behind can be had."""
-        self.plain.drain()
+        self._plain.drain()
 
     def rebuilt(self) -> Iterator[Data]:
         """Yield the stream's bytes; its plaintext must not have been read."""
@@ -239,7 +246,7 @@ class Deflated:
 
     def _blocks(self) -> Iterator[Data]:
         """Rebuild a bzip2 stream, as `Rebuilder` does."""
-        stream, records = self.plain, self.records
+        stream, records = self.plaintext(), self.records
         plain = _Joined(stream, records)
         level = records.number()
         if not 1 <= level <= 9:
@@ -257,7 +264,7 @@ class Deflated:
 
     def _frames(self) -> Iterator[Data]:
         """Rebuild a zstd stream, as `Rebuilder` does."""
-        stream, records = self.plain, self.records
+        stream, records = self.plaintext(), self.records
         plain = _Joined(stream, records)
         while not records.ended:
             length, coded_length = records.number(), records.number()
@@ -274,7 +281,7 @@ class Deflated:
 
     def _segments(self) -> Iterator[Data]:
         """Rebuild a deflate stream, as `Rebuilder` does."""
-        stream, records = self.plain, self.records
+        stream, records = self.plaintext(), self.records
         plain = _Joined(stream, records)
         shared, window, position = 0, b"", 0
         while not records.ended:

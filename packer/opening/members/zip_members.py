@@ -272,7 +272,7 @@ class ZipReader:
         piece = coded.peek()
         if isinstance(piece, Deflated):
             if piece.kind == (BZIP2 if member.method == _BZIP2 else DEFLATE):
-                return piece.plain
+                return piece.plaintext()
             raise Irregular
         return Stream(_decoded(member, coded), is_sequential=True)
 
