@@ -155,9 +155,9 @@ def pull(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
         found = estimate(args.reference, referrers=not args.no_referrers, **options(args))
         check_expected(found.digest, args.expect, args.reference)
         return outcome.estimated("reference", args.reference, found)
-    from packer.api import transfers
+    from packer.api import pulls
 
-    pulled = transfers.pull(
+    pulled = pulls.pull(
         args.reference,
         args.directory,
         update=args.update,

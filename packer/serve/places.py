@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from packer.api.keeping import examine
+from packer.api.listing import examine
 from packer.api.referrers import ListedReferrer, referrers_in
 from packer.api.remote_versions import in_order
 from packer.errors import InvalidParameter, NotFound, PackerError

@@ -200,7 +200,7 @@ def test_a_defect_is_one_line_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     def broken(**_: object) -> None:
         raise ZeroDivisionError("ouch")
 
-    monkeypatch.setattr("packer.api.keeping.versions", broken)
+    monkeypatch.setattr("packer.api.listing.versions", broken)
     check_error(run, 1, "ZeroDivisionError", "versions")
     assert "Traceback" in run("versions", "--debug").err
 
