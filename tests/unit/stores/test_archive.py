@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import packer
 from packer.cli import main
-from packer.cli.airgap import parse_size
+from packer.cli.sizes import parse_size
 from packer.errors import (
     DigestMismatch,
     FormatError,
