@@ -24,6 +24,7 @@ Files in reading order:
     air_gap      inventories of the far side, and archives that leave blobs out
     estimates    estimate
     trust        sign, signatures to check before a version is written, receipts
+    referrers, signers  what refers to a version, and who claims to have signed it
     filesystem   versions as a file system for fsspec
 
 Invariants: `packer.__all__` lists the public names, and `packer/__init__.py` says which module

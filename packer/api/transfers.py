@@ -22,7 +22,7 @@ from packer.api.locations import (
 from packer.api.push_source import version_to_push
 from packer.progress import CancelEvent, ProgressCallback, cancellable
 from packer.reference import parse_location
-from packer.stores.protocols import Partial
+from packer.stores.partial import Partial
 from packer.stores.registry.access import Access, RegistryLike
 from packer.transfer.copy_graph import CopyResult
 from packer.transfer.copy_graph import copy as copy_graph

@@ -12,10 +12,10 @@ Files, in reading order:
     outcome             the report, and reports that verbs share
     packed_report       what is said of a version that was packed
     sizes               sizes as people write them
-    output, display     standard output; progress on standard error
+    output, display, progress_lines  standard output; progress on standard error
     tables              tables with headings, as wide as the terminal
-    transfers, remote, reading, inspection, integrity, keeping, airgap, registries,
-    migration, builtin, serving  the verbs
+    transfers, remote, reading, inspection, integrity, keeping, airgap, exports, trust,
+    registries, migration, builtin, serving  the verbs
     storage, storage_arguments  the verbs below ``storage``, and their arguments
     patch_text, pager   diff --patch
     commands            the command line as data, for completion and the manual

@@ -11,12 +11,12 @@ from __future__ import annotations
 import io
 import os
 from collections.abc import Callable, Iterable, Mapping
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from packer.api.locations import default_storage_uri
 from packer.api.tree_writer import TreeWriter
 from packer.errors import Cancelled, InvalidParameter, NotFound
+from packer.files.closing import Closing
 from packer.forks import Lock
 from packer.format.version import Version
 from packer.opening.choice import DEFAULT_OPENING, check_opening
@@ -83,7 +83,7 @@ def open_storage(
     return Storage(repositories, disk, jobs, patience_seconds, listener)
 
 
-class Storage:
+class Storage(Closing):
     """Versions of applications; made by `open_storage`, and a context manager.
 
     Thread safety: threads may share it, and any number of processes may use one base.
@@ -559,19 +559,6 @@ class Storage:
     def close(self) -> None:
         """Close connections; the storage may be used again."""
         self._repositories.close()
-
-    def __enter__(self) -> Storage:
-        """Return the storage."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close connections."""
-        self.close()
 
     def _job(
         self,
