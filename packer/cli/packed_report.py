@@ -127,7 +127,7 @@ _REASONS = {
     "damaged": "damaged or cut off",
     "limit": "too large to open",
     "depth": "too deep in other archives",
-    "new": "too little of it is in the base",
+    "new": "opened once it changes",
     "text": "zstd of text is opened against an older self alone",
     "unknown": "was not opened",
 }
