@@ -18,23 +18,13 @@ if TYPE_CHECKING:
     from packer.api.air_gap import Inventory, InventoryEntry
     from packer.api.estimates import estimate
     from packer.api.exports import ExportedImage, ImageLayer, export_image
+    from packer.api.forgetting import Forgotten, KeptVersion, forget
     from packer.api.integrity import Checked, Repaired, repair, verify_all
-    from packer.api.keeping import (
-        AppUsage,
-        Collected,
-        Forgotten,
-        KeptVersion,
-        ListedVersion,
-        StoreUsage,
-        Tagged,
-        forget,
-        gc,
-        tag,
-        usage,
-        versions,
-    )
+    from packer.api.keeping import AppUsage, Collected, StoreUsage, Tagged, gc, tag, usage
+    from packer.api.listing import ListedVersion, versions
     from packer.api.locations import default_store_path, open_store, open_version
     from packer.api.packs import pack
+    from packer.api.pulls import Pulled, pull
     from packer.api.ranges import pin
     from packer.api.readings import (
         cat,
@@ -49,7 +39,7 @@ if TYPE_CHECKING:
     )
     from packer.api.referrers import ListedReferrer, referrers
     from packer.api.remote_versions import RemoteVersion, RemoteVersions, remote_versions
-    from packer.api.transfers import Pulled, copy, pull, push
+    from packer.api.transfers import copy, push
     from packer.api.trust import Trust, sign, verify_receipt, verify_signatures
     from packer.engine.chunking import ChunkParams
     from packer.errors import (
@@ -248,27 +238,17 @@ _MODULES = {
     ),
     "api.estimates": ("estimate",),
     "api.exports": ("ExportedImage", "ImageLayer", "export_image"),
+    "api.forgetting": ("Forgotten", "KeptVersion", "forget"),
     "api.integrity": ("Checked", "Repaired", "repair", "verify_all"),
-    "api.keeping": (
-        "AppUsage",
-        "Collected",
-        "Forgotten",
-        "KeptVersion",
-        "ListedVersion",
-        "StoreUsage",
-        "Tagged",
-        "forget",
-        "gc",
-        "tag",
-        "usage",
-        "versions",
-    ),
+    "api.keeping": ("AppUsage", "Collected", "StoreUsage", "Tagged", "gc", "tag", "usage"),
+    "api.listing": ("ListedVersion", "versions"),
     "api.locations": (
         "default_store_path",
         "open_store",
         "open_version",
     ),
     "api.packs": ("pack",),
+    "api.pulls": ("Pulled", "pull"),
     "api.ranges": ("pin",),
     "api.readings": (
         "cat",
@@ -283,7 +263,7 @@ _MODULES = {
     ),
     "api.referrers": ("ListedReferrer", "referrers"),
     "api.remote_versions": ("RemoteVersion", "RemoteVersions", "remote_versions"),
-    "api.transfers": ("Pulled", "copy", "pull", "push"),
+    "api.transfers": ("copy", "push"),
     "api.trust": ("Trust", "sign", "verify_receipt", "verify_signatures"),
     "engine.chunking": ("ChunkParams",),
     "errors": (

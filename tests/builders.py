@@ -35,3 +35,19 @@ def write_release(root: Path, number: int) -> Path:
     """Write a release of an application: a large file that stays, a small one with its number."""
     image, manifest = noise(7, 400_000), f"kind: App\nversion: {number}\n" * 40
     return write(root, {"image.bin": image, "app.yaml": manifest.encode()})
+
+
+def read_files(folder: Path) -> dict[str, bytes]:
+    """Return the bytes of the files below a directory, by path."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes()
+        for path in folder.rglob("*")
+        if path.is_file()
+    }
+
+
+def flip(path: Path) -> None:
+    """Flip a bit in the middle of a file."""
+    data = bytearray(path.read_bytes())
+    data[len(data) // 2] ^= 1
+    path.write_bytes(data)

@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
+from packer.stores.registry.settings import Settings
+from packer.stores.registry.store import RegistryStore
 from packer.stores.registry.transport.retries import RetryPolicy
 
 QUICK = RetryPolicy(attempts=4, base_seconds=0.01, max_seconds=0.05)
@@ -378,3 +380,9 @@ def hostile_registry(
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+def open_store(registry: HostileRegistry, **options: Any) -> RegistryStore:
+    """Return a client of the repository ``app`` that tries again at once."""
+    settings = Settings(retry=QUICK, timeout_seconds=5, **options)
+    return RegistryStore(f"{registry.host}/app", settings)

@@ -38,11 +38,3 @@ def write(folder: Path, found: dict[str, bytes]) -> None:
     for key, data in found.items():
         (folder / key).parent.mkdir(parents=True, exist_ok=True)
         (folder / key).write_bytes(data)
-
-
-def read(folder: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }

@@ -10,12 +10,13 @@ from __future__ import annotations
 import base64
 import io
 import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from packer.oci import MANIFEST_TYPE, Descriptor, canonical_json, digest_of
 from packer.stores.protocols import Store
-from packer.stores.referrers import attach
-from packer.stores.subjects import encode_artifact, fallback_tag
+from packer.stores.subjects import EMPTY, EMPTY_BYTES, fallback_tag
 
 SIMPLE_SIGNING = "application/vnd.dev.cosign.simplesigning.v1+json"
 SIGNATURE = "dev.cosignproject.cosign/signature"
@@ -24,6 +25,45 @@ NOTATION = "application/vnd.cncf.notary.signature"
 JWS = "application/jose+json"
 SPDX = "application/spdx+json"
 DSSE = "application/vnd.dsse.envelope.v1+json"
+
+
+def encode_artifact(
+    artifact_type: str,
+    subject: Descriptor | None,
+    layers: Sequence[Descriptor],
+    annotations: Mapping[str, str] | None = None,
+) -> bytes:
+    """Return the manifest of an artifact that may refer to another manifest."""
+    value: dict[str, Any] = {
+        "schemaVersion": 2,
+        "mediaType": MANIFEST_TYPE,
+        "artifactType": artifact_type,
+        "config": EMPTY.to_json(),
+        "layers": [layer.to_json() for layer in (layers or (EMPTY,))],
+    }
+    if subject is not None:
+        value["subject"] = Descriptor(subject.media_type, subject.digest, subject.size).to_json()
+    if annotations:
+        value["annotations"] = dict(annotations)
+    return canonical_json(value)
+
+
+def attach(
+    store: Store,
+    subject: Descriptor,
+    artifact_type: str,
+    blobs: Iterable[tuple[str, bytes]] = (),
+    annotations: Mapping[str, str] | None = None,
+) -> Descriptor:
+    """Store an artifact that refers to a manifest; `blobs` are media type and bytes."""
+    store.push(EMPTY, io.BytesIO(EMPTY_BYTES))
+    layers = []
+    for media_type, data in blobs:
+        layer = Descriptor(media_type, digest_of(data), len(data))
+        store.push(layer, io.BytesIO(data))
+        layers.append(layer)
+    manifest = encode_artifact(artifact_type, subject, layers, annotations)
+    return store.put_manifest(manifest, MANIFEST_TYPE)
 
 
 def put_blob(store: Store, media_type: str, data: bytes) -> Descriptor:

@@ -16,11 +16,11 @@ from cryptography.hazmat.primitives.asymmetric import ec, ed25519, padding, rsa,
 from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 
 from packer.stores.protocols import Store
-from packer.stores.referrers import attach
 from packer.trust.bundle import BUNDLE_TYPE, SIGN_PREDICATE
 from packer.trust.dsse import STATEMENT, STATEMENT_TYPE, seal
 from packer.trust.keys import SigningKey
 from packer.trust.notation import JWS_TYPE, NOTATION_TYPE
+from tests.referrers import attach
 
 NOW = datetime(2026, 6, 1, tzinfo=timezone.utc)
 

@@ -16,7 +16,8 @@ from packer.packing.older.bases import family, newest_first
 from packer.progress import CancelEvent
 from packer.reference import Reference, parse_location
 from packer.stores.cancelling import until_cancelled
-from packer.stores.protocols import PartialIngest, Tags
+from packer.stores.partial import PartialIngest
+from packer.stores.protocols import Tags
 from packer.stores.registry.access import Access
 from packer.transfer.overlay import Overlay, promises_of
 from packer.transfer.promises import Promise, absent_blobs, encode_promises

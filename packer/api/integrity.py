@@ -33,7 +33,8 @@ from packer.stores.cancelling import until_cancelled
 from packer.stores.index_json import ORIGIN, is_promised
 from packer.stores.layout import LayoutStore
 from packer.stores.manifests import read_graph
-from packer.stores.protocols import Promised, Store, Tags
+from packer.stores.partial import Promised
+from packer.stores.protocols import Store, Tags
 from packer.stores.referrers import all_referrers
 from packer.stores.registry.access import Access, RegistryLike
 from packer.stores.subjects import attached_to

@@ -29,7 +29,7 @@ from packer.progress import CancelEvent, ProgressCallback, cancellable
 from packer.stores.cancelling import until_cancelled
 from packer.stores.layout import caches_of, using
 from packer.stores.manifests import check_tag
-from packer.stores.protocols import PartialIngest
+from packer.stores.partial import PartialIngest
 from packer.stores.registry.access import Access, RegistryLike
 from packer.transfer.promises import Promise, absent_blobs, encode_promises
 

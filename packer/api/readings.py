@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from packer.api.locations import StoreLike, open_store, open_version, opened_version
@@ -87,36 +86,27 @@ def unpack(
         OSError: a file cannot be written; `directory` is as it was.
         Cancelled: `cancel` was set.
     """
+    from packer.api.tree_writer import TreeWriter
     from packer.reading.parts import make_part
-    from packer.reading.restore import check_target, restore
     from packer.reading.seeds import seed_paths
 
     part = make_part(paths, include, exclude)
     with opened_version(name, store, registry, cancel, "unpacking") as version:
         check_expected(version.descriptor.digest, expect, name)
-        target = os.fsencode(directory)
-        if trust is not None:
-            trusted = trust.admit(version.store, version.descriptor, version.manifest_bytes, name)
-            in_place = check_target(os.path.abspath(target), update)
-        restored = restore(
-            version,
-            target,
-            update=update,
-            delete=delete,
+        writer = TreeWriter(
+            "unpack",
+            name,
+            os.fsencode(directory),
+            trust,
+            update,
+            delete,
             seeds=seed_paths(seed),
-            durable=durable,
             part=part,
+            durable=durable,
             progress=cancellable(progress, cancel, "unpacking"),
         )
-        if trust is None:
-            return restored
-        from packer.api.trust import record_tree  # where there is a trust alone
-
-        complete = not part and (delete or not in_place)
-        record_tree(
-            trust, version, target, "unpack", name, part=part, trusted=trusted, complete=complete
-        )
-        return replace(restored, trusted=trusted)
+        trusted = writer.admit(version.store, version.descriptor, version.manifest_bytes)
+        return writer.write(version, trusted)
 
 
 def unpack_tar(

@@ -20,7 +20,7 @@ from packer.errors import (
     OlderVersion,
     UnsupportedVersion,
 )
-from packer.format.version import CREATED, Version, load_version
+from packer.format.version import CREATED, load_version
 from packer.oci import Descriptor, is_digest, load_json
 from packer.reference import ArchiveLocation, LayoutLocation, parse_location
 from packer.stores.manifests import read_graph
@@ -30,7 +30,6 @@ from packer.trust.keys import PublicKey, SigningKey, read_key_file
 from packer.trust.receipt import InstalledFile, Receipt, read_receipt
 
 if TYPE_CHECKING:
-    from packer.reading.parts import Part
     from packer.trust.checking import Trusted
     from packer.trust.installed import Deviation
     from packer.trust.policy import Policy
@@ -136,10 +135,6 @@ class Trust:
         receipt.write(self.receipt, key)
 
 
-NO_TRUST = Trust()
-"""Checks nothing and states nothing."""
-
-
 @dataclass(frozen=True, slots=True)
 class Draft:
     """What a receipt says besides the files.
@@ -167,59 +162,6 @@ class Draft:
     complete: bool = False
 
 
-def record_tree(
-    trust: Trust,
-    version: Version,
-    directory: bytes,
-    action: str,
-    source: str,
-    *,
-    part: Part | None = None,
-    trusted: Trusted | None = None,
-    complete: bool = False,
-) -> None:
-    """Write the receipt of a version that was written to a directory, if one is asked for.
-
-    Args:
-        trust: says where to.
-        version: the version.
-        directory: where it was written.
-        action: "pull", "unpack" or "load".
-        source: where it came from.
-        part: of the version, if not all was written.
-        trusted: the signatures that were checked.
-        complete: the directory holds nothing else.
-
-    Raises:
-        SourceChanged: the directory was changed since.
-        OSError: a file cannot be read, or the receipt not be written.
-    """
-    if trust.receipt is None:
-        return
-    from packer.reading.installed_files import installed_files  # rare
-
-    def files() -> Iterable[InstalledFile]:
-        for path, kind, mode, size, text in installed_files(version, directory, part):
-            digest, target = ("", text) if kind == "symlink" else (text, "")
-            yield InstalledFile(path, kind, 0o777 if target else mode, size, digest, target)
-
-    tag = "" if is_digest(version.reference) else version.reference
-    trust.record(
-        Draft(
-            action,
-            source,
-            os.fsdecode(os.path.abspath(directory)),
-            version.store,
-            version.descriptor,
-            version.manifest_bytes,
-            tag,
-            trusted,
-            complete,
-        ),
-        files,
-    )
-
-
 def refuse_older(manifest: bytes, before: str, name: str, where: str) -> None:
     """Raise if a version was packed before another one, or does not say when.
 
@@ -241,12 +183,25 @@ def refuse_older(manifest: bytes, before: str, name: str, where: str) -> None:
         raise OlderVersion(name, f"{made}, {where} {before}; --allow-older takes it all the same")
 
 
-def created_at(store: Store, tag: str) -> str:
-    """Return when the manifest that a tag names was made; "" if there is none, or it says not."""
+def refuse_going_back(manifest: bytes, store: Store, tag: str | None, name: str) -> None:
+    """Raise if a tag would go back to a version that was packed before the one it names.
+
+    Args:
+        manifest: of the version.
+        store: has the tag.
+        tag: the tag; None for none, then nothing is refused.
+        name: the version's name.
+
+    Raises:
+        OlderVersion: the version is older.
+    """
+    if tag is None:
+        return
     try:
-        return _created(load_json(store.get_manifest(tag)[1], f"tag {tag}"))
+        before = _created(load_json(store.get_manifest(tag)[1], f"tag {tag}"))
     except (NotFound, IntegrityError):
-        return ""  # nothing that an older version could replace
+        return  # nothing that an older version could replace
+    refuse_older(manifest, before, name, f"{tag} in {store.name}")
 
 
 def _created(manifest: dict[str, object]) -> str:

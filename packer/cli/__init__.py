@@ -8,12 +8,15 @@ Files, in reading order:
     main                the entry point: exit codes, errors, signals
     parser, arguments   the parser and the options that verbs share; the verbs and their arguments
     verbs               which module has which verb
+    call_options        options as arguments of the library's calls
     outcome             the report, and reports that verbs share
-    output, display     standard output; progress on standard error
+    packed_report       what is said of a version that was packed
+    sizes               sizes as people write them
+    output, display, progress_lines  standard output; progress on standard error
     tables              tables with headings, as wide as the terminal
-    transfers, remote, reading, inspection, integrity, keeping, airgap, registries,
-    migration, builtin, serving  the verbs
-    storage             the verbs below ``storage``, and their arguments
+    transfers, remote, reading, inspection, integrity, keeping, airgap, exports, trust,
+    registries, migration, builtin, serving  the verbs
+    storage, storage_arguments  the verbs below ``storage``, and their arguments
     patch_text, pager   diff --patch
     commands            the command line as data, for completion and the manual
     builtin_registry    the files of the built-in registry, made from templates/

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-from dataclasses import fields
 
 from packer.cli.parser import (
     OPTIONS,
@@ -442,8 +441,7 @@ def _logout(at: argparse.ArgumentParser) -> None:
     reaches=False,
 )
 def _storage(at: argparse.ArgumentParser) -> None:
-    # A late import: only this verb needs the storage.
-    from packer.cli.storage import add_storage_verbs
+    from packer.cli.storage_arguments import add_storage_verbs  # late: only this verb needs it
 
     add_storage_verbs(at, add_common, add_registry, add_target)
 
@@ -467,51 +465,9 @@ def _migrate(at: argparse.ArgumentParser) -> None:
     reaches=False,
 )
 def _registry(at: argparse.ArgumentParser) -> None:
-    # A late import: only this verb needs the registry's settings.
-    from packer.cli.builtin_registry import FORMATS, STORAGES, RegistryConfig
+    from packer.cli.builtin import add_config  # late: only this verb needs it
 
-    at.add_argument("action", metavar="config", choices=["config"], help="what to do")
-    at.add_argument(
-        "--for",
-        dest="form",
-        choices=FORMATS,
-        default=FORMATS[0],
-        help="for whom: Kubernetes (the default), docker compose, or the server's config.yml alone",
-    )
-    at.add_argument(
-        "--output",
-        metavar="DIR",
-        help="write files there instead of printing; for Kubernetes, kustomize's",
-    )
-    at.add_argument("--storage", choices=STORAGES, help="one server and a volume, or a bucket")
-    for name, metavar, text in (
-        ("host", "NAME", "that clients outside the cluster use"),
-        ("namespace", "NAME", "of Kubernetes"),
-        ("tls-secret", "NAME", "secret with tls.crt and tls.key"),
-        ("auth-secret", "NAME", "secret with htpasswd and http-secret"),
-        ("s3-secret", "NAME", "secret with access-key and secret-key"),
-        ("size", "SIZE", "of the volume"),
-        ("storage-class", "NAME", "of the volume"),
-        ("bucket", "NAME", "of S3"),
-        ("region", "NAME", "of S3"),
-        ("endpoint", "URL", "of an S3 that is not Amazon's"),
-        ("schedule", "CRON", "of garbage collection"),
-        ("image", "IMAGE", "of the registry"),
-        ("kubectl-image", "IMAGE", "of kubectl, for garbage collection"),
-        ("page", "REF|BASE-URI", "that a page shows (see serve); for Kubernetes"),
-        ("page-secret", "NAME", "secret with token, config.json and ca.crt"),
-        ("page-image", "IMAGE", "of layer-packer, for the page"),
-    ):
-        at.add_argument(f"--{name}", metavar=metavar, help=text)
-    at.add_argument("--replicas", type=int, metavar="N", help="servers over one bucket")
-    at.add_argument("--port", type=int, metavar="N", help="that docker compose publishes")
-    at.add_argument(
-        "--delete-untagged", action="store_true", help="also collect manifests without a tag"
-    )
-    defaults = RegistryConfig()
-    at.set_defaults(
-        **{field.name: getattr(defaults, field.name) for field in fields(RegistryConfig)}
-    )
+    add_config(at)
 
 
 @verb(

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from packer.api.exports import DEFAULT_PLATFORM, export_image
-from packer.cli.outcome import Report, copied, options, refuse_trust
+from packer.cli.call_options import options, refuse_trust
+from packer.cli.outcome import Report, copied
 from packer.engine.stream_compression import GZIP
 from packer.errors import InvalidParameter
 from packer.progress import ProgressCallback

@@ -8,8 +8,10 @@ from typing import Any
 
 from packer.api import readings
 from packer.api.referrers import ListedReferrer, referrers
-from packer.cli.outcome import Report, closed_text, closed_value, options, parts_value
+from packer.cli.call_options import options
+from packer.cli.outcome import Report
 from packer.cli.output import Output
+from packer.cli.packed_report import closed_text, closed_value, parts_value
 from packer.cli.tables import Column, folded, short_digest, table, terminal_width
 from packer.format.closed_files import Closed
 from packer.format.usage import Opened, Use

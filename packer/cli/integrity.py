@@ -9,7 +9,8 @@ from typing import Any
 from packer.api import integrity, readings
 from packer.api.integrity import DAMAGED, SOUND, UNKNOWN, Checked, Repaired
 from packer.api.locations import default_store_path
-from packer.cli.outcome import Report, options, trust, trusted_lines, trusted_value
+from packer.cli.call_options import options, trust
+from packer.cli.outcome import Report, trusted_lines, trusted_value
 from packer.cli.output import Output
 from packer.cli.tables import Column, short_digest, table, terminal_width
 from packer.errors import InvalidParameter

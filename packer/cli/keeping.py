@@ -6,10 +6,10 @@ import argparse
 import re
 from collections.abc import Iterable, Iterator
 from datetime import timedelta
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from packer.api import keeping
-from packer.api.keeping import KeptVersion, ListedVersion
+from packer.api import keeping, listing
+from packer.api.listing import ListedVersion
 from packer.api.locations import default_store_path
 from packer.cli.outcome import Report
 from packer.cli.output import Output
@@ -17,6 +17,9 @@ from packer.cli.tables import Column, short_digest, short_time, table, terminal_
 from packer.errors import InvalidParameter
 from packer.progress import ProgressCallback
 from packer.text import format_count, format_size, text_fields
+
+if TYPE_CHECKING:
+    from packer.api.forgetting import KeptVersion
 
 _SPAN = re.compile(
     r"(?:(\d{1,4})y)?(?:(\d{1,4})m)?(?:(\d{1,4})w)?(?:(\d{1,5})d)?(?:(\d{1,6})h)?", re.ASCII
@@ -61,7 +64,7 @@ def parse_span(text: str) -> timedelta:
 
 def versions(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
     """List the versions of the local store."""
-    found = keeping.versions(store=args.store)
+    found = listing.versions(store=args.store)
 
     def lines() -> Iterator[str]:
         if not found:
@@ -98,10 +101,12 @@ def tag(args: argparse.Namespace, out: Output, progress: ProgressCallback | None
 
 def forget(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
     """Remove names from the local store."""
+    from packer.api import forgetting  # the other verbs do without
+
     if args.keep_last is not None and args.keep_last < 1:
         raise InvalidParameter(f"--keep-last {args.keep_last} is less than 1")
     within = None if args.keep_within is None else parse_span(args.keep_within)
-    done = keeping.forget(
+    done = forgetting.forget(
         args.names,
         keep_last=args.keep_last,
         keep_within=within,

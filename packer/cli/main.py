@@ -40,7 +40,6 @@ from packer.text import escape
 if TYPE_CHECKING:
     from packer.cli.outcome import Report
 
-EXIT_OK = 0
 EXIT_FAILURE = 1
 EXIT_USAGE = 2
 EXIT_OUTPUT_CLOSED = 128 + signal.SIGPIPE

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from typing import Any
 
-from packer.cli.outcome import Report, options
+from packer.cli.call_options import options
+from packer.cli.outcome import Report
 from packer.cli.output import Output
 from packer.progress import ProgressCallback
 from packer.storage.migration import migrate as migrate_archives

@@ -8,11 +8,12 @@ from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from packer.api import readings
-from packer.cli.airgap import parse_size
 from packer.cli.arguments import EXIT_DIFFERENT, EXIT_INCOMPLETE
-from packer.cli.outcome import Report, options
+from packer.cli.call_options import options
+from packer.cli.outcome import Report
 from packer.cli.output import Line, Output
 from packer.cli.pager import paged
+from packer.cli.sizes import parse_size
 from packer.errors import InvalidParameter
 from packer.text import format_size, text_fields
 

@@ -10,7 +10,8 @@ from typing import Any
 from packer.api import readings
 from packer.api.locations import open_version
 from packer.cli.arguments import EXIT_DIFFERENT, EXIT_INCOMPLETE
-from packer.cli.outcome import Report, options, refuse_terminal, write_content
+from packer.cli.call_options import options, refuse_terminal
+from packer.cli.outcome import Report, write_content
 from packer.cli.output import Line, Output
 from packer.cli.tables import Column, table
 from packer.progress import ProgressCallback

@@ -8,7 +8,8 @@ import sys
 from collections.abc import Iterator
 from typing import Any
 
-from packer.cli.outcome import Report, options, read_password
+from packer.cli.call_options import options, read_password
+from packer.cli.outcome import Report
 from packer.cli.output import Output
 from packer.errors import InvalidParameter
 from packer.progress import ProgressCallback

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from packer.api.remote_versions import PAGE, remote_versions
-from packer.cli.outcome import Report, options
+from packer.cli.call_options import options
+from packer.cli.outcome import Report
 from packer.cli.output import Output
 from packer.cli.tables import Column, short_digest, short_time, table, terminal_width
 from packer.errors import InvalidParameter

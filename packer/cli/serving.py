@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from typing import Any
 
-from packer.cli.outcome import Report, registry_options
+from packer.cli.call_options import registry_options
+from packer.cli.outcome import Report
 from packer.cli.output import Output, replace_file
 from packer.errors import InvalidParameter
 from packer.progress import ProgressCallback

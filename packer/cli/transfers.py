@@ -7,16 +7,16 @@ import sys
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from packer.cli import outcome
-from packer.cli.display import format_share
-from packer.cli.outcome import Report, options
+from packer.cli import call_options, outcome, packed_report
+from packer.cli.call_options import options
+from packer.cli.outcome import Report
 from packer.cli.output import Output
 from packer.errors import InvalidParameter
 from packer.progress import ProgressCallback
 from packer.text import format_count, format_size, text_fields
 
 if TYPE_CHECKING:
-    from packer.packing.job import Packed
+    pass
 
 
 def pack(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
@@ -42,55 +42,18 @@ def pack(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
     def lines() -> Iterator[str]:
         yield f"{packed.tag}  {packed.digest}"
         if packed.left_out:
-            yield outcome.left_out_text(packed.left_out)
-        yield _tree_text(packed)
+            yield packed_report.left_out_text(packed.left_out)
+        yield packed_report.tree_text(packed)
         if packed.unchanged:
             return
         if packed.closed:
             yield (
                 f"archives that stayed closed, {format_size(packed.closed_bytes)}:"
-                f" {outcome.closed_texts(packed.closed)}"
+                f" {packed_report.closed_texts(packed.closed)}"
             )
-        yield from outcome.base_lines(packed, args.base)
+        yield from packed_report.base_lines(packed, args.base)
 
-    return Report(lambda: _packed_value(packed), lines)
-
-
-def _packed_value(packed: Packed) -> dict[str, Any]:
-    """Return the JSON value of what was packed."""
-    return {
-        "digest": packed.digest,
-        "tag": packed.tag,
-        "files": packed.files,
-        "bytes": packed.bytes,
-        "new_bytes": packed.new_bytes,
-        "new_layers": packed.new_layers,
-        "layers": packed.layers,
-        "unchanged": packed.unchanged,
-        "parent": packed.parent or None,
-        "index_bytes": packed.index_bytes,
-        "parts": outcome.parts_value(packed.parts),
-        "closed_bytes": packed.closed_bytes,
-        "closed": outcome.closed_value(packed.closed),
-        "left_out": outcome.left_out_value(packed.left_out),
-        "base": outcome.base_value(packed.base),
-    }
-
-
-def _tree_text(packed: Packed) -> str:
-    """Return what a person reads of a tree, and of what it added to the store."""
-    tree = f"{format_count(packed.files, 'file')}, {format_size(packed.bytes)}"
-    if packed.unchanged:
-        return f"{tree}; unchanged, nothing added"
-    where = (
-        f"in {format_count(packed.new_layers, 'layer')}"
-        if packed.new_layers
-        else "of index and manifest"
-    )
-    text = f"{tree}; added {format_size(packed.new_bytes)} {where}"
-    if packed.new_bytes > packed.bytes:  # a manifest and an index, for a few bytes
-        return text
-    return f"{text} ({format_share(packed.new_bytes, packed.bytes)} of {format_size(packed.bytes)})"
+    return Report(lambda: packed_report.packed_value(packed), lines)
 
 
 def _standard_input() -> BinaryIO:
@@ -105,7 +68,7 @@ def push(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
     if args.dry_run:
         from packer.api.estimates import estimate
 
-        outcome.check_dry_run(args)
+        call_options.check_dry_run(args)
         found = estimate(
             args.name, args.reference, referrers=not args.no_referrers, **options(args)
         )
@@ -133,41 +96,41 @@ def push(args: argparse.Namespace, out: Output, progress: ProgressCallback | Non
     def lines() -> Iterator[str]:
         title, *sent = plain.lines()
         yield title
-        yield _tree_text(packed)
+        yield packed_report.tree_text(packed)
         if packed.base is not None and not packed.unchanged:
-            yield from outcome.base_lines(packed, "auto")
+            yield from packed_report.base_lines(packed, "auto")
         yield from sent
 
-    return Report(lambda: {**value(), "packed": _packed_value(packed)}, lines)
+    return Report(lambda: {**value(), "packed": packed_report.packed_value(packed)}, lines)
 
 
 def pull(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
     """Pull a version and write its tree, or tell what a pull would cost."""
-    outcome.check_target(args)
+    call_options.check_target(args)
     keep = _pulls_kept(args)
     if args.dry_run:
         from packer.api.estimates import estimate
         from packer.stores.graph import check_expected
 
-        if any(outcome.part(args).values()):
+        if any(call_options.part(args).values()):
             raise InvalidParameter("--dry-run counts whole versions: leave out PATH and patterns")
-        outcome.refuse_trust(args)
+        call_options.refuse_trust(args)
         found = estimate(args.reference, referrers=not args.no_referrers, **options(args))
         check_expected(found.digest, args.expect, args.reference)
         return outcome.estimated("reference", args.reference, found)
-    from packer.api import transfers
+    from packer.api import pulls
 
-    pulled = transfers.pull(
+    pulled = pulls.pull(
         args.reference,
         args.directory,
         update=args.update,
         delete=args.delete,
         seed=args.seed,
-        **outcome.part(args),
+        **call_options.part(args),
         expect=args.expect,
         durable=not args.no_sync,
         referrers=not args.no_referrers,
-        trust=outcome.trust(args),
+        trust=call_options.trust(args),
         allow_older=args.allow_older,
         jobs=args.jobs,
         progress=progress,
@@ -198,7 +161,7 @@ def _pulls_kept(args: argparse.Namespace) -> dict[str, Any]:
     """Return the argument of ``--keep``, none if it was not given."""
     if args.keep is None:
         return {}
-    if args.seed or any(outcome.part(args).values()):
+    if args.seed or any(call_options.part(args).values()):
         why = "which --seed, PATH and patterns leave alone"
         raise InvalidParameter(f"--keep is about the local store, {why}")
     if args.keep == "all":
@@ -219,28 +182,28 @@ def unpack(args: argparse.Namespace, out: Output, progress: ProgressCallback | N
             )
         # With no DIR, every word behind NAME is a PATH.
         args.paths = [args.directory, *args.paths] if args.directory is not None else []
-        outcome.refuse_terminal(args, out)
+        call_options.refuse_terminal(args, out)
         pieces = readings.unpack_tar(
             args.name,
-            **outcome.part(args),
+            **call_options.part(args),
             expect=args.expect,
-            trust=outcome.trust(args),
+            trust=call_options.trust(args),
             **options(args),
         )
         return outcome.write_content(args, out, pieces, text_fields("name", args.name))
     if args.directory is None:
         raise InvalidParameter("say the DIR to write to, or -o - for standard output")
-    outcome.check_target(args)
+    call_options.check_target(args)
     restored = readings.unpack(
         args.name,
         args.directory,
         update=args.update,
         delete=args.delete,
         seed=args.seed,
-        **outcome.part(args),
+        **call_options.part(args),
         expect=args.expect,
         durable=not args.no_sync,
-        trust=outcome.trust(args),
+        trust=call_options.trust(args),
         progress=progress,
         cancel=args.cancel,
         **options(args),

@@ -8,7 +8,8 @@ from typing import Any
 
 from packer.api import trust
 from packer.cli.arguments import EXIT_DIFFERENT
-from packer.cli.outcome import Report, options
+from packer.cli.call_options import options
+from packer.cli.outcome import Report
 from packer.cli.output import Output
 from packer.progress import ProgressCallback
 from packer.text import format_count, text_fields

@@ -77,7 +77,7 @@ def _pin_ranges(args: argparse.Namespace) -> list[str]:
         if given is None or SIGNS_OF_RANGES.isdisjoint(given):
             continue
         from packer.api.ranges import pin
-        from packer.cli.outcome import registry_options
+        from packer.cli.call_options import registry_options
 
         pinned = pin(given, registry=registry_options(args))
         if pinned != given:

@@ -16,6 +16,7 @@ In reading order:
 - `temporary`: unnamed files and private directories for data too large for memory.
 - `spool`: bytes written once and read anywhere, in memory or in such a file.
 - `cache_file`: small files that are sound or absent.
+- `closing`: the base of what is closed at the end of a ``with`` block, in other rooms too.
 
 Invariants. Paths are bytes: any name survives. Nothing is written through a symbolic link of a
 version or target. A durable file appears by write, fsync, rename, fsync of its directory. Locks are

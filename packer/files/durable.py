@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import BinaryIO
 
 from packer.errors import SizeMismatch
+from packer.files.closing import Closing
 from packer.files.syscalls import Writeback
 from packer.oci import READ_BYTES, Descriptor
 
@@ -360,7 +361,7 @@ def _unlock(fd: int) -> None:
     os.close(fd)
 
 
-class RangeReader:
+class RangeReader(Closing):
     """Reads ``[start, end)`` of a file, unverified; closes the file in the end.
 
     Args:
@@ -419,19 +420,6 @@ class RangeReader:
         return count
 
     def close(self) -> None:
-        """Close the file."""
-        self._file.close()
-
-    def __enter__(self) -> RangeReader:
-        """Return the reader."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
         """Close the file."""
         self._file.close()
 

@@ -70,8 +70,6 @@ def make_app(
     *,
     hosts: Iterable[str] = (),
     token: str | None = None,
-    seconds: float = REQUEST_SECONDS,
-    jobs: int = JOBS,
 ) -> ASGIApp:
     """Return the service as an ASGI application.
 
@@ -79,24 +77,20 @@ def make_app(
         place: what is served.
         hosts: names that requests may give as their host; none for any.
         token: that requests have to bring; None for none.
-        seconds: time that a request may take.
-        jobs: requests that are worked on at the same time.
 
     Returns:
         The application.
     """
-    service = _Service(place, seconds, jobs)
-    return Guard(service.application(), hosts, token)
+    return Guard(_Service(place).application(), hosts, token)
 
 
 class _Service:
     """What the routes share."""
 
-    def __init__(self, place: Place, seconds: float, jobs: int) -> None:
+    def __init__(self, place: Place) -> None:
         self.metrics = Metrics()
         self.views = Views(place, self.metrics.opened.inc)
-        self._seconds = seconds
-        self._limiter = anyio.CapacityLimiter(jobs)
+        self._limiter = anyio.CapacityLimiter(JOBS)
 
     def application(self) -> Starlette:
         routes = [
@@ -156,7 +150,7 @@ class _Service:
         given = query.parse(request.scope["query_string"], takes)
         path = given["path"].strip("/")
         # An archive that was opened is rebuilt as a whole before its first byte.
-        stop = Stop(max(self._seconds, DOWNLOAD_SECONDS))
+        stop = Stop(DOWNLOAD_SECONDS)
 
         def work(_: Stop) -> tuple[Source, dict[str, str]]:
             opened = self.views.versions.open(given["app"], given["version"])
@@ -174,7 +168,7 @@ class _Service:
         if taken.borrowed_tokens >= taken.total_tokens and taken.tasks_waiting >= WAITING:
             self.metrics.cancelled.labels("busy").inc()
             raise HTTPException(503, str(Busy()), {"retry-after": "1"})
-        stop = Stop(self._seconds) if stop is None else stop
+        stop = Stop(REQUEST_SECONDS) if stop is None else stop
 
         async def watch() -> None:
             try:

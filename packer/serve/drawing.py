@@ -25,15 +25,11 @@ class Rect(NamedTuple):
     height: float
 
 
-def treemap(
-    weights: Sequence[float], width: float = TREEMAP_WIDTH, height: float = TREEMAP_HEIGHT
-) -> list[Rect]:
-    """Return rectangles that fill an area, each as large as its weight.
+def treemap(weights: Sequence[float]) -> list[Rect]:
+    """Return rectangles that fill the area of a treemap, each as large as its weight.
 
     Args:
         weights: 0 or more, the greatest first.
-        width: of the area.
-        height: of the area.
 
     Returns:
         A rectangle for each weight, in order.
@@ -41,9 +37,9 @@ def treemap(
     total = sum(weights)
     if total <= 0:
         return [Rect(0, 0, 0, 0) for _ in weights]
-    areas = [weight * width * height / total for weight in weights]
+    areas = [weight * TREEMAP_WIDTH * TREEMAP_HEIGHT / total for weight in weights]
     out: list[Rect] = []
-    left, top, right, bottom = 0.0, 0.0, float(width), float(height)
+    left, top, right, bottom = 0.0, 0.0, float(TREEMAP_WIDTH), float(TREEMAP_HEIGHT)
     at = 0
     while at < len(areas):
         wide, high = right - left, bottom - top

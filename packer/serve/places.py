@@ -13,7 +13,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from packer.api.keeping import examine
+from packer.api.listing import examine
 from packer.api.referrers import ListedReferrer, referrers_in
 from packer.api.remote_versions import in_order
 from packer.errors import InvalidParameter, NotFound, PackerError
@@ -116,15 +116,14 @@ class Place(Protocol):
         """Close connections."""
 
 
+_MOST_RECENT = 256
+"""Results that a `Recent` remembers."""
+
+
 class Recent:
-    """Results that are believed for a moment; threads may share it.
+    """Results that are believed for a moment; threads may share it."""
 
-    Args:
-        most: greatest number of results.
-    """
-
-    def __init__(self, most: int = 256) -> None:
-        self._most = most
+    def __init__(self) -> None:
         self._lock = Lock()
         self._known: dict[object, tuple[float, object]] = {}
 
@@ -147,7 +146,7 @@ class Recent:
         with self._lock:
             self._known.pop(key, None)
             self._known[key] = time.monotonic(), made
-            while len(self._known) > self._most:
+            while len(self._known) > _MOST_RECENT:
                 del self._known[next(iter(self._known))]
         return made
 

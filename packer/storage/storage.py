@@ -9,16 +9,14 @@ docs/storage.md has the reasons.
 from __future__ import annotations
 
 import io
-import logging
 import os
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import replace
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from packer.api.locations import default_storage_uri
-from packer.api.trust import record_tree
+from packer.api.tree_writer import TreeWriter
 from packer.errors import Cancelled, InvalidParameter, NotFound
+from packer.files.closing import Closing
 from packer.forks import Lock
 from packer.format.version import Version
 from packer.opening.choice import DEFAULT_OPENING, check_opening
@@ -26,7 +24,7 @@ from packer.progress import CancelEvent, ProgressCallback, cancellable
 from packer.reading import contents
 from packer.reading.contents import Entry
 from packer.reading.differences import Change, changes
-from packer.reading.restore import Restored, check_target, restore
+from packer.reading.restore import Restored
 from packer.reading.seeds import seed_paths
 from packer.reading.version_file import open_entry
 from packer.storage import app_list
@@ -39,7 +37,6 @@ from packer.storage.retention import delete, retain, withdraw
 from packer.storage.save import Job, check_labels, check_level
 from packer.storage.state.encoded_names import encode_app
 from packer.storage.state.repositories import Repositories
-from packer.storage.state.repository import Repository
 from packer.storage.state.sequence_numbers import PATIENCE_SECONDS, Numbers, check_sequence
 from packer.storage.support_bundles import SupportBundles
 from packer.stores.cancelling import until_cancelled
@@ -50,11 +47,6 @@ from packer.transfer.copy_graph import copy as copy_graph
 
 if TYPE_CHECKING:
     from packer.api.trust import Trust
-    from packer.trust.checking import Trusted
-
-APP_PREFIX = "app-"
-"""Prefix of the shared repository's tags that name the applications."""
-_log = logging.getLogger(__name__)
 
 
 def open_storage(
@@ -91,7 +83,7 @@ def open_storage(
     return Storage(repositories, disk, jobs, patience_seconds, listener)
 
 
-class Storage:
+class Storage(Closing):
     """Versions of applications; made by `open_storage`, and a context manager.
 
     Thread safety: threads may share it, and any number of processes may use one base.
@@ -222,41 +214,34 @@ class Storage:
         """
         version = self.version(app, sequence)
         check_expected(version.descriptor.digest, expect, f"{app} {sequence}")
-        target = os.fsencode(directory)
-        source = self.reference(app, sequence)
-        if trust is not None:
-            trusted = self._admit(version, trust, source)
-            in_place = check_target(os.path.abspath(target), update)
         report = cancellable(progress, cancel, "unpacking")
+        writer = TreeWriter(
+            "load",
+            self.reference(app, sequence),
+            os.fsencode(directory),
+            trust,
+            update,
+            delete,
+            seeds=seed_paths(seed),
+            progress=report,
+        )
+        trusted = writer.admit(version.store, version.descriptor, version.manifest_bytes)
         if self._cache is not None:
+            writer.check_target()
             tag = f"{encode_app(app)}:{sequence}"
-            store = self._shelf(app).store
-            digest = version.descriptor.digest
-            jobs = self._jobs
             copy_graph(
-                store,
-                digest,
+                self._application(app).repository.store,
+                version.descriptor.digest,
                 self._cache,
                 tag,
-                jobs=jobs,
+                jobs=self._jobs,
                 referrers=False,  # they are read where the version lies
                 progress=report,
                 cancel=cancel,
             )
             trim(self._cache, tag)
         with until_cancelled(cancel, (version.store,), "unpacking"):
-            restored = restore(
-                version,
-                target,
-                update=update,
-                delete=delete,
-                seeds=seed_paths(seed),
-                progress=report,
-            )
-        if trust is not None:
-            restored = replace(restored, trusted=trusted)
-            complete = delete or not in_place
-            record_tree(trust, version, target, "load", source, trusted=trusted, complete=complete)
+            restored = writer.write(version, trusted)
         self._tell("loaded", app, sequence)
         return restored
 
@@ -331,7 +316,8 @@ class Storage:
             UnsupportedVersion, IntegrityError: the number names no version, or a damaged one.
         """
         if trust is not None:
-            self._admit(self.version(app, sequence), trust, self.reference(app, sequence))
+            version, source = self.version(app, sequence), self.reference(app, sequence)
+            trust.admit(version.store, version.descriptor, version.manifest_bytes, source)
         done = deploy(self._application(app), check_sequence(sequence))
         self._tell("deployed", app, sequence)
         return done
@@ -574,19 +560,6 @@ class Storage:
         """Close connections; the storage may be used again."""
         self._repositories.close()
 
-    def __enter__(self) -> Storage:
-        """Return the storage."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close connections."""
-        self.close()
-
     def _job(
         self,
         root: bytes,
@@ -612,10 +585,6 @@ class Storage:
             cancel=cancel,
         )
 
-    def _admit(self, version: Version, trust: Trust, source: str) -> Trusted | None:
-        """Raise unless a version may be used."""
-        return trust.admit(version.store, version.descriptor, version.manifest_bytes, source)
-
     def _application(self, app: str, *, create: bool = False) -> Application:
         """Return an application; `create` makes its layout.
 
@@ -632,9 +601,6 @@ class Storage:
                 found = Application(app, repository, self._versions, self.base_uri)
                 self._applications[app] = found
             return found
-
-    def _shelf(self, app: str) -> Repository:
-        return self._application(app).repository
 
     def _tell(self, kind: str, app: str, sequence: int) -> None:
         if self._listener is not None:

@@ -8,11 +8,12 @@ Flow of a write: `push` (or `create` and `commit`) each blob, durably; then `put
 checks that every blob is there; the tag moves last. Flow of a read: `get_manifest` or `resolve`,
 then `fetch`; a whole blob is verified while it is read, a range is not.
 
-Reading order: `protocols`; `verifying`; `manifests` (the blobs that anybody's manifest names);
-`subjects` (what refers to what); `memory`, the shortest store; `index_json`, `layout_directory` and
-`layout`, the default store; `archive`, a layout in a tar file; `registry`, the HTTP client; then
-the helpers `graph` (questions of copies), `referrers` (what refers to a version, at any depth),
-`cancelling`, `forwarding` and `caching` (stores that wrap others).
+Reading order: `protocols`, `partial`; `verifying`; `manifests` (the blobs that anybody's manifest
+names); `subjects` (what refers to what); `memory`, the shortest store; `layout`, the default store,
+with `index_json`, `layout_directory`, `layout_use` and `layout_garbage`; `archive`, a layout in a
+tar file; `registry`, the HTTP client; then the helpers `graph` (questions of copies), `referrers`
+(what refers to a version, at any depth), `cancelling`, `forwarding` and `caching` (stores that wrap
+others).
 
 Invariants: a store keeps nothing that differs from the given descriptor; a blob is durable when
 `push` returns; a tag never names an incomplete manifest, except where a promise beside the tag

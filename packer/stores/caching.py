@@ -20,14 +20,10 @@ MEMORY_BYTES = 64 << 20
 class SmallBlobs:
     """The bytes of the blobs that were read last; shared by any number of stores.
 
-    Args:
-        limit_bytes: bound on the bytes held.
-
     Thread safety: threads may share it.
     """
 
-    def __init__(self, limit_bytes: int = MEMORY_BYTES) -> None:
-        self._limit = limit_bytes
+    def __init__(self) -> None:
         self._held = 0
         self._blobs: OrderedDict[str, bytes] = OrderedDict()
         self._lock = Lock()
@@ -46,7 +42,7 @@ class SmallBlobs:
             if digest not in self._blobs:
                 self._blobs[digest] = data
                 self._held += len(data)
-            while self._held > self._limit:
+            while self._held > MEMORY_BYTES:
                 self._held -= len(self._blobs.popitem(last=False)[1])
 
 

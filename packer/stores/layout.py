@@ -21,12 +21,10 @@ import errno
 import hashlib
 import os
 import stat
-import time
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
-from typing import BinaryIO
+from typing import TYPE_CHECKING, BinaryIO
 
-from packer.errors import DigestMismatch, IntegrityError, NotFound, SizeMismatch
+from packer.errors import DigestMismatch, NotFound, SizeMismatch
 from packer.files.durable import (
     FileWriter,
     RangeReader,
@@ -36,22 +34,23 @@ from packer.files.durable import (
 )
 from packer.oci import READ_BYTES, Descriptor, digest_of
 from packer.stores.index_json import (
-    REF_NAME,
     Index,
     IndexedManifests,
     IndexFile,
-    annotations_of,
     is_promised,
     with_entry,
     with_origin,
     with_tag,
 )
 from packer.stores.layout_directory import LayoutDirectory
-from packer.stores.layout_use import record_use, running_uses
+from packer.stores.layout_use import record_use
 from packer.stores.manifests import check_manifest, check_range, check_tag, reachable
 from packer.stores.protocols import OnDisk, Reader, Store
 from packer.stores.subjects import subject_of
 from packer.stores.verifying import VerifyingReader
+
+if TYPE_CHECKING:
+    from packer.stores.layout_garbage import Garbage
 
 _UNWRITABLE = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
 """Errors of a file system that takes no new file."""
@@ -414,67 +413,29 @@ class LayoutStore(IndexedManifests):
         Returns:
             The numbers of blobs and files removed.
         """
+        from packer.stores.layout_garbage import Garbage, collect  # few calls collect
+
         if self._directory.is_missing:
             return Garbage()
         self._directory.prepare()
         leftovers = self._directory.sweep(dry_run=dry_run)
         with self._directory.lock():
-            uses = running_uses(self._directory.ingest)
-            before = min(time.time() - grace_seconds, uses.since)
             index = self._current_index()
             needed, unneeded = self._needed_by((), index.descriptors)
-            for root in uses.manifests:
-                with contextlib.suppress(NotFound, IntegrityError):
-                    needed |= reachable((root,), self._read_manifest, self.name)
-            needed |= uses.blobs
-            self._drop_entries(index, unneeded, needed, before, dry_run=dry_run)
-            count = size = young = young_size = 0
-            for digest, status in self._directory.blob_files():
-                if digest in needed:
-                    continue
-                if status.st_mtime > before:
-                    young, young_size = young + 1, young_size + status.st_size
-                    continue
-                if not dry_run:
-                    with contextlib.suppress(FileNotFoundError):
-                        os.unlink(self._directory.blob_path(digest))
-                count, size = count + 1, size + status.st_size
-        return Garbage(count, size, young, young_size, *leftovers)
+            found = collect(
+                self._directory,
+                index,
+                needed,
+                unneeded,
+                self._reach,
+                grace_seconds=grace_seconds,
+                dry_run=dry_run,
+            )
+        return found._replace(leftovers=leftovers[0], leftover_bytes=leftovers[1])
 
-    def _drop_entries(
-        self,
-        index: Index,
-        unneeded: list[Descriptor],
-        needed: set[str],
-        before: float,
-        *,
-        dry_run: bool,
-    ) -> None:
-        """Remove entries whose subject is gone from index.json; the lock is held.
-
-        Entries that a running writer relies on or that are young stay, and what they need is added
-        to `needed`: a copy by another tool may bring their subject after them.
-        """
-        gone: set[str] = set()
-        for entry in unneeded:
-            if entry.digest not in needed:
-                with contextlib.suppress(FileNotFoundError):
-                    path = self._directory.blob_path(entry.digest)
-                    if os.stat(path).st_mtime <= before:
-                        gone.add(entry.digest)
-                        continue
-            with contextlib.suppress(NotFound, IntegrityError):
-                needed |= reachable((entry,), self._read_manifest, self.name)
-        if gone and not dry_run:
-            unneeded_ids = {(entry.digest, entry.annotations.get(REF_NAME)) for entry in unneeded}
-            kept = [
-                item
-                for item in index.items
-                if not isinstance(item, dict)
-                or item.get("digest") not in gone
-                or (item["digest"], annotations_of(item).get(REF_NAME)) not in unneeded_ids
-            ]
-            self._directory.write_index({**index.value, "manifests": kept})
+    def _reach(self, root: Descriptor) -> set[str]:
+        """Return the digests of all blobs that a manifest needs, its own among them."""
+        return reachable((root,), self._read_manifest, self.name)
 
     def needed(self) -> set[str]:
         """Return the digests of all blobs that the manifests in index.json need.
@@ -493,27 +454,6 @@ class LayoutStore(IndexedManifests):
     def blob_sizes(self) -> dict[str, int]:
         """Return the stored size of each blob, by digest, without looking at what needs it."""
         return {digest: status.st_size for digest, status in self._directory.blob_files()}
-
-
-@dataclass(frozen=True, slots=True)
-class Garbage:
-    """The result of a garbage collection.
-
-    Args:
-        blobs: number of blobs removed that nothing needs.
-        bytes: bytes of the blobs removed.
-        kept_blobs: number of blobs that nothing needs, and that are too young to be removed.
-        kept_bytes: bytes of the blobs kept.
-        leftovers: number of temporary files removed that killed processes left.
-        leftover_bytes: bytes of the temporary files removed.
-    """
-
-    blobs: int = 0
-    bytes: int = 0
-    kept_blobs: int = 0
-    kept_bytes: int = 0
-    leftovers: int = 0
-    leftover_bytes: int = 0
 
 
 def lies_in(store: Store, folder: bytes) -> bool:

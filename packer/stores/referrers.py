@@ -1,4 +1,4 @@
-"""Finds what refers to a manifest in any store, and attaches an artifact to one.
+"""Finds what refers to a manifest in any store.
 
 `direct_referrers` finds what refers to one manifest, `all_referrers` at any depth: a signature of
 an SBOM of a version. Both find what has a subject, and what cosign attaches by a tag.
@@ -6,22 +6,18 @@ an SBOM of a version. Both find what has a subject, and what cosign attaches by 
 
 from __future__ import annotations
 
-import io
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 from packer.errors import FormatError, IntegrityError, NotFound, PackerError
-from packer.oci import MANIFEST_TYPE, Descriptor, digest_of, load_json
+from packer.oci import Descriptor, digest_of, load_json
 from packer.stores.manifests import MANIFEST_TYPES, named_blobs
 from packer.stores.protocols import LocalBlobs, Store
 from packer.stores.subjects import (
-    EMPTY,
-    EMPTY_BYTES,
     MAX_REFERRERS,
     as_referrer,
     attached_tags,
-    encode_artifact,
     subject_of,
 )
 
@@ -190,36 +186,3 @@ def _referrer(store: Store, media_type: str, data: bytes, digest: str, tag: str 
             waiting.append(inner)
     inside = tuple(reversed(children.values()))
     return Referrer(descriptor, data, digest, tag, tuple(blobs.values()), inside)
-
-
-def attach(
-    store: Store,
-    subject: Descriptor,
-    artifact_type: str,
-    blobs: Iterable[tuple[str, bytes]] = (),
-    annotations: Mapping[str, str] | None = None,
-) -> Descriptor:
-    """Store an artifact that refers to a manifest: a signature, an SBOM, a receipt.
-
-    Args:
-        store: takes the artifact; the subject need not be there.
-        subject: descriptor of the manifest that it refers to.
-        artifact_type: media type that says what the artifact is.
-        blobs: media type and bytes of each layer.
-        annotations: of the artifact's manifest.
-
-    Returns:
-        The descriptor of the artifact's manifest. `Store.referrers` of the subject lists it.
-
-    Raises:
-        FormatError: the subject has too many referrers.
-        StoreError: the store failed.
-    """
-    store.push(EMPTY, io.BytesIO(EMPTY_BYTES))
-    layers = []
-    for media_type, data in blobs:
-        layer = Descriptor(media_type, digest_of(data), len(data))
-        store.push(layer, io.BytesIO(data))
-        layers.append(layer)
-    manifest = encode_artifact(artifact_type, subject, layers, annotations)
-    return store.put_manifest(manifest, MANIFEST_TYPE)

@@ -15,7 +15,6 @@ from typing import Any
 from packer.errors import FormatError
 from packer.oci import (
     INDEX_MANIFEST_TYPE,
-    MANIFEST_TYPE,
     MAX_MANIFEST_BYTES,
     Descriptor,
     canonical_json,
@@ -97,40 +96,6 @@ def as_referrer(data: bytes, media_type: str, what: str) -> Descriptor:
         kind = config.get("mediaType") if isinstance(config, dict) else ""
     kind = kind if isinstance(kind, str) and len(kind) <= 255 else ""
     return Descriptor(media_type, digest_of(data), len(data), annotations, kind)
-
-
-def encode_artifact(
-    artifact_type: str,
-    subject: Descriptor | None,
-    layers: Sequence[Descriptor],
-    annotations: Mapping[str, str] | None = None,
-    *,
-    config: Descriptor = EMPTY,
-) -> bytes:
-    """Return the manifest of an artifact that may refer to another manifest.
-
-    Args:
-        artifact_type: media type that says what the artifact is.
-        subject: of the manifest that it refers to; only media type, digest and size are written.
-        layers: its blobs; none makes the empty blob its only one, as the image-spec wants.
-        annotations: values by name.
-        config: its config.
-
-    Returns:
-        Canonical JSON, of type MANIFEST_TYPE.
-    """
-    value: dict[str, Any] = {
-        "schemaVersion": 2,
-        "mediaType": MANIFEST_TYPE,
-        "artifactType": artifact_type,
-        "config": config.to_json(),
-        "layers": [layer.to_json() for layer in (layers or (EMPTY,))],
-    }
-    if subject is not None:
-        value["subject"] = Descriptor(subject.media_type, subject.digest, subject.size).to_json()
-    if annotations:
-        value["annotations"] = dict(annotations)
-    return canonical_json(value)
 
 
 def decode_referrers(data: bytes, what: str) -> list[Descriptor]:

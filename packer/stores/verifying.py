@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 import hashlib
-from types import TracebackType
 from typing import BinaryIO
 
 from packer.errors import DigestMismatch, SizeMismatch
+from packer.files.closing import Closing
 from packer.oci import READ_BYTES, Descriptor
 
 
-class VerifyingReader:
+class VerifyingReader(Closing):
     """Wraps a raw stream of a whole blob and checks size and digest at its end.
 
     Args:
@@ -58,16 +58,3 @@ class VerifyingReader:
     def close(self) -> None:
         """Close the raw stream."""
         self._raw.close()
-
-    def __enter__(self) -> VerifyingReader:
-        """Return the reader."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the reader."""
-        self.close()

@@ -11,6 +11,7 @@ Files in reading order:
     referrers_plan, copy_referrers   the same for signatures and SBOMs of the version
     blob_mover  moves blobs: threads, counters, progress, retries of single blobs
     copy_graph  carries a plan out
+    blob_sender the blobs of a version that is staged; the caller writes its manifest
     copy_cost   counts a plan
     overlay     reads a version whose blobs lie partly in a registry
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass, replace
 
 from packer.format.closed_files import Closed
 from packer.oci import Descriptor
-from packer.stores.protocols import LocalBlobs, Partial, Store, Upload
+from packer.stores.partial import Partial
+from packer.stores.protocols import LocalBlobs, Store, Upload
 from packer.transfer.copy_plan import (
     PROBE_BYTES,
     ArchivePlan,

@@ -16,7 +16,8 @@ from packer.oci import Descriptor
 from packer.progress import CancelEvent, ProgressCallback
 from packer.stores.cancelling import until_cancelled
 from packer.stores.layout import using
-from packer.stores.protocols import Partial, Repairable, Store, Upload
+from packer.stores.partial import Partial
+from packer.stores.protocols import Repairable, Store, Upload
 from packer.transfer.blob_mover import BlobMover
 from packer.transfer.copy_plan import (
     ArchivePlan,

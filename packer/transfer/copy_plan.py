@@ -15,7 +15,8 @@ from packer.errors import InvalidParameter, NotFound, RegistryError
 from packer.oci import Descriptor
 from packer.stores.graph import check_expected, known_digests, resolve_or_none
 from packer.stores.manifests import Graph, read_graph
-from packer.stores.protocols import LocalBlobs, Partial, Store, Upload
+from packer.stores.partial import Partial
+from packer.stores.protocols import LocalBlobs, Store, Upload
 from packer.transfer.mounts import mount_sources, promised_sources
 from packer.transfer.promises import Promise, absent_blobs, encode_promises, refuse_incomplete
 from packer.transfer.referrers_plan import NO_REFERRERS, SERVER_ERROR, ReferrersPlan

@@ -8,7 +8,8 @@ from packer.errors import InvalidReference, PackerError
 from packer.oci import Descriptor
 from packer.reference import Reference
 from packer.stores.manifests import read_graph
-from packer.stores.protocols import LocalBlobs, Mounter, PartialIngest, Store, Tags
+from packer.stores.partial import PartialIngest
+from packer.stores.protocols import LocalBlobs, Mounter, Store, Tags
 from packer.transfer.promises import decode_promises
 
 MAX_VERSIONS = 16

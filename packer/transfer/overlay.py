@@ -13,7 +13,8 @@ from packer.oci import Descriptor
 from packer.reference import Reference, parse_location
 from packer.stores.forwarding import Forwarding
 from packer.stores.manifests import read_graph
-from packer.stores.protocols import Interruptible, PartialIngest, Ranged, Reader, Store
+from packer.stores.partial import PartialIngest
+from packer.stores.protocols import Interruptible, Ranged, Reader, Store
 from packer.stores.registry.access import Access
 from packer.transfer.promises import Promise, absent_blobs, decode_promises
 

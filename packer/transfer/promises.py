@@ -12,7 +12,8 @@ from typing import NamedTuple, NoReturn
 
 from packer.errors import FormatError, NotFound
 from packer.oci import Descriptor, is_digest, load_json
-from packer.stores.protocols import LocalBlobs, Partial, Promised, Store
+from packer.stores.partial import Partial, Promised
+from packer.stores.protocols import LocalBlobs, Store
 
 MAX_NAME_CHARS = 512
 """Characters of a name that are kept: room for a reference with a tag and a digest."""

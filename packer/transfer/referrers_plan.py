@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from packer.errors import AuthError, IntegrityError, NotFound, RegistryError
 from packer.oci import Descriptor, load_json
 from packer.stores.graph import resolve_or_none
-from packer.stores.protocols import Beside, Store
+from packer.stores.partial import Beside
+from packer.stores.protocols import Store
 from packer.stores.referrers import Referrer, all_referrers
 
 SERVER_ERROR = 500

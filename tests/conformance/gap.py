@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import filecmp
-import hashlib
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +14,7 @@ from packer.stores.archive.store import ArchiveStore
 from packer.stores.layout import LayoutStore
 from packer.stores.manifests import read_graph
 from packer.stores.memory import MemoryStore
+from tests.builders import noise
 from tests.registry_server import RegistryServer, run_registry
 
 
@@ -41,10 +41,6 @@ class Gap:
     def lacking(self) -> frozenset[str]:
         """What the far side lacks of the newer version, if it has the older."""
         return self.blobs["1.4.2"] - self.blobs["1.4.1"]
-
-
-def noise(name: str, size: int) -> bytes:
-    return hashlib.shake_256(name.encode()).digest(size)
 
 
 @contextmanager

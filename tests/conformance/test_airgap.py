@@ -26,6 +26,7 @@ from packer.stores.layout import LayoutStore
 from packer.stores.memory import MemoryStore
 from packer.stores.registry.store import RegistryStore
 from packer.transfer.promises import decode_promises
+from tests.builders import read_files
 from tests.conformance.gap import Gap, base_on_the_far_side, in_archive, near, same_trees
 from tests.registry_server import counting_proxy
 from tests.signatures import make_pair
@@ -375,14 +376,6 @@ def test_names_that_promise_nothing(gap: Gap, tmp_path: Path) -> None:
 # A base that is not there
 
 
-def snapshot(folder: Path) -> dict[str, bytes]:
-    return {
-        str(path.relative_to(folder)): path.read_bytes()
-        for path in folder.rglob("*")
-        if path.is_file()
-    }
-
-
 def partial(gap: Gap, tmp_path: Path, *have: str, split_bytes: int | None = None) -> str:
     packer.copy(
         near(gap, "1.4.2"),
@@ -411,7 +404,7 @@ def test_without_the_base_nothing_is_written(gap: Gap, tmp_path: Path, place: st
     elif place == "archive":
         target = f"oci-archive:{tmp_path}/second.tar:1.4.2"
     store = LayoutStore(tmp_path / "local")
-    before = snapshot(folder)
+    before = read_files(folder)
     with pytest.raises(NotFound) as caught:
         if place == "pull":
             packer.pull(update, tmp_path / "out", store=store)
@@ -420,7 +413,7 @@ def test_without_the_base_nothing_is_written(gap: Gap, tmp_path: Path, place: st
     assert caught.value.kind == "base"
     assert f"1.4.1 {gap.digests['1.4.1']}" in caught.value.name
     assert "leaves out" in str(caught.value)
-    assert snapshot(folder) == before
+    assert read_files(folder) == before
     assert not (tmp_path / "out").exists()
     # With the base, the same archive does.
     if "registry" in place:

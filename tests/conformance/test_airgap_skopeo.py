@@ -12,9 +12,9 @@ from packer.oci import MANIFEST_TYPE, digest_of
 from packer.stores.layout import LayoutStore
 from packer.stores.memory import MemoryStore
 from packer.stores.registry.store import RegistryStore
+from tests.artifacts import make
 from tests.conformance.gap import Gap, in_archive, near, same_trees
 from tests.registry_server import need_program
-from tests.unit.transfer.test_copy import make
 
 pytestmark = pytest.mark.registry
 

@@ -18,8 +18,8 @@ import packer
 from packer.oci import load_json
 from packer.stores.memory import MemoryStore
 from packer.stores.registry.store import RegistryStore
+from tests.builders import noise
 from tests.conformance.make_samples import read_tree
-from tests.faults.test_registry_faults import noise
 from tests.registry_server import RegistryServer, optional_program, run_registry
 from tests.signatures import make_pair
 

@@ -18,9 +18,10 @@ from packer.errors import (
 )
 from packer.storage import kots_archives
 from packer.stores.registry.transport.retries import RetryPolicy
+from tests.builders import read_files
 from tests.fault_proxy import Fault as WireFault
 from tests.fault_proxy import fault_proxy
-from tests.kots import APP, archive, layout, read, write
+from tests.kots import APP, archive, layout, write
 from tests.registry_server import run_registry
 from tests.rule_proxy import Fault, rule_proxy
 from tests.s3_server import S3Server, faulty_proxy, run_rclone
@@ -91,7 +92,7 @@ def test_bytes_that_change_on_their_way_to_or_from_the_registry(
         assert done.moved + done.present == 6
         packer.migrate(base, str(tmp_path / "to"), journal=notes + "2")
     del found["notes.txt"]
-    assert read(tmp_path / "to") == found
+    assert read_files(tmp_path / "to") == found
 
 
 @pytest.mark.registry
@@ -194,7 +195,7 @@ def test_bytes_that_change_on_their_way_from_s3(tmp_path: Path, server: S3Server
         assert not faults.queue
     assert done.moved == 4
     packer.migrate(f"oci:{tmp_path / 'base'}", str(tmp_path / "to"), journal=str(tmp_path / "j2"))
-    assert read(tmp_path / "to") == found
+    assert read_files(tmp_path / "to") == found
 
 
 def test_bytes_of_parts_that_change_on_their_way(tmp_path: Path, server: S3Server) -> None:
@@ -207,7 +208,7 @@ def test_bytes_of_parts_that_change_on_their_way(tmp_path: Path, server: S3Serve
         packer.migrate(f"s3://{server.bucket}/parts", base, journal=notes, s3_options=options)
         assert not faults.queue
     packer.migrate(base, str(tmp_path / "to"), journal=notes + "2")
-    assert read(tmp_path / "to") == found
+    assert read_files(tmp_path / "to") == found
 
 
 def test_bytes_that_change_on_their_way_back_to_s3(tmp_path: Path, server: S3Server) -> None:
@@ -295,7 +296,7 @@ def test_a_registry_that_goes_away_and_comes_back(
         packer.migrate(base, str(tmp_path / "to"), journal=notes + "3")
     found = layout()
     del found["notes.txt"]
-    assert read(tmp_path / "to") == found
+    assert read_files(tmp_path / "to") == found
 
 
 def test_a_place_that_holds_nothing_is_an_error(tmp_path: Path, s3: S3Server) -> None:

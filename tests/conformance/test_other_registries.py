@@ -21,9 +21,10 @@ from packer.stores.layout import LayoutStore
 from packer.stores.memory import MemoryStore
 from packer.stores.registry.store import RegistryStore
 from packer.transfer.copy_graph import copy
+from tests.artifacts import make_version
+from tests.builders import noise
 from tests.conformance.make_samples import read_tree
 from tests.conformance.test_interop import must
-from tests.faults.test_registry_faults import make_version, noise
 from tests.referrers import check_signed, sign_all, sigstore_bundle
 from tests.registry_server import optional_program, run_other, run_registry
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import subprocess
@@ -41,6 +40,7 @@ from packer.stores.protocols import Store, read_blob
 from packer.stores.registry.settings import Settings
 from packer.stores.registry.store import RegistryStore
 from packer.transfer.copy_graph import copy
+from tests.builders import noise
 from tests.hostile import QUICK
 from tests.registry_server import (
     PASSWORD,
@@ -78,10 +78,6 @@ def secure(tmp_path_factory: pytest.TempPathFactory) -> Iterator[RegistryServer]
 def proxy(plain: RegistryServer) -> Iterator[CountingProxy]:
     with counting_proxy(plain.port) as counter:
         yield counter
-
-
-def noise(name: str, size: int) -> bytes:
-    return hashlib.shake_256(name.encode()).digest(size)
 
 
 def put(store: Store, data: bytes, media_type: str = DATA_TYPE) -> Descriptor:

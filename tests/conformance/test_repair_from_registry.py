@@ -10,15 +10,10 @@ import pytest
 import packer
 from packer.cli.main import main
 from packer.stores.layout import LayoutStore
+from tests.builders import flip
 from tests.conformance.gap import Gap, near
 
 pytestmark = pytest.mark.registry
-
-
-def flip(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
 
 
 def largest_blob(store: Path) -> Path:

@@ -23,8 +23,9 @@ from packer.stores.protocols import read_blob
 from packer.stores.registry.settings import Settings
 from packer.stores.registry.store import RegistryStore
 from packer.transfer.copy_graph import copy
+from tests.artifacts import make_version
+from tests.builders import noise
 from tests.conformance.make_samples import read_tree
-from tests.faults.test_registry_faults import make_version, noise
 from tests.registry_server import (
     PASSWORD,
     USER,

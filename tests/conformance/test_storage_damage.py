@@ -70,7 +70,7 @@ def test_a_tag_whose_manifest_is_gone_is_not_counted(
     with pytest.raises(NotFound, match="version not found: 3"):
         storage.deploy("app", 3)
     storage.delete("app", 3)
-    assert "3" not in storage._shelf("app").names()
+    assert "3" not in storage._application("app").repository.names()
     with pytest.raises(NotFound, match="version not found: 3"):
         storage.delete("app", 3)
 
@@ -79,12 +79,12 @@ def test_an_old_tag_whose_manifest_is_gone_is_removed(server: RegistryServer, ba
     lose_manifest(server, base, 0)
     storage = packer.open_storage(base)
     assert storage.retain("app", keep=2).deleted == (0, 1)
-    assert storage._shelf("app").names() & {"0", "1", "2", "3"} == {"2", "3"}
+    assert storage._application("app").repository.names() & {"0", "1", "2", "3"} == {"2", "3"}
 
 
 def test_what_an_interrupted_deletion_left_is_no_version(base: str, tmp_path: Path) -> None:
     storage = packer.open_storage(base)
-    storage._shelf("app").put_note("1", {})
+    storage._application("app").repository.put_note("1", {})
     with pytest.raises(UnsupportedVersion, match=r"1 of app in .* is no version"):
         storage.deploy("app", 1)
     with pytest.raises(UnsupportedVersion, match=r"1 of app in .* is no version"):
@@ -96,7 +96,7 @@ def test_what_an_interrupted_deletion_left_is_no_version(base: str, tmp_path: Pa
 
 def test_a_foreign_artifact_under_a_number_is_left_alone(base: str) -> None:
     storage = packer.open_storage(base)
-    repository = storage._shelf("app")
+    repository = storage._application("app").repository
     _, data = repository.store.get_manifest("1")
     foreign = data.replace(b"application/vnd.layer-packer.version.v1", b"text/x-of-somebody-else")
     assert foreign != data

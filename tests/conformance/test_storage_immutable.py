@@ -105,7 +105,7 @@ def test_the_life_of_an_application(
     for number in (4, 18):
         storage.delete(app, number)
     assert packer.open_storage(uri).save(app, root).sequence == 19
-    names = storage._shelf(app).names()
+    names = storage._application(app).repository.names()
     assert sum(name.startswith("deployed-") for name in names) == 1
     assert sum(name.startswith("history-") for name in names) == 1
     assert not [name for name in names if name.startswith("claim-")]

@@ -41,7 +41,7 @@ def save(storage: packer.Storage, folder: Path, count: int) -> list[Descriptor]:
 
 
 def shelf(storage: packer.Storage) -> Store:
-    return storage._shelf("app").store
+    return storage._application("app").repository.store
 
 
 @pytest.mark.parametrize("way", ["delete", "retain", "withdraw"])

@@ -24,7 +24,7 @@ from packer.stores.archive.store import ArchiveStore
 from packer.stores.layout import LayoutStore
 from packer.stores.memory import MemoryStore
 from packer.transfer.copy_graph import copy
-from tests.unit.transfer.test_copy import make
+from tests.artifacts import make
 
 SERVER = """
 import fcntl, json, os, sys

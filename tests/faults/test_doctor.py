@@ -13,9 +13,8 @@ from packer.oci import digest_of
 from packer.stores.memory import MemoryStore
 from packer.stores.registry.store import RegistryStore
 from packer.transfer.copy_graph import copy
-from tests.faults.test_registry_faults import make_version, open_store
-from tests.faults.test_transfers import server as server
-from tests.hostile import Exchange, HostileRegistry
+from tests.artifacts import make_version
+from tests.hostile import Exchange, HostileRegistry, open_store
 from tests.registry_server import run_registry
 
 

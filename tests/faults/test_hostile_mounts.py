@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import parse_qs
 
@@ -18,16 +17,10 @@ from packer.stores.registry.settings import Settings
 from packer.stores.registry.store import RegistryStore
 from packer.transfer.copy_graph import CopyResult, copy
 from packer.transfer.promises import Promise, encode_promises
-from tests.faults.test_registry_faults import make_version
+from tests.artifacts import make_version
 from tests.hostile import QUICK, Exchange, HostileRegistry, hostile_registry
 
 TO_FAR = "/far/app/blobs/uploads/$"
-
-
-@pytest.fixture
-def server() -> Iterator[HostileRegistry]:
-    with hostile_registry() as registry:
-        yield registry
 
 
 def at(server: HostileRegistry, name: str, **login: str) -> RegistryStore:

@@ -15,11 +15,11 @@ from packer.stores.memory import MemoryStore
 from packer.stores.referrers import all_referrers
 from packer.stores.registry.settings import Settings
 from packer.stores.registry.store import RegistryStore
-from packer.stores.subjects import EMPTY, EMPTY_BYTES, encode_artifact, fallback_tag
+from packer.stores.subjects import EMPTY, EMPTY_BYTES, fallback_tag
 from packer.transfer.copy_graph import copy
 from tests.faults.test_hostile_registry import fill
 from tests.hostile import QUICK, Exchange, HostileRegistry, Rule, hostile_registry
-from tests.referrers import SPDX
+from tests.referrers import SPDX, encode_artifact
 from tests.signatures import make_pair
 
 HEADERS = {"Content-Type": INDEX_MANIFEST_TYPE}

@@ -21,7 +21,7 @@ from packer.stores.registry.settings import Settings
 from packer.stores.registry.store import RegistryStore
 from packer.stores.registry.transport.retries import RetryPolicy
 from packer.transfer.copy_graph import copy
-from tests.faults.test_registry_faults import make_version
+from tests.artifacts import make_version
 from tests.hostile import QUICK, Exchange, HostileRegistry, Rule, hostile_registry
 
 DATA = b"some bytes of a layer"

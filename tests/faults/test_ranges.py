@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -15,23 +14,8 @@ from packer.stores.layout import LayoutStore
 from packer.stores.registry.access import Access
 from packer.stores.registry.features import MAX_ORIGINS, BrokenFeatures
 from packer.stores.registry.transport.urls import origin_of
-from tests.faults.test_registry_faults import noise
+from tests.builders import noise
 from tests.hostile import Exchange, HostileRegistry, hostile_registry
-
-
-@pytest.fixture
-def server() -> Iterator[HostileRegistry]:
-    with hostile_registry() as registry:
-        yield registry
-
-
-@pytest.fixture
-def app(tmp_path: Path) -> Path:
-    folder = tmp_path / "app"
-    folder.mkdir()
-    for number in range(6):
-        (folder / f"file{number}").write_bytes(noise(f"file {number}", 400_000))
-    return folder
 
 
 @pytest.mark.parametrize("status", [200, 416, 501])

@@ -20,7 +20,7 @@ from packer.stores.registry.manifests import next_link
 from packer.stores.registry.settings import Settings
 from packer.stores.registry.store import RegistryStore
 from packer.transfer.copy_graph import copy
-from tests.faults.test_registry_faults import make_version
+from tests.artifacts import make_version
 from tests.hostile import QUICK, Exchange, HostileRegistry, hostile_registry
 
 DATA = b"some bytes"

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import hashlib
 import io
 import json
 import threading
 import time
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from packer.errors import AuthError, NotFound, RegistryError, StoreError, TransportError
 from packer.oci import (
-    CONFIG_TYPE,
     DATA_TYPE,
-    INDEX_TYPE,
     MANIFEST_TYPE,
     Descriptor,
     Manifest,
@@ -29,33 +25,9 @@ from packer.stores.protocols import read_blob
 from packer.stores.registry.settings import Settings
 from packer.stores.registry.store import RegistryStore
 from packer.transfer.copy_graph import copy
-from tests.hostile import QUICK, Exchange, HostileRegistry, hostile_registry
-
-
-@pytest.fixture
-def server() -> Iterator[HostileRegistry]:
-    with hostile_registry() as registry:
-        yield registry
-
-
-def noise(name: str, size: int) -> bytes:
-    return hashlib.shake_256(name.encode()).digest(size)
-
-
-def make_version(store: MemoryStore, count: int = 8, size: int = 1 << 20) -> Descriptor:
-    def put(data: bytes, media_type: str) -> Descriptor:
-        blob = Descriptor(media_type, digest_of(data), len(data))
-        store.push(blob, io.BytesIO(data))
-        return blob
-
-    layers = [put(noise(f"layer {n}", size), DATA_TYPE) for n in range(count)]
-    layers.append(put(noise("index", 700), INDEX_TYPE))
-    manifest = Manifest(put(b'{"c":1}', CONFIG_TYPE), tuple(layers))
-    return store.put_manifest(manifest.encode(), MANIFEST_TYPE, "v1")
-
-
-def open_store(server: HostileRegistry, **options: str) -> RegistryStore:
-    return RegistryStore(f"{server.host}/app", Settings(retry=QUICK, timeout_seconds=5, **options))  # type: ignore[arg-type]
+from tests.artifacts import make_version
+from tests.builders import noise
+from tests.hostile import QUICK, Exchange, HostileRegistry, hostile_registry, open_store
 
 
 def cut_after(count: int) -> object:

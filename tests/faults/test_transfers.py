@@ -11,7 +11,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -29,25 +29,10 @@ from packer.stores.registry.store import RegistryStore
 from packer.stores.registry.transport.retries import RetryPolicy
 from packer.transfer.copy_cost import estimate_copy
 from packer.transfer.copy_graph import copy
-from tests.faults.test_registry_faults import make_version, noise, open_store
-from tests.hostile import QUICK, Exchange, HostileRegistry, hostile_registry
+from tests.artifacts import make_version
+from tests.builders import noise
+from tests.hostile import QUICK, Exchange, HostileRegistry, open_store
 from tests.registry_server import RegistryServer, run_registry
-
-
-@pytest.fixture
-def server() -> Iterator[HostileRegistry]:
-    with hostile_registry() as registry:
-        yield registry
-
-
-@pytest.fixture
-def app(tmp_path: Path) -> Path:
-    folder = tmp_path / "app"
-    folder.mkdir()
-    for number in range(6):
-        (folder / f"file{number}").write_bytes(noise(f"file {number}", 400_000))
-    return folder
-
 
 # Cancelling
 
@@ -573,7 +558,7 @@ def test_dry_runs(
     fresh = str(tmp_path / "fresh")
     assert main(["pull", name, out, "--dry-run", "--store", fresh]) == 0
     shown = capsys.readouterr().out
-    assert "would move 2.4 MB in 3 blobs" in shown
+    assert "would move 3.2 MB in 3 blobs" in shown
     assert not (tmp_path / "out").exists()
     assert main(["pull", name, out, "--dry-run", "--store", store]) == 0
     assert main(["push", name, "--dry-run", "--from", str(app), "--store", store]) in (2, 3)

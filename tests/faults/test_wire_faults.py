@@ -25,16 +25,10 @@ from packer.stores.protocols import read_blob
 from packer.stores.registry.settings import Settings
 from packer.stores.registry.store import RegistryStore
 from packer.transfer.copy_graph import copy
+from tests.artifacts import make_version
 from tests.fault_proxy import ACTIONS, POSITIONS, Fault, FaultProxy, fault_proxy
-from tests.faults.test_registry_faults import make_version, open_store
-from tests.hostile import QUICK, Exchange, HostileRegistry, hostile_registry
+from tests.hostile import QUICK, Exchange, HostileRegistry, hostile_registry, open_store
 from tests.registry_server import run_registry
-
-
-@pytest.fixture
-def server() -> Iterator[HostileRegistry]:
-    with hostile_registry() as registry:
-        yield registry
 
 
 @pytest.fixture

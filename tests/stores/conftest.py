@@ -31,7 +31,8 @@ from packer.oci import (
 from packer.stores.archive.store import ArchiveStore
 from packer.stores.layout import LayoutStore
 from packer.stores.memory import MemoryStore
-from packer.stores.protocols import Ingest, LocalBlobs, PartialIngest, Store, Tags
+from packer.stores.partial import PartialIngest
+from packer.stores.protocols import Ingest, LocalBlobs, Store, Tags
 from packer.stores.registry.settings import Settings
 from packer.stores.registry.store import RegistryStore
 from packer.stores.registry.transport.retries import RetryPolicy

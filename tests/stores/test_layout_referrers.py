@@ -11,9 +11,9 @@ import pytest
 
 from packer.oci import INDEX_MANIFEST_TYPE, MANIFEST_TYPE, Descriptor, canonical_json
 from packer.stores.layout import LayoutStore
-from packer.stores.referrers import all_referrers, attach
+from packer.stores.referrers import all_referrers
 from packer.stores.subjects import fallback_tag
-from tests.referrers import SPDX, check_signed, put_blob, sign_all
+from tests.referrers import SPDX, attach, check_signed, put_blob, sign_all
 
 
 @pytest.fixture

@@ -24,7 +24,8 @@ from packer.oci import (
     canonical_json,
     digest_of,
 )
-from packer.stores.layout import Garbage, LayoutStore
+from packer.stores.layout import LayoutStore
+from packer.stores.layout_garbage import Garbage
 from packer.stores.protocols import read_blob
 from tests.stores.test_layout import HOUR, age, blob_path, push, put, python
 from tests.stores.test_layout import store as store

@@ -16,8 +16,9 @@ from packer.oci import (
     canonical_json,
     digest_of,
 )
-from packer.stores.referrers import all_referrers, attach, direct_referrers
-from packer.stores.subjects import EMPTY, EMPTY_BYTES, encode_artifact, fallback_tag
+from packer.stores.referrers import all_referrers, direct_referrers
+from packer.stores.subjects import EMPTY, EMPTY_BYTES, fallback_tag
+from tests.referrers import attach, encode_artifact
 
 if TYPE_CHECKING:
     from tests.stores.conftest import Harness

@@ -31,7 +31,8 @@ from packer.oci import (
     canonical_json,
     digest_of,
 )
-from packer.stores.protocols import Ingest, LocalBlobs, PartialIngest, Store, Tags, read_blob
+from packer.stores.partial import PartialIngest
+from packer.stores.protocols import Ingest, LocalBlobs, Store, Tags, read_blob
 
 if TYPE_CHECKING:
     from tests.stores.conftest import Harness

@@ -47,7 +47,8 @@ from packer.stores.index_json import (
     with_entry,
 )
 from packer.stores.manifests import check_manifest, check_range, check_tag
-from packer.stores.protocols import ArchiveSize, Beside, Reader
+from packer.stores.partial import ArchiveSize, Beside
+from packer.stores.protocols import Reader
 
 _LAYOUT_FILE = "oci-layout"
 _INDEX_FILE = "index.json"

@@ -5,9 +5,10 @@ redirects and turns refusals into errors > `Transport.send` tries again > `Socke
 the caller may choose is in `settings.Settings`; `access.Access` makes it of `RegistryOptions`, the
 environment and the docker configuration.
 
-Reading order: `access`, `settings`; `store`, `blobs` (`download`, `upload`), `manifests`; `client`;
-the rooms `login` (credentials and tokens) and `transport` (HTTP); `refusals` (the words of errors);
-`features` (protocol features that fail); `logins` and `diagnosis`, two verbs of the command.
+Reading order: `access`, `settings`; `store`, `blobs` (`download`, `upload`), `manifests`,
+`referrers`; `client`; the rooms `login` (credentials and tokens) and `transport` (HTTP);
+`refusals` (the words of errors); `features` (protocol features that fail); `logins` and
+`diagnosis`, two verbs of the command.
 
 Invariants: credentials go to the registry's own origin and to token services that
 `login.challenges.check_realm` accepts, nowhere else; bodies are bounded and never decoded; every

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import re
-from types import TracebackType
 
 from packer.errors import FormatError, RegistryError, SizeMismatch, TransportError
+from packer.files.closing import Closing
 from packer.oci import READ_BYTES, Descriptor
 from packer.stores.registry.client import Client
 from packer.stores.registry.transport.http import Response
@@ -14,7 +14,7 @@ from packer.stores.registry.transport.http import Response
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-(\d{1,18})/(\d{1,18}|\*)\Z")
 
 
-class BlobStream:
+class BlobStream(Closing):
     """Bytes `start` to `end` of a blob, unverified; a lost connection is made anew for the rest.
 
     Args:
@@ -119,17 +119,6 @@ class BlobStream:
             with contextlib.suppress(TransportError):
                 self._response.read(1)
         self._drop()
-
-    def __enter__(self) -> BlobStream:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _surplus(self, size: int) -> bytes:
         """Return bytes after the end of a whole blob, which a verifying reader then refuses."""

@@ -5,9 +5,8 @@ Source: OCI distribution-spec 1.1; where registries differ from it, the comment 
 
 from __future__ import annotations
 
-from types import TracebackType
-
 from packer.errors import InvalidParameter
+from packer.files.closing import Closing
 from packer.reference import DOCKER_HUB, Reference, is_loopback, split_host
 from packer.stores.registry.blobs import RegistryBlobs
 from packer.stores.registry.client import Client
@@ -21,7 +20,7 @@ from packer.stores.registry.transport.tls import Tls
 from packer.stores.registry.transport.urls import Origin, origin_of
 
 
-class RegistryStore(RegistryBlobs, RegistryReferrers):
+class RegistryStore(RegistryBlobs, RegistryReferrers, Closing):
     """Blobs, manifests and tags of one repository; a context manager that closes connections.
 
     Args:
@@ -90,17 +89,6 @@ class RegistryStore(RegistryBlobs, RegistryReferrers):
     def close(self) -> None:
         """Close idle connections."""
         self._client.transport.close()
-
-    def __enter__(self) -> RegistryStore:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _find_credentials(self) -> Credentials | None:
         """Return the caller's credentials, else those that the finder finds."""

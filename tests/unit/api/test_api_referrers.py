@@ -15,8 +15,8 @@ from packer.errors import IntegrityError
 from packer.oci import MANIFEST_TYPE, Descriptor, canonical_json, digest_of
 from packer.stores.layout import LayoutStore
 from packer.stores.memory import MemoryStore
-from packer.stores.referrers import all_referrers, attach
-from tests.referrers import BUNDLE, SPDX, check_signed, sign_all
+from packer.stores.referrers import all_referrers
+from tests.referrers import BUNDLE, SPDX, attach, check_signed, sign_all
 
 COUNT = 9
 

@@ -14,6 +14,7 @@ from packer.errors import IntegrityError, InvalidParameter, InvalidReference, No
 from packer.oci import Manifest
 from packer.reading.verification import _Verification
 from packer.stores.layout import LayoutStore
+from tests.builders import flip
 
 pytestmark = pytest.mark.slow  # each test begins with three pulls
 
@@ -50,12 +51,6 @@ def layers(store: Path, tag: str) -> list[Path]:
 
 def blob_file(store: Path, digest: str) -> Path:
     return store / "blobs" / "sha256" / digest[7:]
-
-
-def flip(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
 
 
 def conditions(store: Path) -> dict[str, str]:

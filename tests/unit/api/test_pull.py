@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+from collections.abc import Callable
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,7 +14,7 @@ import packer
 from packer.errors import TargetExists, UnsupportedVersion
 from packer.stores.memory import MemoryStore
 from packer.transfer.copy_graph import copy
-from tests.unit.transfer.test_copy import make
+from tests.artifacts import make
 
 
 @pytest.fixture
@@ -57,3 +58,11 @@ def test_no_room(there: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
         packer.pull(there, tmp_path / "new" / "out", store=store)
     assert stored(store) == []
     assert not (tmp_path / "new").exists()
+
+
+@pytest.mark.parametrize("form", [str, os.fsencode, Path])
+def test_one_path_is_one_seed(there: str, tmp_path: Path, form: Callable[[Path], str]) -> None:
+    # Would catch: taking a path for the list of its letters, "/" among them.
+    pulled = packer.pull(there, tmp_path / "out", store=tmp_path / "s", seed=form(tmp_path / "app"))
+    assert pulled.restored.seeded_bytes == 5_000_000
+    assert pulled.fetched_bytes < 10_000

@@ -10,8 +10,6 @@ import os
 import random
 import re
 import stat
-from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -21,6 +19,7 @@ from packer.cli.main import main
 from packer.cli.output import Output
 from packer.engine.zstd import DEFAULT_LEVEL, LARGE_LEVEL
 from packer.format.layer_writer import LARGE_BYTES
+from tests.command import Run
 from tests.registry_server import run_registry
 
 ROOT = Path(__file__).parents[3]
@@ -30,74 +29,6 @@ RESTORED |= {"seeded_bytes", "verification"}
 COPIED = {"digest", "copied_blobs", "copied_bytes", "present_blobs", "unchanged"}
 COPIED |= {"mounted_blobs", "mounted_bytes"}
 COPIED |= {"copied_referrers", "present_referrers", "kept_referrers"}
-
-
-@dataclass
-class Result:
-    """What one run left behind."""
-
-    code: int
-    out: bytes
-    err: str
-
-    @property
-    def json(self) -> dict[str, Any]:
-        value = json.loads(self.out)
-        assert isinstance(value, dict)
-        return value
-
-    @property
-    def text(self) -> str:
-        return self.out.decode()
-
-
-Run = Callable[..., Result]
-
-
-@pytest.fixture
-def store(tmp_path: Path) -> Path:
-    return tmp_path / "store"
-
-
-@pytest.fixture
-def run(
-    store: Path, capsysbinary: pytest.CaptureFixture[bytes], monkeypatch: pytest.MonkeyPatch
-) -> Run:
-    monkeypatch.setenv("LAYER_PACKER_STORE", str(store))
-
-    def call(*words: str | Path) -> Result:
-        capsysbinary.readouterr()
-        code = main([os.fspath(word) for word in words])
-        out, err = capsysbinary.readouterr()
-        assert err.count(b"Traceback") == 0 or "--debug" in words
-        return Result(code, out, err.decode())
-
-    return call
-
-
-@pytest.fixture
-def app(tmp_path: Path) -> Path:
-    """A directory of about 300 KB: files, an empty directory, a link, an executable."""
-    root = tmp_path / "app-1.0"
-    (root / "sub").mkdir(parents=True)
-    (root / "empty").mkdir()
-    (root / "a.yaml").write_text("".join(f"line {at}\n" for at in range(20_000)))
-    (root / "sub" / "run").write_bytes(os.urandom(70_000))
-    (root / "sub" / "run").chmod(0o755)
-    (root / "link").symlink_to("a.yaml")
-    return root
-
-
-@pytest.fixture
-def changed(app: Path, tmp_path: Path) -> Path:
-    """The next version of `app`: one file changed, one added, one removed."""
-    root = tmp_path / "app-1.1"
-    (root / "sub").mkdir(parents=True)
-    (root / "empty").mkdir()
-    (root / "a.yaml").write_bytes((app / "a.yaml").read_bytes() + b"one more\n")
-    (root / "new").write_text("new")
-    (root / "link").symlink_to("a.yaml")
-    return root
 
 
 def tree(root: Path) -> dict[str, tuple[int, bytes]]:

@@ -3,36 +3,17 @@
 from __future__ import annotations
 
 import os
-import re
 import socketserver
 import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
 
 from packer.cli.main import main
 from packer.oci import DATA_TYPE, MANIFEST_TYPE, Descriptor, Manifest, canonical_json, digest_of
 from packer.stores.layout import LayoutStore
+from tests.command import Run, check_error
 from tests.registry_server import free_port
-from tests.unit.cli.test_cli import Run
-from tests.unit.cli.test_cli import app as app
-from tests.unit.cli.test_cli import run as run
-from tests.unit.cli.test_cli import store as store
-
-
-def check_error(run: Run, code: int, kind: str, *words: str | Path) -> dict[str, Any]:
-    plain = run(*words)
-    assert plain.code == code
-    assert plain.out == b""
-    assert re.fullmatch(r"layer-packer: [^\n]+\n", plain.err)
-    result = run(*words, "--json")
-    assert (result.code, result.err) == (code, plain.err)
-    value = result.json
-    assert {"error", "kind", "exit_code"} <= value.keys()
-    assert (value["kind"], value["exit_code"]) == (kind, code)
-    assert f"layer-packer: {value['error']}\n" == plain.err
-    return value
 
 
 @pytest.mark.parametrize(
@@ -200,7 +181,7 @@ def test_a_defect_is_one_line_too(run: Run, monkeypatch: pytest.MonkeyPatch) -> 
     def broken(**_: object) -> None:
         raise ZeroDivisionError("ouch")
 
-    monkeypatch.setattr("packer.api.keeping.versions", broken)
+    monkeypatch.setattr("packer.api.listing.versions", broken)
     check_error(run, 1, "ZeroDivisionError", "versions")
     assert "Traceback" in run("versions", "--debug").err
 

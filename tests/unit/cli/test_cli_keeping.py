@@ -12,11 +12,7 @@ from packer.cli.inspection import _details_lines
 from packer.cli.keeping import parse_span
 from packer.errors import InvalidParameter
 from packer.reading.contents import Details, LayerUse
-from tests.unit.cli.test_cli import Run
-from tests.unit.cli.test_cli import app as app
-from tests.unit.cli.test_cli import changed as changed
-from tests.unit.cli.test_cli import run as run
-from tests.unit.cli.test_cli import store as store
+from tests.command import Run
 
 
 @pytest.mark.parametrize(

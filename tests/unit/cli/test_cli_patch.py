@@ -11,10 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.builders import write
-from tests.unit.cli.test_cli import Run
-from tests.unit.cli.test_cli import run as run
-from tests.unit.cli.test_cli import store as store
-from tests.unit.cli.test_cli_errors import check_error
+from tests.command import Run, check_error
 
 
 @pytest.fixture

@@ -15,11 +15,8 @@ import pytest
 
 from packer.stores.layout import LayoutStore
 from tests.builders import write
+from tests.command import Run, check_error
 from tests.referrers import cosign_signature
-from tests.unit.cli.test_cli import Run
-from tests.unit.cli.test_cli import run as run
-from tests.unit.cli.test_cli import store as store
-from tests.unit.cli.test_cli_errors import check_error
 
 
 @pytest.fixture

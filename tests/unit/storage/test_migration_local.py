@@ -24,7 +24,8 @@ from packer.errors import (
     UnsafePath,
 )
 from packer.storage import kots_archives
-from tests.kots import APP, archive, layout, read, write
+from tests.builders import read_files
+from tests.kots import APP, archive, layout, write
 
 
 @pytest.mark.slow
@@ -38,7 +39,7 @@ def test_there_and_back_through_directories(tmp_path: Path) -> None:
     done = packer.migrate(str(tmp_path / "from"), base, journal=notes)
     assert (done.archives, done.moved, done.present) == (6, 6, 0)
     assert done.new_bytes < done.bytes / 2, "versions share"
-    assert read(tmp_path / "from") == found
+    assert read_files(tmp_path / "from") == found
     with packer.open_storage(base) as storage:
         assert [version.sequence for version in storage.history(APP)] == [0, 1, 2, 3, 10]
     again = packer.migrate(str(tmp_path / "from"), base, journal=notes)
@@ -49,7 +50,7 @@ def test_there_and_back_through_directories(tmp_path: Path) -> None:
     (tmp_path / "to").mkdir()
     back = packer.migrate(base, str(tmp_path / "to"), journal=notes + "3")
     assert back.moved == 6
-    assert read(tmp_path / "to") == {key: found[key] for key in found if key != "notes.txt"}
+    assert read_files(tmp_path / "to") == {key: found[key] for key in found if key != "notes.txt"}
 
 
 def test_other_content_under_a_number_is_a_conflict(tmp_path: Path) -> None:
@@ -110,7 +111,7 @@ def test_a_copy_that_was_wrong_once_is_written_anew(
     assert (done.moved, done.present) == (4, 2)
     packer.migrate(base, str(tmp_path / "to"), journal=notes + "2")
     del found["notes.txt"]
-    assert read(tmp_path / "to") == found
+    assert read_files(tmp_path / "to") == found
 
 
 def test_a_bundle_that_was_wrong_once_is_written_anew(
@@ -131,7 +132,7 @@ def test_a_bundle_that_was_wrong_once_is_written_anew(
             packer.migrate(str(tmp_path / "from"), base, journal=notes)
     assert packer.migrate(str(tmp_path / "from"), base, journal=notes).moved == 1
     packer.migrate(base, str(tmp_path / "to"), journal=notes + "2")
-    assert read(tmp_path / "to") == found
+    assert read_files(tmp_path / "to") == found
 
 
 def test_damaged_archives_are_moved_as_they_are(tmp_path: Path) -> None:
@@ -147,7 +148,7 @@ def test_damaged_archives_are_moved_as_they_are(tmp_path: Path) -> None:
     base, notes = f"oci:{tmp_path / 'base'}", str(tmp_path / "journal")
     assert packer.migrate(str(tmp_path / "from"), base, journal=notes).moved == 5
     packer.migrate(base, str(tmp_path / "to"), journal=notes + "2")
-    assert read(tmp_path / "to") == found
+    assert read_files(tmp_path / "to") == found
 
 
 def test_places_of_one_kind_are_refused(tmp_path: Path) -> None:
@@ -203,7 +204,7 @@ def test_the_guide(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     write(Path("kots-archives"), found := layout())
     exec(code, {})
     del found["notes.txt"]
-    assert read(Path("restored")) == found
+    assert read_files(Path("restored")) == found
 
 
 def test_progress_is_one_phase_and_versions_of_directories_are_counted(tmp_path: Path) -> None:
@@ -240,10 +241,10 @@ def test_ids_that_lead_elsewhere_stay_behind(tmp_path: Path, app: str) -> None:
     with packer.open_storage(base) as storage:
         storage.save(app, path)
         storage.save("sound", path)
-    before = set(read(tmp_path))
+    before = set(read_files(tmp_path))
     back = packer.migrate(base, str(to), journal=str(tmp_path / "journal"))
     assert (back.moved, back.others) == (1, 1)
-    assert set(read(tmp_path)) - before == {"deep/to/sound/0.tar.gz", "journal"}
+    assert set(read_files(tmp_path)) - before == {"deep/to/sound/0.tar.gz", "journal"}
     with pytest.raises(UnsafePath):
         kots_archives.Archives(str(to)).write(kots_archives.Archive(app, "0"), str(path))
 
@@ -260,7 +261,7 @@ def test_what_is_no_archive_stays_behind(tmp_path: Path) -> None:
         storage.save_support_bundle("archive", tmp_path / "supportbundle.tar.gz")
     back = packer.migrate(base, str(tmp_path / "to"), journal=str(tmp_path / "journal"))
     assert (back.archives, back.moved, back.others) == (2, 2, 3)
-    assert set(read(tmp_path / "to")) == {
+    assert set(read_files(tmp_path / "to")) == {
         "app/2.tar.gz",
         "supportbundles/archive/supportbundle.tar.gz",
     }
@@ -300,7 +301,7 @@ def test_what_is_gone_from_the_destination_is_moved_again(tmp_path: Path, part: 
     again = migrate(str(source), base)
     assert (again.moved, again.present, again.noted) == (lost, 6 - lost, 6 - lost)
     migrate(base, str(tmp_path / "to"))
-    assert {**read(tmp_path / "to"), "notes.txt": b"else"} == layout()
+    assert {**read_files(tmp_path / "to"), "notes.txt": b"else"} == layout()
     if part == "all":
         shutil.rmtree(tmp_path / "to")
     else:
@@ -311,7 +312,7 @@ def test_what_is_gone_from_the_destination_is_moved_again(tmp_path: Path, part: 
         (tmp_path / "to" / key).unlink()
     again = migrate(base, str(tmp_path / "to"))
     assert (again.moved, again.noted) == (lost, 6 - lost)
-    assert {**read(tmp_path / "to"), "notes.txt": b"else"} == layout()
+    assert {**read_files(tmp_path / "to"), "notes.txt": b"else"} == layout()
 
 
 def test_the_journal_is_that_of_the_places_not_of_their_names(

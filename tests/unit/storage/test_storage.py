@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import io
 import json
 import os
 import random
-import subprocess
-import sys
 import tarfile
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,7 +15,6 @@ import pytest
 
 import packer
 from packer import (
-    Cancelled,
     Conflict,
     InvalidParameter,
     NotFound,
@@ -27,68 +22,11 @@ from packer import (
     Storage,
 )
 from packer.cli.main import main
-from packer.errors import FormatError, InvalidReference, RegistryError, UnsupportedFile
-from packer.reference import is_repository, is_tag
-from packer.storage import retention
-from packer.storage.deployments import DEPLOYED, LOG
-from packer.storage.state.encoded_names import decode_app, decode_tag, encode_app, encode_tag
+from packer.errors import RegistryError, UnsupportedFile
 from packer.storage.state.repositories import Repositories
 from packer.storage.state.repository import Repository
-from packer.storage.state.sequence_numbers import Numbers
 from packer.stores import index_json
 from tests.builders import noise, write_release
-
-NAMES = [
-    "app", "2gmOaSDLxWyCCOsqaAbSf9jPx6d", "xA", "A", "x__41", "__41", "a-B", "a_b", "a__b", "é x/y",
-    "-a", "a-", "x", "x78", "a.b-c_d", "..", "../../etc", "x-Y", "a--b", "history", "_shared",
-    "A" * 29,
-]  # fmt: skip
-
-
-@pytest.fixture(params=["memory", "oci"])
-def storage(request: pytest.FixtureRequest, tmp_path: Path) -> Storage:
-    uri = "memory:" if request.param == "memory" else f"oci:{tmp_path / 'base'}"
-    return packer.open_storage(uri)
-
-
-@pytest.mark.parametrize("name", NAMES)
-def test_any_id_is_a_name_and_comes_back(name: str) -> None:
-    encoded = encode_app(name)
-    assert is_repository(encoded)
-    assert is_tag("app-" + encoded)
-    assert decode_app(encoded) == name
-    tag = encode_tag(name, "ID")
-    assert is_tag("bundle-" + tag)
-    assert decode_tag(tag) == name
-
-
-def test_no_two_ids_share_a_name() -> None:
-    assert len({encode_app(name) for name in NAMES}) == len(set(NAMES))
-    assert [decode_app(name) for name in ("a__4", "a__61", "a__ff", "__41", "A")] == [None] * 5
-
-
-@pytest.mark.parametrize("name", ["", "a\0b", "a\nb", "\udcff", "a" * 121, "A" * 31])
-def test_ids_that_cannot_be_names_are_refused(name: str) -> None:
-    with pytest.raises(InvalidParameter):
-        packer.open_storage("memory:").history(name)
-
-
-@pytest.mark.parametrize(
-    ("uri", "reference"),
-    [
-        ("docker://localhost:5000/org/base", "localhost:5000/org/base/app:3"),
-        ("docker://docker.io/org/base", "docker.io/org/base-app:3"),
-        ("oci:/var/lib/x", "oci:/var/lib/x/app:3"),
-    ],
-)
-def test_bases_and_what_other_tools_call_a_version(uri: str, reference: str) -> None:
-    assert packer.open_storage(uri).reference("app", 3) == reference
-
-
-@pytest.mark.parametrize("uri", ["docker://h.example/a:1", "oci:/x:1", "s3://b/c", "", "docker://"])
-def test_bad_bases_are_refused(uri: str) -> None:
-    with pytest.raises(InvalidReference):
-        packer.open_storage(uri)
 
 
 def test_history_of_saves(storage: Storage, tmp_path: Path) -> None:
@@ -219,106 +157,6 @@ def test_chosen_sequences(storage: Storage, tmp_path: Path) -> None:
             storage.save("app", root, sequence=wrong)
 
 
-def test_deploying_and_rolling_back(storage: Storage, tmp_path: Path) -> None:
-    for number in range(4):
-        storage.save("app", write_release(tmp_path / "v", number))
-    with pytest.raises(NotFound, match="version not found: 9"):
-        storage.deploy("app", 9)
-    with pytest.raises(NotFound, match=r"earlier deployment not found: app \(nothing is deployed"):
-        storage.rollback("app")
-    storage.deploy("app", 2)
-    with pytest.raises(NotFound, match="no other version was deployed before"):
-        storage.rollback("app")
-    for number in (0, 1, 3):
-        storage.deploy("app", number)
-    current = storage.current("app")
-    assert current is not None
-    assert current.sequence == 3
-    assert storage.rollback("app").sequence == 1
-    assert [entry.sequence for entry in storage.deployments("app")] == [2, 0, 1, 3, 1]
-    with pytest.raises(
-        Conflict, match="version 1 of app is in use: it is deployed; deploy another"
-    ):
-        storage.delete("app", 1)
-    storage.delete("app", 3)
-    assert storage.rollback("app").sequence == 0  # 3 is gone
-    with pytest.raises(NotFound):
-        storage.load("app", 3, tmp_path / "out")
-
-
-def test_deleted_numbers_are_not_given_again(storage: Storage, tmp_path: Path) -> None:
-    for number in range(3):
-        storage.save("app", write_release(tmp_path / "v", number))
-    storage.delete("app", 2)
-    storage.delete("app", 1)
-    assert [one.sequence for one in storage.history("app")] == [0]
-    assert storage.save("app", tmp_path / "v").sequence == 3
-    storage.delete("app", 3)
-    storage.delete("app", 0)
-    assert storage.save("app", tmp_path / "v").sequence == 4  # from nothing
-    assert [one.sequence for one in storage.history("app")] == [4]
-    with pytest.raises(NotFound):
-        storage.delete("app", 0)
-
-
-@pytest.mark.slow
-def test_a_number_chosen_again_is_not_taken_for_the_one_it_was(
-    storage: Storage, tmp_path: Path
-) -> None:
-    # What was gathered holds the record of the first version 3, and would go on telling it.
-    for number in range(8):
-        storage.save("app", write_release(tmp_path / "v", number))
-    for number in range(8, 12):
-        storage.save("app", write_release(tmp_path / "v", number))
-    storage.delete("app", 3)
-    saved = storage.save(
-        "app", write_release(tmp_path / "w", 99), sequence=3, labels={"n": "again"}
-    )
-    again = packer.open_storage(storage.base_uri) if storage.base_uri != "memory:" else storage
-    again._applications.clear()
-    assert again.history("app")[3] == saved
-
-
-@pytest.mark.slow
-def test_a_withdrawn_version_was_never_there(storage: Storage, tmp_path: Path) -> None:
-    for number in range(8):
-        storage.save("app", write_release(tmp_path / "v", number), sequence=number)
-    storage.withdraw("app", 7)  # gathered with it
-    storage._applications.clear()
-    assert [one.sequence for one in storage.history("app")] == list(range(7))
-    saved = storage.save("app", write_release(tmp_path / "w", 99), sequence=7)
-    storage._applications.clear()
-    assert storage.history("app")[-1] == saved
-    storage.load("app", 7, tmp_path / "out")
-    assert (tmp_path / "out/app.yaml").read_bytes() == (tmp_path / "w/app.yaml").read_bytes()
-    with pytest.raises(NotFound):
-        storage.withdraw("app", 8)
-
-
-@pytest.mark.slow
-def test_retaining_a_few(storage: Storage, tmp_path: Path) -> None:
-    for number in range(8):
-        storage.save("app", write_release(tmp_path / "v", number))
-    storage.deploy("app", 1)
-    storage.deploy("app", 3)
-    planned = storage.retain("app", keep=2, protect=[0, 99], dry_run=True)
-    assert [one.sequence for one in storage.history("app")] == [*range(8)]
-    done = storage.retain("app", keep=2, protect=[0, 99])
-    assert done == planned
-    assert done.deleted == (2, 4, 5)
-    assert done.kept == (0, 1, 3, 6, 7)
-    assert 0 < done.freed_bytes < 10_000
-    assert done.kept_bytes > 400_000
-    assert [one.sequence for one in storage.history("app")] == [0, 1, 3, 6, 7]
-    assert storage.retain("app", keep=5).deleted == ()
-    with pytest.raises(InvalidParameter):
-        storage.retain("app", keep=0)
-    stop = threading.Event()
-    stop.set()
-    with pytest.raises(Cancelled):
-        storage.retain("app", keep=1, cancel=stop)
-
-
 def test_the_latest_version(storage: Storage, tmp_path: Path) -> None:
     assert storage.latest("app") is None
     for number in (3, 7, 9):
@@ -329,35 +167,6 @@ def test_the_latest_version(storage: Storage, tmp_path: Path) -> None:
     newest = storage.latest("app")
     assert newest is not None
     assert newest.sequence == 7
-
-
-def test_the_base_may_come_from_the_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setenv("LAYER_PACKER_STORAGE", f"oci:{tmp_path / 'base'}")
-    assert packer.open_storage().base_uri == f"oci:{tmp_path / 'base'}"
-    assert packer.open_storage("memory:").base_uri == "memory:"
-    monkeypatch.setenv("LAYER_PACKER_STORAGE", "")
-    with pytest.raises(InvalidParameter, match="LAYER_PACKER_STORAGE"):
-        packer.open_storage()
-
-
-def test_retaining_where_another_does_the_same(
-    storage: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    # Replicas that clean up on the same schedule: what one listed, the other deletes.
-    for number in range(6):
-        storage.save("app", write_release(tmp_path / "v", number))
-    honest, turns = retention.delete_number, [1, 3]
-
-    def late(repository: Repository, sequence: int, numbers: Numbers) -> None:
-        if sequence in turns:
-            honest(repository, sequence, numbers)
-        honest(repository, sequence, numbers)
-
-    monkeypatch.setattr(retention, "delete_number", late)
-    assert storage.retain("app", keep=2).kept == (4, 5)
-    assert [one.sequence for one in storage.history("app")] == [4, 5]
 
 
 def test_a_whole_storage_is_verified(tmp_path: Path) -> None:
@@ -497,24 +306,6 @@ def test_what_is_no_sequence_number_is_refused(
     assert [version.sequence for version in storage.history("app")] == [0, 1]
 
 
-@pytest.mark.parametrize("log", ["", "{}", '{"log":[["1","now"]]}', '{"log":[1]}', "[" * 9])
-def test_deploying_gets_over_a_damaged_log(tmp_path: Path, log: str) -> None:
-    repositories = Repositories(f"oci:{tmp_path / 'base'}", None)
-    storage = Storage(repositories, None, 1, 1.0, None)
-    for sequence in (0, 1):
-        storage.save("app", write_release(tmp_path / "v", sequence))
-    storage.deploy("app", 0)
-    repositories.repository("app").put_note(f"{DEPLOYED}-1-{'0' * 16}", {LOG: log})
-    with pytest.raises(FormatError, match="log of deployments"):
-        storage.current("app")
-    with pytest.raises(FormatError, match="log of deployments"):
-        storage.delete("app", 0)  # it could be the one
-    storage.deploy("app", 1)
-    current = storage.current("app")
-    assert current is not None and current.sequence == 1
-    assert [each.sequence for each in storage.deployments("app")] == [1]
-
-
 def test_progress_and_results_are_told(tmp_path: Path) -> None:
     events: list[packer.StorageEvent] = []
     storage = packer.open_storage(f"oci:{tmp_path / 'base'}", listener=events.append)
@@ -535,64 +326,6 @@ def test_progress_and_results_are_told(tmp_path: Path) -> None:
     assert {event.item for event in told if event.phase == "pack"} == {"app.yaml", "image.bin"}
 
 
-def test_cancelling(storage: Storage, tmp_path: Path) -> None:
-    stop = threading.Event()
-    root = write_release(tmp_path / "v", 1)
-
-    def report(event: Progress) -> None:
-        if event.done_bytes:
-            stop.set()
-
-    with pytest.raises(Cancelled):
-        storage.save("app", root, progress=report, cancel=stop)
-    assert storage.history("app") == []
-    stop.clear()
-    storage.save("app", root)
-    with pytest.raises(Cancelled):
-        storage.load("app", 0, tmp_path / "out", progress=report, cancel=stop)
-    assert not (tmp_path / "out").exists()
-    assert sorted(path.name for path in tmp_path.iterdir()) in (["base", "v"], ["v"])
-
-
-def test_threads_share_a_storage(storage: Storage, tmp_path: Path) -> None:
-    done: list[tuple[int, int]] = []
-
-    def work(number: int) -> None:
-        root = write_release(tmp_path / f"v{number}", number)
-        saved = storage.save("app", root)
-        with storage.open("app", saved.sequence, "app.yaml") as file:
-            assert file.read() == (root / "app.yaml").read_bytes()
-        done.append((saved.sequence, number))
-
-    threads = [threading.Thread(target=work, args=(number,)) for number in range(8)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert sorted(sequence for sequence, _ in done) == list(range(8))
-    assert [one.sequence for one in storage.history("app")] == list(range(8))
-
-
-def test_async_callers_use_threads(storage: Storage, tmp_path: Path) -> None:
-    async def save(number: int) -> int:
-        root = write_release(tmp_path / f"v{number}", number)
-        return (await asyncio.to_thread(storage.save, "app", root)).sequence
-
-    async def main() -> list[int]:
-        stop = threading.Event()
-        numbers = await asyncio.gather(*(save(number) for number in range(3)))
-        # A task that is cancelled sets the event: the thread ends at its next report.
-        task = asyncio.create_task(
-            asyncio.to_thread(storage.save, "app", tmp_path / "v0", cancel=stop)
-        )
-        stop.set()
-        with pytest.raises(Cancelled):
-            await task
-        return numbers
-
-    assert sorted(asyncio.run(main())) == [0, 1, 2]
-
-
 def test_labels_are_checked(storage: Storage, tmp_path: Path) -> None:
     root = write_release(tmp_path / "v", 1)
     for labels in ({"": "x"}, {"a": "b" * 5000}, {"a" * 200: ""}, {"\udcff": ""}):
@@ -603,27 +336,6 @@ def test_labels_are_checked(storage: Storage, tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         storage.save("app", tmp_path / "missing")
     assert storage.history("app") == []
-
-
-@pytest.mark.slow
-def test_processes_share_a_layout(tmp_path: Path) -> None:
-    program = (
-        "import sys, packer\n"
-        "storage = packer.open_storage('oci:' + sys.argv[1])\n"
-        "for _ in range(3):\n"
-        "    print(storage.save('app', sys.argv[2], labels={'by': sys.argv[3]}).sequence)\n"
-    )
-    running = []
-    for number in range(4):
-        root = write_release(tmp_path / f"v{number}", number)
-        arguments = [sys.executable, "-c", program, str(tmp_path / "base"), str(root), str(number)]
-        running.append(subprocess.Popen(arguments, stdout=subprocess.PIPE, text=True))
-    printed = [process.communicate(timeout=120)[0].split() for process in running]
-    assert [process.returncode for process in running] == [0] * 4
-    assert sorted(int(word) for words in printed for word in words) == list(range(12))
-    history = packer.open_storage(f"oci:{tmp_path / 'base'}").history("app")
-    by = {one.sequence: one.labels["by"] for one in history}
-    assert by == {int(word): str(number) for number, words in enumerate(printed) for word in words}
 
 
 def test_loading_another_version_than_expected_is_refused(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 import packer
 from packer.cli import main
-from packer.cli.airgap import parse_size
+from packer.cli.sizes import parse_size
 from packer.errors import (
     DigestMismatch,
     FormatError,
@@ -34,7 +34,8 @@ from packer.stores.memory import MemoryStore
 from packer.stores.protocols import read_blob
 from packer.transfer.copy_graph import CopyResult, copy
 from packer.transfer.promises import Promise, decode_promises, encode_promises
-from tests.unit.transfer.test_copy import make, noise
+from tests.artifacts import make
+from tests.builders import noise
 
 SIZES = [5, 700, 512, 1024, 4000, 20_000]
 

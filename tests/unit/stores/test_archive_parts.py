@@ -27,10 +27,11 @@ from packer.stores.archive.store import ArchiveStore
 from packer.stores.layout import LayoutStore
 from packer.stores.memory import MemoryStore
 from packer.transfer.copy_graph import copy
+from tests.artifacts import make
+from tests.builders import noise
 from tests.registry_server import need_program
 from tests.unit.stores.test_archive import SIZES, archive, check
 from tests.unit.stores.test_archive import source as source
-from tests.unit.transfer.test_copy import make, noise
 
 
 def parts_of(path: Path) -> list[Path]:

@@ -15,7 +15,7 @@ from packer.api.locations import open_version
 from packer.errors import IntegrityError, InvalidParameter, NotFound, SizeMismatch
 from packer.oci import Descriptor
 from packer.stores.layout import LayoutStore
-from tests.builders import text
+from tests.builders import flip, text
 from tests.builders import write as fill
 from tests.conformance.make_samples import read_tree
 from tests.unit.packing.test_pack import edited
@@ -46,12 +46,6 @@ def path_of(store: LayoutStore, blob: Descriptor) -> Path:
     return Path(store.path, "blobs/sha256", blob.digest[7:])
 
 
-def damage(path: Path) -> None:
-    data = bytearray(path.read_bytes())
-    data[len(data) // 2] ^= 1
-    path.write_bytes(data)
-
-
 @pytest.mark.parametrize("at", range(3))
 def test_a_pull_fetches_again_what_is_damaged_here(
     at: int, app: Path, store: LayoutStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
@@ -60,7 +54,7 @@ def test_a_pull_fetches_again_what_is_damaged_here(
     packer.push(f"oci:{there}:app-2", "app:2", store=store)
     here = LayoutStore(str(tmp_path / "here"))
     packer.pull(f"oci:{there}:app-2", tmp_path / "one", store=here)
-    damage(path_of(here, blobs(here, "app-2")[at]))
+    flip(path_of(here, blobs(here, "app-2")[at]))
     with caplog.at_level(logging.WARNING, "packer"):
         pulled = packer.pull(f"oci:{there}:app-2", tmp_path / "two", store=here)
     assert "is fetched again" in caplog.text
@@ -72,7 +66,7 @@ def test_a_pull_fetches_again_what_is_damaged_here(
 def test_a_pull_of_what_is_damaged_there_fails(store: LayoutStore, tmp_path: Path) -> None:
     there = LayoutStore(str(tmp_path / "there"))
     packer.push(f"oci:{there.path}:app-2", "app:2", store=store)
-    damage(path_of(there, blobs(there, "app-2")[0]))
+    flip(path_of(there, blobs(there, "app-2")[0]))
     for _ in range(2):
         with pytest.raises(IntegrityError):
             packer.pull(f"oci:{there.path}:app-2", tmp_path / "out", store=tmp_path / "here")
@@ -86,7 +80,7 @@ def test_a_push_to_a_layout_can_replace_what_is_damaged(
     there = LayoutStore(str(tmp_path / "there"))
     packer.push(f"oci:{there.path}:app-2", "app:2", store=store)
     for blob in blobs(there, "app-2"):
-        damage(path_of(there, blob))
+        flip(path_of(there, blob))
     packer.push(f"oci:{there.path}:app-2", "app:2", store=store)
     with pytest.raises(IntegrityError):
         packer.verify("app-2", store=there)
@@ -105,7 +99,7 @@ def test_packing_again_replaces_what_is_damaged(app: Path, store: LayoutStore) -
     packer.pack(app, store=store, tag="alone:1", base="none", cache=False)
     before = read_tree(app)
     for blob in blobs(store, "alone:1"):
-        damage(path_of(store, blob))
+        flip(path_of(store, blob))
     packer.pack(app, store=store, tag="alone:1", base="none", cache=False)
     assert packer.verify("alone:1", store=store)
     assert read_tree(app) == before
@@ -130,7 +124,7 @@ def test_a_version_that_lost_a_blob_is_packed_anew(
 def test_nothing_is_packed_on_a_damaged_config(
     app: Path, store: LayoutStore, caplog: pytest.LogCaptureFixture
 ) -> None:
-    damage(path_of(store, blobs(store, "app:2")[-1]))
+    flip(path_of(store, blobs(store, "app:2")[-1]))
     shutil.rmtree(Path(store.path, "cache"))
     with caplog.at_level(logging.WARNING, "packer"):
         packed = packer.pack(app, store=store, tag="app:3")
@@ -163,7 +157,7 @@ def test_a_full_disk_is_named(store: LayoutStore, monkeypatch: pytest.MonkeyPatc
 def test_what_cannot_be_had_again_is_kept(store: LayoutStore, tmp_path: Path) -> None:
     blob = blobs(store, "app:2")[0]
     path = path_of(store, blob)
-    damage(path)
+    flip(path)
     again = LayoutStore(store.path)
     packer.copy("app:2", f"oci:{store.path}:app-3", store=again, verify=True)
     assert path.exists(), "it is its own source"

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import io
 import json
 import threading
 from typing import BinaryIO
@@ -27,27 +25,8 @@ from packer.stores.manifests import read_graph
 from packer.stores.memory import MemoryStore
 from packer.stores.protocols import read_blob
 from packer.transfer.copy_graph import CopyResult, copy
-
-
-def noise(name: str, size: int) -> bytes:
-    return hashlib.shake_256(name.encode()).digest(size)
-
-
-def make(store: MemoryStore, sizes: list[int], tag: str | None = "v1") -> Descriptor:
-    """Put an artifact of no tool in particular into `store`; equal sizes give equal layers."""
-
-    def put(data: bytes) -> dict[str, object]:
-        blob = Descriptor("application/x.any", digest_of(data), len(data))
-        store.push(blob, io.BytesIO(data))
-        return blob.to_json()
-
-    value = {
-        "schemaVersion": 2,
-        "mediaType": MANIFEST_TYPE,
-        "config": put(b"{}"),
-        "layers": [put(noise(f"layer {size}", size)) for size in sizes],
-    }
-    return store.put_manifest(json.dumps(value, indent=1).encode(), MANIFEST_TYPE, tag)
+from tests.artifacts import make
+from tests.builders import noise
 
 
 class Recorder(MemoryStore):

@@ -19,8 +19,8 @@ from packer.stores.registry.store import RegistryStore
 from packer.transfer.copy_cost import Estimate, estimate_copy
 from packer.transfer.copy_graph import copy
 from packer.transfer.promises import Promise
+from tests.artifacts import make
 from tests.registry_server import RegistryServer, run_registry
-from tests.unit.transfer.test_copy import make
 
 OLD, NEW = [100, 200, 300], [100, 200, 300, 400, 500]
 

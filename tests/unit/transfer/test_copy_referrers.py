@@ -16,16 +16,18 @@ from packer.stores.archive.store import ArchiveStore
 from packer.stores.layout import LayoutStore
 from packer.stores.memory import MemoryStore
 from packer.stores.protocols import Store
-from packer.stores.referrers import all_referrers, attach
+from packer.stores.referrers import all_referrers
 from packer.stores.registry.store import RegistryStore
-from packer.stores.subjects import EMPTY, encode_artifact, fallback_tag
+from packer.stores.subjects import EMPTY, fallback_tag
 from packer.transfer.copy_cost import estimate_copy
 from packer.transfer.copy_graph import copy
 from packer.transfer.promises import Promise
 from tests.referrers import (
     SPDX,
+    attach,
     check_signed,
     cosign_signature,
+    encode_artifact,
     put_blob,
     sign_all,
     sigstore_bundle,

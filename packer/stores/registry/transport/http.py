@@ -20,6 +20,7 @@ import urllib3
 from urllib3.exceptions import HTTPError, ProxyError, SSLError
 
 from packer.errors import FormatError, RegistryError, TransportError
+from packer.files.closing import Closing
 from packer.forks import renew_in_children
 from packer.oci import READ_BYTES
 from packer.stores.registry.transport.connections import Sockets
@@ -51,7 +52,7 @@ class Body(Protocol):
         """Yield its parts, each valid until the next is asked for; none is empty."""
 
 
-class Response:
+class Response(Closing):
     """Status, headers and unread body of an answer; a context manager that closes it.
 
     Args:
@@ -171,12 +172,6 @@ class Response:
         """Return the connection to its pool, or close it if the body was not read to its end."""
         self._raw.close()
         self._raw.release_conn()
-
-    def __enter__(self) -> Response:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
 
     @property
     def _too_slow(self) -> str:

@@ -86,11 +86,11 @@ def join_url(base: str, location: str) -> str:
     return target
 
 
-def safe_text(text: str, limit: int = MAX_TEXT_CHARS) -> str:
+def safe_text(text: str) -> str:
     """Return a stranger's `text` fit for a terminal: escaped, without URL queries, bounded."""
-    text = _USERINFO.sub(r"\1", _QUERY.sub(r"\1", text[: 4 * limit]))
+    text = _USERINFO.sub(r"\1", _QUERY.sub(r"\1", text[: 4 * MAX_TEXT_CHARS]))
     out = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
-    return out if len(out) <= limit else out[:limit] + "..."
+    return out if len(out) <= MAX_TEXT_CHARS else out[:MAX_TEXT_CHARS] + "..."
 
 
 def shown_url(url: str) -> str:
