@@ -262,7 +262,9 @@ class Parser:
         if not self._parser:
             raise MemoryError
 
-    def next(self, data: Buffer, final: bool = False) -> Segment | None:
+    def next(
+        self, data: Buffer, final: bool = False, segment: Segment | None = None
+    ) -> Segment | None:
         """Parse the stream's next segment.
 
         Where segments end depends on the stream alone, not on how much of it is given.
@@ -270,6 +272,7 @@ class Parser:
         Args:
             data: the stream, from where the segment before ended.
             final: whether nothing follows these bytes.
+            segment: memory of another one, which is overwritten.
 
         Returns:
             The segment, or None if `data` ends before it does; then the parser is as before.
@@ -279,7 +282,8 @@ class Parser:
                 bytes than `most_coded` allows. The parser is of no more use.
             MemoryError: there is too little memory.
         """
-        segment = Segment()
+        if segment is None:
+            segment = Segment()
         view = ffi.from_buffer("uint8_t[]", data)
         status = lib.pk_zstd_parser_next(self._parser, segment._segment, view, len(view), final)
         if status == lib.PK_NEED_MORE:

@@ -7,7 +7,7 @@ it ends before anything is decided about it. It needs a file that can be read at
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
 from typing import IO, TYPE_CHECKING
 
@@ -254,6 +254,7 @@ class Discovery:
             surroundings end, returns where it ends if nobody needs it, else 0.
         directory: of temporary files, as `temporary_file` takes it.
         only: the only stream in the file itself, if that was made; the file is not read then.
+        aside: stretches of the file in which no stream is looked for, in order.
     """
 
     def __init__(
@@ -265,6 +266,7 @@ class Discovery:
         skip: Callable[[Read, int, int], int] | None = None,
         directory: bytes | None = None,
         only: MadeStream | None = None,
+        aside: Sequence[tuple[int, int]] = (),
     ) -> None:
         self._visit = visit
         self._skip = skip
@@ -279,7 +281,7 @@ class Discovery:
         self.refused = False
         """Whether there is more than may be inflated, or listed."""
         if only is None:
-            self._search(None, read, size, _signatures(read, size))
+            self._search(None, read, size, _signatures(read, size, aside))
         else:
             self._left -= only.size
             self.streams.append(only)
@@ -357,11 +359,15 @@ class Discovery:
             yield plain
 
 
-def _signatures(read: Read, size: int) -> Iterator[int]:
-    """Yield where archives may begin in a file."""
-    for start in range(0, size, _SCAN_BYTES):
-        data = bytes(read(start, min(_SCAN_BYTES + SIGNATURE_BYTES - 1, size - start)))
-        yield from _found_in(data, start, min(_SCAN_BYTES, len(data)))
+def _signatures(read: Read, size: int, aside: Sequence[tuple[int, int]]) -> Iterator[int]:
+    """Yield where archives may begin in a file, but for the stretches set aside."""
+    begin = 0
+    for end, behind in (*aside, (size, size)):
+        for start in range(begin, end, _SCAN_BYTES):
+            count = min(_SCAN_BYTES, end - start)
+            data = bytes(read(start, min(count + SIGNATURE_BYTES - 1, size - start)))
+            yield from _found_in(data, start, count)
+        begin = behind
 
 
 def _inner_signatures(texts: Iterator[memoryview]) -> Iterator[int]:

@@ -180,6 +180,7 @@ class _Opening:
         self._most_plain = MAX_RATIO * size
         self._waiting: deque[tuple[Segment, Callable[[], bytes | None]]] = deque()
         self._in_flight = 0
+        self._spare: list[Segment] = []
         self.segments: list[ZstdSegment] = []
         """Those whose recipes are made."""
 
@@ -196,7 +197,8 @@ class _Opening:
     def _parse(self) -> str:
         """Go through the frames."""
         plain = 0
-        for segment in parsed(self._read, self._frames.start, self._frames.end, is_whole=True):
+        start, end, spare = self._frames.start, self._frames.end, self._spare
+        for segment in parsed(self._read, start, end, is_whole=True, spare=spare):
             plain += segment.plain_length
             if plain > self._most_plain:
                 return TEXT
@@ -221,4 +223,5 @@ class _Opening:
                 return TEXT
             coded = segment.coded_length
             self.segments.append(ZstdSegment(segment.plain_length, coded, recipe))
+            self._spare.append(segment)
         return ""

@@ -76,9 +76,11 @@ class OldFrames(ParsedStream):
         )
         self.number = number
         try:
-            for segment in parsed(read, run.start, size, is_whole=False):
+            spare: list[Segment] = []
+            for segment in parsed(read, run.start, size, is_whole=False, spare=spare):
                 prints.add(number, self._plain.size, segment.plain)
                 self._add(segment)
+                spare.append(segment)
             if not self._plain.size:
                 raise FormatError(what, "it is empty")
         except (FormatError, NotZstd):
@@ -181,7 +183,8 @@ class FramesOpening:
         self._workers = workers
         self._most = most
         self._spans: list[OldSequences] = []
-        self._waiting: deque[tuple[int, Callable[[], FramesRecipe | None]]] = deque()
+        self._spare: list[Segment] = []
+        self._waiting: deque[tuple[Segment, Callable[[], FramesRecipe | None]]] = deque()
         self._in_flight = 0
         self._coded = self._cost = 0
 
@@ -189,7 +192,8 @@ class FramesOpening:
         """Make them; return whether that pays."""
         stream, run = self._stream, self._stream.run
         try:
-            for segment in parsed(self._read, run.start, run.end, is_whole=True):
+            spare = self._spare
+            for segment in parsed(self._read, run.start, run.end, is_whole=True, spare=spare):
                 position = stream.size
                 if position + segment.plain_length > self._most:
                     return False
@@ -198,7 +202,7 @@ class FramesOpening:
                 place = self._locate(position, stream.size)
                 job = partial(self._recipe, segment, position, place)
                 self._in_flight += segment.plain_length
-                self._waiting.append((segment.plain_length, self._workers.run(job)))
+                self._waiting.append((segment, self._workers.run(job)))
                 while self._in_flight > IN_FLIGHT_BYTES:
                     if not self._settle():
                         return False
@@ -214,9 +218,10 @@ class FramesOpening:
 
     def _settle(self) -> bool:
         """Wait for a recipe; return whether they pay so far."""
-        size, wait = self._waiting.popleft()
+        segment, wait = self._waiting.popleft()
         recipe = wait()
-        self._in_flight -= size
+        self._in_flight -= segment.plain_length
+        self._spare.append(segment)
         if recipe is None:
             return False
         self._stream.recipes.append(recipe)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
@@ -36,6 +37,8 @@ class OldText:
         only: where its only stream begins, and the stream, if that was made without the file; then
             nothing of the file is read.
         has_frames: whether to look for zstd streams as well.
+        aside: stretches of it that the successor has alike, in order; no deflate stream is looked
+            for in them.
     """
 
     def __init__(
@@ -46,9 +49,12 @@ class OldText:
         only: tuple[int, PlainStream] | None = None,
         *,
         has_frames: bool = False,
+        aside: Sequence[tuple[int, int]] = (),
     ) -> None:
         self.read = read
         self.has_frames = has_frames
+        self.is_whole = not aside
+        """Whether deflate streams were looked for everywhere."""
         self._size = size
         self.frames: list[Frames] = list(frame_runs(self._part, size)) if has_frames else []
         """Runs of zstd frames in it, which are streams once `parse` was called."""
@@ -63,6 +69,7 @@ class OldText:
             skip=self._skip if has_frames else None,
             directory=directory,
             only=MadeStream(*only) if only is not None else None,
+            aside=aside,
         )
         self.prints.forget(len(self._found.streams))
         self.deflate_streams = len(self._found.streams)

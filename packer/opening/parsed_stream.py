@@ -30,10 +30,17 @@ if TYPE_CHECKING:
 
 INPUT_BYTES = 3 << 20
 """Bytes given to a parser at first; doubled where a segment is longer."""
+_MORE_INPUT = 192 << 10
+"""Bytes given to it beyond as many as the last segment had: what is not used is read once more."""
 
 
 def parsed(
-    read: Callable[[int, int], Buffer], start: int, end: int, *, is_whole: bool
+    read: Callable[[int, int], Buffer],
+    start: int,
+    end: int,
+    *,
+    is_whole: bool,
+    spare: list[Segment],
 ) -> Iterator[Segment]:
     """Yield the segments of a stream.
 
@@ -42,6 +49,7 @@ def parsed(
         start: of its first byte there.
         end: behind its last byte, or of what holds it.
         is_whole: whether it has all bytes up to `end`.
+        spare: segments that are done with, whose memory is used again.
 
     Yields:
         The segments, in order.
@@ -52,13 +60,16 @@ def parsed(
     parser, wanted, at = Parser(MAX_WINDOW_BYTES), INPUT_BYTES, start
     while at < end:
         count = min(wanted, end - at)
-        segment = parser.next(read(at, count), at + count == end)
+        memory = spare.pop() if spare else Segment()
+        segment = parser.next(read(at, count), at + count == end, memory)
         if segment is None:
             if at + count == end:
                 raise NotZstd("cut off")
-            wanted *= 2
+            spare.append(memory)
+            wanted = max(INPUT_BYTES, 2 * wanted)
             continue
         at += segment.coded_length
+        wanted = segment.coded_length + segment.coded_length // 16 + _MORE_INPUT
         yield segment
         if segment.last and not is_whole:
             return
@@ -146,8 +157,11 @@ class ParsedStream:
             if self._is_there:
                 return
             try:
-                for segment in parsed(self._read, self.offset, self._end, is_whole=False):
+                spare: list[Segment] = []
+                segments = parsed(self._read, self.offset, self._end, is_whole=False, spare=spare)
+                for segment in segments:
                     self._add(segment)
+                    spare.append(segment)
             except NotZstd:
                 raise FormatError(self._what, "it is no zstd stream") from None
             if self._plain.size != self.size:

@@ -78,6 +78,8 @@ class Update:
         is_new: returns whether most bytes between two places of the text are in no known chunk.
         parts: of the text; none if it is the file itself.
         texts: zstd streams of text in it, in order.
+        aside: stretches of the text that the predecessor has alike, in order; no deflate stream is
+            looked for in them.
     """
 
     def __init__(
@@ -90,7 +92,9 @@ class Update:
         *,
         parts: Sequence[FlatPart] = (),
         texts: Sequence[Frames] = (),
+        aside: Sequence[tuple[int, int]] = (),
     ) -> None:
+        self._aside = aside
         self._texts = texts
         self._frames: list[FoundFrames] = []
         self._is_unknown = is_new
@@ -137,6 +141,7 @@ class Update:
             visit=self._visit,
             skip=self._skip,
             directory=self._workers.directory,
+            aside=self._aside,
         )
         if self._found.refused:
             return False

@@ -259,7 +259,7 @@ class ChangedArchives:
             return file.begin_alone(
                 partial(self._predecessors.opened, found, path), most, was_opened=was_opened
             )
-        old = self._predecessors.text(found, path, has_frames=bool(file.texts))
+        old = self._predecessors.text(found, path, file.set_aside, has_frames=bool(file.texts))
         pays = file.begin(old.text, most, was_opened=was_opened)
         return lambda: old.row if pays else None
 

@@ -6,7 +6,7 @@ import contextlib
 import io
 import os
 from array import array
-from bisect import bisect_left, bisect_right
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from itertools import pairwise
@@ -34,6 +34,7 @@ from packer.packing.older.predecessors import Text
 from packer.packing.watched_file import WatchedFile
 
 if TYPE_CHECKING:
+    from packer.opening.equal_members import Read, Stretch
     from packer.opening.flat_file import FlatFile
     from packer.opening.old_text import OldText
     from packer.opening.updating import Update
@@ -125,6 +126,7 @@ class UpdatedFile(WatchedFile):
         self._report = report
         self._lengths, self._digests = array("I"), bytearray()  # of the closed file's chunks
         self._unknown: list[tuple[int, int]] = []  # what of the file is in no known chunk
+        self._aside: Sequence[Stretch] = ()
         self._update: Update | None = None
         self._begun: Callable[[], Predecessor | None] | None = None
         self.recipe_chunks = 0
@@ -192,6 +194,25 @@ class UpdatedFile(WatchedFile):
         self._check()
         self._report(self._found.size)
 
+    def set_aside(self, old_read: Read, old_size: int) -> Sequence[Stretch]:
+        """Find what the predecessor has alike, before `begin`.
+
+        Args:
+            old_read: reads the predecessor's text.
+            old_size: of that in bytes.
+
+        Returns:
+            The stretches of that text, in order.
+        """
+        if self._found.size > _MOST_KEPT:
+            return ()
+        from packer.opening.equal_members import equal_members
+
+        size = self._found.size if self._flat is None else self._flat.size
+        equal = equal_members(self._read_text, size, old_read, old_size, self._unknown_in)
+        self._aside = equal.new
+        return equal.old
+
     def begin(self, old: OldText, most: float, *, was_opened: bool) -> bool:
         """Open the file.
 
@@ -208,15 +229,16 @@ class UpdatedFile(WatchedFile):
         is_new = self._is_new if was_opened else _never
         from packer.opening.updating import Update  # loaded by the first file that is opened
 
-        flat, size = self._flat, self._found.size
+        flat = self._flat
         self._update = Update(
-            self._read if flat is None else flat.read,
-            size if flat is None else flat.size,
+            self._read_text,
+            self._found.size if flat is None else flat.size,
             old,
             self._workers,
             is_new,
             parts=() if flat is None else flat.parts,
             texts=self.texts,
+            aside=self._aside,
         )
         return self._update.begin(most)
 
@@ -308,13 +330,21 @@ class UpdatedFile(WatchedFile):
 
     def _is_new(self, start: int, end: int) -> bool:
         """Return whether most of a part of the file's text is in no known chunk."""
-        unknown, new = self._unknown, 0
-        for at in range(bisect_left(unknown, start, key=itemgetter(1)), len(unknown)):
+        return 2 * sum(last - first for first, last in self._unknown_in(start, end)) > end - start
+
+    def _unknown_in(self, start: int, end: int) -> list[tuple[int, int]]:
+        """Return the parts of a stretch of the file's text that are in no known chunk."""
+        unknown, out = self._unknown, list[tuple[int, int]]()
+        for at in range(bisect_right(unknown, start, key=itemgetter(1)), len(unknown)):
             first, last = unknown[at]
             if first >= end:
                 break
-            new += min(last, end) - max(first, start)
-        return 2 * new > end - start
+            out.append((max(first, start), min(last, end)))
+        return out
+
+    def _read_text(self, start: int, length: int) -> bytes | bytearray:
+        """Return a part of the file's text."""
+        return self._read(start, length) if self._flat is None else self._flat.read(start, length)
 
     def _read(self, start: int, length: int) -> bytes:
         """Return a part of the file."""

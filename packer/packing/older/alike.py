@@ -1,4 +1,4 @@
-"""Archives of the base that a new one is like, whatever their names.
+"""Archives and zstd streams of the base that a new one is like, whatever their names.
 
 Blobs of image layouts are named by their digest, so no name says which one was replaced. What the
 first archives in them hold does: samples of the first MiB of plaintext are compared.
@@ -6,16 +6,19 @@ first archives in them hold does: samples of the first MiB of plaintext are comp
 
 from __future__ import annotations
 
+import contextlib
 import zlib
 from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
+import zstandard
 from xxhash import xxh3_64_intdigest
 
 from packer.engine.chunking import ChunkParams, cut_points
 from packer.files.tree import FILE
 from packer.format.index import Index
+from packer.opening.zstd_frames import MAGIC, MAX_WINDOW_BYTES
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -36,6 +39,8 @@ _MOST_TRIED = 64
 """Archives of the base that are read: those nearest in size to the first new one."""
 _LEAST_BYTES = 1 << 10
 _PIECES = ChunkParams(1 << 10)
+_READ_BYTES = 128 << 10
+_DEFLATE, _ZSTD = "deflate", "zstd"
 
 
 class Alike:
@@ -53,7 +58,7 @@ class Alike:
         self._base = base
         self._is_gone = is_gone
         self._read = read
-        self._samples: dict[int, frozenset[int]] | None = None
+        self._samples: dict[int, tuple[str, frozenset[int]]] | None = None
         self._sizes: dict[int, int] = {}
 
     def find(self, head: bytes, size: int) -> int:
@@ -63,22 +68,23 @@ class Alike:
             head: the archive's first HEAD_BYTES.
             size: of the archive in bytes.
         """
-        if size < _LEAST_BYTES or not _is_archive(head):
+        kind = _kind(head)
+        if size < _LEAST_BYTES or not kind:
             return -1
         if self._samples is None:
             self._samples = dict(self._archives(size))
         wanted = samples(head)
         best, entry = _LEAST_COMMON, -1
-        for other, found in self._samples.items():
+        for other, (other_kind, found) in self._samples.items():
             low, high = sorted((size, self._sizes[other]))
-            if high <= _MOST_RATIO * low:
+            if high <= _MOST_RATIO * low and kind == other_kind:
                 common = len(wanted & found) / max(min(len(wanted), len(found)), 1)
                 if common > best:
                     best, entry = common, other
         return entry
 
-    def _archives(self, size: int) -> Iterator[tuple[int, frozenset[int]]]:
-        """Yield the archives of the base that the new version lacks, and their samples."""
+    def _archives(self, size: int) -> Iterator[tuple[int, tuple[str, frozenset[int]]]]:
+        """Yield the archives of the base that the new version lacks, their kinds and samples."""
         base = self._base
         sizes = base.entry_sizes()
         gone = [
@@ -92,9 +98,9 @@ class Alike:
         gone.sort(key=lambda entry: (abs(sizes[entry] - size), entry))
         for entry in sorted(gone[:_MOST_TRIED]):
             head = self._read(entry)
-            if _is_archive(head):
+            if kind := _kind(head):
                 self._sizes[entry] = sizes[entry]
-                yield entry, samples(head)
+                yield entry, (kind, samples(head))
 
 
 def samples(head: bytes) -> frozenset[int]:
@@ -103,26 +109,41 @@ def samples(head: bytes) -> frozenset[int]:
     Args:
         head: its first bytes.
     """
-
-    def read(start: int, length: int) -> Buffer:
-        return head[start : start + length]
-
-    from packer.opening.discovery import behind_header
-
-    start = behind_header(read, 0, len(head)) if _is_archive(head) else 0
-    plain = b""
-    if start:
-        try:
-            plain = zlib.decompressobj(-15).decompress(head[start:], _PLAIN_BYTES)
-        except zlib.error:
-            plain = b""
-    view = memoryview(plain)
+    kind = _kind(head)
+    view = memoryview(_inflated(head) if kind == _DEFLATE else _unframed(head) if kind else b"")
     cuts = (0, *cut_points(view, _PIECES))
     return frozenset(sorted({xxh3_64_intdigest(view[a:b]) for a, b in pairwise(cuts)})[:_SAMPLES])
 
 
-def _is_archive(head: bytes) -> bool:
-    """Return whether a gzip member or a zip entry begins here."""
+def _kind(head: bytes) -> str:
+    """Return what begins here: _DEFLATE, _ZSTD or ""."""
+    if head.startswith(MAGIC):
+        return _ZSTD
     from packer.opening.discovery import is_archive  # loaded by the first file that is compared
 
-    return is_archive(head)
+    return _DEFLATE if is_archive(head) else ""
+
+
+def _inflated(head: bytes) -> bytes:
+    """Return the plaintext that a gzip member or a zip entry begins with."""
+    from packer.opening.discovery import behind_header
+
+    def read(start: int, length: int) -> Buffer:
+        return head[start : start + length]
+
+    start = behind_header(read, 0, len(head))
+    try:
+        return zlib.decompressobj(-15).decompress(head[start:], _PLAIN_BYTES) if start else b""
+    except zlib.error:
+        return b""
+
+
+def _unframed(head: bytes) -> bytes:
+    """Return the plaintext that zstd frames begin with."""
+    context = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
+    out = bytearray()
+    reader = context.stream_reader(head, read_across_frames=True)
+    with contextlib.suppress(zstandard.ZstdError):
+        while part := reader.read(min(_READ_BYTES, _PLAIN_BYTES - len(out))):
+            out += part
+    return bytes(out)

@@ -7,7 +7,7 @@ layer that is given up, is left for a link half-way back, or the closed file at 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -34,6 +34,7 @@ from packer.packing.older.alike import HEAD_BYTES, Alike
 from packer.packing.older.counterparts import Counterparts
 
 if TYPE_CHECKING:
+    from packer.opening.equal_members import Read, Stretch
     from packer.opening.old_text import OldText
 
 _READ_BYTES = 1 << 20
@@ -202,29 +203,48 @@ class Predecessors:
         row = row._replace(streams=())
         return Found(row, True) if self._may_use(row) else None
 
-    def text(self, found: Found, what: bytes, *, has_frames: bool = False) -> Text:
+    def text(
+        self,
+        found: Found,
+        what: bytes,
+        aside: Callable[[Read, int], Sequence[Stretch]] = lambda read, size: (),
+        *,
+        has_frames: bool = False,
+    ) -> Text:
         """Return a predecessor's text; valid until that of another one is asked for.
 
         Args:
             found: the predecessor.
             what: path of the file that is opened, for errors.
+            aside: given what reads the text, and its size, returns the stretches in which no
+                stream is looked for, in order.
             has_frames: whether to look for zstd streams as well.
         """
         last = self._last
         if last is not None and last[0] == found.row and last[1].text.has_frames >= has_frames:
             return last[1]
         self._release()
-        text = self._stack.enter_context(self.opened(found, what, has_frames=has_frames))
-        self._last = found.row, text
+        opened = self.opened(found, what, aside, has_frames=has_frames)
+        text = self._stack.enter_context(opened)
+        if text.text.is_whole:
+            self._last = found.row, text
         return text
 
     @contextmanager
-    def opened(self, found: Found, what: bytes, *, has_frames: bool = False) -> Iterator[Text]:
+    def opened(
+        self,
+        found: Found,
+        what: bytes,
+        aside: Callable[[Read, int], Sequence[Stretch]] = lambda read, size: (),
+        *,
+        has_frames: bool = False,
+    ) -> Iterator[Text]:
         """Read a predecessor; in any thread.
 
         Args:
             found: the predecessor.
             what: path of the file that is opened, for errors.
+            aside: as for `text`.
             has_frames: as for `text`.
 
         Yields:
@@ -248,7 +268,14 @@ class Predecessors:
                 if only is not None
                 else stack.enter_context(random_access(self._base, row, name, self._old, None))
             )
-            text = OldText(read, row.size, self._base.directory, only, has_frames=has_frames)
+            text = OldText(
+                read,
+                row.size,
+                self._base.directory,
+                only,
+                has_frames=has_frames,
+                aside=() if only is not None else aside(read, row.size),
+            )
             stack.callback(text.close)
             if not row.digest:
                 hasher = blake3.blake3()

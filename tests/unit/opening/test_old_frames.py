@@ -42,11 +42,19 @@ def recipe(operation_is_text: bool = False) -> bytes:
     """Return a recipe of NEW_FILE without content."""
     old = OldSequences(ZstdSpan(0, len(PLAIN)))
     (whole,) = parsed(
-        lambda start, size: OLD_FILE[start : start + size], 4, len(OLD_FILE), is_whole=False
+        lambda start, size: OLD_FILE[start : start + size],
+        4,
+        len(OLD_FILE),
+        is_whole=False,
+        spare=[],
     )
     old.add(whole, 0)
     (segment,) = parsed(
-        lambda start, size: NEW_FILE[start : start + size], 0, len(NEW_FILE), is_whole=True
+        lambda start, size: NEW_FILE[start : start + size],
+        0,
+        len(NEW_FILE),
+        is_whole=True,
+        spare=[],
     )
     coded, _ = old.analyse(segment)
     assert coded is not None
@@ -163,7 +171,9 @@ def test_spans_of_a_long_stream(memory: int) -> None:
         lock=Lock(),
     )
     segments = list(
-        parsed(lambda start, size: data[start : start + size], 0, len(data), is_whole=True)
+        parsed(
+            lambda start, size: data[start : start + size], 0, len(data), is_whole=True, spare=[]
+        )
     )
     assert len(segments) > 2
     for _ in range(8):

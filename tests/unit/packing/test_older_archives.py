@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import json
 import tarfile
@@ -26,6 +27,7 @@ from packer.packing.older.predecessors import Predecessors
 from packer.packing.updated_files import UpdatedFile
 from tests.builders import text
 from tests.updates import changed, libdeflate, tar, texts, write, zlib_gzip
+from tests.zstd_archives import frames, zstd
 
 TEXTS = texts(files=4)
 BLOB = "blobs/sha256/"
@@ -237,6 +239,34 @@ def test_samples_of_what_is_no_archive() -> None:
     whole = zlib_gzip(tar(TEXTS))
     assert alike.samples(whole) == alike.samples(libdeflate(tar(TEXTS)))
     assert len(alike.samples(whole[: len(whole) // 2])) > 10
+
+
+def test_samples_of_zstd_frames() -> None:
+    text = tar(TEXTS)
+    whole = alike.samples(zstd(text, 19))
+    assert whole == alike.samples(libdeflate(text))
+    assert whole == alike.samples(frames(text, 10_000, 1))
+    assert len(alike.samples(zstd(text * 4)[:-9])) > 10
+    for none in (b"\x28\xb5\x2f\xfd", b"\x28\xb5\x2f\xfd" + bytes(range(200))):
+        assert alike.samples(none) == frozenset()
+
+
+def test_layers_by_zstd_are_found_by_what_they_hold(tmp_path: Path) -> None:
+    """Not those by gzip: old sequences tell nothing of tokens."""
+    sizes = []
+    for number in (1, 2):
+        layer = tar(changed(texts(files=60), number))
+        blobs = {
+            hashlib.sha256(data).hexdigest(): data for data in (zstd(layer), libdeflate(layer))
+        }
+        folder = write(tmp_path / f"v{number}", blobs)
+        packed = packer.pack(folder, store=tmp_path / "store", tag=f"app:{number}")
+        out = tmp_path / f"out{number}"
+        packer.unpack(f"app:{number}", out, store=tmp_path / "store")
+        assert {path.name: path.read_bytes() for path in out.iterdir()} == blobs
+        sizes.append(packed.new_bytes)
+    assert sizes[1] < sizes[0] / 8
+    assert len(packer.inspect("app:2", store=tmp_path / "store").opened) == 2
 
 
 def test_inspect_says_what_is_kept_for_opened_files(

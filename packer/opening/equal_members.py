@@ -1,0 +1,119 @@
+"""Members of tar archives that two versions of a text hold alike: nobody looks into them.
+
+A package of image layers is a tar archive, and most layers of the next version are those of the
+last. An archive that did not change would be inflated once in the old text, to know where it ends,
+and digested in both. The outer archive tells where a member ends, and the table of known chunks
+tells that it is there already; so a layer that did not change is neither inflated nor read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from packer.opening.tar_headers import BLOCK, content_size, is_header
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+Read = Callable[[int, int], "Buffer"]
+"""Returns bytes, given the first one's offset and their number."""
+Stretch = tuple[int, int]
+"""First byte, and the byte behind the last one."""
+
+LEAST_BYTES = 256 << 10
+"""Bytes of a member below which it is not compared: to inflate it takes a millisecond."""
+_MOST_HEADERS = 1 << 14
+"""Greatest number of headers that are read."""
+_NAME_BYTES = 100
+_COMPARED_BYTES = 1 << 20
+
+
+class EqualMembers(NamedTuple):
+    """Members that two texts hold alike.
+
+    Args:
+        new: their content in the new text, in order.
+        old: the same in the old text, in order.
+    """
+
+    new: Sequence[Stretch] = ()
+    old: Sequence[Stretch] = ()
+
+
+def equal_members(
+    read: Read,
+    size: int,
+    old_read: Read,
+    old_size: int,
+    unknown: Callable[[int, int], Sequence[Stretch]],
+) -> EqualMembers:
+    """Return the members of a new text that an old one has under the same name.
+
+    What lies in known chunks is taken for equal. It may be known from elsewhere; then the new
+    member stays closed all the same, and the old one is missed as old text.
+
+    Args:
+        read: reads the new text.
+        size: of it in bytes.
+        old_read: reads the old text.
+        old_size: of it in bytes.
+        unknown: returns the parts of a stretch of the new text that lie in no known chunk.
+    """
+    found: list[tuple[_Member, Sequence[Stretch]]] = []
+    for member in _members(read, size):
+        start, end = member.content
+        parts = unknown(start, end)
+        if 2 * sum(behind - first for first, behind in parts) <= end - start:
+            found.append((member, parts))
+    if not found:
+        return EqualMembers()
+    older: dict[tuple[bytes, int], list[int]] = {}
+    for member in _members(old_read, old_size):
+        older.setdefault(member.key, []).append(member.content[0])
+    new: list[Stretch] = []
+    old: set[Stretch] = set()
+    for member, parts in found:
+        start, end = member.content
+        for at in older.get(member.key, ()):
+            if all(_equal(read, part, old_read, part[0] - start + at) for part in parts):
+                new.append(member.content)
+                old.add((at, at + end - start))
+                break
+    return EqualMembers(new, sorted(old))
+
+
+class _Member(NamedTuple):
+    name: bytes
+    content: Stretch
+
+    @property
+    def key(self) -> tuple[bytes, int]:
+        """What tells it from others."""
+        return self.name, self.content[1] - self.content[0]
+
+
+def _members(read: Read, size: int) -> Iterator[_Member]:
+    """Yield the members of a tar archive at the start of a text that have LEAST_BYTES and more."""
+    at = 0
+    for _ in range(_MOST_HEADERS):
+        if at + BLOCK > size:
+            return
+        header = bytes(read(at, BLOCK))
+        length = content_size(header) if is_header(header) else -1
+        at += BLOCK
+        if length < 0 or length > size - at:
+            return
+        if length >= LEAST_BYTES:
+            yield _Member(header[:_NAME_BYTES], (at, at + length))
+        at += -(-length // BLOCK) * BLOCK
+
+
+def _equal(read: Read, part: Stretch, old_read: Read, old_start: int) -> bool:
+    """Return whether a stretch of the new text is as many bytes of the old one."""
+    start, end = part
+    return all(
+        bytes(read(at, min(_COMPARED_BYTES, end - at)))
+        == bytes(old_read(old_start + at - start, min(_COMPARED_BYTES, end - at)))
+        for at in range(start, end, _COMPARED_BYTES)
+    )

@@ -1,0 +1,96 @@
+"""Packages and layers that real tools compress by zstd: an update costs what changed in it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+import packer
+from tests.builders import write
+from tests.updates import changed, tar, texts
+
+TEXTS = texts(files=60)
+
+
+def debian_package(files: dict[str, bytes], work: Path, out: Path) -> None:
+    control = (
+        b"Package: app\nVersion: 1\nArchitecture: all\nMaintainer: a <a@b.c>\nDescription: a\n"
+    )
+    root = write(work / "root", {**files, "DEBIAN/control": control})
+    command = ["dpkg-deb", "--root-owner-group", "-Zzstd", "-b", str(root), str(out / "app.deb")]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def rpm_package(files: dict[str, bytes], work: Path, out: Path) -> None:
+    root = write(work / "root", files)
+    spec = work / "app.spec"
+    spec.write_text(
+        "Name: app\nVersion: 1\nRelease: 1\nSummary: a\nLicense: a\nBuildArch: noarch\n"
+        "%description\na\n%install\nmkdir -p %{buildroot}/usr\n"
+        f"cp -a {root}/. %{{buildroot}}/usr/\n%files\n/usr\n"
+    )
+    defines = (f"_topdir {work}/rpm", "_binary_payload w3.zstdio", "__os_install_post %{nil}")
+    options = [part for each in defines for part in ("--define", each)]
+    subprocess.run(["rpmbuild", "-bb", *options, str(spec)], check=True, capture_output=True)
+    (made,) = (work / "rpm/RPMS").rglob("*.rpm")
+    shutil.copy(made, out / "app.rpm")
+
+
+def chunked_image(files: dict[str, bytes], work: Path, out: Path) -> None:
+    """Layers are named by their digests, and end with a table of contents in a skippable frame."""
+    blobs = work / "oci/blobs/sha256"
+    blobs.mkdir(parents=True)
+
+    def blob(data: bytes, kind: str) -> dict[str, str | int]:
+        digest = hashlib.sha256(data).hexdigest()
+        (blobs / digest).write_bytes(data)
+        media = f"application/vnd.oci.image.{kind}"
+        return {"mediaType": media, "digest": f"sha256:{digest}", "size": len(data)}
+
+    layer = tar(files)
+    diff = "sha256:" + hashlib.sha256(layer).hexdigest()
+    root = {"type": "layers", "diff_ids": [diff]}
+    config = {"architecture": "amd64", "os": "linux", "config": {}, "rootfs": root}
+    manifest = {
+        "schemaVersion": 2,
+        "config": blob(json.dumps(config).encode(), "config.v1+json"),
+        "layers": [blob(layer, "layer.v1.tar")],
+    }
+    named = blob(json.dumps(manifest).encode(), "manifest.v1+json")
+    named["annotations"] = {"org.opencontainers.image.ref.name": "app"}  # type: ignore[assignment]
+    index = {"schemaVersion": 2, "manifests": [named]}
+    (work / "oci/oci-layout").write_text('{"imageLayoutVersion": "1.0.0"}')
+    (work / "oci/index.json").write_text(json.dumps(index))
+    copy = ["skopeo", "--insecure-policy", "copy", "-q", "--dest-compress"]
+    copy += ["--dest-compress-format", "zstd:chunked", f"oci:{work}/oci:app", f"dir:{out}/image"]
+    subprocess.run(copy, check=True, capture_output=True)
+
+
+@pytest.mark.parametrize(
+    ("tool", "make"),
+    [("dpkg-deb", debian_package), ("rpmbuild", rpm_package), ("skopeo", chunked_image)],
+)
+def test_updates(
+    tool: str, make: Callable[[dict[str, bytes], Path, Path], None], tmp_path: Path
+) -> None:
+    if shutil.which(tool) is None:
+        pytest.skip(f"{tool} is not installed")
+    sizes = []
+    for number in (1, 2):
+        work, out = tmp_path / f"work{number}", tmp_path / f"v{number}"
+        work.mkdir()
+        out.mkdir()
+        make({f"share/{name}": data for name, data in changed(TEXTS, number).items()}, work, out)
+        packed = packer.pack(out, store=tmp_path / "store", tag=f"app:{number}")
+        packer.unpack(f"app:{number}", tmp_path / f"back{number}", store=tmp_path / "store")
+        compared = ["diff", "-r", str(out), str(tmp_path / f"back{number}")]
+        assert subprocess.run(compared, check=False).returncode == 0
+        sizes.append(packed.new_bytes)
+    assert sizes[1] < sizes[0] / 8
+    assert packer.inspect("app:2", store=tmp_path / "store").opened
