@@ -165,11 +165,40 @@ def pull(
     )
     in_place = writer.check_target()
     if writer.seeds or part:
+        local = open_store(store, create=False)
         writer = replace(writer, jobs=jobs)
-        return _pull_without_layers(
-            origin, open_store(store, create=False), writer, expect=expect, cancel=cancel
-        )
-    local = open_store(store, durable=durable)
+        return _pull_without_layers(origin, local, writer, expect=expect, cancel=cancel)
+    return _pull_layers(
+        origin,
+        open_store(store, durable=durable),
+        writer,
+        in_place=in_place,
+        jobs=jobs,
+        keep=keep,
+        expect=expect,
+        referrers=referrers,
+        allow_older=allow_older,
+        progress=progress,
+        cancel=cancel,
+    )
+
+
+def _pull_layers(
+    origin: Origin,
+    local: Store,
+    writer: TreeWriter,
+    *,
+    in_place: bool,
+    jobs: int,
+    keep: int | None,
+    expect: str | None,
+    referrers: bool,
+    allow_older: bool,
+    progress: ProgressCallback | None,
+    cancel: CancelEvent | None,
+) -> Pulled:
+    """Fetch the layers that the local store lacks, and write the version's tree from there."""
+    ref, trust = writer.source, writer.trust
     goal = read_manifest(origin, expect=expect, cancel=cancel)
     if isinstance(parse_location(ref), ArchiveLocation) and not allow_older:
         from packer.api.trust import refuse_going_back  # for archives alone
