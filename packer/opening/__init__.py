@@ -33,8 +33,8 @@ In reading order:
   `rebuilt_stream`: the same of a file that was opened, without making it; `against`: what recipes
   take from these.
 - `updating`: opens a file against its predecessor; `discovery` finds the streams of both,
-  `locating` the old text that new text is like, `model_recipes` asks models; `pieces` is a file
-  of given pieces.
+  `equal_members` what both have alike, `locating` the old text that new text is like,
+  `model_recipes` asks models; `pieces` is a file of given pieces.
 - the room `members`: archives as people look into them; no part of packing or restoring.
 
 Invariants. A recipe is kept only if it has been verified to return the input's bits. No file is an
