@@ -141,10 +141,23 @@ extern const uint8_t pk_length_extra[29], pk_distance_extra[30], pk_code_order[P
 /* Write the code lengths of fixed blocks, RFC 1951, 3.2.6: literals, then distances. */
 void pk_fixed_lengths(uint8_t lengths[PK_LENGTHS]);
 
+/* The symbols of match lengths 3..258, less 257. */
+extern const uint8_t pk_length_symbols[256];
+
 /* Return the symbol of a match length 3..258, less 257: 0..28. */
-unsigned pk_length_symbol(unsigned length);
+static inline unsigned pk_length_symbol(unsigned length)
+{
+    return pk_length_symbols[(length - 3) & 255];
+}
 
 /* Return the symbol of a distance 1..32768: 0..29. */
-unsigned pk_distance_symbol(unsigned distance);
+static inline unsigned pk_distance_symbol(unsigned distance)
+{
+    unsigned value = distance - 1;
+    if (value < 4)
+        return value;
+    unsigned bits = 31 - (unsigned)__builtin_clz(value);
+    return bits * 2 + (value >> (bits - 1) & 1);
+}
 
 #endif

@@ -51,10 +51,33 @@ static inline uint32_t hash5(uint64_t string, unsigned bits)
     return (uint32_t)((string << 24) * 889523592379u >> (64 - bits));
 }
 
+/* A slot of two entries, the newest below: it is read and written at once. */
+static inline uint64_t pair_at(const uint32_t *slot)
+{
+    uint64_t pair;
+    memcpy(&pair, slot, sizeof pair);
+    return pair;
+}
+
+static inline uint32_t newest_of(uint64_t pair)
+{
+    return (uint32_t)pair;
+}
+
+static inline uint32_t older_of(uint64_t pair)
+{
+    return (uint32_t)(pair >> 32);
+}
+
+static inline void push_on(uint32_t *slot, uint64_t pair, uint32_t entry)
+{
+    pair = pair << 32 | entry;
+    memcpy(slot, &pair, sizeof pair);
+}
+
 static inline void push(uint32_t *slot, uint32_t entry)
 {
-    slot[1] = slot[0];
-    slot[0] = entry;
+    push_on(slot, pair_at(slot), entry);
 }
 
 /* ---- Matches ---- */

@@ -74,6 +74,7 @@ void pk_model_clear(pk_model *model)
     memset(model->back, 0, backs * sizeof *model->back);
     memset(model->rank, 0, backs * sizeof *model->rank);
     memset(model->kept, 0, model->kept_used * sizeof *model->kept);
+    memset(model->tried, 0, model->tried_used * sizeof *model->tried);
     for (unsigned rung = 0; rung < PK_RUNGS && model->rungs_used; rung++) {
         memset(model->rungs[rung].head, 0, sizeof model->rungs[rung].head);
         memset(model->rungs[rung].back, 0, backs * sizeof *model->rungs[rung].back);

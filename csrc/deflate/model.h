@@ -98,6 +98,7 @@ typedef struct pk_model {
     uint32_t distance;
     uint32_t base; /* added to positions in heads, so that a start need not clear them */
     uint32_t used; /* positions that heads may hold above the base */
+    uint32_t sure; /* tokens, from the next on, that will be accepted as they are predicted */
     pk_speed speed;
     pk_klauspost klauspost;
     pk_klauspost_lazy klauspost_lazy;
@@ -106,6 +107,7 @@ typedef struct pk_model {
     uint32_t backs_used;              /* entries of `back` and `rank` that may be other than 0 */
     int rungs_used;                   /* the rungs may hold other entries than 0 */
     uint32_t kept_used;               /* entries of `kept` that may be other than 0 */
+    uint32_t tried_used;              /* of `tried` */
     int stale;                        /* the heads of the chains are from before the last start */
     uint32_t swept;                   /* where entries far back were last moved; see chains.c */
     uint32_t head[1 << PK_HASH_BITS]; /* tables of Go's level 1 and of klauspost's */
@@ -114,6 +116,7 @@ typedef struct pk_model {
     uint16_t
         rank[PK_RING]; /* of each position in its chain, modulo 2^16; only differences count */
     uint32_t kept[1 << PK_HASH_BITS]; /* klauspost: the tables before a unit was tried */
+    pk_planned tried[PK_MOST_TRIED];  /* and the matches that were found */
     pk_rung rungs[PK_RUNGS];
 } pk_model;
 

@@ -18,11 +18,16 @@ static inline uint32_t hash7(uint64_t string)
     return (uint32_t)((string << 8) * 58295818150454627u >> (64 - SHORT_BITS));
 }
 
-/* The slot of a long string, which holds one entry at level 4, the newest two at levels 5 and
- * 6. */
-static inline uint32_t *long_slot(pk_model *model, uint64_t string)
+/* The slot of a long string at level 4, which holds one entry. */
+static inline uint32_t *single_slot(pk_model *model, uint64_t string)
 {
-    return model->head + SHORT + (model->klauspost.level == 4 ? hash7(string) : 2 * hash7(string));
+    return model->head + SHORT + hash7(string);
+}
+
+/* The same at levels 5 and 6, of the newest two. */
+static inline uint32_t *double_slot(pk_model *model, uint64_t string)
+{
+    return model->head + SHORT + 2 * hash7(string);
 }
 
 static inline void enter_short(pk_model *model, uint64_t string, uint32_t at)
@@ -32,7 +37,7 @@ static inline void enter_short(pk_model *model, uint64_t string, uint32_t at)
 
 static inline void enter_long(pk_model *model, uint64_t string, uint32_t at)
 {
-    push(long_slot(model, string), entry_of(model, at));
+    push(double_slot(model, string), entry_of(model, at));
 }
 
 static inline uint32_t compared_length(const pk_model *model, uint32_t at, uint32_t there)
@@ -79,7 +84,7 @@ static void look_two(pk_model *model)
             return;
         }
         uint64_t string = pk_load64(data + at);
-        uint32_t *brief = &model->head[hash4(string)], *full = long_slot(model, string);
+        uint32_t *brief = &model->head[hash4(string)], *full = single_slot(model, string);
         uint32_t in_short = *brief, in_long = *full;
         *brief = *full = entry_of(model, at);
         if (usable(model, in_long, at, REACH, &there) && same_four(model, there, string)) {
@@ -90,7 +95,7 @@ static void look_two(pk_model *model)
             continue;
         uint32_t length = length_at(model, at, there);
         uint64_t behind = pk_load64(data + with->next);
-        if (usable(model, *long_slot(model, behind), with->next, REACH, &later)
+        if (usable(model, *single_slot(model, behind), with->next, REACH, &later)
             && same_four(model, later, behind)) {
             if (length_by_four(model, with->next, later) > length) {
                 at = with->next;
@@ -110,20 +115,20 @@ static void look_behind_two(pk_model *model, uint32_t at)
     if (at >= limit_of(with)) {
         if (at + 8 < with->unit_end) {
             enter_short(model, pk_load64(data + at), at);
-            *long_slot(model, pk_load64(data + at)) = entry_of(model, at);
+            *single_slot(model, pk_load64(data + at)) = entry_of(model, at);
         }
         no_more(with);
         return;
     }
     for (uint32_t within = with->next; within + 1 < at; within += 3) {
         uint64_t string = pk_load64(data + within);
-        *long_slot(model, string) = entry_of(model, within);
-        *long_slot(model, string >> 8) = entry_of(model, within + 1);
+        *single_slot(model, string) = entry_of(model, within);
+        *single_slot(model, string >> 8) = entry_of(model, within + 1);
         enter_short(model, string >> 8, within + 1);
     }
     uint64_t string = pk_load64(data + at - 1);
     enter_short(model, string, at - 1);
-    *long_slot(model, string) = entry_of(model, at - 1);
+    *single_slot(model, string) = entry_of(model, at - 1);
     with->next = at;
     look_two(model);
 }
@@ -138,17 +143,19 @@ static inline void enter_next(pk_model *model, uint64_t string, uint32_t at)
 
 /* A match at `at` with what strings of four bytes found; or a longer one, at the next
  * position. */
-static void choose_longer(pk_model *model, uint32_t *at, uint32_t *there, uint32_t *length)
+static inline void choose_longer(pk_model *model, uint32_t *at, uint32_t *there,
+                                 uint32_t *length, const unsigned level)
 {
     pk_klauspost *with = &model->klauspost;
     const uint8_t *data = model->data;
     const uint32_t next = with->next, start = *at;
     uint64_t behind = pk_load64(data + next);
-    const uint32_t *slot = long_slot(model, behind), newest = slot[0], older = slot[1];
+    const uint64_t pair = pair_at(double_slot(model, behind));
+    const uint32_t newest = newest_of(pair), older = older_of(pair);
     uint32_t other, longer;
     *length = compared_length(model, start, *there);
     enter_next(model, behind, next);
-    if (with->level == 6 && with->repeated <= start + 1 - with->floor) {
+    if (level == 6 && with->repeated <= start + 1 - with->floor) {
         other = start + 1 - with->repeated;
         if (same_four(model, other, pk_load64(data + start) >> 8)
             && (longer = compared_length(model, start + 1, other)) > *length) {
@@ -165,7 +172,7 @@ static void choose_longer(pk_model *model, uint32_t *at, uint32_t *there, uint32
         *at = next;
         *there = other;
         *length = longer;
-        if (with->level == 5)
+        if (level == 5)
             return;
     }
     if (usable(model, older, next, REACH, &other) && same_four(model, other, behind)
@@ -195,42 +202,49 @@ static int reaches_farther(const pk_model *model, uint32_t entry, uint32_t at, u
 }
 
 /* Plan the match at `at`, or a longer one that the string behind its end leads to. */
-static void plan_farther(pk_model *model, uint32_t at, uint32_t there)
+static inline void plan_farther(pk_model *model, uint32_t at, uint32_t there,
+                                const unsigned level)
 {
     pk_klauspost *with = &model->klauspost;
     const uint32_t start = at;
     uint32_t length = length_at(model, at, there);
-    if (at + length < limit_of(with) && (with->level == 6 || length < 30)) {
-        const uint32_t end = at + length, *slot = long_slot(model, pk_load64(model->data + end));
-        if (reaches_farther(model, slot[0], start, &there, &length))
+    if (at + length < limit_of(with) && (level == 6 || length < 30)) {
+        const uint32_t end = at + length;
+        const uint64_t pair = pair_at(double_slot(model, pk_load64(model->data + end)));
+        const uint32_t newest = newest_of(pair);
+        if (reaches_farther(model, newest, start, &there, &length))
             at = start + SKIPPED;
         /* The older one is not looked at if the newer one is too far away. */
-        if (with->level == 6 && slot[0] >= entry_of(model, with->floor)
-            && (int32_t)(entry_of(model, end) - slot[0]) <= REACH
-            && reaches_farther(model, slot[1], start, &there, &length))
+        if (level == 6 && newest >= entry_of(model, with->floor)
+            && (int32_t)(entry_of(model, end) - newest) <= REACH
+            && reaches_farther(model, older_of(pair), start, &there, &length))
             at = start + SKIPPED;
     }
     plan(model, at, there, length);
 }
 
-static void look_double(pk_model *model)
+/* `level` is constant where it is inlined. */
+static inline void look_double(pk_model *model, const unsigned level)
 {
     pk_klauspost *with = &model->klauspost;
     const uint8_t *data = model->data;
-    const uint32_t limit = limit_of(with);
-    const unsigned slowly = with->level == 5 ? 6 : 7;
+    const uint32_t limit = limit_of(with), emitted = with->emitted;
+    const unsigned slowly = level == 5 ? 6 : 7;
+    uint32_t next = with->next;
     for (;;) {
-        uint32_t at = with->next, there, other, length;
-        with->next = at + 1 + ((at - with->emitted) >> slowly);
-        if (with->next > limit) {
+        uint32_t at = next, there, other, length;
+        next = at + 1 + ((at - emitted) >> slowly);
+        if (next > limit) {
             no_more(with);
+            with->next = next;
             return;
         }
         uint64_t string = pk_load64(data + at);
-        uint32_t *brief = &model->head[hash4(string)], *full = long_slot(model, string);
-        uint32_t in_short = *brief, newest = full[0], older = full[1];
+        uint32_t *brief = &model->head[hash4(string)], *full = double_slot(model, string);
+        const uint64_t pair = pair_at(full);
+        const uint32_t in_short = *brief, newest = newest_of(pair), older = older_of(pair);
         *brief = entry_of(model, at);
-        push(full, entry_of(model, at));
+        push_on(full, pair, entry_of(model, at));
         if (usable(model, newest, at, REACH, &there)) {
             int found = same_four(model, there, string);
             if (usable(model, older, at, REACH, &other) && same_four(model, other, string)
@@ -240,14 +254,16 @@ static void look_double(pk_model *model)
                 found = 1;
             }
             if (found) {
-                enter_next(model, pk_load64(data + with->next), with->next);
-                plan_farther(model, at, there);
+                with->next = next;
+                enter_next(model, pk_load64(data + next), next);
+                plan_farther(model, at, there, level);
                 return;
             }
         }
         if (usable(model, in_short, at, REACH, &there) && same_four(model, there, string)) {
-            choose_longer(model, &at, &there, &length);
-            plan_farther(model, at, there);
+            with->next = next;
+            choose_longer(model, &at, &there, &length, level);
+            plan_farther(model, at, there, level);
             return;
         }
     }
@@ -277,7 +293,7 @@ static void look_behind_five(pk_model *model, uint32_t at, uint32_t length)
     }
     enter_next(model, pk_load64(data + at - 1), at - 1);
     with->next = at;
-    look_double(model);
+    look_double(model, 5);
 }
 
 /* Level 6 enters all into the table of long strings, every second one into that of short ones. */
@@ -293,19 +309,36 @@ static void look_behind_six(pk_model *model, uint32_t at)
     }
     for (uint32_t within = with->next + 1; within + 1 < at; within += 2) {
         uint64_t string = pk_load64(data + within);
-        uint32_t *one = long_slot(model, string), *other = long_slot(model, string >> 8);
+        uint32_t *one = double_slot(model, string), *other = double_slot(model, string >> 8);
         enter_short(model, string, within);
         push(one, entry_of(model, within));
         push(other, entry_of(model, within + 1));
     }
     with->next = at;
-    look_double(model);
+    look_double(model, 6);
 }
 
 /* ---- The plan of a unit ---- */
 
+/* Plan the next of the matches that were found ahead, if there is one left. */
+static int replay(pk_model *model)
+{
+    pk_klauspost *with = &model->klauspost;
+    if (with->replayed == with->tried)
+        return 0;
+    const pk_planned *found = &model->tried[with->replayed++];
+    with->hit = found->hit;
+    with->whole = with->left = found->whole;
+    with->distance = found->distance;
+    with->next = found->next;
+    with->second = found->second;
+    return 1;
+}
+
 static void look(pk_model *model)
 {
+    if (replay(model))
+        return;
     switch (model->klauspost.level) {
     case 1:
     case 2:
@@ -317,8 +350,11 @@ static void look(pk_model *model)
     case 4:
         look_two(model);
         break;
+    case 5:
+        look_double(model, 5);
+        break;
     default:
-        look_double(model);
+        look_double(model, 6);
     }
 }
 
@@ -328,6 +364,8 @@ static void look_behind(pk_model *model, uint32_t end, uint32_t length)
     pk_klauspost *with = &model->klauspost;
     with->emitted = with->least = end;
     with->repeated = with->distance;
+    if (replay(model))
+        return;
     uint32_t at = with->next >= end ? with->next + 1 : end;
     switch (with->level) {
     case 1:
@@ -355,21 +393,38 @@ static uint32_t entries_of(const pk_klauspost *with)
     return entries[with->level];
 }
 
+static void look_from_start(pk_klauspost *with)
+{
+    with->emitted = with->least = with->next = with->unit;
+    with->second = 0;
+    with->repeated = 1;
+    with->hit = with->unit_end;
+}
+
 /* Whether matches save a sixteenth of the unit's bytes, a token counted as one; if not, the
- * unit is written as literals, but the positions it had were entered. */
+ * unit is written as literals, but the positions it had were entered. If so, the matches that were
+ * found are planned again one by one; the tables are ahead of them meanwhile, and are kept from
+ * before, lest a token be another one than predicted. */
 static int pays(pk_model *model)
 {
-    pk_klauspost *with = &model->klauspost, before = *with;
-    const uint32_t enough = (with->unit_end - with->unit) >> 4;
-    uint32_t saved = 0;
-    memcpy(model->kept, model->head, entries_of(with) * sizeof *model->kept);
-    model->kept_used = entries_of(with) > model->kept_used ? entries_of(with) : model->kept_used;
+    pk_klauspost *with = &model->klauspost;
+    const uint32_t length = with->unit_end - with->unit, enough = length >> 4;
+    uint32_t saved = 0, found = 0;
+    with->keeps = model->sure < length;
+    if (with->keeps) {
+        const uint32_t entries = entries_of(with);
+        memcpy(model->kept, model->head, entries * sizeof *model->kept);
+        model->kept_used = entries > model->kept_used ? entries : model->kept_used;
+    }
     for (look(model); with->hit < with->unit_end;) {
         for (uint32_t left = with->whole; left; left -= piece_of(left))
             saved += piece_of(left) - 1;
+        model->tried[found++] =
+            (pk_planned){with->hit, with->whole, with->distance, with->next, with->second};
+        model->tried_used = found > model->tried_used ? found : model->tried_used;
         if (saved >= enough) {
-            memcpy(model->head, model->kept, entries_of(with) * sizeof *model->kept);
-            *with = before;
+            look_from_start(with);
+            with->tried = found;
             return 1;
         }
         look_behind(model, with->hit + with->whole, with->whole);
@@ -377,16 +432,32 @@ static int pays(pk_model *model)
     return 0;
 }
 
+/* The token at `at` is not the one that was predicted, and matches were found ahead of it: let the
+ * tables be as they are there. */
+static void take_back(pk_model *model, uint32_t at)
+{
+    pk_klauspost *with = &model->klauspost;
+    with->tried = with->replayed = 0;
+    if (with->keeps)
+        memcpy(model->head, model->kept, entries_of(with) * sizeof *model->kept);
+    look_from_start(with);
+    look(model);
+    for (uint32_t from = with->unit; from < at;) {
+        pk_token token = pk_klauspost_predict(model, from);
+        pk_klauspost_accept(model, from, token, token);
+        from += pk_token_bytes(token);
+    }
+}
+
 static void begin_unit(pk_model *model, uint32_t at)
 {
     pk_klauspost *with = &model->klauspost;
     const uint32_t length = model->end - at < PK_UNIT ? model->end - at : PK_UNIT;
-    with->unit = with->emitted = with->least = with->next = at;
+    with->unit = at;
     with->unit_end = at + length;
-    with->second = 0;
-    with->repeated = 1;
+    look_from_start(with);
     with->literal = 1;
-    with->hit = with->unit_end;
+    with->tried = with->replayed = 0;
     with->held += with->unit_length;
     if (with->held + length > BUFFER)
         with->held = PK_WINDOW;
@@ -406,14 +477,16 @@ static void begin_unit(pk_model *model, uint32_t at)
 /* Follow the units in data[from, to). */
 static void follow(pk_model *model, uint32_t from, uint32_t to)
 {
-    const uint32_t end = model->end;
+    const uint32_t end = model->end, sure = model->sure;
     model->end = to;
+    model->sure = UINT32_MAX;
     while (from < to) {
         pk_token token = pk_klauspost_predict(model, from);
         pk_klauspost_accept(model, from, token, token);
-        from += token >> 16 ? token >> 16 : 1;
+        from += pk_token_bytes(token);
     }
     model->end = end;
+    model->sure = sure;
 }
 
 /* How much the buffer holds before a position of the stream, if there was no flush: it keeps a
@@ -465,6 +538,8 @@ void pk_klauspost_accept(pk_model *model, uint32_t at, pk_token predicted, pk_to
     const uint32_t length = actual >> 16;
     if (with->blind)
         return;
+    if (actual != predicted && with->replayed < with->tried)
+        take_back(model, at);
     if (!length) {
         if (actual == predicted || with->literal)
             return;

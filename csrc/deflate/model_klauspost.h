@@ -37,7 +37,18 @@ typedef struct pk_klauspost {
     uint32_t distance, repeated; /* of it, and of the match before */
     int literal;                 /* the unit has no matches: they would not pay */
     int blind;                   /* it is too short to be searched */
+    uint32_t tried, replayed;    /* matches found ahead in the unit; how many were planned */
+    int keeps;                   /* the tables from before them are kept */
 } pk_klauspost;
+
+/* A match that was found ahead, and where the look goes on. */
+typedef struct pk_planned {
+    uint32_t hit, whole, distance, next;
+    int second;
+} pk_planned;
+
+/* Matches of four bytes or more that save a sixteenth of a unit. */
+enum { PK_MOST_TRIED = PK_UNIT / 16 / 3 + 1 };
 
 struct pk_model;
 
@@ -46,5 +57,12 @@ void pk_klauspost_start(struct pk_model *model, uint32_t at);
 
 pk_token pk_klauspost_predict(struct pk_model *model, uint32_t at);
 void pk_klauspost_accept(struct pk_model *model, uint32_t at, pk_token predicted, pk_token actual);
+
+/* How many literals are predicted from `at` on, which was asked for: accepting them changes
+ * nothing. */
+static inline uint32_t pk_klauspost_literals(const pk_klauspost *with, uint32_t at)
+{
+    return at < with->hit && !with->blind ? with->hit - at : 0;
+}
 
 #endif

@@ -89,8 +89,10 @@ void pk_klauspost_look_pair(pk_model *model)
             return;
         }
         uint64_t string = pk_load64(model->data + at);
-        uint32_t *slot = pair_slot(model, string), newest = slot[0], older = slot[1];
-        push(slot, entry_of(model, at));
+        uint32_t *slot = pair_slot(model, string);
+        const uint64_t pair = pair_at(slot);
+        const uint32_t newest = newest_of(pair), older = older_of(pair);
+        push_on(slot, pair, entry_of(model, at));
         if (!usable(model, newest, at, REACH_3, &one))
             continue;
         if (same_four(model, one, string)) {
@@ -128,8 +130,10 @@ void pk_klauspost_look_behind_pair(pk_model *model, uint32_t at, uint32_t length
     push(pair_slot(model, pk_load64(data + at - 2)), entry_of(model, at - 2));
     push(pair_slot(model, pk_load64(data + at - 1)), entry_of(model, at - 1));
     uint64_t string = pk_load64(data + at);
-    uint32_t *slot = pair_slot(model, string), newest = slot[0], older = slot[1];
-    push(slot, entry_of(model, at));
+    uint32_t *slot = pair_slot(model, string);
+    const uint64_t pair = pair_at(slot);
+    const uint32_t newest = newest_of(pair), older = older_of(pair);
+    push_on(slot, pair, entry_of(model, at));
     if (usable(model, newest, at, REACH_3 - 1, &there)) {
         if (same_four(model, there, string)
             || (usable(model, older, at, REACH_3 - 1, &there)

@@ -164,86 +164,16 @@ static pk_status next_block(corrector *from, record *block, uint32_t ahead)
     return PK_OK;
 }
 
-/* ---- Writing bits ---- */
-
-/* Move whole bytes to the output. */
-static void flush_bits(pk_codec *codec)
-{
-    uint8_t bytes[8] = {0};
-    unsigned count = codec->bit_count >> 3;
-    for (unsigned at = 0; at < count; at++)
-        bytes[at] = (uint8_t)(codec->bits >> (8 * at));
-    pk_buffer_put(&codec->output, bytes, count);
-    codec->bits = count == 8 ? 0 : codec->bits >> (8 * count);
-    codec->bit_count &= 7;
-}
-
-/* Write the `count` bits of `value`, at most 32; the bits above are 0. */
-static inline void put_bits(pk_codec *codec, uint32_t value, unsigned count)
-{
-    if (codec->bit_count + count > 56)
-        flush_bits(codec);
-    codec->bits |= (uint64_t)value << codec->bit_count;
-    codec->bit_count += count;
-}
-
-/* Write a stored block of at most PK_MAX_STORED bytes; last: 1 if it ends the stream. */
-static void put_stored(pk_codec *codec, int last, const uint8_t *bytes, uint32_t length)
-{
-    put_bits(codec, (uint32_t)last, 3);
-    put_bits(codec, 0, -codec->bit_count & 7);
-    put_bits(codec, length | (uint32_t)(uint16_t)~length << 16, 32);
-    flush_bits(codec);
-    pk_buffer_put(&codec->output, bytes, length);
-}
-
-static void put_header(pk_codec *codec, const pk_header *header)
-{
-    uint16_t codes[PK_CODES];
-    pk_assign_codes(codes, header->code_lengths, PK_CODES);
-    put_bits(codec, header->literals - 257u, 5);
-    put_bits(codec, header->distances - 1u, 5);
-    put_bits(codec, header->codes - 4u, 4);
-    for (unsigned at = 0; at < header->codes; at++)
-        put_bits(codec, header->code_lengths[pk_code_order[at]], 3);
-    for (unsigned at = 0; at < header->symbols; at++) {
-        unsigned symbol = header->symbol[at];
-        put_bits(codec, codes[symbol], header->code_lengths[symbol]);
-        if (symbol >= 16)
-            put_bits(codec, header->extra[at], symbol == 16 ? 2 : symbol == 17 ? 3 : 7);
-    }
-}
-
-/* Write the first `count` of the codec's tokens, and the end of the block. */
-static void put_tokens(pk_codec *codec, const uint8_t lengths[PK_LENGTHS], size_t count)
-{
-    uint16_t codes[PK_LENGTHS];
-    pk_assign_codes(codes, lengths, PK_LITERALS);
-    pk_assign_codes(codes + PK_LITERALS, lengths + PK_LITERALS, PK_DISTANCES);
-    for (size_t at = 0; at < count; at++) {
-        pk_token token = codec->tokens[at];
-        if (token < 256) {
-            put_bits(codec, codes[token], lengths[token]);
-            continue;
-        }
-        unsigned length = token >> 16, distance = token & 0xffff;
-        unsigned first = pk_length_symbol(length), second = pk_distance_symbol(distance);
-        put_bits(codec, codes[257 + first], lengths[257 + first]);
-        put_bits(codec, length - pk_length_base[first], pk_length_extra[first]);
-        put_bits(codec, codes[PK_LITERALS + second], lengths[PK_LITERALS + second]);
-        put_bits(codec, distance - pk_distance_base[second], pk_distance_extra[second]);
-    }
-    put_bits(codec, codes[256], lengths[256]);
-}
+/* ---- Empty blocks ---- */
 
 /* Write an empty block; its type comes from the recipe. */
 static pk_status put_empty(pk_codec *codec, unsigned type, int last)
 {
     if (type == PK_STORED) {
-        put_stored(codec, last, NULL, 0);
+        pk_write_stored(&codec->output, (unsigned)last, NULL, 0);
     } else if (type == PK_FIXED) {
-        put_bits(codec, (uint32_t)last | PK_FIXED << 1, 3);
-        put_bits(codec, 0, 7);
+        pk_write_bits(&codec->output, (uint32_t)last | PK_FIXED << 1, 3);
+        pk_write_bits(&codec->output, 0, 7);
     } else {
         return PK_INVALID;
     }
@@ -253,11 +183,11 @@ static pk_status put_empty(pk_codec *codec, unsigned type, int last)
 /* pigz aligns its output with as few bits as it can. */
 static void put_aligned(pk_codec *codec)
 {
-    if (codec->bit_count & 1) {
+    if (codec->output.count & 1) {
         put_empty(codec, PK_STORED, 0);
         return;
     }
-    while (codec->bit_count & 7)
+    while (codec->output.count & 7)
         put_empty(codec, PK_FIXED, 0);
 }
 
@@ -269,6 +199,38 @@ typedef struct rebuilding {
     corrector from;
     uint32_t flush; /* the next flush point or end of the stream, 0 if there is none */
 } rebuilding;
+
+static inline uint64_t lesser(uint64_t one, uint64_t other)
+{
+    return one < other ? one : other;
+}
+
+/* Put literals into the codec's tokens that are known without asking for each: those before the
+ * match that klauspost's model has planned.
+ *
+ * here: where the last token ended. count: tokens of the block so far. left: tokens that end
+ *     nothing, if they are literals. Returns how many they are. */
+static uint32_t put_literals(rebuilding *state, uint32_t here, uint32_t count, uint64_t left)
+{
+    pk_codec *codec = state->codec;
+    if (codec->tape.mode != PK_TAPE_OFF || pk_kind_of(&state->with) != PK_KLAUSPOST)
+        return 0;
+    uint64_t run = lesser(pk_klauspost_literals(&codec->model.klauspost, here), left);
+    run = lesser(lesser(run, state->from.next_token), codec->token_capacity - count);
+    for (uint64_t at = 0; at < run; at++)
+        codec->tokens[count + at] = codec->model.data[here + at];
+    state->from.next_token -= run;
+    return (uint32_t)run;
+}
+
+/* How many tokens of a block, literals, may come before one that ends it, or the first unit. */
+static uint64_t tokens_left(const record *block, uint32_t count, uint32_t plain, uint32_t ahead)
+{
+    const uint64_t most = lesser(block->count, PK_MAX_BLOCK_TOKENS);
+    uint64_t left = most > count ? most - count : 0;
+    left = lesser(left, plain < PK_UNIT ? lesser(ahead, PK_UNIT - plain) : ahead);
+    return left ? left - 1 : 0;
+}
 
 /* Put the tokens of a block into the codec's.
  *
@@ -283,6 +245,11 @@ static pk_status rebuild_tokens(rebuilding *state, const record *block, uint32_t
     const uint32_t start = *at;
     uint32_t count = 0, here = start;
     for (int ended = 0; here < end && !ended;) {
+        uint32_t known = put_literals(state, here, count,
+                                      tokens_left(block, count, here - start, end - here));
+        count += known;
+        here += known;
+        codec->model.sure = (uint32_t)lesser(state->from.next_token, UINT32_MAX);
         pk_token predicted = pk_tape_predict(&codec->tape, &codec->model, here);
         pk_token actual = corrected(&state->from, predicted, codec->model.data[here], end - here);
         if (count == PK_MAX_BLOCK_TOKENS || state->from.tokens.failed)
@@ -317,18 +284,18 @@ static pk_status put_block(rebuilding *state, const record *block, uint32_t star
     if (type == PK_STORED) {
         if (plain > PK_MAX_STORED)
             return PK_INVALID;
-        put_stored(codec, last, codec->model.data + start, plain);
+        pk_write_stored(&codec->output, (unsigned)last, codec->model.data + start, plain);
         return PK_OK;
     }
-    put_bits(codec, (uint32_t)last | type << 1, 3);
+    pk_write_bits(&codec->output, (uint32_t)last | type << 1, 3);
     if (type == PK_FIXED) {
         uint8_t fixed[PK_LENGTHS];
         pk_fixed_lengths(fixed);
-        put_tokens(codec, fixed, tokens);
+        pk_write_tokens(&codec->output, fixed, codec->tokens, tokens, 1);
     } else {
         const pk_header *header = block->given & PK_GIVES_HEADER ? &block->header : &predicted;
-        put_header(codec, header);
-        put_tokens(codec, header->lengths, tokens);
+        pk_write_header(&codec->output, header);
+        pk_write_tokens(&codec->output, header->lengths, codec->tokens, tokens, 1);
     }
     return PK_OK;
 }
@@ -347,7 +314,8 @@ static pk_status rebuild_block(rebuilding *state, uint32_t *at, uint32_t end, in
         return status;
     if (block.given & PK_GIVES_BYTES) {
         *at = start + block.bytes;
-        put_stored(codec, may_be_last && *at == end, codec->model.data + start, block.bytes);
+        pk_write_stored(&codec->output, may_be_last && *at == end, codec->model.data + start,
+                        block.bytes);
         pk_tape_restart(&codec->tape, &codec->model, *at);
         return PK_OK;
     }
@@ -496,15 +464,6 @@ static int is_spent(const rebuilding *state, const flush_points *points)
     return 1;
 }
 
-/* Move the last bits to the output, and return where they end. */
-static uint64_t end_output(pk_codec *codec)
-{
-    unsigned rest = codec->bit_count & 7;
-    codec->bit_count = (codec->bit_count + 7) & ~7u;
-    flush_bits(codec);
-    return (uint64_t)codec->output.length * 8 - (rest ? 8 - rest : 0);
-}
-
 pk_status pk_rebuild(pk_codec *codec, const uint8_t *data, size_t window, size_t size,
                      uint64_t position, const uint8_t *recipe, size_t recipe_length, unsigned bit,
                      size_t most, uint64_t *end_bit)
@@ -517,9 +476,7 @@ pk_status pk_rebuild(pk_codec *codec, const uint8_t *data, size_t window, size_t
         return PK_INVALID;
     if (get_head(&head, &state, &points) != PK_OK)
         return PK_INVALID;
-    pk_buffer_reset(&codec->output, most);
-    codec->bits = 0;
-    codec->bit_count = bit;
+    pk_writer_start(&codec->output, bit, most);
     if (codec->tape.mode != PK_TAPE_PLAYS)
         pk_model_clear(&codec->model);
     pk_tape_start(&codec->tape, &codec->model, &pk_rule_table[state.with.rule],
@@ -530,6 +487,5 @@ pk_status pk_rebuild(pk_codec *codec, const uint8_t *data, size_t window, size_t
         return status;
     if (!is_spent(&state, &points))
         return PK_INVALID;
-    *end_bit = end_output(codec);
-    return codec->output.failed;
+    return pk_writer_end(&codec->output, end_bit);
 }

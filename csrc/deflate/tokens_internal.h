@@ -5,6 +5,7 @@
 #include "common/bytes.h"
 #include "common/range_coder.h"
 #include "deflate/block_header.h"
+#include "deflate/block_writer.h"
 #include "deflate/tokens.h"
 #include "deflate/trials.h"
 
@@ -138,16 +139,8 @@ void pk_tokens_runs(pk_header *header, unsigned make);
 
 /* ---- Bits ---- */
 
-typedef struct pk_writer {
-    uint8_t *bytes;
-    size_t length, capacity;
-    uint64_t bits; /* not yet among the bytes */
-    unsigned count;
-} pk_writer;
-
 /* Write a segment's bits, as pk_tokens_write. */
 pk_status pk_write_segment(pk_writer *to, const pk_segment *segment, unsigned bit, size_t most,
                            uint64_t *bits);
-void pk_writer_free(pk_writer *writer);
 
 #endif

@@ -15,12 +15,18 @@ from contextlib import contextmanager
 from threading import Lock
 from typing import IO, TYPE_CHECKING, Protocol
 
-from packer.engine.deflate import MAX_SEGMENT_INPUT, Inflated, NotDeflate, Segment
+from packer.engine.deflate import (
+    MAX_SEGMENT_INPUT,
+    SEGMENT_BYTES,
+    Inflated,
+    NotDeflate,
+    Segment,
+)
 from packer.engine.memory import writable
 from packer.engine.tokens import OldSpan, Span
 from packer.engine.zstd_streams import OldSequences
 from packer.errors import FormatError
-from packer.files.spool import Memory
+from packer.files.spool import Memory, Spool
 from packer.files.temporary import read_at, temporary_file, write_at
 from packer.opening.parsed_stream import ParsedStream
 from packer.opening.predecessor import ZSTD, OldStream
@@ -36,8 +42,10 @@ refers to stay for the recipes from tokens that follow it."""
 
 DISTANCE = 32 << 10
 """How far back deflate refers, in bytes."""
-_PARSED_BYTES = 8 << 20
-"""Memory for plaintext of zstd streams, in bytes; more goes to temporary files."""
+_PLAIN_BYTES = 8 << 20
+"""Memory for plaintext of streams, in bytes; more goes to temporary files."""
+_MOST_KEPT_BYTES = 1 << 30
+"""Plaintext of a deflate stream that is kept, at most, in bytes, as it may take so much disk."""
 _WINDOW_BYTES = 8 << 20
 """Windows of checkpoints kept in memory, in bytes; further ones go to a temporary file."""
 _LEAST_INPUT_BYTES, _INPUT_BYTES = 4 << 10, 1 << 20
@@ -119,7 +127,7 @@ class OldStreams:
         self._windows = Windows(directory)
         self._cache = SegmentCache(CACHE_BYTES) if cache is None else cache
         self._directory = directory
-        self._parsed, self._parsing = Memory(_PARSED_BYTES), Lock()
+        self._memory, self._parsing = Memory(_PLAIN_BYTES), Lock()
         self._streams: list[PlainStream | ParsedStream] = []
         for file in files:
             first, depths = len(self._streams), [0]
@@ -143,14 +151,14 @@ class OldStreams:
                 stream.offset,
                 stream.size,
                 f"zstd stream at offset {stream.offset} in {file.what}",
-                self._parsed,
+                self._memory,
                 directory=self._directory,
                 lock=self._parsing,
             )
         what = f"deflate stream at offset {stream.offset} in {file.what}"
         if parent is None and file.first is not None:
             return file.first(what, self._cache)
-        return InflatedStream(
+        made = InflatedStream(
             parent.read if parent is not None else file.read,
             parent.size if parent is not None else file.size,
             stream.offset,
@@ -159,6 +167,9 @@ class OldStreams:
             self._windows,
             self._cache,
         )
+        if SEGMENT_BYTES < stream.size <= _MOST_KEPT_BYTES:
+            made.keep(Spool(stream.size, self._memory, self._directory))
+        return made
 
     def __len__(self) -> int:
         """Return the number of streams."""
@@ -287,6 +298,17 @@ class InflatedStream:
         self._places = array("q", (-1,))
         # Of those within a block, what inflating must know of it: a KB, a 2000th of the plaintext.
         self._carries: dict[int, bytes] = {}
+        self._plain: Spool | None = None
+
+    def keep(self, plain: Spool) -> None:
+        """Keep its plaintext as it is inflated: reading it again costs no inflating.
+
+        A delta may refer to a place far behind the last one, and the next delta to what was passed.
+
+        Args:
+            plain: empty, for all of the plaintext; closed with the stream.
+        """
+        self._plain = plain
 
     @property
     def count(self) -> int:
@@ -327,6 +349,10 @@ class InflatedStream:
     def read(self, start: int, length: int) -> bytes | bytearray | memoryview:
         """Return `length` bytes of the plaintext from `start` on."""
         self.check(start, length)
+        if self._plain is not None:
+            with self._lock:
+                self._reach(start + length)
+            return self._plain.read(start, length)
         out, done, end = writable(length), 0, start + length
         for position, segment in self.segments(start, end):
             part = segment.plain[max(start - position, 0) : end - position]
@@ -354,16 +380,22 @@ class InflatedStream:
             position = self._positions[at + 1]
 
     def close(self) -> None:
-        """Release its segments."""
+        """Release its segments, and what keeps its plaintext."""
         self._cache.drop(self._key)
+        if self._plain is not None:
+            self._plain.close()
 
     def _segment_at(self, position: int) -> tuple[int, Segment]:
         """Return the segment that holds a position, and its number."""
-        while self._positions[-1] <= position:
-            segment = self._go_on()
-            self._cache.release((self._key, self.count - 1), segment)
+        self._reach(position + 1)
         at = bisect_right(self._positions, position) - 1
         return at, self._kept(at)
+
+    def _reach(self, end: int) -> None:
+        """Inflate as far as the byte before `end`."""
+        while self._positions[-1] < end:
+            segment = self._go_on()
+            self._cache.release((self._key, self.count - 1), segment)
 
     def _go_on(self) -> Segment:
         """Inflate one more segment."""
@@ -386,6 +418,8 @@ class InflatedStream:
         position = self._positions[-1] + found.plain_length
         if position > self.size or (found.last and position < self.size):
             raise FormatError(self._what, f"its plaintext has not the {self.size} bytes stated")
+        if self._plain is not None:
+            self._plain.append(segment.plain)  # there is room: `position` was compared
         place = -1
         if position < self.size:
             size = self._windows.size

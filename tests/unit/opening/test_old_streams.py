@@ -3,10 +3,12 @@
 import random
 import zlib
 from concurrent.futures import ThreadPoolExecutor
+from typing import Any
 
 import deflate
 import pytest
 
+from packer.engine.deflate import Inflated, Segment
 from packer.engine.tokens import Span
 from packer.errors import FormatError
 from packer.opening import old_streams
@@ -27,8 +29,14 @@ def _file(data: bytes, *streams: OldStream) -> OldFile:
     return OldFile(lambda at, count: data[at : at + count], len(data), streams, "old.tgz")
 
 
-def test_any_span_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
-    # Small limits, so that segments fall out of the cache, and windows go to the file.
+@pytest.mark.parametrize(
+    ("memory", "most"), [(16 << 20, 1 << 30), (0, 1 << 30), (0, 0)], ids=["memory", "file", "not"]
+)
+def test_any_span_in_any_order(monkeypatch: pytest.MonkeyPatch, memory: int, most: int) -> None:
+    # Small limits, so that segments fall out of the cache, and windows go to the file. The
+    # plaintext is kept in memory, in a file, or not at all.
+    monkeypatch.setattr(old_streams, "_PLAIN_BYTES", memory)
+    monkeypatch.setattr(old_streams, "_MOST_KEPT_BYTES", most)
     monkeypatch.setattr(old_streams, "CACHE_BYTES", 8 << 20)
     monkeypatch.setattr(old_streams, "_WINDOW_BYTES", 32 << 10)
     text = _text(9 << 20, 1)
@@ -43,6 +51,26 @@ def test_any_span_in_any_order(monkeypatch: pytest.MonkeyPatch) -> None:
             filled = executor.submit(streams.fill, 0, Span(start, size))
             assert plain.result() == text[start : start + size]
             assert filled.result().size == size
+    streams.close()
+
+
+def test_plaintext_that_is_read_again_is_not_inflated_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(old_streams, "CACHE_BYTES", 1 << 20)
+    text, calls = _text(9 << 20, 6), []
+    inflate = Segment.inflate
+
+    def counted(segment: Segment, *args: Any, **named: Any) -> Inflated | None:
+        found = inflate(segment, *args, **named)
+        calls.append(found.plain_length if found is not None else 0)
+        return found
+
+    monkeypatch.setattr(Segment, "inflate", counted)
+    streams = OldStreams([_file(zlib.compress(text)[2:], OldStream(0, 0, len(text)))])
+    for start in (0, 8 << 20, 1 << 20, 5 << 20, 0):
+        assert streams.plain(0, Span(start, 1 << 20)) == text[start : start + (1 << 20)]
+    assert sum(calls) == len(text)
     streams.close()
 
 
