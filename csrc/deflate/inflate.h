@@ -142,9 +142,25 @@ extern const uint8_t pk_length_extra[29], pk_distance_extra[30], pk_code_order[P
 void pk_fixed_lengths(uint8_t lengths[PK_LENGTHS]);
 
 /* Return the symbol of a match length 3..258, less 257: 0..28. */
-unsigned pk_length_symbol(unsigned length);
+static inline unsigned pk_length_symbol(unsigned length)
+{
+    if (length == PK_MAX_MATCH)
+        return 28;
+    unsigned value = length - 3;
+    if (value < 8)
+        return value;
+    unsigned bits = 31 - (unsigned)__builtin_clz(value);
+    return (bits - 1) * 4 + (value >> (bits - 2) & 3);
+}
 
 /* Return the symbol of a distance 1..32768: 0..29. */
-unsigned pk_distance_symbol(unsigned distance);
+static inline unsigned pk_distance_symbol(unsigned distance)
+{
+    unsigned value = distance - 1;
+    if (value < 4)
+        return value;
+    unsigned bits = 31 - (unsigned)__builtin_clz(value);
+    return bits * 2 + (value >> (bits - 1) & 1);
+}
 
 #endif

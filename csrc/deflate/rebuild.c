@@ -166,109 +166,38 @@ static pk_status next_block(corrector *from, record *block, uint32_t ahead)
 
 /* ---- Writing bits ---- */
 
-/* Move whole bytes to the output. */
-static void flush_bits(pk_codec *codec)
-{
-    uint8_t bytes[8] = {0};
-    unsigned count = codec->bit_count >> 3;
-    for (unsigned at = 0; at < count; at++)
-        bytes[at] = (uint8_t)(codec->bits >> (8 * at));
-    pk_buffer_put(&codec->output, bytes, count);
-    codec->bits = count == 8 ? 0 : codec->bits >> (8 * count);
-    codec->bit_count &= 7;
-}
-
-/* Write the `count` bits of `value`, at most 32; the bits above are 0. */
-static inline void put_bits(pk_codec *codec, uint32_t value, unsigned count)
-{
-    if (codec->bit_count + count > 56)
-        flush_bits(codec);
-    codec->bits |= (uint64_t)value << codec->bit_count;
-    codec->bit_count += count;
-}
-
-/* Write a stored block of at most PK_MAX_STORED bytes; last: 1 if it ends the stream. */
-static void put_stored(pk_codec *codec, int last, const uint8_t *bytes, uint32_t length)
-{
-    put_bits(codec, (uint32_t)last, 3);
-    put_bits(codec, 0, -codec->bit_count & 7);
-    put_bits(codec, length | (uint32_t)(uint16_t)~length << 16, 32);
-    flush_bits(codec);
-    pk_buffer_put(&codec->output, bytes, length);
-}
-
-static void put_header(pk_codec *codec, const pk_header *header)
-{
-    uint16_t codes[PK_CODES];
-    pk_assign_codes(codes, header->code_lengths, PK_CODES);
-    put_bits(codec, header->literals - 257u, 5);
-    put_bits(codec, header->distances - 1u, 5);
-    put_bits(codec, header->codes - 4u, 4);
-    for (unsigned at = 0; at < header->codes; at++)
-        put_bits(codec, header->code_lengths[pk_code_order[at]], 3);
-    for (unsigned at = 0; at < header->symbols; at++) {
-        unsigned symbol = header->symbol[at];
-        put_bits(codec, codes[symbol], header->code_lengths[symbol]);
-        if (symbol >= 16)
-            put_bits(codec, header->extra[at], symbol == 16 ? 2 : symbol == 17 ? 3 : 7);
-    }
-}
-
-/* Write the first `count` of the codec's tokens, and the end of the block. */
-static void put_tokens(pk_codec *codec, const uint8_t lengths[PK_LENGTHS], size_t count)
-{
-    uint16_t codes[PK_LENGTHS];
-    pk_assign_codes(codes, lengths, PK_LITERALS);
-    pk_assign_codes(codes + PK_LITERALS, lengths + PK_LITERALS, PK_DISTANCES);
-    for (size_t at = 0; at < count; at++) {
-        pk_token token = codec->tokens[at];
-        if (token < 256) {
-            put_bits(codec, codes[token], lengths[token]);
-            continue;
-        }
-        unsigned length = token >> 16, distance = token & 0xffff;
-        unsigned first = pk_length_symbol(length), second = pk_distance_symbol(distance);
-        put_bits(codec, codes[257 + first], lengths[257 + first]);
-        put_bits(codec, length - pk_length_base[first], pk_length_extra[first]);
-        put_bits(codec, codes[PK_LITERALS + second], lengths[PK_LITERALS + second]);
-        put_bits(codec, distance - pk_distance_base[second], pk_distance_extra[second]);
-    }
-    put_bits(codec, codes[256], lengths[256]);
-}
-
-/* Write an empty block; its type comes from the recipe. */
-static pk_status put_empty(pk_codec *codec, unsigned type, int last)
-{
-    if (type == PK_STORED) {
-        put_stored(codec, last, NULL, 0);
-    } else if (type == PK_FIXED) {
-        put_bits(codec, (uint32_t)last | PK_FIXED << 1, 3);
-        put_bits(codec, 0, 7);
-    } else {
-        return PK_INVALID;
-    }
-    return PK_OK;
-}
-
-/* pigz aligns its output with as few bits as it can. */
-static void put_aligned(pk_codec *codec)
-{
-    if (codec->bit_count & 1) {
-        put_empty(codec, PK_STORED, 0);
-        return;
-    }
-    while (codec->bit_count & 7)
-        put_empty(codec, PK_FIXED, 0);
-}
-
-/* ---- Blocks ---- */
-
 typedef struct rebuilding {
     pk_codec *codec;
     pk_settings with;
     corrector from;
+    size_t most;    /* bytes to write */
     uint32_t flush; /* the next flush point or end of the stream, 0 if there is none */
 } rebuilding;
+
+/* Write an empty block; its type comes from the recipe. */
+static pk_status put_empty(rebuilding *state, unsigned type, int last)
+{
+    pk_writer *to = &state->codec->output;
+    if (type == PK_STORED)
+        return pk_write_stored(to, (unsigned)last, NULL, 0, state->most);
+    if (type == PK_FIXED)
+        return pk_write_bits(to, (uint32_t)last | PK_FIXED << 1, 3 + 7, state->most);
+    return PK_INVALID;
+}
+
+/* pigz aligns its output with as few bits as it can. */
+static pk_status put_aligned(rebuilding *state)
+{
+    const pk_writer *to = &state->codec->output;
+    if (to->count & 1)
+        return put_empty(state, PK_STORED, 0);
+    pk_status status = PK_OK;
+    while (to->count && status == PK_OK)
+        status = put_empty(state, PK_FIXED, 0);
+    return status;
+}
+
+/* ---- Blocks ---- */
 
 /* Put the tokens of a block into the codec's.
  *
@@ -308,6 +237,8 @@ static pk_status put_block(rebuilding *state, const record *block, uint32_t star
                            uint32_t tokens, pk_header_basis basis, int last)
 {
     pk_codec *codec = state->codec;
+    pk_writer *to = &codec->output;
+    const size_t most = state->most;
     pk_header predicted;
     unsigned type =
         (unsigned)pk_predict_header(&predicted, &state->with, basis, codec->tokens, tokens, plain,
@@ -317,20 +248,21 @@ static pk_status put_block(rebuilding *state, const record *block, uint32_t star
     if (type == PK_STORED) {
         if (plain > PK_MAX_STORED)
             return PK_INVALID;
-        put_stored(codec, last, codec->model.data + start, plain);
-        return PK_OK;
+        return pk_write_stored(to, (unsigned)last, codec->model.data + start, plain, most);
     }
-    put_bits(codec, (uint32_t)last | type << 1, 3);
+    const pk_header *header = block->given & PK_GIVES_HEADER ? &block->header : &predicted;
+    uint8_t fixed[PK_LENGTHS];
+    const uint8_t *lengths = header->lengths;
+    pk_status status = pk_write_bits(to, (uint32_t)last | type << 1, 3, most);
     if (type == PK_FIXED) {
-        uint8_t fixed[PK_LENGTHS];
         pk_fixed_lengths(fixed);
-        put_tokens(codec, fixed, tokens);
-    } else {
-        const pk_header *header = block->given & PK_GIVES_HEADER ? &block->header : &predicted;
-        put_header(codec, header);
-        put_tokens(codec, header->lengths, tokens);
+        lengths = fixed;
+    } else if (status == PK_OK) {
+        status = pk_write_header(to, header, most);
     }
-    return PK_OK;
+    if (status == PK_OK)
+        status = pk_write_tokens(to, lengths, codec->tokens, tokens, most);
+    return status == PK_OK ? pk_write_end(to, lengths, most) : status;
 }
 
 /* Write one block with plaintext.
@@ -347,9 +279,10 @@ static pk_status rebuild_block(rebuilding *state, uint32_t *at, uint32_t end, in
         return status;
     if (block.given & PK_GIVES_BYTES) {
         *at = start + block.bytes;
-        put_stored(codec, may_be_last && *at == end, codec->model.data + start, block.bytes);
+        status = pk_write_stored(&codec->output, may_be_last && *at == end,
+                                 codec->model.data + start, block.bytes, state->most);
         pk_tape_restart(&codec->tape, &codec->model, *at);
-        return PK_OK;
+        return status;
     }
     uint32_t tokens;
     pk_header_basis basis = {0, 0};
@@ -362,18 +295,17 @@ static pk_status rebuild_block(rebuilding *state, uint32_t *at, uint32_t end, in
 /* Write the empty blocks at a flush point, or at the end of the segment.
  *
  * code: PK_EMPTY_... ends: whether they end the stream. */
-static pk_status rebuild_empty(pk_codec *codec, cursor *from, unsigned code, int ends)
+static pk_status rebuild_empty(rebuilding *state, cursor *from, unsigned code, int ends)
 {
     switch (code) {
     case PK_EMPTY_STORED:
-        return put_empty(codec, PK_STORED, ends);
+        return put_empty(state, PK_STORED, ends);
     case PK_EMPTY_NONE:
         return PK_OK;
     case PK_EMPTY_ALIGNED:
         if (ends)
             return PK_INVALID;
-        put_aligned(codec);
-        return PK_OK;
+        return put_aligned(state);
     case PK_EMPTY_LISTED:
         break;
     default:
@@ -382,9 +314,11 @@ static pk_status rebuild_empty(pk_codec *codec, cursor *from, unsigned code, int
     uint64_t count = get_number(from);
     if (count > PK_MAX_EMPTY || !count)
         return PK_INVALID;
-    while (count--)
-        if (put_empty(codec, get_byte(from), ends && !count) != PK_OK)
-            return PK_INVALID;
+    while (count--) {
+        pk_status status = put_empty(state, get_byte(from), ends && !count);
+        if (status != PK_OK)
+            return status;
+    }
     return from->failed ? PK_INVALID : PK_OK;
 }
 
@@ -454,8 +388,6 @@ static pk_status rebuild_to(rebuilding *state, uint32_t at, uint32_t end, int ma
         pk_status status = rebuild_block(state, &at, end, may_be_last);
         if (status != PK_OK)
             return status;
-        if (codec->output.failed)
-            return codec->output.failed;
     }
     return PK_OK;
 }
@@ -475,8 +407,9 @@ static pk_status rebuild_all(rebuilding *state, flush_points *points, uint32_t a
         status = rebuild_to(state, at, end, ends && code == PK_EMPTY_NONE);
         if (status != PK_OK)
             return status;
-        if (rebuild_empty(state->codec, &points->in, code, ends) != PK_OK)
-            return PK_INVALID;
+        status = rebuild_empty(state, &points->in, code, ends);
+        if (status != PK_OK)
+            return status;
         if (!points->left)
             return PK_OK;
         points->left--;
@@ -496,30 +429,19 @@ static int is_spent(const rebuilding *state, const flush_points *points)
     return 1;
 }
 
-/* Move the last bits to the output, and return where they end. */
-static uint64_t end_output(pk_codec *codec)
-{
-    unsigned rest = codec->bit_count & 7;
-    codec->bit_count = (codec->bit_count + 7) & ~7u;
-    flush_bits(codec);
-    return (uint64_t)codec->output.length * 8 - (rest ? 8 - rest : 0);
-}
-
 pk_status pk_rebuild(pk_codec *codec, const uint8_t *data, size_t window, size_t size,
                      uint64_t position, const uint8_t *recipe, size_t recipe_length, unsigned bit,
                      size_t most, uint64_t *end_bit)
 {
     cursor head = {recipe, recipe + recipe_length, 0};
-    rebuilding state = {.codec = codec};
+    rebuilding state = {.codec = codec, .most = most};
     flush_points points;
     if (window > PK_FAR_WINDOW || window > size || size - window > PK_MAX_SEGMENT_PLAIN || bit > 7
         || position < window)
         return PK_INVALID;
     if (get_head(&head, &state, &points) != PK_OK)
         return PK_INVALID;
-    pk_buffer_reset(&codec->output, most);
-    codec->bits = 0;
-    codec->bit_count = bit;
+    pk_writer_begin(&codec->output, bit);
     if (codec->tape.mode != PK_TAPE_PLAYS)
         pk_model_clear(&codec->model);
     pk_tape_start(&codec->tape, &codec->model, &pk_rule_table[state.with.rule],
@@ -530,6 +452,5 @@ pk_status pk_rebuild(pk_codec *codec, const uint8_t *data, size_t window, size_t
         return status;
     if (!is_spent(&state, &points))
         return PK_INVALID;
-    *end_bit = end_output(codec);
-    return codec->output.failed;
+    return pk_writer_end(&codec->output, most, end_bit);
 }

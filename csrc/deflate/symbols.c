@@ -16,26 +16,6 @@ const uint8_t pk_distance_extra[30] = {0, 0, 0, 0, 1, 1, 2, 2,  3,  3,  4,  4,  
 const uint8_t pk_code_order[PK_CODES] = {16, 17, 18, 0, 8,  7, 9,  6, 10, 5,
                                          11, 4,  12, 3, 13, 2, 14, 1, 15};
 
-unsigned pk_length_symbol(unsigned length)
-{
-    if (length == PK_MAX_MATCH)
-        return 28;
-    unsigned value = length - 3;
-    if (value < 8)
-        return value;
-    unsigned bits = 31 - (unsigned)__builtin_clz(value);
-    return (bits - 1) * 4 + (value >> (bits - 2) & 3);
-}
-
-unsigned pk_distance_symbol(unsigned distance)
-{
-    unsigned value = distance - 1;
-    if (value < 4)
-        return value;
-    unsigned bits = 31 - (unsigned)__builtin_clz(value);
-    return bits * 2 + (value >> (bits - 1) & 1);
-}
-
 void pk_fixed_lengths(uint8_t lengths[PK_LENGTHS])
 {
     memset(lengths, 8, 144);

@@ -4,6 +4,7 @@
 
 #include "common/bytes.h"
 #include "common/range_coder.h"
+#include "deflate/bits_out.h"
 #include "deflate/block_header.h"
 #include "deflate/tokens.h"
 #include "deflate/trials.h"
@@ -89,7 +90,7 @@ enum { FALL_LAZY = 1, FALL_FOUR = 2, FALL_NEAR = 4, FALL_DEPTH = 3, FALL_MOST = 
 
 typedef struct finder {
     const uint8_t *data;
-    uint32_t size, inserted, base;
+    uint32_t size, inserted, three_inserted, base;
     unsigned rule, least; /* bytes that are hashed */
     uint32_t depth;
     uint32_t known_at, known_length, known_distance; /* the last search */
@@ -135,19 +136,5 @@ int pk_tokens_header(pk_header *header, unsigned make, const pk_counts *counts, 
 
 /* Make run lengths and their code from the lengths of a header. */
 void pk_tokens_runs(pk_header *header, unsigned make);
-
-/* ---- Bits ---- */
-
-typedef struct pk_writer {
-    uint8_t *bytes;
-    size_t length, capacity;
-    uint64_t bits; /* not yet among the bytes */
-    unsigned count;
-} pk_writer;
-
-/* Write a segment's bits, as pk_tokens_write. */
-pk_status pk_write_segment(pk_writer *to, const pk_segment *segment, unsigned bit, size_t most,
-                           uint64_t *bits);
-void pk_writer_free(pk_writer *writer);
 
 #endif

@@ -15,7 +15,7 @@ void pk_codec_free(pk_codec *codec)
     pk_buffer_free(&codec->points);
     pk_buffer_free(&codec->blocks);
     pk_buffer_free(&codec->corrections);
-    pk_buffer_free(&codec->output);
+    pk_writer_free(&codec->output);
     free(codec->tokens);
     pk_tape_free(&codec->tape);
     free(codec);

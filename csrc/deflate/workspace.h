@@ -3,6 +3,7 @@
 #define PK_DEFLATE_WORKSPACE_H
 
 #include "common/buffer.h"
+#include "deflate/bits_out.h"
 #include "deflate/model.h"
 #include "deflate/model_tape.h"
 #include "deflate/recipe.h"
@@ -16,10 +17,7 @@ struct pk_codec {
     /* Tokens of the block that is rebuilt, or of a stored one that is predicted. */
     pk_token *tokens;
     size_t token_capacity;
-    /* The bits that are rebuilt: whole bytes, and the last `bit_count` bits, not yet in them. */
-    pk_buffer output;
-    uint64_t bits;
-    unsigned bit_count;
+    pk_writer output; /* the bits that are rebuilt */
     /* Tokens seen by the analysis, and how many of them were predicted wrong. */
     uint64_t token_total, mispredicted;
 };

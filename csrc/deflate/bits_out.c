@@ -1,5 +1,10 @@
 /* Tokens, blocks and headers to the bits of a deflate stream (RFC 1951). */
-#include "deflate/tokens_internal.h"
+#include "deflate/bits_out.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "deflate/block_header.h"
 
 enum { BATCH = 256, TOKEN_BYTES = 8 };
 
@@ -11,7 +16,7 @@ static inline void store(uint8_t *to, uint64_t value)
     memcpy(to, &value, 8);
 }
 
-static int reserve(pk_writer *to, size_t more, size_t most)
+static pk_status reserve(pk_writer *to, size_t more, size_t most)
 {
     if (to->length > most)
         return PK_INVALID;
@@ -39,24 +44,40 @@ static inline void put(pk_writer *to, uint64_t value, unsigned count)
     to->count &= 7;
 }
 
-static int write_stored(pk_writer *to, unsigned last, const uint8_t *bytes, uint32_t length,
-                        size_t most)
+void pk_writer_begin(pk_writer *to, unsigned bit)
 {
-    int failed = reserve(to, 16 + (size_t)length, most);
+    to->length = 0;
+    to->bits = 0;
+    to->count = bit & 7;
+}
+
+pk_status pk_write_bits(pk_writer *to, uint32_t value, unsigned count, size_t most)
+{
+    pk_status failed = reserve(to, 16, most);
+    if (!failed)
+        put(to, value, count);
+    return failed;
+}
+
+pk_status pk_write_stored(pk_writer *to, unsigned last, const uint8_t *bytes, uint32_t length,
+                          size_t most)
+{
+    pk_status failed = reserve(to, 16 + (size_t)length, most);
     if (failed)
         return failed;
     put(to, last, 3);
     put(to, 0, -to->count & 7);
     put(to, length | (uint32_t)(uint16_t)~length << 16, 32);
-    memcpy(to->bytes + to->length, bytes, length);
+    if (length)
+        memcpy(to->bytes + to->length, bytes, length);
     to->length += length;
     return PK_OK;
 }
 
-static int write_header(pk_writer *to, const pk_header *header, size_t most)
+pk_status pk_write_header(pk_writer *to, const pk_header *header, size_t most)
 {
     uint16_t codes[PK_CODES];
-    int failed = reserve(to, 64 + 3 * PK_LENGTHS, most);
+    pk_status failed = reserve(to, 64 + 3 * PK_LENGTHS, most);
     if (failed)
         return failed;
     pk_assign_codes(codes, header->code_lengths, PK_CODES);
@@ -80,9 +101,8 @@ typedef struct entry {
     uint8_t bits, own; /* with extra bits; without */
 } entry;
 
-/* Write tokens, without the end of their block. */
-static int write_tokens(pk_writer *to, const uint8_t *lengths, const pk_token *tokens,
-                        size_t count, size_t most)
+pk_status pk_write_tokens(pk_writer *to, const uint8_t lengths[PK_LENGTHS], const pk_token *tokens,
+                          size_t count, size_t most)
 {
     uint16_t codes[PK_LENGTHS];
     entry literal[256], match[PK_MAX_MATCH + 1], distance[30];
@@ -101,7 +121,7 @@ static int write_tokens(pk_writer *to, const uint8_t *lengths, const pk_token *t
             (entry){codes[PK_LITERALS + at], (uint8_t)(own + pk_distance_extra[at]), (uint8_t)own};
     }
     for (size_t at = 0; at < count;) {
-        int failed = reserve(to, BATCH * TOKEN_BYTES, most);
+        pk_status failed = reserve(to, BATCH * TOKEN_BYTES, most);
         if (failed)
             return failed;
         size_t stop = count - at < BATCH ? count : at + BATCH;
@@ -136,10 +156,10 @@ static int write_tokens(pk_writer *to, const uint8_t *lengths, const pk_token *t
     return PK_OK;
 }
 
-static int write_end(pk_writer *to, const uint8_t *lengths, size_t most)
+pk_status pk_write_end(pk_writer *to, const uint8_t lengths[PK_LENGTHS], size_t most)
 {
     uint16_t codes[PK_LITERALS];
-    int failed = reserve(to, TOKEN_BYTES, most);
+    pk_status failed = reserve(to, TOKEN_BYTES, most);
     if (failed)
         return failed;
     pk_assign_codes(codes, lengths, PK_LITERALS);
@@ -147,19 +167,30 @@ static int write_end(pk_writer *to, const uint8_t *lengths, size_t most)
     return PK_OK;
 }
 
+pk_status pk_writer_end(pk_writer *to, size_t most, uint64_t *bits)
+{
+    pk_status failed = reserve(to, 1, most);
+    if (failed)
+        return failed;
+    if (to->length + (to->count > 0) > most)
+        return PK_INVALID;
+    *bits = (uint64_t)to->length * 8 + to->count;
+    if (to->count)
+        to->bytes[to->length] = (uint8_t)to->bits;
+    return PK_OK;
+}
+
 pk_status pk_write_segment(pk_writer *to, const pk_segment *segment, unsigned bit, size_t most,
                            uint64_t *bits)
 {
-    to->length = 0;
-    to->bits = 0;
-    to->count = bit & 7;
-    int failed = reserve(to, 64, most);
+    pk_writer_begin(to, bit);
+    pk_status failed = reserve(to, 64, most);
     for (size_t i = 0; i < segment->block_count && !failed; i++) {
         const pk_block *block = &segment->blocks[i];
         unsigned last = segment->last && i + 1 == segment->block_count;
         const pk_token *tokens = segment->tokens + block->first_token;
         if (block->type == PK_STORED) {
-            failed = write_stored(to, last, segment->data + block->start, block->plain, most);
+            failed = pk_write_stored(to, last, segment->data + block->start, block->plain, most);
             continue;
         }
         failed = reserve(to, 64, most);
@@ -176,20 +207,13 @@ pk_status pk_write_segment(pk_writer *to, const pk_segment *segment, unsigned bi
         else
             lengths = block->header.lengths;
         if (is_new && block->type == PK_DYNAMIC)
-            failed = write_header(to, &block->header, most);
+            failed = pk_write_header(to, &block->header, most);
         if (!failed)
-            failed = write_tokens(to, lengths, tokens, block->tokens, most);
+            failed = pk_write_tokens(to, lengths, tokens, block->tokens, most);
         if (!failed && ends)
-            failed = write_end(to, lengths, most);
+            failed = pk_write_end(to, lengths, most);
     }
-    if (failed)
-        return failed;
-    if (to->length + (to->count > 0) > most)
-        return PK_INVALID;
-    *bits = (uint64_t)to->length * 8 + to->count;
-    if (to->count)
-        to->bytes[to->length] = (uint8_t)to->bits;
-    return PK_OK;
+    return failed ? failed : pk_writer_end(to, most, bits);
 }
 
 void pk_writer_free(pk_writer *writer)
