@@ -70,7 +70,9 @@ void pk_choose_limit(const pk_segment *segment, pk_settings *with)
 
 void pk_choose_trees(const pk_segment *segment, pk_settings *with)
 {
-    for (size_t at = 0; at < segment->block_count; at++) {
+    enum { MOST_OTHERS = 4 }; /* headers that neither makes, after which none is tried */
+    unsigned others = 0;
+    for (size_t at = 0; at < segment->block_count && others < MOST_OTHERS; at++) {
         const pk_block *block = &segment->blocks[at];
         pk_counts counts;
         pk_header header;
@@ -85,6 +87,7 @@ void pk_choose_trees(const pk_segment *segment, pk_settings *with)
             with->flags |= go ? PK_FLAG_GO_TREES : 0;
             return;
         }
+        others += !go;
     }
 }
 

@@ -187,7 +187,7 @@ static void put_aligned(pk_codec *codec)
         put_empty(codec, PK_STORED, 0);
         return;
     }
-    while (codec->output.count & 7)
+    while (codec->output.count & 7 && !codec->output.failed)
         put_empty(codec, PK_FIXED, 0);
 }
 

@@ -2,11 +2,12 @@
 #include "deflate/tokens_walk.h"
 
 enum {
-    SAMPLE = 512, /* tokens by which the fall-back is chosen, */
-    FIRST = 96,   /* so many of them the segment's first */
-    DEPTHS = 9,   /* of its chains, as FALL_DEPTH codes them: these are tried, */
-    STEP = 2,     /* so far apart, */
-    MIDDLE = 4,   /* and this one for all styles */
+    SAMPLE = 512,             /* tokens by which the fall-back is chosen, */
+    FIRST = 96,               /* so many of them the segment's first, */
+    ENTERED = 12 * PK_WINDOW, /* from places that make so many positions enter its chains, about */
+    DEPTHS = 9,               /* of its chains, as FALL_DEPTH codes them: these are tried, */
+    STEP = 2,                 /* so far apart, */
+    MIDDLE = 4,               /* and this one for all styles */
     STYLES = 1u << FALL_DEPTH
 };
 
@@ -219,8 +220,9 @@ typedef struct sample {
 /* Take the first tokens, and then those that are aligned with nothing. */
 static void take_sample(walker *with, const pk_segment *segment, sample *to)
 {
+    uint32_t entered = 0, last = 0;
     to->count = 0;
-    for (size_t i = 0; i < segment->block_count; i++) {
+    for (size_t i = 0; i < segment->block_count && entered < ENTERED; i++) {
         const pk_block *block = &segment->blocks[i];
         const pk_token *token = segment->tokens + block->first_token;
         uint32_t at = block->start;
@@ -228,6 +230,8 @@ static void take_sample(walker *with, const pk_segment *segment, sample *to)
             if (to->count < FIRST || !pk_walk_align(with, at)) {
                 to->at[to->count] = at;
                 to->token[to->count++] = *token;
+                entered += at - last < PK_WINDOW ? at - last : PK_WINDOW;
+                last = at;
             }
             at += token_bytes(*token++);
         }

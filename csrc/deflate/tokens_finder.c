@@ -30,7 +30,7 @@ void pk_finder_start(finder *with, unsigned rule, const uint8_t *data, uint32_t 
     }
     with->data = data;
     with->size = size;
-    with->inserted = 0;
+    with->inserted = with->three_inserted = 0;
     with->least = rule & FALL_FOUR ? 4 : 3;
     pk_finder_follow(with, rule);
 }
@@ -49,24 +49,36 @@ static inline void chain(uint32_t *head, uint16_t *back, uint32_t entry)
     *back = (uint16_t)(step & (uint32_t)-(int32_t)(step <= PK_WINDOW));
 }
 
-/* Enter all positions up to `at` and itself. */
+/* Return the first position from which on those up to `at` enter, of which `done` are there. */
+static inline uint32_t first_of(uint32_t done, uint32_t at)
+{
+    return at > PK_WINDOW && done < at - PK_WINDOW ? at - PK_WINDOW : done;
+}
+
+/* Enter all positions up to `at` and itself into the chains. */
 static inline void insert(finder *with, uint32_t at)
 {
-    uint32_t from = with->inserted;
-    if (at > PK_WINDOW && from < at - PK_WINDOW)
-        from = at - PK_WINDOW;
     const uint32_t base = with->base + 1;
+    uint32_t from = first_of(with->inserted, at);
     if (with->least == 3)
         for (; from <= at; from++)
             chain(&with->head[hash_of(with, from, 3)], &with->back[from & MASK], base + from);
     else
-        for (; from <= at; from++) {
+        for (; from <= at; from++)
             chain(&with->head[hash_of(with, from, 4)], &with->back[from & MASK], base + from);
-            chain(&with->three_head[hash_of(with, from, 3)], &with->three_back[from & MASK],
-                  base + from);
-        }
     if (with->inserted <= at)
         with->inserted = at + 1;
+}
+
+/* The same for the chains of three bytes beside those of four, which few places ask for. */
+static void insert_threes(finder *with, uint32_t at)
+{
+    const uint32_t base = with->base + 1;
+    for (uint32_t from = first_of(with->three_inserted, at); from <= at; from++)
+        chain(&with->three_head[hash_of(with, from, 3)], &with->three_back[from & MASK],
+              base + from);
+    if (with->three_inserted <= at)
+        with->three_inserted = at + 1;
 }
 
 static inline int can_search(const finder *with, uint32_t at, uint32_t bytes)
@@ -131,7 +143,11 @@ static uint32_t walk_ranks(finder *with, uint32_t at, uint32_t distance, uint32_
         return 0;
     insert(with, at);
     for (unsigned bytes = with->least;; bytes = 3) {
-        const uint16_t *back = with->least == 4 && bytes == 3 ? with->three_back : with->back;
+        const uint16_t *back = with->back;
+        if (bytes != with->least) {
+            insert_threes(with, at);
+            back = with->three_back;
+        }
         uint32_t there = at, left = with->depth;
         while (left-- && (step = back[there & MASK])) {
             there -= step;

@@ -90,7 +90,7 @@ enum { FALL_LAZY = 1, FALL_FOUR = 2, FALL_NEAR = 4, FALL_DEPTH = 3, FALL_MOST = 
 
 typedef struct finder {
     const uint8_t *data;
-    uint32_t size, inserted, base;
+    uint32_t size, inserted, three_inserted, base;
     unsigned rule, least; /* bytes that are hashed */
     uint32_t depth;
     uint32_t known_at, known_length, known_distance; /* the last search */

@@ -44,11 +44,12 @@ static pk_settings klauspost_settings(const pk_trials *of, int lazy, unsigned fl
                          lazy ? PK_KLAUSPOST_TOKENS : 1};
 }
 
-/* How many of the headers are those that klauspost makes in some way. */
+/* How many of the first headers are those that klauspost makes in some way. */
 static size_t right_headers(const pk_segment *segment, const pk_settings *with)
 {
-    size_t right = 0;
-    for (size_t at = 0; at < segment->block_count; at++) {
+    enum { HEADERS = 6 };
+    size_t right = 0, tried = 0;
+    for (size_t at = 0; at < segment->block_count && tried < HEADERS; at++) {
         const pk_block *block = &segment->blocks[at];
         const pk_token *tokens = segment->tokens + block->first_token;
         const int flushed = at + 1 == segment->block_count ? segment->last : !block[1].plain;
@@ -56,6 +57,7 @@ static size_t right_headers(const pk_segment *segment, const pk_settings *with)
         pk_header header;
         if (block->type != PK_DYNAMIC)
             continue;
+        tried++;
         for (uint32_t token = 0, plain = 0; token < block->tokens && !basis.tokens; token++) {
             plain += pk_token_bytes(tokens[token]);
             pk_extend_basis(&basis, with, token + 1, plain);

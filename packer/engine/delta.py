@@ -88,7 +88,9 @@ def encode(buffer: bytearray, prefix_bytes: int, level: int, *, share: float = 0
     return delta.frame() if delta is not None else None
 
 
-def delta_of(buffer: bytearray, prefix_bytes: int, level: int, *, share: float = 0) -> Delta | None:
+def delta_of(
+    buffer: bytearray | memoryview, prefix_bytes: int, level: int, *, share: float = 0
+) -> Delta | None:
     """Return the parts of a delta frame of a text, or None if it would not save `share`.
 
     Repetitions within the text compress well with and without a delta. Of the rest, the older bytes
@@ -96,7 +98,7 @@ def delta_of(buffer: bytearray, prefix_bytes: int, level: int, *, share: float =
     nothing of the text was found in them.
 
     Args:
-        buffer: the older bytes, then the text; cleared early, as both are large.
+        buffer: the older bytes, then the text; a bytearray is cleared early, as both are large.
         prefix_bytes: length of the older bytes, at least 1.
         level: least zstd level.
         share: part of the text's compressed length that a delta should save, 0 to 1.
@@ -134,7 +136,8 @@ def delta_of(buffer: bytearray, prefix_bytes: int, level: int, *, share: float =
             return None
         coded = _coded(copies, count, prefix_bytes) if count else b""
         left = len(older) + length
-    buffer.clear()
+    if isinstance(buffer, bytearray):
+        buffer.clear()
     best = _LEAST_LEVEL
     if 4 * length <= size - prefix_bytes:  # much of it is copied, so there is time
         is_quick = level < zstd.DEFAULT_LEVEL

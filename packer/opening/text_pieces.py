@@ -7,6 +7,7 @@ from contextlib import ExitStack
 from itertools import pairwise
 
 from packer.engine import delta, zstd
+from packer.engine.memory import writable
 from packer.engine.tokens import MAX_SPAN_BYTES
 from packer.opening.discovery import FoundStream
 from packer.opening.frames_update import FoundFrames
@@ -14,7 +15,7 @@ from packer.opening.locating import Place, Votes
 from packer.opening.old_text import OldText
 from packer.opening.recipe import MAX_DELTA_BYTES
 from packer.opening.repeated_text import KEPT_BYTES, KEPT_FILE_BYTES, LEAST_BYTES
-from packer.opening.tar_times import Times, replaced_times, retime, retimed
+from packer.opening.tar_times import Times, replaced_times, retime
 from packer.opening.update_plan import ContentPiece, DeltaPiece, InlinePiece
 from packer.opening.workers import Workers
 
@@ -25,6 +26,10 @@ PIECE_BYTES = 12 << 20
 """Plaintext of a delta in bytes, at most: with as much around it as may have moved, the old text is
 within MAX_SPAN_BYTES. A stream of MAX_DELTA_BYTES is one piece, as what repeats in it is stored
 once."""
+SHORT_PIECE_BYTES = 6 << 20
+"""The same in a stretch of more than MANY_PIECES_BYTES, which has work for all cores: two of these
+are made at a time. In a shorter one, what repeats would cost more than the time is worth."""
+MANY_PIECES_BYTES = 64 << 20
 LARGE_PIECE_BYTES = 2 << 20
 """Plaintext in bytes from which a delta waits until there is room for its memory."""
 LEAST_DELTA_BYTES = 48
@@ -90,10 +95,10 @@ class TextPieces:
         votes, sizes = self._votes[stream.number], self._old.sizes
         places = votes.spans(start, end, stream.size, sizes, guess, MAX_SPAN_BYTES)
         buffer, times = self._both(places, stream, start, size)
-        made = delta.delta_of(buffer, len(buffer) - size, _QUICK_LEVEL)
+        prefix, text = buffer[:-size], buffer[-size:]
+        made = delta.delta_of(buffer, len(prefix), _QUICK_LEVEL)
         assert made is not None  # no share is demanded
         payload = made.frame()
-        text = stream.read(start, size)
         if len(payload) * _CLEARLY_SMALL > size:
             alone = len(zstd.compress(text, _QUICK_LEVEL))
             if len(payload) > _TEXT_SHARE * alone:
@@ -101,11 +106,9 @@ class TextPieces:
                     return InlinePiece(bytes(text))
                 together = _TOGETHER if size < _SHORT_BYTES else 1
                 return ContentPiece(start, size, int(alone * together))
-        prefix = b"".join(
-            retimed(self._old.streams[place.stream].read(*place.span), place.span.start, times)
-            for place in places
-        )
-        if delta.decode(payload, size, "delta", prefix) != text:
+        decoded = writable(size)
+        delta.decode_into(decoded, payload, "delta", prefix)
+        if decoded != text:
             return ContentPiece(start, size, size)
         return DeltaPiece(size, places, payload, times, made if self._may_keep(made) else None)
 
@@ -116,18 +119,17 @@ class TextPieces:
 
     def _both(
         self, places: Sequence[Place], stream: Stream, start: int, size: int
-    ) -> tuple[bytearray, Times]:
+    ) -> tuple[memoryview, Times]:
         """Return old text, with new times, and behind it new text; and these times."""
-        buffer = bytearray(sum(place.span.size for place in places) + size)
+        buffer, at = writable(sum(place.span.size for place in places) + size), 0
         with ExitStack() as views:
-            both, at = views.enter_context(memoryview(buffer)), 0
             older: list[tuple[memoryview, int]] = []
             for number, span in places:
-                part = views.enter_context(both[at : at + span.size])
+                part = views.enter_context(buffer[at : at + span.size])
                 self._old.streams[number].read_into(span.start, part)
                 older.append((part, span.start))
                 at += span.size
-            newer = views.enter_context(both[at:])
+            newer = views.enter_context(buffer[at:])
             stream.read_into(start, newer)
             times = replaced_times(older, newer, start)
             for part, begin in older:
@@ -138,6 +140,7 @@ class TextPieces:
 def cut_pieces(start: int, end: int) -> list[tuple[int, int]]:
     """Cut a stretch into pieces of about the same length."""
     size = end - start
-    count = 1 if size <= MAX_DELTA_BYTES else -(-size // PIECE_BYTES)
+    most = SHORT_PIECE_BYTES if size > MANY_PIECES_BYTES else PIECE_BYTES
+    count = 1 if size <= MAX_DELTA_BYTES else -(-size // most)
     cuts = [start + size * at // count for at in range(count + 1)]
     return [pair for pair in pairwise(cuts) if pair[0] < pair[1]]

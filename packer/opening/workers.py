@@ -28,9 +28,9 @@ RESERVED_BYTES = 4 << 10
 """Bytes of a recipe kept free for its first bytes, for the piece before a stream, and for the ends
 of open streams. `Budget.has_room` is asked before all else."""
 
-MOST_AT_ONCE = 8 << 20
+MOST_AT_ONCE = 12 << 20
 """Plaintext of large deltas that are made at a time, in bytes: each takes up to 8 times as much
-memory."""
+memory. Two of the usual length fit."""
 
 _POOLED_BYTES = 512 << 10
 """Greatest plaintext of a part whose memory is kept for the next one; larger memory is released."""
