@@ -34,7 +34,11 @@ MACHINES = {"x86_64": "strip", "aarch64": "aarch64-linux-gnu-strip"}
 EXTRAS = "verify"
 """Installers check signatures; the other extras are for machines that have pip."""
 GLIBCS = ("manylinux_2_28", "manylinux_2_17", "manylinux2014")
-LEFT_OUT = ("bin", "*.dist-info/RECORD", "*.dist-info/INSTALLER", "*.dist-info/REQUESTED")
+LEFT_OUT = (
+    *("bin", "*.dist-info/RECORD", "*.dist-info/INSTALLER", "*.dist-info/REQUESTED"),
+    *("pygments", "pygments-*"),  # rich colours source code by it, of which we show none
+)
+"""What the .pyz leaves out of what pip installs."""
 CFFI_BACKEND = "zstandard/_cffi.*"
 """zstandard has two backends, and takes the other one on CPython."""
 NEVER_USED = (
