@@ -82,8 +82,9 @@ IMAGE_BASE ?= docker.io/library/python:3.13-slim
 image: ## build the container image by buildah (after wheels)
 	buildah build --isolation chroot --build-arg BASE=$(IMAGE_BASE) --tag layer-packer .
 
+# OPTIONS=--rehearse goes on where the texts do not name this version yet.
 release-check: build/release-env/.built ## build, check and test all of a release here: VERSION=1.2.3
-	$(RELEASE_BIN)/python tools/release_check.py $(VERSION)
+	$(RELEASE_BIN)/python tools/release_check.py $(OPTIONS) $(VERSION)
 
 report: build ## measure everything beside its peers, and write build/report.html
 	$(BIN)/python -m benchmarks.report build/report.html

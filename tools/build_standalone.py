@@ -34,9 +34,21 @@ MACHINES = {"x86_64": "strip", "aarch64": "aarch64-linux-gnu-strip"}
 EXTRAS = "verify"
 """Installers check signatures; the other extras are for machines that have pip."""
 GLIBCS = ("manylinux_2_28", "manylinux_2_17", "manylinux2014")
-LEFT_OUT = ("bin", "*.dist-info/RECORD", "*.dist-info/INSTALLER", "*.dist-info/REQUESTED")
+LEFT_OUT = (
+    *("bin", "*.dist-info/RECORD", "*.dist-info/INSTALLER", "*.dist-info/REQUESTED"),
+    *("pygments", "pygments-*"),  # rich colours source code by it, of which we show none
+)
+"""What the .pyz leaves out of what pip installs."""
 CFFI_BACKEND = "zstandard/_cffi.*"
 """zstandard has two backends, and takes the other one on CPython."""
+NEVER_USED = (
+    *("zstandard._cffi", "asyncio", "ctypes", "doctest", "pdb", "pygments", "readline", "unittest"),
+    # PyInstaller imports these two at each start, if anything in the program could.
+    *("multiprocessing", "pkg_resources"),
+)
+"""What the frozen program leaves out: it unpacks its libraries at each start."""
+RUST = "cryptography.hazmat.bindings._rust"
+"""A third of all that would be unpacked; frozen_main.py unpacks it where a signature needs it."""
 
 
 def run(*command: str | Path, folder: Path | None = None) -> None:
@@ -121,6 +133,16 @@ def loaded_by_name() -> list[str]:
     return sorted(found)
 
 
+COMPRESS = """
+import importlib.util, pathlib, subprocess, sys, zstandard
+module = importlib.util.find_spec(sys.argv[1]).origin
+subprocess.run(["strip", "--strip-unneeded", module], check=True)
+packed = zstandard.ZstdCompressor(level=19).compress(pathlib.Path(module).read_bytes())
+pathlib.Path(sys.argv[2]).write_bytes(packed)
+"""
+"""Writes a module of an environment as frozen_main.py reads it."""
+
+
 def build_frozen(dist: Path, work: Path) -> Path:
     """Build the program that brings its Python, by PyInstaller, and return its path."""
     (wheel,) = dist.glob(f"*manylinux*{platform.machine()}.whl")
@@ -128,6 +150,8 @@ def build_frozen(dist: Path, work: Path) -> Path:
     python = work / "env" / "bin" / "python"
     pip = (python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check")
     run(*pip, f"{wheel}[{EXTRAS}]", "pyinstaller>=6.22")
+    rust = work / "_rust.zst"
+    run(python, "-c", COMPRESS, RUST, rust)
     name = f"layer-packer-linux-{platform.machine()}"
     run(
         *(python, "-m", "PyInstaller", "--onefile", "--strip", "--name", name),
@@ -137,11 +161,8 @@ def build_frozen(dist: Path, work: Path) -> Path:
         *("--add-data", f"{sysconfig.get_path('stdlib')}/LICENSE.txt:licences/python"),
         *("--hidden-import", "oras.auth.base"),
         *(f"--hidden-import={name}" for name in loaded_by_name()),
-        # All of the program is unpacked at each start: not what is never used.
-        *(
-            f"--exclude-module={name}"
-            for name in ("zstandard._cffi", "readline", "unittest", "pdb")
-        ),
+        *(f"--exclude-module={name}" for name in (*NEVER_USED, RUST)),
+        *("--add-data", f"{rust}:."),
         *("--hidden-import", "_cffi_backend"),  # our compiled module imports it, unseen
         *("--distpath", dist, "--workpath", work / "build", "--specpath", work),
         HERE / "frozen_main.py",

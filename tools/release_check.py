@@ -85,7 +85,8 @@ def test_sdist() -> None:
         run(sys.executable, "-m", "venv", "env", folder=tree)
         python = tree / "env" / "bin" / "python"
         run(python, "-m", "pip", "install", "--quiet", "--upgrade", "pip>=25.1", folder=tree)
-        run(python, "-m", "pip", "install", "--quiet", "-e", ".", "--group", "test", folder=tree)
+        install = ("pip", "install", "--quiet", "-e", ".", "--group", "test")
+        run(python, "-m", *install, folder=tree, PYTHONWARNINGS="ignore:Editable installation")
         run(python, "-m", "pytest", "-q", "-n", "auto", "tests/unit", "-m", "not slow", folder=tree)
 
 
@@ -105,9 +106,16 @@ def main() -> None:
         return
     shutil.rmtree(DIST, ignore_errors=True)
     run("make", "wheels", "standalone", "sbom", f"PYTHON={sys.executable}")
-    if actionlint := shutil.which("actionlint"):
+    # Where tools/install-servers builds it, or in the path.
+    servers = Path(os.environ.get("LAYER_PACKER_SERVERS", "~/.cache/layer-packer-servers"))
+    places = os.pathsep.join([str(servers.expanduser()), os.environ.get("PATH", "")])
+    if actionlint := shutil.which("actionlint", path=places):
         run(actionlint)
-    run(sys.executable, "-m", "pytest", "-q", "tests/release", LAYER_PACKER_DIST=str(DIST))
+    else:
+        print("release-check: not run: actionlint, which tools/install-servers builds")
+    # -rP: the tests print seconds and sizes.
+    tests = ("pytest", "-q", "-rP", "tests/release")
+    run(sys.executable, "-m", *tests, LAYER_PACKER_DIST=str(DIST))
     test_sdist()
     if found:
         sys.exit("release-check: all that was built is sound; the texts are not ready, see above")

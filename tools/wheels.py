@@ -169,6 +169,7 @@ def main() -> None:
                 files.append(build_wheel(files[0], work / platform, platform, epoch))
                 if not turn:
                     check_wheel(files[-1], platform)
+                print(f"build {turn + 1}: {files[-1].name}", flush=True)
             run(sys.executable, "-m", "twine", "check", "--strict", *files, folder=ROOT)
             built.append({path.name: path.read_bytes() for path in files})
             shutil.rmtree(work)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import filecmp
+import json
 import os
 import platform
 import resource
@@ -141,6 +142,13 @@ def cpu_seconds(command: list[str], environment: dict[str, str]) -> float:
     return min(found[1:])
 
 
+def find_chroot() -> str:
+    """Return the path of chroot, which is not in everybody's path."""
+    chroot = shutil.which("chroot", path="/usr/sbin:/sbin:/usr/bin")
+    assert chroot is not None
+    return chroot
+
+
 def machine_tag() -> str:
     """Return the end of a wheel's name for this machine, without its version of the system."""
     return f"linux*_{platform.machine()}" if sys.platform == "linux" else f"*_{platform.machine()}"
@@ -237,9 +245,7 @@ def bare_root(dist: Path, tmp_path: Path) -> Iterator[Path]:
 def test_the_frozen_program_needs_no_python(bare_root: Path) -> None:
     files = [path for path in bare_root.rglob("*") if path.is_file()]
     assert len(files) < 10
-    chroot = shutil.which("chroot", path="/usr/sbin:/sbin:/usr/bin")
-    assert chroot is not None
-    command = [chroot, str(bare_root), "/layer-packer"]
+    command = [find_chroot(), str(bare_root), "/layer-packer"]
     environment = {"HOME": "/data", "TMPDIR": "/tmp"}
     print(f"starts in {cpu_seconds([*command, '--version'], environment):.2f} s")
     do_the_job(command, bare_root / "data", environment, "/data")
@@ -270,7 +276,83 @@ def test_frozen_helpers_get_no_libraries_of_ours(dist: Path, tmp_path: Path) -> 
     assert "LD_LIBRARY_PATH" not in (tmp_path / "seen").read_text()
 
 
+IN_THE_IMAGE = """\
+root=$1 data=$2; shift 2
+mount --bind "$root" "$root"
+mount -o remount,ro,bind "$root"
+mount -t tmpfs -o mode=1777 none "$root/tmp"
+mount --bind "$data" "$root/mnt"
+cd / && exec "$0" --userspec=1000:1000 "$root" "$@"
+"""
+"""Runs a program in a root as Kubernetes would: read-only, not as root, with a volume."""
+
+
 @pytest.mark.slow
+@pytest.mark.timeout(1200)  # the first run makes a root of Debian
+def test_the_image(dist: Path, tmp_path: Path) -> None:
+    bootstrap, buildah = shutil.which("mmdebstrap"), shutil.which("buildah")
+    if not bootstrap or not buildah or os.geteuid() != 0:
+        pytest.skip("needs buildah, mmdebstrap and root")
+    # Debian's Python in place of the image that the Containerfile names, which a registry has.
+    base = Path("~/.cache/layer-packer-image-base.tar").expanduser()
+    if not base.exists():
+        base.parent.mkdir(parents=True, exist_ok=True)
+        made = [bootstrap, "--mode=root", "--variant=minbase", "--quiet"]
+        made += ["--include=python3,python3-venv,python3-pip", "bookworm", f"{base}.part.tar"]
+        subprocess.run(made, check=True)
+        Path(f"{base}.part.tar").rename(base)
+    context = tmp_path / "context"
+    shutil.copytree(ROOT / "examples" / "ci", context / "examples" / "ci")
+    (context / "dist").mkdir()
+    download = [sys.executable, "-m", "pip", "download", "--quiet", "--disable-pip-version-check"]
+    download += ["--only-binary=:all:", "--python-version=3.11", f"--find-links={dist}"]
+    download += [f"--dest={context / 'dist'}", "layer-packer[serve,verify]"]
+    subprocess.run(download, check=True)
+    store = [f"--root={tmp_path / 'images'}", f"--runroot={tmp_path / 'running'}"]
+
+    def call(verb: str, *words: str | Path) -> str:
+        command = [buildah, *store, verb, *map(str, words)]
+        return subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout.strip()
+
+    empty = call("from", "scratch")
+    call("add", "--quiet", empty, base, "/")
+    call("commit", "--quiet", empty, "base")
+    arguments = ("--build-arg=BASE=localhost/base", "--build-arg=PIP_NO_INDEX=1")
+    build = ("--isolation=chroot", *arguments, "--tag=image", f"--file={ROOT / 'Containerfile'}")
+    call("build", "--quiet", *build, context)
+    running = call("from", "localhost/image")
+    root = call("mount", running)
+    try:
+        config = json.loads(call("inspect", running))["OCIv1"]["config"]
+        assert config["User"] == "1000:1000"
+        folder = tmp_path / "job"
+        folder.mkdir()
+        os.chown(folder, 1000, 1000)
+        entered = [
+            "unshare",
+            "--mount",
+            "sh",
+            "-ec",
+            IN_THE_IMAGE,
+            find_chroot(),
+            root,
+            str(folder),
+        ]
+        given = dict(word.split("=", 1) for word in config["Env"])
+        do_the_job([*entered, *config["Entrypoint"]], folder, given, "/mnt")
+        # CI calls this one.
+        said = subprocess.check_output([*entered, "layer-packer-publish", "--help"], env=given)
+        assert b"publish SOURCE REFERENCE" in said
+        size = sum(path.lstat().st_size for path in Path(root, "opt").rglob("*"))
+        print(f"the image adds {size / 1e6:.0f} MB to its base")
+    finally:
+        call("umount", "--all")
+        call("rm", "--all")
+        call("rmi", "--all")
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(1200)  # the first run makes a root of Debian
 def test_aarch64_under_emulation(dist: Path, tmp_path: Path) -> None:
     # The wheel for aarch64 packs and unpacks on Debian's Python for arm64, with the vector kernel.
     qemu = shutil.which("qemu-aarch64-static") or shutil.which("qemu-aarch64")
