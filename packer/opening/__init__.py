@@ -29,6 +29,7 @@ In reading order:
 - `recipe_cache`: recipes of streams that were analysed before.
 - `expander`, `rebuilder`: the two directions.
 - `predecessor`: what the index records of older files that recipes refer to, and its bounds.
+- `further`: other files beside the predecessor, where that lacks much of a file's text.
 - `old_streams`: plaintext and tokens of the deflate streams in them; `segment_cache` keeps them;
   `rebuilt_stream`: the same of a file that was opened, without making it; `against`: what recipes
   take from these.

@@ -96,6 +96,8 @@ class FoundStream(InflatedStream):
         self.children: list[FoundStream] = []
         self._hasher = blake3.blake3()
         self._is_last = False
+        self.is_cut = False
+        """Whether it goes on behind its last segment, and is cut off there, or damaged."""
         self._spool = spool
         self._spooled = -1  # where its plaintext begins in the spool
         self._first_input = _FIRST_INPUT_BYTES
@@ -128,19 +130,25 @@ class FoundStream(InflatedStream):
         return hasher.digest() == self._hasher.digest()
 
     def measure(self) -> Iterator[tuple[int, Segment]]:
-        """Inflate it to its end.
+        """Inflate it to its end; one that is cut off or damaged ends with its last whole segment.
 
         Yields:
             The position of each segment, and the segment, which is valid until the next one is
             asked for: whoever needs it longer must hold it.
 
         Raises:
-            FormatError: it is no deflate stream, or too long.
+            FormatError: it is no deflate stream, or too long, before the end of a segment.
         """
         while not self._is_last:
             position = self._positions[-1]
-            with self._lock:
-                segment = self._go_on()
+            try:
+                with self._lock:
+                    segment = self._go_on()
+            except FormatError:
+                if not self.count:
+                    raise
+                self.size, self._is_last, self.is_cut = position, True, True
+                return
             yield position, segment
             self._cache.release((self._key, self.count - 1), segment)
 
@@ -178,15 +186,16 @@ class MadeStream:
     """The only deflate stream of a file, which was made without the file.
 
     Args:
+        number: its number.
         offset: of its first byte in the file.
         plain: its plaintext, and segments on demand.
     """
 
-    number = 0
     parent = None
     depth = 1
 
-    def __init__(self, offset: int, plain: PlainStream) -> None:
+    def __init__(self, number: int, offset: int, plain: PlainStream) -> None:
+        self.number = number
         self.offset = offset
         self.size = plain.size
         self.children: list[FoundStream] = []
@@ -255,6 +264,7 @@ class Discovery:
         directory: of temporary files, as `temporary_file` takes it.
         only: the only stream in the file itself, if that was made; the file is not read then.
         aside: stretches of the file in which no stream is looked for, in order.
+        first: number of the first stream.
     """
 
     def __init__(
@@ -267,7 +277,9 @@ class Discovery:
         directory: bytes | None = None,
         only: MadeStream | None = None,
         aside: Sequence[tuple[int, int]] = (),
+        first: int = 0,
     ) -> None:
+        self._first = first
         self._visit = visit
         self._skip = skip
         self._windows = Windows(directory, WINDOW_BYTES)
@@ -320,7 +332,7 @@ class Discovery:
             if self._skip is not None and (skipped := self._skip(read, offset, end)):
                 behind = skipped
                 continue
-            number = len(self.streams)
+            number = self._first + len(self.streams)
             stream = FoundStream(
                 number,
                 parent,
@@ -344,7 +356,7 @@ class Discovery:
             behind = offset + stream.closed_bytes
             if stream.size < MIN_PLAIN_BYTES:
                 continue
-            self._left -= stream.size
+            self._left -= stream.size + (SEGMENT_BYTES if stream.is_cut else 0)
             self.streams.append(stream)
             (self.roots if parent is None else parent.children).append(stream)
             self.refused = len(self.streams) >= MAX_FOUND_STREAMS or self._left < 0

@@ -26,11 +26,14 @@ MARGIN_BYTES = 64 << 10
 """How far before and behind the place found a span reaches."""
 NEAR_BYTES = 2 << 20
 """How far pieces of a text may have moved against one another, unless most of it has moved."""
+KEY_BYTES = 8
+"""Length of the hash of a piece in bytes."""
 GUESS_BYTES = 1 << 20
 """How far a span reaches around a place that was only guessed."""
 
-_KEY_BYTES = 8
 _LEAST_PIECE, _MOST_PIECE = 1 << 10, 64 << 10
+_MOST_MISSING = 1 << 18
+"""Bytes of hashes of new pieces that are kept, at most."""
 _MOST_PIECES = 1 << 20
 """Pieces of the old streams, about: longer pieces are taken where there would be more."""
 _NONE = 0xFFFFFFFF
@@ -78,11 +81,11 @@ class Fingerprints:
         self.average = average
         """Bytes of a piece, on average."""
         self._params = ChunkParams(average)
-        self._known = Ordinals(_KEY_BYTES)
+        self._known = Ordinals(KEY_BYTES)
         self._streams, self._positions = array("I"), array("Q")
         self._last, self._begin = -1, 0  # the stream that was added to last, and its first piece
 
-    def add(self, stream: int, position: int, plain: Buffer) -> None:
+    def add(self, stream: int, position: int, plain: Buffer, *, is_further: bool = False) -> None:
         """Record a part of an old stream.
 
         Args:
@@ -90,11 +93,17 @@ class Fingerprints:
             position: of the part in the plaintext.
             plain: the part. One at position 0 begins the stream: if the one before had the same
                 number, it turned out to be none.
+            is_further: whether pieces that are known keep their place.
         """
         if not position:
             self.forget(stream)
             self._last, self._begin = stream, len(self._streams)
         cuts, keys = self._cut(plain)
+        if is_further and cuts:
+            found = self._known.get_all(keys, KEY_BYTES)
+            new = [at for at, place in enumerate(found) if place < 0]
+            keys = b"".join(keys[KEY_BYTES * at : KEY_BYTES * (at + 1)] for at in new)
+            cuts = [cuts[at] for at in new]
         self._known.put(keys, len(self._streams))
         self._streams.extend([stream] * len(cuts))
         self._positions.extend(position + start for start in cuts)
@@ -120,11 +129,13 @@ class Fingerprints:
         cuts, keys = self._cut(plain)
         if not cuts:
             return
-        for start, found in zip(cuts, self._known.get_all(keys, _KEY_BYTES), strict=True):
+        for at, found in enumerate(self._known.get_all(keys, KEY_BYTES)):
             if found >= 0 and self._streams[found] != _NONE:
-                votes.new.append(position + start)
+                votes.new.append(position + cuts[at])
                 votes.stream.append(self._streams[found])
                 votes.old.append(self._positions[found])
+            elif len(votes.missing) < _MOST_MISSING:
+                votes.missing += keys[KEY_BYTES * at : KEY_BYTES * (at + 1)]
 
     def _cut(self, plain: Buffer) -> tuple[list[int], bytes]:
         """Return where the pieces of a text begin, and their hashes."""
@@ -140,6 +151,8 @@ class Votes:
 
     def __init__(self) -> None:
         self.new, self.stream, self.old = array("Q"), array("I"), array("Q")
+        self.missing = bytearray()
+        """Hashes of the pieces that no old stream has, KEY_BYTES each; of many not all."""
 
     def best_stream(self) -> int:
         """Return the number of the stream with the most votes, -1 if there is no vote."""

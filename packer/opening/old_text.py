@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING
@@ -39,6 +40,8 @@ class OldText:
         has_frames: whether to look for zstd streams as well.
         aside: stretches of it that the successor has alike, in order; no deflate stream is looked
             for in them.
+        beside: another predecessor of the same file: streams are numbered behind its own, and
+            pieces of text that it has keep their place.
     """
 
     def __init__(
@@ -50,7 +53,9 @@ class OldText:
         *,
         has_frames: bool = False,
         aside: Sequence[tuple[int, int]] = (),
+        beside: OldText | None = None,
     ) -> None:
+        first, is_further = (len(beside.streams), True) if beside is not None else (0, False)
         self.read = read
         self.has_frames = has_frames
         self.is_whole = not aside
@@ -61,28 +66,51 @@ class OldText:
         self._directory = directory
         self._left = most_found(size)
         self._parsed: dict[int, OldFrames | None] = {}  # by offset
-        self.prints = Fingerprints(_RATIO * size)
+        self.prints: Fingerprints = Fingerprints(_RATIO * size) if beside is None else beside.prints
         self._found = Discovery(
             read,
             size,
-            visit=lambda stream, position, plain: self.prints.add(stream.number, position, plain),
+            visit=lambda stream, position, plain: self.prints.add(
+                stream.number, position, plain, is_further=is_further
+            ),
             skip=self._skip if has_frames else None,
             directory=directory,
-            only=MadeStream(*only) if only is not None else None,
+            only=MadeStream(first, *only) if only is not None else None,
+            first=first,
             aside=aside,
         )
-        self.prints.forget(len(self._found.streams))
+        self.prints.forget(first + len(self._found.streams))
         self.deflate_streams = len(self._found.streams)
         """Number of them; zstd streams come behind them."""
         self.frame_prints = Fingerprints(_RATIO * size if has_frames else 0)
         """Of the zstd streams: a segment needs an old one of its own kind."""
         self.streams: list[FoundStream | MadeStream | OldFrames] = list(self._found.streams)
         self.sizes = [stream.size for stream in self.streams]
+        self._further: list[int] = []  # where the streams of each further text begin and end
         self._heads: dict[bytes, list[FoundStream]] = {}
         for stream in self._found.streams:
             if isinstance(stream, MadeStream):
                 continue  # its file was opened: what is equal is opened as well
             self._heads.setdefault(stream.head, []).append(stream)
+
+    def add(self, further: OldText) -> None:
+        """Add the streams of a further predecessor.
+
+        Args:
+            further: made beside this one; it stays open as long.
+        """
+        self._further += len(self.streams), len(self.streams) + len(further.streams)
+        self.streams += further.streams
+        self.sizes += further.sizes
+
+    def owner(self, number: int) -> int:
+        """Return which predecessor holds a stream: 0 this one, else 1 + that of a further one.
+
+        Args:
+            number: of the stream.
+        """
+        at = bisect_right(self._further, number)
+        return at // 2 + 1 if at % 2 else 0
 
     def same(self, read: Read, offset: int, end: int) -> FoundStream | None:
         """Return the stream that is equal to the one at an offset, byte for byte.

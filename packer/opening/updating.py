@@ -28,6 +28,7 @@ from packer.opening.discovery import Discovery, FoundStream, MadeStream, Read, m
 from packer.opening.expansion import most_recipe
 from packer.opening.flat_file import FlatPart
 from packer.opening.frames_update import FoundFrames, FramesOpening, OldFrames, equal
+from packer.opening.further import Find, Further, FurtherTexts
 from packer.opening.locating import Place, Votes
 from packer.opening.model_recipes import ModelRecipes
 from packer.opening.old_text import OldText
@@ -80,6 +81,7 @@ class Update:
         texts: zstd streams of text in it, in order.
         aside: stretches of the text that the predecessor has alike, in order; no deflate stream is
             looked for in them.
+        further: finds further predecessors.
     """
 
     def __init__(
@@ -90,6 +92,7 @@ class Update:
         workers: Workers,
         is_new: Callable[[int, int], bool] = lambda start, end: False,
         *,
+        further: Find = lambda missing: (),
         parts: Sequence[FlatPart] = (),
         texts: Sequence[Frames] = (),
         aside: Sequence[tuple[int, int]] = (),
@@ -118,8 +121,10 @@ class Update:
         """Text of the version's recipes so far, to be set before the content is taken."""
         self.closed = ClosedTally()
         """What stays closed."""
-        self.old_streams: tuple[OldStream, ...] = ()
-        """The streams of the predecessor that the recipe refers to."""
+        self._further = FurtherTexts(old, further)
+        self.old_streams: list[list[OldStream]] = []
+        """The streams of the predecessor that the recipe refers to, then those of each further one.
+        """
         self._found: Discovery | None = None
         self._plan: Opened | None = None
 
@@ -147,6 +152,8 @@ class Update:
             return False
         if not self._old.streams:
             return False
+        streams = [each for each in self._found.streams if isinstance(each, FoundStream)]
+        self._further.look(streams, self._votes)
         changed = (at for at in range(self._old.deflate_streams) if at not in self._unchanged)
         plan = Opened(None)
         found: list[tuple[Stream, Opened | None]] = list(
@@ -165,6 +172,11 @@ class Update:
         self._number_old(plan)
         self._plan = plan
         return True
+
+    def used(self) -> list[tuple[Further, list[OldStream]]]:
+        """Return the further predecessors that the recipe refers to, and the streams of each."""
+        further = zip(self._further.found, self.old_streams[1:], strict=True)
+        return [(each, streams) for each, streams in further if streams]
 
     def content(self, params: ChunkParams) -> Iterator[memoryview]:
         """Yield the chunks of the content; each is valid until the next is asked for."""
@@ -193,12 +205,14 @@ class Update:
         self._plan = None
         for stream in self._frames:
             stream.close()
+        self._further.close()
         if self._found is not None:
             self._found.close()
 
     def release(self) -> None:
         """Release the memory that only `begin` needs; the predecessor may be closed then."""
         del self._old, self._text
+        self._further.close()
         self._spans.clear()
         self._votes.clear()
         self._models.close()
@@ -279,14 +293,14 @@ class Update:
             while stream is not None and stream.number not in used:
                 used.add(stream.number)
                 stream = stream.parent
-        out: list[OldStream] = []
+        self.old_streams = [[] for _ in range(1 + len(self._further.found))]
+        place: dict[int, int] = {}  # of each among the streams of its predecessor
         for number in sorted(used, key=self._order):
-            stream = self._old.streams[number]
-            parent = self._stored[stream.parent.number] + 1 if stream.parent is not None else 0
-            self._stored[number] = len(out)
+            stream, out = self._old.streams[number], self.old_streams[self._old.owner(number)]
+            parent = place[stream.parent.number] + 1 if stream.parent is not None else 0
+            self._stored[number], place[number] = len(self._stored), len(out)
             kind = ZSTD if isinstance(stream, OldFrames) else DEFLATE
             out.append(OldStream(parent, stream.offset, stream.size, kind))
-        self.old_streams = tuple(out)
 
     def _order(self, number: int) -> tuple[int, ...]:
         """Return the key of an old stream in the order of the list that the index has."""
@@ -295,7 +309,7 @@ class Update:
         while stream is not None:
             offsets.append(stream.offset)
             stream = stream.parent
-        return tuple(reversed(offsets))
+        return (self._old.owner(number), *reversed(offsets))
 
     def _open_all(
         self, streams: Sequence[FoundStream], guesses: Iterator[int]

@@ -18,6 +18,7 @@ from packer.opening.predecessor import Predecessor
 from packer.opening.workers import Workers
 from packer.packing.file_chunks import Source
 from packer.packing.job import PackJob
+from packer.packing.older.further_files import FurtherFiles
 from packer.packing.older.predecessors import Found, Predecessors
 from packer.packing.text_source import TextSource
 from packer.packing.updated_files import (
@@ -79,6 +80,7 @@ class ChangedArchives:
         source: the tree that is packed.
         workers: do the work.
         predecessors: finds and reads the older files.
+        further: finds further ones.
         known: chunks by digest.
         report: called with an entry and its bytes, when all chunks of an opened file were taken.
         will_be_read: returns whether the file of an entry will have to be opened.
@@ -92,6 +94,7 @@ class ChangedArchives:
         source: Source,
         workers: Workers,
         predecessors: Predecessors,
+        further: FurtherFiles,
         *,
         known: Ordinals,
         report: Callable[[int, int], None],
@@ -103,6 +106,7 @@ class ChangedArchives:
         self._source = source
         self._workers = workers
         self._predecessors = predecessors
+        self._further = further
         self._known = known
         self._report = report
         self._will_be_read = will_be_read
@@ -254,13 +258,21 @@ class ChangedArchives:
         if found.is_back:
             most = min(most, file.size * MAX_BACK_SHARE)
         was_opened = found.is_back or found.row.recipe_chunks > 0
-        path = self._source.found.paths[at]
-        if alone:
-            return file.begin_alone(
-                partial(self._predecessors.opened, found, path), most, was_opened=was_opened
+        item = self._source.found[at]
+        turn = self._further.begin(at, self._source.path_of(item), item, found)
+        further = partial(self._further.find, turn)
+        try:
+            if alone:
+                opened = partial(self._predecessors.opened, found, item.path)
+                return file.begin_alone(opened, most, further, turn.end, was_opened=was_opened)
+            old = self._predecessors.text(
+                found, item.path, file.set_aside, has_frames=bool(file.texts)
             )
-        old = self._predecessors.text(found, path, file.set_aside, has_frames=bool(file.texts))
-        pays = file.begin(old.text, most, was_opened=was_opened)
+            pays = file.begin(old.text, most, further, was_opened=was_opened)
+        except BaseException:
+            turn.end()
+            raise
+        turn.end()
         return lambda: old.row if pays else None
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from contextlib import closing
 from itertools import chain
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import blake3
 
@@ -26,8 +26,9 @@ from packer.packing.changed_archives import Changed, ChangedArchives
 from packer.packing.file_chunks import OpenedFile, Opener, Source
 from packer.packing.job import PackJob
 from packer.packing.older.counterparts import Alignment
+from packer.packing.older.further_files import FurtherFiles
 from packer.packing.older.older_chunks import OlderChunks
-from packer.packing.older.predecessors import Predecessors
+from packer.packing.older.predecessors import Found, Predecessors
 from packer.packing.older.prefixes import PrefixFinder
 from packer.packing.older.similar import SketchCache
 from packer.packing.recall import Recall
@@ -35,6 +36,9 @@ from packer.packing.small_files import WholeFile
 from packer.packing.tree_record import TreeRecord
 from packer.packing.updated_files import LEAST_NEW_BYTES, UpdatedFile
 from packer.progress import Progress, ProgressCallback
+
+if TYPE_CHECKING:
+    from packer.opening.updating import Update
 
 REPORT_ENTRIES = 64
 """Entries between two reports of progress: to report each of many small files would take longer
@@ -123,13 +127,13 @@ class Scan:
         prefixes = PrefixFinder(base.reader, self._older, self.writer, base.sketches)
         report = _Reports(found, self._job.progress).add
         opening = self._job.opening
-        predecessors = Predecessors(
-            base.reader,
-            self._older.referable(),
-            self.record.index,
-            prefixes.counterparts,
-            lambda path: self.record.index.find(path) < 0,
-        )
+
+        def is_gone(path: bytes) -> bool:
+            return self.record.index.find(path) < 0
+
+        usable, index = self._older.referable(), self.record.index
+        predecessors = Predecessors(base.reader, usable, index, prefixes.counterparts, is_gone)
+        further = FurtherFiles(base.reader.index, index, predecessors, base.reader.directory)
         recall = Recall(
             self._source,
             base.reader.index,
@@ -154,6 +158,7 @@ class Scan:
             self._source,
             self._workers,
             predecessors,
+            further,
             known=known,
             report=report,
             will_be_read=recall.will_be_read,
@@ -174,6 +179,7 @@ class Scan:
                         or self._read_file(at, opener, archives, known, prefixes, predecessors)
                     )
                 self.record.add_runs(runs)
+                further.written(at, runs)
                 at += 1
         base.reader.index.forget_sums()
 
@@ -272,12 +278,13 @@ class Scan:
         with archives.begin(at, changed) as file:
             assert changed.begun is not None
             row = changed.begun()
-            if row is not None and predecessors.has_room(found, len(file.update.old_streams)):
+            if row is not None and _has_room(predecessors, found, file.update):
                 file.update.repeated = self._repeated
                 runs, digests = self._pack_file(at, file, known, prefixes)
                 self.closed.add(at, [*source.closed.rows(), *file.closed()])
-                named = predecessors.add(row, file.update.old_streams)
-                self.record.record_opened(at, *file.expansion(named), digests)
+                named = [predecessors.add(row, tuple(file.update.old_streams[0]))]
+                named += [each.add(tuple(streams)) for each, streams in file.update.used()]
+                self.record.record_opened(at, *file.expansion(tuple(named)), digests)
                 return runs
             closed = file.closed_chunks(known)
             if closed is None or self._job.opening == ALL:
@@ -361,6 +368,12 @@ class Scan:
             start, end = ordinal, ordinal + 1
         runs.append((start, end - start))
         return runs, digests
+
+
+def _has_room(predecessors: Predecessors, found: Found, update: Update) -> bool:
+    """Return whether the new index may list the predecessors of a file."""
+    further = [row for each, _ in update.used() for row in each.rows()]
+    return predecessors.has_room(found, sum(map(len, update.old_streams)), further)
 
 
 class _Reports:

@@ -36,6 +36,7 @@ from packer.packing.watched_file import WatchedFile
 if TYPE_CHECKING:
     from packer.opening.equal_members import Read, Stretch
     from packer.opening.flat_file import FlatFile
+    from packer.opening.further import Find
     from packer.opening.old_text import OldText
     from packer.opening.updating import Update
 
@@ -213,12 +214,13 @@ class UpdatedFile(WatchedFile):
         self._aside = equal.new
         return equal.old
 
-    def begin(self, old: OldText, most: float, *, was_opened: bool) -> bool:
+    def begin(self, old: OldText, most: float, further: Find, *, was_opened: bool) -> bool:
         """Open the file.
 
         Args:
             old: the predecessor.
             most: bytes that the recipe, and content beside it, may take.
+            further: finds further predecessors.
             was_opened: whether the base holds an older self opened, so that its chunks do not hold
                 all of the streams.
 
@@ -236,6 +238,7 @@ class UpdatedFile(WatchedFile):
             old,
             self._workers,
             is_new,
+            further=further,
             parts=() if flat is None else flat.parts,
             texts=self.texts,
             aside=self._aside,
@@ -246,6 +249,8 @@ class UpdatedFile(WatchedFile):
         self,
         opened: Callable[[], AbstractContextManager[Text]],
         most: float,
+        further: Find,
+        ended: Callable[[], None],
         *,
         was_opened: bool,
     ) -> Callable[[], Predecessor | None]:
@@ -254,6 +259,8 @@ class UpdatedFile(WatchedFile):
         Args:
             opened: opens the predecessor.
             most: as for `begin`.
+            further: as for `begin`.
+            ended: called when it is done, or failed.
             was_opened: as for `begin`.
 
         Returns:
@@ -268,13 +275,20 @@ class UpdatedFile(WatchedFile):
             if self._stopped:
                 return None
             with opened() as old:
-                update = Update(self._read, self._found.size, old.text, workers, is_new)
+                size = self._found.size
+                update = Update(self._read, size, old.text, workers, is_new, further=further)
                 self._update = update
                 pays = update.begin(most)
                 update.release()
                 return old.row if pays else None
 
-        self._begun = self._workers.run(made)
+        def done() -> Predecessor | None:
+            try:
+                return made()
+            finally:
+                ended()
+
+        self._begun = self._workers.run(done)
         return self._begun
 
     @property

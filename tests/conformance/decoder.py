@@ -894,20 +894,20 @@ class Recipe:
 class Old:
     """An old stream: its plaintext, and its tokens if they are asked for."""
 
-    def __init__(self, stream: bytes) -> None:
+    def __init__(self, stream: bytes, size: int) -> None:
         inflate = zlib.decompressobj(-15)
         self.stream = stream
+        self.size = size
         try:
-            self.plain = inflate.decompress(stream)
+            self.plain = inflate.decompress(stream, size)
         except zlib.error:
             raise Damaged("an old stream") from None
-        need(inflate.eof, "an old stream is cut off")
         self.blocks: Any = None
 
     def inflated(self) -> tuple[bytes, Any]:
         """Return plaintext and blocks."""
         if self.blocks is None:
-            self.blocks = tokens().inflate(self.stream)
+            self.blocks = tokens().inflate(self.stream, self.size)
         return self.plain, self.blocks[1]
 
 
@@ -988,7 +988,7 @@ def old_streams(index: Index, contents: Contents, row: Predecessor) -> list[Old 
     plains = [data]
     for stream in row.streams:
         begun = plains[stream.parent][stream.offset :]
-        out.append(OldFrames(begun) if stream.kind else Old(begun))
+        out.append(OldFrames(begun) if stream.kind else Old(begun, stream.size))
         plains.append(out[-1].plain)
         need(len(plains[-1]) == stream.size, "size of an old stream")
     return out

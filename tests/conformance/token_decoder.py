@@ -793,8 +793,8 @@ def written(
     return "".join([*out, literals[256]] if ends else out)
 
 
-def inflate(stream: bytes) -> tuple[bytes, list[Block]]:
-    """Return plaintext and blocks of a raw deflate stream (RFC 1951)."""
+def inflate(stream: bytes, size: int | None = None) -> tuple[bytes, list[Block]]:
+    """Return plaintext and blocks of a raw deflate stream (RFC 1951), up to `size` bytes."""
     at, out, blocks = 0, bytearray(), []
 
     def take(count: int) -> int:
@@ -821,7 +821,7 @@ def inflate(stream: bytes) -> tuple[bytes, list[Block]]:
         return codes[length, code]
 
     last = 0
-    while not last:
+    while not last and (size is None or len(out) < size):
         last, kind = take(1), take(2)
         start, tokens = len(out), []
         if kind == 0:

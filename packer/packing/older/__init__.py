@@ -12,6 +12,9 @@ Files in reading order:
     counterparts  the same place in the base's file
     similar       sketches of chunks, and similar chunks by them
     older_chunks  the base's chunks and the new ones, by digest
+    predecessors  the base's files that changed archives are opened against
+    alike         archives of the base that a new one is like, whatever their names
+    further_files other files that hold text which the predecessor lacks
     prefixes      the older chunks that a frame is compressed against
     merging       small layers that become one
     compaction    layers that cost more than they save

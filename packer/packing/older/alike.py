@@ -18,6 +18,7 @@ from xxhash import xxh3_64_intdigest
 from packer.engine.chunking import ChunkParams, cut_points
 from packer.files.tree import FILE
 from packer.format.index import Index
+from packer.opening.lookahead import find_signature
 from packer.opening.zstd_frames import MAGIC, MAX_WINDOW_BYTES
 
 if TYPE_CHECKING:
@@ -31,6 +32,8 @@ _PLAIN_BYTES = 1 << 20
 _SAMPLES = 128
 """Pieces of it that are compared: those of the smallest hashes, so that equal texts give the same.
 """
+_MOST_TEXTS = 64
+"""Signatures of archives that are looked at, at most."""
 _LEAST_COMMON = 1 / 16
 """Share of the samples that two archives have in common at least."""
 _MOST_RATIO = 16
@@ -84,19 +87,22 @@ class Alike:
         return entry
 
     def _archives(self, size: int) -> Iterator[tuple[int, tuple[str, frozenset[int]]]]:
-        """Yield the archives of the base that the new version lacks, their kinds and samples."""
+        """Yield the archives of the base that a new one is compared with, kinds and samples.
+
+        Those that the new version lacks come first. Others may have been split.
+        """
         base = self._base
         sizes = base.entry_sizes()
-        gone = [
+        found = [
             entry
             for entry, kind in enumerate(base.kinds)
             if kind == FILE
             and sizes[entry] >= _LEAST_BYTES
             and (entry not in base.expansions or base.expansions[entry].predecessors)
-            and self._is_gone(base.paths[entry])
         ]
-        gone.sort(key=lambda entry: (abs(sizes[entry] - size), entry))
-        for entry in sorted(gone[:_MOST_TRIED]):
+        there = {entry for entry in found if not self._is_gone(base.paths[entry])}
+        found.sort(key=lambda entry: (entry in there, abs(sizes[entry] - size), entry))
+        for entry in sorted(found[:_MOST_TRIED], key=lambda entry: (entry in there, entry)):
             head = self._read(entry)
             if kind := _kind(head):
                 self._sizes[entry] = sizes[entry]
@@ -109,10 +115,14 @@ def samples(head: bytes) -> frozenset[int]:
     Args:
         head: its first bytes.
     """
+    found: set[int] = set()
     kind = _kind(head)
-    view = memoryview(_inflated(head) if kind == _DEFLATE else _unframed(head) if kind else b"")
-    cuts = (0, *cut_points(view, _PIECES))
-    return frozenset(sorted({xxh3_64_intdigest(view[a:b]) for a, b in pairwise(cuts)})[:_SAMPLES])
+    texts = _inflated(head) if kind == _DEFLATE else [_unframed(head)] if kind else ()
+    for text in texts:
+        view = memoryview(text)
+        cuts = (0, *cut_points(view, _PIECES))
+        found.update(xxh3_64_intdigest(view[a:b]) for a, b in pairwise(cuts))
+    return frozenset(sorted(found)[:_SAMPLES])
 
 
 def _kind(head: bytes) -> str:
@@ -124,18 +134,29 @@ def _kind(head: bytes) -> str:
     return _DEFLATE if is_archive(head) else ""
 
 
-def _inflated(head: bytes) -> bytes:
-    """Return the plaintext that a gzip member or a zip entry begins with."""
+def _inflated(head: bytes) -> Iterator[bytes]:
+    """Yield the plaintexts that an archive begins with: a zip archive has one for each entry."""
     from packer.opening.discovery import behind_header
 
     def read(start: int, length: int) -> Buffer:
         return head[start : start + length]
 
-    start = behind_header(read, 0, len(head))
-    try:
-        return zlib.decompressobj(-15).decompress(head[start:], _PLAIN_BYTES) if start else b""
-    except zlib.error:
-        return b""
+    at, left = 0, _PLAIN_BYTES
+    for _ in range(_MOST_TEXTS):
+        at = find_signature(head, at, len(head))
+        if at < 0 or left <= 0:
+            break
+        start = behind_header(read, at, len(head))
+        at += 1
+        if start:
+            inflater = zlib.decompressobj(-15)
+            try:
+                text = inflater.decompress(memoryview(head)[start:], left)
+            except zlib.error:
+                continue
+            yield text
+            left -= len(text)
+            at = len(head) - len(inflater.unused_data) if inflater.eof else len(head)
 
 
 def _unframed(head: bytes) -> bytes:

@@ -63,7 +63,7 @@ class Counterparts:
     def _similar(self, path: bytes) -> int:
         """Return the entry of a file with a similar path, -1 if there is none."""
         if self._shapes is None:
-            self._shapes = _Shapes(self._base, _shape), _Shapes(self._base, _shape_of_name)
+            self._shapes = _Shapes(self._base, shape), _Shapes(self._base, _shape_of_name)
         paths = self._base.paths
         for shapes in self._shapes:
             if found := shapes.find(path):
@@ -111,21 +111,21 @@ class _Shapes:
         return out
 
 
-def _shape(path: bytes) -> bytes:
+def shape(path: bytes) -> bytes:
     """Return a path with each number replaced by 0."""
     return _DIGITS.sub(b"0", path)
 
 
 def _shape_of_name(path: bytes) -> bytes:
     """Return the shape of a path's last component."""
-    return _shape(path.rpartition(b"/")[2])
+    return shape(path.rpartition(b"/")[2])
 
 
 def _common_end(one: bytes, other: bytes) -> tuple[int, int]:
     """Return how many components at the end have the same shape, and how many of them are equal."""
     count = same = 0
     for left, right in zip(reversed(one.split(b"/")), reversed(other.split(b"/")), strict=False):
-        if _shape(left) != _shape(right):
+        if shape(left) != shape(right):
             break
         count += 1
         same += left == right

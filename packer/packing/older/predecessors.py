@@ -100,7 +100,7 @@ class Predecessors:
         self._rows: dict[int, int] = {}  # of the base's predecessors that the new index lists
         self._links: dict[int, int] = {}
         self._old = OldFiles(base, cache_bytes=PACKING_CACHE_BYTES)
-        self._alike = Alike(base.index, is_gone, self._head)
+        self._alike = Alike(base.index, is_gone, self.head)
         self._stack = ExitStack()
         self._last: tuple[Predecessor, Text] | None = None
 
@@ -122,8 +122,14 @@ class Predecessors:
         entry = self._counterparts.entry(path)
         return entry if entry >= 0 else self._alike.find(head, size)
 
-    def _head(self, entry: int) -> bytes:
-        """Return the first bytes of an entry of the base."""
+    def size(self, entry: int) -> int:
+        """Return the size in bytes of an entry of the base, which is a file."""
+        index = self._base.index
+        row = index.expansions.get(entry)
+        return row.size if row is not None else self._bytes(index.runs_of(entry))
+
+    def head(self, entry: int) -> bytes:
+        """Return the first bytes of an entry of the base, HEAD_BYTES of them."""
         index, out = self._base.index, bytearray()
         expansion, runs = index.expansions.get(entry), index.runs_of(entry)
         if expansion is None:
@@ -203,6 +209,14 @@ class Predecessors:
         row = row._replace(streams=())
         return Found(row, True) if self._may_use(row) else None
 
+    def extent(self, row: Predecessor) -> tuple[int, int]:
+        """Return the length of a chain, and the number of predecessors of a file that it is of.
+
+        Args:
+            row: the file's predecessor, in the base's ordinals.
+        """
+        return self._links_of(row), sum(1 for _ in self.chain(row))
+
     def text(
         self,
         found: Found,
@@ -238,6 +252,7 @@ class Predecessors:
         aside: Callable[[Read, int], Sequence[Stretch]] = lambda read, size: (),
         *,
         has_frames: bool = False,
+        beside: OldText | None = None,
     ) -> Iterator[Text]:
         """Read a predecessor; in any thread.
 
@@ -246,6 +261,7 @@ class Predecessors:
             what: path of the file that is opened, for errors.
             aside: as for `text`.
             has_frames: as for `text`.
+            beside: as for `OldText`.
 
         Yields:
             Its text, valid within the context.
@@ -275,6 +291,7 @@ class Predecessors:
                 only,
                 has_frames=has_frames,
                 aside=() if only is not None else aside(read, row.size),
+                beside=beside,
             )
             stack.callback(text.close)
             if not row.digest:
@@ -284,28 +301,28 @@ class Predecessors:
                 row = row._replace(digest=hasher.digest(DIGEST_BYTES))
             yield Text(text, row)
 
-    def has_room(self, found: Found, streams: int) -> bool:
+    def has_room(self, found: Found, streams: int, further: Iterable[Predecessor] = ()) -> bool:
         """Return whether the new index may list a predecessor.
 
         Args:
             found: the predecessor.
-            streams: number of its streams that are listed.
+            streams: number of streams that are listed, of further ones as well.
+            further: rows that further predecessors add.
         """
-        chain = list(self._chain(found.row))
-        rows = [*self._index.predecessors, *chain]
+        rows = [*self._index.predecessors, *self.chain(found.row), *further]
         return (
             len(rows) <= MAX_PREDECESSORS
             and sum(len(row.runs) for row in rows) <= MAX_RUNS
             and sum(len(row.streams) for row in rows) + streams <= MAX_OLD_STREAMS
         )
 
-    def _chain(self, row: Predecessor) -> Iterator[Predecessor]:
+    def chain(self, row: Predecessor) -> Iterator[Predecessor]:
         """Yield a predecessor, and those that it refers to, each as often as it is referred to."""
         yield row
         for at in row.predecessors:
-            yield from self._chain(self._base.index.predecessors[at])
+            yield from self.chain(self._base.index.predecessors[at])
 
-    def add(self, row: Predecessor, streams: tuple[OldStream, ...]) -> tuple[int, ...]:
+    def add(self, row: Predecessor, streams: tuple[OldStream, ...]) -> int:
         """List a predecessor in the new index.
 
         Args:
@@ -313,11 +330,11 @@ class Predecessors:
             streams: those that the new file's recipe refers to.
 
         Returns:
-            `Expansion.predecessors` of the new file.
+            Its ordinal there.
         """
         named = self._carry(row.predecessors)
         self._index.predecessors.append(row._replace(predecessors=named, streams=streams))
-        return (len(self._index.predecessors) - 1,)
+        return len(self._index.predecessors) - 1
 
     def keep(self, expansion: Expansion) -> Expansion | None:
         """Return the row for the new index of a file that the base holds opened.

@@ -52,13 +52,13 @@ def update(old: bytes, new: bytes, *, threads: int = 0, most: float = 1e9) -> Re
         return None
     content = b"".join(bytes(chunk) for chunk in made.content(PARAMS))
     recipe = b"".join(bytes(chunk) for chunk in made.recipe_chunks(PARAMS))
-    streams = OldStreams([OldFile(reading(old), len(old), made.old_streams, "old")])
+    streams = OldStreams([OldFile(reading(old), len(old), made.old_streams[0], "old")])
     gathered = Gathered([memoryview(recipe)], len(recipe), 1 << 30, None)
     pieces = Rebuilder(
         gathered, iter([memoryview(content)]), len(new), "new", executor, streams
     ).pieces()
     assert b"".join(bytes(piece) for piece in pieces) == new
-    result = Result(recipe, content, made.old_streams)
+    result = Result(recipe, content, made.old_streams[0])
     made.close()
     text.close()
     streams.close()

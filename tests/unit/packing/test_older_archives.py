@@ -93,7 +93,7 @@ def test_the_last_link_of_a_chain(found: tuple[int, Found]) -> None:
     assert text.streams[0].read(0, text.sizes[0]) == zlib_plain(expected)
     named = made.add(row, (OldStream(0, 10, text.sizes[0]),))
     rows = base.new.predecessors
-    assert named == (len(rows) - 1,)
+    assert named == len(rows) - 1
     assert all(other < at for at, row in enumerate(rows) for other in row.predecessors)
     # Version 6 gave up the layers between: compaction found them too dear.
     assert len(rows) == {1: 1, 3: 3, 5: 5, 6: 2}[version]
