@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import re
+import time
 from html.parser import HTMLParser
 from pathlib import Path
 from urllib.parse import quote, urljoin, urlsplit
@@ -300,8 +301,12 @@ def test_metrics_count_what_was_answered(tmp_path: Path) -> None:
         name = quote(os.path.basename(__file__))
         assert client.get(f"raw?app=one&version=one:1&path={name}").status == 200
         client.get("api/version?app=one&version=one:2")
-        text = client.get("metrics").text
-    values = dict(re.findall(r"^(layer_packer_\S+) (\S+)$", text, re.M))
+        for _ in range(500):  # an answer ends a moment after its last byte was sent
+            text = client.get("metrics").text
+            values = dict(re.findall(r"^(layer_packer_\S+) (\S+)$", text, re.M))
+            if values["layer_packer_serve_requests_running"] == "0.0":
+                break
+            time.sleep(0.01)
     assert float(values["layer_packer_serve_sent_bytes_total"]) == size
     assert values['layer_packer_serve_requests_total{page="raw",status="200"}'] == "1.0"
     assert values['layer_packer_serve_requests_total{page="api-version",status="404"}'] == "1.0"
