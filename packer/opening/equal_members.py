@@ -76,7 +76,10 @@ def equal_members(
     for member, parts in found:
         start, end = member.content
         for at in older.get(member.key, ()):
-            if all(_equal(read, part, old_read, part[0] - start + at) for part in parts):
+            if all(
+                is_same(read, begin, old_read, begin - start + at, end - begin)
+                for begin, end in parts
+            ):
                 new.append(member.content)
                 old.add((at, at + end - start))
                 break
@@ -109,11 +112,18 @@ def _members(read: Read, size: int) -> Iterator[_Member]:
         at += -(-length // BLOCK) * BLOCK
 
 
-def _equal(read: Read, part: Stretch, old_read: Read, old_start: int) -> bool:
-    """Return whether a stretch of the new text is as many bytes of the old one."""
-    start, end = part
+def is_same(read: Read, start: int, old_read: Read, old_start: int, size: int) -> bool:
+    """Return whether two stretches hold the same bytes.
+
+    Args:
+        read: of what holds the first.
+        start: of the first.
+        old_read: of what holds the second.
+        old_start: of the second.
+        size: of both in bytes.
+    """
     return all(
-        bytes(read(at, min(_COMPARED_BYTES, end - at)))
-        == bytes(old_read(old_start + at - start, min(_COMPARED_BYTES, end - at)))
-        for at in range(start, end, _COMPARED_BYTES)
+        bytes(read(start + at, min(_COMPARED_BYTES, size - at)))
+        == bytes(old_read(old_start + at, min(_COMPARED_BYTES, size - at)))
+        for at in range(0, size, _COMPARED_BYTES)
     )

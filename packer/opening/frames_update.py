@@ -36,7 +36,6 @@ _LARGE_SHARE = 1 / 8
 """Share of a segment that a recipe from old sequences may take without one being tried that needs
 nothing but the plaintext."""
 _SPARE_BYTES = 64 << 10
-_COMPARED_BYTES = 1 << 20
 
 
 class OldFrames(ParsedStream):
@@ -132,23 +131,6 @@ class FoundFrames:
     def close(self) -> None:
         """Remove the temporary file."""
         self._spool.close()
-
-
-def equal(read: Read, run: Frames, other: Read, old: Frames) -> bool:
-    """Return whether two runs of frames are the same.
-
-    Args:
-        read: reads what holds the first.
-        run: the first.
-        other: reads what holds the second.
-        old: the second.
-    """
-    size = run.end - run.start
-    return old.end - old.start == size and all(
-        bytes(read(run.start + at, min(_COMPARED_BYTES, size - at)))
-        == bytes(other(old.start + at, min(_COMPARED_BYTES, size - at)))
-        for at in range(0, size, _COMPARED_BYTES)
-    )
 
 
 class FramesOpening:

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from itertools import pairwise
 
 from packer.engine import delta, zstd
-from packer.engine.memory import writable
+from packer.engine.memory import is_equal, writable
 from packer.engine.tokens import MAX_SPAN_BYTES
 from packer.opening.discovery import FoundStream
 from packer.opening.frames_update import FoundFrames
@@ -108,7 +108,7 @@ class TextPieces:
                 return ContentPiece(start, size, int(alone * together))
         decoded = writable(size)
         delta.decode_into(decoded, payload, "delta", prefix)
-        if decoded != text:
+        if not is_equal(decoded, text):
             return ContentPiece(start, size, size)
         return DeltaPiece(size, places, payload, times, made if self._may_keep(made) else None)
 

@@ -25,9 +25,10 @@ from packer.engine.tokens import MAX_SPAN_BYTES, OldSpan
 from packer.errors import FormatError
 from packer.opening.closed import ENCODER, TEXT, ClosedTally
 from packer.opening.discovery import Discovery, FoundStream, MadeStream, Read, most_found
+from packer.opening.equal_members import is_same
 from packer.opening.expansion import most_recipe
 from packer.opening.flat_file import FlatPart
-from packer.opening.frames_update import FoundFrames, FramesOpening, OldFrames, equal
+from packer.opening.frames_update import FoundFrames, FramesOpening, OldFrames
 from packer.opening.further import Find, Further, FurtherTexts
 from packer.opening.locating import Place, Votes
 from packer.opening.model_recipes import ModelRecipes
@@ -228,13 +229,20 @@ class Update:
         is_new = self._is_new(stream, position, len(plain))
         self._models.begin(stream, stream.count - 1, is_new=is_new)
 
+    def _is_same(self, run: Frames, older: Frames) -> bool:
+        """Return whether frames are those of the old text."""
+        size = run.end - run.start
+        return older.end - older.start == size and is_same(
+            self._read, run.start, self._old.read, older.start, size
+        )
+
     def _open_frames(self) -> list[tuple[FoundFrames, Opened | None]]:
         """Open the zstd streams of text that have changed."""
         old, most = self._old, most_found(self._size)
         changed: list[Frames] = []
         left = list(old.frames)
         for run in self._texts:
-            same = next((each for each in left if equal(self._read, run, old.read, each)), None)
+            same = next((each for each in left if self._is_same(run, each)), None)
             if same is not None and not self._is_unknown(run.start, run.end):
                 left.remove(same)
             else:
