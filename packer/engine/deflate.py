@@ -193,7 +193,7 @@ def rebuild(
     recipe: Buffer,
     bit: int,
     most: int,
-) -> tuple[bytes, int]:
+) -> tuple[bytearray, int]:
     """Rebuild a segment of a deflate stream.
 
     Args:
@@ -212,11 +212,16 @@ def rebuild(
         MemoryError: no memory for the model's tables.
     """
     codec = _codec()
-    data = b"".join((window, plain, _PADDING))
-    size = len(data) - len(_PADDING)
+    size = len(window) + len(plain)
+    memory = _input(size)
+    memory[: len(window)] = window
+    memory[len(window) : size] = plain
+    memory[size : size + len(_PADDING)] = _PADDING
     end = ffi.new("uint64_t *")
-    # Bytes are borrowed as they are.
-    with ffi.from_buffer("uint8_t[]", recipe) as coded:
+    with (
+        ffi.from_buffer("uint8_t[]", recipe) as coded,
+        ffi.from_buffer("uint8_t[]", memory) as data,
+    ):
         status = lib.pk_rebuild(
             codec, data, len(window), size, position, coded, len(coded), bit, most, end
         )
@@ -224,7 +229,20 @@ def rebuild(
         raise MemoryError
     if status != lib.PK_OK:
         raise RecipeError("it does not fit the plaintext")
-    return bytes(ffi.buffer(lib.pk_codec_result(codec), (end[0] + 7) // 8)), end[0]
+    return bytearray(ffi.buffer(lib.pk_codec_result(codec), (end[0] + 7) // 8)), end[0]
+
+
+def _input(size: int) -> memoryview:
+    """Return this thread's memory for a segment with its window: new pages cost half a copy.
+
+    Args:
+        size: of both in bytes; there is room for the padding too.
+    """
+    size += len(_PADDING)
+    if not hasattr(_local, "input") or len(_local.input) < size:
+        _local.input = memoryview(bytearray(size))
+    held: memoryview = _local.input
+    return held
 
 
 def _codec() -> Any:

@@ -183,7 +183,7 @@ def span_of(recipe: Buffer) -> Span:
     return Span(start[0], size[0])
 
 
-def bits_of(segment: Segment, bit: int, most: int) -> tuple[bytes, int]:
+def bits_of(segment: Segment, bit: int, most: int) -> tuple[bytearray, int]:
     """Return the bytes of a decoded segment, and the bit it ends at.
 
     Args:
@@ -206,7 +206,7 @@ def bits_of(segment: Segment, bit: int, most: int) -> tuple[bytes, int]:
     if status:
         raise RecipeError(f"a segment of more than {most} bytes")
     bits = int(end[0])
-    return bytes(ffi.buffer(lib.pk_tokens_result(tokens), (bits + 7) // 8)), bits
+    return bytearray(ffi.buffer(lib.pk_tokens_result(tokens), (bits + 7) // 8)), bits
 
 
 _local = threading.local()

@@ -5,7 +5,7 @@ docs/format.md, "Recipes".
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -17,7 +17,7 @@ from packer.engine.tokens import KIND, MAX_SPAN_BYTES, OldSpan, Span, bits_of, s
 from packer.opening.expansion import most_opened
 from packer.opening.old_streams import OldStreams
 from packer.opening.recipe import MAX_DELTA_BYTES, MAX_SPANS, Cursor
-from packer.opening.tar_times import MAX_TIME, MAX_TIMES, retimed
+from packer.opening.tar_times import MAX_TIME, MAX_TIMES, retime
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -77,15 +77,28 @@ class Against:
         payload = bytes(record.take(len(record.rest())))
 
         def made() -> memoryview:
-            texts = [
-                retimed(old.plain(stream, span), span.start, times) for old, stream, span in parts
-            ]
-            older = texts[0] if len(texts) == 1 else b"".join(texts)
+            older = self._older(parts, times)
             out = writable(size)
             delta.decode_into(out, payload, self._what, older)
             return out
 
         return made
+
+    @staticmethod
+    def _older(
+        parts: Sequence[tuple[OldStreams, int, Span]], times: list[tuple[int, int]]
+    ) -> bytes | bytearray | memoryview:
+        """Return spans of old streams, one behind the other, with new times."""
+        if len(parts) == 1 and not times:
+            old, stream, span = parts[0]
+            return old.plain(stream, span)
+        out, at = writable(sum(span.size for _, _, span in parts)), 0
+        for old, stream, span in parts:
+            with out[at : at + span.size] as part:
+                part[:] = old.plain(stream, span)
+                retime(part, span.start, times)
+            at += span.size
+        return out
 
     def segment(
         self, data: Buffer, window: Buffer, position: int, coded: Buffer
@@ -125,7 +138,7 @@ class Against:
 
         return fill
 
-    def bits(self, fill: Callable[[Segment], None], bit: int, most: int) -> tuple[bytes, int]:
+    def bits(self, fill: Callable[[Segment], None], bit: int, most: int) -> tuple[bytearray, int]:
         """Return a segment's bytes and its end, as `engine.deflate.rebuild` does, in any thread.
 
         Args:

@@ -233,7 +233,7 @@ class Rebuilder:
             coded = bytes(records.take(records.number()))
             data = plain.take(length)
             wait = self._rebuild(data, window, position, coded, bit)
-            yield _Deferred(length + _DEFERRED_BYTES, partial(self._joined, joint, bit, wait))
+            yield _Deferred(length + _DEFERRED_BYTES, partial(self._joined, joint, wait))
             self._release()
             window = b"".join((window, data[-WINDOW_BYTES:]))[-WINDOW_BYTES:]
             position += length
@@ -335,7 +335,7 @@ class Rebuilder:
         position: int,
         coded: bytes,
         bit: int,
-    ) -> Callable[[], tuple[bytes, int]]:
+    ) -> Callable[[], tuple[bytearray, int]]:
         """Begin to rebuild a segment; return a function that waits for the result."""
         # Not bounded by the file's size: a stream within another may be larger than that one.
         most = most_coded(len(data))
@@ -350,10 +350,10 @@ class Rebuilder:
             return function
         return self._executor.submit(function).result
 
-    def _joined(self, joint: _Joint, bit: int, wait: Callable[[], tuple[bytes, int]]) -> memoryview:
+    def _joined(self, joint: _Joint, wait: Callable[[], tuple[bytearray, int]]) -> memoryview:
         """Wait for a segment; return its whole bytes."""
         try:
-            return joint.add(bit, *wait())
+            return joint.add(*wait())
         except RecipeError as error:
             raise FormatError(self._recipe.what, str(error)) from None
 
@@ -428,9 +428,8 @@ class _Joint:
     def __init__(self) -> None:
         self._partial = 0
 
-    def add(self, bit: int, data: bytes, bits: int) -> memoryview:
-        """Return the whole bytes of a part, with the bits left over from the part before."""
-        out = bytearray(data)
+    def add(self, out: bytearray, bits: int) -> memoryview:
+        """Return the whole bytes of a part, which changes: it gets the bits of the one before."""
         if out:
             out[0] |= self._partial
         self._partial = out[-1] if bits & 7 else 0
@@ -509,13 +508,13 @@ class _Bytes:
             count -= len(piece)
             yield piece
 
-    def take(self, count: int) -> bytes | bytearray | memoryview:
+    def take(self, count: int) -> bytes | memoryview:
         """Return the next `count` bytes in one buffer."""
         if not self.ended and count <= len(self._rest) and count * _VIEW_SHARE >= self._whole:
             data, self._rest = self._rest[:count], self._rest[count:]
             return data
         # Copied one by one: a list of pieces would keep a whole frame alive for each.
-        out = bytearray(count)
+        out = memoryview(bytearray(count))  # assigning to a bytearray would copy each once more
         at = 0
         for piece in self.pieces(count):
             out[at : at + len(piece)] = piece

@@ -72,24 +72,6 @@ def retime(text: memoryview, start: int, times: Times | list[tuple[int, int]]) -
         lib.pk_tar_retime(data + at, len(text) - at, pairs, len(times))
 
 
-def retimed(
-    text: bytes | bytearray | memoryview, start: int, times: Times | list[tuple[int, int]]
-) -> bytes | bytearray | memoryview:
-    """Return a stretch of a stream with other times, as `retime` makes it; `text` is kept.
-
-    Args:
-        text: the stretch.
-        start: where it begins in the stream.
-        times: old and new ones.
-    """
-    if not times:
-        return text
-    out = bytearray(text)
-    with memoryview(out) as view:
-        retime(view, start, times)
-    return out
-
-
 def _times(text: Buffer, start: int) -> list[tuple[int, int]]:
     """Return a hash of the name, and the time, of each tar header in a stretch of a stream."""
     data = ffi.from_buffer("uint8_t[]", text)

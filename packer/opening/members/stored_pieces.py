@@ -299,11 +299,10 @@ class Deflated:
                     out, bits = rebuild(data, window, position, coded, bit, most)
             except RecipeError as error:
                 records.fail(str(error))
-            whole = bytearray(out)
-            if whole:
-                whole[0] |= shared
-            shared = whole[-1] if bits & 7 else 0
-            yield Data(memoryview(whole)[: bits >> 3])
+            if out:
+                out[0] |= shared
+            shared = out[-1] if bits & 7 else 0
+            yield Data(memoryview(out)[: bits >> 3])
             window = (window + data[-WINDOW_BYTES:])[-WINDOW_BYTES:]
             position += length
 

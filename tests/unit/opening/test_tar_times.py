@@ -5,15 +5,24 @@ from __future__ import annotations
 import io
 import random
 import tarfile
+from collections.abc import Sequence
 
 import pytest
 
-from packer.opening.tar_times import MAX_TIME, MAX_TIMES, replaced_times, retimed
+from packer.opening.tar_times import MAX_TIME, MAX_TIMES, replaced_times, retime
 from tests.conformance.decoder import replace_times
 from tests.updates import tar, texts
 
 OLD, NEW, OTHER = 1_600_000_000, 1_700_000_000, 1_650_000_001
 FILES = texts(3, 6)
+
+
+def retimed(text: bytes, start: int, times: Sequence[tuple[int, int]]) -> bytes:
+    """Return a stretch of a stream with other times."""
+    out = bytearray(text)
+    with memoryview(out) as view:
+        retime(view, start, list(times))
+    return bytes(out)
 
 
 def mixed(times: list[int], form: int = tarfile.USTAR_FORMAT) -> bytes:
