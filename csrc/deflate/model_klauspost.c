@@ -143,8 +143,8 @@ static inline void enter_next(pk_model *model, uint64_t string, uint32_t at)
 
 /* A match at `at` with what strings of four bytes found; or a longer one, at the next
  * position. */
-static inline void choose_longer(pk_model *model, uint32_t *at, uint32_t *there,
-                                 uint32_t *length, const unsigned level)
+static inline void choose_longer(pk_model *model, uint32_t *at, uint32_t *there, uint32_t *length,
+                                 const unsigned level)
 {
     pk_klauspost *with = &model->klauspost;
     const uint8_t *data = model->data;
@@ -202,8 +202,7 @@ static int reaches_farther(const pk_model *model, uint32_t entry, uint32_t at, u
 }
 
 /* Plan the match at `at`, or a longer one that the string behind its end leads to. */
-static inline void plan_farther(pk_model *model, uint32_t at, uint32_t there,
-                                const unsigned level)
+static inline void plan_farther(pk_model *model, uint32_t at, uint32_t there, const unsigned level)
 {
     pk_klauspost *with = &model->klauspost;
     const uint32_t start = at;

@@ -245,8 +245,8 @@ static pk_status rebuild_tokens(rebuilding *state, const record *block, uint32_t
     const uint32_t start = *at;
     uint32_t count = 0, here = start;
     for (int ended = 0; here < end && !ended;) {
-        uint32_t known = put_literals(state, here, count,
-                                      tokens_left(block, count, here - start, end - here));
+        uint32_t known =
+            put_literals(state, here, count, tokens_left(block, count, here - start, end - here));
         count += known;
         here += known;
         codec->model.sure = (uint32_t)lesser(state->from.next_token, UINT32_MAX);
