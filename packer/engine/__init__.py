@@ -13,7 +13,7 @@ In reading order:
 - `deflate`: streams to plaintext and recipe, and back bit for bit.
 - `bzip2`: blocks of streams to plaintext, and back bit for bit, by libbz2.
 - `ordinals`: a map of millions of keys in little memory.
-- `memory`: settings of the process.
+- `memory`: settings of the process; `workspaces`: working memory of C functions, by thread.
 
 Invariants. Results are functions of the arguments: no kernel, thread or buffer size changes a byte.
 C code does no I/O and keeps no global state; memory belongs to the caller, or to objects that free

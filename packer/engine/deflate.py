@@ -10,6 +10,7 @@ import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from packer.engine.native import ffi, lib
+from packer.engine.workspaces import workspace
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -247,9 +248,4 @@ def _input(size: int) -> memoryview:
 
 def _codec() -> Any:
     """Return this thread's working memory."""
-    if not hasattr(_local, "codec"):
-        codec = ffi.gc(lib.pk_codec_new(), lib.pk_codec_free)
-        if not codec:
-            raise MemoryError
-        _local.codec = codec
-    return _local.codec
+    return workspace("deflate", lib.pk_codec_new, lib.pk_codec_free)

@@ -8,6 +8,7 @@ best, so work on kilobytes instead of megabytes.
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 from packer.engine import zstd
@@ -43,6 +44,7 @@ _LEAST_FRESH = 1 / 8
 _COPY_BYTES = 64
 """A length below the shortest copy that the core makes; bounds the number of copies."""
 
+_at_once = nullcontext()
 _uncleared = ffi.new_allocator(should_clear_after_alloc=False)
 
 
@@ -89,7 +91,12 @@ def encode(buffer: bytearray, prefix_bytes: int, level: int, *, share: float = 0
 
 
 def delta_of(
-    buffer: bytearray | memoryview, prefix_bytes: int, level: int, *, share: float = 0
+    buffer: bytearray | memoryview,
+    prefix_bytes: int,
+    level: int,
+    *,
+    share: float = 0,
+    alone: AbstractContextManager[object] = _at_once,
 ) -> Delta | None:
     """Return the parts of a delta frame of a text, or None if it would not save `share`.
 
@@ -102,6 +109,7 @@ def delta_of(
         prefix_bytes: length of the older bytes, at least 1.
         level: least zstd level.
         share: part of the text's compressed length that a delta should save, 0 to 1.
+        alone: entered while much is compressed: zstd takes 40 MB of tables for that.
 
     Returns:
         The parts of the frame, or None.
@@ -145,7 +153,8 @@ def delta_of(
             best = 19
         elif left <= _AMPLE_BYTES and not is_quick:
             best = 17
-    body = zstd.compress(rest, max(level, best), older)
+    with alone if best == _LEAST_LEVEL and left > _QUICK_BYTES else _at_once:
+        body = zstd.compress(rest, max(level, best), older)
     return Delta(coded, selection, body, rest)
 
 

@@ -5,11 +5,11 @@ Specification: docs/deflate.md, section "Recipes from tokens".
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from packer.engine.deflate import RecipeError, Segment
 from packer.engine.native import ffi, lib
+from packer.engine.workspaces import workspace
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -209,13 +209,5 @@ def bits_of(segment: Segment, bit: int, most: int) -> tuple[bytearray, int]:
     return bytearray(ffi.buffer(lib.pk_tokens_result(tokens), (bits + 7) // 8)), bits
 
 
-_local = threading.local()
-
-
 def _tokens() -> Any:
-    if not hasattr(_local, "tokens"):
-        tokens = ffi.gc(lib.pk_tokens_new(), lib.pk_tokens_free)
-        if not tokens:
-            raise MemoryError
-        _local.tokens = tokens
-    return _local.tokens
+    return workspace("tokens", lib.pk_tokens_new, lib.pk_tokens_free)

@@ -7,10 +7,10 @@ and tables, headers, checksums. Specification: docs/format.md, section "Zstd str
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from packer.engine.native import ffi, lib
+from packer.engine.workspaces import workspace
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -346,14 +346,6 @@ def _result(codec: Any) -> bytes:
     return bytes(ffi.buffer(made, length[0])) if length[0] else b""
 
 
-_local = threading.local()
-
-
 def _codec() -> Any:
     """Return this thread's working memory."""
-    if not hasattr(_local, "codec"):
-        codec = ffi.gc(lib.pk_zstd_codec_new(), lib.pk_zstd_codec_free)
-        if not codec:
-            raise MemoryError
-        _local.codec = codec
-    return _local.codec
+    return workspace("zstd_streams", lib.pk_zstd_codec_new, lib.pk_zstd_codec_free)

@@ -26,6 +26,7 @@ from packer.opening.discovery import FoundStream, Read, Spool
 from packer.opening.locating import Fingerprints, Place, Votes
 from packer.opening.parsed_stream import ParsedStream, parsed
 from packer.opening.predecessor import ZSTD
+from packer.opening.shelf import Shelf
 from packer.opening.update_plan import FramesRecipe
 from packer.opening.workers import IN_FLIGHT_BYTES, Workers
 from packer.opening.zstd_frames import Frames
@@ -144,6 +145,7 @@ class FramesOpening:
         old: the predecessor's streams.
         workers: do the work.
         most: greatest size of its plaintext.
+        shelf: keeps the recipes.
     """
 
     def __init__(
@@ -156,7 +158,9 @@ class FramesOpening:
         old: Callable[[int], object],
         workers: Workers,
         most: int,
+        shelf: Shelf,
     ) -> None:
+        self._shelf = shelf
         self._stream = stream
         self._read = read
         self._prints = prints
@@ -206,7 +210,7 @@ class FramesOpening:
         self._spare.append(segment)
         if recipe is None:
             return False
-        self._stream.recipes.append(recipe)
+        self._stream.recipes.append(recipe._replace(recipe=self._shelf.keep(recipe.recipe)))
         self._coded += recipe.coded_bytes
         self._cost += len(recipe.recipe)
         return self._cost <= MAX_SHARE * self._coded + _SPARE_BYTES

@@ -137,6 +137,11 @@ class Fingerprints:
             elif len(votes.missing) < _MOST_MISSING:
                 votes.missing += keys[KEY_BYTES * at : KEY_BYTES * (at + 1)]
 
+    def release(self) -> None:
+        """Release the memory: nothing is looked up any more."""
+        self._known = Ordinals(KEY_BYTES)
+        self._streams, self._positions = array("I"), array("Q")
+
     def _cut(self, plain: Buffer) -> tuple[list[int], bytes]:
         """Return where the pieces of a text begin, and their hashes."""
         view = memoryview(plain)

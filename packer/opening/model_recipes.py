@@ -16,6 +16,7 @@ from threading import Lock
 
 from packer.engine.deflate import Segment
 from packer.opening.discovery import FoundStream
+from packer.opening.shelf import Kept, Shelf
 from packer.opening.workers import Workers
 
 QUICK = frozenset(range(28, 36))
@@ -34,14 +35,16 @@ class ModelRecipes:
 
     Args:
         workers: analyse segments.
+        shelf: keeps the recipes of segments that are analysed ahead.
     """
 
-    def __init__(self, workers: Workers) -> None:
+    def __init__(self, workers: Workers, shelf: Shelf) -> None:
         self._workers = workers
+        self._shelf = shelf
         self._most = (os.cpu_count() or 1) + 1 if workers.is_parallel else 0
         self._trying = Lock()
         self._firsts: dict[FoundStream, bytes | None] = {}
-        self._begun: dict[_Key, Callable[[], bytes | None]] = {}
+        self._begun: dict[_Key, Callable[[], Kept | None]] = {}
         self._running: deque[_Key] = deque()
 
     def begin(self, stream: FoundStream, at: int, *, is_new: bool) -> None:
@@ -62,13 +65,15 @@ class ModelRecipes:
         self._running.append((stream, at))
         while len(self._running) > self._most:
             key = self._running.popleft()
-            self._begun[key] = partial(_same, self._begun[key]())
+            recipe = self._begun[key]()
+            kept = self._shelf.keep(recipe) if recipe is not None else None
+            self._begun[key] = partial(_same, kept)
 
     def quick(self, stream: FoundStream) -> bool:
         """Return whether the model of a stream of several segments is a quick one."""
         return stream.count > 1 and self._model(stream) in QUICK
 
-    def get(self, stream: FoundStream, at: int) -> bytes | None:
+    def get(self, stream: FoundStream, at: int) -> Kept | None:
         """Return the recipe of a segment from a model; None if none fits.
 
         A model that does not fit the first segment of a stream is not tried with the others.
@@ -118,7 +123,7 @@ class ModelRecipes:
         return first[0] if first is not None else -1
 
 
-def _same(value: bytes | None) -> bytes | None:
+def _same(value: Kept | None) -> Kept | None:
     return value
 
 

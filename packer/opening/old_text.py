@@ -160,6 +160,15 @@ class OldText:
     def _skip(self, read: Read, offset: int, end: int) -> int:
         return frames_end(self.frames, offset) if read is self.read else 0
 
+    def release_prints(self) -> None:
+        """Release the fingerprints, once no text is looked for any more."""
+        self.prints.release()
+        self.frame_prints.release()
+
+    def release_segments(self) -> None:
+        """Release inflated segments; they are inflated again if they are needed."""
+        self._found.release()
+
     def close(self) -> None:
         """Release the memory, and remove temporary files."""
         self._found.close()

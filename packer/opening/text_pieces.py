@@ -30,8 +30,8 @@ SHORT_PIECE_BYTES = 6 << 20
 """The same in a stretch of more than MANY_PIECES_BYTES, which has work for all cores: two of these
 are made at a time. In a shorter one, what repeats would cost more than the time is worth."""
 MANY_PIECES_BYTES = 64 << 20
-LARGE_PIECE_BYTES = 2 << 20
-"""Plaintext in bytes from which a delta waits until there is room for its memory."""
+LARGE_DELTA_BYTES = 4 << 20
+"""Old and new text of a delta in bytes from which it waits until there is room for its memory."""
 LEAST_DELTA_BYTES = 48
 """Bytes of plaintext below which the recipe keeps them: a delta takes about as many."""
 INLINE_BYTES = 1024
@@ -81,22 +81,25 @@ class TextPieces:
             end: of the stretch.
             guess: the old stream in which it probably lies.
         """
-        if end - start < LARGE_PIECE_BYTES:
-            return self._make(stream, start, end, guess)
-        with self._workers.room(end - start):
-            return self._make(stream, start, end, guess)
-
-    def _make(
-        self, stream: Stream, start: int, end: int, guess: int
-    ) -> DeltaPiece | ContentPiece | InlinePiece:
         size = end - start
         if size < LEAST_DELTA_BYTES:
             return InlinePiece(bytes(stream.read(start, size)))
         votes, sizes = self._votes[stream.number], self._old.sizes
         places = votes.spans(start, end, stream.size, sizes, guess, MAX_SPAN_BYTES)
+        both = size + sum(place.span.size for place in places)
+        if both < LARGE_DELTA_BYTES:
+            return self._make(stream, start, size, places)
+        with self._workers.room(both):
+            return self._make(stream, start, size, places)
+
+    def _make(
+        self, stream: Stream, start: int, size: int, places: tuple[Place, ...]
+    ) -> DeltaPiece | ContentPiece | InlinePiece:
+        """Return how a stretch is stored, given the old text that it is like."""
         buffer, times = self._both(places, stream, start, size)
         prefix, text = buffer[:-size], buffer[-size:]
-        made = delta.delta_of(buffer, len(prefix), _QUICK_LEVEL)
+        compressing = self._workers.compressing
+        made = delta.delta_of(buffer, len(prefix), _QUICK_LEVEL, alone=compressing)
         assert made is not None  # no share is demanded
         payload = made.frame()
         if len(payload) * _CLEARLY_SMALL > size:

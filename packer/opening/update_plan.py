@@ -12,6 +12,7 @@ from packer.opening.discovery import FoundStream, Read
 from packer.opening.locating import Place
 from packer.opening.recipe import RecipeWriter, ZstdSegment, against
 from packer.opening.repeated_text import RepeatedText
+from packer.opening.shelf import Kept
 from packer.opening.tar_times import Times
 
 _READ_BYTES = 4 << 20
@@ -65,13 +66,15 @@ class FramesRecipe(NamedTuple):
     """
 
     old: int
-    recipe: bytes
+    recipe: Kept
     plain_bytes: int
     coded_bytes: int
 
     def stored(self, numbers: Mapping[int, int]) -> ZstdSegment:
         """Return the segment as its recipe is stored, given the numbers of the old streams."""
-        recipe = self.recipe if self.old < 0 else against(self.recipe, numbers[self.old])
+        recipe = bytes(self.recipe)
+        if self.old >= 0:
+            recipe = against(recipe, numbers[self.old])
         return ZstdSegment(self.plain_bytes, self.coded_bytes, recipe)
 
 
@@ -86,7 +89,7 @@ class SegmentRecipe(NamedTuple):
     """
 
     old: int
-    recipe: bytes
+    recipe: Kept
     plain_bytes: int
     bit: int
 
@@ -105,7 +108,7 @@ class DeltaPiece:
 
     length: int
     places: tuple[Place, ...]
-    payload: bytes
+    payload: Kept
     times: Times
     delta: Delta | None = None
 
@@ -159,7 +162,8 @@ def written(
                 recipe.zstd((each.stored(numbers) for each in item.sequences), is_text=False)
             else:
                 number = recipe.deflate()
-            for old, coded, size, bit in item.segments:
+            for old, kept, size, bit in item.segments:
+                coded = bytes(kept)
                 stored = coded if old < 0 else against(coded, numbers[old])
                 recipe.segment(number, size, bit, stored)
             inner = item.stream.read
@@ -167,7 +171,7 @@ def written(
             recipe.end()
         elif isinstance(item, DeltaPiece):
             spans = [(numbers[stream], *span) for stream, span in item.places]
-            payload = item.payload if item.delta is None else repeated.frame(item.delta)
+            payload = bytes(item.payload) if item.delta is None else repeated.frame(item.delta)
             recipe.delta(item.length, spans, payload, times=item.times)
         elif isinstance(item, InlinePiece):
             recipe.inline(item.data)

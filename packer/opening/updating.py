@@ -21,7 +21,9 @@ from typing import TypeVar
 
 from packer.engine.chunking import ChunkParams, chunks_of, iter_chunks
 from packer.engine.deflate import RecipeError, Segment
+from packer.engine.memory import release_free_memory
 from packer.engine.tokens import MAX_SPAN_BYTES, OldSpan
+from packer.engine.workspaces import release_workspaces
 from packer.errors import FormatError
 from packer.opening.closed import ENCODER, TEXT, ClosedTally
 from packer.opening.discovery import Discovery, FoundStream, MadeStream, Read, most_found
@@ -39,6 +41,7 @@ from packer.opening.recipe import RecipeWriter
 from packer.opening.repeated_text import (
     RepeatedText,
 )
+from packer.opening.shelf import Shelf
 from packer.opening.text_pieces import INLINE_BYTES, Stream, TextPieces, cut_pieces
 from packer.opening.update_plan import (
     ContentPiece,
@@ -65,6 +68,9 @@ _TOKENS_BYTES = 256
 new then, about which old tokens say nothing. A recipe of a model that fits has about 10 bytes."""
 _OLD_SHARE = 0.9
 """Share of a segment that must be found in the predecessor for its tokens to be tried first."""
+_MUCH_TEXT = 8 << 20
+"""Text in bytes from which its deltas take so much memory that the memory of its segments is
+released before."""
 _RECORD_BYTES = 16
 """Bytes of a record beside what it holds, about."""
 
@@ -113,7 +119,8 @@ class Update:
         self._stored: dict[int, int] = {}
         self._spans: list[OldSpan] = []
         self._lock = Lock()
-        self._models = ModelRecipes(workers)
+        self._shelf = Shelf(workers.directory)
+        self._models = ModelRecipes(workers, self._shelf)
         segments = [segment for part in parts for segment in part.segments]
         file_bytes = size - sum(each.plain_bytes - each.coded_bytes for each in segments)
         self._room = most_recipe(file_bytes, against=True) - RESERVED_BYTES
@@ -155,6 +162,9 @@ class Update:
             return False
         streams = [each for each in self._found.streams if isinstance(each, FoundStream)]
         self._further.look(streams, self._votes)
+        self._old.release_prints()
+        if self._size >= _MUCH_TEXT:
+            self._make_room()
         changed = (at for at in range(self._old.deflate_streams) if at not in self._unchanged)
         plan = Opened(None)
         found: list[tuple[Stream, Opened | None]] = list(
@@ -207,6 +217,7 @@ class Update:
         for stream in self._frames:
             stream.close()
         self._further.close()
+        self._shelf.close()
         if self._found is not None:
             self._found.close()
 
@@ -274,11 +285,13 @@ class Update:
             old=self._old.streams.__getitem__,
             workers=self._workers,
             most=most,
+            shelf=self._shelf,
         )
         if not opening.run():
             return None
         out = Opened(stream, sequences=stream.recipes)
         out.cost = sum(len(each.recipe) + _RECORD_BYTES for each in stream.recipes)
+        del opening  # its memory
         self._fill(out, stream, (), guess)
         return out if self._pays(out) else None
 
@@ -415,6 +428,8 @@ class Update:
                 parts += [*cut_pieces(position, inner.offset), plan]
                 position = inner.offset + inner.whole_bytes
         parts += cut_pieces(position, stream.size)
+        if stream.size >= _MUCH_TEXT:
+            self._make_room()
         jobs = (
             partial(self._text.make, stream, part[0], part[1], guess)
             for part in parts
@@ -423,6 +438,16 @@ class Update:
         made = self._ahead(jobs)
         for part in parts:
             self._add(out, part if isinstance(part, Opened) else next(made))
+
+    def _make_room(self) -> None:
+        """Release what only recipes of segments need: the next ones make it again."""
+        with self._lock:
+            self._spans.clear()
+        self._old.release_segments()
+        if self._found is not None:
+            self._found.release()
+        release_workspaces()
+        release_free_memory()
 
     def _raw(self, start: int, end: int) -> ContentPiece | InlinePiece:
         """Return bytes of the file's text that lie between opened streams."""
@@ -456,17 +481,16 @@ class Update:
         assert out.stream is not None
         return out.cost <= MAX_SHARE * out.stream.closed_bytes
 
-    @staticmethod
-    def _add_segment(out: Opened, segment: SegmentRecipe) -> None:
-        out.segments.append(segment)
+    def _add_segment(self, out: Opened, segment: SegmentRecipe) -> None:
+        out.segments.append(segment._replace(recipe=self._shelf.keep(segment.recipe)))
         out.cost += len(segment.recipe) + _RECORD_BYTES
 
-    @staticmethod
-    def _add(out: Opened, item: Opened | DeltaPiece | ContentPiece | InlinePiece) -> None:
+    def _add(self, out: Opened, item: Opened | DeltaPiece | ContentPiece | InlinePiece) -> None:
         if isinstance(item, Opened):
             out.cost += item.cost + _RECORD_BYTES
         elif isinstance(item, DeltaPiece):
             out.cost += len(item.payload) + _RECORD_BYTES
+            item.payload = self._shelf.keep(item.payload)
         elif isinstance(item, InlinePiece):
             if not item.data:
                 return

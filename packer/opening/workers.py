@@ -10,7 +10,7 @@ import contextlib
 import os
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Executor
-from threading import Condition
+from threading import Condition, Lock
 from typing import TypeVar
 
 from packer.engine.deflate import Segment
@@ -28,9 +28,9 @@ RESERVED_BYTES = 4 << 10
 """Bytes of a recipe kept free for its first bytes, for the piece before a stream, and for the ends
 of open streams. `Budget.has_room` is asked before all else."""
 
-MOST_AT_ONCE = 12 << 20
-"""Plaintext of large deltas that are made at a time, in bytes: each takes up to 8 times as much
-memory. Two of the usual length fit."""
+MOST_AT_ONCE = 28 << 20
+"""Old and new text of large deltas that are made at a time, in bytes: each takes up to four times
+as much memory. Two of the usual length fit, but not if their old text lies in many places."""
 
 _POOLED_BYTES = 512 << 10
 """Greatest plaintext of a part whose memory is kept for the next one; larger memory is released."""
@@ -45,6 +45,7 @@ class _Room:
     def __init__(self) -> None:
         self.changed = Condition()
         self.used = 0
+        self.compressing = Lock()
 
 
 class Workers:
@@ -83,7 +84,7 @@ class Workers:
         It may be held by a thread that waits for nothing else.
 
         Args:
-            size: of the plaintext; more than MOST_AT_ONCE is worked on alone.
+            size: of old and new text; more than MOST_AT_ONCE is worked on alone.
         """
         with self._room.changed:
             while self._room.used and self._room.used + size > MOST_AT_ONCE:
@@ -95,6 +96,11 @@ class Workers:
             with self._room.changed:
                 self._room.used -= size
                 self._room.changed.notify_all()
+
+    @property
+    def compressing(self) -> Lock:
+        """Held while zstd compresses much of a delta; nothing else is waited for then."""
+        return self._room.compressing
 
     def take(self) -> Segment:
         """Return memory for a part, from the pool if there is some."""

@@ -43,7 +43,7 @@ OF_OPENED_FILES = {
     *("opening.bzip2_streams", "opening.flat_file"),
     *("opening.deflate_streams", "opening.discovery", "opening.locating", "opening.old_streams"),
     *("opening.old_text", "opening.rebuilder", "opening.rebuilt_stream", "opening.segment_cache"),
-    *("opening.text_pieces", "opening.update_plan", "opening.updating"),
+    *("opening.shelf", "opening.text_pieces", "opening.update_plan", "opening.updating"),
 }
 
 

@@ -15,6 +15,7 @@ from packer.engine.deflate import Segment
 from packer.opening import discovery
 from packer.opening.discovery import Discovery, FoundStream, MadeStream
 from packer.opening.model_recipes import ModelRecipes
+from packer.opening.shelf import Shelf
 from packer.opening.workers import Workers
 from tests.builders import text
 
@@ -47,7 +48,8 @@ def test_recipes_are_those_of_their_segments(
     # Nothing is kept longer than it is held.
     monkeypatch.setattr(discovery, "PACKING_CACHE_BYTES", 1)
     monkeypatch.setattr(Segment, "analyse", lambda self, guess=-1: recipe_of(self.plain))
-    models = ModelRecipes(Workers(Late()))
+    shelf = Shelf(None, most=0)
+    models = ModelRecipes(Workers(Late()), shelf)
 
     def visit(stream: FoundStream | MadeStream, position: int, plain: memoryview) -> None:
         assert isinstance(stream, FoundStream)
@@ -56,12 +58,15 @@ def test_recipes_are_those_of_their_segments(
     def read(start: int, length: int) -> bytes:
         return STREAM[start : start + length]
 
-    with closing(Discovery(read, len(STREAM), visit=visit)) as found, closing(models):
+    found = Discovery(read, len(STREAM), visit=visit)
+    with closing(found), closing(models), closing(shelf):
         (stream,) = found.roots
         assert stream.count > 6
         if releases:
             found.release()
         for at in range(stream.count):
             start, size, _ = stream.extent(at)
-            assert models.get(stream, at) == recipe_of(PLAIN[start : start + size])
+            recipe = models.get(stream, at)
+            assert recipe is not None
+            assert bytes(recipe) == recipe_of(PLAIN[start : start + size])
             list(stream.segments(0, stream.size))  # uses whatever memory is free

@@ -10,6 +10,7 @@ import zlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from itertools import pairwise
 from typing import NamedTuple
 
@@ -17,7 +18,7 @@ import pytest
 
 from packer.engine.chunking import ChunkParams
 from packer.files.temporary import Gathered
-from packer.opening import discovery, text_pieces
+from packer.opening import discovery, text_pieces, updating
 from packer.opening.discovery import Discovery, FoundStream, MadeStream, Read
 from packer.opening.locating import MARGIN_BYTES, Fingerprints, Votes
 from packer.opening.old_streams import OldFile, OldStreams
@@ -25,6 +26,9 @@ from packer.opening.old_text import OldText
 from packer.opening.predecessor import OldStream
 from packer.opening.rebuilder import Rebuilder
 from packer.opening.recipe import MAX_SPANS
+from packer.opening.shelf import Shelf
+from packer.opening.text_pieces import Stream, TextPieces
+from packer.opening.update_plan import DeltaPiece, Opened
 from packer.opening.updating import Update
 from packer.opening.workers import Workers
 from tests.updates import as_gzip, changed, libdeflate, one_block, tar, texts, zipped
@@ -343,3 +347,57 @@ def test_a_file_that_cannot_be_read_any_more(threads: int, share: float) -> None
         whole.close()
         cut.close()
     text.close()
+
+
+def held(plan: Opened) -> tuple[int, int]:
+    """Return the bytes of recipes and deltas that a plan holds in memory, and all of them."""
+    kept = [*(each.recipe for each in plan.segments)]
+    kept += [each.payload for each in plan.items if isinstance(each, DeltaPiece)]
+    inner = [held(each) for each in plan.items if isinstance(each, Opened)]
+    own = sum(len(each) for each in kept if isinstance(each, bytes))
+    return own + sum(each[0] for each in inner), sum(map(len, kept)) + sum(
+        each[1] for each in inner
+    )
+
+
+def test_what_waits_for_the_decision_does_not_grow_with_the_file(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    rand, files = random.Random(3), texts(files=60)
+    newer = {name: data + rand.randbytes(2000).hex().encode() for name, data in files.items()}
+    old, new = zipped(files), zipped(newer)
+    usual = update(old, new)
+    assert usual is not None
+    monkeypatch.setattr(updating, "Shelf", partial(Shelf, most=4096))
+    assert update(old, new) == usual
+    with closing(OldText(reading(old), len(old), None)) as text:
+        made = Update(reading(new), len(new), text, Workers(None))
+        with closing(made):
+            assert made.begin(1e9)
+            assert made._plan is not None
+            memory, all_of_it = held(made._plan)
+    assert all_of_it > 60_000
+    assert memory < 4096 + 200 * 60
+
+
+def test_deltas_of_much_text_are_made_when_nothing_else_is_held(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    data = random.Random(5).randbytes(3 << 19).hex().encode()
+    old, new = libdeflate(data), libdeflate(data[: 2 << 20] + b"more" + data[2 << 20 :])
+    seen: list[tuple[int, int, int]] = []
+    make = TextPieces.make
+
+    def making(self: TextPieces, stream: Stream, *args: int) -> object:
+        assert made._found is not None
+        caches = made._found._cache._bytes + text._found._cache._bytes
+        seen.append((caches, len(made._spans), len(text.prints._streams)))
+        return make(self, stream, *args)
+
+    monkeypatch.setattr(updating, "_MUCH_TEXT", 0)
+    monkeypatch.setattr(TextPieces, "make", making)
+    with closing(OldText(reading(old), len(old), None)) as text:
+        made = Update(reading(new), len(new), text, Workers(None))
+        with closing(made):
+            assert made.begin(1e9)
+    assert seen[0] == (0, 0, 0)
