@@ -27,3 +27,4 @@ def test_memory_of_all_threads_is_released() -> None:
         gc.collect()
         assert freed == [1]  # what is in use stays
         assert made() is not here
+    release_workspaces()  # nothing calls `made`'s functions when the interpreter ends
