@@ -259,7 +259,9 @@ class ChangedArchives:
             most = min(most, file.size * MAX_BACK_SHARE)
         was_opened = found.is_back or found.row.recipe_chunks > 0
         item = self._source.found[at]
-        turn = self._further.begin(at, self._source.path_of(item), item, found)
+        turn = self._further.begin(
+            at, self._source.path_of(item), item, found, has_text=file.has_text
+        )
         further = partial(self._further.find, turn)
         try:
             if alone:

@@ -135,6 +135,11 @@ class UpdatedFile(WatchedFile):
         self.unknown_bytes = 0
         """Bytes of all unknown chunks of the closed file, once `new_bytes` has returned."""
 
+    @property
+    def has_text(self) -> bool:
+        """Whether zstd streams of the file have their plaintext in its text."""
+        return self._flat is not None or bool(self.texts)
+
     def new_bytes(self, known: Ordinals) -> int:
         """Return how many bytes of closed streams lie in unknown chunks.
 

@@ -826,10 +826,10 @@ def inflate(stream: bytes, size: int | None = None) -> tuple[bytes, list[Block]]
         start, tokens = len(out), []
         if kind == 0:
             at += -at % 8
-            size = take(32) & 0xFFFF
-            out += stream[at // 8 : at // 8 + size]
-            at += 8 * size
-            blocks.append(Block(0, size, []))
+            length = take(32) & 0xFFFF
+            out += stream[at // 8 : at // 8 + length]
+            at += 8 * length
+            blocks.append(Block(0, length, []))
             continue
         lengths = [8] * 144 + [9] * 112 + [7] * 24 + [8] * 8 + [5] * 30
         literals = 288

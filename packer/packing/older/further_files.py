@@ -118,7 +118,7 @@ class FurtherFiles:
         self._lock = Lock()
         self._runs: dict[int, tuple[tuple[int, int], ...]] = {}
 
-    def begin(self, entry: int, full: bytes, item: Item, found: Found) -> Turn:
+    def begin(self, entry: int, full: bytes, item: Item, found: Found, *, has_text: bool) -> Turn:
         """Return the turn of a file; to be called in the thread that begins files.
 
         Args:
@@ -126,13 +126,15 @@ class FurtherFiles:
             full: its path.
             item: the file as `walk` saw it.
             found: its predecessor.
+            has_text: whether it has zstd streams: of such a predecessor a reader makes the text,
+                and others are opened against the file here.
         """
         if self._gone is None:
             self._gone = self._archives_gone()
         links, files = self._predecessors.extent(found.row)
         before = [turn for turn in self._turns if turn.entry < entry][-_MOST_ASKED:]
         turn = Turn(entry, full, item, before, links, files)
-        if item.size <= _SAME_VERSION_BYTES:
+        if item.size <= _SAME_VERSION_BYTES and not has_text:
             self._turns.append(turn)
             self._entries.add(entry)
         return turn
