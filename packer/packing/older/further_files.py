@@ -24,7 +24,6 @@ from packer.errors import SourceChanged
 from packer.files.tree import FILE, identity_of, open_file, show
 from packer.files.tree import Found as Item
 from packer.format.index import Index
-from packer.opening.further import MAX_FURTHER
 from packer.opening.predecessor import DIGEST_BYTES, MAX_LINKS, OldStream, Predecessor
 from packer.packing.older.alike import samples
 from packer.packing.older.counterparts import shape
@@ -214,6 +213,8 @@ class FurtherFiles:
 
     def _of_base(self, turn: Turn, keys: frozenset[bytes]) -> Iterator[Further]:
         """Yield archives that are gone and hold much of the missing text."""
+        from packer.opening.further import MAX_FURTHER  # loaded by the first archive that changed
+
         for _ in range(MAX_FURTHER):
             best = self._best_gone(turn, keys)
             row = self._predecessors.find(best, flat=False) if best >= 0 else None
