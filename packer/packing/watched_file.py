@@ -6,17 +6,13 @@ import contextlib
 import io
 import os
 from collections.abc import Callable
-from types import TracebackType
-from typing import TYPE_CHECKING
 
 import blake3
 
 from packer.errors import SourceChanged
+from packer.files.closing import Closing
 from packer.files.tree import Found, identity_of, open_file, show
 from packer.opening.workers import Workers
-
-if TYPE_CHECKING:
-    from typing_extensions import Self
 
 _READ_BYTES = 1 << 20
 """Bytes read at a time to compute a file's digest."""
@@ -51,7 +47,7 @@ def _digest_of(file: io.FileIO, size: int, is_stopped: Callable[[], bool]) -> by
     return hasher.digest()
 
 
-class WatchedFile:
+class WatchedFile(Closing):
     """A file that is open for reading; a context manager that closes it.
 
     It raises `SourceChanged` if the file is not the one that `walk` saw.
@@ -97,16 +93,3 @@ class WatchedFile:
             with contextlib.suppress(OSError):
                 self._digest()
         self._file.close()
-
-    def __enter__(self) -> Self:
-        """Return the file."""
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        """Close the file."""
-        self.close()
