@@ -6,11 +6,10 @@ differs from the output of a model of that encoder.
 
 from __future__ import annotations
 
-import threading
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from packer.engine.native import ffi, lib
-from packer.engine.workspaces import workspace
+from packer.engine.workspaces import buffer, workspace
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -184,8 +183,6 @@ _PADDING = bytes(lib.PK_PAD)
 """Zeros behind the plaintext, so that the C core compares ahead without checking for the end: the
 longest match has 258 bytes, and reads go by words."""
 
-_local = threading.local()
-
 
 def rebuild(
     plain: bytes | bytearray | memoryview,
@@ -214,7 +211,7 @@ def rebuild(
     """
     codec = _codec()
     size = len(window) + len(plain)
-    memory = _input(size)
+    memory = buffer("segment", size + len(_PADDING))
     memory[: len(window)] = window
     memory[len(window) : size] = plain
     memory[size : size + len(_PADDING)] = _PADDING
@@ -231,19 +228,6 @@ def rebuild(
     if status != lib.PK_OK:
         raise RecipeError("it does not fit the plaintext")
     return bytearray(ffi.buffer(lib.pk_codec_result(codec), (end[0] + 7) // 8)), end[0]
-
-
-def _input(size: int) -> memoryview:
-    """Return this thread's memory for a segment with its window: new pages cost half a copy.
-
-    Args:
-        size: of both in bytes; there is room for the padding too.
-    """
-    size += len(_PADDING)
-    if not hasattr(_local, "input") or len(_local.input) < size:
-        _local.input = memoryview(bytearray(size))
-    held: memoryview = _local.input
-    return held
 
 
 def _codec() -> Any:

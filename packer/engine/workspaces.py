@@ -32,6 +32,21 @@ def workspace(kind: str, new: Callable[[], Any], free: Callable[[Any], None]) ->
     return found
 
 
+def buffer(kind: str, size: int) -> memoryview:
+    """Return this thread's buffer of a kind: pages of new memory would cost half of a copy.
+
+    Args:
+        kind: its name, which no working memory has.
+        size: bytes that it has at least; what they hold is not defined.
+    """
+    local = _local
+    found: memoryview | None = getattr(local, kind, None)
+    if found is None or len(found) < size:
+        found = memoryview(bytearray(size))
+        setattr(local, kind, found)
+    return found
+
+
 def release_workspaces() -> None:
     """Release the working memory of all threads, once nobody uses it; the next ones make it again.
 

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 from packer.engine.native import ffi
-from packer.engine.workspaces import release_workspaces, workspace
+from packer.engine.workspaces import buffer, release_workspaces, workspace
 
 freed: list[int] = []
 
@@ -28,3 +28,14 @@ def test_memory_of_all_threads_is_released() -> None:
         assert freed == [1]  # what is in use stays
         assert made() is not here
     release_workspaces()  # nothing calls `made`'s functions when the interpreter ends
+
+
+def test_a_buffer_is_kept_until_more_is_asked_for() -> None:
+    small = buffer("test buffer", 10)
+    assert len(small) == 10
+    assert buffer("test buffer", 7) is small
+    large = buffer("test buffer", 11)
+    assert len(large) == 11
+    assert buffer("test buffer", 11) is large
+    release_workspaces()
+    assert buffer("test buffer", 11) is not large
