@@ -5,9 +5,11 @@ enum {
     SAMPLE = 512,             /* tokens by which the fall-back is chosen, */
     FIRST = 96,               /* so many of them the segment's first, */
     ENTERED = 12 * PK_WINDOW, /* from places that make so many positions enter its chains, about */
-    DEPTHS = 9,               /* of its chains, as FALL_DEPTH codes them: these are tried, */
-    STEP = 2,                 /* so far apart, */
-    MIDDLE = 4,               /* and this one for all styles */
+    DEPTHS = 9,               /* of its chains, as FALL_DEPTH codes them: those are tried */
+    STEP = 2,                 /* that are so far apart, while they get better, */
+    MIDDLE = 4,               /* from this one on, which is tried for all styles; */
+    BETTER = 16,              /* better: of so many wrong tokens one is right; */
+    GOOD = 64,                /* until one token of so many is wrong */
     STYLES = 1u << FALL_DEPTH
 };
 
@@ -252,7 +254,8 @@ static void count_wrong(pk_tokens *own, const pk_segment *segment, const sample 
         }
 }
 
-/* Choose the fall-back's style at a middling depth, then the depth of its chains. */
+/* Choose the fall-back's style at a middling depth, then the depth of its chains: time grows with
+ * it. */
 static unsigned choose_rule(pk_tokens *own, const pk_segment *segment, const pk_old *old)
 {
     walker walker;
@@ -274,17 +277,21 @@ static unsigned choose_rule(pk_tokens *own, const pk_segment *segment, const pk_
                 best = rules[each];
             }
     }
-    if (!least)
+    if (least <= on.count / GOOD)
         return best;
-    unsigned count = 0;
-    for (unsigned depth = 0; depth < DEPTHS; depth += STEP)
-        rules[count++] = (best & (STYLES - 1)) | depth << FALL_DEPTH;
-    count_wrong(own, segment, &on, rules, count, wrong);
-    for (unsigned each = 0; each < count; each++)
-        if (wrong[each] < least) {
-            least = wrong[each];
-            best = rules[each];
+    for (int step = STEP; step >= -STEP; step -= 2 * STEP) {
+        const unsigned before = best;
+        for (int depth = MIDDLE + step; depth >= 0 && depth < DEPTHS; depth += step) {
+            unsigned rule = (best & (STYLES - 1)) | (unsigned)depth << FALL_DEPTH;
+            count_wrong(own, segment, &on, &rule, 1, wrong);
+            if (wrong[0] >= least - least / BETTER)
+                break;
+            least = wrong[0];
+            best = rule;
         }
+        if (best != before)
+            break;
+    }
     return best;
 }
 
@@ -306,7 +313,8 @@ pk_status pk_tokens_analyse(pk_tokens *own, const pk_segment *segment, pk_old *o
                             size_t *length, pk_tokens_report *report)
 {
     walker with;
-    const size_t most = (size_t)((segment->end_bit - segment->start_bit) / 8 / 3) + 16;
+    const size_t third = (size_t)((segment->end_bit - segment->start_bit) / 8 / 3) + 16;
+    const size_t most = third < capacity ? third : capacity;
     const uint32_t base =
         segment->window > PK_WINDOW ? (uint32_t)(segment->window - PK_WINDOW) : 0;
     memset(report, 0, sizeof *report);
@@ -322,7 +330,10 @@ pk_status pk_tokens_analyse(pk_tokens *own, const pk_segment *segment, pk_old *o
     coder_encodes(&own->main, most);
     coder_encodes(&own->runs, most);
     pk_walk_starts(own, &with, old, segment, rule);
+    own->find.tape_mode = TAPE_RECORDS;
+    own->find.taped = own->find.played = 0;
     int failed = pk_walk(own, &with, (pk_segment *)(uintptr_t)segment);
+    own->find.tape_mode = TAPE_OFF;
     report->tokens = segment->token_count;
     report->wrong = with.wrong;
     report->aligned = with.aligned;
@@ -343,7 +354,7 @@ pk_status pk_tokens_analyse(pk_tokens *own, const pk_segment *segment, pk_old *o
     first += put_number(start + first, old->size);
     first += put_number(start + first, own->runs.length);
     size_t whole = first + own->runs.length + own->main.length;
-    if (whole > most || whole > capacity)
+    if (whole > most)
         return PK_INVALID;
     memcpy(recipe, start, first);
     memcpy(recipe + first, own->runs.bytes, own->runs.length);
@@ -355,7 +366,9 @@ pk_status pk_tokens_analyse(pk_tokens *own, const pk_segment *segment, pk_old *o
     made->window = segment->window;
     made->size = segment->size;
     made->position = segment->position;
+    own->find.tape_mode = TAPE_PLAYS;
     failed = pk_tokens_decode(own, made, old, recipe, whole);
+    own->find.tape_mode = TAPE_OFF;
     uint64_t bits = 0;
     if (!failed)
         failed = pk_tokens_write(own, made, segment->start_bit, (size_t)(segment->end_bit / 8) + 1,

@@ -60,7 +60,8 @@ typedef struct pk_tokens_report {
  *
  * copies, count: the alignment, as pk_delta_find gives it for the old span's plaintext followed
  * by the last PK_WINDOW bytes of the segment's window and its plaintext; NULL to have it found.
- * The recipe is a function of segment, span and copies. Of the span it leaves what the recipe
+ * The recipe is a function of segment, span and copies, as far as `capacity` does not end the
+ * analysis early. Of the span it leaves what the recipe
  * needs: the caller begins it anew for another segment. */
 pk_status pk_tokens_analyse(pk_tokens *tokens, const pk_segment *segment, pk_old *old,
                             const pk_copy *copies, size_t count, uint8_t *recipe, size_t capacity,

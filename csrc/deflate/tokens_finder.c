@@ -32,14 +32,17 @@ void pk_finder_start(finder *with, unsigned rule, const uint8_t *data, uint32_t 
     with->size = size;
     with->inserted = with->three_inserted = 0;
     with->least = rule & FALL_FOUR ? 4 : 3;
+    with->depth = 0;
     pk_finder_follow(with, rule);
 }
 
 void pk_finder_follow(finder *with, unsigned rule)
 {
+    const uint32_t depth = 8u << (rule >> FALL_DEPTH);
+    if (depth != with->depth)
+        with->known[0].at = with->known[1].at = UINT32_MAX;
     with->rule = rule;
-    with->depth = 8u << (rule >> FALL_DEPTH);
-    with->known_at = UINT32_MAX;
+    with->depth = depth;
 }
 
 static inline void chain(uint32_t *head, uint16_t *back, uint32_t entry)
@@ -86,25 +89,42 @@ static inline int can_search(const finder *with, uint32_t at, uint32_t bytes)
     return at < with->size && with->size - at >= bytes;
 }
 
+/* Take the answer from the tape. Returns 0 if there is none. */
+static inline int plays(finder *with, uint32_t at, answer *to)
+{
+    if (with->tape_mode != TAPE_PLAYS)
+        return 0;
+    if (with->played == with->taped || with->tape[with->played].at != at) {
+        with->tape_mode = TAPE_OFF;
+        return 0;
+    }
+    *to = with->tape[with->played++];
+    return 1;
+}
+
 uint32_t pk_finder_longest(finder *with, uint32_t at, uint32_t *distance)
 {
     *distance = 0;
     if (!can_search(with, at, with->least))
         return 0;
-    if (with->known_at == at) {
-        *distance = with->known_distance;
-        return with->known_length;
+    answer *known = &with->known[at & 1];
+    if (known->at == at || plays(with, at, known)) {
+        *distance = known->distance;
+        return known->length;
     }
     insert(with, at);
     const uint8_t *here = with->data + at;
     uint32_t most = with->size - at < PK_MAX_MATCH ? with->size - at : PK_MAX_MATCH;
     uint32_t best = with->least - 1, there = at, left = with->depth, step;
+    /* A longer match agrees in the last four of its bytes, or in the first three. */
+    uint32_t tail = best < 3 ? 0 : best - 3, last = pk_load32(here + tail);
+    unsigned ignored = best < 3 ? 8 : 0;
     while (left-- && (step = with->back[there & MASK])) {
         there -= step;
         if (at - there > PK_WINDOW)
             break;
         const uint8_t *other = with->data + there;
-        if (other[best] != here[best])
+        if ((pk_load32(other + tail) ^ last) << ignored)
             continue;
         uint32_t length = (uint32_t)pk_equal_ahead(other, here, most);
         if (length > best) {
@@ -112,12 +132,15 @@ uint32_t pk_finder_longest(finder *with, uint32_t at, uint32_t *distance)
             *distance = at - there;
             if (best == most)
                 break;
+            tail = best - 3;
+            last = pk_load32(here + tail);
+            ignored = 0;
         }
     }
     uint32_t length = *distance ? best : 0;
-    with->known_at = at;
-    with->known_length = length;
-    with->known_distance = *distance;
+    *known = (answer){at, length, *distance};
+    if (with->tape_mode == TAPE_RECORDS && with->taped < TAPE_ANSWERS)
+        with->tape[with->taped++] = *known;
     return length;
 }
 

@@ -82,18 +82,30 @@ size_t pk_shifts_of(const pk_copy *copies, size_t count, size_t prefix, uint32_t
 
 /* ---- The fall-back in text that is aligned with nothing ---- */
 
-enum { FINDER_BITS = 16 };
+enum { FINDER_BITS = 16, TAPE_ANSWERS = 1 << 17 };
 
 /* How the fall-back decides: bits of a byte. The upper bits: log2 of the depth of its chains,
  * less 3. */
 enum { FALL_LAZY = 1, FALL_FOUR = 2, FALL_NEAR = 4, FALL_DEPTH = 3, FALL_MOST = 71 };
+
+/* The longest match at a place. */
+typedef struct answer {
+    uint32_t at, length, distance;
+} answer;
+
+/* Verification asks what analysis asked. So analysis records the answers, and verification gets
+ * them; they are a function of data and rule. From the first other question on it gets none. */
+enum { TAPE_OFF, TAPE_RECORDS, TAPE_PLAYS };
 
 typedef struct finder {
     const uint8_t *data;
     uint32_t size, inserted, three_inserted, base;
     unsigned rule, least; /* bytes that are hashed */
     uint32_t depth;
-    uint32_t known_at, known_length, known_distance; /* the last search */
+    answer known[2]; /* the last ones, of an even place and of an odd one */
+    int tape_mode;
+    uint32_t taped, played; /* answers on the tape; played so far */
+    answer tape[TAPE_ANSWERS];
     uint32_t head[1 << FINDER_BITS]; /* the last position of each hash, + 1 + base */
     uint16_t back[2 * PK_WINDOW];
     uint32_t three_head

@@ -96,18 +96,23 @@ class OldSpan:
         """Bytes of the span that were added."""
         return int(lib.pk_old_size(self._old))
 
-    def analyse(self, segment: Segment) -> tuple[bytes | None, Report]:
+    def analyse(self, segment: Segment, most: int | None = None) -> tuple[bytes | None, Report]:
         """Return the recipe of a segment that was inflated, and a report.
 
         The recipe was verified: `rebuild` gives back the input's bits. It is None if there is none
-        of at most a third of the segment. It depends on segment and span alone. Of the span,
-        what the recipe does not need is discarded: `begin` it again for another segment.
+        of at most a third of the segment. Of the span, what the recipe does not need is discarded:
+        `begin` it again for another segment.
+
+        Args:
+            segment: that was inflated.
+            most: bytes of the recipe above which there is none, which is known early.
 
         Raises:
             MemoryError: there is too little memory.
         """
         inflated = segment._segment
-        out = bytearray(inflated.end_bit // 24 + 64)
+        third = inflated.end_bit // 24 + 64
+        out = bytearray(third if most is None else min(third, most))
         report = ffi.new("pk_tokens_report *")
         length = ffi.new("size_t *")
         status = lib.pk_tokens_analyse(

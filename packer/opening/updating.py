@@ -20,11 +20,9 @@ from threading import Lock
 from typing import TypeVar
 
 from packer.engine.chunking import ChunkParams, chunks_of, iter_chunks
-from packer.engine.deflate import RecipeError, Segment
 from packer.engine.memory import release_free_memory
-from packer.engine.tokens import MAX_SPAN_BYTES, OldSpan
+from packer.engine.tokens import MAX_SPAN_BYTES
 from packer.engine.workspaces import release_workspaces
-from packer.errors import FormatError
 from packer.opening.closed import ENCODER, TEXT, ClosedTally
 from packer.opening.discovery import Discovery, FoundStream, MadeStream, Read, most_found
 from packer.opening.equal_members import is_same
@@ -33,7 +31,6 @@ from packer.opening.flat_file import FlatPart
 from packer.opening.frames_update import FoundFrames, FramesOpening, OldFrames
 from packer.opening.further import Find, Further, FurtherTexts
 from packer.opening.locating import Place, Votes
-from packer.opening.model_recipes import ModelRecipes
 from packer.opening.old_text import OldText
 from packer.opening.pieces import Pieces
 from packer.opening.predecessor import DEFLATE, ZSTD, OldStream
@@ -41,6 +38,7 @@ from packer.opening.recipe import RecipeWriter
 from packer.opening.repeated_text import (
     RepeatedText,
 )
+from packer.opening.segment_recipes import SegmentRecipes
 from packer.opening.shelf import Shelf
 from packer.opening.text_pieces import INLINE_BYTES, Stream, TextPieces, cut_pieces
 from packer.opening.update_plan import (
@@ -61,13 +59,6 @@ MAX_SHARE = 0.7
 """Share of a closed stream that its recipes and deltas may take: above it, the stream stays closed.
 """
 
-TOKENS_SPAN_BYTES = 6 << 20
-"""Old text in bytes that a segment is compared with, at most: memory and time grow with it."""
-_TOKENS_BYTES = 256
-"""Length of a recipe from tokens in bytes above which a model is tried as well: much of the text is
-new then, about which old tokens say nothing. A recipe of a model that fits has about 10 bytes."""
-_OLD_SHARE = 0.9
-"""Share of a segment that must be found in the predecessor for its tokens to be tried first."""
 _MUCH_TEXT = 8 << 20
 """Text in bytes from which its deltas take so much memory that the memory of its segments is
 released before."""
@@ -117,10 +108,9 @@ class Update:
         self._text = TextPieces(old, self._votes, workers, size)
         self._unchanged: set[int] = set()
         self._stored: dict[int, int] = {}
-        self._spans: list[OldSpan] = []
         self._lock = Lock()
         self._shelf = Shelf(workers.directory)
-        self._models = ModelRecipes(workers, self._shelf)
+        self._recipes = SegmentRecipes(old, self._votes, workers, self._shelf)
         segments = [segment for part in parts for segment in part.segments]
         file_bytes = size - sum(each.plain_bytes - each.coded_bytes for each in segments)
         self._room = most_recipe(file_bytes, against=True) - RESERVED_BYTES
@@ -209,9 +199,8 @@ class Update:
 
     def close(self) -> None:
         """Release the memory, and remove temporary files."""
-        self._models.close()
+        self._recipes.close()
         self.recipe.close()
-        self._spans.clear()
         self._votes.clear()
         self._plan = None
         for stream in self._frames:
@@ -225,9 +214,8 @@ class Update:
         """Release the memory that only `begin` needs; the predecessor may be closed then."""
         del self._old, self._text
         self._further.close()
-        self._spans.clear()
         self._votes.clear()
-        self._models.close()
+        self._recipes.close()
         if self._found is not None:
             self._found.release()
 
@@ -237,8 +225,7 @@ class Update:
         if not position:  # the number may be that of a stream that turned out to be none
             self._votes[stream.number] = Votes()
         self._old.prints.find(position, plain, self._votes[stream.number])
-        is_new = self._is_new(stream, position, len(plain))
-        self._models.begin(stream, stream.count - 1, is_new=is_new)
+        self._recipes.begin(stream, stream.count - 1)
 
     def _is_same(self, run: Frames, older: Frames) -> bool:
         """Return whether frames are those of the old text."""
@@ -361,7 +348,7 @@ class Update:
     def _small(self, stream: FoundStream, guess: int) -> Opened | None:
         """Open a stream of one segment, in one thread."""
         out = Opened(stream)
-        segment = self._segment(stream, 0, guess)
+        segment = self._recipes.get(stream, 0, guess)
         if segment is None:
             return None
         self._add_segment(out, segment)
@@ -373,7 +360,7 @@ class Update:
         """Open a stream of several segments, or one that holds streams."""
         children = self._open_all(stream.children, guesses)
         out = Opened(stream)
-        jobs = (partial(self._segment, stream, at, guess) for at in range(stream.count))
+        jobs = (partial(self._recipes.get, stream, at, guess) for at in range(stream.count))
         for segment in self._ahead(jobs):
             if segment is None:
                 return None
@@ -441,8 +428,7 @@ class Update:
 
     def _make_room(self) -> None:
         """Release what only recipes of segments need: the next ones make it again."""
-        with self._lock:
-            self._spans.clear()
+        self._recipes.release()
         self._old.release_segments()
         if self._found is not None:
             self._found.release()
@@ -503,55 +489,6 @@ class Update:
         """Return where a stretch of a stream probably lies in the predecessor."""
         votes = self._votes[stream.number]
         return votes.locate(start, end, stream.size, self._old.sizes, guess, most)
-
-    def _is_new(self, stream: FoundStream, start: int, size: int) -> bool:
-        """Return whether much of a segment is in no old stream."""
-        votes = self._votes[stream.number]
-        return votes.share(start, start + size, self._old.prints.average) < _OLD_SHARE
-
-    def _segment(self, stream: FoundStream, at: int, guess: int) -> SegmentRecipe | None:
-        """Return the recipe of a segment; None if there is none."""
-        start, size, bit = stream.extent(at)
-        is_new = self._is_new(stream, start, size) or self._models.quick(stream)
-        model = self._models.get(stream, at) if is_new else None
-        if model is not None and len(model) <= _TOKENS_BYTES:
-            return SegmentRecipe(-1, model, size, bit)
-        place = self._place(
-            stream,
-            start,
-            start + size,
-            guess,
-            min(max(TOKENS_SPAN_BYTES, 2 * size), MAX_SPAN_BYTES),
-        )
-        with stream.held(at) as segment:
-            tokens = self._from_tokens(segment, place)
-        if not is_new and (tokens is None or len(tokens) > _TOKENS_BYTES):
-            model = self._models.get(stream, at)
-        if tokens is not None and (model is None or len(tokens) <= len(model)):
-            return SegmentRecipe(place.stream, tokens, size, bit)
-        return SegmentRecipe(-1, model, size, bit) if model is not None else None
-
-    def _from_tokens(self, segment: Segment, place: Place) -> bytes | None:
-        """Return the recipe of a segment from old tokens; None if there is none."""
-        with self._lock:
-            span = self._spans.pop() if self._spans else None
-        try:
-            if span is None:
-                span = OldSpan(place.span)
-            else:
-                span.begin(place.span)
-            old = self._old.streams[place.stream]
-            if isinstance(old, OldFrames):
-                return None
-            for _, part in old.segments(place.span.start, sum(place.span)):
-                span.add(part)
-            return span.analyse(segment)[0]
-        except (RecipeError, FormatError):
-            return None
-        finally:
-            if span is not None:
-                with self._lock:
-                    self._spans.append(span)
 
 
 def _same(value: _T) -> _T:

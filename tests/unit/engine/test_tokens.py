@@ -199,6 +199,17 @@ def against(old: bytes, new: bytes, target: int = SEGMENT_BYTES) -> Outcome:
     return round_trip(segments, sum(len(piece.plain) for piece in pieces(old)), new, target)
 
 
+def test_no_recipe_is_longer_than_the_caller_wants() -> None:
+    old = [piece.segment for piece in pieces(deflated()(OLD))]
+    piece = pieces(deflated()(NEW))[1]
+    span = Span(0, len(OLD))
+    whole, _ = filled(span, old).analyse(piece.segment)
+    assert whole is not None
+    assert filled(span, old).analyse(piece.segment, len(whole))[0] == whole
+    for most in (len(whole) - 1, len(whole) // 2, 8, 0):
+        assert filled(span, old).analyse(piece.segment, most)[0] is None
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ENCODERS)
 def test_every_encoder_comes_back_for_little(name: str) -> None:

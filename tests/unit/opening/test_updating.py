@@ -391,7 +391,7 @@ def test_deltas_of_much_text_are_made_when_nothing_else_is_held(
     def making(self: TextPieces, stream: Stream, *args: int) -> object:
         assert made._found is not None
         caches = made._found._cache._bytes + text._found._cache._bytes
-        seen.append((caches, len(made._spans), len(text.prints._streams)))
+        seen.append((caches, len(made._recipes._spans), len(text.prints._streams)))
         return make(self, stream, *args)
 
     monkeypatch.setattr(updating, "_MUCH_TEXT", 0)

@@ -1,0 +1,233 @@
+"""Recipes for the segments of a file that is opened against its predecessor.
+
+A segment comes back from old tokens or by a model of its encoder. A recipe from tokens is rebuilt
+ten times as fast, one of a model has about 10 bytes. So where most of the text is old, tokens are
+tried first, and taken if the recipe is short; their analysis ends as soon as it is not. Quick
+models are tried before.
+
+Most segments can be analysed as soon as they are inflated, by other threads while the file is
+inflated further. None of them has to be inflated again for that.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import deque
+from collections.abc import Callable, Mapping
+from contextlib import ExitStack, suppress
+from functools import partial
+from threading import Lock
+
+from packer.engine.deflate import RecipeError, Segment
+from packer.engine.tokens import MAX_SPAN_BYTES, OldSpan
+from packer.errors import FormatError
+from packer.opening.discovery import FoundStream
+from packer.opening.frames_update import OldFrames
+from packer.opening.locating import Place, Votes
+from packer.opening.old_text import OldText
+from packer.opening.shelf import Shelf
+from packer.opening.update_plan import SegmentRecipe
+from packer.opening.workers import Workers
+
+TOKENS_SPAN_BYTES = 6 << 20
+"""Old text in bytes that a segment is compared with, at most: memory and time grow with it."""
+_TOKENS_BYTES, _TOKENS_SHARE = 256, 1 / 1024
+"""Length of a recipe from tokens in bytes, or as a share of the segment's plaintext, above which a
+model is taken if one fits. A model takes 30 ms for a segment of 2 MiB, in packing and in each
+restore; so long 2 KiB take on a link of 0.5 Mb/s."""
+_SURE_BYTES = 256
+"""Length of a recipe of a model in bytes up to which tokens are not tried any more."""
+_OLD_SHARE = 0.9
+"""Share of a segment that must be found in the predecessor for its tokens to be tried first."""
+
+_QUICK = frozenset(range(28, 36))
+"""Models that are tried before tokens: those of Go 1.27 at level 1 and klauspost at levels 1 to 6.
+They take no longer, and their recipes a hundredth: what such an encoder chooses depends on all that
+it matched before, so old tokens predict it badly."""
+
+_UNKNOWN = 255
+"""In place of the model of a stream of one segment: it is not known whether there is one."""
+
+_Key = tuple[FoundStream, int]
+
+
+class SegmentRecipes:
+    """Recipes of segments, each made once; a function of the segments and votes alone.
+
+    Args:
+        old: the predecessor.
+        votes: by number of a stream of the new file, where its text lies in the old one.
+        workers: analyse segments.
+        shelf: keeps the recipes of segments that are analysed ahead.
+    """
+
+    def __init__(
+        self, old: OldText, votes: Mapping[int, Votes], workers: Workers, shelf: Shelf
+    ) -> None:
+        self._old = old
+        self._votes = votes
+        self._workers = workers
+        self._shelf = shelf
+        self._most = (os.cpu_count() or 1) + 1 if workers.is_parallel else 0
+        self._trying, self._lock = Lock(), Lock()
+        self._firsts: dict[FoundStream, bytes | None] = {}
+        self._begun: dict[_Key, Callable[[], SegmentRecipe | None]] = {}
+        self._running: deque[_Key] = deque()
+        self._spans: list[OldSpan] = []
+
+    def begin(self, stream: FoundStream, at: int) -> None:
+        """Begin to analyse a segment that was inflated and looked for in the predecessor.
+
+        Args:
+            stream: that holds the segment.
+            at: number of the segment.
+        """
+        if not at:  # its stream may have one segment
+            return
+        holding = ExitStack()
+        segment = holding.enter_context(stream.held(at))
+        share = self._share(stream, at)
+        self._begun[stream, at] = self._workers.run(
+            partial(self._ahead, stream, at, segment, holding, share)
+        )
+        self._running.append((stream, at))
+        while len(self._running) > self._most:
+            key = self._running.popleft()
+            recipe = self._begun[key]()
+            if recipe is not None:
+                recipe = recipe._replace(recipe=self._shelf.keep(recipe.recipe))
+            self._begun[key] = partial(_same, recipe)
+
+    def get(self, stream: FoundStream, at: int, guess: int) -> SegmentRecipe | None:
+        """Return the recipe of a segment; None if there is none.
+
+        A model that does not fit the first segment of a stream is not tried with the others.
+
+        Args:
+            stream: that holds the segment; it was inflated to its end.
+            at: number of the segment.
+            guess: the old stream in which the text probably lies.
+        """
+        begun = self._begun.pop((stream, at), None)
+        recipe = begun() if begun is not None else None
+        if recipe is not None:
+            return recipe
+        with stream.held(at) as segment:
+            return self._made(stream, at, segment, guess, self._share(stream, at))
+
+    def release(self) -> None:
+        """Release memory; what is needed later is made again."""
+        with self._lock:
+            self._spans.clear()
+
+    def close(self) -> None:
+        """Wait for segments that are being analysed, and release the memory."""
+        if self._workers.is_parallel:
+            for key in self._running:
+                if key in self._begun:
+                    with suppress(Exception):
+                        self._begun[key]()
+        self._running.clear()
+        self._begun.clear()
+        self._firsts.clear()
+        self._spans.clear()
+
+    def _share(self, stream: FoundStream, at: int) -> float:
+        """Return how much of a segment's text the predecessor has, about."""
+        start, size, _ = stream.extent(at)
+        return self._votes[stream.number].share(start, start + size, self._old.prints.average)
+
+    def _ahead(
+        self,
+        stream: FoundStream,
+        at: int,
+        segment: Segment,
+        holding: ExitStack,
+        share: float,
+    ) -> SegmentRecipe | None:
+        """Return the recipe of a segment that is held; None if that is for later."""
+        with holding:
+            if share < _OLD_SHARE and self._model(stream) < 0:
+                return None  # the place of its text is a guess, which needs the stream's length
+            return self._made(stream, at, segment, -1, share)
+
+    def _made(
+        self, stream: FoundStream, at: int, segment: Segment, guess: int, share: float
+    ) -> SegmentRecipe | None:
+        """Return the shorter recipe of both kinds, or the first that is short enough."""
+        _, size, bit = stream.extent(at)
+        most = max(_TOKENS_BYTES, int(size * _TOKENS_SHARE))
+        kind = self._model(stream) if stream.count > 1 else _UNKNOWN
+        has_model, is_new = kind >= 0, share < _OLD_SHARE or kind in _QUICK
+        model, tokens, old = None, None, -1
+        if is_new and has_model:
+            model = self._by_model(stream, at, segment)
+        elif not is_new:
+            old, tokens = self._from_tokens(stream, at, segment, guess, most if has_model else None)
+            if tokens is None and has_model:
+                model = self._by_model(stream, at, segment)
+        if tokens is None and (model is None or len(model) > _SURE_BYTES):
+            old, tokens = self._from_tokens(stream, at, segment, guess, None)
+        if tokens is not None and (model is None or len(tokens) <= len(model)):
+            return SegmentRecipe(old, tokens, size, bit)
+        return SegmentRecipe(-1, model, size, bit) if model is not None else None
+
+    def _by_model(self, stream: FoundStream, at: int, segment: Segment) -> bytes | None:
+        """Return the recipe of a segment from a model; None if none fits."""
+        if stream.count == 1:
+            return segment.analyse()
+        first = self._model(stream)
+        return segment.analyse(first) if at else self._firsts[stream]
+
+    def _model(self, stream: FoundStream) -> int:
+        """Return the model that fits the first segment of a stream; -1 if none does."""
+        with self._trying:
+            if stream not in self._firsts:
+                with stream.held(0) as segment:
+                    self._firsts[stream] = segment.analyse()
+            first = self._firsts[stream]
+        return first[0] if first is not None else -1
+
+    def _from_tokens(
+        self, stream: FoundStream, at: int, segment: Segment, guess: int, most: int | None
+    ) -> tuple[int, bytes | None]:
+        """Return an old stream, and the recipe of a segment from its tokens; None if there is none.
+
+        Args:
+            stream: that holds the segment.
+            at: number of the segment.
+            segment: which is held.
+            guess: the old stream in which the text probably lies.
+            most: bytes of the recipe.
+        """
+        place = self._place(stream, at, guess)
+        with self._lock:
+            span = self._spans.pop() if self._spans else None
+        try:
+            if span is None:
+                span = OldSpan(place.span)
+            else:
+                span.begin(place.span)
+            old = self._old.streams[place.stream]
+            if isinstance(old, OldFrames):
+                return -1, None
+            for _, part in old.segments(place.span.start, sum(place.span)):
+                span.add(part)
+            return place.stream, span.analyse(segment, most)[0]
+        except (RecipeError, FormatError):
+            return -1, None
+        finally:
+            if span is not None:
+                with self._lock:
+                    self._spans.append(span)
+
+    def _place(self, stream: FoundStream, at: int, guess: int) -> Place:
+        """Return where the text of a segment probably lies in the predecessor."""
+        start, size, _ = stream.extent(at)
+        most = min(max(TOKENS_SPAN_BYTES, 2 * size), MAX_SPAN_BYTES)
+        votes = self._votes[stream.number]
+        return votes.locate(start, start + size, stream.size, self._old.sizes, guess, most)
+
+
+def _same(value: SegmentRecipe | None) -> SegmentRecipe | None:
+    return value

@@ -1,0 +1,111 @@
+"""Segments that are analysed while their file is inflated further keep their memory so long."""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Callable
+from concurrent.futures import Executor, Future
+from contextlib import closing
+from typing import Any
+
+import blake3
+import pytest
+
+from packer.engine.deflate import Segment
+from packer.engine.tokens import KIND
+from packer.opening import discovery
+from packer.opening.discovery import Discovery, FoundStream, MadeStream
+from packer.opening.locating import Votes
+from packer.opening.old_text import OldText
+from packer.opening.segment_recipes import SegmentRecipes
+from packer.opening.shelf import Shelf
+from packer.opening.workers import Workers
+from tests.builders import text
+
+PLAIN = text("plain", 16 << 20)
+STREAM = zlib.compress(PLAIN, 1, 31)
+OLDER = zlib.compress(text("older", 1 << 16), 1, 31)
+
+
+class Late(Executor):
+    """Calls a function when its result is asked for: as late as a thread may come to it."""
+
+    def submit(self, function: Callable[..., Any], /, *args: Any, **named: Any) -> Future[Any]:
+        class Asked(Future[Any]):
+            def result(self, timeout: float | None = None) -> Any:
+                if not self.done():
+                    self.set_result(function(*args, **named))
+                return super().result(timeout)
+
+        return Asked()
+
+
+def reading(data: bytes) -> Callable[[int, int], bytes]:
+    """Return what reads parts of data."""
+    return lambda start, length: data[start : start + length]
+
+
+def recipe_of(plain: bytes | memoryview) -> bytes:
+    """Return what stands for the recipe of a segment here: model 6, and a digest of its text."""
+    return bytes((6,)) + blake3.blake3(plain).digest()
+
+
+@pytest.mark.parametrize("releases", [False, True])
+def test_recipes_are_those_of_their_segments(
+    releases: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Nothing is kept longer than it is held.
+    monkeypatch.setattr(discovery, "PACKING_CACHE_BYTES", 1)
+    monkeypatch.setattr(Segment, "analyse", lambda self, guess=-1: recipe_of(self.plain))
+    shelf = Shelf(None, most=0)
+    older = OldText(reading(OLDER), len(OLDER), None)
+    votes: dict[int, Votes] = {}
+    recipes = SegmentRecipes(older, votes, Workers(Late()), shelf)
+
+    def visit(stream: FoundStream | MadeStream, position: int, plain: memoryview) -> None:
+        assert isinstance(stream, FoundStream)
+        votes.setdefault(stream.number, Votes())  # none: all of its text is new
+        recipes.begin(stream, stream.count - 1)
+
+    found = Discovery(reading(STREAM), len(STREAM), visit=visit)
+    with closing(older), closing(found), closing(recipes), closing(shelf):
+        (stream,) = found.roots
+        assert stream.count > 6
+        if releases:
+            found.release()
+        for at in range(stream.count):
+            start, size, _ = stream.extent(at)
+            recipe = recipes.get(stream, at, 0)
+            assert recipe is not None
+            assert bytes(recipe.recipe) == recipe_of(PLAIN[start : start + size])
+            list(stream.segments(0, stream.size))  # uses whatever memory is free
+
+
+def test_what_is_mostly_old_comes_from_tokens_and_what_is_new_by_a_model() -> None:
+    # Segments of 2 MiB: alike, with changed places, and half new.
+    changed = bytearray(PLAIN[: 10 << 20])
+    for at in range(4 << 20, 6 << 20, 48 << 10):
+        changed[at : at + 1200] = text(f"some {at}", 1200)
+    for at in range(8 << 20, 10 << 20, 16 << 10):
+        changed[at : at + (8 << 10)] = text(f"new {at}", 8 << 10)
+    old, new = (zlib.compress(data, 6, 31) for data in (PLAIN, bytes(changed)))
+    votes: dict[int, Votes] = {}
+    shelf = Shelf(None)
+    older = OldText(reading(old), len(old), None)
+    recipes = SegmentRecipes(older, votes, Workers(None), shelf)
+
+    def visit(stream: FoundStream | MadeStream, position: int, plain: memoryview) -> None:
+        assert isinstance(stream, FoundStream)
+        older.prints.find(position, plain, votes.setdefault(stream.number, Votes()))
+        recipes.begin(stream, stream.count - 1)
+
+    found = Discovery(reading(new), len(new), visit=visit)
+    with closing(older), closing(found), closing(recipes), closing(shelf):
+        (stream,) = found.roots
+        made = [recipes.get(stream, at, 0) for at in range(stream.count)]
+    assert all(made)
+    kinds = [(bytes(each.recipe)[0] == KIND, len(each.recipe)) for each in made if each]
+    alike, some, half = kinds[1], kinds[2], kinds[4]
+    assert alike[0] and alike[1] < 64
+    assert some[0] and 256 < some[1] < 2200
+    assert not half[0] and half[1] < 64
