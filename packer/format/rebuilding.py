@@ -227,7 +227,7 @@ class OldFiles:
     cache: SegmentCache
     """Keeps segments of all old streams; there once some are asked for, as is `memory`."""
     memory: Memory
-    """What streams of opened predecessors take."""
+    """What plaintext of old streams takes, and segments of opened predecessors."""
 
     def __init__(
         self,
@@ -365,7 +365,7 @@ class _Set:
             files.append(OldFile(read, row.size, row.streams, name, first))
         if sum(stream.size for file in files for stream in file.streams) > HEAVY_BYTES:
             release_large_blocks()
-        self.streams = OldStreams(files, reader.directory, old.cache)
+        self.streams = OldStreams(files, reader.directory, old.cache, old.memory)
         self._stack.callback(self.streams.close)
 
     def _first(

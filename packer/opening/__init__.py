@@ -27,7 +27,7 @@ In reading order:
 - `workers`, `deflate_streams`: deflate streams found, inflated and analysed ahead of their use.
 - `bzip2_streams`, `finder`: bzip2 streams likewise; both kinds found in a source, in order.
 - `recipe_cache`: recipes of streams that were analysed before.
-- `expander`, `rebuilder`: the two directions.
+- `expander`, `rebuilder`: the two directions; `in_turn`: work that waits without a thread.
 - `predecessor`: what the index records of older files that recipes refer to, and its bounds.
 - `further`: other files beside the predecessor, where that lacks much of a file's text.
 - `old_streams`: plaintext and tokens of the deflate streams in them; `segment_cache` keeps them;

@@ -16,6 +16,7 @@ from packer.files.temporary import Gathered
 from packer.opening import recipe as op
 from packer.opening.against import Against, is_against, rebuilt_zstd
 from packer.opening.expansion import most_opened
+from packer.opening.in_turn import InTurn
 from packer.opening.old_streams import OldStreams
 from packer.opening.recipe import MAX_DEFLATE_DEPTH, Cursor, Recipe
 from packer.opening.tar_headers import BLOCK, content_size, decode_header
@@ -71,6 +72,7 @@ class Rebuilder:
         self._size = size
         self._spare = most_opened(size)
         self._executor = executor
+        self._in_turn = InTurn(executor) if executor is not None else None
 
     def pieces(self) -> Iterator[bytes | memoryview]:
         """Yield the file's bytes in pieces.
@@ -214,8 +216,10 @@ class Rebuilder:
 
     def _delta(self, size: int) -> _Deferred:
         """Return the plaintext that a delta makes of a span of an old stream."""
-        wait = self._run(self._against.delta(self._recipe.next_stream(), size))
-        return _Deferred(size + _DEFERRED_BYTES, wait)
+        make, is_there = self._against.delta(self._recipe.next_stream(), size)
+        if is_there or self._in_turn is None:
+            return _Deferred(size + _DEFERRED_BYTES, self._run(make))
+        return _Deferred(size + _DEFERRED_BYTES, self._in_turn.submit(make))
 
     def _deflate(self, depth: int) -> Iterator[_Deferred]:
         """Yield the whole bytes of a deflate stream; the recipe keeps a shared last byte."""
@@ -311,7 +315,8 @@ class Rebuilder:
     def _resolved(self, pieces: Iterator[_Piece]) -> Iterator[bytes | memoryview]:
         """Yield the bytes of all pieces in order, waiting for rebuilt ones as late as possible.
 
-        So segments are rebuilt beside one another, whether streams are long or many.
+        So segments are rebuilt beside one another, whether streams are long or many. A delta may be
+        longer than what is held: the next one is made while the text of the one before is used.
         """
         most = _AHEAD_BYTES if self._executor is not None else 0
         held: deque[_Piece] = deque()
@@ -324,7 +329,16 @@ class Rebuilder:
             while held and (size > most or not isinstance(held[0], _Deferred)):
                 first = held.popleft()
                 size -= len(first)
-                yield first.result() if isinstance(first, _Deferred) else first
+                if not isinstance(first, _Deferred):
+                    yield first
+                    continue
+                data = first.result()
+                after = next(pieces, None) if not held and most else None
+                if after is not None:
+                    held.append(after)
+                    size += len(after)
+                yield data
+                del data, first  # not held while the next ones are made
         for piece in held:
             yield piece.result() if isinstance(piece, _Deferred) else piece
 

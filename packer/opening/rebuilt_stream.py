@@ -30,7 +30,7 @@ from packer.opening.old_streams import DISTANCE
 from packer.opening.rebuilder import FirstStream
 from packer.opening.segment_cache import SegmentCache
 
-MEMORY_BYTES = 24 << 20
+MEMORY_BYTES = 16 << 20
 """Memory of plaintext and of segments that were made, in bytes; more goes to temporary files."""
 _LOCKS = 16
 """Segments that may be made at a time."""
@@ -90,13 +90,20 @@ class RebuiltStream:
         if start < 0 or length < 0 or start + length > self.size:
             raise FormatError(self._what, f"it has no bytes {start} to {start + length}")
 
+    @property
+    def reached(self) -> int:
+        """Bytes of the plaintext that were made so far."""
+        return self._plain.size
+
     def read(self, start: int, length: int) -> bytes | memoryview:
         """Return `length` bytes of the plaintext from `start` on."""
-        self.check(start, length)
-        with self._plain_lock:
-            while self._plain.size < start + length:
-                self._go_on()
+        self._reach(start, length)
         return self._plain.read(start, length)
+
+    def read_into(self, start: int, out: memoryview) -> None:
+        """Copy the plaintext from `start` on."""
+        self._reach(start, len(out))
+        self._plain.read_into(start, out)
 
     def segments(self, start: int, end: int) -> Iterator[tuple[int, Segment]]:
         """Yield the segments that overlap a stretch, as `InflatedStream` does.
@@ -124,6 +131,13 @@ class RebuiltStream:
         self._cache.drop(self._key)
         self._plain.close()
         self._made.close()
+
+    def _reach(self, start: int, length: int) -> None:
+        """Make the plaintext as far as a span."""
+        self.check(start, length)
+        with self._plain_lock:
+            while self._plain.size < start + length:
+                self._go_on()
 
     def _go_on(self) -> None:
         """Make more of the plaintext."""
