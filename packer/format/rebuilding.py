@@ -267,16 +267,16 @@ class OldFiles:
 
     def is_heavy(self, entry: int) -> bool:
         """Return whether the old streams of an entry may take much memory."""
-        rows = self._reader.index.predecessors
-
-        def plain(named: Iterable[int]) -> int:
-            return sum(
-                sum(stream.size for stream in rows[at].streams) + plain(rows[at].predecessors)
-                for at in named
-            )
-
         row = self._reader.index.expansions.get(entry)
-        return row is not None and plain(row.predecessors) > HEAVY_BYTES
+        return row is not None and self._plain(row.predecessors) > HEAVY_BYTES
+
+    def _plain(self, named: Iterable[int]) -> int:
+        """Return the bytes of plaintext of predecessors, and of their own."""
+        rows = self._reader.index.predecessors
+        return sum(
+            sum(stream.size for stream in rows[at].streams) + self._plain(rows[at].predecessors)
+            for at in named
+        )
 
     @contextmanager
     def streams(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
-from typing import Any, TypeVar
+from typing import TypeVar
 
 _T = TypeVar("_T")
 
@@ -20,25 +20,28 @@ class InTurn:
 
     def __init__(self, executor: Executor) -> None:
         self._executor = executor
-        self._last: Future[Any] = Future()
+        self._last: Future[None] = Future()  # without a result, which may be large
         self._last.set_result(None)
 
     def submit(self, function: Callable[[], _T]) -> Callable[[], _T]:
         """Call a function once the one submitted before has returned; return what waits for it."""
         future: Future[_T] = Future()
+        ended: Future[None] = Future()
 
         def call() -> None:
             try:
                 future.set_result(function())
             except BaseException as error:
                 future.set_exception(error)
+            ended.set_result(None)
 
-        def begin(_: Future[Any]) -> None:
+        def begin(_: Future[None]) -> None:
             try:
                 self._executor.submit(call)
             except RuntimeError as error:  # it was shut down: the work has failed elsewhere
                 future.set_exception(error)
+                ended.set_result(None)
 
-        before, self._last = self._last, future
+        before, self._last = self._last, ended
         before.add_done_callback(begin)
         return future.result

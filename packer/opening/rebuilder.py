@@ -107,34 +107,41 @@ class Rebuilder:
         Raises:
             FormatError: the recipe is damaged.
         """
-        found: list[FirstStream | None] = []
-        position = 0
+        # Nothing here refers to what is returned: a cycle would keep its memory for long.
+        found: list[tuple[list[SegmentRecord], int, Iterator[bytes | memoryview]] | None] = []
+        count = position = 0
 
         def first(depth: int) -> Iterator[_Piece]:
-            found.append(None if found else self._first(depth, position, is_only))
+            nonlocal count
+            count += 1
+            if count == 1:
+                found.append(self._first(depth))
             yield b""
 
-        def is_only() -> bool:
-            left, stream = _BESIDE_BYTES - position, found[0]
-            if stream is None or next(stream.plain, None) is not None:
-                return False
+        def is_alone() -> bool:
+            left = _BESIDE_BYTES - position
             for piece in pieces:
                 left -= len(piece)
-                if left < 0 or len(found) > 1 or isinstance(piece, _Deferred):
+                if left < 0 or count > 1 or isinstance(piece, _Deferred):
                     return False
             return left >= 0
 
         pieces = self._stream(0, first, within=False)
         for piece in pieces:
             if found:
-                return found[0] if offset in (None, position) else None
+                stream = found.pop()
+                if stream is None or offset not in (None, position):
+                    return None
+                return FirstStream(*stream, self._against, position, is_alone)
             position += len(piece)
             if isinstance(piece, _Deferred) or (offset is not None and position > offset):
                 return None
         return None
 
-    def _first(self, depth: int, offset: int, is_only: Callable[[], bool]) -> FirstStream | None:
-        """Read the records of the first deflate stream."""
+    def _first(
+        self, depth: int
+    ) -> tuple[list[SegmentRecord], int, Iterator[bytes | memoryview]] | None:
+        """Read the records of the first deflate stream; return them, its size and its plaintext."""
         segments, size = [], 0
         records = self._recipe.next_stream()
         while not records.ended:
@@ -148,8 +155,7 @@ class Rebuilder:
                 size += length
             if size > min(_FIRST_BYTES, self._spare) or len(segments) > _FIRST_SEGMENTS:
                 return None
-        plain = self._resolved(self._stream(depth))
-        return FirstStream(segments, size, plain, self._against, offset, is_only)
+        return segments, size, self._resolved(self._stream(depth))
 
     def _fail(self, why: str) -> None:
         raise FormatError(self._recipe.what, why)
@@ -396,7 +402,7 @@ class FirstStream(NamedTuple):
             bytes if the recipe does not fit.
         against: makes segments for which `is_against` holds.
         offset: of its first byte in the file.
-        is_only: returns, once all of `plain` was taken, whether there is next to nothing beside it
+        is_alone: returns, once all of `plain` was taken, whether there is next to nothing beside it
             in the file; to be called once.
     """
 
@@ -405,7 +411,11 @@ class FirstStream(NamedTuple):
     plain: Iterator[bytes | memoryview]
     against: Against
     offset: int
-    is_only: Callable[[], bool]
+    is_alone: Callable[[], bool]
+
+    def is_only(self) -> bool:
+        """Return whether `plain` has ended and `is_alone` holds; to be called once."""
+        return next(self.plain, None) is None and self.is_alone()
 
 
 def check_zstd(records: Cursor, plain_bytes: int, coded_bytes: int) -> None:
