@@ -332,19 +332,20 @@ class Rebuilder:
                 piece = bytes(piece)  # a view keeps a whole frame alive
             held.append(piece)
             size += len(piece)
+            del piece  # it has the bytes once they are made
             while held and (size > most or not isinstance(held[0], _Deferred)):
                 first = held.popleft()
                 size -= len(first)
                 if not isinstance(first, _Deferred):
                     yield first
                     continue
-                data = first.result()
+                ready = [first.result()]
+                del first
                 after = next(pieces, None) if not held and most else None
                 if after is not None:
                     held.append(after)
                     size += len(after)
-                yield data
-                del data, first  # not held while the next ones are made
+                yield ready.pop()  # nothing here holds it any longer
         for piece in held:
             yield piece.result() if isinstance(piece, _Deferred) else piece
 
