@@ -31,8 +31,8 @@ In reading order:
 - `predecessor`: what the index records of older files that recipes refer to, and its bounds.
 - `further`: other files beside the predecessor, where that lacks much of a file's text.
 - `old_streams`: plaintext and tokens of the deflate streams in them; `segment_cache` keeps them;
-  `rebuilt_stream`: the same of a file that was opened, without making it; `against`: what recipes
-  take from these.
+  `rebuilt_stream`: the same of a file that was opened, without making it; `kept_texts`: its text
+  for the next version; `against`: what recipes take from these.
 - `updating`: opens a file against its predecessor; `discovery` finds the streams of both,
   `equal_members` what both have alike, `locating` the old text that new text is like,
   `segment_recipes` makes the recipes of segments, `shelf` keeps recipes until all is decided;

@@ -37,6 +37,7 @@ from packer.errors import (
     PackerError,
 )
 from packer.files.temporary import temporary_directory
+from packer.opening.kept_texts import KeptTexts
 from packer.progress import CancelEvent, Progress, ProgressCallback
 from packer.reading.entry_content import FileReader
 from packer.reference import is_registry_url
@@ -296,13 +297,14 @@ class _ToStorage:
     ) -> None:
         self._storage = storage
         self._place = place
+        self._kept = KeptTexts()
         self._options: dict[str, Any] = {"progress": progress, "cancel": cancel}
 
     def begin(self, archive: Archive, executor: Executor) -> Callable[[], _Done]:
         """Save an archive; return what waits until its copy was read back, in another thread."""
         damage: PackerError | None = None
         try:
-            before = _digest_of(self._storage, archive)
+            before = _digest_of(self._storage, archive, self._kept)
         except (IntegrityError, NotFound) as error:
             before, damage = "", error
         with temporary_directory() as folder:
@@ -318,7 +320,7 @@ class _ToStorage:
                 _log.warning("the copy of %s is written anew: %s", archive.key, why)
                 self._withdraw(archive)
             added = self._save(archive, path, digest)
-        reading = executor.submit(_digest_of, self._storage, archive)
+        reading = executor.submit(_digest_of, self._storage, archive, self._kept)
 
         def end() -> _Done:
             try:
@@ -364,6 +366,7 @@ class _FromStorage:
     def __init__(self, storage: Storage, place: Archives) -> None:
         self._storage = storage
         self._place = place
+        self._kept = KeptTexts()
 
     def begin(self, archive: Archive, executor: Executor) -> Callable[[], _Done]:
         """Read an archive in another thread; return what waits for it and writes it."""
@@ -372,7 +375,7 @@ class _FromStorage:
 
         def read() -> str | None:
             with open(path, "w+b") as file:
-                return _digest_of(self._storage, archive, file)
+                return _digest_of(self._storage, archive, self._kept, file)
 
         reading = executor.submit(read)
 
@@ -401,12 +404,15 @@ class _FromStorage:
         raise DigestMismatch(archive.key, f"sha256:{digest}", f"sha256:{actual}")
 
 
-def _digest_of(storage: Storage, archive: Archive, out: IO[bytes] | None = None) -> str | None:
+def _digest_of(
+    storage: Storage, archive: Archive, kept: KeptTexts, out: IO[bytes] | None = None
+) -> str | None:
     """Return the SHA-256 of an archive in a storage, None if it is not there.
 
     Args:
         storage: holds the archive.
         archive: the archive; all of it is read.
+        kept: keeps texts from one archive to the next.
         out: its content is replaced by the archive.
 
     Returns:
@@ -422,14 +428,16 @@ def _digest_of(storage: Storage, archive: Archive, out: IO[bytes] | None = None)
             out.seek(0)
             out.truncate()
         try:
-            return _digest_once(storage, archive, out)
+            return _digest_once(storage, archive, kept, out)
         except (IntegrityError, NotFound):
             if not left:
                 raise
     raise AssertionError
 
 
-def _digest_once(storage: Storage, archive: Archive, out: IO[bytes] | None) -> str | None:
+def _digest_once(
+    storage: Storage, archive: Archive, kept: KeptTexts, out: IO[bytes] | None
+) -> str | None:
     try:
         if archive.app:
             version = storage.version(archive.app, int(archive.name))
@@ -442,7 +450,7 @@ def _digest_once(storage: Storage, archive: Archive, out: IO[bytes] | None) -> s
             raise
         return None
     digest = hashlib.sha256()
-    with FileReader(version) as reader:
+    with FileReader(version, kept) as reader:
         for piece in reader.read(0, alone=True):
             digest.update(piece)
             if out is not None:
