@@ -94,9 +94,20 @@ class Spool:
         if self._held is not None:
             return self._held[start : start + length]
         out = writable(length)
-        if self._file is not None:
-            fill_at(self._file, out, start)
+        self.read_into(start, out)
         return out
+
+    def read_into(self, start: int, out: memoryview) -> None:
+        """Copy bytes that were appended.
+
+        Args:
+            start: of the first one.
+            out: filled.
+        """
+        if self._held is not None:
+            out[:] = self._held[start : start + len(out)]
+        elif self._file is not None:
+            fill_at(self._file, out, start)
 
     def close(self) -> None:
         """Release the memory, or remove the temporary file."""

@@ -52,7 +52,7 @@ class FrameReader:
         layers: Sequence[Descriptor],
         fetch: Callable[[int, int, int], bytes],
         *,
-        cache_bytes: int = 32 << 20,
+        cache_bytes: int = 24 << 20,
         check: Check | None = None,
         remote: bool = False,
         directory: bytes | None = None,

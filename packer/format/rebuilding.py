@@ -24,12 +24,13 @@ from packer.errors import DigestMismatch
 from packer.files.spool import Memory, Spool
 from packer.files.temporary import Gathered, read_at, temporary_file, write_at
 from packer.format.frame_reader import FrameReader
-from packer.format.index import DIGEST_BYTES, split_runs
+from packer.format.index import DIGEST_BYTES, Index, split_runs
 from packer.opening.expansion import Expansion
 from packer.opening.predecessor import DEFLATE, Predecessor
 from packer.opening.recipe import SPILL_BYTES
 
 if TYPE_CHECKING:  # loaded by the first file that was opened: most versions hold none
+    from packer.opening.kept_texts import KeptTexts
     from packer.opening.old_streams import OldStreams
     from packer.opening.rebuilder import Rebuilder
     from packer.opening.rebuilt_stream import RebuiltStream
@@ -222,20 +223,23 @@ class OldFiles:
         copies: by ordinal of a predecessor, the path of a file that equalled it; one that has
             changed since is not used.
         cache_bytes: memory of segments, in bytes; None for what a reader takes.
+        kept: keeps texts for readers of other versions; None keeps none.
     """
 
     cache: SegmentCache
     """Keeps segments of all old streams; there once some are asked for, as is `memory`."""
     memory: Memory
-    """What streams of opened predecessors take."""
+    """What plaintext of old streams takes, and segments of opened predecessors."""
 
     def __init__(
         self,
         reader: FrameReader,
         copies: Mapping[int, bytes] | None = None,
         cache_bytes: int | None = None,
+        kept: KeptTexts | None = None,
     ) -> None:
         self._reader = reader
+        self.kept = kept
         self.copies = copies or {}
         self._cache_bytes = cache_bytes
         self._lock = Lock()
@@ -267,16 +271,16 @@ class OldFiles:
 
     def is_heavy(self, entry: int) -> bool:
         """Return whether the old streams of an entry may take much memory."""
-        rows = self._reader.index.predecessors
-
-        def plain(named: Iterable[int]) -> int:
-            return sum(
-                sum(stream.size for stream in rows[at].streams) + plain(rows[at].predecessors)
-                for at in named
-            )
-
         row = self._reader.index.expansions.get(entry)
-        return row is not None and plain(row.predecessors) > HEAVY_BYTES
+        return row is not None and self._plain(row.predecessors) > HEAVY_BYTES
+
+    def _plain(self, named: Iterable[int]) -> int:
+        """Return the bytes of plaintext of predecessors, and of their own."""
+        rows = self._reader.index.predecessors
+        return sum(
+            sum(stream.size for stream in rows[at].streams) + self._plain(rows[at].predecessors)
+            for at in named
+        )
 
     @contextmanager
     def streams(
@@ -353,7 +357,7 @@ class _Set:
             row = reader.index.predecessors[ordinal]
             name = f"predecessor blake3:{row.digest.hex()} of {what}"
             copy = _copied(old.copies[ordinal], row, reader) if ordinal in old.copies else None
-            first = self._first(old, reader, row, name, executor) if copy is None else None
+            first = self._first(old, reader, ordinal, name, executor) if copy is None else None
             read: Callable[[int, int], bytes | memoryview]
             if copy is not None:
                 self._stack.callback(copy.close)
@@ -365,18 +369,19 @@ class _Set:
             files.append(OldFile(read, row.size, row.streams, name, first))
         if sum(stream.size for file in files for stream in file.streams) > HEAVY_BYTES:
             release_large_blocks()
-        self.streams = OldStreams(files, reader.directory, old.cache)
+        self.streams = OldStreams(files, reader.directory, old.cache, old.memory)
         self._stack.callback(self.streams.close)
 
     def _first(
         self,
         old: OldFiles,
         reader: FrameReader,
-        row: Predecessor,
+        ordinal: int,
         what: str,
         executor: Executor | None,
     ) -> Callable[[str, SegmentCache], RebuiltStream] | None:
         """Return what makes the only stream of an opened predecessor, without its file."""
+        row = reader.index.predecessors[ordinal]
         outer = [stream for stream in row.streams if not stream.parent]
         if not row.recipe_chunks or len(outer) != 1 or outer[0].kind != DEFLATE:
             return None
@@ -388,12 +393,13 @@ class _Set:
             if first is None:
                 return None
             self._stack.push(stack.pop_all())
+        kept = None if old.kept is None else (old.kept, _identity(reader.index, ordinal))
 
         from packer.opening.rebuilt_stream import RebuiltStream
 
         def made(name: str, cache: SegmentCache) -> RebuiltStream:
             spool = partial(Spool, memory=old.memory, directory=reader.directory)
-            return RebuiltStream(first, outer[0].size, row.size, name, cache, spool)
+            return RebuiltStream(first, outer[0].size, row.size, name, cache, spool, kept)
 
         return made
 
@@ -457,6 +463,20 @@ def _rebuild(
         raise DigestMismatch(
             what, "blake3:" + row.digest.hex(), "blake3:" + digest[:DIGEST_BYTES].hex()
         )
+
+
+def _identity(index: Index, ordinal: int) -> bytes:
+    """Return a digest of all that the text of a predecessor's stream is made of.
+
+    Not of what the index says that comes of it: another version could say anything.
+    """
+    row, hasher = index.predecessors[ordinal], blake3.blake3()
+    hasher.update(repr((row.size, row.recipe_chunks, row.streams)).encode())
+    for start, length in row.runs:
+        hasher.update(index.chunk_digests[start * DIGEST_BYTES : (start + length) * DIGEST_BYTES])
+    for older in row.predecessors:
+        hasher.update(_identity(index, older))
+    return hasher.digest()
 
 
 def _copied(path: bytes, row: Predecessor, reader: FrameReader) -> _Held | None:

@@ -27,12 +27,12 @@ In reading order:
 - `workers`, `deflate_streams`: deflate streams found, inflated and analysed ahead of their use.
 - `bzip2_streams`, `finder`: bzip2 streams likewise; both kinds found in a source, in order.
 - `recipe_cache`: recipes of streams that were analysed before.
-- `expander`, `rebuilder`: the two directions.
+- `expander`, `rebuilder`: the two directions; `in_turn`: work that waits without a thread.
 - `predecessor`: what the index records of older files that recipes refer to, and its bounds.
 - `further`: other files beside the predecessor, where that lacks much of a file's text.
 - `old_streams`: plaintext and tokens of the deflate streams in them; `segment_cache` keeps them;
-  `rebuilt_stream`: the same of a file that was opened, without making it; `against`: what recipes
-  take from these.
+  `rebuilt_stream`: the same of a file that was opened, without making it; `kept_texts`: its text
+  for the next version; `against`: what recipes take from these.
 - `updating`: opens a file against its predecessor; `discovery` finds the streams of both,
   `equal_members` what both have alike, `locating` the old text that new text is like,
   `segment_recipes` makes the recipes of segments, `shelf` keeps recipes until all is decided;

@@ -52,7 +52,7 @@ class Against:
         """Memory of spans and segments, to be used again: at most one for each thread."""
         self._sequences: list[zstd_streams.OldSequences] = []
 
-    def delta(self, record: Cursor, size: int) -> Callable[[], memoryview]:
+    def delta(self, record: Cursor, size: int) -> tuple[Callable[[], memoryview], bool]:
         """Read the record of a delta.
 
         Args:
@@ -60,7 +60,8 @@ class Against:
             size: of the plaintext in bytes.
 
         Returns:
-            Makes the plaintext, in any thread; FormatError if the delta is damaged.
+            Makes the plaintext, in any thread; FormatError if the delta is damaged. And whether the
+            old text for it is there: if not, calls wait for one another.
 
         Raises:
             FormatError: the record is damaged.
@@ -75,6 +76,7 @@ class Against:
         if any(new > MAX_TIME for _, new in times):
             record.fail("a time of a delta is too large")
         payload = bytes(record.take(len(record.rest())))
+        is_there = all(span.start + span.size <= old.reached(stream) for old, stream, span in parts)
 
         def made() -> memoryview:
             older = self._older(parts, times)
@@ -82,7 +84,7 @@ class Against:
             delta.decode_into(out, payload, self._what, older)
             return out
 
-        return made
+        return made, is_there
 
     @staticmethod
     def _older(
@@ -95,7 +97,7 @@ class Against:
         out, at = writable(sum(span.size for _, _, span in parts)), 0
         for old, stream, span in parts:
             with out[at : at + span.size] as part:
-                part[:] = old.plain(stream, span)
+                old.plain_into(stream, span, part)
                 retime(part, span.start, times)
             at += span.size
         return out

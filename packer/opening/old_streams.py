@@ -91,8 +91,15 @@ class PlainStream(Protocol):
     def check(self, start: int, length: int) -> None:
         """Raise FormatError if there is no such span."""
 
+    @property
+    def reached(self) -> int:
+        """Bytes of the plaintext that were made so far."""
+
     def read(self, start: int, length: int) -> bytes | bytearray | memoryview:
         """Return `length` bytes of the plaintext from `start` on."""
+
+    def read_into(self, start: int, out: memoryview) -> None:
+        """Copy the plaintext from `start` on."""
 
     def segments(self, start: int, end: int) -> Iterator[tuple[int, Segment]]:
         """Yield the segments that overlap a stretch, as `InflatedStream` does."""
@@ -113,6 +120,7 @@ class OldStreams:
         files: in order.
         directory: of the temporary file, as `temporary_file` takes it.
         cache: keeps segments, of other streams too; None for a cache of its own.
+        memory: what plaintext takes, of other streams too; None for memory of its own.
 
     Raises:
         FormatError: a stream lies in one that is not before it, or too deep in others.
@@ -123,11 +131,13 @@ class OldStreams:
         files: Sequence[OldFile],
         directory: bytes | None = None,
         cache: SegmentCache | None = None,
+        memory: Memory | None = None,
     ) -> None:
         self._windows = Windows(directory)
         self._cache = SegmentCache(CACHE_BYTES) if cache is None else cache
         self._directory = directory
-        self._memory, self._parsing = Memory(_PLAIN_BYTES), Lock()
+        self._memory = Memory(_PLAIN_BYTES) if memory is None else memory
+        self._parsing = Lock()
         self._streams: list[PlainStream | ParsedStream] = []
         for file in files:
             first, depths = len(self._streams), [0]
@@ -186,6 +196,17 @@ class OldStreams:
         """
         return self._get(stream).size
 
+    def reached(self, stream: int) -> int:
+        """Return the bytes of a stream's plaintext that were made so far: they are read soon.
+
+        Args:
+            stream: its number.
+
+        Raises:
+            FormatError: there is no such stream.
+        """
+        return self._get(stream).reached
+
     def plain(self, stream: int, span: Span) -> bytes | bytearray | memoryview:
         """Return a span of a stream's plaintext.
 
@@ -201,6 +222,19 @@ class OldStreams:
                 size that it is said to have (or zstd stream, as may be).
         """
         return self._get(stream).read(span.start, span.size)
+
+    def plain_into(self, stream: int, span: Span, out: memoryview) -> None:
+        """Copy a span of a stream's plaintext.
+
+        Args:
+            stream: its number.
+            span: the stretch wanted.
+            out: filled; as long as the span.
+
+        Raises:
+            FormatError: as `plain` raises it.
+        """
+        self._get(stream).read_into(span.start, out)
 
     def fill(self, stream: int, span: Span, out: OldSpan | None = None) -> OldSpan:
         """Return a span of a deflate stream with its tokens.
@@ -311,6 +345,11 @@ class InflatedStream:
         self._plain = plain
 
     @property
+    def reached(self) -> int:
+        """Bytes of the plaintext that were inflated so far."""
+        return self._positions[-1]
+
+    @property
     def count(self) -> int:
         """Number of segments inflated so far, one after another from the first on."""
         return len(self._positions) - 1
@@ -353,12 +392,27 @@ class InflatedStream:
             with self._lock:
                 self._reach(start + length)
             return self._plain.read(start, length)
-        out, done, end = writable(length), 0, start + length
+        out = writable(length)
+        self._copy(start, out)
+        return out
+
+    def read_into(self, start: int, out: memoryview) -> None:
+        """Copy the plaintext from `start` on."""
+        self.check(start, len(out))
+        if self._plain is None:
+            self._copy(start, out)
+            return
+        with self._lock:
+            self._reach(start + len(out))
+        self._plain.read_into(start, out)
+
+    def _copy(self, start: int, out: memoryview) -> None:
+        """Copy plaintext from the segments that hold it."""
+        done, end = 0, start + len(out)
         for position, segment in self.segments(start, end):
             part = segment.plain[max(start - position, 0) : end - position]
             out[done : done + len(part)] = part
             done += len(part)
-        return out
 
     def segments(self, start: int, end: int) -> Iterator[tuple[int, Segment]]:
         """Yield the segments that overlap a stretch within the stream, and their positions.

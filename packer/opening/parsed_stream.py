@@ -118,11 +118,22 @@ class ParsedStream:
         if start < 0 or length < 0 or start + length > self.size:
             raise FormatError(self._what, f"it has no bytes {start} to {start + length}")
 
+    @property
+    def reached(self) -> int:
+        """Bytes of the plaintext that can be read without waiting: all or none."""
+        return self.size if self._is_there else 0
+
     def read(self, start: int, length: int) -> memoryview:
         """Return `length` bytes of the plaintext from `start` on."""
         self.check(start, length)
         self._make()
         return self._plain.read(start, length)
+
+    def read_into(self, start: int, out: memoryview) -> None:
+        """Copy the plaintext from `start` on."""
+        self.check(start, len(out))
+        self._make()
+        self._plain.read_into(start, out)
 
     def fill(self, span: Span, out: OldSequences) -> None:
         """Let `out` hold a span.

@@ -16,6 +16,7 @@ from packer.files.temporary import Gathered
 from packer.opening import recipe as op
 from packer.opening.against import Against, is_against, rebuilt_zstd
 from packer.opening.expansion import most_opened
+from packer.opening.in_turn import InTurn
 from packer.opening.old_streams import OldStreams
 from packer.opening.recipe import MAX_DEFLATE_DEPTH, Cursor, Recipe
 from packer.opening.tar_headers import BLOCK, content_size, decode_header
@@ -71,6 +72,7 @@ class Rebuilder:
         self._size = size
         self._spare = most_opened(size)
         self._executor = executor
+        self._in_turn = InTurn(executor) if executor is not None else None
 
     def pieces(self) -> Iterator[bytes | memoryview]:
         """Yield the file's bytes in pieces.
@@ -105,34 +107,41 @@ class Rebuilder:
         Raises:
             FormatError: the recipe is damaged.
         """
-        found: list[FirstStream | None] = []
-        position = 0
+        # Nothing here refers to what is returned: a cycle would keep its memory for long.
+        found: list[tuple[list[SegmentRecord], int, Iterator[bytes | memoryview]] | None] = []
+        count = position = 0
 
         def first(depth: int) -> Iterator[_Piece]:
-            found.append(None if found else self._first(depth, position, is_only))
+            nonlocal count
+            count += 1
+            if count == 1:
+                found.append(self._first(depth))
             yield b""
 
-        def is_only() -> bool:
-            left, stream = _BESIDE_BYTES - position, found[0]
-            if stream is None or next(stream.plain, None) is not None:
-                return False
+        def is_alone() -> bool:
+            left = _BESIDE_BYTES - position
             for piece in pieces:
                 left -= len(piece)
-                if left < 0 or len(found) > 1 or isinstance(piece, _Deferred):
+                if left < 0 or count > 1 or isinstance(piece, _Deferred):
                     return False
             return left >= 0
 
         pieces = self._stream(0, first, within=False)
         for piece in pieces:
             if found:
-                return found[0] if offset in (None, position) else None
+                stream = found.pop()
+                if stream is None or offset not in (None, position):
+                    return None
+                return FirstStream(*stream, self._against, position, is_alone)
             position += len(piece)
             if isinstance(piece, _Deferred) or (offset is not None and position > offset):
                 return None
         return None
 
-    def _first(self, depth: int, offset: int, is_only: Callable[[], bool]) -> FirstStream | None:
-        """Read the records of the first deflate stream."""
+    def _first(
+        self, depth: int
+    ) -> tuple[list[SegmentRecord], int, Iterator[bytes | memoryview]] | None:
+        """Read the records of the first deflate stream; return them, its size and its plaintext."""
         segments, size = [], 0
         records = self._recipe.next_stream()
         while not records.ended:
@@ -146,8 +155,7 @@ class Rebuilder:
                 size += length
             if size > min(_FIRST_BYTES, self._spare) or len(segments) > _FIRST_SEGMENTS:
                 return None
-        plain = self._resolved(self._stream(depth))
-        return FirstStream(segments, size, plain, self._against, offset, is_only)
+        return segments, size, self._resolved(self._stream(depth))
 
     def _fail(self, why: str) -> None:
         raise FormatError(self._recipe.what, why)
@@ -214,8 +222,10 @@ class Rebuilder:
 
     def _delta(self, size: int) -> _Deferred:
         """Return the plaintext that a delta makes of a span of an old stream."""
-        wait = self._run(self._against.delta(self._recipe.next_stream(), size))
-        return _Deferred(size + _DEFERRED_BYTES, wait)
+        make, is_there = self._against.delta(self._recipe.next_stream(), size)
+        if is_there or self._in_turn is None:
+            return _Deferred(size + _DEFERRED_BYTES, self._run(make))
+        return _Deferred(size + _DEFERRED_BYTES, self._in_turn.submit(make))
 
     def _deflate(self, depth: int) -> Iterator[_Deferred]:
         """Yield the whole bytes of a deflate stream; the recipe keeps a shared last byte."""
@@ -311,7 +321,8 @@ class Rebuilder:
     def _resolved(self, pieces: Iterator[_Piece]) -> Iterator[bytes | memoryview]:
         """Yield the bytes of all pieces in order, waiting for rebuilt ones as late as possible.
 
-        So segments are rebuilt beside one another, whether streams are long or many.
+        So segments are rebuilt beside one another, whether streams are long or many. A delta may be
+        longer than what is held: the next one is made while the text of the one before is used.
         """
         most = _AHEAD_BYTES if self._executor is not None else 0
         held: deque[_Piece] = deque()
@@ -321,10 +332,20 @@ class Rebuilder:
                 piece = bytes(piece)  # a view keeps a whole frame alive
             held.append(piece)
             size += len(piece)
+            del piece  # it has the bytes once they are made
             while held and (size > most or not isinstance(held[0], _Deferred)):
                 first = held.popleft()
                 size -= len(first)
-                yield first.result() if isinstance(first, _Deferred) else first
+                if not isinstance(first, _Deferred):
+                    yield first
+                    continue
+                ready = [first.result()]
+                del first
+                after = next(pieces, None) if not held and most else None
+                if after is not None:
+                    held.append(after)
+                    size += len(after)
+                yield ready.pop()  # nothing here holds it any longer
         for piece in held:
             yield piece.result() if isinstance(piece, _Deferred) else piece
 
@@ -382,7 +403,7 @@ class FirstStream(NamedTuple):
             bytes if the recipe does not fit.
         against: makes segments for which `is_against` holds.
         offset: of its first byte in the file.
-        is_only: returns, once all of `plain` was taken, whether there is next to nothing beside it
+        is_alone: returns, once all of `plain` was taken, whether there is next to nothing beside it
             in the file; to be called once.
     """
 
@@ -391,7 +412,11 @@ class FirstStream(NamedTuple):
     plain: Iterator[bytes | memoryview]
     against: Against
     offset: int
-    is_only: Callable[[], bool]
+    is_alone: Callable[[], bool]
+
+    def is_only(self) -> bool:
+        """Return whether `plain` has ended and `is_alone` holds; to be called once."""
+        return next(self.plain, None) is None and self.is_alone()
 
 
 def check_zstd(records: Cursor, plain_bytes: int, coded_bytes: int) -> None:

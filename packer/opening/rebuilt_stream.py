@@ -26,11 +26,12 @@ from packer.engine.tokens import bits_of
 from packer.errors import FormatError
 from packer.files.spool import Spool
 from packer.opening.against import is_against
+from packer.opening.kept_texts import MOST_BYTES, KeptTexts
 from packer.opening.old_streams import DISTANCE
 from packer.opening.rebuilder import FirstStream
 from packer.opening.segment_cache import SegmentCache
 
-MEMORY_BYTES = 24 << 20
+MEMORY_BYTES = 16 << 20
 """Memory of plaintext and of segments that were made, in bytes; more goes to temporary files."""
 _LOCKS = 16
 """Segments that may be made at a time."""
@@ -49,6 +50,7 @@ class RebuiltStream:
         what: how errors name it.
         cache: keeps segments.
         spool: makes what keeps plaintext and segments, given the greatest size in bytes.
+        kept: texts that may have its plaintext, and get it; and its key there. None for none.
 
     Raises:
         FormatError: its segments have not `size` bytes of plaintext.
@@ -62,6 +64,7 @@ class RebuiltStream:
         what: str,
         cache: SegmentCache,
         spool: Callable[[int], Spool],
+        kept: tuple[KeptTexts, bytes] | None = None,
     ) -> None:
         if first.size != size:
             raise FormatError(what, f"its plaintext has not the {size} bytes stated")
@@ -73,6 +76,10 @@ class RebuiltStream:
         self._rest: Iterator[bytes | memoryview] | None = first.plain
         self._plain = spool(size)
         self._plain_lock = Lock()
+        self._kept = kept
+        text = kept[0].get(kept[1]) if kept is not None else None
+        if text is not None and len(text) == size and self._plain.append(text):
+            self._rest = self._kept = None
         self._made = spool(file_size + len(first.segments))
         self._made_lock = Lock()
         self._locks = [Lock() for _ in range(_LOCKS)]
@@ -90,13 +97,20 @@ class RebuiltStream:
         if start < 0 or length < 0 or start + length > self.size:
             raise FormatError(self._what, f"it has no bytes {start} to {start + length}")
 
+    @property
+    def reached(self) -> int:
+        """Bytes of the plaintext that were made so far."""
+        return self._plain.size
+
     def read(self, start: int, length: int) -> bytes | memoryview:
         """Return `length` bytes of the plaintext from `start` on."""
-        self.check(start, length)
-        with self._plain_lock:
-            while self._plain.size < start + length:
-                self._go_on()
+        self._reach(start, length)
         return self._plain.read(start, length)
+
+    def read_into(self, start: int, out: memoryview) -> None:
+        """Copy the plaintext from `start` on."""
+        self._reach(start, len(out))
+        self._plain.read_into(start, out)
 
     def segments(self, start: int, end: int) -> Iterator[tuple[int, Segment]]:
         """Yield the segments that overlap a stretch, as `InflatedStream` does.
@@ -125,6 +139,13 @@ class RebuiltStream:
         self._plain.close()
         self._made.close()
 
+    def _reach(self, start: int, length: int) -> None:
+        """Make the plaintext as far as a span."""
+        self.check(start, length)
+        with self._plain_lock:
+            while self._plain.size < start + length:
+                self._go_on()
+
     def _go_on(self) -> None:
         """Make more of the plaintext."""
         piece = next(self._rest, None) if self._rest is not None else None
@@ -135,6 +156,9 @@ class RebuiltStream:
             raise FormatError(self._what, "its plaintext is too long")
         if self._plain.size == self.size:
             self._rest = None
+            if self._kept is not None and self.size <= MOST_BYTES:
+                texts, key = self._kept
+                texts.put(key, self._plain.read(0, self.size))
 
     def _segment(self, at: int) -> Segment:
         """Return a segment, to be released."""

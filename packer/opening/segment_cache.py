@@ -7,7 +7,7 @@ from threading import Lock
 
 from packer.engine.deflate import Segment
 
-_FREE_SEGMENTS, _FREE_BYTES = 4, 8 << 20
+_FREE_SEGMENTS, _FREE_BYTES = 2, 8 << 20
 """Greatest number of segments whose memory is kept for others, and size of one, in bytes: memory
 from the system costs half as much time as inflating into it."""
 _LEAST_PLAIN = 256 << 10

@@ -31,6 +31,7 @@ from packer.opening.expansion import most_opened
 from packer.opening.recipe import SPILL_BYTES, Recipe
 
 if TYPE_CHECKING:  # a restore does not look into archives: it need not load what does
+    from packer.opening.kept_texts import KeptTexts
     from packer.opening.members.archive import Factory
     from packer.opening.members.member_listing import Listing
 
@@ -124,9 +125,11 @@ class FileReader:
 
     Args:
         version: holds the files.
+        kept: keeps texts for readers of other versions; None keeps none.
     """
 
-    def __init__(self, version: Version) -> None:
+    def __init__(self, version: Version, kept: KeptTexts | None = None) -> None:
+        self._kept = kept
         self._stack = ExitStack()
         self._version = version
         self._opened: tuple[FrameReader, Executor, OldFiles] | None = None
@@ -175,7 +178,7 @@ class FileReader:
                 ahead=ranges.expect,
             )
         )
-        old = enter(closing(OldFiles(reader)))
+        old = enter(closing(OldFiles(reader, kept=self._kept)))
         return reader, enter(ThreadPoolExecutor(os.cpu_count() or 1, "read")), old
 
     def members(self, entry: int, *, digests: bool = False) -> Listing | None:

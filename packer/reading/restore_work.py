@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
-from contextlib import closing, nullcontext
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Executor, Future, ThreadPoolExecutor, wait
+from contextlib import closing
 from functools import partial
 from itertools import chain, islice, takewhile
-from threading import Lock
 
+from packer.engine.memory import release_free_memory
 from packer.files.tree import show
 from packer.format.frame_reader import FrameReader
 from packer.format.rebuilding import OldFiles
@@ -21,6 +21,12 @@ from packer.stores.protocols import Store
 
 LARGE_BYTES = 8 << 20
 """Size in bytes from which an archive is rebuilt by several threads."""
+_HEAVY = 2
+"""Files with much in old streams that are rebuilt at a time: while one thread inflates old text for
+one of them, others rebuild the other. More would take too much memory."""
+
+_Done = tuple[int, int, bool]
+"""Bytes written by a task, the entry written last, and whether the bytes came from a seed."""
 
 
 class RestoreWork:
@@ -51,8 +57,6 @@ class RestoreWork:
         self._fd = fd
         self._done_bytes = sum(plan.holes.values())
         self._old = OldFiles(reader, copies)
-        self._heavy = Lock()
-        """Held while a file with much in old streams is rebuilt: one at a time, for memory."""
         self._stopped = False
         self.seeded_bytes = 0
         """Bytes written from seeds."""
@@ -73,40 +77,63 @@ class RestoreWork:
         plan, reader = self._plan, self._reader
         opened = (frames_of(reader, entry, self._old.copies) for entry in plan.expanded)
         reader.expect(chain(self._frames, *opened))
+        at_once = min(_HEAVY, jobs)
         with (
             closing(self._old),
             ThreadPoolExecutor(jobs, "rebuild") as helpers,
             ThreadPoolExecutor(jobs, "restore") as executor,
+            ThreadPoolExecutor(at_once, "heavy") as heavy_executor,
         ):
-            tasks = chain(
-                (partial(self._copy, entry) for entry in self._seed.whole),
-                (partial(self._assemble, frame) for frame in self._seeded),
-                (partial(self._decode, frame) for frame in self._frames),
-                (partial(self._rebuild, entry, helpers) for entry in plan.expanded),
+            heavy = list(filter(self._old.is_heavy, plan.expanded))
+            heavy.sort(key=plan.sizes.__getitem__, reverse=True)
+            lanes = (
+                _Lane(
+                    heavy_executor,
+                    (partial(self._rebuild, entry, helpers) for entry in heavy),
+                ),
+                _Lane(executor, self._light_tasks(set(heavy), helpers)),
             )
             try:
-                pending = {executor.submit(task) for task in islice(tasks, 2 * jobs)}
+                pending = {
+                    future: lane
+                    for lane, count in zip(lanes, (at_once, 2 * jobs), strict=True)
+                    for future in lane.submit(count)
+                }
                 while pending:
-                    done, pending = wait(pending, POLL_SECONDS, FIRST_COMPLETED)
+                    done, _ = wait(pending, POLL_SECONDS, FIRST_COMPLETED)
                     if not done and progress is not None:  # it may raise to stop the work
                         progress(Progress("unpack", self._done_bytes, total))
                     for future in done:
+                        lane = pending.pop(future)
                         count, entry, from_seed = future.result()
                         self._done_bytes += count
                         self.seeded_bytes += count * from_seed
                         if progress is not None:
                             path = show(plan.index.paths[entry])
                             progress(Progress("unpack", self._done_bytes, total, path))
-                    for task in islice(tasks, len(done)):
-                        pending.add(executor.submit(task))
+                        pending.update(dict.fromkeys(lane.submit(1), lane))
             except BaseException:
                 self._stopped = True
                 # Threads that wait for a registry would go on waiting until their timeout.
                 with interrupted((self._store,)):
-                    executor.shutdown(cancel_futures=True)
+                    for lane in lanes:
+                        lane.executor.shutdown(cancel_futures=True)
                 raise
 
-    def _copy(self, entry: int) -> tuple[int, int, bool]:
+    def _light_tasks(self, heavy: set[int], helpers: Executor) -> Iterator[Callable[[], _Done]]:
+        """Yield all tasks but those of some archives."""
+        plan = self._plan
+        yield from (partial(self._copy, entry) for entry in self._seed.whole)
+        yield from (partial(self._assemble, frame) for frame in self._seeded)
+        yield from (partial(self._decode, frame) for frame in self._frames)
+        for entry in plan.expanded:
+            if entry not in heavy:
+                is_large = plan.sizes[entry] >= LARGE_BYTES
+                yield partial(self._rebuild, entry, helpers if is_large else None)
+        if heavy:
+            release_free_memory()  # what these tasks are done with
+
+    def _copy(self, entry: int) -> _Done:
         """Write a file from a seed, or from the store if the seed has changed since."""
         found = self._seed.write_whole(self._plan, self._fd, entry, self._reader.check)
         if not found:
@@ -114,22 +141,37 @@ class RestoreWork:
             self._plan.write_all(self._fd, entry, pieces)
         return self._plan.sizes[entry], entry, found
 
-    def _assemble(self, frame: int) -> tuple[int, int, bool]:
+    def _assemble(self, frame: int) -> _Done:
         """Write the parts of a frame from seeds, or from the store if they have changed since."""
         data = self._seed.frame(frame, self._plan.chunks_of(frame), self._reader.check)
         if data is None:
             return self._decode(frame)
         return (*self._plan.write_frame(self._fd, frame, data), True)
 
-    def _decode(self, frame: int) -> tuple[int, int, bool]:
+    def _decode(self, frame: int) -> _Done:
         """Write the parts of a frame from the store."""
         data = self._reader.decode(frame, keep=True)  # an archive may need it too
         return (*self._plan.write_frame(self._fd, frame, data), False)
 
-    def _rebuild(self, entry: int, helpers: ThreadPoolExecutor) -> tuple[int, int, bool]:
+    def _rebuild(self, entry: int, helpers: Executor | None) -> _Done:
         """Write an archive that was opened."""
-        large, heavy = self._plan.sizes[entry] >= LARGE_BYTES, self._old.is_heavy(entry)
-        with self._heavy if heavy else nullcontext():
-            pieces = read_entry(self._reader, entry, helpers if large or heavy else None, self._old)
-            self._plan.write_all(self._fd, entry, takewhile(lambda _: not self._stopped, pieces))
+        pieces = read_entry(self._reader, entry, helpers, self._old)
+        self._plan.write_all(self._fd, entry, takewhile(lambda _: not self._stopped, pieces))
         return self._plan.sizes[entry], entry, False
+
+
+class _Lane:
+    """Tasks that some threads work off in order.
+
+    Args:
+        executor: the threads.
+        tasks: made as they are submitted.
+    """
+
+    def __init__(self, executor: Executor, tasks: Iterator[Callable[[], _Done]]) -> None:
+        self.executor = executor
+        self._tasks = tasks
+
+    def submit(self, count: int) -> list[Future[_Done]]:
+        """Submit the next tasks, at most `count`."""
+        return [self.executor.submit(task) for task in islice(self._tasks, count)]

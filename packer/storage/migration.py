@@ -1,4 +1,7 @@
-"""Moves the archives that KOTS kept from S3 or a directory to a storage, and back, one by one.
+"""Moves the archives that KOTS kept from S3 or a directory to a storage, and back, in order.
+
+The copy of a small archive is read back while the next one is saved, on the way back it is read
+while the one before is written.
 
 An archive is done when its copy was read back and has the SHA-256 of the source. It is then
 recorded in a journal, a file of this machine. The journal is trusted as long as the destination
@@ -16,7 +19,10 @@ import hashlib
 import json
 import logging
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import Executor, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import IO, Any
 
@@ -31,7 +37,9 @@ from packer.errors import (
     PackerError,
 )
 from packer.files.temporary import temporary_directory
+from packer.opening.kept_texts import KeptTexts
 from packer.progress import CancelEvent, Progress, ProgressCallback
+from packer.reading.entry_content import FileReader
 from packer.reference import is_registry_url
 from packer.storage.kots_archives import Archive, Archives
 from packer.storage.results import SavedVersion, SupportBundle
@@ -44,6 +52,9 @@ SHA256 = "sha256"
 """Label of a version or bundle made from an archive: the SHA-256 of the archive."""
 _TRIES = 2
 """Readings of a copy before it counts as damaged: the first may have been a bad transfer."""
+
+_SMALL_BYTES = 64 << 20
+"""Bytes of two archives together up to which both are worked on at a time, for memory."""
 
 _log = logging.getLogger(__name__)
 
@@ -170,15 +181,12 @@ def migrate(
         moved = new_bytes = 0
         told = _Reporter(progress, sum(archive.size for archive in todo))
         if not dry_run:
-            work: Callable[[Archive], tuple[bool, int]]
-            work = (
-                _FromStorage(storage, place) if back else _ToStorage(storage, place, told, cancel)
+            begin = (
+                _FromStorage(storage, place).begin
+                if back
+                else _ToStorage(storage, place, told, cancel).begin
             )
-            for archive in todo:
-                if cancel is not None and cancel.is_set():
-                    raise Cancelled("migrating")
-                told.begin(archive)
-                was_moved, added = work(archive)
+            for archive, (was_moved, added) in _overlapped(todo, begin, told, cancel):
                 notes.add(archive)
                 moved, new_bytes = moved + was_moved, new_bytes + added
                 told.end(archive)
@@ -229,6 +237,54 @@ class _Reporter:
             self._progress(Progress("migrate", self._done, self._total, self._item))
 
 
+_Done = tuple[bool, int]
+"""Whether an archive was moved, and the bytes that it added."""
+
+
+def _overlapped(
+    archives: Iterable[Archive],
+    begin: Callable[[Archive, Executor], Callable[[], _Done]],
+    told: _Reporter,
+    cancel: CancelEvent | None,
+) -> Iterator[tuple[Archive, _Done]]:
+    """Copy archives one by one; small ones are begun while the one before is finished.
+
+    Args:
+        archives: in order.
+        begin: does the first part of the work, leaves some to an executor, and returns what waits
+            for that and does the rest.
+        told: told of each archive that is begun.
+        cancel: looked at before each archive.
+
+    Yields:
+        Each archive, once it is done.
+
+    Raises:
+        Cancelled: `cancel` was set.
+    """
+    waiting: deque[tuple[Archive, Callable[[], _Done]]] = deque()
+    with ThreadPoolExecutor(2, "migrate") as executor:
+        for archive in archives:
+            try:
+                if cancel is not None and cancel.is_set():
+                    raise Cancelled("migrating")
+                if waiting and archive.size + waiting[0][0].size > _SMALL_BYTES:
+                    before, end = waiting.popleft()
+                    yield before, end()
+                told.begin(archive)
+                waiting.append((archive, begin(archive, executor)))
+            except Exception:
+                if waiting:  # what is nearly done need not be done again
+                    before, end = waiting.popleft()
+                    yield before, end()
+                raise
+            if len(waiting) > 1:
+                before, end = waiting.popleft()
+                yield before, end()
+        for before, end in waiting:
+            yield before, end()
+
+
 class _ToStorage:
     """Copies archives to a storage."""
 
@@ -241,12 +297,14 @@ class _ToStorage:
     ) -> None:
         self._storage = storage
         self._place = place
+        self._kept = KeptTexts()
         self._options: dict[str, Any] = {"progress": progress, "cancel": cancel}
 
-    def __call__(self, archive: Archive) -> tuple[bool, int]:
+    def begin(self, archive: Archive, executor: Executor) -> Callable[[], _Done]:
+        """Save an archive; return what waits until its copy was read back, in another thread."""
         damage: PackerError | None = None
         try:
-            before = _digest_of(self._storage, archive)
+            before = _digest_of(self._storage, archive, self._kept)
         except (IntegrityError, NotFound) as error:
             before, damage = "", error
         with temporary_directory() as folder:
@@ -254,7 +312,7 @@ class _ToStorage:
             with open(path, "w+b") as file:
                 digest = self._place.read(archive, file)
             if before == digest:
-                return False, 0
+                return lambda: (False, 0)
             if before is not None:
                 if self._label(archive) != digest:
                     raise damage or Conflict("archive", archive.key, "the storage has another one")
@@ -262,14 +320,19 @@ class _ToStorage:
                 _log.warning("the copy of %s is written anew: %s", archive.key, why)
                 self._withdraw(archive)
             added = self._save(archive, path, digest)
-        try:
-            actual = _digest_of(self._storage, archive)
-            if actual != digest:
-                raise DigestMismatch(archive.key, f"sha256:{digest}", f"sha256:{actual}")
-        except (IntegrityError, NotFound):
-            self._withdraw(archive)
-            raise
-        return True, added
+        reading = executor.submit(_digest_of, self._storage, archive, self._kept)
+
+        def end() -> _Done:
+            try:
+                actual = reading.result()
+                if actual != digest:
+                    raise DigestMismatch(archive.key, f"sha256:{digest}", f"sha256:{actual}")
+            except (IntegrityError, NotFound):
+                self._withdraw(archive)
+                raise
+            return True, added
+
+        return end
 
     def _save(self, archive: Archive, path: str, digest: str) -> int:
         options = {"labels": {SHA256: digest}, **self._options}
@@ -303,37 +366,53 @@ class _FromStorage:
     def __init__(self, storage: Storage, place: Archives) -> None:
         self._storage = storage
         self._place = place
+        self._kept = KeptTexts()
 
-    def __call__(self, archive: Archive) -> tuple[bool, int]:
-        with (
-            temporary_directory() as folder,
-            open(os.path.join(folder, ARCHIVE_NAME), "w+b") as file,
-        ):
-            digest = _digest_of(self._storage, archive, file)
-            if digest is None:
-                raise NotFound("archive", archive.key, f"in {self._storage.base_uri}")
-            if archive.sha256 not in ("", digest):
-                raise DigestMismatch(archive.key, f"sha256:{archive.sha256}", f"sha256:{digest}")
-            file.flush()
-            if self._place.digest(archive) is not None:
-                if self._place.holds(archive, digest):
-                    return False, 0
-                raise Conflict("archive", archive.key, "another one is there")
-            for _ in range(_TRIES):
-                self._place.write(archive, file.name)
-                if self._place.holds(archive, digest):
-                    return True, 0
+    def begin(self, archive: Archive, executor: Executor) -> Callable[[], _Done]:
+        """Read an archive in another thread; return what waits for it and writes it."""
+        folder = ExitStack()
+        path = os.path.join(folder.enter_context(temporary_directory()), ARCHIVE_NAME)
+
+        def read() -> str | None:
+            with open(path, "w+b") as file:
+                return _digest_of(self._storage, archive, self._kept, file)
+
+        reading = executor.submit(read)
+
+        def end() -> _Done:
+            with folder:
+                return self._write(archive, path, reading.result())
+
+        return end
+
+    def _write(self, archive: Archive, path: str, digest: str | None) -> _Done:
+        """Write an archive that was read from the storage."""
+        if digest is None:
+            raise NotFound("archive", archive.key, f"in {self._storage.base_uri}")
+        if archive.sha256 not in ("", digest):
+            raise DigestMismatch(archive.key, f"sha256:{archive.sha256}", f"sha256:{digest}")
+        if self._place.digest(archive) is not None:
+            if self._place.holds(archive, digest):
+                return False, 0
+            raise Conflict("archive", archive.key, "another one is there")
+        for _ in range(_TRIES):
+            self._place.write(archive, path)
+            if self._place.holds(archive, digest):
+                return True, 0
         actual = self._place.digest(archive)
         self._place.remove(archive)
         raise DigestMismatch(archive.key, f"sha256:{digest}", f"sha256:{actual}")
 
 
-def _digest_of(storage: Storage, archive: Archive, out: IO[bytes] | None = None) -> str | None:
+def _digest_of(
+    storage: Storage, archive: Archive, kept: KeptTexts, out: IO[bytes] | None = None
+) -> str | None:
     """Return the SHA-256 of an archive in a storage, None if it is not there.
 
     Args:
         storage: holds the archive.
         archive: the archive; all of it is read.
+        kept: keeps texts from one archive to the next.
         out: its content is replaced by the archive.
 
     Returns:
@@ -349,32 +428,33 @@ def _digest_of(storage: Storage, archive: Archive, out: IO[bytes] | None = None)
             out.seek(0)
             out.truncate()
         try:
-            return _digest_once(storage, archive, out)
+            return _digest_once(storage, archive, kept, out)
         except (IntegrityError, NotFound):
             if not left:
                 raise
     raise AssertionError
 
 
-def _digest_once(storage: Storage, archive: Archive, out: IO[bytes] | None) -> str | None:
+def _digest_once(
+    storage: Storage, archive: Archive, kept: KeptTexts, out: IO[bytes] | None
+) -> str | None:
     try:
         if archive.app:
-            index = storage.version(archive.app, int(archive.name)).index
-            if not index.is_single_file:
-                raise Conflict("archive", archive.key, "the version is a directory")
-            file = storage.open(archive.app, int(archive.name), index.paths[0])
+            version = storage.version(archive.app, int(archive.name))
         else:
-            file = storage.open_support_bundle(archive.name)
+            version = storage.bundles.version(archive.name)
+        if not version.index.is_single_file:
+            raise Conflict("archive", archive.key, "the version is a directory")
     except NotFound as error:
         if error.kind == "blob":
             raise
         return None
     digest = hashlib.sha256()
-    with file:
-        while data := file.read(1 << 20):
-            digest.update(data)
+    with FileReader(version, kept) as reader:
+        for piece in reader.read(0, alone=True):
+            digest.update(piece)
             if out is not None:
-                out.write(data)
+                out.write(piece)
     return digest.hexdigest()
 
 

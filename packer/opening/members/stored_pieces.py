@@ -582,7 +582,7 @@ class _Operations:
                 yield Deflated(plain, records, self._against, operation)
             elif operation == op.DELTA:
                 length = number()
-                make = self._against.delta(recipe.next_stream(), length)
+                make, _ = self._against.delta(recipe.next_stream(), length)
                 yield Patched(make, self._last, 0, length)
             else:
                 raise FormatError(recipe.what, f"unknown operation {operation}")

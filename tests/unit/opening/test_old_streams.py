@@ -50,6 +50,10 @@ def test_any_span_in_any_order(monkeypatch: pytest.MonkeyPatch, memory: int, mos
             plain = executor.submit(streams.plain, 0, Span(start, size))
             filled = executor.submit(streams.fill, 0, Span(start, size))
             assert plain.result() == text[start : start + size]
+            out = memoryview(bytearray(size))
+            streams.plain_into(0, Span(start, size), out)
+            assert out == text[start : start + size]
+            assert start + size <= streams.reached(0) <= len(text)
             assert filled.result().size == size
     streams.close()
 
