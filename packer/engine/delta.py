@@ -285,7 +285,7 @@ def _select(data: Any, prefix_bytes: int, rest: bytearray) -> tuple[bytes, bytea
         sample_log += 1
     capacity = (both >> sample_log) * 9 // 8 + 1024
     memory = [
-        _uncleared("uint64_t[]", 1 << lib.PK_SELECT_WANTED - 6),
+        _uncleared("uint8_t[]", 1 << lib.PK_SELECT_HEADS),
         *(_uncleared("uint32_t[]", n) for n in (1 << lib.PK_SELECT_HEADS, capacity, capacity)),
     ]
     table = ffi.new("pk_select_table *", [*memory, capacity])
