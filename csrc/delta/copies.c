@@ -28,10 +28,24 @@ static inline uint64_t hash_of(const uint8_t *at)
     return value;
 }
 
-/* Return where it is marked whether a fingerprint is looked for: by its first bytes alone. */
-static inline uint8_t *mark_of(uint8_t *wanted, const uint8_t *at)
+/* Marks of the fingerprints that are looked for: by their first bytes, and by their hash. The former
+ * are quick and leave few; without the latter, many others would displace what is looked for. */
+enum { BY_START = 1, BY_HASH = 2 };
+
+static inline uint8_t *mark_of(uint8_t *wanted, uint64_t hash)
 {
-    return wanted + (pk_load64(at) * 0x9e3779b97f4a7c15u >> (64 - WANTED_LOG));
+    return wanted + (hash >> (64 - WANTED_LOG));
+}
+
+static inline uint64_t start_of(const uint8_t *at)
+{
+    return pk_load64(at) * 0x9e3779b97f4a7c15u;
+}
+
+static inline void want(uint8_t *wanted, const uint8_t *at)
+{
+    *mark_of(wanted, start_of(at)) |= BY_START;
+    *mark_of(wanted, hash_of(at)) |= BY_HASH;
 }
 
 /* Remember a position; it displaces the oldest one with the same fingerprint. */
@@ -81,9 +95,12 @@ static void take(samples *in, size_t at)
             size_t place = in->next + from + (size_t)__builtin_ctzll(word);
             const uint8_t *here = in->data + place;
             if (pk_load64(here) == pk_load64(here + 8)
-                || (in->wanted && !*mark_of(in->wanted, here)))
+                || (in->wanted && !(*mark_of(in->wanted, start_of(here)) & BY_START)))
                 continue;
-            uint32_t *ways = in->table + (size_t)(hash_of(here) >> (64 - in->log)) * WAYS;
+            uint64_t hash = hash_of(here);
+            if (in->wanted && !(*mark_of(in->wanted, hash) & BY_HASH))
+                continue;
+            uint32_t *ways = in->table + (size_t)(hash >> (64 - in->log)) * WAYS;
             __builtin_prefetch(ways, 1);
             in->at[in->count] = (uint32_t)place;
             in->ways[in->count++] = ways;
@@ -249,8 +266,8 @@ static size_t want_gaps(const finding *in, samples *from)
                 pk_samples(in->data + start, span, SAMPLE_LOG, bits);
                 for (size_t word = 0; word * PK_SAMPLE_WORD < span; word++)
                     for (uint64_t left = bits[word]; left; left &= left - 1, wanted++)
-                        *mark_of(from->wanted, in->data + start + word * PK_SAMPLE_WORD
-                                                   + (size_t)__builtin_ctzll(left)) = 1;
+                        want(from->wanted, in->data + start + word * PK_SAMPLE_WORD
+                                               + (size_t)__builtin_ctzll(left));
             }
         }
         at = i < in->count ? (size_t)in->copies[i].at + in->copies[i].length : in->size;
