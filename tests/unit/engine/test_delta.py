@@ -312,8 +312,10 @@ def test_large_deltas_of_low_levels_are_quick(monkeypatch: pytest.MonkeyPatch) -
         return real(data, level, prefix)
 
     monkeypatch.setattr(zstd, "compress", compress)
-    monkeypatch.setattr(delta, "_SMALL_BYTES", 0)
-    monkeypatch.setattr(delta, "_QUICK_BYTES", 0)
-    for level in (3, 8, 9):
-        delta.encode(bytearray(older + text), len(older), level)
-    assert levels == [12, 12, 17]
+    quick = delta._QUICK_LEVELS
+    for usual, low in ((delta._LEVELS, quick), (((0, 19), (1 << 20, 17)), quick[1:]), ((), ())):
+        monkeypatch.setattr(delta, "_LEVELS", usual)
+        monkeypatch.setattr(delta, "_QUICK_LEVELS", low)
+        for level in (3, 8, 9):
+            delta.encode(bytearray(older + text), len(older), level)
+    assert levels == [19, 19, 19, 15, 15, 17, 12, 12, 12]
