@@ -221,9 +221,8 @@ ffi.cdef(
     void pk_map_get(const pk_map *map, const uint8_t *keys, size_t stride, size_t count,
                     int64_t *out);
     #define PK_SELECT_HEADS ...
-    #define PK_SELECT_WANTED ...
     typedef struct pk_select_table {
-        uint64_t *wanted;
+        uint8_t *wanted;
         uint32_t *heads, *places, *chains;
         size_t capacity;
     } pk_select_table;

@@ -1,13 +1,15 @@
 #include "delta/prefix_blocks.h"
 
 #include "common/bytes.h"
+#include "delta/samples.h"
 
 enum {
-    FINGERPRINT = 8, /* bytes; nothing shorter is looked for */
-    LOOK_ON = 8,     /* bytes behind a match's start in which a better one may begin */
-    MOST = 512,      /* bytes; a longer match goes on as the next one */
-    MOST_BACK = 64,  /* bytes that a match is extended before its fingerprint */
-    BATCH = 256,     /* positions whose fingerprints are taken at once */
+    FINGERPRINT = PK_SAMPLE_BYTES, /* nothing shorter is looked for */
+    LOOK_ON = 8,    /* bytes behind a match's start in which a better one may begin */
+    MOST = 512,     /* bytes; a longer match goes on as the next one */
+    MOST_BACK = 64, /* bytes that a match is extended before its fingerprint */
+    BATCH = 1024,   /* positions whose fingerprints are taken at once */
+    TURNS = 6,      /* samples that are looked at without asking whether there are as many */
     FRESH = 4, /* bytes that each block which no match needed before takes from a match's worth */
     LEAST_FRESH = 12 /* bytes; a shorter match is not worth a further block */
 };
@@ -15,7 +17,8 @@ enum {
 typedef struct search {
     const uint8_t *older, *rest;
     size_t older_length, rest_length;
-    unsigned sample_log, depth, block_log;
+    unsigned sample_log, depth, block_log, heads_log;
+    uint32_t wanted_mask;
     const pk_select_table *table;
     size_t noted;
     uint8_t *kept;
@@ -32,11 +35,6 @@ static inline size_t least(size_t one, size_t other)
     return one < other ? one : other;
 }
 
-static inline int is_sample(uint64_t value, unsigned log)
-{
-    return log == 0 || value * 0x9fb21c651e98df25u >> (64 - log) == 0;
-}
-
 static inline uint64_t hash_of(uint64_t value)
 {
     return value * 0x9e3779b97f4a7c15u;
@@ -44,28 +42,56 @@ static inline uint64_t hash_of(uint64_t value)
 
 static inline uint32_t *head_of(const search *in, uint64_t value)
 {
-    return in->table->heads + (hash_of(value) >> (64 - PK_SELECT_HEADS));
+    return in->table->heads + (hash_of(value) >> (64 - in->heads_log));
 }
 
-/* Set the bit of each fingerprint of the rest: no other one is ever looked up. Mostly the rest is
- * small, and few of the older bytes' fingerprints occur in it. */
+/* Return where it is told whether a fingerprint occurs in the rest. */
+static inline uint8_t *wanted_of(const search *in, uint64_t value)
+{
+    return in->table->wanted + (hash_of(value) >> 32 & in->wanted_mask);
+}
+
+/* Fit the tables to the rest, so that they stay near the processor, and clear them. */
+static void begin(search *in)
+{
+    unsigned log = 8;
+    while (in->rest_length >> in->sample_log >> (log - 2) && log < PK_SELECT_HEADS)
+        log++;
+    in->heads_log = log;
+    in->wanted_mask = ((uint32_t)1 << log) - 1;
+    memset(in->table->heads, 0, sizeof *in->table->heads << log);
+    memset(in->table->wanted, 0, (size_t)1 << log);
+}
+
+/* Mark the fingerprints of the rest: no other one is ever looked up. Mostly the rest is small, and
+ * few of the older bytes' fingerprints occur in it. */
 static void want_all(const search *in)
 {
-    uint64_t *wanted = in->table->wanted;
-    memset(wanted, 0, (size_t)1 << (PK_SELECT_WANTED - 3));
-    for (size_t at = 0; at + FINGERPRINT <= in->rest_length; at++) {
-        uint64_t value = pk_load64(in->rest + at);
-        if (is_sample(value, in->sample_log)) {
-            uint64_t bit = hash_of(value) >> (64 - PK_SELECT_WANTED);
-            wanted[bit >> 6] |= (uint64_t)1 << (bit & 63);
-        }
-    }
+    for (size_t at = 0; at + FINGERPRINT <= in->rest_length; at++)
+        if (pk_is_sample(in->rest + at, in->sample_log))
+            *wanted_of(in, pk_load64(in->rest + at)) = 1;
 }
 
-static inline unsigned is_wanted(const search *in, uint64_t value)
+/* List the wanted samples among the first `span` positions, BATCH at most; return their number.
+ * Hardly a branch depends on the data: most words have as many samples as others or fewer. */
+static unsigned take(const search *in, const uint8_t *data, size_t span, uint16_t *taken)
 {
-    uint64_t bit = hash_of(value) >> (64 - PK_SELECT_WANTED);
-    return (unsigned)(in->table->wanted[bit >> 6] >> (bit & 63) & 1);
+    uint64_t bits[BATCH / PK_SAMPLE_WORD];
+    unsigned count = 0;
+    pk_samples(data, span, in->sample_log, bits);
+    for (size_t from = 0; from < span; from += PK_SAMPLE_WORD) {
+        uint64_t left = bits[from / PK_SAMPLE_WORD];
+        /* The last position is looked at where no sample is left, and does not count. */
+        uint64_t end = (uint64_t)1 << (least(span - from, PK_SAMPLE_WORD) - 1);
+        while (left)
+            for (int turn = 0; turn < TURNS; turn++) {
+                size_t at = from + (size_t)__builtin_ctzll(left | end);
+                taken[count] = (uint16_t)at;
+                count += *wanted_of(in, pk_load64(data + at)) & (left != 0);
+                left &= left - 1;
+            }
+    }
+    return count;
 }
 
 /* Remember a place; later ones than the table has room for are not found. */
@@ -84,20 +110,10 @@ static void note_all(search *in, const uint8_t *data, size_t length, size_t from
                      size_t before)
 {
     size_t end = length < FINGERPRINT ? 0 : least(to, length - FINGERPRINT + 1);
-    uint16_t taken[BATCH];
+    uint16_t taken[BATCH + 1];
     while (from < end && in->noted < in->table->capacity) {
         size_t span = least(end - from, BATCH);
-        unsigned count = 0;
-        for (size_t i = 0; i < span; i++) { /* no branch depends on the data */
-            taken[count] = (uint16_t)i;
-            count += (unsigned)is_sample(pk_load64(data + from + i), in->sample_log);
-        }
-        unsigned samples = count;
-        count = 0;
-        for (unsigned i = 0; i < samples; i++) {
-            taken[count] = taken[i];
-            count += is_wanted(in, pk_load64(data + from + taken[i]));
-        }
+        unsigned count = take(in, data + from, span, taken);
         for (unsigned i = 0; i < count; i++)
             __builtin_prefetch(head_of(in, pk_load64(data + from + taken[i])), 1);
         for (unsigned i = 0; i < count; i++)
@@ -150,9 +166,9 @@ size_t pk_select(const uint8_t *older, size_t older_length, const uint8_t *rest,
                  size_t rest_length, unsigned sample_log, unsigned depth, unsigned block_log,
                  const pk_select_table *table, uint8_t *kept)
 {
-    search in = {older, rest,      older_length, rest_length, sample_log,
-                 depth, block_log, table,        0,           kept};
-    memset(table->heads, 0, sizeof *table->heads << PK_SELECT_HEADS);
+    search in = {older, rest, older_length, rest_length, sample_log, depth, block_log,
+                 0,     0,    table,        0,           kept};
+    begin(&in);
     memset(kept, 0, (older_length + ((size_t)1 << block_log) - 1) >> block_log);
     if (rest_length >= FINGERPRINT) {
         want_all(&in);
@@ -163,7 +179,7 @@ size_t pk_select(const uint8_t *older, size_t older_length, const uint8_t *rest,
     while (at < rest_length) {
         if (at + FINGERPRINT <= rest_length) {
             uint64_t value = pk_load64(rest + at);
-            if (is_sample(value, sample_log)) {
+            if (pk_is_sample(rest + at, sample_log)) {
                 look(&in, value, done, at, &best);
                 note(&in, value, older_length + at);
             }

@@ -16,13 +16,12 @@
 #include "common/status.h"
 
 enum {
-    PK_SELECT_HEADS = 17, /* log of the number of heads of a pk_select_table */
-    PK_SELECT_WANTED = 20 /* log of its number of bits; not below that of heads */
+    PK_SELECT_HEADS = 17 /* log of the number of heads of a pk_select_table */
 };
 
 /* Working memory of pk_select, owned by the caller. Contents before do not matter. */
 typedef struct pk_select_table {
-    uint64_t *wanted; /* 2^PK_SELECT_WANTED bits: hashes of the rest's fingerprints */
+    uint8_t *wanted;  /* 2^PK_SELECT_HEADS: hashes of the rest's fingerprints */
     uint32_t *heads;  /* 2^PK_SELECT_HEADS */
     uint32_t *places; /* `capacity` */
     uint32_t *chains; /* `capacity` */

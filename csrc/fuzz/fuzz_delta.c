@@ -17,7 +17,7 @@ static void select_round_trip(const uint8_t *older, size_t older_length, const u
 {
     enum { LOG = 6, CAPACITY = 1000 };
     pk_select_table table = {
-        malloc((size_t)1 << (PK_SELECT_WANTED - 3)), malloc(sizeof(uint32_t) << PK_SELECT_HEADS),
+        malloc((size_t)1 << PK_SELECT_HEADS), malloc(sizeof(uint32_t) << PK_SELECT_HEADS),
         malloc(CAPACITY * sizeof(uint32_t)), malloc(CAPACITY * sizeof(uint32_t)), CAPACITY};
     size_t blocks = (older_length + (1 << LOG) - 1) >> LOG;
     uint8_t *kept = malloc(blocks + 1), *read = malloc(blocks + 1), *coded = malloc(blocks + 16);

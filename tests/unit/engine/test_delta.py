@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import random
 
 import pytest
@@ -233,6 +234,43 @@ def test_only_what_has_something_in_common_is_kept() -> None:
     assert decoder.read_selection(selection, 400) == [77, 200]  # 201 is copied
 
 
+def copies_of(older: bytes, text: bytes) -> list[tuple[int, int, int]]:
+    """Place in the text, place in both and length of each copy."""
+    data = older + text
+    with ffi.from_buffer("uint8_t[]", data) as view:
+        table, out = ffi.new("uint32_t[]", 1 << 16), ffi.new("pk_copy[]", len(text) // 64 + 1)
+        count = lib.pk_delta_find_fresh(
+            view, len(older), len(data), len(data), table, 16, out, len(out)
+        )
+    return [(each.at - len(older), getattr(each, "from"), each.length) for each in out[0:count]]
+
+
+def test_copies_in_gaps_between_others_are_found() -> None:
+    """Short stretches from afar, of which no coarse fingerprint is taken, and a repeated one."""
+    draw = random.Random(9)
+    older, new = draw.randbytes(400_000), draw.randbytes(400)
+    short = [older[at : at + 300] for at in range(300_000, 390_000, 3_000)]
+    parts = [older[at : at + 10_000] for at in range(0, 300_000, 10_000)]
+    text = b"".join(part + one + new for part, one in zip(parts, short, strict=True))
+    found = copies_of(older, text)
+    assert all((older + text)[at : at + n] == text[to : to + n] for to, at, n in found)
+    assert all(one[0] + one[2] <= other[0] for one, other in itertools.pairwise(found))
+    missing = len(text) - sum(length for _, _, length in found)
+    assert missing < 2 * len(new) + 10 * len(short)
+    check(older, text)
+
+
+def test_a_copy_from_a_gap_may_cover_what_was_found_before() -> None:
+    """One copy is made of what is in order, though newer bytes hold most of it as well."""
+    draw = random.Random(10)
+    for _ in range(20):
+        stretch = draw.randbytes(3_000)
+        older = draw.randbytes(5_000) + stretch + draw.randbytes(5_000) + stretch[900:2_100]
+        text = draw.randbytes(700) + stretch + draw.randbytes(700)
+        ((at, _, length),) = copies_of(older, text)
+        assert at <= 700 and at + length >= 3_700  # random bytes around may be equal
+
+
 @pytest.mark.parametrize("seed", range(8))
 def test_the_search_for_copies_ends_early_only_where_a_delta_would_be_refused(seed: int) -> None:
     """A bound that is too low would store plain what a delta had halved: bytes would change."""
@@ -274,8 +312,10 @@ def test_large_deltas_of_low_levels_are_quick(monkeypatch: pytest.MonkeyPatch) -
         return real(data, level, prefix)
 
     monkeypatch.setattr(zstd, "compress", compress)
-    monkeypatch.setattr(delta, "_SMALL_BYTES", 0)
-    monkeypatch.setattr(delta, "_QUICK_BYTES", 0)
-    for level in (3, 8, 9):
-        delta.encode(bytearray(older + text), len(older), level)
-    assert levels == [12, 12, 17]
+    quick = delta._QUICK_LEVELS
+    for usual, low in ((delta._LEVELS, quick), (((0, 19), (1 << 20, 17)), quick[1:]), ((), ())):
+        monkeypatch.setattr(delta, "_LEVELS", usual)
+        monkeypatch.setattr(delta, "_QUICK_LEVELS", low)
+        for level in (3, 8, 9):
+            delta.encode(bytearray(older + text), len(older), level)
+    assert levels == [19, 19, 19, 15, 15, 17, 12, 12, 12]
