@@ -36,7 +36,8 @@ In reading order:
 - `updating`: opens a file against its predecessor; `discovery` finds the streams of both,
   `equal_members` what both have alike, `locating` the old text that new text is like,
   `segment_recipes` makes the recipes of segments, `shelf` keeps recipes until all is decided;
-  `pieces` is a file of given pieces.
+  `pieces` is a file of given pieces;
+  `closed_update` tells what an update left closed.
 - the room `members`: archives as people look into them; no part of packing or restoring.
 
 Invariants. A recipe is kept only if it has been verified to return the input's bits. No file is an

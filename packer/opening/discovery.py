@@ -9,13 +9,14 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 import blake3
 
 from packer.engine.deflate import SEGMENT_BYTES, WINDOW_BYTES, Inflated, Segment, most_coded
 from packer.errors import FormatError
 from packer.files.temporary import fill_at, read_at, temporary_file, write_at
+from packer.opening.closed import DAMAGED, GZIP, ZIP
 from packer.opening.deflate_streams import MIN_PLAIN_BYTES
 from packer.opening.expansion import most_opened
 from packer.opening.finder import SIGNATURE_BYTES, behind_gzip_header, behind_zip_header
@@ -212,6 +213,24 @@ class MadeStream:
         out[:] = self.read(start, len(out))
 
 
+class Unread(NamedTuple):
+    """A stretch that begins as an archive and was not inflated, or not to its end.
+
+    Args:
+        holder: the stream that holds it; None for the file.
+        start: its first byte there.
+        end: behind its last byte: where the next archive begins, or its holder ends.
+        kind: as in `closed.ClosedStreams`.
+        reason: as in `opening.closed`.
+    """
+
+    holder: FoundStream | MadeStream | None
+    start: int
+    end: int
+    kind: str
+    reason: str
+
+
 class Spool:
     """Plaintext in a temporary file, so that it need not be inflated again.
 
@@ -290,6 +309,9 @@ class Discovery:
         """In order: what holds a stream comes before it, and neighbours are in order."""
         self.roots: list[FoundStream] = []
         """Those that lie in the file itself."""
+        self.unread: list[Unread] = []
+        """What was not inflated, and why."""
+        self._pending: Unread | None = None  # the last one; its end is not known yet
         self.refused = False
         """Whether there is more than may be inflated, or listed."""
         if only is None:
@@ -326,12 +348,16 @@ class Discovery:
         for at in signatures:
             if at < behind or self.refused:
                 continue
-            offset = behind_header(read, at, end)
+            offset, reason = behind_header(read, at, end)
+            if reason:
+                self._leave(Unread(parent, at, end, ZIP, reason))
             if not offset:
                 continue
             if self._skip is not None and (skipped := self._skip(read, offset, end)):
+                self._settle(at)
                 behind = skipped
                 continue
+            kind = GZIP if bytes(read(at, 1))[0] == _GZIP else ZIP
             number = self._first + len(self.streams)
             stream = FoundStream(
                 number,
@@ -343,7 +369,7 @@ class Discovery:
                 self._windows,
                 self._cache,
                 self._spool,
-                "gzip" if bytes(read(at, 1))[0] == _GZIP else "zip",
+                kind,
             )
             inner, spooled = array("Q"), self._spool.size
             try:
@@ -352,8 +378,13 @@ class Discovery:
             except FormatError:
                 self._left -= max(_TRIAL_BYTES, self._spool.size - spooled)
                 self.refused = self.refused or self._left < 0
+                if not at or kind == ZIP:  # what looks like gzip elsewhere may be anything
+                    self._leave(Unread(parent, at, end, kind, DAMAGED))
                 continue
+            self._settle(at)
             behind = offset + stream.closed_bytes
+            if stream.is_cut:
+                self._leave(Unread(parent, behind, end, kind, DAMAGED))
             if stream.size < MIN_PLAIN_BYTES:
                 continue
             self._left -= stream.size + (SEGMENT_BYTES if stream.is_cut else 0)
@@ -361,7 +392,21 @@ class Discovery:
             (self.roots if parent is None else parent.children).append(stream)
             self.refused = len(self.streams) >= MAX_FOUND_STREAMS or self._left < 0
             if stream.depth < MAX_DEFLATE_DEPTH:
+                pending, self._pending = self._pending, None
                 self._search(stream, stream.read, stream.size, iter(inner))
+                self._pending = pending
+        self._settle(end)
+
+    def _leave(self, unread: Unread) -> None:
+        """Note what is not inflated: it ends where the next archive begins."""
+        self._settle(unread.start)
+        self._pending = unread
+
+    def _settle(self, end: int) -> None:
+        """Note where what was not inflated ends."""
+        if self._pending is not None and len(self.unread) < MAX_FOUND_STREAMS:
+            self.unread.append(self._pending._replace(end=end))
+        self._pending = None
 
     def _visited(
         self, stream: FoundStream | MadeStream, texts: Iterator[tuple[int, memoryview]]
@@ -414,8 +459,10 @@ def is_archive(head: bytes) -> bool:
     return head[:1] in (b"\x1f", b"P") and next(_found_in(head, 0, 1), -1) == 0
 
 
-def behind_header(read: Read, at: int, end: int) -> int:
-    """Return where the deflate stream behind a signature begins, 0 if nowhere.
+def behind_header(read: Read, at: int, end: int) -> tuple[int, str]:
+    """Return where the deflate stream behind a signature begins, 0 if nowhere, and why.
+
+    The reason is that of `opening.closed`, "" if there is nothing compressed.
 
     Args:
         read: reads what holds it.
@@ -426,11 +473,13 @@ def behind_header(read: Read, at: int, end: int) -> int:
         head = bytes(read(at, min(length, end - at)))
         source = Source(BytesIO(head).readinto, bytearray(len(head) + 1))
         source.ahead(len(head))
-        start = (
-            behind_gzip_header(source, 0) if head[0] == _GZIP else behind_zip_header(source, 0)[0]
+        start, reason = (
+            (behind_gzip_header(source, 0), "")
+            if head[0] == _GZIP
+            else behind_zip_header(source, 0)
         )
-        if start:
-            return at + start
+        if start or reason:
+            return (at + start if start else 0), reason
         if len(head) < length or (head[0] == _ZIP and head[8:10] != b"\x08\0"):
             break
-    return 0
+    return 0, ""

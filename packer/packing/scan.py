@@ -290,8 +290,8 @@ class Scan:
             if closed is None or self._job.opening == ALL:
                 return []
             runs, digests = self._pack_chunks(at, closed, known, prefixes, lambda: True)
-            rows = source.told() or unopened(changed.head, source.found.size)
-            self.closed.add(at, rows)
+            if file.was_compared:
+                self.closed.add(at, [*source.closed.rows(), *file.closed()])
             self.record.record(at, digests)
         return runs
 
