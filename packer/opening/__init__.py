@@ -34,7 +34,8 @@ In reading order:
   `rebuilt_stream`: the same of a file that was opened, without making it; `against`: what recipes
   take from these.
 - `updating`: opens a file against its predecessor; `discovery` finds the streams of both,
-  `equal_members` what both have alike, `locating` the old text that new text is like,
+  `equal_members` what both have alike, `locating` the old text that new text is like, `guesses`
+  the old stream by its name,
   `segment_recipes` makes the recipes of segments, `shelf` keeps recipes until all is decided;
   `pieces` is a file of given pieces;
   `closed_update` tells what an update left closed.

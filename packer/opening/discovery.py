@@ -41,6 +41,11 @@ depths together: it goes to a temporary file, and inflating it takes longer than
 HEAD_BYTES = 64
 """First bytes of a stream, which tell it from others."""
 
+MAX_NAME_BYTES = 1 << 10
+"""Bytes of an entry's name that are kept, at most."""
+
+_NAME_LENGTH_AT, _NAME_AT = 26, 30
+"""Where an entry's header has its name, and the length of it. APPNOTE.TXT of PKWARE, 4.3.7."""
 _SCAN_BYTES = 1 << 20
 """Bytes searched for signatures at a time."""
 _HEADER_BYTES = (512, 140 << 10)
@@ -73,6 +78,7 @@ class FoundStream(InflatedStream):
         cache: as `InflatedStream` takes it.
         spool: takes the plaintext of a stream that has more than one segment.
         kind: of the archive, as in `closed.ClosedStreams`.
+        name: of a zip entry; empty if it is none.
     """
 
     def __init__(
@@ -87,12 +93,14 @@ class FoundStream(InflatedStream):
         cache: SegmentCache,
         spool: Spool,
         kind: str,
+        name: bytes,
     ) -> None:
         super().__init__(read, end, offset, most, f"deflate stream at {offset}", windows, cache)
         self.number = number
         self.parent = parent
         self.offset = offset
         self.kind = kind
+        self.name = name
         self.depth: int = 1 if parent is None else parent.depth + 1
         self.children: list[FoundStream] = []
         self._hasher = blake3.blake3()
@@ -194,6 +202,7 @@ class MadeStream:
 
     parent = None
     depth = 1
+    name = b""
 
     def __init__(self, number: int, offset: int, plain: PlainStream) -> None:
         self.number = number
@@ -370,6 +379,7 @@ class Discovery:
                 self._cache,
                 self._spool,
                 kind,
+                entry_name(read, at) if kind == ZIP else b"",
             )
             inner, spooled = array("Q"), self._spool.size
             try:
@@ -457,6 +467,17 @@ def is_archive(head: bytes) -> bool:
         head: its first bytes.
     """
     return head[:1] in (b"\x1f", b"P") and next(_found_in(head, 0, 1), -1) == 0
+
+
+def entry_name(read: Read, at: int) -> bytes:
+    """Return the name of a zip entry, cut to MAX_NAME_BYTES.
+
+    Args:
+        read: reads what holds it.
+        at: where its header begins.
+    """
+    length = int.from_bytes(bytes(read(at + _NAME_LENGTH_AT, 2)), "little")
+    return bytes(read(at + _NAME_AT, min(length, MAX_NAME_BYTES)))
 
 
 def behind_header(read: Read, at: int, end: int) -> tuple[int, str]:

@@ -29,8 +29,9 @@ from packer.opening.discovery import Discovery, FoundStream, MadeStream, Read, m
 from packer.opening.equal_members import Stretch, is_same
 from packer.opening.expansion import most_recipe
 from packer.opening.flat_file import FlatPart
-from packer.opening.frames_update import FoundFrames, FramesOpening, OldFrames
+from packer.opening.frames_update import MAX_SHARE, FoundFrames, FramesOpening, OldFrames
 from packer.opening.further import Find, Further, FurtherTexts
+from packer.opening.guesses import guesses
 from packer.opening.locating import Place, Votes
 from packer.opening.old_text import OldText
 from packer.opening.pieces import Pieces
@@ -55,10 +56,6 @@ from packer.opening.workers import RESERVED_BYTES, Workers
 from packer.opening.zstd_frames import Frames, frames_end
 
 _T = TypeVar("_T")
-
-MAX_SHARE = 0.7
-"""Share of a closed stream that its recipes and deltas may take: above it, the stream stays closed.
-"""
 
 _MUCH_TEXT = 8 << 20
 """Text in bytes from which its deltas take so much memory that the memory of its segments is
@@ -112,6 +109,7 @@ class Update:
         self._votes: dict[int, Votes] = {}
         self._text = TextPieces(old, self._votes, workers, size)
         self._unchanged: set[int] = set()
+        self._guesses: dict[int, int] = {}  # old streams, by number of a new one
         self._foreign: set[int] = set()  # streams whose encoder is not known
         self._stored: dict[int, int] = {}
         self._lock = Lock()
@@ -201,9 +199,11 @@ class Update:
         self._old.release_prints()
         if self._size >= _MUCH_TEXT:
             self._make_room()
-        changed = (at for at in range(self._old.deflate_streams) if at not in self._unchanged)
+        own = self._old.streams[: self._old.deflate_streams]
+        old = [each for each in own if not isinstance(each, OldFrames)]
+        self._guesses = guesses(streams, old, self._unchanged) if old else {}
         found: list[tuple[Stream, Opened | None]] = list(
-            zip(self._found.roots, self._open_all(self._found.roots, changed), strict=True)
+            zip(self._found.roots, self._open_all(self._found.roots), strict=True)
         )
         found = sorted([*found, *frames], key=lambda each: each[0].offset)
         roots, opened = [each[0] for each in found], [each[1] for each in found]
@@ -366,20 +366,18 @@ class Update:
             stream = stream.parent
         return (self._old.owner(number), *reversed(offsets))
 
-    def _open_all(
-        self, streams: Sequence[FoundStream], guesses: Iterator[int]
-    ) -> list[Opened | None]:
+    def _open_all(self, streams: Sequence[FoundStream]) -> list[Opened | None]:
         """Return how each of some neighbouring streams is opened; None for a closed one."""
         waiting: deque[Callable[[], Opened | None]] = deque()
         out: list[Opened | None] = []
         most = 2 * (os.cpu_count() or 1)
         try:
             for stream in streams:
-                guess = next(guesses, max(self._old.deflate_streams - 1, 0))
+                guess = self._guesses.get(stream.number, 0)
                 if stream.count == 1 and not stream.children:
                     waiting.append(self._workers.run(partial(self._small, stream, guess)))
                 else:
-                    opened = self._open(stream, guess, guesses)
+                    opened = self._open(stream, guess)
                     waiting.append(partial(_same, opened))
                 while len(waiting) > most:
                     out.append(waiting.popleft()())
@@ -398,9 +396,9 @@ class Update:
             self._add(out, self._text.make(stream, start, end, guess))
         return out if self._pays(out) else None
 
-    def _open(self, stream: FoundStream, guess: int, guesses: Iterator[int]) -> Opened | None:
+    def _open(self, stream: FoundStream, guess: int) -> Opened | None:
         """Open a stream of several segments, or one that holds streams."""
-        children = self._open_all(stream.children, guesses)
+        children = self._open_all(stream.children)
         out = Opened(stream)
         jobs = (partial(self._recipes.get, stream, at, guess) for at in range(stream.count))
         for segment in self._ahead(jobs):
