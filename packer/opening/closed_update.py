@@ -73,7 +73,7 @@ class Telling:
             assert isinstance(stream, FoundStream)
             parent = stream.parent.number if stream.parent is not None else -1
             if stream.number in opened:
-                holders.append(stream)
+                holders += [stream] * (stream.size > SMALL_BYTES)
             elif parent < 0 or parent in opened:
                 reason = ENCODER if stream.number in self.foreign else NEW
                 self.closed.add(stream.kind, reason, stream.closed_bytes)

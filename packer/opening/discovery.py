@@ -41,7 +41,7 @@ depths together: it goes to a temporary file, and inflating it takes longer than
 HEAD_BYTES = 64
 """First bytes of a stream, which tell it from others."""
 
-MAX_NAME_BYTES = 1 << 10
+MAX_NAME_BYTES = 1 << 8
 """Bytes of an entry's name that are kept, at most."""
 
 _NAME_LENGTH_AT, _NAME_AT = 26, 30

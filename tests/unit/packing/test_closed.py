@@ -22,6 +22,7 @@ from packer.format import closed_files
 from packer.format.closed_files import ClosedFiles
 from packer.opening import discovery
 from packer.opening.closed import REASONS, ClosedStreams, kind_of
+from packer.packing import scan
 from tests.property.test_expand import text
 
 TEXT = text(200_000)
@@ -296,6 +297,19 @@ def test_an_archive_over_the_limit_is_told(monkeypatch: pytest.MonkeyPatch, tmp_
         )
     (row,) = result.closed
     assert (row.kind, row.reason, row.bytes) == ("zip", "limit", len(data))
+
+
+def test_more_predecessors_than_an_index_takes_are_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(scan, "_has_room", lambda *_: False)
+    for number, data in enumerate((compressed(TEXT), compressed(edited(TEXT)))):
+        (tmp_path / "a.gz").write_bytes(data)
+        result = packer.pack(
+            tmp_path / "a.gz", store=tmp_path / "store", tag=f"app:{number}", cache=False
+        )
+    (row,) = result.closed
+    assert (row.kind, row.reason, row.bytes) == ("gzip", "limit", len(data))
 
 
 def test_what_hardly_changed_is_not_told(tmp_path: Path) -> None:
