@@ -127,8 +127,8 @@ _REASONS = {
     "damaged": "damaged or cut off",
     "limit": "too large to open",
     "depth": "too deep in other archives",
-    "new": "opened once it changes",
-    "text": "zstd of text is opened against an older self alone",
+    "new": "nothing older that it could be opened against",
+    "text": "zstd of text, nothing older that it could be opened against",
     "unknown": "was not opened",
 }
 

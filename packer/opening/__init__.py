@@ -34,9 +34,11 @@ In reading order:
   `rebuilt_stream`: the same of a file that was opened, without making it; `kept_texts`: its text
   for the next version; `against`: what recipes take from these.
 - `updating`: opens a file against its predecessor; `discovery` finds the streams of both,
-  `equal_members` what both have alike, `locating` the old text that new text is like,
+  `equal_members` what both have alike, `locating` the old text that new text is like, `guesses`
+  the old stream by its name,
   `segment_recipes` makes the recipes of segments, `shelf` keeps recipes until all is decided;
-  `pieces` is a file of given pieces.
+  `pieces` is a file of given pieces;
+  `closed_update` tells what an update left closed.
 - the room `members`: archives as people look into them; no part of packing or restoring.
 
 Invariants. A recipe is kept only if it has been verified to return the input's bits. No file is an

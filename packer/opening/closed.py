@@ -30,12 +30,16 @@ TEXT = "text"
 it saves; or the base holds none, or one that shares too little."""
 REASONS = (ENCODER, FORMAT, METHOD, ENCRYPTED, DAMAGED, LIMIT, DEPTH, NEW, TEXT)
 
+ZIP_METHODS = {1, 2, 3, 4, 5, 6, 9, 10, 12, 14, 16, 93, 94, 95, 96, 97, 98, 99}
+"""Methods of zip entries that are not opened. APPNOTE.TXT of PKWARE, 4.4.5."""
 SIGNATURE_BYTES = 10
 """Bytes that `kind_of` looks at."""
-_OPENED = {"gzip", "zip", "bzip2", "zstd"}
+GZIP, ZIP = "gzip", "zip"
+"""Kinds that hold deflate streams."""
+_OPENED = {GZIP, ZIP, "bzip2", "zstd"}
 _SIGNATURES = (
-    (b"\x1f\x8b\x08", "gzip"),
-    (b"PK\x03\x04", "zip"),
+    (b"\x1f\x8b\x08", GZIP),
+    (b"PK\x03\x04", ZIP),
     (b"\xfd7zXZ\0", "xz"),
     (b"\x28\xb5\x2f\xfd", "zstd"),
     (b"7z\xbc\xaf\x27\x1c", "7z"),
@@ -109,8 +113,23 @@ def unopened(head: bytes, size: int) -> list[ClosedStreams]:
         A row if it begins as an archive; none if not.
     """
     kind = kind_of(head)
-    reason = TEXT if kind == "zstd" else NEW if is_opened(kind) else FORMAT
+    if kind == ZIP:
+        reason = of_entry(head) or NEW
+    else:
+        reason = TEXT if kind == "zstd" else NEW if is_opened(kind) else FORMAT
     return [ClosedStreams(kind, reason, 1, size)] if kind else []
+
+
+def of_entry(head: bytes) -> str:
+    """Return why a zip entry is not opened, whatever it holds; "" if its header does not forbid it.
+
+    Args:
+        head: its first SIGNATURE_BYTES.
+    """
+    method = int.from_bytes(head[8:10], "little")
+    if head[6] & 1:
+        return ENCRYPTED if method in (0, 8) or method in ZIP_METHODS else ""
+    return METHOD if method in ZIP_METHODS else ""
 
 
 def is_opened(kind: str) -> bool:

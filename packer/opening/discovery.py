@@ -9,13 +9,14 @@ from __future__ import annotations
 from array import array
 from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
-from typing import IO, TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, NamedTuple
 
 import blake3
 
 from packer.engine.deflate import SEGMENT_BYTES, WINDOW_BYTES, Inflated, Segment, most_coded
 from packer.errors import FormatError
 from packer.files.temporary import fill_at, read_at, temporary_file, write_at
+from packer.opening.closed import DAMAGED, GZIP, ZIP
 from packer.opening.deflate_streams import MIN_PLAIN_BYTES
 from packer.opening.expansion import most_opened
 from packer.opening.finder import SIGNATURE_BYTES, behind_gzip_header, behind_zip_header
@@ -40,6 +41,11 @@ depths together: it goes to a temporary file, and inflating it takes longer than
 HEAD_BYTES = 64
 """First bytes of a stream, which tell it from others."""
 
+MAX_NAME_BYTES = 1 << 8
+"""Bytes of an entry's name that are kept, at most."""
+
+_NAME_LENGTH_AT, _NAME_AT = 26, 30
+"""Where an entry's header has its name, and the length of it. APPNOTE.TXT of PKWARE, 4.3.7."""
 _SCAN_BYTES = 1 << 20
 """Bytes searched for signatures at a time."""
 _HEADER_BYTES = (512, 140 << 10)
@@ -72,6 +78,7 @@ class FoundStream(InflatedStream):
         cache: as `InflatedStream` takes it.
         spool: takes the plaintext of a stream that has more than one segment.
         kind: of the archive, as in `closed.ClosedStreams`.
+        name: of a zip entry; empty if it is none.
     """
 
     def __init__(
@@ -86,12 +93,14 @@ class FoundStream(InflatedStream):
         cache: SegmentCache,
         spool: Spool,
         kind: str,
+        name: bytes,
     ) -> None:
         super().__init__(read, end, offset, most, f"deflate stream at {offset}", windows, cache)
         self.number = number
         self.parent = parent
         self.offset = offset
         self.kind = kind
+        self.name = name
         self.depth: int = 1 if parent is None else parent.depth + 1
         self.children: list[FoundStream] = []
         self._hasher = blake3.blake3()
@@ -193,6 +202,7 @@ class MadeStream:
 
     parent = None
     depth = 1
+    name = b""
 
     def __init__(self, number: int, offset: int, plain: PlainStream) -> None:
         self.number = number
@@ -210,6 +220,24 @@ class MadeStream:
     def read_into(self, start: int, out: memoryview) -> None:
         """Fill `out` with the plaintext from `start` on."""
         out[:] = self.read(start, len(out))
+
+
+class Unread(NamedTuple):
+    """A stretch that begins as an archive and was not inflated, or not to its end.
+
+    Args:
+        holder: the stream that holds it; None for the file.
+        start: its first byte there.
+        end: behind its last byte: where the next archive begins, or its holder ends.
+        kind: as in `closed.ClosedStreams`.
+        reason: as in `opening.closed`.
+    """
+
+    holder: FoundStream | MadeStream | None
+    start: int
+    end: int
+    kind: str
+    reason: str
 
 
 class Spool:
@@ -290,6 +318,9 @@ class Discovery:
         """In order: what holds a stream comes before it, and neighbours are in order."""
         self.roots: list[FoundStream] = []
         """Those that lie in the file itself."""
+        self.unread: list[Unread] = []
+        """What was not inflated, and why."""
+        self._pending: Unread | None = None  # the last one; its end is not known yet
         self.refused = False
         """Whether there is more than may be inflated, or listed."""
         if only is None:
@@ -326,12 +357,16 @@ class Discovery:
         for at in signatures:
             if at < behind or self.refused:
                 continue
-            offset = behind_header(read, at, end)
+            offset, reason = behind_header(read, at, end)
+            if reason:
+                self._leave(Unread(parent, at, end, ZIP, reason))
             if not offset:
                 continue
             if self._skip is not None and (skipped := self._skip(read, offset, end)):
+                self._settle(at)
                 behind = skipped
                 continue
+            kind = GZIP if bytes(read(at, 1))[0] == _GZIP else ZIP
             number = self._first + len(self.streams)
             stream = FoundStream(
                 number,
@@ -343,7 +378,8 @@ class Discovery:
                 self._windows,
                 self._cache,
                 self._spool,
-                "gzip" if bytes(read(at, 1))[0] == _GZIP else "zip",
+                kind,
+                entry_name(read, at) if kind == ZIP else b"",
             )
             inner, spooled = array("Q"), self._spool.size
             try:
@@ -352,8 +388,13 @@ class Discovery:
             except FormatError:
                 self._left -= max(_TRIAL_BYTES, self._spool.size - spooled)
                 self.refused = self.refused or self._left < 0
+                if not at or kind == ZIP:  # what looks like gzip elsewhere may be anything
+                    self._leave(Unread(parent, at, end, kind, DAMAGED))
                 continue
+            self._settle(at)
             behind = offset + stream.closed_bytes
+            if stream.is_cut:
+                self._leave(Unread(parent, behind, end, kind, DAMAGED))
             if stream.size < MIN_PLAIN_BYTES:
                 continue
             self._left -= stream.size + (SEGMENT_BYTES if stream.is_cut else 0)
@@ -361,7 +402,21 @@ class Discovery:
             (self.roots if parent is None else parent.children).append(stream)
             self.refused = len(self.streams) >= MAX_FOUND_STREAMS or self._left < 0
             if stream.depth < MAX_DEFLATE_DEPTH:
+                pending, self._pending = self._pending, None
                 self._search(stream, stream.read, stream.size, iter(inner))
+                self._pending = pending
+        self._settle(end)
+
+    def _leave(self, unread: Unread) -> None:
+        """Note what is not inflated: it ends where the next archive begins."""
+        self._settle(unread.start)
+        self._pending = unread
+
+    def _settle(self, end: int) -> None:
+        """Note where what was not inflated ends."""
+        if self._pending is not None and len(self.unread) < MAX_FOUND_STREAMS:
+            self.unread.append(self._pending._replace(end=end))
+        self._pending = None
 
     def _visited(
         self, stream: FoundStream | MadeStream, texts: Iterator[tuple[int, memoryview]]
@@ -414,8 +469,21 @@ def is_archive(head: bytes) -> bool:
     return head[:1] in (b"\x1f", b"P") and next(_found_in(head, 0, 1), -1) == 0
 
 
-def behind_header(read: Read, at: int, end: int) -> int:
-    """Return where the deflate stream behind a signature begins, 0 if nowhere.
+def entry_name(read: Read, at: int) -> bytes:
+    """Return the name of a zip entry, cut to MAX_NAME_BYTES.
+
+    Args:
+        read: reads what holds it.
+        at: where its header begins.
+    """
+    length = int.from_bytes(bytes(read(at + _NAME_LENGTH_AT, 2)), "little")
+    return bytes(read(at + _NAME_AT, min(length, MAX_NAME_BYTES)))
+
+
+def behind_header(read: Read, at: int, end: int) -> tuple[int, str]:
+    """Return where the deflate stream behind a signature begins, 0 if nowhere, and why.
+
+    The reason is that of `opening.closed`, "" if there is nothing compressed.
 
     Args:
         read: reads what holds it.
@@ -426,11 +494,13 @@ def behind_header(read: Read, at: int, end: int) -> int:
         head = bytes(read(at, min(length, end - at)))
         source = Source(BytesIO(head).readinto, bytearray(len(head) + 1))
         source.ahead(len(head))
-        start = (
-            behind_gzip_header(source, 0) if head[0] == _GZIP else behind_zip_header(source, 0)[0]
+        start, reason = (
+            (behind_gzip_header(source, 0), "")
+            if head[0] == _GZIP
+            else behind_zip_header(source, 0)
         )
-        if start:
-            return at + start
+        if start or reason:
+            return (at + start if start else 0), reason
         if len(head) < length or (head[0] == _ZIP and head[8:10] != b"\x08\0"):
             break
-    return 0
+    return 0, ""

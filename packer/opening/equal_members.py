@@ -60,8 +60,8 @@ def equal_members(
         old_size: of it in bytes.
         unknown: returns the parts of a stretch of the new text that lie in no known chunk.
     """
-    found: list[tuple[_Member, Sequence[Stretch]]] = []
-    for member in _members(read, size):
+    found: list[tuple[Member, Sequence[Stretch]]] = []
+    for member in members(read, size):
         start, end = member.content
         parts = unknown(start, end)
         if 2 * sum(behind - first for first, behind in parts) <= end - start:
@@ -69,7 +69,7 @@ def equal_members(
     if not found:
         return EqualMembers()
     older: dict[tuple[bytes, int], list[int]] = {}
-    for member in _members(old_read, old_size):
+    for member in members(old_read, old_size):
         older.setdefault(member.key, []).append(member.content[0])
     new: list[Stretch] = []
     old: set[Stretch] = set()
@@ -86,7 +86,14 @@ def equal_members(
     return EqualMembers(new, sorted(old))
 
 
-class _Member(NamedTuple):
+class Member(NamedTuple):
+    """A member of a tar archive.
+
+    Args:
+        name: in its header.
+        content: where its bytes are.
+    """
+
     name: bytes
     content: Stretch
 
@@ -96,8 +103,14 @@ class _Member(NamedTuple):
         return self.name, self.content[1] - self.content[0]
 
 
-def _members(read: Read, size: int) -> Iterator[_Member]:
-    """Yield the members of a tar archive at the start of a text that have LEAST_BYTES and more."""
+def members(read: Read, size: int, least: int = LEAST_BYTES) -> Iterator[Member]:
+    """Yield the members of a tar archive at the start of a text; none if there is no such archive.
+
+    Args:
+        read: reads the text.
+        size: of it in bytes.
+        least: bytes of the smallest member that is wanted.
+    """
     at = 0
     for _ in range(_MOST_HEADERS):
         if at + BLOCK > size:
@@ -107,8 +120,8 @@ def _members(read: Read, size: int) -> Iterator[_Member]:
         at += BLOCK
         if length < 0 or length > size - at:
             return
-        if length >= LEAST_BYTES:
-            yield _Member(header[:_NAME_BYTES], (at, at + length))
+        if length >= least:
+            yield Member(header[:_NAME_BYTES], (at, at + length))
         at += -(-length // BLOCK) * BLOCK
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from typing import TYPE_CHECKING
 
-from packer.opening.closed import ENCODER, ENCRYPTED, LIMIT, METHOD, kind_of
+from packer.opening.closed import ENCODER, LIMIT, METHOD, kind_of, of_entry
 from packer.opening.lookahead import Source, find_signature
 from packer.opening.workers import IN_FLIGHT_BYTES, Budget
 
@@ -24,9 +24,6 @@ SIGNATURE_BYTES = 4
 
 _GZIP, _BZIP2 = 0x1F, 0x42
 """First bytes of a gzip member and of a bzip2 stream."""
-
-_METHODS = {1, 2, 3, 4, 5, 6, 9, 10, 12, 14, 16, 93, 94, 95, 96, 97, 98, 99}
-"""Methods of zip entries that are not opened. APPNOTE.TXT of PKWARE, 4.4.5."""
 
 _ZIP_BZIP2 = 12
 """Method of zip entries that hold a bzip2 stream."""
@@ -213,16 +210,14 @@ def behind_zip_header(source: Source, at: int) -> tuple[int, str]:
     if source.ahead(at + 30) < at + 30:
         return 0, ""
     head = bytes(source.view(at, at + 30))
-    method = int.from_bytes(head[8:10], "little")
-    if head[6] & 1:
-        return 0, ENCRYPTED if method in (0, 8) or method in _METHODS else ""
-    if method == _ZIP_BZIP2:
+    method, reason = int.from_bytes(head[8:10], "little"), of_entry(head)
+    if reason == METHOD and method == _ZIP_BZIP2:
         from packer.engine import bzip2
 
         if bzip2.is_available():
             return 0, ""  # the bzip2 stream behind the header is found by its own signature
-    if method != 8:
-        return 0, METHOD if method in _METHODS else ""
+    if reason or method != 8:
+        return 0, reason
     end = at + 30 + int.from_bytes(head[26:28], "little") + int.from_bytes(head[28:30], "little")
     return (end if source.ahead(end) >= end else 0), ""
 

@@ -31,8 +31,9 @@ from packer.opening.update_plan import FramesRecipe
 from packer.opening.workers import IN_FLIGHT_BYTES, Workers
 from packer.opening.zstd_frames import Frames
 
-MAX_SHARE = 0.7
-"""Share of a stream that its recipes may take; above it, the stream stays closed."""
+MAX_SHARE = 0.8
+"""Share of a closed stream, of any kind, that its recipes and deltas may take; above it, the stream
+stays closed."""
 _LARGE_SHARE = 1 / 8
 """Share of a segment that a recipe from old sequences may take without one being tried that needs
 nothing but the plaintext."""

@@ -80,6 +80,8 @@ class OldText:
             aside=aside,
         )
         self.prints.forget(first + len(self._found.streams))
+        self.is_refused = self._found.refused
+        """Whether it holds more than may be inflated, so that not all streams were found."""
         self.deflate_streams = len(self._found.streams)
         """Number of them; zstd streams come behind them."""
         self.frame_prints = Fingerprints(_RATIO * size if has_frames else 0)

@@ -1,7 +1,7 @@
 """Recipes and deltas that wait until all of a file is decided: in memory, or in a temporary file.
 
 What is stored of a file is known only when all its streams were looked at. Until then, recipes and
-deltas may grow with the file to 0.7 of it.
+deltas may grow with the file to 0.8 of it.
 """
 
 from __future__ import annotations

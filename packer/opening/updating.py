@@ -23,13 +23,15 @@ from packer.engine.chunking import ChunkParams, chunks_of, iter_chunks
 from packer.engine.memory import release_free_memory
 from packer.engine.tokens import MAX_SPAN_BYTES
 from packer.engine.workspaces import release_workspaces
-from packer.opening.closed import ENCODER, TEXT, ClosedTally
+from packer.opening.closed import LIMIT, NEW, SIGNATURE_BYTES, TEXT, ClosedTally, unopened
+from packer.opening.closed_update import Telling
 from packer.opening.discovery import Discovery, FoundStream, MadeStream, Read, most_found
-from packer.opening.equal_members import is_same
+from packer.opening.equal_members import Stretch, is_same
 from packer.opening.expansion import most_recipe
 from packer.opening.flat_file import FlatPart
-from packer.opening.frames_update import FoundFrames, FramesOpening, OldFrames
+from packer.opening.frames_update import MAX_SHARE, FoundFrames, FramesOpening, OldFrames
 from packer.opening.further import Find, Further, FurtherTexts
+from packer.opening.guesses import guesses
 from packer.opening.locating import Place, Votes
 from packer.opening.old_text import OldText
 from packer.opening.pieces import Pieces
@@ -55,10 +57,6 @@ from packer.opening.zstd_frames import Frames, frames_end
 
 _T = TypeVar("_T")
 
-MAX_SHARE = 0.7
-"""Share of a closed stream that its recipes and deltas may take: above it, the stream stays closed.
-"""
-
 _MUCH_TEXT = 8 << 20
 """Text in bytes from which its deltas take so much memory that the memory of its segments is
 released before."""
@@ -74,7 +72,9 @@ class Update:
         size: of the text in bytes.
         old: the predecessor.
         workers: do the work.
-        is_new: returns whether most bytes between two places of the text are in no known chunk.
+        unknown: returns the parts of a stretch of the text that are in no known chunk.
+        was_opened: whether the base holds an older self opened, so that its chunks do not hold all
+            of the streams.
         parts: of the text; none if it is the file itself.
         texts: zstd streams of text in it, in order.
         aside: stretches of the text that the predecessor has alike, in order; no deflate stream is
@@ -88,8 +88,9 @@ class Update:
         size: int,
         old: OldText,
         workers: Workers,
-        is_new: Callable[[int, int], bool] = lambda start, end: False,
         *,
+        unknown: Callable[[int, int], Sequence[Stretch]] = lambda start, end: [(start, end)],
+        was_opened: bool = False,
         further: Find = lambda missing: (),
         parts: Sequence[FlatPart] = (),
         texts: Sequence[Frames] = (),
@@ -98,7 +99,8 @@ class Update:
         self._aside = aside
         self._texts = texts
         self._frames: list[FoundFrames] = []
-        self._is_unknown = is_new
+        self._unknown = unknown
+        self._was_opened = was_opened
         self._parts = parts
         self._read = read
         self._size = size
@@ -107,6 +109,8 @@ class Update:
         self._votes: dict[int, Votes] = {}
         self._text = TextPieces(old, self._votes, workers, size)
         self._unchanged: set[int] = set()
+        self._guesses: dict[int, int] = {}  # old streams, by number of a new one
+        self._foreign: set[int] = set()  # streams whose encoder is not known
         self._stored: dict[int, int] = {}
         self._lock = Lock()
         self._shelf = Shelf(workers.directory)
@@ -136,6 +140,7 @@ class Update:
             Whether there is anything.
         """
         if not (self._old.streams or self._old.frames):
+            self._tell_all()
             return False
         frames = self._open_frames()
         self._found = Discovery(
@@ -146,19 +151,59 @@ class Update:
             directory=self._workers.directory,
             aside=self._aside,
         )
-        if self._found.refused:
-            return False
-        if not self._old.streams:
-            return False
+        plan = Opened(None)
+        pays = (
+            not self._found.refused and bool(self._old.streams) and self._fits(plan, frames, most)
+        )
+        Telling(
+            self._read,
+            self._size,
+            self._found,
+            self._votes,
+            self._old.prints.average,
+            self._unknown,
+            self._foreign,
+            self.closed,
+        ).tell([plan], pays=pays)
+        if pays:
+            self._number_old(plan)
+            self._plan = plan
+        return pays
+
+    def _tell_all(self) -> None:
+        """Tell the file: there is nothing that it could be opened against."""
+        for run in self._texts:
+            self.closed.add("zstd", TEXT, run.end - run.start)
+        head = bytes(self._read(0, min(SIGNATURE_BYTES, self._size)))
+        for kind, reason, _, size in unopened(head, self._size):
+            if reason != TEXT:
+                is_refused = reason == NEW and self._old.is_refused
+                self.closed.add(kind, LIMIT if is_refused else reason, size)
+
+    def _fits(
+        self, plan: Opened, frames: list[tuple[FoundFrames, Opened | None]], most: float
+    ) -> bool:
+        """Plan what is opened.
+
+        Args:
+            plan: of the file.
+            frames: its zstd streams of text, and their plans.
+            most: as for `begin`.
+
+        Returns:
+            Whether there is anything, and its recipe is short enough.
+        """
+        assert self._found is not None
         streams = [each for each in self._found.streams if isinstance(each, FoundStream)]
         self._further.look(streams, self._votes)
         self._old.release_prints()
         if self._size >= _MUCH_TEXT:
             self._make_room()
-        changed = (at for at in range(self._old.deflate_streams) if at not in self._unchanged)
-        plan = Opened(None)
+        own = self._old.streams[: self._old.deflate_streams]
+        old = [each for each in own if not isinstance(each, OldFrames)]
+        self._guesses = guesses(streams, old, self._unchanged) if old else {}
         found: list[tuple[Stream, Opened | None]] = list(
-            zip(self._found.roots, self._open_all(self._found.roots, changed), strict=True)
+            zip(self._found.roots, self._open_all(self._found.roots), strict=True)
         )
         found = sorted([*found, *frames], key=lambda each: each[0].offset)
         roots, opened = [each[0] for each in found], [each[1] for each in found]
@@ -168,11 +213,7 @@ class Update:
             self._fill_text(plan, roots, opened)
         else:
             self._fill_raw(plan, roots, opened, 0, self._size)
-        if plan.cost > min(most, self._room):
-            return False
-        self._number_old(plan)
-        self._plan = plan
-        return True
+        return plan.cost <= min(most, self._room)
 
     def used(self) -> list[tuple[Further, list[OldStream]]]:
         """Return the further predecessors that the recipe refers to, and the streams of each."""
@@ -226,6 +267,12 @@ class Update:
             self._votes[stream.number] = Votes()
         self._old.prints.find(position, plain, self._votes[stream.number])
         self._recipes.begin(stream, stream.count - 1)
+
+    def _is_unknown(self, start: int, end: int) -> bool:
+        """Return whether the chunks of an older self that was opened lack most of a stretch."""
+        if not self._was_opened:
+            return False
+        return 2 * sum(last - first for first, last in self._unknown(start, end)) > end - start
 
     def _is_same(self, run: Frames, older: Frames) -> bool:
         """Return whether frames are those of the old text."""
@@ -319,20 +366,18 @@ class Update:
             stream = stream.parent
         return (self._old.owner(number), *reversed(offsets))
 
-    def _open_all(
-        self, streams: Sequence[FoundStream], guesses: Iterator[int]
-    ) -> list[Opened | None]:
+    def _open_all(self, streams: Sequence[FoundStream]) -> list[Opened | None]:
         """Return how each of some neighbouring streams is opened; None for a closed one."""
         waiting: deque[Callable[[], Opened | None]] = deque()
         out: list[Opened | None] = []
         most = 2 * (os.cpu_count() or 1)
         try:
             for stream in streams:
-                guess = next(guesses, max(self._old.deflate_streams - 1, 0))
+                guess = self._guesses.get(stream.number, 0)
                 if stream.count == 1 and not stream.children:
                     waiting.append(self._workers.run(partial(self._small, stream, guess)))
                 else:
-                    opened = self._open(stream, guess, guesses)
+                    opened = self._open(stream, guess)
                     waiting.append(partial(_same, opened))
                 while len(waiting) > most:
                     out.append(waiting.popleft()())
@@ -340,32 +385,24 @@ class Update:
                 out.append(waiting.popleft()())
         finally:
             self._settle(waiting)
-        for stream, opened in zip(streams, out, strict=True):
-            if opened is None and stream.parent is None:
-                self.closed.add(stream.kind, ENCODER, stream.closed_bytes)
         return out
 
     def _small(self, stream: FoundStream, guess: int) -> Opened | None:
         """Open a stream of one segment, in one thread."""
         out = Opened(stream)
-        segment = self._recipes.get(stream, 0, guess)
-        if segment is None:
+        if not self._add_segment(out, self._recipes.get(stream, 0, guess)):
             return None
-        self._add_segment(out, segment)
         for start, end in cut_pieces(0, stream.size):
             self._add(out, self._text.make(stream, start, end, guess))
         return out if self._pays(out) else None
 
-    def _open(self, stream: FoundStream, guess: int, guesses: Iterator[int]) -> Opened | None:
+    def _open(self, stream: FoundStream, guess: int) -> Opened | None:
         """Open a stream of several segments, or one that holds streams."""
-        children = self._open_all(stream.children, guesses)
+        children = self._open_all(stream.children)
         out = Opened(stream)
         jobs = (partial(self._recipes.get, stream, at, guess) for at in range(stream.count))
         for segment in self._ahead(jobs):
-            if segment is None:
-                return None
-            self._add_segment(out, segment)
-            if not self._pays(out):
+            if not self._add_segment(out, segment):
                 return None
         self._fill(out, stream, children, guess)
         return out if self._pays(out) else None
@@ -467,9 +504,16 @@ class Update:
         assert out.stream is not None
         return out.cost <= MAX_SHARE * out.stream.closed_bytes
 
-    def _add_segment(self, out: Opened, segment: SegmentRecipe) -> None:
-        out.segments.append(segment._replace(recipe=self._shelf.keep(segment.recipe)))
-        out.cost += len(segment.recipe) + _RECORD_BYTES
+    def _add_segment(self, out: Opened, segment: SegmentRecipe | None) -> bool:
+        """Add a segment; return whether it has a recipe, and recipes pay so far."""
+        if segment is not None:
+            out.segments.append(segment._replace(recipe=self._shelf.keep(segment.recipe)))
+            out.cost += len(segment.recipe) + _RECORD_BYTES
+            if self._pays(out):
+                return True
+        assert isinstance(out.stream, FoundStream)
+        self._foreign.add(out.stream.number)
+        return False
 
     def _add(self, out: Opened, item: Opened | DeltaPiece | ContentPiece | InlinePiece) -> None:
         if isinstance(item, Opened):

@@ -36,7 +36,7 @@ MAX_AHEAD = 16
 """Greatest number of archives opened before it is their turn: each holds a descriptor and its
 recipe."""
 MAX_AHEAD_BYTES = 16 << 20
-"""Bytes of these files, at most: recipes may take 0.7 of them."""
+"""Bytes of these files, at most: recipes may take 0.8 of them."""
 SMALL_BYTES = 2 << 20
 """Greatest size in bytes of an archive, and of its predecessor, that one thread opens. A larger one
 has work for all threads, and takes much memory."""
@@ -252,7 +252,7 @@ class ChangedArchives:
         new_bytes = file.new_bytes(self._known)
         if new_bytes < max(LEAST_NEW_BYTES, file.size * LEAST_NEW_SHARE):
             return _nothing
-        from packer.opening.updating import MAX_SHARE  # loaded by the first one that changed
+        from packer.opening.frames_update import MAX_SHARE  # loaded by the first one that changed
 
         most = file.unknown_bytes * MAX_SHARE
         if found.is_back:

@@ -18,7 +18,7 @@ from packer.format.frame_reader import FrameReader
 from packer.format.index import DIGEST_BYTES
 from packer.format.layer_writer import LayerWriter, layer_bytes_for, level_for
 from packer.opening.choice import ALL, NONE
-from packer.opening.closed import ClosedStreams, kind_of, unopened
+from packer.opening.closed import GZIP, LIMIT, ClosedStreams, kind_of, unopened
 from packer.opening.recipe_cache import RecipeCache
 from packer.opening.repeated_text import RepeatedText
 from packer.opening.workers import Workers
@@ -290,8 +290,11 @@ class Scan:
             if closed is None or self._job.opening == ALL:
                 return []
             runs, digests = self._pack_chunks(at, closed, known, prefixes, lambda: True)
-            rows = source.told() or unopened(changed.head, source.found.size)
-            self.closed.add(at, rows)
+            if row is not None:
+                kind = kind_of(changed.head) or GZIP
+                self.closed.add(at, [ClosedStreams(kind, LIMIT, 1, source.found.size)])
+            elif file.was_compared:
+                self.closed.add(at, [*source.closed.rows(), *file.closed()])
             self.record.record(at, digests)
         return runs
 

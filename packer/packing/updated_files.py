@@ -233,7 +233,6 @@ class UpdatedFile(WatchedFile):
             Whether that pays.
         """
         self._begin_digest()
-        is_new = self._is_new if was_opened else _never
         from packer.opening.updating import Update  # loaded by the first file that is opened
 
         flat = self._flat
@@ -242,7 +241,8 @@ class UpdatedFile(WatchedFile):
             self._found.size if flat is None else flat.size,
             old,
             self._workers,
-            is_new,
+            unknown=self._unknown_in,
+            was_opened=was_opened,
             further=further,
             parts=() if flat is None else flat.parts,
             texts=self.texts,
@@ -274,14 +274,22 @@ class UpdatedFile(WatchedFile):
         from packer.opening.updating import Update
 
         self._begin_digest()
-        workers, is_new = self._workers.alone(), self._is_new if was_opened else _never
+        workers = self._workers.alone()
 
         def made() -> Predecessor | None:
             if self._stopped:
                 return None
             with opened() as old:
                 size = self._found.size
-                update = Update(self._read, size, old.text, workers, is_new, further=further)
+                update = Update(
+                    self._read,
+                    size,
+                    old.text,
+                    workers,
+                    unknown=self._unknown_in,
+                    was_opened=was_opened,
+                    further=further,
+                )
                 self._update = update
                 pays = update.begin(most)
                 update.release()
@@ -323,8 +331,13 @@ class UpdatedFile(WatchedFile):
         """Bytes of the file."""
         return self._found.size
 
+    @property
+    def was_compared(self) -> bool:
+        """Whether so much of the file is new that it was compared with its predecessor."""
+        return self._update is not None
+
     def closed(self) -> list[ClosedStreams]:
-        """Return what stayed closed in the file."""
+        """Return what is new in the file and stayed closed."""
         return self.update.closed.rows()
 
     def expansion(self, predecessors: tuple[int, ...]) -> tuple[Expansion, bytes]:
@@ -346,10 +359,6 @@ class UpdatedFile(WatchedFile):
         if self._update is not None:
             self._update.close()
         super().close()
-
-    def _is_new(self, start: int, end: int) -> bool:
-        """Return whether most of a part of the file's text is in no known chunk."""
-        return 2 * sum(last - first for first, last in self._unknown_in(start, end)) > end - start
 
     def _unknown_in(self, start: int, end: int) -> list[tuple[int, int]]:
         """Return the parts of a stretch of the file's text that are in no known chunk."""
@@ -377,10 +386,6 @@ def _first_in(runs: Sequence[Frames], start: int, end: int) -> int:
     """Return the first byte of a stretch that lies in a run of frames; its end if none does."""
     at = bisect_right(runs, start, key=attrgetter("end"))
     return min(max(runs[at].start, start), end) if at < len(runs) else end
-
-
-def _never(start: int, end: int) -> bool:
-    return False
 
 
 def _stream_in(chunk: memoryview, *, goes_on: bool) -> int:

@@ -146,7 +146,7 @@ def _inflated(head: bytes) -> Iterator[bytes]:
         at = find_signature(head, at, len(head))
         if at < 0 or left <= 0:
             break
-        start = behind_header(read, at, len(head))
+        start, _ = behind_header(read, at, len(head))
         at += 1
         if start:
             inflater = zlib.decompressobj(-15)

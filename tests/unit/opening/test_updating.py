@@ -26,6 +26,7 @@ from packer.opening.old_text import OldText
 from packer.opening.predecessor import OldStream
 from packer.opening.rebuilder import Rebuilder
 from packer.opening.recipe import MAX_SPANS
+from packer.opening.segment_recipes import SegmentRecipes
 from packer.opening.shelf import Shelf
 from packer.opening.text_pieces import Stream, TextPieces
 from packer.opening.update_plan import DeltaPiece, Opened
@@ -310,6 +311,18 @@ def test_old_text_from_far_apart(monkeypatch: pytest.MonkeyPatch) -> None:
     assert len(result.recipe) + len(result.content) < 2000
 
 
+def test_an_encoder_that_nothing_predicts_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    old, new = zipped(changed(texts(2, 2), 1)), zipped(changed(texts(2, 2), 2))
+    monkeypatch.setattr(SegmentRecipes, "get", lambda *_: None)
+    text = OldText(reading(old), len(old), None)
+    made = Update(reading(new), len(new), text, Workers())
+    assert not made.begin(1e9)
+    (row,) = made.closed.rows()
+    assert (row.kind, row.reason) == ("zip", "encoder")
+    made.close()
+    text.close()
+
+
 def test_what_does_not_pay_is_told() -> None:
     old = zipped(changed(texts(1, 2), 1))
     # Of a long text; a short one would become a chunk that is compressed with others.
@@ -318,7 +331,7 @@ def test_what_does_not_pay_is_told() -> None:
     made = Update(reading(new), len(new), text, Workers())
     assert made.begin(1e9)
     (row,) = made.closed.rows()
-    assert (row.kind, row.reason, row.streams) == ("zip", "encoder", 1)
+    assert (row.kind, row.reason, row.streams) == ("zip", "new", 1)
     made.close()
     text.close()
 

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import gzip
+import io
 import os
 import random
 import time
+import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -161,3 +163,33 @@ def test_an_error_in_a_file_begun_ahead_is_told_and_nothing_stays_open(
     assert len(alone) > 2
     assert len(opened) > 2
     assert all(file._file.closed for file in opened)
+
+
+def test_entries_that_share_no_piece_are_compared_by_name(tmp_path: Path) -> None:
+    """As classes of a jar that was compiled anew: each has small changes everywhere."""
+
+    def entries(mark: bytes) -> dict[str, bytes]:
+        drawn = random.Random(4)
+        return {
+            f"lib-{mark.decode()}/{name}.class": b"".join(
+                drawn.randbytes(24) + mark for _ in range(300)
+            )
+            for name in "abcdefghijklmnopqrst"
+        }
+
+    def jar(mark: bytes, order: int) -> bytes:
+        out = io.BytesIO()
+        with zipfile.ZipFile(out, "w") as archive:
+            for name, data in list(entries(mark).items())[::order]:
+                archive.writestr(zipfile.ZipInfo(name), data, zipfile.ZIP_DEFLATED)
+        return out.getvalue()
+
+    for number, data in enumerate((jar(b"1", 1), jar(b"2", -1))):
+        (tmp_path / "a.jar").write_bytes(data)
+        packed = packer.pack(
+            tmp_path / "a.jar", store=tmp_path / "store", tag=f"app:{number}", cache=False
+        )
+    assert packed.closed == ()
+    assert packed.new_bytes < len(data) // 2
+    packer.unpack("app:1", tmp_path / "out", store=tmp_path / "store")
+    assert (tmp_path / "out" / "a.jar").read_bytes() == data

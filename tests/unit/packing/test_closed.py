@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import gzip
 import io
+import json
 import lzma
 import random
 import struct
@@ -16,9 +17,12 @@ from pathlib import Path
 import pytest
 
 import packer
+from packer.cli.main import main
 from packer.format import closed_files
 from packer.format.closed_files import ClosedFiles
+from packer.opening import discovery
 from packer.opening.closed import REASONS, ClosedStreams, kind_of
+from packer.packing import scan
 from tests.property.test_expand import text
 
 TEXT = text(200_000)
@@ -170,3 +174,163 @@ def test_the_list_is_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) ->
 )
 def test_kinds_by_their_first_bytes(head: bytes, kind: str) -> None:
     assert kind_of(head[:10]) == kind
+
+
+LONG = b"".join(text(400_000, seed) for seed in range(12))
+
+
+def edited(data: bytes, at: int = 60_000) -> bytes:
+    return data[:at] + b"a line more\n" + data[at:]
+
+
+def zipped(data: bytes) -> bytes:
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w") as archive:
+        archive.writestr(zipfile.ZipInfo("a"), data, zipfile.ZIP_DEFLATED)
+    return out.getvalue()
+
+
+def tarred(name: str, data: bytes) -> bytes:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as archive:
+        info = tarfile.TarInfo(name)
+        info.size = len(data)
+        archive.addfile(info, io.BytesIO(data))
+    return out.getvalue()
+
+
+def zipped_and(data: bytes, other: bytes, method: int, flags: int = 0) -> bytes:
+    return zipped(data) + zip_entry(other, method, flags)
+
+
+def noise(seed: int) -> bytes:
+    return random.Random(seed).randbytes(100_000)
+
+
+def compressed(data: bytes) -> bytes:
+    return gzip.compress(data, mtime=1)
+
+
+def damaged(data: bytes) -> bytes:
+    return data[: len(data) * 3 // 4] + noise(3)
+
+
+XZ = lzma.compress(text(400_000, 9))
+OTHER_XZ = lzma.compress(text(400_000, 11))
+BZ2 = bz2.compress(text(900_000, 9))
+OTHER_BZ2 = bz2.compress(text(900_000, 11))
+UPDATES = {
+    "opened": (foreign_gzip(TEXT), foreign_gzip(edited(TEXT)), None),
+    "encrypted": (zip_entry(noise(1), 8, 1), zip_entry(noise(2), 8, 1), "zip encrypted"),
+    "one of two encrypted": (
+        zipped_and(TEXT, noise(1), 8, 1),
+        zipped_and(edited(TEXT), noise(2), 8, 1),
+        "zip encrypted",
+    ),
+    "the encrypted one is the same": (
+        zipped_and(TEXT, noise(1), 8, 1),
+        zipped_and(edited(TEXT), noise(1), 8, 1),
+        None,
+    ),
+    "method": (
+        zipped_and(TEXT, noise(1), 14),
+        zipped_and(edited(TEXT), noise(2), 14),
+        "zip method",
+    ),
+    "cut off": (
+        compressed(LONG),
+        compressed(edited(LONG))[: len(compressed(LONG)) * 3 // 4],
+        "gzip damaged",
+    ),
+    "damaged": (compressed(LONG), damaged(compressed(edited(LONG))), "gzip damaged"),
+    "cut off early": (compressed(TEXT), compressed(edited(TEXT))[:-9000], "gzip damaged"),
+    "a damaged entry": (
+        zipped_and(TEXT, b"x", 0),
+        zipped_and(edited(TEXT), b"\xff" + noise(1), 8),
+        "zip damaged",
+    ),
+    "nothing in common": (compressed(TEXT), compressed(text(300_000, 3)), "gzip new"),
+    "xz": (XZ, OTHER_XZ, "xz format"),
+    "xz within": (
+        compressed(tarred("a.xz", XZ) + TEXT),
+        compressed(tarred("a.xz", OTHER_XZ) + TEXT),
+        "xz format",
+    ),
+    "the same xz within": (
+        compressed(tarred("a.xz", XZ) + TEXT),
+        compressed(tarred("a.xz", XZ) + edited(TEXT)),
+        None,
+    ),
+    "bzip2 within": (
+        compressed(tarred("a.bz2", BZ2) + LONG),
+        compressed(tarred("a.bz2", OTHER_BZ2) + LONG),
+        "bzip2 depth",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", UPDATES)
+def test_updates_tell_what_stayed_closed(name: str, tmp_path: Path) -> None:
+    """Of an archive that changed: what is new in it and was not opened, and why."""
+    old, new, reason = UPDATES[name]
+    for number, data in enumerate((old, new)):
+        folder = tmp_path / f"v{number}"
+        folder.mkdir()
+        (folder / "archive").write_bytes(data)
+        result = packer.pack(folder, store=tmp_path / "store", tag=f"app:{number}", cache=False)
+    assert [f"{row.kind} {row.reason}" for row in result.closed] == ([reason] if reason else [])
+    assert result.closed_bytes == sum(row.bytes for row in result.closed)
+    if reason:
+        (row,) = result.closed
+        assert row.bytes <= len(new)
+        assert row.stored_bytes > 4000
+    packer.unpack("app:1", tmp_path / "out", store=tmp_path / "store")
+    assert (tmp_path / "out" / "archive").read_bytes() == new
+
+
+def test_an_archive_over_the_limit_is_told(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setattr(discovery, "MAX_FOUND_STREAMS", 2)
+    for number, data in enumerate((zipped(TEXT), 3 * zipped(edited(TEXT)))):
+        (tmp_path / "a.zip").write_bytes(data)
+        result = packer.pack(
+            tmp_path / "a.zip", store=tmp_path / "store", tag=f"app:{number}", cache=False
+        )
+    (row,) = result.closed
+    assert (row.kind, row.reason, row.bytes) == ("zip", "limit", len(data))
+
+
+def test_more_predecessors_than_an_index_takes_are_told(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(scan, "_has_room", lambda *_: False)
+    for number, data in enumerate((compressed(TEXT), compressed(edited(TEXT)))):
+        (tmp_path / "a.gz").write_bytes(data)
+        result = packer.pack(
+            tmp_path / "a.gz", store=tmp_path / "store", tag=f"app:{number}", cache=False
+        )
+    (row,) = result.closed
+    assert (row.kind, row.reason, row.bytes) == ("gzip", "limit", len(data))
+
+
+def test_what_hardly_changed_is_not_told(tmp_path: Path) -> None:
+    for number, tail in enumerate((b"", b"tail")):
+        (tmp_path / "a.gz").write_bytes(compressed(TEXT) + tail)
+        result = packer.pack(
+            tmp_path / "a.gz", store=tmp_path / "store", tag=f"app:{number}", cache=False
+        )
+    assert result.closed == ()
+    assert not result.unchanged
+
+
+def test_reasons_are_told_in_a_line(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    root = tmp_path / "app"
+    root.mkdir()
+    store = str(tmp_path / "store")
+    for number, seed in enumerate((1, 2)):
+        (root / "a.zip").write_bytes(zip_entry(noise(seed), 8, 1))
+        assert main(["--store", store, "pack", str(root), "--tag", f"app:{number}"]) == 0
+        line = "archives that stayed closed, 100.0 KB: a.zip (zip, encrypted; 100.0 KB)"
+        assert line in capsys.readouterr().out
+    command = ["--store", store, "--json", "pack", str(root), "--tag", "app:2", "--no-cache"]
+    assert main(command) == 0
+    assert json.loads(capsys.readouterr().out)["closed"] == []

@@ -212,7 +212,7 @@ def test_archives_without_an_older_self_are_told(tmp_path: Path) -> None:
     for packed in (first, other):
         (row,) = packed.closed
         assert (row.path, row.kind, row.reason) == ("disk.img", "gzip", "new")
-        assert row.bytes == packed.bytes
+        assert packed.bytes - 18 <= row.bytes <= packed.bytes, "all of it but header and trailer"
 
 
 def test_a_file_that_changes_after_it_was_cut_is_told(

@@ -1,0 +1,119 @@
+"""What an update leaves closed of a file, and why: said to the user, never stored.
+
+Only what is new counts. What the predecessor holds as well costs nothing, opened or not.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+from packer.opening.closed import (
+    DEPTH,
+    ENCODER,
+    FORMAT,
+    GZIP,
+    LIMIT,
+    NEW,
+    SIGNATURE_BYTES,
+    ZIP,
+    ClosedTally,
+    is_opened,
+    kind_of,
+)
+from packer.opening.discovery import Discovery, FoundStream, Read
+from packer.opening.equal_members import Stretch, members
+from packer.opening.expander import SMALL_BYTES
+from packer.opening.locating import Votes
+from packer.opening.update_plan import Opened
+
+_OLD_SHARE = 0.5
+"""Share of a stretch that is found in the predecessor above which it is no new one."""
+
+
+@dataclass(frozen=True, slots=True)
+class Telling:
+    """Tells what stayed closed of a file.
+
+    Args:
+        read: reads the file's text.
+        size: of it in bytes.
+        found: the streams in it.
+        votes: for the old places of each stream's text, by its number.
+        average: bytes of a piece that votes.
+        unknown: returns the parts of a stretch of the text that are in no known chunk.
+        foreign: numbers of streams whose encoder is not known.
+        closed: gets what stayed closed.
+    """
+
+    read: Read
+    size: int
+    found: Discovery
+    votes: Mapping[int, Votes]
+    average: int
+    unknown: Callable[[int, int], Sequence[Stretch]]
+    foreign: Collection[int]
+    closed: ClosedTally
+
+    def tell(self, plans: Sequence[Opened], *, pays: bool) -> None:
+        """Tell it, once it is decided what is opened.
+
+        Args:
+            plans: of the file's streams that could be opened.
+            pays: whether they are.
+        """
+        if self.found.refused:
+            kind = kind_of(bytes(self.read(0, min(SIGNATURE_BYTES, self.size)))) or GZIP
+            self.closed.add(kind, LIMIT, self.size)
+            return
+        planned = set(_numbers(plans))
+        opened: set[int] = planned if pays else set()
+        holders: list[FoundStream | None] = [None]
+        for stream in self.found.streams:
+            assert isinstance(stream, FoundStream)
+            parent = stream.parent.number if stream.parent is not None else -1
+            if stream.number in opened:
+                holders += [stream] * (stream.size > SMALL_BYTES)
+            elif parent < 0 or parent in opened:
+                reason = ENCODER if stream.number in self.foreign else NEW
+                self.closed.add(stream.kind, reason, stream.closed_bytes)
+        for holder, start, end, kind, reason in self.found.unread:
+            if holder is None or holder.number in opened:
+                assert holder is None or isinstance(holder, FoundStream)
+                self._add(holder, start, end, kind, reason)
+        for holder in holders:
+            self._tell_formats(holder)
+
+    def _tell_formats(self, holder: FoundStream | None) -> None:
+        """Tell what is of a format that is not opened, and begins a stream or a tar member."""
+        read, size = (self.read, self.size) if holder is None else (holder.read, holder.size)
+        stretches = [(0, size), *(each.content for each in members(read, size, SMALL_BYTES))]
+        for start, end in stretches:
+            kind = kind_of(bytes(read(start, min(SIGNATURE_BYTES, end - start))))
+            if not kind or end - start <= SMALL_BYTES or kind in (GZIP, ZIP):
+                continue
+            if kind == "zstd" and holder is None:
+                continue  # `flat_file` told, or it is opened
+            self._add(holder, start, end, kind, DEPTH if is_opened(kind) else FORMAT)
+
+    def _add(
+        self, holder: FoundStream | None, start: int, end: int, kind: str, reason: str
+    ) -> None:
+        """Tell a stretch if most of it is new."""
+        if holder is None:
+            new = sum(behind - first for first, behind in self.unknown(start, end))
+            if 2 * new > end - start:
+                self.closed.add(kind, reason, end - start)
+        elif self._old_share(holder, start, end) < _OLD_SHARE:
+            self.closed.add(kind, reason, end - start)
+
+    def _old_share(self, stream: FoundStream, start: int, end: int) -> float:
+        return self.votes[stream.number].share(start, end, self.average)
+
+
+def _numbers(plans: Sequence[Opened]) -> Iterator[int]:
+    """Yield the numbers of the deflate streams that plans open."""
+    for plan in plans:
+        if isinstance(plan.stream, FoundStream):
+            yield plan.stream.number
+        yield from _numbers([item for item in plan.items if isinstance(item, Opened)])
