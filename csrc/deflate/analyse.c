@@ -131,7 +131,7 @@ static inline void check_token(analysis *state, pk_token predicted, pk_token act
     state->right_tokens = 0;
 }
 
-/* How far from a block's start the next flush point is, for pk_predict_header. */
+/* How far from a block's start the next flush point is, for pk_header_facts_of. */
 static uint32_t flush_from(const analysis *state, const pk_block *block)
 {
     return state->flush ? state->flush - block->start : 0;
@@ -164,9 +164,10 @@ static int predicts_stored(analysis *state, const pk_block *block, uint32_t inpu
     if (at != end || (!ended && end != input_end))
         return FITS_NOT;
     *tokens = count;
+    const pk_header_facts facts =
+        pk_header_facts_of(with, basis, count, block->plain, flush_from(state, block));
     pk_header header;
-    int type = pk_predict_header(&header, with, basis, codec->tokens, count, block->plain,
-                                 flush_from(state, block));
+    int type = pk_tape_predict_header(&codec->tape, &header, &facts, codec->tokens, count);
     return type == PK_STORED ? FITS_AND_STORED : FITS;
 }
 
@@ -186,6 +187,25 @@ static unsigned analyse_stored(analysis *state, const pk_block *block, uint32_t 
     return PK_GIVES_BYTES;
 }
 
+/* Step over literals that are predicted right, without asking for each: before the match that
+ * klauspost's model has planned, up to the token that is the block's last or may end its unit.
+ *
+ * token, at: the next one, and where it is. Returns how many they are. */
+static inline uint32_t check_literals(analysis *state, const pk_block *block, uint32_t token,
+                                      uint32_t at)
+{
+    if (pk_kind_of(&state->with) != PK_KLAUSPOST)
+        return 0;
+    pk_codec *codec = state->codec;
+    const uint32_t plain = at - block->start, ahead = block->tokens - token - 1,
+                   within = plain < PK_UNIT ? PK_UNIT - plain - 1 : UINT32_MAX,
+                   known = pk_tape_record_literals(
+                       &codec->tape, &codec->model, at, ahead < within ? ahead : within,
+                       state->segment->tokens + block->first_token + token);
+    state->right_tokens += known;
+    return known;
+}
+
 /* Predict the tokens of a block, and record the corrections.
  *
  * Returns the number of tokens behind which the block is predicted to end, 0 if it is predicted to
@@ -199,6 +219,9 @@ static uint32_t analyse_tokens(analysis *state, const pk_block *block, pk_header
     pk_block_end block_end = {0, 0, block->start};
     uint32_t at = block->start, predicted_count = 0;
     for (uint32_t token = 0; token < block->tokens; token++) {
+        const uint32_t known = check_literals(state, block, token, at);
+        token += known;
+        at += known;
         pk_token predicted = pk_tape_predict(&codec->tape, &codec->model, at),
                  actual = tokens[token];
         check_token(state, predicted, actual, token);
@@ -219,10 +242,11 @@ static uint32_t analyse_tokens(analysis *state, const pk_block *block, pk_header
 static unsigned analyse_header(const analysis *state, const pk_block *block, pk_header_basis basis)
 {
     unsigned gives = 0;
+    const pk_header_facts facts = pk_header_facts_of(&state->with, basis, block->tokens,
+                                                     block->plain, flush_from(state, block));
     pk_header predicted;
-    int type = pk_predict_header(&predicted, &state->with, basis,
-                                 state->segment->tokens + block->first_token, block->tokens,
-                                 block->plain, flush_from(state, block));
+    int type = pk_tape_predict_header(&state->codec->tape, &predicted, &facts,
+                                      state->segment->tokens + block->first_token, block->tokens);
     if (type != block->type)
         gives |= PK_GIVES_TYPE;
     if (block->type == PK_DYNAMIC && !pk_same_header(&predicted, &block->header))

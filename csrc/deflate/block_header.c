@@ -1,268 +1,45 @@
 #include "deflate/block_header.h"
 
-#include <stdlib.h>
 #include <string.h>
 
-enum { MAX_BITS = 15, CODE_BITS = 7, END_OF_BLOCK = 256, HEAP = 2 * PK_LITERALS + 1 };
+enum { MAX_BITS = 15, CODE_BITS = 7, END_OF_BLOCK = 256 };
+
+/* Where pk_count counts: literals and lengths; distances by `distance_place`, then others. */
+typedef struct places {
+    uint32_t first[PK_LITERALS], distance[2 * 64];
+} places;
+
+/* Return where a distance is counted: at its symbol + 4, but 1 at 2. */
+static inline unsigned distance_place(unsigned distance)
+{
+    const unsigned value = 4 * distance - 2, bits = 31u ^ (unsigned)__builtin_clz(value);
+    return 2 * bits + (value >> (bits - 1) & 1);
+}
 
 void pk_count(pk_counts *counts, const pk_token *tokens, size_t count)
 {
-    memset(counts, 0, sizeof *counts);
+    /* Whether a token is a match is hard to foresee, so both are counted without a branch. In
+     * turns into two arrays, so that a symbol need not wait for the same one before it. */
+    places turns[2];
+    memset(turns, 0, sizeof turns);
     for (size_t at = 0; at < count; at++) {
-        pk_token token = tokens[at];
-        if (token < 256) {
-            counts->symbol[token]++;
-            continue;
-        }
-        unsigned length = pk_length_symbol(token >> 16);
-        unsigned distance = pk_distance_symbol(token & 0xffff);
-        counts->symbol[257 + length]++;
-        counts->symbol[PK_LITERALS + distance]++;
-        counts->extra_bits += pk_length_extra[length] + pk_distance_extra[distance];
+        const unsigned length = tokens[at] >> 16, low = tokens[at] & 0xffff,
+                       literal = (length - 1) >> 16; /* all of 16 bits, or none */
+        places *to = &turns[at & 1];
+        to->first[((257 + pk_length_symbol(length)) & ~literal) + (low & literal)]++;
+        to->distance[(literal & 64) + distance_place(low)]++;
     }
-}
-
-/* ---- The construction of zlib (trees.c) and gzip: a heap, ties broken by depth; too long codes
- * are shortened afterwards. P. Deutsch's and J.-l. Gailly's "proved" order of operations decides
- * which of many optimal codes comes out, so it is followed step by step. ---- */
-
-typedef struct heap {
-    uint32_t weight[HEAP];
-    uint8_t depth[HEAP];
-    uint16_t parent[HEAP], order[HEAP];
-    unsigned length, sorted;
-} heap;
-
-static inline int before(const heap *with, unsigned one, unsigned other)
-{
-    return with->weight[one] < with->weight[other]
-           || (with->weight[one] == with->weight[other] && with->depth[one] <= with->depth[other]);
-}
-
-/* Move the node at `hole` down to its place in the heap. */
-static void sift(heap *with, unsigned hole)
-{
-    unsigned node = with->order[hole];
-    for (unsigned child = hole * 2; child <= with->length; child *= 2) {
-        if (child < with->length && before(with, with->order[child + 1], with->order[child]))
-            child++;
-        if (before(with, node, with->order[child]))
-            break;
-        with->order[hole] = with->order[child];
-        hole = child;
+    counts->extra_bits = 0;
+    memset(counts->symbol, 0, sizeof counts->symbol);
+    for (unsigned symbol = 0; symbol < 286; symbol++)
+        counts->symbol[symbol] = turns[0].first[symbol] + turns[1].first[symbol];
+    for (unsigned symbol = 0; symbol < 30; symbol++) {
+        const unsigned place = symbol ? symbol + 4 : 2;
+        counts->symbol[PK_LITERALS + symbol] = turns[0].distance[place] + turns[1].distance[place];
+        counts->extra_bits += counts->symbol[PK_LITERALS + symbol] * pk_distance_extra[symbol];
     }
-    with->order[hole] = (uint16_t)node;
-}
-
-/* Make code lengths of at most `most` bits for `symbols` symbols. Returns the greatest symbol that
- * has a code. */
-int pk_zlib_lengths(uint8_t *lengths, const uint32_t *counts, unsigned symbols, unsigned most)
-{
-    heap with;
-    int greatest = -1;
-    with.length = 0;
-    with.sorted = HEAP;
-    memset(lengths, 0, symbols);
-    for (unsigned symbol = 0; symbol < symbols; symbol++) {
-        with.weight[symbol] = counts[symbol];
-        with.depth[symbol] = 0;
-        if (counts[symbol]) {
-            with.order[++with.length] = (uint16_t)symbol;
-            greatest = (int)symbol;
-        }
-    }
-    while (with.length < 2) { /* a code needs two symbols */
-        unsigned symbol = greatest < 2 ? (unsigned)++greatest : 0;
-        with.order[++with.length] = (uint16_t)symbol;
-        with.weight[symbol] = 1;
-    }
-    for (unsigned at = with.length / 2; at >= 1; at--)
-        sift(&with, at);
-    unsigned node = symbols;
-    do {
-        unsigned one = with.order[1];
-        with.order[1] = with.order[with.length--];
-        sift(&with, 1);
-        unsigned other = with.order[1];
-        with.order[--with.sorted] = (uint16_t)one;
-        with.order[--with.sorted] = (uint16_t)other;
-        with.weight[node] = with.weight[one] + with.weight[other];
-        with.depth[node] =
-            (uint8_t)((with.depth[one] >= with.depth[other] ? with.depth[one] : with.depth[other])
-                      + 1);
-        with.parent[one] = with.parent[other] = (uint16_t)node;
-        with.order[1] = (uint16_t)node++;
-        sift(&with, 1);
-    } while (with.length >= 2);
-    with.order[--with.sorted] = with.order[1];
-
-    uint8_t bits[HEAP];
-    unsigned count[MAX_BITS + 1] = {0}, at;
-    int over = 0;
-    bits[with.order[with.sorted]] = 0;
-    for (at = with.sorted + 1; at < HEAP; at++) {
-        unsigned symbol = with.order[at], length = bits[with.parent[symbol]] + 1u;
-        if (length > most) {
-            length = most;
-            over++;
-        }
-        bits[symbol] = (uint8_t)length;
-        if (symbol < symbols) {
-            lengths[symbol] = (uint8_t)length;
-            count[length]++;
-        }
-    }
-    if (over <= 0)
-        return greatest;
-    do {
-        unsigned length = most - 1;
-        while (!count[length])
-            length--;
-        count[length]--;
-        count[length + 1] += 2;
-        count[most]--;
-        over -= 2;
-    } while (over > 0);
-    at = HEAP;
-    for (unsigned length = most; length; length--) {
-        for (unsigned left = count[length]; left;) {
-            unsigned symbol = with.order[--at];
-            if (symbol >= symbols)
-                continue;
-            lengths[symbol] = (uint8_t)length;
-            left--;
-        }
-    }
-    return greatest;
-}
-
-/* ---- The construction of Go (compress/flate, huffman_code.go): optimal codes of bounded length
- * by the boundary method of Katajainen, Moffat and Turpin, "A fast and space-economical algorithm
- * for length-limited coding", 1995. ---- */
-
-int pk_by_count(const void *one, const void *other)
-{
-    const pk_weighted *left = one, *right = other;
-    if (left->count != right->count)
-        return left->count < right->count ? -1 : 1;
-    return (int)left->symbol - (int)right->symbol;
-}
-
-void pk_go_lengths(uint8_t *lengths, const uint32_t *counts, unsigned symbols, unsigned most)
-{
-    enum { NEVER = 0x7fffffff };
-    pk_weighted list[PK_LITERALS + 1];
-    unsigned total = 0;
-    memset(lengths, 0, symbols);
-    for (unsigned symbol = 0; symbol < symbols; symbol++)
-        if (counts[symbol])
-            list[total++] = (pk_weighted){counts[symbol], (uint16_t)symbol};
-    if (total <= 2) {
-        for (unsigned at = 0; at < total; at++)
-            lengths[list[at].symbol] = 1;
-        return;
-    }
-    qsort(list, total, sizeof *list, pk_by_count);
-    list[total].count = NEVER;
-    if (most > total - 1)
-        most = total - 1;
-    struct {
-        uint32_t last, leaf, pair, needed;
-    } level[MAX_BITS + 3];
-    uint32_t leaves[MAX_BITS + 3][MAX_BITS + 3];
-    memset(leaves, 0, sizeof leaves);
-    memset(level, 0, sizeof level);
-    for (unsigned at = 1; at <= most; at++) {
-        level[at].last = list[1].count;
-        level[at].leaf = list[2].count;
-        level[at].pair = at == 1 ? NEVER : list[0].count + list[1].count;
-        leaves[at][at] = 2;
-    }
-    level[most].needed = 2 * total - 4;
-    for (unsigned at = most;;) {
-        if (level[at].pair == NEVER && level[at].leaf == NEVER) {
-            level[at].needed = 0;
-            level[at + 1].pair = NEVER;
-            at++;
-            continue;
-        }
-        uint32_t previous = level[at].last;
-        if (level[at].leaf < level[at].pair) {
-            unsigned next = ++leaves[at][at];
-            level[at].last = level[at].leaf;
-            level[at].leaf = list[next].count;
-        } else {
-            level[at].last = level[at].pair;
-            memcpy(leaves[at], leaves[at - 1], at * sizeof leaves[at][0]);
-            level[at - 1].needed = 2;
-        }
-        if (--level[at].needed == 0) {
-            if (at == most)
-                break;
-            level[at + 1].pair = previous + level[at].last;
-            at++;
-        } else {
-            while (level[at - 1].needed > 0)
-                at--;
-        }
-    }
-    unsigned left = total;
-    for (unsigned bits = 1, at = most; at; bits++, at--) {
-        unsigned share = leaves[most][at] - leaves[most][at - 1];
-        while (share--)
-            lengths[list[--left].symbol] = (uint8_t)bits;
-    }
-}
-
-/* ---- The construction of klauspost/compress from release 1.20.4 on: Huffman's algorithm on two
- * queues, of symbols and of nodes, each in increasing order (J. van Leeuwen, "On the construction
- * of Huffman trees", 1976); of equals the symbol goes first. Codes that become too long are made
- * in Go's manner instead. ---- */
-
-static void queue_lengths(uint8_t *lengths, const uint32_t *counts, unsigned symbols,
-                          unsigned most)
-{
-    pk_weighted list[PK_LITERALS];
-    uint32_t weight[PK_LITERALS];
-    uint16_t parent[2 * PK_LITERALS];
-    uint8_t depth[2 * PK_LITERALS];
-    unsigned total = 0, leaf = 0, node = 0;
-    for (unsigned symbol = 0; symbol < symbols; symbol++)
-        if (counts[symbol])
-            list[total++] = (pk_weighted){counts[symbol], (uint16_t)symbol};
-    if (total <= 2) {
-        pk_go_lengths(lengths, counts, symbols, most);
-        return;
-    }
-    qsort(list, total, sizeof *list, pk_by_count);
-    for (unsigned made = 0; made < total - 1; made++) {
-        weight[made] = 0;
-        for (int child = 0; child < 2; child++) {
-            if (leaf < total && (node == made || list[leaf].count <= weight[node])) {
-                weight[made] += list[leaf].count;
-                parent[leaf++] = (uint16_t)(total + made);
-            } else {
-                weight[made] += weight[node];
-                parent[total + node++] = (uint16_t)(total + made);
-            }
-        }
-    }
-    memset(lengths, 0, symbols);
-    depth[2 * total - 2] = 0;
-    for (unsigned at = 2 * total - 2; at--;) {
-        depth[at] = (uint8_t)(depth[parent[at]] + 1);
-        if (at < total && depth[at] > most) {
-            pk_go_lengths(lengths, counts, symbols, most);
-            return;
-        }
-        if (at < total)
-            lengths[list[at].symbol] = depth[at];
-    }
-}
-
-void pk_make_lengths(uint8_t *lengths, int queues, const uint32_t *counts, unsigned symbols)
-{
-    (queues ? queue_lengths : pk_go_lengths)(lengths, counts, symbols, MAX_BITS);
+    for (unsigned symbol = 0; symbol < 29; symbol++)
+        counts->extra_bits += counts->symbol[257 + symbol] * pk_length_extra[symbol];
 }
 
 /* ---- Run lengths ---- */
@@ -415,7 +192,7 @@ int pk_make_header(pk_header *header, int trees, const pk_counts *given, uint32_
         header->distances = (uint16_t)distance_count;
         memset(header->lengths, 0, sizeof header->lengths);
         void (*make)(uint8_t *, const uint32_t *, unsigned, unsigned) =
-            (trees & PK_TREES_QUEUES) ? queue_lengths : pk_go_lengths;
+            (trees & PK_TREES_QUEUES) ? pk_queue_lengths : pk_go_lengths;
         make(header->lengths, counts.symbol, 286, MAX_BITS);
         make(distances, counts.symbol + PK_LITERALS, 30, MAX_BITS);
         memcpy(joined, header->lengths, literals);

@@ -64,7 +64,8 @@ static void sweep(uint16_t *heads, size_t count, uint32_t at)
 {
     const uint16_t here = (uint16_t)at, none = (uint16_t)(at - NONE);
     for (size_t entry = 0; entry < count; entry++) {
-        uint16_t far = (uint16_t)-((uint16_t)(here - heads[entry] - 1) >= PK_WINDOW);
+        /* All bits if the distance less 1 is PK_WINDOW or more: its upper bit. */
+        const uint16_t far = (uint16_t)-((uint16_t)(here - heads[entry] - 1) >> 15);
         heads[entry] = (uint16_t)((heads[entry] & ~far) | (none & far));
     }
 }

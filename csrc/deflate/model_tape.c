@@ -2,14 +2,15 @@
 
 #include <stdlib.h>
 
-/* Tokens, or events, for which a tape keeps memory between segments: 4 and 16 MiB. More are rare,
- * and a codec lives as long as its thread. */
-enum { KEPT = 1 << 20 };
+/* Tokens, or events, for which a tape keeps memory between segments: 4 and 16 MiB; and headers, 1
+ * MiB. More are rare, and a codec lives as long as its thread. */
+enum { KEPT = 1 << 20, KEPT_HEADERS = 1 << 10 };
 
 void pk_tape_free(pk_tape *tape)
 {
     free(tape->tokens);
     free(tape->events);
+    free(tape->headers);
 }
 
 void pk_tape_grow(pk_tape *tape)
@@ -50,6 +51,83 @@ void pk_tape_put_event(pk_tape *tape, uint32_t kind, uint32_t value)
     tape->events[tape->event_count++] = (pk_tape_event){tape->count, kind, value};
 }
 
+uint32_t pk_tape_play_literals(pk_tape *tape, uint32_t at, uint64_t most, pk_token *out)
+{
+    size_t end = tape->recorded, run = 0;
+    /* An event that tells the actual token comes behind the predicted one. */
+    if (tape->event_count < tape->events_recorded)
+        end = tape->events[tape->event_count].at - (tape->events[tape->event_count].at > 0);
+    if (tape->failed || tape->next != at || end <= tape->count)
+        return 0;
+    const pk_token *from = tape->tokens + tape->count;
+    const size_t left = end - tape->count < most ? end - tape->count : (size_t)most;
+    for (; run < left && from[run] < 256; run++)
+        out[run] = from[run];
+    tape->next += (uint32_t)run;
+    tape->count += run;
+    return (uint32_t)run;
+}
+
+uint32_t pk_tape_record_literals(pk_tape *tape, const pk_model *model, uint32_t at, uint32_t most,
+                                 const pk_token *actual)
+{
+    const uint32_t known = pk_klauspost_literals(&model->klauspost, at);
+    uint32_t left = known < most ? known : most, run = 0;
+    if (tape->capacity - tape->count < left)
+        left = (uint32_t)(tape->capacity - tape->count);
+    for (pk_token *to = tape->tokens + tape->count; run < left && actual[run] < 256; run++)
+        to[run] = actual[run];
+    tape->next += run;
+    tape->count += run;
+    return run;
+}
+
+/* Return the next recorded header if it was made from the same tokens and facts, else NULL. */
+static const pk_tape_header *recorded_header(pk_tape *tape, const pk_header_facts *facts,
+                                             uint32_t count)
+{
+    const pk_tape_header *next = &tape->headers[tape->header_count];
+    if (tape->failed || tape->header_count == tape->headers_recorded || next->at != tape->count
+        || next->count != count || next->facts.tokens != facts->tokens
+        || next->facts.plain != facts->plain || next->facts.trees != facts->trees)
+        return NULL;
+    tape->header_count++;
+    return next;
+}
+
+int pk_tape_predict_header(pk_tape *tape, pk_header *header, const pk_header_facts *facts,
+                           const pk_token *tokens, uint32_t count)
+{
+    if (tape->mode == PK_TAPE_PLAYS) {
+        const pk_tape_header *next = recorded_header(tape, facts, count);
+        if (!next) {
+            tape->failed = PK_INVALID;
+            *header = (pk_header){.literals = 257, .distances = 1, .codes = 4};
+            return PK_STORED;
+        }
+        *header = next->header;
+        return next->type;
+    }
+    pk_counts counts;
+    pk_count(&counts, tokens, facts->tokens);
+    const int type = pk_make_header(header, facts->trees, &counts, facts->plain);
+    if (tape->mode == PK_TAPE_OFF || tape->failed)
+        return type;
+    if (tape->header_count == tape->header_capacity) {
+        size_t wanted = tape->header_capacity * 2 + 32;
+        pk_tape_header *moved = realloc(tape->headers, wanted * sizeof *moved);
+        if (!moved) {
+            tape->failed = PK_NO_MEMORY;
+            return type;
+        }
+        tape->headers = moved;
+        tape->header_capacity = wanted;
+    }
+    tape->headers[tape->header_count++] =
+        (pk_tape_header){tape->count, count, *facts, type, *header};
+    return type;
+}
+
 void pk_tape_start(pk_tape *tape, pk_model *model, const pk_rules *rules, unsigned hash_bits,
                    const uint8_t *data, uint32_t start, uint32_t size, uint64_t origin,
                    uint32_t follow)
@@ -58,13 +136,13 @@ void pk_tape_start(pk_tape *tape, pk_model *model, const pk_rules *rules, unsign
         if (tape->made.rules != rules || tape->made.hash_bits != hash_bits
             || tape->made.data != data || tape->made.start != start || tape->made.size != size
             || tape->made.origin != origin || tape->made.follow != follow || tape->count
-            || tape->event_count)
+            || tape->event_count || tape->header_count)
             tape->failed = PK_INVALID;
         tape->next = start;
         return;
     }
     pk_model_start(model, rules, hash_bits, data, start, size, origin, follow);
-    tape->count = tape->event_count = 0;
+    tape->count = tape->event_count = tape->header_count = 0;
     tape->failed = PK_OK;
     tape->next = start;
     tape->made.rules = rules;
@@ -89,6 +167,7 @@ void pk_tape_restart_from(pk_tape *tape, pk_model *model, pk_tape_position from,
 {
     tape->count = from.count;
     tape->event_count = from.event_count;
+    tape->header_count = from.header_count;
     pk_tape_restart(tape, model, at);
 }
 
@@ -104,7 +183,8 @@ void pk_tape_play(pk_tape *tape)
 {
     tape->recorded = tape->count;
     tape->events_recorded = tape->event_count;
-    tape->count = tape->event_count = 0;
+    tape->headers_recorded = tape->header_count;
+    tape->count = tape->event_count = tape->header_count = 0;
     tape->mode = PK_TAPE_PLAYS;
 }
 
@@ -112,12 +192,15 @@ int pk_tape_ends(pk_tape *tape)
 {
     tape->mode = PK_TAPE_OFF;
     int same = !tape->failed && tape->count == tape->recorded
-               && tape->event_count == tape->events_recorded;
-    if (tape->capacity > KEPT || tape->event_capacity > KEPT) {
+               && tape->event_count == tape->events_recorded
+               && tape->header_count == tape->headers_recorded;
+    if (tape->capacity > KEPT || tape->event_capacity > KEPT
+        || tape->header_capacity > KEPT_HEADERS) {
         pk_tape_free(tape);
         tape->tokens = NULL;
         tape->events = NULL;
-        tape->capacity = tape->event_capacity = 0;
+        tape->headers = NULL;
+        tape->capacity = tape->event_capacity = tape->header_capacity = 0;
     }
     return same;
 }

@@ -9,6 +9,8 @@
  * were the recorded ones, and fails at the first that differs. So verification writes exactly what
  * a rebuild with the model writes.
  *
+ * The same holds for the headers that are predicted from tokens: making codes takes long as well.
+ *
  * The tape holds the predicted tokens in order. Between them, as events, it holds the calls that
  * do not follow from these: positions advance by the actual tokens, and an actual token is the
  * predicted one unless an event says otherwise.
@@ -19,6 +21,7 @@
 #define PK_DEFLATE_MODEL_TAPE_H
 
 #include "deflate/model.h"
+#include "deflate/settings.h"
 
 /* What the tape does: nothing; it records; it answers instead of the model. */
 enum { PK_TAPE_OFF = 0, PK_TAPE_RECORDS = 1, PK_TAPE_PLAYS = 2 };
@@ -32,6 +35,15 @@ typedef struct pk_tape_event {
     uint32_t value; /* the position, end or token */
 } pk_tape_event;
 
+/* A predicted header, from the tokens before it. */
+typedef struct pk_tape_header {
+    size_t at;      /* predictions of tokens made before it */
+    uint32_t count; /* tokens of its block */
+    pk_header_facts facts;
+    int type;
+    pk_header header;
+} pk_tape_header;
+
 /* Zeros are a tape without memory that is off. Its memory grows as needed. */
 typedef struct pk_tape {
     int mode;
@@ -44,6 +56,10 @@ typedef struct pk_tape {
     size_t event_count; /* as for tokens */
     size_t event_capacity;
     size_t events_recorded;
+    pk_tape_header *headers;
+    size_t header_count; /* as for tokens */
+    size_t header_capacity;
+    size_t headers_recorded;
     uint32_t next; /* the position of the next prediction */
     struct {
         const pk_rules *rules;
@@ -68,13 +84,13 @@ void pk_tape_see(pk_tape *tape, pk_model *model, uint32_t end);
 
 /* A position of the tape. */
 typedef struct pk_tape_position {
-    size_t count, event_count;
+    size_t count, event_count, header_count;
 } pk_tape_position;
 
 /* Return the tape's position, for pk_tape_restart_from. */
 static inline pk_tape_position pk_tape_position_of(const pk_tape *tape)
 {
-    return (pk_tape_position){tape->count, tape->event_count};
+    return (pk_tape_position){tape->count, tape->event_count, tape->header_count};
 }
 
 /* Restart the model, and discard all calls recorded since `from`: they had no other effect. Not on
@@ -93,6 +109,21 @@ void pk_tape_grow(pk_tape *tape);
 
 /* Record an event, or compare it with the recorded one. For pk_tape_accept. */
 void pk_tape_put_event(pk_tape *tape, uint32_t kind, uint32_t value);
+
+/* Play the literals from `at` on that come next and were predicted right, at most `most`. Returns
+ * how many, and writes them to `out`. */
+uint32_t pk_tape_play_literals(pk_tape *tape, uint32_t at, uint64_t most, pk_token *out);
+
+/* Record the literals from `at` on that klauspost's model predicts next, if the actual tokens, at
+ * most `most`, are literals as well. Returns how many; there may be more. */
+uint32_t pk_tape_record_literals(pk_tape *tape, const pk_model *model, uint32_t at, uint32_t most,
+                                 const pk_token *actual);
+
+/* Predict the header of a block from given facts, and return its type.
+ *
+ * tokens, count: of the block; those that were accepted last. */
+int pk_tape_predict_header(pk_tape *tape, pk_header *header, const pk_header_facts *facts,
+                           const pk_token *tokens, uint32_t count);
 
 /* As pk_model_predict. After a failure the answer is a literal, and means nothing. */
 static inline pk_token pk_tape_predict(pk_tape *tape, pk_model *model, uint32_t at)

@@ -64,29 +64,34 @@ static inline uint64_t string_at(const uint8_t *at, unsigned bytes)
     return pk_load64(at) << (64 - 8 * bytes);
 }
 
-/* Insert positions into a rung; inlined, so that `bytes` is a constant. */
-static inline void insert_rung(pk_rung *to, const pk_model *model, uint32_t at, uint32_t end,
-                               unsigned bytes)
+static inline void insert_into(pk_rung *to, uint32_t at, uint64_t string)
+{
+    const uint64_t mixed = string * 0x9e3779b97f4a7c15u;
+    to->back[at & PK_RING_MASK] = pk_link(&to->head[mixed >> (64 - PK_RUNG_BITS)], at);
+}
+
+/* Inlined, so that `bytes`, the second rung's, is a constant. */
+static inline void insert_all(pk_model *model, uint32_t from, uint32_t to, unsigned bytes)
 {
     const uint8_t *data = model->data;
-    for (; at < end; at++) {
-        uint64_t mixed = string_at(data + at, bytes) * 0x9e3779b97f4a7c15u;
-        to->back[at & PK_RING_MASK] = pk_link(&to->head[mixed >> (64 - PK_RUNG_BITS)], at);
+    const uint16_t *back = model->back;
+    uint16_t *rank = model->rank;
+    pk_rung *rungs = model->rungs;
+    for (uint32_t at = from; at < to; at++) {
+        const uint64_t string = pk_load64(data + at);
+        const uint32_t before = at - back[at & PK_RING_MASK];
+        insert_into(&rungs[0], at, string);
+        insert_into(&rungs[1], at, string << (64 - 8 * bytes));
+        rank[at & PK_RING_MASK] = (uint16_t)(rank[before & PK_RING_MASK] + 1);
     }
 }
 
 void pk_ranks_insert(pk_model *model, uint32_t from, uint32_t to)
 {
-    uint16_t *rank = model->rank;
-    for (uint32_t at = from; at < to; at++) {
-        uint32_t before = at - model->back[at & PK_RING_MASK];
-        rank[at & PK_RING_MASK] = (uint16_t)(rank[before & PK_RING_MASK] + 1);
-    }
-    insert_rung(&model->rungs[0], model, from, to, LONG_STRING);
     if (model->rules.hash_bytes == 4)
-        insert_rung(&model->rungs[1], model, from, to, 5);
+        insert_all(model, from, to, 5);
     else
-        insert_rung(&model->rungs[1], model, from, to, 4);
+        insert_all(model, from, to, 4);
 }
 
 /* Return which of the strings that begin at `at` and behind, up to `most` bytes on, stands

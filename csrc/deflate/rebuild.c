@@ -205,31 +205,45 @@ static inline uint64_t lesser(uint64_t one, uint64_t other)
     return one < other ? one : other;
 }
 
+/* How many tokens of a block, if they are literals, may come before one that can end it, or its
+ * first unit. */
+static uint64_t literals_left(const rebuilding *state, const record *block, uint32_t count,
+                              uint32_t plain, uint32_t ahead)
+{
+    const pk_settings *with = &state->with;
+    const unsigned kind = pk_kind_of(with);
+    const uint64_t most = lesser(block->count, PK_MAX_BLOCK_TOKENS);
+    uint64_t left = lesser(most > count ? most - count : 0, ahead);
+    if (kind == PK_KLAUSPOST || kind == PK_GO_SPEED)
+        left = plain < PK_UNIT ? lesser(left, PK_UNIT - plain) : left;
+    else if (count < with->limit)
+        left = lesser(left, with->limit - count);
+    if (with->flags & PK_FLAG_TRUNCATES)
+        left = lesser(left, PK_TRUNCATION_EVERY - count % PK_TRUNCATION_EVERY);
+    return left ? left - 1 : 0;
+}
+
 /* Put literals into the codec's tokens that are known without asking for each: those before the
- * match that klauspost's model has planned.
+ * match that klauspost's model has planned, or on the tape.
  *
  * here: where the last token ended. count: tokens of the block so far. left: tokens that end
  *     nothing, if they are literals. Returns how many they are. */
 static uint32_t put_literals(rebuilding *state, uint32_t here, uint32_t count, uint64_t left)
 {
     pk_codec *codec = state->codec;
-    if (codec->tape.mode != PK_TAPE_OFF || pk_kind_of(&state->with) != PK_KLAUSPOST)
+    pk_token *to = codec->tokens + count;
+    uint64_t run = lesser(lesser(left, state->from.next_token), codec->token_capacity - count);
+    if (codec->tape.mode == PK_TAPE_PLAYS) {
+        run = pk_tape_play_literals(&codec->tape, here, run, to);
+    } else if (pk_kind_of(&state->with) == PK_KLAUSPOST) {
+        run = lesser(pk_klauspost_literals(&codec->model.klauspost, here), run);
+        for (uint64_t at = 0; at < run; at++)
+            to[at] = codec->model.data[here + at];
+    } else {
         return 0;
-    uint64_t run = lesser(pk_klauspost_literals(&codec->model.klauspost, here), left);
-    run = lesser(lesser(run, state->from.next_token), codec->token_capacity - count);
-    for (uint64_t at = 0; at < run; at++)
-        codec->tokens[count + at] = codec->model.data[here + at];
+    }
     state->from.next_token -= run;
     return (uint32_t)run;
-}
-
-/* How many tokens of a block, literals, may come before one that ends it, or the first unit. */
-static uint64_t tokens_left(const record *block, uint32_t count, uint32_t plain, uint32_t ahead)
-{
-    const uint64_t most = lesser(block->count, PK_MAX_BLOCK_TOKENS);
-    uint64_t left = most > count ? most - count : 0;
-    left = lesser(left, plain < PK_UNIT ? lesser(ahead, PK_UNIT - plain) : ahead);
-    return left ? left - 1 : 0;
 }
 
 /* Put the tokens of a block into the codec's.
@@ -245,8 +259,8 @@ static pk_status rebuild_tokens(rebuilding *state, const record *block, uint32_t
     const uint32_t start = *at;
     uint32_t count = 0, here = start;
     for (int ended = 0; here < end && !ended;) {
-        uint32_t known =
-            put_literals(state, here, count, tokens_left(block, count, here - start, end - here));
+        const uint64_t left = literals_left(state, block, count, here - start, end - here);
+        const uint32_t known = put_literals(state, here, count, left);
         count += known;
         here += known;
         codec->model.sure = (uint32_t)lesser(state->from.next_token, UINT32_MAX);
@@ -275,10 +289,11 @@ static pk_status put_block(rebuilding *state, const record *block, uint32_t star
                            uint32_t tokens, pk_header_basis basis, int last)
 {
     pk_codec *codec = state->codec;
+    const pk_header_facts facts = pk_header_facts_of(&state->with, basis, tokens, plain,
+                                                     state->flush ? state->flush - start : 0);
     pk_header predicted;
     unsigned type =
-        (unsigned)pk_predict_header(&predicted, &state->with, basis, codec->tokens, tokens, plain,
-                                    state->flush ? state->flush - start : 0);
+        (unsigned)pk_tape_predict_header(&codec->tape, &predicted, &facts, codec->tokens, tokens);
     if (block->given & PK_GIVES_TYPE)
         type = block->type;
     if (type == PK_STORED) {

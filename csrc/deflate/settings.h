@@ -111,22 +111,27 @@ static inline void pk_extend_basis(pk_header_basis *basis, const pk_settings *wi
         *basis = (pk_header_basis){count, plain};
 }
 
-/* Predict the header of a block, and return its type.
+/* What the header of a block is predicted from. */
+typedef struct pk_header_facts {
+    uint32_t tokens, plain; /* whose symbols are counted, and their bytes */
+    int trees;              /* as pk_make_header takes it */
+} pk_header_facts;
+
+/* Return them.
  *
- * tokens, count: of the block. plain: bytes of it. flush: how many bytes behind its start the next
+ * count: tokens of the block. plain: bytes of it. flush: how many bytes behind its start the next
  *     flush point, or the end of the stream, is; 0 if there is none in the segment. */
-static inline int pk_predict_header(pk_header *header, const pk_settings *with,
-                                    pk_header_basis basis, const pk_token *tokens, uint32_t count,
-                                    uint32_t plain, uint32_t flush)
+static inline pk_header_facts pk_header_facts_of(const pk_settings *with, pk_header_basis basis,
+                                                 uint32_t count, uint32_t plain, uint32_t flush)
 {
-    pk_counts counts;
-    int trees = pk_trees_of(with);
-    if (!basis.tokens)
-        basis = (pk_header_basis){count, plain};
-    if (pk_is_klauspost(with) && basis.plain == flush)
-        trees |= PK_TREES_FLUSHED;
-    pk_count(&counts, tokens, basis.tokens);
-    return pk_make_header(header, trees, &counts, basis.plain);
+    pk_header_facts facts = {basis.tokens, basis.plain, pk_trees_of(with)};
+    if (!basis.tokens) {
+        facts.tokens = count;
+        facts.plain = plain;
+    }
+    if (pk_is_klauspost(with) && facts.plain == flush)
+        facts.trees |= PK_TREES_FLUSHED;
+    return facts;
 }
 
 #endif

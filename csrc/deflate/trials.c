@@ -44,46 +44,44 @@ static pk_settings klauspost_settings(const pk_trials *of, int lazy, unsigned fl
                          lazy ? PK_KLAUSPOST_TOKENS : 1};
 }
 
-/* How many of the first headers are those that klauspost makes in some way. */
-static size_t right_headers(const pk_segment *segment, const pk_settings *with)
+/* Which of the ways that klauspost makes headers give most of the first ones. */
+static void find_ways(pk_trials *of, int lazy)
 {
     enum { HEADERS = 6 };
-    size_t right = 0, tried = 0;
+    static const uint8_t flags[PK_KLAUSPOST_WAYS] = {PK_FLAG_FILLED, 0, PK_FLAG_QUEUES};
+    const pk_segment *segment = of->segment;
+    pk_ways *ways = &of->ways[lazy];
+    size_t right[PK_KLAUSPOST_WAYS] = {0}, tried = 0, most = 0;
     for (size_t at = 0; at < segment->block_count && tried < HEADERS; at++) {
         const pk_block *block = &segment->blocks[at];
         const pk_token *tokens = segment->tokens + block->first_token;
         const int flushed = at + 1 == segment->block_count ? segment->last : !block[1].plain;
+        const pk_settings plain = klauspost_settings(of, lazy, 0);
         pk_header_basis basis = {0, 0};
-        pk_header header;
+        pk_counts counts;
         if (block->type != PK_DYNAMIC)
             continue;
         tried++;
-        for (uint32_t token = 0, plain = 0; token < block->tokens && !basis.tokens; token++) {
-            plain += pk_token_bytes(tokens[token]);
-            pk_extend_basis(&basis, with, token + 1, plain);
+        for (uint32_t token = 0, bytes = 0; token < block->tokens && !basis.tokens; token++) {
+            bytes += pk_token_bytes(tokens[token]);
+            pk_extend_basis(&basis, &plain, token + 1, bytes);
         }
-        pk_predict_header(&header, with, basis, tokens, block->tokens, block->plain,
-                          flushed ? block->plain : 0);
-        right += pk_same_header(&header, &block->header);
+        for (unsigned way = 0; way < PK_KLAUSPOST_WAYS; way++) {
+            const pk_settings with = klauspost_settings(of, lazy, flags[way]);
+            const pk_header_facts facts = pk_header_facts_of(
+                &with, basis, block->tokens, block->plain, flushed ? block->plain : 0);
+            pk_header header;
+            if (!way)
+                pk_count(&counts, tokens, facts.tokens);
+            pk_make_header(&header, facts.trees, &counts, facts.plain);
+            right[way] += pk_same_header(&header, &block->header);
+        }
     }
-    return right;
-}
-
-static void find_ways(pk_trials *of, int lazy)
-{
-    static const uint8_t flags[PK_KLAUSPOST_WAYS] = {PK_FLAG_FILLED, 0, PK_FLAG_QUEUES};
-    pk_ways *ways = &of->ways[lazy];
-    size_t most = 0;
-    for (unsigned way = 0; way < PK_KLAUSPOST_WAYS; way++) {
-        pk_settings with = klauspost_settings(of, lazy, flags[way]);
-        size_t right = right_headers(of->segment, &with);
-        if (right > most) {
-            most = right;
-            ways->count = 0;
-        }
-        if (right == most)
+    for (unsigned way = 0; way < PK_KLAUSPOST_WAYS; way++)
+        most = right[way] > most ? right[way] : most;
+    for (unsigned way = 0; way < PK_KLAUSPOST_WAYS; way++)
+        if (right[way] == most)
             ways->flags[ways->count++] = flags[way];
-    }
 }
 
 static inline void add(pk_trials *to, unsigned rule, unsigned flags, unsigned way)
