@@ -103,7 +103,7 @@ class FoundStream(InflatedStream):
         self.name = name
         self.depth: int = 1 if parent is None else parent.depth + 1
         self.children: list[FoundStream] = []
-        self._hasher = blake3.blake3()
+        self._hasher, self._digest = blake3.blake3(), b""
         self._is_last = False
         self.is_cut = False
         """Whether it goes on behind its last segment, and is cut off there, or damaged."""
@@ -136,7 +136,7 @@ class FoundStream(InflatedStream):
         hasher, end = blake3.blake3(), offset + self.closed_bytes
         for start in range(offset, end, _SCAN_BYTES):
             hasher.update(read(start, min(_SCAN_BYTES, end - start)))
-        return hasher.digest() == self._hasher.digest()
+        return hasher.digest() == self._digest
 
     def measure(self) -> Iterator[tuple[int, Segment]]:
         """Inflate it to its end; one that is cut off or damaged ends with its last whole segment.
@@ -157,6 +157,7 @@ class FoundStream(InflatedStream):
                 if not self.count:
                     raise
                 self.size, self._is_last, self.is_cut = position, True, True
+                self._end_digest()
                 return
             yield position, segment
             self._cache.release((self._key, self.count - 1), segment)
@@ -189,6 +190,13 @@ class FoundStream(InflatedStream):
         self._is_last = found.last
         whole = (found.end_bit >> 3) + (found.last and found.end_bit & 7 > 0)
         self._hasher.update(self._read(offset, whole))
+        if found.last:
+            self._end_digest()
+
+    def _end_digest(self) -> None:
+        """Keep the digest of the stream, and not the hasher, which takes 2 KB."""
+        self._digest = self._hasher.digest()
+        del self._hasher
 
 
 class MadeStream:
