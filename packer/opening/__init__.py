@@ -24,7 +24,8 @@ In reading order:
 - `lookahead`: a stream with as much look-ahead as its reader wants; the search for signatures.
 - `tar_headers`: headers of tar archives, coded as differences to the one before.
 - `tar_times`: times in the headers of old archives, replaced before a delta is made.
-- `workers`, `deflate_streams`: deflate streams found, inflated and analysed ahead of their use.
+- `ahead`, `workers`, `deflate_streams`: deflate streams found, inflated and analysed ahead of
+  their use.
 - `bzip2_streams`, `finder`: bzip2 streams likewise; both kinds found in a source, in order.
 - `recipe_cache`: recipes of streams that were analysed before.
 - `expander`, `rebuilder`: the two directions; `in_turn`: work that waits without a thread.

@@ -7,7 +7,8 @@ it ends before anything is decided about it. It needs a file that can be read at
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing
 from io import BytesIO
 from typing import IO, TYPE_CHECKING, NamedTuple
 
@@ -16,6 +17,7 @@ import blake3
 from packer.engine.deflate import SEGMENT_BYTES, WINDOW_BYTES, Inflated, Segment, most_coded
 from packer.errors import FormatError
 from packer.files.temporary import fill_at, read_at, temporary_file, write_at
+from packer.opening.ahead import Run, one_ahead
 from packer.opening.closed import DAMAGED, GZIP, ZIP
 from packer.opening.deflate_streams import MIN_PLAIN_BYTES
 from packer.opening.expansion import most_opened
@@ -138,8 +140,11 @@ class FoundStream(InflatedStream):
             hasher.update(read(start, min(_SCAN_BYTES, end - start)))
         return hasher.digest() == self._digest
 
-    def measure(self) -> Iterator[tuple[int, Segment]]:
+    def measure(self, run: Run | None = None) -> Generator[tuple[int, Segment], None, None]:
         """Inflate it to its end; one that is cut off or damaged ends with its last whole segment.
+
+        Args:
+            run: inflates the next segment while this one is used; None to wait with it.
 
         Yields:
             The position of each segment, and the segment, which is valid until the next one is
@@ -148,19 +153,24 @@ class FoundStream(InflatedStream):
         Raises:
             FormatError: it is no deflate stream, or too long, before the end of a segment.
         """
-        while not self._is_last:
-            position = self._positions[-1]
+        with closing(one_ahead(self._step, run)) as found:
+            for at, segment in found:
+                yield self._positions[at], segment
+                self._cache.release((self._key, at), segment)
+
+    def _step(self) -> tuple[int, Segment] | None:
+        """Inflate one more segment, and return its number and itself; None behind the last."""
+        with self._lock:
+            if self._is_last:
+                return None
             try:
-                with self._lock:
-                    segment = self._go_on()
+                return self.count, self._go_on()
             except FormatError:
                 if not self.count:
                     raise
-                self.size, self._is_last, self.is_cut = position, True, True
+                self.size, self._is_last, self.is_cut = self._positions[-1], True, True
                 self._end_digest()
-                return
-            yield position, segment
-            self._cache.release((self._key, self.count - 1), segment)
+                return None
 
     def read(self, start: int, length: int) -> bytes | bytearray | memoryview:
         """Return `length` bytes of the plaintext from `start` on."""
@@ -220,10 +230,23 @@ class MadeStream:
         self.segments = plain.segments
         self.read = plain.read
 
-    def measure(self) -> Iterator[tuple[int, memoryview]]:
-        """Yield positions in the plaintext, and the text from there to the next one."""
-        for start in range(0, self.size, SEGMENT_BYTES):
-            yield start, memoryview(self.read(start, min(SEGMENT_BYTES, self.size - start)))
+    def measure(self, run: Run | None = None) -> Generator[tuple[int, memoryview], None, None]:
+        """Return positions in the plaintext, and the text from each to the next one.
+
+        Args:
+            run: reads the next text while this one is used; None to wait with it.
+
+        Returns:
+            An iterator over pairs.
+        """
+        starts = iter(range(0, self.size, SEGMENT_BYTES))
+
+        def step() -> tuple[int, memoryview] | None:
+            for start in starts:
+                return start, memoryview(self.read(start, min(SEGMENT_BYTES, self.size - start)))
+            return None
+
+        return one_ahead(step, run)
 
     def read_into(self, start: int, out: memoryview) -> None:
         """Fill `out` with the plaintext from `start` on."""
@@ -301,6 +324,7 @@ class Discovery:
         only: the only stream in the file itself, if that was made; the file is not read then.
         aside: stretches of the file in which no stream is looked for, in order.
         first: number of the first stream.
+        run: does work for the next segment while one is visited; None to wait with it.
     """
 
     def __init__(
@@ -314,8 +338,10 @@ class Discovery:
         only: MadeStream | None = None,
         aside: Sequence[tuple[int, int]] = (),
         first: int = 0,
+        run: Run | None = None,
     ) -> None:
         self._first = first
+        self._run = run
         self._visit = visit
         self._skip = skip
         self._windows = Windows(directory, WINDOW_BYTES)
@@ -336,11 +362,12 @@ class Discovery:
         else:
             self._left -= only.size
             self.streams.append(only)
-            inner = array("Q", _inner_signatures(self._visited(only, only.measure())))
+            with closing(only.measure(run)) as texts:
+                inner = array("Q", _inner_signatures(self._visited(only, texts)))
             self._search(only, only.read, only.size, iter(inner))
         # They refer to the caller, who refers to this: a cycle would keep the memory of both until
         # the garbage collector runs, which does not see how large it is.
-        del self._visit, self._skip
+        del self._visit, self._skip, self._run
 
     def release(self) -> None:
         """Release inflated segments; they are inflated again if they are needed."""
@@ -391,8 +418,9 @@ class Discovery:
             )
             inner, spooled = array("Q"), self._spool.size
             try:
-                texts = ((position, segment.plain) for position, segment in stream.measure())
-                inner.extend(_inner_signatures(self._visited(stream, texts)))
+                with closing(stream.measure(self._run)) as segments:
+                    texts = ((position, segment.plain) for position, segment in segments)
+                    inner.extend(_inner_signatures(self._visited(stream, texts)))
             except FormatError:
                 self._left -= max(_TRIAL_BYTES, self._spool.size - spooled)
                 self.refused = self.refused or self._left < 0

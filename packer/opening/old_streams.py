@@ -363,6 +363,10 @@ class InflatedStream:
         start = self._positions[at]
         return start, self._positions[at + 1] - start, self._bits[at]
 
+    def number_at(self, position: int) -> int:
+        """Return the number of the segment that begins at a position of the plaintext."""
+        return bisect_right(self._positions, position) - 1
+
     @contextmanager
     def held(self, at: int) -> Iterator[Segment]:
         """Hold a segment: within the context its memory is not used for another one.

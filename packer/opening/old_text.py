@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from packer.errors import FormatError
+from packer.opening.ahead import Run
 from packer.opening.discovery import (
     HEAD_BYTES,
     Discovery,
@@ -42,6 +43,7 @@ class OldText:
             for in them.
         beside: another predecessor of the same file: streams are numbered behind its own, and
             pieces of text that it has keep their place.
+        run: as `Discovery` takes it.
     """
 
     def __init__(
@@ -54,6 +56,7 @@ class OldText:
         has_frames: bool = False,
         aside: Sequence[tuple[int, int]] = (),
         beside: OldText | None = None,
+        run: Run | None = None,
     ) -> None:
         first, is_further = (len(beside.streams), True) if beside is not None else (0, False)
         self.read = read
@@ -78,6 +81,7 @@ class OldText:
             only=MadeStream(first, *only) if only is not None else None,
             first=first,
             aside=aside,
+            run=run,
         )
         self.prints.forget(first + len(self._found.streams))
         self.is_refused = self._found.refused

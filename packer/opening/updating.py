@@ -150,6 +150,7 @@ class Update:
             skip=self._skip,
             directory=self._workers.directory,
             aside=self._aside,
+            run=self._workers.ahead,
         )
         plan = Opened(None)
         pays = (
@@ -266,7 +267,7 @@ class Update:
         if not position:  # the number may be that of a stream that turned out to be none
             self._votes[stream.number] = Votes()
         self._old.prints.find(position, plain, self._votes[stream.number])
-        self._recipes.begin(stream, stream.count - 1)
+        self._recipes.begin(stream, stream.number_at(position))
 
     def _is_unknown(self, start: int, end: int) -> bool:
         """Return whether the chunks of an older self that was opened lack most of a stretch."""

@@ -14,6 +14,7 @@ from threading import Condition, Lock
 from typing import TypeVar
 
 from packer.engine.deflate import Segment
+from packer.opening.ahead import Run
 from packer.opening.closed import ClosedTally
 from packer.opening.expansion import most_opened, most_recipe
 from packer.opening.recipe import MAX_STREAMS, RecipeWriter, ZstdSegment
@@ -120,6 +121,11 @@ class Workers:
     def is_parallel(self) -> bool:
         """Whether other threads do the work."""
         return self._executor is not None
+
+    @property
+    def ahead(self) -> Run | None:
+        """Does work ahead of its use in another thread; None if there is none."""
+        return self.run if self.is_parallel else None
 
     def run(self, function: Callable[[], _T]) -> Callable[[], _T]:
         """Begin to call a function, in another thread if there is one.

@@ -268,7 +268,11 @@ class ChangedArchives:
                 opened = partial(self._predecessors.opened, found, item.path)
                 return file.begin_alone(opened, most, further, turn.end, was_opened=was_opened)
             old = self._predecessors.text(
-                found, item.path, file.set_aside, has_frames=bool(file.texts)
+                found,
+                item.path,
+                file.set_aside,
+                has_frames=bool(file.texts),
+                run=self._workers.ahead,
             )
             pays = file.begin(old.text, most, further, was_opened=was_opened)
         except BaseException:

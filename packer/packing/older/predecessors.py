@@ -34,6 +34,7 @@ from packer.packing.older.alike import HEAD_BYTES, Alike
 from packer.packing.older.counterparts import Counterparts
 
 if TYPE_CHECKING:
+    from packer.opening.ahead import Run
     from packer.opening.equal_members import Read, Stretch
     from packer.opening.old_text import OldText
 
@@ -224,6 +225,7 @@ class Predecessors:
         aside: Callable[[Read, int], Sequence[Stretch]] = lambda read, size: (),
         *,
         has_frames: bool = False,
+        run: Run | None = None,
     ) -> Text:
         """Return a predecessor's text; valid until that of another one is asked for.
 
@@ -233,12 +235,13 @@ class Predecessors:
             aside: given what reads the text, and its size, returns the stretches in which no
                 stream is looked for, in order.
             has_frames: whether to look for zstd streams as well.
+            run: as for `OldText`.
         """
         last = self._last
         if last is not None and last[0] == found.row and last[1].text.has_frames >= has_frames:
             return last[1]
         self._release()
-        opened = self.opened(found, what, aside, has_frames=has_frames)
+        opened = self.opened(found, what, aside, has_frames=has_frames, run=run)
         text = self._stack.enter_context(opened)
         if text.text.is_whole:
             self._last = found.row, text
@@ -253,6 +256,7 @@ class Predecessors:
         *,
         has_frames: bool = False,
         beside: OldText | None = None,
+        run: Run | None = None,
     ) -> Iterator[Text]:
         """Read a predecessor; in any thread.
 
@@ -262,6 +266,7 @@ class Predecessors:
             aside: as for `text`.
             has_frames: as for `text`.
             beside: as for `OldText`.
+            run: as for `OldText`.
 
         Yields:
             Its text, valid within the context.
@@ -292,6 +297,7 @@ class Predecessors:
                 has_frames=has_frames,
                 aside=() if only is not None else aside(read, row.size),
                 beside=beside,
+                run=run,
             )
             stack.callback(text.close)
             if not row.digest:
