@@ -28,8 +28,9 @@ static inline uint64_t hash_of(const uint8_t *at)
     return value;
 }
 
-/* Marks of the fingerprints that are looked for: by their first bytes, and by their hash. The former
- * are quick and leave few; without the latter, many others would displace what is looked for. */
+/* Marks of the fingerprints that are looked for: by their first bytes, and by their hash. The
+ * former are quick and leave few; without the latter, many others would displace what is looked
+ * for. */
 enum { BY_START = 1, BY_HASH = 2 };
 
 static inline uint8_t *mark_of(uint8_t *wanted, uint64_t hash)

@@ -1,8 +1,8 @@
 /* Samples: positions at which fingerprints are taken, which the content selects. Internal.
  *
  * Equal stretches of two texts have their samples at the same places, so few positions are looked
- * up and remembered. Nothing allocates or keeps state; any number of threads, with equal results on
- * all machines. */
+ * up and remembered. Nothing allocates or keeps state; any number of threads, with equal results
+ * on all machines. */
 #ifndef PK_DELTA_SAMPLES_H
 #define PK_DELTA_SAMPLES_H
 

@@ -1,5 +1,5 @@
-/* Samples: vector instructions select the positions that the definition selects, at all lengths and
- * places, and read nothing behind them; under the sanitizers. */
+/* Samples: vector instructions select the positions that the definition selects, at all lengths
+ * and places, and read nothing behind them; under the sanitizers. */
 #include "check.h"
 
 #include "delta/samples.h"

@@ -1,9 +1,9 @@
-"""One step ahead: the next part of a stream is made while this one is looked at."""
+"""Work ahead of its use: the next part of a stream while this one is looked at, or many jobs."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from contextlib import suppress
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from typing import Any, TypeVar
 
 _T = TypeVar("_T")
@@ -33,3 +33,28 @@ def one_ahead(step: Callable[[], _T | None], run: Run | None) -> Generator[_T, N
                     begun()
             raise
         found = begun()
+
+
+@contextmanager
+def all_ahead(
+    jobs: Sequence[Callable[[], _T]], run: Run | None
+) -> Iterator[Sequence[Callable[[], _T]]]:
+    """Begin jobs, and wait for those that were begun where the context ends.
+
+    Args:
+        jobs: from any thread.
+        run: begins them; None does each one when its result is asked for.
+
+    Yields:
+        What waits for the result of each.
+    """
+    if run is None:
+        yield jobs
+        return
+    waiting = [run(job) for job in jobs]
+    try:
+        yield waiting
+    finally:
+        for wait in waiting:
+            with suppress(Exception):
+                wait()

@@ -187,7 +187,7 @@ class ChangedArchives:
         item = self._source.found[at]
         full = self._source.path_of(item)
         head = head_of(full, item, has_base=self._has_base)
-        entry = self._predecessors.counterpart(item.path, head, item.size)
+        entry = self._predecessors.counterpart(item.path, head, item.size, self._workers.ahead)
         source = TextSource(full, item, self._workers)
         try:
             is_flat = source.look()

@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import zlib
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
@@ -18,6 +19,7 @@ from xxhash import xxh3_64_intdigest
 from packer.engine.chunking import ChunkParams, cut_points
 from packer.files.tree import FILE
 from packer.format.index import Index
+from packer.opening.ahead import Run, all_ahead
 from packer.opening.lookahead import find_signature
 from packer.opening.zstd_frames import MAGIC, MAX_WINDOW_BYTES
 
@@ -64,18 +66,19 @@ class Alike:
         self._samples: dict[int, tuple[str, frozenset[int]]] | None = None
         self._sizes: dict[int, int] = {}
 
-    def find(self, head: bytes, size: int) -> int:
+    def find(self, head: bytes, size: int, run: Run | None = None) -> int:
         """Return the entry of the base that an archive is most like, -1 if there is none.
 
         Args:
             head: the archive's first HEAD_BYTES.
             size: of the archive in bytes.
+            run: reads archives of the base beside one another; None reads one after another.
         """
         kind = _kind(head)
         if size < _LEAST_BYTES or not kind:
             return -1
         if self._samples is None:
-            self._samples = dict(self._archives(size))
+            self._samples = dict(self._archives(size, run))
         wanted = samples(head)
         best, entry = _LEAST_COMMON, -1
         for other, (other_kind, found) in self._samples.items():
@@ -86,7 +89,9 @@ class Alike:
                     best, entry = common, other
         return entry
 
-    def _archives(self, size: int) -> Iterator[tuple[int, tuple[str, frozenset[int]]]]:
+    def _archives(
+        self, size: int, run: Run | None
+    ) -> Iterator[tuple[int, tuple[str, frozenset[int]]]]:
         """Yield the archives of the base that a new one is compared with, kinds and samples.
 
         Those that the new version lacks come first. Others may have been split.
@@ -102,11 +107,19 @@ class Alike:
         ]
         there = {entry for entry in found if not self._is_gone(base.paths[entry])}
         found.sort(key=lambda entry: (entry in there, abs(sizes[entry] - size), entry))
-        for entry in sorted(found[:_MOST_TRIED], key=lambda entry: (entry in there, entry)):
-            head = self._read(entry)
-            if kind := _kind(head):
-                self._sizes[entry] = sizes[entry]
-                yield entry, (kind, samples(head))
+        found = sorted(found[:_MOST_TRIED], key=lambda entry: (entry in there, entry))
+        jobs = [partial(self._sampled, entry) for entry in found]
+        with all_ahead(jobs, run) as waiting:
+            for entry, wait in zip(found, waiting, strict=True):
+                kind, sampled = wait()
+                if kind:
+                    self._sizes[entry] = sizes[entry]
+                    yield entry, (kind, sampled)
+
+    def _sampled(self, entry: int) -> tuple[str, frozenset[int]]:
+        """Return the kind and the samples of an entry of the base; from any thread."""
+        head = self._read(entry)
+        return _kind(head), samples(head)
 
 
 def samples(head: bytes) -> frozenset[int]:

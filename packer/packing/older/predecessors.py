@@ -110,18 +110,19 @@ class Predecessors:
         self._release()
         self._old.close()
 
-    def counterpart(self, path: bytes, head: bytes, size: int) -> int:
+    def counterpart(self, path: bytes, head: bytes, size: int, run: Run | None = None) -> int:
         """Return the entry of the base that is most like a new file, -1 if there is none.
 
         Args:
             path: of the new file.
             head: its first bytes, HEAD_BYTES of `older.alike` at most.
             size: of the new file in bytes.
+            run: as `Alike.find` takes it.
         """
         if self._counterparts is None:
             return -1
         entry = self._counterparts.entry(path)
-        return entry if entry >= 0 else self._alike.find(head, size)
+        return entry if entry >= 0 else self._alike.find(head, size, run)
 
     def size(self, entry: int) -> int:
         """Return the size in bytes of an entry of the base, which is a file."""

@@ -7,11 +7,12 @@ import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
+from functools import partial
 from typing import Any
 
 import pytest
 
-from packer.opening.ahead import one_ahead
+from packer.opening.ahead import all_ahead, one_ahead
 from packer.opening.discovery import Discovery, FoundStream, MadeStream
 from packer.opening.workers import Workers
 from tests.builders import text
@@ -75,6 +76,18 @@ def test_an_error_comes_where_its_step_does(pool: ThreadPoolExecutor) -> None:
     assert [next(made), next(made)] == [1, 2]
     with pytest.raises(ValueError, match="third"):
         next(made)
+
+
+def test_jobs_that_nobody_asks_for_are_waited_for(pool: ThreadPoolExecutor) -> None:
+    done: list[int] = []
+    jobs = [partial(done.append, at) for at in range(9)]
+    with pytest.raises(KeyError), all_ahead(jobs, Workers(pool).ahead) as waiting:
+        waiting[0]()
+        raise KeyError
+    assert sorted(done) == list(range(9))
+    with all_ahead(jobs, None) as waiting:
+        waiting[3]()
+    assert done[9:] == [3]
 
 
 @pytest.mark.parametrize("behind", [b"", b"cut"])
