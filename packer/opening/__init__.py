@@ -31,15 +31,14 @@ In reading order:
 - `expander`, `rebuilder`: the two directions; `in_turn`: work that waits without a thread.
 - `predecessor`: what the index records of older files that recipes refer to, and its bounds.
 - `further`: other files beside the predecessor, where that lacks much of a file's text.
-- `old_streams`: plaintext and tokens of the deflate streams in them; `segment_cache` keeps them;
-  `rebuilt_stream`: the same of a file that was opened, without making it; `kept_texts`: its text
-  for the next version; `against`: what recipes take from these.
-- `updating`: opens a file against its predecessor; `discovery` finds the streams of both,
-  `equal_members` what both have alike, `locating` the old text that new text is like, `guesses`
-  the old stream by its name,
-  `segment_recipes` makes the recipes of segments, `shelf` keeps recipes until all is decided;
-  `pieces` is a file of given pieces;
-  `closed_update` tells what an update left closed.
+- `old_streams`, `inflated_stream`: plaintext and tokens of the deflate streams in them;
+  `segment_cache` keeps them; `rebuilt_stream`: the same of a file that was opened, without making
+  it; `kept_texts`: its text for the next version; `against`: what recipes take from these.
+- `updating`: opens a file against its predecessor; `discovery` finds the streams of both, each a
+  `found_stream`, `equal_members` what both have alike, `locating` the old text that new text is
+  like, `guesses` the old stream by its name, `segment_recipes` makes the recipes of segments,
+  `shelf` keeps recipes until all is decided; `pieces` is a file of given pieces; `closed_update`
+  tells what an update left closed.
 - the room `members`: archives as people look into them; no part of packing or restoring.
 
 Invariants. A recipe is kept only if it has been verified to return the input's bits. No file is an

@@ -21,9 +21,10 @@ from packer.opening.closed import (
     is_opened,
     kind_of,
 )
-from packer.opening.discovery import Discovery, FoundStream, Read
+from packer.opening.discovery import Discovery
 from packer.opening.equal_members import Stretch, members
 from packer.opening.expander import SMALL_BYTES
+from packer.opening.found_stream import FoundStream, Read
 from packer.opening.locating import Votes
 from packer.opening.update_plan import Opened
 

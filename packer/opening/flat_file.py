@@ -16,7 +16,7 @@ from typing import NamedTuple
 
 from packer.engine.zstd_streams import NotZstd, Segment
 from packer.opening.closed import DAMAGED, LIMIT, TEXT, ClosedTally
-from packer.opening.discovery import Spool
+from packer.opening.found_stream import Spool
 from packer.opening.parsed_stream import parsed
 from packer.opening.recipe import ZstdSegment
 from packer.opening.workers import IN_FLIGHT_BYTES, Workers

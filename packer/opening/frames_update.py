@@ -22,7 +22,7 @@ from packer.engine.zstd_streams import (
 from packer.engine.zstd_streams import Span as ZstdSpan
 from packer.errors import FormatError
 from packer.files.spool import Memory
-from packer.opening.discovery import FoundStream, Read, Spool
+from packer.opening.found_stream import FoundStream, Read, Spool
 from packer.opening.locating import Fingerprints, Place, Votes
 from packer.opening.parsed_stream import ParsedStream, parsed
 from packer.opening.predecessor import ZSTD

@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, ExitStack
 from typing import Protocol
 
 from packer.errors import FormatError
-from packer.opening.discovery import FoundStream
+from packer.opening.found_stream import FoundStream
 from packer.opening.locating import Votes
 from packer.opening.old_text import OldText
 from packer.opening.predecessor import OldStream, Predecessor

@@ -9,14 +9,8 @@ from typing import TYPE_CHECKING
 
 from packer.errors import FormatError
 from packer.opening.ahead import Run
-from packer.opening.discovery import (
-    HEAD_BYTES,
-    Discovery,
-    FoundStream,
-    MadeStream,
-    Read,
-    most_found,
-)
+from packer.opening.discovery import Discovery, most_found
+from packer.opening.found_stream import HEAD_BYTES, FoundStream, MadeStream, Read
 from packer.opening.frames_update import OldFrames
 from packer.opening.locating import Fingerprints
 from packer.opening.old_streams import PlainStream

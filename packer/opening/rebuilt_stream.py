@@ -26,8 +26,8 @@ from packer.engine.tokens import bits_of
 from packer.errors import FormatError
 from packer.files.spool import Spool
 from packer.opening.against import is_against
+from packer.opening.inflated_stream import DISTANCE
 from packer.opening.kept_texts import MOST_BYTES, KeptTexts
-from packer.opening.old_streams import DISTANCE
 from packer.opening.rebuilder import FirstStream
 from packer.opening.segment_cache import SegmentCache
 

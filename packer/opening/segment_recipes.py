@@ -21,7 +21,7 @@ from threading import Lock
 from packer.engine.deflate import RecipeError, Segment
 from packer.engine.tokens import MAX_SPAN_BYTES, OldSpan
 from packer.errors import FormatError
-from packer.opening.discovery import FoundStream
+from packer.opening.found_stream import FoundStream
 from packer.opening.frames_update import OldFrames
 from packer.opening.locating import Place, Votes
 from packer.opening.old_text import OldText

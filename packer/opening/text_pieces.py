@@ -9,7 +9,7 @@ from itertools import pairwise
 from packer.engine import delta, zstd
 from packer.engine.memory import is_equal, writable
 from packer.engine.tokens import MAX_SPAN_BYTES
-from packer.opening.discovery import FoundStream
+from packer.opening.found_stream import FoundStream
 from packer.opening.frames_update import FoundFrames
 from packer.opening.locating import Place, Votes
 from packer.opening.old_text import OldText

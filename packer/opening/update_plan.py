@@ -8,7 +8,7 @@ from typing import NamedTuple, Protocol
 
 from packer.engine.chunking import ChunkParams, cut_points
 from packer.engine.delta import Delta
-from packer.opening.discovery import FoundStream, Read
+from packer.opening.found_stream import FoundStream, Read
 from packer.opening.locating import Place
 from packer.opening.recipe import RecipeWriter, ZstdSegment, against
 from packer.opening.repeated_text import RepeatedText

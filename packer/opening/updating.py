@@ -25,10 +25,11 @@ from packer.engine.tokens import MAX_SPAN_BYTES
 from packer.engine.workspaces import release_workspaces
 from packer.opening.closed import LIMIT, NEW, SIGNATURE_BYTES, TEXT, ClosedTally, unopened
 from packer.opening.closed_update import Telling
-from packer.opening.discovery import Discovery, FoundStream, MadeStream, Read, most_found
+from packer.opening.discovery import Discovery, most_found
 from packer.opening.equal_members import Stretch, is_same
 from packer.opening.expansion import most_recipe
 from packer.opening.flat_file import FlatPart
+from packer.opening.found_stream import FoundStream, MadeStream, Read
 from packer.opening.frames_update import MAX_SHARE, FoundFrames, FramesOpening, OldFrames
 from packer.opening.further import Find, Further, FurtherTexts
 from packer.opening.guesses import guesses

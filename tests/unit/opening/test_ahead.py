@@ -13,7 +13,8 @@ from typing import Any
 import pytest
 
 from packer.opening.ahead import all_ahead, one_ahead
-from packer.opening.discovery import Discovery, FoundStream, MadeStream
+from packer.opening.discovery import Discovery
+from packer.opening.found_stream import FoundStream, MadeStream
 from packer.opening.workers import Workers
 from tests.builders import text
 

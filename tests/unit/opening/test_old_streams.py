@@ -11,7 +11,7 @@ import pytest
 from packer.engine.deflate import Inflated, Segment
 from packer.engine.tokens import Span
 from packer.errors import FormatError
-from packer.opening import old_streams
+from packer.opening import inflated_stream, old_streams
 from packer.opening.old_streams import OldFile, OldStreams
 from packer.opening.predecessor import OldStream
 
@@ -38,7 +38,7 @@ def test_any_span_in_any_order(monkeypatch: pytest.MonkeyPatch, memory: int, mos
     monkeypatch.setattr(old_streams, "_PLAIN_BYTES", memory)
     monkeypatch.setattr(old_streams, "_MOST_KEPT_BYTES", most)
     monkeypatch.setattr(old_streams, "CACHE_BYTES", 8 << 20)
-    monkeypatch.setattr(old_streams, "_WINDOW_BYTES", 32 << 10)
+    monkeypatch.setattr(inflated_stream, "_WINDOW_BYTES", 32 << 10)
     text = _text(9 << 20, 1)
     coded = deflate.deflate_compress(text, 6)
     streams = OldStreams([_file(b"headr" + bytes(coded), OldStream(0, 5, len(text)))])

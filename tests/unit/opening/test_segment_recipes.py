@@ -14,7 +14,8 @@ import pytest
 from packer.engine.deflate import Segment
 from packer.engine.tokens import KIND
 from packer.opening import discovery
-from packer.opening.discovery import Discovery, FoundStream, MadeStream
+from packer.opening.discovery import Discovery
+from packer.opening.found_stream import FoundStream, MadeStream
 from packer.opening.locating import Votes
 from packer.opening.old_text import OldText
 from packer.opening.segment_recipes import SegmentRecipes

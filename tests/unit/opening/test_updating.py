@@ -19,7 +19,8 @@ import pytest
 from packer.engine.chunking import ChunkParams
 from packer.files.temporary import Gathered
 from packer.opening import discovery, text_pieces, updating
-from packer.opening.discovery import Discovery, FoundStream, MadeStream, Read
+from packer.opening.discovery import Discovery
+from packer.opening.found_stream import FoundStream, MadeStream, Read
 from packer.opening.locating import MARGIN_BYTES, Fingerprints, Votes
 from packer.opening.old_streams import OldFile, OldStreams
 from packer.opening.old_text import OldText

@@ -1,0 +1,260 @@
+"""Deflate streams that are found in a file, or made without the file.
+
+Of a stream that was found, the plaintext stays in a temporary file, and the rest as in
+`inflated_stream`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Generator
+from contextlib import closing
+from typing import IO, TYPE_CHECKING
+
+import blake3
+
+from packer.engine.deflate import SEGMENT_BYTES, Inflated, Segment, most_coded
+from packer.errors import FormatError
+from packer.files.temporary import fill_at, read_at, temporary_file, write_at
+from packer.opening.ahead import Run, one_ahead
+from packer.opening.inflated_stream import InflatedStream, Windows
+from packer.opening.old_streams import PlainStream
+from packer.opening.segment_cache import SegmentCache
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+HEAD_BYTES = 64
+"""First bytes of a stream, which tell it from others."""
+_FIRST_INPUT_BYTES = 128 << 10
+"""Compressed bytes that are read first, as it is not known how long a stream is."""
+Read = Callable[[int, int], "Buffer"]
+"""Returns bytes, given the first one's offset and their number."""
+
+_COMPARED_BYTES = 1 << 20
+"""Bytes that are compared at a time."""
+
+
+class FoundStream(InflatedStream):
+    """A deflate stream of a file.
+
+    Args:
+        number: its number in the file.
+        parent: the stream that holds it; None for the file.
+        read: reads what holds it.
+        end: size of that.
+        offset: of its first byte there.
+        most: greatest size of its plaintext.
+        windows: as `InflatedStream` takes it.
+        cache: as `InflatedStream` takes it.
+        spool: takes the plaintext of a stream that has more than one segment.
+        kind: of the archive, as in `closed.ClosedStreams`.
+        name: of a zip entry; empty if it is none.
+    """
+
+    def __init__(
+        self,
+        number: int,
+        parent: FoundStream | MadeStream | None,
+        read: Read,
+        end: int,
+        offset: int,
+        most: int,
+        windows: Windows,
+        cache: SegmentCache,
+        spool: Spool,
+        kind: str,
+        name: bytes,
+    ) -> None:
+        super().__init__(read, end, offset, most, f"deflate stream at {offset}", windows, cache)
+        self.number = number
+        self.parent = parent
+        self.offset = offset
+        self.kind = kind
+        self.name = name
+        self.depth: int = 1 if parent is None else parent.depth + 1
+        self.children: list[FoundStream] = []
+        self._hasher, self._digest = blake3.blake3(), b""
+        self._is_last = False
+        self.is_cut = False
+        """Whether it goes on behind its last segment, and is cut off there, or damaged."""
+        self._spool = spool
+        self._spooled = -1  # where its plaintext begins in the spool
+        self._first_input = _FIRST_INPUT_BYTES
+
+    @property
+    def closed_bytes(self) -> int:
+        """Length of the deflate stream."""
+        return self.whole_bytes + (self._bits[-1] > 0)
+
+    @property
+    def whole_bytes(self) -> int:
+        """The same without the last byte if it may be shared with what follows."""
+        return self._offsets[-1] - self.offset
+
+    @property
+    def head(self) -> bytes:
+        """Its first HEAD_BYTES, or all bytes."""
+        return bytes(self._read(self.offset, min(HEAD_BYTES, self._end - self.offset)))
+
+    def is_equal(self, read: Read, offset: int) -> bool:
+        """Return whether as many bytes from an offset on are the same.
+
+        Args:
+            read: reads them.
+            offset: of the first one; there are as many.
+        """
+        hasher, end = blake3.blake3(), offset + self.closed_bytes
+        for start in range(offset, end, _COMPARED_BYTES):
+            hasher.update(read(start, min(_COMPARED_BYTES, end - start)))
+        return hasher.digest() == self._digest
+
+    def measure(self, run: Run | None = None) -> Generator[tuple[int, Segment], None, None]:
+        """Inflate it to its end; one that is cut off or damaged ends with its last whole segment.
+
+        Args:
+            run: inflates the next segment while this one is used; None to wait with it.
+
+        Yields:
+            The position of each segment, and the segment, which is valid until the next one is
+            asked for: whoever needs it longer must hold it.
+
+        Raises:
+            FormatError: it is no deflate stream, or too long, before the end of a segment.
+        """
+        with closing(one_ahead(self._step, run)) as found:
+            for at, segment in found:
+                yield self._positions[at], segment
+                self._cache.release((self._key, at), segment)
+
+    def _step(self) -> tuple[int, Segment] | None:
+        """Inflate one more segment, and return its number and itself; None behind the last."""
+        with self._lock:
+            if self._is_last:
+                return None
+            try:
+                return self.count, self._go_on()
+            except FormatError:
+                if not self.count:
+                    raise
+                self.size, self._is_last, self.is_cut = self._positions[-1], True, True
+                self._end_digest()
+                return None
+
+    def read(self, start: int, length: int) -> bytes | bytearray | memoryview:
+        """Return `length` bytes of the plaintext from `start` on."""
+        if self._is_last and self._spooled >= 0:
+            return self._spool.read(self._spooled + start, length)
+        return super().read(start, length)
+
+    def read_into(self, start: int, out: memoryview) -> None:
+        """Fill `out` with the plaintext from `start` on."""
+        if self._is_last and self._spooled >= 0:
+            self._spool.read_into(self._spooled + start, out)
+        else:
+            out[:] = super().read(start, len(out))
+
+    def _advance(self, segment: Segment, found: Inflated, offset: int) -> None:
+        if found.last:
+            self.size = min(self._positions[-1] + found.plain_length, self.size)
+        elif self._positions[-1] + found.plain_length >= self.size:
+            raise FormatError(self._what, "it is too long")
+        if found.end_bit + 7 >> 3 > most_coded(found.plain_length):
+            raise FormatError(self._what, "it holds next to nothing")
+        if self._spooled < 0 and not found.last:
+            self._spooled = self._spool.size
+        if self._spooled >= 0:
+            self._spool.add(segment.plain)
+        super()._advance(segment, found, offset)
+        self._is_last = found.last
+        whole = (found.end_bit >> 3) + (found.last and found.end_bit & 7 > 0)
+        self._hasher.update(self._read(offset, whole))
+        if found.last:
+            self._end_digest()
+
+    def _end_digest(self) -> None:
+        """Keep the digest of the stream, and not the hasher, which takes 2 KB."""
+        self._digest = self._hasher.digest()
+        del self._hasher
+
+
+class MadeStream:
+    """The only deflate stream of a file, which was made without the file.
+
+    Args:
+        number: its number.
+        offset: of its first byte in the file.
+        plain: its plaintext, and segments on demand.
+    """
+
+    parent = None
+    depth = 1
+    name = b""
+
+    def __init__(self, number: int, offset: int, plain: PlainStream) -> None:
+        self.number = number
+        self.offset = offset
+        self.size = plain.size
+        self.children: list[FoundStream] = []
+        self.segments = plain.segments
+        self.read = plain.read
+
+    def measure(self, run: Run | None = None) -> Generator[tuple[int, memoryview], None, None]:
+        """Return positions in the plaintext, and the text from each to the next one.
+
+        Args:
+            run: reads the next text while this one is used; None to wait with it.
+
+        Returns:
+            An iterator over pairs.
+        """
+        starts = iter(range(0, self.size, SEGMENT_BYTES))
+
+        def step() -> tuple[int, memoryview] | None:
+            for start in starts:
+                return start, memoryview(self.read(start, min(SEGMENT_BYTES, self.size - start)))
+            return None
+
+        return one_ahead(step, run)
+
+    def read_into(self, start: int, out: memoryview) -> None:
+        """Fill `out` with the plaintext from `start` on."""
+        out[:] = self.read(start, len(out))
+
+
+class Spool:
+    """Plaintext in a temporary file, so that it need not be inflated again.
+
+    Args:
+        directory: of the file, as `temporary_file` takes it.
+    """
+
+    def __init__(self, directory: bytes | None) -> None:
+        self._directory = directory
+        self._file: IO[bytes] | None = None
+        self.size = 0
+
+    def add(self, data: memoryview) -> None:
+        """Append bytes."""
+        if self._file is None:
+            self._file = temporary_file(self._directory)
+        write_at(self._file, data, self.size)
+        self.size += len(data)
+
+    def read(self, start: int, length: int) -> bytes:
+        """Return a part."""
+        assert self._file is not None
+        return read_at(self._file, length, start)
+
+    def read_into(self, start: int, out: memoryview) -> None:
+        """Fill `out` from `start` on."""
+        assert self._file is not None
+        fill_at(self._file, out, start)
+
+    def truncate(self, size: int) -> None:
+        """Forget what was added behind the first `size` bytes."""
+        self.size = size
+
+    def close(self) -> None:
+        """Remove the file."""
+        if self._file is not None:
+            self._file.close()
