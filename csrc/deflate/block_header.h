@@ -67,7 +67,7 @@ typedef struct pk_weighted {
     uint16_t symbol;
 } pk_weighted;
 
-/* Compare two pk_weighted, for qsort: by count, then by symbol. */
-int pk_by_count(const void *one, const void *other);
+/* Sort by count; symbols of equal counts stay in order. `total` is PK_LITERALS at most. */
+void pk_sort_by_count(pk_weighted *list, unsigned total);
 
 #endif

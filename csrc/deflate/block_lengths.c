@@ -125,16 +125,7 @@ int pk_zlib_lengths(uint8_t *lengths, const uint32_t *counts, unsigned symbols, 
  * and D. Hirschberg, "A fast algorithm for optimal length-limited Huffman codes", 1990: their
  * loop has no branch that is hard to foresee. ---- */
 
-int pk_by_count(const void *one, const void *other)
-{
-    const pk_weighted *left = one, *right = other;
-    if (left->count != right->count)
-        return left->count < right->count ? -1 : 1;
-    return (int)left->symbol - (int)right->symbol;
-}
-
-/* Sort by count, symbols of equal counts staying in order. */
-static void sort_by_count(pk_weighted *list, unsigned total)
+void pk_sort_by_count(pk_weighted *list, unsigned total)
 {
     enum { FEW = 40, DIGIT = 8, DIGITS = 1 << DIGIT };
     if (total <= FEW) {
@@ -206,7 +197,7 @@ void pk_go_lengths(uint8_t *lengths, const uint32_t *counts, unsigned symbols, u
             lengths[list[at].symbol] = 1;
         return;
     }
-    sort_by_count(list, total);
+    pk_sort_by_count(list, total);
     if (most > total - 1)
         most = total - 1;
     uint32_t weights[2][2 * PK_LITERALS];
@@ -245,7 +236,7 @@ void pk_queue_lengths(uint8_t *lengths, const uint32_t *counts, unsigned symbols
         pk_go_lengths(lengths, counts, symbols, most);
         return;
     }
-    sort_by_count(list, total);
+    pk_sort_by_count(list, total);
     for (unsigned made = 0; made < total - 1; made++) {
         weight[made] = 0;
         for (int child = 0; child < 2; child++) {

@@ -26,7 +26,7 @@ static void queue_lengths(uint8_t *lengths, const uint32_t *counts, unsigned sym
         lengths[0] = lengths[symbol ? symbol : 1] = 1;
         return;
     }
-    qsort(leaf, total, sizeof *leaf, pk_by_count);
+    pk_sort_by_count(leaf, total);
     unsigned leaves = 0, nodes = 0, made = 0;
     for (; made < total - 1; made++) {
         weight[made] = 0;
