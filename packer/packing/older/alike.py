@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import contextlib
 import zlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import pairwise
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import zstandard
 from xxhash import xxh3_64_intdigest
@@ -38,6 +38,8 @@ _MOST_TEXTS = 64
 """Signatures of archives that are looked at, at most."""
 _LEAST_COMMON = 1 / 16
 """Share of the samples that two archives have in common at least."""
+_SURE_COMMON = 1 / 4
+"""The same with which an archive is taken although only its root was read."""
 _MOST_RATIO = 16
 """Greatest ratio of the sizes of two archives that are compared."""
 _MOST_TRIED = 64
@@ -48,6 +50,20 @@ _READ_BYTES = 128 << 10
 _DEFLATE, _ZSTD = "deflate", "zstd"
 
 
+class _Samples(NamedTuple):
+    """Samples of an archive.
+
+    Args:
+        kind: of the archive; "" is none, which nothing is compared with.
+        samples: of its text.
+        of_root: whether its root was read.
+    """
+
+    kind: str
+    samples: frozenset[int]
+    of_root: bool
+
+
 class Alike:
     """Finds archives of the base by what they begin with.
 
@@ -55,15 +71,22 @@ class Alike:
         base: index of the base.
         is_gone: returns whether the new version has no file at a path of the base.
         read: returns the first bytes of an entry of the base, at most HEAD_BYTES of them.
+        read_root: returns those of what an entry was when it was closed; none if it is so now.
     """
 
     def __init__(
-        self, base: Index, is_gone: Callable[[bytes], bool], read: Callable[[int], bytes]
+        self,
+        base: Index,
+        is_gone: Callable[[bytes], bool],
+        read: Callable[[int], bytes],
+        read_root: Callable[[int], bytes],
     ) -> None:
         self._base = base
         self._is_gone = is_gone
         self._read = read
-        self._samples: dict[int, tuple[str, frozenset[int]]] | None = None
+        self._read_root = read_root
+        self._samples: dict[int, _Samples] | None = None
+        self._rooted: list[int] = []  # those whose root was read
         self._sizes: dict[int, int] = {}
 
     def find(self, head: bytes, size: int, run: Run | None = None) -> int:
@@ -78,21 +101,32 @@ class Alike:
         if size < _LEAST_BYTES or not kind:
             return -1
         if self._samples is None:
-            self._samples = dict(self._archives(size, run))
+            found = self._archives(size)
+            self._samples = dict(self._sampled(found, self._from_root, run))
+            self._rooted = [entry for entry in found if self._samples[entry].of_root]
         wanted = samples(head)
-        best, entry = _LEAST_COMMON, -1
-        for other, (other_kind, found) in self._samples.items():
-            low, high = sorted((size, self._sizes[other]))
-            if high <= _MOST_RATIO * low and kind == other_kind:
-                common = len(wanted & found) / max(min(len(wanted), len(found)), 1)
-                if common > best:
-                    best, entry = common, other
+        best, entry = self._most_alike(kind, wanted, size)
+        if best < _SURE_COMMON and self._rooted:
+            self._samples.update(self._sampled(self._rooted, self._from_entry, run))
+            self._rooted = []
+            best, entry = self._most_alike(kind, wanted, size)
         return entry
 
-    def _archives(
-        self, size: int, run: Run | None
-    ) -> Iterator[tuple[int, tuple[str, frozenset[int]]]]:
-        """Yield the archives of the base that a new one is compared with, kinds and samples.
+    def _most_alike(self, kind: str, wanted: frozenset[int], size: int) -> tuple[float, int]:
+        """Return the entry that has most of some samples, -1 if none has enough, and the share."""
+        assert self._samples is not None
+        best, entry = _LEAST_COMMON, -1
+        for other, found in self._samples.items():
+            low, high = sorted((size, self._sizes[other]))
+            if high <= _MOST_RATIO * low and kind == found.kind:
+                common = len(wanted & found.samples)
+                share = common / max(min(len(wanted), len(found.samples)), 1)
+                if share > best:
+                    best, entry = share, other
+        return best, entry
+
+    def _archives(self, size: int) -> list[int]:
+        """Return the entries of the base that a new archive is compared with.
 
         Those that the new version lacks come first. Others may have been split.
         """
@@ -108,18 +142,30 @@ class Alike:
         there = {entry for entry in found if not self._is_gone(base.paths[entry])}
         found.sort(key=lambda entry: (entry in there, abs(sizes[entry] - size), entry))
         found = sorted(found[:_MOST_TRIED], key=lambda entry: (entry in there, entry))
-        jobs = [partial(self._sampled, entry) for entry in found]
-        with all_ahead(jobs, run) as waiting:
-            for entry, wait in zip(found, waiting, strict=True):
-                kind, sampled = wait()
-                if kind:
-                    self._sizes[entry] = sizes[entry]
-                    yield entry, (kind, sampled)
+        self._sizes = {entry: sizes[entry] for entry in found}
+        return found
 
-    def _sampled(self, entry: int) -> tuple[str, frozenset[int]]:
-        """Return the kind and the samples of an entry of the base; from any thread."""
+    def _sampled(
+        self, entries: Sequence[int], sample: Callable[[int], _Samples], run: Run | None
+    ) -> Iterator[tuple[int, _Samples]]:
+        """Yield entries of the base, and samples of them."""
+        with all_ahead([partial(sample, entry) for entry in entries], run) as waiting:
+            for entry, wait in zip(entries, waiting, strict=True):
+                yield entry, wait()
+
+    def _from_root(self, entry: int) -> _Samples:
+        """Return samples of what an entry was when it was closed; from any thread.
+
+        An opened archive is dear to make. Most begin much as their root did.
+        """
+        if head := self._read_root(entry):
+            return _Samples(_kind(head), samples(head), of_root=True)
+        return self._from_entry(entry)
+
+    def _from_entry(self, entry: int) -> _Samples:
+        """Return samples of an entry; from any thread."""
         head = self._read(entry)
-        return _kind(head), samples(head)
+        return _Samples(_kind(head), samples(head), of_root=False)
 
 
 def samples(head: bytes) -> frozenset[int]:

@@ -101,7 +101,7 @@ class Predecessors:
         self._rows: dict[int, int] = {}  # of the base's predecessors that the new index lists
         self._links: dict[int, int] = {}
         self._old = OldFiles(base, cache_bytes=PACKING_CACHE_BYTES)
-        self._alike = Alike(base.index, is_gone, self.head)
+        self._alike = Alike(base.index, is_gone, self.head, self._root_head)
         self._stack = ExitStack()
         self._last: tuple[Predecessor, Text] | None = None
 
@@ -148,6 +148,26 @@ class Predecessors:
                     if len(out) >= HEAD_BYTES:
                         break
                 pieces.close()
+        return bytes(out[:HEAD_BYTES])
+
+    def _root_head(self, entry: int) -> bytes:
+        """Return the first bytes of the root of an entry's chain, HEAD_BYTES; none of a closed one.
+
+        They are the bytes of chunks; those of the entry itself would have to be made.
+        """
+        index, out = self._base.index, bytearray()
+        expansion = index.expansions.get(entry)
+        if expansion is None or not expansion.predecessors:
+            return b""
+        row = index.predecessors[expansion.predecessors[0]]
+        while row.predecessors:
+            row = index.predecessors[row.predecessors[0]]
+        if row.recipe_chunks:
+            return b""
+        for piece in chunks(self._base, row.runs):
+            out += piece
+            if len(out) >= HEAD_BYTES:
+                break
         return bytes(out[:HEAD_BYTES])
 
     def is_modelled(self, entry: int, *, flat: bool) -> bool:

@@ -164,6 +164,33 @@ def test_blobs_are_found_by_what_they_hold(found: tuple[int, Found]) -> None:
     made.close()
 
 
+def test_opened_archives_are_known_by_their_root(
+    found: tuple[int, Found], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    version, base = found
+    read: list[int] = []
+    head = Predecessors.head
+
+    def reading(self: Predecessors, entry: int) -> bytes:
+        read.append(entry)
+        return head(self, entry)
+
+    monkeypatch.setattr(Predecessors, "head", reading)
+    made = base.make()
+    expansions = base.index.expansions
+    opened = {entry for entry, each in expansions.items() if each.predecessors}
+    assert bool(opened) == (version > 1)
+    new = libdeflate(tar(changed(texts(8, 4), 99)))
+    assert made.counterpart(b"other/name", new, len(new)) >= 0
+    assert not opened & set(read)
+    # What is like no root may be like what became of one.
+    unlike = libdeflate(tar(texts(77, 4)))
+    assert made.counterpart(b"other/name", unlike, len(unlike)) == -1
+    assert opened <= set(read)
+    assert len(read) == len(set(read))
+    made.close()
+
+
 def test_an_index_lists_no_more_than_readers_take(
     found: tuple[int, Found], monkeypatch: pytest.MonkeyPatch
 ) -> None:
