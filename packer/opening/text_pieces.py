@@ -29,7 +29,7 @@ once."""
 SHORT_PIECE_BYTES = 6 << 20
 """The same in a stretch of more than MANY_PIECES_BYTES, which has work for all cores: two of these
 are made at a time. In a shorter one, what repeats would cost more than the time is worth."""
-MANY_PIECES_BYTES = 20 << 20
+MANY_PIECES_BYTES = 64 << 20
 LARGE_DELTA_BYTES = 4 << 20
 """Old and new text of a delta in bytes from which it waits until there is room for its memory."""
 LEAST_DELTA_BYTES = 48
