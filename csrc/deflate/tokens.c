@@ -5,11 +5,11 @@ enum {
     SAMPLE = 512,             /* tokens by which the fall-back is chosen, */
     FIRST = 96,               /* so many of them the segment's first, */
     ENTERED = 12 * PK_WINDOW, /* from places that make so many positions enter its chains, about */
-    DEPTHS = 9,               /* of its chains, as FALL_DEPTH codes them: those are tried */
-    STEP = 2,                 /* that are so far apart, while they get better, */
-    MIDDLE = 4,               /* from this one on, which is tried for all styles; */
-    BETTER = 16,              /* better: of so many wrong tokens one is right; */
-    GOOD = 64,                /* until one token of so many is wrong */
+    DEPTHS = 9,               /* depths of chains that FALL_DEPTH may code: 8 << 0 to 8 << 8 */
+    MIDDLE = 4,               /* the depth at which the styles are compared */
+    STEP = 2,                 /* from there, depths are tried that are so far apart */
+    BETTER = 16,              /* one is taken if one in so many of the wrong tokens gets right */
+    GOOD = 64,                /* none is tried if one token in so many is wrong */
     STYLES = 1u << FALL_DEPTH
 };
 

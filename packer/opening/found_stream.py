@@ -151,7 +151,7 @@ class FoundStream(InflatedStream):
         if self._is_last and self._spooled >= 0:
             self._spool.read_into(self._spooled + start, out)
         else:
-            out[:] = super().read(start, len(out))
+            super().read_into(start, out)
 
     def _advance(self, segment: Segment, found: Inflated, offset: int) -> None:
         if found.last:

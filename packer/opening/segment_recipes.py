@@ -1,9 +1,9 @@
 """Recipes for the segments of a file that is opened against its predecessor.
 
 A segment comes back from old tokens or by a model of its encoder. A recipe from tokens is rebuilt
-ten times as fast, one of a model has about 10 bytes. So where most of the text is old, tokens are
-tried first, and taken if the recipe is short; their analysis ends as soon as it is not. Quick
-models are tried before.
+ten times as fast; one of a model has about 10 bytes. So where most of the text is old, tokens are
+tried first. Their recipe is taken if it is short, and its analysis ends as soon as it is not. Quick
+models are tried before tokens.
 
 Most segments can be analysed as soon as they are inflated, by other threads while the file is
 inflated further. None of them has to be inflated again for that.
@@ -33,8 +33,8 @@ TOKENS_SPAN_BYTES = 6 << 20
 """Old text in bytes that a segment is compared with, at most: memory and time grow with it."""
 _TOKENS_BYTES, _TOKENS_SHARE = 256, 1 / 1024
 """Length of a recipe from tokens in bytes, or as a share of the segment's plaintext, above which a
-model is taken if one fits. A model takes 30 ms for a segment of 2 MiB, in packing and in each
-restore; so long 2 KiB take on a link of 0.5 Mb/s."""
+model is taken if one fits. A model takes 30 ms for a segment of 2 MiB, in packing and again in each
+restore. In 30 ms a link of 0.5 Mb/s carries 2 KiB."""
 _SURE_BYTES = 256
 """Length of a recipe of a model in bytes up to which tokens are not tried any more."""
 _OLD_SHARE = 0.9
@@ -47,6 +47,9 @@ it matched before, so old tokens predict it badly."""
 
 _UNKNOWN = 255
 """In place of the model of a stream of one segment: it is not known whether there is one."""
+
+_LATER = SegmentRecipe(-1, b"", 0, 0)
+"""In place of the recipe of a segment that is analysed only when all of its stream is known."""
 
 _Key = tuple[FoundStream, int]
 
@@ -94,7 +97,7 @@ class SegmentRecipes:
         while len(self._running) > self._most:
             key = self._running.popleft()
             recipe = self._begun[key]()
-            if recipe is not None:
+            if recipe is not None and recipe is not _LATER:
                 recipe = recipe._replace(recipe=self._shelf.keep(recipe.recipe))
             self._begun[key] = partial(_same, recipe)
 
@@ -109,8 +112,8 @@ class SegmentRecipes:
             guess: the old stream in which the text probably lies.
         """
         begun = self._begun.pop((stream, at), None)
-        recipe = begun() if begun is not None else None
-        if recipe is not None:
+        recipe = begun() if begun is not None else _LATER
+        if recipe is not _LATER:
             return recipe
         with stream.held(at) as segment:
             return self._made(stream, at, segment, guess, self._share(stream, at))
@@ -145,28 +148,31 @@ class SegmentRecipes:
         holding: ExitStack,
         share: float,
     ) -> SegmentRecipe | None:
-        """Return the recipe of a segment that is held; None if that is for later."""
+        """Return the recipe of a segment that is held, None if there is none, or _LATER."""
         with holding:
             if share < _OLD_SHARE and self._model(stream) < 0:
-                return None  # the place of its text is a guess, which needs the stream's length
+                return _LATER  # the place of its text is a guess, which needs the stream's length
             return self._made(stream, at, segment, -1, share)
 
     def _made(
         self, stream: FoundStream, at: int, segment: Segment, guess: int, share: float
     ) -> SegmentRecipe | None:
-        """Return the shorter recipe of both kinds, or the first that is short enough."""
+        """Return the recipe that is tried first if it is short, else the shorter one of both kinds.
+
+        What has been found out is not tried again: tokens whose recipe is longer than `most` are
+        analysed to their end only if the model's recipe is longer still.
+        """
         _, size, bit = stream.extent(at)
         most = max(_TOKENS_BYTES, int(size * _TOKENS_SHARE))
         kind = self._model(stream) if stream.count > 1 else _UNKNOWN
         has_model, is_new = kind >= 0, share < _OLD_SHARE or kind in _QUICK
-        model, tokens, old = None, None, -1
-        if is_new and has_model:
+        model, tokens, old, enough = None, None, -1, _SURE_BYTES
+        if has_model and not is_new:
+            old, tokens = self._from_tokens(stream, at, segment, guess, most)
+            enough = most
+        if has_model and tokens is None:
             model = self._by_model(stream, at, segment)
-        elif not is_new:
-            old, tokens = self._from_tokens(stream, at, segment, guess, most if has_model else None)
-            if tokens is None and has_model:
-                model = self._by_model(stream, at, segment)
-        if tokens is None and (model is None or len(model) > _SURE_BYTES):
+        if tokens is None and (model is None or len(model) > enough):
             old, tokens = self._from_tokens(stream, at, segment, guess, None)
         if tokens is not None and (model is None or len(tokens) <= len(model)):
             return SegmentRecipe(old, tokens, size, bit)

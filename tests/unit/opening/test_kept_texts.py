@@ -11,6 +11,7 @@ from packer.files.spool import Memory, Spool
 from packer.opening import kept_texts
 from packer.opening.kept_texts import KeptTexts
 from packer.opening.old_streams import OldStreams
+from packer.opening.rebuilder import FirstStream
 from packer.opening.rebuilt_stream import RebuiltStream
 from packer.opening.segment_cache import SegmentCache
 from tests.unit.opening.test_rebuilt_stream import (
@@ -36,16 +37,22 @@ def test_texts_used_last_are_kept(monkeypatch: pytest.MonkeyPatch) -> None:
     assert found == {b"a": b"aaaaa", b"b": None, b"c": b"cc", b"d": None}
 
 
+def stream_of(old: OldStreams, kept: KeptTexts) -> tuple[FirstStream, RebuiltStream]:
+    """Return a stream that is made of old ones, and what makes it."""
+    first = first_of(TOKENS.recipe, TOKENS.content, old, 10)
+    assert first is not None
+    spool = partial(Spool, memory=Memory(1 << 20), directory=None)
+    key = (kept, b"key")
+    cache = SegmentCache(1)
+    stream = RebuiltStream(first, len(NEXT), len(NEXT_FILE), "a stream", cache, spool, key)
+    return first, stream
+
+
 def test_a_text_is_made_once() -> None:
-    kept, spool = KeptTexts(), partial(Spool, memory=Memory(1 << 20), directory=None)
+    kept = KeptTexts()
     with closing(OldStreams([old_file(OLD_FILE, len(PLAIN))])) as old:
         for _ in range(2):
-            first = first_of(TOKENS.recipe, TOKENS.content, old, 10)
-            assert first is not None
-            size = len(NEXT_FILE)
-            stream = RebuiltStream(
-                first, len(NEXT), size, "a stream", SegmentCache(1), spool, (kept, b"key")
-            )
+            first, stream = stream_of(old, kept)
             with closing(stream):
                 assert stream.read(0, len(NEXT)) == NEXT
                 made = b"".join(
@@ -57,14 +64,9 @@ def test_a_text_is_made_once() -> None:
 
 
 def test_a_text_of_another_length_is_not_used() -> None:
-    kept, spool = KeptTexts(), partial(Spool, memory=Memory(1 << 20), directory=None)
+    kept = KeptTexts()
     kept.put(b"key", memoryview(NEXT[1:]))
     with closing(OldStreams([old_file(OLD_FILE, len(PLAIN))])) as old:
-        first = first_of(TOKENS.recipe, TOKENS.content, old, 10)
-        assert first is not None
-        size = len(NEXT_FILE)
-        stream = RebuiltStream(
-            first, len(NEXT), size, "a stream", SegmentCache(1), spool, (kept, b"key")
-        )
+        _, stream = stream_of(old, kept)
         with closing(stream):
             assert stream.read(0, len(NEXT)) == NEXT

@@ -12,7 +12,7 @@ import blake3
 import pytest
 
 from packer.engine.deflate import Segment
-from packer.engine.tokens import KIND
+from packer.engine.tokens import KIND, OldSpan
 from packer.opening import discovery
 from packer.opening.discovery import Discovery
 from packer.opening.found_stream import FoundStream, MadeStream
@@ -20,6 +20,7 @@ from packer.opening.locating import Votes
 from packer.opening.old_text import OldText
 from packer.opening.segment_recipes import SegmentRecipes
 from packer.opening.shelf import Shelf
+from packer.opening.update_plan import SegmentRecipe
 from packer.opening.workers import Workers
 from tests.builders import text
 
@@ -82,14 +83,8 @@ def test_recipes_are_those_of_their_segments(
             list(stream.segments(0, stream.size))  # uses whatever memory is free
 
 
-def test_what_is_mostly_old_comes_from_tokens_and_what_is_new_by_a_model() -> None:
-    # Segments of 2 MiB: alike, with changed places, and half new.
-    changed = bytearray(PLAIN[: 10 << 20])
-    for at in range(4 << 20, 6 << 20, 48 << 10):
-        changed[at : at + 1200] = text(f"some {at}", 1200)
-    for at in range(8 << 20, 10 << 20, 16 << 10):
-        changed[at : at + (8 << 10)] = text(f"new {at}", 8 << 10)
-    old, new = (zlib.compress(data, 6, 31) for data in (PLAIN, bytes(changed)))
+def made_of(old: bytes, new: bytes) -> list[SegmentRecipe | None]:
+    """Return the recipes of the only stream of a file against its predecessor."""
     votes: dict[int, Votes] = {}
     shelf = Shelf(None)
     older = OldText(reading(old), len(old), None)
@@ -103,10 +98,43 @@ def test_what_is_mostly_old_comes_from_tokens_and_what_is_new_by_a_model() -> No
     found = Discovery(reading(new), len(new), visit=visit)
     with closing(older), closing(found), closing(recipes), closing(shelf):
         (stream,) = found.roots
-        made = [recipes.get(stream, at, 0) for at in range(stream.count)]
+        return [recipes.get(stream, at, 0) for at in range(stream.count)]
+
+
+def test_what_is_mostly_old_comes_from_tokens_and_what_is_new_by_a_model() -> None:
+    # Segments of 2 MiB: alike, with changed places, and half new.
+    changed = bytearray(PLAIN[: 10 << 20])
+    for at in range(4 << 20, 6 << 20, 48 << 10):
+        changed[at : at + 1200] = text(f"some {at}", 1200)
+    for at in range(8 << 20, 10 << 20, 16 << 10):
+        changed[at : at + (8 << 10)] = text(f"new {at}", 8 << 10)
+    old, new = (zlib.compress(data, 6, 31) for data in (PLAIN, bytes(changed)))
+    made = made_of(old, new)
     assert all(made)
     kinds = [(bytes(each.recipe)[0] == KIND, len(each.recipe)) for each in made if each]
     alike, some, half = kinds[1], kinds[2], kinds[4]
     assert alike[0] and alike[1] < 64
     assert some[0] and 256 < some[1] < 2200
     assert not half[0] and half[1] < 64
+
+
+@pytest.mark.parametrize("has_model", [False, True])
+def test_nothing_is_analysed_twice(has_model: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[int | None] = []
+
+    def no_tokens(self: OldSpan, segment: Segment, most: int | None = None) -> tuple[None, None]:
+        asked.append(most)
+        return None, None
+
+    monkeypatch.setattr(OldSpan, "analyse", no_tokens)
+    monkeypatch.setattr(
+        Segment,
+        "analyse",
+        lambda self, guess=-1: bytes((6,)) + bytes(1 << 10) if has_model else None,
+    )
+    made = made_of(*(zlib.compress(PLAIN[: 6 << 20], 6, 31) for _ in range(2)))
+    assert len(asked) == len(made) > 2
+    if has_model:  # its recipe is longer than a sure one, and shorter than what tokens may take
+        assert all(made) and all(most is not None and most > 1 << 10 for most in asked[:2])
+    else:
+        assert not any(made) and asked == [None] * len(made)
