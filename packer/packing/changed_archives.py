@@ -1,8 +1,9 @@
 """Changed archives of a tree, and their predecessors: small ones are opened before their turn.
 
 An archive of a few MiB has work for one core. So the next ones are opened beside it, each in one
-thread. What is opened ahead, and what is known then, depends on the tree and the base alone; so
-does the result.
+thread. A large one has work for all cores, but its predecessor is read front to back by one thread:
+while it is opened, that of the next large one is read. What is opened ahead, and what is known
+then, depends on the tree and the base alone; so does the result.
 """
 
 from __future__ import annotations
@@ -37,6 +38,12 @@ MAX_AHEAD = 16
 recipe."""
 MAX_AHEAD_BYTES = 16 << 20
 """Bytes of these files, at most: recipes may take 0.8 of them."""
+MAX_LARGE = 8
+"""Greatest number of larger archives that are read before it is their turn, to find the next one
+that changed: each holds a descriptor, and 40 bytes for each of its chunks."""
+MAX_LARGE_BYTES = 96 << 20
+"""Greatest size in bytes of a predecessor that is read ahead: a million of its fingerprints would
+take 30 MB beside the deltas of the archive before."""
 SMALL_BYTES = 2 << 20
 """Greatest size in bytes of an archive, and of its predecessor, that one thread opens. A larger one
 has work for all threads, and takes much memory."""
@@ -116,6 +123,10 @@ class ChangedArchives:
         self._ahead_bytes = 0
         self._next = 0
         """The first entry that was not considered for opening ahead."""
+        self._large: dict[int, Changed] = {}
+        """The next large archives; the predecessor of the last one is being read."""
+        self._next_large = 0
+        """The first entry that was not considered for these."""
 
     def take(self, at: int) -> Changed:
         """Compare a file with the base, unless that was done ahead; then open the next ones.
@@ -128,15 +139,17 @@ class ChangedArchives:
         Returns:
             What was found.
         """
-        changed = self._ahead.get(at)
-        if changed is None:
-            changed = self._look(at)
+        large = self._large.pop(at, None)
+        changed = large or self._ahead.get(at) or self._look(at)
         try:
             self._begin_behind(at)
+            if large is None:  # else one predecessor after the other
+                self._look_behind(at)
         except BaseException:
-            changed.source.close()
+            if at not in self._ahead:  # else `close` closes it
+                _close(changed)
             raise
-        if self._ahead.pop(at, None) is not None:  # only now: `close` closes it after an error
+        if self._ahead.pop(at, None) is not None:
             self._ahead_bytes -= self._source.found.size(at)
         return changed
 
@@ -147,15 +160,15 @@ class ChangedArchives:
             at: its entry.
             changed: of the entry, with a predecessor.
         """
-        if changed.file is None:
+        file = changed.file = changed.file or self.file(at, changed.source)
+        if changed.begun is None:
             assert changed.found is not None
-            changed.file = file = self.file(at, changed.source)
             try:
                 changed.begun = self._begun(at, file, changed.found, alone=False)
             except BaseException:
                 file.close()
                 raise
-        return changed.file
+        return file
 
     def file(self, at: int, source: TextSource) -> UpdatedFile:
         """Return the file of an entry, to be compared with known chunks; the caller closes it.
@@ -177,11 +190,11 @@ class ChangedArchives:
 
     def close(self) -> None:
         """Wait for what was begun and not taken, and close it."""
-        for changed in self._ahead.values():
-            assert changed.file is not None
-            changed.file.close()
-            changed.source.close()
+        self._predecessors.drop_ahead()
+        for changed in (*self._ahead.values(), *self._large.values()):
+            _close(changed)
         self._ahead.clear()
+        self._large.clear()
 
     def _look(self, at: int) -> Changed:
         item = self._source.found[at]
@@ -247,11 +260,56 @@ class ChangedArchives:
         self._ahead[at] = changed
         self._ahead_bytes += item.size
 
+    def _look_behind(self, at: int) -> None:
+        """Begin to read the predecessor of the next large archive behind an entry."""
+        found = self._source.found
+        if not (self._has_base and self._source.is_directory and self._workers.is_parallel):
+            return
+        for passed in [entry for entry in self._large if entry < at]:
+            _close(self._large.pop(passed))  # its turn did not come: it was recalled
+        if not self._large:
+            self._predecessors.drop_ahead()
+        self._next_large = max(self._next_large, at + 1)
+        last = min(at + _MOST_ENTRIES, len(found))
+        while (
+            self._next_large < last
+            and len(self._large) < MAX_LARGE
+            and not self._predecessors.has_ahead
+        ):
+            at = self._next_large
+            self._next_large += 1
+            if found.size(at) > SMALL_BYTES and self._will_be_read(at):
+                self._begin_reading(at)
+
+    def _begin_reading(self, at: int) -> None:
+        """Begin to read the predecessor of a large archive, if it has one and changed."""
+        item = self._source.found[at]
+        if not may_begin(memoryview(head_of(self._source.path_of(item), item, has_base=False))):
+            return
+        changed = self._large[at] = self._look(at)  # `close` closes it after an error
+        if changed.found is None:
+            return
+        file = changed.file = self.file(at, changed.source)
+        if self._has_changed(file) and changed.found.row.size <= MAX_LARGE_BYTES:
+            self._predecessors.begin_text(
+                changed.found,
+                item.path,
+                file.set_aside,
+                self._workers,
+                has_frames=bool(file.texts),
+            )
+
+    def _has_changed(self, file: UpdatedFile) -> bool:
+        """Return whether so much of a file is new that it is compared with its predecessor."""
+        return file.new_bytes(self._known) >= max(LEAST_NEW_BYTES, file.size * LEAST_NEW_SHARE)
+
     def _begun(self, at: int, file: UpdatedFile, found: Found, *, alone: bool) -> _Begun:
         """Begin to open a file, in another thread if it is to be one thread's work."""
-        new_bytes = file.new_bytes(self._known)
-        if new_bytes < max(LEAST_NEW_BYTES, file.size * LEAST_NEW_SHARE):
+        unknown = file.unknown
+        if not self._has_changed(file):
             return _nothing
+        if unknown and unknown != file.unknown:  # what its predecessor is read for has changed
+            self._predecessors.drop_ahead()
         from packer.opening.frames_update import MAX_SHARE  # loaded by the first one that changed
 
         most = file.unknown_bytes * MAX_SHARE
@@ -274,12 +332,19 @@ class ChangedArchives:
                 has_frames=bool(file.texts),
                 run=self._workers.ahead,
             )
+            self._look_behind(at)
             pays = file.begin(old.text, most, further, was_opened=was_opened)
         except BaseException:
             turn.end()
             raise
         turn.end()
         return lambda: old.row if pays else None
+
+
+def _close(changed: Changed) -> None:
+    if changed.file is not None:
+        changed.file.close()
+    changed.source.close()
 
 
 def _nothing() -> None:

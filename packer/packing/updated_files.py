@@ -51,7 +51,7 @@ LEAST_NEW_SHARE = 1 / 500
 """Share of a file that these bytes must have as well: all of the older file is read for them."""
 _MOST_KEPT = 16 << 30
 """Greatest size in bytes of a file whose chunks are remembered when it turns out that it stays
-closed: 36 bytes each, 9 MB."""
+closed: 40 bytes each, 10 MB."""
 _SEARCH_BYTES = 1 << 20
 """Bytes of a file that are searched for archives at a time."""
 
@@ -125,8 +125,10 @@ class UpdatedFile(WatchedFile):
         self._params = params
         self._buffer = buffer
         self._report = report
-        self._lengths, self._digests = array("I"), bytearray()  # of the closed file's chunks
-        self._unknown: list[tuple[int, int]] = []  # what of the file is in no known chunk
+        # Of the closed file's chunks: lengths, where a stream begins in each, and digests.
+        self._lengths, self._begins, self._digests = array("I"), array("I"), bytearray()
+        self.unknown: list[tuple[int, int]] = []
+        """The stretches of the file that are in no known chunk, once `new_bytes` has returned."""
         self._aside: Sequence[Stretch] = ()
         self._update: Update | None = None
         self._begun: Callable[[], Predecessor | None] | None = None
@@ -145,34 +147,51 @@ class UpdatedFile(WatchedFile):
 
         Where a stream changed, the bytes behind the change are new, and look compressed up to its
         end. So what looks so counts, if an archive begins there or in what looks compressed before
-        it.
+        it. The file is read by the first call only.
 
         Args:
             known: chunks by digest.
         """
         if self._found.size > MAX_FILE_BYTES:
             return 0
-        new, keeps, in_stream = 0, self._found.size <= _MOST_KEPT, False
-        offset = 0
+        if self._found.size <= _MOST_KEPT and not self._lengths:
+            for length, begin, digest in self._cut():
+                self._lengths.append(length)
+                self._begins.append(begin)
+                self._digests += digest
+        new = self.unknown_bytes = offset = 0
+        unknown: list[tuple[int, int]] = []
+        for length, begin, digest in self._kept() if self._lengths else self._cut():
+            if known.get(digest) < 0:
+                new += length - begin
+                self.unknown_bytes += length
+                if self._lengths:
+                    unknown.append((offset, offset + length))
+            offset += length
+        self.unknown = unknown
+        return new
+
+    def _cut(self) -> Iterator[tuple[int, int, bytes]]:
+        """Read the file; yield of each chunk its length, where a stream begins, and its digest."""
+        offset, in_stream = 0, False
         text = self._file if self._flat is None else self._flat
         for view, cuts in iter_chunks(text, self._params, buffer=self._buffer):
             for start, end in pairwise((0, *cuts)):
                 chunk = view[start:end]
-                digest = blake3.blake3(chunk).digest()
-                if keeps:
-                    self._lengths.append(end - start)
-                    self._digests += digest
                 begin = _stream_in(chunk, goes_on=in_stream)
                 in_stream = begin < len(chunk)
                 begin = min(begin, _first_in(self.texts, offset, offset + len(chunk)) - offset)
-                if known.get(digest) < 0:
-                    new += len(chunk) - begin
-                    self.unknown_bytes += len(chunk)
-                    if keeps:
-                        self._unknown.append((offset, offset + end - start))
-                offset += end - start
+                yield len(chunk), begin, blake3.blake3(chunk).digest()
+                offset += len(chunk)
         self._check()
-        return new
+
+    def _kept(self) -> Iterator[tuple[int, int, bytes]]:
+        """Yield the same of chunks that were read before."""
+        size = FULL_DIGEST_BYTES
+        digests = (
+            bytes(self._digests[at : at + size]) for at in range(0, len(self._digests), size)
+        )
+        return zip(self._lengths, self._begins, digests, strict=True)
 
     def closed_chunks(self, known: Ordinals) -> Iterator[tuple[memoryview, int, bytes]] | None:
         """Return the chunks of the file as it is, without reading known ones again.
@@ -362,7 +381,7 @@ class UpdatedFile(WatchedFile):
 
     def _unknown_in(self, start: int, end: int) -> list[tuple[int, int]]:
         """Return the parts of a stretch of the file's text that are in no known chunk."""
-        unknown, out = self._unknown, list[tuple[int, int]]()
+        unknown, out = self.unknown, list[tuple[int, int]]()
         for at in range(bisect_right(unknown, start, key=itemgetter(1)), len(unknown)):
             first, last = unknown[at]
             if first >= end:

@@ -8,12 +8,13 @@ layer that is given up, is left for a link half-way back, or the closed file at 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import blake3
 
-from packer.engine.memory import release_large_blocks
+from packer.engine.memory import release_free_memory, release_large_blocks
 from packer.files.tree import show
 from packer.format.frame_reader import FrameReader
 from packer.format.index import Index, split_runs
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
     from packer.opening.ahead import Run
     from packer.opening.equal_members import Read, Stretch
     from packer.opening.old_text import OldText
+    from packer.opening.workers import Workers
 
 _READ_BYTES = 1 << 20
 _SMALL_BYTES = 16 << 20
@@ -104,9 +106,11 @@ class Predecessors:
         self._alike = Alike(base.index, is_gone, self.head, self._root_head)
         self._stack = ExitStack()
         self._last: tuple[Predecessor, Text] | None = None
+        self._ahead: _TextAhead | None = None
 
     def close(self) -> None:
         """Release memory and temporary files."""
+        self.drop_ahead()
         self._release()
         self._old.close()
 
@@ -262,11 +266,52 @@ class Predecessors:
         if last is not None and last[0] == found.row and last[1].text.has_frames >= has_frames:
             return last[1]
         self._release()
-        opened = self.opened(found, what, aside, has_frames=has_frames, run=run)
-        text = self._stack.enter_context(opened)
+        ahead = self._ahead
+        if ahead is not None and ahead.found == found and ahead.has_frames == has_frames:
+            self._ahead = None
+            self._stack.callback(ahead.close)
+            text = ahead.wait()
+        else:
+            opened = self.opened(found, what, aside, has_frames=has_frames, run=run)
+            text = self._stack.enter_context(opened)
         if text.text.is_whole:
             self._last = found.row, text
         return text
+
+    def begin_text(
+        self,
+        found: Found,
+        what: bytes,
+        aside: Callable[[Read, int], Sequence[Stretch]],
+        workers: Workers,
+        *,
+        has_frames: bool,
+    ) -> None:
+        """Begin to read a predecessor that `text` will be asked for, in another thread.
+
+        Args:
+            found: the predecessor; not the one that was read last, which is there.
+            what: as for `text`.
+            aside: as for `text`; called in the other thread.
+            workers: read it.
+            has_frames: as for `text`.
+        """
+        self.drop_ahead()
+        if workers.is_parallel and (self._last is None or self._last[0] != found.row):
+            # By one thread alone: it must not wait for work that other threads are to do.
+            opened = self.opened(found, what, aside, has_frames=has_frames)
+            self._ahead = _TextAhead(found, opened, workers, has_frames=has_frames)
+
+    @property
+    def has_ahead(self) -> bool:
+        """Whether a predecessor was begun that nobody has asked for."""
+        return self._ahead is not None
+
+    def drop_ahead(self) -> None:
+        """Forget the predecessor that was begun ahead, if there is one."""
+        if self._ahead is not None:
+            self._ahead.close()
+            self._ahead = None
 
     @contextmanager
     def opened(
@@ -412,3 +457,40 @@ class Predecessors:
         self._last = None
         self._stack.close()
         self._stack = ExitStack()
+
+
+class _TextAhead:
+    """A predecessor that is being read by another thread.
+
+    Args:
+        found: the predecessor.
+        opened: opens it.
+        workers: read it.
+        has_frames: whether zstd streams are looked for as well.
+    """
+
+    def __init__(
+        self,
+        found: Found,
+        opened: AbstractContextManager[Text],
+        workers: Workers,
+        *,
+        has_frames: bool,
+    ) -> None:
+        self.found = found
+        self.has_frames = has_frames
+        self._stack = ExitStack()
+        self.wait = workers.run(partial(self._read, opened))
+        """Returns its text, or raises what opening it raised."""
+
+    def _read(self, opened: AbstractContextManager[Text]) -> Text:
+        out = self._stack.enter_context(opened)
+        out.text.release_segments()  # the file that is opened meanwhile needs the memory
+        release_free_memory()
+        return out
+
+    def close(self) -> None:
+        """Wait for the other thread; release memory and temporary files."""
+        with suppress(Exception):  # told by `wait` to whoever needed the text
+            self.wait()
+        self._stack.close()

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 import packer
-from packer.errors import SourceChanged
+from packer.errors import FormatError, SourceChanged
 from packer.format import rebuilding
 from packer.format.frame_reader import FrameReader
 from packer.opening.predecessor import Predecessor
@@ -98,6 +98,84 @@ def test_the_same_version_in_turn_ahead_and_with_any_threads(
     assert not alone
     # Of two equal archives the second is known by its turn, and not yet when it is begun ahead.
     assert serial[1].new_bytes <= ahead[1].new_bytes < serial[1].new_bytes + 4000
+
+
+def large_tree(path: Path, version: int) -> Path:
+    """Archives of which some change, one moves to another name, and one is there twice."""
+    tree(path, version)
+    (path / f"moved-{version}.tgz").write_bytes(gzip.compress(text(20) + b"%d" % version, mtime=0))
+    return path
+
+
+def test_the_same_version_whether_predecessors_of_large_ones_are_read_ahead(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for version in (1, 2, 3):
+        large_tree(tmp_path / f"v{version}", version)
+    monkeypatch.setattr(changed_archives, "SMALL_BYTES", 0)
+    taken: list[bool] = []
+    real = predecessors.Predecessors.text
+
+    def text_of(
+        self: predecessors.Predecessors, found: predecessors.Found, *args: Any, **named: Any
+    ) -> Any:
+        ahead = self._ahead
+        out = real(self, found, *args, **named)
+        taken.append(ahead is not None and self._ahead is None)
+        return out
+
+    monkeypatch.setattr(predecessors.Predecessors, "text", text_of)
+    ahead = packed(tmp_path, tmp_path / "ahead")
+    assert taken.count(True) >= 6  # of two updates with five changed archives each
+    for cores in (1, 5):
+        monkeypatch.setattr(os, "cpu_count", lambda cores=cores: cores)
+        again = packed(tmp_path, tmp_path / f"cores{cores}")
+        assert [one.digest for one in again] == [one.digest for one in ahead]
+    monkeypatch.setattr(changed_archives, "MAX_LARGE_BYTES", 0)
+    taken.clear()
+    in_turn = packed(tmp_path, tmp_path / "in-turn")
+    assert not any(taken)
+    assert [one.digest for one in in_turn] == [one.digest for one in ahead]
+    for version in (1, 2, 3):
+        packer.unpack(f"app:{version}", tmp_path / f"out{version}", store=tmp_path / "ahead")
+        for file in (tmp_path / f"v{version}").iterdir():
+            assert (tmp_path / f"out{version}" / file.name).read_bytes() == file.read_bytes()
+
+
+def test_a_predecessor_read_ahead_is_told_at_its_turn_and_nothing_stays_open(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for version in (1, 2):
+        large_tree(tmp_path / f"v{version}", version)
+    packer.pack(tmp_path / "v1", store=tmp_path / "store", tag="app:1", cache=False)
+    monkeypatch.setattr(changed_archives, "SMALL_BYTES", 0)
+    opened: list[WatchedFile] = []
+    init, real = WatchedFile.__init__, predecessors.Predecessors.opened
+
+    def watch(self: WatchedFile, *args: object) -> None:
+        init(self, *args)  # type: ignore[arg-type]
+        opened.append(self)
+
+    def damaged(
+        self: predecessors.Predecessors, found: Any, what: bytes, *args: Any, **named: Any
+    ) -> Any:
+        if what == b"4.tgz":
+            raise FormatError("predecessor", "it is damaged")
+        return real(self, found, what, *args, **named)
+
+    def begun(self: predecessors.Predecessors, *args: Any, **named: Any) -> Any:
+        @contextmanager
+        def late() -> Iterator[Any]:
+            with damaged(self, *args, **named) as text:
+                yield text
+
+        return late()
+
+    monkeypatch.setattr(WatchedFile, "__init__", watch)
+    monkeypatch.setattr(predecessors.Predecessors, "opened", begun)
+    with pytest.raises(FormatError, match="it is damaged"):
+        packer.pack(tmp_path / "v2", store=tmp_path / "store", tag="app:2", cache=False)
+    assert all(file._file.closed for file in opened)
 
 
 @contextmanager
