@@ -126,7 +126,7 @@ ffi.cdef(
     void pk_segment_free(pk_segment *segment);
     int pk_segment_inflate(pk_segment *segment, const uint8_t *in, size_t length, unsigned bit,
                            const uint8_t *window, size_t window_length, uint64_t position,
-                           size_t target, const pk_carry *carry);
+                           size_t target, const pk_carry *carry, int partial);
     int pk_segment_carry(const pk_segment *segment, pk_carry *carry);
     typedef struct pk_codec pk_codec;
     pk_codec *pk_codec_new(void);

@@ -146,11 +146,30 @@ static pk_status read_block(pk_reader *from, pk_segment *to, const pk_carry *car
         status = read_coded(from, to, block, carry);
     else if (type == PK_STORED && !carry)
         status = read_stored(from, to, block);
+    to->last = (int)last;
     if (status)
         return status;
     to->block_count++;
-    to->last = (int)last;
     return PK_OK;
+}
+
+/* End a segment before what is not whole, after `read_block` returned `status`; `behind` is where
+ * the block began. Returns whether there is anything before it. */
+static int end_early(pk_segment *to, pk_reader *from, const pk_reader *behind, pk_status status)
+{
+    if (to->block_count) {
+        const pk_block *block = &to->blocks[to->block_count - 1];
+        to->size = (size_t)block->start + block->plain;
+        to->token_count = (size_t)block->first_token + block->tokens;
+        to->last = 0;
+        *from = *behind;
+        return to->size > to->window;
+    }
+    if (status != PK_NEED_MORE || !to->token_count)
+        return 0;
+    to->block_count = 1;
+    to->open = 1;
+    return 1;
 }
 
 int pk_segment_carry(const pk_segment *segment, pk_carry *carry)
@@ -184,7 +203,7 @@ void pk_segment_free(pk_segment *segment)
 
 pk_status pk_segment_inflate(pk_segment *segment, const uint8_t *in, size_t length, unsigned bit,
                              const uint8_t *window, size_t window_length, uint64_t position,
-                             size_t target, const pk_carry *carry)
+                             size_t target, const pk_carry *carry, int partial)
 {
     if (bit > 7 || window_length > PK_FAR_WINDOW)
         return PK_INVALID;
@@ -202,9 +221,13 @@ pk_status pk_segment_inflate(pk_segment *segment, const uint8_t *in, size_t leng
     pk_reader from = {in, length, 0, 0, 0, 0};
     pk_take(&from, bit);
     do {
-        pk_status status = read_block(&from, segment, carry);
-        if (status != PK_OK)
-            return status;
+        const pk_reader behind = from;
+        const pk_status status = read_block(&from, segment, carry);
+        if (status != PK_OK) {
+            if (!partial || status == PK_NO_MEMORY || !end_early(segment, &from, &behind, status))
+                return status;
+            break;
+        }
         carry = NULL;
     } while (!segment->last && !segment->open && segment->size - segment->window < target);
     uint64_t end = (uint64_t)from.at * 8 - from.count;

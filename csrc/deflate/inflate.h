@@ -122,12 +122,15 @@ void pk_segment_free(pk_segment *segment);
  * position: bytes of plaintext before it, in all: window_length or more.
  * target: bytes; at most PK_SEGMENT_PLAIN keeps the bounds above.
  * carry: the block that the segment before ended within; NULL if it ended with one.
+ * partial: 1 to end it earlier where the stream is cut off or damaged: with the last whole
+ *     block, or, if there is none and the input ends, behind the last whole token of a block
+ *     with codes.
  * Returns PK_OK; PK_NEED_MORE: the blocks do not end within the input; PK_INVALID: this is no
  * deflate stream, or one that is not opened: too many blocks, codes that no encoder writes;
  * PK_NO_MEMORY. */
 pk_status pk_segment_inflate(pk_segment *segment, const uint8_t *in, size_t length, unsigned bit,
                              const uint8_t *window, size_t window_length, uint64_t position,
-                             size_t target, const pk_carry *carry);
+                             size_t target, const pk_carry *carry, int partial);
 
 /* Write what a later segment must know of the block that this one ends within. Returns 1, or 0 if
  * it ends with a block. */

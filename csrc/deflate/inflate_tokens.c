@@ -215,12 +215,11 @@ static int read_end(pk_reader *from, const pk_decoders *with)
 {
     const pk_reader before = *from;
     const pk_entry entry = pk_decode(from, with->literals, PK_LITERAL_ROOT);
-    if (from->over)
-        return PK_NEED_MORE;
-    if ((entry & PK_ENTRY_OTHER) && entry >> 16 == 256)
+    const int is_over = from->over;
+    if (!is_over && (entry & PK_ENTRY_OTHER) && entry >> 16 == 256)
         return END_OF_BLOCK;
     *from = before;
-    return CUT;
+    return is_over ? PK_NEED_MORE : CUT;
 }
 
 pk_status pk_read_tokens(pk_reader *from, pk_segment *to, pk_block *block, const pk_decoders *with)
@@ -238,12 +237,15 @@ pk_status pk_read_tokens(pk_reader *from, pk_segment *to, pk_block *block, const
             most_bytes = start + MOST_OF_BLOCK;
             most_tokens = first + PK_CUT_TOKENS;
         }
+        const pk_reader before = *from;
         status = read_token(from, to, with);
+        if (status == PK_NEED_MORE)
+            *from = before; /* what is whole may be wanted: `end_early` */
     }
+    block->tokens = (uint32_t)(to->token_count - first);
+    block->plain = (uint32_t)(to->size - start);
     if (status != END_OF_BLOCK && status != CUT)
         return (pk_status)status;
     to->open = status == CUT;
-    block->tokens = (uint32_t)(to->token_count - first);
-    block->plain = (uint32_t)(to->size - start);
     return PK_OK;
 }

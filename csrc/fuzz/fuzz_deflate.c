@@ -1,7 +1,7 @@
 /* libFuzzer target: a deflate stream is opened and comes back bit for bit, or is refused.
  *
- * The first byte holds the bit the stream begins at and how soon segments end; the rest is the
- * stream.
+ * The first byte holds the bit the stream begins at, how soon segments end, and whether they may
+ * end early; the rest is the stream.
  */
 #include "../tests/check.h"
 
@@ -38,7 +38,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
     CHECK(segment && codec && other);
     while (left
            && pk_segment_inflate(segment, at, left, bit, window, window_length, position, target,
-                                 NULL)
+                                 NULL, input[0] >> 7)
                   == PK_OK) {
         size_t length = segment->size - segment->window;
         uint64_t end = segment->end_bit;
@@ -69,7 +69,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
             free(data);
         }
         free(recipe);
-        if (segment->last)
+        if (segment->last || segment->open)
             break;
         size_t whole = segment->size, kept = whole < PK_FAR_WINDOW ? whole : PK_FAR_WINDOW;
         memcpy(window, segment->data + whole - kept, kept);

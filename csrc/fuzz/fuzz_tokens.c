@@ -17,7 +17,7 @@ static pk_segment *inflated(const uint8_t *stream, size_t length, unsigned bit)
 {
     pk_segment *segment = pk_segment_new();
     CHECK(segment);
-    int status = pk_segment_inflate(segment, stream, length, bit, stream, 0, 0, 1 << 16, NULL);
+    int status = pk_segment_inflate(segment, stream, length, bit, stream, 0, 0, 1 << 16, NULL, 0);
     CHECK(status != PK_NO_MEMORY);
     if (status == PK_OK)
         return segment;

@@ -35,6 +35,22 @@ static size_t draw_tokens(pk_token *tokens, uint32_t letters, uint32_t matches, 
     return count;
 }
 
+/* What is whole of a block that is cut off: all tokens but one, which has 48 bits at most. */
+static void check_part(pk_segment *segment, const uint8_t *cut, size_t part, unsigned bit,
+                       const pk_token *tokens)
+{
+    const pk_status status =
+        pk_segment_inflate(segment, cut, part, bit, cut, 0, 0, SIZE_MAX, NULL, 1);
+    CHECK(status == PK_OK || (status == PK_NEED_MORE && part < 300));
+    if (status != PK_OK)
+        return;
+    CHECK(segment->open && segment->last && segment->block_count == 1);
+    CHECK(segment->end_bit <= 8 * part && segment->end_bit + 48 > 8 * part);
+    CHECK(segment->blocks->tokens == segment->token_count);
+    CHECK(segment->blocks->plain == segment->size);
+    CHECK(!memcmp(segment->tokens, tokens, segment->token_count * sizeof *tokens));
+}
+
 static void check_round(pk_token *tokens, unsigned round)
 {
     static const uint32_t letters[] = {1, 4, 90, 256}, longest[] = {1, 8, 256};
@@ -58,7 +74,7 @@ static void check_round(pk_token *tokens, unsigned round)
     uint8_t *exact = exact_copy(writer.bytes, size);
     pk_segment *segment = pk_segment_new();
     CHECK(segment);
-    CHECK(pk_segment_inflate(segment, exact, size, bit, exact, 0, 0, SIZE_MAX, NULL) == PK_OK);
+    CHECK(pk_segment_inflate(segment, exact, size, bit, exact, 0, 0, SIZE_MAX, NULL, 0) == PK_OK);
     CHECK(segment->end_bit == bits && segment->last && segment->token_count == count);
     CHECK(!memcmp(segment->tokens, tokens, count * sizeof *tokens));
     for (size_t at = 0, token = 0; token < count; at += pk_token_bytes(tokens[token++])) {
@@ -72,8 +88,9 @@ static void check_round(pk_token *tokens, unsigned round)
     for (unsigned times = 0; times < 20; times++) {
         const size_t part = any((uint32_t)size);
         uint8_t *cut = exact_copy(exact, part);
-        CHECK(pk_segment_inflate(segment, cut, part, bit, cut, 0, 0, SIZE_MAX, NULL)
+        CHECK(pk_segment_inflate(segment, cut, part, bit, cut, 0, 0, SIZE_MAX, NULL, 0)
               == PK_NEED_MORE);
+        check_part(segment, cut, part, bit, tokens);
         free(cut);
     }
     free(exact);
@@ -103,7 +120,7 @@ static void check_refusals(void)
             pk_write_tokens(&writer, lengths, literals, behind ? 100 : 0, 1);
             CHECK(pk_writer_end(&writer, &bits) == PK_OK);
             CHECK(pk_segment_inflate(segment, writer.bytes, (size_t)(bits + 7) / 8, 0,
-                                     writer.bytes, 0, 0, SIZE_MAX, NULL)
+                                     writer.bytes, 0, 0, SIZE_MAX, NULL, 0)
                   == (wrong ? PK_INVALID : PK_OK));
             if (!wrong)
                 CHECK(segment->tokens[10] == (257u << 16 | 1));

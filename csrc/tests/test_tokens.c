@@ -112,7 +112,7 @@ static void test_writer(void)
         CHECK(pk_write_segment(&writer, segment, bit, 1 << 20, &again) == PK_OK && again == bits);
         uint8_t *exact = exact_copy(writer.bytes, (size_t)(bits + 7) / 8);
         CHECK(pk_segment_inflate(read, exact, (size_t)(bits + 7) / 8, bit, exact, 0, 0, SIZE_MAX,
-                                 NULL)
+                                 NULL, 0)
               == PK_OK);
         CHECK(read->end_bit == bits && read->last && read->size == segment->size);
         CHECK(!memcmp(read->data, segment->data, read->size)

@@ -59,12 +59,14 @@ class Inflated(NamedTuple):
         last: whether the stream ends with it.
         carry: what `Segment.inflate` must know of the block that it ends within; empty if it ends
             with a block.
+        is_partial: whether it ends earlier than it would if the stream were whole.
     """
 
     plain_length: int
     end_bit: int
     last: bool
     carry: bytes = b""
+    is_partial: bool = False
 
 
 class Segment:
@@ -87,6 +89,7 @@ class Segment:
         target: int = SEGMENT_BYTES,
         *,
         carry: bytes = b"",
+        partial: bool = False,
     ) -> Inflated | None:
         """Inflate blocks until there are `target` bytes, a long block is cut, or the stream ends.
 
@@ -97,6 +100,9 @@ class Segment:
             position: bytes of plaintext before the segment.
             target: bytes of plaintext to reach.
             carry: as the segment before gave it.
+            partial: whether to end the segment earlier where the stream is damaged, or cut off
+                where `data` ends: with the last whole block, or, if there is none and `data` ends,
+                behind the last whole token.
 
         Returns:
             The segment's extent, or None if `data` ends before the segment does.
@@ -115,7 +121,16 @@ class Segment:
             ffi.from_buffer("uint8_t[]", window) as before,
         ):
             status = lib.pk_segment_inflate(
-                segment, view, len(view), bit, before, len(before), position, target, goes_on
+                segment,
+                view,
+                len(view),
+                bit,
+                before,
+                len(before),
+                position,
+                target,
+                goes_on,
+                partial,
             )
         if status == lib.PK_NEED_MORE:
             return None
@@ -125,10 +140,10 @@ class Segment:
             raise NotDeflate
         size, is_last = segment.size - segment.window, bool(segment.last)
         if not segment.open:
-            return Inflated(size, segment.end_bit, is_last)
+            return Inflated(size, segment.end_bit, is_last, is_partial=partial)
         behind = ffi.new("pk_carry *")
         lib.pk_segment_carry(segment, behind)
-        return Inflated(size, segment.end_bit, False, bytes(ffi.buffer(behind)))
+        return Inflated(size, segment.end_bit, False, bytes(ffi.buffer(behind)), partial)
 
     @property
     def is_cut(self) -> bool:

@@ -46,6 +46,8 @@ _SCAN_BYTES = 1 << 20
 """Bytes searched for signatures at a time."""
 _HEADER_BYTES = (512, 140 << 10)
 """Bytes read for a header: nearly always enough, and always enough."""
+_TOKEN_BYTES = 8
+"""Bytes that a token lies in, at most: less is left behind a stream that is cut off within one."""
 _TRIAL_BYTES = 64 << 10
 """Plaintext in bytes that a signature without a stream counts as inflated in vain."""
 _MOST_SIGNATURES = 1 << 18
@@ -195,7 +197,7 @@ class Discovery:
                 continue
             self._settle(at)
             behind = offset + stream.closed_bytes
-            if stream.is_cut:
+            if stream.is_cut and end - behind >= _TOKEN_BYTES:
                 self._leave(Unread(parent, behind, end, kind, DAMAGED))
             if stream.size < MIN_PLAIN_BYTES:
                 continue

@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 
 HEAD_BYTES = 64
 """First bytes of a stream, which tell it from others."""
+_LEAST_PARTIAL_BYTES = 4 << 10
+"""Plaintext in bytes below which a stream that is cut off or damaged is none: anything may begin as
+one."""
 _FIRST_INPUT_BYTES = 128 << 10
 """Compressed bytes that are read first, as it is not known how long a stream is."""
 Read = Callable[[int, int], "Buffer"]
@@ -109,7 +112,7 @@ class FoundStream(InflatedStream):
         return hasher.digest() == self._digest
 
     def measure(self, run: Run | None = None) -> Generator[tuple[int, Segment], None, None]:
-        """Inflate it to its end; one that is cut off or damaged ends with its last whole segment.
+        """Inflate it to its end; one that is cut off or damaged ends with what is whole of it.
 
         Args:
             run: inflates the next segment while this one is used; None to wait with it.
@@ -158,6 +161,8 @@ class FoundStream(InflatedStream):
             self.size = min(self._positions[-1] + found.plain_length, self.size)
         elif self._positions[-1] + found.plain_length >= self.size:
             raise FormatError(self._what, "it is too long")
+        elif found.is_partial and not self.count and found.plain_length < _LEAST_PARTIAL_BYTES:
+            raise FormatError(self._what, "it is cut off or damaged")
         if found.end_bit + 7 >> 3 > most_coded(found.plain_length):
             raise FormatError(self._what, "it holds next to nothing")
         if self._spooled < 0 and not found.last:

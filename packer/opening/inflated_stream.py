@@ -79,6 +79,8 @@ class InflatedStream:
         self._places = array("q", (-1,))
         # Of those within a block, what inflating must know of it: a KB, a 2000th of the plaintext.
         self._carries: dict[int, bytes] = {}
+        # The first segment that ends early, and no whole one is behind it; -1 if there is none.
+        self._first_partial = -1
         self._plain: Spool | None = None
 
     def keep(self, plain: Spool) -> None:
@@ -221,6 +223,8 @@ class InflatedStream:
     def _advance(self, segment: Segment, found: Inflated, offset: int) -> None:
         """Make a checkpoint behind a segment that was inflated for the first time."""
         position = self._positions[-1] + found.plain_length
+        if found.is_partial and self._first_partial < 0:
+            self._first_partial = self.count
         if position > self.size or (found.last and position < self.size):
             raise FormatError(self._what, f"its plaintext has not the {self.size} bytes stated")
         if self._plain is not None:
@@ -241,7 +245,19 @@ class InflatedStream:
             self._carries[self.count] = before if before == found.carry else found.carry
 
     def _inflate(self, at: int) -> tuple[Segment, Inflated, int]:
-        """Inflate the segment behind a checkpoint; return it, its extent and its first byte."""
+        """Inflate the segment behind a checkpoint; return it, its extent and its first byte.
+
+        Where the stream is damaged or cut off, it ends early.
+
+        Args:
+            at: number of the checkpoint.
+
+        Returns:
+            The segment, its extent, and the offset of the byte that it begins in.
+
+        Raises:
+            FormatError: nothing of it is whole.
+        """
         offset, bit, position = self._offsets[at], self._bits[at], self._positions[at]
         window, carry = self._windows.get(self._places[at]), self._carries.get(at, b"")
         if at + 1 < len(self._offsets):
@@ -252,17 +268,21 @@ class InflatedStream:
             wanted = self._first_input
         wanted = min(wanted, MAX_SEGMENT_INPUT)
         segment, found = self._cache.new(self.size - position), None
+        partial = 0 <= self._first_partial <= at < self.count
         while found is None:
             have = max(min(wanted, self._end - offset), 0)
+            data = self._read(offset, have)
             try:
-                found = segment.inflate(
-                    self._read(offset, have), bit, window, position, carry=carry
-                )
+                found = segment.inflate(data, bit, window, position, carry=carry, partial=partial)
             except NotDeflate:
-                raise FormatError(self._what, "it is no deflate stream") from None
+                if partial:
+                    raise FormatError(self._what, "it is no deflate stream") from None
+                partial = True
+                continue
             if found is None:
-                if have < wanted or wanted >= MAX_SEGMENT_INPUT:
+                if partial or wanted >= MAX_SEGMENT_INPUT:
                     raise FormatError(self._what, "it is cut off")
+                partial = have < wanted
                 wanted = min(2 * wanted, MAX_SEGMENT_INPUT)
         return segment, found, offset
 

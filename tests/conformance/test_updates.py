@@ -190,6 +190,31 @@ CASES: dict[str, tuple[dict[str, bytes], dict[str, bytes], int]] = {
     "cut short": (
         {"a.tgz": LONG},
         {"a.tgz": libdeflate(tar(changed(LONG_TEXTS, 2)))[: len(LONG) * 3 // 4]},
+        20,
+    ),
+    "cut short in its first segment": (
+        {"a.tgz": archive(1)},
+        {"a.tgz": archive(2)[: len(archive(1)) // 3]},
+        20,
+    ),
+    "cut short within an archive": (
+        {"a.airgap": libdeflate(tar({"1.tgz": archive(1), "2.tgz": archive(11)}))},
+        {"a.airgap": libdeflate(tar({"1.tgz": archive(2)[:-20_000], "2.tgz": archive(11)}))},
+        20,
+    ),
+    "both cut short": (
+        {"a.tgz": archive(1)[: len(archive(1)) // 2]},
+        {"a.tgz": archive(2)[: len(archive(1)) // 2 + 400]},
+        20,
+    ),
+    "damaged": (
+        {"a.tgz": archive(1)},
+        {"a.tgz": archive(2)[: len(archive(1)) * 3 // 4] + b"\xff" * 20_000},
+        2,
+    ),
+    "damaged before": (
+        {"a.tgz": archive(1)[: len(archive(1)) * 3 // 4] + random.Random(4).randbytes(20_000)},
+        {"a.tgz": archive(2)},
         2,
     ),
     "whole again": (

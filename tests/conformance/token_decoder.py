@@ -37,6 +37,7 @@ class Block(NamedTuple):
     kind: int
     size: int
     tokens: list[Token]
+    ends: bool = True
 
 
 class Header(NamedTuple):
@@ -794,7 +795,10 @@ def written(
 
 
 def inflate(stream: bytes, size: int | None = None) -> tuple[bytes, list[Block]]:
-    """Return plaintext and blocks of a raw deflate stream (RFC 1951), up to `size` bytes."""
+    """Return plaintext and blocks of a raw deflate stream (RFC 1951), up to `size` bytes.
+
+    Where the stream is cut off, its last block has what is whole, and no end.
+    """
     at, out, blocks = 0, bytearray(), []
 
     def take(count: int) -> int:
@@ -817,6 +821,7 @@ def inflate(stream: bytes, size: int | None = None) -> tuple[bytes, list[Block]]
     def decode(codes: dict[tuple[int, int], int]) -> int:
         length = code = 0
         while (length, code) not in codes:
+            need(length < 16, "a code")
             length, code = length + 1, code << 1 | take(1)
         return codes[length, code]
 
@@ -848,7 +853,17 @@ def inflate(stream: bytes, size: int | None = None) -> tuple[bytes, list[Block]]
                 else:
                     lengths += [0] * (3 + take(3) if symbol == 17 else 11 + take(7))
         first, second = table(lengths[:literals]), table(lengths[literals:])
-        while (symbol := decode(first)) != 256:
+        ends = True
+        while True:
+            if size is not None and len(out) >= size and at + 48 > 8 * len(stream):
+                try:
+                    ends = decode(first) == 256 and at <= 8 * len(stream)
+                except Refused:
+                    ends = False
+                last |= not ends
+                break
+            if (symbol := decode(first)) == 256:
+                break
             if symbol < 256:
                 out.append(symbol)
                 tokens.append((1, 0))
@@ -859,7 +874,7 @@ def inflate(stream: bytes, size: int | None = None) -> tuple[bytes, list[Block]]
             for _ in range(length):
                 out.append(out[-distance])
             tokens.append((length, distance))
-        blocks.append(Block(kind, len(out) - start, tokens))
+        blocks.append(Block(kind, len(out) - start, tokens, ends))
     return bytes(out), blocks
 
 
@@ -876,6 +891,6 @@ def old_span(plain: bytes, blocks: list[Block], first: int, size: int) -> Old:
                 inside = max(min(at + length, last) - max(at, first), 0)
                 tokens += [(1, 0)] * inside
             at += length
-        if block.size and first < at <= last:
+        if block.size and block.ends and first < at <= last:
             ends.append(at - first)
     return Old(plain[first:last], tokens, ends)

@@ -7,6 +7,7 @@ import random
 import shutil
 import subprocess
 import zlib
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -323,6 +324,47 @@ def test_a_block_for_a_whole_stream_is_cut() -> None:
     (only,) = cut_up(one_block(text(deflate.SEGMENT_BYTES)))
     assert only[1].last
     assert not only[1].carry
+
+
+def test_a_segment_ends_early_where_the_stream_does() -> None:
+    plain = text(400_000)
+    stream = zlib.compress(plain, 6, wbits=-15)
+    segment = Segment()
+    for end in (20_000, len(stream) // 2, len(stream) - 1):
+        cut = stream[:end]
+        assert segment.inflate(cut, 0, b"", 0) is None
+        # First what is whole of the blocks, then of the block behind them.
+        found, at, bit, done = segment.inflate(cut, 0, b"", 0, partial=True), 0, 0, b""
+        for _ in range(2):
+            assert found is not None and found.is_partial and not found.last
+            done += bytes(segment.plain)
+            at, bit = at + (found.end_bit >> 3), found.end_bit & 7
+            is_cut = bool(found.carry)
+            assert segment.is_cut == is_cut
+            if is_cut:
+                break
+            window = done[-WINDOW_BYTES:]
+            found = segment.inflate(cut[at:], bit, window, len(done), partial=True)
+        assert is_cut and plain.startswith(done) and end - at <= 6
+        assert found is not None
+        assert segment.inflate(cut[at:], bit, b"", 0, carry=found.carry, partial=True) is None
+
+
+def test_a_segment_ends_before_a_block_that_is_damaged() -> None:
+    plain = text(400_000)
+    stream = zlib.compress(plain, 6, wbits=-15)
+    encoder = zlib.compressobj(6, zlib.DEFLATED, -15)
+    whole = encoder.compress(plain) + encoder.flush(zlib.Z_SYNC_FLUSH)
+    segment = Segment()
+    damaged = whole + b"\xff" * 100
+    with pytest.raises(deflate.NotDeflate):
+        segment.inflate(damaged, 0, b"", 0)
+    found = segment.inflate(damaged, 0, b"", 0, partial=True)
+    assert found is not None and found.end_bit == 8 * len(whole)
+    assert bytes(segment.plain) == plain
+    for nothing in (b"\xff" * 100, b"", stream[:1]):
+        with suppress(deflate.NotDeflate):
+            assert segment.inflate(nothing, 0, b"", 0, partial=True) is None
 
 
 def test_a_block_of_few_long_matches_is_cut_at_the_limit() -> None:

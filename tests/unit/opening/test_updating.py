@@ -7,7 +7,7 @@ import gzip
 import random
 import weakref
 import zlib
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from functools import partial
@@ -33,7 +33,7 @@ from packer.opening.text_pieces import Stream, TextPieces
 from packer.opening.update_plan import DeltaPiece, Opened
 from packer.opening.updating import Update
 from packer.opening.workers import Workers
-from tests.updates import as_gzip, changed, libdeflate, one_block, tar, texts, zipped
+from tests.updates import as_gzip, changed, libdeflate, one_block, tar, texts, zipped, zlib_gzip
 
 PARAMS = ChunkParams(4 << 10)
 TEXTS = texts(files=12)
@@ -75,6 +75,10 @@ def update(old: bytes, new: bytes, *, threads: int = 0, most: float = 1e9) -> Re
 
 def archive(version: int) -> bytes:
     return libdeflate(tar(changed(TEXTS, version)))
+
+
+def one_block_gzip(data: bytes) -> bytes:
+    return as_gzip(one_block(data), data)
 
 
 def test_an_update_is_a_small_recipe_whatever_the_threads() -> None:
@@ -169,6 +173,20 @@ def test_segments_that_end_anywhere() -> None:
                 body = encoder.compress(text) + encoder.flush(flush) + encoder.flush()
                 made.append(as_gzip(body, text))
             assert update(*made) is not None
+
+
+@pytest.mark.parametrize("encoder", [libdeflate, zlib_gzip, one_block_gzip])
+def test_streams_that_are_cut_off_anywhere(encoder: Callable[[bytes], bytes]) -> None:
+    """What is whole of either file is opened, but for the bytes that a token is cut off in."""
+    drawn = random.Random(7)
+    old, new = (encoder(tar(changed(TEXTS, version))) for version in (1, 2))
+    for _ in range(4):
+        end = drawn.randrange(len(new) // 3, len(new) - 9)
+        for before, after in ((old, new[:end]), (old[: end + 99], new[:end]), (new[:end], new)):
+            found = update(before, after)  # of little old text it may not pay
+            if after is not new:
+                assert found is not None
+                assert len(found.recipe) + len(found.content) < len(after) / 8
 
 
 @pytest.mark.slow

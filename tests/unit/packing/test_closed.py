@@ -240,10 +240,11 @@ UPDATES = {
     "cut off": (
         compressed(LONG),
         compressed(edited(LONG))[: len(compressed(LONG)) * 3 // 4],
-        "gzip damaged",
+        None,
     ),
     "damaged": (compressed(LONG), damaged(compressed(edited(LONG))), "gzip damaged"),
-    "cut off early": (compressed(TEXT), compressed(edited(TEXT))[:-9000], "gzip damaged"),
+    "cut off early": (compressed(TEXT), compressed(edited(TEXT))[:-9000], None),
+    "damaged early": (compressed(TEXT), damaged(compressed(edited(TEXT))), "gzip damaged"),
     "a damaged entry": (
         zipped_and(TEXT, b"x", 0),
         zipped_and(edited(TEXT), b"\xff" + noise(1), 8),
