@@ -268,7 +268,8 @@ class Update:
         if not position:  # the number may be that of a stream that turned out to be none
             self._votes[stream.number] = Votes()
         self._old.prints.find(position, plain, self._votes[stream.number])
-        self._recipes.begin(stream, stream.number_at(position))
+        if plain:  # else there is nothing to do ahead, and its position does not tell its number
+            self._recipes.begin(stream, stream.number_at(position))
 
     def _is_unknown(self, start: int, end: int) -> bool:
         """Return whether the chunks of an older self that was opened lack most of a stretch."""
