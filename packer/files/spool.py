@@ -6,7 +6,7 @@ from threading import Lock
 from typing import IO
 
 from packer.engine.memory import writable
-from packer.files.temporary import fill_at, temporary_file, write_at
+from packer.files.temporary import fill_at, read_at, temporary_file, write_at
 
 
 class Memory:
@@ -42,6 +42,47 @@ class Memory:
             self._left += size
 
 
+class Pile:
+    """A temporary file for several owners, each of which appends all it has before the next one.
+
+    One thread at a time may append; any may read what was appended.
+
+    Args:
+        directory: of the file, as `temporary_file` takes it.
+    """
+
+    def __init__(self, directory: bytes | None) -> None:
+        self._directory = directory
+        self._file: IO[bytes] | None = None
+        self.size = 0
+
+    def add(self, data: bytes | bytearray | memoryview) -> None:
+        """Append bytes."""
+        if self._file is None:
+            self._file = temporary_file(self._directory)
+        write_at(self._file, data, self.size)
+        self.size += len(data)
+
+    def read(self, start: int, length: int) -> bytes:
+        """Return a part."""
+        assert self._file is not None
+        return read_at(self._file, length, start)
+
+    def read_into(self, start: int, out: memoryview) -> None:
+        """Fill `out` from `start` on."""
+        assert self._file is not None
+        fill_at(self._file, out, start)
+
+    def truncate(self, size: int) -> None:
+        """Forget what was added behind the first `size` bytes."""
+        self.size = size
+
+    def close(self) -> None:
+        """Remove the file."""
+        if self._file is not None:
+            self._file.close()
+
+
 class Spool:
     """Bytes in memory, or in a temporary file if no memory is left for them.
 
@@ -51,15 +92,19 @@ class Spool:
         most: greatest number of bytes.
         memory: what it may take.
         directory: of the temporary file, as `temporary_file` takes it.
+        pile: takes the place of a file of its own.
     """
 
-    def __init__(self, most: int, memory: Memory, directory: bytes | None) -> None:
+    def __init__(
+        self, most: int, memory: Memory, directory: bytes | None, pile: Pile | None = None
+    ) -> None:
         self.size = 0
         """Bytes appended so far."""
         self._most = most
         self._memory = memory
-        self._directory = directory
-        self._file: IO[bytes] | None = None
+        self._pile = Pile(directory) if pile is None else pile
+        self._is_shared = pile is not None
+        self._base = 0  # where its bytes begin in the pile
         # Not resized later, so that views of it may be given out.
         self._held = writable(most) if memory.take(most) else None
 
@@ -78,9 +123,9 @@ class Spool:
         if self._held is not None:
             self._held[self.size : end] = data
         else:
-            if self._file is None:
-                self._file = temporary_file(self._directory)
-            write_at(self._file, data, self.size)
+            if not self.size:
+                self._base = self._pile.size
+            self._pile.add(data)
         self.size = end
         return True
 
@@ -106,13 +151,13 @@ class Spool:
         """
         if self._held is not None:
             out[:] = self._held[start : start + len(out)]
-        elif self._file is not None:
-            fill_at(self._file, out, start)
+        elif self.size:
+            self._pile.read_into(self._base + start, out)
 
     def close(self) -> None:
-        """Release the memory, or remove the temporary file."""
+        """Release the memory, or remove the temporary file if it is its own."""
         if self._held is not None:
             self._held = None
             self._memory.give(self._most)
-        if self._file is not None:
-            self._file.close()
+        if not self._is_shared:
+            self._pile.close()

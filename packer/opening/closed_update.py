@@ -16,6 +16,7 @@ from packer.opening.closed import (
     LIMIT,
     NEW,
     SIGNATURE_BYTES,
+    TEXT,
     ZIP,
     ClosedTally,
     is_opened,
@@ -25,6 +26,7 @@ from packer.opening.discovery import Discovery
 from packer.opening.equal_members import Stretch, members
 from packer.opening.expander import SMALL_BYTES
 from packer.opening.found_stream import FoundStream, Read
+from packer.opening.frames_update import FoundFrames
 from packer.opening.locating import Votes
 from packer.opening.update_plan import Opened
 
@@ -39,7 +41,8 @@ class Telling:
     Args:
         read: reads the file's text.
         size: of it in bytes.
-        found: the streams in it.
+        found: the deflate streams in it.
+        frames: the zstd streams of text that may be opened.
         votes: for the old places of each stream's text, by its number.
         average: bytes of a piece that votes.
         unknown: returns the parts of a stretch of the text that are in no known chunk.
@@ -50,6 +53,7 @@ class Telling:
     read: Read
     size: int
     found: Discovery
+    frames: Sequence[FoundFrames]
     votes: Mapping[int, Votes]
     average: int
     unknown: Callable[[int, int], Sequence[Stretch]]
@@ -69,7 +73,12 @@ class Telling:
             return
         planned = set(_numbers(plans))
         opened: set[int] = planned if pays else set()
-        holders: list[FoundStream | None] = [None]
+        holders: list[FoundStream | FoundFrames | None] = [None]
+        for frames in self.frames:
+            if frames.number in opened:
+                holders.append(frames)
+            else:
+                self.closed.add("zstd", TEXT, frames.closed_bytes)
         for stream in self.found.streams:
             assert isinstance(stream, FoundStream)
             parent = stream.parent.number if stream.parent is not None else -1
@@ -80,12 +89,12 @@ class Telling:
                 self.closed.add(stream.kind, reason, stream.closed_bytes)
         for holder, start, end, kind, reason in self.found.unread:
             if holder is None or holder.number in opened:
-                assert holder is None or isinstance(holder, FoundStream)
+                assert holder is None or isinstance(holder, (FoundStream, FoundFrames))
                 self._add(holder, start, end, kind, reason)
         for holder in holders:
             self._tell_formats(holder)
 
-    def _tell_formats(self, holder: FoundStream | None) -> None:
+    def _tell_formats(self, holder: FoundStream | FoundFrames | None) -> None:
         """Tell what is of a format that is not opened, and begins a stream or a tar member."""
         read, size = (self.read, self.size) if holder is None else (holder.read, holder.size)
         stretches = [(0, size), *(each.content for each in members(read, size, SMALL_BYTES))]
@@ -98,7 +107,12 @@ class Telling:
             self._add(holder, start, end, kind, DEPTH if is_opened(kind) else FORMAT)
 
     def _add(
-        self, holder: FoundStream | None, start: int, end: int, kind: str, reason: str
+        self,
+        holder: FoundStream | FoundFrames | None,
+        start: int,
+        end: int,
+        kind: str,
+        reason: str,
     ) -> None:
         """Tell a stretch if most of it is new."""
         if holder is None:
@@ -108,13 +122,13 @@ class Telling:
         elif self._old_share(holder, start, end) < _OLD_SHARE:
             self.closed.add(kind, reason, end - start)
 
-    def _old_share(self, stream: FoundStream, start: int, end: int) -> float:
+    def _old_share(self, stream: FoundStream | FoundFrames, start: int, end: int) -> float:
         return self.votes[stream.number].share(start, end, self.average)
 
 
 def _numbers(plans: Sequence[Opened]) -> Iterator[int]:
-    """Yield the numbers of the deflate streams that plans open."""
+    """Yield the numbers of the streams that plans open."""
     for plan in plans:
-        if isinstance(plan.stream, FoundStream):
+        if isinstance(plan.stream, (FoundStream, FoundFrames)):
             yield plan.stream.number
         yield from _numbers([item for item in plan.items if isinstance(item, Opened)])

@@ -7,19 +7,20 @@ it ends before anything is decided about it. It needs a file that can be read at
 from __future__ import annotations
 
 from array import array
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import closing
+from collections.abc import Callable, Generator, Iterator, Sequence
+from contextlib import closing, contextmanager
 from io import BytesIO
 from typing import TYPE_CHECKING, NamedTuple
 
 from packer.engine.deflate import SEGMENT_BYTES, WINDOW_BYTES
 from packer.errors import FormatError
+from packer.files.spool import Pile
 from packer.opening.ahead import Run
 from packer.opening.closed import DAMAGED, GZIP, ZIP
 from packer.opening.deflate_streams import MIN_PLAIN_BYTES
 from packer.opening.expansion import most_opened
 from packer.opening.finder import SIGNATURE_BYTES, behind_gzip_header, behind_zip_header
-from packer.opening.found_stream import FoundStream, MadeStream, Read, Spool
+from packer.opening.found_stream import FoundStream, Holder, MadeStream, Read
 from packer.opening.inflated_stream import Windows
 from packer.opening.lookahead import Source, find_signature
 from packer.opening.predecessor import PACKING_CACHE_BYTES
@@ -60,18 +61,25 @@ def most_found(size: int) -> int:
     return min(most_opened(size), MAX_RATIO * size + SPARE_BYTES)
 
 
+Visit = Callable[[FoundStream | MadeStream, int, memoryview], None]
+"""Takes a part of the plaintext of a stream, and its position; it is valid until this returns."""
+Skip = Callable[[Read, int, int], int]
+"""Given what reads the surroundings of a stream, where the stream begins and where the surroundings
+end, returns where it ends if nobody needs it, else 0."""
+
+
 class Unread(NamedTuple):
     """A stretch that begins as an archive and was not inflated, or not to its end.
 
     Args:
-        holder: the stream that holds it; None for the file.
+        holder: the stream that holds it, of any kind; None for the file.
         start: its first byte there.
         end: behind its last byte: where the next archive begins, or its holder ends.
         kind: as in `closed.ClosedStreams`.
         reason: as in `opening.closed`.
     """
 
-    holder: FoundStream | MadeStream | None
+    holder: Holder | None
     start: int
     end: int
     kind: str
@@ -79,15 +87,13 @@ class Unread(NamedTuple):
 
 
 class Discovery:
-    """The deflate streams of a file, found when it is made.
+    """The deflate streams of a file, found when it is made; those in zstd streams once these are.
 
     Args:
         read: reads the file.
         size: of the file in bytes.
-        visit: called with the text of each segment of each stream, in order, and with its position.
-            The text is valid until it returns.
-        skip: given what reads the surroundings of a stream, where the stream begins and where the
-            surroundings end, returns where it ends if nobody needs it, else 0.
+        visit: called with the text of each segment of each stream, in order.
+        skip: called with each stream that begins.
         directory: of temporary files, as `temporary_file` takes it.
         only: the only stream in the file itself, if that was made; the file is not read then.
         aside: stretches of the file in which no stream is looked for, in order.
@@ -100,8 +106,8 @@ class Discovery:
         read: Read,
         size: int,
         *,
-        visit: Callable[[FoundStream | MadeStream, int, memoryview], None],
-        skip: Callable[[Read, int, int], int] | None = None,
+        visit: Visit,
+        skip: Skip | None = None,
         directory: bytes | None = None,
         only: MadeStream | None = None,
         aside: Sequence[tuple[int, int]] = (),
@@ -109,33 +115,84 @@ class Discovery:
         run: Run | None = None,
     ) -> None:
         self._first = first
-        self._run = run
-        self._visit = visit
-        self._skip = skip
         self._windows = Windows(directory, WINDOW_BYTES)
         self._cache = SegmentCache(PACKING_CACHE_BYTES)
-        self._spool = Spool(directory)
-        self._left = most_found(size)
+        self.spool = Pile(directory)
+        """Holds plaintext of streams, each as a whole behind the one before."""
+        self.left = most_found(size)
+        """Plaintext in bytes that may still be found."""
         self.streams: list[FoundStream | MadeStream] = []
-        """In order: what holds a stream comes before it, and neighbours are in order."""
+        """In order: what holds a stream comes before it, and neighbours are in order; those in zstd
+        streams come last."""
         self.roots: list[FoundStream] = []
         """Those that lie in the file itself."""
         self.unread: list[Unread] = []
         """What was not inflated, and why."""
         self._pending: Unread | None = None  # the last one; its end is not known yet
-        self.refused = False
-        """Whether there is more than may be inflated, or listed."""
-        if only is None:
-            self._search(None, read, size, _signatures(read, size, aside))
-        else:
-            self._left -= only.size
-            self.streams.append(only)
-            with closing(only.measure(run)) as texts:
-                inner = array("Q", _inner_signatures(self._visited(only, texts)))
-            self._search(only, only.read, only.size, iter(inner))
-        # They refer to the caller, who refers to this: a cycle would keep the memory of both until
-        # the garbage collector runs, which does not see how large it is.
-        del self._visit, self._skip, self._run
+        self._is_full = False
+        with self._calling(visit, skip, run):
+            if only is None:
+                self._search(None, read, size, _signatures(read, size, aside))
+            else:
+                self.left -= only.size
+                self.streams.append(only)
+                with closing(only.measure(run)) as texts:
+                    inner = array("Q", _inner_signatures(self._visited(only, texts)))
+                self._search(only, only.read, only.size, iter(inner))
+        self.refused = self._is_full
+        """Whether there is more than may be inflated, or listed, outside of zstd streams."""
+
+    @property
+    def number(self) -> int:
+        """Number of the next stream."""
+        return self._first + len(self.streams)
+
+    def look_into(
+        self,
+        holder: Holder,
+        read: Read,
+        texts: Generator[memoryview, None, None],
+        *,
+        visit: Visit,
+        skip: Skip | None = None,
+        run: Run | None = None,
+    ) -> list[FoundStream]:
+        """Find the streams in one that was found in another way; they get the numbers behind its.
+
+        Where there are more than may be inflated, or listed, those that were found are returned.
+
+        Args:
+            holder: the stream.
+            read: reads its plaintext, once all of `texts` was taken.
+            texts: the plaintext, in parts; what that raises is passed on.
+            visit: as for the file.
+            skip: as for the file.
+            run: as for the file.
+
+        Returns:
+            The streams in order: what holds a stream comes before it.
+        """
+        known = len(self.streams)
+        self._first = holder.number + 1 - known
+        with closing(texts):
+            inner = array("Q", _inner_signatures(texts))
+        self.left -= holder.size
+        with self._calling(visit, skip, run):
+            self._search(holder, read, holder.size, iter(inner))
+        return [each for each in self.streams[known:] if isinstance(each, FoundStream)]
+
+    @contextmanager
+    def _calling(self, visit: Visit, skip: Skip | None, run: Run | None) -> Iterator[None]:
+        """Let a search call functions of the caller.
+
+        They refer to the caller, who refers to this: a cycle would keep the memory of both until
+        the garbage collector runs, which does not see how large it is.
+        """
+        self._visit, self._skip, self._run = visit, skip, run
+        try:
+            yield
+        finally:
+            del self._visit, self._skip, self._run
 
     def release(self) -> None:
         """Release inflated segments; they are inflated again if they are needed."""
@@ -146,11 +203,11 @@ class Discovery:
         self.streams, self.roots = [], []
         self._cache.clear()
         self._windows.close()
-        self._spool.close()
+        self.spool.close()
 
     def _search(
         self,
-        parent: FoundStream | MadeStream | None,
+        parent: Holder | None,
         read: Read,
         end: int,
         signatures: Iterator[int],
@@ -158,7 +215,7 @@ class Discovery:
         """Find the streams in the file, or in a stream's plaintext."""
         behind = 0
         for at in signatures:
-            if at < behind or self.refused:
+            if at < behind or self._is_full:
                 continue
             offset, reason = behind_header(read, at, end)
             if reason:
@@ -170,28 +227,27 @@ class Discovery:
                 behind = skipped
                 continue
             kind = GZIP if bytes(read(at, 1))[0] == _GZIP else ZIP
-            number = self._first + len(self.streams)
             stream = FoundStream(
-                number,
+                self.number,
                 parent,
                 read,
                 end,
                 offset,
-                self._left,
+                self.left,
                 self._windows,
                 self._cache,
-                self._spool,
+                self.spool,
                 kind,
                 entry_name(read, at) if kind == ZIP else b"",
             )
-            inner, spooled = array("Q"), self._spool.size
+            inner, spooled = array("Q"), self.spool.size
             try:
                 with closing(stream.measure(self._run)) as segments:
                     texts = ((position, segment.plain) for position, segment in segments)
                     inner.extend(_inner_signatures(self._visited(stream, texts)))
             except FormatError:
-                self._left -= max(_TRIAL_BYTES, self._spool.size - spooled)
-                self.refused = self.refused or self._left < 0
+                self.left -= max(_TRIAL_BYTES, self.spool.size - spooled)
+                self._is_full = self._is_full or self.left < 0
                 if not at or kind == ZIP:  # what looks like gzip elsewhere may be anything
                     self._leave(Unread(parent, at, end, kind, DAMAGED))
                 continue
@@ -201,10 +257,10 @@ class Discovery:
                 self._leave(Unread(parent, behind, end, kind, DAMAGED))
             if stream.size < MIN_PLAIN_BYTES:
                 continue
-            self._left -= stream.size + (SEGMENT_BYTES if stream.is_cut else 0)
+            self.left -= stream.size + (SEGMENT_BYTES if stream.is_cut else 0)
             self.streams.append(stream)
             (self.roots if parent is None else parent.children).append(stream)
-            self.refused = len(self.streams) >= MAX_FOUND_STREAMS or self._left < 0
+            self._is_full = len(self.streams) >= MAX_FOUND_STREAMS or self.left < 0
             if stream.depth < MAX_DEFLATE_DEPTH:
                 pending, self._pending = self._pending, None
                 self._search(stream, stream.read, stream.size, iter(inner))

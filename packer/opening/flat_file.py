@@ -15,8 +15,8 @@ from functools import partial
 from typing import NamedTuple
 
 from packer.engine.zstd_streams import NotZstd, Segment
+from packer.files.spool import Pile
 from packer.opening.closed import DAMAGED, LIMIT, TEXT, ClosedTally
-from packer.opening.found_stream import Spool
 from packer.opening.parsed_stream import parsed
 from packer.opening.recipe import ZstdSegment
 from packer.opening.workers import IN_FLIGHT_BYTES, Workers
@@ -60,7 +60,7 @@ class FlatFile:
         parts: of the text, in order, without gaps.
     """
 
-    def __init__(self, read: Read, spool: Spool, parts: Sequence[FlatPart]) -> None:
+    def __init__(self, read: Read, spool: Pile, parts: Sequence[FlatPart]) -> None:
         self._read = read
         self._spool = spool
         self.parts = parts
@@ -122,7 +122,7 @@ def flattened(
     Returns:
         The text; None if it is the file itself.
     """
-    spool = Spool(workers.directory)
+    spool = Pile(workers.directory)
     parts: list[FlatPart] = []
     done = text = 0
     room = MAX_RECIPE_BYTES
@@ -167,7 +167,7 @@ class _Opening:
     """
 
     def __init__(
-        self, read: Read, frames: Frames, workers: Workers, spool: Spool, room: int
+        self, read: Read, frames: Frames, workers: Workers, spool: Pile, room: int
     ) -> None:
         self._read = read
         self._frames = frames

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Generator
 from contextlib import closing
-from typing import IO, TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 import blake3
 
 from packer.engine.deflate import SEGMENT_BYTES, Inflated, Segment, most_coded
 from packer.errors import FormatError
-from packer.files.temporary import fill_at, read_at, temporary_file, write_at
+from packer.files.spool import Pile
 from packer.opening.ahead import Run, one_ahead
 from packer.opening.inflated_stream import InflatedStream, Windows
 from packer.opening.old_streams import PlainStream
@@ -37,6 +37,33 @@ _COMPARED_BYTES = 1 << 20
 """Bytes that are compared at a time."""
 
 
+class Holder(Protocol):
+    """A stream of any kind that may hold others."""
+
+    children: list[FoundStream]
+    """Those in it, in order."""
+
+    @property
+    def number(self) -> int:
+        """Its number in the file."""
+
+    @property
+    def parent(self) -> Holder | None:
+        """The stream that holds it; None for the file."""
+
+    @property
+    def depth(self) -> int:
+        """Number of streams around it, itself included."""
+
+    @property
+    def offset(self) -> int:
+        """Of its first byte in what holds it."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of its plaintext."""
+
+
 class FoundStream(InflatedStream):
     """A deflate stream of a file.
 
@@ -57,14 +84,14 @@ class FoundStream(InflatedStream):
     def __init__(
         self,
         number: int,
-        parent: FoundStream | MadeStream | None,
+        parent: Holder | None,
         read: Read,
         end: int,
         offset: int,
         most: int,
         windows: Windows,
         cache: SegmentCache,
-        spool: Spool,
+        spool: Pile,
         kind: str,
         name: bytes,
     ) -> None:
@@ -93,6 +120,11 @@ class FoundStream(InflatedStream):
     def whole_bytes(self) -> int:
         """The same without the last byte if it may be shared with what follows."""
         return self._offsets[-1] - self.offset
+
+    @property
+    def is_small(self) -> bool:
+        """Whether it has one segment, and holds no stream."""
+        return self.count == 1 and not self.children
 
     @property
     def head(self) -> bytes:
@@ -224,42 +256,3 @@ class MadeStream:
     def read_into(self, start: int, out: memoryview) -> None:
         """Fill `out` with the plaintext from `start` on."""
         out[:] = self.read(start, len(out))
-
-
-class Spool:
-    """Plaintext in a temporary file, so that it need not be inflated again.
-
-    Args:
-        directory: of the file, as `temporary_file` takes it.
-    """
-
-    def __init__(self, directory: bytes | None) -> None:
-        self._directory = directory
-        self._file: IO[bytes] | None = None
-        self.size = 0
-
-    def add(self, data: memoryview) -> None:
-        """Append bytes."""
-        if self._file is None:
-            self._file = temporary_file(self._directory)
-        write_at(self._file, data, self.size)
-        self.size += len(data)
-
-    def read(self, start: int, length: int) -> bytes:
-        """Return a part."""
-        assert self._file is not None
-        return read_at(self._file, length, start)
-
-    def read_into(self, start: int, out: memoryview) -> None:
-        """Fill `out` from `start` on."""
-        assert self._file is not None
-        fill_at(self._file, out, start)
-
-    def truncate(self, size: int) -> None:
-        """Forget what was added behind the first `size` bytes."""
-        self.size = size
-
-    def close(self) -> None:
-        """Remove the file."""
-        if self._file is not None:
-            self._file.close()

@@ -7,9 +7,8 @@ become recipes from old sequences, as those of deflate become recipes from token
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Generator
 from functools import partial
-from threading import Lock
 
 from packer.engine.tokens import MAX_SPAN_BYTES, Span
 from packer.engine.zstd_streams import (
@@ -21,10 +20,10 @@ from packer.engine.zstd_streams import (
 )
 from packer.engine.zstd_streams import Span as ZstdSpan
 from packer.errors import FormatError
-from packer.files.spool import Memory
-from packer.opening.found_stream import FoundStream, Read, Spool
+from packer.files.spool import Memory, Pile
+from packer.opening.found_stream import FoundStream, Holder, Read
 from packer.opening.locating import Fingerprints, Place, Votes
-from packer.opening.parsed_stream import ParsedStream, parsed
+from packer.opening.parsed_stream import ParsedStream, Parsing, parsed
 from packer.opening.predecessor import ZSTD
 from packer.opening.shelf import Shelf
 from packer.opening.update_plan import FramesRecipe
@@ -41,7 +40,7 @@ _SPARE_BYTES = 64 << 10
 
 
 class OldFrames(ParsedStream):
-    """A zstd stream of a predecessor.
+    """A zstd stream of a predecessor, which is there once `measure` has ended.
 
     Args:
         read: reads the predecessor.
@@ -49,51 +48,48 @@ class OldFrames(ParsedStream):
         run: the frames.
         number: of the stream among those of the predecessor.
         most: greatest size of its plaintext.
-        directory: of temporary files, as `temporary_file` takes it.
-        prints: take its text.
-
-    Raises:
-        FormatError: it is no stream, or has more plaintext.
+        parsing: shared with other streams.
     """
 
-    parent: FoundStream | None = None
+    parent: Holder | None = None
+    depth = 1
     kind = ZSTD
 
     def __init__(
-        self,
-        read: Read,
-        size: int,
-        run: Frames,
-        number: int,
-        most: int,
-        directory: bytes | None,
-        *,
-        prints: Fingerprints,
+        self, read: Read, size: int, run: Frames, number: int, most: int, parsing: Parsing
     ) -> None:
         what = f"zstd stream at {run.start}"
-        lock = Lock()
-        super().__init__(
-            read, size, run.start, most, what, Memory(0), directory=directory, lock=lock
-        )
+        super().__init__(read, size, run.start, most, what, Memory(0), parsing)
         self.number = number
+        self.children: list[FoundStream] = []
+
+    @property
+    def reached(self) -> int:
+        """Bytes of the plaintext that were read so far."""
+        return self._plain.size
+
+    def measure(self) -> Generator[tuple[int, memoryview], None, None]:
+        """Read it to its end.
+
+        Yields:
+            The position of each segment, and its plaintext, valid until the next is asked for.
+
+        Raises:
+            FormatError: it is no stream, or has more plaintext.
+        """
         try:
             spare: list[Segment] = []
-            for segment in parsed(read, run.start, size, is_whole=False, spare=spare):
-                prints.add(number, self._plain.size, segment.plain)
+            segments = parsed(self._read, self.offset, self._end, is_whole=False, spare=spare)
+            for segment in segments:
+                yield self._plain.size, segment.plain
                 self._add(segment)
                 spare.append(segment)
-            if not self._plain.size:
-                raise FormatError(what, "it is empty")
-        except (FormatError, NotZstd):
-            prints.forget(number)
-            self.close()
-            raise FormatError(what, "it is no zstd stream that can be opened") from None
+        except NotZstd:
+            raise FormatError(self._what, "it is no zstd stream") from None
+        if not self._plain.size:
+            raise FormatError(self._what, "it is empty")
         self.size = self._plain.size
         self._is_there = True
-
-    def read_into(self, start: int, out: memoryview) -> None:
-        """Fill `out` with the plaintext from `start` on."""
-        out[:] = self.read(start, len(out))
 
 
 class FoundFrames:
@@ -101,38 +97,47 @@ class FoundFrames:
 
     Args:
         run: the frames.
-        number: less than 0, to tell it from deflate streams.
-        directory: of temporary files, as `temporary_file` takes it.
+        number: among the streams of the file.
+        guess: the old stream that it probably was.
+        spool: takes the plaintext; no other stream adds to it before this one has ended.
     """
 
-    def __init__(self, run: Frames, number: int, directory: bytes | None) -> None:
+    parent: Holder | None = None
+    depth = 1
+
+    def __init__(self, run: Frames, number: int, guess: int, spool: Pile) -> None:
         self.run = run
         self.number = number
+        self.guess = guess
         self.offset = run.start
         self.whole_bytes = self.closed_bytes = run.end - run.start
         self.size = 0
         self.children: list[FoundStream] = []
-        self.votes = Votes()
         self.recipes: list[FramesRecipe] = []
         """Of its segments, if all were made."""
-        self._spool = Spool(directory)
+        self._spool = spool
+        self._start = spool.size
 
     def add(self, plain: memoryview) -> None:
         """Append plaintext."""
         self._spool.add(plain)
-        self.size = self._spool.size
+        self.size += len(plain)
 
     def read(self, start: int, length: int) -> bytes:
         """Return `length` bytes of the plaintext from `start` on."""
-        return self._spool.read(start, length)
+        return self._spool.read(self._start + start, length)
 
     def read_into(self, start: int, out: memoryview) -> None:
         """Fill `out` with the plaintext from `start` on."""
-        self._spool.read_into(start, out)
+        self._spool.read_into(self._start + start, out)
 
-    def close(self) -> None:
-        """Remove the temporary file."""
-        self._spool.close()
+    def forget(self) -> None:
+        """Give back the room that its plaintext takes: it stays closed."""
+        self._spool.truncate(self._start)
+
+
+class DoesNotPay(Exception):
+    """The recipes of a zstd stream are too long, or it has none."""
 
 
 class FramesOpening:
@@ -141,6 +146,7 @@ class FramesOpening:
     Args:
         stream: the stream.
         read: reads the file that holds it.
+        votes: takes the places of its text in the old streams.
         prints: of the old streams.
         locate: returns the place of a stretch of the stream in the predecessor.
         old: the predecessor's streams.
@@ -153,6 +159,7 @@ class FramesOpening:
         self,
         stream: FoundFrames,
         read: Read,
+        votes: Votes,
         prints: Fingerprints,
         locate: Callable[[int, int], Place],
         *,
@@ -164,6 +171,7 @@ class FramesOpening:
         self._shelf = shelf
         self._stream = stream
         self._read = read
+        self._votes = votes
         self._prints = prints
         self._locate = locate
         self._old = old
@@ -175,46 +183,54 @@ class FramesOpening:
         self._in_flight = 0
         self._coded = self._cost = 0
 
-    def run(self) -> bool:
-        """Make them; return whether that pays."""
+    def texts(self) -> Generator[memoryview, None, None]:
+        """Parse the stream, and make the recipes.
+
+        Yields:
+            The plaintext of each segment, valid until the next is asked for.
+
+        Raises:
+            DoesNotPay: the stream stays closed.
+        """
         stream, run = self._stream, self._stream.run
         try:
             spare = self._spare
             for segment in parsed(self._read, run.start, run.end, is_whole=True, spare=spare):
                 position = stream.size
                 if position + segment.plain_length > self._most:
-                    return False
-                self._prints.find(position, segment.plain, stream.votes)
+                    raise DoesNotPay
+                self._prints.find(position, segment.plain, self._votes)
                 stream.add(segment.plain)
+                yield segment.plain
                 place = self._locate(position, stream.size)
                 job = partial(self._recipe, segment, position, place)
                 self._in_flight += segment.plain_length
                 self._waiting.append((segment, self._workers.run(job)))
                 while self._in_flight > IN_FLIGHT_BYTES:
-                    if not self._settle():
-                        return False
+                    self._settle()
             while self._waiting:
-                if not self._settle():
-                    return False
+                self._settle()
         except NotZstd:
-            return False
+            raise DoesNotPay from None
         finally:
             for _, wait in self._waiting:
                 wait()
-        return stream.size > 0
+        if not stream.size:
+            raise DoesNotPay
 
-    def _settle(self) -> bool:
-        """Wait for a recipe; return whether they pay so far."""
+    def _settle(self) -> None:
+        """Wait for a recipe; raise `DoesNotPay` unless they pay so far."""
         segment, wait = self._waiting.popleft()
         recipe = wait()
         self._in_flight -= segment.plain_length
         self._spare.append(segment)
         if recipe is None:
-            return False
+            raise DoesNotPay
         self._stream.recipes.append(recipe._replace(recipe=self._shelf.keep(recipe.recipe)))
         self._coded += recipe.coded_bytes
         self._cost += len(recipe.recipe)
-        return self._cost <= MAX_SHARE * self._coded + _SPARE_BYTES
+        if self._cost > MAX_SHARE * self._coded + _SPARE_BYTES:
+            raise DoesNotPay
 
     def _recipe(self, segment: Segment, position: int, place: Place) -> FramesRecipe | None:
         """Return the recipe of a segment; None if there is none."""

@@ -7,7 +7,6 @@ Neither is stored. Deflate streams: `inflated_stream`, `rebuilt_stream`; zstd st
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from threading import Lock
 from typing import TYPE_CHECKING, Protocol
 
 from packer.engine.deflate import (
@@ -19,7 +18,7 @@ from packer.engine.zstd_streams import OldSequences
 from packer.errors import FormatError
 from packer.files.spool import Memory, Spool
 from packer.opening.inflated_stream import InflatedStream, Windows
-from packer.opening.parsed_stream import ParsedStream
+from packer.opening.parsed_stream import ParsedStream, Parsing
 from packer.opening.predecessor import ZSTD, OldStream
 from packer.opening.recipe import MAX_DEFLATE_DEPTH
 from packer.opening.segment_cache import SegmentCache
@@ -120,7 +119,7 @@ class OldStreams:
         self._cache = SegmentCache(CACHE_BYTES) if cache is None else cache
         self._directory = directory
         self._memory = Memory(_PLAIN_BYTES) if memory is None else memory
-        self._parsing = Lock()
+        self._parsing = Parsing(directory)
         self._streams: list[PlainStream | ParsedStream] = []
         for file in files:
             first, depths = len(self._streams), [0]
@@ -145,8 +144,7 @@ class OldStreams:
                 stream.size,
                 f"zstd stream at offset {stream.offset} in {file.what}",
                 self._memory,
-                directory=self._directory,
-                lock=self._parsing,
+                self._parsing,
             )
         what = f"deflate stream at offset {stream.offset} in {file.what}"
         if parent is None and file.first is not None:
@@ -267,6 +265,7 @@ class OldStreams:
         """Release the memory, and remove the temporary files."""
         for stream in self._streams:
             stream.close()
+        self._parsing.close()
         self._windows.close()
 
     def _get(self, stream: int) -> PlainStream | ParsedStream:

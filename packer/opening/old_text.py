@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Sequence
-from contextlib import suppress
+from collections.abc import Generator, Sequence
 from typing import TYPE_CHECKING
 
 from packer.errors import FormatError
 from packer.opening.ahead import Run
-from packer.opening.discovery import Discovery, most_found
+from packer.opening.discovery import Discovery
 from packer.opening.found_stream import HEAD_BYTES, FoundStream, MadeStream, Read
 from packer.opening.frames_update import OldFrames
 from packer.opening.locating import Fingerprints
 from packer.opening.old_streams import PlainStream
+from packer.opening.parsed_stream import Parsing
 from packer.opening.zstd_frames import Frames, frame_runs, frames_end
 
 if TYPE_CHECKING:
@@ -24,7 +24,7 @@ _RATIO = 4
 
 
 class OldText:
-    """A predecessor, and the deflate streams in it.
+    """A predecessor, and the streams in it.
 
     Args:
         read: reads it; from any thread.
@@ -52,7 +52,8 @@ class OldText:
         beside: OldText | None = None,
         run: Run | None = None,
     ) -> None:
-        first, is_further = (len(beside.streams), True) if beside is not None else (0, False)
+        first = len(beside.streams) if beside is not None else 0
+        self._is_further = beside is not None
         self.read = read
         self.has_frames = has_frames
         self.is_whole = not aside
@@ -60,16 +61,13 @@ class OldText:
         self._size = size
         self.frames: list[Frames] = list(frame_runs(self._part, size)) if has_frames else []
         """Runs of zstd frames in it, which are streams once `parse` was called."""
-        self._directory = directory
-        self._left = most_found(size)
+        self._parsing, self._run = Parsing(directory), run
         self._parsed: dict[int, OldFrames | None] = {}  # by offset
         self.prints: Fingerprints = Fingerprints(_RATIO * size) if beside is None else beside.prints
         self._found = Discovery(
             read,
             size,
-            visit=lambda stream, position, plain: self.prints.add(
-                stream.number, position, plain, is_further=is_further
-            ),
+            visit=self._add,
             skip=self._skip if has_frames else None,
             directory=directory,
             only=MadeStream(first, *only) if only is not None else None,
@@ -77,21 +75,16 @@ class OldText:
             aside=aside,
             run=run,
         )
-        self.prints.forget(first + len(self._found.streams))
+        self.prints.forget(self._found.number)
         self.is_refused = self._found.refused
         """Whether it holds more than may be inflated, so that not all streams were found."""
-        self.deflate_streams = len(self._found.streams)
-        """Number of them; zstd streams come behind them."""
         self.frame_prints = Fingerprints(_RATIO * size if has_frames else 0)
         """Of the zstd streams: a segment needs an old one of its own kind."""
         self.streams: list[FoundStream | MadeStream | OldFrames] = list(self._found.streams)
         self.sizes = [stream.size for stream in self.streams]
         self._further: list[int] = []  # where the streams of each further text begin and end
         self._heads: dict[bytes, list[FoundStream]] = {}
-        for stream in self._found.streams:
-            if isinstance(stream, MadeStream):
-                continue  # its file was opened: what is equal is opened as well
-            self._heads.setdefault(stream.head, []).append(stream)
+        self._list(self._found.streams)
 
     def add(self, further: OldText) -> None:
         """Add the streams of a further predecessor.
@@ -133,25 +126,45 @@ class OldText:
             run: one of `frames`.
 
         Returns:
-            The stream; None if it is none.
+            The stream, whose own streams are numbered behind it; None if it is none.
         """
         if run.start not in self._parsed:
-            number, made = len(self.streams), None
-            with suppress(FormatError):
-                made = OldFrames(
-                    self.read,
-                    self._size,
-                    run,
-                    number,
-                    self._left,
-                    self._directory,
-                    prints=self.frame_prints,
-                )
-                self._left -= made.size
-                self.streams.append(made)
-                self.sizes.append(made.size)
-            self._parsed[run.start] = made
+            self._parsed[run.start] = self._parse(run)
         return self._parsed[run.start]
+
+    def _parse(self, run: Frames) -> OldFrames | None:
+        """Read a run of frames, and find the streams in it."""
+        found, number = self._found, len(self.streams)
+        made = OldFrames(self.read, self._size, run, number, found.left, self._parsing)
+        try:
+            inner = found.look_into(
+                made, made.read, self._texts(made), visit=self._add, run=self._run
+            )
+        except FormatError:
+            self.frame_prints.forget(number)
+            found.left -= made.reached
+            made.close()
+            return None
+        self.prints.forget(found.number)
+        self.streams += [made, *inner]
+        self.sizes += [made.size, *(stream.size for stream in inner)]
+        self._list(inner)
+        return made
+
+    def _texts(self, made: OldFrames) -> Generator[memoryview, None, None]:
+        for position, plain in made.measure():
+            self.frame_prints.add(made.number, position, plain)
+            yield plain
+
+    def _add(self, stream: FoundStream | MadeStream, position: int, plain: memoryview) -> None:
+        """Take the fingerprints of a part of a deflate stream."""
+        self.prints.add(stream.number, position, plain, is_further=self._is_further)
+
+    def _list(self, streams: Sequence[FoundStream | MadeStream]) -> None:
+        """Let `same` know streams."""
+        for stream in streams:
+            if isinstance(stream, FoundStream):  # else its file was opened: so is what is equal
+                self._heads.setdefault(stream.head, []).append(stream)
 
     def _part(self, start: int, length: int) -> Buffer:
         """Return as much of a part as there is."""
@@ -175,5 +188,6 @@ class OldText:
         for stream in self._parsed.values():
             if stream is not None:
                 stream.close()
+        self._parsing.close()
         self.streams = []
         self._heads.clear()

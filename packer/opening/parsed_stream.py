@@ -22,7 +22,7 @@ from packer.engine.zstd_streams import (
 )
 from packer.engine.zstd_streams import Span as ZstdSpan
 from packer.errors import FormatError
-from packer.files.spool import Memory, Spool
+from packer.files.spool import Memory, Pile, Spool
 from packer.opening.zstd_frames import MAX_WINDOW_BYTES
 
 if TYPE_CHECKING:
@@ -75,6 +75,26 @@ def parsed(
             return
 
 
+class Parsing:
+    """What several zstd streams share: one of them is read at a time, as that takes two windows.
+
+    So their plaintexts lie in one temporary file, and their matches in another.
+
+    Args:
+        directory: of the files, as `temporary_file` takes it.
+    """
+
+    def __init__(self, directory: bytes | None) -> None:
+        self.lock = Lock()
+        self.plain, self.matches = Pile(directory), Pile(directory)
+        self.directory = directory
+
+    def close(self) -> None:
+        """Remove the files, once the streams are closed."""
+        self.plain.close()
+        self.matches.close()
+
+
 class ParsedStream:
     """A zstd stream, read when it is first asked for; may be used by several threads.
 
@@ -85,8 +105,7 @@ class ParsedStream:
         size: bytes of its plaintext.
         what: how errors name it.
         memory: what its plaintext may take.
-        directory: of temporary files, as `temporary_file` takes it.
-        lock: held while a stream is read, as that takes two windows.
+        parsing: shared with other streams.
     """
 
     def __init__(
@@ -97,18 +116,17 @@ class ParsedStream:
         size: int,
         what: str,
         memory: Memory,
-        *,
-        directory: bytes | None,
-        lock: Lock,
+        parsing: Parsing,
     ) -> None:
         self.size = size
         self.offset = offset
         self._read = read
         self._end = end
         self._what = what
-        self._lock = lock
-        self._plain = Spool(size, memory, directory)
-        self._matches = Spool(size // 3 * MATCH_BYTES + MATCH_BYTES, Memory(0), directory)
+        self._lock = parsing.lock
+        directory, most = parsing.directory, size // 3 * MATCH_BYTES + MATCH_BYTES
+        self._plain = Spool(size, memory, directory, parsing.plain)
+        self._matches = Spool(most, Memory(0), directory, parsing.matches)
         self._is_there = False
         # Of each segment: where its plaintext and its matches begin.
         self._positions, self._places = array("Q", (0,)), array("Q", (0,))
@@ -158,7 +176,7 @@ class ParsedStream:
             at += 1
 
     def close(self) -> None:
-        """Release memory and files."""
+        """Release the memory."""
         self._plain.close()
         self._matches.close()
 

@@ -170,7 +170,7 @@ class Rebuilder:
         """Follow the operations of a stream up to its end.
 
         Args:
-            depth: number of deflate and bzip2 streams around it.
+            depth: number of streams around it, but for ZSTD.
             deflate: yields a deflate stream within it, given its depth.
             within: whether it lies in another one, of any kind.
 
@@ -214,7 +214,7 @@ class Rebuilder:
                 is_text = operation == op.ZSTD
                 if within or (is_text and self._recipe.text_bytes is None):
                     self._fail("a zstd stream where none may be")
-                yield from self._zstd(deflate, is_text=is_text)
+                yield from self._zstd(deflate, depth if is_text else depth + 1, is_text=is_text)
             elif operation == op.END:
                 return
             else:
@@ -251,12 +251,13 @@ class Rebuilder:
             self._fail("plaintext is left over")
 
     def _zstd(
-        self, deflate: Callable[[int], Iterator[_Piece]], *, is_text: bool
+        self, deflate: Callable[[int], Iterator[_Piece]], depth: int, *, is_text: bool
     ) -> Iterator[_Piece]:
         """Yield a stream of zstd frames, or its plaintext.
 
         Args:
             deflate: as for `_stream`.
+            depth: as for `_stream`, of its plaintext.
             is_text: whether the file's text has the plaintext.
 
         Yields:
@@ -265,9 +266,9 @@ class Rebuilder:
         recipe = self._recipe
         records = recipe.next_stream()
         if self._as_text and is_text:
-            yield from self._stream(0, deflate)
+            yield from self._stream(depth, deflate)
             return
-        plain = _Bytes(self._resolved(self._stream(0)), recipe.what)
+        plain = _Bytes(self._resolved(self._stream(depth)), recipe.what)
         while not records.ended:
             length, coded_length = records.number(), records.number()
             coded = bytes(records.take(records.number()))

@@ -51,7 +51,7 @@ MAX_SPANS = 64
 """Spans of one DELTA, at most: a reader looks each up."""
 
 MAX_DEFLATE_DEPTH = 4
-"""Greatest number of deflate and bzip2 streams within one another; bounds a reader's windows."""
+"""Greatest number of streams within one another, but for ZSTD; bounds a reader's windows."""
 MAX_STREAMS = 1 << 21
 """Greatest number of streams and deltas in a file; bounds a reader's table of them (16 MiB)."""
 SPILL_BYTES = 1 << 20

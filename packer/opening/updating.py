@@ -1,4 +1,4 @@
-"""Opens a file against its predecessor: the deflate streams that changed, and nothing else.
+"""Opens a file against its predecessor: the streams that changed, and nothing else.
 
 A stream that the predecessor holds byte for byte stays closed: its chunks are known, and within the
 plaintext of another stream a delta copies it. But if the predecessor was opened itself, its chunks
@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import pairwise
+from operator import attrgetter
 from threading import Lock
 from typing import TypeVar
 
@@ -25,12 +26,18 @@ from packer.engine.tokens import MAX_SPAN_BYTES
 from packer.engine.workspaces import release_workspaces
 from packer.opening.closed import LIMIT, NEW, SIGNATURE_BYTES, TEXT, ClosedTally, unopened
 from packer.opening.closed_update import Telling
-from packer.opening.discovery import Discovery, most_found
+from packer.opening.discovery import Discovery
 from packer.opening.equal_members import Stretch, is_same
 from packer.opening.expansion import most_recipe
 from packer.opening.flat_file import FlatPart
-from packer.opening.found_stream import FoundStream, MadeStream, Read
-from packer.opening.frames_update import MAX_SHARE, FoundFrames, FramesOpening, OldFrames
+from packer.opening.found_stream import FoundStream, Holder, MadeStream, Read
+from packer.opening.frames_update import (
+    MAX_SHARE,
+    DoesNotPay,
+    FoundFrames,
+    FramesOpening,
+    OldFrames,
+)
 from packer.opening.further import Find, Further, FurtherTexts
 from packer.opening.guesses import guesses
 from packer.opening.locating import Place, Votes
@@ -143,8 +150,8 @@ class Update:
         if not (self._old.streams or self._old.frames):
             self._tell_all()
             return False
-        frames = self._open_frames()
-        self._found = Discovery(
+        changed = self._changed_frames()
+        found = self._found = Discovery(
             self._read,
             self._size,
             visit=self._visit,
@@ -154,13 +161,16 @@ class Update:
             run=self._workers.ahead,
         )
         plan = Opened(None)
-        pays = (
-            not self._found.refused and bool(self._old.streams) and self._fits(plan, frames, most)
-        )
+        pays = not found.refused and bool(self._old.streams)
+        if pays:
+            for run, guess in changed:
+                self._find_frames(found, run, guess)
+            pays = self._fits(plan, most)
         Telling(
             self._read,
             self._size,
-            self._found,
+            found,
+            self._frames,
             self._votes,
             self._old.prints.average,
             self._unknown,
@@ -182,14 +192,11 @@ class Update:
                 is_refused = reason == NEW and self._old.is_refused
                 self.closed.add(kind, LIMIT if is_refused else reason, size)
 
-    def _fits(
-        self, plan: Opened, frames: list[tuple[FoundFrames, Opened | None]], most: float
-    ) -> bool:
+    def _fits(self, plan: Opened, most: float) -> bool:
         """Plan what is opened.
 
         Args:
             plan: of the file.
-            frames: its zstd streams of text, and their plans.
             most: as for `begin`.
 
         Returns:
@@ -201,14 +208,16 @@ class Update:
         self._old.release_prints()
         if self._size >= _MUCH_TEXT:
             self._make_room()
-        own = self._old.streams[: self._old.deflate_streams]
-        old = [each for each in own if not isinstance(each, OldFrames)]
+        old = [
+            each
+            for each in self._old.streams
+            if not isinstance(each, OldFrames) and not self._old.owner(each.number)
+        ]
         self._guesses = guesses(streams, old, self._unchanged) if old else {}
-        found: list[tuple[Stream, Opened | None]] = list(
-            zip(self._found.roots, self._open_all(self._found.roots), strict=True)
-        )
-        found = sorted([*found, *frames], key=lambda each: each[0].offset)
-        roots, opened = [each[0] for each in found], [each[1] for each in found]
+        self._guesses |= {stream.number: stream.guess for stream in self._frames}
+        roots: list[Stream] = [*self._found.roots, *self._frames]
+        roots.sort(key=attrgetter("offset"))
+        opened = self._open_all(roots)
         if not any(opened):
             return False
         if self._parts:
@@ -246,8 +255,6 @@ class Update:
         self.recipe.close()
         self._votes.clear()
         self._plan = None
-        for stream in self._frames:
-            stream.close()
         self._further.close()
         self._shelf.close()
         if self._found is not None:
@@ -268,7 +275,8 @@ class Update:
         if not position:  # the number may be that of a stream that turned out to be none
             self._votes[stream.number] = Votes()
         self._old.prints.find(position, plain, self._votes[stream.number])
-        self._recipes.begin(stream, stream.number_at(position))
+        if plain:  # else there is nothing to do ahead, and its position does not tell its number
+            self._recipes.begin(stream, stream.number_at(position))
 
     def _is_unknown(self, start: int, end: int) -> bool:
         """Return whether the chunks of an older self that was opened lack most of a stretch."""
@@ -283,9 +291,9 @@ class Update:
             self._read, run.start, self._old.read, older.start, size
         )
 
-    def _open_frames(self) -> list[tuple[FoundFrames, Opened | None]]:
-        """Open the zstd streams of text that have changed."""
-        old, most = self._old, most_found(self._size)
+    def _changed_frames(self) -> list[tuple[Frames, int]]:
+        """Return the zstd streams of text that have changed, and the old stream of each."""
+        old = self._old
         changed: list[Frames] = []
         left = list(old.frames)
         for run in self._texts:
@@ -297,39 +305,42 @@ class Update:
         if not changed:
             return []
         guesses = [each.number for run in left if (each := old.parse(run)) is not None]
-        out: list[tuple[FoundFrames, Opened | None]] = []
-        for at, run in enumerate(changed):
-            stream, guess = FoundFrames(run, -1 - at, self._workers.directory), -1
-            self._frames.append(stream)
-            self._votes[stream.number] = stream.votes
-            if guesses:
-                guess = guesses[min(at, len(guesses) - 1)]
-            plan = self._open_run(stream, guess, most) if guesses else None
-            most -= stream.size
-            if plan is None:
-                self.closed.add("zstd", TEXT, stream.closed_bytes)
-            out.append((stream, plan))
-        return out
+        if not guesses:
+            for run in changed:
+                self.closed.add("zstd", TEXT, run.end - run.start)
+            return []
+        return [(run, guesses[min(at, len(guesses) - 1)]) for at, run in enumerate(changed)]
 
-    def _open_run(self, stream: FoundFrames, guess: int, most: int) -> Opened | None:
-        """Open a zstd stream of text."""
+    def _find_frames(self, found: Discovery, run: Frames, guess: int) -> None:
+        """Find a zstd stream of text, and the streams in it."""
+        stream = FoundFrames(run, found.number, guess, found.spool)
+        votes = self._votes[stream.number] = Votes()
         opening = FramesOpening(
             stream,
             self._read,
+            votes,
             self._old.frame_prints,
             lambda start, end: self._place(stream, start, end, guess, MAX_SPAN_BYTES),
             old=self._old.streams.__getitem__,
             workers=self._workers,
-            most=most,
+            most=found.left,
             shelf=self._shelf,
         )
-        if not opening.run():
-            return None
-        out = Opened(stream, sequences=stream.recipes)
-        out.cost = sum(len(each.recipe) + _RECORD_BYTES for each in stream.recipes)
-        del opening  # its memory
-        self._fill(out, stream, (), guess)
-        return out if self._pays(out) else None
+        try:
+            found.look_into(
+                stream,
+                stream.read,
+                opening.texts(),
+                visit=self._visit,
+                skip=self._skip,
+                run=self._workers.ahead,
+            )
+        except DoesNotPay:
+            self.closed.add("zstd", TEXT, stream.closed_bytes)
+            found.left -= stream.size
+            stream.forget()
+        else:
+            self._frames.append(stream)
 
     def _skip(self, read: Read, offset: int, end: int) -> int:
         if read is self._read and (behind := frames_end(self._texts, offset)):
@@ -346,7 +357,7 @@ class Update:
         """Number the old streams that the recipe refers to, and those that hold them."""
         used: set[int] = set()
         for number in used_streams(plan):
-            stream: FoundStream | MadeStream | OldFrames | None = self._old.streams[number]
+            stream: Holder | None = self._old.streams[number]
             while stream is not None and stream.number not in used:
                 used.add(stream.number)
                 stream = stream.parent
@@ -361,14 +372,14 @@ class Update:
 
     def _order(self, number: int) -> tuple[int, ...]:
         """Return the key of an old stream in the order of the list that the index has."""
-        stream: FoundStream | MadeStream | OldFrames | None = self._old.streams[number]
+        stream: Holder | None = self._old.streams[number]
         offsets: list[int] = []
         while stream is not None:
             offsets.append(stream.offset)
             stream = stream.parent
         return (self._old.owner(number), *reversed(offsets))
 
-    def _open_all(self, streams: Sequence[FoundStream]) -> list[Opened | None]:
+    def _open_all(self, streams: Sequence[Stream]) -> list[Opened | None]:
         """Return how each of some neighbouring streams is opened; None for a closed one."""
         waiting: deque[Callable[[], Opened | None]] = deque()
         out: list[Opened | None] = []
@@ -376,7 +387,7 @@ class Update:
         try:
             for stream in streams:
                 guess = self._guesses.get(stream.number, 0)
-                if stream.count == 1 and not stream.children:
+                if isinstance(stream, FoundStream) and stream.is_small:
                     waiting.append(self._workers.run(partial(self._small, stream, guess)))
                 else:
                     opened = self._open(stream, guess)
@@ -398,14 +409,18 @@ class Update:
             self._add(out, self._text.make(stream, start, end, guess))
         return out if self._pays(out) else None
 
-    def _open(self, stream: FoundStream, guess: int) -> Opened | None:
+    def _open(self, stream: Stream, guess: int) -> Opened | None:
         """Open a stream of several segments, or one that holds streams."""
         children = self._open_all(stream.children)
         out = Opened(stream)
-        jobs = (partial(self._recipes.get, stream, at, guess) for at in range(stream.count))
-        for segment in self._ahead(jobs):
-            if not self._add_segment(out, segment):
-                return None
+        if isinstance(stream, FoundFrames):
+            out.sequences = stream.recipes
+            out.cost = sum(len(each.recipe) + _RECORD_BYTES for each in stream.recipes)
+        else:
+            jobs = (partial(self._recipes.get, stream, at, guess) for at in range(stream.count))
+            for segment in self._ahead(jobs):
+                if not self._add_segment(out, segment):
+                    return None
         self._fill(out, stream, children, guess)
         return out if self._pays(out) else None
 

@@ -725,7 +725,7 @@ class Recipe:
             elif operation in (9, 10):
                 allowed = self.has_zstd or operation == 10
                 need(not within and allowed, "a zstd stream where none may be")
-                out += self.zstd(is_text=operation == 9)
+                out += self.zstd(depth + (operation == 10), is_text=operation == 9)
             else:
                 need(operation in (3, 7), f"operation {operation} needs a later reader")
                 need(depth < 4, "streams within one another")
@@ -796,10 +796,10 @@ class Recipe:
         need(len(made) // 8 <= min(8 * len(plain) + 65536, 24 * MIB), "size of a segment")
         return made
 
-    def zstd(self, *, is_text: bool) -> bytes:
+    def zstd(self, depth: int, *, is_text: bool) -> bytes:
         """Return zstd frames, or their plaintext where that is the text of the file."""
         records = self.next_stream()
-        plain = Bytes(self.stream(0))
+        plain = Bytes(self.stream(depth))
         if self.as_text and is_text:
             return plain.data
         out = b""

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import IO
 
 import pytest
 import zstandard
 
 import packer
 from packer.api.locations import open_version
+from packer.files import spool
+from packer.files.temporary import temporary_file
+from packer.opening import discovery, old_streams
 from tests.conformance.decoder import decode
 from tests.conformance.test_zstd_updates import debian as debian_of_noise
-from tests.updates import History, changed, libdeflate, tar, texts
+from tests.updates import History, changed, libdeflate, tar, texts, zipped, zlib_gzip
 from tests.zstd_archives import SKIPPABLE, frames, package, zstd
 
 FILES = texts(3, 160)
@@ -68,6 +72,100 @@ def test_the_decoder_of_the_specification_reads_it(level: int, tmp_path: Path) -
     for version, data in enumerate(made, 1):
         (entry,) = decode(history.store, f"app:{version}")
         assert entry.content == data
+
+
+def nested(version: int, level: int = 3) -> bytes:
+    """Return a zstd archive of text, and of archives that change, three within one another."""
+    chart = changed(texts(6, 30), version)
+    files = {
+        "data/service.json.gz": libdeflate(tar(changed(texts(7, 30), version))),
+        "data/same.json.gz": libdeflate(tar(texts(8, 30))),
+        "charts/app.tgz": libdeflate(tar({**chart, "inner.tgz": zlib_gzip(tar(chart))})),
+        "classes.jar": zipped(changed(texts(9, 30), version)),
+    }
+    return zstd(tar(changed(FILES, version) | files), level, write_checksum=True)
+
+
+@pytest.mark.parametrize("level", [3, 19])
+def test_archives_within_text(level: int, tmp_path: Path) -> None:
+    history = History(tmp_path)
+    first = history.pack({"app.tar.zst": nested(1, level)})
+    for version in (2, 3):
+        packed = history.pack({"app.tar.zst": nested(version, level)})
+        assert packed.closed == ()
+        assert packed.new_bytes < first.new_bytes / 14  # 5 if they stay closed
+    index = open_version("app:3", store=history.store).index
+    (frames, *inner) = index.predecessors[0].streams
+    assert (frames.kind, frames.parent) == (1, 0)
+    assert len(inner) > 20
+    assert {stream.kind for stream in inner} == {0}
+    parents = {stream.parent for stream in inner}
+    assert len(parents) == 2  # the frames, and the chart
+    assert 1 in parents
+
+
+@pytest.mark.slow
+def test_the_decoder_of_the_specification_reads_archives_within_text(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    made = []
+    for version in (1, 2, 3):
+        inner = {"chart.tgz": libdeflate(tar(changed(texts(6, 16), version)))}
+        files = changed(texts(5, 12), version) | inner
+        made.append(zstd(tar(files)))
+        history.pack({"app.tar.zst": made[-1]})
+    assert history.opened() == {"app.tar.zst": 1}
+    for version, data in enumerate(made, 1):
+        (entry,) = decode(history.store, f"app:{version}")
+        assert entry.content == data
+
+
+def test_an_archive_within_text_that_is_damaged(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    for version in (1, 2):
+        whole = libdeflate(tar(changed(texts(6, 30), version)))
+        files = {"a.gz": whole[:-900], "b.gz": b"\x1f\x8b\x08" * 9999}
+        data = zstd(tar(changed(FILES, version) | files))
+        packed = history.pack({"app.tar.zst": data})
+    assert packed.new_bytes < len(data) / 3
+    assert history.opened() == {"app.tar.zst": 1}
+
+
+def test_five_archives_within_one_another(tmp_path: Path) -> None:
+    """The zstd stream is one of the four that a reader looks into; the fifth is bytes."""
+    history = History(tmp_path)
+    for version in (1, 2):
+        data = tar(changed(texts(6, 9), version))
+        for _ in range(4):
+            data = tar({"name": zlib_gzip(data)})
+        history.pack({"app.tar.zst": zstd(tar(changed(FILES, version)) + data)})
+    assert history.opened() == {"app.tar.zst": 1}
+
+
+def test_more_streams_than_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Those that are found first are opened, and the text is."""
+    monkeypatch.setattr(discovery, "MAX_FOUND_STREAMS", 3)
+    history = History(tmp_path)
+    for version in (1, 2):
+        packed = history.pack({"app.tar.zst": nested(version)})
+    assert history.opened() == {"app.tar.zst": 1}
+    assert packed.new_bytes < len(nested(2)) / 2
+
+
+def test_many_streams_take_few_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[object] = []
+
+    def counted(directory: bytes | None) -> IO[bytes]:
+        made.append(directory)
+        return temporary_file(directory)
+
+    monkeypatch.setattr(spool, "temporary_file", counted)
+    monkeypatch.setattr(old_streams, "_PLAIN_BYTES", 1 << 20)
+    history = History(tmp_path)
+    for version in (1, 2):
+        files = {f"{at}.zst": zstd(tar(changed(texts(at, 20), version))) for at in range(40)}
+        packed = history.pack({"app.tar": tar(files)})
+    assert packed.new_bytes < len(tar(files)) / 10
+    assert len(made) < 40
 
 
 def many(version: int) -> bytes:

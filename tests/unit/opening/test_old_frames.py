@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from threading import Lock
 
 import pytest
 
@@ -14,7 +13,7 @@ from packer.errors import FormatError
 from packer.files.spool import Memory
 from packer.files.temporary import Gathered
 from packer.opening.old_streams import OldFile, OldStreams
-from packer.opening.parsed_stream import ParsedStream, parsed
+from packer.opening.parsed_stream import ParsedStream, Parsing, parsed
 from packer.opening.predecessor import DEFLATE, ZSTD, OldStream
 from packer.opening.rebuilder import Rebuilder
 from packer.opening.recipe import RecipeWriter, ZstdSegment, against
@@ -160,6 +159,7 @@ def test_spans_of_a_long_stream(memory: int) -> None:
     drawn = random.Random(8)
     text = b"".join(PLAIN[drawn.randrange(len(PLAIN) // 2) :] for _ in range(90))
     data = zstd(text, 1)
+    parsing = Parsing(None)
     stream = ParsedStream(
         lambda start, size: data[start : start + size],
         len(data),
@@ -167,8 +167,7 @@ def test_spans_of_a_long_stream(memory: int) -> None:
         len(text),
         "it",
         Memory(memory),
-        directory=None,
-        lock=Lock(),
+        parsing,
     )
     segments = list(
         parsed(
@@ -188,3 +187,4 @@ def test_spans_of_a_long_stream(memory: int) -> None:
             position += segment.plain_length
         assert span.analyse(segments[1]) == expected.analyse(segments[1])
     stream.close()
+    parsing.close()

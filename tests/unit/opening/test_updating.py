@@ -17,6 +17,7 @@ from typing import NamedTuple
 import pytest
 
 from packer.engine.chunking import ChunkParams
+from packer.engine.deflate import SEGMENT_BYTES
 from packer.files.temporary import Gathered
 from packer.opening import discovery, text_pieces, updating
 from packer.opening.discovery import Discovery
@@ -228,6 +229,23 @@ def test_discovery_finds_all_streams_and_nothing_else() -> None:
     for root, text in zip(found.roots[1:], (TEXTS[name] for name in sorted(TEXTS)), strict=True):
         assert root.read(0, root.size) == text
     found.close()
+
+
+def test_a_stream_that_ends_with_an_empty_segment() -> None:
+    """Its last block has no text, and begins where a segment ends: as Go ends a stream."""
+    text = tar(texts(4, 300))
+    text = (text * (1 + (4 << 20) // len(text)))[: 4 << 20]
+
+    def coded(data: bytes) -> bytes:
+        encoder = zlib.compressobj(6, zlib.DEFLATED, -15)
+        parts = (data[at : at + SEGMENT_BYTES] for at in range(0, len(data), SEGMENT_BYTES))
+        body = b"".join(encoder.compress(part) + encoder.flush(zlib.Z_FULL_FLUSH) for part in parts)
+        return as_gzip(body + encoder.flush(), data)
+
+    new = text[:900] + b"something else" + text[914:]
+    found = update(coded(text), coded(new))
+    assert found is not None
+    assert len(found.recipe) + len(found.content) < 3000
 
 
 def test_discovery_gives_up_at_its_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
