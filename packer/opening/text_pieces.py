@@ -37,9 +37,11 @@ LEAST_DELTA_BYTES = 48
 INLINE_BYTES = 1024
 """Bytes between streams of a file below which the recipe keeps them, as `expander` does."""
 
-_QUICK_LEVEL = 3
-"""zstd level of what a delta does not copy, and of a text alone, which tells whether a delta pays.
-Higher ones take longer than they save; `delta_of` raises it where little is left."""
+_QUICK_LEVEL, _SMALL_LEVEL = 3, 6
+"""Levels of deltas, as `delta_of` takes them; a text alone is compressed at the former, which tells
+whether a delta pays. The latter is for files below LARGE_FILE_BYTES: an update may consist of a few
+of these, and its bytes take longer than its deltas."""
+LARGE_FILE_BYTES = 2 << 20
 _CLEARLY_SMALL = 16
 """A delta below 1/16 of its text is taken without comparing it with the text alone."""
 _TEXT_SHARE = 0.75
@@ -99,7 +101,8 @@ class TextPieces:
         buffer, times = self._both(places, stream, start, size)
         prefix, text = buffer[:-size], buffer[-size:]
         compressing = self._workers.compressing
-        made = delta.delta_of(buffer, len(prefix), _QUICK_LEVEL, alone=compressing)
+        level = _SMALL_LEVEL if self._size < LARGE_FILE_BYTES else _QUICK_LEVEL
+        made = delta.delta_of(buffer, len(prefix), level, alone=compressing)
         assert made is not None  # no share is demanded
         payload = made.frame()
         if len(payload) * _CLEARLY_SMALL > size:
