@@ -239,6 +239,9 @@ ffi.cdef(
                          size_t count, uint8_t *out);
     int pk_delta_apply(const uint8_t *older, size_t prefix, size_t size, const pk_copy *copies,
                        size_t count, const uint8_t *rest, size_t rest_length, uint8_t *text);
+    int pk_delta_check(const uint8_t *older, size_t prefix, size_t size, const pk_copy *copies,
+                       size_t count, const uint8_t *rest, size_t rest_length,
+                       const uint8_t *text);
     size_t pk_delta_encode(const pk_copy *copies, size_t count, size_t prefix, uint8_t *classes,
                            uint8_t *extra);
     int pk_delta_decode(const uint8_t *classes, size_t count, const uint8_t *extra,

@@ -426,6 +426,29 @@ pk_status pk_delta_apply(const uint8_t *older, size_t prefix, size_t size, const
     return PK_OK;
 }
 
+pk_status pk_delta_check(const uint8_t *older, size_t prefix, size_t size, const pk_copy *copies,
+                         size_t count, const uint8_t *rest, size_t rest_length,
+                         const uint8_t *text)
+{
+    size_t done = prefix;
+    for (size_t i = 0; i < count; i++) {
+        if (!is_sound(&copies[i], prefix, size, done))
+            return PK_INVALID;
+        size_t gap = copies[i].at - done;
+        const uint8_t *from =
+            copies[i].from < prefix ? older + copies[i].from : text + (copies[i].from - prefix);
+        if (gap > rest_length || memcmp(text + (done - prefix), rest, gap)
+            || memcmp(text + (copies[i].at - prefix), from, copies[i].length))
+            return PK_INVALID;
+        rest += gap;
+        rest_length -= gap;
+        done = (size_t)copies[i].at + copies[i].length;
+    }
+    return rest_length == size - done && !memcmp(text + (done - prefix), rest, rest_length)
+               ? PK_OK
+               : PK_INVALID;
+}
+
 /* Numbers are coded as a class, a byte, and extra bits: those below DIRECT are their class; of
  * others the class tells the length in bits and the SUB bits behind the first one, the rest is
  * extra. */

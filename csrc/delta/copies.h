@@ -82,6 +82,14 @@ size_t pk_delta_rest(const uint8_t *data, size_t prefix, size_t size, const pk_c
 pk_status pk_delta_apply(const uint8_t *older, size_t prefix, size_t size, const pk_copy *copies,
                          size_t count, const uint8_t *rest, size_t rest_length, uint8_t *text);
 
+/* Check that pk_delta_apply would write this text, without writing it.
+ *
+ * text: size - prefix bytes. What a copy takes from the text is compared before.
+ * Returns PK_OK, or PK_INVALID. */
+pk_status pk_delta_check(const uint8_t *older, size_t prefix, size_t size, const pk_copy *copies,
+                         size_t count, const uint8_t *rest, size_t rest_length,
+                         const uint8_t *text);
+
 /* Code copies as columns: classes of gaps, of lengths and of places, and extra bits.
  *
  * copies, count: sound ones, in order, for a buffer of at most 2^25 bytes.

@@ -208,6 +208,47 @@ def decode_into(
     Raises:
         FormatError: the frame is not one that docs/format.md allows; `out` is undefined then.
     """
+    copies, count, rest = _decoded(frame, what, prefix, len(out))
+    start, end = len(prefix), len(prefix) + len(out)
+    # Released at once: a view that a traceback keeps borrowed crashes Python's collector.
+    with ffi.from_buffer("uint8_t[]", prefix) as before, ffi.from_buffer("uint8_t[]", out) as text:
+        status = lib.pk_delta_apply(before, start, end, copies, count, rest, len(rest), text)
+    if status:
+        raise FormatError(what, "the copies do not fit the rest")
+
+
+def is_frame_of(
+    text: memoryview, frame: bytes, what: str, prefix: bytes | bytearray | memoryview
+) -> bool:
+    """Return whether a delta frame decodes to a text; it is compared, and not made once more.
+
+    Args:
+        text: to compare with.
+        frame: exactly one frame.
+        what: how errors name the frame.
+        prefix: the older bytes.
+
+    Raises:
+        FormatError: the frame is not one that docs/format.md allows.
+    """
+    copies, count, rest = _decoded(frame, what, prefix, len(text))
+    start, end = len(prefix), len(prefix) + len(text)
+    with ffi.from_buffer("uint8_t[]", prefix) as before, ffi.from_buffer("uint8_t[]", text) as data:
+        status = lib.pk_delta_check(before, start, end, copies, count, rest, len(rest), data)
+    return not status
+
+
+def _decoded(
+    frame: bytes, what: str, prefix: bytes | bytearray | memoryview, size: int
+) -> tuple[Any, int, bytes]:
+    """Decode a stranger's frame of a text of `size` bytes.
+
+    Returns:
+        Its copies, their number, and the rest.
+
+    Raises:
+        FormatError: as `decode_into` does.
+    """
     parts, at = [], 0
     for name in ("copies", "selection"):
         length, start = zstd.read_number(frame[at : at + 4], what)
@@ -215,17 +256,11 @@ def decode_into(
         parts.append(frame[at - length : at])
         if at >= len(frame):
             raise FormatError(what, f"the {name} are cut off")
-    start, end = len(prefix), len(prefix) + len(out)
+    start, end = len(prefix), len(prefix) + size
     copies, count = _copies(parts[0], what, start, end) if parts[0] else (ffi.NULL, 0)
-    length = len(out) - lib.pk_delta_copied(copies, count, end)
+    length = size - lib.pk_delta_copied(copies, count, end)
     older = _selected(prefix, parts[1], length, what)
-    rest = zstd.decompress(memoryview(frame)[at:], length, what, older)
-    del older
-    # Released at once: a view that a traceback keeps borrowed crashes Python's collector.
-    with ffi.from_buffer("uint8_t[]", prefix) as before, ffi.from_buffer("uint8_t[]", out) as text:
-        status = lib.pk_delta_apply(before, start, end, copies, count, rest, len(rest), text)
-    if status:
-        raise FormatError(what, "the copies do not fit the rest")
+    return copies, count, zstd.decompress(memoryview(frame)[at:], length, what, older)
 
 
 def _frame(copies: bytes, selection: bytes, body: bytes) -> bytes:

@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from itertools import pairwise
 
 from packer.engine import delta, zstd
-from packer.engine.memory import is_equal, writable
+from packer.engine.memory import writable
 from packer.engine.tokens import MAX_SPAN_BYTES
 from packer.opening.found_stream import FoundStream
 from packer.opening.frames_update import FoundFrames
@@ -112,9 +112,7 @@ class TextPieces:
                     return InlinePiece(bytes(text))
                 together = _TOGETHER if size < _SHORT_BYTES else 1
                 return ContentPiece(start, size, int(alone * together))
-        decoded = writable(size)
-        delta.decode_into(decoded, payload, "delta", prefix)
-        if not is_equal(decoded, text):
+        if not delta.is_frame_of(text, payload, "delta", prefix):
             return ContentPiece(start, size, size)
         return DeltaPiece(size, places, payload, times, made if self._may_keep(made) else None)
 

@@ -36,6 +36,11 @@ def check(older: bytes, text: bytes) -> bytes:
     frame = encoded(older, text)
     assert delta.decode(frame, len(text), "frame", older) == text
     assert decoder.read_delta(frame, older, len(text)) == text
+    assert delta.is_frame_of(memoryview(text), frame, "frame", older)
+    for at in {0, len(text) // 2, len(text) - 1} if text else ():
+        other = bytearray(text)
+        other[at] ^= 1
+        assert not delta.is_frame_of(memoryview(other), frame, "frame", older)
     return frame
 
 
