@@ -208,9 +208,10 @@ ffi.cdef(
     int pk_zstd_encode(pk_zstd_codec *codec, const pk_zstd_segment *segment, size_t most);
     const uint8_t *pk_zstd_result(const pk_zstd_codec *codec, size_t *length);
     #define PK_TOO_FRESH ...
+    #define PK_COVERED_LOG ...
     size_t pk_delta_find_fresh(const uint8_t *data, size_t prefix, size_t size, size_t most_fresh,
-                               uint32_t *table, unsigned table_log, pk_copy *copies,
-                               size_t capacity);
+                               uint32_t *table, unsigned table_log, uint8_t *covered,
+                               pk_copy *copies, size_t capacity);
     typedef struct pk_map pk_map;
     pk_map *pk_map_new(size_t key_bytes);
     void pk_map_free(pk_map *map);
@@ -238,6 +239,9 @@ ffi.cdef(
                          size_t count, uint8_t *out);
     int pk_delta_apply(const uint8_t *older, size_t prefix, size_t size, const pk_copy *copies,
                        size_t count, const uint8_t *rest, size_t rest_length, uint8_t *text);
+    int pk_delta_check(const uint8_t *older, size_t prefix, size_t size, const pk_copy *copies,
+                       size_t count, const uint8_t *rest, size_t rest_length,
+                       const uint8_t *text);
     size_t pk_delta_encode(const pk_copy *copies, size_t count, size_t prefix, uint8_t *classes,
                            uint8_t *extra);
     int pk_delta_decode(const uint8_t *classes, size_t count, const uint8_t *extra,

@@ -16,6 +16,7 @@ enum {
     WAYS_LOG = 3,
     WAYS = 1 << WAYS_LOG, /* places remembered for one fingerprint, the newest ones */
     WANTED_LOG = 15,      /* log: marks of fingerprints that are looked for */
+    AROUND = 1024,        /* bytes at either end of a long copy's source that are not covered */
     BATCH = 1024          /* positions looked through at once */
 };
 
@@ -122,17 +123,59 @@ static inline int seek(samples *in, size_t at)
     }
 }
 
-/* Remember the fingerprints of the older bytes, in a table that fits about `most` of them. */
-static void note_all(samples *in, size_t prefix, size_t most, unsigned table_log)
+/* A stretch that turned out too short, which need not be compared again at each of its bytes. */
+typedef struct refusal {
+    size_t shift, end;
+} refusal;
+
+/* The copies of a text, as they are found. */
+typedef struct finding {
+    const uint8_t *data;
+    size_t prefix, size;
+    pk_copy *copies;
+    size_t count, capacity;
+    size_t fresh, most_fresh; /* bytes that do not repeat earlier text */
+    refusal refused[1 << REFUSED_LOG];
+} finding;
+
+/* Remember the fingerprints of the older bytes, in a table that fits about `most` of them; but for
+ * the blocks that are `covered`, unless that is NULL. */
+static void note_all(samples *in, size_t prefix, size_t most, unsigned table_log,
+                     const uint8_t *covered)
 {
     unsigned log = WAYS_LOG + 1;
     while (most >> (log - WAYS_LOG) && log < table_log)
         log++;
     in->log = log - WAYS_LOG;
     memset(in->table, 0, sizeof *in->table << log);
-    restart(in, 0, prefix);
-    for (size_t at = 0; seek(in, at); at = in->at[in->used] + 1)
-        note(in->ways[in->used], in->at[in->used]);
+    size_t blocks = pk_covered_blocks(prefix);
+    for (size_t first = 0, end; first < blocks; first = end) {
+        end = covered ? first + 1 : blocks;
+        if (covered && covered[first])
+            continue;
+        while (end < blocks && !covered[end])
+            end++;
+        size_t from = first << PK_COVERED_LOG, stop = (end << PK_COVERED_LOG) + SAMPLE - 1;
+        restart(in, from, stop < prefix ? stop : prefix);
+        for (size_t at = from; seek(in, at); at = in->at[in->used] + 1)
+            note(in->ways[in->used], in->at[in->used]);
+    }
+}
+
+/* Mark the blocks of the older bytes that lie within sources, but for their ends. */
+static void mark_covered(const finding *in, uint8_t *covered)
+{
+    const size_t block = (size_t)1 << PK_COVERED_LOG;
+    memset(covered, 0, pk_covered_blocks(in->prefix));
+    for (size_t i = 0; i < in->count; i++) {
+        const pk_copy *copy = &in->copies[i];
+        if (copy->from >= in->prefix || copy->length <= 2 * AROUND)
+            continue;
+        size_t first = (copy->from + AROUND + block - 1) >> PK_COVERED_LOG,
+               end = ((size_t)copy->from + copy->length - AROUND) >> PK_COVERED_LOG;
+        if (first < end)
+            memset(covered + first, 1, end - first);
+    }
 }
 
 /* Return the longest stretch around `at` that also stands around `from`. The text starts at
@@ -178,11 +221,6 @@ static pk_copy resumed(const uint8_t *data, size_t prefix, size_t size, size_t f
     return best;
 }
 
-/* A stretch that turned out too short, which need not be compared again at each of its bytes. */
-typedef struct refusal {
-    size_t shift, end;
-} refusal;
-
 static refusal *refusal_of(refusal *refused, size_t at, size_t from)
 {
     return refused + ((uint32_t)(at - from) * 0x9e3779b1u >> (32 - REFUSED_LOG));
@@ -207,16 +245,6 @@ static pk_copy elsewhere(const uint8_t *data, size_t prefix, size_t size, size_t
     }
     return best;
 }
-
-/* The copies of a text, as they are found. */
-typedef struct finding {
-    const uint8_t *data;
-    size_t prefix, size;
-    pk_copy *copies;
-    size_t count, capacity;
-    size_t fresh, most_fresh; /* bytes that do not repeat earlier text */
-    refusal refused[1 << REFUSED_LOG];
-} finding;
 
 /* Tell whether not too much is fresh with a further copy, which stands at `floor` or behind. */
 static int may_add(finding *in, const pk_copy *copy, size_t floor)
@@ -311,7 +339,8 @@ static int fill_gaps(finding *in, samples *from)
  * are found first. Of the older bytes, only what occurs in the gaps between them is remembered
  * then. */
 size_t pk_delta_find_fresh(const uint8_t *data, size_t prefix, size_t size, size_t most_fresh,
-                           uint32_t *table, unsigned table_log, pk_copy *copies, size_t capacity)
+                           uint32_t *table, unsigned table_log, uint8_t *covered, pk_copy *copies,
+                           size_t capacity)
 {
     uint8_t wanted[1 << WANTED_LOG];
     samples from = {.data = data, .table = table, .sample_log = COARSE_LOG};
@@ -321,13 +350,15 @@ size_t pk_delta_find_fresh(const uint8_t *data, size_t prefix, size_t size, size
                   .copies = copies,
                   .capacity = capacity,
                   .most_fresh = SIZE_MAX};
-    note_all(&from, prefix, prefix >> COARSE_LOG, table_log);
+    note_all(&from, prefix, prefix >> COARSE_LOG, table_log, NULL);
     find(&in, &from, prefix, size, resumed(data, prefix, size, prefix, 0));
+    if (covered)
+        mark_covered(&in, covered);
     from.wanted = wanted;
     from.sample_log = SAMPLE_LOG;
     size_t count = want_gaps(&in, &from);
     if (count)
-        note_all(&from, prefix, count, table_log);
+        note_all(&from, prefix, count, table_log, covered);
     from.wanted = NULL;
     in.fresh = 0;
     in.most_fresh = most_fresh;
@@ -337,7 +368,8 @@ size_t pk_delta_find_fresh(const uint8_t *data, size_t prefix, size_t size, size
 size_t pk_delta_find(const uint8_t *data, size_t prefix, size_t size, uint32_t *table,
                      unsigned table_log, pk_copy *copies, size_t capacity)
 {
-    return pk_delta_find_fresh(data, prefix, size, SIZE_MAX, table, table_log, copies, capacity);
+    return pk_delta_find_fresh(data, prefix, size, SIZE_MAX, table, table_log, NULL, copies,
+                               capacity);
 }
 
 size_t pk_delta_copied(const pk_copy *copies, size_t count, size_t end)
@@ -392,6 +424,29 @@ pk_status pk_delta_apply(const uint8_t *older, size_t prefix, size_t size, const
         return PK_INVALID;
     memcpy(text + (done - prefix), rest, rest_length);
     return PK_OK;
+}
+
+pk_status pk_delta_check(const uint8_t *older, size_t prefix, size_t size, const pk_copy *copies,
+                         size_t count, const uint8_t *rest, size_t rest_length,
+                         const uint8_t *text)
+{
+    size_t done = prefix;
+    for (size_t i = 0; i < count; i++) {
+        if (!is_sound(&copies[i], prefix, size, done))
+            return PK_INVALID;
+        size_t gap = copies[i].at - done;
+        const uint8_t *from =
+            copies[i].from < prefix ? older + copies[i].from : text + (copies[i].from - prefix);
+        if (gap > rest_length || memcmp(text + (done - prefix), rest, gap)
+            || memcmp(text + (copies[i].at - prefix), from, copies[i].length))
+            return PK_INVALID;
+        rest += gap;
+        rest_length -= gap;
+        done = (size_t)copies[i].at + copies[i].length;
+    }
+    return rest_length == size - done && !memcmp(text + (done - prefix), rest, rest_length)
+               ? PK_OK
+               : PK_INVALID;
 }
 
 /* Numbers are coded as a class, a byte, and extra bits: those below DIRECT are their class; of

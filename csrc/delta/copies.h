@@ -41,11 +41,25 @@ size_t pk_delta_find(const uint8_t *data, size_t prefix, size_t size, uint32_t *
 
 #define PK_TOO_FRESH ((size_t)-1)
 
-/* Find copies as pk_delta_find does, but end early with PK_TOO_FRESH once more than `most_fresh`
- * bytes of the text neither repeat earlier text nor can do so: they were left between copies, or
- * stand in the older bytes. SIZE_MAX never ends early. */
+enum { PK_COVERED_LOG = 10 /* log of the size in bytes of a block of the older bytes */ };
+
+/* Return how many blocks the older bytes have. */
+static inline size_t pk_covered_blocks(size_t prefix)
+{
+    return (prefix + ((size_t)1 << PK_COVERED_LOG) - 1) >> PK_COVERED_LOG;
+}
+
+/* Find copies as pk_delta_find does, with two differences.
+ *
+ * most_fresh: the search ends early with PK_TOO_FRESH once more bytes of the text than that
+ *     neither repeat earlier text nor can do so: they were left between copies, or stand in the
+ *     older bytes. SIZE_MAX never ends early.
+ * covered: one byte a block, set to 1 or 0: whether it lies within the source of a long copy.
+ *     These blocks are not looked at for short copies: what is new is mostly like old text that
+ *     was changed or removed, or stood beside it. NULL: all are looked at. */
 size_t pk_delta_find_fresh(const uint8_t *data, size_t prefix, size_t size, size_t most_fresh,
-                           uint32_t *table, unsigned table_log, pk_copy *copies, size_t capacity);
+                           uint32_t *table, unsigned table_log, uint8_t *covered, pk_copy *copies,
+                           size_t capacity);
 
 /* Return the bytes of those copies whose source begins before `end`: with `prefix` of the copies
  * from the older bytes, with `size` of all. */
@@ -67,6 +81,14 @@ size_t pk_delta_rest(const uint8_t *data, size_t prefix, size_t size, const pk_c
  * exactly. */
 pk_status pk_delta_apply(const uint8_t *older, size_t prefix, size_t size, const pk_copy *copies,
                          size_t count, const uint8_t *rest, size_t rest_length, uint8_t *text);
+
+/* Check that pk_delta_apply would write this text, without writing it.
+ *
+ * text: size - prefix bytes. What a copy takes from the text is compared before.
+ * Returns PK_OK, or PK_INVALID. */
+pk_status pk_delta_check(const uint8_t *older, size_t prefix, size_t size, const pk_copy *copies,
+                         size_t count, const uint8_t *rest, size_t rest_length,
+                         const uint8_t *text);
 
 /* Code copies as columns: classes of gaps, of lengths and of places, and extra bits.
  *

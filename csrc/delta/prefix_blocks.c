@@ -162,18 +162,33 @@ static void look(const search *in, uint64_t value, size_t done, size_t at, match
     }
 }
 
+/* Return the length of the run of equal blocks from `at` on. */
+static size_t run_of(const uint8_t *kept, size_t count, size_t at)
+{
+    size_t end = at;
+    while (end < count && kept[end] == kept[at])
+        end++;
+    return end - at;
+}
+
 size_t pk_select(const uint8_t *older, size_t older_length, const uint8_t *rest,
                  size_t rest_length, unsigned sample_log, unsigned depth, unsigned block_log,
                  const pk_select_table *table, uint8_t *kept)
 {
     search in = {older, rest, older_length, rest_length, sample_log, depth, block_log,
                  0,     0,    table,        0,           kept};
+    size_t blocks = (older_length + ((size_t)1 << block_log) - 1) >> block_log;
     begin(&in);
-    memset(kept, 0, (older_length + ((size_t)1 << block_log) - 1) >> block_log);
     if (rest_length >= FINGERPRINT) {
         want_all(&in);
-        note_all(&in, older, older_length, 0, older_length, 0);
+        for (size_t from = 0, run; from < blocks; from += run) {
+            run = run_of(kept, blocks, from);
+            if (!kept[from])
+                note_all(&in, older, older_length, from << block_log, (from + run) << block_log,
+                         0);
+        }
     }
+    memset(kept, 0, blocks);
     match best = {0, 0, 0, 0};
     size_t done = 0, at = 0, shared = 0;
     while (at < rest_length) {
@@ -238,15 +253,6 @@ static void put_number(pk_bit_writer *to, size_t value, unsigned order)
     unsigned low = bits_of((size_t)raised) - 1;
     pk_put_bits(to, (uint64_t)1 << (low - order), low - order + 1);
     pk_put_bits(to, raised & (((uint64_t)1 << low) - 1), low);
-}
-
-/* Return the length of the run of equal blocks from `at` on. */
-static size_t run_of(const uint8_t *kept, size_t count, size_t at)
-{
-    size_t end = at;
-    while (end < count && kept[end] == kept[at])
-        end++;
-    return end - at;
 }
 
 size_t pk_select_encode(const uint8_t *kept, size_t count, uint8_t *out)

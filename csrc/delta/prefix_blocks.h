@@ -36,7 +36,8 @@ typedef struct pk_select_table {
  * depth: how many places with the same fingerprint are compared, the newest first.
  * block_log: log of the size of a block in bytes.
  * table: working memory.
- * kept: one byte a block, (older_length + 2^block_log - 1) >> block_log of them, set to 1 or 0.
+ * kept: one byte a block, (older_length + 2^block_log - 1) >> block_log of them. Blocks with 1 are
+ *     not looked at; then it is set to 1 or 0.
  * Returns how many bytes of the rest were found in the older bytes. The result depends on the
  * arguments alone; of `table`, on its capacity. */
 size_t pk_select(const uint8_t *older, size_t older_length, const uint8_t *rest,

@@ -23,6 +23,8 @@ static void select_round_trip(const uint8_t *older, size_t older_length, const u
     uint8_t *kept = malloc(blocks + 1), *read = malloc(blocks + 1), *coded = malloc(blocks + 16);
     uint8_t *exact = exact_copy(older, older_length), *text = exact_copy(rest, rest_length);
     CHECK(table.wanted && table.heads && table.places && table.chains && kept && read && coded);
+    for (size_t block = 0; block < blocks; block++)
+        kept[block] = block * rest_length % 5 == 1; /* some are not looked at */
     pk_select(exact, older_length, text, rest_length, rest_length % 3, 1 + rest_length % 5, LOG,
               &table, kept);
     size_t length = pk_select_encode(kept, blocks, coded);
@@ -51,7 +53,9 @@ static void round_trip(const uint8_t *data, size_t prefix, size_t size)
     pk_copy *copies = malloc(capacity * sizeof *copies),
             *read = malloc((capacity + 1) * sizeof *read);
     CHECK(table && copies && read);
-    size_t count = pk_delta_find(data, prefix, size, table, LOG, copies, capacity);
+    uint8_t *covered = size % 2 ? malloc(pk_covered_blocks(prefix) + 1) : NULL;
+    size_t count =
+        pk_delta_find_fresh(data, prefix, size, SIZE_MAX, table, LOG, covered, copies, capacity);
     CHECK(count <= capacity);
     uint8_t *classes = malloc(3 * count + 1), *extra = malloc(9 * count + 1);
     CHECK(classes && extra);
@@ -68,8 +72,15 @@ static void round_trip(const uint8_t *data, size_t prefix, size_t size)
     CHECK(pk_delta_apply(older, prefix, size, copies, count, rest, rest_length, out) == 0);
     CHECK(!memcmp(out, data + prefix, size - prefix));
     CHECK(pk_delta_apply(older, prefix, size, copies, count, rest, rest_length + 1, out) != 0);
-    free(table), free(copies), free(read), free(classes), free(extra), free(exact), free(rest),
-        free(out), free(older);
+    CHECK(pk_delta_check(older, prefix, size, copies, count, rest, rest_length, out) == 0);
+    CHECK(pk_delta_check(older, prefix, size, copies, count, rest, rest_length + 1, out) != 0);
+    for (size_t at = 0; at < size - prefix; at += 1 + at) {
+        out[at] ^= 1;
+        CHECK(pk_delta_check(older, prefix, size, copies, count, rest, rest_length, out) != 0);
+        out[at] ^= 1;
+    }
+    free(covered), free(table), free(copies), free(read), free(classes), free(extra), free(exact),
+        free(rest), free(out), free(older);
 }
 
 static void stranger(const uint8_t *in, size_t length, const uint8_t *data, size_t prefix,

@@ -26,12 +26,16 @@ on a core."""
 _QUICK_LEVELS = ((32 << 10, 19), (256 << 10, 15), (384 << 10, 17))
 """The same below level 9, where time counts more: 0.1 s. Of so many bytes, levels 15 and 17 are an
 optimal parser that weighs fewer choices: a third less time, for 1.5 % of the bytes."""
+_QUICKEST = 5
+"""Level below which time counts most: no stronger level than the least is used, fewer fingerprints
+are taken, and old text that was copied is not looked at again. That takes half of the time, for 2 %
+of the bytes."""
 _MUCH_BYTES = 384 << 10
 """Bytes of both from which zstd takes tens of MB for its tables."""
-_LEAST_LEVEL = 12
+_LEAST_LEVEL = zstd.ROWS_LEVEL
 """Level for more bytes than that. Lower levels miss copies in large texts
 (docs/decisions.md)."""
-_BLOCK_LOG = 10
+_BLOCK_LOG: int = lib.PK_COVERED_LOG
 """Binary logarithm of the size of a block of the older bytes, in bytes."""
 _FEW_BYTES, _LONG_REST = 8 << 20, 1 << 20
 """Bytes of older text and rest, and of the rest alone, above which fewer fingerprints are taken and
@@ -116,7 +120,7 @@ def delta_of(
     Returns:
         The parts of the frame, or None.
     """
-    size = len(buffer)
+    size, is_quick = len(buffer), level < _QUICKEST
     if prefix_bytes < share * _LEAST_FRESH * (size - prefix_bytes):
         return None
     # Released before the buffer is emptied, and on any error.
@@ -128,8 +132,10 @@ def delta_of(
         # Beyond it the check below fails whatever else is found; a byte more than rounding could
         # hide.
         most_fresh = int(prefix_bytes / share) + 1 if share else size
+        kept = bytearray(_blocks(prefix_bytes))  # first the blocks that are not looked at
+        covered = ffi.from_buffer("uint8_t[]", kept) if is_quick else ffi.NULL
         count = lib.pk_delta_find_fresh(
-            view, prefix_bytes, size, most_fresh, table, table_log, copies, capacity
+            view, prefix_bytes, size, most_fresh, table, table_log, covered, copies, capacity
         )
         ffi.release(table)
         if count == lib.PK_TOO_FRESH:
@@ -141,7 +147,7 @@ def delta_of(
         rest = bytearray(length)
         text = ffi.from_buffer("uint8_t[]", rest)
         lib.pk_delta_rest(view, prefix_bytes, size, copies, count, text)
-        selection, older, shared = _select(view, prefix_bytes, rest)
+        selection, older, shared = _select(view, prefix_bytes, rest, kept, is_quick=is_quick)
         if share and copied + shared < _LEAST_COVERED * (size - prefix_bytes):
             return None
         coded = _coded(copies, count, prefix_bytes) if count else b""
@@ -162,6 +168,8 @@ def _best_level(left: int, level: int) -> int:
         left: bytes of selected blocks and rest.
         level: least level.
     """
+    if level < _QUICKEST:
+        return _LEAST_LEVEL
     levels = _QUICK_LEVELS if level < zstd.DEFAULT_LEVEL else _LEVELS
     return next((best for most, best in levels if left <= most), _LEAST_LEVEL)
 
@@ -200,6 +208,47 @@ def decode_into(
     Raises:
         FormatError: the frame is not one that docs/format.md allows; `out` is undefined then.
     """
+    copies, count, rest = _decoded(frame, what, prefix, len(out))
+    start, end = len(prefix), len(prefix) + len(out)
+    # Released at once: a view that a traceback keeps borrowed crashes Python's collector.
+    with ffi.from_buffer("uint8_t[]", prefix) as before, ffi.from_buffer("uint8_t[]", out) as text:
+        status = lib.pk_delta_apply(before, start, end, copies, count, rest, len(rest), text)
+    if status:
+        raise FormatError(what, "the copies do not fit the rest")
+
+
+def is_frame_of(
+    text: memoryview, frame: bytes, what: str, prefix: bytes | bytearray | memoryview
+) -> bool:
+    """Return whether a delta frame decodes to a text; it is compared, and not made once more.
+
+    Args:
+        text: to compare with.
+        frame: exactly one frame.
+        what: how errors name the frame.
+        prefix: the older bytes.
+
+    Raises:
+        FormatError: the frame is not one that docs/format.md allows.
+    """
+    copies, count, rest = _decoded(frame, what, prefix, len(text))
+    start, end = len(prefix), len(prefix) + len(text)
+    with ffi.from_buffer("uint8_t[]", prefix) as before, ffi.from_buffer("uint8_t[]", text) as data:
+        status = lib.pk_delta_check(before, start, end, copies, count, rest, len(rest), data)
+    return not status
+
+
+def _decoded(
+    frame: bytes, what: str, prefix: bytes | bytearray | memoryview, size: int
+) -> tuple[Any, int, bytes]:
+    """Decode a stranger's frame of a text of `size` bytes.
+
+    Returns:
+        Its copies, their number, and the rest.
+
+    Raises:
+        FormatError: as `decode_into` does.
+    """
     parts, at = [], 0
     for name in ("copies", "selection"):
         length, start = zstd.read_number(frame[at : at + 4], what)
@@ -207,17 +256,11 @@ def decode_into(
         parts.append(frame[at - length : at])
         if at >= len(frame):
             raise FormatError(what, f"the {name} are cut off")
-    start, end = len(prefix), len(prefix) + len(out)
+    start, end = len(prefix), len(prefix) + size
     copies, count = _copies(parts[0], what, start, end) if parts[0] else (ffi.NULL, 0)
-    length = len(out) - lib.pk_delta_copied(copies, count, end)
+    length = size - lib.pk_delta_copied(copies, count, end)
     older = _selected(prefix, parts[1], length, what)
-    rest = zstd.decompress(memoryview(frame)[at:], length, what, older)
-    del older
-    # Released at once: a view that a traceback keeps borrowed crashes Python's collector.
-    with ffi.from_buffer("uint8_t[]", prefix) as before, ffi.from_buffer("uint8_t[]", out) as text:
-        status = lib.pk_delta_apply(before, start, end, copies, count, rest, len(rest), text)
-    if status:
-        raise FormatError(what, "the copies do not fit the rest")
+    return copies, count, zstd.decompress(memoryview(frame)[at:], length, what, older)
 
 
 def _frame(copies: bytes, selection: bytes, body: bytes) -> bytes:
@@ -278,8 +321,17 @@ def _copies(coded: bytes, what: str, prefix_bytes: int, end: int) -> tuple[Any, 
     return copies, count
 
 
-def _select(data: Any, prefix_bytes: int, rest: bytearray) -> tuple[bytes, bytearray, int]:
+def _select(
+    data: Any, prefix_bytes: int, rest: bytearray, kept: bytearray, *, is_quick: bool
+) -> tuple[bytes, bytearray, int]:
     """Choose the blocks that the rest is compressed against.
+
+    Args:
+        data: the older bytes.
+        prefix_bytes: length of them.
+        rest: of the text.
+        kept: a byte a block, 1 where a quick search need not look; changed.
+        is_quick: whether time counts most.
 
     Returns:
         The selection as it is stored, the selected bytes, and how many bytes of the rest occur in
@@ -287,8 +339,10 @@ def _select(data: Any, prefix_bytes: int, rest: bytearray) -> tuple[bytes, bytea
     """
     both = prefix_bytes + len(rest)
     sample_log, depth = (2 if both <= _FEW_BYTES else 3), 64
-    if len(rest) > _LONG_REST:
+    if is_quick or len(rest) > _LONG_REST:
         sample_log, depth = 4, 16
+    if is_quick and len(rest) > _LONG_REST:
+        sample_log, depth = 5, 8
     while both >> sample_log > _MOST_SAMPLES:  # of an index; frames are smaller
         sample_log += 1
     capacity = (both >> sample_log) * 9 // 8 + 1024
@@ -297,7 +351,6 @@ def _select(data: Any, prefix_bytes: int, rest: bytearray) -> tuple[bytes, bytea
         *(_uncleared("uint32_t[]", n) for n in (1 << lib.PK_SELECT_HEADS, capacity, capacity)),
     ]
     table = ffi.new("pk_select_table *", [*memory, capacity])
-    kept = bytearray(_blocks(prefix_bytes))
     marks = ffi.from_buffer("uint8_t[]", kept)
     text = ffi.from_buffer("uint8_t[]", rest)
     shared = lib.pk_select(

@@ -23,13 +23,18 @@ MAX_TABLE_LOG = 21
 The tables are cleared for every frame, so their size bounds its least time."""
 MAX_TREE_LOG = 22
 """The same for the binary trees that strong levels keep instead, which have two entries a byte."""
-_ROWS_LOG, _ROWS_SEARCH_LOG = 22, 5
-"""Binary logarithms of the entries in the table of rows that middle levels (greedy, lazy) keep
-instead of both, and of the entries searched. A larger table, searched less, makes updates of wheels
-7 % smaller."""
-_PLAIN_ROWS_LOG = 20
-"""The same table for a frame that stands alone. It stays in the cache, so one more step of search
-costs nothing: first packs are 0.5 to 2.6 % smaller in the same time."""
+ROWS_LEVEL = 12
+"""Level that keeps a table of rows instead of both, whatever the size. To fill it with a prefix
+takes 10 ns a byte; to put that into trees, as stronger levels do, 100 to 200."""
+_MAX_ROWS_LOG = 21
+"""Binary logarithm of the entries in this table, which has half as many as there are bytes."""
+_LARGE_PREFIX_BYTES = 512 << 10
+"""Prefix and content in bytes from which matches of four bytes are no gain, and 32 entries are
+searched, not 64."""
+_PLAIN_ROWS_LOG, _PLAIN_ROWS_SEARCH_LOG = 20, 5
+"""The same table for a frame that stands alone, and binary logarithm of the entries searched. It
+stays in the cache, so one more step of search costs nothing: first packs are 0.5 to 2.6 % smaller
+in the same time."""
 _LARGE_BYTES = 256 << 10
 """Plaintext above which zstd has one set of parameters a level; below, they depend on the size."""
 MAX_WINDOW_LOG = 28
@@ -105,16 +110,29 @@ def _prefix_parameters(level: int, size: int) -> zstandard.ZstdCompressionParame
     """Return the parameters of a frame with a prefix, which has `size` bytes with its prefix."""
     # The window spans both: otherwise the far end of the prefix would be out of reach.
     window_log = min(max(size.bit_length(), 17), MAX_WINDOW_LOG)
+    if level == ROWS_LEVEL:
+        is_large = size >= _LARGE_PREFIX_BYTES
+        return zstandard.ZstdCompressionParameters(
+            window_log=window_log,
+            hash_log=min(max(size.bit_length() - 1, 10), _MAX_ROWS_LOG),
+            chain_log=10,  # is not used
+            search_log=5 if is_large else 6,
+            min_match=5 if is_large else 4,
+            target_length=64,
+            strategy=zstandard.STRATEGY_LAZY2,
+            write_content_size=True,
+            write_checksum=False,
+            write_dict_id=False,
+        )
     usual = zstandard.ZstdCompressionParameters.from_level(
         level, window_log=window_log, source_size=size
     )
-    rows = usual.strategy in _ROWS
     # zstd fills the tables anew for every frame, twice: for the prefix and for the content.
     return zstandard.ZstdCompressionParameters(
         window_log=window_log,
-        hash_log=min(usual.hash_log, _ROWS_LOG if rows else MAX_TABLE_LOG),
+        hash_log=min(usual.hash_log, MAX_TABLE_LOG),
         chain_log=min(usual.chain_log, MAX_TREE_LOG if usual.strategy >= _TREES else MAX_TABLE_LOG),
-        search_log=min(usual.search_log, _ROWS_SEARCH_LOG) if rows else usual.search_log,
+        search_log=usual.search_log,
         min_match=usual.min_match,
         target_length=max(usual.target_length, _LONG_MATCH)
         if usual.strategy >= _OPTIMAL
@@ -135,7 +153,7 @@ def _plain_context(level: int, large: bool) -> zstandard.ZstdCompressor:
         compression_params=zstandard.ZstdCompressionParameters.from_level(
             level,
             hash_log=min(usual.hash_log, _PLAIN_ROWS_LOG),
-            search_log=max(usual.search_log, min(usual.search_log + 1, _ROWS_SEARCH_LOG)),
+            search_log=max(usual.search_log, min(usual.search_log + 1, _PLAIN_ROWS_SEARCH_LOG)),
             write_checksum=False,
             write_content_size=True,
         )

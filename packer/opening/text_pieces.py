@@ -7,7 +7,7 @@ from contextlib import ExitStack
 from itertools import pairwise
 
 from packer.engine import delta, zstd
-from packer.engine.memory import is_equal, writable
+from packer.engine.memory import writable
 from packer.engine.tokens import MAX_SPAN_BYTES
 from packer.opening.found_stream import FoundStream
 from packer.opening.frames_update import FoundFrames
@@ -37,9 +37,11 @@ LEAST_DELTA_BYTES = 48
 INLINE_BYTES = 1024
 """Bytes between streams of a file below which the recipe keeps them, as `expander` does."""
 
-_QUICK_LEVEL = 3
-"""zstd level of what a delta does not copy, and of a text alone, which tells whether a delta pays.
-Higher ones take longer than they save; `delta_of` raises it where little is left."""
+_QUICK_LEVEL, _SMALL_LEVEL = 3, 6
+"""Levels of deltas, as `delta_of` takes them; a text alone is compressed at the former, which tells
+whether a delta pays. The latter is for files below LARGE_FILE_BYTES: an update may consist of a few
+of these, and its bytes take longer than its deltas."""
+LARGE_FILE_BYTES = 2 << 20
 _CLEARLY_SMALL = 16
 """A delta below 1/16 of its text is taken without comparing it with the text alone."""
 _TEXT_SHARE = 0.75
@@ -99,7 +101,8 @@ class TextPieces:
         buffer, times = self._both(places, stream, start, size)
         prefix, text = buffer[:-size], buffer[-size:]
         compressing = self._workers.compressing
-        made = delta.delta_of(buffer, len(prefix), _QUICK_LEVEL, alone=compressing)
+        level = _SMALL_LEVEL if self._size < LARGE_FILE_BYTES else _QUICK_LEVEL
+        made = delta.delta_of(buffer, len(prefix), level, alone=compressing)
         assert made is not None  # no share is demanded
         payload = made.frame()
         if len(payload) * _CLEARLY_SMALL > size:
@@ -109,9 +112,7 @@ class TextPieces:
                     return InlinePiece(bytes(text))
                 together = _TOGETHER if size < _SHORT_BYTES else 1
                 return ContentPiece(start, size, int(alone * together))
-        decoded = writable(size)
-        delta.decode_into(decoded, payload, "delta", prefix)
-        if not is_equal(decoded, text):
+        if not delta.is_frame_of(text, payload, "delta", prefix):
             return ContentPiece(start, size, size)
         return DeltaPiece(size, places, payload, times, made if self._may_keep(made) else None)
 

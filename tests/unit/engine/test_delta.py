@@ -36,6 +36,11 @@ def check(older: bytes, text: bytes) -> bytes:
     frame = encoded(older, text)
     assert delta.decode(frame, len(text), "frame", older) == text
     assert decoder.read_delta(frame, older, len(text)) == text
+    assert delta.is_frame_of(memoryview(text), frame, "frame", older)
+    for at in {0, len(text) // 2, len(text) - 1} if text else ():
+        other = bytearray(text)
+        other[at] ^= 1
+        assert not delta.is_frame_of(memoryview(other), frame, "frame", older)
     return frame
 
 
@@ -240,7 +245,7 @@ def copies_of(older: bytes, text: bytes) -> list[tuple[int, int, int]]:
     with ffi.from_buffer("uint8_t[]", data) as view:
         table, out = ffi.new("uint32_t[]", 1 << 16), ffi.new("pk_copy[]", len(text) // 64 + 1)
         count = lib.pk_delta_find_fresh(
-            view, len(older), len(data), len(data), table, 16, out, len(out)
+            view, len(older), len(data), len(data), table, 16, ffi.NULL, out, len(out)
         )
     return [(each.at - len(older), getattr(each, "from"), each.length) for each in out[0:count]]
 
@@ -288,7 +293,7 @@ def test_the_search_for_copies_ends_early_only_where_a_delta_would_be_refused(se
     def find(most_fresh: int) -> int:
         return int(
             lib.pk_delta_find_fresh(
-                view, len(older), len(data), most_fresh, table, 14, copies, 10_000
+                view, len(older), len(data), most_fresh, table, 14, ffi.NULL, copies, 10_000
             )
         )
 
@@ -316,6 +321,22 @@ def test_large_deltas_of_low_levels_are_quick(monkeypatch: pytest.MonkeyPatch) -
     for usual, low in ((delta._LEVELS, quick), (((0, 19), (1 << 20, 17)), quick[1:]), ((), ())):
         monkeypatch.setattr(delta, "_LEVELS", usual)
         monkeypatch.setattr(delta, "_QUICK_LEVELS", low)
-        for level in (3, 8, 9):
+        for level in (3, 6, 8, 9):
             delta.encode(bytearray(older + text), len(older), level)
-    assert levels == [19, 19, 19, 15, 15, 17, 12, 12, 12]
+    assert levels == [12, 19, 19, 19, 12, 15, 15, 17, 12, 12, 12, 12]
+
+
+def test_a_quick_delta_looks_only_around_what_changed() -> None:
+    draw = random.Random(11)
+    older = draw.randbytes(200_000)
+    inner = [older[at : at + 300] for at in range(5_000, 150_000, 5_000)]  # short, and copied
+    beside = older[160_100:160_400]  # near what was removed
+    text = older[:160_000] + b"".join(draw.randbytes(100) + one for one in (*inner, beside))
+    text += older[165_000:]
+    quick, usual = (delta.encode(bytearray(older + text), len(older), level) for level in (3, 6))
+    assert quick is not None and usual is not None
+    new = 100 * (len(inner) + 1)
+    assert len(usual) < new + 500
+    assert new + 2_000 < len(quick) < new + 300 * len(inner) + 200
+    for frame in (quick, usual):
+        assert delta.decode(frame, len(text), "frame", older) == text
