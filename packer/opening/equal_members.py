@@ -25,6 +25,8 @@ LEAST_BYTES = 256 << 10
 """Bytes of a member below which it is not compared: to inflate it takes a millisecond."""
 _MOST_HEADERS = 1 << 14
 """Greatest number of headers that are read."""
+_WINDOW_BYTES = 16 << 10
+"""Bytes read at a time behind a smaller member: the next ones are probably small as well."""
 _NAME_BYTES = 100
 _COMPARED_BYTES = 1 << 20
 
@@ -111,11 +113,14 @@ def members(read: Read, size: int, least: int = LEAST_BYTES) -> Iterator[Member]
         size: of it in bytes.
         least: bytes of the smallest member that is wanted.
     """
-    at = 0
+    window, begin, at, length = b"", 0, 0, size
     for _ in range(_MOST_HEADERS):
         if at + BLOCK > size:
             return
-        header = bytes(read(at, BLOCK))
+        if at + BLOCK > begin + len(window):
+            most = _WINDOW_BYTES if length < _WINDOW_BYTES else BLOCK
+            window, begin = bytes(read(at, min(most, size - at))), at
+        header = window[at - begin : at - begin + BLOCK]
         length = content_size(header) if is_header(header) else -1
         at += BLOCK
         if length < 0 or length > size - at:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
@@ -23,8 +24,10 @@ from packer.opening.tar_headers import BLOCK, content_size, decode_header
 
 _T = TypeVar("_T")
 _ZEROS = bytes(64 << 10)
-_AHEAD_BYTES = 8 << 20
-"""Bytes held behind a segment that is being rebuilt, while others are rebuilt beside it."""
+_AHEAD_BYTES = min((os.cpu_count() or 1) + 2, 10) << 21
+"""Bytes held behind a segment that is being rebuilt, while others are rebuilt beside it: one of the
+usual length for each processor and two more. Beyond 8 processors they would take more memory than
+frames and old text leave."""
 _DEFERRED_BYTES = 4 << 10
 """Memory of a segment without its plaintext, about, in bytes."""
 _FIRST_BYTES, _FIRST_SEGMENTS = 1 << 30, 1024
