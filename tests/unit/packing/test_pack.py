@@ -23,6 +23,7 @@ from packer.stores.layout import LayoutStore
 from packer.stores.memory import MemoryStore
 from tests.builders import text, write
 from tests.conformance.make_samples import read_tree
+from tests.updates import texts
 
 
 def restored(store: object, name: str, target: Path) -> dict[bytes, object]:
@@ -213,6 +214,20 @@ def test_the_size_of_a_version_decides_the_level(tmp_path: Path, store: MemorySt
     assert level("app:3", 12) == 12
     (tmp_path / "small").write_bytes(b"z")
     assert level("app:4", opening="all") == zstd.DEFAULT_LEVEL
+
+
+def test_text_among_what_is_compressed_takes_the_stronger_level(tmp_path: Path) -> None:
+    words = b"\n".join(texts(files=60).values())
+    noise = random.Random(1).randbytes(len(words))
+    stored = {}
+    for name, data in (("text", words), ("mixed", words + noise)):
+        root = write(tmp_path / name, {"a": data})
+        for level in (zstd.LARGE_LEVEL, zstd.DEFAULT_LEVEL):
+            store = MemoryStore()
+            packer.pack(root, store=store, tag="app:1", level=level)
+            stored[name, level] = packer.inspect("app:1", store=store).layers[0].size
+    assert stored["text", zstd.LARGE_LEVEL] > stored["text", zstd.DEFAULT_LEVEL]
+    assert stored["mixed", zstd.LARGE_LEVEL] == stored["mixed", zstd.DEFAULT_LEVEL]
 
 
 @pytest.mark.parametrize("level", [0, 23])
