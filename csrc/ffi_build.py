@@ -221,6 +221,8 @@ ffi.cdef(
                    uint32_t each);
     void pk_map_get(const pk_map *map, const uint8_t *keys, size_t stride, size_t count,
                     int64_t *out);
+    #define PK_PIECE_KEY ...
+    void pk_piece_keys(const uint8_t *data, const uint64_t *ends, size_t count, uint8_t *keys);
     #define PK_SELECT_HEADS ...
     typedef struct pk_select_table {
         uint8_t *wanted;
@@ -268,6 +270,7 @@ ffi.set_source(
     #include "files/syscalls.h"
     #include "files/walk.h"
     #include "lookup/map.h"
+    #include "lookup/pieces.h"
     #include "lookup/sketch.h"
     #include "zstd/frames.h"
     #include "zstd/recipe.h"

@@ -26,6 +26,12 @@ MAX_TREE_LOG = 22
 ROWS_LEVEL = 12
 """Level that keeps a table of rows instead of both, whatever the size. To fill it with a prefix
 takes 10 ns a byte; to put that into trees, as stronger levels do, 100 to 200."""
+FAST_LEVEL = 3
+"""Level that keeps a table for matches of eight bytes, and one for shorter ones. It has half of the
+time of ROWS_LEVEL, and 5 to 25 % more bytes."""
+_FAST_LOG, _FAST_SHORT_LOG, _FAST_LEAST_MATCH = 20, 18, 6
+"""Binary logarithms of the entries in these tables, and the least match of the latter. The tables
+that are usual at this level are too small for a prefix."""
 _MAX_ROWS_LOG = 21
 """Binary logarithm of the entries in this table, which has half as many as there are bytes."""
 _LARGE_PREFIX_BYTES = 512 << 10
@@ -110,16 +116,29 @@ def _prefix_parameters(level: int, size: int) -> zstandard.ZstdCompressionParame
     """Return the parameters of a frame with a prefix, which has `size` bytes with its prefix."""
     # The window spans both: otherwise the far end of the prefix would be out of reach.
     window_log = min(max(size.bit_length(), 17), MAX_WINDOW_LOG)
+    fitted = size.bit_length() - 1
     if level == ROWS_LEVEL:
         is_large = size >= _LARGE_PREFIX_BYTES
         return zstandard.ZstdCompressionParameters(
             window_log=window_log,
-            hash_log=min(max(size.bit_length() - 1, 10), _MAX_ROWS_LOG),
+            hash_log=min(max(fitted, 10), _MAX_ROWS_LOG),
             chain_log=10,  # is not used
             search_log=5 if is_large else 6,
             min_match=5 if is_large else 4,
             target_length=64,
             strategy=zstandard.STRATEGY_LAZY2,
+            write_content_size=True,
+            write_checksum=False,
+            write_dict_id=False,
+        )
+    if level == FAST_LEVEL:
+        return zstandard.ZstdCompressionParameters(
+            window_log=window_log,
+            hash_log=min(max(fitted, 10), _FAST_LOG),
+            chain_log=min(max(fitted, 10), _FAST_SHORT_LOG),
+            search_log=1,
+            min_match=_FAST_LEAST_MATCH,
+            strategy=zstandard.STRATEGY_DFAST,
             write_content_size=True,
             write_checksum=False,
             write_dict_id=False,

@@ -12,10 +12,8 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from xxhash import xxh3_64_digest
-
 from packer.engine.chunking import ChunkParams, cut_points
-from packer.engine.ordinals import Ordinals
+from packer.engine.ordinals import PIECE_KEY_BYTES, Ordinals, piece_keys
 from packer.engine.tokens import Span
 from packer.opening.recipe import MAX_SPANS
 
@@ -26,8 +24,6 @@ MARGIN_BYTES = 64 << 10
 """How far before and behind the place found a span reaches."""
 NEAR_BYTES = 2 << 20
 """How far pieces of a text may have moved against one another, unless most of it has moved."""
-KEY_BYTES = 8
-"""Length of the hash of a piece in bytes."""
 GUESS_BYTES = 1 << 20
 """How far a span reaches around a place that was only guessed."""
 
@@ -81,7 +77,7 @@ class Fingerprints:
         self.average = average
         """Bytes of a piece, on average."""
         self._params = ChunkParams(average)
-        self._known = Ordinals(KEY_BYTES)
+        self._known = Ordinals(PIECE_KEY_BYTES)
         self._streams, self._positions = array("I"), array("Q")
         self._last, self._begin = -1, 0  # the stream that was added to last, and its first piece
 
@@ -100,13 +96,13 @@ class Fingerprints:
             self._last, self._begin = stream, len(self._streams)
         cuts, keys = self._cut(plain)
         if is_further and cuts:
-            found = self._known.get_all(keys, KEY_BYTES)
+            found = self._known.get_all(keys, PIECE_KEY_BYTES)
             new = [at for at, place in enumerate(found) if place < 0]
-            keys = b"".join(keys[KEY_BYTES * at : KEY_BYTES * (at + 1)] for at in new)
+            keys = _chosen(keys, new)
             cuts = [cuts[at] for at in new]
         self._known.put(keys, len(self._streams))
-        self._streams.extend([stream] * len(cuts))
-        self._positions.extend(position + start for start in cuts)
+        self._streams.extend(array("I", [stream]) * len(cuts))
+        self._positions.extend([position + start for start in cuts])
 
     def forget(self, stream: int) -> None:
         """Forget the stream that was added to last, if it has a number: it turned out to be none.
@@ -129,26 +125,25 @@ class Fingerprints:
         cuts, keys = self._cut(plain)
         if not cuts:
             return
-        for at, found in enumerate(self._known.get_all(keys, KEY_BYTES)):
-            if found >= 0 and self._streams[found] != _NONE:
-                votes.new.append(position + cuts[at])
-                votes.stream.append(self._streams[found])
-                votes.old.append(self._positions[found])
-            elif len(votes.missing) < _MOST_MISSING:
-                votes.missing += keys[KEY_BYTES * at : KEY_BYTES * (at + 1)]
+        streams, positions = self._streams, self._positions
+        found = self._known.get_all(keys, PIECE_KEY_BYTES)
+        known = [at for at, old in enumerate(found) if old >= 0 and streams[old] != _NONE]
+        votes.new.extend([position + cuts[at] for at in known])
+        votes.stream.extend([streams[found[at]] for at in known])
+        votes.old.extend([positions[found[at]] for at in known])
+        room = _MOST_MISSING - len(votes.missing)
+        if room > 0 and len(known) < len(cuts):
+            votes.missing += _chosen(keys, sorted({*range(len(cuts))}.difference(known)))[:room]
 
     def release(self) -> None:
         """Release the memory: nothing is looked up any more."""
-        self._known = Ordinals(KEY_BYTES)
+        self._known = Ordinals(PIECE_KEY_BYTES)
         self._streams, self._positions = array("I"), array("Q")
 
-    def _cut(self, plain: Buffer) -> tuple[list[int], bytes]:
+    def _cut(self, plain: Buffer) -> tuple[list[int], bytes | bytearray]:
         """Return where the pieces of a text begin, and their hashes."""
-        view = memoryview(plain)
-        ends = cut_points(view, self._params)
-        starts = [0, *ends[:-1]] if ends else []
-        pairs = zip(starts, ends, strict=True)
-        return starts, b"".join(xxh3_64_digest(view[start:end]) for start, end in pairs)
+        ends = cut_points(plain, self._params)
+        return ([0, *ends[:-1]] if ends else []), piece_keys(plain, ends)
 
 
 class Votes:
@@ -157,7 +152,7 @@ class Votes:
     def __init__(self) -> None:
         self.new, self.stream, self.old = array("Q"), array("I"), array("Q")
         self.missing = bytearray()
-        """Hashes of the pieces that no old stream has, KEY_BYTES each; of many not all."""
+        """Hashes of the pieces that no old stream has, PIECE_KEY_BYTES each; of many not all."""
 
     def best_stream(self) -> int:
         """Return the number of the stream with the most votes, -1 if there is no vote."""
@@ -313,6 +308,12 @@ def _place(stream: int, low: int, high: int, middle: int, size: int, most: int) 
         low = min(max(low, middle - most // 2), high - most)
         high = low + most
     return Place(stream, Span(low, high - low))
+
+
+def _chosen(keys: bytes | bytearray, places: Iterable[int]) -> bytes:
+    """Return some of the keys, one behind another."""
+    words = array("Q", bytes(keys))
+    return array("Q", [words[at] for at in places]).tobytes()
 
 
 def _most(streams: array[int]) -> int:
