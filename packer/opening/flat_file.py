@@ -25,6 +25,8 @@ from packer.opening.zstd_frames import Frames, Read, frame_runs
 
 RECIPE_SHARE = 1 / 100
 """Share of a stream that its recipe may take; above it, the stream stays closed."""
+AGAIN_SHARE = 1 / 20
+"""The same where the older file has plaintext in place of its streams: closed, all would be new."""
 MAX_RECIPE_BYTES = 64 << 20
 """Greatest length of the recipes of all streams of a file: they are in memory."""
 MAX_RATIO = 4
@@ -145,7 +147,13 @@ class FlatFile:
 
 
 def flattened(
-    read: Read, size: int, workers: Workers, closed: ClosedTally, texts: list[Frames]
+    read: Read,
+    size: int,
+    workers: Workers,
+    closed: ClosedTally,
+    texts: list[Frames],
+    *,
+    again: bool = False,
 ) -> FlatFile | None:
     """Return the text of a file.
 
@@ -155,6 +163,7 @@ def flattened(
         workers: make and verify recipes.
         closed: gets the streams that stay closed.
         texts: gets those with the reason TEXT instead; places are in the text returned.
+        again: whether the older file has plaintext in place of its streams.
 
     Returns:
         The text; None if it is the file itself.
@@ -165,11 +174,13 @@ def flattened(
     room = MAX_RECIPE_BYTES
     try:
         for run in frame_runs(read, size):
-            reason = run.reason or (LIMIT if len(parts) >= MAX_PARTS else "")
+            reason = "" if again and run.reason == TEXT else run.reason
+            reason = reason or (LIMIT if len(parts) >= MAX_PARTS else "")
             text, spooled = places.size, spool.size
             start = text + run.start - done
             places.add(run.start - done, done, in_file=True)
-            opened = _Opening(read, run, workers, spool, places, room)
+            most = (AGAIN_SHARE if again else RECIPE_SHARE) * (run.end - run.start)
+            opened = _Opening(read, run, workers, spool, places, min(int(most), room))
             if reason or (reason := opened.run()):
                 spool.truncate(spooled)
                 places.truncate(text)
@@ -221,11 +232,10 @@ class _Opening:
         self._workers = workers
         self._spool = spool
         self._places = places
-        size = frames.end - frames.start
-        self._room = min(int(RECIPE_SHARE * size), room)
+        self._room = room
         self.recipe_bytes = 0
         """Length of the recipe so far."""
-        self._most_plain = MAX_RATIO * size
+        self._most_plain = MAX_RATIO * (frames.end - frames.start)
         self._waiting: deque[tuple[Segment, Callable[[], bytes | None]]] = deque()
         self._in_flight = 0
         self._spare: list[Segment] = []
