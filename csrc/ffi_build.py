@@ -183,6 +183,10 @@ ffi.cdef(
     void pk_zstd_parser_free(pk_zstd_parser *parser);
     int pk_zstd_parser_next(pk_zstd_parser *parser, pk_zstd_segment *segment, const uint8_t *in,
                             size_t length, int final);
+    typedef struct pk_zstd_stored {
+        uint32_t plain, input, length;
+    } pk_zstd_stored;
+    size_t pk_zstd_raw_blocks(const pk_zstd_segment *segment, uint32_t least, pk_zstd_stored *out);
     size_t pk_zstd_most_coded(size_t plain);
     typedef struct pk_zstd_codec pk_zstd_codec;
     pk_zstd_codec *pk_zstd_codec_new(void);

@@ -36,6 +36,15 @@ static void check_segment(pk_zstd_codec *codec, pk_zstd_segment *segment, const 
     CHECK(segment->size <= PK_ZSTD_MOST_PLAIN);
     CHECK(segment->coded <= pk_zstd_most_coded(segment->size));
     CHECK(!memcmp(segment->input, stream, segment->coded));
+    pk_zstd_stored *raw = malloc((segment->size / 64 + 1) * sizeof *raw);
+    CHECK(raw);
+    for (size_t i = pk_zstd_raw_blocks(segment, 64, raw); i; i--) {
+        const pk_zstd_stored *each = &raw[i - 1];
+        CHECK(each->plain + each->length <= segment->size && each->input <= segment->coded);
+        CHECK(each->length >= 64 && each->length <= segment->coded - each->input);
+        CHECK(!memcmp(segment->plain + each->plain, stream + each->input, each->length));
+    }
+    free(raw);
     int status = pk_zstd_analyse(codec, segment, old, window, before, SIZE_MAX, NULL);
     CHECK(status == PK_OK || status == PK_INVALID);
     if (status)

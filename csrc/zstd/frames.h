@@ -53,9 +53,10 @@ typedef struct pk_zstd_block {
     uint8_t literals_kind; /* from here on: of compressed blocks */
     uint8_t format;        /* Size_Format of the literals; 0 for 2 where these are as they are */
     uint8_t modes[PK_ZSTD_MATCHES + 1];
-    uint32_t plain;                 /* bytes of plaintext */
-    uint32_t literals;              /* how many */
-    uint32_t first, sequences;      /* number of the first in the segment; how many */
+    uint32_t plain;            /* bytes of plaintext */
+    uint32_t input;            /* where its content is in the segment's coded bytes, if read */
+    uint32_t literals;         /* how many */
+    uint32_t first, sequences; /* number of the first in the segment; how many */
     uint32_t texts[PK_ZSTD_TABLES]; /* where in the segment's texts its descriptions are, if any */
     uint8_t text_length[PK_ZSTD_TABLES];
     uint8_t header[PK_ZSTD_HEADER];
@@ -84,6 +85,11 @@ typedef struct pk_zstd_segment {
     int frame_end, last;
 } pk_zstd_segment;
 
+/* Bytes of a segment's plaintext that are bytes of its coded form too. */
+typedef struct pk_zstd_stored {
+    uint32_t plain, input, length; /* where in the plaintext, where in the coded bytes */
+} pk_zstd_stored;
+
 pk_zstd_segment *pk_zstd_segment_new(void);
 void pk_zstd_segment_free(pk_zstd_segment *segment);
 
@@ -104,6 +110,10 @@ void pk_zstd_parser_free(pk_zstd_parser *parser);
  * are only to be freed; PK_NO_MEMORY. */
 pk_status pk_zstd_parser_next(pk_zstd_parser *parser, pk_zstd_segment *segment, const uint8_t *in,
                               size_t length, int final);
+
+/* The raw blocks of a parsed segment that have at least `least` bytes, in order; `out` has room for
+ * one for each `least` bytes of plaintext. Returns how many there are. */
+size_t pk_zstd_raw_blocks(const pk_zstd_segment *segment, uint32_t least, pk_zstd_stored *out);
 
 /* Greatest coded length of a segment. */
 size_t pk_zstd_most_coded(size_t plain);

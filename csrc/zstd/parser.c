@@ -174,6 +174,7 @@ static pk_status read_next(pk_zstd_parser *parser, place *at, pk_zstd_segment *s
         return PK_INVALID;
     used += 3;
     coded = block->kind == PK_ZSTD_RLE ? 1 : size;
+    block->input = (uint32_t)used;
     size_t behind = block->last && at->state.checksum ? 4 : 0;
     if (length - used < coded + behind)
         return short_of;
@@ -195,6 +196,19 @@ static pk_status read_next(pk_zstd_parser *parser, place *at, pk_zstd_segment *s
 }
 
 /* ---- Segments ---- */
+
+size_t pk_zstd_raw_blocks(const pk_zstd_segment *segment, uint32_t least, pk_zstd_stored *out)
+{
+    size_t count = 0;
+    uint32_t plain = 0;
+    for (size_t i = 0; i < segment->block_count; i++) {
+        const pk_zstd_block *block = &segment->blocks[i];
+        if (block->kind == PK_ZSTD_RAW && block->plain && block->plain >= least)
+            out[count++] = (pk_zstd_stored){plain, block->input, block->plain};
+        plain += block->plain;
+    }
+    return count;
+}
 
 /* Make room for a segment behind what the frame's next blocks may refer to. */
 static pk_status make_room(pk_zstd_parser *parser)
@@ -254,6 +268,7 @@ pk_status pk_zstd_parser_next(pk_zstd_parser *parser, pk_zstd_segment *segment, 
             read_next(parser, &at, segment, in + used, length - used, final, &taken);
         if (status)
             return status;
+        segment->blocks[segment->block_count - 1].input += (uint32_t)used;
         used += taken;
         if (used > pk_zstd_most_coded(at.size - from))
             return PK_INVALID;

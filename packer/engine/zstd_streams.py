@@ -32,6 +32,8 @@ MAX_SPAN_BYTES: int = lib.PK_ZSTD_OLD_PLAIN
 MAX_BEFORE_BYTES: int = lib.PK_ZSTD_MOST_BEFORE
 """Plaintext before a segment that is aligned with the old stream's, in bytes."""
 
+LEAST_RAW_BYTES = 16 << 10
+"""Bytes of a raw block that `Segment.raw_blocks` tells, at least."""
 MATCH_BYTES: int = ffi.sizeof("pk_zstd_old_match")
 """Bytes of a match, of `Segment.matches`."""
 
@@ -92,6 +94,17 @@ class Segment:
     def sequences(self) -> int:
         """How many sequences it has."""
         return int(self._segment.sequence_count)
+
+    def raw_blocks(self) -> list[tuple[int, int, int]]:
+        """Return where plaintext of a parsed segment is stored as it is, LEAST_RAW_BYTES and more.
+
+        Returns:
+            Of each such stretch, in order, where it is in the plaintext and in the coded bytes, and
+            its length.
+        """
+        out = ffi.new("pk_zstd_stored[]", self.plain_length // LEAST_RAW_BYTES + 1)
+        count = lib.pk_zstd_raw_blocks(self._segment, LEAST_RAW_BYTES, out)
+        return [(out[at].plain, out[at].input, out[at].length) for at in range(count)]
 
     def matches(self) -> memoryview:
         """Return the matches of its sequences, which `OldSequences.put` takes.

@@ -8,9 +8,10 @@ file, is what is cut into chunks, opened against older texts, and kept as a pred
 
 from __future__ import annotations
 
+from array import array
 from bisect import bisect_right
 from collections import deque
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
@@ -24,6 +25,8 @@ from packer.opening.zstd_frames import Frames, Read, frame_runs
 
 RECIPE_SHARE = 1 / 100
 """Share of a stream that its recipe may take; above it, the stream stays closed."""
+AGAIN_SHARE = 1 / 20
+"""The same where the older file has plaintext in place of its streams: closed, all would be new."""
 MAX_RECIPE_BYTES = 64 << 20
 """Greatest length of the recipes of all streams of a file: they are in memory."""
 MAX_RATIO = 4
@@ -41,14 +44,50 @@ class FlatPart(NamedTuple):
     Args:
         start: first byte in the text.
         end: byte behind the last one.
-        offset: of the first byte in the file; of a stream, in the spool.
         segments: of the stream; none for bytes of the file.
     """
 
     start: int
     end: int
-    offset: int
     segments: Sequence[ZstdSegment]
+
+
+class _Places:
+    """Where the bytes of a text are: most of them in the file itself, in raw blocks."""
+
+    def __init__(self) -> None:
+        self.size = 0
+        """Bytes of the text."""
+        self._starts, self._offsets = array("Q"), array("q")
+
+    def add(self, length: int, offset: int, *, in_file: bool) -> None:
+        """Append bytes of the file, or of the spool.
+
+        Args:
+            length: their number.
+            offset: of the first one.
+            in_file: whether it is in the file.
+        """
+        shift = offset if in_file else ~offset
+        if length:
+            self._starts.append(self.size)
+            self._offsets.append(shift)
+            self.size += length
+
+    def truncate(self, size: int) -> None:
+        """Forget what was appended behind the first `size` bytes."""
+        while self._starts and self._starts[-1] >= size:
+            del self._starts[-1], self._offsets[-1]
+        self.size = size
+
+    def at(self, start: int) -> Iterator[tuple[int, int, bool]]:
+        """Yield the stretches from a byte of the text on: length, offset, whether in the file."""
+        first = bisect_right(self._starts, start) - 1
+        for at in range(first, len(self._starts)):
+            end = self._starts[at + 1] if at + 1 < len(self._starts) else self.size
+            offset, skipped = self._offsets[at], start - self._starts[at]
+            yield end - start, (offset if offset >= 0 else ~offset) + skipped, offset >= 0
+            start = end
 
 
 class FlatFile:
@@ -56,17 +95,18 @@ class FlatFile:
 
     Args:
         read: reads the file, from any thread.
-        spool: holds the plaintexts; closed with this object.
+        spool: holds the plaintexts, but for raw blocks; closed with this object.
         parts: of the text, in order, without gaps.
+        places: of its bytes.
     """
 
-    def __init__(self, read: Read, spool: Pile, parts: Sequence[FlatPart]) -> None:
+    def __init__(self, read: Read, spool: Pile, parts: Sequence[FlatPart], places: _Places) -> None:
         self._read = read
         self._spool = spool
         self.parts = parts
-        self.size: int = parts[-1].end
+        self.size = places.size
         """Bytes of the text."""
-        self._starts = [part.start for part in parts]
+        self._places = places
         self._position = 0
 
     def read(self, start: int, length: int) -> bytearray:
@@ -93,22 +133,27 @@ class FlatFile:
         self._spool.close()
 
     def _fill(self, start: int, out: memoryview) -> None:
-        at = bisect_right(self._starts, start) - 1
-        while out:
-            part = self.parts[at]
-            count = min(part.end - start, len(out))
-            offset = part.offset + start - part.start
-            if part.segments:
-                self._spool.read_into(offset, out[:count])
-            else:
+        if not out:
+            return
+        for length, offset, in_file in self._places.at(start):
+            count = min(length, len(out))
+            if in_file:
                 out[:count] = self._read(offset, count)
+            else:
+                self._spool.read_into(offset, out[:count])
             out = out[count:]
-            start += count
-            at += 1
+            if not out:
+                break
 
 
 def flattened(
-    read: Read, size: int, workers: Workers, closed: ClosedTally, texts: list[Frames]
+    read: Read,
+    size: int,
+    workers: Workers,
+    closed: ClosedTally,
+    texts: list[Frames],
+    *,
+    again: bool = False,
 ) -> FlatFile | None:
     """Return the text of a file.
 
@@ -118,31 +163,36 @@ def flattened(
         workers: make and verify recipes.
         closed: gets the streams that stay closed.
         texts: gets those with the reason TEXT instead; places are in the text returned.
+        again: whether the older file has plaintext in place of its streams.
 
     Returns:
         The text; None if it is the file itself.
     """
     spool = Pile(workers.directory)
     parts: list[FlatPart] = []
-    done = text = 0
+    places, done = _Places(), 0
     room = MAX_RECIPE_BYTES
     try:
         for run in frame_runs(read, size):
-            reason = run.reason or (LIMIT if len(parts) >= MAX_PARTS else "")
-            opened = _Opening(read, run, workers, spool, room)
-            offset = spool.size
+            reason = "" if again and run.reason == TEXT else run.reason
+            reason = reason or (LIMIT if len(parts) >= MAX_PARTS else "")
+            text, spooled = places.size, spool.size
+            start = text + run.start - done
+            places.add(run.start - done, done, in_file=True)
+            most = (AGAIN_SHARE if again else RECIPE_SHARE) * (run.end - run.start)
+            opened = _Opening(read, run, workers, spool, places, min(int(most), room))
             if reason or (reason := opened.run()):
-                spool.truncate(offset)
+                spool.truncate(spooled)
+                places.truncate(text)
                 if reason == TEXT:
                     texts.append(run.moved(text - done))
                 else:
                     closed.add("zstd", reason, run.end - run.start)
                 continue
-            if run.start > done:
-                parts.append(FlatPart(text, text + run.start - done, done, ()))
-                text = parts[-1].end
-            parts.append(FlatPart(text, text + spool.size - offset, offset, opened.segments))
-            done, text = run.end, parts[-1].end
+            if start > text:
+                parts.append(FlatPart(text, start, ()))
+            parts.append(FlatPart(start, places.size, opened.segments))
+            done = run.end
             room -= opened.recipe_bytes
     except BaseException:
         spool.close()
@@ -151,8 +201,9 @@ def flattened(
         spool.close()
         return None
     if done < size:
-        parts.append(FlatPart(text, text + size - done, done, ()))
-    return FlatFile(read, spool, parts)
+        parts.append(FlatPart(places.size, places.size + size - done, ()))
+        places.add(size - done, done, in_file=True)
+    return FlatFile(read, spool, parts, places)
 
 
 class _Opening:
@@ -162,22 +213,29 @@ class _Opening:
         read: reads the file.
         frames: the run.
         workers: make recipes.
-        spool: takes the plaintext.
+        spool: takes the plaintext, but for raw blocks.
+        places: gets where it is.
         room: greatest length of the recipe in bytes.
     """
 
     def __init__(
-        self, read: Read, frames: Frames, workers: Workers, spool: Pile, room: int
+        self,
+        read: Read,
+        frames: Frames,
+        workers: Workers,
+        spool: Pile,
+        places: _Places,
+        room: int,
     ) -> None:
         self._read = read
         self._frames = frames
         self._workers = workers
         self._spool = spool
-        size = frames.end - frames.start
-        self._room = min(int(RECIPE_SHARE * size), room)
+        self._places = places
+        self._room = room
         self.recipe_bytes = 0
         """Length of the recipe so far."""
-        self._most_plain = MAX_RATIO * size
+        self._most_plain = MAX_RATIO * (frames.end - frames.start)
         self._waiting: deque[tuple[Segment, Callable[[], bytes | None]]] = deque()
         self._in_flight = 0
         self._spare: list[Segment] = []
@@ -196,19 +254,30 @@ class _Opening:
 
     def _parse(self) -> str:
         """Go through the frames."""
-        plain = 0
-        start, end, spare = self._frames.start, self._frames.end, self._spare
-        for segment in parsed(self._read, start, end, is_whole=True, spare=spare):
+        plain, at = 0, self._frames.start
+        segments = parsed(self._read, at, self._frames.end, is_whole=True, spare=self._spare)
+        for segment in segments:
             plain += segment.plain_length
             if plain > self._most_plain:
                 return TEXT
-            self._spool.add(segment.plain)
+            self._keep(segment, at)
+            at += segment.coded_length
             self._in_flight += segment.plain_length
             run = partial(segment.analyse, max(self._room - self.recipe_bytes, 0))
             self._waiting.append((segment, self._workers.run(run)))
             if reason := self._settle(IN_FLIGHT_BYTES):
                 return reason
         return "" if plain else DAMAGED
+
+    def _keep(self, segment: Segment, start: int) -> None:
+        """Keep the plaintext of a segment that begins at a byte of the file."""
+        done, text = 0, segment.plain
+        for plain, coded, length in (*segment.raw_blocks(), (len(text), 0, 0)):
+            if plain > done:
+                self._places.add(plain - done, self._spool.size, in_file=False)
+                self._spool.add(text[done:plain])
+            self._places.add(length, start + coded, in_file=True)
+            done = plain + length
 
     def _settle(self, most: int) -> str:
         """Wait for recipes until no more than `most` plaintext is in flight."""

@@ -37,6 +37,9 @@ _LARGE_SHARE = 1 / 8
 """Share of a segment that a recipe from old sequences may take without one being tried that needs
 nothing but the plaintext."""
 _SPARE_BYTES = 64 << 10
+"""Bytes that recipes may take beyond that share before all of them are there."""
+_SPARE_RECIPE = 4 << 10
+"""Bytes that a recipe may have more than its segment: the last one of a stream may be short."""
 
 
 class OldFrames(ParsedStream):
@@ -239,7 +242,7 @@ class FramesOpening:
             made = self._from_old(segment, position, place, old)
         number, coded = place.stream if made is not None else -1, segment.coded_length
         if made is None or len(made) > _LARGE_SHARE * coded:
-            alone = segment.analyse(coded if made is None else len(made) - 1)
+            alone = segment.analyse(coded + _SPARE_RECIPE if made is None else len(made) - 1)
             if alone is not None:
                 made, number = alone, -1
         if made is None:
@@ -260,7 +263,7 @@ class FramesOpening:
             span = OldSequences(ZstdSpan(0, 0))
         try:
             old.fill(Span(start, end - start), span)
-            return span.analyse(segment, window, segment.coded_length)[0]
+            return span.analyse(segment, window, segment.coded_length + _SPARE_RECIPE)[0]
         except (RecipeError, FormatError):
             return None
         finally:

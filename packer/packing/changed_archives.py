@@ -203,7 +203,7 @@ class ChangedArchives:
         entry = self._predecessors.counterpart(item.path, head, item.size, self._workers.ahead)
         source = TextSource(full, item, self._workers)
         try:
-            is_flat = source.look()
+            is_flat = source.look(partial(self._predecessors.is_flat, entry))
             changed = Changed(source, head, entry)
             if (
                 entry >= 0

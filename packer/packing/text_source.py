@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import os
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from packer.errors import SourceChanged
@@ -49,8 +50,12 @@ class TextSource:
         if self._file is not None:
             self._file.close()
 
-    def look(self) -> bool:
-        """Return whether the file's text is not the file itself; `SourceChanged` if it changed."""
+    def look(self, again: Callable[[], bool] = lambda: False) -> bool:
+        """Return whether the file's text is not the file itself; `SourceChanged` if it changed.
+
+        Args:
+            again: returns whether that of the older file is not that file.
+        """
         size = self.found.size
         if not LEAST_BYTES <= size <= MAX_FILE_BYTES:
             return False
@@ -58,7 +63,9 @@ class TextSource:
         if may_hold_frames(self._read(0, BLOCK)):
             from packer.opening.flat_file import flattened
 
-            self.text = flattened(self._read, size, self._workers, self.closed, self.texts)
+            self.text = flattened(
+                self._read, size, self._workers, self.closed, self.texts, again=again()
+            )
         return self.text is not None
 
     def told(self) -> list[ClosedStreams]:

@@ -13,10 +13,11 @@ from packer.api.locations import open_version
 from packer.files import spool
 from packer.files.temporary import temporary_file
 from packer.opening import discovery, old_streams
+from packer.opening.zstd_frames import frame_runs
 from tests.conformance.decoder import decode
 from tests.conformance.test_zstd_updates import debian as debian_of_noise
 from tests.updates import History, changed, libdeflate, tar, texts, zipped, zlib_gzip
-from tests.zstd_archives import SKIPPABLE, frames, package, zstd
+from tests.zstd_archives import SKIPPABLE, frames, layers, package, zstd
 
 FILES = texts(3, 160)
 
@@ -139,6 +140,32 @@ def test_five_archives_within_one_another(tmp_path: Path) -> None:
             data = tar({"name": zlib_gzip(data)})
         history.pack({"app.tar.zst": zstd(tar(changed(FILES, version)) + data)})
     assert history.opened() == {"app.tar.zst": 1}
+
+
+def test_a_last_segment_of_a_few_bytes(tmp_path: Path) -> None:
+    """Its recipe may be longer than it is."""
+    history = History(tmp_path)
+    for version in (1, 2):
+        data = (text(version) * 3)[: 2 << 20]
+        assert len(data) == 2 << 20
+        packed = history.pack({"app.tar.zst": zstd(data + data[:9000])})
+    assert packed.closed == ()
+    assert packed.new_bytes < len(zstd(data)) / 10
+
+
+def test_a_package_whose_text_grows(tmp_path: Path) -> None:
+    """The second version holds more text than one that is opened at first sight; the older was."""
+    history = History(tmp_path)
+    for version, files in ((1, 8), (2, 60), (3, 60)):
+        manifests = {f"m/{name}": data for name, data in changed(texts(9, files), version).items()}
+        data = zstd(tar(layers(version, noise_bytes=1_200_000) | manifests))
+        packed = history.pack({"app.tar.zst": data})
+        assert packed.closed == ()
+        assert history.opened() == {"app.tar.zst": min(version - 1, 1)}
+        if version > 1:
+            assert packed.new_bytes < len(data) / 4
+    (run,) = frame_runs(lambda start, size: data[start : start + size], len(data))
+    assert run.reason == "text"
 
 
 def test_more_streams_than_are_listed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

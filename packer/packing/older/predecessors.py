@@ -189,6 +189,16 @@ class Predecessors:
             and not (flat and self._is_content(self._base.index.split_runs(entry)[1]))
         )
 
+    def is_flat(self, entry: int) -> bool:
+        """Return whether zstd streams of an entry of the base have their plaintext in its text.
+
+        Args:
+            entry: its ordinal, or -1.
+        """
+        if entry not in self._base.index.expansions:
+            return False
+        return self._recipe(self._base.index.split_runs(entry)[1]).text_bytes is not None
+
     def _is_content(self, runs: Iterable[tuple[int, int]]) -> bool:
         """Return whether the content of an opened file is its text, given the recipe's runs."""
         recipe = self._recipe(runs)

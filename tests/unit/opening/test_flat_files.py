@@ -10,6 +10,7 @@ import pytest
 
 from packer.engine.chunking import ChunkParams
 from packer.errors import FormatError
+from packer.files.spool import Pile
 from packer.files.temporary import Gathered
 from packer.opening import flat_file, zstd_frames
 from packer.opening.closed import ClosedTally
@@ -205,3 +206,29 @@ def test_a_zstd_stream_lies_in_no_other() -> None:
     for data in (recipe(2, nested), recipe(1, bytes([9, 1, 5, 0, 9, 0, 0]))):
         with pytest.raises(FormatError, match="zstd"):
             rebuilt(b"hello", data, 5)
+
+
+def test_raw_blocks_are_read_from_the_file(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Only what zstd changed goes to the temporary file; any part of the text can be read."""
+    stored: list[int] = []
+    add = Pile.add
+
+    def counted(pile: Pile, data: memoryview) -> None:
+        stored.append(len(data))
+        add(pile, data)
+
+    monkeypatch.setattr(Pile, "add", counted)
+    between = b"between" * 99
+    data = tar({"a": b"text", "b": zstd(PACKAGE), "c": between, "d": frames(PACKAGE, 700_000)})
+    flat, drawn = flat_of(data), random.Random(4)
+    assert flat is not None
+    assert sum(stored) < len(PACKAGE) / 2
+    whole = bytes(flat.read(0, flat.size))
+    assert whole.count(PACKAGE) == 2
+    assert between in whole
+    for _ in range(200):
+        start = drawn.randrange(flat.size)
+        length = drawn.randrange(min(400_000, flat.size - start) + 1)
+        assert flat.read(start, length) == whole[start : start + length]
+    assert flat.read(flat.size, 0) == b""
+    flat.close()

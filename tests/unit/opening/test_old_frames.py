@@ -89,6 +89,20 @@ def test_a_text_needs_no_old_stream() -> None:
         rebuilt(recipe(operation_is_text=True), streams())
 
 
+@pytest.mark.parametrize("kind", ["deflate", "sequences"])
+def test_streams_within_one_another(kind: str) -> None:
+    """Four at most, of which a zstd stream is one; refused before anything of them is made."""
+    writer = RecipeWriter()
+    if kind == "sequences":
+        writer.zstd([ZstdSegment(1, 1, b"")], is_text=False)
+    for _ in range(4 if kind == "sequences" else 5):
+        writer.deflate()
+    for _ in range(5):
+        writer.end()
+    with pytest.raises(FormatError, match="within one another, too many"):
+        rebuilt(b"".join(writer.finish()), streams())
+
+
 @pytest.mark.slow
 def test_bytes_of_a_recipe_changed_at_random() -> None:
     made, draw, wrong = recipe(), random.Random(5), 0
