@@ -107,6 +107,8 @@ typedef struct analysis {
     uint64_t right_blocks; /* blocks predicted in whole since the last record of one */
     int strict;            /* refuse a rule that gets a token of the sample wrong */
     int refused;           /* it does: there is no recipe with these settings */
+    int trusts;            /* the model is promised that all its tokens are right */
+    int lost;              /* one was not, and the model is of no use any more: refused as well */
     uint32_t flush;        /* the next flush point or end of the stream, 0 if there is none */
 } analysis;
 
@@ -187,21 +189,21 @@ static unsigned analyse_stored(analysis *state, const pk_block *block, uint32_t 
     return PK_GIVES_BYTES;
 }
 
-/* Step over literals that are predicted right, without asking for each: before the match that
- * klauspost's model has planned, up to the token that is the block's last or may end its unit.
+/* Step over tokens that klauspost's model predicts right, without asking for each, up to the one
+ * that is the block's last or may end its unit.
  *
- * token, at: the next one, and where it is. Returns how many they are. */
-static inline uint32_t check_literals(analysis *state, const pk_block *block, uint32_t token,
-                                      uint32_t at)
+ * token, at: the next one, and where it is; `at` is moved on. Returns how many they are. */
+static inline uint32_t check_run(analysis *state, const pk_block *block, uint32_t token,
+                                 uint32_t *at)
 {
     if (pk_kind_of(&state->with) != PK_KLAUSPOST)
         return 0;
     pk_codec *codec = state->codec;
-    const uint32_t plain = at - block->start, ahead = block->tokens - token - 1,
-                   within = plain < PK_UNIT ? PK_UNIT - plain - 1 : UINT32_MAX,
-                   known = pk_tape_record_literals(
-                       &codec->tape, &codec->model, at, ahead < within ? ahead : within,
-                       state->segment->tokens + block->first_token + token);
+    const uint32_t last =
+                       block->start + (*at - block->start < PK_UNIT ? PK_UNIT - 1 : block->plain),
+                   known = pk_tape_record_run(&codec->tape, &codec->model, at, last,
+                                              block->tokens - token - 1,
+                                              state->segment->tokens + block->first_token + token);
     state->right_tokens += known;
     return known;
 }
@@ -219,15 +221,17 @@ static uint32_t analyse_tokens(analysis *state, const pk_block *block, pk_header
     pk_block_end block_end = {0, 0, block->start};
     uint32_t at = block->start, predicted_count = 0;
     for (uint32_t token = 0; token < block->tokens; token++) {
-        const uint32_t known = check_literals(state, block, token, at);
-        token += known;
-        at += known;
+        token += check_run(state, block, token, &at);
         pk_token predicted = pk_tape_predict(&codec->tape, &codec->model, at),
                  actual = tokens[token];
         check_token(state, predicted, actual, token);
         if (state->refused || codec->corrections.failed)
             return 0;
         pk_tape_accept(&codec->tape, &codec->model, at, predicted, actual);
+        if (codec->model.klauspost.lost) {
+            state->lost = state->refused = 1;
+            return 0;
+        }
         if (pk_ends_block(&block_end, &state->with, token + 1, actual, at, lazy)
             && !predicted_count)
             predicted_count = token + 1;
@@ -302,7 +306,7 @@ static void begin(analysis *state)
     const size_t most = segment->end_bit / 8 + 64;
     codec->token_total = codec->mispredicted = 0;
     state->right_tokens = state->right_blocks = 0;
-    state->refused = 0;
+    state->refused = state->lost = 0;
     pk_buffer_reset(&codec->recipe, most);
     pk_buffer_reset(&codec->points, most);
     pk_buffer_reset(&codec->blocks, most);
@@ -310,6 +314,7 @@ static void begin(analysis *state)
     pk_buffer_reset(&codec->corrections, most_recipe(segment));
     codec->tape.mode = PK_TAPE_RECORDS;
     pk_model_clear(&codec->model);
+    codec->model.sure = state->trusts ? UINT32_MAX : 0;
     pk_tape_start(&codec->tape, &codec->model, &pk_rule_table[state->with.rule],
                   pk_hash_bits_of(&state->with), segment->data, (uint32_t)segment->window,
                   (uint32_t)segment->size, segment->position - segment->window,
@@ -378,17 +383,32 @@ static void put_recipe(const analysis *state, uint64_t flushes)
     pk_buffer_put(to, codec->corrections.bytes, codec->corrections.length);
 }
 
-/* Write the recipe with these settings to codec->recipe, and the model's answers to the tape. */
-static pk_status analyse(analysis *state)
+static pk_status analyse_once(analysis *state)
 {
     uint64_t flushes;
     begin(state);
     pk_status status = analyse_blocks(state, &flushes);
     state->codec->tape.mode = PK_TAPE_OFF;
+    state->codec->model.sure = 0;
     if (status != PK_OK)
         return status;
     put_recipe(state, flushes);
     return failure_of(state->codec);
+}
+
+/* Write the recipe with these settings to codec->recipe, and the model's answers to the tape.
+ *
+ * klauspost's levels 5 and 6 are seldom wrong. So their model does not keep its tables before it
+ * looks ahead, which takes a tenth of the time; if it has to have them, all begins anew. */
+static pk_status analyse(analysis *state)
+{
+    const pk_rules *rules = &pk_rule_table[state->with.rule];
+    state->trusts = rules->kind == PK_KLAUSPOST && rules->chain >= 5;
+    pk_status status = analyse_once(state);
+    if (!state->lost)
+        return status;
+    state->trusts = 0;
+    return analyse_once(state);
 }
 
 /* ---- Settings ---- */

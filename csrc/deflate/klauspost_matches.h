@@ -1,7 +1,11 @@
 /* Tables and matches of klauspost/compress' match finders at levels 1 to 6. Internal to
- * deflate/model_klauspost.c and model_klauspost_one_table.c. */
+ * deflate/model_klauspost*.c. */
 #ifndef PK_KLAUSPOST_MATCHES_H
 #define PK_KLAUSPOST_MATCHES_H
+
+#ifdef __SSE2__
+#include <emmintrin.h>
+#endif
 
 #include "common/bytes.h"
 #include "deflate/model.h"
@@ -39,6 +43,13 @@ static inline int usable(const pk_model *model, uint32_t entry, uint32_t at, uin
     uint32_t distance = entry_of(model, at) - entry, most = at - model->klauspost.floor;
     *there = at - distance;
     return distance - 1 < (most < reach ? most : reach);
+}
+
+/* All bits if an entry is a position that a match at `at` may begin with, else 0: `by` bytes back,
+ * and `most` the greatest distance. For what is a coin's toss to the processor: no branch. */
+static inline uint32_t mask_of(uint32_t by, uint32_t most)
+{
+    return -(uint32_t)(by - 1 < most);
 }
 
 static inline int same_four(const pk_model *model, uint32_t there, uint64_t string)
@@ -82,10 +93,29 @@ static inline void push(uint32_t *slot, uint32_t entry)
 
 /* ---- Matches ---- */
 
+/* As pk_equal_ahead, but PK_PAD bytes behind `most` can be read: by 16 bytes at once where the
+ * processor has such words. Few matches are longer, so that the first step tells. */
+static inline uint32_t equal_ahead(const uint8_t *one, const uint8_t *other, uint32_t most)
+{
+#ifdef __SSE2__
+    for (uint32_t length = 0; length < most; length += 16) {
+        const __m128i here = _mm_loadu_si128((const __m128i *)(const void *)(one + length)),
+                      there = _mm_loadu_si128((const __m128i *)(const void *)(other + length));
+        const unsigned differ = 0xffffu ^ (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(here, there));
+        if (differ) {
+            length += (uint32_t)__builtin_ctz(differ);
+            return length < most ? length : most;
+        }
+    }
+    return most;
+#else
+    return (uint32_t)pk_equal_ahead(one, other, most);
+#endif
+}
+
 static inline uint32_t length_at(const pk_model *model, uint32_t at, uint32_t there)
 {
-    return (uint32_t)pk_equal_ahead(model->data + there, model->data + at,
-                                    model->klauspost.unit_end - at);
+    return equal_ahead(model->data + there, model->data + at, model->klauspost.unit_end - at);
 }
 
 static inline uint32_t limit_of(const pk_klauspost *with)
@@ -124,5 +154,16 @@ void pk_klauspost_look_behind_single(pk_model *model, uint32_t at, uint32_t leng
 /* The same at level 3. `end` is the match's end, `at` that or behind it. */
 void pk_klauspost_look_pair(pk_model *model);
 void pk_klauspost_look_behind_pair(pk_model *model, uint32_t at, uint32_t length, uint32_t end);
+
+/* ---- Levels 4 to 6: a table of strings of four bytes, and one of seven ---- */
+
+void pk_klauspost_look_two(pk_model *model);
+void pk_klauspost_look_behind_two(pk_model *model, uint32_t at);
+
+void pk_klauspost_look_five(pk_model *model);
+void pk_klauspost_look_behind_five(pk_model *model, uint32_t at, uint32_t length);
+
+void pk_klauspost_look_six(pk_model *model);
+void pk_klauspost_look_behind_six(pk_model *model, uint32_t at);
 
 #endif

@@ -6,47 +6,6 @@
 #include "deflate/klauspost_matches.h"
 #include "deflate/model.h"
 
-/* ---- Tables of levels 4 to 6 ---- */
-
-static inline uint32_t hash4(uint64_t string)
-{
-    return (uint32_t)string * 2654435761u >> (32 - SHORT_BITS);
-}
-
-static inline uint32_t hash7(uint64_t string)
-{
-    return (uint32_t)((string << 8) * 58295818150454627u >> (64 - SHORT_BITS));
-}
-
-/* The slot of a long string at level 4, which holds one entry. */
-static inline uint32_t *single_slot(pk_model *model, uint64_t string)
-{
-    return model->head + SHORT + hash7(string);
-}
-
-/* The same at levels 5 and 6, of the newest two. */
-static inline uint32_t *double_slot(pk_model *model, uint64_t string)
-{
-    return model->head + SHORT + 2 * hash7(string);
-}
-
-static inline void enter_short(pk_model *model, uint64_t string, uint32_t at)
-{
-    model->head[hash4(string)] = entry_of(model, at);
-}
-
-static inline void enter_long(pk_model *model, uint64_t string, uint32_t at)
-{
-    push(double_slot(model, string), entry_of(model, at));
-}
-
-static inline uint32_t compared_length(const pk_model *model, uint32_t at, uint32_t there)
-{
-    uint32_t most = model->klauspost.unit_end - at;
-    return (uint32_t)pk_equal_ahead(model->data + there, model->data + at,
-                                    most < LONGEST_COMPARED ? most : LONGEST_COMPARED);
-}
-
 /* The length of the token that a match of `length` bytes begins with: what remains must be a
  * match as well. */
 static inline uint32_t piece_of(uint32_t length)
@@ -54,267 +13,6 @@ static inline uint32_t piece_of(uint32_t length)
     return length <= PK_MAX_MATCH      ? length
            : length > PK_MAX_MATCH + 3 ? PK_MAX_MATCH
                                        : PK_MAX_MATCH - 3;
-}
-
-/* ---- Level 4: a table of strings of four bytes, and one of seven, one entry each. ---- */
-
-/* The length of a match at `at`, four bytes of which are known, as level 4 measures it: from
- * release 1.18 on it takes the distance for a place in its buffer, and compares what is there. */
-static uint32_t length_by_four(const pk_model *model, uint32_t at, uint32_t there)
-{
-    const pk_klauspost *with = &model->klauspost;
-    if (model->rules.good)
-        return length_at(model, at, there);
-    const uint32_t place = at - there;
-    if (place + with->unit < with->held)
-        return 0; /* it is not known any more */
-    return 4 + length_at(model, at + 4, with->unit - with->held + place + 4);
-}
-
-static void look_two(pk_model *model)
-{
-    pk_klauspost *with = &model->klauspost;
-    const uint8_t *data = model->data;
-    const uint32_t limit = limit_of(with);
-    for (;;) {
-        uint32_t at = with->next, there, later;
-        with->next = at + 1 + ((at - with->emitted) >> 6);
-        if (with->next > limit) {
-            no_more(with);
-            return;
-        }
-        uint64_t string = pk_load64(data + at);
-        uint32_t *brief = &model->head[hash4(string)], *full = single_slot(model, string);
-        uint32_t in_short = *brief, in_long = *full;
-        *brief = *full = entry_of(model, at);
-        if (usable(model, in_long, at, REACH, &there) && same_four(model, there, string)) {
-            plan(model, at, there, length_at(model, at, there));
-            return;
-        }
-        if (!usable(model, in_short, at, REACH, &there) || !same_four(model, there, string))
-            continue;
-        uint32_t length = length_at(model, at, there);
-        uint64_t behind = pk_load64(data + with->next);
-        if (usable(model, *single_slot(model, behind), with->next, REACH, &later)
-            && same_four(model, later, behind)) {
-            if (length_by_four(model, with->next, later) > length) {
-                at = with->next;
-                there = later;
-                length = length_at(model, at, there);
-            }
-        }
-        plan(model, at, there, length);
-        return;
-    }
-}
-
-static void look_behind_two(pk_model *model, uint32_t at)
-{
-    pk_klauspost *with = &model->klauspost;
-    const uint8_t *data = model->data;
-    if (at >= limit_of(with)) {
-        if (at + 8 < with->unit_end) {
-            enter_short(model, pk_load64(data + at), at);
-            *single_slot(model, pk_load64(data + at)) = entry_of(model, at);
-        }
-        no_more(with);
-        return;
-    }
-    for (uint32_t within = with->next; within + 1 < at; within += 3) {
-        uint64_t string = pk_load64(data + within);
-        *single_slot(model, string) = entry_of(model, within);
-        *single_slot(model, string >> 8) = entry_of(model, within + 1);
-        enter_short(model, string >> 8, within + 1);
-    }
-    uint64_t string = pk_load64(data + at - 1);
-    enter_short(model, string, at - 1);
-    *single_slot(model, string) = entry_of(model, at - 1);
-    with->next = at;
-    look_two(model);
-}
-
-/* ---- Levels 5 and 6: as level 4, with the newest two positions of long strings. ---- */
-
-static inline void enter_next(pk_model *model, uint64_t string, uint32_t at)
-{
-    enter_short(model, string, at);
-    enter_long(model, string, at);
-}
-
-/* A match at `at` with what strings of four bytes found; or a longer one, at the next
- * position. */
-static inline void choose_longer(pk_model *model, uint32_t *at, uint32_t *there, uint32_t *length,
-                                 const unsigned level)
-{
-    pk_klauspost *with = &model->klauspost;
-    const uint8_t *data = model->data;
-    const uint32_t next = with->next, start = *at;
-    uint64_t behind = pk_load64(data + next);
-    const uint64_t pair = pair_at(double_slot(model, behind));
-    const uint32_t newest = newest_of(pair), older = older_of(pair);
-    uint32_t other, longer;
-    *length = compared_length(model, start, *there);
-    enter_next(model, behind, next);
-    if (level == 6 && with->repeated <= start + 1 - with->floor) {
-        other = start + 1 - with->repeated;
-        if (same_four(model, other, pk_load64(data + start) >> 8)
-            && (longer = compared_length(model, start + 1, other)) > *length) {
-            *at = start + 1;
-            *there = other;
-            *length = longer;
-            return;
-        }
-    }
-    if (!usable(model, newest, next, REACH, &other))
-        return;
-    if (same_four(model, other, behind)
-        && (longer = compared_length(model, next, other)) > *length) {
-        *at = next;
-        *there = other;
-        *length = longer;
-        if (level == 5)
-            return;
-    }
-    if (usable(model, older, next, REACH, &other) && same_four(model, other, behind)
-        && (longer = compared_length(model, next, other)) > *length) {
-        *at = next;
-        *there = other;
-        *length = longer;
-    }
-}
-
-/* A longer match, among those that have the string behind the end of the one in hand at the
- * same place. */
-static int reaches_farther(const pk_model *model, uint32_t entry, uint32_t at, uint32_t *there,
-                           uint32_t *length)
-{
-    uint32_t found;
-    if (!usable(model, entry, at + *length, REACH, &found)
-        || found + SKIPPED < *length + model->klauspost.floor)
-        return 0;
-    found -= *length - SKIPPED;
-    uint32_t longer = length_at(model, at + SKIPPED, found);
-    if (longer <= *length)
-        return 0;
-    *there = found;
-    *length = longer;
-    return 1;
-}
-
-/* Plan the match at `at`, or a longer one that the string behind its end leads to. */
-static inline void plan_farther(pk_model *model, uint32_t at, uint32_t there, const unsigned level)
-{
-    pk_klauspost *with = &model->klauspost;
-    const uint32_t start = at;
-    uint32_t length = length_at(model, at, there);
-    if (at + length < limit_of(with) && (level == 6 || length < 30)) {
-        const uint32_t end = at + length;
-        const uint64_t pair = pair_at(double_slot(model, pk_load64(model->data + end)));
-        const uint32_t newest = newest_of(pair);
-        if (reaches_farther(model, newest, start, &there, &length))
-            at = start + SKIPPED;
-        /* The older one is not looked at if the newer one is too far away. */
-        if (level == 6 && newest >= entry_of(model, with->floor)
-            && (int32_t)(entry_of(model, end) - newest) <= REACH
-            && reaches_farther(model, older_of(pair), start, &there, &length))
-            at = start + SKIPPED;
-    }
-    plan(model, at, there, length);
-}
-
-/* `level` is constant where it is inlined. */
-static inline void look_double(pk_model *model, const unsigned level)
-{
-    pk_klauspost *with = &model->klauspost;
-    const uint8_t *data = model->data;
-    const uint32_t limit = limit_of(with), emitted = with->emitted;
-    const unsigned slowly = level == 5 ? 6 : 7;
-    uint32_t next = with->next;
-    for (;;) {
-        uint32_t at = next, there, other, length;
-        next = at + 1 + ((at - emitted) >> slowly);
-        if (next > limit) {
-            no_more(with);
-            with->next = next;
-            return;
-        }
-        uint64_t string = pk_load64(data + at);
-        uint32_t *brief = &model->head[hash4(string)], *full = double_slot(model, string);
-        const uint64_t pair = pair_at(full);
-        const uint32_t in_short = *brief, newest = newest_of(pair), older = older_of(pair);
-        *brief = entry_of(model, at);
-        push_on(full, pair, entry_of(model, at));
-        if (usable(model, newest, at, REACH, &there)) {
-            int found = same_four(model, there, string);
-            if (usable(model, older, at, REACH, &other) && same_four(model, other, string)
-                && (!found
-                    || compared_length(model, at, other) > compared_length(model, at, there))) {
-                there = other;
-                found = 1;
-            }
-            if (found) {
-                with->next = next;
-                enter_next(model, pk_load64(data + next), next);
-                plan_farther(model, at, there, level);
-                return;
-            }
-        }
-        if (usable(model, in_short, at, REACH, &there) && same_four(model, there, string)) {
-            with->next = next;
-            choose_longer(model, &at, &there, &length, level);
-            plan_farther(model, at, there, level);
-            return;
-        }
-    }
-}
-
-/* Level 5 enters a third of the positions within a match, in turns into one table and the
- * other. */
-static void look_behind_five(pk_model *model, uint32_t at, uint32_t length)
-{
-    pk_klauspost *with = &model->klauspost;
-    const uint8_t *data = model->data;
-    if (at >= limit_of(with)) {
-        no_more(with);
-        return;
-    }
-    uint32_t within = at - length + 1;
-    if (within + 1 < at) {
-        uint64_t string = pk_load64(data + within);
-        enter_next(model, string, within);
-        enter_long(model, string >> 8, within + 1);
-        enter_short(model, string >> 16, within + 2);
-        for (within += 4; within + 1 < at; within += 3) {
-            string = pk_load64(data + within);
-            enter_long(model, string, within);
-            enter_short(model, string >> 8, within + 1);
-        }
-    }
-    enter_next(model, pk_load64(data + at - 1), at - 1);
-    with->next = at;
-    look_double(model, 5);
-}
-
-/* Level 6 enters all into the table of long strings, every second one into that of short ones. */
-static void look_behind_six(pk_model *model, uint32_t at)
-{
-    pk_klauspost *with = &model->klauspost;
-    const uint8_t *data = model->data;
-    if (at >= limit_of(with)) {
-        for (uint32_t within = with->next + 1; within + 8 < with->unit_end; within += 2)
-            enter_next(model, pk_load64(data + within), within);
-        no_more(with);
-        return;
-    }
-    for (uint32_t within = with->next + 1; within + 1 < at; within += 2) {
-        uint64_t string = pk_load64(data + within);
-        uint32_t *one = double_slot(model, string), *other = double_slot(model, string >> 8);
-        enter_short(model, string, within);
-        push(one, entry_of(model, within));
-        push(other, entry_of(model, within + 1));
-    }
-    with->next = at;
-    look_double(model, 6);
 }
 
 /* ---- The plan of a unit ---- */
@@ -347,13 +45,13 @@ static void look(pk_model *model)
         pk_klauspost_look_pair(model);
         break;
     case 4:
-        look_two(model);
+        pk_klauspost_look_two(model);
         break;
     case 5:
-        look_double(model, 5);
+        pk_klauspost_look_five(model);
         break;
     default:
-        look_double(model, 6);
+        pk_klauspost_look_six(model);
     }
 }
 
@@ -375,13 +73,13 @@ static void look_behind(pk_model *model, uint32_t end, uint32_t length)
         pk_klauspost_look_behind_pair(model, at, length, end);
         break;
     case 4:
-        look_behind_two(model, at);
+        pk_klauspost_look_behind_two(model, at);
         break;
     case 5:
-        look_behind_five(model, at, length);
+        pk_klauspost_look_behind_five(model, at, length);
         break;
     default:
-        look_behind_six(model, at);
+        pk_klauspost_look_behind_six(model, at);
     }
 }
 
@@ -432,11 +130,12 @@ static int pays(pk_model *model)
 }
 
 /* The token at `at` is not the one that was predicted, and matches were found ahead of it: let the
- * tables be as they are there. */
+ * tables be as they are there. If it was promised not to be, they are lost. */
 static void take_back(pk_model *model, uint32_t at)
 {
     pk_klauspost *with = &model->klauspost;
     with->tried = with->replayed = 0;
+    with->lost |= !with->keeps;
     if (with->keeps)
         memcpy(model->head, model->kept, entries_of(with) * sizeof *model->kept);
     look_from_start(with);
@@ -568,4 +267,52 @@ void pk_klauspost_accept(pk_model *model, uint32_t at, pk_token predicted, pk_to
         with->hit = at + length;
     else
         look_behind(model, at + length, with->whole);
+}
+
+/* Write the literals from `at` on, at most `most`, as far as the actual tokens are such. */
+static inline uint32_t run_of_literals(const pk_model *model, uint32_t at, uint32_t most,
+                                       const pk_token *actual, pk_token *out)
+{
+    const uint8_t *from = model->data + at;
+    uint32_t count = 0;
+    if (actual) {
+        for (; count < most && actual[count] < 256; count++)
+            out[count] = from[count];
+        return count;
+    }
+    for (; count < most; count++)
+        out[count] = from[count];
+    return count;
+}
+
+uint32_t pk_klauspost_run(pk_model *model, uint32_t *at, uint32_t last, uint64_t most,
+                          const pk_token *actual, pk_token *out)
+{
+    pk_klauspost *with = &model->klauspost;
+    uint32_t here = *at, count = 0;
+    while (here < with->unit_end && !with->blind) {
+        const uint32_t ahead = with->hit - here, room = last - here;
+        uint32_t most_literals = ahead < room ? ahead : room;
+        if (most - count < most_literals)
+            most_literals = (uint32_t)(most - count);
+        const uint32_t literals = run_of_literals(model, here, most_literals,
+                                                  actual ? actual + count : NULL, out + count);
+        here += literals;
+        count += literals;
+        if (here != with->hit || here == with->unit_end || count == most)
+            break;
+        const uint32_t length = piece_of(with->left);
+        const pk_token token = length << 16 | with->distance;
+        if (length > last - here || (actual && actual[count] != token))
+            break;
+        out[count++] = token;
+        here += length;
+        with->left -= length;
+        if (with->left)
+            with->hit = here;
+        else
+            look_behind(model, here, with->whole);
+    }
+    *at = here;
+    return count;
 }

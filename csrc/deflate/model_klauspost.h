@@ -39,6 +39,7 @@ typedef struct pk_klauspost {
     int blind;                   /* it is too short to be searched */
     uint32_t tried, replayed;    /* matches found ahead in the unit; how many were planned */
     int keeps;                   /* the tables from before them are kept */
+    int lost; /* the model is of no use any more: `sure` tokens were promised, and one was not */
 } pk_klauspost;
 
 /* A match that was found ahead, and where the look goes on. */
@@ -58,11 +59,12 @@ void pk_klauspost_start(struct pk_model *model, uint32_t at);
 pk_token pk_klauspost_predict(struct pk_model *model, uint32_t at);
 void pk_klauspost_accept(struct pk_model *model, uint32_t at, pk_token predicted, pk_token actual);
 
-/* How many literals are predicted from `at` on, which was asked for: accepting them changes
- * nothing. */
-static inline uint32_t pk_klauspost_literals(const pk_klauspost *with, uint32_t at)
-{
-    return at < with->hit && !with->blind ? with->hit - at : 0;
-}
+/* Predict and accept tokens from `*at` on without being asked for each, within the unit at hand.
+ *
+ * at: where the last accepted token ended; moved on. last: none ends behind it; `*at` or more.
+ *     most: greatest number of tokens. actual: as many tokens, with which they must agree, or
+ *     NULL. out: written. Returns how many they are; there may be more. */
+uint32_t pk_klauspost_run(struct pk_model *model, uint32_t *at, uint32_t last, uint64_t most,
+                          const pk_token *actual, pk_token *out);
 
 #endif

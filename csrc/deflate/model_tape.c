@@ -51,33 +51,36 @@ void pk_tape_put_event(pk_tape *tape, uint32_t kind, uint32_t value)
     tape->events[tape->event_count++] = (pk_tape_event){tape->count, kind, value};
 }
 
-uint32_t pk_tape_play_literals(pk_tape *tape, uint32_t at, uint64_t most, pk_token *out)
+uint32_t pk_tape_play_run(pk_tape *tape, uint32_t *at, uint32_t last, uint64_t most, int matches,
+                          pk_token *out)
 {
     size_t end = tape->recorded, run = 0;
     /* An event that tells the actual token comes behind the predicted one. */
     if (tape->event_count < tape->events_recorded)
         end = tape->events[tape->event_count].at - (tape->events[tape->event_count].at > 0);
-    if (tape->failed || tape->next != at || end <= tape->count)
+    if (tape->failed || tape->next != *at || end <= tape->count)
         return 0;
-    const pk_token *from = tape->tokens + tape->count;
+    const pk_token *from = tape->tokens + tape->count, least = matches ? UINT32_MAX : 255;
     const size_t left = end - tape->count < most ? end - tape->count : (size_t)most;
-    for (; run < left && from[run] < 256; run++)
+    uint32_t here = *at;
+    for (; run < left && from[run] <= least && pk_token_bytes(from[run]) <= last - here; run++) {
         out[run] = from[run];
-    tape->next += (uint32_t)run;
+        here += pk_token_bytes(from[run]);
+    }
+    *at = tape->next = here;
     tape->count += run;
     return (uint32_t)run;
 }
 
-uint32_t pk_tape_record_literals(pk_tape *tape, const pk_model *model, uint32_t at, uint32_t most,
-                                 const pk_token *actual)
+uint32_t pk_tape_record_run(pk_tape *tape, pk_model *model, uint32_t *at, uint32_t last,
+                            uint32_t most, const pk_token *actual)
 {
-    const uint32_t known = pk_klauspost_literals(&model->klauspost, at);
-    uint32_t left = known < most ? known : most, run = 0;
-    if (tape->capacity - tape->count < left)
-        left = (uint32_t)(tape->capacity - tape->count);
-    for (pk_token *to = tape->tokens + tape->count; run < left && actual[run] < 256; run++)
-        to[run] = actual[run];
-    tape->next += run;
+    const size_t room = tape->capacity - tape->count;
+    if (!room)
+        return 0;
+    const uint32_t run = pk_klauspost_run(model, at, last, room < most ? room : most, actual,
+                                          tape->tokens + tape->count);
+    tape->next = *at;
     tape->count += run;
     return run;
 }

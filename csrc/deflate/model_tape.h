@@ -110,14 +110,17 @@ void pk_tape_grow(pk_tape *tape);
 /* Record an event, or compare it with the recorded one. For pk_tape_accept. */
 void pk_tape_put_event(pk_tape *tape, uint32_t kind, uint32_t value);
 
-/* Play the literals from `at` on that come next and were predicted right, at most `most`. Returns
- * how many, and writes them to `out`. */
-uint32_t pk_tape_play_literals(pk_tape *tape, uint32_t at, uint64_t most, pk_token *out);
+/* Play the tokens from `*at` on that come next and were predicted right, at most `most`.
+ *
+ * at: moved on. last: none ends behind it. matches: 0 to stop at the first match. out: written.
+ *     Returns how many they are; there may be more. */
+uint32_t pk_tape_play_run(pk_tape *tape, uint32_t *at, uint32_t last, uint64_t most, int matches,
+                          pk_token *out);
 
-/* Record the literals from `at` on that klauspost's model predicts next, if the actual tokens, at
- * most `most`, are literals as well. Returns how many; there may be more. */
-uint32_t pk_tape_record_literals(pk_tape *tape, const pk_model *model, uint32_t at, uint32_t most,
-                                 const pk_token *actual);
+/* Record the tokens from `*at` on that klauspost's model predicts next, as far as the actual
+ * ones, at most `most`, agree. Arguments as above. */
+uint32_t pk_tape_record_run(pk_tape *tape, pk_model *model, uint32_t *at, uint32_t last,
+                            uint32_t most, const pk_token *actual);
 
 /* Predict the header of a block from given facts, and return its type.
  *

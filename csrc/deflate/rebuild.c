@@ -205,43 +205,45 @@ static inline uint64_t lesser(uint64_t one, uint64_t other)
     return one < other ? one : other;
 }
 
-/* How many tokens of a block, if they are literals, may come before one that can end it, or its
- * first unit. */
-static uint64_t literals_left(const rebuilding *state, const record *block, uint32_t count,
-                              uint32_t plain, uint32_t ahead)
+/* How many tokens of a block may come before one that can end it.
+ *
+ * count: tokens so far. ahead: bytes up to the end of the encoder's input. */
+static uint64_t tokens_left(const pk_settings *with, const record *block, uint32_t count,
+                            uint32_t ahead)
 {
-    const pk_settings *with = &state->with;
     const unsigned kind = pk_kind_of(with);
     const uint64_t most = lesser(block->count, PK_MAX_BLOCK_TOKENS);
     uint64_t left = lesser(most > count ? most - count : 0, ahead);
-    if (kind == PK_KLAUSPOST || kind == PK_GO_SPEED)
-        left = plain < PK_UNIT ? lesser(left, PK_UNIT - plain) : left;
-    else if (count < with->limit)
+    if (kind != PK_KLAUSPOST && kind != PK_GO_SPEED && count < with->limit)
         left = lesser(left, with->limit - count);
     if (with->flags & PK_FLAG_TRUNCATES)
         left = lesser(left, PK_TRUNCATION_EVERY - count % PK_TRUNCATION_EVERY);
     return left ? left - 1 : 0;
 }
 
-/* Put literals into the codec's tokens that are known without asking for each: those before the
- * match that klauspost's model has planned, or on the tape.
+/* Put tokens into the codec's that are known without asking for each: those that klauspost's
+ * model has in hand, or on the tape. None ends the block, its first unit or the input.
  *
- * here: where the last token ended. count: tokens of the block so far. left: tokens that end
- *     nothing, if they are literals. Returns how many they are. */
-static uint32_t put_literals(rebuilding *state, uint32_t here, uint32_t count, uint64_t left)
+ * start: of the block. here: where the last token ended; moved on. end: of the encoder's input.
+ *     count: tokens of the block so far. Returns how many were put. */
+static uint32_t put_run(rebuilding *state, const record *block, uint32_t start, uint32_t *here,
+                        uint32_t end, uint32_t count)
 {
     pk_codec *codec = state->codec;
-    pk_token *to = codec->tokens + count;
-    uint64_t run = lesser(lesser(left, state->from.next_token), codec->token_capacity - count);
-    if (codec->tape.mode == PK_TAPE_PLAYS) {
-        run = pk_tape_play_literals(&codec->tape, here, run, to);
-    } else if (pk_kind_of(&state->with) == PK_KLAUSPOST) {
-        run = lesser(pk_klauspost_literals(&codec->model.klauspost, here), run);
-        for (uint64_t at = 0; at < run; at++)
-            to[at] = codec->model.data[here + at];
-    } else {
+    const pk_settings *with = &state->with;
+    const unsigned kind = pk_kind_of(with);
+    const int plays = codec->tape.mode == PK_TAPE_PLAYS;
+    if ((!plays && kind != PK_KLAUSPOST) || codec->token_capacity == count)
         return 0;
-    }
+    pk_token *to = codec->tokens + count;
+    uint32_t last = end - 1;
+    if ((kind == PK_KLAUSPOST || kind == PK_GO_SPEED) && *here - start < PK_UNIT)
+        last = (uint32_t)lesser(last, (uint64_t)start + PK_UNIT - 1);
+    uint64_t run = tokens_left(with, block, count, end - *here);
+    run = lesser(lesser(run, state->from.next_token), codec->token_capacity - count);
+    run = plays ? pk_tape_play_run(&codec->tape, here, last, run,
+                                   !(with->flags & PK_FLAG_TRUNCATES), to)
+                : pk_klauspost_run(&codec->model, here, last, run, NULL, to);
     state->from.next_token -= run;
     return (uint32_t)run;
 }
@@ -259,10 +261,7 @@ static pk_status rebuild_tokens(rebuilding *state, const record *block, uint32_t
     const uint32_t start = *at;
     uint32_t count = 0, here = start;
     for (int ended = 0; here < end && !ended;) {
-        const uint64_t left = literals_left(state, block, count, here - start, end - here);
-        const uint32_t known = put_literals(state, here, count, left);
-        count += known;
-        here += known;
+        count += put_run(state, block, start, &here, end, count);
         codec->model.sure = (uint32_t)lesser(state->from.next_token, UINT32_MAX);
         pk_token predicted = pk_tape_predict(&codec->tape, &codec->model, here);
         pk_token actual = corrected(&state->from, predicted, codec->model.data[here], end - here);
