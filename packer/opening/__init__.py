@@ -38,7 +38,7 @@ In reading order:
   `found_stream`, `equal_members` what both have alike, `locating` the old text that new text is
   like, `guesses` the old stream by its name, `segment_recipes` makes the recipes of segments,
   `shelf` keeps recipes until all is decided; `pieces` is a file of given pieces; `closed_update`
-  tells what an update left closed.
+  tells what an update left closed; `bzip2_members` opens bzip2 streams in it.
 - the room `members`: archives as people look into them; no part of packing or restoring.
 
 Invariants. A recipe is kept only if it has been verified to return the input's bits. No file is an

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
+from packer.opening.bzip2_members import Bzip2Piece
 from packer.opening.closed import (
     DEPTH,
     ENCODER,
@@ -91,20 +92,30 @@ class Telling:
             if holder is None or holder.number in opened:
                 assert holder is None or isinstance(holder, (FoundStream, FoundFrames))
                 self._add(holder, start, end, kind, reason)
+        bzip2 = set(_bzip2(plans, -1)) if pays else set()
         for holder in holders:
-            self._tell_formats(holder)
+            number = holder.number if holder is not None else -1
+            self._tell_formats(holder, {at for within, at in bzip2 if within == number})
 
-    def _tell_formats(self, holder: FoundStream | FoundFrames | None) -> None:
-        """Tell what is of a format that is not opened, and begins a stream or a tar member."""
+    def _tell_formats(
+        self, holder: FoundStream | FoundFrames | None, opened: Collection[int]
+    ) -> None:
+        """Tell what is of a format that is not opened, and begins a stream or a tar member.
+
+        Args:
+            holder: the stream; None for the file.
+            opened: where bzip2 streams begin in it that are opened.
+        """
         read, size = (self.read, self.size) if holder is None else (holder.read, holder.size)
         stretches = [(0, size), *(each.content for each in members(read, size, SMALL_BYTES))]
         for start, end in stretches:
             kind = kind_of(bytes(read(start, min(SIGNATURE_BYTES, end - start))))
             if not kind or end - start <= SMALL_BYTES or kind in (GZIP, ZIP):
                 continue
-            if kind == "zstd" and holder is None:
+            if (kind == "zstd" and holder is None) or start in opened:
                 continue  # `flat_file` told, or it is opened
-            self._add(holder, start, end, kind, DEPTH if is_opened(kind) else FORMAT)
+            reason = ENCODER if kind == "bzip2" else DEPTH if is_opened(kind) else FORMAT
+            self._add(holder, start, end, kind, reason)
 
     def _add(
         self,
@@ -132,3 +143,13 @@ def _numbers(plans: Sequence[Opened]) -> Iterator[int]:
         if isinstance(plan.stream, (FoundStream, FoundFrames)):
             yield plan.stream.number
         yield from _numbers([item for item in plan.items if isinstance(item, Opened)])
+
+
+def _bzip2(plans: Sequence[Opened], holder: int) -> Iterator[tuple[int, int]]:
+    """Yield the bzip2 streams that plans open: the number of what holds each, and its offset."""
+    for plan in plans:
+        within = plan.stream.number if isinstance(plan.stream, FoundStream) else holder
+        for item in plan.items:
+            if isinstance(item, Bzip2Piece):
+                yield within, item.stream.offset
+        yield from _bzip2([item for item in plan.items if isinstance(item, Opened)], within)

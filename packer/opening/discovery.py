@@ -53,7 +53,9 @@ _TRIAL_BYTES = 64 << 10
 """Plaintext in bytes that a signature without a stream counts as inflated in vain."""
 _MOST_SIGNATURES = 1 << 18
 """Greatest number of signatures in a stream that are looked at."""
-_GZIP, _ZIP = 0x1F, 0x50
+_GZIP, _ZIP, _BZIP2 = 0x1F, 0x50, 0x42
+_MOST_BZIP2 = 1 << 12
+"""Greatest number of places in a text where bzip2 streams may begin that are listed."""
 
 
 def most_found(size: int) -> int:
@@ -129,6 +131,8 @@ class Discovery:
         self.unread: list[Unread] = []
         """What was not inflated, and why."""
         self._pending: Unread | None = None  # the last one; its end is not known yet
+        self.bzip2: dict[int, list[int]] = {}
+        """Where bzip2 streams may begin, by number of what holds them; -1 is the file."""
         self._is_full = False
         with self._calling(visit, skip, run):
             if only is None:
@@ -216,6 +220,10 @@ class Discovery:
         behind = 0
         for at in signatures:
             if at < behind or self._is_full:
+                continue
+            if bytes(read(at, 1))[0] == _BZIP2:
+                places = self.bzip2.setdefault(parent.number if parent is not None else -1, [])
+                places += [at] * (len(places) < _MOST_BZIP2)
                 continue
             offset, reason = behind_header(read, at, end)
             if reason:
@@ -315,9 +323,15 @@ def _found_in(data: Buffer, start: int, end: int) -> Iterator[int]:
     view = memoryview(data)
     at = find_signature(view, 0, len(view))
     while 0 <= at < end:
-        if view[at] in (_GZIP, _ZIP):
+        if view[at] in (_GZIP, _ZIP) or (view[at] == _BZIP2 and _is_bzip2(view, at)):
             yield start + at
         at = find_signature(view, at + 1, len(view))
+
+
+def _is_bzip2(data: memoryview, at: int) -> bool:
+    """Return whether a bzip2 stream may begin at a signature, as far as the data tells."""
+    magic = bytes(data[at + 4 : at + 10])
+    return magic == b"1AY&SY"[: len(magic)]
 
 
 def is_archive(head: bytes) -> bool:

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 from packer.engine.chunking import ChunkParams, cut_points
 from packer.engine.delta import Delta
+from packer.opening.bzip2_members import Bzip2Piece
 from packer.opening.found_stream import FoundStream, Read
 from packer.opening.locating import Place
 from packer.opening.recipe import RecipeWriter, ZstdSegment, against
@@ -34,7 +35,9 @@ class Opened:
 
     stream: FoundStream | FramesText | None
     segments: list[SegmentRecipe] = field(default_factory=list)
-    items: list[Opened | DeltaPiece | ContentPiece | InlinePiece] = field(default_factory=list)
+    items: list[Opened | Bzip2Piece | DeltaPiece | ContentPiece | InlinePiece] = field(
+        default_factory=list
+    )
     cost: int = 0
     frames: Sequence[ZstdSegment] = ()
     sequences: Sequence[FramesRecipe] = ()
@@ -168,6 +171,14 @@ def written(
                 recipe.segment(number, size, bit, stored)
             inner = item.stream.read
             yield from written(item, inner, recipe, numbers, params, repeated=repeated)
+            recipe.end()
+        elif isinstance(item, Bzip2Piece):
+            stream = item.stream
+            number = recipe.bzip2(stream.level)
+            for size in (*stream.sizes, 0):
+                recipe.number(number, size)
+            yield from _chunks(stream.read, ContentPiece(0, stream.size), params)
+            recipe.content(stream.size)
             recipe.end()
         elif isinstance(item, DeltaPiece):
             spans = [(numbers[stream], *span) for stream, span in item.places]

@@ -24,6 +24,7 @@ from packer.engine.chunking import ChunkParams, chunks_of, iter_chunks
 from packer.engine.memory import release_free_memory
 from packer.engine.tokens import MAX_SPAN_BYTES
 from packer.engine.workspaces import release_workspaces
+from packer.opening.bzip2_members import OLD_SHARE, Bzip2Opening, Bzip2Piece, OpenedBzip2
 from packer.opening.closed import LIMIT, NEW, SIGNATURE_BYTES, TEXT, ClosedTally, unopened
 from packer.opening.closed_update import Telling
 from packer.opening.discovery import Discovery
@@ -44,7 +45,7 @@ from packer.opening.locating import Place, Votes
 from packer.opening.old_text import OldText
 from packer.opening.pieces import Pieces
 from packer.opening.predecessor import DEFLATE, ZSTD, OldStream
-from packer.opening.recipe import RecipeWriter
+from packer.opening.recipe import MAX_DEFLATE_DEPTH, RecipeWriter
 from packer.opening.repeated_text import (
     RepeatedText,
 )
@@ -64,6 +65,7 @@ from packer.opening.workers import RESERVED_BYTES, Workers
 from packer.opening.zstd_frames import Frames, frames_end
 
 _T = TypeVar("_T")
+_Laid = Stream | OpenedBzip2
 
 _MUCH_TEXT = 8 << 20
 """Text in bytes from which its deltas take so much memory that the memory of its segments is
@@ -215,15 +217,22 @@ class Update:
         ]
         self._guesses = guesses(streams, old, self._unchanged) if old else {}
         self._guesses |= {stream.number: stream.guess for stream in self._frames}
-        roots: list[Stream] = [*self._found.roots, *self._frames]
-        roots.sort(key=attrgetter("offset"))
-        opened = self._open_all(roots)
-        if not any(opened):
+        self._bzip2 = Bzip2Opening(self._found.spool, self._found.left)
+        bzip2 = self._bzip2_in(None)
+        outer: list[Stream] = [*self._found.roots, *self._frames]
+        outer.sort(key=attrgetter("offset"))
+        found: list[tuple[_Laid, Opened | Bzip2Piece | None]] = [
+            *zip(outer, self._open_all(outer), strict=True),
+            *((piece.stream, piece) for piece in bzip2),
+        ]
+        found.sort(key=lambda each: each[0].offset)
+        roots, plans = [each[0] for each in found], [each[1] for each in found]
+        if not any(plans):
             return False
         if self._parts:
-            self._fill_text(plan, roots, opened)
+            self._fill_text(plan, roots, plans)
         else:
-            self._fill_raw(plan, roots, opened, 0, self._size)
+            self._fill_raw(plan, roots, plans, 0, self._size)
         return plan.cost <= min(most, self._room)
 
     def used(self) -> list[tuple[Further, list[OldStream]]]:
@@ -387,11 +396,12 @@ class Update:
         try:
             for stream in streams:
                 guess = self._guesses.get(stream.number, 0)
+                bzip2 = self._bzip2_in(stream)
                 if isinstance(stream, FoundStream) and stream.is_small:
-                    waiting.append(self._workers.run(partial(self._small, stream, guess)))
+                    waiting.append(self._workers.run(partial(self._small, stream, guess, bzip2)))
                 else:
-                    opened = self._open(stream, guess)
-                    waiting.append(partial(_same, opened))
+                    plan = self._open(stream, guess, bzip2)
+                    waiting.append(partial(_same, plan))
                 while len(waiting) > most:
                     out.append(waiting.popleft()())
             while waiting:
@@ -400,16 +410,37 @@ class Update:
             self._settle(waiting)
         return out
 
-    def _small(self, stream: FoundStream, guess: int) -> Opened | None:
+    def _bzip2_in(self, holder: Stream | None) -> list[Bzip2Piece]:
+        """Open the bzip2 streams that changed in a stream's plaintext; None for the file's text."""
+        assert self._found is not None
+        read, end, number = self._read, self._size, -1
+        if holder is not None:
+            read, end, number = holder.read, holder.size, holder.number
+        if self._parts or (holder is not None and holder.depth >= MAX_DEFLATE_DEPTH):
+            return []
+        places = self._found.bzip2.get(number, ())
+        is_new = partial(self._is_new, holder)
+        return list(self._bzip2.pieces(read, end, places, is_new, self._ahead))
+
+    def _is_new(self, holder: Stream | None, start: int, end: int) -> bool:
+        """Return whether the predecessor lacks most of a stretch of a stream, or of the file."""
+        if holder is None:
+            return 2 * sum(last - first for first, last in self._unknown(start, end)) > end - start
+        return self._votes[holder.number].share(start, end, self._old.prints.average) < OLD_SHARE
+
+    def _small(self, stream: FoundStream, guess: int, bzip2: Sequence[Bzip2Piece]) -> Opened | None:
         """Open a stream of one segment, in one thread."""
         out = Opened(stream)
         if not self._add_segment(out, self._recipes.get(stream, 0, guess)):
             return None
-        for start, end in cut_pieces(0, stream.size):
-            self._add(out, self._text.make(stream, start, end, guess))
+        for part in _laid_out(stream, bzip2):
+            if isinstance(part, Opened | Bzip2Piece):
+                self._add(out, part)
+            else:
+                self._add(out, self._text.make(stream, *part, guess))
         return out if self._pays(out) else None
 
-    def _open(self, stream: Stream, guess: int) -> Opened | None:
+    def _open(self, stream: Stream, guess: int, bzip2: Sequence[Bzip2Piece]) -> Opened | None:
         """Open a stream of several segments, or one that holds streams."""
         children = self._open_all(stream.children)
         out = Opened(stream)
@@ -421,11 +452,14 @@ class Update:
             for segment in self._ahead(jobs):
                 if not self._add_segment(out, segment):
                     return None
-        self._fill(out, stream, children, guess)
+        self._fill(out, stream, [*(plan for plan in children if plan), *bzip2], guess)
         return out if self._pays(out) else None
 
     def _fill_text(
-        self, out: Opened, streams: Sequence[Stream], opened: Sequence[Opened | None]
+        self,
+        out: Opened,
+        streams: Sequence[_Laid],
+        opened: Sequence[Opened | Bzip2Piece | None],
     ) -> None:
         """Add what the text of the file consists of."""
         starts = [stream.offset for stream in streams]
@@ -440,15 +474,15 @@ class Update:
     def _fill_raw(
         self,
         out: Opened,
-        streams: Sequence[Stream],
-        opened: Sequence[Opened | None],
+        streams: Sequence[_Laid],
+        opened: Sequence[Opened | Bzip2Piece | None],
         start: int,
         end: int,
     ) -> None:
         """Add what a stretch of the file's text consists of."""
         for stream, plan in zip(streams, opened, strict=True):
             # What seemed to be a stream may reach out of a zstd stream.
-            if plan is not None and stream.offset + stream.whole_bytes <= end:
+            if plan is not None and start <= stream.offset <= end - stream.whole_bytes:
                 self._add(out, self._raw(start, stream.offset))
                 self._add(out, plan)
                 start = stream.offset + stream.whole_bytes
@@ -458,27 +492,21 @@ class Update:
         self,
         out: Opened,
         stream: Stream,
-        opened: Sequence[Opened | None],
+        inner: Sequence[Opened | Bzip2Piece],
         guess: int,
     ) -> None:
-        """Add what the plaintext of a stream consists of."""
-        parts: list[Opened | tuple[int, int]] = []
-        position = 0
-        for inner, plan in zip(stream.children, opened, strict=True):
-            if plan is not None:
-                parts += [*cut_pieces(position, inner.offset), plan]
-                position = inner.offset + inner.whole_bytes
-        parts += cut_pieces(position, stream.size)
+        """Add what the plaintext of a stream consists of, given what is opened in it."""
+        parts = _laid_out(stream, inner)
         if stream.size >= _MUCH_TEXT:
             self._make_room()
         jobs = (
             partial(self._text.make, stream, part[0], part[1], guess)
             for part in parts
-            if not isinstance(part, Opened)
+            if not isinstance(part, Opened | Bzip2Piece)
         )
         made = self._ahead(jobs)
         for part in parts:
-            self._add(out, part if isinstance(part, Opened) else next(made))
+            self._add(out, part if isinstance(part, Opened | Bzip2Piece) else next(made))
 
     def _make_room(self) -> None:
         """Release what only recipes of segments need: the next ones make it again."""
@@ -532,7 +560,11 @@ class Update:
         self._foreign.add(out.stream.number)
         return False
 
-    def _add(self, out: Opened, item: Opened | DeltaPiece | ContentPiece | InlinePiece) -> None:
+    def _add(
+        self,
+        out: Opened,
+        item: Opened | Bzip2Piece | DeltaPiece | ContentPiece | InlinePiece,
+    ) -> None:
         if isinstance(item, Opened):
             out.cost += item.cost + _RECORD_BYTES
         elif isinstance(item, DeltaPiece):
@@ -550,6 +582,26 @@ class Update:
         """Return where a stretch of a stream probably lies in the predecessor."""
         votes = self._votes[stream.number]
         return votes.locate(start, end, stream.size, self._old.sizes, guess, most)
+
+
+def _laid_out(
+    stream: Stream, inner: Sequence[Opened | Bzip2Piece]
+) -> list[Opened | Bzip2Piece | tuple[int, int]]:
+    """Return what a stream's plaintext consists of: what is opened, and the stretches between."""
+    out: list[Opened | Bzip2Piece | tuple[int, int]] = []
+    position = 0
+    for plan in sorted(inner, key=_offset):
+        start = _offset(plan)
+        if start >= position:
+            out += [*cut_pieces(position, start), plan]
+            assert plan.stream is not None
+            position = start + plan.stream.whole_bytes
+    return [*out, *cut_pieces(position, stream.size)]
+
+
+def _offset(plan: Opened | Bzip2Piece) -> int:
+    assert isinstance(plan.stream, FoundStream | OpenedBzip2)
+    return plan.stream.offset
 
 
 def _same(value: _T) -> _T:

@@ -14,6 +14,7 @@ import packer
 from packer.api.locations import open_version
 from packer.opening.predecessor import MAX_LINKS
 from packer.stores.layout import LayoutStore
+from tests.conformance import decoder
 from tests.registry_server import run_registry
 from tests.updates import (
     ENCODERS,
@@ -341,6 +342,33 @@ def test_bzip2_is_opened_once_it_changes(tmp_path: Path) -> None:
         assert history.opened() == ({} if version == 1 else {"a.tar.bz2": 0})
     assert sizes[1].new_bytes > 100_000
     assert sizes[2].new_bytes < 10_000
+
+
+@pytest.mark.parametrize("kind", ["tgz", "tar of tgz", "tar"])
+def test_bzip2_within_archives_is_opened_where_it_changes(kind: str, tmp_path: Path) -> None:
+    """As charts carry it: the first change costs its text, each further one what changed."""
+
+    def chart(version: int, lines: int) -> bytes:
+        crds = b"".join(texts(9, 30).values())
+        crds = crds[:200_000] + b"# line %d\n" % lines + crds[200_000:]
+        files = {"crds.bz2": bz2.compress(crds), "twice.bz2": 2 * bz2.compress(b"twice " * 9999)}
+        inner = libdeflate(tar({**files, **changed(TEXTS, version)}, mtime=version))
+        if kind == "tgz":
+            return inner
+        return tar({**(files if kind == "tar" else {}), "inner.tgz": inner})
+
+    history, sizes = History(tmp_path), []
+    for version, lines in ((1, 1), (2, 2), (3, 3), (4, 3), (5, 5)):
+        files = {"a.bin": chart(version, lines), "x": random.Random(1).randbytes(2_000_000)}
+        packed = history.pack(files)
+        assert version == 1 or not packed.closed
+        sizes.append(packed.new_bytes)
+    if kind == "tgz":  # a reader by the text alone takes its time
+        for entry in decoder.decode(history.store, "app:2"):
+            assert entry.content == (tmp_path / "in2" / entry.path.decode()).read_bytes()
+    assert sizes[1] > 90_000 and max(sizes[2:]) < 10_000, sizes
+    found = [entry.path for entry in packer.ls("app:5", store=history.store, inside=True)]
+    assert any("crds.bz2" in path for path in found)
 
 
 @pytest.mark.parametrize("first", ["all", "none"])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 import gc
 import gzip
 import random
@@ -188,6 +189,29 @@ def test_streams_that_are_cut_off_anywhere(encoder: Callable[[bytes], bytes]) ->
             if after is not new:
                 assert found is not None
                 assert len(found.recipe) + len(found.content) < len(after) / 8
+
+
+def bzip2_within(data: bytes, version: int, encoder: Callable[[bytes], bytes]) -> bytes:
+    return encoder(tar({"a.bz2": data, **changed(TEXTS, version)}))
+
+
+@pytest.mark.parametrize("encoder", [libdeflate, bytes])
+def test_bzip2_streams_within(encoder: Callable[[bytes], bytes]) -> None:
+    text = b"".join(texts(3, 30).values())
+    first, second = bz2.compress(text, 2), bz2.compress(text[:9000] + b"new" + text[9000:], 2)
+    before = bzip2_within(first, 1, encoder)
+    if encoder is bytes:  # what holds it must hold deflate streams as well
+        first, second = (data + libdeflate(text[:9000] + data[:9]) for data in (first, second))
+        before = bzip2_within(first, 1, encoder)
+    found = update(before, bzip2_within(second, 2, encoder))
+    assert found is not None and text[200_000:300_000] in found.content
+    assert update(before, bzip2_within(second, 2, encoder), threads=3) == found
+    # What did not change, or does not come back, stays as it is.
+    hurt = second[:3000] + bytes(12) + second[3012:]
+    closed = [first] if encoder is libdeflate else []  # without chunks all of a file is new
+    for data in (*closed, hurt, b"BZh91AY&SY" * 99 + second[20:], second[:50_000]):
+        found = update(before, bzip2_within(data, 2, encoder))
+        assert found is None or text[200_000:300_000] not in found.content
 
 
 @pytest.mark.slow

@@ -265,7 +265,12 @@ UPDATES = {
     "bzip2 within": (
         compressed(tarred("a.bz2", BZ2) + LONG),
         compressed(tarred("a.bz2", OTHER_BZ2) + LONG),
-        "bzip2 depth",
+        None,
+    ),
+    "damaged bzip2 within": (
+        compressed(tarred("a.bz2", BZ2) + LONG),
+        compressed(tarred("a.bz2", OTHER_BZ2[:-9] + bytes(9)) + LONG),
+        "bzip2 encoder",
     ),
 }
 
