@@ -132,7 +132,9 @@ class Scan:
             return self.record.index.find(path) < 0
 
         usable, index = self._older.referable(), self.record.index
-        predecessors = Predecessors(base.reader, usable, index, prefixes.counterparts, is_gone)
+        predecessors = Predecessors(
+            base.reader, usable, index, prefixes.counterparts, is_gone, self._job.texts
+        )
         further = FurtherFiles(base.reader.index, index, predecessors, base.reader.directory)
         recall = Recall(
             self._source,

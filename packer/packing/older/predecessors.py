@@ -37,6 +37,7 @@ from packer.packing.older.counterparts import Counterparts
 if TYPE_CHECKING:
     from packer.opening.ahead import Run
     from packer.opening.equal_members import Read, Stretch
+    from packer.opening.kept_texts import KeptTexts
     from packer.opening.old_text import OldText
     from packer.opening.workers import Workers
 
@@ -86,6 +87,7 @@ class Predecessors:
         index: of the new version; gets the rows of the predecessors.
         counterparts: finds the base's files.
         is_gone: returns whether the new version has no file at a path of the base.
+        texts: as `OldFiles` takes it.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class Predecessors:
         index: Index,
         counterparts: Counterparts | None,
         is_gone: Callable[[bytes], bool],
+        texts: KeptTexts | None = None,
     ) -> None:
         self._base = base
         self._usable = usable
@@ -102,7 +105,7 @@ class Predecessors:
         self._counterparts = counterparts
         self._rows: dict[int, int] = {}  # of the base's predecessors that the new index lists
         self._links: dict[int, int] = {}
-        self._old = OldFiles(base, cache_bytes=PACKING_CACHE_BYTES)
+        self._old = OldFiles(base, cache_bytes=PACKING_CACHE_BYTES, kept=texts)
         self._alike = Alike(base.index, is_gone, self.head, self._root_head)
         self._stack = ExitStack()
         self._last: tuple[Predecessor, Text] | None = None
