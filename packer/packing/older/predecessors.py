@@ -114,7 +114,7 @@ class Predecessors:
     def close(self) -> None:
         """Release memory and temporary files."""
         self.drop_ahead()
-        self._release()
+        self.release()
         self._old.close()
 
     def counterpart(self, path: bytes, head: bytes, size: int, run: Run | None = None) -> int:
@@ -268,7 +268,7 @@ class Predecessors:
         last = self._last
         if last is not None and last[0] == found.row and last[1].text.has_frames >= has_frames:
             return last[1]
-        self._release()
+        self.release()
         ahead = self._ahead
         if ahead is not None and ahead.found == found and ahead.has_frames == has_frames:
             self._ahead = None
@@ -456,7 +456,8 @@ class Predecessors:
         ends = self._base.frames.end
         return sum(ends[start + length] - ends[start] for start, length in runs)
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """Release the text that was returned last."""
         self._last = None
         self._stack.close()
         self._stack = ExitStack()
