@@ -184,6 +184,7 @@ def only_stream(
     if not row.recipe_chunks:
         yield None
         return
+    from packer.opening.kept_texts import MOST_BYTES
     from packer.opening.rebuilt_stream import RebuiltStream
 
     with old.streams(row, what, None) as streams:
@@ -196,6 +197,9 @@ def only_stream(
         made = RebuiltStream(first, first.size, row.size, name, old.cache, spool)
         with closing(made):
             made.read(first.size - 1, 1)
+            if old.kept is not None and first.size <= MOST_BYTES:  # for the next version's reader
+                key = _text_key(reader.index, row, first.offset)
+                old.kept.put(key, memoryview(made.read(0, first.size)))
             yield (first.offset, made) if first.is_only() else None
 
 
@@ -393,7 +397,9 @@ class _Set:
             if first is None:
                 return None
             self._stack.push(stack.pop_all())
-        kept = None if old.kept is None else (old.kept, _identity(reader.index, ordinal))
+        kept = None
+        if old.kept is not None:
+            kept = old.kept, _text_key(reader.index, row, outer[0].offset)
 
         from packer.opening.rebuilt_stream import RebuiltStream
 
@@ -465,17 +471,22 @@ def _rebuild(
         )
 
 
-def _identity(index: Index, ordinal: int) -> bytes:
+def _text_key(index: Index, row: Predecessor, offset: int) -> bytes:
     """Return a digest of all that the text of a predecessor's stream is made of.
 
     Not of what the index says that comes of it: another version could say anything.
+
+    Args:
+        index: of the version.
+        row: of the predecessor; its streams do not matter.
+        offset: where the stream begins in it.
     """
-    row, hasher = index.predecessors[ordinal], blake3.blake3()
-    hasher.update(repr((row.size, row.recipe_chunks, row.streams)).encode())
+    hasher = blake3.blake3(repr((row.size, row.recipe_chunks, offset)).encode())
     for start, length in row.runs:
         hasher.update(index.chunk_digests[start * DIGEST_BYTES : (start + length) * DIGEST_BYTES])
-    for older in row.predecessors:
-        hasher.update(_identity(index, older))
+    for at in row.predecessors:
+        older = index.predecessors[at]
+        hasher.update(_text_key(index, older, -1) + repr(older.streams).encode())
     return hasher.digest()
 
 

@@ -24,10 +24,10 @@ from packer.opening.tar_headers import BLOCK, content_size, decode_header
 
 _T = TypeVar("_T")
 _ZEROS = bytes(64 << 10)
-_AHEAD_BYTES = min((os.cpu_count() or 1) + 2, 10) << 21
+_AHEAD_BYTES = min((os.cpu_count() or 1) + 2, 8) << 21
 """Bytes held behind a segment that is being rebuilt, while others are rebuilt beside it: one of the
-usual length for each processor and two more. Beyond 8 processors they would take more memory than
-frames and old text leave."""
+usual length for each processor and two more. Two archives are rebuilt at a time, so 8 each are
+enough for 16 processors."""
 _DEFERRED_BYTES = 4 << 10
 """Memory of a segment without its plaintext, about, in bytes."""
 _FIRST_BYTES, _FIRST_SEGMENTS = 1 << 30, 1024

@@ -13,6 +13,7 @@ from packer.format.closed_files import Closed
 from packer.format.usage import Use
 from packer.oci import Descriptor
 from packer.opening.choice import DEFAULT_OPENING
+from packer.opening.kept_texts import KeptTexts
 from packer.packing.older.similar import SketchCache
 from packer.progress import ProgressCallback
 from packer.stores.protocols import Ingest, Store
@@ -41,6 +42,7 @@ class PackJob(NamedTuple):
         sketches: cache of the base's sketches; None means the one beside `store`.
         walk: lists the entries of `root`.
         remember: keep what is learnt of the files for the next pack of `root`.
+        texts: keeps text of old archives for packs and readers of other versions; None keeps none.
     """
 
     root: bytes
@@ -56,6 +58,7 @@ class PackJob(NamedTuple):
     sketches: SketchCache | None = None
     walk: Callable[[bytes], Tree] = walk
     remember: bool = True
+    texts: KeptTexts | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import blake3
 
+from packer.engine.memory import release_free_memory
 from packer.engine.ordinals import Ordinals
 from packer.files.tree import Tree, show
 from packer.format.closed_files import ClosedFiles
@@ -132,7 +133,9 @@ class Scan:
             return self.record.index.find(path) < 0
 
         usable, index = self._older.referable(), self.record.index
-        predecessors = Predecessors(base.reader, usable, index, prefixes.counterparts, is_gone)
+        predecessors = Predecessors(
+            base.reader, usable, index, prefixes.counterparts, is_gone, self._job.texts
+        )
         further = FurtherFiles(base.reader.index, index, predecessors, base.reader.directory)
         recall = Recall(
             self._source,
@@ -286,6 +289,10 @@ class Scan:
                 named += [each.add(tuple(streams)) for each, streams in file.update.used()]
                 self.record.record_opened(at, *file.expansion(tuple(named)), digests)
                 return runs
+            if file.was_compared:
+                file.leave_closed()
+                predecessors.release()
+                release_free_memory()
             closed = file.closed_chunks(known)
             if closed is None or self._job.opening == ALL:
                 return []

@@ -355,6 +355,10 @@ class UpdatedFile(WatchedFile):
         """Whether so much of the file is new that it was compared with its predecessor."""
         return self._update is not None
 
+    def leave_closed(self) -> None:
+        """Release what comparing it took; `closed` still tells what stayed closed."""
+        self.update.close()
+
     def closed(self) -> list[ClosedStreams]:
         """Return what is new in the file and stayed closed."""
         return self.update.closed.rows()

@@ -1,7 +1,8 @@
 """Moves the archives that KOTS kept from S3 or a directory to a storage, and back, in order.
 
 The copy of a small archive is read back while the next one is saved, on the way back it is read
-while the one before is written.
+while the one before is written. Text of old archives that was made for one of these is kept for the
+next.
 
 An archive is done when its copy was read back and has the SHA-256 of the source. It is then
 recorded in a journal, a file of this machine. The journal is trusted as long as the destination
@@ -297,7 +298,7 @@ class _ToStorage:
     ) -> None:
         self._storage = storage
         self._place = place
-        self._kept = KeptTexts()
+        self._kept = storage.texts = KeptTexts()
         self._options: dict[str, Any] = {"progress": progress, "cancel": cancel}
 
     def begin(self, archive: Archive, executor: Executor) -> Callable[[], _Done]:

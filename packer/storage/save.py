@@ -24,6 +24,7 @@ from packer.files.temporary import temporary_directory
 from packer.format.version import CREATED, TITLE, Version, load_version
 from packer.oci import PARENT, Descriptor, Manifest
 from packer.opening.choice import DEFAULT_OPENING
+from packer.opening.kept_texts import KeptTexts
 from packer.packing.older.similar import SketchCache
 from packer.packing.older.staging import NearSketches, Staging
 from packer.packing.pack_tree import LocalStore, Packed, PackJob, check_outside, pack_tree
@@ -62,6 +63,7 @@ class Job:
         jobs: concurrent uploads.
         progress: called now and then.
         cancel: the caller's event, ignored once the manifest is being written.
+        texts: keeps text of old archives from one save to the next; None keeps none.
     """
 
     root: bytes
@@ -74,6 +76,7 @@ class Job:
     jobs: int = 4
     progress: ProgressCallback | None = None
     cancel: CancelEvent | None = None
+    texts: KeptTexts | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -271,6 +274,7 @@ def stage(repository: Repository, job: Job, base: Version | None) -> Iterator[St
                 created=job.created,
                 progress=progress,
                 sketches=sketches,
+                texts=job.texts,
             )
             packed = pack_tree(pack_job, base, () if base is None else (base,))
             version = load_version(staging, packed.digest)

@@ -47,6 +47,7 @@ from packer.transfer.copy_graph import copy as copy_graph
 
 if TYPE_CHECKING:
     from packer.api.trust import Trust
+    from packer.opening.kept_texts import KeptTexts
 
 
 def open_storage(
@@ -104,6 +105,8 @@ class Storage(Closing):
         self._jobs = jobs
         self._patience = patience_seconds
         self._listener = listener
+        self.texts: KeptTexts | None = None
+        """Keeps text of old archives from one save to the next; None keeps none."""
         self._lock = Lock()
         self._versions = OpenVersions(cache)
         self._applications: dict[str, Application] = {}
@@ -583,6 +586,7 @@ class Storage(Closing):
             jobs=self._jobs,
             progress=progress,
             cancel=cancel,
+            texts=self.texts,
         )
 
     def _application(self, app: str, *, create: bool = False) -> Application:

@@ -37,6 +37,7 @@ from packer.packing.older.counterparts import Counterparts
 if TYPE_CHECKING:
     from packer.opening.ahead import Run
     from packer.opening.equal_members import Read, Stretch
+    from packer.opening.kept_texts import KeptTexts
     from packer.opening.old_text import OldText
     from packer.opening.workers import Workers
 
@@ -86,6 +87,7 @@ class Predecessors:
         index: of the new version; gets the rows of the predecessors.
         counterparts: finds the base's files.
         is_gone: returns whether the new version has no file at a path of the base.
+        texts: as `OldFiles` takes it.
     """
 
     def __init__(
@@ -95,6 +97,7 @@ class Predecessors:
         index: Index,
         counterparts: Counterparts | None,
         is_gone: Callable[[bytes], bool],
+        texts: KeptTexts | None = None,
     ) -> None:
         self._base = base
         self._usable = usable
@@ -102,7 +105,7 @@ class Predecessors:
         self._counterparts = counterparts
         self._rows: dict[int, int] = {}  # of the base's predecessors that the new index lists
         self._links: dict[int, int] = {}
-        self._old = OldFiles(base, cache_bytes=PACKING_CACHE_BYTES)
+        self._old = OldFiles(base, cache_bytes=PACKING_CACHE_BYTES, kept=texts)
         self._alike = Alike(base.index, is_gone, self.head, self._root_head)
         self._stack = ExitStack()
         self._last: tuple[Predecessor, Text] | None = None
@@ -111,7 +114,7 @@ class Predecessors:
     def close(self) -> None:
         """Release memory and temporary files."""
         self.drop_ahead()
-        self._release()
+        self.release()
         self._old.close()
 
     def counterpart(self, path: bytes, head: bytes, size: int, run: Run | None = None) -> int:
@@ -275,7 +278,7 @@ class Predecessors:
         last = self._last
         if last is not None and last[0] == found.row and last[1].text.has_frames >= has_frames:
             return last[1]
-        self._release()
+        self.release()
         ahead = self._ahead
         if ahead is not None and ahead.found == found and ahead.has_frames == has_frames:
             self._ahead = None
@@ -463,7 +466,8 @@ class Predecessors:
         ends = self._base.frames.end
         return sum(ends[start + length] - ends[start] for start, length in runs)
 
-    def _release(self) -> None:
+    def release(self) -> None:
+        """Release the text that was returned last."""
         self._last = None
         self._stack.close()
         self._stack = ExitStack()

@@ -178,6 +178,30 @@ def test_a_predecessor_read_ahead_is_told_at_its_turn_and_nothing_stays_open(
     assert all(file._file.closed for file in opened)
 
 
+def test_what_stays_closed_holds_no_streams_while_it_is_written(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for version in (1, 2):
+        (tmp_path / f"{version}.gz").write_bytes(gzip.compress(text(version), mtime=0))
+    found: list[tuple[int, bool]] = []
+    real = UpdatedFile.closed_chunks
+
+    def chunks(self: UpdatedFile, known: Any) -> Any:
+        discovery = self.update._found
+        assert discovery is not None
+        found.append((len(discovery.streams), self.was_compared))
+        return real(self, known)
+
+    monkeypatch.setattr(UpdatedFile, "closed_chunks", chunks)
+    for version in (1, 2):
+        source = tmp_path / f"{version}.gz"
+        packed = packer.pack(source, store=tmp_path / "store", tag=f"app:{version}", cache=False)
+    assert found == [(0, True)]
+    assert [(one.kind, one.reason) for one in packed.closed] == [("gzip", "new")]
+    packer.unpack("app:2", tmp_path / "out", store=tmp_path / "store")
+    assert (tmp_path / "out" / "2.gz").read_bytes() == source.read_bytes()
+
+
 @contextmanager
 def no_stream(*args: object) -> Iterator[None]:
     yield None

@@ -23,6 +23,8 @@ from packer.errors import (
     InvalidParameter,
     UnsafePath,
 )
+from packer.opening.kept_texts import KeptTexts
+from packer.opening.rebuilt_stream import RebuiltStream
 from packer.reading.entry_content import FileReader
 from packer.storage import kots_archives
 from tests.builders import read_files
@@ -52,6 +54,28 @@ def test_there_and_back_through_directories(tmp_path: Path) -> None:
     back = packer.migrate(base, str(tmp_path / "to"), journal=notes + "3")
     assert back.moved == 6
     assert read_files(tmp_path / "to") == {key: found[key] for key in found if key != "notes.txt"}
+
+
+def test_text_of_old_archives_is_made_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the save that builds on an archive; not when the next copy is read, nor for the save."""
+    write(tmp_path / "from", layout())
+    made: list[int] = []
+    real = RebuiltStream._go_on
+
+    def count(self: RebuiltStream) -> None:
+        made.append(self.size)
+        real(self)
+
+    monkeypatch.setattr(RebuiltStream, "_go_on", count)
+    kept = packer.migrate(str(tmp_path / "from"), f"oci:{tmp_path / 'kept'}")
+    once = len(made)
+    monkeypatch.setattr(KeptTexts, "put", lambda *_: None)
+    anew = packer.migrate(str(tmp_path / "from"), f"oci:{tmp_path / 'anew'}")
+    assert 0 < 2 * once <= len(made) - once
+    assert kept.moved == anew.moved == 6
+    packer.migrate(f"oci:{tmp_path / 'kept'}", str(tmp_path / "to"))
+    back = {name: data for name, data in layout().items() if name != "notes.txt"}
+    assert read_files(tmp_path / "to") == back
 
 
 def test_other_content_under_a_number_is_a_conflict(tmp_path: Path) -> None:
