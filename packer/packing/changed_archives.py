@@ -43,7 +43,8 @@ MAX_LARGE = 8
 that changed: each holds a descriptor, and 40 bytes for each of its chunks."""
 MAX_LARGE_BYTES = 96 << 20
 """Greatest size in bytes of a predecessor that is read ahead: a million of its fingerprints would
-take 30 MB beside the deltas of the archive before."""
+take 30 MB beside the deltas of the archive before. None is read ahead for one with zstd streams:
+these take memory of their own."""
 SMALL_BYTES = 2 << 20
 """Greatest size in bytes of an archive, and of its predecessor, that one thread opens. A larger one
 has work for all threads, and takes much memory."""
@@ -290,14 +291,12 @@ class ChangedArchives:
         if changed.found is None:
             return
         file = changed.file = self.file(at, changed.source)
-        if self._has_changed(file) and changed.found.row.size <= MAX_LARGE_BYTES:
-            self._predecessors.begin_text(
-                changed.found,
-                item.path,
-                file.set_aside,
-                self._workers,
-                has_frames=bool(file.texts),
-            )
+        if (
+            self._has_changed(file)
+            and changed.found.row.size <= MAX_LARGE_BYTES
+            and not file.has_text
+        ):
+            self._predecessors.begin_text(changed.found, item.path, file.set_aside, self._workers)
 
     def _has_changed(self, file: UpdatedFile) -> bool:
         """Return whether so much of a file is new that it is compared with its predecessor."""

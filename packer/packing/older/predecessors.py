@@ -280,7 +280,7 @@ class Predecessors:
             return last[1]
         self.release()
         ahead = self._ahead
-        if ahead is not None and ahead.found == found and ahead.has_frames == has_frames:
+        if ahead is not None and ahead.found == found and not has_frames:
             self._ahead = None
             self._stack.callback(ahead.close)
             text = ahead.wait()
@@ -297,8 +297,6 @@ class Predecessors:
         what: bytes,
         aside: Callable[[Read, int], Sequence[Stretch]],
         workers: Workers,
-        *,
-        has_frames: bool,
     ) -> None:
         """Begin to read a predecessor that `text` will be asked for, in another thread.
 
@@ -307,13 +305,12 @@ class Predecessors:
             what: as for `text`.
             aside: as for `text`; called in the other thread.
             workers: read it.
-            has_frames: as for `text`.
         """
         self.drop_ahead()
         if workers.is_parallel and (self._last is None or self._last[0] != found.row):
             # By one thread alone: it must not wait for work that other threads are to do.
-            opened = self.opened(found, what, aside, has_frames=has_frames)
-            self._ahead = _TextAhead(found, opened, workers, has_frames=has_frames)
+            opened = self.opened(found, what, aside)
+            self._ahead = _TextAhead(found, opened, workers)
 
     @property
     def has_ahead(self) -> bool:
@@ -480,19 +477,12 @@ class _TextAhead:
         found: the predecessor.
         opened: opens it.
         workers: read it.
-        has_frames: whether zstd streams are looked for as well.
     """
 
     def __init__(
-        self,
-        found: Found,
-        opened: AbstractContextManager[Text],
-        workers: Workers,
-        *,
-        has_frames: bool,
+        self, found: Found, opened: AbstractContextManager[Text], workers: Workers
     ) -> None:
         self.found = found
-        self.has_frames = has_frames
         self._stack = ExitStack()
         self.wait = workers.run(partial(self._read, opened))
         """Returns its text, or raises what opening it raised."""
