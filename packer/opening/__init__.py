@@ -36,7 +36,8 @@ In reading order:
   it; `kept_texts`: its text for the next version; `against`: what recipes take from these.
 - `updating`: opens a file against its predecessor; `discovery` finds the streams of both, each a
   `found_stream`, `equal_members` what both have alike, `locating` the old text that new text is
-  like, `guesses` the old stream by its name, `segment_recipes` makes the recipes of segments,
+  like, `guesses` the old stream by its name; `stream_plans` plans how each stream is opened,
+  `segment_recipes` makes the recipes of segments, `text_pieces` the deltas,
   `shelf` keeps recipes until all is decided; `pieces` is a file of given pieces; `closed_update`
   tells what an update left closed; `bzip2_members` opens bzip2 streams in it.
 - the room `members`: archives as people look into them; no part of packing or restoring.

@@ -2,29 +2,17 @@
 
 A stream that the predecessor holds byte for byte stays closed: its chunks are known, and within the
 plaintext of another stream a delta copies it. But if the predecessor was opened itself, its chunks
-do not hold the streams that had changed then: such a stream is opened although it is the same. The
-text of a changed stream becomes deltas against old text, its segments become recipes from old
-tokens. Where this does not pay, the stream stays closed as well.
+do not hold the streams that had changed then: such a stream is opened although it is the same. All
+streams are found first (`discovery`), then it is planned how each is opened (`stream_plans`).
 """
 
 from __future__ import annotations
 
-import os
-from bisect import bisect_left
-from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
-from functools import partial
+from collections.abc import Callable, Iterator, Sequence
 from itertools import pairwise
-from operator import attrgetter
-from threading import Lock
-from typing import TypeVar
 
 from packer.engine.chunking import ChunkParams, chunks_of, iter_chunks
-from packer.engine.memory import release_free_memory
 from packer.engine.tokens import MAX_SPAN_BYTES
-from packer.engine.workspaces import release_workspaces
-from packer.opening.bzip2_members import OLD_SHARE, Bzip2Opening, Bzip2Piece, OpenedBzip2
 from packer.opening.closed import LIMIT, NEW, SIGNATURE_BYTES, TEXT, ClosedTally, unopened
 from packer.opening.closed_update import Telling
 from packer.opening.discovery import Discovery
@@ -32,46 +20,22 @@ from packer.opening.equal_members import Stretch, is_same
 from packer.opening.expansion import most_recipe
 from packer.opening.flat_file import FlatPart
 from packer.opening.found_stream import FoundStream, Holder, MadeStream, Read
-from packer.opening.frames_update import (
-    MAX_SHARE,
-    DoesNotPay,
-    FoundFrames,
-    FramesOpening,
-    OldFrames,
-)
+from packer.opening.frames_update import DoesNotPay, FoundFrames, FramesOpening, OldFrames
 from packer.opening.further import Find, Further, FurtherTexts
 from packer.opening.guesses import guesses
 from packer.opening.locating import Place, Votes
 from packer.opening.old_text import OldText
 from packer.opening.pieces import Pieces
 from packer.opening.predecessor import DEFLATE, ZSTD, OldStream
-from packer.opening.recipe import MAX_DEFLATE_DEPTH, RecipeWriter
-from packer.opening.repeated_text import (
-    RepeatedText,
-)
+from packer.opening.recipe import RecipeWriter
+from packer.opening.repeated_text import RepeatedText
 from packer.opening.segment_recipes import SegmentRecipes
 from packer.opening.shelf import Shelf
-from packer.opening.text_pieces import INLINE_BYTES, Stream, TextPieces, cut_pieces
-from packer.opening.update_plan import (
-    ContentPiece,
-    DeltaPiece,
-    InlinePiece,
-    Opened,
-    SegmentRecipe,
-    used_streams,
-    written,
-)
+from packer.opening.stream_plans import StreamPlans, is_mostly
+from packer.opening.text_pieces import Stream
+from packer.opening.update_plan import Opened, used_streams, written
 from packer.opening.workers import RESERVED_BYTES, Workers
 from packer.opening.zstd_frames import Frames, frames_end
-
-_T = TypeVar("_T")
-_Laid = Stream | OpenedBzip2
-
-_MUCH_TEXT = 8 << 20
-"""Text in bytes from which its deltas take so much memory that the memory of its segments is
-released before."""
-_RECORD_BYTES = 16
-"""Bytes of a record beside what it holds, about."""
 
 
 class Update:
@@ -117,14 +81,21 @@ class Update:
         self._old = old
         self._workers = workers
         self._votes: dict[int, Votes] = {}
-        self._text = TextPieces(old, self._votes, workers, size)
         self._unchanged: set[int] = set()
-        self._guesses: dict[int, int] = {}  # old streams, by number of a new one
-        self._foreign: set[int] = set()  # streams whose encoder is not known
         self._stored: dict[int, int] = {}
-        self._lock = Lock()
         self._shelf = Shelf(workers.directory)
         self._recipes = SegmentRecipes(old, self._votes, workers, self._shelf)
+        self._plans = StreamPlans(
+            read,
+            size,
+            old,
+            workers,
+            votes=self._votes,
+            recipes=self._recipes,
+            shelf=self._shelf,
+            unknown=unknown,
+            parts=parts,
+        )
         segments = [segment for part in parts for segment in part.segments]
         file_bytes = size - sum(each.plain_bytes - each.coded_bytes for each in segments)
         self._room = most_recipe(file_bytes, against=True) - RESERVED_BYTES
@@ -176,7 +147,7 @@ class Update:
             self._votes,
             self._old.prints.average,
             self._unknown,
-            self._foreign,
+            self._plans.foreign,
             self.closed,
         ).tell([plan], pays=pays)
         if pays:
@@ -208,31 +179,16 @@ class Update:
         streams = [each for each in self._found.streams if isinstance(each, FoundStream)]
         self._further.look(streams, self._votes)
         self._old.release_prints()
-        if self._size >= _MUCH_TEXT:
-            self._make_room()
+        self._plans.make_room(self._found, self._size)
         old = [
             each
             for each in self._old.streams
             if not isinstance(each, OldFrames) and not self._old.owner(each.number)
         ]
-        self._guesses = guesses(streams, old, self._unchanged) if old else {}
-        self._guesses |= {stream.number: stream.guess for stream in self._frames}
-        self._bzip2 = Bzip2Opening(self._found.spool, self._found.left)
-        bzip2 = self._bzip2_in(None)
-        outer: list[Stream] = [*self._found.roots, *self._frames]
-        outer.sort(key=attrgetter("offset"))
-        found: list[tuple[_Laid, Opened | Bzip2Piece | None]] = [
-            *zip(outer, self._open_all(outer), strict=True),
-            *((piece.stream, piece) for piece in bzip2),
-        ]
-        found.sort(key=lambda each: each[0].offset)
-        roots, plans = [each[0] for each in found], [each[1] for each in found]
-        if not any(plans):
+        guessed = guesses(streams, old, self._unchanged) if old else {}
+        guessed |= {stream.number: stream.guess for stream in self._frames}
+        if not self._plans.fill_file(plan, self._found, self._frames, guessed):
             return False
-        if self._parts:
-            self._fill_text(plan, roots, plans)
-        else:
-            self._fill_raw(plan, roots, plans, 0, self._size)
         return plan.cost <= min(most, self._room)
 
     def used(self) -> list[tuple[Further, list[OldStream]]]:
@@ -271,7 +227,7 @@ class Update:
 
     def release(self) -> None:
         """Release the memory that only `begin` needs; the predecessor may be closed then."""
-        del self._old, self._text
+        del self._old, self._plans
         self._further.close()
         self._votes.clear()
         self._recipes.close()
@@ -291,7 +247,7 @@ class Update:
         """Return whether the chunks of an older self that was opened lack most of a stretch."""
         if not self._was_opened:
             return False
-        return 2 * sum(last - first for first, last in self._unknown(start, end)) > end - start
+        return is_mostly(self._unknown(start, end), start, end)
 
     def _is_same(self, run: Frames, older: Frames) -> bool:
         """Return whether frames are those of the old text."""
@@ -388,221 +344,7 @@ class Update:
             stream = stream.parent
         return (self._old.owner(number), *reversed(offsets))
 
-    def _open_all(self, streams: Sequence[Stream]) -> list[Opened | None]:
-        """Return how each of some neighbouring streams is opened; None for a closed one."""
-        waiting: deque[Callable[[], Opened | None]] = deque()
-        out: list[Opened | None] = []
-        most = 2 * (os.cpu_count() or 1)
-        try:
-            for stream in streams:
-                guess = self._guesses.get(stream.number, 0)
-                bzip2 = self._bzip2_in(stream)
-                if isinstance(stream, FoundStream) and stream.is_small:
-                    waiting.append(self._workers.run(partial(self._small, stream, guess, bzip2)))
-                else:
-                    plan = self._open(stream, guess, bzip2)
-                    waiting.append(partial(_same, plan))
-                while len(waiting) > most:
-                    out.append(waiting.popleft()())
-            while waiting:
-                out.append(waiting.popleft()())
-        finally:
-            self._settle(waiting)
-        return out
-
-    def _bzip2_in(self, holder: Stream | None) -> list[Bzip2Piece]:
-        """Open the bzip2 streams that changed in a stream's plaintext; None for the file's text."""
-        assert self._found is not None
-        read, end, number = self._read, self._size, -1
-        if holder is not None:
-            read, end, number = holder.read, holder.size, holder.number
-        if self._parts or (holder is not None and holder.depth >= MAX_DEFLATE_DEPTH):
-            return []
-        places = self._found.bzip2.get(number, ())
-        is_new = partial(self._is_new, holder)
-        return list(self._bzip2.pieces(read, end, places, is_new, self._ahead))
-
-    def _is_new(self, holder: Stream | None, start: int, end: int) -> bool:
-        """Return whether the predecessor lacks most of a stretch of a stream, or of the file."""
-        if holder is None:
-            return 2 * sum(last - first for first, last in self._unknown(start, end)) > end - start
-        return self._votes[holder.number].share(start, end, self._old.prints.average) < OLD_SHARE
-
-    def _small(self, stream: FoundStream, guess: int, bzip2: Sequence[Bzip2Piece]) -> Opened | None:
-        """Open a stream of one segment, in one thread."""
-        out = Opened(stream)
-        if not self._add_segment(out, self._recipes.get(stream, 0, guess)):
-            return None
-        for part in _laid_out(stream, bzip2):
-            if isinstance(part, Opened | Bzip2Piece):
-                self._add(out, part)
-            else:
-                self._add(out, self._text.make(stream, *part, guess))
-        return out if self._pays(out) else None
-
-    def _open(self, stream: Stream, guess: int, bzip2: Sequence[Bzip2Piece]) -> Opened | None:
-        """Open a stream of several segments, or one that holds streams."""
-        children = self._open_all(stream.children)
-        out = Opened(stream)
-        if isinstance(stream, FoundFrames):
-            out.sequences = stream.recipes
-            out.cost = sum(len(each.recipe) + _RECORD_BYTES for each in stream.recipes)
-        else:
-            jobs = (partial(self._recipes.get, stream, at, guess) for at in range(stream.count))
-            for segment in self._ahead(jobs):
-                if not self._add_segment(out, segment):
-                    return None
-        self._fill(out, stream, [*(plan for plan in children if plan), *bzip2], guess)
-        return out if self._pays(out) else None
-
-    def _fill_text(
-        self,
-        out: Opened,
-        streams: Sequence[_Laid],
-        opened: Sequence[Opened | Bzip2Piece | None],
-    ) -> None:
-        """Add what the text of the file consists of."""
-        starts = [stream.offset for stream in streams]
-        for part in self._parts:
-            first, last = bisect_left(starts, part.start), bisect_left(starts, part.end)
-            inner = Opened(None, frames=part.segments) if part.segments else out
-            self._fill_raw(inner, streams[first:last], opened[first:last], part.start, part.end)
-            if inner is not out:
-                inner.cost += sum(len(each.recipe) + _RECORD_BYTES for each in part.segments)
-                self._add(out, inner)
-
-    def _fill_raw(
-        self,
-        out: Opened,
-        streams: Sequence[_Laid],
-        opened: Sequence[Opened | Bzip2Piece | None],
-        start: int,
-        end: int,
-    ) -> None:
-        """Add what a stretch of the file's text consists of."""
-        for stream, plan in zip(streams, opened, strict=True):
-            # What seemed to be a stream may reach out of a zstd stream.
-            if plan is not None and start <= stream.offset <= end - stream.whole_bytes:
-                self._add(out, self._raw(start, stream.offset))
-                self._add(out, plan)
-                start = stream.offset + stream.whole_bytes
-        self._add(out, self._raw(start, end))
-
-    def _fill(
-        self,
-        out: Opened,
-        stream: Stream,
-        inner: Sequence[Opened | Bzip2Piece],
-        guess: int,
-    ) -> None:
-        """Add what the plaintext of a stream consists of, given what is opened in it."""
-        parts = _laid_out(stream, inner)
-        if stream.size >= _MUCH_TEXT:
-            self._make_room()
-        jobs = (
-            partial(self._text.make, stream, part[0], part[1], guess)
-            for part in parts
-            if not isinstance(part, Opened | Bzip2Piece)
-        )
-        made = self._ahead(jobs)
-        for part in parts:
-            self._add(out, part if isinstance(part, Opened | Bzip2Piece) else next(made))
-
-    def _make_room(self) -> None:
-        """Release what only recipes of segments need: the next ones make it again."""
-        self._recipes.release()
-        self._old.release_segments()
-        if self._found is not None:
-            self._found.release()
-        release_workspaces()
-        release_free_memory()
-
-    def _raw(self, start: int, end: int) -> ContentPiece | InlinePiece:
-        """Return bytes of the file's text that lie between opened streams."""
-        if end - start < INLINE_BYTES:
-            return InlinePiece(bytes(self._read(start, end - start)))
-        return ContentPiece(start, end - start)
-
-    def _ahead(self, jobs: Iterable[Callable[[], _T]]) -> Iterator[_T]:
-        """Yield the results of jobs in order, some of which are done ahead."""
-        waiting: deque[Callable[[], _T]] = deque()
-        most = (os.cpu_count() or 1) + 1
-        try:
-            for job in jobs:
-                waiting.append(self._workers.run(job))
-                if len(waiting) > most:
-                    yield waiting.popleft()()
-            while waiting:
-                yield waiting.popleft()()
-        finally:
-            self._settle(waiting)
-
-    def _settle(self, waiting: Iterable[Callable[[], object]]) -> None:
-        """Wait for jobs whose results nobody wants: they read files that are closed next."""
-        if self._workers.is_parallel:
-            for wait in waiting:
-                with suppress(Exception):
-                    wait()
-
-    @staticmethod
-    def _pays(out: Opened) -> bool:
-        assert out.stream is not None
-        return out.cost <= MAX_SHARE * out.stream.closed_bytes
-
-    def _add_segment(self, out: Opened, segment: SegmentRecipe | None) -> bool:
-        """Add a segment; return whether it has a recipe, and recipes pay so far."""
-        if segment is not None:
-            out.segments.append(segment._replace(recipe=self._shelf.keep(segment.recipe)))
-            out.cost += len(segment.recipe) + _RECORD_BYTES
-            if self._pays(out):
-                return True
-        assert isinstance(out.stream, FoundStream)
-        self._foreign.add(out.stream.number)
-        return False
-
-    def _add(
-        self,
-        out: Opened,
-        item: Opened | Bzip2Piece | DeltaPiece | ContentPiece | InlinePiece,
-    ) -> None:
-        if isinstance(item, Opened):
-            out.cost += item.cost + _RECORD_BYTES
-        elif isinstance(item, DeltaPiece):
-            out.cost += len(item.payload) + _RECORD_BYTES
-            item.payload = self._shelf.keep(item.payload)
-        elif isinstance(item, InlinePiece):
-            if not item.data:
-                return
-            out.cost += len(item.data)
-        else:
-            out.cost += item.stored
-        out.items.append(item)
-
     def _place(self, stream: Stream, start: int, end: int, guess: int, most: int) -> Place:
         """Return where a stretch of a stream probably lies in the predecessor."""
         votes = self._votes[stream.number]
         return votes.locate(start, end, stream.size, self._old.sizes, guess, most)
-
-
-def _laid_out(
-    stream: Stream, inner: Sequence[Opened | Bzip2Piece]
-) -> list[Opened | Bzip2Piece | tuple[int, int]]:
-    """Return what a stream's plaintext consists of: what is opened, and the stretches between."""
-    out: list[Opened | Bzip2Piece | tuple[int, int]] = []
-    position = 0
-    for plan in sorted(inner, key=_offset):
-        start = _offset(plan)
-        if start >= position:
-            out += [*cut_pieces(position, start), plan]
-            assert plan.stream is not None
-            position = start + plan.stream.whole_bytes
-    return [*out, *cut_pieces(position, stream.size)]
-
-
-def _offset(plan: Opened | Bzip2Piece) -> int:
-    assert isinstance(plan.stream, FoundStream | OpenedBzip2)
-    return plan.stream.offset
-
-
-def _same(value: _T) -> _T:
-    return value

@@ -20,7 +20,7 @@ import pytest
 from packer.engine.chunking import ChunkParams
 from packer.engine.deflate import SEGMENT_BYTES
 from packer.files.temporary import Gathered
-from packer.opening import discovery, text_pieces, updating
+from packer.opening import discovery, stream_plans, text_pieces, updating
 from packer.opening.discovery import Discovery
 from packer.opening.found_stream import FoundStream, MadeStream, Read
 from packer.opening.locating import MARGIN_BYTES, Fingerprints, Votes
@@ -468,7 +468,7 @@ def test_deltas_of_much_text_are_made_when_nothing_else_is_held(
         seen.append((caches, len(made._recipes._spans), len(text.prints._streams)))
         return make(self, stream, *args)
 
-    monkeypatch.setattr(updating, "_MUCH_TEXT", 0)
+    monkeypatch.setattr(stream_plans, "_MUCH_TEXT", 0)
     monkeypatch.setattr(TextPieces, "make", making)
     with closing(OldText(reading(old), len(old), None)) as text:
         made = Update(reading(new), len(new), text, Workers(None))

@@ -1,0 +1,352 @@
+"""Plans how the streams of a file are opened, once all of them were found.
+
+The text of a changed stream becomes deltas against old text, its segments become recipes from old
+tokens or by a model. A stream for which that does not pay stays closed. Small streams are each the
+work of one thread; of large ones segments and deltas are made beside one another.
+"""
+
+from __future__ import annotations
+
+import os
+from bisect import bisect_left
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from functools import partial
+from operator import attrgetter
+from typing import TypeVar
+
+from packer.engine.memory import release_free_memory
+from packer.engine.workspaces import release_workspaces
+from packer.opening.bzip2_members import OLD_SHARE, Bzip2Opening, Bzip2Piece, OpenedBzip2
+from packer.opening.discovery import Discovery
+from packer.opening.equal_members import Stretch
+from packer.opening.flat_file import FlatPart
+from packer.opening.found_stream import FoundStream, Read
+from packer.opening.frames_update import MAX_SHARE, FoundFrames
+from packer.opening.locating import Votes
+from packer.opening.old_text import OldText
+from packer.opening.recipe import MAX_DEFLATE_DEPTH
+from packer.opening.segment_recipes import SegmentRecipes
+from packer.opening.shelf import Shelf
+from packer.opening.text_pieces import INLINE_BYTES, Stream, TextPieces, cut_pieces
+from packer.opening.update_plan import (
+    ContentPiece,
+    DeltaPiece,
+    InlinePiece,
+    Opened,
+    SegmentRecipe,
+)
+from packer.opening.workers import Workers
+
+_T = TypeVar("_T")
+_Laid = Stream | OpenedBzip2
+
+_MUCH_TEXT = 8 << 20
+"""Text in bytes from which its deltas take so much memory that the memory of its segments is
+released before."""
+_RECORD_BYTES = 16
+"""Bytes of a record beside what it holds, about."""
+
+
+def is_mostly(parts: Sequence[Stretch], start: int, end: int) -> bool:
+    """Return whether parts of a stretch, none of which overlap, are more than half of it."""
+    return 2 * sum(last - first for first, last in parts) > end - start
+
+
+class StreamPlans:
+    """Plans of one file's streams.
+
+    Args:
+        read: reads the file's text; from any thread.
+        size: of the text in bytes.
+        old: the predecessor.
+        workers: do the work.
+        votes: by number of a stream, where its text lies in the old one.
+        recipes: of segments.
+        shelf: keeps recipes and deltas until all is decided.
+        unknown: returns the parts of a stretch of the text that are in no known chunk.
+        parts: of the text; none if it is the file itself.
+    """
+
+    def __init__(
+        self,
+        read: Read,
+        size: int,
+        old: OldText,
+        workers: Workers,
+        *,
+        votes: Mapping[int, Votes],
+        recipes: SegmentRecipes,
+        shelf: Shelf,
+        unknown: Callable[[int, int], Sequence[Stretch]],
+        parts: Sequence[FlatPart],
+    ) -> None:
+        self._read = read
+        self._size = size
+        self._old = old
+        self._workers = workers
+        self._votes = votes
+        self._recipes = recipes
+        self._shelf = shelf
+        self._unknown = unknown
+        self._parts = parts
+        self._text = TextPieces(old, votes, workers, size)
+        self._guesses: Mapping[int, int] = {}
+        self.foreign: set[int] = set()
+        """Numbers of streams whose encoder is not known."""
+
+    def fill_file(
+        self,
+        plan: Opened,
+        found: Discovery,
+        frames: Sequence[FoundFrames],
+        guesses: Mapping[int, int],
+    ) -> bool:
+        """Plan what a file consists of.
+
+        Args:
+            plan: of the file, still empty.
+            found: its streams.
+            frames: its zstd streams of text, in order.
+            guesses: the old stream that each was probably, by number.
+
+        Returns:
+            Whether any stream is opened.
+        """
+        self._found, self._guesses = found, guesses
+        self._bzip2 = Bzip2Opening(found.spool, found.left)
+        bzip2 = self._bzip2_in(None)
+        outer: list[Stream] = [*found.roots, *frames]
+        outer.sort(key=attrgetter("offset"))
+        laid: list[tuple[_Laid, Opened | Bzip2Piece | None]] = [
+            *zip(outer, self._open_all(outer), strict=True),
+            *((piece.stream, piece) for piece in bzip2),
+        ]
+        laid.sort(key=lambda each: each[0].offset)
+        roots, plans = [each[0] for each in laid], [each[1] for each in laid]
+        if not any(plans):
+            return False
+        if self._parts:
+            self._fill_text(plan, roots, plans)
+        else:
+            self._fill_raw(plan, roots, plans, 0, self._size)
+        return True
+
+    def make_room(self, found: Discovery, text_bytes: int) -> None:
+        """Release what only recipes of segments need, before much text becomes deltas.
+
+        Args:
+            found: streams of the file.
+            text_bytes: that become deltas next.
+        """
+        if text_bytes < _MUCH_TEXT:
+            return
+        self._recipes.release()
+        self._old.release_segments()
+        found.release()
+        release_workspaces()
+        release_free_memory()
+
+    def _open_all(self, streams: Sequence[Stream]) -> list[Opened | None]:
+        """Return how each of some neighbouring streams is opened; None for a closed one."""
+        waiting: deque[Callable[[], Opened | None]] = deque()
+        out: list[Opened | None] = []
+        most = 2 * (os.cpu_count() or 1)
+        try:
+            for stream in streams:
+                guess = self._guesses.get(stream.number, 0)
+                bzip2 = self._bzip2_in(stream)
+                if isinstance(stream, FoundStream) and stream.is_small:
+                    waiting.append(self._workers.run(partial(self._small, stream, guess, bzip2)))
+                else:
+                    plan = self._open(stream, guess, bzip2)
+                    waiting.append(partial(_same, plan))
+                while len(waiting) > most:
+                    out.append(waiting.popleft()())
+            while waiting:
+                out.append(waiting.popleft()())
+        finally:
+            self._settle(waiting)
+        return out
+
+    def _bzip2_in(self, holder: Stream | None) -> list[Bzip2Piece]:
+        """Open the bzip2 streams that changed in a stream's plaintext; None for the file's text."""
+        read, end, number = self._read, self._size, -1
+        if holder is not None:
+            read, end, number = holder.read, holder.size, holder.number
+        if self._parts or (holder is not None and holder.depth >= MAX_DEFLATE_DEPTH):
+            return []
+        places = self._found.bzip2.get(number, ())
+        is_new = partial(self._is_new, holder)
+        return list(self._bzip2.pieces(read, end, places, is_new, self._ahead))
+
+    def _is_new(self, holder: Stream | None, start: int, end: int) -> bool:
+        """Return whether the predecessor lacks most of a stretch of a stream, or of the file."""
+        if holder is None:
+            return is_mostly(self._unknown(start, end), start, end)
+        return self._votes[holder.number].share(start, end, self._old.prints.average) < OLD_SHARE
+
+    def _small(self, stream: FoundStream, guess: int, bzip2: Sequence[Bzip2Piece]) -> Opened | None:
+        """Open a stream of one segment, in one thread."""
+        out = Opened(stream)
+        if not self._add_segment(out, self._recipes.get(stream, 0, guess)):
+            return None
+        for part in _laid_out(stream, bzip2):
+            if isinstance(part, Opened | Bzip2Piece):
+                self._add(out, part)
+            else:
+                self._add(out, self._text.make(stream, *part, guess))
+        return out if self._pays(out) else None
+
+    def _open(self, stream: Stream, guess: int, bzip2: Sequence[Bzip2Piece]) -> Opened | None:
+        """Open a stream of several segments, or one that holds streams."""
+        children = self._open_all(stream.children)
+        out = Opened(stream)
+        if isinstance(stream, FoundFrames):
+            out.sequences = stream.recipes
+            out.cost = sum(len(each.recipe) + _RECORD_BYTES for each in stream.recipes)
+        else:
+            jobs = (partial(self._recipes.get, stream, at, guess) for at in range(stream.count))
+            for segment in self._ahead(jobs):
+                if not self._add_segment(out, segment):
+                    return None
+        self._fill(out, stream, [*(plan for plan in children if plan), *bzip2], guess)
+        return out if self._pays(out) else None
+
+    def _fill_text(
+        self,
+        out: Opened,
+        streams: Sequence[_Laid],
+        opened: Sequence[Opened | Bzip2Piece | None],
+    ) -> None:
+        """Add what the text of the file consists of."""
+        starts = [stream.offset for stream in streams]
+        for part in self._parts:
+            first, last = bisect_left(starts, part.start), bisect_left(starts, part.end)
+            inner = Opened(None, frames=part.segments) if part.segments else out
+            self._fill_raw(inner, streams[first:last], opened[first:last], part.start, part.end)
+            if inner is not out:
+                inner.cost += sum(len(each.recipe) + _RECORD_BYTES for each in part.segments)
+                self._add(out, inner)
+
+    def _fill_raw(
+        self,
+        out: Opened,
+        streams: Sequence[_Laid],
+        opened: Sequence[Opened | Bzip2Piece | None],
+        start: int,
+        end: int,
+    ) -> None:
+        """Add what a stretch of the file's text consists of."""
+        for stream, plan in zip(streams, opened, strict=True):
+            # What seemed to be a stream may reach out of a zstd stream.
+            if plan is not None and start <= stream.offset <= end - stream.whole_bytes:
+                self._add(out, self._raw(start, stream.offset))
+                self._add(out, plan)
+                start = stream.offset + stream.whole_bytes
+        self._add(out, self._raw(start, end))
+
+    def _fill(
+        self,
+        out: Opened,
+        stream: Stream,
+        inner: Sequence[Opened | Bzip2Piece],
+        guess: int,
+    ) -> None:
+        """Add what the plaintext of a stream consists of, given what is opened in it."""
+        parts = _laid_out(stream, inner)
+        self.make_room(self._found, stream.size)
+        jobs = (
+            partial(self._text.make, stream, part[0], part[1], guess)
+            for part in parts
+            if not isinstance(part, Opened | Bzip2Piece)
+        )
+        made = self._ahead(jobs)
+        for part in parts:
+            self._add(out, part if isinstance(part, Opened | Bzip2Piece) else next(made))
+
+    def _raw(self, start: int, end: int) -> ContentPiece | InlinePiece:
+        """Return bytes of the file's text that lie between opened streams."""
+        if end - start < INLINE_BYTES:
+            return InlinePiece(bytes(self._read(start, end - start)))
+        return ContentPiece(start, end - start)
+
+    def _ahead(self, jobs: Iterable[Callable[[], _T]]) -> Iterator[_T]:
+        """Yield the results of jobs in order, some of which are done ahead."""
+        waiting: deque[Callable[[], _T]] = deque()
+        most = (os.cpu_count() or 1) + 1
+        try:
+            for job in jobs:
+                waiting.append(self._workers.run(job))
+                if len(waiting) > most:
+                    yield waiting.popleft()()
+            while waiting:
+                yield waiting.popleft()()
+        finally:
+            self._settle(waiting)
+
+    def _settle(self, waiting: Iterable[Callable[[], object]]) -> None:
+        """Wait for jobs whose results nobody wants: they read files that are closed next."""
+        if self._workers.is_parallel:
+            for wait in waiting:
+                with suppress(Exception):
+                    wait()
+
+    @staticmethod
+    def _pays(out: Opened) -> bool:
+        assert out.stream is not None
+        return out.cost <= MAX_SHARE * out.stream.closed_bytes
+
+    def _add_segment(self, out: Opened, segment: SegmentRecipe | None) -> bool:
+        """Add a segment; return whether it has a recipe, and recipes pay so far."""
+        if segment is not None:
+            out.segments.append(segment._replace(recipe=self._shelf.keep(segment.recipe)))
+            out.cost += len(segment.recipe) + _RECORD_BYTES
+            if self._pays(out):
+                return True
+        assert isinstance(out.stream, FoundStream)
+        self.foreign.add(out.stream.number)
+        return False
+
+    def _add(
+        self,
+        out: Opened,
+        item: Opened | Bzip2Piece | DeltaPiece | ContentPiece | InlinePiece,
+    ) -> None:
+        if isinstance(item, Opened):
+            out.cost += item.cost + _RECORD_BYTES
+        elif isinstance(item, DeltaPiece):
+            out.cost += len(item.payload) + _RECORD_BYTES
+            item.payload = self._shelf.keep(item.payload)
+        elif isinstance(item, InlinePiece):
+            if not item.data:
+                return
+            out.cost += len(item.data)
+        else:
+            out.cost += item.stored
+        out.items.append(item)
+
+
+def _laid_out(
+    stream: Stream, inner: Sequence[Opened | Bzip2Piece]
+) -> list[Opened | Bzip2Piece | tuple[int, int]]:
+    """Return what a stream's plaintext consists of: what is opened, and the stretches between."""
+    out: list[Opened | Bzip2Piece | tuple[int, int]] = []
+    position = 0
+    for plan in sorted(inner, key=_offset):
+        start = _offset(plan)
+        if start >= position:
+            out += [*cut_pieces(position, start), plan]
+            assert plan.stream is not None
+            position = start + plan.stream.whole_bytes
+    return [*out, *cut_pieces(position, stream.size)]
+
+
+def _offset(plan: Opened | Bzip2Piece) -> int:
+    assert isinstance(plan.stream, FoundStream | OpenedBzip2)
+    return plan.stream.offset
+
+
+def _same(value: _T) -> _T:
+    return value
