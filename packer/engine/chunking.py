@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
@@ -233,22 +234,24 @@ def iter_chunks(
         raise InvalidParameter(
             f"a buffer of {len(buffer)} bytes is below twice the greatest chunk, {params.max_bytes}"
         )
-    with memoryview(buffer) as whole:
-        filled, ended = 0, False
-        while not ended:
-            while filled < len(buffer):
-                count = file.readinto(whole[filled:])
-                if count is None:
-                    raise BlockingIOError("the file is in non-blocking mode and has no data")
-                if count == 0:
-                    ended = True
-                    break
-                filled += count
-            cuts = cut_points(whole[:filled], params, final=ended, kernel=kernel)
-            if not cuts:
+    whole = memoryview(buffer)
+    filled, ended = 0, False
+    while not ended:
+        while filled < len(buffer):
+            count = file.readinto(whole[filled:])
+            if count is None:
+                raise BlockingIOError("the file is in non-blocking mode and has no data")
+            if count == 0:
+                ended = True
                 break
-            last = cuts[-1]
-            with whole[:last] as view:
-                yield view, cuts
-            whole[: filled - last] = whole[last:filled]
-            filled -= last
+            filled += count
+        cuts = cut_points(whole[:filled], params, final=ended, kernel=kernel)
+        if not cuts:
+            break
+        last = cuts[-1]
+        view = whole[:last]
+        yield view, cuts
+        with suppress(BufferError):  # a profiler of this process may hold frames that use it
+            view.release()
+        whole[: filled - last] = whole[last:filled]
+        filled -= last

@@ -175,7 +175,8 @@ class TempFile:
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Append all of `data`."""
-        with memoryview(data) as view, view.cast("B") as rest, self._named():
+        rest = memoryview(data).cast("B")
+        with self._named():
             done = os.write(self._fd, rest)
             while done < len(rest):  # a signal, or a disk about to be full
                 done += os.write(self._fd, rest[done:])
@@ -183,7 +184,8 @@ class TempFile:
 
     def write_at(self, data: bytes | memoryview, offset: int) -> None:
         """Write all of `data` at a byte offset; callable from any thread."""
-        with memoryview(data) as view, self._named():
+        view = memoryview(data)
+        with self._named():
             done = os.pwrite(self._fd, view, offset)
             while done < len(view):
                 done += os.pwrite(self._fd, view[done:], offset + done)

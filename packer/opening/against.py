@@ -96,9 +96,9 @@ class Against:
             return old.plain(stream, span)
         out, at = writable(sum(span.size for _, _, span in parts)), 0
         for old, stream, span in parts:
-            with out[at : at + span.size] as part:
-                old.plain_into(stream, span, part)
-                retime(part, span.start, times)
+            part = out[at : at + span.size]
+            old.plain_into(stream, span, part)
+            retime(part, span.start, times)
             at += span.size
         return out
 

@@ -112,15 +112,13 @@ class FlatFile:
     def read(self, start: int, length: int) -> bytearray:
         """Return `length` bytes of the text from `start` on."""
         out = bytearray(length)
-        with memoryview(out) as view:
-            self._fill(start, view)
+        self._fill(start, memoryview(out))
         return out
 
     def readinto(self, out: bytearray | memoryview) -> int:
         """Fill a buffer with the next bytes of the text; return their number, 0 at the end."""
         count = min(len(out), self.size - self._position)
-        with memoryview(out) as view:
-            self._fill(self._position, view[:count])
+        self._fill(self._position, memoryview(out)[:count])
         self._position += count
         return count
 

@@ -114,8 +114,7 @@ class Source:
                 # third of the bytes moved were read since the last move, or the buffer is an eighth
                 # longer.
                 self._move(bytearray(max(min(count + count // 2, 2 * len(self.buffer)), 4096)))
-            with memoryview(self.buffer) as whole:
-                got = self._fill(whole[self._end :])
+            got = self._fill(memoryview(self.buffer)[self._end :])
             if got is None:
                 raise InvalidParameter("a file in non-blocking mode has no data")
             if got == 0:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import ExitStack
 from itertools import pairwise
 
 from packer.engine import delta, zstd
@@ -126,18 +125,17 @@ class TextPieces:
     ) -> tuple[memoryview, Times]:
         """Return old text, with new times, and behind it new text; and these times."""
         buffer, at = writable(sum(place.span.size for place in places) + size), 0
-        with ExitStack() as views:
-            older: list[tuple[memoryview, int]] = []
-            for number, span in places:
-                part = views.enter_context(buffer[at : at + span.size])
-                self._old.streams[number].read_into(span.start, part)
-                older.append((part, span.start))
-                at += span.size
-            newer = views.enter_context(buffer[at:])
-            stream.read_into(start, newer)
-            times = replaced_times(older, newer, start)
-            for part, begin in older:
-                retime(part, begin, times)
+        older: list[tuple[memoryview, int]] = []
+        for number, span in places:
+            part = buffer[at : at + span.size]
+            self._old.streams[number].read_into(span.start, part)
+            older.append((part, span.start))
+            at += span.size
+        newer = buffer[at:]
+        stream.read_into(start, newer)
+        times = replaced_times(older, newer, start)
+        for part, begin in older:
+            retime(part, begin, times)
         return buffer, times
 
 

@@ -51,10 +51,9 @@ class _Connection(urllib3.connection.HTTPConnection):
         if self.sock is None or not isinstance(data, (bytes, memoryview)):
             super().send(data)
             return
-        with memoryview(data) as view:
-            done = 0
-            while done < len(view):
-                done += self.sock.send(view[done:])
+        view, done = memoryview(data), 0
+        while done < len(view):
+            done += self.sock.send(view[done:])
 
     def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]
         """Read status and headers."""
@@ -69,9 +68,9 @@ class _TlsConnection(urllib3.connection.HTTPSConnection):
         if not isinstance(data, (bytes, memoryview)):
             super().send(data)
             return
-        with memoryview(data) as view:
-            for start in range(0, len(view), TLS_SEND_BYTES):
-                super().send(view[start : start + TLS_SEND_BYTES])
+        view = memoryview(data)
+        for start in range(0, len(view), TLS_SEND_BYTES):
+            super().send(view[start : start + TLS_SEND_BYTES])
 
     def getresponse(self) -> urllib3.HTTPResponse:  # type: ignore[override]
         """Read status and headers."""
