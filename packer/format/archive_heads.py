@@ -74,10 +74,11 @@ def archive_heads(version: Version, frames: Frames, sizes: Mapping[int, int]) ->
             if part.cost <= left:
                 left -= part.cost
                 chosen.append(part)
-        ranges.expect((part.layer, part.offset, part.length) for part in chosen)
-        for part in chosen:
+        for number, part in enumerate(chosen):
             if isinstance(version.store, Ranged) and version.store.ignores_ranges:
-                break  # each part would take a whole layer
+                break  # each part would take a whole layer, as the first one did
+            if number == 1:
+                ranges.expect((part.layer, part.offset, part.length) for part in chosen[1:])
             try:
                 data = ranges.read(part.layer, part.offset, part.length)
                 if part.is_frame:

@@ -11,6 +11,7 @@ import pytest
 
 import packer
 from packer.format import archive_heads
+from tests.hostile import Exchange, hostile_registry
 from tests.registry_server import counting_proxy, run_registry
 
 pytestmark = pytest.mark.registry
@@ -43,3 +44,24 @@ def test_few_bytes_are_read(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> 
         monkeypatch.setattr(archive_heads, "REMOTE_BYTES", 0)
         assert packer.inspect(f"{proxy.host}/app:1").closed == ()
         assert proxy.count() <= 6
+
+
+def test_a_registry_without_ranges_is_asked_once(tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    packer.pack(write(tmp_path / "app"), store=store, tag="app:1")
+    with hostile_registry() as server:
+        packer.push(f"{server.host}/app:1", "app:1", store=store)
+
+        def whole(exchange: Exchange) -> bool:
+            if "range" not in exchange.headers:
+                return False
+            exchange.reply(200, server.blobs[exchange.path.rpartition("/")[2]])
+            return True
+
+        server.on("GET", "/blobs/", whole, times=None)
+        server.seen.clear()
+        found = packer.inspect(f"{server.host}/app:1")
+        large = {layer.digest for layer in found.layers if layer.size > 1 << 20}
+        asked = [item.path.rpartition("/")[2] for item in server.seen]
+        assert len(large) > 1
+        assert sum(digest in large for digest in asked) == 1

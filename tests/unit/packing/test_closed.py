@@ -215,6 +215,19 @@ def test_what_cannot_be_read_goes_by_its_name(tmp_path: Path) -> None:
     ]
 
 
+def test_damaged_frames_are_no_error(tmp_path: Path) -> None:
+    """Whatever lies in a layer: the name tells, or what the wrong bytes look like."""
+    files = {"a.tgz": foreign_gzip(TEXT), "b.xz": XZ}
+    packed(tmp_path, files)
+    store = tmp_path / "store"
+    for layer in packer.inspect("app:1", store=store).layers:
+        path = store / "blobs" / "sha256" / layer.digest[7:]
+        path.chmod(0o644)
+        path.write_bytes(noise(1, layer.size))
+    rows = closed_again(store, "app:1")
+    assert {(row.path, row.kind) for row in rows} <= {("a.tgz", "gzip"), ("b.xz", "xz")}
+
+
 def test_reading_first_bytes_is_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     mixed(tmp_path / "app")
     packer.pack(tmp_path / "app", store=tmp_path / "store", tag="app:1")
