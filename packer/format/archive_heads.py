@@ -20,7 +20,7 @@ from packer.format.blob_ranges import BlobRanges
 from packer.format.frames import Frames
 from packer.format.version import Version
 from packer.opening.closed import SIGNATURE_BYTES
-from packer.stores.protocols import Ranged
+from packer.stores.protocols import Completed, Ranged
 
 LOCAL_BYTES, REMOTE_BYTES = 64 << 20, 4 << 20
 """Bytes of frames that are read and decompressed at most, from a local store and from a registry.
@@ -61,21 +61,27 @@ def archive_heads(version: Version, frames: Frames, sizes: Mapping[int, int]) ->
 
     Returns:
         By entry, the first `SIGNATURE_BYTES`, not verified; less of a shorter file. Those are
-        missing that would take too much reading, or are damaged. Large files come first.
+        missing that would take too much reading, are damaged, or lie in a registry while the rest
+        of the version lies here.
 
     Raises:
         StoreError: the store failed.
     """
     heads: dict[int, bytes] = {}
-    with BlobRanges(version.store, version.manifest.data_layers) as ranges:
+    store, layers = version.store, version.manifest.data_layers
+    parts = _parts(frames, sizes)
+    if isinstance(store, Completed):
+        far = [store.lacks(layer) for layer in layers]
+        parts = (part for part in parts if not far[part.layer])
+    with BlobRanges(store, layers) as ranges:
         left = REMOTE_BYTES if ranges.remote else LOCAL_BYTES
         chosen = []
-        for part in sorted(_parts(frames, sizes), key=lambda part: part.cost / part.files):
+        for part in sorted(parts, key=lambda part: part.cost / part.files):
             if part.cost <= left:
                 left -= part.cost
                 chosen.append(part)
         for number, part in enumerate(chosen):
-            if isinstance(version.store, Ranged) and version.store.ignores_ranges:
+            if isinstance(store, Ranged) and store.ignores_ranges:
                 break  # each part would take a whole layer, as the first one did
             if number == 1:
                 ranges.expect((part.layer, part.offset, part.length) for part in chosen[1:])
