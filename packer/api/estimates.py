@@ -20,7 +20,7 @@ from packer.api.locations import (
 )
 from packer.api.push_source import version_to_push
 from packer.errors import IntegrityError, InvalidParameter, NotFound
-from packer.format.closed_files import closed_by_name
+from packer.format.closed_files import closed_in, parent_of
 from packer.format.version import load_version
 from packer.reference import ArchiveLocation, parse_location
 from packer.stores.protocols import LocalBlobs, Store
@@ -120,7 +120,7 @@ def _with_closed(origin: Store, found: Estimate) -> Estimate:
         version = load_version(origin, found.digest)
         layers = version.manifest.data_layers
         new = {at for at, layer in enumerate(layers) if layer.digest in found.moved}
-        rows = closed_by_name(version.index, new) if new else ()
+        rows = closed_in(version, parent_of(version), new) if new else ()
         return replace(found, closed=tuple(row for row in rows if row.stored_bytes))
     except (IntegrityError, NotFound):
         return found  # no version of ours, or one without an index here: a copy needs none

@@ -11,7 +11,7 @@ from packer.api.referrers import ListedReferrer, referrers
 from packer.cli.call_options import options
 from packer.cli.outcome import Report
 from packer.cli.output import Output
-from packer.cli.packed_report import closed_text, closed_value, parts_value
+from packer.cli.packed_report import REASONS, closed_value, parts_value
 from packer.cli.tables import Column, folded, short_digest, table, terminal_width
 from packer.format.closed_files import Closed
 from packer.format.usage import Opened, Use
@@ -55,7 +55,13 @@ _REFERRER_COLUMNS = (
     Column("SIZE", right=True),
     Column("CLAIMS TO BE FROM", cut=True),
 )
-_CLOSED_COLUMNS = (Column("CLOSED", cut=True), Column("STORED", right=True))
+_CLOSED_COLUMNS = (
+    Column("CLOSED", cut=True),
+    Column("KIND"),
+    Column("WHY", cut=True),
+    Column("SIZE", right=True),
+    Column("STORED", right=True),
+)
 
 
 def inspect(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:
@@ -233,4 +239,13 @@ def _opened_table(opened: Sequence[Opened]) -> Iterator[str]:
 
 
 def _closed_rows(closed: Iterable[Closed]) -> list[tuple[str, ...]]:
-    return [(closed_text(row), format_size(row.stored_bytes)) for row in closed]
+    return [
+        (
+            row.path,
+            row.kind,
+            REASONS[row.reason],
+            format_size(row.bytes),
+            format_size(row.stored_bytes),
+        )
+        for row in closed
+    ]

@@ -119,7 +119,7 @@ def closed_value(closed: Iterable[Closed]) -> list[dict[str, Any]]:
     ]
 
 
-_REASONS = {
+REASONS = {
     "encoder": "its encoder is not known",
     "format": "this format is not opened",
     "method": "compressed by a method that is not opened",
@@ -127,10 +127,11 @@ _REASONS = {
     "damaged": "damaged or cut off",
     "limit": "too large to open",
     "depth": "too deep in other archives",
-    "new": "nothing older that it could be opened against",
-    "text": "zstd of text, nothing older that it could be opened against",
-    "unknown": "was not opened",
+    "new": "nothing older is alike: opened once it changes",
+    "text": "zstd of text, nothing older is alike: opened once it changes",
+    "unknown": "not opened; only packing knew why",
 }
+"""What a person reads for a reason why an archive stayed closed."""
 
 
 def closed_texts(closed: Sequence[Closed]) -> str:
@@ -142,7 +143,7 @@ def closed_texts(closed: Sequence[Closed]) -> str:
 def closed_text(row: Closed) -> str:
     """Return what a person reads of archives that stayed closed in a file."""
     kind = f"{row.streams} {row.kind}" if row.streams > 1 else row.kind
-    return f"{row.path} ({kind}, {_REASONS[row.reason]}; {format_size(row.bytes)})"
+    return f"{row.path} ({kind}, {REASONS[row.reason]}; {format_size(row.bytes)})"
 
 
 _SHOWN_LEFT_OUT = 4

@@ -57,6 +57,9 @@ _PLAIN_HEAD = b"\x28\xb5\x2f\xfd\xa0"
 """Magic number; a single segment, whose size follows in four bytes."""
 _BLOCK_BYTES = 128 << 10
 """Greatest block of a zstd frame."""
+_BLOCK_HEAD_BYTES = 3
+_FOUR_BYTE_SIZE = 65792
+"""Size of plaintext from which a frame's header has four bytes for it (RFC 8878, 3.1.1.1.4)."""
 
 _contexts = threading.local()
 
@@ -110,6 +113,54 @@ def plain_frame(data: bytes | bytearray) -> bytes:
         out += (len(block) << 3 | is_last).to_bytes(3, "little")
         out += block
     return bytes(out)
+
+
+def plain_position(stored: int, size: int, at: int) -> int | None:
+    """Return where a byte of the plaintext lies in a frame, if all of its blocks hold it as it is.
+
+    That follows from the frame's size: zstd stores what does not compress so, too.
+
+    Args:
+        stored: length of the frame in bytes.
+        size: length of its plaintext in bytes.
+        at: offset in the plaintext.
+
+    Returns:
+        The offset in the frame; None if it has other blocks, or too little plaintext.
+    """
+    head = stored - size - _BLOCK_HEAD_BYTES * -(-size // _BLOCK_BYTES)
+    if size < _FOUR_BYTE_SIZE or head not in (len(_PLAIN_HEAD) + 4, len(_PLAIN_HEAD) + 5):
+        return None  # its header has a byte more if the window is smaller than the plaintext
+    return head + at + _BLOCK_HEAD_BYTES * (at // _BLOCK_BYTES + 1)
+
+
+def start_bytes(size: int) -> int:
+    """Return how many bytes of a frame hold the first `size` of its plaintext, whatever it holds.
+
+    That is so for frames of encoders, which store a block as it is rather than let it grow.
+    """
+    return size + size // 256 + _BLOCK_BYTES + 64  # a block and the headers of blocks of 1 KiB
+
+
+def decompress_start(part: bytes, size: int, what: str) -> bytes:
+    """Return the first bytes of a frame's plaintext.
+
+    Args:
+        part: the beginning of a frame from a stranger.
+        size: how many bytes to return, which the caller has bounded.
+        what: how errors name the frame.
+
+    Returns:
+        `size` bytes; fewer if the part holds no more.
+
+    Raises:
+        FormatError: the part is damaged, or wants a larger window than is allowed.
+    """
+    context = zstandard.ZstdDecompressor(max_window_size=1 << MAX_WINDOW_LOG)
+    try:
+        return context.stream_reader(part).read(size)
+    except zstandard.ZstdError as error:
+        raise FormatError(what, f"damaged zstd frame: {error}") from None
 
 
 def _prefix_parameters(level: int, size: int) -> zstandard.ZstdCompressionParameters:

@@ -1,18 +1,22 @@
 """Archives that stayed closed, and what their files cost. From the index, and from packing.
 
 Which archives stayed closed, and why, is known while a file is packed and is not stored. Afterwards
-the index alone says which files were not opened; their names say which of them are archives.
+the index says which files were not opened, their first bytes which of these are archives, and the
+parent whether there was an older one.
 """
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
+from packer.errors import IntegrityError, NotFound, PackerError
 from packer.files.tree import show
+from packer.format.archive_heads import archive_heads
 from packer.format.frames import Frames
 from packer.format.index import Index
-from packer.opening.closed import FORMAT, ClosedStreams, is_opened
+from packer.format.version import Version, load_version
+from packer.opening.closed import FORMAT, NEW, TEXT, ClosedStreams, is_opened, unopened
 
 _KINDS = {
     "gzip": (".gz", ".tgz"),
@@ -26,7 +30,10 @@ _KINDS = {
 }
 _BY_SUFFIX = {suffix: kind for kind, suffixes in _KINDS.items() for suffix in suffixes}
 UNKNOWN = "unknown"
-"""Reason of a file that only its name shows to be an archive."""
+"""Reason of an archive that stayed closed when only packing could know why."""
+_LEAST_BYTES, _LEAST_SHARE = 4 << 10, 0.5
+"""Size of a file that may be an archive whatever its name is, and what its frame has to take as
+stored, as a share of its plaintext."""
 MAX_CLOSED = 1000
 """Rows of closed archives that are kept: those of the most bytes."""
 
@@ -42,7 +49,8 @@ class Closed:
             "method", of a zip entry; "encrypted"; "damaged"; "limit", the file reaches a reader's
             bounds; "depth", too deep in other archives; "new", the base holds no older self of it,
             or one that shares too little with it; "text", zstd of what is not compressed already;
-            "unknown", from the name of a file that has not been opened.
+            "unknown", one that stayed closed earlier, when only packing knew why; or the name of
+            the file alone tells.
         streams: number of gzip members, say, or zip entries.
         bytes: of them together.
         stored_bytes: what the whole file added to the store, about: its bytes in new frames, taken
@@ -91,35 +99,97 @@ class ClosedFiles:
         return sorted(self._rows, key=lambda item: (-item[1].bytes, item))[:MAX_CLOSED]
 
 
-def closed_by_name(index: Index, new_layers: Collection[int]) -> tuple[Closed, ...]:
-    """Return the files that are named like archives and were not opened.
+def closed_in(
+    version: Version, parent: Version | None, new_layers: Collection[int]
+) -> tuple[Closed, ...]:
+    """Return the archives that are stored as they are, as far as can be told afterwards.
 
-    The index does not say what stayed closed within a file that was opened, nor why.
+    The first bytes of files tell, which are not verified: of files that are named like archives,
+    and of those whose frames hardly compress. Of what cannot be read the name tells. Nothing says
+    what stayed closed within a file that was opened.
 
     Args:
-        index: the version's; complete.
+        version: complete.
+        parent: of the version; None if it has none, or not at hand.
         new_layers: ordinals of the data layers that count as new.
 
     Returns:
-        At most `MAX_CLOSED` rows, those of the most bytes first.
+        At most `MAX_CLOSED` rows, those of the most bytes first. Those of archives of a kind that
+        is opened have the reason "unknown" if an older one was there: only packing knew why.
+
+    Raises:
+        StoreError: the store failed.
     """
-    found = []
-    sizes = index.entry_sizes()
-    for entry, path in enumerate(index.paths):
-        name = path[path.rfind(b"/") + 1 :]
-        dot = name.rfind(b".")
-        kind = _BY_SUFFIX.get(name[dot:].decode(errors="replace").lower()) if dot > 0 else None
-        if kind is not None and sizes[entry] and entry not in index.expansions:
-            found.append((-sizes[entry], entry, kind))
-    found = sorted(found)[:MAX_CLOSED]
-    return _with_costs(
-        index,
-        new_layers,
-        [
-            (entry, ClosedStreams(kind, UNKNOWN if is_opened(kind) else FORMAT, 1, -size))
-            for size, entry, kind in found
-        ],
-    )
+    index = version.index
+    frames = Frames(index)
+    sizes = dict(_unopened(index, frames))
+    heads = archive_heads(version, frames, sizes)
+    found: list[tuple[int, ClosedStreams]] = []
+    for entry, size in sizes.items():
+        if entry in heads:
+            found += [(entry, row) for row in unopened(heads[entry], size)]
+        elif kind := _kind_of_name(index.paths[entry]):
+            reason = UNKNOWN if is_opened(kind) else FORMAT
+            found.append((entry, ClosedStreams(kind, reason, 1, size)))
+    found = sorted(found, key=lambda item: (-item[1].bytes, item[0]))[:MAX_CLOSED]
+    doubtful = [entry for entry, row in found if row.reason in (NEW, TEXT)]
+    if parent is not None and doubtful:
+        changed = _changed(version, parent, frames, doubtful)
+        found = [
+            (entry, row._replace(reason=UNKNOWN) if entry in changed else row)
+            for entry, row in found
+        ]
+    return _with_costs(index, new_layers, found)
+
+
+def parent_of(version: Version) -> Version | None:
+    """Return a version's parent; None if it has none, or not in its store."""
+    if not version.manifest.parent:
+        return None
+    try:
+        return load_version(version.store, version.manifest.parent)
+    except PackerError:
+        return None
+
+
+def _unopened(index: Index, frames: Frames) -> Iterator[tuple[int, int]]:
+    """Yield entry and size of the files that may be archives and were not opened."""
+    for entry, size in enumerate(index.entry_sizes()):
+        if not size or entry in index.expansions:
+            continue
+        if not _kind_of_name(index.paths[entry]):
+            frame = frames.of_chunk(index.runs_of(entry)[0][0])
+            hardly = index.frame_stored[frame] > _LEAST_SHARE * frames.plain_bytes(frame)
+            if size < _LEAST_BYTES or not hardly:
+                continue
+        yield entry, size
+
+
+def _kind_of_name(path: bytes) -> str:
+    """Return the kind of archive that a file is named like; "" for none."""
+    name = path[path.rfind(b"/") + 1 :]
+    dot = name.rfind(b".")
+    return _BY_SUFFIX.get(name[dot:].decode(errors="replace").lower(), "") if dot > 0 else ""
+
+
+def _changed(version: Version, parent: Version, frames: Frames, entries: Sequence[int]) -> set[int]:
+    """Return the entries that the version's parent holds with another content."""
+    index = version.index
+    known = {layer.digest for layer in parent.manifest.data_layers}
+    old = [layer.digest in known for layer in version.manifest.data_layers]
+    new = {
+        entry
+        for entry in entries
+        if not all(
+            old[frames.layer[frame]]
+            for start, length in index.runs_of(entry)
+            for frame, _, _ in frames.parts(start, length)
+        )
+    }
+    try:
+        return {entry for entry in new if parent.index.find(index.paths[entry]) >= 0}
+    except (IntegrityError, NotFound):
+        return set()
 
 
 def _with_costs(

@@ -3,7 +3,7 @@
 A loaded version has an index that says what is where. Listings and comparisons come from it alone.
 Content comes from frames, which `format.frame_reader` reads in ranges, decodes and verifies:
 
-    index > contents, differences                       no data layer is read
+    index > contents, differences                       no data layer is read, but by `details`
     index > frames > entry_content > version_file       one file
     index > write_plan > frames > files > rename        a tree (restore)
 

@@ -1,7 +1,7 @@
 """Lists a version: its entries, the content of one file, and its details.
 
 Listing needs the manifest and the index alone; no data layer is read. `content`, and listing the
-insides of archives, read the frames that hold the files.
+insides of archives, read the frames that hold the files, and `details` a few bytes of some.
 """
 
 from __future__ import annotations
@@ -10,13 +10,13 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import chain, compress
 
-from packer.errors import InvalidParameter, NotFound, PackerError
+from packer.errors import InvalidParameter, NotFound
 from packer.files.tree import DIRECTORY, FILE, KIND_NAMES, show
-from packer.format.closed_files import Closed, closed_by_name
+from packer.format.closed_files import Closed, closed_in, parent_of
 from packer.format.frames import Frames
 from packer.format.index import Index
 from packer.format.usage import Opened, Use, opened, uses
-from packer.format.version import Version, load_version
+from packer.format.version import Version
 from packer.opening.members.archive import SEPARATOR
 from packer.opening.members.member_listing import Listing
 from packer.reading.entry_content import FileReader
@@ -91,8 +91,8 @@ class Details:
         parts: by first component of the paths: the files below it, and the bytes that the version
             added to its parent (all bytes, if the parent is no longer in the store).
         opened: files that were opened.
-        closed: files that are named like archives and were not opened, at most 1000, the largest
-            first.
+        closed: archives that are stored as they are, as far as their first bytes tell, at most
+            1000, the largest first.
     """
 
     digest: str
@@ -214,7 +214,8 @@ def details(version: Version) -> Details:
     """Return the facts that a version's manifest, config and index record."""
     index, config, manifest = version.index, version.config, version.manifest
     blobs = (version.descriptor, manifest.config, *manifest.layers)
-    reused = _reused_layers(version)
+    parent = parent_of(version)
+    reused = _reused_layers(version, parent)
     return Details(
         digest=version.descriptor.digest,
         created=manifest.annotations.get("org.opencontainers.image.created", ""),
@@ -235,17 +236,13 @@ def details(version: Version) -> Details:
         layers=tuple(_layer_uses(version)),
         parts=uses(index, reused),
         opened=opened(index),
-        closed=closed_by_name(index, range(reused, len(index.layer_frames))),
+        closed=closed_in(version, parent, range(reused, len(index.layer_frames))),
     )
 
 
-def _reused_layers(version: Version) -> int:
+def _reused_layers(version: Version, parent: Version | None) -> int:
     """Return how many layers at the start are the parent's; 0 if the parent is missing."""
-    if not version.manifest.parent:
-        return 0
-    try:
-        parent = load_version(version.store, version.manifest.parent)
-    except PackerError:
+    if parent is None:
         return 0
     known = {layer.digest for layer in parent.manifest.data_layers}
     layers = version.manifest.data_layers

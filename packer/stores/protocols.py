@@ -348,6 +348,14 @@ class LocalBlobs(Protocol):
 
 
 @runtime_checkable
+class Completed(Protocol):
+    """A store that reads the blobs it lacks from other places."""
+
+    def lacks(self, blob: Descriptor) -> bool:
+        """Return whether reading a blob would take another place; asks none."""
+
+
+@runtime_checkable
 class Positioned(Protocol):
     """A file within another one, which any thread may read from anywhere."""
 

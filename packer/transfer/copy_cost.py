@@ -56,7 +56,7 @@ class Estimate:
         mountable_bytes: bytes of the mountable blobs, which `bytes` includes.
         moved: digests of the `blobs`.
         closed: of a version that lies in a local store, archives that stayed closed in the blobs
-            that would be moved, as far as the names of files tell; at most 1000, the largest first.
+            that would be moved, as in `Details`; at most 1000, the largest first.
         referrers: number of manifests to store that refer to the version at any depth.
     """
 

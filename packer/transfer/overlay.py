@@ -70,6 +70,10 @@ class Overlay(Forwarding):
                 f"{self.name} left its blobs in {far.name}, where {blob.digest} is not any more",
             ) from error
 
+    def lacks(self, blob: Descriptor) -> bool:
+        """Return whether a blob is not in the local store, as `Completed`."""
+        return not self._store.exists(blob)
+
     def _store_of(self, promise: Promise, blob: Descriptor) -> Store:
         try:
             location = parse_location(promise.name)

@@ -39,4 +39,21 @@ def test_closed_archives_of_what_would_move(
     assert main(["copy", "app:2", there, "--dry-run", "--store", str(store)]) == 0
     shown = capsys.readouterr().out
     assert "archives that are stored closed, 300." in shown
-    assert "three.tgz (gzip, was not opened; 300." in shown
+    assert "three.tgz (gzip, nothing older is alike: opened once it changes; 300." in shown
+
+
+def test_inspect_and_estimate_tell_the_same(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Blobs named by digest, of a layout."""
+    app, store = tmp_path / "app", tmp_path / "store"
+    app.mkdir()
+    for seed in range(3):
+        archive(app / f"{seed:064x}", seed)
+    told = packer.pack(app, tag="app:1", store=store).closed
+    assert len(told) == 3
+    assert packer.inspect("app:1", store=store).closed == told
+    assert packer.estimate("app:1", f"oci:{tmp_path}/there:app", store=store).closed == told
+    assert main(["inspect", "app:1", "--store", str(store)]) == 0
+    shown = capsys.readouterr().out
+    assert shown.count("gzip  nothing older is alike: opened once it changes  300.1 KB") == 3

@@ -15,10 +15,12 @@ import zlib
 from pathlib import Path
 
 import pytest
+import zstandard
 
 import packer
 from packer.cli.main import main
-from packer.format import closed_files
+from packer.format import archive_heads, closed_files
+from packer.format.blob_ranges import BlobRanges
 from packer.format.closed_files import ClosedFiles
 from packer.opening import discovery
 from packer.opening.closed import REASONS, ClosedStreams, kind_of
@@ -135,21 +137,117 @@ def test_files_that_are_not_read_are_not_told(tmp_path: Path) -> None:
     assert all(row.stored_bytes == 0 for row in again.closed)
 
 
-def test_inspect_tells_by_name(tmp_path: Path) -> None:
+def test_inspect_tells_by_first_bytes_and_names(tmp_path: Path) -> None:
     files = {
         "a.TGZ": foreign_gzip(TEXT),
         "b.tar.xz": lzma.compress(TEXT),
         "c.gz": gzip.compress(TEXT, mtime=1),
+        "fe0c": zip_entry(noise(1), 8, 1),
         ".zip": b"hidden, and no archive",
+        "d.7z": b"another format has this name too",
     }
     packed(tmp_path, files)
     details = packer.inspect("app:1", store=tmp_path / "store")
     rows = {row.path: (row.kind, row.reason, row.bytes) for row in details.closed}
     assert rows == {
-        "a.TGZ": ("gzip", "unknown", len(files["a.TGZ"])),
+        "a.TGZ": ("gzip", "new", len(files["a.TGZ"])),
         "b.tar.xz": ("xz", "format", len(files["b.tar.xz"])),
+        "fe0c": ("zip", "encrypted", len(files["fe0c"])),
     }
     assert details.closed[0].stored_bytes > 10_000
+
+
+def closed_again(store: Path, name: str) -> list[packer.Closed]:
+    return sorted(packer.inspect(name, store=store).closed, key=lambda row: row.path)
+
+
+def mixed(root: Path) -> None:
+    """Write archives of all kinds, named like blobs, and other files that hardly compress."""
+    root.mkdir()
+    for at, data in enumerate(
+        (
+            *(compressed(noise(seed, 400_000)) for seed in range(24)),
+            bytes(1000) + noise(30, 900_000),
+            zipped(noise(31)),
+            bz2.compress(noise(32)),
+            lzma.compress(noise(33)),
+            b"\x89PNG" + noise(34, 900_000),
+            zstandard.compress(text(900_000, 35)),
+            b"7z\xbc\xaf'\x1c" + noise(36),
+            compressed(b"small"),
+            *(compressed(text(40_000, seed)) + bytes(30_000) for seed in range(8)),
+        )
+    ):
+        (root / f"{at:064x}").write_bytes(data)
+
+
+def test_inspect_tells_what_packing_told(tmp_path: Path) -> None:
+    """Of archives at first sight, wherever in a frame their first bytes lie."""
+    mixed(tmp_path / "app")
+    result = packer.pack(tmp_path / "app", store=tmp_path / "store", tag="app:1")
+    told = sorted(result.closed, key=lambda row: row.path)
+    assert len(told) > 35
+    small = f"{31:064x}"
+    assert closed_again(tmp_path / "store", "app:1") == [row for row in told if row.path != small]
+
+
+def test_a_changed_archive_that_stayed_closed_is_told_without_a_reason(tmp_path: Path) -> None:
+    (tmp_path / "app").mkdir()
+    for number, seed in enumerate((1, 3)):
+        (tmp_path / "app" / "a").write_bytes(compressed(noise(seed)))
+        (tmp_path / "app" / "b").write_bytes(compressed(noise(5)))
+        packer.pack(tmp_path / "app", store=tmp_path / "store", tag=f"app:{number}", cache=False)
+    first, second = closed_again(tmp_path / "store", "app:1")
+    assert (first.path, first.reason) == ("a", "unknown")
+    assert first.stored_bytes == pytest.approx(100_000, rel=0.01)
+    assert (second.path, second.reason, second.stored_bytes) == ("b", "new", 0)
+
+
+def test_what_cannot_be_read_goes_by_its_name(tmp_path: Path) -> None:
+    files = {"a.tgz": foreign_gzip(TEXT), "b": foreign_gzip(TEXT[9:]), "c.xz": XZ}
+    packed(tmp_path, files)
+    store = tmp_path / "store"
+    for layer in packer.inspect("app:1", store=store).layers:
+        (store / "blobs" / "sha256" / layer.digest[7:]).unlink()
+    assert [(row.path, row.reason) for row in closed_again(store, "app:1")] == [
+        ("a.tgz", "unknown"),
+        ("c.xz", "format"),
+    ]
+
+
+def test_damaged_frames_are_no_error(tmp_path: Path) -> None:
+    """Whatever lies in a layer: the name tells, or what the wrong bytes look like."""
+    files = {"a.tgz": foreign_gzip(TEXT), "b.xz": XZ}
+    packed(tmp_path, files)
+    store = tmp_path / "store"
+    for layer in packer.inspect("app:1", store=store).layers:
+        path = store / "blobs" / "sha256" / layer.digest[7:]
+        path.chmod(0o644)
+        path.write_bytes(noise(1, layer.size))
+    rows = closed_again(store, "app:1")
+    assert {(row.path, row.kind) for row in rows} <= {("a.tgz", "gzip"), ("b.xz", "xz")}
+
+
+def test_reading_first_bytes_is_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    mixed(tmp_path / "app")
+    packer.pack(tmp_path / "app", store=tmp_path / "store", tag="app:1")
+    read = 0
+    original = BlobRanges.read
+
+    def counted(self: BlobRanges, layer: int, offset: int, length: int) -> bytes:
+        nonlocal read
+        read += length
+        return original(self, layer, offset, length)
+
+    monkeypatch.setattr(BlobRanges, "read", counted)
+    everything = packer.inspect("app:1", store=tmp_path / "store").closed
+    assert 0 < read < 2 << 20
+    read = 0
+    monkeypatch.setattr(archive_heads, "LOCAL_BYTES", 100_000)
+    some = packer.inspect("app:1", store=tmp_path / "store").closed
+    assert 0 < len(some) < len(everything)
+    assert set(some) < set(everything)
+    assert 0 < read <= 100_000
 
 
 def test_the_list_is_bounded(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -203,8 +301,8 @@ def zipped_and(data: bytes, other: bytes, method: int, flags: int = 0) -> bytes:
     return zipped(data) + zip_entry(other, method, flags)
 
 
-def noise(seed: int) -> bytes:
-    return random.Random(seed).randbytes(100_000)
+def noise(seed: int, size: int = 100_000) -> bytes:
+    return random.Random(seed).randbytes(size)
 
 
 def compressed(data: bytes) -> bytes:
