@@ -3,11 +3,8 @@
 #ifndef PK_KLAUSPOST_MATCHES_H
 #define PK_KLAUSPOST_MATCHES_H
 
-#ifdef __SSE2__
-#include <emmintrin.h>
-#endif
-
 #include "common/bytes.h"
+#include "deflate/match_length.h"
 #include "deflate/model.h"
 
 enum {
@@ -93,29 +90,9 @@ static inline void push(uint32_t *slot, uint32_t entry)
 
 /* ---- Matches ---- */
 
-/* As pk_equal_ahead, but PK_PAD bytes behind `most` can be read: by 16 bytes at once where the
- * processor has such words. Few matches are longer, so that the first step tells. */
-static inline uint32_t equal_ahead(const uint8_t *one, const uint8_t *other, uint32_t most)
-{
-#ifdef __SSE2__
-    for (uint32_t length = 0; length < most; length += 16) {
-        const __m128i here = _mm_loadu_si128((const __m128i *)(const void *)(one + length)),
-                      there = _mm_loadu_si128((const __m128i *)(const void *)(other + length));
-        const unsigned differ = 0xffffu ^ (unsigned)_mm_movemask_epi8(_mm_cmpeq_epi8(here, there));
-        if (differ) {
-            length += (uint32_t)__builtin_ctz(differ);
-            return length < most ? length : most;
-        }
-    }
-    return most;
-#else
-    return (uint32_t)pk_equal_ahead(one, other, most);
-#endif
-}
-
 static inline uint32_t length_at(const pk_model *model, uint32_t at, uint32_t there)
 {
-    return equal_ahead(model->data + there, model->data + at, model->klauspost.unit_end - at);
+    return pk_match_length(model->data + there, model->data + at, model->klauspost.unit_end - at);
 }
 
 static inline uint32_t limit_of(const pk_klauspost *with)

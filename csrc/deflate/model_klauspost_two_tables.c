@@ -37,8 +37,8 @@ static inline void enter_long(pk_model *model, uint64_t string, uint32_t at)
 static inline uint32_t compared_length(const pk_model *model, uint32_t at, uint32_t there)
 {
     uint32_t most = model->klauspost.unit_end - at;
-    return equal_ahead(model->data + there, model->data + at,
-                       most < LONGEST_COMPARED ? most : LONGEST_COMPARED);
+    return pk_match_length(model->data + there, model->data + at,
+                           most < LONGEST_COMPARED ? most : LONGEST_COMPARED);
 }
 
 /* ---- Level 4: a table of strings of four bytes, and one of seven, one entry each. ---- */

@@ -38,6 +38,7 @@
 #include "deflate/ranks.h"
 
 #include "common/bytes.h"
+#include "deflate/match_length.h"
 
 enum {
     /* Positions; shorter chains are walked in less time than ranks take. Those of three bytes hold
@@ -46,7 +47,7 @@ enum {
     LONG_CHAIN_OF_THREE = 128,
     SMALL_HASH = 11, /* bits; in a smaller table most chains are long, whatever their limit */
     LONG_STRING = 8, /* bytes of the first rung's strings; chosen by measurement */
-    ASKED = 8        /* strings that are asked how rare they are */
+    ASKED = 5        /* strings that are asked how rare they are */
 };
 
 int pk_ranks_pay(const pk_rules *rules, unsigned hash_bits)
@@ -56,12 +57,6 @@ int pk_ranks_pay(const pk_rules *rules, unsigned hash_bits)
     if (rules->hash_bytes == 3)
         return rules->chain >= LONG_CHAIN_OF_THREE || hash_bits <= SMALL_HASH;
     return rules->chain >= LONG_CHAIN;
-}
-
-/* Return a number for the next `bytes` bytes, 1..8. */
-static inline uint64_t string_at(const uint8_t *at, unsigned bytes)
-{
-    return pk_load64(at) << (64 - 8 * bytes);
 }
 
 static inline void insert_into(pk_rung *to, uint32_t at, uint64_t string)
@@ -95,13 +90,15 @@ void pk_ranks_insert(pk_model *model, uint32_t from, uint32_t to)
 }
 
 /* Return which of the strings that begin at `at` and behind, up to `most` bytes on, stands
- * farthest back before. Of many only some are asked: any of them leads to the match.
- */
+ * farthest back before. Of many only some are asked: any of them leads to the match. Always as
+ * many, of few some twice, as the processor would often guess wrong how many they are. */
 static inline uint32_t rarest(const uint16_t *back, uint32_t at, uint32_t most)
 {
-    const uint32_t stride = 1 + most / ASKED;
     uint32_t best = 0;
-    for (uint32_t shift = most % stride; shift <= most; shift += stride) {
+    if (!most)
+        return 0;
+    for (uint32_t turn = 0; turn < ASKED; turn++) {
+        const uint32_t shift = most * turn / (ASKED - 1);
         uint16_t step = (uint16_t)(back[(at + shift) & PK_RING_MASK] - 1); /* 0, none: farthest */
         uint32_t key = (uint32_t)step << 16 | shift;
         best = key > best ? key : best;
@@ -128,10 +125,11 @@ static inline uint32_t search_rung(const pk_model *model, const uint16_t *back, 
 {
     const uint8_t *data = model->data, *here = data + at;
     const uint32_t lowest = to->lowest < to->first_lowest ? to->lowest : to->first_lowest;
-    uint32_t found = 0, there = at, nearest = at;
-    uint32_t shift = rarest(back, at, length + 1 - bytes);
-    /* A longer match has the bytes at the end of what would be longer. */
-    uint64_t tail = string_at(here + length + 1 - bytes, bytes);
+    const unsigned unused = 64 - 8 * bytes;
+    const uint64_t head = pk_load64(here);
+    uint32_t found = 0, there = at, nearest = at, last = length + 1 - bytes;
+    uint32_t shift = rarest(back, at, last);
+    uint64_t tail = pk_load64(here + last);
     for (;;) {
         uint32_t step = back[(there + shift) & PK_RING_MASK];
         /* 0, none, is farthest. */
@@ -140,9 +138,13 @@ static inline uint32_t search_rung(const pk_model *model, const uint16_t *back, 
         there -= step;
         if (!--*steps)
             return PK_TOO_MANY;
-        if (there >= nearest || string_at(data + there + length + 1 - bytes, bytes) != tail)
+        /* A longer match has the first bytes, and those at the end of what would be longer. The
+         * chain followed has one of them only. */
+        const uint64_t differ =
+            (pk_load64(data + there) ^ head) | (pk_load64(data + there + last) ^ tail);
+        if (differ << unused || there >= nearest)
             continue;
-        uint32_t now = (uint32_t)pk_equal_ahead(data + there, here, to->most);
+        uint32_t now = pk_match_length(data + there, here, to->most);
         if (now <= length)
             continue;
         if (!is_reached(model, at, there, to))
@@ -154,11 +156,11 @@ static inline uint32_t search_rung(const pk_model *model, const uint16_t *back, 
         /* Go on behind this position. It has the same strings but for the last one, whose chain
          * is followed from the start. */
         nearest = there;
-        const uint32_t last = length + 1 - bytes;
+        last = length + 1 - bytes;
         shift = rarest(back, at, last);
         if (shift == last)
             there = at;
-        tail = string_at(here + length + 1 - bytes, bytes);
+        tail = pk_load64(here + last);
     }
     return found;
 }
