@@ -27,6 +27,8 @@ _T = TypeVar("_T")
 IN_FLIGHT_BYTES = min((os.cpu_count() or 1) + 2, 6) << 21
 """Plaintext in flight, in bytes, above which no part is begun that is not needed at once. A segment
 for each processor and two more; costs about four times as much memory."""
+AT_ONCE = min(os.cpu_count() or 1, 3)
+"""Parts that are compared with old ones at a time: each takes up to 36 MiB."""
 RESERVED_BYTES = 4 << 10
 """Bytes of a recipe kept free for its first bytes, for the piece before a stream, and for the ends
 of open streams. `Budget.has_room` is asked before all else."""
