@@ -41,8 +41,9 @@ def release_large_blocks() -> None:
     """Make the C library return large blocks to the system when they are freed.
 
     glibc keeps freed blocks for later allocations. The sizes here differ from one allocation to
-    the next, so kept blocks rarely fit, and the process would take a third more memory. The
-    setting holds for the whole process.
+    the next, so kept blocks rarely fit, and the process would take a third more memory. Smaller
+    blocks come from arenas, of which threads then share four. The setting holds for the whole
+    process.
     """
     lib.pk_release_large_blocks()
 

@@ -14,6 +14,7 @@ In reading order:
 - `name_folding`: file systems that ignore case or the form of Unicode.
 - `durable`: files that appear whole or not at all; locks; sweeping after dead processes.
 - `temporary`: unnamed files and private directories for data too large for memory.
+- `room`: memory that threads share, and wait for.
 - `spool`: bytes written once and read anywhere, in memory or in such a file.
 - `cache_file`: small files that are sound or absent.
 - `closing`: the base of what is closed at the end of a ``with`` block, in other rooms too.

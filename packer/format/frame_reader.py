@@ -12,6 +12,7 @@ import blake3
 from packer.engine import zstd
 from packer.engine.delta import decode as decode_delta
 from packer.errors import DigestMismatch, IntegrityError, NotFound, SizeMismatch
+from packer.files.room import Room
 from packer.forks import renew_in_children
 from packer.format.damage import touched
 from packer.format.frame_cache import FrameCache
@@ -21,6 +22,8 @@ from packer.format.tree_digest import Check
 from packer.oci import Descriptor
 from packer.stores.protocols import Store
 
+_WORK_BYTES = 48 << 20
+"""Memory of frames that are decoded and of segments that are rebuilt at a time, in bytes."""
 _OFTEN = 1 << 40
 """Uses of a frame, more than there can be. An old stream is inflated again from a checkpoint, so
 nobody knows how often the frames that hold it are asked for; fetching one again costs too much."""
@@ -66,6 +69,8 @@ class FrameReader:
         """Compares chunks and files with the index."""
         self.directory = directory
         """Where temporary files go."""
+        self.room = Room(_WORK_BYTES)
+        """Taken by threads for what they decode or rebuild beside one another."""
         self._fetch = fetch
         self._ahead = ahead
         self._store = store
@@ -118,6 +123,19 @@ class FrameReader:
         if self._ahead is not None:
             at, stored = self.frames, self.index.frame_stored
             self._ahead((at.layer[frame], at.offset[frame], stored[frame]) for frame in uses)
+
+    def cost(self, frame: int) -> int:
+        """Return the memory that decoding a frame takes, in bytes, its content included.
+
+        Args:
+            frame: its ordinal.
+        """
+        frames = self.frames
+        prefix = sum(
+            frames.end[start + length] - frames.end[start]
+            for start, length in frames.prefix_runs(frame)
+        )
+        return frames.plain_bytes(frame) + prefix + self.index.frame_stored[frame]
 
     def decode(self, frame: int, *, keep: bool = False) -> bytes | bytearray:
         """Return the plaintext of a frame, every chunk in it verified.

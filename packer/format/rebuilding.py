@@ -96,6 +96,7 @@ def _rebuilder(
         executor,
         old,
         as_text=isinstance(row, Predecessor),
+        room=reader.room,
     )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 from collections import deque
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
@@ -13,6 +12,7 @@ from typing import NamedTuple, TypeVar
 from packer.engine import bzip2, zstd_streams
 from packer.engine.deflate import MAX_SEGMENT_BYTES, WINDOW_BYTES, RecipeError, most_coded, rebuild
 from packer.errors import FormatError
+from packer.files.room import Room
 from packer.files.temporary import Gathered
 from packer.opening import recipe as op
 from packer.opening.against import Against, is_against, rebuilt_zstd
@@ -24,10 +24,14 @@ from packer.opening.tar_headers import BLOCK, content_size, decode_header
 
 _T = TypeVar("_T")
 _ZEROS = bytes(64 << 10)
-_AHEAD_BYTES = min((os.cpu_count() or 1) + 2, 8) << 21
-"""Bytes held behind a segment that is being rebuilt, while others are rebuilt beside it: one of the
-usual length for each processor and two more. Two archives are rebuilt at a time, so 8 each are
-enough for 16 processors."""
+_AHEAD_BYTES = 8 << 20
+"""Bytes held behind a segment that is being rebuilt, while others are rebuilt beside it: four
+segments of the usual length. Two archives are rebuilt at a time: there is room for no more."""
+_WORK_FACTOR = 8
+"""Memory that rebuilding a segment takes while it is done, in bytes for each of its plaintext, its
+bytes and those of the old text that it refers to included."""
+_DELTA_FACTOR = 3
+"""The same for a delta: its text, and the old text twice."""
 _DEFERRED_BYTES = 4 << 10
 """Memory of a segment without its plaintext, about, in bytes."""
 _FIRST_BYTES, _FIRST_SEGMENTS = 1 << 30, 1024
@@ -54,6 +58,7 @@ class Rebuilder:
         old: streams of the file's predecessors; None if it has none.
         as_text: whether to rebuild the file's text, in which zstd streams have their plaintext in
             their place.
+        room: memory that the executor's threads take while they work; None does not bound it.
     """
 
     def __init__(
@@ -66,8 +71,10 @@ class Rebuilder:
         old: OldStreams | None = None,
         *,
         as_text: bool = False,
+        room: Room | None = None,
     ) -> None:
         self._as_text = as_text
+        self._room = room
         self._recipe = Recipe(recipe.data, f"recipe of {what}")
         self._against = Against(old, size, self._recipe.what)
         self._release = recipe.release
@@ -226,9 +233,12 @@ class Rebuilder:
     def _delta(self, size: int) -> _Deferred:
         """Return the plaintext that a delta makes of a span of an old stream."""
         make, is_there = self._against.delta(self._recipe.next_stream(), size)
+        cost = _DELTA_FACTOR * size
         if is_there or self._in_turn is None:
-            return _Deferred(size + _DEFERRED_BYTES, self._run(make))
-        return _Deferred(size + _DEFERRED_BYTES, self._in_turn.submit(make))
+            return _Deferred(size + _DEFERRED_BYTES, self._run(make, cost))
+        return _Deferred(
+            size + _DEFERRED_BYTES, self._in_turn.submit(partial(self._within_room, make, cost))
+        )
 
     def _deflate(self, depth: int) -> Iterator[_Deferred]:
         """Yield the whole bytes of a deflate stream; the recipe keeps a shared last byte."""
@@ -281,9 +291,10 @@ class Rebuilder:
                 self._fail("a zstd stream is too long")
             data = plain.take(length)
             if is_text:
-                wait = self._run(partial(rebuilt_zstd, data, coded, coded_length))
+                make: Callable[[], bytes] = partial(rebuilt_zstd, data, coded, coded_length)
             else:
-                wait = self._run(self._against.frames(data, coded, coded_length))
+                make = self._against.frames(data, coded, coded_length)
+            wait = self._run(make, _WORK_FACTOR * length)
             yield _Deferred(length + _DEFERRED_BYTES, partial(self._made, wait))
             self._release()
         if not plain.ended:
@@ -314,7 +325,8 @@ class Rebuilder:
             self._spare -= length
             if length > bzip2.MAX_BLOCK_PLAIN or self._spare < 0:
                 self._fail("a bzip2 stream is too long")
-            wait = self._run(partial(bzip2.rebuild, plain.take(length), level))
+            make = partial(bzip2.rebuild, plain.take(length), level)
+            wait = self._run(make, _WORK_FACTOR * length)
             yield _Deferred(length + _DEFERRED_BYTES, partial(joint.add, wait))
             self._release()
         if not records.ended:
@@ -366,14 +378,32 @@ class Rebuilder:
         most = most_coded(len(data))
         if is_against(coded):
             fill = self._against.segment(data, window, position, coded)
-            return self._run(partial(self._against.bits, fill, bit, most))
-        return self._run(partial(rebuild, data, window, position, coded, bit, most))
+            make = partial(self._against.bits, fill, bit, most)
+        else:
+            make = partial(rebuild, data, window, position, coded, bit, most)
+        return self._run(make, _WORK_FACTOR * len(data))
 
-    def _run(self, function: Callable[[], _T]) -> Callable[[], _T]:
-        """Begin to call a function, in another thread if there is one; return what waits for it."""
+    def _run(self, function: Callable[[], _T], cost: int) -> Callable[[], _T]:
+        """Begin to call a function, in another thread if there is one.
+
+        Args:
+            function: waits for none that is begun so: what it asks old streams for is made in its
+                own thread.
+            cost: memory that it takes, in bytes.
+
+        Returns:
+            A function that waits for the result.
+        """
         if self._executor is None:
             return function
-        return self._executor.submit(function).result
+        return self._executor.submit(self._within_room, function, cost).result
+
+    def _within_room(self, function: Callable[[], _T], cost: int) -> _T:
+        """Call a function once there is room for it."""
+        if self._room is None:
+            return function()
+        with self._room.take(cost):
+            return function()
 
     def _joined(self, joint: _Joint, wait: Callable[[], tuple[bytearray, int]]) -> memoryview:
         """Wait for a segment; return its whole bytes."""

@@ -11,7 +11,6 @@ inflated further. None of them has to be inflated again for that.
 
 from __future__ import annotations
 
-import os
 from collections import deque
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
@@ -27,7 +26,7 @@ from packer.opening.locating import Place, Votes
 from packer.opening.old_text import OldText
 from packer.opening.shelf import Shelf
 from packer.opening.update_plan import SegmentRecipe
-from packer.opening.workers import Workers
+from packer.opening.workers import AT_ONCE, Workers
 
 TOKENS_SPAN_BYTES = 6 << 20
 """Old text in bytes that a segment is compared with, at most: memory and time grow with it."""
@@ -71,7 +70,7 @@ class SegmentRecipes:
         self._votes = votes
         self._workers = workers
         self._shelf = shelf
-        self._most = (os.cpu_count() or 1) + 1 if workers.is_parallel else 0
+        self._most = AT_ONCE + 1 if workers.is_parallel else 0
         self._trying, self._lock = Lock(), Lock()
         self._firsts: dict[FoundStream, bytes | None] = {}
         self._begun: dict[_Key, Callable[[], SegmentRecipe | None]] = {}

@@ -7,7 +7,6 @@ work of one thread; of large ones segments and deltas are made beside one anothe
 
 from __future__ import annotations
 
-import os
 from bisect import bisect_left
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -37,7 +36,7 @@ from packer.opening.update_plan import (
     Opened,
     SegmentRecipe,
 )
-from packer.opening.workers import Workers
+from packer.opening.workers import AT_ONCE, Workers
 
 _T = TypeVar("_T")
 _Laid = Stream | OpenedBzip2
@@ -152,7 +151,7 @@ class StreamPlans:
         """Return how each of some neighbouring streams is opened; None for a closed one."""
         waiting: deque[Callable[[], Opened | None]] = deque()
         out: list[Opened | None] = []
-        most = 2 * (os.cpu_count() or 1)
+        most = 2 * AT_ONCE
         try:
             for stream in streams:
                 guess = self._guesses.get(stream.number, 0)
@@ -275,7 +274,7 @@ class StreamPlans:
     def _ahead(self, jobs: Iterable[Callable[[], _T]]) -> Iterator[_T]:
         """Yield the results of jobs in order, some of which are done ahead."""
         waiting: deque[Callable[[], _T]] = deque()
-        most = (os.cpu_count() or 1) + 1
+        most = AT_ONCE + 1
         try:
             for job in jobs:
                 waiting.append(self._workers.run(job))

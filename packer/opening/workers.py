@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import contextlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
-from threading import Condition, Lock
+from contextlib import AbstractContextManager
+from threading import Lock
 from typing import TypeVar
 
 from packer.engine.deflate import Segment
+from packer.files.room import Room
 from packer.opening.ahead import Run
 from packer.opening.closed import ClosedTally
 from packer.opening.expansion import most_opened, most_recipe
@@ -25,6 +27,8 @@ _T = TypeVar("_T")
 IN_FLIGHT_BYTES = min((os.cpu_count() or 1) + 2, 6) << 21
 """Plaintext in flight, in bytes, above which no part is begun that is not needed at once. A segment
 for each processor and two more; costs about four times as much memory."""
+AT_ONCE = min(os.cpu_count() or 1, 3)
+"""Parts that are compared with old ones at a time: each takes up to 36 MiB."""
 RESERVED_BYTES = 4 << 10
 """Bytes of a recipe kept free for its first bytes, for the piece before a stream, and for the ends
 of open streams. `Budget.has_room` is asked before all else."""
@@ -38,15 +42,6 @@ _POOLED_BYTES = 512 << 10
 _SHORT_BYTES = 2 << 10
 """Greatest plaintext that is analysed in the calling thread: that takes 0.15 ms, as long as handing
 it to another thread."""
-
-
-class _Room:
-    """What is held of MOST_AT_ONCE."""
-
-    def __init__(self) -> None:
-        self.changed = Condition()
-        self.used = 0
-        self.compressing = Lock()
 
 
 class Workers:
@@ -68,40 +63,30 @@ class Workers:
         self._executor = executor
         self._recipes = recipes if recipes is not None else RecipeCache("")
         self._pool: list[Segment] = []
-        self._room = _Room()
+        self._room = Room(MOST_AT_ONCE)
+        self.compressing = Lock()
+        """Held while zstd compresses much of a delta; nothing else is waited for then."""
         self.in_flight = 0
         """Bytes of plaintext in parts that are being analysed or read."""
 
     def alone(self) -> Workers:
         """Return workers for what one of these does by itself, in its thread."""
         out = Workers(None, self._recipes, self.directory)
-        out._room = self._room
+        out._room, out.compressing = self._room, self.compressing
         return out
 
-    @contextlib.contextmanager
-    def room(self, size: int) -> Iterator[None]:
+    def room(self, size: int) -> AbstractContextManager[None]:
         """Wait until there is room for work on some bytes, so that its memory is bounded.
 
         It may be held by a thread that waits for nothing else.
 
         Args:
             size: of old and new text; more than MOST_AT_ONCE is worked on alone.
-        """
-        with self._room.changed:
-            while self._room.used and self._room.used + size > MOST_AT_ONCE:
-                self._room.changed.wait()
-            self._room.used += size
-        try:
-            yield
-        finally:
-            with self._room.changed:
-                self._room.used -= size
-                self._room.changed.notify_all()
 
-    @property
-    def compressing(self) -> Lock:
-        """Held while zstd compresses much of a delta; nothing else is waited for then."""
-        return self._room.compressing
+        Returns:
+            Holds the room.
+        """
+        return self._room.take(size)
 
     def take(self) -> Segment:
         """Return memory for a part, from the pool if there is some."""

@@ -34,6 +34,7 @@ from packer.format.tree_digest import ShortDigests
 from packer.format.usage import uses
 from packer.format.version import Version
 from packer.opening.recipe_cache import RecipeCache
+from packer.opening.workers import AT_ONCE
 from packer.packing.file_chunks import Source
 from packer.packing.job import LocalStore, Packed, PackJob
 from packer.packing.numbering import complete_index
@@ -249,8 +250,10 @@ def _scan_tree(job: PackJob, base: Version | None, candidates: list[Version]) ->
     if Names.of(old.paths).joined == Names.of(source.found.paths).joined:
         old.paths = source.found.paths  # so that memory holds them once
     layers = base.manifest.data_layers if base is not None else ()
+    threads = os.cpu_count() or 1
     with (
-        ThreadPoolExecutor(os.cpu_count() or 1, "pack") as executor,
+        ThreadPoolExecutor(threads, "pack") as executor,
+        ThreadPoolExecutor(threads if base is None else AT_ONCE, "open") as openers,
         BlobRanges(base.store if base is not None else job.store, layers) as ranges,
         FrameReader(
             old,
@@ -265,11 +268,11 @@ def _scan_tree(job: PackJob, base: Version | None, candidates: list[Version]) ->
         on = ScanBase(reader, base.config.tree if base is not None else "", _sketches(job))
         if base is not None:
             on = on._replace(dropped=layers_to_merge(base.manifest.layers))
-        done = _scan_once(job, source, on, executor, recipes, candidates)
+        done = _scan_once(job, source, on, executor, openers, recipes, candidates)
         if isinstance(done, frozenset):
             # Rare: once more without the layers given up, so that nothing new depends on them.
             on = on._replace(dropped=done, is_compacted=True)
-            done = _scan_once(job, source, on, executor, recipes, candidates)
+            done = _scan_once(job, source, on, executor, openers, recipes, candidates)
     assert not isinstance(done, frozenset)
     if job.remember:
         stats.save(source.found, done.facts, done.tree)
@@ -308,11 +311,12 @@ def _scan_once(
     source: Source,
     base: ScanBase,
     executor: Executor,
+    openers: Executor,
     recipes: RecipeCache,
     candidates: list[Version],
 ) -> _Pass | frozenset[int]:
     """Scan the files; or return the base layers to give up, if that is not decided yet."""
-    scan = Scan(job, source, base, executor=executor, recipes=recipes)
+    scan = Scan(job, source, base, executor=executor, openers=openers, recipes=recipes)
     try:
         scan.run()
         recipes.save()

@@ -76,7 +76,8 @@ class Scan:
         job: what is packed, and how.
         source: the tree that is packed.
         base: what new chunks are compared with.
-        executor: compresses frames and analyses deflate streams.
+        executor: compresses frames.
+        openers: analyse streams; few if older ones are compared with, as that takes memory.
         recipes: of deflate streams that were met before.
     """
 
@@ -87,13 +88,14 @@ class Scan:
         base: ScanBase,
         *,
         executor: Executor,
+        openers: Executor,
         recipes: RecipeCache,
     ) -> None:
         self._job = job
         self._source = source
         self._base = base
         self._has_base = bool(base.reader.index.paths)
-        self._workers = Workers(executor, recipes, base.reader.directory)
+        self._workers = Workers(openers, recipes, base.reader.directory)
         self._repeated = RepeatedText()
         self._older = OlderChunks(source, base.reader, base.dropped)
         self.new = self._older.new

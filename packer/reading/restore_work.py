@@ -9,6 +9,7 @@ from functools import partial
 from itertools import chain, islice, takewhile
 
 from packer.engine.memory import release_free_memory
+from packer.files.room import Room
 from packer.files.tree import show
 from packer.format.frame_reader import FrameReader
 from packer.format.rebuilding import OldFiles
@@ -24,6 +25,18 @@ LARGE_BYTES = 8 << 20
 _HEAVY = 2
 """Files with much in old streams that are rebuilt at a time: while one thread inflates old text for
 one of them, others rebuild the other. More would take too much memory."""
+
+_LIGHT_BYTES = 48 << 20
+"""Memory of other archives that are rebuilt at a time, in bytes, besides `FrameReader.room`: who
+holds some of this may wait for some of that, never the other way round. Two archives that are
+rebuilt by several threads take all of it."""
+_LIGHT_FACTOR = 32
+"""Memory that one thread takes to rebuild a small archive, in bytes for each of its own, about; not
+more than for a segment of the usual length, a third of _LIGHT_BYTES."""
+_MOST_HELPERS = 3
+_MOST_THREADS = 4
+"""Threads that rebuild parts of archives, and that do all else if there are archives: what each
+keeps of codecs and of its allocator came to 10 MiB a thread."""
 
 _Done = tuple[int, int, bool]
 """Bytes written by a task, the entry written last, and whether the bytes came from a seed."""
@@ -57,6 +70,7 @@ class RestoreWork:
         self._fd = fd
         self._done_bytes = sum(plan.holes.values())
         self._old = OldFiles(reader, copies)
+        self._light = Room(_LIGHT_BYTES)
         self._stopped = False
         self.seeded_bytes = 0
         """Bytes written from seeds."""
@@ -78,10 +92,11 @@ class RestoreWork:
         opened = (frames_of(reader, entry, self._old.copies) for entry in plan.expanded)
         reader.expect(chain(self._frames, *opened))
         at_once = min(_HEAVY, jobs)
+        threads = min(jobs, _MOST_THREADS) if plan.expanded else jobs
         with (
             closing(self._old),
-            ThreadPoolExecutor(jobs, "rebuild") as helpers,
-            ThreadPoolExecutor(jobs, "restore") as executor,
+            ThreadPoolExecutor(min(jobs, _MOST_HELPERS), "rebuild") as helpers,
+            ThreadPoolExecutor(threads, "restore") as executor,
             ThreadPoolExecutor(at_once, "heavy") as heavy_executor,
         ):
             heavy = list(filter(self._old.is_heavy, plan.expanded))
@@ -96,7 +111,7 @@ class RestoreWork:
             try:
                 pending = {
                     future: lane
-                    for lane, count in zip(lanes, (at_once, 2 * jobs), strict=True)
+                    for lane, count in zip(lanes, (at_once, 2 * threads), strict=True)
                     for future in lane.submit(count)
                 }
                 while pending:
@@ -129,7 +144,7 @@ class RestoreWork:
         for entry in plan.expanded:
             if entry not in heavy:
                 is_large = plan.sizes[entry] >= LARGE_BYTES
-                yield partial(self._rebuild, entry, helpers if is_large else None)
+                yield partial(self._rebuild_light, entry, helpers if is_large else None)
         if heavy:
             release_free_memory()  # what these tasks are done with
 
@@ -150,14 +165,24 @@ class RestoreWork:
 
     def _decode(self, frame: int) -> _Done:
         """Write the parts of a frame from the store."""
-        data = self._reader.decode(frame, keep=True)  # an archive may need it too
-        return (*self._plan.write_frame(self._fd, frame, data), False)
+        with self._reader.room.take(self._reader.cost(frame)):
+            data = self._reader.decode(frame, keep=True)  # an archive may need it too
+            return (*self._plan.write_frame(self._fd, frame, data), False)
 
     def _rebuild(self, entry: int, helpers: Executor | None) -> _Done:
         """Write an archive that was opened."""
         pieces = read_entry(self._reader, entry, helpers, self._old)
         self._plan.write_all(self._fd, entry, takewhile(lambda _: not self._stopped, pieces))
         return self._plan.sizes[entry], entry, False
+
+    def _rebuild_light(self, entry: int, helpers: Executor | None) -> _Done:
+        """Write an archive that does not refer to much old text, once there is room for it."""
+        if helpers is not None:
+            cost = _LIGHT_BYTES // 2
+        else:
+            cost = min(_LIGHT_FACTOR * self._plan.sizes[entry], _LIGHT_BYTES // 3)
+        with self._light.take(cost):
+            return self._rebuild(entry, helpers)
 
 
 class _Lane:
