@@ -111,8 +111,8 @@ void pk_zstd_parser_free(pk_zstd_parser *parser);
 pk_status pk_zstd_parser_next(pk_zstd_parser *parser, pk_zstd_segment *segment, const uint8_t *in,
                               size_t length, int final);
 
-/* The raw blocks of a parsed segment that have at least `least` bytes, in order; `out` has room for
- * one for each `least` bytes of plaintext. Returns how many there are. */
+/* The raw blocks of a parsed segment that have at least `least` bytes, in order; `out` has room
+ * for one for each `least` bytes of plaintext. Returns how many there are. */
 size_t pk_zstd_raw_blocks(const pk_zstd_segment *segment, uint32_t least, pk_zstd_stored *out);
 
 /* Greatest coded length of a segment. */
