@@ -16,7 +16,7 @@ from packer.engine.deflate import SEGMENT_BYTES, WINDOW_BYTES
 from packer.errors import FormatError
 from packer.files.spool import Pile
 from packer.opening.ahead import Run
-from packer.opening.closed import DAMAGED, GZIP, ZIP
+from packer.opening.closed import DAMAGED, GZIP, LIMIT, ZIP
 from packer.opening.deflate_streams import MIN_PLAIN_BYTES
 from packer.opening.expansion import most_opened
 from packer.opening.finder import SIGNATURE_BYTES, behind_gzip_header, behind_zip_header
@@ -133,7 +133,9 @@ class Discovery:
         self._pending: Unread | None = None  # the last one; its end is not known yet
         self.bzip2: dict[int, list[int]] = {}
         """Where bzip2 streams may begin, by number of what holds them; -1 is the file."""
-        self._is_full = False
+        self.is_full = False
+        """Whether more streams may be there than are listed; those behind the last one are bytes of
+        what holds them."""
         with self._calling(visit, skip, run):
             if only is None:
                 self._search(None, read, size, _signatures(read, size, aside))
@@ -143,8 +145,8 @@ class Discovery:
                 with closing(only.measure(run)) as texts:
                     inner = array("Q", _inner_signatures(self._visited(only, texts)))
                 self._search(only, only.read, only.size, iter(inner))
-        self.refused = self._is_full
-        """Whether there is more than may be inflated, or listed, outside of zstd streams."""
+        self.refused = self.left < 0
+        """Whether there is more than may be inflated, outside of zstd streams."""
 
     @property
     def number(self) -> int:
@@ -219,12 +221,16 @@ class Discovery:
         """Find the streams in the file, or in a stream's plaintext."""
         behind = 0
         for at in signatures:
-            if at < behind or self._is_full:
+            if at < behind:
                 continue
             if bytes(read(at, 1))[0] == _BZIP2:
                 places = self.bzip2.setdefault(parent.number if parent is not None else -1, [])
                 places += [at] * (len(places) < _MOST_BZIP2)
                 continue
+            kind = GZIP if bytes(read(at, 1))[0] == _GZIP else ZIP
+            if self.is_full:
+                self._leave(Unread(parent, at, end, kind, LIMIT))
+                break
             offset, reason = behind_header(read, at, end)
             if reason:
                 self._leave(Unread(parent, at, end, ZIP, reason))
@@ -234,7 +240,6 @@ class Discovery:
                 self._settle(at)
                 behind = skipped
                 continue
-            kind = GZIP if bytes(read(at, 1))[0] == _GZIP else ZIP
             stream = FoundStream(
                 self.number,
                 parent,
@@ -255,7 +260,7 @@ class Discovery:
                     inner.extend(_inner_signatures(self._visited(stream, texts)))
             except FormatError:
                 self.left -= max(_TRIAL_BYTES, self.spool.size - spooled)
-                self._is_full = self._is_full or self.left < 0
+                self.is_full = self.is_full or self.left < 0
                 if not at or kind == ZIP:  # what looks like gzip elsewhere may be anything
                     self._leave(Unread(parent, at, end, kind, DAMAGED))
                 continue
@@ -268,7 +273,7 @@ class Discovery:
             self.left -= stream.size + (SEGMENT_BYTES if stream.is_cut else 0)
             self.streams.append(stream)
             (self.roots if parent is None else parent.children).append(stream)
-            self._is_full = len(self.streams) >= MAX_FOUND_STREAMS or self.left < 0
+            self.is_full = len(self.streams) >= MAX_FOUND_STREAMS or self.left < 0
             if stream.depth < MAX_DEFLATE_DEPTH:
                 pending, self._pending = self._pending, None
                 self._search(stream, stream.read, stream.size, iter(inner))

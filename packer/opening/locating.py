@@ -169,6 +169,18 @@ class Votes:
         count = bisect_left(self.new, end) - bisect_left(self.new, start)
         return count * average / max(end - start, 1)
 
+    def counterpart(self, start: int, end: int) -> tuple[int, int] | None:
+        """Return where a stretch lies if all of it is old, by its first vote: stream and position.
+
+        Args:
+            start: first byte of the stretch.
+            end: byte behind the last one.
+        """
+        at = bisect_left(self.new, start)
+        if at == len(self.new) or self.new[at] >= end or self.old[at] < self.new[at] - start:
+            return None
+        return self.stream[at], self.old[at] - (self.new[at] - start)
+
     def locate(
         self, start: int, end: int, size: int, old: Sequence[int], guess: int, most: int
     ) -> Place:

@@ -77,7 +77,9 @@ class OldText:
         )
         self.prints.forget(self._found.number)
         self.is_refused = self._found.refused
-        """Whether it holds more than may be inflated, so that not all streams were found."""
+        """Whether it holds more than may be inflated."""
+        self.is_full = self._found.is_full
+        """Whether it may hold more streams than are listed."""
         self.frame_prints = Fingerprints(_RATIO * size if has_frames else 0)
         """Of the zstd streams: a segment needs an old one of its own kind."""
         self.streams: list[FoundStream | MadeStream | OldFrames] = list(self._found.streams)

@@ -19,7 +19,7 @@ from packer.engine.memory import release_free_memory
 from packer.engine.workspaces import release_workspaces
 from packer.opening.bzip2_members import OLD_SHARE, Bzip2Opening, Bzip2Piece, OpenedBzip2
 from packer.opening.discovery import Discovery
-from packer.opening.equal_members import Stretch
+from packer.opening.equal_members import Stretch, is_same
 from packer.opening.flat_file import FlatPart
 from packer.opening.found_stream import FoundStream, Read
 from packer.opening.frames_update import MAX_SHARE, FoundFrames
@@ -119,7 +119,7 @@ class StreamPlans:
         outer: list[Stream] = [*found.roots, *frames]
         outer.sort(key=attrgetter("offset"))
         laid: list[tuple[_Laid, Opened | Bzip2Piece | None]] = [
-            *zip(outer, self._open_all(outer), strict=True),
+            *zip(outer, self._open_all(outer, None), strict=True),
             *((piece.stream, piece) for piece in bzip2),
         ]
         laid.sort(key=lambda each: each[0].offset)
@@ -147,14 +147,17 @@ class StreamPlans:
         release_workspaces()
         release_free_memory()
 
-    def _open_all(self, streams: Sequence[Stream]) -> list[Opened | None]:
-        """Return how each of some neighbouring streams is opened; None for a closed one."""
+    def _open_all(self, streams: Sequence[Stream], holder: Stream | None) -> list[Opened | None]:
+        """Return how each stream in a holder, or in the file, is opened; None for a closed one."""
         waiting: deque[Callable[[], Opened | None]] = deque()
         out: list[Opened | None] = []
         most = 2 * AT_ONCE
         try:
             for stream in streams:
                 guess = self._guesses.get(stream.number, 0)
+                if self._old.is_full and self._is_unlisted(stream, holder):
+                    waiting.append(partial(_same, None))
+                    continue
                 bzip2 = self._bzip2_in(stream)
                 if isinstance(stream, FoundStream) and stream.is_small:
                     waiting.append(self._workers.run(partial(self._small, stream, guess, bzip2)))
@@ -168,6 +171,17 @@ class StreamPlans:
         finally:
             self._settle(waiting)
         return out
+
+    def _is_unlisted(self, stream: Stream, holder: Stream | None) -> bool:
+        """Return whether the predecessor has a stream byte for byte that it does not list."""
+        start, size = stream.offset, stream.whole_bytes
+        if holder is None:
+            return not self._unknown(start, start + size)
+        found = self._votes[holder.number].counterpart(start, start + size)
+        if found is None:
+            return False
+        old, at = self._old.streams[found[0]], found[1]
+        return at + size <= old.size and is_same(holder.read, start, old.read, at, size)
 
     def _bzip2_in(self, holder: Stream | None) -> list[Bzip2Piece]:
         """Open the bzip2 streams that changed in a stream's plaintext; None for the file's text."""
@@ -200,7 +214,7 @@ class StreamPlans:
 
     def _open(self, stream: Stream, guess: int, bzip2: Sequence[Bzip2Piece]) -> Opened | None:
         """Open a stream of several segments, or one that holds streams."""
-        children = self._open_all(stream.children)
+        children = self._open_all(stream.children, stream)
         out = Opened(stream)
         if isinstance(stream, FoundFrames):
             out.sequences = stream.recipes

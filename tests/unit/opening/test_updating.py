@@ -275,11 +275,28 @@ def test_a_stream_that_ends_with_an_empty_segment() -> None:
 def test_discovery_gives_up_at_its_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
     data = zipped(TEXTS)
     monkeypatch.setattr(discovery, "MAX_FOUND_STREAMS", 5)
-    found = Discovery(reading(data), len(data), visit=lambda *_: None)
-    assert found.refused
+    with closing(Discovery(reading(data), len(data), visit=lambda *_: None)) as found:
+        assert (len(found.streams), found.is_full, found.refused) == (5, True, False)
+        (unread,) = found.unread
+        assert (unread.kind, unread.reason, unread.end) == ("zip", "limit", len(data))
     monkeypatch.undo()
     monkeypatch.setattr(discovery, "most_opened", lambda _: 30_000)
     assert Discovery(reading(data), len(data), visit=lambda *_: None).refused
+
+
+def test_streams_that_the_predecessor_does_not_list_stay_as_they_are(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    old = {f"{at}": random.Random(at).randbytes(9_000).hex().encode() for at in range(12)}
+    new = old | {name: old[name][:4000] + b"edited" + old[name][4000:] for name in ("0", "9")}
+    before, after = (gzip.compress(zipped(each), 1, mtime=0) for each in (old, new))
+    whole = update(before, after)
+    monkeypatch.setattr(discovery, "MAX_FOUND_STREAMS", 6)
+    found = update(before, after)
+    assert whole is not None and found is not None
+    whole_bytes, bytes_found = (len(each.recipe) + len(each.content) for each in (whole, found))
+    # Of the last entry, which is not listed, what follows the change is stored as it is.
+    assert whole_bytes < bytes_found < whole_bytes + len(zlib.compress(old["9"])) + 500
 
 
 def test_discovery_counts_what_was_inflated_in_vain(monkeypatch: pytest.MonkeyPatch) -> None:
