@@ -115,7 +115,8 @@ ffi.cdef(
     #define PK_MAX_SEGMENT_PLAIN ...
     typedef struct pk_segment {
         uint8_t *data;
-        size_t window, size, token_count, block_count, input_capacity;
+        size_t window, size, capacity, token_count, token_capacity, block_count, block_capacity;
+        size_t input_capacity;
         uint64_t position;
         uint64_t end_bit;
         int last, goes_on, open;

@@ -29,8 +29,6 @@ Deflate refers 32 KiB back. Which positions an encoder found there depends on ea
 
 _TOKEN_BYTES, _BLOCK_BYTES = 4, 1024
 """Memory of a token, and about that of a block with its header, in bytes."""
-_LEAST_MEMORY = 12 << 10
-"""Memory of a segment whatever it holds, about, in bytes: pages that its arrays have begun."""
 
 
 def most_coded(plain_length: int) -> int:
@@ -152,15 +150,13 @@ class Segment:
 
     @property
     def memory(self) -> int:
-        """The memory that it takes, about, in bytes.
+        """The memory that its arrays take, in bytes.
 
-        What it took when this was asked for before is counted: its memory does not shrink.
+        All of it counts, as what small blocks have not used yet was used by others before.
         """
         own = self._segment
-        parts = _TOKEN_BYTES * own.token_count + _BLOCK_BYTES * own.block_count
-        now = int(own.size + parts + own.input_capacity) + _LEAST_MEMORY
-        self._most_memory = max(self._most_memory, now)
-        return self._most_memory
+        parts = _TOKEN_BYTES * own.token_capacity + _BLOCK_BYTES * own.block_capacity
+        return int(own.capacity + parts + own.input_capacity)
 
     @property
     def plain(self) -> memoryview:
