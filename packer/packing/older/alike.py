@@ -10,13 +10,12 @@ import contextlib
 import zlib
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
-from itertools import pairwise
 from typing import TYPE_CHECKING, NamedTuple
 
 import zstandard
-from xxhash import xxh3_64_intdigest
 
 from packer.engine.chunking import ChunkParams, cut_points
+from packer.engine.ordinals import PIECE_KEY_BYTES, piece_keys
 from packer.files.tree import FILE
 from packer.format.index import Index
 from packer.opening.ahead import Run, all_ahead
@@ -61,7 +60,7 @@ class _Samples(NamedTuple):
     """
 
     kind: str
-    samples: frozenset[int]
+    samples: frozenset[bytes]
     of_root: bool
 
 
@@ -113,7 +112,7 @@ class Alike:
             best, entry = self._most_alike(kind, wanted, size)
         return entry
 
-    def _most_alike(self, kind: str, wanted: frozenset[int], size: int) -> tuple[float, int]:
+    def _most_alike(self, kind: str, wanted: frozenset[bytes], size: int) -> tuple[float, int]:
         """Return the entry that has most of some samples, -1 if none has enough, and the share."""
         assert self._samples is not None
         best, entry = _LEAST_COMMON, -1
@@ -169,19 +168,18 @@ class Alike:
         return _Samples(_kind(head), samples(head), of_root=False)
 
 
-def samples(head: bytes) -> frozenset[int]:
+def samples(head: bytes) -> frozenset[bytes]:
     """Return hashes of some pieces of the plaintext that an archive begins with.
 
     Args:
         head: its first bytes.
     """
-    found: set[int] = set()
+    found: set[bytes] = set()
     kind = _kind(head)
     texts = _inflated(head) if kind == _DEFLATE else [_unframed(head)] if kind else ()
     for text in texts:
-        view = memoryview(text)
-        cuts = (0, *cut_points(view, _PIECES))
-        found.update(xxh3_64_intdigest(view[a:b]) for a, b in pairwise(cuts))
+        keys = bytes(piece_keys(text, cut_points(text, _PIECES)))
+        found.update(keys[at : at + PIECE_KEY_BYTES] for at in range(0, len(keys), PIECE_KEY_BYTES))
     return frozenset(sorted(found)[:_SAMPLES])
 
 

@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING
 
 import blake3
 
+from packer.engine.ordinals import PIECE_KEY_BYTES
 from packer.errors import SourceChanged
 from packer.files.tree import FILE, identity_of, open_file, show
 from packer.files.tree import Found as Item
@@ -56,7 +57,6 @@ _GONE_RATIO = 4
 _GONE_SHARE = 1 / 4
 """Share of its samples that are new to the file."""
 _PIECE_BYTES = 1 << 10
-_KEY_BYTES = 8
 
 
 @dataclass
@@ -145,7 +145,8 @@ class FurtherFiles:
             turn: of the file.
             missing: hashes of pieces of text that its predecessor lacks, one behind another.
         """
-        keys = frozenset(missing[at : at + _KEY_BYTES] for at in range(0, len(missing), _KEY_BYTES))
+        places = range(0, len(missing), PIECE_KEY_BYTES)
+        keys = frozenset(missing[at : at + PIECE_KEY_BYTES] for at in places)
         out: list[Further] = []
         if len(keys) * _PIECE_BYTES >= _LEAST_BYTES:
             out += self._same_version(turn, keys)
@@ -236,9 +237,7 @@ class FurtherFiles:
             with self._lock:
                 if entry not in self._samples:
                     head = self._predecessors.head(entry)
-                    self._samples[entry] = frozenset(
-                        each.to_bytes(_KEY_BYTES, "big") for each in samples(head)
-                    )
+                    self._samples[entry] = samples(head)
             found = self._samples[entry]
             share = len(found & keys) / max(len(found), 1)
             if share > most:
