@@ -1,28 +1,34 @@
 """A reader of versions, written from docs/format.md alone: small, slow, obvious.
 
 It imports nothing from packer, and holds everything in memory. Section titles of the specification
-stand above the code that follows them.
+stand above the code that follows them. `frame_decoder` has frames, `recipe_decoder` recipes.
 
-    python decoder.py LAYOUT TAG      lists a version of an OCI image layout
+    python -m tests.conformance.decoder LAYOUT TAG      lists a version of an OCI image layout
 """
 
 from __future__ import annotations
 
-import bz2
 import hashlib
-import importlib
 import itertools
 import json
-import re
 import struct
 import sys
-import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-import zstandard
 from blake3 import blake3
+
+from tests.conformance.frame_decoder import (
+    MIB,
+    Bytes,
+    Damaged,
+    decompress,
+    need,
+    number,
+    read_delta,
+)
+from tests.conformance.recipe_decoder import Old, OldFrames, Recipe
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 ARTIFACT = "application/vnd.layer-packer.version.v1"
@@ -32,13 +38,8 @@ INDEX = "application/vnd.layer-packer.index.v1+zstd"
 UPDATE = "application/vnd.layer-packer.update.v1"
 
 DIRECTORY, FILE, SYMLINK = 0, 1, 2
-MIB = 1 << 20
 
 Run = tuple[int, int]
-
-
-class Damaged(Exception):
-    """The specification forbids what was found."""
 
 
 class Entry(NamedTuple):
@@ -94,12 +95,6 @@ class Predecessor(NamedTuple):
     files: int
 
 
-def need(sound: bool, rule: str) -> None:
-    """Refuse what breaks a rule."""
-    if not sound:
-        raise Damaged(rule)
-
-
 # Image layout
 
 
@@ -150,147 +145,6 @@ def parse_json(data: bytes) -> dict[str, Any]:
     )
     need(isinstance(value, dict), "not a JSON object")
     return dict(value)
-
-
-# Frames and prefixes
-
-
-def decompress(frame: bytes, prefix: bytes, size: int | None, limit: int) -> bytes:
-    """Return the content of one frame: `size` bytes if that is known, at most `limit`."""
-    header = zstandard.get_frame_parameters(frame)
-    need(header.content_size <= limit, "a content size that is not stated, or above the limit")
-    need(size is None or header.content_size == size, "another content size than expected")
-    need(header.dict_id == 0, "a frame with a dictionary id")
-    need(header.window_size <= 1 << 28, "a window above 2^28")
-    dictionary = None
-    if prefix:
-        dictionary = zstandard.ZstdCompressionDict(prefix, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
-    context = zstandard.ZstdDecompressor(dict_data=dictionary)
-    plain: bytes = context.decompress(frame, allow_extra_data=False)
-    return plain
-
-
-# Delta frames
-
-
-def numbers(data: bytes) -> list[int]:
-    """Return all numbers of which `data` consists."""
-    out, value, shift = [], 0, 0
-    for byte in data:
-        value |= (byte & 0x7F) << shift
-        shift += 7
-        if byte < 0x80:
-            out.append(value)
-            value = shift = 0
-    need(shift == 0, "a number is cut off")
-    need(max(out, default=0) < 1 << 32, "a number above 2^32")
-    return out
-
-
-def number(data: bytes, start: int) -> tuple[int, int]:
-    """Return the number of at most 4 bytes at `start`, and where it ends."""
-    end = next(at for at in range(start, len(data)) if data[at] < 0x80) + 1
-    need(end - start <= 4, "a number of more than 4 bytes")
-    return numbers(data[start:end])[0], end
-
-
-def read_copies(coded: bytes) -> tuple[list[int], list[int], list[tuple[int, bool]]]:
-    """Return gaps, lengths, and places with whether the source lies in the text."""
-    count, at = number(coded, 0)
-    need(1 <= count <= 262144, "number of copies")
-    columns = []
-    for size in (count, count, count, None):
-        length, at = number(coded, at)
-        end = at + length if length else len(coded) if size is None else at + size
-        column = coded[at:end]
-        at = end
-        columns.append(decompress(column, b"", size, 9 * count) if length else column)
-        need(size is None or len(columns[-1]) == size, "a column of copies")
-    need(at == len(coded), "the end of the copies")
-    bits = int.from_bytes(columns[3], "little")
-    left = 8 * len(columns[3])
-
-    def value(code: int) -> int:
-        nonlocal bits, left
-        need(code <= 115, "a class above 115")
-        if code < 32:
-            return code
-        extra = (code - 32) // 4 + 3
-        need(extra <= left, "extra bits are missing")
-        out = (4 + code % 4 << extra) + bits % (1 << extra)
-        bits >>= extra
-        left -= extra
-        return out
-
-    gaps = [value(code) for code in columns[0]]
-    lengths = [value(code) for code in columns[1]]
-    places = [(value(code % 128), code >= 128) for code in columns[2]]
-    need(left < 8 and bits == 0, "extra bits are left")
-    return gaps, lengths, places
-
-
-def read_selection(coded: bytes, blocks: int) -> list[int]:
-    """Return the ordinals of the blocks that are kept."""
-    if not coded:
-        return []
-    bits = int.from_bytes(coded[1:], "little")
-    left = 8 * len(coded) - 8
-    orders = coded[0] % 16, coded[0] // 16
-    need(max(orders) < 12, "an order")
-
-    def take(count: int) -> int:
-        nonlocal bits, left
-        need(count <= left, "the selection is cut off")
-        value = bits % (1 << count)
-        bits >>= count
-        left -= count
-        return value
-
-    kind = take(1)
-    kept: list[int] = []
-    at = 0
-    while not at or left >= 8 or bits or not kept or kept[-1] < at - 1:
-        low = orders[kind]
-        while not take(1):
-            low += 1
-            need(low <= 31, "a run")
-        run = (1 << low) + take(low) - (1 << orders[kind]) + 1
-        if kind:
-            kept.extend(range(at, at + run))
-        at += run
-        need(at <= blocks, "blocks behind the prefix")
-        kind = 1 - kind
-    return kept
-
-
-def read_delta(stored: bytes, prefix: bytes, size: int, limit: int = 8 * MIB) -> bytes:
-    """Return the plaintext of a delta frame."""
-    length, start = number(stored, 0)
-    copies, start = stored[start : start + length], start + length
-    gaps, lengths, places = read_copies(copies) if copies else ([], [], [])
-    length, start = number(stored, start)
-    kept = read_selection(stored[start : start + length], (len(prefix) + 1023) // 1024)
-    start += length
-    need(sum(gaps) + sum(lengths) <= size and min(lengths, default=1) > 0, "copies behind the end")
-    sources, shifts, at = [], [len(prefix), 0], len(prefix)
-    for gap, copied, (place, in_text) in zip(gaps, lengths, places, strict=True):
-        at += gap
-        shifts[in_text] += -(place + 1) // 2 if place & 1 else place // 2
-        source = (at - shifts[in_text]) % (1 << 32)
-        sources.append(source)
-        at += copied
-        need(in_text == (source >= len(prefix)), "the kind of a source")
-        need(in_text or source + copied <= len(prefix), "a source in prefix and text")
-    older = b"".join(prefix[1024 * block : 1024 * block + 1024] for block in kept)
-    left = size - sum(lengths)
-    rest = decompress(stored[start:], older and older.rjust(left, b"\0"), left, limit)
-    both = bytearray(prefix)
-    for gap, copied, source in zip(gaps, lengths, sources, strict=True):
-        both += rest[:gap]
-        rest = rest[gap:]
-        need(source + copied <= len(both), "a source that is not there yet")
-        both += both[source : source + copied]
-    return bytes(both[len(prefix) :]) + rest
 
 
 # Index layers
@@ -608,346 +462,6 @@ class Contents:
             at += len(part)
 
 
-# Recipes
-
-BLOCK = 512
-BZIP2_BLOCK, BZIP2_END = f"{0x314159265359:048b}", f"{0x177245385090:048b}"
-FIELDS = (0, 100, 108, 116, 124, 136, 148, 156, 157, 257, 265, 297, 329, 337, 345, 512)
-SIZE, MTIME, CHKSUM = 4, 5, 6
-
-
-class Bytes:
-    """Bytes that are read from their start to their end."""
-
-    def __init__(self, data: bytes) -> None:
-        self.data, self.at = data, 0
-
-    def take(self, count: int) -> bytes:
-        """Return the next bytes."""
-        need(count <= len(self.data) - self.at, "too few bytes")
-        self.at += count
-        return self.data[self.at - count : self.at]
-
-    def number(self) -> int:
-        """Return the next number."""
-        value = shift = 0
-        while True:
-            need(shift <= 56, "a number is too large")
-            (byte,) = self.take(1)
-            value |= (byte & 0x7F) << shift
-            shift += 7
-            if byte < 0x80:
-                return value
-
-    def end(self) -> None:
-        """Check that nothing is left."""
-        need(self.at == len(self.data), "something is left over")
-
-
-def replace_times(span: bytearray, start: int, times: dict[int, int]) -> None:
-    """Replace times in the tar headers of a span that starts there in its stream."""
-    octal = re.compile(rb"[0-7]+")
-    for at in range(-start % BLOCK, len(span) - BLOCK + 1, BLOCK) if times else ():
-        block = span[at : at + BLOCK]
-        total = sum(block) - sum(block[148:156]) + 8 * 32
-        if block[257:262] == b"ustar" and block[148:156] == b"%06o\0 " % total:
-            old = block[136:147]
-            if octal.fullmatch(old) and int(old, 8) in times:
-                new = b"%011o" % times[int(old, 8)]
-                span[at + 136 : at + 147] = new
-                span[at + 148 : at + 156] = b"%06o\0 " % (total - sum(old) + sum(new))
-
-
-class Recipe:
-    """Makes a file of its content."""
-
-    def __init__(
-        self,
-        recipe: bytes,
-        content: bytes,
-        size: int,
-        older: list[Old | OldFrames] | None = None,
-        *,
-        as_text: bool = False,
-    ) -> None:
-        """Take the parts, and the old streams of the predecessors, raw; None if there are none."""
-        self.as_text = as_text
-        most = 32 * MIB + size // (32 if older is None else 2)
-        need(len(recipe) <= min(most, 1 << 30), "length of a recipe")
-        self.older = older or []
-        self.span_bytes = 256 * size + (2 << 30)
-        head = Bytes(recipe)
-        version = head.take(1)
-        need(version in (b"\1", b"\2"), "version of a recipe")
-        self.has_zstd = version == b"\2"
-        if self.has_zstd:
-            head.number()  # bytes of the text
-        lengths = [head.number() for _ in range(3)]
-        count = head.number()
-        need(count <= 1 << 21, "number of streams")
-        streams = [head.number() for _ in range(count)]
-        self.operations, self.headers, self.inline = (Bytes(head.take(n)) for n in lengths)
-        self.streams = iter([Bytes(head.take(n)) for n in streams])
-        head.end()
-        self.content = Bytes(content)
-        self.opened_bytes = 32 * size + 256 * MIB
-
-    def file(self) -> bytes:
-        """Return the file."""
-        data = self.stream(0, within=False)
-        for part in (self.operations, self.headers, self.inline, self.content):
-            part.end()
-        need(next(self.streams, None) is None, "a stream is left over")
-        return data
-
-    def stream(self, depth: int, *, within: bool = True) -> bytes:
-        """Follow the operations up to END."""
-        out = bytearray()
-        header = bytes(BLOCK)
-        while True:
-            (operation,) = self.operations.take(1)
-            if operation == 0:
-                return bytes(out)
-            if operation == 1:
-                out += self.content.take(self.operations.number())
-            elif operation == 2:
-                out += self.inline.take(self.operations.number())
-            elif operation in (4, 5):
-                header = self.header(header)
-                out += header
-                if operation == 5:
-                    size = size_of(header)
-                    out += self.content.take(size) + bytes(-size % BLOCK)
-            elif operation == 6:
-                out += bytes(self.operations.number())
-            elif operation == 8:
-                out += self.delta(self.operations.number())
-            elif operation in (9, 10):
-                allowed = self.has_zstd or operation == 10
-                need(not within and allowed, "a zstd stream where none may be")
-                out += self.zstd(depth + (operation == 10), is_text=operation == 9)
-            else:
-                need(operation in (3, 7), f"operation {operation} needs a later reader")
-                need(depth < 4, "streams within one another")
-                out += self.bzip2(depth + 1) if operation == 7 else self.deflate(depth + 1)
-
-    def take_span(self, stream: int, start: int, size: int) -> Old | OldFrames:
-        """Return the old stream that a span lies in."""
-        need(stream < len(self.older) and size <= 16 * MIB, "a span")
-        self.span_bytes -= max(size, 65536)
-        need(self.span_bytes >= 0, "too many spans")
-        need(start + size <= len(self.older[stream].plain), "a span behind the end")
-        return self.older[stream]
-
-    def delta(self, size: int) -> bytes:
-        """Return what a delta makes of old streams."""
-        need(1 <= size <= 16 * MIB, "length of a delta")
-        records = self.next_stream()
-        count = records.number()
-        need(1 <= count <= 64, "number of spans")
-        spans = [(records.number(), records.number(), records.number()) for _ in range(count)]
-        need(all(length > 0 for _, _, length in spans), "an empty span")
-        need(sum(length for _, _, length in spans) <= 16 * MIB, "spans of a delta")
-        count = records.number()
-        need(count <= 64, "number of times")
-        times = [(records.number(), records.number()) for _ in range(count)]
-        need(all(new < 1 << 33 for _, new in times), "a time")
-        stored = records.take(len(records.data) - records.at)
-        prefix = b""
-        for stream, start, length in spans:
-            old = self.take_span(stream, start, length)
-            span = bytearray(old.plain[start : start + length])
-            replace_times(span, start, dict(reversed(times)))
-            prefix += span
-        return read_delta(stored, prefix, size, 16 * MIB)
-
-    def deflate(self, depth: int) -> bytes:
-        """Return a deflate stream. Its bits are a text of zeros and ones, the lowest first."""
-        records = self.next_stream()
-        plain = Bytes(self.stream(depth))
-        bits, window = "", b""
-        while records.at < len(records.data):
-            head = records.number()
-            length, bit = head >> 3, head & 7
-            need(bit == len(bits) % 8, "where a segment begins")
-            self.opened_bytes -= length
-            need(length <= 18 * MIB and self.opened_bytes >= 0, "too much plaintext")
-            coded = Bytes(records.take(records.number()))
-            need(coded.take(1) == b"\x40", "a recipe with a model, which this reader does not know")
-            number = coded.number()
-            rest = b"\x40" + coded.take(len(coded.data) - coded.at)
-            text = plain.take(length)
-            bits += self.segment(window, text, rest, number, bit)[bit:]
-            window = (window + text)[-32768:]
-        plain.end()
-        return bytes(int(bits[at : at + 8][::-1], 2) for at in range(0, len(bits) - 7, 8))
-
-    def segment(self, window: bytes, plain: bytes, coded: bytes, number: int, bit: int) -> str:
-        """Return the bits of a segment that is rebuilt from tokens."""
-        head = Bytes(coded)
-        head.take(3)
-        start, size = head.number(), head.number()
-        old = self.take_span(number, start, size)
-        need(isinstance(old, Old), "an old stream without tokens")
-        assert isinstance(old, Old)
-        span = tokens().old_span(*old.inflated(), start, size)
-        reader = tokens().Reader(window + plain, len(window), span, coded)
-        made: str = reader.bits(bit)
-        need(len(made) // 8 <= min(8 * len(plain) + 65536, 24 * MIB), "size of a segment")
-        return made
-
-    def zstd(self, depth: int, *, is_text: bool) -> bytes:
-        """Return zstd frames, or their plaintext where that is the text of the file."""
-        records = self.next_stream()
-        plain = Bytes(self.stream(depth))
-        if self.as_text and is_text:
-            return plain.data
-        out = b""
-        while records.at < len(records.data):
-            length, size = records.number(), records.number()
-            self.opened_bytes -= length
-            need(length <= 2228224 and self.opened_bytes >= 0, "too much plaintext")
-            need(size <= min(4 * length + 65536, 8 * MIB), "size of a segment")
-            coded = records.take(records.number())
-            text = plain.take(length)
-            if is_text or coded[:1] != b"\1":
-                made: bytes = reader_of("zstd_decoder").segment(text, coded)
-            else:
-                made = self.frames(text, Bytes(coded))
-            need(len(made) == size, "length of a segment")
-            out += made
-        plain.end()
-        return out
-
-    def frames(self, plain: bytes, coded: Bytes) -> bytes:
-        """Return a segment of a zstd stream that is rebuilt from old sequences."""
-        coded.take(1)
-        number = coded.number()
-        recipe = b"\1" + coded.take(len(coded.data) - coded.at)
-        head = Bytes(recipe[1:])
-        start, size = head.number(), head.number()
-        old = self.take_span(number, start, size)
-        need(isinstance(old, OldFrames), "an old stream without sequences")
-        assert isinstance(old, OldFrames)
-        made: bytes = reader_of("zstd_sequences").segment(plain, recipe, old.frames)
-        return made
-
-    def next_stream(self) -> Bytes:
-        """Return the records of the next stream."""
-        records = next(self.streams, None)
-        need(records is not None, "a stream is missing")
-        assert records is not None
-        return records
-
-    def bzip2(self, depth: int) -> bytes:
-        """Return a bzip2 stream. Its bits are a text of zeros and ones."""
-        records = self.next_stream()
-        level = records.number()
-        need(1 <= level <= 9, "level")
-        plain = Bytes(self.stream(depth))
-        bits = "".join(f"{byte:08b}" for byte in b"BZh%d" % level)
-        checksum = 0
-        while records.at < len(records.data):
-            length = records.number()
-            if length == 0:
-                bits += BZIP2_END + f"{checksum:032b}"
-                bits += "0" * (-len(bits) % 8)
-                break
-            self.opened_bytes -= length
-            need(length <= 18 * MIB and self.opened_bytes >= 0, "too much plaintext")
-            block, crc = bzip2_block(plain.take(length), level)
-            bits += block
-            checksum = (checksum << 1 | checksum >> 31) & 0xFFFFFFFF ^ crc
-        records.end()
-        plain.end()
-        return bytes(int(bits[at : at + 8], 2) for at in range(0, len(bits) - 7, 8))
-
-    def header(self, last: bytes) -> bytes:
-        """Return the next header of a tar archive."""
-        coded = self.headers
-        mask = coded.number()
-        need(mask < 1 << 17, "mask of a header")
-        out = bytearray(last)
-        for field in range(15):
-            start, end = FIELDS[field], FIELDS[field + 1]
-            if not mask >> field & 1:
-                continue
-            if (field == SIZE and not mask >> 15 & 1) or (field == MTIME and not mask >> 16 & 1):
-                value = coded.number()
-                if field == MTIME:
-                    value = (value >> 1) ^ -(value & 1)
-                    digits = last[start : end - 1]
-                    if all(byte in b"01234567" for byte in digits):
-                        value += int(digits, 8)
-                need(0 <= value < 8**11, "a number in a header")
-                out[start : end - 1] = b"%011o" % value
-                continue
-            data = coded.take(coded.number())
-            need(len(data) <= end - start, "length of a field")
-            out[start:end] = data.ljust(end - start, b"\0")
-        if not mask >> CHKSUM & 1:
-            out[148:156] = bytes(8)
-            out[148:156] = b"%06o\0 " % (sum(out) + 8 * ord(" "))
-        return bytes(out)
-
-
-class Old:
-    """An old stream: its plaintext, and its tokens if they are asked for."""
-
-    def __init__(self, stream: bytes, size: int) -> None:
-        inflate = zlib.decompressobj(-15)
-        self.stream = stream
-        self.size = size
-        try:
-            self.plain = inflate.decompress(stream, size)
-        except zlib.error:
-            raise Damaged("an old stream") from None
-        self.blocks: Any = None
-
-    def inflated(self) -> tuple[bytes, Any]:
-        """Return plaintext and blocks."""
-        if self.blocks is None:
-            self.blocks = tokens().inflate(self.stream, self.size)
-        return self.plain, self.blocks[1]
-
-
-class OldFrames:
-    """An old zstd stream: its plaintext and its sequences."""
-
-    def __init__(self, stream: bytes) -> None:
-        self.frames = reader_of("zstd_sequences").Frames(stream)
-        self.plain: bytes = self.frames.plain
-
-
-def tokens() -> Any:
-    """Return the reader of recipes from tokens."""
-    return reader_of("token_decoder")
-
-
-def reader_of(name: str) -> Any:
-    """Return a module beside this one, which is slow to load."""
-    return importlib.import_module(f"{__package__}.{name}" if __package__ else name)
-
-
-def size_of(header: bytes) -> int:
-    """Return the size that a header tells."""
-    if header[156:157] in (b"1", b"2", b"3", b"4", b"5", b"6"):
-        return 0
-    field = header[124:136]
-    if field[0] == 0x80:
-        return int.from_bytes(field[1:], "big")
-    return int(field.strip(b" \0") or b"0", 8)
-
-
-def bzip2_block(plain: bytes, level: int) -> tuple[str, int]:
-    """Return the bits of the one block that bzip2 makes of some plaintext, and its checksum."""
-    bits = "".join(f"{byte:08b}" for byte in bz2.compress(plain, level))
-    end = bits.rindex(BZIP2_END)
-    block, checksum = bits[32:end], bits[end + 48 : end + 80]
-    need(block[:48] == BZIP2_BLOCK and block[48:80] == checksum, "one block")
-    return block, int(checksum, 2)
-
-
 def file_of(index: Index, contents: Contents, entry: int) -> bytes:
     """Return the content of a file; the digest of an opened one is checked."""
     chunks = [at for start, length in index.runs[entry] for at in range(start, start + length)]
@@ -1005,7 +519,7 @@ def tree_digest(index: Index, contents: Contents) -> str:
     ]
     hasher = blake3(b"layer-packer tree v1\0")
     for data in (
-        *(index.raw[number] for number in (10, 11, 12, 14)),
+        *(index.raw[section] for section in (10, 11, 12, 14)),
         struct.pack(f"<{len(counts)}Q", *counts),
     ):
         hasher.update(struct.pack("<Q", len(data)) + data)

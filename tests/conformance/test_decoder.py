@@ -25,7 +25,7 @@ import packer
 from packer.errors import PackerError
 from packer.format import layer_writer
 from packer.format.index_codec import decode_index
-from tests.conformance import decoder
+from tests.conformance import decoder, frame_decoder
 from tests.conformance.make_samples import (
     SAMPLES,
     Tree,
@@ -339,7 +339,7 @@ def test_both_readers_refuse(name: str) -> None:
 
 
 def refused_by_both(data: bytes) -> None:
-    with pytest.raises(decoder.Damaged):
+    with pytest.raises(frame_decoder.Damaged):
         decoder.Index(data)
     with pytest.raises(PackerError):
         decode_index(data)
@@ -417,7 +417,7 @@ def test_both_readers_refuse_flipped_blobs(tmp_path: Path) -> None:
         data = bytearray(path.read_bytes())
         data[len(data) // 2] ^= 1
         path.write_bytes(data)
-        with pytest.raises(decoder.Damaged):
+        with pytest.raises(frame_decoder.Damaged):
             decoded(store, "app:1")
         with pytest.raises(PackerError):
             packer.verify("app:1", store=store)
@@ -430,7 +430,7 @@ def outcome(data: bytes) -> tuple[bool, bool]:
     """Tell whether the decoder and whether the package accept an index."""
     try:
         decoder.Index(data)
-    except decoder.Damaged:
+    except frame_decoder.Damaged:
         by_decoder = False
     else:
         by_decoder = True

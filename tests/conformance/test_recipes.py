@@ -17,7 +17,7 @@ import pytest
 
 from packer.format.index_codec import decode_index, encode_index
 from packer.opening.predecessor import OldStream
-from tests.conformance import decoder
+from tests.conformance import decoder, frame_decoder, recipe_decoder
 from tests.conformance.make_samples import Tree, manifests
 from tests.conformance.test_decoder import assemble, decoded, outcome, pack_all, plain_index
 from tests.predecessors import build, closed, gzip_against, write
@@ -83,7 +83,7 @@ def recipe(records: bytes, length: int) -> bytes:
 def test_the_example_of_a_bzip2_stream() -> None:
     text = random.Random(1).randbytes(1000).hex().encode()
     stream = bz2.compress(text, 2)
-    made = decoder.Recipe(recipe(b"\x02\xd0\x0f\x00", len(text)), text, len(stream)).file()
+    made = recipe_decoder.Recipe(recipe(b"\x02\xd0\x0f\x00", len(text)), text, len(stream)).file()
     assert made == stream
 
 
@@ -92,8 +92,8 @@ def test_the_example_of_a_bzip2_stream() -> None:
     [b"", b"\0\xd0\x0f\0", b"\x0a\xd0\x0f\0", b"\1\xd1\x0f\0", b"\1\xcf\x0f\0", b"\1\xd0\x0f\0\0"],
 )
 def test_what_a_reader_must_refuse(records: bytes) -> None:
-    with pytest.raises(decoder.Damaged):
-        decoder.Recipe(recipe(records, 2000), bytes(2000), 5000).file()
+    with pytest.raises(frame_decoder.Damaged):
+        recipe_decoder.Recipe(recipe(records, 2000), bytes(2000), 5000).file()
 
 
 def gzipped(data: bytes, level: int = 6) -> bytes:

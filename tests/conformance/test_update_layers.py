@@ -17,7 +17,7 @@ from packer.format.version import load_version
 from packer.oci import CONFIG_TYPE, DATA_TYPE, INDEX_TYPE, MANIFEST_TYPE, UPDATE_TYPE, Manifest
 from packer.packing.older import compaction
 from packer.stores.layout import LayoutStore
-from tests.conformance import decoder
+from tests.conformance import decoder, frame_decoder
 from tests.conformance.test_decoder import TINY_SAMPLE, decoded
 
 
@@ -200,7 +200,7 @@ def test_patches_on_a_large_index(tmp_path: Path) -> None:
     )
     for number, arrangement in enumerate(refused):
         store = craft(tmp_path / f"refused{number}", plain, *arrangement)
-        with pytest.raises((decoder.Damaged, zstandard.ZstdError)):
+        with pytest.raises((frame_decoder.Damaged, zstandard.ZstdError)):
             decoded(store, "app:1")
         with pytest.raises(PackerError):
             packer.unpack("app:1", tmp_path / "out", store=store)
@@ -224,7 +224,7 @@ def test_arrangements_that_readers_refuse(tmp_path: Path) -> None:
     )
     for number, layers in enumerate(arrangements):
         store = craft(tmp_path / f"{number}", plain, *layers)
-        with pytest.raises((decoder.Damaged, zstandard.ZstdError)):
+        with pytest.raises((frame_decoder.Damaged, zstandard.ZstdError)):
             decoded(store, "app:1")
         with pytest.raises(PackerError):
             packer.unpack("app:1", tmp_path / "out", store=store)

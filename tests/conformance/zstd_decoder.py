@@ -7,10 +7,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-try:
-    from tests.conformance.token_decoder import Coder
-except ImportError:  # beside it, as a program
-    from token_decoder import Coder  # type: ignore[import-not-found,no-redef]
+from tests.conformance.token_decoder import Coder
 
 LITERALS = 3
 SYMBOLS = (36, 32, 53)

@@ -10,10 +10,7 @@ from typing import NamedTuple
 
 import zstandard
 
-try:
-    from tests.conformance import zstd_decoder as plain_reader
-except ImportError:  # beside it, as a program
-    import zstd_decoder as plain_reader  # type: ignore[import-not-found,no-redef]
+import tests.conformance.zstd_decoder as plain_reader
 
 need = plain_reader.need
 MAGIC = b"\x28\xb5\x2f\xfd"

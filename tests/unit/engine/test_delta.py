@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from packer.engine import delta, zstd
 from packer.engine.native import ffi, lib
 from packer.errors import FormatError
-from tests.conformance import decoder
+from tests.conformance import frame_decoder
 
 
 def manifest(count: int, seed: int, label: str) -> bytes:
@@ -35,7 +35,7 @@ def check(older: bytes, text: bytes) -> bytes:
     """Encode; let package and independent decoder read it; return the frame."""
     frame = encoded(older, text)
     assert delta.decode(frame, len(text), "frame", older) == text
-    assert decoder.read_delta(frame, older, len(text)) == text
+    assert frame_decoder.read_delta(frame, older, len(text)) == text
     assert delta.is_frame_of(memoryview(text), frame, "frame", older)
     for at in {0, len(text) // 2, len(text) - 1} if text else ():
         other = bytearray(text)
@@ -132,7 +132,7 @@ def test_copies_that_lie_are_refused() -> None:
 
     def both(stored: bytes) -> bytes:
         text = delta.decode(stored, 30, "f", bytearray(older))
-        assert decoder.read_delta(stored, older, 30) == text
+        assert frame_decoder.read_delta(stored, older, 30) == text
         return bytes(text)
 
     assert both(frame(b"\0", bytes([30]), b"\0")) == older
@@ -161,7 +161,7 @@ def test_copies_that_lie_are_refused() -> None:
         with pytest.raises(FormatError):
             delta.decode(stored, 30, "f", bytearray(older))
         with pytest.raises(Exception):  # noqa: B017
-            decoder.read_delta(stored, older, 30)
+            frame_decoder.read_delta(stored, older, 30)
     # Bits of padding that are not 0.
     text = bytes(range(30)) * 2
     wide = frame(b"\0", bytes([32]), b"\0", rest=text[32:], extra=b"\0")
@@ -209,11 +209,11 @@ def bits(*codes: str) -> bytes:
 def test_selections(selection: bytes, kept: list[int] | None) -> None:
     older = random.Random(1).randbytes(4 * 1024 + 5)
     if kept is not None:
-        assert decoder.read_selection(selection, 5) == kept
+        assert frame_decoder.read_selection(selection, 5) == kept
         prefix = b"".join(older[at * 1024 : at * 1024 + 1024] for at in kept)
     else:
         with pytest.raises(Exception):  # noqa: B017
-            decoder.read_selection(selection, 5)
+            frame_decoder.read_selection(selection, 5)
         prefix = b""
     for text in (prefix, prefix * 3 + bytes(2000)):  # behind zeros, the second one
         if text:
@@ -224,7 +224,7 @@ def test_selections(selection: bytes, kept: list[int] | None) -> None:
                     delta.decode(stored, len(text), "f", bytearray(older))
             else:
                 assert delta.decode(stored, len(text), "f", older) == text
-                assert decoder.read_delta(stored, older, len(text)) == text
+                assert frame_decoder.read_delta(stored, older, len(text)) == text
 
 
 def test_only_what_has_something_in_common_is_kept() -> None:
@@ -236,7 +236,7 @@ def test_only_what_has_something_in_common_is_kept() -> None:
     copies, at = zstd.read_number(frame, "f")
     length, start = zstd.read_number(frame[at + copies :], "f")
     selection = frame[at + copies + start :][:length]
-    assert decoder.read_selection(selection, 400) == [77, 200]  # 201 is copied
+    assert frame_decoder.read_selection(selection, 400) == [77, 200]  # 201 is copied
 
 
 def copies_of(older: bytes, text: bytes) -> list[tuple[int, int, int]]:

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 import pytest
 
 from packer.opening.tar_times import MAX_TIME, MAX_TIMES, replaced_times, retime
-from tests.conformance.decoder import replace_times
+from tests.conformance.recipe_decoder import replace_times
 from tests.updates import tar, texts
 
 OLD, NEW, OTHER = 1_600_000_000, 1_700_000_000, 1_650_000_001
