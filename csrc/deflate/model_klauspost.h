@@ -39,7 +39,7 @@ typedef struct pk_klauspost {
     int blind;                   /* it is too short to be searched */
     uint32_t tried, replayed;    /* matches found ahead in the unit; how many were planned */
     int keeps;                   /* the tables from before them are kept */
-    int lost; /* the model is of no use any more: `sure` tokens were promised, and one was not */
+    int lost; /* the model is of no use any more: a token that was promised right was wrong */
 } pk_klauspost;
 
 /* A match that was found ahead, and where the look goes on. */

@@ -60,10 +60,11 @@ uint32_t pk_tape_play_run(pk_tape *tape, uint32_t *at, uint32_t last, uint64_t m
         end = tape->events[tape->event_count].at - (tape->events[tape->event_count].at > 0);
     if (tape->failed || tape->next != *at || end <= tape->count)
         return 0;
-    const pk_token *from = tape->tokens + tape->count, least = matches ? UINT32_MAX : 255;
+    const pk_token *from = tape->tokens + tape->count, greatest = matches ? UINT32_MAX : 255;
     const size_t left = end - tape->count < most ? end - tape->count : (size_t)most;
     uint32_t here = *at;
-    for (; run < left && from[run] <= least && pk_token_bytes(from[run]) <= last - here; run++) {
+    for (; run < left && from[run] <= greatest && pk_token_bytes(from[run]) <= last - here;
+         run++) {
         out[run] = from[run];
         here += pk_token_bytes(from[run]);
     }

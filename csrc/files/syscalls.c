@@ -188,7 +188,7 @@ void pk_release_large_blocks(void)
 {
 #ifdef __GLIBC__
     mallopt(M_MMAP_THRESHOLD, 1 << 20);
-    mallopt(M_ARENA_MAX, 4); // each keeps some free memory, and there is one for each thread
+    mallopt(M_ARENA_MAX, 4); /* each keeps some free memory, and else each thread has its own */
 #endif
 }
 

@@ -27,20 +27,25 @@ ROWS_LEVEL = 12
 """Level that keeps a table of rows instead of both, whatever the size. To fill it with a prefix
 takes 10 ns a byte; to put that into trees, as stronger levels do, 100 to 200."""
 FAST_LEVEL = 3
-"""Level that keeps a table for matches of eight bytes, and one for shorter ones. It has half of the
-time of ROWS_LEVEL, and 5 to 25 % more bytes."""
+"""Level that keeps a table for matches of eight bytes, and one for shorter ones. It takes half the
+time of ROWS_LEVEL; frames are 5 to 25 % larger."""
+_LEAST_TABLE_LOG = 10
+"""Binary logarithm of the entries in the smallest of these tables. Others fit the size of prefix
+and content, which have at least as many bytes as the table has entries, and not twice as many."""
 _FAST_LOG, _FAST_SHORT_LOG, _FAST_LEAST_MATCH = 20, 18, 6
-"""Binary logarithms of the entries in these tables, and the least match of the latter. The tables
-that are usual at this level are too small for a prefix."""
+"""Of FAST_LEVEL: binary logarithms of the entries in its largest tables, for eight bytes and for
+shorter matches, and the bytes of the latter. Tables as usual at this level are too small for a
+prefix."""
 _MAX_ROWS_LOG = 21
-"""Binary logarithm of the entries in this table, which has half as many as there are bytes."""
+"""Binary logarithm of the entries in the largest table of ROWS_LEVEL: 8 MiB. One of 16 saves 1 % of
+the bytes, and takes a quarter longer."""
 _LARGE_PREFIX_BYTES = 512 << 10
-"""Prefix and content in bytes from which matches of four bytes are no gain, and 32 entries are
-searched, not 64."""
+"""Prefix and content in bytes from which ROWS_LEVEL searches 32 entries, not 64, for matches of
+five bytes, not four: those of four are no gain there."""
 _PLAIN_ROWS_LOG, _PLAIN_ROWS_SEARCH_LOG = 20, 5
-"""The same table for a frame that stands alone, and binary logarithm of the entries searched. It
-stays in the cache, so one more step of search costs nothing: first packs are 0.5 to 2.6 % smaller
-in the same time."""
+"""Of a frame that stands alone, at all levels that keep rows: binary logarithms of the entries in
+the table, and of those searched. The table stays in the cache, so one more step of search costs
+nothing: first packs are 0.5 to 2.6 % smaller in the same time."""
 _LARGE_BYTES = 256 << 10
 """Plaintext above which zstd has one set of parameters a level; below, they depend on the size."""
 MAX_WINDOW_LOG = 28
@@ -167,50 +172,46 @@ def _prefix_parameters(level: int, size: int) -> zstandard.ZstdCompressionParame
     """Return the parameters of a frame with a prefix, which has `size` bytes with its prefix."""
     # The window spans both: otherwise the far end of the prefix would be out of reach.
     window_log = min(max(size.bit_length(), 17), MAX_WINDOW_LOG)
-    fitted = size.bit_length() - 1
+    fitted = max(size.bit_length() - 1, _LEAST_TABLE_LOG)
+    # zstd fills the tables anew for every frame, twice: for the prefix and for the content.
     if level == ROWS_LEVEL:
         is_large = size >= _LARGE_PREFIX_BYTES
-        return zstandard.ZstdCompressionParameters(
-            window_log=window_log,
-            hash_log=min(max(fitted, 10), _MAX_ROWS_LOG),
-            chain_log=10,  # is not used
-            search_log=5 if is_large else 6,
-            min_match=5 if is_large else 4,
-            target_length=64,
-            strategy=zstandard.STRATEGY_LAZY2,
-            write_content_size=True,
-            write_checksum=False,
-            write_dict_id=False,
+        found = {
+            "strategy": zstandard.STRATEGY_LAZY2,
+            "hash_log": min(fitted, _MAX_ROWS_LOG),
+            "chain_log": _LEAST_TABLE_LOG,  # is not used
+            "search_log": 5 if is_large else 6,
+            "min_match": 5 if is_large else 4,
+            "target_length": 64,
+        }
+    elif level == FAST_LEVEL:
+        found = {
+            "strategy": zstandard.STRATEGY_DFAST,
+            "hash_log": min(fitted, _FAST_LOG),
+            "chain_log": min(fitted, _FAST_SHORT_LOG),
+            "search_log": 1,
+            "min_match": _FAST_LEAST_MATCH,
+        }
+    else:
+        usual = zstandard.ZstdCompressionParameters.from_level(
+            level, window_log=window_log, source_size=size
         )
-    if level == FAST_LEVEL:
-        return zstandard.ZstdCompressionParameters(
-            window_log=window_log,
-            hash_log=min(max(fitted, 10), _FAST_LOG),
-            chain_log=min(max(fitted, 10), _FAST_SHORT_LOG),
-            search_log=1,
-            min_match=_FAST_LEAST_MATCH,
-            strategy=zstandard.STRATEGY_DFAST,
-            write_content_size=True,
-            write_checksum=False,
-            write_dict_id=False,
-        )
-    usual = zstandard.ZstdCompressionParameters.from_level(
-        level, window_log=window_log, source_size=size
-    )
-    # zstd fills the tables anew for every frame, twice: for the prefix and for the content.
+        most_chain = MAX_TREE_LOG if usual.strategy >= _TREES else MAX_TABLE_LOG
+        long_match = _LONG_MATCH if usual.strategy >= _OPTIMAL else 0
+        found = {
+            "strategy": usual.strategy,
+            "hash_log": min(usual.hash_log, MAX_TABLE_LOG),
+            "chain_log": min(usual.chain_log, most_chain),
+            "search_log": usual.search_log,
+            "min_match": usual.min_match,
+            "target_length": max(usual.target_length, long_match),
+        }
     return zstandard.ZstdCompressionParameters(
         window_log=window_log,
-        hash_log=min(usual.hash_log, MAX_TABLE_LOG),
-        chain_log=min(usual.chain_log, MAX_TREE_LOG if usual.strategy >= _TREES else MAX_TABLE_LOG),
-        search_log=usual.search_log,
-        min_match=usual.min_match,
-        target_length=max(usual.target_length, _LONG_MATCH)
-        if usual.strategy >= _OPTIMAL
-        else usual.target_length,
-        strategy=usual.strategy,
         write_content_size=True,
         write_checksum=False,
         write_dict_id=False,
+        **found,
     )
 
 

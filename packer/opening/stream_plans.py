@@ -61,11 +61,14 @@ class StreamPlans:
         size: of the text in bytes.
         old: the predecessor.
         workers: do the work.
+        found: the streams in the text.
         votes: by number of a stream, where its text lies in the old one.
         recipes: of segments.
         shelf: keeps recipes and deltas until all is decided.
         unknown: returns the parts of a stretch of the text that are in no known chunk.
         parts: of the text; none if it is the file itself.
+        guesses: by number of a stream, the old stream that it probably was.
+        foreign: gets the numbers of streams whose encoder is not known.
     """
 
     def __init__(
@@ -74,49 +77,48 @@ class StreamPlans:
         size: int,
         old: OldText,
         workers: Workers,
+        found: Discovery,
         *,
         votes: Mapping[int, Votes],
         recipes: SegmentRecipes,
         shelf: Shelf,
         unknown: Callable[[int, int], Sequence[Stretch]],
         parts: Sequence[FlatPart],
+        guesses: Mapping[int, int],
+        foreign: set[int],
     ) -> None:
         self._read = read
         self._size = size
         self._old = old
         self._workers = workers
+        self._found = found
         self._votes = votes
         self._recipes = recipes
         self._shelf = shelf
         self._unknown = unknown
         self._parts = parts
         self._text = TextPieces(old, votes, workers, size)
-        self._guesses: Mapping[int, int] = {}
-        self.foreign: set[int] = set()
-        """Numbers of streams whose encoder is not known."""
+        self._bzip2 = Bzip2Opening(found.spool, found.left)
+        self._guesses = guesses
+        self._foreign = foreign
 
     def fill_file(
         self,
         plan: Opened,
-        found: Discovery,
         frames: Sequence[FoundFrames],
-        guesses: Mapping[int, int],
     ) -> bool:
         """Plan what a file consists of.
 
         Args:
             plan: of the file, still empty.
-            found: its streams.
             frames: its zstd streams of text, in order.
-            guesses: the old stream that each was probably, by number.
 
         Returns:
             Whether any stream is opened.
         """
-        self._found, self._guesses = found, guesses
-        self._bzip2 = Bzip2Opening(found.spool, found.left)
+        self._make_room(self._size)
         bzip2 = self._bzip2_in(None)
-        outer: list[Stream] = [*found.roots, *frames]
+        outer: list[Stream] = [*self._found.roots, *frames]
         outer.sort(key=attrgetter("offset"))
         laid: list[tuple[_Laid, Opened | Bzip2Piece | None]] = [
             *zip(outer, self._open_all(outer, None), strict=True),
@@ -131,21 +133,6 @@ class StreamPlans:
         else:
             self._fill_raw(plan, roots, plans, 0, self._size)
         return True
-
-    def make_room(self, found: Discovery, text_bytes: int) -> None:
-        """Release what only recipes of segments need, before much text becomes deltas.
-
-        Args:
-            found: streams of the file.
-            text_bytes: that become deltas next.
-        """
-        if text_bytes < _MUCH_TEXT:
-            return
-        self._recipes.release()
-        self._old.release_segments()
-        found.release()
-        release_workspaces()
-        release_free_memory()
 
     def _open_all(self, streams: Sequence[Stream], holder: Stream | None) -> list[Opened | None]:
         """Return how each stream in a holder, or in the file, is opened; None for a closed one."""
@@ -269,7 +256,7 @@ class StreamPlans:
     ) -> None:
         """Add what the plaintext of a stream consists of, given what is opened in it."""
         parts = _laid_out(stream, inner)
-        self.make_room(self._found, stream.size)
+        self._make_room(stream.size)
         jobs = (
             partial(self._text.make, stream, part[0], part[1], guess)
             for part in parts
@@ -278,6 +265,16 @@ class StreamPlans:
         made = self._ahead(jobs)
         for part in parts:
             self._add(out, part if isinstance(part, Opened | Bzip2Piece) else next(made))
+
+    def _make_room(self, text_bytes: int) -> None:
+        """Release what only recipes of segments need, before so much text becomes deltas."""
+        if text_bytes < _MUCH_TEXT:
+            return
+        self._recipes.release()
+        self._old.release_segments()
+        self._found.release()
+        release_workspaces()
+        release_free_memory()
 
     def _raw(self, start: int, end: int) -> ContentPiece | InlinePiece:
         """Return bytes of the file's text that lie between opened streams."""
@@ -319,7 +316,7 @@ class StreamPlans:
             if self._pays(out):
                 return True
         assert isinstance(out.stream, FoundStream)
-        self.foreign.add(out.stream.number)
+        self._foreign.add(out.stream.number)
         return False
 
     def _add(

@@ -85,17 +85,7 @@ class Update:
         self._stored: dict[int, int] = {}
         self._shelf = Shelf(workers.directory)
         self._recipes = SegmentRecipes(old, self._votes, workers, self._shelf)
-        self._plans = StreamPlans(
-            read,
-            size,
-            old,
-            workers,
-            votes=self._votes,
-            recipes=self._recipes,
-            shelf=self._shelf,
-            unknown=unknown,
-            parts=parts,
-        )
+        self._foreign: set[int] = set()  # streams whose encoder is not known
         segments = [segment for part in parts for segment in part.segments]
         file_bytes = size - sum(each.plain_bytes - each.coded_bytes for each in segments)
         self._room = most_recipe(file_bytes, against=True) - RESERVED_BYTES
@@ -147,7 +137,7 @@ class Update:
             self._votes,
             self._old.prints.average,
             self._unknown,
-            self._plans.foreign,
+            self._foreign,
             self.closed,
         ).tell([plan], pays=pays)
         if pays:
@@ -179,7 +169,6 @@ class Update:
         streams = [each for each in self._found.streams if isinstance(each, FoundStream)]
         self._further.look(streams, self._votes)
         self._old.release_prints()
-        self._plans.make_room(self._found, self._size)
         old = [
             each
             for each in self._old.streams
@@ -187,7 +176,21 @@ class Update:
         ]
         guessed = guesses(streams, old, self._unchanged) if old else {}
         guessed |= {stream.number: stream.guess for stream in self._frames}
-        if not self._plans.fill_file(plan, self._found, self._frames, guessed):
+        plans = StreamPlans(
+            self._read,
+            self._size,
+            self._old,
+            self._workers,
+            self._found,
+            votes=self._votes,
+            recipes=self._recipes,
+            shelf=self._shelf,
+            unknown=self._unknown,
+            parts=self._parts,
+            guesses=guessed,
+            foreign=self._foreign,
+        )
+        if not plans.fill_file(plan, self._frames):
             return False
         return plan.cost <= min(most, self._room)
 
@@ -227,7 +230,7 @@ class Update:
 
     def release(self) -> None:
         """Release the memory that only `begin` needs; the predecessor may be closed then."""
-        del self._old, self._plans
+        del self._old
         self._further.close()
         self._votes.clear()
         self._recipes.close()

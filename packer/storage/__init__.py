@@ -13,6 +13,7 @@ Files, in reading order:
     app_list            which applications there are
     application         one application: numbers, records, versions, and the save
     save                staging of a tree, and its manifest
+    load                a version to a directory, by way of the cache
     open_versions       versions that were read last
     deployments         the log of deployments
     condition           which numbers can be loaded

@@ -31,7 +31,8 @@ from packer.storage import app_list
 from packer.storage.application import Application
 from packer.storage.condition import Finding, verify_all
 from packer.storage.deployments import Deployment, deploy, read_log, rollback
-from packer.storage.open_versions import OpenVersions, trim
+from packer.storage.load import load
+from packer.storage.open_versions import OpenVersions
 from packer.storage.results import Retained, SavedVersion, StorageEvent, SupportBundle
 from packer.storage.retention import delete, retain, withdraw
 from packer.storage.save import Job, check_labels, check_level
@@ -39,11 +40,9 @@ from packer.storage.state.encoded_names import encode_app
 from packer.storage.state.repositories import Repositories
 from packer.storage.state.sequence_numbers import PATIENCE_SECONDS, Numbers, check_sequence
 from packer.storage.support_bundles import SupportBundles
-from packer.stores.cancelling import until_cancelled
 from packer.stores.graph import check_expected
 from packer.stores.layout import LayoutStore
 from packer.stores.registry.access import RegistryLike
-from packer.transfer.copy_graph import copy as copy_graph
 
 if TYPE_CHECKING:
     from packer.api.trust import Trust
@@ -228,23 +227,16 @@ class Storage(Closing):
             seeds=seed_paths(seed),
             progress=report,
         )
-        trusted = writer.admit(version.store, version.descriptor, version.manifest_bytes)
-        if self._cache is not None:
-            writer.check_target()
-            tag = f"{encode_app(app)}:{sequence}"
-            copy_graph(
-                self._application(app).repository.store,
-                version.descriptor.digest,
-                self._cache,
-                tag,
-                jobs=self._jobs,
-                referrers=False,  # they are read where the version lies
-                progress=report,
-                cancel=cancel,
-            )
-            trim(self._cache, tag)
-        with until_cancelled(cancel, (version.store,), "unpacking"):
-            restored = writer.write(version, trusted)
+        restored = load(
+            version,
+            writer,
+            self._application(app).repository.store,
+            self._cache,
+            f"{encode_app(app)}:{sequence}",
+            jobs=self._jobs,
+            progress=report,
+            cancel=cancel,
+        )
         self._tell("loaded", app, sequence)
         return restored
 
