@@ -140,7 +140,7 @@ class Telling:
 def _numbers(plans: Sequence[Opened]) -> Iterator[int]:
     """Yield the numbers of the streams that plans open."""
     for plan in plans:
-        if isinstance(plan.stream, (FoundStream, FoundFrames)):
+        if plan.stream is not None:
             yield plan.stream.number
         yield from _numbers([item for item in plan.items if isinstance(item, Opened)])
 
@@ -148,7 +148,7 @@ def _numbers(plans: Sequence[Opened]) -> Iterator[int]:
 def _bzip2(plans: Sequence[Opened], holder: int) -> Iterator[tuple[int, int]]:
     """Yield the bzip2 streams that plans open: the number of what holds each, and its offset."""
     for plan in plans:
-        within = plan.stream.number if isinstance(plan.stream, FoundStream) else holder
+        within = plan.stream.number if plan.stream is not None else holder
         for item in plan.items:
             if isinstance(item, Bzip2Piece):
                 yield within, item.stream.offset

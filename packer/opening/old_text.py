@@ -78,8 +78,6 @@ class OldText:
         self.prints.forget(self._found.number)
         self.is_refused = self._found.refused
         """Whether it holds more than may be inflated."""
-        self.is_full = self._found.is_full
-        """Whether it may hold more streams than are listed."""
         self.frame_prints = Fingerprints(_RATIO * size if has_frames else 0)
         """Of the zstd streams: a segment needs an old one of its own kind."""
         self.streams: list[FoundStream | MadeStream | OldFrames] = list(self._found.streams)
@@ -87,6 +85,11 @@ class OldText:
         self._further: list[int] = []  # where the streams of each further text begin and end
         self._heads: dict[bytes, list[FoundStream]] = {}
         self._list(self._found.streams)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether it may hold more streams than are listed."""
+        return self._found.is_full
 
     def add(self, further: OldText) -> None:
         """Add the streams of a further predecessor.

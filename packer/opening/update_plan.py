@@ -47,6 +47,10 @@ class FramesText(Protocol):
     """A zstd stream of text, `frames_update.FoundFrames`."""
 
     @property
+    def number(self) -> int:
+        """Its number in the file."""
+
+    @property
     def closed_bytes(self) -> int:
         """Length of the stream."""
 

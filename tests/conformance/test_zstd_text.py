@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bz2
 from pathlib import Path
 from typing import IO
 
@@ -129,6 +130,18 @@ def test_an_archive_within_text_that_is_damaged(tmp_path: Path) -> None:
         packed = history.pack({"app.tar.zst": data})
     assert packed.new_bytes < len(data) / 3
     assert history.opened() == {"app.tar.zst": 1}
+
+
+def test_bzip2_within_text(tmp_path: Path) -> None:
+    history = History(tmp_path)
+    for version in (1, 2, 3):
+        coded = bz2.compress(tar(changed(texts(4, 40), version)))
+        data = zstd(tar(changed(FILES, version) | {"crds.bz2": coded}))
+        packed = history.pack({"app.tar.zst": data})
+        if version > 1:  # else told as zstd of text
+            assert packed.closed == ()
+            assert history.opened() == {"app.tar.zst": 1}
+    assert packed.new_bytes < len(coded) / 4
 
 
 def test_five_archives_within_one_another(tmp_path: Path) -> None:
