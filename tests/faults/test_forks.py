@@ -151,14 +151,14 @@ def test_file_locks_are_not_kept_by_children(tmp_path: Path) -> None:
     with layout._directory.lock():
         child = os.fork()
         if child == 0:
-            time.sleep(5)
+            time.sleep(600)
             os._exit(0)
     begin = time.monotonic()
     layout.collect_garbage()
     took = time.monotonic() - begin
     os.kill(child, 9)
     os.waitpid(child, 0)
-    assert took < 2
+    assert took < 60
 
 
 def test_decoded_frames_are_not_shared() -> None:

@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
@@ -27,6 +28,8 @@ from tests.hostile import QUICK, Exchange, HostileRegistry, Rule, hostile_regist
 DATA = b"some bytes of a layer"
 BLOB = Descriptor("", digest_of(DATA), len(DATA))
 PATIENT = RetryPolicy(attempts=5, base_seconds=0.01, max_seconds=30, outage_seconds=3)
+SOON = 60.0
+"""Seconds within which something ends whose alternative takes an hour."""
 
 
 @pytest.fixture
@@ -168,7 +171,7 @@ def test_a_registry_that_stays_busy(server: HostileRegistry) -> None:
     begin = time.monotonic()
     with pytest.raises(RegistryError):
         open_store(server, policy).upload(BLOB, io.BytesIO(DATA))
-    assert 0.7 < time.monotonic() - begin < 5
+    assert time.monotonic() - begin > 0.7
     assert server.count("POST") == policy.attempts
 
 
@@ -199,7 +202,7 @@ def test_a_registry_that_stays_away() -> None:
     begin = time.monotonic()
     with pytest.raises(TransportError):
         list(open_store(server, policy).tag_names())
-    assert 0.9 < time.monotonic() - begin < 5
+    assert time.monotonic() - begin > 0.9
 
 
 def test_failures_of_one_request_are_no_outage(server: HostileRegistry) -> None:
@@ -208,9 +211,10 @@ def test_failures_of_one_request_are_no_outage(server: HostileRegistry) -> None:
         list(open_store(server, PATIENT).tag_names())
     assert server.count("GET") == PATIENT.attempts
     begin = time.monotonic()
+    patient = replace(PATIENT, outage_seconds=9000)
     with pytest.raises(TransportError):
-        list(RegistryStore("registry.invalid/app", Settings(retry=PATIENT)).tag_names())
-    assert time.monotonic() - begin < 15
+        list(RegistryStore("registry.invalid/app", Settings(retry=patient)).tag_names())
+    assert time.monotonic() - begin < SOON
 
 
 def test_an_outage_is_told_once(
@@ -227,7 +231,7 @@ def test_an_outage_is_told_once(
 
 def test_interrupting_an_outage(server: HostileRegistry) -> None:
     server.on("GET", "", Exchange.cut, None)
-    patient = RetryPolicy(attempts=3, base_seconds=50, max_seconds=50, outage_seconds=100)
+    patient = RetryPolicy(attempts=3, base_seconds=5000, max_seconds=5000, outage_seconds=9000)
     store = open_store(server, patient)
     timer = threading.Timer(0.3, store.interrupt)
     timer.start()
@@ -235,7 +239,7 @@ def test_interrupting_an_outage(server: HostileRegistry) -> None:
     with pytest.raises(TransportError):
         list(store.tag_names())
     timer.join()
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < SOON
 
 
 def test_given_up_uploads_are_cancelled(server: HostileRegistry) -> None:
@@ -295,19 +299,27 @@ def test_the_command_waits_and_says_so(
 
 
 @pytest.mark.parametrize("answered", [False, True])
-def test_a_server_that_never_answered_is_given_up_sooner(answered: bool) -> None:
-    # Its port may be mistyped; one that answered before restarts.
+def test_a_server_that_never_answered_is_given_up_sooner(
+    answered: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # Its port may be mistyped; one that answered before restarts. A server of an earlier test may
+    # have answered at the same port.
+    monkeypatch.setattr("packer.stores.registry.transport.http._ANSWERED", set())
     with hostile_registry() as server:
         if answered:
             list(open_store(server).tag_names())
+    least = 2 if answered else 0.5
     policy = RetryPolicy(
-        attempts=3, base_seconds=0.01, max_seconds=0.2, outage_seconds=3, first_seconds=0.5
+        attempts=3,
+        base_seconds=0.01,
+        max_seconds=0.2,
+        outage_seconds=least if answered else 9000,
+        first_seconds=0.01 if answered else least,
     )
     begin = time.monotonic()
     with pytest.raises(TransportError):
         list(open_store(server, policy).tag_names())
-    taken = time.monotonic() - begin
-    assert 2.5 < taken < 6 if answered else 0.4 < taken < 2
+    assert 0.9 * least < time.monotonic() - begin < SOON
 
 
 def test_a_registry_that_comes_up_with_its_client(monkeypatch: pytest.MonkeyPatch) -> None:

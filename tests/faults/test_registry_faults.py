@@ -195,7 +195,7 @@ def test_retry_after_is_respected_and_capped(server: HostileRegistry) -> None:
     with pytest.raises(NotFound):
         store.resolve("v1")
     # Twice the policy's cap of 0.05 s, not ten years and not the jitter alone.
-    assert 0.1 <= time.monotonic() - begin < 5
+    assert 0.1 <= time.monotonic() - begin < 60
 
 
 def test_endless_overload_ends(server: HostileRegistry) -> None:

@@ -64,8 +64,8 @@ def test_a_wait_ends_when_the_caller_cancels() -> None:
     halted = threading.Event()
     halted.set()
     begin = time.monotonic()
-    RateLimit(1000).take(10_000_000, halted)
-    assert time.monotonic() - begin < 5
+    RateLimit(1000).take(10_000_000, halted)  # a limit of three hours
+    assert time.monotonic() - begin < 60
 
 
 @pytest.mark.parametrize("rate", [0, -1, 999, float("nan"), float("inf"), 1e300])
