@@ -23,13 +23,15 @@ struct pk_zstd_old {
 };
 
 /* What a sequence comes from: the same places; the rest of a match; a source that has moved; a
- * length that was fitted; a match behind one or more shifts. */
+ * length that was fitted; a match behind one or more shifts. Or from the search of a fast encoder,
+ * which tells no length. */
 enum {
     PK_ZSTD_SAME,
     PK_ZSTD_REST,
     PK_ZSTD_MOVED,
     PK_ZSTD_FITTED,
     PK_ZSTD_CROSSED,
+    PK_ZSTD_SEARCHED,
     PK_ZSTD_KINDS,
     PK_ZSTD_NONE = PK_ZSTD_KINDS
 };

@@ -128,8 +128,8 @@ static uint32_t code_offset(walker *with, uint32_t at, uint32_t most, uint32_t v
     return code_number(to, &with->is->offset, value - 4) + 4;
 }
 
-static void code_length(walker *with, uint32_t at, uint32_t most, uint32_t offset, unsigned class,
-                        pk_zstd_sequence *sequence)
+static void code_length(walker *with, uint32_t at, uint32_t most, uint32_t offset,
+                        chance *whole_is, pk_zstd_sequence *sequence)
 {
     coder *to = with->coder;
     if (offset > at) {
@@ -151,7 +151,7 @@ static void code_length(walker *with, uint32_t at, uint32_t most, uint32_t offse
                 NEAR + (uint32_t)pk_equal_ahead(here - offset + NEAR, here + NEAR, most - NEAR);
         return;
     }
-    if (!code_bit(to, &with->is->whole[class], sequence->length != longest))
+    if (!code_bit(to, whole_is, sequence->length != longest))
         sequence->length = longest;
     else
         sequence->length =
@@ -161,6 +161,9 @@ static void code_length(walker *with, uint32_t at, uint32_t most, uint32_t offse
 static unsigned zone_of(const walker *with, uint32_t at)
 {
     const pk_zstd_predictor *predictor = with->predictor;
+    /* Matches from before the segment are not found: there are fewer later on. */
+    if (!predictor || !predictor->shift_count)
+        return at < 1 << 16 ? 0 : at < 1 << 18 ? 1 : at < 1 << 20 ? 2 : 3;
     uint32_t behind = at - (uint32_t)predictor->shifts[predictor->shift].at;
     return behind < 256 ? 0 : behind < 4096 ? 1 : behind < 65536 ? 2 : 3;
 }
@@ -196,27 +199,52 @@ static pk_status code_place(walker *with, uint32_t used, uint32_t left, unsigned
     return PK_OK;
 }
 
+static int same_place(const pk_zstd_sequence *one, const pk_zstd_sequence *other)
+{
+    return one->literals == other->literals && one->offset == other->offset;
+}
+
+/* Code whether a prediction is right; returns 1 if it is wrong. */
+static unsigned code_wrong(walker *with, unsigned kind, uint32_t at, unsigned agreed, int wrong)
+{
+    unsigned *run = &with->recent[kind == PK_ZSTD_SEARCHED];
+    unsigned recent = *run < RECENT - 1 ? *run : *run < 4 * RECENT ? RECENT - 1 : RECENT;
+    chance *is = &with->is->right[kind][recent][zone_of(with, at)][agreed];
+    *run = code_bit(with->coder, is, wrong) ? 0 : *run + 1;
+    return !*run;
+}
+
 /* A sequence, before which `used` bytes of the block are told. */
 static void code_sequence(walker *with, const pk_zstd_block *block, uint32_t used,
                           pk_zstd_sequence *sequence)
 {
     coder *to = with->coder;
-    const uint32_t left = block->plain - used;
-    unsigned kind = PK_ZSTD_NONE, wrong = 1;
-    pk_zstd_sequence hint;
+    const uint32_t left = block->plain - used, start = with->at + used;
+    unsigned kind = PK_ZSTD_NONE, wrong = 1, tells_length = 1;
+    pk_zstd_sequence hint, found;
+    int is_found = pk_zstd_search_next(with->search, start, with->repeats, &found);
     if (with->predictor)
-        kind = pk_zstd_predict(with->predictor, with->at + used, left, with->repeats, &hint);
+        kind = pk_zstd_predict(with->predictor, start, left, with->repeats, &hint);
     if (kind < PK_ZSTD_NONE) {
-        unsigned recent = with->recent < RECENT - 1   ? with->recent
-                          : with->recent < 4 * RECENT ? RECENT - 1
-                                                      : RECENT;
-        wrong = code_bit(to, &with->is->right[kind][recent][zone_of(with, with->at + used)],
-                         sequence->literals != hint.literals || sequence->length != hint.length
-                             || sequence->offset != hint.offset);
-        with->recent = wrong ? 0 : with->recent + 1;
+        int agree = is_found && same_place(&hint, &found);
+        unsigned agreed = !is_found ? 0 : agree ? 1 : with->recent[1] < 4 ? 2 : 3;
+        wrong = code_wrong(with, kind, start, agreed,
+                           !same_place(sequence, &hint) || sequence->length != hint.length);
+    }
+    if (wrong && is_found) {
+        wrong = code_wrong(with, PK_ZSTD_SEARCHED, start, kind < PK_ZSTD_NONE,
+                           !same_place(sequence, &found));
+        tells_length = wrong;
+        if (!wrong || kind == PK_ZSTD_NONE) {
+            kind = PK_ZSTD_SEARCHED;
+            hint = found;
+        }
     }
     if (!wrong) {
-        *sequence = hint;
+        sequence->literals = hint.literals;
+        sequence->offset = hint.offset;
+        if (tells_length)
+            sequence->length = hint.length;
         with->last_class = hint.offset > 3 ? 0 : hint.offset;
     } else if (code_place(with, used, left, kind, &hint, sequence)) {
         to->failed = PK_INVALID;
@@ -227,12 +255,37 @@ static void code_sequence(walker *with, const pk_zstd_block *block, uint32_t use
         to->failed = PK_INVALID;
         return;
     }
-    if (wrong)
-        code_length(with, with->at + used + sequence->literals, left - sequence->literals, offset,
-                    with->last_class, sequence);
-    if (sequence->length < PK_ZSTD_LEAST_MATCH || sequence->length > left - sequence->literals)
+    if (wrong || !tells_length)
+        code_length(with, start + sequence->literals, left - sequence->literals, offset,
+                    &with->is->whole[!wrong][with->last_class], sequence);
+    if (sequence->length < PK_ZSTD_LEAST_MATCH || sequence->length > left - sequence->literals) {
         to->failed = PK_INVALID;
+        return;
+    }
+    pk_zstd_search_took(with->search, start, sequence, is_found && same_place(sequence, &found));
     with->wrong += wrong;
+}
+
+/* Let the search go through all blocks before this one. */
+static void search_to(walker *with, const pk_zstd_block *block)
+{
+    const pk_zstd_segment *segment = with->segment;
+    if (!with->searched_to)
+        pk_zstd_search_frame(with->search, segment->plain);
+    for (; with->searched < with->done; with->searched++) {
+        const pk_zstd_block *now = &segment->blocks[with->searched];
+        uint32_t end = with->searched_to + now->plain;
+        if (now->header_length && with->searched_to)
+            pk_zstd_search_frame(with->search, segment->plain);
+        if (now->kind == PK_ZSTD_RAW)
+            pk_zstd_search_raw(with->search, with->searched_to, end, with->repeats);
+        with->searched_to = end;
+    }
+    if (block->header_length && with->searched_to)
+        pk_zstd_search_frame(with->search, segment->plain);
+    pk_zstd_search_block(with->search, with->at, with->at + block->plain);
+    with->searched++;
+    with->searched_to = with->at + block->plain;
 }
 
 static void code_sequences(walker *with, pk_zstd_block *block)
@@ -252,6 +305,8 @@ static void code_sequences(walker *with, pk_zstd_block *block)
         }
         segment->sequence_count += block->sequences;
     }
+    if (block->sequences)
+        search_to(with, block);
     uint32_t used = 0, literals = 0;
     for (uint32_t i = 0; i < block->sequences && !with->coder->failed; i++) {
         pk_zstd_sequence sequence = {0, 3, 4};
@@ -426,6 +481,7 @@ pk_status pk_zstd_walk(pk_zstd_codec *codec, pk_zstd_segment *segment, const pk_
                    .is = &codec->is,
                    .finder = &codec->finder,
                    .predictor = old ? &codec->predictor : NULL,
+                   .search = &codec->search,
                    .segment = segment,
                    .given = decodes ? NULL : segment,
                    .last_plain = PK_ZSTD_BLOCK};
@@ -447,6 +503,7 @@ pk_status pk_zstd_walk(pk_zstd_codec *codec, pk_zstd_segment *segment, const pk_
                                 sizeof *segment->blocks)) {
             return PK_NO_MEMORY;
         }
+        with.done = i;
         code_block(&with, &block);
         if (codec->coder.failed)
             return codec->coder.failed;

@@ -7,6 +7,7 @@
 #include "zstd/internal.h"
 #include "zstd/predict.h"
 #include "zstd/recipe.h"
+#include "zstd/search.h"
 
 /* How a sequence's offset is told: 0 is none of the repeated ones. */
 enum { CLASSES = 4, FORMATS = 9 };
@@ -31,11 +32,11 @@ typedef struct contexts {
     numbers text_length;
     chance text[256];
     numbers literals[CLASSES], length[3];
-    chance offset_class[2][CLASSES][CLASSES], found, best[2], whole[CLASSES], far;
+    chance offset_class[2][CLASSES][CLASSES], found, best[2], whole[2][CLASSES], far;
     numbers rank, offset;
     /* with an old stream: */
     numbers shifts, gap, by;
-    chance right[PK_ZSTD_KINDS][RECENT + 1][ZONES], same_literals[PK_ZSTD_KINDS];
+    chance right[PK_ZSTD_KINDS][RECENT + 1][ZONES][4], same_literals[PK_ZSTD_KINDS];
     chance same_offset[PK_ZSTD_KINDS][2];
 } contexts;
 
@@ -44,6 +45,7 @@ struct pk_zstd_codec {
     contexts is;
     pk_zstd_finder finder;
     pk_zstd_predictor predictor;
+    pk_zstd_search search;
     pk_zstd_shift *shifts;
     pk_zstd_writer *writer;
     pk_zstd_segment *made; /* what verification decodes */
@@ -67,9 +69,13 @@ typedef struct walker {
     uint8_t rules[PK_ZSTD_TABLES]; /* that made the last one */
     uint8_t last_kind, last_literals_kind, last_modes[3];
     uint32_t last_plain;
+    size_t done; /* blocks that are coded */
     unsigned last_class;
     pk_zstd_predictor *predictor; /* NULL without an old stream */
-    unsigned recent;              /* sequences predicted right since a wrong one */
+    pk_zstd_search *search;       /* NULL with one */
+    size_t searched;              /* blocks that it has gone through */
+    uint32_t searched_to;         /* where they end */
+    unsigned recent[2];           /* sequences predicted right since a wrong one; searched */
     uint64_t wrong;
 } walker;
 

@@ -164,6 +164,7 @@ DECODER = frozenset(
         "recipe_decoder",
         "token_decoder",
         "zstd_decoder",
+        "zstd_search",
         "zstd_sequences",
     )
 )

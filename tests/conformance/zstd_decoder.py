@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from tests.conformance.token_decoder import Coder
+from tests.conformance.zstd_search import Search
 
 LITERALS = 3
 SYMBOLS = (36, 32, 53)
@@ -424,6 +425,18 @@ class Block:
         self.texts: dict[int, bytes] = {}
 
 
+class Prediction(NamedTuple):
+    """A sequence, and its kind."""
+
+    kind: int
+    sequence: Sequence
+
+
+def recent(right: int) -> int:
+    """Return a class of how many predictions were right since a wrong one."""
+    return right if right < 6 else 6 if right < 28 else 7
+
+
 class Reader:
     """Follows a recipe."""
 
@@ -438,6 +451,8 @@ class Reader:
         self.texts: dict[int, tuple[int, bytes]] = {}
         self.checksum = 0
         self.repeats = [0, 0, 0]
+        self.search = Search(plain)
+        self.right = self.found_right = 0
         self.hashes: dict[int, list[int]] = {}
         for at in range(len(plain) - HASHED + 1):
             self.hashes.setdefault(self.hash(at), []).append(at)
@@ -468,6 +483,8 @@ class Reader:
                 coded = self.compressed(size)
                 out += (len(coded) << 3 | kind << 1 | last).to_bytes(3, "little") + coded
             else:
+                if kind == 0:
+                    self.raw(size)
                 out += (size << 3 | kind << 1 | last).to_bytes(3, "little")
                 out += data[:1] if kind == 1 else data
             if last and self.checksum:
@@ -486,7 +503,13 @@ class Reader:
             out.append(self.coder.symbol(("header", at), 8))
         self.checksum = flags >> 2 & 1
         self.repeats, self.known, self.texts = [1, 4, 8], [True] * 4, {}
+        self.search.frame()
         return bytes(out)
+
+    def raw(self, size: int) -> None:
+        before = self.repeats
+        self.search.raw(self.at, self.at + size, lambda: self.repeats, self.resolved)
+        self.repeats = before
 
     def compressed(self, size: int) -> bytes:
         """Return a compressed block of a number of bytes of plaintext."""
@@ -494,6 +517,7 @@ class Reader:
         end, at, literals = self.at + size, self.at, bytearray()
         count = coder.number("sequences")
         need(count <= size // 3, "number of sequences")
+        self.search.block(at, end)
         for _ in range(count):
             sequence = self.sequence(at, end)
             literals += self.plain[at : at + sequence.literals]
@@ -519,17 +543,65 @@ class Reader:
             self.table(block, table, mode, counts, symbols[table][-1])
         return out + self.written_sequences(block, codes, symbols)
 
+    def predicted(self, at: int, left: int) -> Prediction | None:
+        """Return what old sequences tell of the sequence that begins there: nothing here."""
+        return None
+
+    def zone(self, at: int) -> int:
+        """Return how far it is from where predictions begin, as a class."""
+        return sum(at >= 1 << bits for bits in (16, 18, 20))
+
     def sequence(self, at: int, end: int) -> Sequence:
-        coder, classed = self.coder, self.classed
-        literals = coder.number(("literals length", classed))
+        """Return a sequence that begins at a place, in a block that ends at another."""
+        search, told = self.search, self.predicted(at, end - at)
+        found = search.find(at, self.repeats)
+        sequence = self.told(at, end, told, found)
+        same = found == (sequence.literals, sequence.value)
+        search.took(at, sequence.literals, sequence.length, sequence.value, found=same)
+        return sequence
+
+    def told(
+        self, at: int, end: int, told: Prediction | None, found: tuple[int, int] | None
+    ) -> Sequence:
+        coder, zone = self.coder, self.zone(at)
+        kind, guess = 5, found
+        if told is not None:
+            kind, hint = told
+            guess = hint.literals, hint.value
+            agreed = (
+                0 if found is None else 1 if found == guess else 2 if self.found_right < 4 else 3
+            )
+            if not coder.bit(("right", kind, recent(self.right), zone, agreed)):
+                self.right += 1
+                self.classed = hint.value if hint.value < 4 else 0
+                self.resolved(hint.value, hint.literals)
+                return hint
+            self.right = 0
+        if found is not None:
+            context = "found right", recent(self.found_right), zone, told is not None
+            if not coder.bit(context):
+                self.found_right += 1
+                literals, value = found
+                self.classed = value if value < 4 else 0
+                p, left = at + literals, end - at - literals
+                return Sequence(literals, self.length(p, left, value, literals, 1), value)
+            self.found_right = 0
+        same = False
+        if guess is not None:
+            literals, same = guess[0], not coder.bit(("same literals", kind))
+        if not same:
+            literals = coder.number(("literals length", self.classed))
         p, left = at + literals, end - at - literals
         need(left >= 3, "a sequence")
-        value = self.classed = coder.symbol(("class", literals == 0, classed), 2)
-        if not value:
-            value = self.offset(p, left) + 3
-        return Sequence(literals, self.length(p, left, value, literals), value)
+        if guess is None or coder.bit(("same offset", kind, same)):
+            self.classed = coder.symbol(("class", literals == 0, self.classed), 2)
+            value = self.classed or self.offset(p, left) + 3
+        else:
+            value = guess[1]
+            self.classed = value if value < 4 else 0
+        return Sequence(literals, self.length(p, left, value, literals, 0), value)
 
-    def length(self, p: int, left: int, value: int, literals: int) -> int:
+    def length(self, p: int, left: int, value: int, literals: int, found: int) -> int:
         """Return the length of a match at a place."""
         coder, offset = self.coder, self.resolved(value, literals)
         need(offset > 0 and value < 1 << 31, "an offset")
@@ -540,7 +612,7 @@ class Reader:
             if length >= 1024 and left > 1024:
                 if coder.bit("long"):
                     length = coder.number("long length") + 3
-            elif coder.bit(("whole", self.classed)):
+            elif coder.bit(("whole", found, self.classed)):
                 length -= coder.number("less length")
         need(3 <= length <= left, "length of a match")
         return length

@@ -145,13 +145,6 @@ class Frames:
         return out
 
 
-class Prediction(NamedTuple):
-    """A sequence, and its kind."""
-
-    kind: int
-    sequence: plain_reader.Sequence
-
-
 class Reader(plain_reader.Reader):
     """Follows a recipe of kind 1."""
 
@@ -175,9 +168,8 @@ class Reader(plain_reader.Reader):
             need(gap > 0 if number else gap <= 8 * MIB, "gap of a shift")
             need(place <= len(plain) and abs(by) <= 24 * MIB, "a shift")
             self.shifts.append((place, by))
-        self.right = 0
 
-    def predicted(self, at: int, left: int) -> Prediction | None:
+    def predicted(self, at: int, left: int) -> plain_reader.Prediction | None:
         """Return what is predicted of the sequence that begins there."""
         first = max([n for n, shift in enumerate(self.shifts) if shift[0] <= at], default=0)
         place = at
@@ -201,7 +193,7 @@ class Reader(plain_reader.Reader):
 
     def made(
         self, match: Match, begin: int, length: int, kind: int, where: tuple[int, int, int]
-    ) -> Prediction | None:
+    ) -> plain_reader.Prediction | None:
         """Return the sequence that becomes of a match, which may have been cut."""
         at, left, number = where
         q = begin + self.shifts[number][1]
@@ -230,7 +222,7 @@ class Reader(plain_reader.Reader):
             if fits:
                 value = tried
                 break
-        return Prediction(kind, plain_reader.Sequence(q - at, most, value))
+        return plain_reader.Prediction(kind, plain_reader.Sequence(q - at, most, value))
 
     def moved(self, source: int, q: int, number: int, offset: int) -> int:
         """Return the offset, now that the source has moved."""
@@ -252,32 +244,11 @@ class Reader(plain_reader.Reader):
             and self.span[end] == self.span[end - match.offset]
         )
 
-    def sequence(self, at: int, end: int) -> plain_reader.Sequence:
-        coder, told = self.coder, self.predicted(at, end - at)
-        if told is None:
-            return super().sequence(at, end)
-        kind, hint = told
-        recent = self.right if self.right < 6 else 6 if self.right < 28 else 7
+    def zone(self, at: int) -> int:
+        if not self.shifts:
+            return super().zone(at)
         shift = max(place for place, _ in self.shifts if place <= at)
-        zone = sum(at - shift >= step for step in (256, 4096, 65536))
-        if not coder.bit(("right", kind, recent, zone)):
-            self.right += 1
-            self.classed = hint.value if hint.value < 4 else 0
-            self.resolved(hint.value, hint.literals)
-            return hint
-        self.right = 0
-        literals, same = hint.literals, not coder.bit(("same literals", kind))
-        if not same:
-            literals = coder.number(("literals length", self.classed))
-        p, left = at + literals, end - at - literals
-        need(left >= 3, "a sequence")
-        if coder.bit(("same offset", kind, same)):
-            self.classed = coder.symbol(("class", literals == 0, self.classed), 2)
-            value = self.classed or self.offset(p, left) + 3
-        else:
-            value = hint.value
-            self.classed = value if value < 4 else 0
-        return plain_reader.Sequence(literals, self.length(p, left, value, literals), value)
+        return sum(at - shift >= step for step in (256, 4096, 65536))
 
 
 def segment(plain: bytes, recipe: bytes, old: Frames) -> bytes:

@@ -107,6 +107,28 @@ def test_streams_of_klauspost_come_back(sample: Path) -> None:
     assert check(stream, plain) < len(stream) // 2
 
 
+def test_the_search_of_klauspost_default_is_followed() -> None:
+    """A step of the search that is not the encoder's: each is told by later sequences."""
+    sample = next(path for path in SAMPLES if path.stem.endswith("default"))
+    stream = sample.read_bytes()
+    plain = zstandard.ZstdDecompressor().decompressobj().decompress(stream)
+    assert check(stream, plain) < 32
+
+
+def test_a_segment_without_aligned_text_is_predicted_by_the_search() -> None:
+    """Classes of places where there are no shifts."""
+    (old,) = segments(compressed(random.Random(1).randbytes(70_000), 3))
+    span = OldSequences(Span(0, old.plain_length))
+    span.add(old, 0)
+    stream = compressed(lines(120_000, 7), 3)
+    (segment,) = segments(stream)
+    alone = segment.analyse()
+    recipe, _ = span.analyse(segment)
+    assert recipe is not None and alone is not None
+    assert len(recipe) < len(alone) + 32
+    assert span.decode(segment.plain, recipe).write(segment.coded_length) == stream
+
+
 def test_several_frames_with_and_without_size_and_checksum() -> None:
     """Frames that run into one another, and empty ones."""
     parts = [TEXT[:70_000], b"", TEXT[300_000:600_000], b"x", TEXT[-80_000:]]
