@@ -228,6 +228,17 @@ ffi.cdef(
                     int64_t *out);
     #define PK_PIECE_KEY ...
     void pk_piece_keys(const uint8_t *data, const uint64_t *ends, size_t count, uint8_t *keys);
+    void pk_piece_starts(const uint64_t *ends, size_t count, uint64_t position, uint64_t *starts);
+    #define PK_NO_STREAM ...
+    typedef struct pk_piece_votes {
+        uint64_t *starts;
+        uint32_t *streams;
+        uint64_t *positions;
+        uint8_t *missing;
+    } pk_piece_votes;
+    size_t pk_piece_look_up(const pk_map *known, const uint32_t *streams,
+                            const uint64_t *positions, const uint8_t *keys, const uint64_t *starts,
+                            size_t count, const pk_piece_votes *out);
     #define PK_SELECT_HEADS ...
     typedef struct pk_select_table {
         uint8_t *wanted;

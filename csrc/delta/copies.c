@@ -12,6 +12,7 @@ enum {
     NEAR_SPAN = 96,   /* bytes behind a copy in which such a stretch may begin */
     NEAR_STEP = 24,   /* bytes between the positions tried there */
     NEAR_SHIFT = 192, /* bytes that may have been inserted or removed before it */
+    WIDE = 64,        /* places looked at together: the width of the widest vector registers */
     REFUSED_LOG = 8,  /* log: stretches remembered as too short */
     WAYS_LOG = 3,
     WAYS = 1 << WAYS_LOG, /* places remembered for one fingerprint, the newest ones */
@@ -194,31 +195,64 @@ static pk_copy stretch(const uint8_t *data, size_t prefix, size_t size, size_t f
     return (pk_copy){(uint32_t)(at - back), (uint32_t)(from - back), (uint32_t)length};
 }
 
+/* Mark the places at which the first and the last of eight bytes are those wanted. Compilers make
+ * vector instructions of the inner loop. */
+static void mark_likely(const uint8_t *data, size_t count, const uint8_t *wanted, uint8_t *marks)
+{
+    size_t at = 0;
+    for (; at + WIDE <= count; at += WIDE)
+        for (size_t i = at; i < at + WIDE; i++)
+            marks[i] = (data[i] == wanted[0]) & (data[i + 7] == wanted[7]);
+    for (; at < count; at++)
+        marks[at] = (data[at] == wanted[0]) & (data[at + 7] == wanted[7]);
+}
+
+/* Return the longest stretch around `at` among the places from `first` up to `end`, the nearest one
+ * to `middle` of several; length 0 if all are too short. */
+static pk_copy nearby(const uint8_t *data, size_t prefix, size_t size, size_t floor, size_t at,
+                      size_t first, size_t end, size_t middle)
+{
+    pk_copy best = {0, 0, 0};
+    size_t count = end - first, best_turn = 0;
+    uint8_t marks[2 * NEAR_SHIFT + 1 + sizeof(uint64_t)];
+    mark_likely(data + first, count, data + at, marks);
+    memset(marks + count, 0, sizeof(uint64_t));
+    for (size_t word = 0; word < count; word += sizeof(uint64_t))
+        for (uint64_t left = pk_load64(marks + word); left; left &= left - 1) {
+            size_t from = first + word + (size_t)__builtin_ctzll(left) / 8;
+            if (pk_load64(data + from) != pk_load64(data + at))
+                continue;
+            size_t turn = from > middle ? 2 * (from - middle) - 1 : 2 * (middle - from);
+            pk_copy one = stretch(data, prefix, size, floor, at, from);
+            if (one.length >= LEAST_NEAR
+                && (one.length > best.length || (one.length == best.length && turn < best_turn))) {
+                best = one;
+                best_turn = turn;
+            }
+        }
+    return best;
+}
+
 /* Find the text near the end of the last copy's source, where it goes on behind a small change.
  * Length 0: it is not there. */
 static pk_copy resumed(const uint8_t *data, size_t prefix, size_t size, size_t floor,
                        size_t source)
 {
-    pk_copy best = {0, 0, 0};
-    ptrdiff_t low = source <= prefix ? 0 : (ptrdiff_t)prefix,
-              high = (ptrdiff_t)(source <= prefix ? prefix : floor);
+    size_t low = source <= prefix ? 0 : prefix, high = source <= prefix ? prefix : floor;
     for (size_t step = 0; step < NEAR_SPAN && floor + step + sizeof(uint64_t) <= size;
          step += NEAR_STEP) {
-        uint64_t here = pk_load64(data + floor + step);
-        for (int turn = 0; turn <= 2 * NEAR_SHIFT; turn++) {
-            ptrdiff_t from =
-                (ptrdiff_t)(source + step) + (turn & 1 ? (turn + 1) / 2 : -(turn / 2));
-            if (from < low || from + (ptrdiff_t)sizeof here > high
-                || pk_load64(data + from) != here)
-                continue;
-            pk_copy one = stretch(data, prefix, size, floor, floor + step, (size_t)from);
-            if (one.length >= LEAST_NEAR && one.length > best.length)
-                best = one;
-        }
+        size_t middle = source + step;
+        size_t first = middle < low + NEAR_SHIFT ? low : middle - NEAR_SHIFT;
+        size_t end = middle + NEAR_SHIFT + 1;
+        if (end + sizeof(uint64_t) - 1 > high)
+            end = high < sizeof(uint64_t) ? 0 : high - (sizeof(uint64_t) - 1);
+        if (first >= end)
+            continue;
+        pk_copy best = nearby(data, prefix, size, floor, floor + step, first, end, middle);
         if (best.length)
-            break;
+            return best;
     }
-    return best;
+    return (pk_copy){0, 0, 0};
 }
 
 static refusal *refusal_of(refusal *refused, size_t at, size_t from)
@@ -370,180 +404,4 @@ size_t pk_delta_find(const uint8_t *data, size_t prefix, size_t size, uint32_t *
 {
     return pk_delta_find_fresh(data, prefix, size, SIZE_MAX, table, table_log, NULL, copies,
                                capacity);
-}
-
-size_t pk_delta_copied(const pk_copy *copies, size_t count, size_t end)
-{
-    size_t length = 0;
-    for (size_t i = 0; i < count; i++)
-        if (copies[i].from < end)
-            length += copies[i].length;
-    return length;
-}
-
-size_t pk_delta_rest(const uint8_t *data, size_t prefix, size_t size, const pk_copy *copies,
-                     size_t count, uint8_t *out)
-{
-    size_t at = prefix, length = 0;
-    for (size_t i = 0; i < count; i++) {
-        memcpy(out + length, data + at, copies[i].at - at);
-        length += copies[i].at - at;
-        at = copies[i].at + copies[i].length;
-    }
-    memcpy(out + length, data + at, size - at);
-    return length + (size - at);
-}
-
-/* Tell whether a copy is sound, and may follow text up to `done`. */
-static int is_sound(const pk_copy *copy, size_t prefix, size_t size, size_t done)
-{
-    size_t at = copy->at, from = copy->from, length = copy->length;
-    return length > 0 && at >= done && at <= size && length <= size - at && from <= at
-           && length <= at - from && (from >= prefix || length <= prefix - from);
-}
-
-pk_status pk_delta_apply(const uint8_t *older, size_t prefix, size_t size, const pk_copy *copies,
-                         size_t count, const uint8_t *rest, size_t rest_length, uint8_t *text)
-{
-    size_t done = prefix;
-    for (size_t i = 0; i < count; i++) {
-        if (!is_sound(&copies[i], prefix, size, done))
-            return PK_INVALID;
-        size_t gap = copies[i].at - done;
-        if (gap > rest_length)
-            return PK_INVALID;
-        memcpy(text + (done - prefix), rest, gap);
-        rest += gap;
-        rest_length -= gap;
-        const uint8_t *from =
-            copies[i].from < prefix ? older + copies[i].from : text + (copies[i].from - prefix);
-        memcpy(text + (copies[i].at - prefix), from, copies[i].length);
-        done = (size_t)copies[i].at + copies[i].length;
-    }
-    if (rest_length != size - done)
-        return PK_INVALID;
-    memcpy(text + (done - prefix), rest, rest_length);
-    return PK_OK;
-}
-
-pk_status pk_delta_check(const uint8_t *older, size_t prefix, size_t size, const pk_copy *copies,
-                         size_t count, const uint8_t *rest, size_t rest_length,
-                         const uint8_t *text)
-{
-    size_t done = prefix;
-    for (size_t i = 0; i < count; i++) {
-        if (!is_sound(&copies[i], prefix, size, done))
-            return PK_INVALID;
-        size_t gap = copies[i].at - done;
-        const uint8_t *from =
-            copies[i].from < prefix ? older + copies[i].from : text + (copies[i].from - prefix);
-        if (gap > rest_length || memcmp(text + (done - prefix), rest, gap)
-            || memcmp(text + (copies[i].at - prefix), from, copies[i].length))
-            return PK_INVALID;
-        rest += gap;
-        rest_length -= gap;
-        done = (size_t)copies[i].at + copies[i].length;
-    }
-    return rest_length == size - done && !memcmp(text + (done - prefix), rest, rest_length)
-               ? PK_OK
-               : PK_INVALID;
-}
-
-/* Numbers are coded as a class, a byte, and extra bits: those below DIRECT are their class; of
- * others the class tells the length in bits and the SUB bits behind the first one, the rest is
- * extra. */
-enum {
-    DIRECT_LOG = 5,
-    DIRECT = 1 << DIRECT_LOG,
-    SUB = 2,
-    MOST_BITS = 26,
-    CLASSES = DIRECT + ((MOST_BITS - DIRECT_LOG) << SUB),
-    IN_TEXT = 0x80 /* set in the class of a place if the source lies in the text */
-};
-
-static uint8_t put_number(pk_bit_writer *extra, uint32_t value)
-{
-    if (value < DIRECT)
-        return (uint8_t)value;
-    unsigned length = 32 - (unsigned)__builtin_clz(value), rest = length - 1 - SUB;
-    pk_put_bits(extra, value & ((1u << rest) - 1), rest);
-    return (uint8_t)(DIRECT + ((length - 1 - DIRECT_LOG) << SUB)
-                     + (value >> rest & ((1u << SUB) - 1)));
-}
-
-size_t pk_delta_encode(const pk_copy *copies, size_t count, size_t prefix, uint8_t *classes,
-                       uint8_t *extra)
-{
-    pk_bit_writer writer = {extra, 0, 0};
-    size_t done = prefix;
-    for (size_t i = 0; i < count; i++) {
-        classes[i] = put_number(&writer, (uint32_t)(copies[i].at - done));
-        done = (size_t)copies[i].at + copies[i].length;
-    }
-    for (size_t i = 0; i < count; i++)
-        classes[count + i] = put_number(&writer, copies[i].length);
-    uint32_t shifts[2] = {(uint32_t)prefix, 0};
-    for (size_t i = 0; i < count; i++) {
-        int in_text = copies[i].from >= prefix;
-        uint32_t shift = copies[i].at - copies[i].from, moved = shift - shifts[in_text];
-        shifts[in_text] = shift;
-        uint8_t class = put_number(&writer, moved << 1 ^ (moved >> 31 ? UINT32_MAX : 0));
-        classes[2 * count + i] = class | (in_text ? IN_TEXT : 0);
-    }
-    return (size_t)(pk_end_bits(&writer) - extra);
-}
-
-typedef struct bit_reader {
-    const uint8_t *in, *end;
-    uint64_t bits;
-    unsigned count;
-} bit_reader;
-
-/* Read a number. Returns 0, or -1: the class is unknown, or the bits are used up. */
-static int get_number(bit_reader *extra, uint8_t class, uint32_t *value)
-{
-    *value = class;
-    if (class < DIRECT)
-        return 0;
-    if (class >= CLASSES)
-        return -1;
-    unsigned above = class - DIRECT, rest = (above >> SUB) + DIRECT_LOG - SUB;
-    for (; extra->count < rest; extra->count += 8) {
-        if (extra->in == extra->end)
-            return -1;
-        extra->bits |= (uint64_t)*extra->in++ << extra->count;
-    }
-    uint32_t top = 1u << SUB | (above & ((1u << SUB) - 1));
-    *value = top << rest | (uint32_t)(extra->bits & ((1u << rest) - 1));
-    extra->bits >>= rest;
-    extra->count -= rest;
-    return 0;
-}
-
-pk_status pk_delta_decode(const uint8_t *classes, size_t count, const uint8_t *extra,
-                          size_t extra_length, size_t prefix, size_t size, pk_copy *copies)
-{
-    bit_reader reader = {extra, extra + extra_length, 0, 0};
-    for (size_t i = 0; i < count; i++)
-        if (get_number(&reader, classes[i], &copies[i].at))
-            return PK_INVALID;
-    for (size_t i = 0; i < count; i++)
-        if (get_number(&reader, classes[count + i], &copies[i].length))
-            return PK_INVALID;
-    uint32_t shifts[2] = {(uint32_t)prefix, 0};
-    size_t done = prefix;
-    for (size_t i = 0; i < count; i++) {
-        uint32_t coded;
-        uint8_t class = classes[2 * count + i];
-        int in_text = class >= IN_TEXT;
-        if (get_number(&reader, class & (IN_TEXT - 1), &coded) || copies[i].at > size - done)
-            return PK_INVALID;
-        copies[i].at += (uint32_t)done;
-        shifts[in_text] += coded >> 1 ^ (coded & 1 ? UINT32_MAX : 0);
-        copies[i].from = copies[i].at - shifts[in_text];
-        if (!is_sound(&copies[i], prefix, size, done) || in_text != (copies[i].from >= prefix))
-            return PK_INVALID;
-        done = (size_t)copies[i].at + copies[i].length;
-    }
-    return reader.in == reader.end && !reader.bits ? PK_OK : PK_INVALID;
 }

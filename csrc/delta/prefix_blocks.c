@@ -150,15 +150,34 @@ static match around(const search *in, size_t done, size_t at, size_t place)
     return found;
 }
 
+/* Tell whether the match of the rest around `at` with a place may be worth more than `worth`: its
+ * length is an upper bound, and of that at most `back` bytes stand before `at`. */
+static inline int may_win(const search *in, size_t at, size_t place, size_t back, size_t worth)
+{
+    if (worth < back + FINGERPRINT)
+        return 1;
+    size_t last = worth - back - (FINGERPRINT - 1); /* from there on, as many must be equal */
+    int is_older = place < in->older_length;
+    const uint8_t *base = is_older ? in->older + place : in->rest + (place - in->older_length);
+    size_t left = in->rest_length - at,
+           room = is_older ? least(in->older_length - place, left) : left;
+    return last + FINGERPRINT <= least(room, MOST)
+           && pk_load64(base + last) == pk_load64(in->rest + at + last);
+}
+
 /* Compare with all places of the same fingerprint, and keep the best match. */
 static void look(const search *in, uint64_t value, size_t done, size_t at, match *best)
 {
+    size_t back = least(at - done, MOST_BACK);
     uint32_t next = *head_of(in, value);
     for (unsigned turn = 0; next && turn < in->depth; turn++) {
-        match found = around(in, done, at, in->table->places[next - 1]);
+        size_t place = in->table->places[next - 1];
+        next = in->table->chains[next - 1];
+        if (!may_win(in, at, place, back, (size_t)best->worth))
+            continue;
+        match found = around(in, done, at, place);
         if (found.worth > best->worth)
             *best = found;
-        next = in->table->chains[next - 1];
     }
 }
 

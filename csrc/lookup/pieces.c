@@ -2,7 +2,7 @@
 
 #include "common/bytes.h"
 
-enum { LANES = 4, STRIPE = LANES * 8 };
+enum { LANES = 4, STRIPE = LANES * 8, BATCH = 256 /* pieces looked up at a time */ };
 
 static inline uint64_t round_of(uint64_t state, uint64_t word)
 {
@@ -38,4 +38,32 @@ void pk_piece_keys(const uint8_t *data, const uint64_t *ends, size_t count, uint
             keys[i * PK_PIECE_KEY + byte] = (uint8_t)(hash >> 8 * byte);
         start = (size_t)ends[i];
     }
+}
+
+void pk_piece_starts(const uint64_t *ends, size_t count, uint64_t position, uint64_t *starts)
+{
+    for (size_t i = 0; i < count; i++)
+        starts[i] = position + (i ? ends[i - 1] : 0);
+}
+
+size_t pk_piece_look_up(const pk_map *known, const uint32_t *streams, const uint64_t *positions,
+                        const uint8_t *keys, const uint64_t *starts, size_t count,
+                        const pk_piece_votes *out)
+{
+    size_t votes = 0, missing = 0;
+    int64_t found[BATCH];
+    for (size_t from = 0; from < count; from += BATCH) {
+        size_t span = count - from < BATCH ? count - from : BATCH;
+        pk_map_get(known, keys + from * PK_PIECE_KEY, PK_PIECE_KEY, span, found);
+        for (size_t i = 0; i < span; i++) {
+            if (found[i] >= 0 && streams[found[i]] != PK_NO_STREAM) {
+                out->starts[votes] = starts[from + i];
+                out->streams[votes] = streams[found[i]];
+                out->positions[votes++] = positions[found[i]];
+            } else
+                memcpy(out->missing + PK_PIECE_KEY * missing++, keys + (from + i) * PK_PIECE_KEY,
+                       PK_PIECE_KEY);
+        }
+    }
+    return votes;
 }

@@ -8,6 +8,8 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "lookup/map.h"
+
 enum { PK_PIECE_KEY = 8 /* bytes of a hash */ };
 
 /* Hash pieces.
@@ -15,5 +17,31 @@ enum { PK_PIECE_KEY = 8 /* bytes of a hash */ };
  * data: the text. ends, count: where its pieces end, ascending; the first begins at 0.
  * keys: written, PK_PIECE_KEY bytes a piece; on all machines the same. */
 void pk_piece_keys(const uint8_t *data, const uint64_t *ends, size_t count, uint8_t *keys);
+
+/* Write where pieces begin in a text, given where they end in a part of it.
+ *
+ * ends, count: as for pk_piece_keys. position: of the part in the text.
+ * starts: written, `count` of them. */
+void pk_piece_starts(const uint64_t *ends, size_t count, uint64_t position, uint64_t *starts);
+
+#define PK_NO_STREAM UINT32_MAX /* instead of a stream's number: its pieces do not count */
+
+/* What pieces of a text have in common with old ones, column by column; room for all pieces. */
+typedef struct pk_piece_votes {
+    uint64_t *starts;    /* of a piece that is known, in the new text */
+    uint32_t *streams;   /* that has it */
+    uint64_t *positions; /* where it stands there */
+    uint8_t *missing;    /* hashes of the pieces that are not known, in order */
+} pk_piece_votes;
+
+/* Look pieces up.
+ *
+ * known: from hashes of old pieces to their numbers.
+ * streams, positions: of each old piece, by its number.
+ * keys, starts, count: hashes of the new pieces, and where they begin.
+ * Returns how many are known: so many rows of `out` are written, and the hashes of the others. */
+size_t pk_piece_look_up(const pk_map *known, const uint32_t *streams, const uint64_t *positions,
+                        const uint8_t *keys, const uint64_t *starts, size_t count,
+                        const pk_piece_votes *out);
 
 #endif

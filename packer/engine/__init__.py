@@ -12,7 +12,7 @@ In reading order:
 - `delta`: frames against much older text: copies, then zstd for the rest.
 - `deflate`: streams to plaintext and recipe, and back bit for bit.
 - `bzip2`: blocks of streams to plaintext, and back bit for bit, by libbz2.
-- `ordinals`: a map of millions of keys in little memory, and keys of pieces of text.
+- `ordinals`: a map of millions of keys in little memory; `pieces`: what texts have in common.
 - `memory`: settings of the process; `workspaces`: working memory of C functions, by thread.
 
 Invariants. Results are functions of the arguments: no kernel, thread or buffer size changes a byte.

@@ -37,6 +37,8 @@ _LEAST_LEVEL = zstd.ROWS_LEVEL
 (docs/decisions.md)."""
 _COLUMN_LEVEL = 15
 """zstd level of copies: level 22 takes four times as long for 0.1 % of their bytes."""
+_SHORT_COLUMN = 16
+"""Bytes of a column that zstd does not make fewer: a frame of less than 17 is as long."""
 _LONGEST_REST = 11 << 18
 """Bytes of a rest from which a quick delta takes a faster level: rows would take 20 to 40 ns a byte
 more, and save 2 to 5 % of the rest."""
@@ -287,7 +289,7 @@ def _coded(copies: Any, count: int, prefix_bytes: int) -> bytes:
     parts = [zstd.number(count)]
     columns = [bytes(classes[at : at + count]) for at in range(0, 3 * count, count or 1)]
     for column in (*columns, bytes(extra[:length])):
-        packed = zstd.compress(column, _COLUMN_LEVEL)
+        packed = zstd.compress(column, _COLUMN_LEVEL) if len(column) > _SHORT_COLUMN else column
         shorter = len(packed) < len(column)
         parts += (zstd.number(len(packed)), packed) if shorter else (b"\0", column)
     return b"".join(parts)

@@ -3,35 +3,12 @@
 from __future__ import annotations
 
 from array import array
-from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from packer.engine.native import ffi, lib
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
-
-
-PIECE_KEY_BYTES: int = lib.PK_PIECE_KEY
-"""Length of the hash of a piece in bytes."""
-
-
-def piece_keys(data: Buffer, ends: Sequence[int]) -> bytearray:
-    """Return the hashes of the pieces of a text, PIECE_KEY_BYTES each.
-
-    Hashes are compared within a process and never stored: those who make equal ones get a larger
-    update.
-
-    Args:
-        data: the text.
-        ends: where its pieces end, ascending; the first one begins at 0.
-    """
-    out = bytearray(PIECE_KEY_BYTES * len(ends))
-    assert not ends or ends[-1] <= memoryview(data).nbytes
-    # Released at once: a view that a traceback keeps borrowed crashes Python's collector.
-    with ffi.from_buffer("uint8_t[]", data) as view, ffi.from_buffer("uint8_t[]", out) as to:
-        lib.pk_piece_keys(view, ffi.new("uint64_t[]", ends), len(ends), to)
-    return out
 
 
 class Ordinals:
@@ -55,6 +32,11 @@ class Ordinals:
         self._lent = ffi.from_buffer("uint8_t[]", lent)  # nobody resizes it now
         lib.pk_map_lend(self._map, self._lent, len(self._lent) // key_bytes)
         self._found = ffi.new("int64_t[1]")
+
+    @property
+    def handle(self) -> Any:
+        """The map of the C core, as long as this lives."""
+        return self._map
 
     def put_lent(self, first: int, count: int) -> None:
         """Put lent keys under their positions; a key replaces an equal one.

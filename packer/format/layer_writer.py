@@ -17,6 +17,7 @@ from typing import NamedTuple, Protocol
 
 from packer.engine import zstd
 from packer.engine.delta import encode as encode_delta
+from packer.engine.memory import writable
 from packer.errors import PackerError
 from packer.format.frames import Runs, joined
 from packer.format.index_checks import MAX_DEPTH
@@ -229,7 +230,7 @@ class LayerWriter:
 
         The system maps new memory page by page, which takes as long as compressing it quickly.
         """
-        return self._pool.pop() if self._pool else memoryview(bytearray(DELTA_MAX_BYTES))
+        return self._pool.pop() if self._pool else writable(DELTA_MAX_BYTES)
 
     def _use(self, chunks: Iterable[int]) -> None:
         """Add to the prefix of the frame being filled."""

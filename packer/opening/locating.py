@@ -12,8 +12,9 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from packer.engine.chunking import ChunkParams, cut_points
-from packer.engine.ordinals import PIECE_KEY_BYTES, Ordinals, piece_keys
+from packer.engine.chunking import ChunkParams
+from packer.engine.ordinals import Ordinals
+from packer.engine.pieces import NO_STREAM, PIECE_KEY_BYTES, Pieces, cut_pieces, look_up
 from packer.engine.tokens import Span
 from packer.opening.recipe import MAX_SPANS
 
@@ -32,8 +33,6 @@ _MOST_MISSING = 1 << 18
 """Bytes of hashes of new pieces that are kept, at most."""
 _MOST_PIECES = 1 << 20
 """Pieces of the old streams, about: longer pieces are taken where there would be more."""
-_NONE = 0xFFFFFFFF
-"""Number of a stream that turned out to be none."""
 _MOST_NEAR = 4 / 5
 """Share of the votes that must be near one another for the others to be left out."""
 _TRIMMED = 50
@@ -94,15 +93,12 @@ class Fingerprints:
         if not position:
             self.forget(stream)
             self._last, self._begin = stream, len(self._streams)
-        cuts, keys = self._cut(plain)
-        if is_further and cuts:
-            found = self._known.get_all(keys, PIECE_KEY_BYTES)
-            new = [at for at, place in enumerate(found) if place < 0]
-            keys = _chosen(keys, new)
-            cuts = [cuts[at] for at in new]
-        self._known.put(keys, len(self._streams))
-        self._streams.extend(array("I", [stream]) * len(cuts))
-        self._positions.extend([position + start for start in cuts])
+        pieces = cut_pieces(plain, self._params, position)
+        if is_further:
+            pieces = self._unknown(pieces)
+        self._known.put(pieces.keys, len(self._streams))
+        self._streams.extend(array("I", [stream]) * len(pieces.starts))
+        self._positions.extend(pieces.starts)
 
     def forget(self, stream: int) -> None:
         """Forget the stream that was added to last, if it has a number: it turned out to be none.
@@ -112,7 +108,7 @@ class Fingerprints:
         """
         if self._last == stream:
             for at in range(self._begin, len(self._streams)):
-                self._streams[at] = _NONE
+                self._streams[at] = NO_STREAM
 
     def find(self, position: int, plain: Buffer, votes: Votes) -> None:
         """Look up a part of a new stream.
@@ -122,28 +118,27 @@ class Fingerprints:
             plain: the part; parts come in order.
             votes: takes what is found.
         """
-        cuts, keys = self._cut(plain)
-        if not cuts:
+        pieces = cut_pieces(plain, self._params, position)
+        if not pieces.starts:
             return
-        streams, positions = self._streams, self._positions
-        found = self._known.get_all(keys, PIECE_KEY_BYTES)
-        known = [at for at, old in enumerate(found) if old >= 0 and streams[old] != _NONE]
-        votes.new.extend([position + cuts[at] for at in known])
-        votes.stream.extend([streams[found[at]] for at in known])
-        votes.old.extend([positions[found[at]] for at in known])
-        room = _MOST_MISSING - len(votes.missing)
-        if room > 0 and len(known) < len(cuts):
-            votes.missing += _chosen(keys, sorted({*range(len(cuts))}.difference(known)))[:room]
+        found = look_up(pieces, self._known, self._streams, self._positions)
+        votes.new.frombytes(found.starts)
+        votes.stream.frombytes(found.streams)
+        votes.old.frombytes(found.positions)
+        votes.missing += found.missing[: max(_MOST_MISSING - len(votes.missing), 0)]
 
     def release(self) -> None:
         """Release the memory: nothing is looked up any more."""
         self._known = Ordinals(PIECE_KEY_BYTES)
         self._streams, self._positions = array("I"), array("Q")
 
-    def _cut(self, plain: Buffer) -> tuple[list[int], bytes | bytearray]:
-        """Return where the pieces of a text begin, and their hashes."""
-        ends = cut_points(plain, self._params)
-        return ([0, *ends[:-1]] if ends else []), piece_keys(plain, ends)
+    def _unknown(self, pieces: Pieces) -> Pieces:
+        """Return those pieces that no stream has."""
+        found = self._known.get_all(pieces.keys, PIECE_KEY_BYTES)
+        new = [at for at, place in enumerate(found) if place < 0]
+        words = array("Q", bytes(pieces.keys))
+        keys = array("Q", [words[at] for at in new]).tobytes()
+        return Pieces(array("Q", [pieces.starts[at] for at in new]), bytearray(keys))
 
 
 class Votes:
@@ -320,12 +315,6 @@ def _place(stream: int, low: int, high: int, middle: int, size: int, most: int) 
         low = min(max(low, middle - most // 2), high - most)
         high = low + most
     return Place(stream, Span(low, high - low))
-
-
-def _chosen(keys: bytes | bytearray, places: Iterable[int]) -> bytes:
-    """Return some of the keys, one behind another."""
-    words = array("Q", bytes(keys))
-    return array("Q", [words[at] for at in places]).tobytes()
 
 
 def _most(streams: array[int]) -> int:

@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import zstandard
 
-from packer.engine.chunking import ChunkParams, cut_points
-from packer.engine.ordinals import PIECE_KEY_BYTES, piece_keys
+from packer.engine.chunking import ChunkParams
+from packer.engine.pieces import PIECE_KEY_BYTES, cut_pieces
 from packer.files.tree import FILE
 from packer.format.index import Index
 from packer.opening.ahead import Run, all_ahead
@@ -178,7 +178,7 @@ def samples(head: bytes) -> frozenset[bytes]:
     kind = _kind(head)
     texts = _inflated(head) if kind == _DEFLATE else [_unframed(head)] if kind else ()
     for text in texts:
-        keys = bytes(piece_keys(text, cut_points(text, _PIECES)))
+        keys = bytes(cut_pieces(text, _PIECES).keys)
         found.update(keys[at : at + PIECE_KEY_BYTES] for at in range(0, len(keys), PIECE_KEY_BYTES))
     return frozenset(sorted(found)[:_SAMPLES])
 

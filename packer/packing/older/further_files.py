@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import blake3
 
-from packer.engine.ordinals import PIECE_KEY_BYTES
+from packer.engine.pieces import PIECE_KEY_BYTES
 from packer.errors import SourceChanged
 from packer.files.tree import FILE, identity_of, open_file, show
 from packer.files.tree import Found as Item

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import random
+import struct
 
 import pytest
 from hypothesis import given
@@ -340,3 +341,32 @@ def test_a_quick_delta_looks_only_around_what_changed() -> None:
     assert new + 2_000 < len(quick) < new + 300 * len(inner) + 200
     for frame in (quick, usual):
         assert delta.decode(frame, len(text), "frame", older) == text
+
+
+@pytest.mark.parametrize("gone", [0, 1, 23, 24, 63, 64, 65, 120, 191, 192, 193])
+def test_a_stretch_goes_on_near_the_last_source(gone: int) -> None:
+    """It is too short for a copy that begins elsewhere, and found up to 192 bytes away."""
+    draw = random.Random(gone)
+    head, short = draw.randbytes(1000), draw.randbytes(150)
+    older = head + draw.randbytes(gone) + short + draw.randbytes(500)
+    text = head + short + draw.randbytes(500)
+    copies, table = ffi.new("pk_copy[]", 10), ffi.new("uint32_t[]", 1 << 10)
+    both = older + text
+    count = lib.pk_delta_find_fresh(
+        both, len(older), len(both), len(both), table, 10, ffi.NULL, copies, 10
+    )
+    found = [struct.unpack_from("III", ffi.buffer(copies), 12 * at) for at in range(count)]
+    start = len(older)
+    whole = (start, 0, 1000 if gone else 1150)
+    near = [] if gone in (0, 193) else [(start + 1000, 1000 + gone, 150)]
+    assert found == [whole, *near]
+
+
+def test_the_longest_stretch_near_the_last_source_is_taken() -> None:
+    draw = random.Random(9)
+    head, short = draw.randbytes(1000), draw.randbytes(150)
+    older = head + b"!" * 7 + short[:100] + b"?" * 9 + short + draw.randbytes(500)
+    text = head + short + draw.randbytes(500)
+    made = delta.delta_of(bytearray(older + text), len(older), 6)
+    assert made is not None
+    assert len(made.rest) == 500

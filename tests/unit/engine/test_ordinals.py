@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
 import random
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from packer.engine.ordinals import PIECE_KEY_BYTES, Ordinals, piece_keys
+from packer.engine.ordinals import Ordinals
 
 
 @pytest.mark.parametrize("width", [8, 16])
@@ -59,20 +58,3 @@ def test_lent_keys_are_used_where_they_are() -> None:
         lent.append(0)
     with pytest.raises(AssertionError):
         table.put_lent(99, 2)
-
-
-def test_keys_of_pieces_depend_on_their_bytes_alone() -> None:
-    draw = random.Random(5)
-    pieces = [draw.randbytes(size) for size in range(1, 300)]
-    pieces += [bytes(size) for size in range(1, 100)]
-    for at in range(256):  # a bit changed in each byte
-        near = bytearray(pieces[280])
-        near[at] ^= 0x80
-        pieces.append(bytes(near))
-    ends = list(itertools.accumulate(map(len, pieces)))
-    keys = piece_keys(memoryview(b"".join(pieces)), ends)
-    found = [bytes(keys[at : at + PIECE_KEY_BYTES]) for at in range(0, len(keys), PIECE_KEY_BYTES)]
-    assert found == [bytes(piece_keys(piece, [len(piece)])) for piece in pieces]
-    assert len(set(found)) == len(pieces)
-    assert found[280] == bytes(piece_keys(pieces[280] + b"more", [281]))
-    assert piece_keys(b"", []) == b""
