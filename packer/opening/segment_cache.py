@@ -8,11 +8,9 @@ from weakref import WeakKeyDictionary
 
 from packer.engine.deflate import Segment
 
-_FREE_BYTES = 16 << 20
+_FREE_BYTES = 8 << 20
 """Memory of segments that are not kept, for others, in bytes, at most: memory from the system costs
 half as much time as inflating into it."""
-_MOST_BYTES = 8 << 20
-"""Memory in bytes of one of these, at most."""
 _LEAST_PLAIN = 256 << 10
 """Bytes of plaintext below which a segment gets new memory: that of a long one would be kept with
 it, and counted."""
@@ -139,7 +137,7 @@ class SegmentCache:
     def _keep_free(self, segment: Segment) -> None:
         """Keep the memory of a segment that is used no more, if there is room."""
         size = segment.memory
-        if _LEAST_PLAIN <= size <= _MOST_BYTES and self._free_bytes + size <= _FREE_BYTES:
+        if size >= _LEAST_PLAIN and self._free_bytes + size <= _FREE_BYTES:
             self._free.append(segment)
             self._free_bytes += size
 
