@@ -324,14 +324,15 @@ class Input:
             read: reads them.
             start: offset of the first one.
             least: how many there must be.
-            wanted: how many are read if there are not; at least as many.
+            wanted: how many are read if there are not, but the first one is, or comes next; at
+                least as many.
         """
-        last = self._last
-        if last is not None and last[0] == read:
-            at = start - last[1]
-            if at >= 0 and at + least <= len(last[2]):
+        last, count = self._last, least
+        if last is not None and last[0] == read and 0 <= start - last[1] <= len(last[2]):
+            at, count = start - last[1], wanted
+            if at + least <= len(last[2]):
                 return last[2][at:]
-        data = memoryview(read(start, wanted))
+        data = memoryview(read(start, count))
         self._last = (read, start, data) if len(data) <= _KEPT_INPUT_BYTES else None
         return data
 

@@ -162,12 +162,13 @@ def test_bytes_at_hand_are_not_read_again() -> None:
         return bytes(count)
 
     data, taken = random.Random(7).randbytes(9 << 20), inflated_stream.Input()
-    assert taken.take(read, 10, 5, 100) == data[10:110]
-    assert taken.take(read, 60, 50, 100) == data[60:110]
-    assert reads == [(10, 100)]
-    assert taken.take(read, 61, 50, 100) == data[61:161]
-    assert taken.take(other, 61, 50, 70) == bytes(70)
-    assert taken.take(read, 9, 20, 20) == data[9:29]
-    assert taken.take(read, 8, 5, 8 << 20) == data[8 : 8 + (8 << 20)]  # too much to be kept
-    assert taken.take(read, 9, 20, 20) == data[9:29]
-    assert len(reads) == 5
+    assert taken.take(read, 10, 50, 100) == data[10:60]
+    assert taken.take(read, 20, 40, 100) == data[20:60]
+    assert reads == [(10, 50)]
+    assert taken.take(read, 30, 40, 100) == data[30:130]
+    assert taken.take(read, 130, 40, 100) == data[130:230]
+    assert taken.take(other, 140, 50, 70) == bytes(50)
+    assert taken.take(read, 140, 20, 40) == data[140:160]
+    assert taken.take(read, 139, 8 << 20, 8 << 20) == data[139 : 139 + (8 << 20)]  # is not kept
+    assert taken.take(read, 140, 20, 40) == data[140:160]
+    assert len(reads) == 6
