@@ -87,6 +87,10 @@ ffi.cdef(
     #define PK_TAR_CODED ...
     int pk_tar_is_header(const uint8_t *block);
     int64_t pk_tar_size(const uint8_t *block);
+    #define PK_TAR_MORE ...
+    #define PK_TAR_FOUND ...
+    int pk_tar_next(const uint8_t *data, size_t length, uint64_t left, int64_t least,
+                    uint32_t *headers, uint64_t *at, int64_t *size);
     typedef struct pk_tar_time {
         uint64_t name;
         uint64_t time;

@@ -78,6 +78,25 @@ int64_t pk_tar_size(const uint8_t *block)
     return value;
 }
 
+int pk_tar_next(const uint8_t *data, size_t length, uint64_t left, int64_t least,
+                uint32_t *headers, uint64_t *at, int64_t *size)
+{
+    while (*headers && *at <= left && left - *at >= PK_TAR_BLOCK) {
+        if (*at > length || length - *at < PK_TAR_BLOCK)
+            return PK_TAR_MORE;
+        const uint8_t *block = data + *at;
+        --*headers;
+        *size = pk_tar_is_header(block) ? pk_tar_size(block) : -1;
+        if (*size < 0 || (uint64_t)*size > left - *at - PK_TAR_BLOCK)
+            return PK_TAR_END;
+        if (*size >= least)
+            return PK_TAR_FOUND;
+        *at +=
+            PK_TAR_BLOCK + (((uint64_t)*size + PK_TAR_BLOCK - 1) & ~(uint64_t)(PK_TAR_BLOCK - 1));
+    }
+    return PK_TAR_END;
+}
+
 /* Return the number of a field of 11 octal digits and this last byte; -1 for any other field. */
 static int64_t canonical(const uint8_t *field, uint8_t last)
 {

@@ -28,6 +28,22 @@ int pk_tar_is_header(const uint8_t *block);
  * block: PK_TAR_BLOCK bytes, a header. Links, devices, directories and fifos have none: 0. */
 int64_t pk_tar_size(const uint8_t *block);
 
+/* What pk_tar_next comes to. */
+enum { PK_TAR_END = 0, PK_TAR_MORE = 1, PK_TAR_FOUND = 2 };
+
+/* Follow headers to the next member that has so much content.
+ *
+ * data, length: bytes of the archive, from a header on.
+ * left: bytes of the archive from there on, below 2^63.
+ * least: bytes of content that are wanted.
+ * headers: how many may be read; those that were are taken from it.
+ * at: offset in data of the header to read; set to that of the last one.
+ * size: set to the content of the last member that was read, if there was one.
+ * Returns PK_TAR_FOUND; PK_TAR_MORE: the next header lies behind the data, or not all of it there;
+ * PK_TAR_END: no member is left, or what is there is none. */
+int pk_tar_next(const uint8_t *data, size_t length, uint64_t left, int64_t least,
+                uint32_t *headers, uint64_t *at, int64_t *size);
+
 /* Code a header, and check that it decodes to the same bytes.
  *
  * block: PK_TAR_BLOCK bytes.

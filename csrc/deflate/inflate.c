@@ -66,13 +66,34 @@ pk_status pk_segment_grow(void **memory, size_t *capacity, size_t wanted, size_t
 {
     if (wanted <= *capacity)
         return PK_OK;
-    size_t to = *capacity * 2 > wanted ? *capacity * 2 : wanted;
+    const size_t half = *capacity + *capacity / 2, to = half > wanted ? half : wanted;
     void *moved = realloc(*memory, to * unit);
     if (!moved)
         return PK_NO_MEMORY;
     *memory = moved;
     *capacity = to;
     return PK_OK;
+}
+
+size_t pk_segment_expected(const pk_reader *from, const pk_segment *to, size_t have)
+{
+    const uint64_t plain = to->size - to->window, taken = from->at, left = from->length - from->at;
+    const uint64_t of_plain = plain ? have * (uint64_t)PK_SEGMENT_PLAIN / plain : have;
+    const uint64_t of_input = taken ? have + have * left / taken : have;
+    const uint64_t expected = of_plain < of_input ? of_plain : of_input;
+    return (size_t)(expected + expected / 8);
+}
+
+/* Return memory that turned out to be far more than is needed. */
+static void shrink(void **memory, size_t *capacity, size_t needed, size_t before, size_t unit)
+{
+    if (*capacity == before || *capacity / 2 <= needed)
+        return;
+    void *moved = realloc(*memory, needed * unit);
+    if (!moved)
+        return;
+    *memory = moved;
+    *capacity = needed;
 }
 
 static pk_status read_stored(pk_reader *from, pk_segment *to, pk_block *block)
@@ -212,6 +233,7 @@ pk_status pk_segment_inflate(pk_segment *segment, const uint8_t *in, size_t leng
         || pk_segment_grow((void **)&segment->tokens, &segment->token_capacity, 1 << 14,
                            sizeof *segment->tokens))
         return PK_NO_MEMORY;
+    const size_t had_bytes = segment->capacity, had_tokens = segment->token_capacity;
     memcpy(segment->data, window, window_length);
     segment->window = segment->size = window_length;
     segment->position = position;
@@ -235,6 +257,9 @@ pk_status pk_segment_inflate(pk_segment *segment, const uint8_t *in, size_t leng
     if (pk_segment_grow((void **)&segment->input, &segment->input_capacity, bytes, 1))
         return PK_NO_MEMORY;
     memcpy(segment->input, in, bytes);
+    shrink((void **)&segment->data, &segment->capacity, segment->size + PK_PAD, had_bytes, 1);
+    shrink((void **)&segment->tokens, &segment->token_capacity, segment->token_count + 1,
+           had_tokens, sizeof *segment->tokens);
     memset(segment->data + segment->size, 0, PK_PAD);
     segment->start_bit = bit;
     segment->end_bit = end;

@@ -127,7 +127,11 @@ static inline pk_entry pk_decode(pk_reader *from, const pk_entry *table, unsigne
 pk_status pk_read_tokens(pk_reader *from, pk_segment *to, pk_block *block,
                          const pk_decoders *with);
 
-/* Make memory hold `wanted` units. */
+/* Make memory hold `wanted` units, and half as many again as before if it has to grow. */
 pk_status pk_segment_grow(void **memory, size_t *capacity, size_t wanted, size_t unit);
+
+/* Return how much of something a segment will have, about, given how much it has so far: bytes of
+ * data, or tokens. So memory grows once, and is not copied again and again. */
+size_t pk_segment_expected(const pk_reader *from, const pk_segment *to, size_t have);
 
 #endif

@@ -158,15 +158,30 @@ static void read_most_tokens(pk_reader *from, pk_segment *to, const pk_decoders 
 /* What follows a token. */
 enum { END_OF_BLOCK = 2, CUT = 3 };
 
+/* Have memory for one more token. */
+static pk_status have_room(const pk_reader *from, pk_segment *to)
+{
+    if (to->size + PK_MAX_MATCH + PK_PAD > to->capacity) {
+        const size_t expected = pk_segment_expected(from, to, to->size);
+        const size_t least = to->size + (1 << 16);
+        if (pk_segment_grow((void **)&to->data, &to->capacity,
+                            (expected > least ? expected : least) + PK_PAD, 1))
+            return PK_NO_MEMORY;
+    }
+    if (to->token_count == to->token_capacity) {
+        const size_t expected = pk_segment_expected(from, to, to->token_count);
+        const size_t least = to->token_count + (1 << 14);
+        if (pk_segment_grow((void **)&to->tokens, &to->token_capacity,
+                            expected > least ? expected : least, sizeof *to->tokens))
+            return PK_NO_MEMORY;
+    }
+    return PK_OK;
+}
+
 /* Read one token. Returns a pk_status, or END_OF_BLOCK. */
 static int read_token(pk_reader *from, pk_segment *to, const pk_decoders *with)
 {
-    if (to->size + PK_MAX_MATCH + PK_PAD > to->capacity
-        && pk_segment_grow((void **)&to->data, &to->capacity, to->size + (1 << 16) + PK_PAD, 1))
-        return PK_NO_MEMORY;
-    if (to->token_count == to->token_capacity
-        && pk_segment_grow((void **)&to->tokens, &to->token_capacity, to->token_count + (1 << 14),
-                           sizeof *to->tokens))
+    if (have_room(from, to))
         return PK_NO_MEMORY;
     pk_entry entry = pk_decode(from, with->literals, PK_LITERAL_ROOT);
     if (from->over)

@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 _LARGE_BYTES = 2 << 20
 """Length in bytes from which memory comes in large pages, where the system has them."""
 
+_uncleared = ffi.new_allocator(should_clear_after_alloc=False)
+
 
 def writable(size: int) -> memoryview:
     """Return memory to be written, for bytes that are then read.
@@ -26,10 +28,10 @@ def writable(size: int) -> memoryview:
         size: in bytes.
 
     Returns:
-        Exactly `size` bytes, which are zero.
+        Exactly `size` bytes, of any value.
     """
     if size < _LARGE_BYTES:
-        return memoryview(bytearray(size))
+        return memoryview(ffi.buffer(_uncleared("uint8_t[]", size)))
     mapped = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):  # a kernel without them

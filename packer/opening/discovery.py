@@ -223,11 +223,12 @@ class Discovery:
         for at in signatures:
             if at < behind:
                 continue
-            if bytes(read(at, 1))[0] == _BZIP2:
+            first = bytes(read(at, 1))[0]
+            if first == _BZIP2:
                 places = self.bzip2.setdefault(parent.number if parent is not None else -1, [])
                 places += [at] * (len(places) < _MOST_BZIP2)
                 continue
-            kind = GZIP if bytes(read(at, 1))[0] == _GZIP else ZIP
+            kind = GZIP if first == _GZIP else ZIP
             if self.is_full:
                 self._leave(Unread(parent, at, end, kind, LIMIT))
                 break

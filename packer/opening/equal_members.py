@@ -11,7 +11,8 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from packer.opening.tar_headers import BLOCK, content_size, is_header
+from packer.engine.native import ffi, lib
+from packer.opening.tar_headers import BLOCK
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -113,21 +114,23 @@ def members(read: Read, size: int, least: int = LEAST_BYTES) -> Iterator[Member]
         size: of it in bytes.
         least: bytes of the smallest member that is wanted.
     """
-    window, begin, at, length = b"", 0, 0, size
-    for _ in range(_MOST_HEADERS):
-        if at + BLOCK > size:
+    headers, at, length = ffi.new("uint32_t *", _MOST_HEADERS), 0, size
+    within, content = ffi.new("uint64_t *"), ffi.new("int64_t *")
+    while size - at >= BLOCK:
+        most = _WINDOW_BYTES if length < _WINDOW_BYTES else BLOCK
+        window = bytes(read(at, min(most, size - at)))
+        within[0] = 0
+        while True:
+            found = lib.pk_tar_next(window, len(window), size - at, least, headers, within, content)
+            if found != lib.PK_TAR_FOUND:
+                break
+            first = within[0]
+            begin = at + first + BLOCK
+            yield Member(window[first : first + _NAME_BYTES], (begin, begin + content[0]))
+            within[0] = first + BLOCK + -(-content[0] // BLOCK) * BLOCK
+        if found != lib.PK_TAR_MORE:
             return
-        if at + BLOCK > begin + len(window):
-            most = _WINDOW_BYTES if length < _WINDOW_BYTES else BLOCK
-            window, begin = bytes(read(at, min(most, size - at))), at
-        header = window[at - begin : at - begin + BLOCK]
-        length = content_size(header) if is_header(header) else -1
-        at += BLOCK
-        if length < 0 or length > size - at:
-            return
-        if length >= least:
-            yield Member(header[:_NAME_BYTES], (at, at + length))
-        at += -(-length // BLOCK) * BLOCK
+        at, length = at + within[0], content[0]
 
 
 def is_same(read: Read, start: int, old_read: Read, old_start: int, size: int) -> bool:

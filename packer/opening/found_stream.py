@@ -204,7 +204,7 @@ class FoundStream(InflatedStream):
         super()._advance(segment, found, offset)
         self._is_last = found.last
         whole = (found.end_bit >> 3) + (found.last and found.end_bit & 7 > 0)
-        self._hasher.update(self._read(offset, whole))
+        self._hasher.update(self._input(offset, whole, whole)[:whole])
         if found.last:
             self._end_digest()
 
@@ -234,6 +234,7 @@ class MadeStream:
         self.children: list[FoundStream] = []
         self.segments = plain.segments
         self.read = plain.read
+        self.read_into = plain.read_into
 
     def measure(self, run: Run | None = None) -> Generator[tuple[int, memoryview], None, None]:
         """Return positions in the plaintext, and the text from each to the next one.
@@ -252,7 +253,3 @@ class MadeStream:
             return None
 
         return one_ahead(step, run)
-
-    def read_into(self, start: int, out: memoryview) -> None:
-        """Fill `out` with the plaintext from `start` on."""
-        out[:] = self.read(start, len(out))

@@ -35,6 +35,10 @@ _WINDOW_BYTES = 8 << 20
 """Windows of checkpoints kept in memory, in bytes; further ones go to a temporary file."""
 _LEAST_INPUT_BYTES, _INPUT_BYTES = 4 << 10, 1 << 20
 """Compressed bytes that are read first; more where a segment turns out to be longer."""
+_AHEAD_INPUT_BYTES = 512 << 10
+"""Compressed bytes that are read at least behind those: other streams often begin there."""
+_KEPT_INPUT_BYTES = 4 << 20
+"""Compressed bytes that are kept for the next segment, at most."""
 _BEHIND_BYTES = 3
 """Bytes from the one on that a segment ends in: the next code tells whether a long block ends."""
 
@@ -143,7 +147,7 @@ class InflatedStream:
         self.check(start, length)
         if self._plain is not None:
             with self._lock:
-                self._reach(start + length)
+                self._reach(start + length, start)
             return self._plain.read(start, length)
         out = writable(length)
         self._copy(start, out)
@@ -156,7 +160,7 @@ class InflatedStream:
             self._copy(start, out)
             return
         with self._lock:
-            self._reach(start + len(out))
+            self._reach(start + len(out), start)
         self._plain.read_into(start, out)
 
     def _copy(self, start: int, out: memoryview) -> None:
@@ -194,22 +198,28 @@ class InflatedStream:
 
     def _segment_at(self, position: int) -> tuple[int, Segment]:
         """Return the segment that holds a position, and its number."""
-        self._reach(position + 1)
+        self._reach(position + 1, position)
         at = bisect_right(self._positions, position) - 1
         return at, self._kept(at)
 
-    def _reach(self, end: int) -> None:
-        """Inflate as far as the byte before `end`."""
-        while self._positions[-1] < end:
-            segment = self._go_on()
-            self._cache.release((self._key, self.count - 1), segment)
+    def _reach(self, end: int, start: int) -> None:
+        """Inflate as far as the byte before `end`.
 
-    def _go_on(self) -> Segment:
-        """Inflate one more segment."""
+        What ends before `start` is passed: it takes the place of no segment that was used.
+        """
+        while self._positions[-1] < end:
+            at, segment = self.count, self._go_on(start)
+            self._cache.release((self._key, at), segment)
+
+    def _go_on(self, start: int = -1) -> Segment:
+        """Inflate one more segment; one that ends at or before `start` is not kept."""
         at = self.count
         segment, found, offset = self._inflate(at)
         self._advance(segment, found, offset)
-        self._cache.put((self._key, at), segment)
+        if self._positions[-1] > start:
+            self._cache.put((self._key, at), segment)
+        else:
+            self._cache.give(segment)
         return segment
 
     def _kept(self, at: int) -> Segment:
@@ -261,17 +271,17 @@ class InflatedStream:
         offset, bit, position = self._offsets[at], self._bits[at], self._positions[at]
         window, carry = self._windows.get(self._places[at]), self._carries.get(at, b"")
         if at + 1 < len(self._offsets):
-            wanted = self._offsets[at + 1] + _BEHIND_BYTES - offset
+            wanted = least = self._offsets[at + 1] + _BEHIND_BYTES - offset
         elif at:
-            wanted = (self._offsets[at] - self._offsets[at - 1]) * 5 // 4
+            least = (self._offsets[at] - self._offsets[at - 1]) * 5 // 4
+            wanted = 2 * least
         else:
-            wanted = self._first_input
-        wanted = min(wanted, MAX_SEGMENT_INPUT)
+            least = self._first_input
+            wanted = max(least, min(4 * least, _AHEAD_INPUT_BYTES))
         segment, found = self._cache.new(self.size - position), None
         partial = 0 <= self._first_partial <= at < self.count
         while found is None:
-            have = max(min(wanted, self._end - offset), 0)
-            data = self._read(offset, have)
+            data = self._input(offset, least, wanted)
             try:
                 found = segment.inflate(data, bit, window, position, carry=carry, partial=partial)
             except NotDeflate:
@@ -280,15 +290,61 @@ class InflatedStream:
                 partial = True
                 continue
             if found is None:
-                if partial or wanted >= MAX_SEGMENT_INPUT:
+                if partial or len(data) >= MAX_SEGMENT_INPUT:
                     raise FormatError(self._what, "it is cut off")
-                partial = have < wanted
-                wanted = min(2 * wanted, MAX_SEGMENT_INPUT)
+                partial = offset + len(data) >= self._end
+                least = wanted = max(2 * len(data), _INPUT_BYTES)
         return segment, found, offset
+
+    def _input(self, start: int, least: int, wanted: int) -> memoryview:
+        """Return compressed bytes.
+
+        Args:
+            start: offset of the first one.
+            least: how many there must be, unless the file or MAX_SEGMENT_INPUT ends before.
+            wanted: how many are read if these are not at hand.
+        """
+        left = max(self._end - start, 0)
+        least, wanted = (min(each, left, MAX_SEGMENT_INPUT) for each in (least, wanted))
+        return self._windows.input.take(self._read, start, least, wanted)[:MAX_SEGMENT_INPUT]
+
+
+class Input:
+    """The bytes read last: where a segment or stream ends, the next one often begins in them."""
+
+    def __init__(self) -> None:
+        self._last: tuple[Callable[[int, int], Buffer], int, memoryview] | None = None
+
+    def take(
+        self, read: Callable[[int, int], Buffer], start: int, least: int, wanted: int
+    ) -> memoryview:
+        """Return bytes from an offset on, as many as are at hand.
+
+        Args:
+            read: reads them.
+            start: offset of the first one.
+            least: how many there must be.
+            wanted: how many are read if there are not, but the first one is, or comes next; at
+                least as many.
+        """
+        last, count = self._last, least
+        if last is not None and last[0] == read and 0 <= start - last[1] <= len(last[2]):
+            at, count = start - last[1], wanted
+            if at + least <= len(last[2]):
+                return last[2][at:]
+        data = memoryview(read(start, count))
+        self._last = (read, start, data) if len(data) <= _KEPT_INPUT_BYTES else None
+        return data
+
+    def clear(self) -> None:
+        """Release the bytes."""
+        self._last = None
 
 
 class Windows:
     """The plaintext before checkpoints: in memory, or in a temporary file once there is much.
+
+    Beside it, the compressed bytes that were read last.
 
     Args:
         directory: of the temporary file, as `temporary_file` takes it.
@@ -302,6 +358,7 @@ class Windows:
         self._held: list[bytes] = []
         self._file: IO[bytes] | None = None
         self._filed = 0
+        self.input = Input()
 
     def add(self, window: bytes) -> int:
         """Keep a window, `size` bytes or less at the start of a stream; return its place."""
@@ -327,6 +384,7 @@ class Windows:
 
     def close(self) -> None:
         """Release the memory, and remove the temporary file."""
+        self.input.clear()
         with self._lock:
             self._held.clear()
             if self._file is not None:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from threading import Lock
+from weakref import WeakKeyDictionary
 
 from packer.engine.deflate import Segment
 
-_FREE_SEGMENTS, _FREE_BYTES = 2, 8 << 20
-"""Greatest number of segments whose memory is kept for others, and size of one, in bytes: memory
-from the system costs half as much time as inflating into it."""
+_FREE_BYTES = 8 << 20
+"""Memory of segments that are not kept, for others, in bytes, at most: memory from the system costs
+half as much time as inflating into it."""
 _LEAST_PLAIN = 256 << 10
 """Bytes of plaintext below which a segment gets new memory: that of a long one would be kept with
 it, and counted."""
@@ -29,6 +30,9 @@ class SegmentCache:
         self._held: OrderedDict[tuple[int, int], _Kept] = OrderedDict()
         self._bytes = 0
         self._free: list[Segment] = []
+        self._free_bytes = 0
+        self._lent: WeakKeyDictionary[Segment, int] = WeakKeyDictionary()
+        """How often segments are in use that were dropped meanwhile."""
 
     def stream(self) -> int:
         """Return the number of one more stream: the first half of its segments' keys."""
@@ -45,8 +49,19 @@ class SegmentCache:
         if plain_bytes >= _LEAST_PLAIN:
             with self._lock:
                 if self._free:
-                    return self._free.pop()
+                    segment = self._free.pop()
+                    self._free_bytes -= segment.memory
+                    return segment
         return Segment()
+
+    def give(self, segment: Segment) -> None:
+        """Let the memory of a segment be used again, which is not kept.
+
+        Args:
+            segment: which is not to be used any more.
+        """
+        with self._lock:
+            self._keep_free(segment)
 
     def get(self, key: tuple[int, int]) -> Segment | None:
         """Return a segment, None if it is not kept; `release` it to let its memory be used again.
@@ -88,6 +103,10 @@ class SegmentCache:
             found = self._held.get(key)
             if found is not None and found.segment is segment:
                 found.users -= 1
+            elif (users := self._lent.pop(segment, 0)) > 1:
+                self._lent[segment] = users - 1
+            elif users:
+                self._keep_free(segment)
 
     def drop(self, stream: int) -> None:
         """Drop the segments of a stream.
@@ -103,15 +122,24 @@ class SegmentCache:
         """Drop all segments."""
         with self._lock:
             self._held.clear()
+            self._lent.clear()
             self._free.clear()
-            self._bytes = 0
+            self._bytes = self._free_bytes = 0
 
     def _drop(self, key: tuple[int, int]) -> None:
         kept = self._held.pop(key)
         self._bytes -= kept.size
-        is_fit = _LEAST_PLAIN <= kept.size <= _FREE_BYTES
-        if not kept.users and is_fit and len(self._free) < _FREE_SEGMENTS:
-            self._free.append(kept.segment)
+        if kept.users:
+            self._lent[kept.segment] = kept.users
+        else:
+            self._keep_free(kept.segment)
+
+    def _keep_free(self, segment: Segment) -> None:
+        """Keep the memory of a segment that is used no more, if there is room."""
+        size = segment.memory
+        if size >= _LEAST_PLAIN and self._free_bytes + size <= _FREE_BYTES:
+            self._free.append(segment)
+            self._free_bytes += size
 
 
 class _Kept:

@@ -14,6 +14,7 @@ from packer.errors import FormatError
 from packer.opening import inflated_stream, old_streams
 from packer.opening.old_streams import OldFile, OldStreams
 from packer.opening.predecessor import OldStream
+from packer.opening.segment_cache import SegmentCache
 
 
 def _text(size: int, seed: int) -> bytes:
@@ -125,3 +126,49 @@ def test_what_is_no_deflate_stream_or_ends_early_is_refused() -> None:
         OldStreams([_file(coded, *deep)])
     with pytest.raises(FormatError, match="later"):
         OldStreams([_file(coded, OldStream(1, 0, 10))])
+
+
+def test_segments_that_are_passed_take_the_place_of_none(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[int] = []
+
+    def inflate(
+        self: Segment, data: Any, bit: int, window: Any, position: int, *args: Any, **more: Any
+    ) -> Inflated | None:
+        calls.append(position)
+        return original(self, data, bit, window, position, *args, **more)
+
+    original = Segment.inflate
+    monkeypatch.setattr(Segment, "inflate", inflate)
+    text = _text(4 << 20, 5) * 8
+    coded = bytes(deflate.deflate_compress(text, 1))
+    streams = OldStreams([_file(coded, OldStream(0, 0, len(text)))], cache=SegmentCache(20 << 20))
+    first = Span(0, 1 << 20)
+    assert streams.plain(0, first) == text[: 1 << 20]
+    assert streams.plain(0, Span(len(text) - 10, 10)) == text[-10:]
+    calls.clear()
+    assert streams.fill(0, first).size == 1 << 20
+    assert not calls
+    streams.close()
+
+
+def test_bytes_at_hand_are_not_read_again() -> None:
+    reads: list[tuple[int, int]] = []
+
+    def read(at: int, count: int) -> bytes:
+        reads.append((at, count))
+        return data[at : at + count]
+
+    def other(at: int, count: int) -> bytes:
+        return bytes(count)
+
+    data, taken = random.Random(7).randbytes(9 << 20), inflated_stream.Input()
+    assert taken.take(read, 10, 50, 100) == data[10:60]
+    assert taken.take(read, 20, 40, 100) == data[20:60]
+    assert reads == [(10, 50)]
+    assert taken.take(read, 30, 40, 100) == data[30:130]
+    assert taken.take(read, 130, 40, 100) == data[130:230]
+    assert taken.take(other, 140, 50, 70) == bytes(50)
+    assert taken.take(read, 140, 20, 40) == data[140:160]
+    assert taken.take(read, 139, 8 << 20, 8 << 20) == data[139 : 139 + (8 << 20)]  # is not kept
+    assert taken.take(read, 140, 20, 40) == data[140:160]
+    assert len(reads) == 6
