@@ -68,7 +68,15 @@ static pk_settings klauspost_settings(const pk_trials *of, int lazy, unsigned fl
                          lazy ? PK_KLAUSPOST_TOKENS : 1};
 }
 
-/* Which of the ways that klauspost makes headers give most of the first ones. */
+/* Whether a header tells if all lengths are written: the last ones are 0, or left out. */
+static int tells_filled(const pk_header *header)
+{
+    return header->literals < 286 || header->distances < 30 || !header->lengths[285]
+           || !header->lengths[PK_LITERALS + 29];
+}
+
+/* Which of the ways that klauspost makes headers give most of the first ones, and of the next one
+ * that tells whether all lengths are written. */
 static void find_ways(pk_trials *of, int lazy)
 {
     enum { HEADERS = 6 };
@@ -76,14 +84,14 @@ static void find_ways(pk_trials *of, int lazy)
     const pk_segment *segment = of->segment;
     pk_ways *ways = &of->ways[lazy];
     size_t right[PK_KLAUSPOST_WAYS] = {0}, tried = 0, most = 0;
-    for (size_t at = 0; at < segment->block_count && tried < HEADERS; at++) {
+    for (size_t at = 0; at < segment->block_count && tried <= HEADERS; at++) {
         const pk_block *block = &segment->blocks[at];
         const pk_token *tokens = segment->tokens + block->first_token;
         const int flushed = at + 1 == segment->block_count ? segment->last : !block[1].plain;
         const pk_settings plain = klauspost_settings(of, lazy, 0);
         pk_header_basis basis = {0, 0};
         pk_counts counts;
-        if (block->type != PK_DYNAMIC)
+        if (block->type != PK_DYNAMIC || (tried == HEADERS && !tells_filled(&block->header)))
             continue;
         tried++;
         for (uint32_t token = 0, bytes = 0; token < block->tokens && !basis.tokens; token++) {
