@@ -1,6 +1,7 @@
-/* Predicts where an encoder ends a block: at its limit of tokens, at gzip's guess, or, for Go's
- * level 1 and klauspost's first six, at its limit of bytes. A block also ends where the encoder's
- * input ends; the callers know that. Internal; inlined, as it is asked once a token. */
+/* Predicts where an encoder ends a block: at its limit of tokens, at gzip's guess, for Go's
+ * level 1 and klauspost's first six at its limit of bytes, or when miniz' buffer of codes is full.
+ * A block also ends where the encoder's input ends; the callers know that. Internal; inlined, as
+ * it is asked once a token. */
 #ifndef PK_DEFLATE_BLOCK_ENDS_H
 #define PK_DEFLATE_BLOCK_ENDS_H
 
@@ -37,6 +38,10 @@ static inline int pk_ends_block(pk_block_end *state, const pk_settings *with, ui
 {
     if (pk_kind_of(with) == PK_GO_SPEED || pk_kind_of(with) == PK_KLAUSPOST)
         return at + pk_token_bytes(token) - state->start == PK_SPEED_BLOCK;
+    if (pk_kind_of(with) == PK_MINIZ) {
+        state->distances += token >= 256;
+        return pk_miniz_codes(count, state->distances) > PK_MINIZ_CODES;
+    }
     if (count == with->limit)
         return 1;
     if (!(with->flags & PK_FLAG_TRUNCATES))

@@ -2,7 +2,12 @@
 
 #include <string.h>
 
-enum { MAX_BITS = 15, CODE_BITS = 7, END_OF_BLOCK = 256 };
+enum {
+    MAX_BITS = 15,
+    CODE_BITS = 7,
+    END_OF_BLOCK = 256,
+    MINIZ_LEAST = 48 /* bytes of plaintext; shorter blocks of miniz have fixed codes */
+};
 
 /* Where pk_count counts: literals and lengths; distances by `distance_place`, then others. */
 typedef struct places {
@@ -185,14 +190,16 @@ int pk_make_header(pk_header *header, int trees, const pk_counts *given, uint32_
             literals = 286;
             distance_count = 30;
         } else if (!distance_count) {
-            counts.symbol[PK_LITERALS] = 1;
+            counts.symbol[PK_LITERALS] = (trees & 15) != PK_TREES_MINIZ;
             distance_count = 1;
         }
         header->literals = (uint16_t)literals;
         header->distances = (uint16_t)distance_count;
         memset(header->lengths, 0, sizeof header->lengths);
         void (*make)(uint8_t *, const uint32_t *, unsigned, unsigned) =
-            (trees & PK_TREES_QUEUES) ? pk_queue_lengths : pk_go_lengths;
+            (trees & 15) == PK_TREES_MINIZ ? pk_miniz_lengths
+            : trees & PK_TREES_QUEUES      ? pk_queue_lengths
+                                           : pk_go_lengths;
         make(header->lengths, counts.symbol, 286, MAX_BITS);
         make(distances, counts.symbol + PK_LITERALS, 30, MAX_BITS);
         memcpy(joined, header->lengths, literals);
@@ -219,6 +226,12 @@ int pk_make_header(pk_header *header, int trees, const pk_counts *given, uint32_
         if (plain + 4 <= least && plain <= 65535)
             return PK_STORED;
         return fixed_bytes <= dynamic_bytes ? PK_FIXED : PK_DYNAMIC;
+    }
+    if ((trees & 15) == PK_TREES_MINIZ) {
+        if (plain > 32 && plain <= PK_WINDOW
+            && ((plain < MINIZ_LEAST ? fixed_bits : dynamic_bits) >> 3) + 1 >= plain)
+            return PK_STORED;
+        return plain < MINIZ_LEAST ? PK_FIXED : PK_DYNAMIC;
     }
     if ((trees & 15) == PK_TREES_KLAUSPOST) {
         fixed_bits += counts.symbol[PK_LITERALS] != given->symbol[PK_LITERALS] ? 5 : 0;

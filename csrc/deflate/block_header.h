@@ -8,8 +8,14 @@
 #include "deflate/inflate.h"
 
 /* Encoders that make headers in different ways: zlib and gzip; Go; Go's level 1, which has no
- * fixed codes; klauspost/compress and Go from release 1.27 on. */
-enum { PK_TREES_ZLIB = 0, PK_TREES_GO = 1, PK_TREES_GO_SPEED = 2, PK_TREES_KLAUSPOST = 3 };
+ * fixed codes; klauspost/compress and Go from release 1.27 on; miniz. */
+enum {
+    PK_TREES_ZLIB = 0,
+    PK_TREES_GO = 1,
+    PK_TREES_GO_SPEED = 2,
+    PK_TREES_KLAUSPOST = 3,
+    PK_TREES_MINIZ = 4
+};
 
 /* Facts about klauspost/compress' headers, to be added to PK_TREES_KLAUSPOST. */
 enum {
@@ -44,11 +50,12 @@ void pk_make_lengths(uint8_t *lengths, int queues, const uint32_t *counts, unsig
  * Returns PK_STORED, PK_FIXED or PK_DYNAMIC. */
 int pk_make_header(pk_header *header, int trees, const pk_counts *counts, uint32_t plain);
 
-/* Code lengths of at most `most` bits in the manner of zlib, of Go, and by merging queues; see
+/* Code lengths of at most `most` bits in the manner of zlib, of Go, of klauspost, and of miniz; see
  * block_lengths.c. zlib's returns the greatest symbol that has a code. */
 int pk_zlib_lengths(uint8_t *lengths, const uint32_t *counts, unsigned symbols, unsigned most);
 void pk_go_lengths(uint8_t *lengths, const uint32_t *counts, unsigned symbols, unsigned most);
 void pk_queue_lengths(uint8_t *lengths, const uint32_t *counts, unsigned symbols, unsigned most);
+void pk_miniz_lengths(uint8_t *lengths, const uint32_t *counts, unsigned symbols, unsigned most);
 
 /* Append run-length symbols for `total` lengths to a header, and count them. zlib codes literals
  * and distances each on their own, Go both together. */

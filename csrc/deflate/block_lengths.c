@@ -222,21 +222,12 @@ void pk_go_lengths(uint8_t *lengths, const uint32_t *counts, unsigned symbols, u
  * of Huffman trees", 1976); of equals the symbol goes first. Codes that become too long are made
  * in Go's manner instead. ---- */
 
-void pk_queue_lengths(uint8_t *lengths, const uint32_t *counts, unsigned symbols, unsigned most)
+/* Make the depths of sorted symbols, 3 or more, in that tree. Returns the greatest. */
+static unsigned queue_depths(const pk_weighted *list, unsigned total, uint16_t *depth)
 {
-    pk_weighted list[PK_LITERALS];
     uint32_t weight[PK_LITERALS];
     uint16_t parent[2 * PK_LITERALS];
-    uint8_t depth[2 * PK_LITERALS];
-    unsigned total = 0, leaf = 0, node = 0;
-    for (unsigned symbol = 0; symbol < symbols; symbol++)
-        if (counts[symbol])
-            list[total++] = (pk_weighted){counts[symbol], (uint16_t)symbol};
-    if (total <= 2) {
-        pk_go_lengths(lengths, counts, symbols, most);
-        return;
-    }
-    pk_sort_by_count(list, total);
+    unsigned leaf = 0, node = 0, greatest = 0;
     for (unsigned made = 0; made < total - 1; made++) {
         weight[made] = 0;
         for (int child = 0; child < 2; child++) {
@@ -249,17 +240,71 @@ void pk_queue_lengths(uint8_t *lengths, const uint32_t *counts, unsigned symbols
             }
         }
     }
-    memset(lengths, 0, symbols);
     depth[2 * total - 2] = 0;
     for (unsigned at = 2 * total - 2; at--;) {
-        depth[at] = (uint8_t)(depth[parent[at]] + 1);
-        if (at < total && depth[at] > most) {
-            pk_go_lengths(lengths, counts, symbols, most);
-            return;
-        }
-        if (at < total)
-            lengths[list[at].symbol] = depth[at];
+        depth[at] = (uint16_t)(depth[parent[at]] + 1);
+        greatest = depth[at] > greatest ? depth[at] : greatest;
     }
+    return greatest;
+}
+
+static unsigned list_symbols(pk_weighted *list, const uint32_t *counts, unsigned symbols)
+{
+    unsigned total = 0;
+    for (unsigned symbol = 0; symbol < symbols; symbol++)
+        if (counts[symbol])
+            list[total++] = (pk_weighted){counts[symbol], (uint16_t)symbol};
+    return total;
+}
+
+void pk_queue_lengths(uint8_t *lengths, const uint32_t *counts, unsigned symbols, unsigned most)
+{
+    pk_weighted list[PK_LITERALS];
+    uint16_t depth[2 * PK_LITERALS];
+    const unsigned total = list_symbols(list, counts, symbols);
+    if (total > 2)
+        pk_sort_by_count(list, total);
+    if (total <= 2 || queue_depths(list, total, depth) > most) {
+        pk_go_lengths(lengths, counts, symbols, most);
+        return;
+    }
+    memset(lengths, 0, symbols);
+    for (unsigned at = 0; at < total; at++)
+        lengths[list[at].symbol] = (uint8_t)depth[at];
+}
+
+/* miniz: the same tree. Codes that are too long are cut; while there are too many, one of them
+ * goes, and the longest shorter one becomes two. The most frequent symbols get the shortest. */
+void pk_miniz_lengths(uint8_t *lengths, const uint32_t *counts, unsigned symbols, unsigned most)
+{
+    pk_weighted list[PK_LITERALS];
+    uint16_t depth[2 * PK_LITERALS];
+    unsigned total = list_symbols(list, counts, symbols), codes[MAX_BITS + 1] = {0};
+    if (total <= 2) {
+        pk_go_lengths(lengths, counts, symbols, most);
+        return;
+    }
+    pk_sort_by_count(list, total);
+    queue_depths(list, total, depth);
+    uint32_t room = 1u << most, taken = 0;
+    for (unsigned at = 0; at < total; at++)
+        codes[depth[at] < most ? depth[at] : most]++;
+    for (unsigned length = 1; length <= most; length++)
+        taken += codes[length] << (most - length);
+    for (; taken > room; taken--) {
+        unsigned length = most - 1;
+        while (length && !codes[length])
+            length--;
+        codes[most]--;
+        if (length) {
+            codes[length]--;
+            codes[length + 1] += 2;
+        }
+    }
+    memset(lengths, 0, symbols);
+    for (unsigned length = 1; length <= most; length++)
+        while (codes[length]--)
+            lengths[list[--total].symbol] = (uint8_t)length;
 }
 
 void pk_make_lengths(uint8_t *lengths, int queues, const uint32_t *counts, unsigned symbols)

@@ -7,8 +7,8 @@
  *
  * The parts: model.c has the rules, the start, and the choice between a match and a literal;
  * chains.c the hash chains and the searches that walk them; ranks.c the short cut for long chains;
- * model_go_speed.c Go's level 1, model_klauspost*.c the encoders of
- * klauspost/compress, which work otherwise.
+ * model_go_speed.c Go's level 1, model_klauspost*.c the encoders of klauspost/compress, and
+ * model_miniz.c level 1 of miniz, which work otherwise.
  *
  * A model's answers are a function of its memory, the data and the calls before. Nothing
  * allocates. Used by one thread at a time; different models are independent.
@@ -20,6 +20,7 @@
 #include "deflate/model_go_speed.h"
 #include "deflate/model_klauspost.h"
 #include "deflate/model_klauspost_lazy.h"
+#include "deflate/model_miniz.h"
 
 /* How a match finder decides; docs/deflate.md gives each as steps. */
 enum {
@@ -31,7 +32,8 @@ enum {
     PK_RUNS = 5,      /* matches of distance 1 only */
     PK_GO_SPEED = 6,  /* one position a hash, in blocks of 65535 bytes: Go's level 1 */
     PK_KLAUSPOST = 7, /* klauspost/compress at levels 1 to 6, and Go 1.27; `chain` is the level */
-    PK_KLAUSPOST_LAZY = 8 /* the same at levels 7 to 9 */
+    PK_KLAUSPOST_LAZY = 8, /* the same at levels 7 to 9 */
+    PK_MINIZ = 9           /* one position a hash, in pieces of 4096 bytes: miniz, level 1 */
 };
 
 /* The parameters of a match finder. Lengths are in bytes. */
@@ -102,6 +104,7 @@ typedef struct pk_model {
     pk_speed speed;
     pk_klauspost klauspost;
     pk_klauspost_lazy klauspost_lazy;
+    pk_miniz miniz;
     uint32_t heads_used;              /* entries of `head` that may be other than 0 */
     uint32_t lasts_used;              /* entries of `last` that may be other than 0 */
     uint32_t backs_used;              /* entries of `back` and `rank` that may be other than 0 */
@@ -110,7 +113,7 @@ typedef struct pk_model {
     uint32_t tried_used;              /* of `tried` */
     int stale;                        /* the heads of the chains are from before the last start */
     uint32_t swept;                   /* where entries far back were last moved; see chains.c */
-    uint32_t head[1 << PK_HASH_BITS]; /* tables of Go's level 1 and of klauspost's */
+    uint32_t head[1 << PK_HASH_BITS]; /* tables of the kinds from PK_GO_SPEED on */
     uint16_t last[1 << PK_HASH_BITS]; /* the encoder's own chains, as in a rung: the heads */
     uint16_t back[PK_RING];
     uint16_t

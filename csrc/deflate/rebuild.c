@@ -233,7 +233,7 @@ static uint32_t put_run(rebuilding *state, const record *block, uint32_t start, 
     const pk_settings *with = &state->with;
     const unsigned kind = pk_kind_of(with);
     const int plays = codec->tape.mode == PK_TAPE_PLAYS;
-    if ((!plays && kind != PK_KLAUSPOST) || codec->token_capacity == count)
+    if ((!plays && kind != PK_KLAUSPOST) || kind == PK_MINIZ || codec->token_capacity == count)
         return 0;
     pk_token *to = codec->tokens + count;
     uint32_t last = end - 1;

@@ -73,7 +73,8 @@ static inline uint32_t pk_follow_of(const pk_settings *with)
 static inline int pk_is_fast(const pk_settings *with)
 {
     unsigned kind = pk_kind_of(with);
-    return kind == PK_FAST || kind == PK_GO_FAST || kind == PK_GO_SPEED || kind == PK_KLAUSPOST;
+    return kind == PK_FAST || kind == PK_GO_FAST || kind == PK_GO_SPEED || kind == PK_KLAUSPOST
+           || kind == PK_MINIZ;
 }
 
 /* Tell whether the encoder has looked one byte further, as zlib does, when it decides on a token.
@@ -92,6 +93,8 @@ static inline int pk_trees_of(const pk_settings *with)
                | (pk_kind_of(with) == PK_KLAUSPOST_LAZY ? PK_TREES_LAZY : 0);
     if (pk_kind_of(with) == PK_GO_SPEED)
         return PK_TREES_GO_SPEED;
+    if (pk_kind_of(with) == PK_MINIZ)
+        return PK_TREES_MINIZ;
     return with->flags & PK_FLAG_GO_TREES ? PK_TREES_GO : PK_TREES_ZLIB;
 }
 

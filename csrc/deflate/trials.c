@@ -38,13 +38,45 @@ static int ends_units(const pk_segment *segment, int lazy)
     return ended ? IN_UNITS : IN_UNITS_MAYBE;
 }
 
+/* Whether the first block that ended by itself ended as those of miniz do at level 1. */
+static int ends_as_miniz(const pk_segment *segment)
+{
+    for (size_t at = 0; at + 1 < segment->block_count; at++) {
+        const pk_block *block = &segment->blocks[at];
+        const pk_token *tokens = segment->tokens + block->first_token;
+        uint32_t matches = 0;
+        if (!block->plain || !block[1].plain || block->type == PK_STORED)
+            continue;
+        if (pk_miniz_codes(block->tokens, block->tokens) <= PK_MINIZ_CODES
+            || pk_miniz_codes(block->tokens, 0) > PK_MINIZ_CODES + 1)
+            return IN_UNITS_NOT;
+        for (uint32_t token = 0; token + 1 < block->tokens; token++)
+            matches += tokens[token] >= 256;
+        return pk_miniz_codes(block->tokens - 1, matches) <= PK_MINIZ_CODES
+                       && pk_miniz_codes(block->tokens,
+                                         matches + (tokens[block->tokens - 1] >= 256))
+                              > PK_MINIZ_CODES
+                   ? IN_UNITS
+                   : IN_UNITS_NOT;
+    }
+    return IN_UNITS_MAYBE;
+}
+
 static pk_settings klauspost_settings(const pk_trials *of, int lazy, unsigned flags)
 {
     return (pk_settings){lazy ? 38 : 33, (uint8_t)((of->plain.flags & PK_FLAG_LAST) | flags),
                          lazy ? PK_KLAUSPOST_TOKENS : 1};
 }
 
-/* Which of the ways that klauspost makes headers give most of the first ones. */
+/* Whether a header tells if all lengths are written: the last ones are 0, or left out. */
+static int tells_filled(const pk_header *header)
+{
+    return header->literals < 286 || header->distances < 30 || !header->lengths[285]
+           || !header->lengths[PK_LITERALS + 29];
+}
+
+/* Which of the ways that klauspost makes headers give most of the first ones, and of the next one
+ * that tells whether all lengths are written. */
 static void find_ways(pk_trials *of, int lazy)
 {
     enum { HEADERS = 6 };
@@ -52,14 +84,14 @@ static void find_ways(pk_trials *of, int lazy)
     const pk_segment *segment = of->segment;
     pk_ways *ways = &of->ways[lazy];
     size_t right[PK_KLAUSPOST_WAYS] = {0}, tried = 0, most = 0;
-    for (size_t at = 0; at < segment->block_count && tried < HEADERS; at++) {
+    for (size_t at = 0; at < segment->block_count && tried <= HEADERS; at++) {
         const pk_block *block = &segment->blocks[at];
         const pk_token *tokens = segment->tokens + block->first_token;
         const int flushed = at + 1 == segment->block_count ? segment->last : !block[1].plain;
         const pk_settings plain = klauspost_settings(of, lazy, 0);
         pk_header_basis basis = {0, 0};
         pk_counts counts;
-        if (block->type != PK_DYNAMIC)
+        if (block->type != PK_DYNAMIC || (tried == HEADERS && !tells_filled(&block->header)))
             continue;
         tried++;
         for (uint32_t token = 0, bytes = 0; token < block->tokens && !basis.tokens; token++) {
@@ -110,6 +142,7 @@ void pk_trials_list(pk_trials *to, const pk_segment *segment, const pk_settings 
     static const uint8_t order[] = {6,  9,  23, 15, 18, 1,  2,  3,  4,  5,  7,  8,  10, 11, 12,
                                     13, 14, 16, 17, 19, 20, 28, 21, 22, 24, 25, 26, 27, 0};
     const int ends[2] = {ends_units(segment, 0), ends_units(segment, 1)};
+    const int miniz = ends_as_miniz(segment);
     int flushes = 0;
     memset(to, 0, sizeof *to);
     to->segment = segment;
@@ -121,6 +154,8 @@ void pk_trials_list(pk_trials *to, const pk_segment *segment, const pk_settings 
     for (int lazy = 0; lazy < 2; lazy++)
         if (ends[lazy] == IN_UNITS)
             add_klauspost(to, lazy, flushes);
+    if (miniz == IN_UNITS)
+        add(to, 39, 0, 0);
     to->likely = to->count;
     for (unsigned at = 0; at < sizeof order; at++)
         if (order[at] != 28 || ends[0] != IN_UNITS)
@@ -129,6 +164,8 @@ void pk_trials_list(pk_trials *to, const pk_segment *segment, const pk_settings 
     for (int lazy = 0; lazy < 2; lazy++)
         if (ends[lazy] == IN_UNITS_MAYBE)
             add_klauspost(to, lazy, flushes);
+    if (miniz == IN_UNITS_MAYBE)
+        add(to, 39, 0, 0);
 }
 
 int pk_trials_set(pk_trials *of, unsigned place, pk_settings *with)
@@ -144,6 +181,8 @@ int pk_trials_set(pk_trials *of, unsigned place, pk_settings *with)
             return 0;
         *with = klauspost_settings(of, lazy, of->ways[lazy].flags[what->way]);
     }
+    if (kind == PK_MINIZ)
+        *with = (pk_settings){0, of->plain.flags & PK_FLAG_LAST, 1};
     with->rule = what->rule;
     with->flags |= what->flags;
     return 1;

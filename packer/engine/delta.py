@@ -39,6 +39,9 @@ _COLUMN_LEVEL = 15
 """zstd level of copies: level 22 takes four times as long for 0.1 % of their bytes."""
 _SHORT_COLUMN = 16
 """Bytes of a column that zstd does not make fewer: a frame of less than 17 is as long."""
+_PART_COLUMN = 1000
+"""Bytes of a column up to which it is left to what compresses the delta with others: many archives
+that got the same change have columns alike."""
 _LONGEST_REST = 11 << 18
 """Bytes of a rest from which a quick delta takes a faster level: rows would take 20 to 40 ns a byte
 more, and save 2 to 5 % of the rest."""
@@ -109,6 +112,7 @@ def delta_of(
     level: int,
     *,
     share: float = 0,
+    is_part: bool = False,
     alone: AbstractContextManager[object] = _at_once,
 ) -> Delta | None:
     """Return the parts of a delta frame of a text, or None if it would not save `share`.
@@ -122,6 +126,7 @@ def delta_of(
         prefix_bytes: length of the older bytes, at least 1.
         level: least zstd level.
         share: part of the text's compressed length that a delta should save, 0 to 1.
+        is_part: the delta will be compressed with others, so that short columns stay as they are.
         alone: entered while much is compressed: zstd takes 40 MB of tables for that.
 
     Returns:
@@ -157,7 +162,7 @@ def delta_of(
         selection, older, shared = _select(view, prefix_bytes, rest, kept, is_quick=is_quick)
         if share and copied + shared < _LEAST_COVERED * (size - prefix_bytes):
             return None
-        coded = _coded(copies, count, prefix_bytes) if count else b""
+        coded = _coded(copies, count, prefix_bytes, is_part=is_part) if count else b""
         left = len(older) + length
     if isinstance(buffer, bytearray):
         buffer.clear()
@@ -276,7 +281,7 @@ def _frame(copies: bytes, selection: bytes, body: bytes) -> bytes:
     return b"".join(parts)
 
 
-def _coded(copies: Any, count: int, prefix_bytes: int) -> bytes:
+def _coded(copies: Any, count: int, prefix_bytes: int, *, is_part: bool) -> bytes:
     """Code copies for a frame: their number, then four columns, each compressed if that helps."""
     classes, extra = bytearray(3 * count), bytearray(_EXTRA_BYTES * count)
     length = lib.pk_delta_encode(
@@ -286,10 +291,11 @@ def _coded(copies: Any, count: int, prefix_bytes: int) -> bytes:
         ffi.from_buffer("uint8_t[]", classes),
         ffi.from_buffer("uint8_t[]", extra),
     )
+    short = _PART_COLUMN if is_part else _SHORT_COLUMN
     parts = [zstd.number(count)]
     columns = [bytes(classes[at : at + count]) for at in range(0, 3 * count, count or 1)]
     for column in (*columns, bytes(extra[:length])):
-        packed = zstd.compress(column, _COLUMN_LEVEL) if len(column) > _SHORT_COLUMN else column
+        packed = zstd.compress(column, _COLUMN_LEVEL) if len(column) > short else column
         shorter = len(packed) < len(column)
         parts += (zstd.number(len(packed)), packed) if shorter else (b"\0", column)
     return b"".join(parts)

@@ -39,8 +39,8 @@ _SURE_BYTES = 256
 _OLD_SHARE = 0.9
 """Share of a segment that must be found in the predecessor for its tokens to be tried first."""
 
-_QUICK = frozenset(range(28, 36))
-"""Models that are tried before tokens: those of Go 1.27 at level 1 and klauspost at levels 1 to 6.
+_QUICK = frozenset((*range(28, 36), 39))
+"""Models that are tried before tokens: Go's level 1, klauspost's levels 1 to 6 and miniz's level 1.
 They take no longer, and their recipes a hundredth: what such an encoder chooses depends on all that
 it matched before, so old tokens predict it badly."""
 

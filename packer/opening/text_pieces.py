@@ -101,7 +101,7 @@ class TextPieces:
         prefix, text = buffer[:-size], buffer[-size:]
         compressing = self._workers.compressing
         level = _SMALL_LEVEL if self._size < LARGE_FILE_BYTES else _QUICK_LEVEL
-        made = delta.delta_of(buffer, len(prefix), level, alone=compressing)
+        made = delta.delta_of(buffer, len(prefix), level, is_part=True, alone=compressing)
         assert made is not None  # no share is demanded
         payload = made.frame()
         if len(payload) * _CLEARLY_SMALL > size:

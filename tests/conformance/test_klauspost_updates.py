@@ -1,4 +1,4 @@
-"""Archives by klauspost, pgzip and Go 1.27: closed at first, then opened against one another."""
+"""Archives by klauspost, pgzip, Go 1.27 and miniz: closed, then opened against one another."""
 
 from __future__ import annotations
 
@@ -11,8 +11,12 @@ from tests.updates import History, as_gzip
 
 SAMPLES = Path(__file__).parents[1] / "unit" / "engine" / "klauspost"
 """Streams of one text."""
+MINIZ = SAMPLES.parent / "miniz"
+"""Streams of another."""
+EARLIER = Path(__file__).parent / "earlier_streams"
+"""Streams of the text by earlier releases."""
 EDITED = Path(__file__).parent / "edited_streams"
-"""Streams of this text with a line more and 20 bytes less, by some of the encoders."""
+"""Streams of these texts with a line more and 20 bytes less, by some of the encoders."""
 
 BARE_BYTES = 1200
 """Manifest, config and index of a version of one file."""
@@ -26,7 +30,8 @@ def archive(path: Path) -> bytes:
 
 @pytest.mark.parametrize("path", sorted(EDITED.iterdir()), ids=lambda path: path.stem)
 def test_an_edited_text(path: Path, tmp_path: Path) -> None:
-    old, new = archive(SAMPLES / path.name), archive(path)
+    samples = MINIZ if path.stem.startswith("miniz") else SAMPLES
+    old, new = archive(samples / path.name), archive(path)
     history = History(tmp_path)
     assert history.pack({"app.tgz": old}).new_bytes > len(old)
     assert history.opened() == {}
@@ -45,3 +50,16 @@ def test_from_each_sample_to_the_next(tmp_path: Path) -> None:
             assert packed.new_bytes < BARE_BYTES + 800, path.stem
         else:
             assert history.opened() == {}
+
+
+def test_from_go_1_26_to_1_27_and_back(tmp_path: Path) -> None:
+    """Another encoder and another text at once."""
+    old = archive(EARLIER / "go-1.26-level-6.deflate")
+    new = archive(EDITED / "go-1.27.3-level-6.deflate")
+    history = History(tmp_path)
+    history.pack({"app.tgz": old})
+    for data in (new, old, new):
+        packed = history.pack({"app.tgz": data})
+        # The old one is there, closed.
+        assert history.opened() == ({} if data == old else {"app.tgz": 1})
+        assert packed.new_bytes < BARE_BYTES + 500

@@ -370,3 +370,20 @@ def test_the_longest_stretch_near_the_last_source_is_taken() -> None:
     made = delta.delta_of(bytearray(older + text), len(older), 6)
     assert made is not None
     assert len(made.rest) == 500
+
+
+def test_short_columns_of_a_part_are_left_to_what_compresses_it() -> None:
+    older = manifest(900, 1, "1.0")
+    text = manifest(900, 1, "1.10")
+    alone, part = (
+        delta.delta_of(bytearray(older + text), len(older), 6, is_part=is_part)
+        for is_part in (False, True)
+    )
+    assert alone is not None
+    assert part is not None
+    magic = b"\x28\xb5\x2f\xfd"
+    assert magic in alone.copies
+    assert magic not in part.copies
+    assert part[1:] == alone[1:]
+    assert delta.decode(part.frame(), len(text), "frame", older) == text
+    assert frame_decoder.read_delta(part.frame(), older, len(text)) == text
