@@ -50,7 +50,7 @@ void pk_make_lengths(uint8_t *lengths, int queues, const uint32_t *counts, unsig
  * Returns PK_STORED, PK_FIXED or PK_DYNAMIC. */
 int pk_make_header(pk_header *header, int trees, const pk_counts *counts, uint32_t plain);
 
-/* Code lengths of at most `most` bits in the manner of zlib, of Go, of klauspost, and of miniz; see
+/* Code lengths of at most `most` bits in the manner of zlib, Go, klauspost and miniz; see
  * block_lengths.c. zlib's returns the greatest symbol that has a code. */
 int pk_zlib_lengths(uint8_t *lengths, const uint32_t *counts, unsigned symbols, unsigned most);
 void pk_go_lengths(uint8_t *lengths, const uint32_t *counts, unsigned symbols, unsigned most);

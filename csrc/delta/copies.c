@@ -207,8 +207,8 @@ static void mark_likely(const uint8_t *data, size_t count, const uint8_t *wanted
         marks[at] = (data[at] == wanted[0]) & (data[at + 7] == wanted[7]);
 }
 
-/* Return the longest stretch around `at` among the places from `first` up to `end`, the nearest one
- * to `middle` of several; length 0 if all are too short. */
+/* Return the longest stretch around `at` among the places from `first` up to `end`, of several the
+ * nearest one to `middle`; length 0 if all are too short. */
 static pk_copy nearby(const uint8_t *data, size_t prefix, size_t size, size_t floor, size_t at,
                       size_t first, size_t end, size_t middle)
 {
