@@ -74,9 +74,13 @@ pk_status pk_old_add(pk_old *old, const pk_segment *segment)
         most = to - from;
     if (old->count + most > PK_OLD_TOKENS || old->end_count + segment->block_count > PK_OLD_ENDS)
         return PK_INVALID;
+    /* Memory for the tokens of the whole span, if the rest of it has as many for its bytes. */
+    const size_t tokens = old->count + most,
+                 expected = (size_t)((uint64_t)tokens * old->wanted / wanted);
     if (pk_tokens_grow((void **)&old->plain, &old->capacity, old->wanted + PK_PAD, 1)
-        || pk_tokens_grow((void **)&old->tokens, &old->token_capacity, old->count + most,
-                          sizeof *old->tokens)
+        || (tokens > old->token_capacity
+            && pk_segment_grow((void **)&old->tokens, &old->token_capacity, expected,
+                               sizeof *old->tokens))
         || pk_tokens_grow((void **)&old->ends, &old->end_capacity,
                           old->end_count + segment->block_count, sizeof *old->ends)
         || pk_tokens_grow((void **)&old->marks, &old->mark_capacity,

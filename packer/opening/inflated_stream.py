@@ -31,7 +31,7 @@ if TYPE_CHECKING:
 
 DISTANCE = 32 << 10
 """How far back deflate refers, in bytes."""
-_WINDOW_BYTES = 8 << 20
+_WINDOW_BYTES = 2 << 20
 """Windows of checkpoints kept in memory, in bytes; further ones go to a temporary file."""
 _LEAST_INPUT_BYTES, _INPUT_BYTES = 4 << 10, 1 << 20
 """Compressed bytes that are read first; more where a segment turns out to be longer."""

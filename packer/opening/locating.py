@@ -31,7 +31,7 @@ GUESS_BYTES = 1 << 20
 _LEAST_PIECE, _MOST_PIECE = 1 << 10, 64 << 10
 _MOST_MISSING = 1 << 18
 """Bytes of hashes of new pieces that are kept, at most."""
-_MOST_PIECES = 1 << 20
+_MOST_PIECES = 1 << 19
 """Pieces of the old streams, about: longer pieces are taken where there would be more."""
 _MOST_NEAR = 4 / 5
 """Share of the votes that must be near one another for the others to be left out."""

@@ -30,6 +30,9 @@ from packer.opening.workers import AT_ONCE, Workers
 
 TOKENS_SPAN_BYTES = 6 << 20
 """Old text in bytes that a segment is compared with, at most: memory and time grow with it."""
+_LARGE_BYTES, _LARGE_SPAN_BYTES = 512 << 20, 4 << 20
+"""Old text in bytes above which a segment is compared with less of it: a span takes up to eight
+times its bytes, and must fit 256 MiB beside what large texts take."""
 _TOKENS_BYTES, _TOKENS_SHARE = 256, 1 / 1024
 """Length of a recipe from tokens in bytes, or as a share of the segment's plaintext, above which a
 model is taken if one fits. A model takes 30 ms for a segment of 2 MiB, in packing and again in each
@@ -71,6 +74,8 @@ class SegmentRecipes:
         self._workers = workers
         self._shelf = shelf
         self._most = AT_ONCE + 1 if workers.is_parallel else 0
+        is_large = sum(old.sizes) > _LARGE_BYTES
+        self._span_bytes = _LARGE_SPAN_BYTES if is_large else TOKENS_SPAN_BYTES
         self._trying, self._lock = Lock(), Lock()
         self._firsts: dict[FoundStream, bytes | None] = {}
         self._begun: dict[_Key, Callable[[], SegmentRecipe | None]] = {}
@@ -229,7 +234,7 @@ class SegmentRecipes:
     def _place(self, stream: FoundStream, at: int, guess: int) -> Place:
         """Return where the text of a segment probably lies in the predecessor."""
         start, size, _ = stream.extent(at)
-        most = min(max(TOKENS_SPAN_BYTES, 2 * size), MAX_SPAN_BYTES)
+        most = min(max(self._span_bytes, 2 * size), MAX_SPAN_BYTES)
         votes = self._votes[stream.number]
         return votes.locate(start, start + size, stream.size, self._old.sizes, guess, most)
 

@@ -51,9 +51,9 @@ from packer.stores.protocols import OnDisk, Store
 
 _LOG = logging.getLogger(__name__)
 
-CACHE_BYTES = 24 << 20
-"""Decoded frames of the base in memory, in bytes: beside the frames being compressed, they fit
-256 MiB."""
+CACHE_BYTES = 16 << 20
+"""Decoded frames of the base in memory, in bytes: they fit 256 MiB beside what opening a large
+archive takes."""
 
 __all__ = ["LocalStore", "PackJob", "Packed", "check_outside", "pack_tree"]
 
