@@ -104,6 +104,21 @@ def chunked_image(files: dict[str, bytes], work: Path, out: Path) -> None:
     subprocess.run(copy, check=True, capture_output=True)
 
 
+def test_members_by_xz_are_told(tmp_path: Path) -> None:
+    if shutil.which("dpkg-deb") is None:
+        pytest.skip("dpkg-deb is not installed")
+    for number in (1, 2):
+        work, out = tmp_path / f"work{number}", tmp_path / f"v{number}"
+        work.mkdir()
+        out.mkdir()
+        debian_package(["-Zxz"], changed(TEXTS, number), work, out)
+        packed = packer.pack(out, store=tmp_path / "store", tag=f"app:{number}")
+        (row,) = packed.closed
+        assert (row.path, row.kind, row.reason, row.streams) == ("app.deb", "xz", "format", 1)
+        size = (out / "app.deb").stat().st_size
+        assert 0.9 * size < row.bytes < size
+
+
 @pytest.mark.parametrize(
     ("tool", "make"),
     [
