@@ -41,10 +41,12 @@ def _stored(data: bytes) -> bytes:
 def zstd(data: bytes, level: int = 3, **options: int | bool) -> bytes:
     """Return one frame, made as a stream makes it: without a content size by default."""
     threads = options.pop("threads", 0)
+    is_told = bool(options.pop("content_size", False))
     params = zstandard.ZstdCompressionParameters.from_level(
-        level, threads=threads, write_content_size=options.pop("content_size", False), **options
+        level, threads=threads, write_content_size=is_told, **options
     )
-    made = zstandard.ZstdCompressor(compression_params=params).compressobj()
+    compressor = zstandard.ZstdCompressor(compression_params=params)
+    made = compressor.compressobj(size=len(data) if is_told else -1)
     return made.compress(data) + made.flush()
 
 

@@ -20,7 +20,7 @@ enum {
     PK_ZSTD_MOST_PLAIN = PK_ZSTD_SEGMENT + PK_ZSTD_BLOCK,
     PK_ZSTD_MOST_BLOCKS = 1 << 16, /* a segment has no more */
     PK_ZSTD_MOST_INPUT = 8 << 20,  /* greatest coded length of a segment */
-    PK_ZSTD_WINDOW = 8 << 20,      /* greatest window, unless another is asked for */
+    PK_ZSTD_WINDOW = 8 << 20,      /* bytes that a match reaches back, unless more are asked for */
     PK_ZSTD_MOST_WINDOW = 128 << 20,
     PK_ZSTD_HEADER = 14, /* a frame header behind its magic number is shorter */
     PK_ZSTD_TEXT = 132,  /* a table's description is shorter */
@@ -96,7 +96,8 @@ void pk_zstd_segment_free(pk_zstd_segment *segment);
 /* Reads a stream, segment by segment. Memory: at most two windows and two segments. */
 typedef struct pk_zstd_parser pk_zstd_parser;
 
-/* most_window: greatest window of a frame, at most PK_ZSTD_MOST_WINDOW. NULL without memory. */
+/* most_window: how far back a match may reach, at most PK_ZSTD_MOST_WINDOW; a frame's window may
+ * be larger: encoders tell what they were asked for. NULL without memory. */
 pk_zstd_parser *pk_zstd_parser_new(size_t most_window);
 void pk_zstd_parser_free(pk_zstd_parser *parser);
 
@@ -105,9 +106,9 @@ void pk_zstd_parser_free(pk_zstd_parser *parser);
  *
  * in, length: the stream from where the last segment ended; borrowed. final: nothing follows.
  * Segments are a function of the stream alone. Returns PK_OK; PK_NEED_MORE: the blocks do not
- * end within the input, the parser is as before; PK_INVALID: damaged, with a dictionary, a larger
- * window, or more coded bytes than pk_zstd_most_coded tells: after that the parser and segment
- * are only to be freed; PK_NO_MEMORY. */
+ * end within the input, the parser is as before; PK_INVALID: damaged, with a dictionary, a match
+ * from too far back, or more coded bytes than pk_zstd_most_coded tells: after that the parser and
+ * segment are only to be freed; PK_NO_MEMORY. */
 pk_status pk_zstd_parser_next(pk_zstd_parser *parser, pk_zstd_segment *segment, const uint8_t *in,
                               size_t length, int final);
 

@@ -10,9 +10,10 @@ enum { MOST_CODED_BLOCK = PK_ZSTD_BLOCK, BEFORE = 16 };
 /* A place in a stream: what a parser keeps between segments. */
 typedef struct place {
     pk_zstd_state state;
-    uint64_t window, content; /* of the frame; content: UINT64_MAX if it does not tell */
-    uint64_t plain;           /* bytes of the frame so far */
-    size_t size;              /* bytes in `data` */
+    uint64_t window;  /* bytes that a match in the frame may reach back */
+    uint64_t content; /* of the frame; UINT64_MAX if it does not tell */
+    uint64_t plain;   /* bytes of the frame so far */
+    size_t size;      /* bytes in `data` */
 } place;
 
 struct pk_zstd_parser {
@@ -134,7 +135,7 @@ static pk_status read_header(const pk_zstd_parser *parser, place *at, pk_zstd_bl
     if (!whole)
         return length < PK_ZSTD_HEADER && !final ? PK_NEED_MORE : PK_INVALID;
     if (at->window > parser->most_window)
-        return PK_INVALID;
+        at->window = parser->most_window; /* no more is kept */
     memcpy(block->header, in, whole);
     block->header_length = (uint8_t)whole;
     pk_zstd_state_frame(&at->state, checksum);

@@ -22,7 +22,7 @@ MAX_SEGMENT_BYTES: int = lib.PK_ZSTD_MOST_PLAIN
 MAX_SEGMENT_INPUT: int = lib.PK_ZSTD_MOST_INPUT
 """Greatest coded length of a segment, in bytes."""
 MAX_WINDOW_BYTES: int = lib.PK_ZSTD_WINDOW
-"""Greatest window of a frame that is read unless more is asked for, in bytes."""
+"""How far back a match may reach unless more is asked for, in bytes."""
 EXPLICIT_KIND: int = lib.PK_ZSTD_EXPLICIT
 """First byte of a recipe that needs nothing but the plaintext."""
 FROM_OLD_KIND: int = lib.PK_ZSTD_FROM_OLD
@@ -267,7 +267,8 @@ class Parser:
     Its memory is at most two windows and two segments.
 
     Args:
-        most_window: greatest window of a frame, in bytes, at most 128 MiB.
+        most_window: how far back a match may reach, in bytes, at most 128 MiB; frames may declare
+            larger windows.
     """
 
     def __init__(self, most_window: int = MAX_WINDOW_BYTES) -> None:
@@ -291,8 +292,8 @@ class Parser:
             The segment, or None if `data` ends before it does; then the parser is as before.
 
         Raises:
-            NotZstd: damaged or truncated, with a dictionary or a larger window, or more coded
-                bytes than `most_coded` allows. The parser is of no more use.
+            NotZstd: damaged or truncated, with a dictionary, a match from too far back, or more
+                coded bytes than `most_coded` allows. The parser is of no more use.
             MemoryError: there is too little memory.
         """
         if segment is None:

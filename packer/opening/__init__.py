@@ -39,7 +39,8 @@ In reading order:
   like, `guesses` the old stream by its name; `stream_plans` plans how each stream is opened,
   `segment_recipes` makes the recipes of segments, `text_pieces` the deltas,
   `shelf` keeps recipes until all is decided; `pieces` is a file of given pieces; `closed_update`
-  tells what an update left closed; `bzip2_members` opens bzip2 streams in it.
+  tells what an update left closed, `ar_members` what a Debian package holds of formats that are
+  never opened; `bzip2_members` opens bzip2 streams in it.
 - the room `members`: archives as people look into them; no part of packing or restoring.
 
 Invariants. A recipe is kept only if it has been verified to return the input's bits. No file is an

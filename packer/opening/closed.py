@@ -12,7 +12,7 @@ from typing import NamedTuple
 ENCODER = "encoder"
 """The bytes are sound, but no model gives them back: another encoder wrote them."""
 FORMAT = "format"
-"""A format that is never opened."""
+"""A format that is never opened, or a zstd frame that needs a dictionary."""
 METHOD = "method"
 """A zip entry, compressed by another method than deflate."""
 ENCRYPTED = "encrypted"
@@ -37,6 +37,8 @@ SIGNATURE_BYTES = 10
 GZIP, ZIP = "gzip", "zip"
 """Kinds that hold deflate streams."""
 _OPENED = {GZIP, ZIP, "bzip2", "zstd"}
+_DICTIONARY = 3
+"""Bits of the byte behind a zstd frame's signature: it needs a dictionary."""
 _SIGNATURES = (
     (b"\x1f\x8b\x08", GZIP),
     (b"PK\x03\x04", ZIP),
@@ -115,8 +117,10 @@ def unopened(head: bytes, size: int) -> list[ClosedStreams]:
     kind = kind_of(head)
     if kind == ZIP:
         reason = of_entry(head) or NEW
+    elif kind == "zstd":
+        reason = FORMAT if head[4:5] and head[4] & _DICTIONARY else TEXT
     else:
-        reason = TEXT if kind == "zstd" else NEW if is_opened(kind) else FORMAT
+        reason = NEW if is_opened(kind) else FORMAT
     return [ClosedStreams(kind, reason, 1, size)] if kind else []
 
 

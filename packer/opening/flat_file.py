@@ -245,7 +245,7 @@ class _Opening:
         try:
             return self._parse() or self._settle(0)
         except NotZstd:
-            return DAMAGED
+            return self._frames.fault
         finally:
             for _, wait in self._waiting:
                 wait()

@@ -21,6 +21,7 @@ from packer.engine.zstd_streams import (
 from packer.engine.zstd_streams import Span as ZstdSpan
 from packer.errors import FormatError
 from packer.files.spool import Memory, Pile
+from packer.opening.closed import TEXT
 from packer.opening.found_stream import FoundStream, Holder, Read
 from packer.opening.locating import Fingerprints, Place, Votes
 from packer.opening.parsed_stream import ParsedStream, Parsing, parsed
@@ -139,8 +140,16 @@ class FoundFrames:
         self._spool.truncate(self._start)
 
 
-class DoesNotPay(Exception):
-    """The recipes of a zstd stream are too long, or it has none."""
+class StaysClosed(Exception):
+    """A zstd stream cannot be read, or its recipes are too long.
+
+    Args:
+        reason: as in `opening.closed`.
+    """
+
+    def __init__(self, reason: str = TEXT) -> None:
+        super().__init__(reason)
+        self.reason = reason
 
 
 class FramesOpening:
@@ -193,7 +202,7 @@ class FramesOpening:
             The plaintext of each segment, valid until the next is asked for.
 
         Raises:
-            DoesNotPay: the stream stays closed.
+            StaysClosed: it does.
         """
         stream, run = self._stream, self._stream.run
         try:
@@ -201,7 +210,7 @@ class FramesOpening:
             for segment in parsed(self._read, run.start, run.end, is_whole=True, spare=spare):
                 position = stream.size
                 if position + segment.plain_length > self._most:
-                    raise DoesNotPay
+                    raise StaysClosed
                 self._prints.find(position, segment.plain, self._votes)
                 stream.add(segment.plain)
                 yield segment.plain
@@ -214,26 +223,26 @@ class FramesOpening:
             while self._waiting:
                 self._settle()
         except NotZstd:
-            raise DoesNotPay from None
+            raise StaysClosed(run.fault) from None
         finally:
             for _, wait in self._waiting:
                 wait()
         if not stream.size:
-            raise DoesNotPay
+            raise StaysClosed
 
     def _settle(self) -> None:
-        """Wait for a recipe; raise `DoesNotPay` unless they pay so far."""
+        """Wait for a recipe; raise `StaysClosed` unless they pay so far."""
         segment, wait = self._waiting.popleft()
         recipe = wait()
         self._in_flight -= segment.plain_length
         self._spare.append(segment)
         if recipe is None:
-            raise DoesNotPay
+            raise StaysClosed
         self._stream.recipes.append(recipe._replace(recipe=self._shelf.keep(recipe.recipe)))
         self._coded += recipe.coded_bytes
         self._cost += len(recipe.recipe)
         if self._cost > MAX_SHARE * self._coded + _SPARE_BYTES:
-            raise DoesNotPay
+            raise StaysClosed
 
     def _recipe(self, segment: Segment, position: int, place: Place) -> FramesRecipe | None:
         """Return the recipe of a segment; None if there is none."""

@@ -20,7 +20,7 @@ from packer.opening.equal_members import Stretch, is_same
 from packer.opening.expansion import most_recipe
 from packer.opening.flat_file import FlatPart
 from packer.opening.found_stream import FoundStream, Holder, MadeStream, Read
-from packer.opening.frames_update import DoesNotPay, FoundFrames, FramesOpening, OldFrames
+from packer.opening.frames_update import FoundFrames, FramesOpening, OldFrames, StaysClosed
 from packer.opening.further import Find, Further, FurtherTexts
 from packer.opening.guesses import guesses
 from packer.opening.locating import Place, Votes
@@ -303,8 +303,8 @@ class Update:
                 skip=self._skip,
                 run=self._workers.ahead,
             )
-        except DoesNotPay:
-            self.closed.add("zstd", TEXT, stream.closed_bytes)
+        except StaysClosed as error:
+            self.closed.add("zstd", error.reason, stream.closed_bytes)
             found.left -= stream.size
             stream.forget()
         else:

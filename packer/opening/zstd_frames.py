@@ -22,8 +22,9 @@ Read = Callable[[int, int], "Buffer"]
 
 MAGIC = b"\x28\xb5\x2f\xfd"
 MAX_WINDOW_BYTES = 32 << 20
-"""Greatest window of a frame that is opened, in bytes: the parser holds two. That of
-klauspost/compress at its best level; zstd has up to 8 MiB, more if `--long` or `--ultra` ask."""
+"""How far back a match may reach in a frame that is opened, in bytes: the parser holds two windows
+of that. It is that of klauspost/compress at its best level; zstd has up to 8 MiB, more if `--long`
+or `--ultra` ask. What frames declare may be more: nearly all of them reach less far back."""
 LEAST_BYTES = 32 << 10
 """Bytes of a run of frames below which it stays closed."""
 COMPRESSED_SHARE = 1 / 8
@@ -48,13 +49,18 @@ class Frames(NamedTuple):
         start: of the first one in the file.
         end: behind the last one.
         reason: why it stays closed, as in `opening.closed`; "" if it may be opened.
-        window: greatest window of a frame, in bytes.
+        window: greatest window that a frame declares, in bytes.
     """
 
     start: int
     end: int
     reason: str
     window: int = 0
+
+    @property
+    def fault(self) -> str:
+        """Why it stays closed if it cannot be read: a wide window may have been needed."""
+        return LIMIT if self.window > MAX_WINDOW_BYTES else DAMAGED
 
     def moved(self, by: int) -> Frames:
         """Return the run, `by` bytes further behind."""
@@ -122,7 +128,7 @@ class _Walk:
         at, reason, self._compressed, self._window = start, "", 0, 0
         while at < self._size and not self.ended:
             try:
-                at, reason = self._frame(at)
+                at, reason = self._frame(at, is_first=at == start)
             except _NoFrame:
                 self._blocks -= 1
                 break
@@ -153,23 +159,30 @@ class _Walk:
             start = end if end == self._size else end - len(MAGIC) + 1
         return self._size
 
-    def _frame(self, at: int) -> tuple[int, str]:
-        """Return where the frame at a place ends, and why it stays closed."""
+    def _frame(self, at: int, *, is_first: bool) -> tuple[int, str]:
+        """Return where the frame at a place ends, and why it stays closed.
+
+        Args:
+            at: the place.
+            is_first: whether a run begins there: a frame that stays closed is a run of its own.
+
+        Raises:
+            _NoFrame: none begins there.
+        """
         head = bytes(self._read(at, _HEADER_BYTES))
         if head[:4] != MAGIC or len(head) < 6:
             raise _NoFrame
         flags = head[4]
         is_single = flags >> 5 & 1
-        if flags & 8:
+        dictionary = (0, 1, 2, 4)[flags & 3]
+        if flags & 8 or (dictionary and not is_first):
             raise _NoFrame
-        if flags & 3:
-            return self._size, FORMAT  # it needs a dictionary
         told = (is_single, 2, 4, 8)[flags >> 6]
-        window = int.from_bytes(head[5 : 5 + told], "little") if is_single else _window(head[5])
-        if window > MAX_WINDOW_BYTES:
-            return self._size, LIMIT
+        behind = 5 + (not is_single) + dictionary
+        size = int.from_bytes(head[behind : behind + told], "little")
+        window = size if is_single else _window(head[5])
         self._window = max(self._window, window)
-        at += 5 + (not is_single) + told
+        at += behind + told
         while True:
             self._blocks -= 1
             header = bytes(self._read(at, 3))
@@ -186,7 +199,7 @@ class _Walk:
         at += flags & 4
         if at > self._size:
             raise _NoFrame
-        return at, ""
+        return at, FORMAT if dictionary else ""
 
 
 def begins(head: bytes) -> bool:

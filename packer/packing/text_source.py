@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from packer.errors import SourceChanged
 from packer.files.tree import Found, open_file, show
-from packer.opening.closed import TEXT, ClosedStreams, ClosedTally
+from packer.opening.closed import FORMAT, TEXT, ClosedStreams, ClosedTally
 from packer.opening.expansion import MAX_FILE_BYTES
 from packer.opening.tar_headers import BLOCK
 from packer.opening.workers import Workers
@@ -39,7 +39,7 @@ class TextSource:
         self.text: FlatFile | None = None
         """The text, if `look` found that it is not the file itself."""
         self.closed = ClosedTally()
-        """The zstd streams that stay closed, once `look` was called."""
+        """What stays closed, zstd streams and members of `ar` archives, once `look` was called."""
         self.texts: list[Frames] = []
         """Those of text, which may be opened against older ones; places are in the text."""
 
@@ -61,15 +61,18 @@ class TextSource:
             return False
         self._file = io.FileIO(open_file(self.full, self.found))
         if may_hold_frames(self._read(0, BLOCK)):
+            from packer.opening.ar_members import closed_members
             from packer.opening.flat_file import flattened
 
+            for kind, length in closed_members(self._read, size):
+                self.closed.add(kind, FORMAT, length)
             self.text = flattened(
                 self._read, size, self._workers, self.closed, self.texts, again=again()
             )
         return self.text is not None
 
     def told(self) -> list[ClosedStreams]:
-        """Return the zstd streams that stay closed if the file is not opened against an older."""
+        """Return what stays closed if the file is not opened against an older one."""
         out = ClosedTally()
         for run in self.texts:
             out.add("zstd", TEXT, run.end - run.start)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import bz2
+import random
 from pathlib import Path
 from typing import IO
 
@@ -13,7 +14,7 @@ import packer
 from packer.api.locations import open_version
 from packer.files import spool
 from packer.files.temporary import temporary_file
-from packer.opening import discovery, old_streams
+from packer.opening import discovery, old_streams, parsed_stream, zstd_frames
 from packer.opening.zstd_frames import frame_runs
 from tests.conformance.decoder import decode
 from tests.conformance.test_zstd_updates import debian as debian_of_noise
@@ -44,6 +45,41 @@ def test_two_versions(level: int, tmp_path: Path) -> None:
     assert history.opened() == {"app.tar.zst": 1}
 
 
+@pytest.mark.parametrize("size", [False, True])
+def test_windows_that_are_larger_than_the_text(size: bool, tmp_path: Path) -> None:
+    history = History(tmp_path)
+    for version in (1, 2):
+        data = zstd(text(version), enable_ldm=True, window_log=27, content_size=size)
+        packed = history.pack({"app.tar.zst": data})
+    assert packed.closed == ()
+    assert packed.new_bytes < len(data) / 12
+
+
+def test_a_match_from_too_far_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for module in (parsed_stream, zstd_frames):
+        monkeypatch.setattr(module, "MAX_WINDOW_BYTES", 1 << 20)
+    noise = random.Random(1).randbytes(2 << 20)
+    for reason, end in (("", 0), ("limit", 99_000)):
+        history = History(tmp_path / str(end))
+        for version in (1, 2):
+            part = text(version)[:99_000]
+            data = zstd(part + noise + part[:end], enable_ldm=True, window_log=27)
+            packed = history.pack({"app.tar.zst": data})
+            assert [row.reason for row in packed.closed] == [reason] * bool(reason)
+
+
+def test_an_update_that_is_damaged(tmp_path: Path) -> None:
+    """Within a block, which nobody reads before there is an older file."""
+    history = History(tmp_path)
+    history.pack({"app.tar.zst": archive(1)})
+    for window, reason in ((0, "damaged"), (27, "limit")):
+        data = bytearray(zstd(text(2), window_log=window))
+        data[len(data) // 2] ^= 0x55
+        packed = history.pack({"app.tar.zst": bytes(data)})
+        assert {(row.kind, row.reason) for row in packed.closed} == {("zstd", reason)}
+        history.pack({"app.tar.zst": archive(1)})
+
+
 def test_a_chain(tmp_path: Path) -> None:
     history = History(tmp_path)
     for version in range(1, 5):
@@ -59,12 +95,14 @@ def test_a_chain(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("level", [3, 19])
-def test_the_decoder_of_the_specification_reads_it(level: int, tmp_path: Path) -> None:
+@pytest.mark.parametrize(("level", "window"), [(3, 27), (19, 0)])
+def test_the_decoder_of_the_specification_reads_it(level: int, window: int, tmp_path: Path) -> None:
     history = History(tmp_path)
     files = texts(5, 24)
     made = [
-        b"head" * 99 + zstd(tar(changed(files, version), version), level) + SKIPPABLE
+        b"head" * 99
+        + zstd(tar(changed(files, version), version), level, window_log=window)
+        + SKIPPABLE
         for version in (1, 2, 3)
     ]
     made = [tar({"a": b"x", "b.zst": data}) for data in made]

@@ -15,6 +15,7 @@ import tests.conformance.zstd_decoder as plain_reader
 need = plain_reader.need
 MAGIC = b"\x28\xb5\x2f\xfd"
 MIB = 1 << 20
+FARTHEST = 32 * MIB
 
 
 class Match(NamedTuple):
@@ -40,8 +41,10 @@ class Frames:
             start = self.at
             self.frame()
             frame = self.data[start : self.at]
-            self.plain += zstandard.ZstdDecompressor().decompressobj().decompress(frame)
+            reader = zstandard.ZstdDecompressor(max_window_size=1 << 31)
+            self.plain += reader.decompressobj().decompress(frame)
         need(self.at > 0 and len(self.plain) == self.size, "a zstd stream")
+        need(all(match.offset <= FARTHEST for match in self.matches), "a match from too far back")
 
     def frame(self) -> None:
         flags = self.data[self.at + 4]

@@ -20,7 +20,7 @@ from packer.files.tree import FILE
 from packer.format.index import Index
 from packer.opening.ahead import Run, all_ahead
 from packer.opening.lookahead import find_signature
-from packer.opening.zstd_frames import MAGIC, MAX_WINDOW_BYTES
+from packer.opening.zstd_frames import MAGIC
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -47,6 +47,8 @@ _MOST_TRIED = 64
 _LEAST_BYTES = 1 << 10
 _PIECES = ChunkParams(1 << 10)
 _READ_BYTES = 128 << 10
+_MAX_WINDOW_BYTES = 128 << 20
+"""Greatest window of a zstd frame that is read, in bytes: only what is read of it is touched."""
 _DEFLATE, _ZSTD = "deflate", "zstd"
 
 
@@ -219,7 +221,7 @@ def _inflated(head: bytes) -> Iterator[bytes]:
 
 def _unframed(head: bytes) -> bytes:
     """Return the plaintext that zstd frames begin with."""
-    context = zstandard.ZstdDecompressor(max_window_size=MAX_WINDOW_BYTES)
+    context = zstandard.ZstdDecompressor(max_window_size=_MAX_WINDOW_BYTES)
     out = bytearray()
     reader = context.stream_reader(head, read_across_frames=True)
     with contextlib.suppress(zstandard.ZstdError):

@@ -64,7 +64,7 @@ def test_pack_says_what_it_did(run: Run, app: Path) -> None:
 
 def test_archives_that_stay_closed_are_told(run: Run, app: Path) -> None:
     (app / "a.tar.xz").write_bytes(b"\xfd7zXZ\0" + random.Random(1).randbytes(100_000))
-    (app / "b.tar.zst").write_bytes(b"\x28\xb5\x2f\xfd" + random.Random(2).randbytes(90_000))
+    (app / "b.tar.zst").write_bytes(b"\x28\xb5\x2f\xfd\0" + random.Random(2).randbytes(90_000))
     told = run("pack", app, "--tag", "app:1").text.splitlines()
     assert told[2] == (
         "archives that stayed closed, 190.0 KB: a.tar.xz (xz, this format is not opened; 100.0 KB)"

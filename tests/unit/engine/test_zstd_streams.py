@@ -24,6 +24,7 @@ from packer.engine.zstd_streams import (
     rebuild,
     span_of,
 )
+from tests.zstd_archives import zstd
 
 SAMPLES = sorted((Path(__file__).parent / "zstd").glob("*.zst"))
 SKIPPABLE = b"\x50\x2a\x4d\x18\x04\x00\x00\x00abcd"
@@ -159,14 +160,33 @@ def test_tables_follow_from_their_counts() -> None:
     assert check(stream, data) < sequences * 2
 
 
-def test_long_windows_are_read_if_asked_for() -> None:
-    """A window beyond the bound that is taken for one within."""
+def test_matches_from_far_back_are_read_if_asked_for() -> None:
+    """A match into plaintext that is no longer there."""
     data = lines(900_000, 7)
     far = data + random.Random(8).randbytes(9 << 20) + data
     stream = by_tool(far, "-3", "--long=24")
     with pytest.raises(NotZstd):
-        Parser().next(stream)
+        list(segments(stream))
     check(stream, far, most_window=16 << 20)
+
+
+@pytest.mark.parametrize("window", [24, 27, 31])
+@pytest.mark.parametrize("size", [False, True])
+def test_windows_may_be_larger_than_what_is_kept(window: int, size: bool) -> None:
+    """A bound on what a frame declares, where none of its matches needs it."""
+    stream = zstd(TEXT, 3, window_log=window, content_size=size, enable_ldm=True)
+    check(stream, TEXT)
+    check(stream, TEXT, most_window=len(TEXT))
+
+
+def test_memory_does_not_depend_on_the_window() -> None:
+    """Memory that a header asks for: one frame of 2^41 bytes, another of 2^64 - 2."""
+    last = ((8 << 3) | 1).to_bytes(3, "little") + b"12345678"
+    wide = b"\x28\xb5\x2f\xfd\x00\xff" + last
+    (segment,) = segments(wide)
+    assert bytes(segment.plain) == b"12345678"
+    with pytest.raises(NotZstd):
+        Parser().next(b"\x28\xb5\x2f\xfd\xe0\xfe" + b"\xff" * 7 + last, final=True)
 
 
 def test_a_stream_ends_before_what_is_no_frame() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from functools import partial
 
 import pytest
 import zstandard
@@ -15,14 +16,18 @@ NOISE = random.Random(1).randbytes(400_000)
 TEXT = tar(texts())
 
 
+def part(data: bytes, start: int, length: int) -> bytes:
+    return data[start : start + length]
+
+
 def runs(data: bytes) -> list[Frames]:
-    found = frame_runs(lambda start, length: data[start : start + length], len(data))
+    found = frame_runs(partial(part, data), len(data))
     return [run._replace(window=0) for run in found]
 
 
 def test_windows() -> None:
     data = zstd(NOISE, 3) + SKIPPABLE + zstd(NOISE, content_size=True, window_log=17)
-    found = frame_runs(lambda start, length: data[start : start + length], len(data))
+    found = frame_runs(partial(part, data), len(data))
     assert [run.window for run in found] == [1 << 21, 1 << 17]
 
 
@@ -65,10 +70,21 @@ def test_what_is_cut_off_or_needs_more_stays_closed() -> None:
         8192, [TEXT[at : at + 500] for at in range(0, 90_000, 500)]
     )
     coded = zstandard.ZstdCompressor(dict_data=dictionary).compress(NOISE)
-    assert [run.reason for run in runs(coded)] == ["format"]
-    wide = zstd(NOISE, window_log=27)
-    assert [run.reason for run in runs(wide)] == ["limit"]
-    assert [run.reason for run in runs(zstd(NOISE, window_log=25))] == [""]
+    assert runs(coded) == [Frames(0, len(coded), "format")]
+    assert runs(whole + coded + b"gap" + whole) == [
+        Frames(0, len(whole), ""),
+        Frames(len(whole), len(whole) + len(coded), "format"),
+        Frames(len(whole) + len(coded) + 3, 2 * len(whole) + len(coded) + 3, ""),
+    ]
+
+
+@pytest.mark.parametrize("size", [False, True])
+def test_windows_that_are_more_than_is_kept_may_not_be_needed(size: bool) -> None:
+    for log, fault in ((25, "damaged"), (27, "limit"), (31, "limit")):
+        data = zstd(NOISE, window_log=log, content_size=size)
+        (run,) = frame_runs(partial(part, data), len(data))
+        assert (run.start, run.end, run.reason) == (0, len(data), "")
+        assert run.fault == ("damaged" if run.window < 1 << 25 else fault)
 
 
 def test_a_short_run_is_not_told() -> None:

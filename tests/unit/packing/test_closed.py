@@ -161,6 +161,15 @@ def closed_again(store: Path, name: str) -> list[packer.Closed]:
     return sorted(packer.inspect(name, store=store).closed, key=lambda row: row.path)
 
 
+def with_dictionary(data: bytes) -> bytes:
+    """Return a zstd frame that needs a dictionary."""
+    parts: list[bytes | bytearray | memoryview] = [
+        data[at : at + 500] for at in range(0, len(data), 500)
+    ]
+    dictionary = zstandard.train_dictionary(4096, parts)
+    return zstandard.ZstdCompressor(dict_data=dictionary).compress(data)
+
+
 def mixed(root: Path) -> None:
     """Write archives of all kinds, named like blobs, and other files that hardly compress."""
     root.mkdir()
@@ -173,6 +182,7 @@ def mixed(root: Path) -> None:
             lzma.compress(noise(33)),
             b"\x89PNG" + noise(34, 900_000),
             zstandard.compress(text(900_000, 35)),
+            with_dictionary(text(900_000, 37)),
             b"7z\xbc\xaf'\x1c" + noise(36),
             compressed(b"small"),
             *(compressed(text(40_000, seed)) + bytes(30_000) for seed in range(8)),
@@ -187,7 +197,8 @@ def test_inspect_tells_what_packing_told(tmp_path: Path) -> None:
     result = packer.pack(tmp_path / "app", store=tmp_path / "store", tag="app:1")
     told = sorted(result.closed, key=lambda row: row.path)
     assert len(told) > 35
-    small = f"{31:064x}"
+    assert ("zstd", "format") in {(row.kind, row.reason) for row in told}
+    small = f"{32:064x}"
     assert closed_again(tmp_path / "store", "app:1") == [row for row in told if row.path != small]
 
 

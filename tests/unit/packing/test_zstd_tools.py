@@ -5,11 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
+import struct
 import subprocess
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
+import zstandard
 
 import packer
 from tests.builders import write
@@ -18,13 +21,42 @@ from tests.updates import changed, tar, texts
 TEXTS = texts(files=60)
 
 
-def debian_package(files: dict[str, bytes], work: Path, out: Path) -> None:
+def debian_package(options: list[str], files: dict[str, bytes], work: Path, out: Path) -> None:
     control = (
         b"Package: app\nVersion: 1\nArchitecture: all\nMaintainer: a <a@b.c>\nDescription: a\n"
     )
     root = write(work / "root", {**files, "DEBIAN/control": control})
-    command = ["dpkg-deb", "--root-owner-group", "-Zzstd", "-b", str(root), str(out / "app.deb")]
+    command = ["dpkg-deb", "--root-owner-group", *options, "-b", str(root), str(out / "app.deb")]
     subprocess.run(command, check=True, capture_output=True)
+
+
+def archive(options: list[str], files: dict[str, bytes], work: Path, out: Path) -> None:
+    """Piped, as `tar | zstd` is: the tool does not know how much is to come."""
+    command = ["zstd", "-q", "-c", *options]
+    coded = subprocess.run(command, input=tar(files), check=True, capture_output=True).stdout
+    (out / "app.tar.zst").write_bytes(coded)
+
+
+def archive_of_file(options: list[str], files: dict[str, bytes], work: Path, out: Path) -> None:
+    (work / "app.tar").write_bytes(tar(files))
+    command = ["zstd", "-q", *options, str(work / "app.tar"), "-o", str(out / "app.tar.zst")]
+    subprocess.run(command, check=True, capture_output=True)
+
+
+def seekable_layer(files: dict[str, bytes], work: Path, out: Path) -> None:
+    """A frame for each file, a table of contents in a skippable frame, and one that tells where."""
+    coded, places = bytearray(), []
+    for name, data in files.items():
+        member = tar({name: data})[:-1024]
+        frame = zstandard.ZstdCompressor(level=3).compress(member)
+        places.append({"name": name, "offset": len(coded), "size": len(data)})
+        coded += frame
+    coded += zstandard.ZstdCompressor(level=3).compress(bytes(1024))
+    table = zstandard.compress(json.dumps({"version": 1, "entries": places}).encode())
+    footer = struct.pack("<QQ", len(coded) + 8, len(table)) + b"GNUlInUx"
+    for content in (table, footer):
+        coded += struct.pack("<II", 0x184D2A50, len(content)) + content
+    (out / "layer").write_bytes(coded)
 
 
 def rpm_package(files: dict[str, bytes], work: Path, out: Path) -> None:
@@ -72,14 +104,44 @@ def chunked_image(files: dict[str, bytes], work: Path, out: Path) -> None:
     subprocess.run(copy, check=True, capture_output=True)
 
 
+def test_members_by_xz_are_told(tmp_path: Path) -> None:
+    if shutil.which("dpkg-deb") is None:
+        pytest.skip("dpkg-deb is not installed")
+    for number in (1, 2):
+        work, out = tmp_path / f"work{number}", tmp_path / f"v{number}"
+        work.mkdir()
+        out.mkdir()
+        debian_package(["-Zxz"], changed(TEXTS, number), work, out)
+        packed = packer.pack(out, store=tmp_path / "store", tag=f"app:{number}")
+        (row,) = packed.closed
+        assert (row.path, row.kind, row.reason, row.streams) == ("app.deb", "xz", "format", 1)
+        size = (out / "app.deb").stat().st_size
+        assert 0.9 * size < row.bytes < size
+
+
 @pytest.mark.parametrize(
     ("tool", "make"),
-    [("dpkg-deb", debian_package), ("rpmbuild", rpm_package), ("skopeo", chunked_image)],
+    [
+        ("dpkg-deb", partial(debian_package, ["-Zzstd"])),
+        ("dpkg-deb", partial(debian_package, ["-Zzstd", "-z19", "--no-uniform-compression"])),
+        ("rpmbuild", rpm_package),
+        ("skopeo", chunked_image),
+        ("", seekable_layer),
+        ("zstd", partial(archive, ["-3"])),
+        ("zstd", partial(archive, ["--long=27"])),
+        ("zstd", partial(archive, ["--long=31"])),
+        ("zstd", partial(archive, ["--ultra", "-22"])),
+        ("zstd", partial(archive, ["--rsyncable", "-B512KiB"])),
+        ("zstd", partial(archive, ["-T2", "-B512KiB"])),
+        ("zstd", partial(archive_of_file, ["--long=27"])),
+        ("zstd", partial(archive_of_file, ["--rsyncable", "-T2", "--long=27"])),
+    ],
+    ids=lambda value: " ".join(value.args[0]) if isinstance(value, partial) else None,
 )
 def test_updates(
     tool: str, make: Callable[[dict[str, bytes], Path, Path], None], tmp_path: Path
 ) -> None:
-    if shutil.which(tool) is None:
+    if tool and shutil.which(tool) is None:
         pytest.skip(f"{tool} is not installed")
     sizes = []
     for number in (1, 2):
