@@ -31,8 +31,9 @@ GUESS_BYTES = 1 << 20
 _LEAST_PIECE, _MOST_PIECE = 1 << 10, 64 << 10
 _MOST_MISSING = 1 << 18
 """Bytes of hashes of new pieces that are kept, at most."""
-_MOST_PIECES = 1 << 19
-"""Pieces of the old streams, about: longer pieces are taken where there would be more."""
+_MOST_PIECES, _MOST_OF_LARGE = 1 << 20, 1 << 19
+"""Pieces of the old streams, about: longer pieces are taken where there would be more. Then they
+are half as many, as large texts need memory for other things."""
 _MOST_NEAR = 4 / 5
 """Share of the votes that must be near one another for the others to be left out."""
 _TRIMMED = 50
@@ -70,9 +71,9 @@ class Fingerprints:
     """
 
     def __init__(self, plain_bytes: int) -> None:
-        average = _LEAST_PIECE
-        while average < _MOST_PIECE and plain_bytes // average > _MOST_PIECES:
-            average *= 2
+        average, most = _LEAST_PIECE, _MOST_PIECES
+        while average < _MOST_PIECE and plain_bytes // average > most:
+            average, most = 2 * average, _MOST_OF_LARGE
         self.average = average
         """Bytes of a piece, on average."""
         self._params = ChunkParams(average)

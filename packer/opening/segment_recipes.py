@@ -30,7 +30,7 @@ from packer.opening.workers import AT_ONCE, Workers
 
 TOKENS_SPAN_BYTES = 6 << 20
 """Old text in bytes that a segment is compared with, at most: memory and time grow with it."""
-_LARGE_BYTES, _LARGE_SPAN_BYTES = 512 << 20, 4 << 20
+_LARGE_BYTES, _LARGE_SPAN_BYTES = 1 << 30, 4 << 20
 """Old text in bytes above which a segment is compared with less of it: a span takes up to eight
 times its bytes, and must fit 256 MiB beside what large texts take."""
 _TOKENS_BYTES, _TOKENS_SHARE = 256, 1 / 1024
