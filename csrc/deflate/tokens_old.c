@@ -1,4 +1,5 @@
 /* A span of an old stream, and the alignment with it. */
+#include "deflate/inflate_codes.h"
 #include "deflate/tokens_walk.h"
 
 int pk_tokens_grow(void **memory, size_t *capacity, size_t wanted, size_t unit)
