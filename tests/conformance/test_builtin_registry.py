@@ -25,6 +25,7 @@ from packer.cli import builtin_registry
 from packer.cli.builtin_registry import RegistryConfig
 from packer.cli.main import main
 from packer.errors import InvalidParameter, RegistryError
+from tests.builders import noise
 from tests.registry_server import (
     PASSWORD,
     USER,
@@ -438,12 +439,12 @@ def test_space_of_deleted_versions_comes_back(tmp_path: Path) -> None:
         versions = sorted(Path(given).glob("v*"), key=lambda path: int(path.name[1:]))
     else:
         versions = [tmp_path / f"v{number}" for number in range(8)]
-        kept = os.urandom(600_000)
+        kept = noise("kept", 600_000)
         for number, version in enumerate(versions):
             version.mkdir()
-            kept = kept[:100_000] + os.urandom(40) + kept[100_040:]
+            kept = kept[:100_000] + noise(number, 40) + kept[100_040:]
             (version / "kept.bin").write_bytes(kept)
-            (version / "new.bin").write_bytes(os.urandom(400_000))
+            (version / "new.bin").write_bytes(noise(f"new {number}", 400_000))
             (version / "app.yaml").write_text(f"version: {number}\n")
     data = tmp_path / "data"
     blobs = data / "docker/registry/v2/blobs"
