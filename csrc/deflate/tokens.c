@@ -117,7 +117,7 @@ pk_status pk_segment_fill(pk_segment *segment, const uint8_t *window, size_t win
     if (window_size > PK_FAR_WINDOW || size > PK_MAX_SEGMENT_PLAIN)
         return PK_INVALID;
     size_t whole = window_size + size;
-    if (pk_tokens_grow((void **)&segment->data, &segment->capacity, whole + PK_PAD, 1))
+    if (pk_segment_grow((void **)&segment->data, &segment->capacity, whole + PK_PAD, 1))
         return PK_NO_MEMORY;
     memcpy(segment->data, window, window_size);
     memcpy(segment->data + window_size, plain, size);
@@ -172,7 +172,7 @@ static int find_shifts(pk_tokens *own, const pk_segment *segment, pk_old *old)
 {
     const size_t base = segment->window > PK_WINDOW ? segment->window - PK_WINDOW : 0;
     const size_t length = segment->size - base, prefix = old->size, size = prefix + length;
-    if (pk_tokens_grow((void **)&old->plain, &old->capacity, size + PK_PAD, 1))
+    if (pk_segment_grow((void **)&old->plain, &old->capacity, size + PK_PAD, 1))
         return PK_NO_MEMORY;
     memcpy(old->plain + prefix, segment->data + base, length);
     unsigned log = 10;
@@ -181,8 +181,8 @@ static int find_shifts(pk_tokens *own, const pk_segment *segment, pk_old *old)
     size_t capacity = length / 64 + 1;
     if (capacity > MOST_SHIFTS)
         capacity = MOST_SHIFTS;
-    if (pk_tokens_grow((void **)&own->table, &own->table_capacity, (size_t)1 << log,
-                       sizeof *own->table))
+    if (pk_segment_grow((void **)&own->table, &own->table_capacity, (size_t)1 << log,
+                        sizeof *own->table))
         return PK_NO_MEMORY;
     if (!own->copies && !(own->copies = malloc(MOST_SHIFTS * sizeof *own->copies)))
         return PK_NO_MEMORY;

@@ -1,19 +1,5 @@
 /* A span of an old stream, and the alignment with it. */
-#include "deflate/inflate_codes.h"
 #include "deflate/tokens_walk.h"
-
-int pk_tokens_grow(void **memory, size_t *capacity, size_t wanted, size_t unit)
-{
-    if (wanted <= *capacity)
-        return PK_OK;
-    size_t to = *capacity * 2 > wanted ? *capacity * 2 : wanted;
-    void *moved = realloc(*memory, to * unit);
-    if (!moved)
-        return PK_NO_MEMORY;
-    *memory = moved;
-    *capacity = to;
-    return PK_OK;
-}
 
 pk_old *pk_old_new(void)
 {
@@ -78,14 +64,14 @@ pk_status pk_old_add(pk_old *old, const pk_segment *segment)
     /* Memory for the tokens of the whole span, if the rest of it has as many for its bytes. */
     const size_t tokens = old->count + most,
                  expected = (size_t)((uint64_t)tokens * old->wanted / wanted);
-    if (pk_tokens_grow((void **)&old->plain, &old->capacity, old->wanted + PK_PAD, 1)
+    if (pk_segment_grow((void **)&old->plain, &old->capacity, old->wanted + PK_PAD, 1)
         || (tokens > old->token_capacity
             && pk_segment_grow((void **)&old->tokens, &old->token_capacity, expected,
                                sizeof *old->tokens))
-        || pk_tokens_grow((void **)&old->ends, &old->end_capacity,
-                          old->end_count + segment->block_count, sizeof *old->ends)
-        || pk_tokens_grow((void **)&old->marks, &old->mark_capacity,
-                          ((size_t)old->wanted >> MARK_LOG) + 1, sizeof *old->marks))
+        || pk_segment_grow((void **)&old->ends, &old->end_capacity,
+                           old->end_count + segment->block_count, sizeof *old->ends)
+        || pk_segment_grow((void **)&old->marks, &old->mark_capacity,
+                           ((size_t)old->wanted >> MARK_LOG) + 1, sizeof *old->marks))
         return PK_NO_MEMORY;
     memcpy(old->plain + old->size, segment->data + from, to - from);
     memset(old->plain + wanted, 0, PK_PAD);

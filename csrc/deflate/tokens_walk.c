@@ -443,11 +443,11 @@ int pk_walk(pk_tokens *own, walker *with, pk_segment *segment)
         if (to->failed || number == PK_MAX_BLOCKS)
             return to->failed ? to->failed : PK_INVALID;
         if (decodes) {
-            if (pk_tokens_grow((void **)&segment->blocks, &segment->block_capacity, number + 1,
-                               sizeof *segment->blocks)
-                || pk_tokens_grow((void **)&segment->tokens, &segment->token_capacity,
-                                  segment->token_count + (with->size - at) + 1,
-                                  sizeof *segment->tokens))
+            if (pk_segment_grow((void **)&segment->blocks, &segment->block_capacity, number + 1,
+                                sizeof *segment->blocks)
+                || pk_segment_grow((void **)&segment->tokens, &segment->token_capacity,
+                                   segment->token_count + (with->size - at) + 1,
+                                   sizeof *segment->tokens))
                 return PK_NO_MEMORY;
         }
         pk_block *block = &segment->blocks[number];

@@ -2,6 +2,7 @@
 #ifndef PK_TOKENS_WALK_H
 #define PK_TOKENS_WALK_H
 
+#include "deflate/inflate_codes.h"
 #include "deflate/tokens_internal.h"
 
 enum {
@@ -130,8 +131,5 @@ int pk_walk(pk_tokens *own, walker *with, pk_segment *segment);
 /* Tell that `count` tokens far from changes were right before a wrong one, UINT32_MAX that
  * there is none any more, and return 0; or read how many will be. */
 uint32_t pk_walk_run(walker *with, uint32_t count);
-
-/* Make memory hold `wanted` units. */
-int pk_tokens_grow(void **memory, size_t *capacity, size_t wanted, size_t unit);
 
 #endif

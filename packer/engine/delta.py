@@ -12,7 +12,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any, NamedTuple
 
 from packer.engine import zstd
-from packer.engine.native import ffi, lib
+from packer.engine.native import ffi, lib, uncleared
 from packer.errors import FormatError
 
 MAX_COPIES = 1 << 18
@@ -61,7 +61,6 @@ _COPY_BYTES = 64
 """A length below the shortest copy that the core makes; bounds the number of copies."""
 
 _at_once = nullcontext()
-_uncleared = ffi.new_allocator(should_clear_after_alloc=False)
 
 
 class Delta(NamedTuple):
@@ -139,8 +138,8 @@ def delta_of(
     with ffi.from_buffer("uint8_t[]", buffer) as view:
         table_log = min(max((size // 32).bit_length(), 10), 22)
         capacity = min((size - prefix_bytes) // _COPY_BYTES + 1, MAX_COPIES)
-        copies = _uncleared("pk_copy[]", capacity)
-        table = _uncleared("uint32_t[]", 1 << table_log)
+        copies = uncleared("pk_copy[]", capacity)
+        table = uncleared("uint32_t[]", 1 << table_log)
         # Beyond it the check below fails whatever else is found; a byte more than rounding could
         # hide.
         most_fresh = int(prefix_bytes / share) + 1 if share else size
@@ -361,8 +360,8 @@ def _select(
         sample_log += 1
     capacity = (both >> sample_log) * 9 // 8 + 1024
     memory = [
-        _uncleared("uint8_t[]", 1 << lib.PK_SELECT_HEADS),
-        *(_uncleared("uint32_t[]", n) for n in (1 << lib.PK_SELECT_HEADS, capacity, capacity)),
+        uncleared("uint8_t[]", 1 << lib.PK_SELECT_HEADS),
+        *(uncleared("uint32_t[]", n) for n in (1 << lib.PK_SELECT_HEADS, capacity, capacity)),
     ]
     table = ffi.new("pk_select_table *", [*memory, capacity])
     marks = ffi.from_buffer("uint8_t[]", kept)

@@ -6,7 +6,7 @@ import contextlib
 import mmap
 from typing import TYPE_CHECKING
 
-from packer.engine.native import ffi, lib
+from packer.engine.native import ffi, lib, uncleared
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -14,8 +14,6 @@ if TYPE_CHECKING:
 
 _LARGE_BYTES = 2 << 20
 """Length in bytes from which memory comes in large pages, where the system has them."""
-
-_uncleared = ffi.new_allocator(should_clear_after_alloc=False)
 
 
 def writable(size: int) -> memoryview:
@@ -31,7 +29,7 @@ def writable(size: int) -> memoryview:
         Exactly `size` bytes, of any value.
     """
     if size < _LARGE_BYTES:
-        return memoryview(ffi.buffer(_uncleared("uint8_t[]", size)))
+        return memoryview(ffi.buffer(uncleared("uint8_t[]", size)))
     mapped = mmap.mmap(-1, size, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):  # a kernel without them

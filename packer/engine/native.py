@@ -10,6 +10,9 @@ from packer._version import VERSION
 from packer.engine._native import ffi as ffi
 from packer.engine._native import lib as lib
 
+uncleared = ffi.new_allocator(should_clear_after_alloc=False)
+"""As `ffi.new`, for memory that is written before it is read."""
+
 _COMPILED: str = ffi.string(lib.pk_version()).decode()
 
 if _COMPILED != VERSION:

@@ -10,7 +10,7 @@ from array import array
 from typing import TYPE_CHECKING, NamedTuple
 
 from packer.engine.chunking import ChunkParams, cut_array
-from packer.engine.native import ffi, lib
+from packer.engine.native import ffi, lib, uncleared
 from packer.engine.ordinals import Ordinals
 
 if TYPE_CHECKING:
@@ -20,8 +20,6 @@ PIECE_KEY_BYTES: int = lib.PK_PIECE_KEY
 """Length of the hash of a piece in bytes."""
 NO_STREAM: int = lib.PK_NO_STREAM
 """Instead of the number of a stream that turned out to be none."""
-
-_uncleared = ffi.new_allocator(should_clear_after_alloc=False)
 
 
 class Pieces(NamedTuple):
@@ -84,8 +82,8 @@ def look_up(pieces: Pieces, known: Ordinals, streams: array[int], positions: arr
         positions: where it begins there, as "Q".
     """
     count = len(pieces.starts)
-    begins, owners = _uncleared("uint64_t[]", count), _uncleared("uint32_t[]", count)
-    old, missing = _uncleared("uint64_t[]", count), _uncleared("uint8_t[]", PIECE_KEY_BYTES * count)
+    begins, owners = uncleared("uint64_t[]", count), uncleared("uint32_t[]", count)
+    old, missing = uncleared("uint64_t[]", count), uncleared("uint8_t[]", PIECE_KEY_BYTES * count)
     out = ffi.new("pk_piece_votes *", [begins, owners, old, missing])
     with (
         ffi.from_buffer("uint32_t[]", streams) as numbers,

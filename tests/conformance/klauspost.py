@@ -770,6 +770,41 @@ def header_of(
 # Rebuilding
 
 
+def write_block(
+    out: Bits,
+    final: bool,
+    type_: int,
+    header: Header,
+    made: list[Token],
+    data: bytes,
+    start: int,
+) -> None:
+    """Write a block: its tokens make `data` from `start` on."""
+    if type_ == STORED:
+        out.stored(data[start:], final)
+        return
+    out.put(final | type_ << 1, 3)
+    if type_ == DYNAMIC:
+        header.write(out)
+        write_tokens(out, made, data, start, header.literals, header.distances)
+    else:
+        write_tokens(out, made, data, start, FIXED_LENGTHS, [5] * 30)
+
+
+def write_empty_blocks(out: Bits, points: Numbers, code: int, last: int) -> None:
+    """Write the empty blocks that a flush ends with."""
+    empties = {0: [STORED], 2: []}.get(code)
+    if empties is None:
+        need(code == 3, "pigz aligns otherwise")
+        empties = [points.byte() for _ in range(points.number())]
+    for place, empty in enumerate(empties):
+        final = last and place + 1 == len(empties)
+        if empty == STORED:
+            out.stored(b"", final)
+        else:
+            out.put(final | FIXED << 1, 10)
+
+
 def rebuild(
     plain: bytes, window: bytes, position: int, recipe: bytes, bit: int
 ) -> tuple[bytes, int]:
@@ -837,25 +872,8 @@ def rebuild(
             header, type_ = header_of(made[:unit], data[start : start + size], rule, flags, flushed)
             type_ = chosen if given & TYPE else type_
             final = last and at == end and code == 2
-            if type_ == STORED:
-                out.stored(data[start:at], final)
-                continue
-            out.put(final | type_ << 1, 3)
-            if type_ == DYNAMIC:
-                header.write(out)
-                write_tokens(out, made, data, start, header.literals, header.distances)
-            else:
-                write_tokens(out, made, data, start, FIXED_LENGTHS, [5] * 30)
-        empties = {0: [STORED], 2: []}.get(code)
-        if empties is None:
-            need(code == 3, "pigz aligns otherwise")
-            empties = [points.byte() for _ in range(points.number())]
-        for place, empty in enumerate(empties):
-            final = last and place + 1 == len(empties)
-            if empty == STORED:
-                out.stored(b"", final)
-            else:
-                out.put(final | FIXED << 1, 10)
+            write_block(out, final, type_, header, made, data[:at], start)
+        write_empty_blocks(out, points, code, last)
         if not flushes:
             break
         flushes -= 1

@@ -31,7 +31,8 @@ from tests.conformance.klauspost import (
     need,
     run_lengths,
     symbol,
-    write_tokens,
+    write_block,
+    write_empty_blocks,
 )
 
 RULE, PIECE, FULL = 39, 4096, 65528
@@ -237,25 +238,8 @@ def rebuild(
             header, kind = header_of(made, data[start:at])
             kind = chosen if given & TYPE else kind
             final = last and at == end and code == 2
-            if kind == STORED:
-                out.stored(data[start:at], final)
-                continue
-            out.put(final | kind << 1, 3)
-            if kind == DYNAMIC:
-                header.write(out)
-                write_tokens(out, made, data, start, header.literals, header.distances)
-            else:
-                write_tokens(out, made, data, start, FIXED_LENGTHS, [5] * 30)
-        empties = {0: [STORED], 2: []}.get(code)
-        if empties is None:
-            need(code == 3, "pigz aligns otherwise")
-            empties = [points.byte() for _ in range(points.number())]
-        for place, empty in enumerate(empties):
-            final = last and place + 1 == len(empties)
-            if empty == STORED:
-                out.stored(b"", final)
-            else:
-                out.put(final | FIXED << 1, 10)
+            write_block(out, final, kind, header, made, data[:at], start)
+        write_empty_blocks(out, points, code, last)
         if not flushes:
             break
         flushes -= 1

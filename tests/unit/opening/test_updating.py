@@ -309,6 +309,11 @@ def test_discovery_counts_what_was_inflated_in_vain(monkeypatch: pytest.MonkeyPa
             assert found.refused == refused
 
 
+@pytest.mark.parametrize(("size", "average"), [(0, 1), (1 << 30, 1), (3 << 29, 4), (1 << 50, 64)])
+def test_texts_above_a_gib_have_longer_pieces(size: int, average: int) -> None:
+    assert Fingerprints(size).average == average << 10
+
+
 def test_votes_find_a_text_wherever_it_went() -> None:
     drawn = random.Random(3)
     old = [drawn.randbytes(300_000), drawn.randbytes(300_000)]
