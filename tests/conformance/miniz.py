@@ -1,12 +1,12 @@
 """Rebuilds deflate segments by the rule of miniz, as docs/deflate.md says: a second implementation.
 
 It is written for reading, from the specification alone, and shares no code with the product. Rule
-39 is here; what all rules have in common comes from `klauspost`.
+39 is here; what all rules have in common comes from `model_recipes`.
 """
 
 from __future__ import annotations
 
-from tests.conformance.klauspost import (
+from tests.conformance.model_recipes import (
     CODE_ORDER,
     COUNT,
     DISTANCE_BASE,
