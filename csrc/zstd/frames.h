@@ -106,9 +106,10 @@ void pk_zstd_parser_free(pk_zstd_parser *parser);
  *
  * in, length: the stream from where the last segment ended; borrowed. final: nothing follows.
  * Segments are a function of the stream alone. Returns PK_OK; PK_NEED_MORE: the blocks do not
- * end within the input, the parser is as before; PK_INVALID: damaged, with a dictionary, a match
- * from too far back, or more coded bytes than pk_zstd_most_coded tells: after that the parser and
- * segment are only to be freed; PK_NO_MEMORY. */
+ * end within the input, the parser is as before; PK_INVALID: damaged, or with a dictionary;
+ * PK_TOO_LONG: a match from further back than is kept, or more coded bytes than
+ * pk_zstd_most_coded tells: after both the parser and segment are only to be freed;
+ * PK_NO_MEMORY. */
 pk_status pk_zstd_parser_next(pk_zstd_parser *parser, pk_zstd_segment *segment, const uint8_t *in,
                               size_t length, int final);
 

@@ -10,7 +10,8 @@ enum { MOST_CODED_BLOCK = PK_ZSTD_BLOCK, BEFORE = 16 };
 /* A place in a stream: what a parser keeps between segments. */
 typedef struct place {
     pk_zstd_state state;
-    uint64_t window;  /* bytes that a match in the frame may reach back */
+    uint64_t window;  /* bytes that a match in the frame may reach back, as far as they are kept */
+    uint64_t told;    /* the same as the frame tells it */
     uint64_t content; /* of the frame; UINT64_MAX if it does not tell */
     uint64_t plain;   /* bytes of the frame so far */
     size_t size;      /* bytes in `data` */
@@ -83,9 +84,11 @@ static pk_status execute(pk_zstd_parser *parser, place *at, const pk_zstd_segmen
         left -= sequence->literals;
         room -= sequence->literals;
         uint32_t offset = pk_zstd_offset(at->state.repeats, sequence->offset, sequence->literals);
-        if (sequence->length > room || !offset || offset > at->window
+        if (sequence->length > room || !offset || offset > at->told
             || offset > at->plain + (uint64_t)(to - start))
             return PK_INVALID;
+        if (offset > at->window)
+            return PK_TOO_LONG;
         copy_match(to, offset, sequence->length);
         to += sequence->length;
         room -= sequence->length;
@@ -131,11 +134,10 @@ static pk_status read_header(const pk_zstd_parser *parser, place *at, pk_zstd_bl
     int checksum;
     size_t whole = length < PK_ZSTD_HEADER && !final
                        ? 0
-                       : pk_zstd_header(in, length, &checksum, &at->window, &at->content);
+                       : pk_zstd_header(in, length, &checksum, &at->told, &at->content);
     if (!whole)
         return length < PK_ZSTD_HEADER && !final ? PK_NEED_MORE : PK_INVALID;
-    if (at->window > parser->most_window)
-        at->window = parser->most_window; /* no more is kept */
+    at->window = at->told < parser->most_window ? at->told : parser->most_window;
     memcpy(block->header, in, whole);
     block->header_length = (uint8_t)whole;
     pk_zstd_state_frame(&at->state, checksum);
@@ -272,7 +274,7 @@ pk_status pk_zstd_parser_next(pk_zstd_parser *parser, pk_zstd_segment *segment, 
         segment->blocks[segment->block_count - 1].input += (uint32_t)used;
         used += taken;
         if (used > pk_zstd_most_coded(at.size - from))
-            return PK_INVALID;
+            return PK_TOO_LONG;
     }
     if (!segment->block_count)
         return PK_INVALID;

@@ -42,6 +42,10 @@ class NotZstd(ValueError):
     """The bytes are not a zstd stream, or one that is not supported."""
 
 
+class BeyondLimits(NotZstd):
+    """A match of the stream reaches back too far, or it has too many coded bytes."""
+
+
 class RecipeError(ValueError):
     """The recipe does not fit its plaintext."""
 
@@ -292,8 +296,8 @@ class Parser:
             The segment, or None if `data` ends before it does; then the parser is as before.
 
         Raises:
-            NotZstd: damaged or truncated, with a dictionary, a match from too far back, or more
-                coded bytes than `most_coded` allows. The parser is of no more use.
+            NotZstd: damaged or truncated, or with a dictionary; the parser is of no more use.
+            BeyondLimits: a match from too far back, or more coded bytes than `most_coded` allows.
             MemoryError: there is too little memory.
         """
         if segment is None:
@@ -304,6 +308,8 @@ class Parser:
             return None
         if status == lib.PK_NO_MEMORY:
             raise MemoryError
+        if status == lib.PK_TOO_LONG:
+            raise BeyondLimits("a zstd stream that reaches back too far, or has too many bytes")
         if status != lib.PK_OK:
             raise NotZstd("no zstd stream that can be opened")
         return segment

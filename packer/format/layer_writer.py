@@ -12,8 +12,8 @@ from array import array
 from bisect import bisect_right
 from collections import deque
 from collections.abc import Iterable
-from concurrent.futures import Executor, Future, wait
-from typing import NamedTuple, Protocol
+from concurrent.futures import Executor, Future, ThreadPoolExecutor, wait
+from typing import Any, NamedTuple, Protocol
 
 from packer.engine import zstd
 from packer.engine.delta import encode as encode_delta
@@ -133,8 +133,9 @@ class Older(Protocol):
 class LayerWriter:
     """Takes new chunks in order and writes them as layers.
 
-    Frames are compressed by `executor`, at most `backlog` at a time, and written in order, so the
-    result does not depend on the number of threads.
+    Frames are compressed by `executor`, at most `backlog` at a time, and written in order by a
+    thread of their own, as hashing and syncing take as long as compressing what does not shrink.
+    So the result does not depend on the number of threads.
 
     Args:
         store: takes the layers.
@@ -176,6 +177,8 @@ class LayerWriter:
         self._max_depth = older.max_depth if older is not None else 0
         self._planned_depths = bytearray()  # of those frames, if all of them become deltas
         self._pending: deque[_Pending] = deque()
+        self._written: deque[Future[None]] = deque()  # of the first ones of these
+        self._writing: ThreadPoolExecutor | None = None
         self._first_read: Future[None] | None = None
         self._blob: BlobWriter | None = None
         self._blob_bytes = 0
@@ -260,8 +263,9 @@ class LayerWriter:
         """
         if self._length:
             self._end_frame()
-        while self._pending:
-            self._write_frame()
+        self._settle(0)
+        if self._writing is not None:
+            self._writing.shutdown()
         self._pool.clear()
         self._buffer = memoryview(b"")
         if self._first_read is not None:
@@ -292,9 +296,12 @@ class LayerWriter:
 
     def abort(self) -> None:
         """Discard the layer being written; call it when packing fails."""
-        for pending in self._pending:
-            pending.future.cancel()
-        wait([pending.future for pending in self._pending])  # until none reads a prefix any more
+        futures: list[Future[Any]] = [*self._written, *(each.future for each in self._pending)]
+        for future in futures:
+            future.cancel()
+        wait(futures)  # until none reads a prefix or writes any more
+        if self._writing is not None:
+            self._writing.shutdown()
         if self._first_read is not None:
             wait([self._first_read])
         self._pending.clear()
@@ -314,11 +321,21 @@ class LayerWriter:
         self._pending.append(_Pending(future, self._chunks, self._last, length, prefix, buffer))
         self._length = 0
         self._chunks, self._prefix, self._prefix_bytes, self._around = 0, {}, 0, {}
-        while len(self._pending) > self._backlog or (
-            self._pending and self._pending[0].future.done()
-        ):
-            self._write_frame()
+        if len(self._pending) > 1:  # a version of one frame needs no thread
+            self._writing = self._writing or ThreadPoolExecutor(1, "write")
+            for pending in list(self._pending)[len(self._written) :]:
+                self._written.append(self._writing.submit(self._write_frame, pending))
+        self._settle(self._backlog)
         self._buffer = self._new_buffer()
+
+    def _settle(self, most: int) -> None:
+        """Wait until at most `most` frames are not written."""
+        while len(self._pending) > most or (self._written and self._written[0].done()):
+            if self._written:
+                self._written.popleft().result()
+            else:
+                self._write_frame(self._pending[0])
+            self._pool.append(self._pending.popleft().buffer)
 
     def _compress(self, data: memoryview, prefix: Runs) -> tuple[bytes, bool]:
         """Return a frame, and whether it is compressed against its prefix."""
@@ -348,10 +365,8 @@ class LayerWriter:
             return frame
         return min(frame, zstd.compress(data, zstd.DEFAULT_LEVEL), key=len)
 
-    def _write_frame(self) -> None:
-        pending = self._pending.popleft()
+    def _write_frame(self, pending: _Pending) -> None:
         frame, is_delta = pending.future.result()
-        self._pool.append(pending.buffer)
         if self._blob is None:
             self._begin_layer()
         elif self._blob_bytes + len(frame) > self._max:

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from typing import NamedTuple
 
-from packer.engine.zstd_streams import NotZstd, Segment
+from packer.engine.zstd_streams import BeyondLimits, NotZstd, Segment
 from packer.files.spool import Pile
 from packer.opening.closed import DAMAGED, LIMIT, TEXT, ClosedTally
 from packer.opening.parsed_stream import parsed
@@ -244,8 +244,10 @@ class _Opening:
         """Open it; return why that fails, "" if it does not."""
         try:
             return self._parse() or self._settle(0)
+        except BeyondLimits:
+            return LIMIT
         except NotZstd:
-            return self._frames.fault
+            return DAMAGED
         finally:
             for _, wait in self._waiting:
                 wait()

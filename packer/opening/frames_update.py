@@ -13,6 +13,7 @@ from functools import partial
 from packer.engine.tokens import MAX_SPAN_BYTES, Span
 from packer.engine.zstd_streams import (
     MAX_BEFORE_BYTES,
+    BeyondLimits,
     NotZstd,
     OldSequences,
     RecipeError,
@@ -21,7 +22,7 @@ from packer.engine.zstd_streams import (
 from packer.engine.zstd_streams import Span as ZstdSpan
 from packer.errors import FormatError
 from packer.files.spool import Memory, Pile
-from packer.opening.closed import TEXT
+from packer.opening.closed import DAMAGED, LIMIT, TEXT
 from packer.opening.found_stream import FoundStream, Holder, Read
 from packer.opening.locating import Fingerprints, Place, Votes
 from packer.opening.parsed_stream import ParsedStream, Parsing, parsed
@@ -222,8 +223,10 @@ class FramesOpening:
                     self._settle()
             while self._waiting:
                 self._settle()
+        except BeyondLimits:
+            raise StaysClosed(LIMIT) from None
         except NotZstd:
-            raise StaysClosed(run.fault) from None
+            raise StaysClosed(DAMAGED) from None
         finally:
             for _, wait in self._waiting:
                 wait()

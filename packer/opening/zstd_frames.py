@@ -57,11 +57,6 @@ class Frames(NamedTuple):
     reason: str
     window: int = 0
 
-    @property
-    def fault(self) -> str:
-        """Why it stays closed if it cannot be read: a wide window may have been needed."""
-        return LIMIT if self.window > MAX_WINDOW_BYTES else DAMAGED
-
     def moved(self, by: int) -> Frames:
         """Return the run, `by` bytes further behind."""
         return self._replace(start=self.start + by, end=self.end + by)

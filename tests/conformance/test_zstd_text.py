@@ -72,11 +72,11 @@ def test_an_update_that_is_damaged(tmp_path: Path) -> None:
     """Within a block, which nobody reads before there is an older file."""
     history = History(tmp_path)
     history.pack({"app.tar.zst": archive(1)})
-    for window, reason in ((0, "damaged"), (27, "limit")):
+    for window in (0, 27):
         data = bytearray(zstd(text(2), window_log=window))
         data[len(data) // 2] ^= 0x55
         packed = history.pack({"app.tar.zst": bytes(data)})
-        assert {(row.kind, row.reason) for row in packed.closed} == {("zstd", reason)}
+        assert {(row.kind, row.reason) for row in packed.closed} == {("zstd", "damaged")}
         history.pack({"app.tar.zst": archive(1)})
 
 

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from packer.engine import zstd_streams
 from packer.engine.zstd_streams import (
+    BeyondLimits,
     NotZstd,
     OldSequences,
     Parser,
@@ -165,7 +166,7 @@ def test_matches_from_far_back_are_read_if_asked_for() -> None:
     data = lines(900_000, 7)
     far = data + random.Random(8).randbytes(9 << 20) + data
     stream = by_tool(far, "-3", "--long=24")
-    with pytest.raises(NotZstd):
+    with pytest.raises(BeyondLimits):
         list(segments(stream))
     check(stream, far, most_window=16 << 20)
 
@@ -187,6 +188,16 @@ def test_memory_does_not_depend_on_the_window() -> None:
     assert bytes(segment.plain) == b"12345678"
     with pytest.raises(NotZstd):
         Parser().next(b"\x28\xb5\x2f\xfd\xe0\xfe" + b"\xff" * 7 + last, final=True)
+
+
+def test_frames_of_a_byte_have_too_many_bytes() -> None:
+    """A stream that is told as damaged, and is not; damage that is told as a bound."""
+    frame = compressed(b"a", 3)
+    with pytest.raises(BeyondLimits):
+        list(segments(frame * 40_000))
+    with pytest.raises(NotZstd) as caught:
+        list(segments(compressed(TEXT, 3)[:-1]))
+    assert not isinstance(caught.value, BeyondLimits)
 
 
 def test_a_stream_ends_before_what_is_no_frame() -> None:

@@ -12,7 +12,7 @@ from packer.engine.chunking import ChunkParams
 from packer.errors import FormatError
 from packer.files.spool import Pile
 from packer.files.temporary import Gathered
-from packer.opening import flat_file, zstd_frames
+from packer.opening import flat_file, parsed_stream, zstd_frames
 from packer.opening.closed import ClosedTally
 from packer.opening.expander import Expander
 from packer.opening.flat_file import FlatFile, flattened
@@ -126,6 +126,21 @@ def test_text_and_damage_stay_closed() -> None:
     at = compressed_block(whole)
     hurt = whole[:at] + bytes(byte ^ 0x55 for byte in whole[at : at + 40]) + whole[at + 40 :]
     assert closed_rows(hurt) == [("zstd", "damaged")]
+
+
+def test_frames_of_a_byte_each_reach_a_limit() -> None:
+    assert closed_rows(frames(PACKAGE[:40_000], 1)) == [("zstd", "limit")]
+
+
+def test_a_match_from_too_far_back_reaches_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    noise = random.Random(9).randbytes(9 << 20)
+    whole = zstd(noise + noise[:300_000], window_log=24, enable_ldm=True)
+    monkeypatch.setattr(parsed_stream, "MAX_WINDOW_BYTES", 8 << 20)
+    assert closed_rows(whole) == [("zstd", "limit")]
+    monkeypatch.undo()
+    flat = flat_of(whole)
+    assert flat is not None
+    flat.close()
 
 
 def compressed_block(frame: bytes) -> int:

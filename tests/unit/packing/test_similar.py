@@ -70,3 +70,38 @@ def test_sketches_of_the_first_chunks_only(tmp_path: Path, monkeypatch: pytest.M
     digests = {packer.pack(two, store=at, tag="a:2", cache=False).digest for at in (near, far)}
     assert len(digests) == 1
     assert (far / file).read_bytes() == kept
+
+
+def _mixed(value: int) -> int:
+    """Return the finalizer of splitmix64."""
+    for shift, factor in ((30, 0xBF58476D1CE4E5B9), (27, 0x94D049BB133111EB), (31, 1)):
+        value = (value ^ value >> shift) * factor % (1 << 64)
+    return value
+
+
+def _expected(data: bytes) -> list[int]:
+    """Return the super-features of a chunk, by the definition."""
+    table = [_mixed(byte + 1) for byte in range(256)]
+    code, sampled = 0, []
+    for byte in data:
+        code = ((code << 2) + table[byte]) % (1 << 64)
+        if not code >> 59:
+            sampled.append(code)
+    if len(sampled) < similar.SUPER_FEATURES:
+        return []
+    greatest = [
+        max((each * (_mixed(1000 + n) | 1) + _mixed(2000 + n)) % (1 << 64) for each in sampled)
+        for n in range(2 * similar.SUPER_FEATURES)
+    ]
+    return [
+        _mixed(_mixed(number + 1 ^ one) ^ two)
+        for number, (one, two) in enumerate(zip(greatest[::2], greatest[1::2], strict=True))
+    ]
+
+
+@pytest.mark.parametrize("length", [0, 1, 31, 32, 33, 35, 36, 200, 1056, 4128, 4133, 70_001])
+def test_a_sketch_is_that_of_its_definition(length: int) -> None:
+    """Four stretches of a chunk are hashed side by side; that is not to be seen."""
+    for first in range(3 if length < 5000 else 1):
+        data = random.Random(first).randbytes(length)
+        assert list(similar.sketch(data)) == _expected(data)

@@ -32,7 +32,7 @@ def debian_package(options: list[str], files: dict[str, bytes], work: Path, out:
 
 def archive(options: list[str], files: dict[str, bytes], work: Path, out: Path) -> None:
     """Piped, as `tar | zstd` is: the tool does not know how much is to come."""
-    command = ["zstd", "-q", "-c", *options]
+    command = [*options, "-q", "-c"]
     coded = subprocess.run(command, input=tar(files), check=True, capture_output=True).stdout
     (out / "app.tar.zst").write_bytes(coded)
 
@@ -127,12 +127,14 @@ def test_members_by_xz_are_told(tmp_path: Path) -> None:
         ("rpmbuild", rpm_package),
         ("skopeo", chunked_image),
         ("", seekable_layer),
-        ("zstd", partial(archive, ["-3"])),
-        ("zstd", partial(archive, ["--long=27"])),
-        ("zstd", partial(archive, ["--long=31"])),
-        ("zstd", partial(archive, ["--ultra", "-22"])),
-        ("zstd", partial(archive, ["--rsyncable", "-B512KiB"])),
-        ("zstd", partial(archive, ["-T2", "-B512KiB"])),
+        ("zstd", partial(archive, ["zstd", "-3"])),
+        ("zstd", partial(archive, ["zstd", "--long=27"])),
+        ("zstd", partial(archive, ["zstd", "--long=31"])),
+        ("zstd", partial(archive, ["zstd", "--ultra", "-22"])),
+        ("zstd", partial(archive, ["zstd", "--rsyncable", "-B512KiB"])),
+        ("zstd", partial(archive, ["zstd", "-T2", "-B512KiB"])),
+        # Each of its frames is behind a skippable one.
+        ("pzstd", partial(archive, ["pzstd", "-p", "2"])),
         ("zstd", partial(archive_of_file, ["--long=27"])),
         ("zstd", partial(archive_of_file, ["--rsyncable", "-T2", "--long=27"])),
     ],
