@@ -62,11 +62,11 @@ static inline uint32_t hashed_end(const pk_model *model)
 /* Make entries that are farther than a window before `at` stay so until the next sweep. */
 static void sweep(uint16_t *heads, size_t count, uint32_t at)
 {
-    const uint16_t here = (uint16_t)at, none = (uint16_t)(at - NONE);
+    const uint16_t before = (uint16_t)(at - 1), none = NONE - 1;
     for (size_t entry = 0; entry < count; entry++) {
-        /* All bits if the distance less 1 is PK_WINDOW or more: its upper bit. */
-        const uint16_t far = (uint16_t)-((uint16_t)(here - heads[entry] - 1) >> 15);
-        heads[entry] = (uint16_t)((heads[entry] & ~far) | (none & far));
+        /* An entry that is a whole 2^16 back is far as well. */
+        const uint16_t less = (uint16_t)(before - heads[entry]);
+        heads[entry] = (uint16_t)(before - (less < none ? less : none));
     }
 }
 
@@ -197,7 +197,7 @@ static inline uint32_t search_zlib(const pk_model *model, uint32_t at, uint32_t 
         to.first_lowest = at - ZLIB_REACH;
     }
     const uint32_t step = model->back[at & PK_RING_MASK];
-    if (!step || step > at - to.first_lowest)
+    if (!step || at < to.first_lowest + step)
         return 0;
     if (model->climbs) {
         uint32_t found = pk_ranks_search(model, at, best, &to, distance);
