@@ -18,8 +18,8 @@
  *   hundred at once, chain by chain, without a search between them. A search follows only `back`
  *   of its own position and earlier ones, which later insertions do not change: `back` remembers
  *   two windows.
- * - Before a string is compared, its two bytes at the end of the best match are: a longer match
- * has them.
+ * - Before a string is compared, its two bytes at the end of the best match are, in Go's manner
+ *   four: a longer match has them.
  * - Long chains are not walked: see ranks.c. If it finds no match that is longer than the
  * shortest, all
  *   that is left is whether there is a shortest one, and the walk stops at the first.
@@ -27,6 +27,7 @@
 #include "deflate/chains.h"
 
 #include "common/bytes.h"
+#include "deflate/match_length.h"
 #include "deflate/ranks.h"
 
 enum {
@@ -164,7 +165,7 @@ static uint32_t walk_zlib(const pk_model *model, uint32_t at, uint32_t first, ui
     uint32_t found = 0, there = first;
     for (uint32_t left = to->chain;;) {
         if (pk_same_two(data + there + best - 1, here + best - 1)) {
-            uint32_t length = (uint32_t)pk_equal_ahead(data + there, here, to->most);
+            uint32_t length = pk_match_length(data + there, here, to->most);
             if (length > best) {
                 best = found = length;
                 *distance = at - there;
@@ -219,20 +220,21 @@ uint32_t pk_chains_search_zlib(const pk_model *model, uint32_t at, uint32_t best
 static uint32_t walk_go(const pk_model *model, uint32_t at, const pk_reach *to, uint32_t *distance)
 {
     const uint8_t *data = model->data, *here = data + at;
-    uint32_t best = 3, found = 0, there = at;
+    uint32_t best = 3, found = 0, there = at, tail = pk_load32(here);
     for (uint32_t left = to->chain; left; left--) {
         uint32_t step = model->back[there & PK_RING_MASK];
         if (!step || there < to->lowest + step)
             break;
         there -= step;
-        if (data[there + best] != here[best])
+        if (pk_load32(data + there + best - 3) != tail)
             continue;
-        uint32_t length = (uint32_t)pk_equal_ahead(data + there, here, to->most);
+        uint32_t length = pk_match_length(data + there, here, to->most);
         if (length > best && (length > 4 || at - there <= PK_TOO_FAR)) {
             best = found = length;
             *distance = at - there;
             if (length >= to->nice)
                 break;
+            tail = pk_load32(here + best - 3);
         }
     }
     return found;
