@@ -9,9 +9,14 @@ enum {
     MINIZ_LEAST = 48 /* bytes of plaintext; shorter blocks of miniz have fixed codes */
 };
 
-/* Where pk_count counts: literals and lengths; distances by `distance_place`, then others. */
+enum {
+    BATCH = 512, /* tokens that are counted at once; even */
+    OTHER = 256  /* where what is no literal is counted */
+};
+
+/* Where pk_count counts: literals; lengths; distances by distance_place. */
 typedef struct places {
-    uint32_t first[PK_LITERALS], distance[2 * 64];
+    uint32_t literal[OTHER + 1], length[PK_MAX_MATCH + 1], distance[34];
 } places;
 
 /* Return where a distance is counted: at its symbol + 4, but 1 at 2. */
@@ -21,23 +26,53 @@ static inline unsigned distance_place(unsigned distance)
     return 2 * bits + (value >> (bits - 1) & 1);
 }
 
+/* Count a token, but for what a match is, which is set aside. */
+static inline size_t count_literal(places *to, pk_token token, pk_token *matches, size_t found)
+{
+    to->literal[token < OTHER ? token : OTHER]++;
+    matches[found] = token;
+    return found + (token >= OTHER);
+}
+
+static inline void count_match(places *to, pk_token token)
+{
+    to->length[token >> 16]++;
+    to->distance[distance_place(token & 0xffff)]++;
+}
+
+/* Count tokens, at most BATCH. Whether one is a match is hard to foresee, so no branch asks. In
+ * turns into two arrays, so that a symbol need not wait for the same one before it. */
+static void count_batch(places turns[2], const pk_token *tokens, size_t count)
+{
+    pk_token matches[BATCH];
+    size_t found = 0, at;
+    for (at = 0; at + 1 < count; at += 2) {
+        found = count_literal(&turns[0], tokens[at], matches, found);
+        found = count_literal(&turns[1], tokens[at + 1], matches, found);
+    }
+    if (at < count)
+        found = count_literal(&turns[0], tokens[at], matches, found);
+    for (at = 0; at + 1 < found; at += 2) {
+        count_match(&turns[0], matches[at]);
+        count_match(&turns[1], matches[at + 1]);
+    }
+    if (at < found)
+        count_match(&turns[0], matches[at]);
+}
+
 void pk_count(pk_counts *counts, const pk_token *tokens, size_t count)
 {
-    /* Whether a token is a match is hard to foresee, so both are counted without a branch. In
-     * turns into two arrays, so that a symbol need not wait for the same one before it. */
     places turns[2];
     memset(turns, 0, sizeof turns);
-    for (size_t at = 0; at < count; at++) {
-        const unsigned length = tokens[at] >> 16, low = tokens[at] & 0xffff,
-                       literal = (length - 1) >> 16; /* all of 16 bits, or none */
-        places *to = &turns[at & 1];
-        to->first[((257 + pk_length_symbol(length)) & ~literal) + (low & literal)]++;
-        to->distance[(literal & 64) + distance_place(low)]++;
-    }
+    for (size_t at = 0; at < count; at += BATCH)
+        count_batch(turns, tokens + at, count - at < BATCH ? count - at : BATCH);
     counts->extra_bits = 0;
     memset(counts->symbol, 0, sizeof counts->symbol);
-    for (unsigned symbol = 0; symbol < 286; symbol++)
-        counts->symbol[symbol] = turns[0].first[symbol] + turns[1].first[symbol];
+    for (unsigned symbol = 0; symbol < 256; symbol++)
+        counts->symbol[symbol] = turns[0].literal[symbol] + turns[1].literal[symbol];
+    for (unsigned length = 3; length <= PK_MAX_MATCH; length++)
+        counts->symbol[257 + pk_length_symbol(length)] +=
+            turns[0].length[length] + turns[1].length[length];
     for (unsigned symbol = 0; symbol < 30; symbol++) {
         const unsigned place = symbol ? symbol + 4 : 2;
         counts->symbol[PK_LITERALS + symbol] = turns[0].distance[place] + turns[1].distance[place];

@@ -119,6 +119,49 @@ int pk_zlib_lengths(uint8_t *lengths, const uint32_t *counts, unsigned symbols, 
     return greatest;
 }
 
+/* ---- Trees of two queues, which the other constructions begin with. ---- */
+
+/* Make the depths of sorted symbols, 3 or more, in the tree that two queues give, of symbols and
+ * of nodes, each in increasing order (J. van Leeuwen, "On the construction of Huffman trees",
+ * 1976).
+ *
+ * symbols_first: of equals, the symbol goes first; else the node. Returns the greatest depth. */
+static unsigned queue_depths(const pk_weighted *list, unsigned total, int symbols_first,
+                             uint16_t *depth)
+{
+    uint32_t weight[PK_LITERALS];
+    uint16_t parent[2 * PK_LITERALS];
+    unsigned leaf = 0, node = 0, greatest = 0;
+    for (unsigned made = 0; made < total - 1; made++) {
+        weight[made] = 0;
+        for (int child = 0; child < 2; child++) {
+            if (leaf < total
+                && (node == made || list[leaf].count < weight[node] + (unsigned)symbols_first)) {
+                weight[made] += list[leaf].count;
+                parent[leaf++] = (uint16_t)(total + made);
+            } else {
+                weight[made] += weight[node];
+                parent[total + node++] = (uint16_t)(total + made);
+            }
+        }
+    }
+    depth[2 * total - 2] = 0;
+    for (unsigned at = 2 * total - 2; at--;) {
+        depth[at] = (uint16_t)(depth[parent[at]] + 1);
+        greatest = depth[at] > greatest ? depth[at] : greatest;
+    }
+    return greatest;
+}
+
+static unsigned list_symbols(pk_weighted *list, const uint32_t *counts, unsigned symbols)
+{
+    unsigned total = 0;
+    for (unsigned symbol = 0; symbol < symbols; symbol++)
+        if (counts[symbol])
+            list[total++] = (pk_weighted){counts[symbol], (uint16_t)symbol};
+    return total;
+}
+
 /* ---- The construction of Go (compress/flate, huffman_code.go): optimal codes of bounded length
  * by the boundary method of Katajainen, Moffat and Turpin, "A fast and space-economical algorithm
  * for length-limited coding", 1995. Here its lists are made in whole, as by L. Larmore
@@ -184,25 +227,15 @@ static unsigned merge_level(const uint32_t *before, unsigned count, const pk_wei
     return at;
 }
 
-void pk_go_lengths(uint8_t *lengths, const uint32_t *counts, unsigned symbols, unsigned most)
+/* Make the lengths of sorted symbols, 3 or more, by these lists. */
+static void bounded_lengths(uint8_t *lengths, const pk_weighted *list, unsigned total,
+                            unsigned most)
 {
-    pk_weighted list[PK_LITERALS];
-    unsigned total = 0;
-    memset(lengths, 0, symbols);
-    for (unsigned symbol = 0; symbol < symbols; symbol++)
-        if (counts[symbol])
-            list[total++] = (pk_weighted){counts[symbol], (uint16_t)symbol};
-    if (total <= 2) {
-        for (unsigned at = 0; at < total; at++)
-            lengths[list[at].symbol] = 1;
-        return;
-    }
-    pk_sort_by_count(list, total);
-    if (most > total - 1)
-        most = total - 1;
     uint32_t weights[2][2 * PK_LITERALS];
     uint16_t symbols_of[MAX_BITS][2 * PK_LITERALS + 1];
     unsigned count = 0;
+    if (most > total - 1)
+        most = total - 1;
     for (unsigned level = 0; level < most; level++)
         count = merge_level(weights[level & 1], count, list, total, weights[~level & 1],
                             symbols_of[level]);
@@ -217,45 +250,32 @@ void pk_go_lengths(uint8_t *lengths, const uint32_t *counts, unsigned symbols, u
     }
 }
 
+/* A list of enough levels is the order in which two queues are emptied, the node first of equals:
+ * its pairs are the nodes. So if that tree is not too deep, the lists would give its depths, and
+ * are not made. */
+void pk_go_lengths(uint8_t *lengths, const uint32_t *counts, unsigned symbols, unsigned most)
+{
+    pk_weighted list[PK_LITERALS];
+    uint16_t depth[2 * PK_LITERALS];
+    const unsigned total = list_symbols(list, counts, symbols);
+    memset(lengths, 0, symbols);
+    if (total <= 2) {
+        for (unsigned at = 0; at < total; at++)
+            lengths[list[at].symbol] = 1;
+        return;
+    }
+    pk_sort_by_count(list, total);
+    if (queue_depths(list, total, 0, depth) > most) {
+        bounded_lengths(lengths, list, total, most);
+        return;
+    }
+    for (unsigned at = 0; at < total; at++)
+        lengths[list[at].symbol] = (uint8_t)depth[at];
+}
+
 /* ---- The construction of klauspost/compress from release 1.20.4 on: Huffman's algorithm on two
- * queues, of symbols and of nodes, each in increasing order (J. van Leeuwen, "On the construction
- * of Huffman trees", 1976); of equals the symbol goes first. Codes that become too long are made
- * in Go's manner instead. ---- */
-
-/* Make the depths of sorted symbols, 3 or more, in that tree. Returns the greatest. */
-static unsigned queue_depths(const pk_weighted *list, unsigned total, uint16_t *depth)
-{
-    uint32_t weight[PK_LITERALS];
-    uint16_t parent[2 * PK_LITERALS];
-    unsigned leaf = 0, node = 0, greatest = 0;
-    for (unsigned made = 0; made < total - 1; made++) {
-        weight[made] = 0;
-        for (int child = 0; child < 2; child++) {
-            if (leaf < total && (node == made || list[leaf].count <= weight[node])) {
-                weight[made] += list[leaf].count;
-                parent[leaf++] = (uint16_t)(total + made);
-            } else {
-                weight[made] += weight[node];
-                parent[total + node++] = (uint16_t)(total + made);
-            }
-        }
-    }
-    depth[2 * total - 2] = 0;
-    for (unsigned at = 2 * total - 2; at--;) {
-        depth[at] = (uint16_t)(depth[parent[at]] + 1);
-        greatest = depth[at] > greatest ? depth[at] : greatest;
-    }
-    return greatest;
-}
-
-static unsigned list_symbols(pk_weighted *list, const uint32_t *counts, unsigned symbols)
-{
-    unsigned total = 0;
-    for (unsigned symbol = 0; symbol < symbols; symbol++)
-        if (counts[symbol])
-            list[total++] = (pk_weighted){counts[symbol], (uint16_t)symbol};
-    return total;
-}
+ * queues; of equals the symbol goes first. Codes that become too long are made in Go's manner
+ * instead. ---- */
 
 void pk_queue_lengths(uint8_t *lengths, const uint32_t *counts, unsigned symbols, unsigned most)
 {
@@ -264,7 +284,7 @@ void pk_queue_lengths(uint8_t *lengths, const uint32_t *counts, unsigned symbols
     const unsigned total = list_symbols(list, counts, symbols);
     if (total > 2)
         pk_sort_by_count(list, total);
-    if (total <= 2 || queue_depths(list, total, depth) > most) {
+    if (total <= 2 || queue_depths(list, total, 1, depth) > most) {
         pk_go_lengths(lengths, counts, symbols, most);
         return;
     }
@@ -285,7 +305,7 @@ void pk_miniz_lengths(uint8_t *lengths, const uint32_t *counts, unsigned symbols
         return;
     }
     pk_sort_by_count(list, total);
-    queue_depths(list, total, depth);
+    queue_depths(list, total, 1, depth);
     uint32_t room = 1u << most, taken = 0;
     for (unsigned at = 0; at < total; at++)
         codes[depth[at] < most ? depth[at] : most]++;

@@ -18,8 +18,8 @@
  *   hundred at once, chain by chain, without a search between them. A search follows only `back`
  *   of its own position and earlier ones, which later insertions do not change: `back` remembers
  *   two windows.
- * - Before a string is compared, its two bytes at the end of the best match are: a longer match
- * has them.
+ * - Before a string is compared, its two bytes at the end of the best match are, in Go's manner
+ *   four: a longer match has them.
  * - Long chains are not walked: see ranks.c. If it finds no match that is longer than the
  * shortest, all
  *   that is left is whether there is a shortest one, and the walk stops at the first.
@@ -27,6 +27,7 @@
 #include "deflate/chains.h"
 
 #include "common/bytes.h"
+#include "deflate/match_length.h"
 #include "deflate/ranks.h"
 
 enum {
@@ -62,11 +63,11 @@ static inline uint32_t hashed_end(const pk_model *model)
 /* Make entries that are farther than a window before `at` stay so until the next sweep. */
 static void sweep(uint16_t *heads, size_t count, uint32_t at)
 {
-    const uint16_t here = (uint16_t)at, none = (uint16_t)(at - NONE);
+    const uint16_t before = (uint16_t)(at - 1), none = NONE - 1;
     for (size_t entry = 0; entry < count; entry++) {
-        /* All bits if the distance less 1 is PK_WINDOW or more: its upper bit. */
-        const uint16_t far = (uint16_t)-((uint16_t)(here - heads[entry] - 1) >> 15);
-        heads[entry] = (uint16_t)((heads[entry] & ~far) | (none & far));
+        /* An entry that is a whole 2^16 back is far as well. */
+        const uint16_t less = (uint16_t)(before - heads[entry]);
+        heads[entry] = (uint16_t)(before - (less < none ? less : none));
     }
 }
 
@@ -164,7 +165,7 @@ static uint32_t walk_zlib(const pk_model *model, uint32_t at, uint32_t first, ui
     uint32_t found = 0, there = first;
     for (uint32_t left = to->chain;;) {
         if (pk_same_two(data + there + best - 1, here + best - 1)) {
-            uint32_t length = (uint32_t)pk_equal_ahead(data + there, here, to->most);
+            uint32_t length = pk_match_length(data + there, here, to->most);
             if (length > best) {
                 best = found = length;
                 *distance = at - there;
@@ -197,7 +198,7 @@ static inline uint32_t search_zlib(const pk_model *model, uint32_t at, uint32_t 
         to.first_lowest = at - ZLIB_REACH;
     }
     const uint32_t step = model->back[at & PK_RING_MASK];
-    if (!step || step > at - to.first_lowest)
+    if (!step || at < to.first_lowest + step)
         return 0;
     if (model->climbs) {
         uint32_t found = pk_ranks_search(model, at, best, &to, distance);
@@ -219,20 +220,21 @@ uint32_t pk_chains_search_zlib(const pk_model *model, uint32_t at, uint32_t best
 static uint32_t walk_go(const pk_model *model, uint32_t at, const pk_reach *to, uint32_t *distance)
 {
     const uint8_t *data = model->data, *here = data + at;
-    uint32_t best = 3, found = 0, there = at;
+    uint32_t best = 3, found = 0, there = at, tail = pk_load32(here);
     for (uint32_t left = to->chain; left; left--) {
         uint32_t step = model->back[there & PK_RING_MASK];
         if (!step || there < to->lowest + step)
             break;
         there -= step;
-        if (data[there + best] != here[best])
+        if (pk_load32(data + there + best - 3) != tail)
             continue;
-        uint32_t length = (uint32_t)pk_equal_ahead(data + there, here, to->most);
+        uint32_t length = pk_match_length(data + there, here, to->most);
         if (length > best && (length > 4 || at - there <= PK_TOO_FAR)) {
             best = found = length;
             *distance = at - there;
             if (length >= to->nice)
                 break;
+            tail = pk_load32(here + best - 3);
         }
     }
     return found;

@@ -76,8 +76,8 @@ enum {
  *
  * head: the last position of each hash, modulo 2^16; more than a window back if there is none
  *     since the last start.
- * back: for each position, modulo PK_RING, how far back the one before in its chain is; 0 if there
- *     is none in the window. */
+ * back: for each position, modulo PK_RING, how far back the one before in its chain is; 0 or more
+ *     than a window if there is none. */
 typedef struct pk_rung {
     uint16_t head[1 << PK_RUNG_BITS];
     uint16_t back[PK_RING];

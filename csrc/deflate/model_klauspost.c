@@ -269,9 +269,20 @@ void pk_klauspost_accept(pk_model *model, uint32_t at, pk_token predicted, pk_to
         look_behind(model, at + length, with->whole);
 }
 
-/* Write the literals from `at` on, at most `most`, as far as the actual tokens are such. */
+enum { AT_ONCE = 16 }; /* literals; few runs are longer */
+
+/* Write AT_ONCE literals; a loop of fixed length, that compilers make of vectors. */
+static inline void put_literals(const uint8_t *from, pk_token *out)
+{
+    for (unsigned at = 0; at < AT_ONCE; at++)
+        out[at] = from[at];
+}
+
+/* Write the literals from `at` on, at most `most`, as far as the actual tokens are such.
+ *
+ * room: tokens that may be written; those behind the literals mean nothing. */
 static inline uint32_t run_of_literals(const pk_model *model, uint32_t at, uint32_t most,
-                                       const pk_token *actual, pk_token *out)
+                                       uint64_t room, const pk_token *actual, pk_token *out)
 {
     const uint8_t *from = model->data + at;
     uint32_t count = 0;
@@ -280,9 +291,11 @@ static inline uint32_t run_of_literals(const pk_model *model, uint32_t at, uint3
             out[count] = from[count];
         return count;
     }
+    for (; count < most && room - count >= AT_ONCE; count += AT_ONCE)
+        put_literals(from + count, out + count);
     for (; count < most; count++)
         out[count] = from[count];
-    return count;
+    return most;
 }
 
 uint32_t pk_klauspost_run(pk_model *model, uint32_t *at, uint32_t last, uint64_t most,
@@ -295,7 +308,7 @@ uint32_t pk_klauspost_run(pk_model *model, uint32_t *at, uint32_t last, uint64_t
         uint32_t most_literals = ahead < room ? ahead : room;
         if (most - count < most_literals)
             most_literals = (uint32_t)(most - count);
-        const uint32_t literals = run_of_literals(model, here, most_literals,
+        const uint32_t literals = run_of_literals(model, here, most_literals, most - count,
                                                   actual ? actual + count : NULL, out + count);
         here += literals;
         count += literals;

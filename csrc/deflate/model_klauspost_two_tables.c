@@ -144,6 +144,25 @@ static inline uint32_t differs(const uint8_t *here, uint32_t by, uint32_t mask)
     return (load32(here) ^ load32(here - (by & mask))) | ~mask;
 }
 
+/* How far back an entry is, or 0, and all bits if no match may begin there: its string can be read
+ * without a branch. */
+typedef struct back {
+    uint32_t by, beyond;
+} back;
+
+/* most: the greatest distance. */
+static inline back back_of(uint32_t by, uint32_t most)
+{
+    const uint64_t within = (uint64_t)((int64_t)((uint64_t)(by - 1) - most) >> 63);
+    return (back){by & (uint32_t)within, (uint32_t)~within};
+}
+
+/* 0 if a match of four bytes begins there. */
+static inline uint32_t differs_at(const uint8_t *here, uint64_t string, back with)
+{
+    return (load32(here - with.by) ^ (uint32_t)string) | with.beyond;
+}
+
 /* Take a match at `at` and `by` bytes before instead, if it is longer. */
 static inline int take_longer(const pk_model *model, match *hand, uint32_t at, uint32_t by)
 {
@@ -210,50 +229,69 @@ static inline void plan_farther(pk_model *model, match hand, const unsigned leve
     plan(model, hand.at, hand.there, hand.length);
 }
 
+/* Plan a match that strings of four bytes found, `by` bytes back, or a longer one. Not inlined, as
+ * is the other one, so that the search itself has the registers. */
+static __attribute__((noinline)) void take_short(pk_model *model, uint32_t at, uint32_t by)
+{
+    match hand = {at, at - by, compared_length(model, at, at - by)};
+    choose_longer(model, &hand, model->klauspost.level);
+    plan_farther(model, hand, model->klauspost.level);
+}
+
+/* Plan the longer one of two matches that long strings found, or a longer one. 0: there is none.
+ */
+static __attribute__((noinline)) void take_long(pk_model *model, uint32_t at, uint32_t by_one,
+                                                uint32_t by_other)
+{
+    const uint32_t next = model->klauspost.next;
+    match hand = {at, at - by_one, 0};
+    if (by_one)
+        hand.length = compared_length(model, at, at - by_one);
+    if (by_other)
+        take_longer(model, &hand, at, by_other);
+    enter_next(model, pk_load64(model->data + next), next);
+    plan_farther(model, hand, model->klauspost.level);
+}
+
 /* `level` is constant where it is inlined. */
 static inline __attribute__((always_inline)) void look_double(pk_model *model,
                                                               const unsigned level)
 {
     pk_klauspost *with = &model->klauspost;
     const uint8_t *data = model->data;
-    const uint32_t limit = limit_of(with), emitted = with->emitted;
+    const uint32_t limit = limit_of(with), emitted = with->emitted, floor = with->floor,
+                   first = entry_of(model, 0);
     const unsigned slowly = level == 5 ? 6 : 7;
     uint32_t next = with->next;
     for (;;) {
-        const uint32_t at = next, entry = entry_of(model, at), most = most_back(model, at);
+        const uint32_t at = next, entry = first + at,
+                       most = at - floor < REACH ? at - floor : REACH;
         next = at + 1 + ((at - emitted) >> slowly);
         if (next > limit) {
             no_more(with);
             with->next = next;
             return;
         }
-        const uint64_t string = pk_load64(data + at);
+        const uint8_t *here = data + at;
+        const uint64_t string = pk_load64(here);
         uint32_t *brief = &model->head[hash4(string)], *full = double_slot(model, string);
         const uint64_t pair = pair_at(full);
-        const uint32_t by_one = entry - newest_of(pair), by_other = entry - older_of(pair),
-                       by_third = entry - *brief;
+        const back one = back_of(entry - newest_of(pair), most),
+                   other = back_of(entry - older_of(pair), most),
+                   third = back_of(entry - *brief, most);
         *brief = entry;
         push_on(full, pair, entry);
-        const uint32_t usable_one = mask_of(by_one, most),
-                       usable_other = usable_one & mask_of(by_other, most),
-                       one = differs(data + at, by_one, usable_one),
-                       other = differs(data + at, by_other, usable_other),
-                       third = differs(data + at, by_third, mask_of(by_third, most));
-        if ((one != 0) & (other != 0) & (third != 0))
-            continue;
-        match hand = {at, at - by_one, 0};
-        with->next = next;
-        if (one && other) {
-            hand = (match){at, at - by_third, compared_length(model, at, at - by_third)};
-            choose_longer(model, &hand, level);
+        const uint32_t differ_one = differs_at(here, string, one),
+                       differ_other = differs_at(here, string, other) | one.beyond;
+        if (differ_one && differ_other) {
+            if (differs_at(here, string, third))
+                continue;
+            with->next = next;
+            take_short(model, at, third.by);
         } else {
-            if (!one)
-                hand.length = compared_length(model, at, at - by_one);
-            if (!other)
-                take_longer(model, &hand, at, by_other);
-            enter_next(model, pk_load64(data + next), next);
+            with->next = next;
+            take_long(model, at, differ_one ? 0 : one.by, differ_other ? 0 : other.by);
         }
-        plan_farther(model, hand, level);
         return;
     }
 }

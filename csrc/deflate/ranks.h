@@ -17,14 +17,13 @@ typedef struct pk_reach {
 
 /* Link a position to the one before in its chain, and make it the last one.
  *
- * head: of the position's hash. Returns how far back the one before is; 0 if it is farther than a
- *     window, as all from before the last start are. */
+ * head: of the position's hash. Returns how far back the one before is; more than a window if it
+ *     is farther, as all from before the last start are. */
 static inline uint16_t pk_link(uint16_t *head, uint32_t at)
 {
-    uint16_t step = (uint16_t)(at - *head);
+    const uint16_t step = (uint16_t)(at - *head);
     *head = (uint16_t)at;
-    /* A mask, as a branch would often be mispredicted. */
-    return step & (uint16_t)-((uint16_t)(step - 1) < PK_WINDOW);
+    return step;
 }
 
 /* Tell whether ranks pay for these rules: they cost two more chains, and save long walks. */
