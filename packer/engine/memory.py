@@ -15,6 +15,9 @@ if TYPE_CHECKING:
 
 _PAGE_BYTES = 2 << 20
 """Length of a large page in bytes."""
+_LEAST_BYTES = 1 << 20
+"""Length in bytes from which memory comes in large pages, where the system has them, and is used
+again: glibc gets so long a block from the system, too."""
 _IDLE_BYTES = 16 << 20
 """Memory that is kept to be written again, at most, in bytes."""
 _WASTE = 4
@@ -36,7 +39,7 @@ def writable(size: int) -> memoryview:
     Returns:
         Exactly `size` bytes, of any value.
     """
-    if size < _PAGE_BYTES:
+    if size < _LEAST_BYTES:
         return memoryview(ffi.buffer(uncleared("uint8_t[]", size)))
     mapped = _taken(size)
     part = ffi.buffer(ffi.from_buffer(mapped), size)
@@ -51,12 +54,14 @@ def _taken(size: int) -> mmap.mmap:
             with contextlib.suppress(ValueError):  # another thread has taken it
                 _idle.remove(mapped)
                 return mapped
-    # Linux begins a mapping at a large page if its length is a multiple of them.
+    # Linux begins a mapping at a large page if its length is a multiple of them. Bytes that fill
+    # less than half of the last one take small ones.
     length = -(-size // _PAGE_BYTES) * _PAGE_BYTES
+    large = (size + _PAGE_BYTES // 2) // _PAGE_BYTES * _PAGE_BYTES
     mapped = mmap.mmap(-1, length, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
     if hasattr(mmap, "MADV_HUGEPAGE"):
         with contextlib.suppress(OSError):  # a kernel without them
-            mapped.madvise(mmap.MADV_HUGEPAGE)
+            mapped.madvise(mmap.MADV_HUGEPAGE, 0, large)
     return mapped
 
 
