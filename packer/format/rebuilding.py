@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 
 import blake3
 
-from packer.engine.memory import release_free_memory, release_large_blocks
+from packer.engine.memory import release_free_memory, release_large_blocks, writable
 from packer.errors import DigestMismatch
 from packer.files.spool import Memory, Spool
 from packer.files.temporary import Gathered, read_at, temporary_file, write_at
@@ -198,6 +198,8 @@ def only_stream(
         made = RebuiltStream(first, first.size, row.size, name, old.cache, spool)
         with closing(made):
             made.read(first.size - 1, 1)
+            if first.size > HEAVY_BYTES:  # what made it is not needed to compare with it
+                release_free_memory()
             if old.kept is not None and first.size <= MOST_BYTES:  # for the next version's reader
                 key = _text_key(reader.index, row, first.offset)
                 old.kept.put(key, memoryview(made.read(0, first.size)))
@@ -565,18 +567,21 @@ class _Closed:
 
     def __init__(self, content: RunContent) -> None:
         self._content = content
-        self._last = -1, b""
-        """The chunk read last: reads go on where the one before ended, often within a chunk."""
+        self._last = -1, memoryview(b"")
+        """The chunk that a read ended within: the next one often goes on there."""
 
-    def read(self, start: int, length: int) -> bytes:
+    def read(self, start: int, length: int) -> memoryview:
         """Return a part of the file."""
-        parts = []
-        while length > 0:
-            at, before = self._content.chunk_at(start)
-            last = self._last
-            if last[0] != at:
-                last = self._last = at, bytes(self._content.chunk(at))
-            part = last[1][start - before : start - before + length]
-            parts.append(part)
-            start, length = start + len(part), length - len(part)
-        return b"".join(parts)
+        out, done = writable(length), 0
+        while done < length:
+            at, before = self._content.chunk_at(start + done)
+            last, chunk = self._last
+            if last != at:
+                chunk = self._content.chunk(at)
+                if before + len(chunk) > start + length:
+                    chunk = memoryview(bytes(chunk))  # a view keeps a whole frame alive
+                    self._last = at, chunk
+            part = chunk[start + done - before :][: length - done]
+            out[done : done + len(part)] = part
+            done += len(part)
+        return out

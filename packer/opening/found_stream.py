@@ -30,6 +30,9 @@ _LEAST_PARTIAL_BYTES = 4 << 10
 one."""
 _FIRST_INPUT_BYTES = 128 << 10
 """Compressed bytes that are read first, as it is not known how long a stream is."""
+_LEAST_SPOOLED_BYTES = 64 << 10
+"""Plaintext in bytes below which a stream of one segment is inflated again when it is read: that
+takes no longer than writing and reading it."""
 Read = Callable[[int, int], "Buffer"]
 """Returns bytes, given the first one's offset and their number."""
 
@@ -76,7 +79,8 @@ class FoundStream(InflatedStream):
         most: greatest size of its plaintext.
         windows: as `InflatedStream` takes it.
         cache: as `InflatedStream` takes it.
-        spool: takes the plaintext of a stream that has more than one segment.
+        spool: takes the plaintext of a stream that has more than one segment, and of others once
+            it is in use.
         kind: of the archive, as in `closed.ClosedStreams`.
         name: of a zip entry; empty if it is none.
     """
@@ -120,6 +124,11 @@ class FoundStream(InflatedStream):
     def whole_bytes(self) -> int:
         """The same without the last byte if it may be shared with what follows."""
         return self._offsets[-1] - self.offset
+
+    @property
+    def is_single(self) -> bool:
+        """Whether it is known to have one segment; from any thread."""
+        return self._is_last and self.count == 1  # in this order: the number is known by then
 
     @property
     def is_small(self) -> bool:
@@ -197,7 +206,7 @@ class FoundStream(InflatedStream):
             raise FormatError(self._what, "it is cut off or damaged")
         if found.end_bit + 7 >> 3 > most_coded(found.plain_length):
             raise FormatError(self._what, "it holds next to nothing")
-        if self._spooled < 0 and not found.last:
+        if self._spooled < 0 and not (found.last and self._is_quick(found)):
             self._spooled = self._spool.size
         if self._spooled >= 0:
             self._spool.add(segment.plain)
@@ -207,6 +216,13 @@ class FoundStream(InflatedStream):
         self._hasher.update(self._input(offset, whole, whole)[:whole])
         if found.last:
             self._end_digest()
+
+    def _is_quick(self, found: Inflated) -> bool:
+        """Return whether a stream of one segment is rather inflated again than kept.
+
+        A file without a long stream mostly has few short ones, which stay in the cache.
+        """
+        return not self._spool.size or found.plain_length < _LEAST_SPOOLED_BYTES
 
     def _end_digest(self) -> None:
         """Keep the digest of the stream, and not the hasher, which takes 2 KB."""

@@ -165,6 +165,10 @@ class Votes:
         count = bisect_left(self.new, end) - bisect_left(self.new, start)
         return count * average / max(end - start, 1)
 
+    def reaches(self, end: int) -> bool:
+        """Return whether anything before `end` has a vote."""
+        return bool(self.new) and self.new[0] < end
+
     def counterpart(self, start: int, end: int) -> tuple[int, int] | None:
         """Return where a stretch lies if all of it is old, by its first vote: stream and position.
 

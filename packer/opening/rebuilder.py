@@ -11,6 +11,7 @@ from typing import NamedTuple, TypeVar
 
 from packer.engine import bzip2, zstd_streams
 from packer.engine.deflate import MAX_SEGMENT_BYTES, WINDOW_BYTES, RecipeError, most_coded, rebuild
+from packer.engine.memory import writable
 from packer.errors import FormatError
 from packer.files.room import Room
 from packer.files.temporary import Gathered
@@ -573,7 +574,7 @@ class _Bytes:
             data, self._rest = self._rest[:count], self._rest[count:]
             return data
         # Copied one by one: a list of pieces would keep a whole frame alive for each.
-        out = memoryview(bytearray(count))  # assigning to a bytearray would copy each once more
+        out = writable(count)
         at = 0
         for piece in self.pieces(count):
             out[at : at + len(piece)] = piece

@@ -6,7 +6,8 @@ tried first. Their recipe is taken if it is short, and its analysis ends as soon
 models are tried before tokens.
 
 Most segments can be analysed as soon as they are inflated, by other threads while the file is
-inflated further. None of them has to be inflated again for that.
+inflated further. None of them has to be inflated again for that. The first one of a stream is
+analysed once the second is there, or at once if there is none: then it is known how it is analysed.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from collections.abc import Callable, Mapping
 from contextlib import ExitStack, suppress
 from functools import partial
 from threading import Lock
+from typing import NamedTuple
 
 from packer.engine.deflate import RecipeError, Segment
 from packer.engine.tokens import MAX_SPAN_BYTES, OldSpan
@@ -42,6 +44,10 @@ _SURE_BYTES = 256
 _OLD_SHARE = 0.9
 """Share of a segment that must be found in the predecessor for its tokens to be tried first."""
 
+_LEAST_AHEAD_BYTES = 64 << 10
+"""Plaintext in bytes below which a stream of one segment is not analysed ahead: inflating it again
+takes as long as handing it to another thread."""
+
 _QUICK = frozenset((*range(28, 36), 39))
 """Models that are tried before tokens: Go's level 1, klauspost's levels 1 to 6 and miniz's level 1.
 They take no longer, and their recipes a hundredth: what such an encoder chooses depends on all that
@@ -54,6 +60,22 @@ _LATER = SegmentRecipe(-1, b"", 0, 0)
 """In place of the recipe of a segment that is analysed only when all of its stream is known."""
 
 _Key = tuple[FoundStream, int]
+
+
+class _Part(NamedTuple):
+    """A segment, and what is known of its text when its analysis begins.
+
+    Args:
+        stream: that holds it.
+        at: its number.
+        votes: of the stream, which may get others once all streams are found.
+        share: how much of its text the predecessor has, about.
+    """
+
+    stream: FoundStream
+    at: int
+    votes: Votes
+    share: float
 
 
 class SegmentRecipes:
@@ -89,14 +111,19 @@ class SegmentRecipes:
             stream: that holds the segment.
             at: number of the segment.
         """
-        if not at:  # its stream may have one segment
-            return
+        if at == 1:
+            self._begin(stream, 0)
+        if at:
+            self._begin(stream, at)
+        elif stream.is_single and stream.size >= _LEAST_AHEAD_BYTES:
+            self._begin(stream, 0)
+
+    def _begin(self, stream: FoundStream, at: int) -> None:
+        """Begin to analyse a segment."""
         holding = ExitStack()
         segment = holding.enter_context(stream.held(at))
-        share = self._share(stream, at)
-        self._begun[stream, at] = self._workers.run(
-            partial(self._ahead, stream, at, segment, holding, share)
-        )
+        part = self._part(stream, at)
+        self._begun[stream, at] = self._workers.run(partial(self._ahead, part, segment, holding))
         self._running.append((stream, at))
         while len(self._running) > self._most:
             key = self._running.popleft()
@@ -120,7 +147,7 @@ class SegmentRecipes:
         if recipe is not _LATER:
             return recipe
         with stream.held(at) as segment:
-            return self._made(stream, at, segment, guess, self._share(stream, at))
+            return self._made(self._part(stream, at), segment, guess)
 
     def release(self) -> None:
         """Release memory; what is needed later is made again."""
@@ -139,45 +166,46 @@ class SegmentRecipes:
         self._firsts.clear()
         self._spans.clear()
 
-    def _share(self, stream: FoundStream, at: int) -> float:
-        """Return how much of a segment's text the predecessor has, about."""
+    def _part(self, stream: FoundStream, at: int) -> _Part:
+        """Return what is known of a segment's text now."""
         start, size, _ = stream.extent(at)
-        return self._votes[stream.number].share(start, start + size, self._old.prints.average)
+        votes = self._votes[stream.number]
+        share = votes.share(start, start + size, self._old.prints.average)
+        return _Part(stream, at, votes, share)
 
-    def _ahead(
-        self,
-        stream: FoundStream,
-        at: int,
-        segment: Segment,
-        holding: ExitStack,
-        share: float,
-    ) -> SegmentRecipe | None:
+    def _ahead(self, part: _Part, segment: Segment, holding: ExitStack) -> SegmentRecipe | None:
         """Return the recipe of a segment that is held, None if there is none, or _LATER."""
         with holding:
-            if share < _OLD_SHARE and self._model(stream) < 0:
-                return _LATER  # the place of its text is a guess, which needs the stream's length
-            return self._made(stream, at, segment, -1, share)
+            if part.share < _OLD_SHARE and self._needs_place(part.stream, segment):
+                return _LATER  # the place of its text is a guess, which needs all streams
+            return self._made(part, segment, -1)
 
-    def _made(
-        self, stream: FoundStream, at: int, segment: Segment, guess: int, share: float
-    ) -> SegmentRecipe | None:
+    def _needs_place(self, stream: FoundStream, segment: Segment) -> bool:
+        """Return whether a segment of much new text needs old tokens, or may need them."""
+        if stream.count > 1:
+            return self._model(stream) < 0
+        found = self._firsts[stream] = segment.analyse()
+        return found is None or len(found) > _SURE_BYTES
+
+    def _made(self, part: _Part, segment: Segment, guess: int) -> SegmentRecipe | None:
         """Return the recipe that is tried first if it is short, else the shorter one of both kinds.
 
         What has been found out is not tried again: tokens whose recipe is longer than `most` are
         analysed to their end only if the model's recipe is longer still.
         """
+        stream, at, _, share = part
         _, size, bit = stream.extent(at)
         most = max(_TOKENS_BYTES, int(size * _TOKENS_SHARE))
         kind = self._model(stream) if stream.count > 1 else _UNKNOWN
         has_model, is_new = kind >= 0, share < _OLD_SHARE or kind in _QUICK
         model, tokens, old, enough = None, None, -1, _SURE_BYTES
         if has_model and not is_new:
-            old, tokens = self._from_tokens(stream, at, segment, guess, most)
+            old, tokens = self._from_tokens(part, segment, guess, most)
             enough = most
         if has_model and tokens is None:
             model = self._by_model(stream, at, segment)
         if tokens is None and (model is None or len(model) > enough):
-            old, tokens = self._from_tokens(stream, at, segment, guess, None)
+            old, tokens = self._from_tokens(part, segment, guess, None)
         if tokens is not None and (model is None or len(tokens) <= len(model)):
             return SegmentRecipe(old, tokens, size, bit)
         return SegmentRecipe(-1, model, size, bit) if model is not None else None
@@ -185,7 +213,7 @@ class SegmentRecipes:
     def _by_model(self, stream: FoundStream, at: int, segment: Segment) -> bytes | None:
         """Return the recipe of a segment from a model; None if none fits."""
         if stream.count == 1:
-            return segment.analyse()
+            return self._firsts[stream] if stream in self._firsts else segment.analyse()
         first = self._model(stream)
         return segment.analyse(first) if at else self._firsts[stream]
 
@@ -199,18 +227,19 @@ class SegmentRecipes:
         return first[0] if first is not None else -1
 
     def _from_tokens(
-        self, stream: FoundStream, at: int, segment: Segment, guess: int, most: int | None
+        self, part: _Part, segment: Segment, guess: int, most: int | None
     ) -> tuple[int, bytes | None]:
         """Return an old stream, and the recipe of a segment from its tokens; None if there is none.
 
         Args:
-            stream: that holds the segment.
-            at: number of the segment.
+            part: of the stream.
             segment: which is held.
-            guess: the old stream in which the text probably lies.
+            guess: the old stream in which the text probably lies; -1 if that is not known.
             most: bytes of the recipe.
         """
-        place = self._place(stream, at, guess)
+        place = self._place(part, guess)
+        if place is None:
+            return -1, None
         with self._lock:
             span = self._spans.pop() if self._spans else None
         try:
@@ -221,8 +250,8 @@ class SegmentRecipes:
             old = self._old.streams[place.stream]
             if isinstance(old, OldFrames):
                 return -1, None
-            for _, part in old.segments(place.span.start, sum(place.span)):
-                span.add(part)
+            for _, old_segment in old.segments(place.span.start, sum(place.span)):
+                span.add(old_segment)
             return place.stream, span.analyse(segment, most)[0]
         except (RecipeError, FormatError):
             return -1, None
@@ -231,12 +260,14 @@ class SegmentRecipes:
                 with self._lock:
                     self._spans.append(span)
 
-    def _place(self, stream: FoundStream, at: int, guess: int) -> Place:
-        """Return where the text of a segment probably lies in the predecessor."""
-        start, size, _ = stream.extent(at)
+    def _place(self, part: _Part, guess: int) -> Place | None:
+        """Return where the text of a segment probably lies; None if nobody knows."""
+        start, size, _ = part.stream.extent(part.at)
+        if guess < 0 and not part.votes.reaches(start + size):
+            return None
         most = min(max(self._span_bytes, 2 * size), MAX_SPAN_BYTES)
-        votes = self._votes[stream.number]
-        return votes.locate(start, start + size, stream.size, self._old.sizes, guess, most)
+        sizes, whole = self._old.sizes, part.stream.size
+        return part.votes.locate(start, start + size, whole, sizes, guess, most)
 
 
 def _same(value: SegmentRecipe | None) -> SegmentRecipe | None:

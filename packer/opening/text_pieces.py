@@ -45,6 +45,11 @@ _CLEARLY_SMALL = 16
 """A delta below 1/16 of its text is taken without comparing it with the text alone."""
 _TEXT_SHARE = 0.75
 """Share of a compressed text that a delta may take; above it, the text becomes chunks."""
+_SAMPLES, _SAMPLE_BYTES = 8, 64 << 10
+"""Parts of a large text, and their length in bytes, that tell how well it compresses alone."""
+_CLEARLY_MORE = 2
+"""How much more than its delta a text takes alone if these parts alone tell it: in samples, what
+repeats over more than their length does not show."""
 _SHORT_BYTES = 32 << 10
 """Bytes of a text below which it is thought of as compressed with its neighbours."""
 _TOGETHER = 0.6
@@ -105,7 +110,7 @@ class TextPieces:
         assert made is not None  # no share is demanded
         payload = made.frame()
         if len(payload) * _CLEARLY_SMALL > size:
-            alone = len(zstd.compress(text, _QUICK_LEVEL))
+            alone = _alone(text, len(payload))
             if len(payload) > _TEXT_SHARE * alone:
                 if size < INLINE_BYTES:
                     return InlinePiece(bytes(text))
@@ -137,6 +142,23 @@ class TextPieces:
         for part, begin in older:
             retime(part, begin, times)
         return buffer, times
+
+
+def _alone(text: memoryview, delta_bytes: int) -> int:
+    """Return what a text takes compressed alone; only about if it is far more than its delta.
+
+    Args:
+        text: not empty.
+        delta_bytes: that its delta takes.
+    """
+    if len(text) >= 2 * _SAMPLES * _SAMPLE_BYTES:
+        step = len(text) // _SAMPLES
+        samples = (text[at : at + _SAMPLE_BYTES] for at in range(0, step * _SAMPLES, step))
+        sampled = sum(len(zstd.compress(sample, _QUICK_LEVEL)) for sample in samples)
+        about = sampled * len(text) // (_SAMPLES * _SAMPLE_BYTES)
+        if about > _CLEARLY_MORE * delta_bytes:
+            return about
+    return len(zstd.compress(text, _QUICK_LEVEL))
 
 
 def cut_pieces(start: int, end: int) -> list[tuple[int, int]]:

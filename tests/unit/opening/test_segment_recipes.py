@@ -138,3 +138,24 @@ def test_nothing_is_analysed_twice(has_model: bool, monkeypatch: pytest.MonkeyPa
         assert all(made) and all(most is not None and most > 1 << 10 for most in asked[:2])
     else:
         assert not any(made) and asked == [None] * len(made)
+
+
+@pytest.mark.parametrize("recipe", [None, bytes(100), bytes(1 << 10)])
+@pytest.mark.parametrize("segments", [1, 3])
+def test_new_text_is_analysed_once(
+    segments: int, recipe: bytes | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked: list[int] = []
+
+    def analyse(self: Segment, guess: int = -1) -> bytes | None:
+        asked.append(len(self.plain))
+        return recipe
+
+    monkeypatch.setattr(Segment, "analyse", analyse)
+    new = text("new", segments * (2 << 20) - (1 << 20))
+    made = made_of(OLDER, zlib.compress(new, 6, 31))
+    assert len(made) == segments
+    least = 1 if recipe is None else segments  # no model: the others are not tried
+    assert len(asked) == least
+    if recipe is not None and len(recipe) <= 256:
+        assert [bytes(each.recipe) for each in made if each] == [recipe] * segments

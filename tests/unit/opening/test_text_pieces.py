@@ -6,15 +6,18 @@ from itertools import pairwise
 
 import pytest
 
+from packer.engine import zstd
 from packer.opening.locating import MARGIN_BYTES
 from packer.opening.recipe import MAX_DELTA_BYTES
 from packer.opening.text_pieces import (
     MANY_PIECES_BYTES,
     PIECE_BYTES,
     SHORT_PIECE_BYTES,
+    _alone,
     cut_pieces,
 )
 from packer.opening.workers import MOST_AT_ONCE
+from tests.builders import text
 
 
 @pytest.mark.parametrize(
@@ -42,3 +45,11 @@ def test_two_pieces_of_a_large_stream_are_made_at_a_time() -> None:
 
 def test_nothing_has_no_pieces() -> None:
     assert cut_pieces(5, 5) == []
+
+
+@pytest.mark.parametrize("size", [100, 1 << 20, (2 << 20) + 1])
+def test_what_a_text_takes_alone_is_exact_unless_it_is_far_more_than_its_delta(size: int) -> None:
+    data = memoryview(text("alone", size))
+    exact = len(zstd.compress(data, 3))
+    assert _alone(data, exact) == exact
+    assert exact * 0.9 < _alone(data, 1) < exact * 1.3
