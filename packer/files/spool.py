@@ -108,6 +108,17 @@ class Spool:
         # Not resized later, so that views of it may be given out.
         self._held = writable(most) if memory.take(most) else None
 
+    @classmethod
+    def of(cls, text: memoryview) -> Spool:
+        """Return a spool of bytes that are in memory already; nothing can be appended.
+
+        Args:
+            text: the bytes, not to be changed.
+        """
+        out = cls(0, Memory(0), None)
+        out._held, out._most, out.size = text, len(text), len(text)
+        return out
+
     def append(self, data: bytes | bytearray | memoryview) -> bool:
         """Append bytes.
 
