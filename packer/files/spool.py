@@ -140,6 +140,24 @@ class Spool:
         self.size = end
         return True
 
+    def take(self, data: bytes | memoryview) -> bool:
+        """Append bytes as `append` does; if they are all and fit in memory, they are not copied.
+
+        Args:
+            data: the bytes, not to be changed any more. A view of a part of something larger is
+                copied, as it would keep that alive.
+
+        Returns:
+            As `append` does.
+        """
+        if self._held is None or self.size or len(data) != self._most:
+            return self.append(data)
+        view = memoryview(data)
+        if memoryview(view.obj).nbytes != len(view):
+            return self.append(data)
+        self._held, self.size = view, len(view)
+        return True
+
     def read(self, start: int, length: int) -> memoryview:
         """Return bytes that were appended.
 

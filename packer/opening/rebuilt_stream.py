@@ -156,7 +156,7 @@ class RebuiltStream:
         if piece is None:
             self._rest = None
             raise FormatError(self._what, "its plaintext is too short")
-        if not self._plain.append(piece):
+        if not self._plain.take(piece):
             raise FormatError(self._what, "its plaintext is too long")
         if self._plain.size == self.size:
             self._rest = None
