@@ -7,6 +7,7 @@ update.
 from __future__ import annotations
 
 from array import array
+from struct import unpack
 from typing import TYPE_CHECKING, NamedTuple
 
 from packer.engine.chunking import ChunkParams, cut_array
@@ -70,6 +71,15 @@ def cut_pieces(text: Buffer, params: ChunkParams, position: int = 0) -> Pieces:
         lib.pk_piece_keys(view, cuts, len(ends), to)
         lib.pk_piece_starts(cuts, len(ends), position, begins)
     return Pieces(starts, keys)
+
+
+def key_set(keys: bytes | bytearray) -> frozenset[int]:
+    """Return hashes of pieces as numbers, whose order is that of the bytes.
+
+    Args:
+        keys: the hashes, PIECE_KEY_BYTES each.
+    """
+    return frozenset(unpack(f">{len(keys) // PIECE_KEY_BYTES}Q", keys))
 
 
 def look_up(pieces: Pieces, known: Ordinals, streams: array[int], positions: array[int]) -> Found:

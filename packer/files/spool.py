@@ -108,6 +108,17 @@ class Spool:
         # Not resized later, so that views of it may be given out.
         self._held = writable(most) if memory.take(most) else None
 
+    @classmethod
+    def of(cls, text: memoryview) -> Spool:
+        """Return a spool of bytes that are in memory already; nothing can be appended.
+
+        Args:
+            text: the bytes, not to be changed.
+        """
+        out = cls(0, Memory(0), None)
+        out._held, out._most, out.size = text, len(text), len(text)
+        return out
+
     def append(self, data: bytes | bytearray | memoryview) -> bool:
         """Append bytes.
 
@@ -127,6 +138,24 @@ class Spool:
                 self._base = self._pile.size
             self._pile.add(data)
         self.size = end
+        return True
+
+    def take(self, data: bytes | memoryview) -> bool:
+        """Append bytes as `append` does; if they are all and fit in memory, they are not copied.
+
+        Args:
+            data: the bytes, not to be changed any more. A view of a part of something larger is
+                copied, as it would keep that alive.
+
+        Returns:
+            As `append` does.
+        """
+        if self._held is None or self.size or len(data) != self._most:
+            return self.append(data)
+        view = memoryview(data)
+        if memoryview(view.obj).nbytes != len(view):
+            return self.append(data)
+        self._held, self.size = view, len(view)
         return True
 
     def read(self, start: int, length: int) -> memoryview:

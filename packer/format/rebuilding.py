@@ -185,7 +185,6 @@ def only_stream(
     if not row.recipe_chunks:
         yield None
         return
-    from packer.opening.kept_texts import MOST_BYTES
     from packer.opening.rebuilt_stream import RebuiltStream
 
     with old.streams(row, what, None) as streams:
@@ -195,14 +194,14 @@ def only_stream(
             return
         spool = partial(Spool, memory=old.memory, directory=reader.directory)
         name = f"deflate stream in {what}"
-        made = RebuiltStream(first, first.size, row.size, name, old.cache, spool)
+        kept = None
+        if old.kept is not None:  # for the next version's reader
+            kept = old.kept, _text_key(reader.index, row, first.offset)
+        made = RebuiltStream(first, first.size, row.size, name, old.cache, spool, kept)
         with closing(made):
             made.read(first.size - 1, 1)
             if first.size > HEAVY_BYTES:  # what made it is not needed to compare with it
                 release_free_memory()
-            if old.kept is not None and first.size <= MOST_BYTES:  # for the next version's reader
-                key = _text_key(reader.index, row, first.offset)
-                old.kept.put(key, memoryview(made.read(0, first.size)))
             yield (first.offset, made) if first.is_only() else None
 
 

@@ -434,8 +434,8 @@ class FirstStream(NamedTuple):
     Args:
         segments: those with plaintext, in order.
         size: bytes of the plaintext, as they say.
-        plain: makes the plaintext, in pieces, each valid until the next is asked for; not as many
-            bytes if the recipe does not fit.
+        plain: makes the plaintext, in pieces that nobody changes later; not as many bytes if the
+            recipe does not fit.
         against: makes segments for which `is_against` holds.
         offset: of its first byte in the file.
         is_alone: returns, once all of `plain` was taken, whether there is next to nothing beside it

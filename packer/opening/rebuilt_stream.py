@@ -24,7 +24,7 @@ from packer.engine.deflate import (
 )
 from packer.engine.tokens import bits_of
 from packer.errors import FormatError
-from packer.files.spool import Spool
+from packer.files.spool import Memory, Spool
 from packer.opening.against import is_against
 from packer.opening.inflated_stream import DISTANCE
 from packer.opening.kept_texts import MOST_BYTES, KeptTexts
@@ -74,12 +74,16 @@ class RebuiltStream:
         self._cache = cache
         self._key = cache.stream()
         self._rest: Iterator[bytes | memoryview] | None = first.plain
-        self._plain = spool(size)
         self._plain_lock = Lock()
-        self._kept = kept
+        self._kept = kept if size <= MOST_BYTES else None
         text = kept[0].get(kept[1]) if kept is not None else None
-        if text is not None and len(text) == size and self._plain.append(text):
+        if text is not None and len(text) == size:
+            self._plain = Spool.of(text)
             self._rest = self._kept = None
+        elif self._kept is not None:  # in memory from the start
+            self._plain = Spool(size, Memory(size), None)
+        else:
+            self._plain = spool(size)
         self._made = spool(file_size + len(first.segments))
         self._made_lock = Lock()
         self._locks = [Lock() for _ in range(_LOCKS)]
@@ -152,11 +156,11 @@ class RebuiltStream:
         if piece is None:
             self._rest = None
             raise FormatError(self._what, "its plaintext is too short")
-        if not self._plain.append(piece):
+        if not self._plain.take(piece):
             raise FormatError(self._what, "its plaintext is too long")
         if self._plain.size == self.size:
             self._rest = None
-            if self._kept is not None and self.size <= MOST_BYTES:
+            if self._kept is not None:
                 texts, key = self._kept
                 texts.put(key, self._plain.read(0, self.size))
 

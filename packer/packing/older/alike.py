@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple
 import zstandard
 
 from packer.engine.chunking import ChunkParams
-from packer.engine.pieces import PIECE_KEY_BYTES, cut_pieces
+from packer.engine.pieces import cut_pieces, key_set
 from packer.files.tree import FILE
 from packer.format.index import Index
 from packer.opening.ahead import Run, all_ahead
@@ -62,7 +62,7 @@ class _Samples(NamedTuple):
     """
 
     kind: str
-    samples: frozenset[bytes]
+    samples: frozenset[int]
     of_root: bool
 
 
@@ -114,7 +114,7 @@ class Alike:
             best, entry = self._most_alike(kind, wanted, size)
         return entry
 
-    def _most_alike(self, kind: str, wanted: frozenset[bytes], size: int) -> tuple[float, int]:
+    def _most_alike(self, kind: str, wanted: frozenset[int], size: int) -> tuple[float, int]:
         """Return the entry that has most of some samples, -1 if none has enough, and the share."""
         assert self._samples is not None
         best, entry = _LEAST_COMMON, -1
@@ -170,18 +170,17 @@ class Alike:
         return _Samples(_kind(head), samples(head), of_root=False)
 
 
-def samples(head: bytes) -> frozenset[bytes]:
+def samples(head: bytes) -> frozenset[int]:
     """Return hashes of some pieces of the plaintext that an archive begins with.
 
     Args:
         head: its first bytes.
     """
-    found: set[bytes] = set()
+    found: set[int] = set()
     kind = _kind(head)
     texts = _inflated(head) if kind == _DEFLATE else [_unframed(head)] if kind else ()
     for text in texts:
-        keys = bytes(cut_pieces(text, _PIECES).keys)
-        found.update(keys[at : at + PIECE_KEY_BYTES] for at in range(0, len(keys), PIECE_KEY_BYTES))
+        found.update(key_set(cut_pieces(text, _PIECES).keys))
     return frozenset(sorted(found)[:_SAMPLES])
 
 

@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 import blake3
 
-from packer.engine.pieces import PIECE_KEY_BYTES
+from packer.engine.pieces import key_set
 from packer.errors import SourceChanged
 from packer.files.tree import FILE, identity_of, open_file, show
 from packer.files.tree import Found as Item
@@ -79,7 +79,7 @@ class Turn:
     links: int
     files: int
     depth: int = 0
-    keys: frozenset[bytes] = frozenset()
+    keys: frozenset[int] = frozenset()
     known: Event = field(default_factory=Event)
     """Set once all this is final."""
 
@@ -113,7 +113,7 @@ class FurtherFiles:
         self._turns: list[Turn] = []
         self._entries: set[int] = set()  # those of turns
         self._gone: list[int] | None = None
-        self._samples: dict[int, frozenset[bytes]] = {}
+        self._samples: dict[int, frozenset[int]] = {}
         self._lock = Lock()
         self._runs: dict[int, tuple[tuple[int, int], ...]] = {}
 
@@ -145,14 +145,13 @@ class FurtherFiles:
             turn: of the file.
             missing: hashes of pieces of text that its predecessor lacks, one behind another.
         """
-        places = range(0, len(missing), PIECE_KEY_BYTES)
-        keys = frozenset(missing[at : at + PIECE_KEY_BYTES] for at in places)
+        keys = key_set(missing)
         out: list[Further] = []
         if len(keys) * _PIECE_BYTES >= _LEAST_BYTES:
             out += self._same_version(turn, keys)
         if len(keys) * _PIECE_BYTES >= turn.item.size:
             out += self._of_base(turn, keys)
-        turn.keys = frozenset(sorted(keys)[:_MOST_KEYS])
+        turn.keys = frozenset(sorted(keys)[:_MOST_KEYS]) if len(keys) > _MOST_KEYS else keys
         turn.end()
         return out
 
@@ -193,7 +192,7 @@ class FurtherFiles:
         self._new.predecessors.append(row)
         return len(self._new.predecessors) - 1
 
-    def _same_version(self, turn: Turn, keys: frozenset[bytes]) -> Iterator[Further]:
+    def _same_version(self, turn: Turn, keys: frozenset[int]) -> Iterator[Further]:
         """Yield the file of the new version that has most of the missing text, if one has."""
         best, most = None, _LEAST_BYTES // _PIECE_BYTES
         for other in turn.before:
@@ -212,7 +211,7 @@ class FurtherFiles:
             turn.files += 1 + best.files
             yield _OfNewVersion(self, best, self._directory)
 
-    def _of_base(self, turn: Turn, keys: frozenset[bytes]) -> Iterator[Further]:
+    def _of_base(self, turn: Turn, keys: frozenset[int]) -> Iterator[Further]:
         """Yield archives that are gone and hold much of the missing text."""
         from packer.opening.further import MAX_FURTHER  # loaded by the first archive that changed
 
@@ -228,7 +227,7 @@ class FurtherFiles:
             keys -= self._samples[best]
             yield _OfBase(self._predecessors, row, turn.item.path)
 
-    def _best_gone(self, turn: Turn, keys: frozenset[bytes]) -> int:
+    def _best_gone(self, turn: Turn, keys: frozenset[int]) -> int:
         """Return the archive that is gone and has most of some pieces of text, -1 if none has."""
         best, most = -1, _GONE_SHARE
         for entry in self._gone or ():

@@ -105,7 +105,8 @@ class Predecessors:
         self._counterparts = counterparts
         self._rows: dict[int, int] = {}  # of the base's predecessors that the new index lists
         self._links: dict[int, int] = {}
-        self._old = OldFiles(base, cache_bytes=PACKING_CACHE_BYTES, kept=texts)
+        # A predecessor that was opened needs segments of its own and of the file before it.
+        self._old = OldFiles(base, cache_bytes=2 * PACKING_CACHE_BYTES, kept=texts)
         self._alike = Alike(base.index, is_gone, self.head, self._root_head)
         self._stack = ExitStack()
         self._last: tuple[Predecessor, Text] | None = None

@@ -6,7 +6,7 @@ from itertools import pairwise
 
 from packer.engine.chunking import ChunkParams, cut_points
 from packer.engine.ordinals import Ordinals
-from packer.engine.pieces import NO_STREAM, PIECE_KEY_BYTES, Pieces, cut_pieces, look_up
+from packer.engine.pieces import NO_STREAM, PIECE_KEY_BYTES, Pieces, cut_pieces, key_set, look_up
 
 PARAMS = ChunkParams(1 << 10)
 WHOLE = ChunkParams(1 << 20)
@@ -62,3 +62,10 @@ def test_pieces_that_are_known_are_told_from_others() -> None:
     both = keys_of(cut_pieces(new + old, PARAMS))
     alive = set(keys_of(pieces)[5:])
     assert found.missing == b"".join(key for key in both if key not in alive)
+
+
+def test_keys_as_numbers_are_in_the_order_of_their_bytes() -> None:
+    keys = [bytes(7) + b"\2", b"\1" + bytes(7), bytes(6) + b"\1\1"]
+    assert key_set(b"".join(keys)) == {2, 1 << 56, 257}
+    assert [each.to_bytes(8, "big") for each in sorted(key_set(b"".join(keys)))] == sorted(keys)
+    assert key_set(b"") == frozenset()
