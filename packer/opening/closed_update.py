@@ -14,7 +14,6 @@ from packer.opening.closed import (
     ENCODER,
     FORMAT,
     GZIP,
-    LIMIT,
     NEW,
     SIGNATURE_BYTES,
     TEXT,
@@ -68,10 +67,6 @@ class Telling:
             plans: of the file's streams that could be opened.
             pays: whether they are.
         """
-        if self.found.refused:
-            kind = kind_of(bytes(self.read(0, min(SIGNATURE_BYTES, self.size)))) or GZIP
-            self.closed.add(kind, LIMIT, self.size)
-            return
         planned = set(_numbers(plans))
         opened: set[int] = planned if pays else set()
         holders: list[FoundStream | FoundFrames | None] = [None]

@@ -35,8 +35,8 @@ MAX_FOUND_STREAMS = 1 << 14
 """Greatest number of streams that are listed: each takes about 1 KB of memory."""
 MAX_RATIO = 4
 SPARE_BYTES = 1 << 30
-"""A file is given up that holds more plaintext than MAX_RATIO times its size plus SPARE_BYTES, all
-depths together: it goes to a temporary file, and inflating it takes longer than it saves."""
+"""At most MAX_RATIO times a file's size plus SPARE_BYTES of plaintext are inflated, all depths
+together, as they go to a temporary file. The streams behind are bytes of what holds them."""
 
 MAX_NAME_BYTES = 1 << 8
 """Bytes of an entry's name that are kept, at most."""
@@ -59,7 +59,7 @@ _MOST_BZIP2 = 1 << 12
 
 
 def most_found(size: int) -> int:
-    """Return the greatest plaintext of a file that is not given up, given its size, in bytes."""
+    """Return how much plaintext of a file of `size` bytes is inflated at most, in bytes."""
     return min(most_opened(size), MAX_RATIO * size + SPARE_BYTES)
 
 
@@ -122,7 +122,7 @@ class Discovery:
         self.spool = Pile(directory)
         """Holds plaintext of streams, each as a whole behind the one before."""
         self.left = most_found(size)
-        """Plaintext in bytes that may still be found."""
+        """Plaintext in bytes that may still be found; negative once there is more."""
         self.streams: list[FoundStream | MadeStream] = []
         """In order: what holds a stream comes before it, and neighbours are in order; those in zstd
         streams come last."""
@@ -141,12 +141,16 @@ class Discovery:
                 self._search(None, read, size, _signatures(read, size, aside))
             else:
                 self.left -= only.size
+                self.is_full = self.left < 0
                 self.streams.append(only)
                 with closing(only.measure(run)) as texts:
                     inner = array("Q", _inner_signatures(self._visited(only, texts)))
                 self._search(only, only.read, only.size, iter(inner))
-        self.refused = self.left < 0
-        """Whether there is more than may be inflated, outside of zstd streams."""
+
+    @property
+    def room(self) -> int:
+        """Plaintext in bytes that may still be found, at least 0."""
+        return max(self.left, 0)
 
     @property
     def number(self) -> int:
@@ -261,20 +265,24 @@ class Discovery:
                     inner.extend(_inner_signatures(self._visited(stream, texts)))
             except FormatError:
                 self.left -= max(_TRIAL_BYTES, self.spool.size - spooled)
-                self.is_full = self.is_full or self.left < 0
+                self.is_full = self.is_full or stream.is_too_long or self.left < 0
                 if not at or kind == ZIP:  # what looks like gzip elsewhere may be anything
-                    self._leave(Unread(parent, at, end, kind, DAMAGED))
+                    reason = LIMIT if self.is_full else DAMAGED
+                    self._leave(Unread(parent, at, end, kind, reason))
                 continue
             self._settle(at)
             behind = offset + stream.closed_bytes
             if stream.is_cut and end - behind >= _TOKEN_BYTES:
-                self._leave(Unread(parent, behind, end, kind, DAMAGED))
+                reason = LIMIT if stream.is_too_long else DAMAGED
+                self._leave(Unread(parent, behind, end, kind, reason))
             if stream.size < MIN_PLAIN_BYTES:
                 continue
             self.left -= stream.size + (SEGMENT_BYTES if stream.is_cut else 0)
             self.streams.append(stream)
             (self.roots if parent is None else parent.children).append(stream)
-            self.is_full = len(self.streams) >= MAX_FOUND_STREAMS or self.left < 0
+            self.is_full = (
+                stream.is_too_long or len(self.streams) >= MAX_FOUND_STREAMS or self.left < 0
+            )
             if stream.depth < MAX_DEFLATE_DEPTH:
                 pending, self._pending = self._pending, None
                 self._search(stream, stream.read, stream.size, iter(inner))

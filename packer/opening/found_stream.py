@@ -111,6 +111,8 @@ class FoundStream(InflatedStream):
         self._is_last = False
         self.is_cut = False
         """Whether it goes on behind its last segment, and is cut off there, or damaged."""
+        self.is_too_long = False
+        """Whether it goes on because it has more plaintext than it may."""
         self._spool = spool
         self._spooled = -1  # where its plaintext begins in the spool
         self._first_input = _FIRST_INPUT_BYTES
@@ -198,10 +200,12 @@ class FoundStream(InflatedStream):
             super().read_into(start, out)
 
     def _advance(self, segment: Segment, found: Inflated, offset: int) -> None:
-        if found.last:
-            self.size = min(self._positions[-1] + found.plain_length, self.size)
-        elif self._positions[-1] + found.plain_length >= self.size:
+        end = self._positions[-1] + found.plain_length
+        if end > self.size or (end == self.size and not found.last):
+            self.is_too_long = True
             raise FormatError(self._what, "it is too long")
+        if found.last:
+            self.size = end
         elif found.is_partial and not self.count and found.plain_length < _LEAST_PARTIAL_BYTES:
             raise FormatError(self._what, "it is cut off or damaged")
         if found.end_bit + 7 >> 3 > most_coded(found.plain_length):

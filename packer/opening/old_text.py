@@ -76,8 +76,6 @@ class OldText:
             run=run,
         )
         self.prints.forget(self._found.number)
-        self.is_refused = self._found.refused
-        """Whether it holds more than may be inflated."""
         self.frame_prints = Fingerprints(_RATIO * size if has_frames else 0)
         """Of the zstd streams: a segment needs an old one of its own kind."""
         self.streams: list[FoundStream | MadeStream | OldFrames] = list(self._found.streams)
@@ -140,7 +138,7 @@ class OldText:
     def _parse(self, run: Frames) -> OldFrames | None:
         """Read a run of frames, and find the streams in it."""
         found, number = self._found, len(self.streams)
-        made = OldFrames(self.read, self._size, run, number, found.left, self._parsing)
+        made = OldFrames(self.read, self._size, run, number, found.room, self._parsing)
         try:
             inner = found.look_into(
                 made, made.read, self._texts(made), visit=self._add, run=self._run

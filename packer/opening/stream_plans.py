@@ -98,7 +98,7 @@ class StreamPlans:
         self._unknown = unknown
         self._parts = parts
         self._text = TextPieces(old, votes, workers, size)
-        self._bzip2 = Bzip2Opening(found.spool, found.left)
+        self._bzip2 = Bzip2Opening(found.spool, found.room)
         self._guesses = guesses
         self._foreign = foreign
 

@@ -124,7 +124,7 @@ class Update:
             run=self._workers.ahead,
         )
         plan = Opened(None)
-        pays = not found.refused and bool(self._old.streams)
+        pays = bool(self._old.streams)
         if pays:
             for run, guess in changed:
                 self._find_frames(found, run, guess)
@@ -152,8 +152,8 @@ class Update:
         head = bytes(self._read(0, min(SIGNATURE_BYTES, self._size)))
         for kind, reason, _, size in unopened(head, self._size):
             if reason != TEXT:
-                is_refused = reason == NEW and self._old.is_refused
-                self.closed.add(kind, LIMIT if is_refused else reason, size)
+                is_limit = reason == NEW and self._old.is_full
+                self.closed.add(kind, LIMIT if is_limit else reason, size)
 
     def _fits(self, plan: Opened, most: float) -> bool:
         """Plan what is opened.
@@ -291,7 +291,7 @@ class Update:
             lambda start, end: self._place(stream, start, end, guess, MAX_SPAN_BYTES),
             old=self._old.streams.__getitem__,
             workers=self._workers,
-            most=found.left,
+            most=found.room,
             shelf=self._shelf,
         )
         try:

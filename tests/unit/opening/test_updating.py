@@ -276,12 +276,34 @@ def test_discovery_gives_up_at_its_bounds(monkeypatch: pytest.MonkeyPatch) -> No
     data = zipped(TEXTS)
     monkeypatch.setattr(discovery, "MAX_FOUND_STREAMS", 5)
     with closing(Discovery(reading(data), len(data), visit=lambda *_: None)) as found:
-        assert (len(found.streams), found.is_full, found.refused) == (5, True, False)
+        assert (len(found.streams), found.is_full) == (5, True)
         (unread,) = found.unread
         assert (unread.kind, unread.reason, unread.end) == ("zip", "limit", len(data))
     monkeypatch.undo()
     monkeypatch.setattr(discovery, "most_opened", lambda _: 30_000)
-    assert Discovery(reading(data), len(data), visit=lambda *_: None).refused
+    with closing(Discovery(reading(data), len(data), visit=lambda *_: None)) as found:
+        assert found.is_full and 0 < sum(each.size for each in found.streams) <= 30_000
+        assert found.unread[-1].reason == "limit" and found.unread[-1].end == len(data)
+
+
+def test_what_is_too_much_to_inflate_stays_as_it_is_and_the_rest_is_opened(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    drawn = random.Random(8)
+    inner = [gzip.compress(drawn.randbytes(150_000).hex().encode(), 1) for _ in range(4)]
+    plain = [drawn.randbytes(400_000).hex().encode() for _ in range(4)]
+    members = {f"{at}": data for at, data in enumerate(inner + plain)}
+    edited = members | {"4": plain[0][:50_000] + b"edited" + plain[0][50_000:]}
+    old, new = (gzip.compress(tar(each), 1, mtime=0) for each in (members, edited))
+    text = len(gzip.decompress(new))
+    for most, cost in ((text + 310_000, 2_000), (text - 400_000, len(new) // 2)):
+        monkeypatch.setattr(discovery, "most_opened", lambda _, most=most: most)
+        with closing(Discovery(reading(new), len(new), visit=lambda *_: None)) as streams:
+            assert streams.is_full and sum(each.size for each in streams.streams) <= most
+            assert {each.reason for each in streams.unread} == {"limit"}
+        found = update(old, new)
+        assert found is not None
+        assert len(found.recipe) + len(found.content) < cost
 
 
 def test_streams_that_the_predecessor_does_not_list_stay_as_they_are(
@@ -303,10 +325,10 @@ def test_discovery_counts_what_was_inflated_in_vain(monkeypatch: pytest.MonkeyPa
     text = random.Random(3).randbytes(3 << 20)
     data = b"".join(gzip.compress(text + bytes([at]), 1)[:-20] for at in range(4))
     monkeypatch.setattr(discovery, "SPARE_BYTES", 0)
-    for ratio, refused in ((3.0, False), (0.5, True)):
+    for ratio, is_full in ((3.0, False), (0.5, True)):
         monkeypatch.setattr(discovery, "MAX_RATIO", ratio)
         with closing(Discovery(reading(data), len(data), visit=lambda *_: None)) as found:
-            assert found.refused == refused
+            assert found.is_full == is_full
 
 
 @pytest.mark.parametrize(("size", "average"), [(0, 1), (1 << 30, 1), (3 << 29, 4), (1 << 50, 64)])
