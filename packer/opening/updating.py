@@ -14,7 +14,7 @@ from itertools import pairwise
 from packer.engine.chunking import ChunkParams, chunks_of, iter_chunks
 from packer.engine.tokens import MAX_SPAN_BYTES
 from packer.opening.closed import LIMIT, NEW, SIGNATURE_BYTES, TEXT, ClosedTally, unopened
-from packer.opening.closed_update import Telling
+from packer.opening.closed_update import Telling, of_entries
 from packer.opening.discovery import Discovery
 from packer.opening.equal_members import Stretch, is_same
 from packer.opening.expansion import most_recipe
@@ -151,9 +151,11 @@ class Update:
             self.closed.add("zstd", TEXT, run.end - run.start)
         head = bytes(self._read(0, min(SIGNATURE_BYTES, self._size)))
         for kind, reason, _, size in unopened(head, self._size):
+            if reason == NEW:
+                is_refused = self._old.is_refused
+                reason = LIMIT if is_refused else of_entries(self._read, self._size) or NEW
             if reason != TEXT:
-                is_refused = reason == NEW and self._old.is_refused
-                self.closed.add(kind, LIMIT if is_refused else reason, size)
+                self.closed.add(kind, reason, size)
 
     def _fits(self, plan: Opened, most: float) -> bool:
         """Plan what is opened.

@@ -333,6 +333,21 @@ OTHER_BZ2 = bz2.compress(text(900_000, 11))
 UPDATES = {
     "opened": (foreign_gzip(TEXT), foreign_gzip(edited(TEXT)), None),
     "encrypted": (zip_entry(noise(1), 8, 1), zip_entry(noise(2), 8, 1), "zip encrypted"),
+    "encrypted behind a directory": (
+        zip_entry(b"", 0) + zip_entry(noise(1), 8, 1),
+        zip_entry(b"", 0) + zip_entry(noise(2), 8, 1),
+        "zip encrypted",
+    ),
+    "method behind a directory": (
+        zip_entry(b"", 0) + zip_entry(noise(1), 9),
+        zip_entry(b"", 0) + zip_entry(noise(2), 9),
+        "zip method",
+    ),
+    "stored behind a directory": (
+        zip_entry(b"", 0) + zip_entry(noise(1), 0),
+        zip_entry(b"", 0) + zip_entry(noise(2), 0),
+        "zip new",
+    ),
     "one of two encrypted": (
         zipped_and(TEXT, noise(1), 8, 1),
         zipped_and(edited(TEXT), noise(2), 8, 1),
