@@ -92,6 +92,8 @@ class Update:
         self.recipe = RecipeWriter(workers.directory)
         self.repeated = RepeatedText()
         """Text of the version's recipes so far, to be set before the content is taken."""
+        self.place = -1
+        """Where the last chunk of the content begins in the text; -1 if it lies in a stream."""
         self.closed = ClosedTally()
         """What stays closed."""
         self._further = FurtherTexts(old, further)
@@ -207,7 +209,11 @@ class Update:
         if self._parts:
             self.recipe.text(self._size)
         plan, numbers = self._plan, self._stored
-        yield from written(plan, self._read, self.recipe, numbers, params, repeated=self.repeated)
+        chunks = written(plan, self._read, self.recipe, numbers, params, repeated=self.repeated)
+        for place, chunk in chunks:
+            self.place = place
+            yield chunk
+        self.place = -1
 
     def recipe_chunks(self, params: ChunkParams) -> Iterator[memoryview]:
         """Yield the chunks of the recipe, once all content was taken."""

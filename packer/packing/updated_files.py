@@ -346,6 +346,11 @@ class UpdatedFile(WatchedFile):
         self._report(self._found.size)
 
     @property
+    def place(self) -> int:
+        """Where the last chunk begins in the file's text; -1 if it lies in a stream or a recipe."""
+        return self.update.place
+
+    @property
     def size(self) -> int:
         """Bytes of the file."""
         return self._found.size
