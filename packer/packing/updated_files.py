@@ -42,8 +42,9 @@ if TYPE_CHECKING:
 
 _SAMPLE_BYTES = 4 << 10
 """Bytes that tell whether a part of a chunk looks compressed."""
-_DENSE = 0.85
-"""Share of them, above which it does, that a quick compressor leaves."""
+_DENSE = 0.6
+"""Share of them, above which it does, that a quick compressor leaves. Of deflate streams that are
+literals alone it leaves 0.62 to 0.97, of programs 0.2 to 0.7, of text less."""
 LEAST_NEW_BYTES = 1 << 10
 """Bytes of unknown chunks below which a file is not opened: a recipe and its predecessor's row take
 about a hundred."""
