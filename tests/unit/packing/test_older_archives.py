@@ -379,3 +379,20 @@ def test_streams_of_literals_alone_are_opened(tmp_path: Path) -> None:
     assert result.new_bytes < 3000 < len(literals(10)) / 30
     packer.unpack("app:10", tmp_path / "out", store=tmp_path / "store")
     assert (tmp_path / "out" / "a.tgz").read_bytes() == literals(10)
+
+
+def test_a_stream_behind_short_ones_is_opened(tmp_path: Path) -> None:
+    """Of a tar archive of gzip members, as gems are; what surrounds the first ones is not dense."""
+
+    def gem(version: int) -> bytes:
+        short = gzip.compress(b"metadata", mtime=0)
+        files = {f"{number}.gz": short for number in range(3)}
+        return tar(files | {"a": bytes(8 << 10), "data.tar.gz": archive(version)})
+
+    for version in range(1, 3):
+        folder = write(tmp_path / f"v{version}", {f"a-1.{version}.gem": gem(version)})
+        tag = f"app:{version}"
+        result = packer.pack(folder, store=tmp_path / "store", tag=tag, cache=False)
+    assert result.new_bytes < 4000 < len(gem(2)) / 5
+    packer.unpack("app:2", tmp_path / "out", store=tmp_path / "store")
+    assert (tmp_path / "out" / "a-1.2.gem").read_bytes() == gem(2)
