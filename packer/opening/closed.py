@@ -32,6 +32,9 @@ REASONS = (ENCODER, FORMAT, METHOD, ENCRYPTED, DAMAGED, LIMIT, DEPTH, NEW, TEXT)
 
 ZIP_METHODS = {1, 2, 3, 4, 5, 6, 9, 10, 12, 14, 16, 93, 94, 95, 96, 97, 98, 99}
 """Methods of zip entries that are not opened. APPNOTE.TXT of PKWARE, 4.4.5."""
+_NEWEST_VERSION, _LAST_SYSTEM, _RESERVED_FLAGS = 63, 19, 0xD780
+"""Greatest version of the format and number of a system, and the flags that are reserved, in the
+header of a zip entry. APPNOTE.TXT of PKWARE, 4.4.2 to 4.4.4."""
 SIGNATURE_BYTES = 10
 """Bytes that `kind_of` looks at."""
 GZIP, ZIP = "gzip", "zip"
@@ -127,10 +130,17 @@ def unopened(head: bytes, size: int) -> list[ClosedStreams]:
 def of_entry(head: bytes) -> str:
     """Return why a zip entry is not opened, whatever it holds; "" if its header does not forbid it.
 
+    A program that reads zip archives has the signature among its instructions: what is behind it
+    there is no header.
+
     Args:
-        head: its first SIGNATURE_BYTES.
+        head: its first SIGNATURE_BYTES, or all if there are less.
     """
-    method = int.from_bytes(head[8:10], "little")
+    if len(head) < SIGNATURE_BYTES:
+        return ""
+    method, flags = int.from_bytes(head[8:10], "little"), int.from_bytes(head[6:8], "little")
+    if head[4] > _NEWEST_VERSION or head[5] > _LAST_SYSTEM or flags & _RESERVED_FLAGS:
+        return ""
     if head[6] & 1:
         return ENCRYPTED if method in (0, 8) or method in ZIP_METHODS else ""
     return METHOD if method in ZIP_METHODS else ""

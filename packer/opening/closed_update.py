@@ -21,6 +21,7 @@ from packer.opening.closed import (
     ClosedTally,
     is_opened,
     kind_of,
+    of_entry,
 )
 from packer.opening.discovery import Discovery
 from packer.opening.equal_members import Stretch, members
@@ -28,10 +29,37 @@ from packer.opening.expander import SMALL_BYTES
 from packer.opening.found_stream import FoundStream, Read
 from packer.opening.frames_update import FoundFrames
 from packer.opening.locating import Votes
+from packer.opening.lookahead import find_signature
 from packer.opening.update_plan import Opened
 
 _OLD_SHARE = 0.5
 """Share of a stretch that is found in the predecessor above which it is no new one."""
+_ENTRIES_BYTES = 1 << 20
+"""Bytes of a zip archive in which the first entry with a compressed content is looked for."""
+_DEFLATED = b"\x08\0"
+"""Method of an entry."""
+
+
+def of_entries(read: Read, size: int) -> str:
+    """Return why the first zip entry with a compressed content is not opened, as `of_entry` does.
+
+    Directories, which archives often begin with, and what is stored say nothing.
+
+    Args:
+        read: reads the file.
+        size: of it in bytes.
+    """
+    data = bytes(read(0, min(_ENTRIES_BYTES, size)))
+    at = find_signature(data, 0, len(data))
+    while at >= 0:
+        head = data[at : at + SIGNATURE_BYTES]
+        if kind_of(head) == ZIP:
+            if reason := of_entry(head):
+                return reason
+            if head.endswith(_DEFLATED):
+                break
+        at = find_signature(data, at + 1, len(data))
+    return ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -144,7 +144,7 @@ def written(
     params: ChunkParams,
     *,
     repeated: RepeatedText,
-) -> Iterator[memoryview]:
+) -> Iterator[tuple[int, memoryview]]:
     """Write the recipe of a stream, or the file; yield the content.
 
     Args:
@@ -156,8 +156,10 @@ def written(
         repeated: text of the version's recipes so far.
 
     Yields:
-        The chunks of the content, each valid until the next is asked for.
+        The chunks of the content, each valid until the next is asked for; and where each begins in
+        the file's text, -1 if it lies in the plaintext of a stream.
     """
+    within = plan.stream is not None
     for item in plan.items:
         if isinstance(item, Opened) and item.stream is None:
             recipe.zstd(item.frames)
@@ -181,7 +183,8 @@ def written(
             number = recipe.bzip2(stream.level)
             for size in (*stream.sizes, 0):
                 recipe.number(number, size)
-            yield from _chunks(stream.read, ContentPiece(0, stream.size), params)
+            for _, chunk in _chunks(stream.read, ContentPiece(0, stream.size), params):
+                yield -1, chunk
             recipe.content(stream.size)
             recipe.end()
         elif isinstance(item, DeltaPiece):
@@ -191,7 +194,8 @@ def written(
         elif isinstance(item, InlinePiece):
             recipe.inline(item.data)
         else:
-            yield from _chunks(read, item, params)
+            for at, chunk in _chunks(read, item, params):
+                yield -1 if within else at, chunk
             recipe.content(item.length)
 
 
@@ -207,14 +211,16 @@ def used_streams(plan: Opened) -> Iterator[int]:
             yield from (place.stream for place in item.places)
 
 
-def _chunks(read: Read, part: ContentPiece, params: ChunkParams) -> Iterator[memoryview]:
-    """Yield the chunks of a stretch of a file or a plaintext."""
+def _chunks(
+    read: Read, part: ContentPiece, params: ChunkParams
+) -> Iterator[tuple[int, memoryview]]:
+    """Yield where each chunk of a stretch of a file or a plaintext begins, and the chunk."""
     at, end = part.start, part.start + part.length
     while at < end:
         count = min(end - at, max(_READ_BYTES, 2 * params.max_bytes))
         view = memoryview(bytes(read(at, count)))
         start = 0
         for cut in cut_points(view, params, final=at + count == end):
-            yield view[start:cut]
+            yield at + start, view[start:cut]
             start = cut
         at += start

@@ -14,7 +14,7 @@ from itertools import pairwise
 from packer.engine.chunking import ChunkParams, chunks_of, iter_chunks
 from packer.engine.tokens import MAX_SPAN_BYTES
 from packer.opening.closed import LIMIT, NEW, SIGNATURE_BYTES, TEXT, ClosedTally, unopened
-from packer.opening.closed_update import Telling
+from packer.opening.closed_update import Telling, of_entries
 from packer.opening.discovery import Discovery
 from packer.opening.equal_members import Stretch, is_same
 from packer.opening.expansion import most_recipe
@@ -92,6 +92,8 @@ class Update:
         self.recipe = RecipeWriter(workers.directory)
         self.repeated = RepeatedText()
         """Text of the version's recipes so far, to be set before the content is taken."""
+        self.place = -1
+        """Where the last chunk of the content begins in the text; -1 if it lies in a stream."""
         self.closed = ClosedTally()
         """What stays closed."""
         self._further = FurtherTexts(old, further)
@@ -151,9 +153,11 @@ class Update:
             self.closed.add("zstd", TEXT, run.end - run.start)
         head = bytes(self._read(0, min(SIGNATURE_BYTES, self._size)))
         for kind, reason, _, size in unopened(head, self._size):
+            if reason == NEW:
+                is_full = self._old.is_full
+                reason = LIMIT if is_full else of_entries(self._read, self._size) or NEW
             if reason != TEXT:
-                is_limit = reason == NEW and self._old.is_full
-                self.closed.add(kind, LIMIT if is_limit else reason, size)
+                self.closed.add(kind, reason, size)
 
     def _fits(self, plan: Opened, most: float) -> bool:
         """Plan what is opened.
@@ -205,7 +209,11 @@ class Update:
         if self._parts:
             self.recipe.text(self._size)
         plan, numbers = self._plan, self._stored
-        yield from written(plan, self._read, self.recipe, numbers, params, repeated=self.repeated)
+        chunks = written(plan, self._read, self.recipe, numbers, params, repeated=self.repeated)
+        for place, chunk in chunks:
+            self.place = place
+            yield chunk
+        self.place = -1
 
     def recipe_chunks(self, params: ChunkParams) -> Iterator[memoryview]:
         """Yield the chunks of the recipe, once all content was taken."""

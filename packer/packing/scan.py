@@ -6,6 +6,7 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from contextlib import closing
+from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -285,7 +286,8 @@ class Scan:
             row = changed.begun()
             if row is not None and _has_room(predecessors, found, file.update):
                 file.update.repeated = self._repeated
-                runs, digests = self._pack_file(at, file, known, prefixes)
+                text = None if row.recipe_chunks else prefixes.alignment(row.runs)
+                runs, digests = self._pack_file(at, file, known, prefixes, text)
                 self.closed.add(at, [*source.closed.rows(), *file.closed()])
                 named = [predecessors.add(row, tuple(file.update.old_streams[0]))]
                 named += [each.add(tuple(streams)) for each, streams in file.update.used()]
@@ -313,14 +315,27 @@ class Scan:
         file: OpenedFile | UpdatedFile | WholeFile,
         known: Ordinals,
         prefixes: PrefixFinder,
+        text: Alignment | None = None,
     ) -> tuple[list[tuple[int, int]], bytearray]:
-        """Hand a file's new chunks to the writer; return the runs and digests of all its chunks."""
+        """Hand a file's new chunks to the writer.
+
+        Args:
+            at: entry of the file.
+            file: that is read.
+            known: chunks by digest.
+            prefixes: finds older chunks that are like new ones.
+            text: the alignment with the chunks of the predecessor, if they are its text.
+
+        Returns:
+            The runs, and the digests of all chunks.
+        """
         hasher = blake3.blake3
         chunks = ((chunk, len(chunk), hasher(chunk).digest()) for chunk in file.chunks())
         is_plain = (lambda: True) if isinstance(file, WholeFile) else (lambda: file.plain)
         # The recipe of an update is deltas and entropy-coded: nothing older helps.
         is_coded = (lambda: file.recipe_chunks > 0) if isinstance(file, UpdatedFile) else None
-        return self._pack_chunks(at, chunks, known, prefixes, is_plain, is_coded)
+        where = partial(getattr, file, "place") if text is not None else None
+        return self._pack_chunks(at, chunks, known, prefixes, is_plain, is_coded, text, where)
 
     def _pack_chunks(
         self,
@@ -330,6 +345,8 @@ class Scan:
         prefixes: PrefixFinder,
         is_plain: Callable[[], bool],
         is_coded: Callable[[], bool] | None = None,
+        alignment: Alignment | None = None,
+        where: Callable[[], int] | None = None,
     ) -> tuple[list[tuple[int, int]], bytearray]:
         """Hand new chunks to the writer.
 
@@ -340,6 +357,9 @@ class Scan:
             prefixes: finds older chunks that are like new ones.
             is_plain: returns whether the chunks so far are the file as it is.
             is_coded: returns whether no older chunk helps the next one; None for never.
+            alignment: with the older chunks that help; None if the base's file has them.
+            where: returns where the last chunk begins, for the alignment, -1 if no older one helps;
+                None if the chunks follow one another.
 
         Returns:
             The runs, and the digests of all chunks.
@@ -348,28 +368,29 @@ class Scan:
         digests = bytearray()
         start = end = offset = 0
         aligned = (-1, 0)  # the last base chunk that the file holds, and where it ends there
-        alignment: Alignment | None = None
         average = self._job.params.average_bytes
         for chunk, length, full in chunks:
             digests += full
+            place = offset if where is None else where()
             ordinal = known.get(full)
             if ordinal >= 0:
-                aligned = (ordinal, offset + length)
+                if place >= 0:
+                    aligned = (ordinal, place + length)
             else:
                 near: tuple[Iterable[int], Iterable[int]] = (), ()
-                helps = is_coded is None or not is_coded()
+                helps = place >= 0 and (is_coded is None or not is_coded())
                 if alignment is None and helps:
                     alignment = prefixes.counterpart(self._source.found.paths[at])
                 if alignment is not None and helps:
                     alignment.align(*aligned)
-                    near = alignment.near(offset, offset + length, average)
+                    near = alignment.near(place, place + length, average)
                 ordinal = self._older.next_ordinal
                 digest = full[:DIGEST_BYTES]
                 known.put(digest, ordinal)
                 readable = self._older.add(chunk, digest, at, offset, plain=is_plain())
                 like, beside = prefixes.find(ordinal, chunk, near[0], readable=readable)
-                if beside:  # the chunks that follow are probably in step with the similar one
-                    aligned = (like[-1], offset + length)
+                if beside and place >= 0:  # what follows is probably in step with the similar one
+                    aligned = (like[-1], place + length)
                 self.writer.add(chunk, full, like, prefixes.usable(chain(near[1], beside)))
             offset += length
             if ordinal == end and end:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import accumulate
 
 from xxhash import xxh32_intdigest
@@ -140,7 +140,7 @@ class Alignment:
         runs: runs of the old file.
     """
 
-    def __init__(self, base: Index, runs: list[tuple[int, int]]) -> None:
+    def __init__(self, base: Index, runs: Iterable[tuple[int, int]]) -> None:
         self._chunks = array("I")
         for start, length in runs:
             self._chunks.extend(range(start, start + length))

@@ -55,6 +55,14 @@ class PrefixFinder:
         """
         return None if self.counterparts is None else self.counterparts.open(path)
 
+    def alignment(self, runs: Sequence[tuple[int, int]]) -> Alignment:
+        """Return the alignment with chunks of the base.
+
+        Args:
+            runs: of these.
+        """
+        return Alignment(self._base.index, runs)
+
     def usable(self, chunks: Iterable[int]) -> list[int]:
         """Return those of some base chunks that new frames may have as prefix.
 

@@ -324,6 +324,8 @@ def damaged(data: bytes) -> bytes:
     return data[: len(data) * 3 // 4] + noise(3)
 
 
+READS_ZIP = bytes.fromhex("504b0304745349bc0000000000000080498d442401c1bd504b0304b21048895424")
+"""Instructions of a program: compare with the signature, jump; what follows looks encrypted."""
 XZ = lzma.compress(text(400_000, 9))
 OTHER_XZ = lzma.compress(text(400_000, 11))
 BZ2 = bz2.compress(text(900_000, 9))
@@ -331,10 +333,30 @@ OTHER_BZ2 = bz2.compress(text(900_000, 11))
 UPDATES = {
     "opened": (foreign_gzip(TEXT), foreign_gzip(edited(TEXT)), None),
     "encrypted": (zip_entry(noise(1), 8, 1), zip_entry(noise(2), 8, 1), "zip encrypted"),
+    "encrypted behind a directory": (
+        zip_entry(b"", 0) + zip_entry(noise(1), 8, 1),
+        zip_entry(b"", 0) + zip_entry(noise(2), 8, 1),
+        "zip encrypted",
+    ),
+    "method behind a directory": (
+        zip_entry(b"", 0) + zip_entry(noise(1), 9),
+        zip_entry(b"", 0) + zip_entry(noise(2), 9),
+        "zip method",
+    ),
+    "stored behind a directory": (
+        zip_entry(b"", 0) + zip_entry(noise(1), 0),
+        zip_entry(b"", 0) + zip_entry(noise(2), 0),
+        "zip new",
+    ),
     "one of two encrypted": (
         zipped_and(TEXT, noise(1), 8, 1),
         zipped_and(edited(TEXT), noise(2), 8, 1),
         "zip encrypted",
+    ),
+    "a program that reads zip archives": (
+        compressed(LONG + READS_ZIP + bytes(100_000)),
+        compressed(LONG + READS_ZIP + noise(2)),
+        None,
     ),
     "the encrypted one is the same": (
         zipped_and(TEXT, noise(1), 8, 1),
@@ -382,6 +404,16 @@ UPDATES = {
         "bzip2 encoder",
     ),
 }
+
+
+@pytest.mark.parametrize("size", range(3, 11))
+def test_beginnings_of_headers_are_packed(size: int, tmp_path: Path) -> None:
+    """A file that ends within the header of a zip entry."""
+    data = zip_entry(noise(1, 100), 8, 1)[:size]
+    (tmp_path / "a.zip").write_bytes(data)
+    packer.pack(tmp_path / "a.zip", store=tmp_path / "store", tag="app:1", cache=False)
+    packer.unpack("app:1", tmp_path / "out", store=tmp_path / "store")
+    assert (tmp_path / "out" / "a.zip").read_bytes() == data
 
 
 @pytest.mark.parametrize("name", UPDATES)

@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+import argparse
 import gzip
 import hashlib
+import inspect
 import io
 import json
+import optparse
+import pickle
+import pydoc
+import subprocess
 import tarfile
+import threading
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -26,7 +34,7 @@ from packer.packing.older.counterparts import Counterparts
 from packer.packing.older.predecessors import Predecessors
 from packer.packing.updated_files import UpdatedFile
 from tests.builders import text
-from tests.updates import changed, libdeflate, tar, texts, write, zlib_gzip
+from tests.updates import as_gzip, changed, libdeflate, tar, texts, write, zlib_gzip
 from tests.zstd_archives import frames, zstd
 
 TEXTS = texts(files=4)
@@ -352,3 +360,39 @@ def test_an_archive_that_changed_in_the_version_before_is_not_stored_anew(
         packed = packer.pack(root, store=store, tag=f"app:{at}")
         assert at == 0 or packed.new_bytes < 8_000
         assert b"".join(packer.cat(f"app:{at}", "bundle", store=store)) == bundle(*versions)
+
+
+def test_streams_of_literals_alone_are_opened(tmp_path: Path) -> None:
+    """They look less compressed than others: a byte of them tells what the next may be."""
+    modules = (argparse, inspect, optparse, pickle, pydoc, subprocess, tarfile, threading)
+    source = "".join(map(inspect.getsource, modules)).replace(" ", 8 * " ").encode()
+
+    def literals(version: int) -> bytes:
+        encoder = zlib.compressobj(6, zlib.DEFLATED, -15, strategy=zlib.Z_HUFFMAN_ONLY)
+        data = b"version %d\n" % version + source
+        return as_gzip(encoder.compress(data) + encoder.flush(), data)
+
+    for version in range(8, 11):
+        folder = write(tmp_path / f"v{version}", {"a.tgz": literals(version)})
+        tag = f"app:{version}"
+        result = packer.pack(folder, store=tmp_path / "store", tag=tag, cache=False)
+    assert result.new_bytes < 3000 < len(literals(10)) / 30
+    packer.unpack("app:10", tmp_path / "out", store=tmp_path / "store")
+    assert (tmp_path / "out" / "a.tgz").read_bytes() == literals(10)
+
+
+def test_a_stream_behind_short_ones_is_opened(tmp_path: Path) -> None:
+    """Of a tar archive of gzip members, as gems are; what surrounds the first ones is not dense."""
+
+    def gem(version: int) -> bytes:
+        short = gzip.compress(b"metadata", mtime=0)
+        files = {f"{number}.gz": short for number in range(3)}
+        return tar(files | {"a": bytes(8 << 10), "data.tar.gz": archive(version)})
+
+    for version in range(1, 3):
+        folder = write(tmp_path / f"v{version}", {f"a-1.{version}.gem": gem(version)})
+        tag = f"app:{version}"
+        result = packer.pack(folder, store=tmp_path / "store", tag=tag, cache=False)
+    assert result.new_bytes < 4000 < len(gem(2)) / 5
+    packer.unpack("app:2", tmp_path / "out", store=tmp_path / "store")
+    assert (tmp_path / "out" / "a-1.2.gem").read_bytes() == gem(2)
