@@ -18,7 +18,7 @@ _PAGE_BYTES = 2 << 20
 _LEAST_BYTES = 1 << 20
 """Length in bytes from which memory comes in large pages, where the system has them, and is used
 again: glibc gets so long a block from the system, too."""
-_IDLE_BYTES = 16 << 20
+_IDLE_BYTES = 10 << 20
 """Memory that is kept to be written again, at most, in bytes."""
 _WASTE = 4
 """How many times as long as what is asked for such memory may be: all of it may be in use."""

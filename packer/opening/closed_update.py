@@ -105,20 +105,22 @@ class Telling:
                 self.closed.add("zstd", TEXT, frames.closed_bytes)
         for stream in self.found.streams:
             assert isinstance(stream, FoundStream)
-            parent = stream.parent.number if stream.parent is not None else -1
+            holder = stream.parent
             if stream.number in opened:
                 holders += [stream] * (stream.size > SMALL_BYTES)
-            elif parent < 0 or parent in opened:
-                reason = ENCODER if stream.number in self.foreign else NEW
-                self.closed.add(stream.kind, reason, stream.closed_bytes)
-        for holder, start, end, kind, reason in self.found.unread:
-            if holder is None or holder.number in opened:
+            elif holder is None or holder.number in opened:
                 assert holder is None or isinstance(holder, (FoundStream, FoundFrames))
-                self._add(holder, start, end, kind, reason)
+                reason = ENCODER if stream.number in self.foreign else NEW
+                end = stream.offset + stream.closed_bytes
+                self._add(holder, stream.offset, end, stream.kind, reason)
+        for within, start, end, kind, reason in self.found.unread:
+            if within is None or within.number in opened:
+                assert within is None or isinstance(within, (FoundStream, FoundFrames))
+                self._add(within, start, end, kind, reason)
         bzip2 = set(_bzip2(plans, -1)) if pays else set()
-        for holder in holders:
-            number = holder.number if holder is not None else -1
-            self._tell_formats(holder, {at for within, at in bzip2 if within == number})
+        for each in holders:
+            number = each.number if each is not None else -1
+            self._tell_formats(each, {at for within, at in bzip2 if within == number})
 
     def _tell_formats(
         self, holder: FoundStream | FoundFrames | None, opened: Collection[int]

@@ -45,9 +45,9 @@ def test_it_is_kept_once_nothing_refers_to_it() -> None:
 
 
 def test_a_short_one_does_not_take_a_long_one() -> None:
-    kept = [writable(12 << 20)]
+    kept = [writable(10 << 20)]
     kept.clear()
-    assert [len(each) for each in memory._idle] == [12 << 20]
+    assert [len(each) for each in memory._idle] == [10 << 20]
     short = writable(2 << 20)
     assert len(memory._idle) == 1 and len(short) == 2 << 20
 

@@ -304,6 +304,11 @@ def test_what_is_too_much_to_inflate_stays_as_it_is_and_the_rest_is_opened(
         found = update(old, new)
         assert found is not None
         assert len(found.recipe) + len(found.content) < cost
+    monkeypatch.setattr(discovery, "most_opened", lambda _: text + 310_000)
+    with closing(OldText(reading(old), len(old), None)) as before:
+        made = Update(reading(new), len(new), before, Workers(None))
+        assert made.begin(1e9) and not made.closed.rows()  # those that are closed did not change
+        made.close()
 
 
 def test_streams_that_the_predecessor_does_not_list_stay_as_they_are(
