@@ -179,6 +179,7 @@ class LayerWriter:
         self._pending: deque[_Pending] = deque()
         self._written: deque[Future[None]] = deque()  # of the first ones of these
         self._writing: ThreadPoolExecutor | None = None
+        self._has_failed = False
         self._first_read: Future[None] | None = None
         self._blob: BlobWriter | None = None
         self._blob_bytes = 0
@@ -324,7 +325,7 @@ class LayerWriter:
         if len(self._pending) > 1:  # a version of one frame needs no thread
             self._writing = self._writing or ThreadPoolExecutor(1, "write")
             for pending in list(self._pending)[len(self._written) :]:
-                self._written.append(self._writing.submit(self._write_frame, pending))
+                self._written.append(self._writing.submit(self._write_behind, pending))
         self._settle(self._backlog)
         self._buffer = self._new_buffer()
 
@@ -364,6 +365,16 @@ class LayerWriter:
         if self.level != zstd.LARGE_LEVEL or not least < len(frame) < most:
             return frame
         return min(frame, zstd.compress(data, zstd.DEFAULT_LEVEL), key=len)
+
+    def _write_behind(self, pending: _Pending) -> None:
+        """Write a frame, in the thread; none behind one that failed, as its layer lacks that."""
+        if self._has_failed:
+            return
+        try:
+            self._write_frame(pending)
+        except BaseException:
+            self._has_failed = True
+            raise
 
     def _write_frame(self, pending: _Pending) -> None:
         frame, is_delta = pending.future.result()

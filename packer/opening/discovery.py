@@ -36,7 +36,8 @@ MAX_FOUND_STREAMS = 1 << 14
 MAX_RATIO = 4
 SPARE_BYTES = 1 << 30
 """At most MAX_RATIO times a file's size plus SPARE_BYTES of plaintext are inflated, all depths
-together, as they go to a temporary file. The streams behind are bytes of what holds them."""
+together, as they go to a temporary file; and no more than `most_opened` allows. The streams behind
+are bytes of what holds them."""
 
 MAX_NAME_BYTES = 1 << 8
 """Bytes of an entry's name that are kept, at most."""

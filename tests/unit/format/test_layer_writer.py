@@ -5,7 +5,7 @@ from __future__ import annotations
 import random
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import blake3
 import pytest
@@ -20,7 +20,9 @@ class Full:
 
     def __init__(self, frames: int) -> None:
         self._left = frames
-        self.discarded = 0
+        self.discarded = self.refused = 0
+        self.may_go_on = threading.Event()
+        self.may_go_on.set()
 
     def create(self) -> Full:
         """Return the writer."""
@@ -34,7 +36,9 @@ class Full:
 
     def write(self, data: bytes | bytearray | memoryview, /) -> int:
         """Take a frame, if there is room."""
+        self.may_go_on.wait()
         if not self._left:
+            self.refused += 1
             raise OSError(28, "no space left on device")
         self._left -= 1
         return len(data)
@@ -68,6 +72,22 @@ def test_an_error_of_writing_is_raised(room: int) -> None:
         writer.abort()
     assert store.discarded == 1
     assert not writing()
+
+
+def test_nothing_is_written_behind_a_frame_that_failed() -> None:
+    store = Full(1)
+    store.may_go_on.clear()
+    with ThreadPoolExecutor(2) as executor:
+        writer = LayerWriter(store, executor, level=1, layer_bytes=1 << 40, backlog=100)
+        for data, digest in chunks(12):
+            writer.add(data, digest)
+        store.may_go_on.set()
+        assert len(writer._written) > 3
+        wait(writer._written)
+        with pytest.raises(OSError, match="no space"):
+            writer.flush()
+        writer.abort()
+    assert store.refused == 1
 
 
 def test_frames_are_the_same_however_many_wait() -> None:
