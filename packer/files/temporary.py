@@ -119,10 +119,21 @@ def write_at(file: IO[bytes], data: bytes | bytearray | memoryview, offset: int)
         offset: in the file, in bytes.
 
     Raises:
-        OSError: the disk is full.
+        OSError: the disk is full; it names the directory, as the file has no name.
     """
-    if os.pwrite(file.fileno(), data, offset) != len(data):
-        raise OSError(errno.ENOSPC, "no space for a temporary file")
+    try:
+        written = os.pwrite(file.fileno(), data, offset)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, _directory_of(file)) from None
+    if written != len(data):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), _directory_of(file))
+
+
+def _directory_of(file: IO[bytes]) -> str | None:
+    """Return the directory of a file without a name; None if the system does not tell."""
+    with contextlib.suppress(OSError):
+        return os.path.dirname(os.readlink(f"/proc/self/fd/{file.fileno()}"))
+    return None
 
 
 def read_at(file: IO[bytes], size: int, offset: int) -> bytes:

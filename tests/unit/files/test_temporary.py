@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
 import signal
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from packer.files.temporary import temporary_directory
+from packer.files.temporary import temporary_directory, write_at
 from packer.storage import kots_archives, migration, save
 from tests.hostile import hostile_registry
 
@@ -165,3 +166,13 @@ def test_a_save_that_was_killed(base: Path, tmp_path: Path) -> None:
 def test_all_that_may_be_large_is_swept(module: object) -> None:
     assert getattr(module, "temporary_directory") is temporary_directory  # noqa: B009
     assert not hasattr(module, "tempfile")
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="the system does not tell")
+def test_a_full_disk_is_named_by_its_directory() -> None:
+    with (
+        open("/dev/full", "r+b", buffering=0) as file,
+        pytest.raises(OSError, match="space") as raised,
+    ):
+        write_at(file, b"text", 0)
+    assert (raised.value.errno, raised.value.filename) == (errno.ENOSPC, "/dev")
