@@ -14,15 +14,14 @@
  *   A sweep of the table, before a window of positions goes by, moves entries that are farther
  *   back than a window, so that none of them looks near again.
  * - Lazy kinds insert every position sooner or later, so it does not matter when: the model
- * inserts some
- *   hundred at once, chain by chain, without a search between them. A search follows only `back`
- *   of its own position and earlier ones, which later insertions do not change: `back` remembers
- *   two windows.
+ *   inserts some hundred at once, chain by chain, without a search between them. A search follows
+ *   only `back` of its own position and earlier ones, which later insertions do not change: `back`
+ *   remembers two windows.
  * - Before a string is compared, its two bytes at the end of the best match are, in Go's manner
  *   four: a longer match has them.
- * - Long chains are not walked: see ranks.c. If it finds no match that is longer than the
- * shortest, all
- *   that is left is whether there is a shortest one, and the walk stops at the first.
+ * - Long chains are not walked: see ranks.c. If that finds no match that is longer than the
+ *   shortest, all that is left is whether there is a shortest one. So the walk stops at the
+ *   first.
  */
 #include "deflate/chains.h"
 

@@ -42,13 +42,6 @@ static inline int usable(const pk_model *model, uint32_t entry, uint32_t at, uin
     return distance - 1 < (most < reach ? most : reach);
 }
 
-/* All bits if a match may begin `by` bytes back, where `most` is the greatest distance; else 0.
- * For tests whose branch the processor would guess wrong half of the time. */
-static inline uint32_t mask_of(uint32_t by, uint32_t most)
-{
-    return -(uint32_t)(by - 1 < most);
-}
-
 static inline int same_four(const pk_model *model, uint32_t there, uint64_t string)
 {
     return load32(model->data + there) == (uint32_t)string;

@@ -131,26 +131,19 @@ typedef struct match {
     uint32_t at, there, length;
 } match;
 
-/* The greatest distance of a match at `at`. */
-static inline uint32_t most_back(const pk_model *model, uint32_t at)
+/* The greatest distance of a match at `at`; floor: first position that is known. */
+static inline uint32_t most_back(uint32_t floor, uint32_t at)
 {
-    const uint32_t known = at - model->klauspost.floor;
-    return known < REACH ? known : REACH;
+    return at - floor < REACH ? at - floor : REACH;
 }
 
-/* 0 if a match of four bytes may begin `by` bytes before; `mask` is mask_of that. */
-static inline uint32_t differs(const uint8_t *here, uint32_t by, uint32_t mask)
-{
-    return (load32(here) ^ load32(here - (by & mask))) | ~mask;
-}
-
-/* How far back an entry is, or 0, and all bits if no match may begin there: its string can be read
- * without a branch. */
+/* How far back an entry is, or 0, and all bits, if no match may begin there. So its string can be
+ * read without a branch, which the processor would guess wrong half of the time. */
 typedef struct back {
     uint32_t by, beyond;
 } back;
 
-/* most: the greatest distance. */
+/* most: the greatest distance. By a shift, as compilers may make a branch of a comparison. */
 static inline back back_of(uint32_t by, uint32_t most)
 {
     const uint64_t within = (uint64_t)((int64_t)((uint64_t)(by - 1) - most) >> 63);
@@ -186,22 +179,24 @@ static inline void choose_longer(pk_model *model, match *hand, const unsigned le
         && same_four(model, start + 1 - with->repeated, pk_load64(data + start) >> 8)
         && take_longer(model, hand, start + 1, with->repeated))
         return;
-    const uint32_t most = most_back(model, next), by_one = entry - newest_of(pair),
-                   by_other = entry - older_of(pair), one = mask_of(by_one, most),
-                   other = one & mask_of(by_other, most);
-    if (!differs(data + next, by_one, one) && take_longer(model, hand, next, by_one) && level == 5)
+    const uint32_t most = most_back(with->floor, next);
+    const back one = back_of(entry - newest_of(pair), most),
+               other = back_of(entry - older_of(pair), most);
+    if (!differs_at(data + next, behind, one) && take_longer(model, hand, next, one.by)
+        && level == 5)
         return;
-    if (!differs(data + next, by_other, other))
-        take_longer(model, hand, next, by_other);
+    if (!(differs_at(data + next, behind, other) | one.beyond))
+        take_longer(model, hand, next, other.by);
 }
 
 /* Take a longer match instead, that has the string behind the end of the one in hand at the same
  * place, `by` bytes before it. start: of the match that is looked from. */
 static inline void take_farther(const pk_model *model, match *hand, uint32_t start, uint32_t by)
 {
-    const uint32_t at = start + SKIPPED, mask = mask_of(by, most_back(model, at));
+    const uint32_t at = start + SKIPPED;
     /* A longer one has these four bytes as well. */
-    if (differs(model->data + start + hand->length - SKIPPED, by, mask))
+    const uint8_t *last = model->data + start + hand->length - SKIPPED;
+    if (differs_at(last, load32(last), back_of(by, most_back(model->klauspost.floor, at))))
         return;
     const uint32_t longer = length_at(model, at, at - by);
     if (longer > hand->length)
@@ -229,8 +224,8 @@ static inline void plan_farther(pk_model *model, match hand, const unsigned leve
     plan(model, hand.at, hand.there, hand.length);
 }
 
-/* Plan a match that strings of four bytes found, `by` bytes back, or a longer one. Not inlined, as
- * is the other one, so that the search itself has the registers. */
+/* Plan a match that strings of four bytes found, `by` bytes back, or a longer one. Neither this
+ * function nor take_long is inlined, so that the search keeps its variables in registers. */
 static __attribute__((noinline)) void take_short(pk_model *model, uint32_t at, uint32_t by)
 {
     match hand = {at, at - by, compared_length(model, at, at - by)};
@@ -238,8 +233,8 @@ static __attribute__((noinline)) void take_short(pk_model *model, uint32_t at, u
     plan_farther(model, hand, model->klauspost.level);
 }
 
-/* Plan the longer one of two matches that long strings found, or a longer one. 0: there is none.
- */
+/* Plan the longer one of two matches that long strings found, so many bytes back each, 0 for none;
+ * or a still longer one. */
 static __attribute__((noinline)) void take_long(pk_model *model, uint32_t at, uint32_t by_one,
                                                 uint32_t by_other)
 {
@@ -264,8 +259,7 @@ static inline __attribute__((always_inline)) void look_double(pk_model *model,
     const unsigned slowly = level == 5 ? 6 : 7;
     uint32_t next = with->next;
     for (;;) {
-        const uint32_t at = next, entry = first + at,
-                       most = at - floor < REACH ? at - floor : REACH;
+        const uint32_t at = next, entry = first + at, most = most_back(floor, at);
         next = at + 1 + ((at - emitted) >> slowly);
         if (next > limit) {
             no_more(with);

@@ -1,21 +1,12 @@
 /* Blocks with codes of any shape, up to 15 bits long, give back the tokens that were written in
  * them; cut off anywhere they want more, and a match that no encoder writes is refused. */
 #include "check.h"
+#include "draw.h"
 
 #include "deflate/block_header.h"
 #include "deflate/block_writer.h"
 
 enum { MOST = 30000 };
-
-static uint32_t state = 97531;
-
-static uint32_t any(uint32_t below)
-{
-    state ^= state << 13;
-    state ^= state >> 17;
-    state ^= state << 5;
-    return state % below;
-}
 
 /* Tokens of which some are much rarer than others: few letters, or all; short matches, or all. */
 static size_t draw_tokens(pk_token *tokens, uint32_t letters, uint32_t matches, uint32_t longest)
@@ -132,6 +123,7 @@ static void check_refusals(void)
 
 int main(void)
 {
+    draw_state = 97531;
     pk_token *tokens = malloc(MOST * sizeof *tokens);
     CHECK(tokens);
     for (unsigned round = 0; round < 120; round++)

@@ -2,6 +2,7 @@
  * whatever tokens they are told of: on texts of few letters, of repeats and of noise, with flush
  * points and restarts, and with every way to start. In runs they predict the same. */
 #include "check.h"
+#include "draw.h"
 
 #include "common/bytes.h"
 #include "deflate/model.h"
@@ -10,31 +11,10 @@
 
 enum { SIZE = 200000, ROUNDS = 24, DETAILS = 3 };
 
-static uint32_t state = 54321;
-
 /* A hash of all that was predicted. Recipes hold what a model predicts wrong, so a model predicts
  * the same for ever. */
 enum { PRIME = 16777619 };
 static uint64_t predicted = 1;
-
-static uint32_t any(uint32_t below)
-{
-    state ^= state << 13;
-    state ^= state >> 17;
-    state ^= state << 5;
-    return state % below;
-}
-
-/* Letters, and copies from anywhere before. */
-static void fill(uint8_t *data, uint32_t letters, uint32_t longest)
-{
-    for (uint32_t at = 0; at < SIZE;) {
-        uint32_t length = 1 + any(longest), from = any(at + 1);
-        int copies = at && any(3);
-        for (uint32_t i = 0; i < length && at < SIZE; i++, at++)
-            data[at] = copies ? data[from + i] : (uint8_t)any(letters);
-    }
-}
 
 /* A token that was not predicted: a literal, or any match that a recipe can hold. */
 static pk_token other_token(const uint8_t *data, uint32_t at, uint32_t most)
@@ -172,25 +152,26 @@ static void check_one_wrong(pk_model *model, const uint8_t *data, unsigned rule)
 
 int main(void)
 {
+    draw_state = 54321;
     static const uint32_t letters[] = {2, 3, 20, 250, 30, 1}, longest[] = {9, 40, 9, 300, 700, 9};
     pk_model *model = calloc(1, sizeof *model), *other = calloc(1, sizeof *other);
     uint8_t *data = calloc(SIZE + PK_PAD, 1);
     CHECK(model && other && data);
     uint64_t matches = 0;
     for (unsigned round = 0; round < ROUNDS; round++) {
-        fill(data, letters[round % 6], longest[round % 6]);
+        fill(data, SIZE, letters[round % 6], longest[round % 6]);
         for (unsigned rule = 29; rule < 39; rule++)
             matches += check_predictions(model, data, rule, round);
     }
     CHECK(matches);
     CHECK(predicted == UINT64_C(0xcab753da3a1f539d));
     for (unsigned round = 0; round < ROUNDS; round++) {
-        fill(data, letters[round % 6], longest[round % 6]);
+        fill(data, SIZE, letters[round % 6], longest[round % 6]);
         CHECK(check_predictions(model, data, 39, round)); /* miniz */
         for (unsigned rule = 29; rule < 36; rule++)
             check_runs(model, other, data, rule, round);
     }
-    fill(data, 20, 9);
+    fill(data, SIZE, 20, 9);
     check_one_wrong(model, data, 33);
     check_one_wrong(model, data, 34);
     printf("ok: klauspost, %llu matches\n", (unsigned long long)matches);

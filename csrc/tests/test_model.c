@@ -2,31 +2,11 @@
  * has them, on texts of few letters, of repeats and of noise, with flush points and with tokens
  * that were not predicted. */
 #include "check.h"
+#include "draw.h"
 
 #include "deflate/model.h"
 
 enum { SIZE = 150000, ROUNDS = 6 };
-
-static uint32_t state = 12345;
-
-static uint32_t any(uint32_t below)
-{
-    state ^= state << 13;
-    state ^= state >> 17;
-    state ^= state << 5;
-    return state % below;
-}
-
-/* Letters, and copies from anywhere before. */
-static void fill(uint8_t *data, uint32_t letters, uint32_t longest)
-{
-    for (uint32_t at = 0; at < SIZE;) {
-        uint32_t length = 1 + any(longest), from = any(at + 1);
-        int copies = at && any(3);
-        for (uint32_t i = 0; i < length && at < SIZE; i++, at++)
-            data[at] = copies ? data[from + i] : (uint8_t)any(letters);
-    }
-}
 
 static uint64_t compare(pk_model *quick, pk_model *plain, const uint8_t *data, unsigned rule,
                         unsigned round)
@@ -84,6 +64,7 @@ static void check_cleared(pk_model *model, const uint8_t *data, unsigned rule, u
 
 int main(void)
 {
+    draw_state = 12345;
     static const uint32_t letters[ROUNDS] = {2, 3, 4, 20, 250, 30},
                           longest[ROUNDS] = {9, 40, 4, 9, 300, 700};
     pk_model *quick = calloc(1, sizeof *quick), *plain = calloc(1, sizeof *plain);
@@ -92,7 +73,7 @@ int main(void)
     unsigned rules = 0;
     uint64_t matches = 0;
     for (unsigned round = 0; round < ROUNDS; round++) {
-        fill(data, letters[round], longest[round]);
+        fill(data, SIZE, letters[round], longest[round]);
         for (unsigned rule = 0; rule < pk_rule_count; rule++) {
             pk_model_start(quick, &pk_rule_table[rule], 8, data, 0, 0, 0, PK_WINDOW);
             if (!quick->climbs)

@@ -6,7 +6,6 @@ import os
 from collections.abc import Callable, Iterable
 from concurrent.futures import Executor
 from contextlib import closing
-from functools import partial
 from itertools import chain
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -334,7 +333,7 @@ class Scan:
         is_plain = (lambda: True) if isinstance(file, WholeFile) else (lambda: file.plain)
         # The recipe of an update is deltas and entropy-coded: nothing older helps.
         is_coded = (lambda: file.recipe_chunks > 0) if isinstance(file, UpdatedFile) else None
-        where = partial(getattr, file, "place") if text is not None else None
+        where = file.place if text is not None and isinstance(file, UpdatedFile) else None
         return self._pack_chunks(at, chunks, known, prefixes, is_plain, is_coded, text, where)
 
     def _pack_chunks(

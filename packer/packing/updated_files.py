@@ -348,9 +348,8 @@ class UpdatedFile(WatchedFile):
         self._check()
         self._report(self._found.size)
 
-    @property
     def place(self) -> int:
-        """Where the last chunk begins in the file's text; -1 if it lies in a stream or a recipe."""
+        """Return where the last chunk begins in the text; -1 if it lies in a stream or recipe."""
         return self.update.place
 
     @property
