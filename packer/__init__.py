@@ -74,6 +74,7 @@ if TYPE_CHECKING:
     )
     from packer.files.rules import LeftOut
     from packer.format.closed_files import Closed
+    from packer.format.cost import Cost
     from packer.format.usage import Opened, Use
     from packer.oci import Descriptor
     from packer.packing.job import BaseChoice, Packed
@@ -116,6 +117,7 @@ __all__ = [
     "Collected",
     "Condition",
     "Conflict",
+    "Cost",
     "Deployment",
     "Descriptor",
     "Details",
@@ -298,6 +300,7 @@ _MODULES = {
     ),
     "files.rules": ("LeftOut",),
     "format.closed_files": ("Closed",),
+    "format.cost": ("Cost",),
     "format.usage": (
         "Opened",
         "Use",

@@ -11,7 +11,6 @@ extra ``layer-packer[fsspec]``, and no other module imports fsspec.
 from __future__ import annotations
 
 import errno
-import io
 import os
 from typing import Any
 
@@ -22,7 +21,7 @@ from packer.errors import InvalidReference, NotFound
 from packer.forks import Lock
 from packer.format.version import Version, load_version
 from packer.reading.contents import entries
-from packer.reading.version_file import open_entry
+from packer.reading.version_file import EntryFile, open_entry
 from packer.reference import is_registry_url, parse_location
 from packer.stores.caching import CachedStore, SmallBlobs
 from packer.stores.protocols import LocalBlobs
@@ -121,7 +120,7 @@ class LayerPackerFileSystem(AbstractFileSystem):  # type: ignore[misc]
             self._trees.clear()
         super().invalidate_cache(path)
 
-    def _open(self, path: str, mode: str = "rb", **kwargs: Any) -> io.BufferedReader:
+    def _open(self, path: str, mode: str = "rb", **kwargs: Any) -> EntryFile:
         """Open a file for reading."""
         if mode != "rb":
             raise OSError(errno.EROFS, os.strerror(errno.EROFS), path)

@@ -18,6 +18,7 @@ from packer.stores.registry.access import Access, RegistryLike
 if TYPE_CHECKING:
     from packer.api.air_gap import Inventory
     from packer.api.trust import Trust
+    from packer.format.cost import Cost
     from packer.format.version import Version
     from packer.reading.contents import Details, Entry
     from packer.reading.differences import Change
@@ -217,6 +218,7 @@ def cat(
     store: StoreLike = None,
     registry: RegistryLike = None,
     inside: bool = False,
+    cost: Cost | None = None,
 ) -> Iterator[bytes | memoryview]:
     """Return the content of one file of a version, reading only the frames that hold it.
 
@@ -228,6 +230,7 @@ def cat(
         store: the local store.
         registry: how to reach a registry.
         inside: `path` may lead into an archive: ``charts/app.tgz!/app/values.yaml``.
+        cost: counts what is read for it, complete behind the last piece.
 
     Returns:
         The content in pieces.
@@ -238,7 +241,8 @@ def cat(
         IntegrityError: bytes differ from their digest.
         StoreError: a store failed.
     """
-    return content_of(open_version(name, store=store, registry=registry), path, inside=inside)
+    version = open_version(name, store=store, registry=registry)
+    return content_of(version, path, inside=inside, cost=cost)
 
 
 def is_directory(version: Version, path: str | bytes) -> bool:
@@ -249,7 +253,7 @@ def is_directory(version: Version, path: str | bytes) -> bool:
 
 
 def content_of(
-    version: Version, path: str | bytes, *, inside: bool = False
+    version: Version, path: str | bytes, *, inside: bool = False, cost: Cost | None = None
 ) -> Iterator[bytes | memoryview]:
     """Return the content of a file or directory of an open version, as `cat` does.
 
@@ -257,6 +261,7 @@ def content_of(
         version: holds it.
         path: as for `cat`.
         inside: as for `cat`.
+        cost: as for `cat`.
 
     Returns:
         The content in pieces.
@@ -267,8 +272,8 @@ def content_of(
 
     raw = os.fsencode(path).strip(b"/")
     if is_directory(version, path):
-        return tar_of(version, index_of(version, Part((raw,))))
-    return contents.content(version, raw, inside=inside)
+        return tar_of(version, index_of(version, Part((raw,))), cost)
+    return contents.content(version, raw, inside=inside, cost=cost)
 
 
 def diff(

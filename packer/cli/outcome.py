@@ -153,6 +153,7 @@ def write_content(
     out: Output,
     pieces: Iterable[bytes | memoryview],
     names: dict[str, str],
+    more: Callable[[], dict[str, Any]] = dict,
 ) -> Report:
     """Write content to standard output piece by piece, as bytes or JSON.
 
@@ -161,19 +162,25 @@ def write_content(
         out: standard output.
         pieces: of the content.
         names: fields of the JSON object that say what it is.
+        more: returns fields that are known behind the last piece.
 
     Returns:
         A report with nothing more to show.
     """
     if args.json:
-        _write_base64(out, pieces, names)
+        _write_base64(out, pieces, names, more)
     else:
         for piece in pieces:
             out.write(piece)
     return Report(None, tuple, is_summary=False)
 
 
-def _write_base64(out: Output, pieces: Iterable[bytes | memoryview], names: dict[str, str]) -> None:
+def _write_base64(
+    out: Output,
+    pieces: Iterable[bytes | memoryview],
+    names: dict[str, str],
+    more: Callable[[], dict[str, Any]],
+) -> None:
     """Write content as a JSON document without holding it in memory."""
     size = 0
     held = bytearray()
@@ -188,7 +195,7 @@ def _write_base64(out: Output, pieces: Iterable[bytes | memoryview], names: dict
         del held[:count]
     if not size:
         out.write(b'{"content_base64": "')
-    rest = json.dumps({**names, "bytes": size}).removeprefix("{")
+    rest = json.dumps({**names, "bytes": size, **more()}).removeprefix("{")
     out.write(base64.b64encode(held) + b'", ' + rest.encode("ascii") + b"\n")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import stat
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict
 from typing import Any
 
 from packer.api import readings
@@ -14,6 +15,7 @@ from packer.cli.call_options import options, refuse_terminal
 from packer.cli.outcome import Report, write_content
 from packer.cli.output import Line, Output
 from packer.cli.tables import Column, table
+from packer.format.cost import Cost
 from packer.progress import ProgressCallback
 from packer.reading import contents
 from packer.reading.contents import Entry
@@ -111,15 +113,17 @@ def cat(args: argparse.Namespace, out: Output, progress: ProgressCallback | None
     version = open_version(args.name, **options(args))
     if readings.is_directory(version, args.path):
         refuse_terminal(args, out)
-    return content_report(args, out, readings.content_of(version, args.path, inside=args.inside))
+    cost = Cost()
+    pieces = readings.content_of(version, args.path, inside=args.inside, cost=cost)
+    return content_report(args, out, pieces, cost)
 
 
 def content_report(
-    args: argparse.Namespace, out: Output, pieces: Iterable[bytes | memoryview]
+    args: argparse.Namespace, out: Output, pieces: Iterable[bytes | memoryview], cost: Cost
 ) -> Report:
-    """Write the content of `args.path` in `args.name`, as bytes or JSON."""
+    """Write the content of `args.path` in `args.name`, as bytes or JSON, which tells the cost."""
     names = {**text_fields("name", args.name), **text_fields("path", args.path)}
-    return write_content(args, out, pieces, names)
+    return write_content(args, out, pieces, names, lambda: asdict(cost))
 
 
 def diff(args: argparse.Namespace, out: Output, progress: ProgressCallback | None) -> Report:

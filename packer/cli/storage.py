@@ -243,7 +243,7 @@ def _open(
 ) -> Report:
     args.name = f"{args.app} {args.sequence}"
     with storage.open(args.app, args.sequence, args.path) as file:
-        return reading.content_report(args, out, _parts(file))
+        return reading.content_report(args, out, _parts(file), file.cost)
 
 
 def _delete(
@@ -368,7 +368,7 @@ def _open_bundle(
 ) -> Report:
     args.name = args.path = args.id
     with storage.open_support_bundle(args.id) as file:
-        return reading.content_report(args, out, _parts(file))
+        return reading.content_report(args, out, _parts(file), file.cost)
 
 
 def _load_bundle(

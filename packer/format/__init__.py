@@ -12,7 +12,7 @@ Writing: `LayerWriter` turns new chunks into frames and layers; `encode_index` a
 write the table.
 
 In reading order: `index`, `frames`, `index_codec`, `index_checks`, `index_layers`, `version`;
-`frame_reader`, `frame_cache`, `blob_ranges`, `reading_ahead`, `tree_digest`, `damage`,
+`frame_reader`, `cost`, `frame_cache`, `blob_ranges`, `reading_ahead`, `tree_digest`, `damage`,
 `rebuilding` (files that were opened, and their predecessors); `layer_writer`; `usage`,
 `archive_heads`, `closed_files`.
 

@@ -14,6 +14,7 @@ from packer.engine.delta import decode as decode_delta
 from packer.errors import DigestMismatch, IntegrityError, NotFound, SizeMismatch
 from packer.files.room import Room
 from packer.forks import renew_in_children
+from packer.format.cost import Cost
 from packer.format.damage import touched
 from packer.format.frame_cache import FrameCache
 from packer.format.frames import Frames, joined
@@ -47,6 +48,7 @@ class FrameReader:
         directory: where the temporary file may grow; None as for `FrameCache`.
         store: the store that holds the layers, so that errors can say what damage touches.
         ahead: told the parts that `fetch` will be asked for, as tuples of its arguments.
+        cost: counts what is read; None for one of its own.
     """
 
     def __init__(
@@ -61,6 +63,7 @@ class FrameReader:
         directory: bytes | None = None,
         store: Store | None = None,
         ahead: Callable[[Iterable[tuple[int, int, int]]], None] | None = None,
+        cost: Cost | None = None,
     ) -> None:
         self.index = index
         self.layers = layers
@@ -71,6 +74,8 @@ class FrameReader:
         """Where temporary files go."""
         self.room = Room(_WORK_BYTES)
         """Taken by threads for what they decode or rebuild beside one another."""
+        self.spent = Cost() if cost is None else cost
+        """Counts what is read."""
         self._fetch = fetch
         self._ahead = ahead
         self._store = store
@@ -222,6 +227,8 @@ class FrameReader:
         digest = self.layers[layer].digest
         try:
             stored = self._fetch(layer, offset, index.frame_stored[frame])
+            with self._changed:
+                self.spent.read_bytes += len(stored)
             return self._verified(
                 frame, stored, prefix, f"frame at offset {offset} of layer {digest}"
             )

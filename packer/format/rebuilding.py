@@ -23,6 +23,7 @@ from packer.engine.memory import release_free_memory, release_large_blocks, writ
 from packer.errors import DigestMismatch
 from packer.files.spool import Memory, Spool
 from packer.files.temporary import Gathered, read_at, temporary_file, write_at
+from packer.format.cost import Cost
 from packer.format.frame_reader import FrameReader
 from packer.format.index import DIGEST_BYTES, Index, split_runs
 from packer.opening.expansion import Expansion
@@ -376,7 +377,7 @@ class _Set:
         if sum(stream.size for file in files for stream in file.streams) > HEAVY_BYTES:
             release_large_blocks()
         self.streams = OldStreams(files, reader.directory, old.cache, old.memory)
-        self._stack.callback(self.streams.close)
+        self._stack.callback(self._end, self.streams, reader.spent)
 
     def _first(
         self,
@@ -410,6 +411,12 @@ class _Set:
             return RebuiltStream(first, outer[0].size, row.size, name, cache, spool, kept)
 
         return made
+
+    @staticmethod
+    def _end(streams: OldStreams, cost: Cost) -> None:
+        """Count what the streams took, and release them."""
+        cost.old_text_bytes += streams.made_bytes
+        streams.close()
 
     def close(self) -> None:
         """Release memory and files."""

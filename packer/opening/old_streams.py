@@ -188,6 +188,11 @@ class OldStreams:
         """
         return self._get(stream).reached
 
+    @property
+    def made_bytes(self) -> int:
+        """Bytes of plaintext that were made so far, of all streams."""
+        return sum(stream.reached for stream in self._streams)
+
     def plain(self, stream: int, span: Span) -> bytes | bytearray | memoryview:
         """Return a span of a stream's plaintext.
 

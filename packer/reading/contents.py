@@ -13,6 +13,7 @@ from itertools import chain, compress
 from packer.errors import InvalidParameter, NotFound
 from packer.files.tree import DIRECTORY, FILE, KIND_NAMES, show
 from packer.format.closed_files import Closed, closed_in, parent_of
+from packer.format.cost import Cost
 from packer.format.frames import Frames
 from packer.format.index import Index
 from packer.format.usage import Opened, Use, opened, uses
@@ -153,7 +154,9 @@ def _members(archive: str, listing: Listing) -> Iterator[Entry]:
         yield Entry(path, "incomplete", 0, 0, problem)
 
 
-def content(version: Version, path: bytes, *, inside: bool = False) -> Iterator[bytes]:
+def content(
+    version: Version, path: bytes, *, inside: bool = False, cost: Cost | None = None
+) -> Iterator[bytes]:
     """Yield the content of one file, verified, reading only the frames it needs.
 
     Args:
@@ -161,6 +164,7 @@ def content(version: Version, path: bytes, *, inside: bool = False) -> Iterator[
         path: of the file.
         inside: whether the path may lead into an archive: the archive's path, ``!/``, the
             member's.
+        cost: counts what is read, complete behind the last piece.
 
     Yields:
         The content, in pieces.
@@ -178,7 +182,7 @@ def content(version: Version, path: bytes, *, inside: bool = False) -> Iterator[
         raise NotFound("path", show(path), f"in {version.name}")
     if index.kinds[entry] != FILE:
         raise InvalidParameter(f"{show(path)} is a {KIND_NAMES[index.kinds[entry]]}, not a file")
-    with FileReader(version) as files:
+    with FileReader(version, cost=cost) as files:
         if not within:
             pieces = files.read(entry, alone=True)
         else:

@@ -15,6 +15,7 @@ from packer.files.temporary import Gathered
 from packer.files.tree import show
 from packer.forks import renew_in_children
 from packer.format.blob_ranges import BlobRanges
+from packer.format.cost import Cost
 from packer.format.frame_reader import FrameReader
 from packer.format.frames import Frames
 from packer.format.index import DIGEST_BYTES
@@ -126,10 +127,14 @@ class FileReader:
     Args:
         version: holds the files.
         kept: keeps texts for readers of other versions; None keeps none.
+        cost: counts what is read, complete once the reader is closed; None counts nothing.
     """
 
-    def __init__(self, version: Version, kept: KeptTexts | None = None) -> None:
+    def __init__(
+        self, version: Version, kept: KeptTexts | None = None, cost: Cost | None = None
+    ) -> None:
         self._kept = kept
+        self._cost = cost
         self._stack = ExitStack()
         self._version = version
         self._opened: tuple[FrameReader, Executor, OldFiles] | None = None
@@ -176,6 +181,7 @@ class FileReader:
                 remote=ranges.remote,
                 store=version.store,
                 ahead=ranges.expect,
+                cost=self._cost,
             )
         )
         old = enter(closing(OldFiles(reader, kept=self._kept)))

@@ -15,18 +15,22 @@ from packer.errors import FormatError
 from packer.files.tar_format import END, TarHeader, padded, write_header
 from packer.files.tree import DIRECTORY, FILE, show
 from packer.format.blob_ranges import BlobRanges
+from packer.format.cost import Cost
 from packer.format.frame_reader import FrameReader
 from packer.format.index import Index
 from packer.format.version import Version
 from packer.reading.entry_content import frames_of, read_entry
 
 
-def tar_of(version: Version, index: Index) -> Iterator[bytes | memoryview]:
+def tar_of(
+    version: Version, index: Index, cost: Cost | None = None
+) -> Iterator[bytes | memoryview]:
     """Yield a tar archive.
 
     Args:
         version: whose blobs are read.
         index: of the version, or of a part of it.
+        cost: counts what is read, complete behind the last piece.
 
     Yields:
         The archive in pieces, each valid until the next is asked for.
@@ -36,12 +40,12 @@ def tar_of(version: Version, index: Index) -> Iterator[bytes | memoryview]:
         IntegrityError: a layer, frame or chunk is damaged; the archive has no end then.
         FormatError: likewise.
     """
-    for archive in tars_of(version, index, [range(len(index.paths))]):
+    for archive in tars_of(version, index, [range(len(index.paths))], cost):
         yield from archive
 
 
 def tars_of(
-    version: Version, index: Index, groups: Sequence[Sequence[int]]
+    version: Version, index: Index, groups: Sequence[Sequence[int]], cost: Cost | None = None
 ) -> Iterator[Iterator[bytes | memoryview]]:
     """Yield tar archives, one for each group of entries.
 
@@ -49,6 +53,7 @@ def tars_of(
         version: whose blobs are read.
         index: of the version, or of a part of it.
         groups: ordinals of entries in `index`, in ascending order within a group.
+        cost: as for `tar_of`.
 
     Yields:
         Archives as `tar_of` yields one. Take all of one before the next is asked for.
@@ -68,6 +73,7 @@ def tars_of(
             remote=ranges.remote,
             store=version.store,
             ahead=ranges.expect,
+            cost=cost,
         ) as reader,
         ThreadPoolExecutor(os.cpu_count() or 1, "rebuild") as executor,
     ):

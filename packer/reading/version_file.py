@@ -13,6 +13,7 @@ from packer.errors import InvalidParameter, NotFound
 from packer.files.temporary import temporary_file
 from packer.files.tree import FILE, KIND_NAMES, show
 from packer.format.blob_ranges import BlobRanges
+from packer.format.cost import Cost
 from packer.format.frame_reader import FrameReader
 from packer.format.version import Version
 from packer.reading.entry_content import read_entry
@@ -21,7 +22,7 @@ BUFFER_BYTES = 64 << 10
 """Bytes that the buffered file reads at a time: a chunk of the default size."""
 
 
-def open_entry(version: Version, path: str | bytes) -> io.BufferedReader:
+def open_entry(version: Version, path: str | bytes) -> EntryFile:
     """Open one file of a version.
 
     Args:
@@ -31,7 +32,8 @@ def open_entry(version: Version, path: str | bytes) -> io.BufferedReader:
 
     Returns:
         A seekable file for one thread at a time. Each byte is verified before it is returned. An
-        opened archive is rebuilt as a whole, in a temporary file, at the first read.
+        opened archive is rebuilt as a whole, in a temporary file, at the first read. Its `cost`
+        tells what was read so far.
 
     Raises:
         NotFound: the version has no such path.
@@ -44,7 +46,20 @@ def open_entry(version: Version, path: str | bytes) -> io.BufferedReader:
     if version.index.kinds[entry] != FILE:
         kind = KIND_NAMES[version.index.kinds[entry]]
         raise InvalidParameter(f"{show(name)} is a {kind}, not a file")
-    return io.BufferedReader(VersionFile(version, entry), BUFFER_BYTES)
+    return EntryFile(VersionFile(version, entry))
+
+
+class EntryFile(io.BufferedReader):
+    """One file, buffered.
+
+    Args:
+        file: unbuffered; closed with this one.
+    """
+
+    def __init__(self, file: VersionFile) -> None:
+        super().__init__(file, BUFFER_BYTES)
+        self.cost = file.cost
+        """What was read and made so far."""
 
 
 class VersionFile(io.RawIOBase):
@@ -62,12 +77,21 @@ class VersionFile(io.RawIOBase):
         self.mode = "rb"
         self._entry = entry
         self._position = 0
+        self.cost = Cost()
+        """What was read and made so far."""
         self._stack = contextlib.ExitStack()
         self._rebuilt: IO[bytes] | None = None
         layers = version.manifest.data_layers
         ranges = self._stack.enter_context(BlobRanges(version.store, layers))
         self._reader = self._stack.enter_context(
-            FrameReader(index, layers, ranges.read, remote=ranges.remote, store=version.store)
+            FrameReader(
+                index,
+                layers,
+                ranges.read,
+                remote=ranges.remote,
+                store=version.store,
+                cost=self.cost,
+            )
         )
         self._expansion = index.expansions.get(entry)
         if self._expansion is not None:

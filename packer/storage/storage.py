@@ -8,7 +8,6 @@ docs/storage.md has the reasons.
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING
@@ -26,7 +25,7 @@ from packer.reading.contents import Entry
 from packer.reading.differences import Change, changes
 from packer.reading.restore import Restored
 from packer.reading.seeds import seed_paths
-from packer.reading.version_file import open_entry
+from packer.reading.version_file import EntryFile, open_entry
 from packer.storage import app_list
 from packer.storage.application import Application
 from packer.storage.condition import Finding, verify_all
@@ -354,7 +353,7 @@ class Storage(Closing):
         """Return the entries of a version, from its index alone."""
         return list(contents.entries(self.version(app, sequence)))
 
-    def open(self, app: str, sequence: int, path: str | bytes) -> io.BufferedReader:
+    def open(self, app: str, sequence: int, path: str | bytes) -> EntryFile:
         """Open one file of a version for reading, without pulling the version.
 
         Args:
@@ -510,7 +509,7 @@ class Storage(Closing):
         """Return all support bundles, ordered by the time they were saved."""
         return self.bundles.list()
 
-    def open_support_bundle(self, bundle_id: str) -> io.BufferedReader:
+    def open_support_bundle(self, bundle_id: str) -> EntryFile:
         """Open the archive of a support bundle for reading.
 
         Args:

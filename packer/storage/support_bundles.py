@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -12,7 +11,7 @@ from packer.forks import Lock
 from packer.format.version import Version
 from packer.progress import CancelEvent, ProgressCallback, cancellable
 from packer.reading.restore import Restored, restore
-from packer.reading.version_file import open_entry
+from packer.reading.version_file import EntryFile, open_entry
 from packer.storage.condition import Finding, verify_all
 from packer.storage.results import SupportBundle
 from packer.storage.save import Job, Staged, bases, building_on, stage
@@ -111,7 +110,7 @@ class SupportBundles:
         records = self._records(repository).read(repository.names()).values()
         return sorted(records, key=lambda record: (record.created, record.id))
 
-    def open(self, bundle_id: str) -> io.BufferedReader:
+    def open(self, bundle_id: str) -> EntryFile:
         """Open the archive of a bundle; see `Storage.open_support_bundle`."""
         version = self.version(bundle_id)
         if not version.index.is_single_file:

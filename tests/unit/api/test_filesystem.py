@@ -50,6 +50,10 @@ def test_walking_and_reading(base: str) -> None:
     walked = [(where, sorted(folders), sorted(files)) for where, folders, files in fs.walk(root)]
     assert (f"{base}/charts/app", [], ["Chart.yaml", "values.yaml"]) in walked
     assert fs.cat_file(f"{root}/charts/app/values.yaml", 9, 24) == b" 3\nreplicas: 3\n"[:15]
+    with fs.open(f"{root}/top.yaml") as file:
+        assert file.cost.read_bytes == 0
+        assert file.read() == b"top: true\n"
+        assert file.cost.read_bytes > 0
     assert fs.exists(f"{root}/top.yaml")
     assert not fs.exists(f"{root}/nothing")
     assert fs.du(root) == 12_020

@@ -241,8 +241,11 @@ def test_cat(run: Run, app: Path) -> None:
         data = (app / path).read_bytes()
         assert run("cat", "app:1", path).out == data
         value = run("cat", "app:1", path, "--json").json
-        assert value.keys() == {"name", "path", "bytes", "content_base64"}
+        cost = {"read_bytes", "old_text_bytes"}
+        assert value.keys() == {"name", "path", "bytes", "content_base64", *cost}
         assert value["bytes"] == len(data)
+        assert value["read_bytes"] > 0
+        assert value["old_text_bytes"] == 0
         assert base64.b64decode(value["content_base64"], validate=True) == data
 
 

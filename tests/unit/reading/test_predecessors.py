@@ -97,6 +97,26 @@ def test_a_closed_predecessor(tmp_path: Path, sizes: dict[str, int]) -> None:
     check(tmp_path / "s", {"new.tgz": new, "other": closed(b"x")})
 
 
+def test_what_reading_costs_is_told(tmp_path: Path) -> None:
+    old, new = simple()
+    write(tmp_path / "s", "a:1", {"new.tgz": new, "other": closed(noise("other", 9_000))}, [old])
+    version = packer.open_version("a:1", store=tmp_path / "s")
+    layers = sum(layer.size for layer in version.manifest.data_layers)
+    cost, other = packer.Cost(), packer.Cost()
+    assert b"".join(packer.cat("a:1", "new.tgz", store=tmp_path / "s", cost=cost)) == new.data
+    assert cost.old_text_bytes == len(PLAIN)
+    assert len(old.data) < cost.read_bytes <= layers
+    b"".join(packer.cat("a:1", "other", store=tmp_path / "s", cost=other))
+    assert other.old_text_bytes == 0
+    assert 9_000 < other.read_bytes <= layers
+    with open_entry(version, "new.tgz") as opened:
+        assert opened.cost == packer.Cost(0, 0)
+        opened.read(1)
+        assert opened.cost == cost
+        opened.read()
+        assert opened.cost == cost
+
+
 def test_streams_are_numbered_through_all_predecessors(tmp_path: Path) -> None:
     plains = [text(at, 40_000) for at in range(3)]
     coded = [proper(plain, 6 + at) for at, plain in enumerate(plains)]
