@@ -254,6 +254,9 @@ ffi.cdef(
                      unsigned block_log, const pk_select_table *table, uint8_t *kept);
     size_t pk_select_gather(const uint8_t *older, size_t length, unsigned block_log,
                             const uint8_t *kept, uint8_t *out);
+    size_t pk_select_estimate(const uint8_t *older, size_t older_length, const uint8_t *rest,
+                              size_t rest_length, unsigned sample_log,
+                              const pk_select_table *table);
     size_t pk_select_encode(const uint8_t *kept, size_t count, uint8_t *out);
     int pk_select_decode(const uint8_t *in, size_t length, uint8_t *kept, size_t count);
     size_t pk_delta_copied(const pk_copy *copies, size_t count, size_t end);

@@ -11,7 +11,8 @@ enum {
     BATCH = 1024,   /* positions whose fingerprints are taken at once */
     TURNS = 6,      /* samples that are looked at without asking whether there are as many */
     FRESH = 4, /* bytes that each block which no match needed before takes from a match's worth */
-    LEAST_FRESH = 12 /* bytes; a shorter match is not worth a further block */
+    LEAST_FRESH = 12, /* bytes; a shorter match is not worth a further block */
+    MOST_ALIKE = 64   /* fingerprints of equal hash that an estimate tells apart */
 };
 
 typedef struct search {
@@ -51,11 +52,12 @@ static inline uint8_t *wanted_of(const search *in, uint64_t value)
     return in->table->wanted + (hash_of(value) >> 32 & in->wanted_mask);
 }
 
-/* Fit the tables to the rest, so that they stay near the processor, and clear them. */
-static void begin(search *in)
+/* Fit the tables to the samples of so many bytes, so that they stay near the processor, and clear
+ * them. */
+static void begin(search *in, size_t length)
 {
     unsigned log = 8;
-    while (in->rest_length >> in->sample_log >> (log - 2) && log < PK_SELECT_HEADS)
+    while (length >> in->sample_log >> (log - 2) && log < PK_SELECT_HEADS)
         log++;
     in->heads_log = log;
     in->wanted_mask = ((uint32_t)1 << log) - 1;
@@ -197,7 +199,7 @@ size_t pk_select(const uint8_t *older, size_t older_length, const uint8_t *rest,
     search in = {older, rest, older_length, rest_length, sample_log, depth, block_log,
                  0,     0,    table,        0,           kept};
     size_t blocks = (older_length + ((size_t)1 << block_log) - 1) >> block_log;
-    begin(&in);
+    begin(&in, rest_length);
     if (rest_length >= FINGERPRINT) {
         want_all(&in);
         for (size_t from = 0, run; from < blocks; from += run) {
@@ -233,6 +235,47 @@ size_t pk_select(const uint8_t *older, size_t older_length, const uint8_t *rest,
         best.worth = 0;
     }
     return shared;
+}
+
+/* Tell whether a place of the older bytes with this fingerprint is remembered. */
+static int is_noted(const search *in, uint64_t value)
+{
+    uint32_t next = *head_of(in, value);
+    for (unsigned turn = 0; next && turn < MOST_ALIKE; turn++) {
+        if (pk_load64(in->older + in->table->places[next - 1]) == value)
+            return 1;
+        next = in->table->chains[next - 1];
+    }
+    return 0;
+}
+
+/* Remember the different samples of the older bytes if `notes`; else return how many of the rest's
+ * samples are remembered. */
+static size_t go_through(search *in, const uint8_t *data, size_t length, int notes)
+{
+    size_t found = 0, end = length < FINGERPRINT ? 0 : length - FINGERPRINT + 1;
+    for (size_t from = 0; from < end; from += PK_SAMPLE_WORD) {
+        uint64_t bits;
+        pk_samples(data + from, least(end - from, PK_SAMPLE_WORD), in->sample_log, &bits);
+        for (; bits; bits &= bits - 1) {
+            size_t at = from + (size_t)__builtin_ctzll(bits);
+            uint64_t value = pk_load64(data + at);
+            if (is_noted(in, value))
+                found++;
+            else if (notes)
+                note(in, value, at);
+        }
+    }
+    return found;
+}
+
+size_t pk_select_estimate(const uint8_t *older, size_t older_length, const uint8_t *rest,
+                          size_t rest_length, unsigned sample_log, const pk_select_table *table)
+{
+    search in = {older, rest, older_length, rest_length, sample_log, 0, 0, 0, 0, table, 0, NULL};
+    begin(&in, older_length);
+    go_through(&in, older, older_length, 1);
+    return go_through(&in, rest, rest_length, 0) << sample_log;
 }
 
 size_t pk_select_gather(const uint8_t *older, size_t length, unsigned block_log,

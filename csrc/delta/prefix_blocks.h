@@ -44,6 +44,14 @@ size_t pk_select(const uint8_t *older, size_t older_length, const uint8_t *rest,
                  size_t rest_length, unsigned sample_log, unsigned depth, unsigned block_log,
                  const pk_select_table *table, uint8_t *kept);
 
+/* Estimate how many positions of the rest begin eight bytes that occur in the older bytes, by the
+ * samples of both.
+ *
+ * older, older_length, rest, rest_length, sample_log, table: as for pk_select.
+ * Returns about the number, a multiple of 2^sample_log, which depends on the arguments alone. */
+size_t pk_select_estimate(const uint8_t *older, size_t older_length, const uint8_t *rest,
+                          size_t rest_length, unsigned sample_log, const pk_select_table *table);
+
 /* Write the kept blocks one behind another.
  *
  * older, length, block_log, kept: as for pk_select.

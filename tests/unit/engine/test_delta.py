@@ -387,3 +387,56 @@ def test_short_columns_of_a_part_are_left_to_what_compresses_it() -> None:
     assert part[1:] == alone[1:]
     assert delta.decode(part.frame(), len(text), "frame", older) == text
     assert frame_decoder.read_delta(part.frame(), older, len(text)) == text
+
+
+def mixed(older: bytes, every: int, length: int, total: int) -> bytes:
+    """Return noise that holds `length` bytes of `older` in each `every`, too short for copies."""
+    draw = random.Random(every)
+    out = bytearray()
+    while len(out) < total:
+        start = draw.randrange(len(older) - length)
+        out += older[start : start + length] + draw.randbytes(every - length)
+    return bytes(out)
+
+
+@pytest.mark.parametrize(("every", "length"), [(400, 20), (400, 40), (100, 40), (1_000, 12)])
+def test_few_samples_estimate_what_two_texts_share(every: int, length: int) -> None:
+    older = random.Random(1).randbytes(3_000_000)
+    rest = bytearray(mixed(older, every, length, 3_000_000))
+    with ffi.from_buffer("uint8_t[]", older) as data:
+        estimate = delta._estimate(data, len(older), rest) / delta._ESTIMATE_SHARE
+    assert estimate == pytest.approx(len(rest) / every * (length - 7), rel=0.25)
+
+
+def test_no_block_is_selected_for_a_long_rest_that_no_delta_pays_for(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Archives that changed while they stay closed: their new bytes share next to nothing."""
+    asked: list[int] = []
+    real = delta._select
+
+    def select(*args: object, **options: bool) -> tuple[bytes, bytearray, int]:
+        found = real(*args, **options)  # type: ignore[arg-type]
+        asked.append(found[2])
+        return found
+
+    monkeypatch.setattr(delta, "_select", select)
+    draw = random.Random(2)
+    older = draw.randbytes(3_000_000)
+    for share, every, length, is_tried in (
+        (1 / 3, 400, 0, False),
+        (1 / 3, 400, 40, False),  # of what compresses no further, a delta saves what it finds
+        (1 / 3, 100, 60, True),
+        (1 / 10, 400, 60, True),
+        (0, 400, 0, True),
+    ):
+        text = mixed(older, every, length, 3_000_000)
+        found = delta.encode(bytearray(older + text), len(older), 3, share=share)
+        assert bool(asked) == is_tried
+        assert (found is not None) == is_tried
+        asked.clear()
+    # Text that compresses is tried: a tenth of it may be a third of its compressed length.
+    text = mixed(older, 560, 60, 1_500_000).hex().encode()
+    older = older.hex().encode()
+    assert delta.encode(bytearray(older + text), len(older), 3, share=1 / 3) is not None
+    assert asked
