@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from itertools import accumulate
 
-from tests.conformance.token_decoder import package_merge
+from tests.conformance.code_constructions import package_merge
 
 TRUNCATES, GO_TREES, LAST, FAR, PRIMED, FILLED, QUEUES = 1, 2, 4, 8, 16, 32, 64
 COUNT, TYPE, HEADER, BYTES = 1, 2, 4, 8

@@ -162,8 +162,8 @@ class Recipe:
         old = self.take_span(number, start, size)
         need(isinstance(old, Old), "an old stream without tokens")
         assert isinstance(old, Old)
-        span = tokens().old_span(*old.inflated(), start, size)
-        reader = tokens().Reader(window + plain, len(window), span, coded)
+        span = reader_of("plain_deflate").old_span(*old.inflated(), start, size)
+        reader = reader_of("token_decoder").Reader(window + plain, len(window), span, coded)
         made: str = reader.bits(bit)
         need(len(made) // 8 <= min(8 * len(plain) + 65536, 24 * MIB), "size of a segment")
         return made
@@ -279,7 +279,7 @@ class Old:
     def inflated(self) -> tuple[bytes, Any]:
         """Return plaintext and blocks."""
         if self.blocks is None:
-            self.blocks = tokens().inflate(self.stream, self.size)
+            self.blocks = reader_of("plain_deflate").inflate(self.stream, self.size)
         return self.plain, self.blocks[1]
 
 
@@ -289,11 +289,6 @@ class OldFrames:
     def __init__(self, stream: bytes) -> None:
         self.frames = reader_of("zstd_sequences").Frames(stream)
         self.plain: bytes = self.frames.plain
-
-
-def tokens() -> Any:
-    """Return the reader of recipes from tokens."""
-    return reader_of("token_decoder")
 
 
 def reader_of(name: str) -> Any:

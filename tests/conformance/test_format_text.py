@@ -159,8 +159,10 @@ runpy.run_module("tests.conformance.decoder", run_name="__main__", alter_sys=Tru
 DECODER = frozenset(
     f"tests.conformance.{name}"
     for name in (
+        "code_constructions",
         "decoder",
         "frame_decoder",
+        "plain_deflate",
         "recipe_decoder",
         "token_decoder",
         "zstd_decoder",

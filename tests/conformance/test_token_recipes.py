@@ -11,7 +11,8 @@ import pytest
 
 from packer.engine.deflate import RecipeError, Segment
 from packer.engine.tokens import OldSpan, Span, bits_of, span_of
-from tests.conformance.token_decoder import Reader, Refused, inflate, old_span
+from tests.conformance.plain_deflate import Refused, inflate, old_span
+from tests.conformance.token_decoder import Reader
 
 
 def lines(size: int, seed: int) -> bytes:
