@@ -163,6 +163,7 @@ DECODER = frozenset(
         "decoder",
         "frame_decoder",
         "plain_deflate",
+        "plain_zstd",
         "recipe_decoder",
         "token_decoder",
         "zstd_decoder",

@@ -11,8 +11,18 @@ from typing import NamedTuple
 import zstandard
 
 import tests.conformance.zstd_decoder as plain_reader
+from tests.conformance.plain_zstd import (
+    LENGTH_CODES,
+    MATCH_CODES,
+    PREDEFINED,
+    PREDEFINED_LOGS,
+    Cell,
+    Sequence,
+    cells_of,
+    need,
+    read_shares,
+)
 
-need = plain_reader.need
 MAGIC = b"\x28\xb5\x2f\xfd"
 MIB = 1 << 20
 FARTHEST = 32 * MIB
@@ -51,7 +61,7 @@ class Frames:
         single = flags >> 5 & 1
         need(not flags & 0x0B, "a frame header")
         self.at += 5 + (not single) + (single, 2, 4, 8)[flags >> 6]
-        self.tables: list[tuple[list[plain_reader.Cell], int]] = [([], 0)] * 3
+        self.tables: list[tuple[list[Cell], int]] = [([], 0)] * 3
         self.repeats = [1, 4, 8]
         last = 0
         while not last:
@@ -101,7 +111,7 @@ class Frames:
             self.repeats = [offset, repeats[0], repeats[1] if which > 1 else repeats[2]]
         return offset
 
-    def sequences(self, data: bytes) -> list[plain_reader.Sequence]:
+    def sequences(self, data: bytes) -> list[Sequence]:
         """Read the sequences section of a block."""
         count, at = data[0], 1
         if count == 255:
@@ -114,15 +124,15 @@ class Frames:
         for table in range(3):
             mode = modes >> 6 - 2 * table & 3
             if mode == 0:
-                log = plain_reader.PREDEFINED_LOGS[table]
-                cells = plain_reader.cells_of(plain_reader.PREDEFINED[table], log)
+                log = PREDEFINED_LOGS[table]
+                cells = cells_of(PREDEFINED[table], log)
                 self.tables[table] = cells, log
             elif mode == 1:
-                self.tables[table] = [plain_reader.Cell(data[at], 0, 0)], 0
+                self.tables[table] = [Cell(data[at], 0, 0)], 0
                 at += 1
             elif mode == 2:
-                shares, log, length = plain_reader.read_shares(data[at : at + 132])
-                self.tables[table] = plain_reader.cells_of(shares, log), log
+                shares, log, length = read_shares(data[at : at + 132])
+                self.tables[table] = cells_of(shares, log), log
                 at += length
         coded = int.from_bytes(data[at:], "little")
         left = coded.bit_length() - 1
@@ -137,10 +147,10 @@ class Frames:
         for number in range(count):
             now = [self.tables[table][0][states[table]] for table in range(3)]
             value = (1 << now[1].symbol) + take(now[1].symbol)
-            base, bits = plain_reader.MATCH_CODES[now[2].symbol]
+            base, bits = MATCH_CODES[now[2].symbol]
             length = base + take(bits)
-            base, bits = plain_reader.LENGTH_CODES[now[0].symbol]
-            out.append(plain_reader.Sequence(base + take(bits), length, value))
+            base, bits = LENGTH_CODES[now[0].symbol]
+            out.append(Sequence(base + take(bits), length, value))
             if number + 1 < count:
                 for table in (0, 2, 1):
                     states[table] = now[table].base + take(now[table].bits)
@@ -225,7 +235,7 @@ class Reader(plain_reader.Reader):
             if fits:
                 value = tried
                 break
-        return plain_reader.Prediction(kind, plain_reader.Sequence(q - at, most, value))
+        return plain_reader.Prediction(kind, Sequence(q - at, most, value))
 
     def moved(self, source: int, q: int, number: int, offset: int) -> int:
         """Return the offset, now that the source has moved."""
