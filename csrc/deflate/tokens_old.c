@@ -32,13 +32,31 @@ pk_status pk_old_begin(pk_old *old, uint64_t start, uint32_t size)
     return PK_OK;
 }
 
+/* Count `count` tokens that stand behind the last one, and mark places; the first begins at `at`,
+ * which moves behind them. */
+static void count_tokens(pk_old *old, size_t *at, size_t count)
+{
+    const pk_token *const tokens = old->tokens;
+    const size_t end = old->count + count;
+    size_t place = *at, next = old->mark_count << MARK_LOG;
+    for (size_t i = old->count; i < end; i++) {
+        if (place >= next) {
+            do
+                old->marks[old->mark_count++] = (mark){(uint32_t)i, (uint32_t)place};
+            while (old->mark_count << MARK_LOG <= place);
+            next = old->mark_count << MARK_LOG;
+        }
+        place += token_bytes(tokens[i]);
+    }
+    old->count = end;
+    *at = place;
+}
+
 /* Add a token, for which there is room; it begins at `at`. */
 static inline void add_token(pk_old *old, size_t *at, pk_token token)
 {
-    for (; old->mark_count << MARK_LOG <= *at; old->mark_count++)
-        old->marks[old->mark_count] = (mark){(uint32_t)old->count, (uint32_t)*at};
-    old->tokens[old->count++] = token;
-    *at += token_bytes(token);
+    old->tokens[old->count] = token;
+    count_tokens(old, at, 1);
 }
 
 pk_status pk_old_add(pk_old *old, const pk_segment *segment)
@@ -84,6 +102,9 @@ pk_status pk_old_add(pk_old *old, const pk_segment *segment)
             for (place = block->start > from ? block->start : from;
                  place < block_end && place < to; place++)
                 add_token(old, &at, segment->data[place]);
+        } else if (block->start >= from && block_end <= to) {
+            memcpy(old->tokens + old->count, token, block->tokens * sizeof *token);
+            count_tokens(old, &at, block->tokens);
         } else {
             for (place = block->start; place < block_end && place < to;
                  place += token_bytes(*token++)) {
@@ -124,8 +145,7 @@ uint32_t pk_old_cut(pk_old *old, uint32_t from, uint32_t to)
         if (old->ends[i] > from && old->ends[i] <= to)
             old->ends[ends++] = old->ends[i] - from;
     pk_old_begin(old, old->start + from, to - from);
-    while (old->count < count)
-        add_token(old, &at, old->tokens[old->count]);
+    count_tokens(old, &at, count);
     old->end_count = ends;
     old->size = to - from;
     memset(old->plain + old->size, 0, PK_PAD);
