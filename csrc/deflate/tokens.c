@@ -175,8 +175,9 @@ static int find_shifts(pk_tokens *own, const pk_segment *segment, pk_old *old)
 {
     const size_t base = segment->window > PK_WINDOW ? segment->window - PK_WINDOW : 0;
     const size_t length = segment->size - base, prefix = old->size, size = prefix + length;
-    if (pk_segment_grow((void **)&old->plain, &old->capacity, size + PK_PAD, 1))
+    if (pk_segment_grow((void **)&old->memory, &old->capacity, size + PK_PAD, 1))
         return PK_NO_MEMORY;
+    old->plain = old->memory;
     memcpy(old->plain + prefix, segment->data + base, length);
     unsigned log = 10;
     while (log < 22 && (size_t)1 << log < size / 32)
@@ -232,6 +233,10 @@ static void take_sample(walker *with, const pk_segment *segment, sample *to)
         const pk_token *token = segment->tokens + block->first_token;
         uint32_t at = block->start;
         for (uint32_t left = block->tokens; left && to->count < SAMPLE; left--) {
+            if (to->count >= FIRST && at < with->equal_to) {
+                at += token_bytes(*token++);
+                continue;
+            }
             if (to->count < FIRST || !pk_walk_align(with, at)) {
                 to->at[to->count] = at;
                 to->token[to->count++] = *token;
@@ -268,7 +273,7 @@ static unsigned choose_rule(pk_tokens *own, const pk_segment *segment, const pk_
     pk_walk_starts(own, &walker, old, segment, 0);
     pk_walk_shifts(&walker, own->shifts, own->shift_count);
     take_sample(&walker, segment, &on);
-    for (unsigned four = 0; four <= FALL_FOUR; four += FALL_FOUR) {
+    for (unsigned four = FALL_FOUR, more = 1; more; four ^= FALL_FOUR) {
         unsigned count = 0;
         for (unsigned style = 0; style < STYLES; style++)
             if ((style & FALL_FOUR) == four)
@@ -279,6 +284,7 @@ static unsigned choose_rule(pk_tokens *own, const pk_segment *segment, const pk_
                 least = wrong[each];
                 best = rules[each];
             }
+        more = four && least > on.count / GOOD;
     }
     if (least <= on.count / GOOD)
         return best;

@@ -22,6 +22,7 @@ typedef struct mark {
 struct pk_old {
     uint64_t start;  /* of the span in the plaintext of its stream */
     uint32_t wanted; /* bytes of the span */
+    uint8_t *memory; /* of the plaintext, which lies in it */
     uint8_t *plain;
     size_t size, capacity;
     pk_token *tokens;

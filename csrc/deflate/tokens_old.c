@@ -10,7 +10,7 @@ void pk_old_free(pk_old *old)
 {
     if (!old)
         return;
-    free(old->plain);
+    free(old->memory);
     free(old->tokens);
     free(old->ends);
     free(old->marks);
@@ -28,6 +28,7 @@ pk_status pk_old_begin(pk_old *old, uint64_t start, uint32_t size)
         return PK_INVALID;
     old->start = start;
     old->wanted = size;
+    old->plain = old->memory;
     old->size = old->count = old->end_count = old->mark_count = 0;
     return PK_OK;
 }
@@ -82,7 +83,7 @@ pk_status pk_old_add(pk_old *old, const pk_segment *segment)
     /* Memory for the tokens of the whole span, if the rest of it has as many for its bytes. */
     const size_t tokens = old->count + most,
                  expected = (size_t)((uint64_t)tokens * old->wanted / wanted);
-    if (pk_segment_grow((void **)&old->plain, &old->capacity, old->wanted + PK_PAD, 1)
+    if (pk_segment_grow((void **)&old->memory, &old->capacity, old->wanted + PK_PAD, 1)
         || (tokens > old->token_capacity
             && pk_segment_grow((void **)&old->tokens, &old->token_capacity, expected,
                                sizeof *old->tokens))
@@ -91,6 +92,7 @@ pk_status pk_old_add(pk_old *old, const pk_segment *segment)
         || pk_segment_grow((void **)&old->marks, &old->mark_capacity,
                            ((size_t)old->wanted >> MARK_LOG) + 1, sizeof *old->marks))
         return PK_NO_MEMORY;
+    old->plain = old->memory;
     memcpy(old->plain + old->size, segment->data + from, to - from);
     memset(old->plain + wanted, 0, PK_PAD);
     size_t place = segment->window;
@@ -138,13 +140,14 @@ uint32_t pk_old_cut(pk_old *old, uint32_t from, uint32_t to)
     from = first.at;
     to = last.at + token_bytes(old->tokens[last.token]);
     const size_t count = last.token + 1 - first.token;
-    memmove(old->plain, old->plain + from, to - from);
+    uint8_t *const plain = old->plain + from;
     memmove(old->tokens, old->tokens + first.token, count * sizeof *old->tokens);
     size_t ends = 0, at = 0;
     for (size_t i = 0; i < old->end_count; i++)
         if (old->ends[i] > from && old->ends[i] <= to)
             old->ends[ends++] = old->ends[i] - from;
     pk_old_begin(old, old->start + from, to - from);
+    old->plain = plain;
     count_tokens(old, &at, count);
     old->end_count = ends;
     old->size = to - from;
