@@ -157,8 +157,8 @@ ffi.cdef(
         uint32_t shifts, headers;
     } pk_tokens_report;
     int pk_tokens_analyse(pk_tokens *tokens, const pk_segment *segment, pk_old *old,
-                          const pk_copy *copies, size_t count, uint8_t *recipe,
-                          size_t capacity, size_t *length, pk_tokens_report *report);
+                          uint64_t most_work, uint8_t *recipe, size_t capacity,
+                          size_t *length, pk_tokens_report *report);
     int pk_tokens_span(const uint8_t *recipe, size_t length, uint64_t *start, uint32_t *size);
     int pk_tokens_decode(pk_tokens *tokens, pk_segment *segment, const pk_old *old,
                          const uint8_t *recipe, size_t length);

@@ -40,11 +40,11 @@ typedef struct coder {
 
 static inline void coder_byte(coder *to, uint8_t byte)
 {
+    if (to->length >= to->most) {
+        to->failed = PK_INVALID;
+        return;
+    }
     if (to->length == to->capacity) {
-        if (to->length >= to->most) {
-            to->failed = PK_INVALID;
-            return;
-        }
         size_t wanted = to->capacity * 2 + 256;
         uint8_t *moved = realloc(to->bytes, wanted);
         if (!moved) {

@@ -10,7 +10,10 @@ enum {
     STEP = 2,                 /* from there, depths are tried that are so far apart */
     BETTER = 16,              /* one is taken if one in so many of the wrong tokens gets right */
     GOOD = 64,                /* none is tried if one token in so many is wrong */
-    STYLES = 1u << FALL_DEPTH
+    STYLES = 1u << FALL_DEPTH,
+    /* Where next to nothing changed, the fall-back decides next to nothing: */
+    ANY_RULE = FALL_LAZY | FALL_FOUR | MIDDLE << FALL_DEPTH, /* so it is this one if that gives */
+    SHORT = 32                                               /* up to so many bytes */
 };
 
 /* ---- Recipes ---- */
@@ -172,8 +175,9 @@ static int find_shifts(pk_tokens *own, const pk_segment *segment, pk_old *old)
 {
     const size_t base = segment->window > PK_WINDOW ? segment->window - PK_WINDOW : 0;
     const size_t length = segment->size - base, prefix = old->size, size = prefix + length;
-    if (pk_segment_grow((void **)&old->plain, &old->capacity, size + PK_PAD, 1))
+    if (pk_segment_grow((void **)&old->memory, &old->capacity, size + PK_PAD, 1))
         return PK_NO_MEMORY;
+    old->plain = old->memory;
     memcpy(old->plain + prefix, segment->data + base, length);
     unsigned log = 10;
     while (log < 22 && (size_t)1 << log < size / 32)
@@ -229,6 +233,10 @@ static void take_sample(walker *with, const pk_segment *segment, sample *to)
         const pk_token *token = segment->tokens + block->first_token;
         uint32_t at = block->start;
         for (uint32_t left = block->tokens; left && to->count < SAMPLE; left--) {
+            if (to->count >= FIRST && at < with->equal_to) {
+                at += token_bytes(*token++);
+                continue;
+            }
             if (to->count < FIRST || !pk_walk_align(with, at)) {
                 to->at[to->count] = at;
                 to->token[to->count++] = *token;
@@ -265,7 +273,7 @@ static unsigned choose_rule(pk_tokens *own, const pk_segment *segment, const pk_
     pk_walk_starts(own, &walker, old, segment, 0);
     pk_walk_shifts(&walker, own->shifts, own->shift_count);
     take_sample(&walker, segment, &on);
-    for (unsigned four = 0; four <= FALL_FOUR; four += FALL_FOUR) {
+    for (unsigned four = FALL_FOUR, more = 1; more; four ^= FALL_FOUR) {
         unsigned count = 0;
         for (unsigned style = 0; style < STYLES; style++)
             if ((style & FALL_FOUR) == four)
@@ -276,6 +284,7 @@ static unsigned choose_rule(pk_tokens *own, const pk_segment *segment, const pk_
                 least = wrong[each];
                 best = rules[each];
             }
+        more = four && least > on.count / GOOD;
     }
     if (least <= on.count / GOOD)
         return best;
@@ -295,6 +304,26 @@ static unsigned choose_rule(pk_tokens *own, const pk_segment *segment, const pk_
     return best;
 }
 
+/* Write a segment's runs and decisions, each at most `most` bytes. Returns PK_OK or an error. */
+static int encode(pk_tokens *own, walker *with, const pk_segment *segment, const pk_old *old,
+                  unsigned rule, size_t most, uint64_t most_work)
+{
+    coder_encodes(&own->main, most);
+    coder_encodes(&own->runs, most);
+    pk_walk_starts(own, with, old, segment, rule);
+    with->most_work = most_work;
+    own->find.tape_mode = TAPE_RECORDS;
+    own->find.taped = own->find.played = 0;
+    int failed = pk_walk(own, with, (pk_segment *)(uintptr_t)segment);
+    own->find.tape_mode = TAPE_OFF;
+    if (failed)
+        return failed;
+    pk_walk_run(with, UINT32_MAX);
+    coder_ends(&own->main);
+    coder_ends(&own->runs);
+    return own->main.failed ? own->main.failed : own->runs.failed;
+}
+
 static int same_bits(const pk_segment *segment, const uint8_t *made, uint64_t bits)
 {
     if (bits != segment->end_bit)
@@ -309,31 +338,23 @@ static int same_bits(const pk_segment *segment, const uint8_t *made, uint64_t bi
 }
 
 pk_status pk_tokens_analyse(pk_tokens *own, const pk_segment *segment, pk_old *old,
-                            const pk_copy *copies, size_t count, uint8_t *recipe, size_t capacity,
-                            size_t *length, pk_tokens_report *report)
+                            uint64_t most_work, uint8_t *recipe, size_t capacity, size_t *length,
+                            pk_tokens_report *report)
 {
     walker with;
     const size_t third = (size_t)((segment->end_bit - segment->start_bit) / 8 / 3) + 16;
     const size_t most = third < capacity ? third : capacity;
-    const uint32_t base =
-        segment->window > PK_WINDOW ? (uint32_t)(segment->window - PK_WINDOW) : 0;
     memset(report, 0, sizeof *report);
-    if (copies) {
-        own->shift_count = pk_shifts_of(copies, count, old->size, base, own->shifts, MOST_SHIFTS);
-    } else {
-        int failed = find_shifts(own, segment, old);
-        if (failed)
-            return failed;
-    }
+    int failed = find_shifts(own, segment, old);
+    if (failed)
+        return failed;
     cut_span(own, segment, old);
-    unsigned rule = choose_rule(own, segment, old);
-    coder_encodes(&own->main, most);
-    coder_encodes(&own->runs, most);
-    pk_walk_starts(own, &with, old, segment, rule);
-    own->find.tape_mode = TAPE_RECORDS;
-    own->find.taped = own->find.played = 0;
-    int failed = pk_walk(own, &with, (pk_segment *)(uintptr_t)segment);
-    own->find.tape_mode = TAPE_OFF;
+    unsigned rule = ANY_RULE;
+    failed = encode(own, &with, segment, old, rule, SHORT < most ? SHORT : most, most_work);
+    if (failed == PK_INVALID) {
+        rule = choose_rule(own, segment, old);
+        failed = encode(own, &with, segment, old, rule, most, most_work);
+    }
     report->tokens = segment->token_count;
     report->wrong = with.wrong;
     report->aligned = with.aligned;
@@ -341,11 +362,6 @@ pk_status pk_tokens_analyse(pk_tokens *own, const pk_segment *segment, pk_old *o
     report->headers = with.headers;
     if (failed)
         return failed;
-    pk_walk_run(&with, UINT32_MAX);
-    coder_ends(&own->main);
-    coder_ends(&own->runs);
-    if (own->main.failed || own->runs.failed)
-        return own->main.failed ? own->main.failed : own->runs.failed;
     const int flags = (segment->last ? FLAG_LAST : 0) | (segment->goes_on ? FLAG_GOES_ON : 0)
                       | (segment->open ? FLAG_OPEN : 0);
     uint8_t start[48] = {PK_TOKENS_KIND, (uint8_t)flags, (uint8_t)rule};

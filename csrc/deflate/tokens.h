@@ -12,7 +12,6 @@
 
 #include "common/status.h"
 #include "deflate/inflate.h"
-#include "delta/copies.h"
 
 enum {
     PK_TOKENS_KIND = 64,     /* first byte of such a recipe; those with a model begin with less */
@@ -55,17 +54,18 @@ typedef struct pk_tokens_report {
 } pk_tokens_report;
 
 /* Write the recipe of a segment and its length. Returns PK_OK; PK_INVALID if there is none that
- * is at most a third of the segment and `capacity` and gives back the segment's bits;
- * PK_NO_MEMORY.
+ * is at most a third of the segment and `capacity`, takes at most `most_work`, and gives back the
+ * segment's bits; PK_NO_MEMORY.
  *
- * copies, count: the alignment, as pk_delta_find gives it for the old span's plaintext followed
- * by the last PK_WINDOW bytes of the segment's window and its plaintext; NULL to have it found.
- * The recipe is a function of segment, span and copies, as far as `capacity` does not end the
- * analysis early. Of the span it leaves what the recipe
- * needs: the caller begins it anew for another segment. */
+ * most_work: for all places that are aligned with nothing or near to changes; about 2 ns each, in
+ * analysis and in rebuilding. UINT64_MAX: whatever it takes.
+ *
+ * The recipe is a function of segment and span, as far as the bounds do not end the analysis
+ * early. Of the span it leaves what the recipe needs: the caller begins it anew for another
+ * segment. */
 pk_status pk_tokens_analyse(pk_tokens *tokens, const pk_segment *segment, pk_old *old,
-                            const pk_copy *copies, size_t count, uint8_t *recipe, size_t capacity,
-                            size_t *length, pk_tokens_report *report);
+                            uint64_t most_work, uint8_t *recipe, size_t capacity, size_t *length,
+                            pk_tokens_report *report);
 
 /* Read which span a recipe from a stranger needs. Returns PK_OK or PK_INVALID. */
 pk_status pk_tokens_span(const uint8_t *recipe, size_t length, uint64_t *start, uint32_t *size);

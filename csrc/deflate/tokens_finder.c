@@ -7,7 +7,11 @@
  */
 #include "deflate/tokens_internal.h"
 
-enum { MASK = 2 * PK_WINDOW - 1, TOO_FAR = 4096 };
+enum {
+    MASK = 2 * PK_WINDOW - 1,
+    TOO_FAR = 4096,
+    STEP_WORK = 2 /* time for a step along a chain, measured by what one position's entry takes */
+};
 
 static inline uint32_t hash_of(const finder *with, uint32_t at, unsigned bytes)
 {
@@ -31,6 +35,7 @@ void pk_finder_start(finder *with, unsigned rule, const uint8_t *data, uint32_t 
     with->data = data;
     with->size = size;
     with->inserted = with->three_inserted = 0;
+    with->work = 0;
     with->least = rule & FALL_FOUR ? 4 : 3;
     with->depth = 0;
     pk_finder_follow(with, rule);
@@ -63,6 +68,7 @@ static inline void insert(finder *with, uint32_t at)
 {
     const uint32_t base = with->base + 1;
     uint32_t from = first_of(with->inserted, at);
+    with->work += from <= at ? at + 1 - from : 0;
     if (with->least == 3)
         for (; from <= at; from++)
             chain(&with->head[hash_of(with, from, 3)], &with->back[from & MASK], base + from);
@@ -119,7 +125,7 @@ uint32_t pk_finder_longest(finder *with, uint32_t at, uint32_t *distance)
     /* A longer match agrees in the last four of its bytes, or in the first three. */
     uint32_t tail = best < 3 ? 0 : best - 3, last = pk_load32(here + tail);
     unsigned ignored = best < 3 ? 8 : 0;
-    while (left-- && (step = with->back[there & MASK])) {
+    for (; left && (step = with->back[there & MASK]); left--) {
         there -= step;
         if (at - there > PK_WINDOW)
             break;
@@ -137,6 +143,7 @@ uint32_t pk_finder_longest(finder *with, uint32_t at, uint32_t *distance)
             ignored = 0;
         }
     }
+    with->work += STEP_WORK * (with->depth - left);
     uint32_t length = *distance ? best : 0;
     *known = (answer){at, length, *distance};
     if (with->tape_mode == TAPE_RECORDS && with->taped < TAPE_ANSWERS)

@@ -8,6 +8,7 @@
 #include "deflate/block_writer.h"
 #include "deflate/tokens.h"
 #include "deflate/trials.h"
+#include "delta/copies.h"
 
 /* ---- The old stream ---- */
 
@@ -21,6 +22,7 @@ typedef struct mark {
 struct pk_old {
     uint64_t start;  /* of the span in the plaintext of its stream */
     uint32_t wanted; /* bytes of the span */
+    uint8_t *memory; /* of the plaintext, which lies in it */
     uint8_t *plain;
     size_t size, capacity;
     pk_token *tokens;
@@ -59,6 +61,36 @@ static inline void old_seek(const pk_old *old, old_place *place, uint32_t at)
         place->at = end;
         place->token++;
     }
+}
+
+/* Move forward to token number `token`. */
+static inline void old_skip(const pk_old *old, old_place *place, uint32_t token)
+{
+    size_t low = place->at >> MARK_LOG, high = old->mark_count;
+    while (low + 1 < high) { /* the last mark whose token is not behind */
+        const size_t middle = (low + high) / 2;
+        if (old->marks[middle].token <= token)
+            low = middle;
+        else
+            high = middle;
+    }
+    if (low < old->mark_count && old->marks[low].token > place->token)
+        *place = (old_place){old->marks[low].token, old->marks[low].at};
+    while (place->token < token)
+        place->at += token_bytes(old->tokens[place->token++]);
+}
+
+/* Move forward to the first token that begins at `at` or behind, which is no later than the
+ * span's end. */
+static inline void old_reach(const pk_old *old, old_place *place, uint32_t at)
+{
+    size_t number = at >> MARK_LOG;
+    if (number >= old->mark_count)
+        number = old->mark_count - 1;
+    if (old->marks[number].token > place->token)
+        *place = (old_place){old->marks[number].token, old->marks[number].at};
+    while (place->at < at)
+        place->at += token_bytes(old->tokens[place->token++]);
 }
 
 /* Leave out what is before `from` and from `to` on, but for whole tokens. Returns how many
@@ -100,6 +132,7 @@ enum { TAPE_OFF, TAPE_RECORDS, TAPE_PLAYS };
 typedef struct finder {
     const uint8_t *data;
     uint32_t size, inserted, three_inserted, base;
+    uint64_t work;        /* positions that entered and places compared since the start, about */
     unsigned rule, least; /* bytes that are hashed */
     uint32_t depth;
     answer known[2]; /* the last ones, of an even place and of an odd one */

@@ -10,7 +10,7 @@ void pk_old_free(pk_old *old)
 {
     if (!old)
         return;
-    free(old->plain);
+    free(old->memory);
     free(old->tokens);
     free(old->ends);
     free(old->marks);
@@ -28,17 +28,36 @@ pk_status pk_old_begin(pk_old *old, uint64_t start, uint32_t size)
         return PK_INVALID;
     old->start = start;
     old->wanted = size;
+    old->plain = old->memory;
     old->size = old->count = old->end_count = old->mark_count = 0;
     return PK_OK;
+}
+
+/* Count `count` tokens that stand behind the last one, and mark places; the first begins at `at`,
+ * which moves behind them. */
+static void count_tokens(pk_old *old, size_t *at, size_t count)
+{
+    const pk_token *const tokens = old->tokens;
+    const size_t end = old->count + count;
+    size_t place = *at, next = old->mark_count << MARK_LOG;
+    for (size_t i = old->count; i < end; i++) {
+        if (place >= next) {
+            do
+                old->marks[old->mark_count++] = (mark){(uint32_t)i, (uint32_t)place};
+            while (old->mark_count << MARK_LOG <= place);
+            next = old->mark_count << MARK_LOG;
+        }
+        place += token_bytes(tokens[i]);
+    }
+    old->count = end;
+    *at = place;
 }
 
 /* Add a token, for which there is room; it begins at `at`. */
 static inline void add_token(pk_old *old, size_t *at, pk_token token)
 {
-    for (; old->mark_count << MARK_LOG <= *at; old->mark_count++)
-        old->marks[old->mark_count] = (mark){(uint32_t)old->count, (uint32_t)*at};
-    old->tokens[old->count++] = token;
-    *at += token_bytes(token);
+    old->tokens[old->count] = token;
+    count_tokens(old, at, 1);
 }
 
 pk_status pk_old_add(pk_old *old, const pk_segment *segment)
@@ -64,7 +83,7 @@ pk_status pk_old_add(pk_old *old, const pk_segment *segment)
     /* Memory for the tokens of the whole span, if the rest of it has as many for its bytes. */
     const size_t tokens = old->count + most,
                  expected = (size_t)((uint64_t)tokens * old->wanted / wanted);
-    if (pk_segment_grow((void **)&old->plain, &old->capacity, old->wanted + PK_PAD, 1)
+    if (pk_segment_grow((void **)&old->memory, &old->capacity, old->wanted + PK_PAD, 1)
         || (tokens > old->token_capacity
             && pk_segment_grow((void **)&old->tokens, &old->token_capacity, expected,
                                sizeof *old->tokens))
@@ -73,6 +92,7 @@ pk_status pk_old_add(pk_old *old, const pk_segment *segment)
         || pk_segment_grow((void **)&old->marks, &old->mark_capacity,
                            ((size_t)old->wanted >> MARK_LOG) + 1, sizeof *old->marks))
         return PK_NO_MEMORY;
+    old->plain = old->memory;
     memcpy(old->plain + old->size, segment->data + from, to - from);
     memset(old->plain + wanted, 0, PK_PAD);
     size_t place = segment->window;
@@ -84,6 +104,9 @@ pk_status pk_old_add(pk_old *old, const pk_segment *segment)
             for (place = block->start > from ? block->start : from;
                  place < block_end && place < to; place++)
                 add_token(old, &at, segment->data[place]);
+        } else if (block->start >= from && block_end <= to) {
+            memcpy(old->tokens + old->count, token, block->tokens * sizeof *token);
+            count_tokens(old, &at, block->tokens);
         } else {
             for (place = block->start; place < block_end && place < to;
                  place += token_bytes(*token++)) {
@@ -117,15 +140,15 @@ uint32_t pk_old_cut(pk_old *old, uint32_t from, uint32_t to)
     from = first.at;
     to = last.at + token_bytes(old->tokens[last.token]);
     const size_t count = last.token + 1 - first.token;
-    memmove(old->plain, old->plain + from, to - from);
+    uint8_t *const plain = old->plain + from;
     memmove(old->tokens, old->tokens + first.token, count * sizeof *old->tokens);
     size_t ends = 0, at = 0;
     for (size_t i = 0; i < old->end_count; i++)
         if (old->ends[i] > from && old->ends[i] <= to)
             old->ends[ends++] = old->ends[i] - from;
     pk_old_begin(old, old->start + from, to - from);
-    while (old->count < count)
-        add_token(old, &at, old->tokens[old->count]);
+    old->plain = plain;
+    count_tokens(old, &at, count);
     old->end_count = ends;
     old->size = to - from;
     memset(old->plain + old->size, 0, PK_PAD);

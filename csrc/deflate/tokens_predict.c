@@ -17,6 +17,16 @@ void pk_walk_shifts(walker *with, const shift *shifts, size_t count)
         enter_shift(with, 0);
 }
 
+/* As pk_equal_ahead, for texts that may agree for long. */
+static inline size_t equal_far(const uint8_t *one, const uint8_t *other, size_t most)
+{
+    enum { AT_ONCE = 512 };
+    size_t length = 0;
+    while (length + AT_ONCE <= most && !memcmp(one + length, other + length, AT_ONCE))
+        length += AT_ONCE;
+    return length + pk_equal_ahead(one + length, other + length, most - length);
+}
+
 /* See how far data and old span agree around `at`. Returns whether they do there. */
 int pk_walk_align(walker *with, uint32_t at)
 {
@@ -40,8 +50,8 @@ int pk_walk_align(walker *with, uint32_t at)
     if (there < 0 || there >= (int64_t)with->old->size)
         return 0;
     uint32_t most = with->shift_end - at, left = (uint32_t)(with->old->size - (size_t)there);
-    uint32_t length = (uint32_t)pk_equal_ahead(with->data + at, with->old->plain + there,
-                                               most < left ? most : left);
+    uint32_t length =
+        (uint32_t)equal_far(with->data + at, with->old->plain + there, most < left ? most : left);
     if (!length)
         return 0;
     uint32_t back = at > low ? at - low : 0;

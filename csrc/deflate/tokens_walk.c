@@ -34,6 +34,7 @@ void pk_walk_starts(pk_tokens *own, walker *with, const pk_old *old, const pk_se
     with->size = (uint32_t)segment->size;
     with->start = (uint32_t)segment->window;
     with->recent = RECENT;
+    with->most_work = UINT64_MAX;
     reset_contexts(&own->is);
     pk_finder_start(&own->find, rule, segment->data, with->size);
 }
@@ -266,7 +267,8 @@ static void code_given(walker *with, pk_header *header, const pk_header *like, u
         if (made.codes > PK_CODES)
             to->failed = PK_INVALID;
     }
-    *header = made;
+    if (to->decodes)
+        *header = made; /* what is analysed stays as it is, also where the recipe is too long */
 }
 
 /* Type and header of a block with tokens. `last` is how the last header was made. */
@@ -315,53 +317,71 @@ static void code_header(walker *with, pk_block *block, const pk_token *tokens, u
 
 /* ---- The walk ---- */
 
-/* Code the tokens of a block from `at` to its end. Returns how many there are, or PK_INVALID. */
-static inline int64_t walk_block(walker *with, uint32_t at, const block_end *end,
+/* Tokens that are compared at once: few segments differ from their predecessor often. */
+enum { SAME_AT_ONCE = 64 };
+
+/* Return how many of the first tokens are the same, up to `most`. */
+static uint32_t same_tokens(const pk_token *one, const pk_token *other, uint32_t most)
+{
+    uint32_t count = 0;
+    while (count + SAME_AT_ONCE <= most
+           && !memcmp(one + count, other + count, SAME_AT_ONCE * sizeof *one))
+        count += SAME_AT_ONCE;
+    while (count < most && one[count] == other[count])
+        count++;
+    return count;
+}
+
+/* Go over tokens that are those of the old stream, from `at` until one begins at `stop` or behind,
+ * at most `most` of them. given: what they are, NULL in rebuilding; made: where to. Returns their
+ * number, and sets `at` to where the next one begins. */
+static uint32_t walk_clear(walker *with, uint32_t *at, uint32_t stop, uint32_t most,
+                           const pk_token *given, pk_token *made)
+{
+    const old_place first = with->place;
+    const pk_token *tokens = with->old->tokens + first.token;
+    old_place to = first;
+    old_reach(with->old, &to, first.at + (stop - *at));
+    uint32_t count = to.token - first.token, wanted = count < most ? count : most;
+    if (given)
+        wanted = same_tokens(tokens, given, wanted);
+    else
+        memcpy(made, tokens, wanted * sizeof *made);
+    if (wanted < count) {
+        to = first;
+        old_skip(with->old, &to, first.token + wanted);
+    }
+    with->place = to;
+    with->aligned += to.at - first.at;
+    *at += to.at - first.at;
+    return wanted;
+}
+
+/* Code the tokens of a block from `at` to its end, and move `at` there. Returns how many there
+ * are, or PK_INVALID. */
+static inline int64_t walk_block(walker *with, uint32_t *from, const block_end *end,
                                  const pk_token *given, pk_token *made)
 {
+    uint32_t at = *from;
     coder *to = with->coder;
     const int decodes = to->decodes;
-    const pk_old *old = with->old;
     uint32_t count = 0, stop = end->at < with->size ? end->at : with->size;
     const uint32_t most = end->count < PK_MAX_BLOCK_TOKENS ? end->count : PK_MAX_BLOCK_TOKENS;
     while (at < stop && count < most) {
         uint32_t clear = pk_walk_clear(with, at);
         if (clear > at) {
-            const pk_token *token = old->tokens + with->place.token, *first = token;
-            const uint32_t begin = at;
             if (clear > stop)
                 clear = stop;
             uint32_t left = most - count;
-            if (decodes) {
-                if (left > with->right)
-                    left = with->right;
-                while (at < clear && left) {
-                    pk_token now = *token++;
-                    *made++ = now;
-                    at += token_bytes(now);
-                    left--;
-                }
-            } else {
-                while (at < clear && left && *token == given[count + (uint32_t)(token - first)]) {
-                    at += token_bytes(*token++);
-                    left--;
-                }
-            }
-            uint32_t done = (uint32_t)(token - first);
+            if (decodes && left > with->right)
+                left = with->right;
+            const uint32_t done =
+                walk_clear(with, &at, clear, left, decodes ? NULL : given + count, made);
             count += done;
-            with->place.token += done;
-            with->place.at += at - begin;
-            with->aligned += at - begin;
-            int wrong;
-            if (decodes) {
-                with->right -= done;
-                wrong = !with->right && at < clear && count < most;
-            } else {
-                with->right += done;
-                wrong = at < clear && count < most;
-            }
-            if (!wrong)
-                continue;
+            made += decodes ? done : 0;
+            with->right += decodes ? -done : done;
+            if (at >= clear || count == most)
+                continue; /* none of these was wrong */
             with->right = pk_walk_run(with, with->right);
             guess guess = pk_walk_predict(with, at);
             pk_token now = code_wrong(with, at, &guess, decodes ? 0 : given[count]);
@@ -391,7 +411,10 @@ static inline int64_t walk_block(walker *with, uint32_t at, const block_end *end
             *made++ = now;
         count++;
         at += token_bytes(now);
+        if (with->find->work > with->most_work)
+            return PK_INVALID;
     }
+    *from = at;
     return count;
 }
 
@@ -477,19 +500,19 @@ int pk_walk(pk_tokens *own, walker *with, pk_segment *segment)
                 segment->block_count++;
             continue;
         }
-        int64_t count = walk_block(with, at, &end, tokens, segment->tokens + segment->token_count);
+        const uint32_t start = at;
+        int64_t count =
+            walk_block(with, &at, &end, tokens, segment->tokens + segment->token_count);
         if (count < 0 || to->failed || with->runs->failed)
             return to->failed ? to->failed : with->runs->failed ? with->runs->failed : PK_INVALID;
         if (decodes) {
             block->tokens = (uint32_t)count;
-            for (uint32_t i = 0; i < block->tokens; i++)
-                block->plain += token_bytes(tokens[i]);
+            block->plain = at - start;
             segment->token_count += block->tokens;
             segment->block_count++;
         } else if ((uint32_t)count != block->tokens) {
             return PK_INVALID;
         }
-        at += block->plain;
         code_header(with, block, tokens, &make);
         if (to->failed)
             return to->failed;

@@ -92,8 +92,8 @@ typedef struct walker {
     uint32_t recent; /* tokens since a wrong one, at most RECENT */
     uint32_t right;  /* analysis: right tokens far from changes; rebuilding: those to come */
     uint32_t last_count, last_bytes;
-    pk_token *tokens; /* rebuilding: where to */
     uint64_t wrong, aligned;
+    uint64_t most_work; /* of the fall-back, above which the walk ends */
     uint32_t headers;
 } walker;
 

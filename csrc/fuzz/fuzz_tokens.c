@@ -49,7 +49,8 @@ static void check_analysis(const pk_segment *before, const uint8_t *stream, size
         pk_tokens_report report;
         fill(old, before, cut ? start : 0, cut ? whole - 2 * start : whole);
         size_t coded;
-        int status = pk_tokens_analyse(tokens, now, old, NULL, 0, recipe, most, &coded, &report);
+        int status =
+            pk_tokens_analyse(tokens, now, old, UINT64_MAX, recipe, most, &coded, &report);
         CHECK(status == PK_OK || status == PK_INVALID);
         if (status)
             continue;

@@ -19,6 +19,7 @@ KIND = 64
 MAX_SPAN_BYTES = 16 << 20
 """Greatest plaintext of a span of an old stream: what one segment may depend on."""
 
+_UNBOUNDED = (1 << 64) - 1
 _INVALID, _NO_MEMORY = -1, -2
 
 
@@ -96,7 +97,9 @@ class OldSpan:
         """Bytes of the span that were added."""
         return int(lib.pk_old_size(self._old))
 
-    def analyse(self, segment: Segment, most: int | None = None) -> tuple[bytes | None, Report]:
+    def analyse(
+        self, segment: Segment, most: int | None = None, work: int | None = None
+    ) -> tuple[bytes | None, Report]:
         """Return the recipe of a segment that was inflated, and a report.
 
         The recipe was verified: `rebuild` gives back the input's bits. It is None if there is none
@@ -106,6 +109,8 @@ class OldSpan:
         Args:
             segment: that was inflated.
             most: bytes of the recipe above which there is none, which is known early.
+            work: what may be spent on text that is aligned with nothing or near to changes, in
+                analysis and in rebuilding: about 2 ns each.
 
         Raises:
             MemoryError: there is too little memory.
@@ -119,8 +124,7 @@ class OldSpan:
             _tokens(),
             inflated,
             self._old,
-            ffi.NULL,
-            0,
+            _UNBOUNDED if work is None else work,
             ffi.from_buffer("uint8_t[]", out),
             len(out),
             length,

@@ -39,6 +39,9 @@ _TOKENS_BYTES, _TOKENS_SHARE = 256, 1 / 1024
 """Length of a recipe from tokens in bytes, or as a share of the segment's plaintext, above which a
 model is taken if one fits. A model takes 30 ms for a segment of 2 MiB, in packing and again in each
 restore. In 30 ms a link of 0.5 Mb/s carries 2 KiB."""
+_TOKENS_WORK = 2
+"""The same for the work that a recipe from tokens takes, for each byte of plaintext: 10 ms for
+2 MiB."""
 _SURE_BYTES = 256
 """Length of a recipe of a model in bytes up to which tokens are not tried any more."""
 _OLD_SHARE = 0.9
@@ -190,8 +193,8 @@ class SegmentRecipes:
     def _made(self, part: _Part, segment: Segment, guess: int) -> SegmentRecipe | None:
         """Return the recipe that is tried first if it is short, else the shorter one of both kinds.
 
-        What has been found out is not tried again: tokens whose recipe is longer than `most` are
-        analysed to their end only if the model's recipe is longer still.
+        What has been found out is not tried again: tokens whose recipe is longer than `most`, or
+        takes too much work, are analysed to their end only if the model's recipe is longer still.
         """
         stream, at, _, share = part
         _, size, bit = stream.extent(at)
@@ -235,7 +238,8 @@ class SegmentRecipes:
             part: of the stream.
             segment: which is held.
             guess: the old stream in which the text probably lies; -1 if that is not known.
-            most: bytes of the recipe.
+            most: bytes of the recipe, if a model fits as well; None if it may have any, and take
+                any work.
         """
         place = self._place(part, guess)
         if place is None:
@@ -252,7 +256,8 @@ class SegmentRecipes:
                 return -1, None
             for _, old_segment in old.segments(place.span.start, sum(place.span)):
                 span.add(old_segment)
-            return place.stream, span.analyse(segment, most)[0]
+            work = None if most is None else _TOKENS_WORK * part.stream.extent(part.at)[1]
+            return place.stream, span.analyse(segment, most, work)[0]
         except (RecipeError, FormatError):
             return -1, None
         finally:

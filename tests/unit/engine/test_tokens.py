@@ -210,6 +210,29 @@ def test_no_recipe_is_longer_than_the_caller_wants() -> None:
         assert filled(span, old).analyse(piece.segment, most)[0] is None
 
 
+def test_no_recipe_takes_more_work_than_the_caller_wants() -> None:
+    old = [piece.segment for piece in pieces(deflated()(OLD))]
+    piece = pieces(deflated()(NEW))[1]
+    span = Span(0, len(OLD))
+    whole, report = filled(span, old).analyse(piece.segment)
+    assert whole is not None and report.wrong
+    assert filled(span, old).analyse(piece.segment, work=1 << 30)[0] == whole
+    for work in (0, 1 << 12):
+        assert filled(span, old).analyse(piece.segment, work=work)[0] is None
+
+
+def test_a_segment_is_as_it_was_behind_a_recipe_that_became_too_long() -> None:
+    encode = ENCODERS["zopfli"]  # whose headers are told in full
+    old = [piece.segment for piece in pieces(encode(OLD[:60_000]))]
+    (piece,) = pieces(encode(edited(OLD[:60_000], 9)))
+    span = Span(0, 60_000)
+    expected, report = filled(span, old).analyse(piece.segment)
+    assert expected is not None and report.headers
+    for most in range(len(expected)):
+        assert filled(span, old).analyse(piece.segment, most)[0] is None
+    assert filled(span, old).analyse(piece.segment)[0] == expected
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ENCODERS)
 def test_every_encoder_comes_back_for_little(name: str) -> None:
