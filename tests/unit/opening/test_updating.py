@@ -112,7 +112,7 @@ def test_memory_is_released_at_once_without_the_garbage_collector() -> None:
         text = OldText(reading(old), len(old), None)
         made = Update(reading(new), len(new), text, Workers())
         assert made.begin(1e9)
-        kept = [weakref.ref(item) for item in (made, text, text.streams[0])]
+        kept = [weakref.ref(item) for item in (made, text, text._found)]
         made.close()
         text.close()
         del made, text
@@ -514,7 +514,7 @@ def test_deltas_of_much_text_are_made_when_nothing_else_is_held(
     def making(self: TextPieces, stream: Stream, *args: int) -> object:
         assert made._found is not None
         caches = made._found._cache._bytes + text._found._cache._bytes
-        seen.append((caches, len(made._recipes._spans), len(text.prints._streams)))
+        seen.append((caches, len(made._recipes._spans), len(text.prints._places)))
         return make(self, stream, *args)
 
     monkeypatch.setattr(stream_plans, "_MUCH_TEXT", 0)
