@@ -85,6 +85,23 @@ class FoundStream(InflatedStream):
         name: of a zip entry; empty if it is none.
     """
 
+    __slots__ = (
+        "_digest",
+        "_hasher",
+        "_is_last",
+        "_spool",
+        "_spooled",
+        "children",
+        "depth",
+        "is_cut",
+        "is_too_long",
+        "kind",
+        "name",
+        "number",
+        "offset",
+        "parent",
+    )
+
     def __init__(
         self,
         number: int,

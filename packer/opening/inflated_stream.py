@@ -56,6 +56,26 @@ class InflatedStream:
         cache: keeps segments.
     """
 
+    # A file may have thousands of short streams: a dict of attributes would take 1.5 KB of each.
+    __slots__ = (
+        "_bits",
+        "_cache",
+        "_carries",
+        "_end",
+        "_first_input",
+        "_first_partial",
+        "_key",
+        "_lock",
+        "_offsets",
+        "_places",
+        "_plain",
+        "_positions",
+        "_read",
+        "_what",
+        "_windows",
+        "size",
+    )
+
     def __init__(
         self,
         read: Callable[[int, int], Buffer],
