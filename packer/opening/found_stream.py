@@ -137,12 +137,12 @@ class FoundStream(InflatedStream):
     @property
     def closed_bytes(self) -> int:
         """Length of the deflate stream."""
-        return self.whole_bytes + (self._bits[-1] > 0)
+        return self.whole_bytes + (self._marks[-2] & 7 > 0)
 
     @property
     def whole_bytes(self) -> int:
         """The same without the last byte if it may be shared with what follows."""
-        return self._offsets[-1] - self.offset
+        return self._offset(self.count) - self.offset
 
     @property
     def is_single(self) -> bool:

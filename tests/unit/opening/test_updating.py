@@ -6,6 +6,7 @@ import bz2
 import gc
 import gzip
 import random
+import tracemalloc
 import weakref
 import zlib
 from collections.abc import Callable, Sequence
@@ -253,6 +254,18 @@ def test_discovery_finds_all_streams_and_nothing_else() -> None:
     for root, text in zip(found.roots[1:], (TEXTS[name] for name in sorted(TEXTS)), strict=True):
         assert root.read(0, root.size) == text
     found.close()
+
+
+def test_many_short_streams_take_little_memory() -> None:
+    body = b"".join(zlib.compress(b"%d " % at * 300, 6, 31) for at in range(2000))
+    tracemalloc.start()
+    with closing(Discovery(reading(body), len(body), visit=lambda *_: None)) as found:
+        found.release()
+        gc.collect()
+        memory, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert len(found.streams) == 2000
+    assert memory < 2000 * 1100
 
 
 def test_a_stream_that_ends_with_an_empty_segment() -> None:
