@@ -324,6 +324,21 @@ def test_what_is_too_much_to_inflate_stays_as_it_is_and_the_rest_is_opened(
         made.close()
 
 
+def test_a_change_behind_what_may_be_inflated_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = random.Random(4).randbytes(2 << 20).hex().encode()
+    old, new = (gzip.compress(each, 6, mtime=0) for each in (text, text[:-999] + text[:999]))
+    monkeypatch.setattr(discovery, "most_opened", lambda _: 3 << 20)
+    with closing(OldText(reading(old), len(old), None)) as before:
+        (first,) = (each for each in before.streams if isinstance(each, FoundStream))
+        assert first.is_too_long
+        made = Update(reading(new), len(new), before, Workers(None))
+        with closing(made):
+            assert not made.begin(1e9)  # what was found of it is the same
+            (row,) = made.closed.rows()
+    behind = first.offset + first.closed_bytes
+    assert row == ("gzip", "limit", 1, len(new) - behind)
+
+
 def test_streams_that_the_predecessor_does_not_list_stay_as_they_are(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
