@@ -240,9 +240,20 @@ ffi.cdef(
         uint64_t *positions;
         uint8_t *missing;
     } pk_piece_votes;
-    size_t pk_piece_look_up(const pk_map *known, const uint32_t *streams,
-                            const uint64_t *positions, const uint8_t *keys, const uint64_t *starts,
-                            size_t count, const pk_piece_votes *out);
+    #define PK_NO_PIECE ...
+    typedef struct pk_piece_course {
+        size_t next, run, other_next, other_run;
+    } pk_piece_course;
+    typedef struct pk_piece_places {
+        const pk_map *known;
+        const uint32_t *streams;
+        const uint64_t *positions;
+        const uint32_t *hashes;
+        size_t count;
+    } pk_piece_places;
+    size_t pk_piece_look_up(const pk_piece_places *old, pk_piece_course *course,
+                            const uint8_t *keys, const uint64_t *starts, size_t count,
+                            const pk_piece_votes *out);
     #define PK_SELECT_HEADS ...
     typedef struct pk_select_table {
         uint8_t *wanted;

@@ -1,5 +1,7 @@
 #include "lookup/pieces.h"
 
+#include <string.h>
+
 #include "common/bytes.h"
 
 enum { LANES = 4, STRIPE = LANES * 8, BATCH = 256 /* pieces looked up at a time */ };
@@ -46,23 +48,71 @@ void pk_piece_starts(const uint64_t *ends, size_t count, uint64_t position, uint
         starts[i] = position + (i ? ends[i - 1] : 0);
 }
 
-size_t pk_piece_look_up(const pk_map *known, const uint32_t *streams, const uint64_t *positions,
-                        const uint8_t *keys, const uint64_t *starts, size_t count,
-                        const pk_piece_votes *out)
+/* Return whether an old piece has a hash, of which four bytes are compared. */
+static inline int is_at(const pk_piece_places *old, size_t number, uint32_t hash)
+{
+    return number < old->count && old->hashes[number] == hash
+           && old->streams[number] != PK_NO_STREAM;
+}
+
+/* Return the number of a piece near `number` that has a hash, as a piece before may have been cut
+ * in two; else old->count. */
+static size_t beside(const pk_piece_places *old, size_t number, uint32_t hash)
+{
+    static const int by[] = {-1, 1, -2, 2};
+    for (size_t i = 0; i < sizeof by / sizeof *by; i++)
+        if (is_at(old, number + (size_t)by[i], hash))
+            return number + (size_t)by[i];
+    return old->count;
+}
+
+/* Return the number of an old piece that equals a new one, old->count if there is none.
+ *
+ * found: the number that the map has for it, negative if none. hash: of the new piece. */
+static size_t follow(const pk_piece_places *old, pk_piece_course *course, int64_t found,
+                     uint32_t hash)
+{
+    const int is_next = is_at(old, course->next, hash),
+              is_other = is_at(old, course->other_next, hash);
+    const size_t known =
+        found >= 0 && old->streams[found] != PK_NO_STREAM ? (size_t)found : old->count;
+    const size_t other = is_other ? course->other_next : known;
+    size_t at = course->next;
+    if (!is_next) {
+        size_t near = is_other ? old->count : beside(old, course->next, hash);
+        at = near < old->count ? near : other;
+        course->next = near < old->count ? near : course->next; /* else it was replaced */
+    }
+    course->next++;
+    course->run = is_next ? course->run + 1 : 0;
+    course->other_next = (other < old->count ? other : course->other_next) + 1;
+    course->other_run = is_other ? course->other_run + 1 : 0;
+    if (course->other_run > course->run) {
+        course->next = course->other_next;
+        course->run = course->other_run;
+    }
+    return at;
+}
+
+size_t pk_piece_look_up(const pk_piece_places *old, pk_piece_course *course, const uint8_t *keys,
+                        const uint64_t *starts, size_t count, const pk_piece_votes *out)
 {
     size_t votes = 0, missing = 0;
     int64_t found[BATCH];
     for (size_t from = 0; from < count; from += BATCH) {
         size_t span = count - from < BATCH ? count - from : BATCH;
-        pk_map_get(known, keys + from * PK_PIECE_KEY, PK_PIECE_KEY, span, found);
+        pk_map_get(old->known, keys + from * PK_PIECE_KEY, PK_PIECE_KEY, span, found);
         for (size_t i = 0; i < span; i++) {
-            if (found[i] >= 0 && streams[found[i]] != PK_NO_STREAM) {
+            const uint8_t *key = keys + (from + i) * PK_PIECE_KEY;
+            uint32_t hash;
+            memcpy(&hash, key, sizeof hash);
+            size_t number = follow(old, course, found[i], hash);
+            if (number < old->count) {
                 out->starts[votes] = starts[from + i];
-                out->streams[votes] = streams[found[i]];
-                out->positions[votes++] = positions[found[i]];
+                out->streams[votes] = old->streams[number];
+                out->positions[votes++] = old->positions[number];
             } else
-                memcpy(out->missing + PK_PIECE_KEY * missing++, keys + (from + i) * PK_PIECE_KEY,
-                       PK_PIECE_KEY);
+                memcpy(out->missing + PK_PIECE_KEY * missing++, key, PK_PIECE_KEY);
         }
     }
     return votes;

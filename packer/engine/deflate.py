@@ -159,6 +159,12 @@ class Segment:
         return int(own.capacity + parts + own.input_capacity)
 
     @property
+    def coded_share(self) -> float:
+        """Its length by that of its plaintext: about as many tokens has each byte, or less."""
+        segment = self._segment
+        return int(segment.end_bit) / (8 * max(int(segment.size - segment.window), 1))
+
+    @property
     def plain(self) -> memoryview:
         """The plaintext of the segment; valid until the next `inflate`."""
         segment = self._segment

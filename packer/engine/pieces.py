@@ -82,29 +82,84 @@ def key_set(keys: bytes | bytearray) -> frozenset[int]:
     return frozenset(unpack(f">{len(keys) // PIECE_KEY_BYTES}Q", keys))
 
 
-def look_up(pieces: Pieces, known: Ordinals, streams: array[int], positions: array[int]) -> Found:
-    """Return which pieces of a new text are known, and the others.
+class Course:
+    """Where a new text goes on in old ones: of equal pieces the one there is its own."""
 
-    Args:
-        pieces: at least one.
-        known: from hashes of old pieces to their numbers.
-        streams: which stream each of them is in, by its number, as "I"; NO_STREAM for none.
-        positions: where it begins there, as "Q".
-    """
-    count = len(pieces.starts)
-    begins, owners = uncleared("uint64_t[]", count), uncleared("uint32_t[]", count)
-    old, missing = uncleared("uint64_t[]", count), uncleared("uint8_t[]", PIECE_KEY_BYTES * count)
-    out = ffi.new("pk_piece_votes *", [begins, owners, old, missing])
-    with (
-        ffi.from_buffer("uint32_t[]", streams) as numbers,
-        ffi.from_buffer("uint64_t[]", positions) as places,
-        ffi.from_buffer("uint8_t[]", pieces.keys) as keys,
-        ffi.from_buffer("uint64_t[]", pieces.starts) as starts,
-    ):
-        votes = lib.pk_piece_look_up(known.handle, numbers, places, keys, starts, count, out)
-    return Found(
-        bytes(ffi.buffer(begins, 8 * votes)),
-        bytes(ffi.buffer(owners, 4 * votes)),
-        bytes(ffi.buffer(old, 8 * votes)),
-        bytes(ffi.buffer(missing, PIECE_KEY_BYTES * (count - votes))),
-    )
+    def __init__(self) -> None:
+        self.handle = ffi.new("pk_piece_course *", [lib.PK_NO_PIECE, 0, lib.PK_NO_PIECE, 0])
+        """That of the C core, as long as this lives."""
+
+
+class Places:
+    """Where the pieces of old texts are, in order; for one thread at a time."""
+
+    def __init__(self) -> None:
+        self._known = Ordinals(PIECE_KEY_BYTES)
+        self._streams, self._positions = array("I"), array("Q")
+        self._hashes = array("I")
+
+    def __len__(self) -> int:
+        """Return the number of pieces."""
+        return len(self._streams)
+
+    def add(self, stream: int, pieces: Pieces) -> None:
+        """Add pieces; one that equals an earlier one takes its place.
+
+        Args:
+            stream: the number of the stream that has them.
+            pieces: behind those that were added before.
+        """
+        self._known.put(pieces.keys, len(self._streams))
+        self._streams.extend(array("I", [stream]) * len(pieces.starts))
+        self._positions.extend(pieces.starts)
+        self._hashes.extend(array("I", bytes(pieces.keys))[::2])
+
+    def forget(self, begin: int) -> None:
+        """Forget the pieces from a number on: what has them turned out to be no stream.
+
+        Args:
+            begin: of the first one.
+        """
+        for at in range(begin, len(self._streams)):
+            self._streams[at] = NO_STREAM
+
+    def unknown(self, pieces: Pieces) -> Pieces:
+        """Return those pieces that were not added.
+
+        Args:
+            pieces: of any text.
+        """
+        found = self._known.get_all(pieces.keys, PIECE_KEY_BYTES)
+        new = [at for at, place in enumerate(found) if place < 0]
+        words = array("Q", bytes(pieces.keys))
+        keys = array("Q", [words[at] for at in new]).tobytes()
+        return Pieces(array("Q", [pieces.starts[at] for at in new]), bytearray(keys))
+
+    def look_up(self, pieces: Pieces, course: Course) -> Found:
+        """Return which pieces of a new text are known, and the others.
+
+        Args:
+            pieces: at least one.
+            course: of the new text, whose parts come in order.
+        """
+        count = len(pieces.starts)
+        begins, owners = uncleared("uint64_t[]", count), uncleared("uint32_t[]", count)
+        old = uncleared("uint64_t[]", count)
+        missing = uncleared("uint8_t[]", PIECE_KEY_BYTES * count)
+        out = ffi.new("pk_piece_votes *", [begins, owners, old, missing])
+        with (
+            ffi.from_buffer("uint32_t[]", self._streams) as numbers,
+            ffi.from_buffer("uint64_t[]", self._positions) as places,
+            ffi.from_buffer("uint32_t[]", self._hashes) as hashes,
+            ffi.from_buffer("uint8_t[]", pieces.keys) as keys,
+            ffi.from_buffer("uint64_t[]", pieces.starts) as starts,
+        ):
+            known = [self._known.handle, numbers, places, hashes, len(self)]
+            older = ffi.new("pk_piece_places *", known)
+            votes = lib.pk_piece_look_up(older, course.handle, keys, starts, count, out)
+        return Found(
+            bytes(ffi.buffer(begins, 8 * votes)),
+            bytes(ffi.buffer(owners, 4 * votes)),
+            bytes(ffi.buffer(old, 8 * votes)),
+            bytes(ffi.buffer(missing, PIECE_KEY_BYTES * (count - votes))),
+        )

@@ -48,8 +48,6 @@ _SCAN_BYTES = 1 << 20
 """Bytes searched for signatures at a time."""
 _HEADER_BYTES = (512, 140 << 10)
 """Bytes read for a header: nearly always enough, and always enough."""
-_TOKEN_BYTES = 8
-"""Bytes that a token lies in, at most: less is left behind a stream that is cut off within one."""
 _TRIAL_BYTES = 64 << 10
 """Plaintext in bytes that a signature without a stream counts as inflated in vain."""
 _MOST_SIGNATURES = 1 << 18
@@ -66,9 +64,10 @@ def most_found(size: int) -> int:
 
 Visit = Callable[[FoundStream | MadeStream, int, memoryview], None]
 """Takes a part of the plaintext of a stream, and its position; it is valid until this returns."""
-Skip = Callable[[Read, int, int], int]
+Skip = Callable[[Read, int, int], tuple[int, str]]
 """Given what reads the surroundings of a stream, where the stream begins and where the surroundings
-end, returns where it ends if nobody needs it, else 0."""
+end, returns where it ends if nobody needs it, else 0; and why nothing is known of what follows, as
+in `opening.closed`, "" if it really ends there."""
 
 
 class Unread(NamedTuple):
@@ -242,9 +241,12 @@ class Discovery:
                 self._leave(Unread(parent, at, end, ZIP, reason))
             if not offset:
                 continue
-            if self._skip is not None and (skipped := self._skip(read, offset, end)):
+            skipped, reason = self._skip(read, offset, end) if self._skip is not None else (0, "")
+            if skipped:
                 self._settle(at)
                 behind = skipped
+                if reason:
+                    self._leave(Unread(parent, behind, end, kind, reason))
                 continue
             stream = FoundStream(
                 self.number,
@@ -273,8 +275,7 @@ class Discovery:
                 continue
             self._settle(at)
             behind = offset + stream.closed_bytes
-            if stream.is_cut and end - behind >= _TOKEN_BYTES:
-                reason = LIMIT if stream.is_too_long else DAMAGED
+            if reason := stream.reason_behind(end - behind):
                 self._leave(Unread(parent, behind, end, kind, reason))
             if stream.size < MIN_PLAIN_BYTES:
                 continue

@@ -16,6 +16,7 @@ from packer.engine.deflate import SEGMENT_BYTES, Inflated, Segment, most_coded
 from packer.errors import FormatError
 from packer.files.spool import Pile
 from packer.opening.ahead import Run, one_ahead
+from packer.opening.closed import DAMAGED, LIMIT
 from packer.opening.inflated_stream import InflatedStream, Windows
 from packer.opening.old_streams import PlainStream
 from packer.opening.segment_cache import SegmentCache
@@ -23,6 +24,8 @@ from packer.opening.segment_cache import SegmentCache
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+_TOKEN_BYTES = 8
+"""Bytes that a token lies in, at most: less is left behind a stream that is cut off within one."""
 HEAD_BYTES = 64
 """First bytes of a stream, which tell it from others."""
 _LEAST_PARTIAL_BYTES = 4 << 10
@@ -85,6 +88,23 @@ class FoundStream(InflatedStream):
         name: of a zip entry; empty if it is none.
     """
 
+    __slots__ = (
+        "_digest",
+        "_hasher",
+        "_is_last",
+        "_spool",
+        "_spooled",
+        "children",
+        "depth",
+        "is_cut",
+        "is_too_long",
+        "kind",
+        "name",
+        "number",
+        "offset",
+        "parent",
+    )
+
     def __init__(
         self,
         number: int,
@@ -120,12 +140,12 @@ class FoundStream(InflatedStream):
     @property
     def closed_bytes(self) -> int:
         """Length of the deflate stream."""
-        return self.whole_bytes + (self._bits[-1] > 0)
+        return self.whole_bytes + (self._marks[-2] & 7 > 0)
 
     @property
     def whole_bytes(self) -> int:
         """The same without the last byte if it may be shared with what follows."""
-        return self._offsets[-1] - self.offset
+        return self._offset(self.count) - self.offset
 
     @property
     def is_single(self) -> bool:
@@ -142,14 +162,27 @@ class FoundStream(InflatedStream):
         """Its first HEAD_BYTES, or all bytes."""
         return bytes(self._read(self.offset, min(HEAD_BYTES, self._end - self.offset)))
 
+    def reason_behind(self, left: int) -> str:
+        """Return why it ends early, as in `opening.closed`; "" if it does not.
+
+        Args:
+            left: bytes that follow it.
+        """
+        if not self.is_cut or left < _TOKEN_BYTES:
+            return ""
+        return LIMIT if self.is_too_long else DAMAGED
+
     def is_equal(self, read: Read, offset: int) -> bool:
         """Return whether as many bytes from an offset on are the same.
+
+        The byte in which it is cut off does not count.
 
         Args:
             read: reads them.
             offset: of the first one; there are as many.
         """
-        hasher, end = blake3.blake3(), offset + self.closed_bytes
+        size = self.whole_bytes if self.is_cut else self.closed_bytes
+        hasher, end = blake3.blake3(), offset + size
         for start in range(offset, end, _COMPARED_BYTES):
             hasher.update(read(start, min(_COMPARED_BYTES, end - start)))
         return hasher.digest() == self._digest

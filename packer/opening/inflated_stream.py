@@ -56,6 +56,24 @@ class InflatedStream:
         cache: keeps segments.
     """
 
+    # A file may have thousands of short streams: a dict of attributes would take 1.5 KB of each.
+    __slots__ = (
+        "_cache",
+        "_carries",
+        "_end",
+        "_first_input",
+        "_first_partial",
+        "_key",
+        "_lock",
+        "_marks",
+        "_plain",
+        "_positions",
+        "_read",
+        "_what",
+        "_windows",
+        "size",
+    )
+
     def __init__(
         self,
         read: Callable[[int, int], Buffer],
@@ -75,14 +93,13 @@ class InflatedStream:
         self._key = cache.stream()
         self._lock = Lock()
         self._first_input = min(max(_LEAST_INPUT_BYTES, size // 2), _INPUT_BYTES)
-        # Of each checkpoint: the byte and bit that its segment begins at, its position in the
-        # plaintext, and its window. The last one is where inflating goes on.
-        self._offsets = array("Q", (offset,))
-        self._bits = bytearray(1)
+        # Of each checkpoint: its position in the plaintext; the bit that its segment begins at, and
+        # the place of its window, one after another. The last one is where inflating goes on.
         self._positions = array("Q", (0,))
-        self._places = array("q", (-1,))
+        self._marks = array("q", (8 * offset, -1))
         # Of those within a block, what inflating must know of it: a KB, a 2000th of the plaintext.
-        self._carries: dict[int, bytes] = {}
+        # None if there are none.
+        self._carries: dict[int, bytes] | None = None
         # The first segment that ends early, and no whole one is behind it; -1 if there is none.
         self._first_partial = -1
         self._plain: Spool | None = None
@@ -114,7 +131,7 @@ class InflatedStream:
             at: its number, below `count`.
         """
         start = self._positions[at]
-        return start, self._positions[at + 1] - start, self._bits[at]
+        return start, self._positions[at + 1] - start, self._marks[2 * at] & 7
 
     def number_at(self, position: int) -> int:
         """Return the number of the segment that begins at a position of the plaintext."""
@@ -244,13 +261,13 @@ class InflatedStream:
             size = self._windows.size
             tail = bytes(segment.plain[-size:])
             if len(tail) < size:
-                tail = (self._windows.get(self._places[-1]) + tail)[-size:]
+                tail = (self._windows.get(self._marks[-1]) + tail)[-size:]
             place = self._windows.add(tail)
-        self._offsets.append(offset + (found.end_bit >> 3))
-        self._bits.append(found.end_bit & 7)
-        self._places.append(place)
+        self._marks.extend((8 * offset + found.end_bit, place))
         self._positions.append(position)
         if found.carry:
+            if self._carries is None:
+                self._carries = {}
             before = self._carries.get(self.count - 1)
             self._carries[self.count] = before if before == found.carry else found.carry
 
@@ -268,12 +285,13 @@ class InflatedStream:
         Raises:
             FormatError: nothing of it is whole.
         """
-        offset, bit, position = self._offsets[at], self._bits[at], self._positions[at]
-        window, carry = self._windows.get(self._places[at]), self._carries.get(at, b"")
-        if at + 1 < len(self._offsets):
-            wanted = least = self._offsets[at + 1] + _BEHIND_BYTES - offset
+        position, offset, bit = self._positions[at], self._offset(at), self._marks[2 * at] & 7
+        window = self._windows.get(self._marks[2 * at + 1])
+        carry = self._carries.get(at, b"") if self._carries is not None else b""
+        if at < self.count:
+            wanted = least = self._offset(at + 1) + _BEHIND_BYTES - offset
         elif at:
-            least = (self._offsets[at] - self._offsets[at - 1]) * 5 // 4
+            least = (offset - self._offset(at - 1)) * 5 // 4
             wanted = 2 * least
         else:
             least = self._first_input
@@ -295,6 +313,10 @@ class InflatedStream:
                 partial = offset + len(data) >= self._end
                 least = wanted = max(2 * len(data), _INPUT_BYTES)
         return segment, found, offset
+
+    def _offset(self, at: int) -> int:
+        """Return the byte that the segment behind a checkpoint begins in."""
+        return self._marks[2 * at] >> 3
 
     def _input(self, start: int, least: int, wanted: int) -> memoryview:
         """Return compressed bytes.

@@ -13,8 +13,7 @@ from collections.abc import Iterable, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from packer.engine.chunking import ChunkParams
-from packer.engine.ordinals import Ordinals
-from packer.engine.pieces import NO_STREAM, PIECE_KEY_BYTES, Pieces, cut_pieces, look_up
+from packer.engine.pieces import Course, Places, cut_pieces
 from packer.engine.tokens import Span
 from packer.opening.recipe import MAX_SPANS
 
@@ -77,8 +76,7 @@ class Fingerprints:
         self.average = average
         """Bytes of a piece, on average."""
         self._params = ChunkParams(average)
-        self._known = Ordinals(PIECE_KEY_BYTES)
-        self._streams, self._positions = array("I"), array("Q")
+        self._places, self._course = Places(), Course()
         self._last, self._begin = -1, 0  # the stream that was added to last, and its first piece
 
     def add(self, stream: int, position: int, plain: Buffer, *, is_further: bool = False) -> None:
@@ -93,13 +91,9 @@ class Fingerprints:
         """
         if not position:
             self.forget(stream)
-            self._last, self._begin = stream, len(self._streams)
+            self._last, self._begin = stream, len(self._places)
         pieces = cut_pieces(plain, self._params, position)
-        if is_further:
-            pieces = self._unknown(pieces)
-        self._known.put(pieces.keys, len(self._streams))
-        self._streams.extend(array("I", [stream]) * len(pieces.starts))
-        self._positions.extend(pieces.starts)
+        self._places.add(stream, self._places.unknown(pieces) if is_further else pieces)
 
     def forget(self, stream: int) -> None:
         """Forget the stream that was added to last, if it has a number: it turned out to be none.
@@ -108,21 +102,22 @@ class Fingerprints:
             stream: the number.
         """
         if self._last == stream:
-            for at in range(self._begin, len(self._streams)):
-                self._streams[at] = NO_STREAM
+            self._places.forget(self._begin)
 
     def find(self, position: int, plain: Buffer, votes: Votes) -> None:
         """Look up a part of a new stream.
 
         Args:
             position: of the part in the plaintext.
-            plain: the part; parts come in order.
+            plain: the part; the parts of a stream come in order, before those of another one.
             votes: takes what is found.
         """
+        if not position:
+            self._course = Course()
         pieces = cut_pieces(plain, self._params, position)
         if not pieces.starts:
             return
-        found = look_up(pieces, self._known, self._streams, self._positions)
+        found = self._places.look_up(pieces, self._course)
         votes.new.frombytes(found.starts)
         votes.stream.frombytes(found.streams)
         votes.old.frombytes(found.positions)
@@ -130,20 +125,13 @@ class Fingerprints:
 
     def release(self) -> None:
         """Release the memory: nothing is looked up any more."""
-        self._known = Ordinals(PIECE_KEY_BYTES)
-        self._streams, self._positions = array("I"), array("Q")
-
-    def _unknown(self, pieces: Pieces) -> Pieces:
-        """Return those pieces that no stream has."""
-        found = self._known.get_all(pieces.keys, PIECE_KEY_BYTES)
-        new = [at for at, place in enumerate(found) if place < 0]
-        words = array("Q", bytes(pieces.keys))
-        keys = array("Q", [words[at] for at in new]).tobytes()
-        return Pieces(array("Q", [pieces.starts[at] for at in new]), bytearray(keys))
+        self._places = Places()
 
 
 class Votes:
     """Pieces that a new stream has in common with old ones, in order."""
+
+    __slots__ = ("missing", "new", "old", "stream")
 
     def __init__(self) -> None:
         self.new, self.stream, self.old = array("Q"), array("I"), array("Q")

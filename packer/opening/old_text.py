@@ -118,6 +118,8 @@ class OldText:
         """
         head = bytes(read(offset, min(HEAD_BYTES, end - offset)))
         for stream in self._heads.get(head, ()):
+            if stream.is_cut and not stream.is_too_long:
+                continue  # the new one may go on where this is damaged
             if offset + stream.closed_bytes <= end and stream.is_equal(read, offset):
                 return stream
         return None
@@ -173,8 +175,8 @@ class OldText:
         """Return as much of a part as there is."""
         return self.read(start, max(min(length, self._size - start), 0))
 
-    def _skip(self, read: Read, offset: int, end: int) -> int:
-        return frames_end(self.frames, offset) if read is self.read else 0
+    def _skip(self, read: Read, offset: int, end: int) -> tuple[int, str]:
+        return (frames_end(self.frames, offset) if read is self.read else 0), ""
 
     def release_prints(self) -> None:
         """Release the fingerprints, once no text is looked for any more."""

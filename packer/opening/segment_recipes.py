@@ -24,7 +24,7 @@ from packer.engine.tokens import MAX_SPAN_BYTES, OldSpan
 from packer.errors import FormatError
 from packer.opening.found_stream import FoundStream
 from packer.opening.frames_update import OldFrames
-from packer.opening.locating import Place, Votes
+from packer.opening.locating import MARGIN_BYTES, Place, Votes
 from packer.opening.old_text import OldText
 from packer.opening.shelf import Shelf
 from packer.opening.update_plan import SegmentRecipe
@@ -35,6 +35,9 @@ TOKENS_SPAN_BYTES = 6 << 20
 _LARGE_BYTES, _LARGE_SPAN_BYTES = 1 << 30, 4 << 20
 """Old text in bytes above which a segment is compared with less of it: a span takes up to eight
 times its bytes, and must fit 256 MiB beside what large texts take."""
+_LARGE_SPAN_MEMORY, _TOKEN_BYTES = 12 << 20, 4
+"""Memory of such a span in bytes, and of a token: where archives lie in the text, which nothing
+shrinks, each byte has a token of its own."""
 _TOKENS_BYTES, _TOKENS_SHARE = 256, 1 / 1024
 """Length of a recipe from tokens in bytes, or as a share of the segment's plaintext, above which a
 model is taken if one fits. A model takes 30 ms for a segment of 2 MiB, in packing and again in each
@@ -99,8 +102,7 @@ class SegmentRecipes:
         self._workers = workers
         self._shelf = shelf
         self._most = AT_ONCE + 1 if workers.is_parallel else 0
-        is_large = sum(old.sizes) > _LARGE_BYTES
-        self._span_bytes = _LARGE_SPAN_BYTES if is_large else TOKENS_SPAN_BYTES
+        self._is_large = sum(old.sizes) > _LARGE_BYTES
         self._trying, self._lock = Lock(), Lock()
         self._firsts: dict[FoundStream, bytes | None] = {}
         self._begun: dict[_Key, Callable[[], SegmentRecipe | None]] = {}
@@ -241,7 +243,7 @@ class SegmentRecipes:
             most: bytes of the recipe, if a model fits as well; None if it may have any, and take
                 any work.
         """
-        place = self._place(part, guess)
+        place = self._place(part, segment, guess)
         if place is None:
             return -1, None
         with self._lock:
@@ -265,12 +267,15 @@ class SegmentRecipes:
                 with self._lock:
                     self._spans.append(span)
 
-    def _place(self, part: _Part, guess: int) -> Place | None:
+    def _place(self, part: _Part, segment: Segment, guess: int) -> Place | None:
         """Return where the text of a segment probably lies; None if nobody knows."""
         start, size, _ = part.stream.extent(part.at)
         if guess < 0 and not part.votes.reaches(start + size):
             return None
-        most = min(max(self._span_bytes, 2 * size), MAX_SPAN_BYTES)
+        most = min(max(TOKENS_SPAN_BYTES, 2 * size), MAX_SPAN_BYTES)
+        if self._is_large:
+            bound = _LARGE_SPAN_MEMORY / (1 + _TOKEN_BYTES * segment.coded_share)
+            most = max(min(_LARGE_SPAN_BYTES, int(bound)), size + 2 * MARGIN_BYTES)
         sizes, whole = self._old.sizes, part.stream.size
         return part.votes.locate(start, start + size, whole, sizes, guess, most)
 

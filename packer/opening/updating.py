@@ -318,16 +318,17 @@ class Update:
         else:
             self._frames.append(stream)
 
-    def _skip(self, read: Read, offset: int, end: int) -> int:
+    def _skip(self, read: Read, offset: int, end: int) -> tuple[int, str]:
         if read is self._read and (behind := frames_end(self._texts, offset)):
-            return behind
+            return behind, ""
         same = self._old.same(read, offset, end)
         if same is None:
-            return 0
+            return 0, ""
         if read is self._read and self._is_unknown(offset, offset + same.closed_bytes):
-            return 0  # a recipe of a few bytes, or all of its bytes once more
+            return 0, ""  # a recipe of a few bytes, or all of its bytes once more
         self._unchanged.add(same.number)
-        return offset + same.closed_bytes
+        behind = offset + same.closed_bytes
+        return behind, same.reason_behind(end - behind)
 
     def _number_old(self, plan: Opened) -> None:
         """Number the old streams that the recipe refers to, and those that hold them."""

@@ -2,11 +2,11 @@
 
 import random
 from array import array
+from collections.abc import Sequence
 from itertools import pairwise
 
 from packer.engine.chunking import ChunkParams, cut_points
-from packer.engine.ordinals import Ordinals
-from packer.engine.pieces import NO_STREAM, PIECE_KEY_BYTES, Pieces, cut_pieces, key_set, look_up
+from packer.engine.pieces import PIECE_KEY_BYTES, Course, Pieces, Places, cut_pieces, key_set
 
 PARAMS = ChunkParams(1 << 10)
 WHOLE = ChunkParams(1 << 20)
@@ -45,23 +45,54 @@ def test_keys_of_pieces_depend_on_their_bytes_alone() -> None:
 
 def test_pieces_that_are_known_are_told_from_others() -> None:
     draw = random.Random(2)
-    old, new = draw.randbytes(500_000), draw.randbytes(100_000)
-    known = Ordinals(PIECE_KEY_BYTES)
+    none, old, new = (draw.randbytes(size) for size in (9_000, 500_000, 100_000))
+    places = Places()
+    places.add(3, cut_pieces(none, PARAMS))
+    places.forget(0)  # it turned out to be no stream
     pieces = cut_pieces(old, PARAMS, 1000)
-    known.put(pieces.keys, 0)
-    streams = array("I", [3]) * len(pieces.starts)
-    for at in range(5):
-        streams[at] = NO_STREAM  # what was there turned out to be no stream
-    found = look_up(cut_pieces(new + old, PARAMS, 50), known, streams, pieces.starts)
+    places.add(3, pieces)
+    found = places.look_up(cut_pieces(new + old + none, PARAMS, 50), Course())
     starts, positions = array("Q", found.starts), array("Q", found.positions)
-    assert len(starts) >= len(pieces.starts) - 7  # but for those, and what the join cut anew
+    assert len(starts) >= len(pieces.starts) - 4  # but for what the joints cut anew
     assert array("I", found.streams) == array("I", [3]) * len(starts)
     shift = 50 + len(new) - 1000
     assert [start - shift for start in starts] == list(positions)
-    assert set(positions) <= set(pieces.starts[5:])
-    both = keys_of(cut_pieces(new + old, PARAMS))
-    alive = set(keys_of(pieces)[5:])
+    assert set(positions) <= set(pieces.starts)
+    both = keys_of(cut_pieces(new + old + none, PARAMS))
+    alive = set(keys_of(pieces))
     assert found.missing == b"".join(key for key in both if key not in alive)
+
+
+def pieces_of(numbers: Sequence[int], start: int = 0) -> Pieces:
+    """Return pieces of 1000 bytes, whose hashes are numbers."""
+    starts = array("Q", range(start, start + 1000 * len(numbers), 1000))
+    keys = b"".join(number.to_bytes(PIECE_KEY_BYTES, "little") for number in numbers)
+    return Pieces(starts, bytearray(keys))
+
+
+def course_of(old: Sequence[int], *parts: Sequence[int]) -> list[int]:
+    """Return the numbers of the old pieces that those of a new text are found at."""
+    places, course, out, start = Places(), Course(), array("Q"), 0
+    places.add(1, pieces_of(old))
+    for part in parts:
+        out.frombytes(places.look_up(pieces_of(part, start), course).positions)
+        start += 1000 * len(part)
+    return [position // 1000 for position in out]
+
+
+def test_equal_pieces_are_found_where_the_text_goes_on() -> None:
+    old = [1, 7, 7, 2, 7, 8, 3, 7, 8, 7, 4, 8, 8, 7]
+    every = list(range(14))
+    assert course_of(old, old) == every
+    assert course_of(old, old[:6], old[6:]) == every  # part after part
+    assert course_of(old, [1, 7, 9, 2, 7, 8, 3, 7]) == [0, 1, 3, 4, 5, 6, 7]  # one replaced
+    assert course_of(old, [1, 7, 7, 9, 9, 2, 7, 8, 3]) == every[:7]  # two more
+    assert course_of(old, [3, 7, 8, 7, 1, 7, 7, 2, 7]) == [6, 7, 8, 9, 0, 1, 2, 3, 4]  # moved
+
+
+def test_no_piece_is_found_beyond_the_old_ones() -> None:
+    assert course_of([], [1, 2]) == []
+    assert course_of([1, 2], [1, 2, 1, 2, 2, 2, 3]) == [0, 1, 0, 1, 1, 1]
 
 
 def test_keys_as_numbers_are_in_the_order_of_their_bytes() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import random
 import zlib
 from collections.abc import Callable
 from concurrent.futures import Executor, Future
@@ -12,8 +13,8 @@ import blake3
 import pytest
 
 from packer.engine.deflate import Segment
-from packer.engine.tokens import KIND, OldSpan
-from packer.opening import discovery
+from packer.engine.tokens import KIND, OldSpan, Span
+from packer.opening import discovery, segment_recipes
 from packer.opening.discovery import Discovery
 from packer.opening.found_stream import FoundStream, MadeStream
 from packer.opening.locating import Votes
@@ -116,6 +117,42 @@ def test_what_is_mostly_old_comes_from_tokens_and_what_is_new_by_a_model() -> No
     assert alike[0] and alike[1] < 64
     assert some[0] and 128 < some[1] < 2200
     assert not half[0] and half[1] < 64
+
+
+def dense(size: int, seed: int) -> bytes:
+    """Return text that hardly shrinks, as an archive within another."""
+    return bytes(each & 0x7F for each in random.Random(seed).randbytes(size))
+
+
+def literals(data: bytes) -> bytes:
+    """Return a stream of a token for each byte."""
+    encoder = zlib.compressobj(1, zlib.DEFLATED, 31, 9, zlib.Z_HUFFMAN_ONLY)
+    return encoder.compress(data) + encoder.flush()
+
+
+def test_a_span_of_a_large_text_takes_as_much_memory_however_dense_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    begun: list[int] = []
+    begin = OldSpan.begin
+
+    def beginning(self: OldSpan, span: Span) -> None:
+        begun.append(span.size)
+        begin(self, span)
+
+    monkeypatch.setattr(OldSpan, "begin", beginning)
+    monkeypatch.setattr(Segment, "analyse", lambda self, guess=-1: None)  # no model
+    data = dense(6 << 20, 1)
+    cuts = range(0, len(data), 256 << 10)  # each part moves by 256 KiB against the one before
+    newer = b"".join(dense(256 << 10, at) + data[at : at + (256 << 10)] for at in cuts)
+    old, new = literals(data), literals(newer)
+    made_of(old, new)
+    assert max(begun) > 3_000_000
+    begun.clear()
+    monkeypatch.setattr(segment_recipes, "_LARGE_BYTES", 1 << 20)
+    made_of(old, new)
+    share = 7 / 8
+    assert 2 << 20 < max(begun) <= (12 << 20) / (1 + 4 * share)
 
 
 @pytest.mark.parametrize("has_model", [False, True])

@@ -6,6 +6,7 @@ import bz2
 import gc
 import gzip
 import random
+import tracemalloc
 import weakref
 import zlib
 from collections.abc import Callable, Sequence
@@ -112,7 +113,7 @@ def test_memory_is_released_at_once_without_the_garbage_collector() -> None:
         text = OldText(reading(old), len(old), None)
         made = Update(reading(new), len(new), text, Workers())
         assert made.begin(1e9)
-        kept = [weakref.ref(item) for item in (made, text, text.streams[0])]
+        kept = [weakref.ref(item) for item in (made, text, text._found)]
         made.close()
         text.close()
         del made, text
@@ -255,6 +256,18 @@ def test_discovery_finds_all_streams_and_nothing_else() -> None:
     found.close()
 
 
+def test_many_short_streams_take_little_memory() -> None:
+    body = b"".join(zlib.compress(b"%d " % at * 300, 6, 31) for at in range(2000))
+    tracemalloc.start()
+    with closing(Discovery(reading(body), len(body), visit=lambda *_: None)) as found:
+        found.release()
+        gc.collect()
+        memory, _ = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        assert len(found.streams) == 2000
+    assert memory < 2000 * 1100
+
+
 def test_a_stream_that_ends_with_an_empty_segment() -> None:
     """Its last block has no text, and begins where a segment ends: as Go ends a stream."""
     text = tar(texts(4, 300))
@@ -309,6 +322,21 @@ def test_what_is_too_much_to_inflate_stays_as_it_is_and_the_rest_is_opened(
         made = Update(reading(new), len(new), before, Workers(None))
         assert made.begin(1e9) and not made.closed.rows()  # those that are closed did not change
         made.close()
+
+
+def test_a_change_behind_what_may_be_inflated_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = random.Random(4).randbytes(2 << 20).hex().encode()
+    old, new = (gzip.compress(each, 6, mtime=0) for each in (text, text[:-999] + text[:999]))
+    monkeypatch.setattr(discovery, "most_opened", lambda _: 3 << 20)
+    with closing(OldText(reading(old), len(old), None)) as before:
+        (first,) = (each for each in before.streams if isinstance(each, FoundStream))
+        assert first.is_too_long
+        made = Update(reading(new), len(new), before, Workers(None))
+        with closing(made):
+            assert not made.begin(1e9)  # what was found of it is the same
+            (row,) = made.closed.rows()
+    behind = first.offset + first.closed_bytes
+    assert row == ("gzip", "limit", 1, len(new) - behind)
 
 
 def test_streams_that_the_predecessor_does_not_list_stay_as_they_are(
@@ -514,7 +542,7 @@ def test_deltas_of_much_text_are_made_when_nothing_else_is_held(
     def making(self: TextPieces, stream: Stream, *args: int) -> object:
         assert made._found is not None
         caches = made._found._cache._bytes + text._found._cache._bytes
-        seen.append((caches, len(made._recipes._spans), len(text.prints._streams)))
+        seen.append((caches, len(made._recipes._spans), len(text.prints._places)))
         return make(self, stream, *args)
 
     monkeypatch.setattr(stream_plans, "_MUCH_TEXT", 0)
