@@ -58,6 +58,9 @@ _RECORD_BYTES = 16
 """Bytes of a record beside what it holds, about."""
 _HELD_BYTES = 4
 """Bytes of an operation, about."""
+MAX_RAW_BYTES = 256 << 10
+"""What a delta of all that lies between the streams of a zip archive takes at most, if content may
+take its place: more are whole new entries, which others may have as chunks."""
 HEADERS_SHARE = 1 / 16
 """What such a delta may take of new bytes if no stream is opened: more is not headers alone."""
 
@@ -309,8 +312,10 @@ class StreamPlans:
             new = sum(end - start for each in stretches for start, end in self._unknown(*each))
             held = None
             if new >= INLINE_BYTES:
-                old = self._old.whole().number
-                held = self._text.make_raw(self._read, stretches, self._size, old, share * new)
+                old, most = self._old.whole().number, share * new
+                if share < 1:
+                    most = min(most, MAX_RAW_BYTES)
+                held = self._text.make_raw(self._read, stretches, self._size, old, most)
             is_opened |= held is not None
             items: Sequence[Item]
             if held is None:
