@@ -91,12 +91,16 @@ ffi.cdef(
     #define PK_TAR_FOUND ...
     int pk_tar_next(const uint8_t *data, size_t length, uint64_t left, int64_t least,
                     uint32_t *headers, uint64_t *at, int64_t *size);
-    typedef struct pk_tar_time {
+    typedef struct pk_header_time {
         uint64_t name;
         uint64_t time;
-    } pk_tar_time;
-    size_t pk_tar_times(const uint8_t *data, size_t length, pk_tar_time *out, size_t capacity);
+    } pk_header_time;
+    size_t pk_tar_times(const uint8_t *data, size_t length, pk_header_time *out, size_t capacity);
     size_t pk_tar_retime(uint8_t *data, size_t length, const uint64_t *pairs, size_t count);
+    size_t pk_zip_times(const uint8_t *data, size_t length, pk_header_time *out,
+                        size_t capacity);
+    size_t pk_zip_retime(uint8_t *data, size_t length, const uint64_t *pairs, size_t count);
+    size_t pk_zip_relink(uint8_t *data, size_t length, int undo);
     size_t pk_tar_encode(const uint8_t *block, const uint8_t *previous, uint8_t *out,
                          int64_t *size);
     int pk_tar_decode(const uint8_t *in, size_t length, const uint8_t *previous, uint8_t *block,
@@ -294,6 +298,7 @@ ffi.set_source(
     #include "archives/tar_header.h"
     #include "archives/tar_members.h"
     #include "archives/tar_times.h"
+    #include "archives/zip_headers.h"
     #include "chunker/chunker.h"
     #include "common/version.h"
     #include "deflate/inflate.h"

@@ -152,6 +152,43 @@ def write(root: Path, files: dict[str, bytes]) -> Path:
     return root
 
 
+def unix_times(*times: int) -> bytes:
+    """Return the extra field that holds Unix times."""
+    return struct.pack("<HHB", 0x5455, 1 + 4 * len(times), 7) + struct.pack(
+        f"<{len(times)}I", *times
+    )
+
+
+def zip_archive(
+    files: dict[str, bytes],
+    time: tuple[int, int, int, int, int, int],
+    extra: bytes = b"",
+    *,
+    streamed: bool = False,
+) -> bytes:
+    """Return a zip archive; one that is streamed has descriptors behind its entries."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(_Unseekable(out) if streamed else out, "w", zipfile.ZIP_DEFLATED) as made:
+        for name, data in files.items():
+            info = zipfile.ZipInfo(name, time)
+            info.extra, info.compress_type = extra, zipfile.ZIP_DEFLATED
+            made.writestr(info, data)
+    return out.getvalue()
+
+
+class _Unseekable(io.RawIOBase):
+    """A file that cannot be sought in."""
+
+    def __init__(self, out: io.BytesIO) -> None:
+        self._out = out
+
+    def writable(self) -> bool:
+        return True
+
+    def write(self, data: object) -> int:
+        return self._out.write(bytes(data))  # type: ignore[call-overload]
+
+
 class History:
     """Versions packed one on another, and what each added; each is restored and compared."""
 

@@ -49,7 +49,7 @@ static int64_t time_of(const uint8_t *block)
     return octal(told, CHECKSUM_DIGITS) == sum ? octal(block + TIME_AT, TIME_DIGITS) : -1;
 }
 
-size_t pk_tar_times(const uint8_t *data, size_t length, pk_tar_time *out, size_t capacity)
+size_t pk_tar_times(const uint8_t *data, size_t length, pk_header_time *out, size_t capacity)
 {
     size_t count = 0;
     for (size_t at = 0; length - at >= PK_TAR_BLOCK && count < capacity; at += PK_TAR_BLOCK) {
@@ -59,7 +59,7 @@ size_t pk_tar_times(const uint8_t *data, size_t length, pk_tar_time *out, size_t
         uint64_t name = data[at + PK_TAR_TYPE];
         for (size_t word = 0; word < NAME_BYTES; word += sizeof name)
             name = ((name ^ name >> 32) + pk_load64(data + at + word)) * 0x9e3779b97f4a7c15u;
-        out[count++] = (pk_tar_time){name, (uint64_t)time};
+        out[count++] = (pk_header_time){name, (uint64_t)time};
     }
     return count;
 }

@@ -14,17 +14,17 @@
 #include "archives/tar_header.h"
 
 /* The time of a header, by a hash of its name and its type. */
-typedef struct pk_tar_time {
+typedef struct pk_header_time {
     uint64_t name;
     uint64_t time;
-} pk_tar_time;
+} pk_header_time;
 
 /* List the times of the headers in a text.
  *
  * data, length: the text, from the start of a block on; borrowed for the call.
  * out, capacity: written; the search ends when it is full.
  * Returns their number. */
-size_t pk_tar_times(const uint8_t *data, size_t length, pk_tar_time *out, size_t capacity);
+size_t pk_tar_times(const uint8_t *data, size_t length, pk_header_time *out, size_t capacity);
 
 /* Replace times in the headers of a text, and make their checksums right again.
  *

@@ -23,7 +23,8 @@ In reading order:
 - `closed`: what stayed closed in a file, and why; said to the user, never stored.
 - `lookahead`: a stream with as much look-ahead as its reader wants; the search for signatures.
 - `tar_headers`: headers of tar archives, coded as differences to the one before.
-- `tar_times`: times in the headers of old archives, replaced before a delta is made.
+- `header_times`: times and offsets in the headers of old archives, made like new ones before a
+  delta is made.
 - `ahead`, `workers`, `deflate_streams`: deflate streams found, inflated and analysed ahead of
   their use.
 - `bzip2_streams`, `finder`: bzip2 streams likewise; both kinds found in a source, in order.

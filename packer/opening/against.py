@@ -15,9 +15,9 @@ from packer.engine.deflate import RecipeError, Segment
 from packer.engine.memory import writable
 from packer.engine.tokens import KIND, MAX_SPAN_BYTES, OldSpan, Span, bits_of, span_of
 from packer.opening.expansion import most_opened
+from packer.opening.header_times import MAX_TIME, MAX_TIMES, relink, retime
 from packer.opening.old_streams import OldStreams
 from packer.opening.recipe import MAX_DELTA_BYTES, MAX_SPANS, Cursor
-from packer.opening.tar_times import MAX_TIME, MAX_TIMES, retime
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -69,7 +69,8 @@ class Against:
         if not 1 <= size <= MAX_DELTA_BYTES:
             record.fail(f"a delta of {size} bytes")
         parts = self._spans_of(record)
-        count = record.number()
+        head = record.number()
+        count, relinked = head >> 1, bool(head & 1)
         if count > MAX_TIMES:
             record.fail(f"{count} times of a delta")
         times = [(record.number(), record.number()) for _ in range(count)]
@@ -79,19 +80,24 @@ class Against:
         is_there = all(span.start + span.size <= old.reached(stream) for old, stream, span in parts)
 
         def made() -> memoryview:
-            older = self._older(parts, times)
+            older = self._older(parts, times, relinked=relinked)
             out = writable(size)
             delta.decode_into(out, payload, self._what, older)
+            if relinked:
+                relink(out, undo=True)
             return out
 
         return made, is_there
 
     @staticmethod
     def _older(
-        parts: Sequence[tuple[OldStreams, int, Span]], times: list[tuple[int, int]]
+        parts: Sequence[tuple[OldStreams, int, Span]],
+        times: list[tuple[int, int]],
+        *,
+        relinked: bool,
     ) -> bytes | bytearray | memoryview:
         """Return spans of old streams, one behind the other, with new times."""
-        if len(parts) == 1 and not times:
+        if len(parts) == 1 and not times and not relinked:
             old, stream, span = parts[0]
             return old.plain(stream, span)
         out, at = writable(sum(span.size for _, _, span in parts)), 0
@@ -99,6 +105,8 @@ class Against:
             part = out[at : at + span.size]
             old.plain_into(stream, span, part)
             retime(part, span.start, times)
+            if relinked:
+                relink(part)
             at += span.size
         return out
 

@@ -19,7 +19,7 @@ from packer.errors import FormatError
 from packer.files.spool import Memory, Spool
 from packer.opening.inflated_stream import InflatedStream, Windows
 from packer.opening.parsed_stream import ParsedStream, Parsing
-from packer.opening.predecessor import ZSTD, OldStream
+from packer.opening.predecessor import WHOLE, ZSTD, OldStream
 from packer.opening.recipe import MAX_DEFLATE_DEPTH
 from packer.opening.segment_cache import SegmentCache
 
@@ -90,6 +90,48 @@ class PlainStream(Protocol):
         """Release memory and files."""
 
 
+class WholeText:
+    """The text of an older file, as an old stream without tokens.
+
+    Args:
+        read: reads it; from any thread.
+        size: of it in bytes.
+        what: how errors name it.
+    """
+
+    def __init__(self, read: Callable[[int, int], Buffer], size: int, what: str) -> None:
+        self._read = read
+        self.size = size
+        self._what = what
+
+    @property
+    def reached(self) -> int:
+        """Bytes that are there: all."""
+        return self.size
+
+    def check(self, start: int, length: int) -> None:
+        """Raise FormatError if there is no such span."""
+        if start < 0 or length < 0 or start + length > self.size:
+            raise FormatError(self._what, f"it has no bytes {start} to {start + length}")
+
+    def read(self, start: int, length: int) -> bytes:
+        """Return `length` bytes from `start` on."""
+        self.check(start, length)
+        return bytes(self._read(start, length))
+
+    def read_into(self, start: int, out: memoryview) -> None:
+        """Copy bytes from `start` on."""
+        self.check(start, len(out))
+        out[:] = memoryview(self._read(start, len(out)))
+
+    def segments(self, start: int, end: int) -> Iterator[tuple[int, Segment]]:
+        """Raise FormatError: it has none."""
+        raise FormatError(self._what, "it is no deflate stream")
+
+    def close(self) -> None:
+        """Do nothing: it has no memory of its own."""
+
+
 class OldStreams:
     """The streams of some older files, numbered through all of them.
 
@@ -146,6 +188,8 @@ class OldStreams:
                 self._memory,
                 self._parsing,
             )
+        if stream.kind == WHOLE:
+            return WholeText(file.read, file.size, file.what)
         what = f"deflate stream at offset {stream.offset} in {file.what}"
         if parent is None and file.first is not None:
             return file.first(what, self._cache)

@@ -12,15 +12,33 @@ from packer.opening.discovery import Discovery
 from packer.opening.found_stream import HEAD_BYTES, FoundStream, MadeStream, Read
 from packer.opening.frames_update import OldFrames
 from packer.opening.locating import Fingerprints
-from packer.opening.old_streams import PlainStream
+from packer.opening.old_streams import PlainStream, WholeText
 from packer.opening.parsed_stream import Parsing
 from packer.opening.zstd_frames import Frames, frame_runs, frames_end
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
+ZIP = b"PK\3\4"
+"""First bytes of a zip archive with entries."""
 _RATIO = 4
 """Plaintext of a file by its size, about."""
+
+
+class WholeOldText(WholeText):
+    """The text of a predecessor as an old stream: what lies between its streams, and these.
+
+    Args:
+        number: its number.
+        read: reads it; from any thread.
+        size: of it in bytes.
+    """
+
+    def __init__(self, number: int, read: Read, size: int) -> None:
+        super().__init__(read, size, "predecessor")
+        self.number = number
+        self.parent = None
+        self.offset = 0
 
 
 class OldText:
@@ -78,7 +96,12 @@ class OldText:
         self.prints.forget(self._found.number)
         self.frame_prints = Fingerprints(_RATIO * size if has_frames else 0)
         """Of the zstd streams: a segment needs an old one of its own kind."""
-        self.streams: list[FoundStream | MadeStream | OldFrames] = list(self._found.streams)
+        self.streams: list[FoundStream | MadeStream | OldFrames | WholeOldText] = [
+            *self._found.streams
+        ]
+        self._whole: WholeOldText | None = None
+        self.is_zip = only is None and bytes(self._part(0, len(ZIP))) == ZIP
+        """Whether it is a zip archive that can be read."""
         self.sizes = [stream.size for stream in self.streams]
         self._further: list[int] = []  # where the streams of each further text begin and end
         self._heads: dict[bytes, list[FoundStream]] = {}
@@ -98,6 +121,14 @@ class OldText:
         self._further += len(self.streams), len(self.streams) + len(further.streams)
         self.streams += further.streams
         self.sizes += further.sizes
+
+    def whole(self) -> WholeOldText:
+        """Return the text as an old stream, which is numbered behind those found so far."""
+        if self._whole is None:
+            self._whole = WholeOldText(len(self.streams), self.read, self._size)
+            self.streams.append(self._whole)
+            self.sizes.append(self._size)
+        return self._whole
 
     def owner(self, number: int) -> int:
         """Return which predecessor holds a stream: 0 this one, else 1 + that of a further one.

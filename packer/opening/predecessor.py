@@ -28,19 +28,20 @@ DIGEST_BYTES = 16
 """Bytes of a predecessor's BLAKE3-256 that are stored, as of other digests in the index."""
 
 
-DEFLATE, ZSTD = 0, 1
-"""Kinds of old streams."""
+DEFLATE, ZSTD, WHOLE = 0, 1, 2
+"""Kinds of old streams; one of WHOLE is the predecessor's text itself."""
+_KIND_BITS = 2
 
 
 class OldStream(NamedTuple):
-    """A deflate or zstd stream in a predecessor.
+    """A deflate or zstd stream in a predecessor, or its text.
 
     Args:
         parent: what holds it: 0 the file, else 1 + the number of an earlier stream of the file.
         offset: of its first byte (behind the header of gzip or zip) in the file, or in the parent's
             plaintext.
         size: bytes of its plaintext.
-        kind: DEFLATE or ZSTD; one of ZSTD lies in the file itself.
+        kind: DEFLATE, ZSTD or WHOLE; one of ZSTD lies in the file itself.
     """
 
     parent: int
@@ -103,7 +104,7 @@ def encode(predecessors: Sequence[Predecessor], expansions: Mapping[int, Expansi
         put_number(out, len(row.streams))
         last: dict[int, int] = {}
         for stream in row.streams:
-            put_number(out, stream.parent << 1 | stream.kind)
+            put_number(out, stream.parent << _KIND_BITS | stream.kind)
             put_number(out, stream.offset - last.get(stream.parent, 0))
             put_number(out, stream.size)
             last[stream.parent] = stream.offset
@@ -236,11 +237,17 @@ class _Section:
         sizes, depths = [size], [0]  # of the file, then of each stream
         for _ in range(_bounded(cursor, MAX_OLD_STREAMS - self._streams, "old streams")):
             head, gap, plain = cursor.number(), cursor.number(), cursor.number()
-            parent, kind = head >> 1, head & 1
+            parent, kind = head >> _KIND_BITS, head & (1 << _KIND_BITS) - 1
             if parent > len(out):
                 cursor.fail("an old stream lies in a later one")
-            if kind == ZSTD and parent:
-                cursor.fail("an old stream of zstd frames lies in another one")
+            if kind > WHOLE:
+                cursor.fail(f"an old stream of kind {kind}")
+            if kind != DEFLATE and parent:
+                cursor.fail("an old stream of zstd frames, or a text, lies in another one")
+            if parent and out[parent - 1].kind == WHOLE:
+                cursor.fail("an old stream lies in a text as another stream")
+            if kind == WHOLE and (gap or out or plain != size):
+                cursor.fail("an old text that is not the predecessor's")
             if parent in last and not gap:
                 cursor.fail("old streams are out of order")
             offset = last.get(parent, 0) + gap

@@ -192,6 +192,7 @@ class Rebuilder:
         recipe = self._recipe
         number, inline = recipe.operations.number, recipe.inline.take
         header = bytes(BLOCK)
+        held = _NOTHING_HELD
         for count in itertools.count(1):
             if not count % _RELEASE_OPERATIONS:
                 self._release()
@@ -217,6 +218,16 @@ class Rebuilder:
                     left -= count
             elif operation == op.DELTA:
                 yield self._delta(number())
+            elif operation == op.HOLD:
+                if held.left:
+                    self._fail("bytes held are left over")
+                size = number()
+                held = _Held(self._delta(size), size)
+            elif operation == op.HELD:
+                size = number()
+                if not 1 <= size <= held.left:
+                    self._fail("bytes that are not held")
+                yield held.take(size)
             elif operation == op.DEFLATE or operation == op.BZIP2:
                 if depth >= MAX_DEFLATE_DEPTH:
                     self._fail("deflate streams within one another, too many")
@@ -227,6 +238,8 @@ class Rebuilder:
                     self._fail("a zstd stream where none may be")
                 yield from self._zstd(deflate, depth if is_text else depth + 1, is_text=is_text)
             elif operation == op.END:
+                if held.left:
+                    self._fail("bytes held are left over")
                 return
             else:
                 self._fail(f"unknown operation {operation}")
@@ -480,6 +493,38 @@ class _Deferred:
 
 
 _Piece = bytes | memoryview | _Deferred
+
+
+class _Held:
+    """The bytes of a delta, taken in parts.
+
+    Args:
+        made: the delta.
+        size: of its plaintext in bytes.
+    """
+
+    def __init__(self, made: _Deferred, size: int) -> None:
+        self._made = made
+        self._plain = memoryview(b"")
+        self._size = size
+        self.left = size
+        """Bytes that were not taken yet."""
+
+    def take(self, size: int) -> _Deferred:
+        """Return the next bytes, at most `left`; the first part counts with all of the memory."""
+        start = self._size - self.left
+        self.left -= size
+        memory = size + _DEFERRED_BYTES if start else len(self._made)
+        return _Deferred(memory, partial(self._part, start, size))
+
+    def _part(self, start: int, size: int) -> memoryview:
+        """Return a part of the plaintext; the parts are asked for in order."""
+        if not start:
+            self._plain = self._made.result()
+        return self._plain[start : start + size]
+
+
+_NOTHING_HELD = _Held(_Deferred(0, lambda: memoryview(b"")), 0)
 
 
 class _Joint:

@@ -44,6 +44,10 @@ ZSTD = 9
 plaintext follow, up to their END."""
 SEQUENCES = 10
 """As ZSTD, but recipes may need old streams, and the file's text has the frames."""
+HOLD = 11
+"""n: as DELTA, but the n bytes are held: HELD gives them, before the stream's END."""
+HELD = 12
+"""n: the next n of the bytes held."""
 
 MAX_DELTA_BYTES = 16 << 20
 """Greatest number of bytes of one DELTA: a reader holds them for each thread."""
@@ -172,6 +176,8 @@ class RecipeWriter:
         payload: bytes,
         *,
         times: Sequence[tuple[int, int]] = (),
+        relinked: bool = False,
+        hold: bool = False,
     ) -> None:
         """Append bytes that come from a delta.
 
@@ -180,15 +186,21 @@ class RecipeWriter:
             spans: 1 to MAX_SPANS of old streams: number of the stream, start of the span in its
                 plaintext and size of it in bytes.
             payload: of `engine.delta.encode`, the spans being its prefix.
-            times: replaced in the spans before, as `tar_times.retime` does.
+            times: replaced in the spans before, as `header_times.retime` does.
+            relinked: whether spans and bytes are what `header_times.relink` makes of them.
+            hold: whether the bytes are held for `held`; all that were held before are taken.
         """
-        own = self._begin(DELTA, length)
+        own = self._begin(HOLD if hold else DELTA, length)
         self._depth -= 1
         record = bytearray()
         put_number(record, len(spans))
-        for value in chain(*spans, (len(times),), *times):
+        for value in chain(*spans, (len(times) << 1 | relinked,), *times):
             put_number(record, value)
         self._record(own, record + payload)
+
+    def held(self, length: int) -> None:
+        """Append `length` of the bytes held, at least 1."""
+        self._put(HELD, length)
 
     def number(self, stream: int, value: int) -> None:
         """Append a number to the records of a stream that has not ended.

@@ -25,14 +25,22 @@ from packer.opening.found_stream import FoundStream, Read
 from packer.opening.frames_update import MAX_SHARE, FoundFrames
 from packer.opening.locating import Votes
 from packer.opening.old_text import OldText
-from packer.opening.recipe import MAX_DEFLATE_DEPTH
+from packer.opening.recipe import MAX_DEFLATE_DEPTH, MAX_DELTA_BYTES
 from packer.opening.segment_recipes import SegmentRecipes
 from packer.opening.shelf import Shelf
-from packer.opening.text_pieces import INLINE_BYTES, Stream, TextPieces, cut_pieces
+from packer.opening.text_pieces import (
+    INLINE_BYTES,
+    PIECE_BYTES,
+    Stream,
+    TextPieces,
+    cut_pieces,
+)
 from packer.opening.update_plan import (
     ContentPiece,
     DeltaPiece,
+    HeldPiece,
     InlinePiece,
+    Item,
     Opened,
     SegmentRecipe,
 )
@@ -40,12 +48,21 @@ from packer.opening.workers import AT_ONCE, Workers
 
 _T = TypeVar("_T")
 _Laid = Stream | OpenedBzip2
+_Part = Opened | Bzip2Piece | tuple[int, int]
+"""What is opened, or a stretch of text."""
 
 _MUCH_TEXT = 8 << 20
 """Text in bytes from which its deltas take so much memory that the memory of its segments is
 released before."""
 _RECORD_BYTES = 16
 """Bytes of a record beside what it holds, about."""
+_HELD_BYTES = 4
+"""Bytes of an operation, about."""
+MAX_RAW_BYTES = 256 << 10
+"""What a delta of all that lies between the streams of a zip archive takes at most, if content may
+take its place: more are whole new entries, which others may have as chunks."""
+HEADERS_SHARE = 1 / 16
+"""What such a delta may take of new bytes if no stream is opened: more is not headers alone."""
 
 
 def is_mostly(parts: Sequence[Stretch], start: int, end: int) -> bool:
@@ -67,6 +84,8 @@ class StreamPlans:
         shelf: keeps recipes and deltas until all is decided.
         unknown: returns the parts of a stretch of the text that are in no known chunk.
         parts: of the text; none if it is the file itself.
+        raw_share: what a delta of all that lies between the streams of a zip archive may take of
+            the bytes that are in no known chunk; 0 if text or old text is none.
         guesses: by number of a stream, the old stream that it probably was.
         foreign: gets the numbers of streams whose encoder is not known.
     """
@@ -84,6 +103,7 @@ class StreamPlans:
         shelf: Shelf,
         unknown: Callable[[int, int], Sequence[Stretch]],
         parts: Sequence[FlatPart],
+        raw_share: float,
         guesses: Mapping[int, int],
         foreign: set[int],
     ) -> None:
@@ -97,6 +117,7 @@ class StreamPlans:
         self._shelf = shelf
         self._unknown = unknown
         self._parts = parts
+        self._raw_share = raw_share
         self._text = TextPieces(old, votes, workers, size)
         self._bzip2 = Bzip2Opening(found.spool, found.room)
         self._guesses = guesses
@@ -126,6 +147,8 @@ class StreamPlans:
         ]
         laid.sort(key=lambda each: each[0].offset)
         roots, plans = [each[0] for each in laid], [each[1] for each in laid]
+        if self._raw_share:
+            return self._fill_zip(plan, [each for each in plans if each is not None])
         if not any(plans):
             return False
         if self._parts:
@@ -192,7 +215,7 @@ class StreamPlans:
         out = Opened(stream)
         if not self._add_segment(out, self._recipes.get(stream, 0, guess)):
             return None
-        for part in _laid_out(stream, bzip2):
+        for part in _laid_out(stream.size, bzip2):
             if isinstance(part, Opened | Bzip2Piece):
                 self._add(out, part)
             else:
@@ -255,16 +278,56 @@ class StreamPlans:
         guess: int,
     ) -> None:
         """Add what the plaintext of a stream consists of, given what is opened in it."""
-        parts = _laid_out(stream, inner)
+        groups = _groups(_laid_out(stream.size, inner))
         self._make_room(stream.size)
-        jobs = (
-            partial(self._text.make, stream, part[0], part[1], guess)
-            for part in parts
-            if not isinstance(part, Opened | Bzip2Piece)
-        )
-        made = self._ahead(jobs)
-        for part in parts:
-            self._add(out, part if isinstance(part, Opened | Bzip2Piece) else next(made))
+        for items in self._ahead(partial(self._made, stream, group, guess) for group in groups):
+            for item in items:
+                self._add(out, item)
+
+    def _made(self, stream: Stream, group: Sequence[_Part], guess: int) -> Sequence[Item]:
+        """Return how a part of a stream's plaintext is made, given what is opened in it."""
+        stretches = _stretches(group)
+        if len(stretches) > 1:
+            held = self._text.make_held(stream, stretches, guess)
+            if held is not None:
+                return _with(held, group)
+        return [
+            part if isinstance(part, Opened | Bzip2Piece) else self._text.make(stream, *part, guess)
+            for part in group
+        ]
+
+    def _fill_zip(self, out: Opened, inner: Sequence[Opened | Bzip2Piece]) -> bool:
+        """Add what a zip archive consists of, given what is opened in it.
+
+        What lies between opened streams, headers and entries that did not change, comes from the
+        old archive, unless its chunks are known or it is new.
+
+        Returns:
+            Whether anything but content was added.
+        """
+        is_opened = bool(inner)
+        share = self._raw_share if inner else min(self._raw_share, HEADERS_SHARE)
+        for group in _groups(_laid_out(self._size, inner)):
+            stretches = _stretches(group)
+            new = sum(end - start for each in stretches for start, end in self._unknown(*each))
+            held = None
+            if new >= INLINE_BYTES:
+                old, most = self._old.whole().number, share * new
+                if share < 1:
+                    most = min(most, MAX_RAW_BYTES)
+                held = self._text.make_raw(self._read, stretches, self._size, old, most)
+            is_opened |= held is not None
+            items: Sequence[Item]
+            if held is None:
+                items = [
+                    part if isinstance(part, Opened | Bzip2Piece) else self._raw(*part)
+                    for part in group
+                ]
+            else:
+                items = _with(held, group)
+            for item in items:
+                self._add(out, item)
+        return is_opened
 
     def _make_room(self, text_bytes: int) -> None:
         """Release what only recipes of segments need, before so much text becomes deltas."""
@@ -319,11 +382,7 @@ class StreamPlans:
         self._foreign.add(out.stream.number)
         return False
 
-    def _add(
-        self,
-        out: Opened,
-        item: Opened | Bzip2Piece | DeltaPiece | ContentPiece | InlinePiece,
-    ) -> None:
+    def _add(self, out: Opened, item: Item) -> None:
         if isinstance(item, Opened):
             out.cost += item.cost + _RECORD_BYTES
         elif isinstance(item, DeltaPiece):
@@ -333,16 +392,16 @@ class StreamPlans:
             if not item.data:
                 return
             out.cost += len(item.data)
+        elif isinstance(item, HeldPiece):
+            out.cost += _HELD_BYTES
         else:
             out.cost += item.stored
         out.items.append(item)
 
 
-def _laid_out(
-    stream: Stream, inner: Sequence[Opened | Bzip2Piece]
-) -> list[Opened | Bzip2Piece | tuple[int, int]]:
-    """Return what a stream's plaintext consists of: what is opened, and the stretches between."""
-    out: list[Opened | Bzip2Piece | tuple[int, int]] = []
+def _laid_out(size: int, inner: Sequence[Opened | Bzip2Piece]) -> list[_Part]:
+    """Return what so many bytes of text consist of: what is opened, and the stretches between."""
+    out: list[_Part] = []
     position = 0
     for plan in sorted(inner, key=_offset):
         start = _offset(plan)
@@ -350,7 +409,42 @@ def _laid_out(
             out += [*cut_pieces(position, start), plan]
             assert plan.stream is not None
             position = start + plan.stream.whole_bytes
-    return [*out, *cut_pieces(position, stream.size)]
+    return [*out, *cut_pieces(position, size)]
+
+
+def _groups(parts: Sequence[_Part]) -> Iterator[Sequence[_Part]]:
+    """Yield parts of a text in groups, the stretches of each of which may be one delta."""
+    most = MAX_DELTA_BYTES
+    if sum(end - start for start, end in _stretches(parts)) > most:
+        most = PIECE_BYTES
+    group: list[_Part] = []
+    size = 0
+    for part in parts:
+        if not isinstance(part, Opened | Bzip2Piece):
+            length = part[1] - part[0]
+            # Two stretches without anything between them were cut to be deltas of their own.
+            if size and (size + length > most or not isinstance(group[-1], Opened | Bzip2Piece)):
+                yield group
+                group, size = [], 0
+            size += length
+        group.append(part)
+    if group:
+        yield group
+
+
+def _stretches(parts: Sequence[_Part]) -> list[tuple[int, int]]:
+    return [part for part in parts if not isinstance(part, Opened | Bzip2Piece)]
+
+
+def _with(held: DeltaPiece, group: Sequence[_Part]) -> list[Item]:
+    """Return a group whose stretches are parts of a delta."""
+    out: list[Item] = [held]
+    for part in group:
+        if isinstance(part, Opened | Bzip2Piece):
+            out.append(part)
+        else:
+            out.append(HeldPiece(part[1] - part[0]))
+    return out
 
 
 def _offset(plan: Opened | Bzip2Piece) -> int:

@@ -10,11 +10,11 @@ from packer.engine.chunking import ChunkParams, cut_points
 from packer.engine.delta import Delta
 from packer.opening.bzip2_members import Bzip2Piece
 from packer.opening.found_stream import FoundStream, Read
+from packer.opening.header_times import Times
 from packer.opening.locating import Place
 from packer.opening.recipe import RecipeWriter, ZstdSegment, against
 from packer.opening.repeated_text import RepeatedText
 from packer.opening.shelf import Kept
-from packer.opening.tar_times import Times
 
 _READ_BYTES = 4 << 20
 """Bytes of content read at a time."""
@@ -35,9 +35,7 @@ class Opened:
 
     stream: FoundStream | FramesText | None
     segments: list[SegmentRecipe] = field(default_factory=list)
-    items: list[Opened | Bzip2Piece | DeltaPiece | ContentPiece | InlinePiece] = field(
-        default_factory=list
-    )
+    items: list[Item] = field(default_factory=list)
     cost: int = 0
     frames: Sequence[ZstdSegment] = ()
     sequences: Sequence[FramesRecipe] = ()
@@ -110,14 +108,25 @@ class DeltaPiece:
         places: the spans of the delta.
         payload: the delta frame.
         times: replaced in the spans.
+        relinked: whether spans and plaintext tell the offsets of zip archives as differences.
         delta: the parts of the frame, if its rest may be kept as it is.
+        is_held: whether it only holds the plaintext, of which `HeldPiece`s give parts.
     """
 
     length: int
     places: tuple[Place, ...]
     payload: Kept
     times: Times
+    relinked: bool
     delta: Delta | None = None
+    is_held: bool = False
+
+
+@dataclass(slots=True)
+class HeldPiece:
+    """The next bytes of the `DeltaPiece` before that is held."""
+
+    length: int
 
 
 @dataclass(slots=True)
@@ -134,6 +143,10 @@ class InlinePiece:
     """Bytes that the recipe keeps."""
 
     data: bytes
+
+
+Item = Opened | Bzip2Piece | DeltaPiece | HeldPiece | ContentPiece | InlinePiece
+"""What a stream, or the file, is made of."""
 
 
 def written(
@@ -190,7 +203,16 @@ def written(
         elif isinstance(item, DeltaPiece):
             spans = [(numbers[stream], *span) for stream, span in item.places]
             payload = bytes(item.payload) if item.delta is None else repeated.frame(item.delta)
-            recipe.delta(item.length, spans, payload, times=item.times)
+            recipe.delta(
+                item.length,
+                spans,
+                payload,
+                times=item.times,
+                relinked=item.relinked,
+                hold=item.is_held,
+            )
+        elif isinstance(item, HeldPiece):
+            recipe.held(item.length)
         elif isinstance(item, InlinePiece):
             recipe.inline(item.data)
         else:

@@ -24,9 +24,9 @@ from packer.opening.frames_update import FoundFrames, FramesOpening, OldFrames, 
 from packer.opening.further import Find, Further, FurtherTexts
 from packer.opening.guesses import guesses
 from packer.opening.locating import Place, Votes
-from packer.opening.old_text import OldText
+from packer.opening.old_text import ZIP, OldText, WholeOldText
 from packer.opening.pieces import Pieces
-from packer.opening.predecessor import DEFLATE, ZSTD, OldStream
+from packer.opening.predecessor import DEFLATE, WHOLE, ZSTD, OldStream
 from packer.opening.recipe import RecipeWriter
 from packer.opening.repeated_text import RepeatedText
 from packer.opening.segment_recipes import SegmentRecipes
@@ -36,6 +36,11 @@ from packer.opening.text_pieces import Stream
 from packer.opening.update_plan import Opened, used_streams, written
 from packer.opening.workers import RESERVED_BYTES, Workers
 from packer.opening.zstd_frames import Frames, frames_end
+
+_RAW_SHARE = 1 / 4
+"""What a delta of all between the streams of a zip archive may take of the bytes that are in no
+known chunk: more is new text, which as chunks others may have as well. Chunks of an older self that
+was opened lack what did not change, so that there any delta pays."""
 
 
 class Update:
@@ -76,6 +81,9 @@ class Update:
         self._unknown = unknown
         self._was_opened = was_opened
         self._parts = parts
+        self._raw_share = 0.0
+        if old.is_zip and not parts and size >= len(ZIP) and read(0, len(ZIP)) == ZIP:
+            self._raw_share = 1 if was_opened else _RAW_SHARE
         self._read = read
         self._size = size
         self._old = old
@@ -176,7 +184,7 @@ class Update:
         old = [
             each
             for each in self._old.streams
-            if not isinstance(each, OldFrames) and not self._old.owner(each.number)
+            if isinstance(each, FoundStream | MadeStream) and not self._old.owner(each.number)
         ]
         guessed = guesses(streams, old, self._unchanged) if old else {}
         guessed |= {stream.number: stream.guess for stream in self._frames}
@@ -191,6 +199,7 @@ class Update:
             shelf=self._shelf,
             unknown=self._unknown,
             parts=self._parts,
+            raw_share=self._raw_share,
             guesses=guessed,
             foreign=self._foreign,
         )
@@ -255,8 +264,11 @@ class Update:
             self._recipes.begin(stream, stream.number_at(position))
 
     def _is_unknown(self, start: int, end: int) -> bool:
-        """Return whether the chunks of an older self that was opened lack most of a stretch."""
-        if not self._was_opened:
+        """Return whether the chunks of an older self that was opened lack most of a stretch.
+
+        Those of a zip archive need not have it: what stays closed in one comes from the old text.
+        """
+        if not self._was_opened or self._raw_share:
             return False
         return is_mostly(self._unknown(start, end), start, end)
 
@@ -334,7 +346,7 @@ class Update:
         """Number the old streams that the recipe refers to, and those that hold them."""
         used: set[int] = set()
         for number in used_streams(plan):
-            stream: Holder | None = self._old.streams[number]
+            stream: Holder | WholeOldText | None = self._old.streams[number]
             while stream is not None and stream.number not in used:
                 used.add(stream.number)
                 stream = stream.parent
@@ -344,12 +356,14 @@ class Update:
             stream, out = self._old.streams[number], self.old_streams[self._old.owner(number)]
             parent = place[stream.parent.number] + 1 if stream.parent is not None else 0
             self._stored[number], place[number] = len(self._stored), len(out)
-            kind = ZSTD if isinstance(stream, OldFrames) else DEFLATE
+            kind = DEFLATE
+            if isinstance(stream, OldFrames | WholeOldText):
+                kind = ZSTD if isinstance(stream, OldFrames) else WHOLE
             out.append(OldStream(parent, stream.offset, stream.size, kind))
 
     def _order(self, number: int) -> tuple[int, ...]:
         """Return the key of an old stream in the order of the list that the index has."""
-        stream: Holder | None = self._old.streams[number]
+        stream: Holder | WholeOldText | None = self._old.streams[number]
         offsets: list[int] = []
         while stream is not None:
             offsets.append(stream.offset)

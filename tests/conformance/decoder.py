@@ -28,7 +28,7 @@ from tests.conformance.frame_decoder import (
     number,
     read_delta,
 )
-from tests.conformance.recipe_decoder import Old, OldFrames, Recipe
+from tests.conformance.recipe_decoder import Old, OldFrames, OldWhole, Recipe
 
 MANIFEST = "application/vnd.oci.image.manifest.v1+json"
 ARTIFACT = "application/vnd.layer-packer.version.v1"
@@ -409,8 +409,10 @@ def read_old_streams(coded: Bytes, count: int, size: int) -> list[OldStream]:
     last: dict[int, int] = {}
     for _ in range(count):
         head, gap, plain = coded.number(), coded.number(), coded.number()
-        parent, kind = head >> 1, head & 1
-        need(not kind or parent == 0, "zstd frames within an old stream")
+        parent, kind = head >> 2, head & 3
+        need(kind < 3 and (not kind or parent == 0), "an old stream of another kind within one")
+        need(not parent or parent > len(out) or out[parent - 1].kind < 2, "a stream in a text")
+        need(kind < 2 or (not out and gap == 0 and plain == size), "the text as an old stream")
         need(parent <= len(out), "an old stream within a later one")
         need(parent not in last or gap > 0, "order of old streams")
         offset = last.get(parent, 0) + gap
@@ -477,7 +479,7 @@ def opened(
     content = b"".join(contents.chunk(at) for at in chunks[: row.content_chunks])
     recipe = b"".join(contents.chunk(at) for at in chunks[row.content_chunks :])
     need(len(content) <= 32 * row.size + 256 * MIB, "size of the content")
-    older: list[Old | OldFrames] = []
+    older: list[Old | OldFrames | OldWhole] = []
     for ordinal in row.predecessors:
         older += old_streams(index, contents, index.predecessors[ordinal])
     recipe_of = Recipe(
@@ -492,17 +494,22 @@ def opened(
     return data
 
 
-def old_streams(index: Index, contents: Contents, row: Predecessor) -> list[Old | OldFrames]:
+def old_streams(
+    index: Index, contents: Contents, row: Predecessor
+) -> list[Old | OldFrames | OldWhole]:
     """Return the old streams of a predecessor."""
     if row.is_closed:
         data = b"".join(contents.chunk(at) for at in row.chunks)
     else:
         data = opened(index, contents, row, row.chunks)
-    out: list[Old | OldFrames] = []
+    out: list[Old | OldFrames | OldWhole] = []
     plains = [data]
     for stream in row.streams:
         begun = plains[stream.parent][stream.offset :]
-        out.append(OldFrames(begun) if stream.kind else Old(begun, stream.size))
+        if stream.kind == 2:
+            out.append(OldWhole(data))
+        else:
+            out.append(OldFrames(begun) if stream.kind else Old(begun, stream.size))
         plains.append(out[-1].plain)
         need(len(plains[-1]) == stream.size, "size of an old stream")
     return out

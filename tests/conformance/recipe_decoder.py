@@ -5,6 +5,7 @@ from __future__ import annotations
 import bz2
 import importlib
 import re
+import struct
 import zlib
 from typing import Any
 
@@ -30,6 +31,42 @@ def replace_times(span: bytearray, start: int, times: dict[int, int]) -> None:
                 span[at + 148 : at + 156] = b"%06o\0 " % (total - sum(old) + sum(new))
 
 
+def replace_zip_times(span: bytearray, times: dict[int, int]) -> None:
+    """Replace times in the zip headers of a span."""
+    at, header = 0, re.compile(rb"PK(\x03\x04.{26}|\x01\x02.{42})", re.DOTALL)
+    while times and (found := header.search(span, at)):
+        at = found.start()
+        time, lengths, fixed = (10, 26, 30) if span[at + 2] == 3 else (12, 28, 46)
+        name, extra = struct.unpack_from("<HH", span, at + lengths)
+        places, field, end = [at + time], at + fixed + name, at + fixed + name + extra
+        while field + 4 <= min(end, len(span)):
+            kind, size = struct.unpack_from("<HH", span, field)
+            field += 4
+            if kind == 0x5455:
+                last = min(field + size, end, len(span))
+                places += range(field + 1, last - 3, 4)
+            field += size
+        for place in places[:4]:
+            (old,) = struct.unpack_from("<I", span, place)
+            struct.pack_into("<I", span, place, times.get(old, old) & 0xFFFFFFFF)
+        at = end
+
+
+def relink(text: bytearray, *, undo: bool = False) -> None:
+    """Replace the offsets in central directories by what they are more than is due."""
+    at, due, expected = 0, 0, -1
+    while (at := text.find(b"PK\1\2", at)) >= 0 and at + 46 <= len(text):
+        flags, size = struct.unpack_from("<8xH10xI", text, at)
+        lengths = struct.unpack_from("<HHH", text, at + 28)
+        (offset,) = struct.unpack_from("<I", text, at + 42)
+        if at == expected:
+            other = (offset + due if undo else offset - due) & 0xFFFFFFFF
+            struct.pack_into("<I", text, at + 42, other)
+            offset = other if undo else offset
+        due = offset + 30 + lengths[0] + size + (16 if flags & 8 else 0)
+        at = expected = at + 46 + sum(lengths)
+
+
 class Recipe:
     """Makes a file of its content."""
 
@@ -38,7 +75,7 @@ class Recipe:
         recipe: bytes,
         content: bytes,
         size: int,
-        older: list[Old | OldFrames] | None = None,
+        older: list[Old | OldFrames | OldWhole] | None = None,
         *,
         as_text: bool = False,
     ) -> None:
@@ -76,8 +113,11 @@ class Recipe:
         """Follow the operations up to END."""
         out = bytearray()
         header = bytes(BLOCK)
+        held = Bytes(b"")
         while True:
             (operation,) = self.operations.take(1)
+            if operation in (0, 11):
+                held.end()
             if operation == 0:
                 return bytes(out)
             if operation == 1:
@@ -94,6 +134,12 @@ class Recipe:
                 out += bytes(self.operations.number())
             elif operation == 8:
                 out += self.delta(self.operations.number())
+            elif operation == 11:
+                held = Bytes(self.delta(self.operations.number()))
+            elif operation == 12:
+                size = self.operations.number()
+                need(size > 0, "no bytes of those held")
+                out += held.take(size)
             elif operation in (9, 10):
                 allowed = self.has_zstd or operation == 10
                 need(not within and allowed, "a zstd stream where none may be")
@@ -103,7 +149,7 @@ class Recipe:
                 need(depth < 4, "streams within one another")
                 out += self.bzip2(depth + 1) if operation == 7 else self.deflate(depth + 1)
 
-    def take_span(self, stream: int, start: int, size: int) -> Old | OldFrames:
+    def take_span(self, stream: int, start: int, size: int) -> Old | OldFrames | OldWhole:
         """Return the old stream that a span lies in."""
         need(stream < len(self.older) and size <= 16 * MIB, "a span")
         self.span_bytes -= max(size, 65536)
@@ -120,7 +166,8 @@ class Recipe:
         spans = [(records.number(), records.number(), records.number()) for _ in range(count)]
         need(all(length > 0 for _, _, length in spans), "an empty span")
         need(sum(length for _, _, length in spans) <= 16 * MIB, "spans of a delta")
-        count = records.number()
+        head = records.number()
+        count, relinked = head >> 1, head & 1
         need(count <= 64, "number of times")
         times = [(records.number(), records.number()) for _ in range(count)]
         need(all(new < 1 << 33 for _, new in times), "a time")
@@ -130,8 +177,14 @@ class Recipe:
             old = self.take_span(stream, start, length)
             span = bytearray(old.plain[start : start + length])
             replace_times(span, start, dict(reversed(times)))
+            replace_zip_times(span, dict(reversed(times)))
+            if relinked:
+                relink(span)
             prefix += span
-        return read_delta(stored, prefix, size, 16 * MIB)
+        text = bytearray(read_delta(stored, prefix, size, 16 * MIB))
+        if relinked:
+            relink(text, undo=True)
+        return bytes(text)
 
     def deflate(self, depth: int) -> bytes:
         """Return a deflate stream. Its bits are a text of zeros and ones, the lowest first."""
@@ -281,6 +334,13 @@ class Old:
         if self.blocks is None:
             self.blocks = reader_of("plain_deflate").inflate(self.stream, self.size)
         return self.plain, self.blocks[1]
+
+
+class OldWhole:
+    """The text of a predecessor as an old stream."""
+
+    def __init__(self, text: bytes) -> None:
+        self.plain = text
 
 
 class OldFrames:

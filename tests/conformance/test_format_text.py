@@ -16,7 +16,7 @@ from packer.engine import delta, zstd
 from packer.engine.tokens import MAX_SPAN_BYTES
 from packer.format import index_checks, index_codec, index_layers, layer_writer
 from packer.format.version import load_version
-from packer.opening import predecessor, recipe, tar_times
+from packer.opening import header_times, predecessor, recipe
 from packer.packing.older import compaction
 from tests.conformance import decoder
 from tests.conformance.make_samples import CREATED, TINY
@@ -140,7 +140,7 @@ def test_tables_are_those_of_the_code() -> None:
     assert stated == f"{predecessor.MAX_LINKS}; {predecessor.MAX_FILES}"
     stated, span = limits["delta; its spans; span of a segment"], f"{MAX_SPAN_BYTES >> 20} MiB"
     assert stated == f"{recipe.MAX_DELTA_BYTES >> 20} MiB; {recipe.MAX_SPANS}, of {span}; {span}"
-    assert limits["times that a delta replaces"] == str(tar_times.MAX_TIMES)
+    assert limits["times that a delta replaces"] == str(header_times.MAX_TIMES)
 
 
 def test_a_manifest_stays_below_128_layers() -> None:

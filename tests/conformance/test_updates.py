@@ -25,7 +25,9 @@ from tests.updates import (
     seven_zip,
     tar,
     texts,
+    unix_times,
     write,
+    zip_archive,
     zipped,
     zlib_gzip,
 )
@@ -69,7 +71,7 @@ def test_going_back_to_an_older_version(tmp_path: Path) -> None:
     for version, name in ((3, "app.tgz"), (1, "app.tgz"), (2, "moved.tgz"), (5, "app.tgz")):
         files = {name: archive(version), "note": b"%d" % version}
         packed = history.pack({**files, "b.zip": zipped(changed(TEXTS, 6))})
-        assert packed.new_bytes < 4_000 or version == 3  # with which b.zip has changed as well
+        assert packed.new_bytes < 4_500 or version == 3  # with which b.zip has changed as well
         assert history.opened().get(name) == (1 if version > 1 else None)
 
 
@@ -84,6 +86,31 @@ def test_archives_with_new_times_cost_no_headers(tmp_path: Path) -> None:
     packed = history.pack({"app.tgz": zlib_gzip(tar(files, 1_700_001_234))})
     assert packed.new_bytes < 2_500
     assert history.opened() == {"app.tgz": 1}
+
+
+@pytest.mark.parametrize("streamed", [False, True], ids=["sizes first", "descriptors"])
+@pytest.mark.parametrize("form", ["jar", "jar in a tgz"])
+def test_zip_archives_with_new_times_cost_no_headers(
+    form: str, streamed: bool, tmp_path: Path
+) -> None:
+    drawn = random.Random(2)
+    files = {f"org/app/{number}.class": drawn.randbytes(700).hex().encode() for number in range(99)}
+    history = History(tmp_path)
+
+    def app(second: int) -> bytes:
+        extra = unix_times(1_700_000_000 + second)
+        jar = zip_archive(files, (2024, 2, 3, 4, 5, second), extra, streamed=streamed)
+        return jar if form == "jar" else libdeflate(tar({"lib/app.jar": jar}))
+
+    history.pack({"app": app(2)})
+    for version in range(2, 6):
+        if version > 3:  # before, nothing but times is new
+            files["org/app/7.class"] = b"version %d" % version
+        packed = history.pack({"app": app(2 * version)})
+        assert packed.new_bytes < 2_200
+        assert history.opened() == {"app": 1}
+        if version == 3:
+            assert next(decoder.decode(history.store, "app:3")).content == app(6)
 
 
 def test_older_versions_may_be_deleted(tmp_path: Path) -> None:

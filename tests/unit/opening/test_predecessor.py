@@ -85,6 +85,12 @@ REFUSED = {
     "stream behind its parent": one(streams=(OldStream(0, 1, 9), OldStream(1, 9, 1))),
     "stream at the same place": one(streams=(OldStream(0, 1, 9), OldStream(0, 1, 9))),
     "zstd stream within another": one(streams=(OldStream(0, 1, 9), OldStream(1, 2, 1, 1))),
+    "a text within another": one(streams=(OldStream(0, 1, 9), OldStream(1, 0, 9, 2))),
+    "a text that is not first": one(streams=(OldStream(0, 0, 9), OldStream(0, 1, 1000, 2))),
+    "a part of the text": one(streams=(OldStream(0, 0, 999, 2),)),
+    "a text that begins later": one(streams=(OldStream(0, 1, 1000, 2),)),
+    "a stream in a text": one(streams=(OldStream(0, 0, 1000, 2), OldStream(1, 9, 9))),
+    "a kind that does not exist": one(streams=(OldStream(0, 0, 9, 3),)),
     "empty stream": one(streams=(OldStream(0, 1, 0),)),
     "too much plaintext": one(streams=(OldStream(0, 1, most_opened(1000) - 8), OldStream(0, 2, 9))),
     "too deep": one(streams=nested(5)),
@@ -106,6 +112,7 @@ def test_just_allowed() -> None:
     for rows in (
         one(streams=(OldStream(0, 999, most_opened(1000)),)),
         one(streams=nested(4)),
+        one(streams=(OldStream(0, 0, 1000, 2), OldStream(0, 10, 9), OldStream(2, 0, 1))),
         chain(MAX_LINKS),
         fan(15),
     ):

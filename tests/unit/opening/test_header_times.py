@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from packer.opening.tar_times import MAX_TIME, MAX_TIMES, replaced_times, retime
+from packer.opening.header_times import MAX_TIME, MAX_TIMES, replaced_times, retime
 from tests.conformance.recipe_decoder import replace_times
 from tests.updates import tar, texts
 
@@ -39,7 +39,7 @@ def mixed(times: list[int], form: int = tarfile.USTAR_FORMAT) -> bytes:
 @pytest.mark.parametrize("start", [0, 512, 1000, 1024, 1])
 def test_an_archive_with_the_times_of_another(start: int) -> None:
     old, new = tar(FILES, OLD), tar(FILES, NEW)
-    times = replaced_times([(old[start:], start)], new, 0)
+    times = replaced_times([(old[start:], start)], [(new, 0)])
     assert times == ((OLD, NEW),)
     made = retimed(old[start:], start, times)
     at = -start % 512  # a header that is cut off stays as it is
@@ -50,25 +50,25 @@ def test_an_archive_with_the_times_of_another(start: int) -> None:
 def test_each_old_time_becomes_what_most_members_have_now() -> None:
     old = mixed([OLD, OTHER])
     new = mixed([NEW, NEW + 1])
-    times = replaced_times([(old, 0)], new, 0)
+    times = replaced_times([(old, 0)], [(new, 0)])
     assert sorted(times) == [(OLD, NEW), (OTHER, NEW + 1)]
     assert retimed(old, 0, times) == new
 
 
 def test_times_that_stay_and_those_of_single_members_are_left() -> None:
     one = {"a": b"1", **FILES}
-    assert replaced_times([(tar(FILES, OLD), 0)], tar(FILES, OLD), 0) == ()
-    assert replaced_times([(tar({"a": b"1"}, OLD), 0)], tar({"a": b"1"}, NEW), 0) == ()
-    assert replaced_times([(tar(one, OLD), 0)], b"no archive" * 1000, 0) == ()
-    assert replaced_times([(b"", 0)], b"", 0) == ()
-    assert replaced_times([(b"short", 7)], b"short", 9) == ()
+    assert replaced_times([(tar(FILES, OLD), 0)], [(tar(FILES, OLD), 0)]) == ()
+    assert replaced_times([(tar({"a": b"1"}, OLD), 0)], [(tar({"a": b"1"}, NEW), 0)]) == ()
+    assert replaced_times([(tar(one, OLD), 0)], [(b"no archive" * 1000, 0)]) == ()
+    assert replaced_times([(b"", 0)], [(b"", 0)]) == ()
+    assert replaced_times([(b"short", 7)], [(b"short", 9)]) == ()
 
 
 def test_at_most_so_many_times() -> None:
     files = {f"{number:03}": b"" for number in range(400)}
     pairs = [(tar({name: b""}, OLD + at // 2)[:512]) for at, name in enumerate(files)]
     later = [(tar({name: b""}, NEW + at // 2)[:512]) for at, name in enumerate(files)]
-    assert len(replaced_times([(b"".join(pairs), 0)], b"".join(later), 0)) == MAX_TIMES
+    assert len(replaced_times([(b"".join(pairs), 0)], [(b"".join(later), 0)])) == MAX_TIMES
 
 
 @pytest.mark.parametrize("form", [tarfile.USTAR_FORMAT, tarfile.GNU_FORMAT, tarfile.PAX_FORMAT])
