@@ -28,7 +28,7 @@ from packer.opening.locating import MARGIN_BYTES, Place, Votes
 from packer.opening.old_text import OldText
 from packer.opening.shelf import Shelf
 from packer.opening.update_plan import SegmentRecipe
-from packer.opening.workers import AT_ONCE, Workers
+from packer.opening.workers import AT_ONCE, MOST_AT_ONCE, Workers
 
 TOKENS_SPAN_BYTES = 6 << 20
 """Old text in bytes that a segment is compared with, at most: memory and time grow with it."""
@@ -38,6 +38,8 @@ times its bytes, and must fit 256 MiB beside what large texts take."""
 _LARGE_SPAN_MEMORY, _TOKEN_BYTES = 12 << 20, 4
 """Memory of such a span in bytes, and of a token: where archives lie in the text, which nothing
 shrinks, each byte has a token of its own."""
+_DENSE_SHARE = 3 / 4
+"""Length of such a segment by that of its text above which one is compared at a time."""
 _TOKENS_BYTES, _TOKENS_SHARE = 256, 1 / 1024
 """Length of a recipe from tokens in bytes, or as a share of the segment's plaintext, above which a
 model is taken if one fits. A model takes 30 ms for a segment of 2 MiB, in packing and again in each
@@ -246,6 +248,16 @@ class SegmentRecipes:
         place = self._place(part, segment, guess)
         if place is None:
             return -1, None
+        work = None if most is None else _TOKENS_WORK * part.stream.extent(part.at)[1]
+        if self._is_large and segment.coded_share > _DENSE_SHARE:
+            with self._workers.room(MOST_AT_ONCE):
+                return self._analysed(place, segment, most, work)
+        return self._analysed(place, segment, most, work)
+
+    def _analysed(
+        self, place: Place, segment: Segment, most: int | None, work: int | None
+    ) -> tuple[int, bytes | None]:
+        """Return the old stream of a place, and the recipe of a segment from its tokens."""
         with self._lock:
             span = self._spans.pop() if self._spans else None
         try:
@@ -258,7 +270,6 @@ class SegmentRecipes:
                 return -1, None
             for _, old_segment in old.segments(place.span.start, sum(place.span)):
                 span.add(old_segment)
-            work = None if most is None else _TOKENS_WORK * part.stream.extent(part.at)[1]
             return place.stream, span.analyse(segment, most, work)[0]
         except (RecipeError, FormatError):
             return -1, None
