@@ -219,7 +219,7 @@ def decode(frame: bytes, size: int, what: str, prefix: bytes | bytearray | memor
 
 
 def decode_into(
-    out: memoryview, frame: bytes, what: str, prefix: bytes | bytearray | memoryview
+    out: memoryview, frame: bytes | memoryview, what: str, prefix: bytes | bytearray | memoryview
 ) -> None:
     """Decode a delta frame from a stranger into memory.
 
@@ -263,7 +263,7 @@ def is_frame_of(
 
 
 def _decoded(
-    frame: bytes, what: str, prefix: bytes | bytearray | memoryview, size: int
+    frame: bytes | memoryview, what: str, prefix: bytes | bytearray | memoryview, size: int
 ) -> tuple[Any, int, bytes]:
     """Decode a stranger's frame of a text of `size` bytes.
 
@@ -275,9 +275,9 @@ def _decoded(
     """
     parts, at = [], 0
     for name in ("copies", "selection"):
-        length, start = zstd.read_number(frame[at : at + 4], what)
+        length, start = zstd.read_number(bytes(frame[at : at + 4]), what)
         at += start + length
-        parts.append(frame[at - length : at])
+        parts.append(bytes(frame[at - length : at]))
         if at >= len(frame):
             raise FormatError(what, f"the {name} are cut off")
     start, end = len(prefix), len(prefix) + size

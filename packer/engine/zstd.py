@@ -63,6 +63,9 @@ _PLAIN_HEAD = b"\x28\xb5\x2f\xfd\xa0"
 _BLOCK_BYTES = 128 << 10
 """Greatest block of a zstd frame."""
 _BLOCK_HEAD_BYTES = 3
+_RLE = 1
+"""Type of a block that is one byte, many times."""
+_CHECKSUM_BYTES = 4
 _FOUR_BYTE_SIZE = 65792
 """Size of plaintext from which a frame's header has four bytes for it (RFC 8878, 3.1.1.1.4)."""
 
@@ -249,6 +252,49 @@ def decompress(
         FormatError: not a zstd frame, bytes behind it, a content size other than `size` (so that
             nothing larger is ever allocated), a dictionary, or damaged data.
     """
+    _check_header(frame, size, what)
+    if prefix:
+        dictionary = zstandard.ZstdCompressionDict(prefix, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+        context = zstandard.ZstdDecompressor(dict_data=dictionary)
+    else:
+        context = _plain_decompressor()
+    try:
+        data = context.decompress(frame, allow_extra_data=False)
+    except zstandard.ZstdError as error:
+        raise FormatError(what, f"damaged zstd frame: {error}") from None
+    if len(data) != size:
+        raise FormatError(what, f"frame gave {len(data)} bytes, expected {size}")
+    return data
+
+
+def decompress_into(out: memoryview, frame: bytes | memoryview, what: str) -> None:
+    """Fill memory with the plaintext of one zstd frame from a stranger that stands alone.
+
+    Memory that is used again spares the system's pages, which take longer than zstd where it stored
+    what it could not compress.
+
+    Args:
+        out: as long as the plaintext; undefined after an error.
+        frame: exactly one frame.
+        what: how errors name the frame.
+
+    Raises:
+        FormatError: as `decompress` raises it.
+    """
+    header = _check_header(frame, len(out), what)
+    if _end_of_blocks(frame) + _CHECKSUM_BYTES * header.has_checksum != len(frame):
+        raise FormatError(what, "damaged zstd frame: it is cut off, or bytes follow it")
+    try:
+        with _plain_decompressor().stream_reader(frame, read_size=len(frame)) as reader:
+            count = reader.readinto(out)  # at once, as all of the frame and its plaintext is there
+    except zstandard.ZstdError as error:
+        raise FormatError(what, f"damaged zstd frame: {error}") from None
+    if count != len(out):
+        raise FormatError(what, f"frame gave {count} bytes, expected {len(out)}")
+
+
+def _check_header(frame: bytes | memoryview, size: int, what: str) -> zstandard.FrameParameters:
+    """Return what a frame's header says; FormatError unless it has `size` bytes, no dictionary."""
     try:
         header = zstandard.get_frame_parameters(frame)
     except zstandard.ZstdError as error:
@@ -257,21 +303,25 @@ def decompress(
         raise FormatError(what, f"frame holds {header.content_size} bytes, expected {size}")
     if header.dict_id:
         raise FormatError(what, f"frame wants dictionary {header.dict_id}")
-    if prefix:
-        dictionary = zstandard.ZstdCompressionDict(prefix, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
-        context = zstandard.ZstdDecompressor(dict_data=dictionary)
-    else:
-        plain: zstandard.ZstdDecompressor | None = getattr(_contexts, "decompress", None)
-        if plain is None:
-            plain = _contexts.decompress = zstandard.ZstdDecompressor()
-        context = plain
-    try:
-        data = context.decompress(frame, allow_extra_data=False)
-    except zstandard.ZstdError as error:
-        raise FormatError(what, f"damaged zstd frame: {error}") from None
-    if len(data) != size:
-        raise FormatError(what, f"frame gave {len(data)} bytes, expected {size}")
-    return data
+    return header
+
+
+def _end_of_blocks(frame: bytes | memoryview) -> int:
+    """Return where the last block of a frame ends; more than its length if it is cut off."""
+    at, is_last = zstandard.frame_header_size(frame), 0
+    while not is_last and at < len(frame):
+        head = int.from_bytes(frame[at : at + _BLOCK_HEAD_BYTES], "little")
+        is_last = head & 1
+        at += _BLOCK_HEAD_BYTES + (1 if head >> 1 & 3 == _RLE else head >> 3)
+    return at if is_last else len(frame) + 1
+
+
+def _plain_decompressor() -> zstandard.ZstdDecompressor:
+    """Return this thread's decompressor of frames that stand alone."""
+    plain: zstandard.ZstdDecompressor | None = getattr(_contexts, "decompress", None)
+    if plain is None:
+        plain = _contexts.decompress = zstandard.ZstdDecompressor()
+    return plain
 
 
 def content_size(frame: bytes | memoryview, limit: int, what: str) -> int:

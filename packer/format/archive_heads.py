@@ -86,7 +86,7 @@ def archive_heads(version: Version, frames: Frames, sizes: Mapping[int, int]) ->
             if number == 1:
                 ranges.expect((part.layer, part.offset, part.length) for part in chosen[1:])
             try:
-                data = ranges.read(part.layer, part.offset, part.length)
+                data = bytes(ranges.read(part.layer, part.offset, part.length))
                 if part.is_frame:
                     end = max(part.at.values()) + SIGNATURE_BYTES
                     data = zstd.decompress_start(data, end, "start of a frame")

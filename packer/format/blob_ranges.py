@@ -7,6 +7,7 @@ from collections.abc import Iterable, Sequence
 from io import BytesIO
 from typing import BinaryIO, cast
 
+from packer.engine.memory import writable
 from packer.errors import SizeMismatch
 from packer.forks import Lock
 from packer.format.reading_ahead import ReadingAhead
@@ -49,7 +50,7 @@ class BlobRanges:
         if self._ahead is not None:
             self._ahead.expect(parts)
 
-    def read(self, layer: int, offset: int, length: int) -> bytes:
+    def read(self, layer: int, offset: int, length: int) -> bytes | memoryview:
         """Return some bytes of a layer; they are not verified.
 
         Args:
@@ -65,13 +66,15 @@ class BlobRanges:
             SizeMismatch: it is shorter than its descriptor says.
         """
         blob = self._layers[layer]
-        data = self._ahead.take(layer, offset, length) if self._ahead is not None else None
+        data: bytes | memoryview | None = None
+        if self._ahead is not None:
+            data = self._ahead.take(layer, offset, length)
         if data is not None:
             pass
         elif isinstance(self._store, LocalBlobs):
             data = self._read_local(self._store, layer, offset, length)
         elif isinstance(self._store, Ranged) and self._store.ignores_ranges:
-            data = os.pread(self._fetch_whole(layer).fileno(), length, offset)
+            data = _read_at(self._fetch_whole(layer), length, offset)
         else:
             with self._store.fetch(blob, offset, length) as reader:
                 data = reader.read()
@@ -82,7 +85,9 @@ class BlobRanges:
             self.read_layers.add(layer)
         return data
 
-    def _read_local(self, store: LocalBlobs, layer: int, offset: int, length: int) -> bytes:
+    def _read_local(
+        self, store: LocalBlobs, layer: int, offset: int, length: int
+    ) -> bytes | memoryview:
         with self._lock:
             file = self._files.get(layer)
             if file is None:
@@ -91,7 +96,7 @@ class BlobRanges:
             return bytes(file.getbuffer()[offset : offset + length])
         if isinstance(file, Positioned):
             return file.pread(length, offset)
-        return os.pread(file.fileno(), length, offset)
+        return _read_at(file, length, offset)
 
     def _fetch_whole(self, layer: int) -> BinaryIO:
         import tempfile  # as in `temporary`
@@ -122,3 +127,9 @@ class BlobRanges:
             self._ahead.close()
         for file in self._files.values():
             file.close()
+
+
+def _read_at(file: BinaryIO, length: int, offset: int) -> memoryview:
+    """Return bytes of a file; fewer if it ends before."""
+    out = writable(length)
+    return out[: os.preadv(file.fileno(), [out], offset)]

@@ -6,7 +6,8 @@ from collections import Counter, OrderedDict
 from collections.abc import Callable
 from typing import IO
 
-from packer.files.temporary import read_at, temporary_file, write_at
+from packer.engine.memory import writable
+from packer.files.temporary import fill_at, temporary_file, write_at
 
 SPILL_BYTES = 64 << 20
 """Bytes of the temporary file that frames take which could be fetched and decoded again: reading
@@ -40,7 +41,7 @@ class FrameCache:
         self._size_of = size_of
         self._is_precious = is_precious
         self._directory = directory
-        self._held: OrderedDict[int, bytes | bytearray] = OrderedDict()  # the one used last at end
+        self._held: OrderedDict[int, memoryview] = OrderedDict()  # the one used last at end
         self._held_bytes = 0
         self._spill: IO[bytes] | None = None
         self._spill_bytes = 0
@@ -83,7 +84,7 @@ class FrameCache:
             self._held_bytes -= len(self._held.pop(frame))
         return False
 
-    def find(self, frame: int) -> bytes | bytearray | None:
+    def find(self, frame: int) -> memoryview | None:
         """Return a frame, reading it back into memory if only the file has it.
 
         Args:
@@ -96,12 +97,11 @@ class FrameCache:
         if data is not None:
             self._held.move_to_end(frame)
         elif frame in self._spilled:
-            assert self._spill is not None
-            data = read_at(self._spill, self._size_of(frame), self._spilled[frame])
+            data = self._read(frame, 0, self._size_of(frame))
             self.keep(frame, data)
         return data
 
-    def read_part(self, frame: int, start: int, end: int) -> bytes | None:
+    def read_part(self, frame: int, start: int, end: int) -> memoryview | None:
         """Return a part of a frame that only the file has; it counts as a use.
 
         Content whose chunks lie all over a version would otherwise read each frame, and take its
@@ -118,10 +118,9 @@ class FrameCache:
         if frame in self._held or frame not in self._spilled:
             return None
         self.count_use(frame)
-        assert self._spill is not None
-        return read_at(self._spill, end - start, self._spilled[frame] + start)
+        return self._read(frame, start, end)
 
-    def keep(self, frame: int, data: bytes | bytearray) -> None:
+    def keep(self, frame: int, data: memoryview) -> None:
         """Hold a frame in memory; the frames used longest ago make room for it.
 
         Args:
@@ -136,7 +135,14 @@ class FrameCache:
             if old not in self._spilled:
                 self._write(old, data)
 
-    def _write(self, frame: int, data: bytes | bytearray) -> None:
+    def _read(self, frame: int, start: int, end: int) -> memoryview:
+        """Return a part of a frame from the temporary file."""
+        assert self._spill is not None
+        out = writable(end - start)
+        fill_at(self._spill, out, self._spilled[frame] + start)
+        return out
+
+    def _write(self, frame: int, data: memoryview) -> None:
         """Write a frame to the temporary file, if that is worth its space."""
         precious = self._is_precious(frame)
         most = SPILL_BYTES if self._uses is None else EXPECTED_SPILL_BYTES

@@ -10,7 +10,8 @@ from threading import Condition
 import blake3
 
 from packer.engine import zstd
-from packer.engine.delta import decode as decode_delta
+from packer.engine.delta import decode_into
+from packer.engine.memory import writable
 from packer.errors import DigestMismatch, IntegrityError, NotFound, SizeMismatch
 from packer.files.room import Room
 from packer.forks import renew_in_children
@@ -55,7 +56,7 @@ class FrameReader:
         self,
         index: Index,
         layers: Sequence[Descriptor],
-        fetch: Callable[[int, int, int], bytes],
+        fetch: Callable[[int, int, int], bytes | memoryview],
         *,
         cache_bytes: int = 24 << 20,
         check: Check | None = None,
@@ -142,7 +143,7 @@ class FrameReader:
         )
         return frames.plain_bytes(frame) + prefix + self.index.frame_stored[frame]
 
-    def decode(self, frame: int, *, keep: bool = False) -> bytes | bytearray:
+    def decode(self, frame: int, *, keep: bool = False) -> memoryview:
         """Return the plaintext of a frame, every chunk in it verified.
 
         A damaged frame raises `FormatError`, a chunk that is not the index's `DigestMismatch`, a
@@ -187,9 +188,9 @@ class FrameReader:
                     frame, frames.end[first] - base, frames.end[first + count] - base
                 )
             if part is None:
-                view = memoryview(self.decode(frame, keep=True))
+                view = self.decode(frame, keep=True)
             else:
-                view, base = memoryview(part), frames.end[first]
+                view, base = part, frames.end[first]
             for chunk in range(first, first + count):
                 out.append(view[frames.end[chunk] - base : frames.end[chunk + 1] - base])
         return out
@@ -215,7 +216,7 @@ class FrameReader:
                 with self._changed:
                     self._cache.keep(frame, data)
 
-    def _decode(self, frame: int) -> bytes | bytearray:
+    def _decode(self, frame: int) -> memoryview:
         """Return a frame that is not in the cache."""
         frames, index = self.frames, self.index
         # One prefix after the other, so that a chain of sixteen does not hold sixteen at once.
@@ -240,21 +241,20 @@ class FrameReader:
             raise
 
     def _verified(
-        self, frame: int, stored: bytes, prefix: bytearray, name: str
-    ) -> bytes | bytearray:
+        self, frame: int, stored: bytes | memoryview, prefix: bytearray, name: str
+    ) -> memoryview:
         """Return the plaintext of a stored frame, once each chunk has the digest of the index."""
         frames, index = self.frames, self.index
         size = frames.plain_bytes(frame)
-        data: bytes | bytearray
+        data = writable(size)
         if prefix:
-            data = decode_delta(stored, size, name, prefix)
+            decode_into(data, stored, name, prefix)
         else:
-            data = zstd.decompress(stored, size, name)
+            zstd.decompress_into(data, stored, name)
         first, last = frames.first_chunk[frame], frames.first_chunk[frame + 1]
         base = frames.end[first]
-        view = memoryview(data)
         for chunk in range(first, last):
-            part = view[frames.end[chunk] - base : frames.end[chunk + 1] - base]
+            part = data[frames.end[chunk] - base : frames.end[chunk + 1] - base]
             digest = blake3.blake3(part).digest()
             if not self.check.record(chunk, digest):
                 raise DigestMismatch(

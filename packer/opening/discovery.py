@@ -44,8 +44,9 @@ MAX_NAME_BYTES = 1 << 8
 
 _NAME_LENGTH_AT, _NAME_AT = 26, 30
 """Where an entry's header has its name, and the length of it. APPNOTE.TXT of PKWARE, 4.3.7."""
-_SCAN_BYTES = 1 << 20
-"""Bytes searched for signatures at a time."""
+_SCAN_BYTES = 256 << 10
+"""Bytes searched for signatures at a time: they stay in the processor's cache, and their memory in
+the process."""
 _HEADER_BYTES = (512, 140 << 10)
 """Bytes read for a header: nearly always enough, and always enough."""
 _TRIAL_BYTES = 64 << 10

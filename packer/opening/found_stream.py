@@ -39,7 +39,7 @@ takes no longer than writing and reading it."""
 Read = Callable[[int, int], "Buffer"]
 """Returns bytes, given the first one's offset and their number."""
 
-_COMPARED_BYTES = 1 << 20
+_COMPARED_BYTES = 256 << 10
 """Bytes that are compared at a time."""
 
 

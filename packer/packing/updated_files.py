@@ -17,6 +17,7 @@ import blake3
 
 from packer.engine import zstd
 from packer.engine.chunking import ChunkParams, iter_chunks
+from packer.engine.memory import writable
 from packer.engine.ordinals import Ordinals
 from packer.errors import SourceChanged
 from packer.files.tree import Found, open_file, show
@@ -214,7 +215,7 @@ class UpdatedFile(WatchedFile):
         for number, length in enumerate(self._lengths):
             digest = bytes(self._digests[number * size : (number + 1) * size])
             is_known = known.get(digest) >= 0
-            chunk = memoryview(b"") if is_known else memoryview(self._read(at, length))
+            chunk = memoryview(b"") if is_known else self._read(at, length)
             if not is_known and blake3.blake3(chunk).digest() != digest:
                 raise SourceChanged(show(self._full))
             yield chunk, length, digest
@@ -400,16 +401,16 @@ class UpdatedFile(WatchedFile):
             out.append((max(first, start), min(last, end)))
         return out
 
-    def _read_text(self, start: int, length: int) -> bytes | bytearray:
+    def _read_text(self, start: int, length: int) -> bytearray | memoryview:
         """Return a part of the file's text."""
         return self._read(start, length) if self._flat is None else self._flat.read(start, length)
 
-    def _read(self, start: int, length: int) -> bytes:
+    def _read(self, start: int, length: int) -> memoryview:
         """Return a part of the file."""
-        data = os.pread(self._file.fileno(), length, start)
-        if len(data) != length:
+        out = writable(length)
+        if os.preadv(self._file.fileno(), [out], start) != length:
             raise SourceChanged(show(self._full))
-        return data
+        return out
 
 
 def _first_in(runs: Sequence[Frames], start: int, end: int) -> int:

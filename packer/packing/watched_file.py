@@ -14,8 +14,8 @@ from packer.files.closing import Closing
 from packer.files.tree import Found, identity_of, open_file, show
 from packer.opening.workers import Workers
 
-_READ_BYTES = 1 << 20
-"""Bytes read at a time to compute a file's digest."""
+_READ_BYTES = 256 << 10
+"""Bytes read at a time to compute a file's digest: they stay in the processor's cache."""
 
 
 def digest_of(full: bytes, found: Found) -> bytes:
@@ -40,10 +40,10 @@ def digest_of(full: bytes, found: Found) -> bytes:
 
 def _digest_of(file: io.FileIO, size: int, is_stopped: Callable[[], bool]) -> bytes:
     """Return the digest of an open file's first bytes, wherever its position is."""
-    hasher, at = blake3.blake3(), 0
-    while at < size and not is_stopped() and (data := os.pread(file.fileno(), _READ_BYTES, at)):
-        hasher.update(data)
-        at += len(data)
+    hasher, at, buffer = blake3.blake3(), 0, memoryview(bytearray(min(size, _READ_BYTES)))
+    while at < size and not is_stopped() and (count := os.preadv(file.fileno(), [buffer], at)):
+        hasher.update(buffer[:count])
+        at += count
     return hasher.digest()
 
 

@@ -8,6 +8,7 @@ from bisect import bisect_left
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from operator import le
+from typing import TYPE_CHECKING
 
 import blake3
 
@@ -16,6 +17,9 @@ from packer.files.syscalls import Writeback, reserve, write_files
 from packer.files.tree import DIRECTORY, FILE, SYMLINK
 from packer.format.frames import Frames
 from packer.format.index import DIGEST_BYTES, Index
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 RESERVE_BYTES = 8 << 20
 """Size in bytes from which space is reserved for a file before it is written: in one piece of the
@@ -168,7 +172,7 @@ class Plan:
             if is_large:
                 self._writebacks[entry] = Writeback(active=self._durable)
 
-    def write_frame(self, fd: int, frame: int, data: bytes | bytearray) -> tuple[int, int]:
+    def write_frame(self, fd: int, frame: int, data: bytearray | memoryview) -> tuple[int, int]:
         """Write all parts of a frame.
 
         Args:
@@ -196,9 +200,7 @@ class Plan:
         self._write_new(fd, whole, data, spans)
         return written, entry
 
-    def _write_new(
-        self, fd: int, entries: list[int], data: bytes | bytearray, spans: array[int]
-    ) -> None:
+    def _write_new(self, fd: int, entries: list[int], data: Buffer, spans: array[int]) -> None:
         """Write whole files, with their permissions."""
         if entries:
             modes = array("H", map(self.index.modes.__getitem__, entries))

@@ -165,22 +165,24 @@ def test_decoded_frames_are_not_shared() -> None:
     # Both sides would write their frames to the same places of one temporary file.
     cache = FrameCache(8, lambda frame: 8, lambda frame: True, None)
     for frame in range(3):
-        cache.keep(frame, bytes([frame]) * 8)
+        cache.keep(frame, memoryview(bytes([frame]) * 8))
 
     def there() -> None:
         time.sleep(0.5)
         assert 1 not in cache
         for frame in range(10, 20):
-            cache.keep(frame, bytes([frame]) * 8)
+            cache.keep(frame, memoryview(bytes([frame]) * 8))
         assert [cache.find(frame) for frame in range(10, 20)] == [
-            bytes([frame]) * 8 for frame in range(10, 20)
+            memoryview(bytes([frame]) * 8) for frame in range(10, 20)
         ]
 
     def here() -> None:
         for frame in range(3, 10):
-            cache.keep(frame, bytes([frame]) * 8)
+            cache.keep(frame, memoryview(bytes([frame]) * 8))
 
     renew_in_children(cache)
     in_child(there, here)
-    assert [cache.find(frame) for frame in range(10)] == [bytes([n]) * 8 for n in range(10)]
+    assert [cache.find(frame) for frame in range(10)] == [
+        memoryview(bytes([n]) * 8) for n in range(10)
+    ]
     cache.close()

@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from packer.opening.old_text import OldText
     from packer.opening.workers import Workers
 
-_READ_BYTES = 1 << 20
+_READ_BYTES = 256 << 10
 _SMALL_BYTES = 16 << 20
 """Size of a file in bytes up to which a chain may have MAX_LINKS."""
 _LINKS_OF_LARGE = 4

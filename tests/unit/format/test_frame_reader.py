@@ -37,7 +37,7 @@ def read_twice(
     fetched: list[tuple[int, int]] = []
     with BlobRanges(version.store, layers) as ranges:
 
-        def fetch(layer: int, offset: int, length: int) -> bytes:
+        def fetch(layer: int, offset: int, length: int) -> bytes | memoryview:
             fetched.append((layer, offset))
             return ranges.read(layer, offset, length)
 

@@ -190,9 +190,8 @@ def test_a_registry_without_ranges_is_asked_for_small_layers_only() -> None:
     store.ignores_ranges = True
     with opened(store) as ranges:
         ranges.expect([(0, 0, 10), (0, 90_000, 10), (1, 0, 10), (2, 0, 10)])
-        assert ranges.read(1, 0, 10) + ranges.read(2, 0, 10) == (
-            noise(2, 100)[:10] + noise(3, 100)[:10]
-        )
+        assert ranges.read(1, 0, 10) == noise(2, 100)[:10]
+        assert ranges.read(2, 0, 10) == noise(3, 100)[:10]
     assert store.layers()[0].digest not in {digest for digest, _, _ in store.asked}
 
 

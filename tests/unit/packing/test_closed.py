@@ -245,7 +245,7 @@ def test_reading_first_bytes_is_bounded(monkeypatch: pytest.MonkeyPatch, tmp_pat
     read = 0
     original = BlobRanges.read
 
-    def counted(self: BlobRanges, layer: int, offset: int, length: int) -> bytes:
+    def counted(self: BlobRanges, layer: int, offset: int, length: int) -> bytes | memoryview:
         nonlocal read
         read += length
         return original(self, layer, offset, length)

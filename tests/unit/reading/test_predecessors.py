@@ -259,7 +259,7 @@ def test_frames_are_decoded_as_often_as_expected(
     fetched: list[int] = []
     real = FrameReader._decode
 
-    def decode(self: FrameReader, frame: int) -> bytes | bytearray:
+    def decode(self: FrameReader, frame: int) -> memoryview:
         fetched.append(frame)
         return real(self, frame)
 
@@ -537,7 +537,7 @@ def test_what_a_registry_holds_of_a_predecessor_is_fetched_once(tmp_path: Path) 
     fetched: list[tuple[int, int]] = []
     with BlobRanges(version.store, layers) as ranges:
 
-        def fetch(layer: int, offset: int, length: int) -> bytes:
+        def fetch(layer: int, offset: int, length: int) -> bytes | memoryview:
             fetched.append((layer, offset))
             return ranges.read(layer, offset, length)
 
