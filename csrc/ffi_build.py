@@ -146,6 +146,7 @@ ffi.cdef(
                    uint64_t position, const uint8_t *recipe, size_t recipe_length, unsigned bit,
                    size_t most, uint64_t *end_bit);
     const uint8_t *pk_codec_result(const pk_codec *codec);
+    int pk_codec_carry(const pk_codec *codec, pk_carry *carry);
     typedef struct pk_copy { uint32_t at, from, length; } pk_copy;
     typedef struct pk_old pk_old;
     pk_old *pk_old_new(void);

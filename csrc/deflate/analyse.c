@@ -373,7 +373,7 @@ static void put_recipe(const analysis *state, uint64_t flushes)
     pk_codec *codec = state->codec;
     pk_buffer *to = &codec->recipe;
     put_byte(to, state->with.rule);
-    put_byte(to, state->with.flags);
+    put_number(to, state->with.flags);
     put_number(to, state->with.limit);
     put_number(to, flushes);
     put_number(to, codec->points.length);
@@ -450,6 +450,8 @@ static pk_status analyse_best(analysis *state, int guess)
     pk_trials of;
     pk_status status;
     pk_trials_list(&of, segment, &state->with, pk_aligns_as_pigz(segment));
+    if (!of.count)
+        return PK_INVALID; /* a block that no encoder writes that has a model */
     state->strict = 1;
     for (unsigned place = 0; place < (of.likely ? of.likely : of.count); place++) {
         if (!pk_trials_set(&of, place, &state->with))
@@ -507,20 +509,31 @@ static pk_status verify(pk_codec *codec, const pk_segment *segment)
     return PK_OK;
 }
 
+/* Whether inflating the bits of a segment that ends within a block ends there again: not where the
+ * stream is cut off. */
+static int is_cut_for_length(const pk_segment *segment)
+{
+    const pk_block *block = &segment->blocks[segment->block_count - 1];
+    return block->plain >= PK_MAX_BLOCK_PLAIN - PK_MAX_MATCH
+           || (block->plain >= PK_SEGMENT_PLAIN && block->tokens >= PK_CUT_TOKENS);
+}
+
 pk_status pk_analyse(pk_codec *codec, const pk_segment *segment, int guess, uint8_t *recipe,
                      size_t capacity, size_t *length, uint64_t tokens[2])
 {
     analysis state;
     memset(&state, 0, sizeof state);
     tokens[0] = tokens[1] = 0;
-    if (segment->goes_on || segment->open)
-        return PK_INVALID; /* no encoder that has a model writes such blocks */
     state.codec = codec;
     state.segment = segment;
+    codec->token_total = codec->mispredicted = 0;
+    if (segment->open && !is_cut_for_length(segment))
+        return PK_INVALID;
     pk_choose_limit(segment, &state.with);
     pk_choose_trees(segment, &state.with);
-    if (segment->last)
-        state.with.flags |= PK_FLAG_LAST;
+    state.with.flags |=
+        (uint16_t)((segment->last ? PK_FLAG_LAST : 0) | (segment->goes_on ? PK_FLAG_GOES_ON : 0)
+                   | (segment->open ? PK_FLAG_OPEN : 0));
     pk_status status = analyse_best(&state, guess);
     tokens[0] = codec->token_total;
     tokens[1] = codec->mispredicted;

@@ -1,5 +1,6 @@
 /* Predicts where an encoder ends a block: at its limit of tokens, at gzip's guess, for Go's
- * level 1 and klauspost's first six at its limit of bytes, or when miniz' buffer of codes is full.
+ * level 1 and klauspost's first six at its limit of bytes, or when miniz' buffer of codes is full;
+ * zlib-ng's level 1 and igzip's level 0 nowhere, igzip's others when a buffer is full.
  * A block also ends where the encoder's input ends; the callers know that. Internal; inlined, as
  * it is asked once a token. */
 #ifndef PK_DEFLATE_BLOCK_ENDS_H
@@ -11,8 +12,9 @@ enum { PK_TRUNCATION_EVERY = 4096 }; /* tokens between two of gzip's guesses */
 
 /* A block so far. Start with zeros and the block's start. */
 typedef struct pk_block_end {
-    uint32_t distances;     /* its matches */
-    uint64_t distance_bits; /* bits of their distances, each symbol taken for 5 */
+    uint32_t distances;     /* its matches; igzip: units */
+    uint64_t distance_bits; /* bits of their distances, each symbol taken for 5; igzip: 1 if the
+                             * last unit has room for a literal */
     uint32_t start;         /* offset of its first byte in the data */
 } pk_block_end;
 
@@ -29,6 +31,16 @@ static inline int pk_truncates(const pk_block_end *state, const pk_settings *wit
            && (((uint64_t)count * 8 + state->distance_bits) >> 3) < seen / 2;
 }
 
+/* Count the units of igzip's buffer: a match takes one, and so do two literals. Returns whether
+ * the last unit is whole. */
+static inline int pk_fills_igzip(pk_block_end *state, pk_token token)
+{
+    const int is_second = state->distance_bits && token < 256;
+    state->distances += !is_second;
+    state->distance_bits = !is_second && token < 256;
+    return !state->distance_bits;
+}
+
 /* Tell whether the block ends behind a token. Call it for each of its tokens, in order.
  *
  * count: tokens of the block, this one included. at: offset of the token's first byte. lazy:
@@ -38,6 +50,10 @@ static inline int pk_ends_block(pk_block_end *state, const pk_settings *with, ui
 {
     if (pk_kind_of(with) == PK_GO_SPEED || pk_kind_of(with) == PK_KLAUSPOST)
         return at + pk_token_bytes(token) - state->start == PK_SPEED_BLOCK;
+    if (pk_is_endless(with))
+        return 0;
+    if (pk_kind_of(with) == PK_IGZIP)
+        return pk_fills_igzip(state, token) && state->distances >= with->limit;
     if (pk_kind_of(with) == PK_MINIZ) {
         state->distances += token >= 256;
         return pk_miniz_codes(count, state->distances) > PK_MINIZ_CODES;

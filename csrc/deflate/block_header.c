@@ -199,6 +199,14 @@ static int klauspost_type(int trees, const pk_counts *counts, uint32_t plain,
 
 int pk_make_header(pk_header *header, int trees, const pk_counts *given, uint32_t plain)
 {
+    if (trees == PK_TREES_FIXED) {
+        memset(header, 0, sizeof *header);
+        return PK_FIXED;
+    }
+    if (trees == PK_TREES_IGZIP_USUAL)
+        return pk_igzip_usual(header);
+    if (trees == PK_TREES_IGZIP)
+        return pk_igzip_header(header, given);
     pk_counts counts = *given;
     uint32_t code_counts[PK_CODES] = {0};
     uint8_t *distances = header->lengths + PK_LITERALS, joined[PK_LENGTHS];

@@ -8,13 +8,17 @@
 #include "deflate/inflate.h"
 
 /* Encoders that make headers in different ways: zlib and gzip; Go; Go's level 1, which has no
- * fixed codes; klauspost/compress and Go from release 1.27 on; miniz. */
+ * fixed codes; klauspost/compress and Go from release 1.27 on; miniz; zlib-ng's level 1, which has
+ * fixed codes alone; igzip's level 0, whose codes are always the same; igzip. */
 enum {
     PK_TREES_ZLIB = 0,
     PK_TREES_GO = 1,
     PK_TREES_GO_SPEED = 2,
     PK_TREES_KLAUSPOST = 3,
-    PK_TREES_MINIZ = 4
+    PK_TREES_MINIZ = 4,
+    PK_TREES_FIXED = 5,
+    PK_TREES_IGZIP_USUAL = 6,
+    PK_TREES_IGZIP = 7
 };
 
 /* Facts about klauspost/compress' headers, to be added to PK_TREES_KLAUSPOST. */
@@ -49,6 +53,11 @@ void pk_make_lengths(uint8_t *lengths, int queues, const uint32_t *counts, unsig
  * plain: bytes of the block's plaintext.
  * Returns PK_STORED, PK_FIXED or PK_DYNAMIC. */
 int pk_make_header(pk_header *header, int trees, const pk_counts *counts, uint32_t plain);
+
+/* Make the header that igzip always writes at level 0, or one from the symbols as it does at the
+ * other levels; as pk_make_header. */
+int pk_igzip_usual(pk_header *header);
+int pk_igzip_header(pk_header *header, const pk_counts *counts);
 
 /* Code lengths of at most `most` bits in the manner of zlib, Go, klauspost and miniz; see
  * block_lengths.c. zlib's returns the greatest symbol that has a code. */

@@ -4,7 +4,7 @@ int pk_ends_at_flush(const pk_segment *segment, const pk_settings *with, size_t 
 {
     const pk_block *one = &segment->blocks[block];
     if (with->flags & PK_FLAG_TRUNCATES || pk_kind_of(with) == PK_GO_SPEED
-        || pk_kind_of(with) == PK_MINIZ || pk_is_klauspost(with))
+        || pk_kind_of(with) == PK_MINIZ || pk_is_klauspost(with) || pk_kind_of(with) >= PK_QUICK)
         return 0;
     return one->type != PK_STORED && one->tokens < with->limit && block + 1 < segment->block_count
            && one[1].plain && !one[1].bit;

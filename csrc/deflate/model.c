@@ -23,7 +23,7 @@
 /* zlib's levels 1 to 9 (deflate.c, configuration_table), the same with a hash of four bytes as in
  * its forks, Go's levels 2 to 9 (compress/flate), encoders without a table, Go's level 1,
  * klauspost/compress' levels 1 to 6, its level 4 before release 1.18.0, its levels 7 to 9,
- * miniz at level 1. */
+ * miniz at level 1, zlib-ng at level 1, igzip at levels 0 to 2. */
 const pk_rules pk_rule_table[] = {
     {PK_NONE, 3, 0, 0, 0, 0},
     {PK_FAST, 3, 4, 4, 8, 4},
@@ -65,6 +65,10 @@ const pk_rules pk_rule_table[] = {
     {PK_KLAUSPOST_LAZY, 4, 0, 30, 40, 64},
     {PK_KLAUSPOST_LAZY, 4, 0, 258, 258, 1024},
     {PK_MINIZ, 3, 0, 0, 258, 1},
+    {PK_QUICK, 4, 0, 0, 258, 1},
+    {PK_IGZIP_USUAL, 4, 0, 4, 258, 13},
+    {PK_IGZIP, 4, 0, 4, 258, 13},
+    {PK_IGZIP, 4, 0, 4, 258, 15},
 };
 const unsigned pk_rule_count = sizeof pk_rule_table / sizeof *pk_rule_table;
 
@@ -144,6 +148,8 @@ void pk_model_restart(pk_model *model, uint32_t at)
         pk_klauspost_lazy_start(model, at);
     if (model->rules.kind == PK_MINIZ)
         pk_miniz_start(model, at);
+    if (model->rules.kind >= PK_QUICK)
+        pk_quick_start(model, at);
     if (fast) {
         /* These do not insert everything: what they would have done with the window tells what. */
         uint32_t position = model->inserted;
@@ -219,6 +225,10 @@ pk_token pk_model_predict(pk_model *model, uint32_t at)
         return pk_klauspost_lazy_predict(model, at);
     case PK_MINIZ:
         return pk_miniz_predict(model, at);
+    case PK_QUICK:
+    case PK_IGZIP_USUAL:
+    case PK_IGZIP:
+        return pk_quick_predict(model, at);
     case PK_RUNS:
         if (at) {
             uint32_t ahead = model->end - at;
@@ -264,6 +274,11 @@ void pk_model_accept(pk_model *model, uint32_t at, pk_token predicted, pk_token 
         break;
     case PK_MINIZ:
         pk_miniz_accept(model, at, predicted, actual);
+        break;
+    case PK_QUICK:
+    case PK_IGZIP_USUAL:
+    case PK_IGZIP:
+        pk_quick_accept(model, at, predicted, actual);
         break;
     default:
         break;

@@ -7,8 +7,9 @@
  *
  * The parts: model.c has the rules, the start, and the choice between a match and a literal;
  * chains.c the hash chains and the searches that walk them; ranks.c the short cut for long chains;
- * model_go_speed.c Go's level 1, model_klauspost*.c the encoders of klauspost/compress, and
- * model_miniz.c level 1 of miniz, which work otherwise.
+ * model_go_speed.c Go's level 1, model_klauspost*.c the encoders of klauspost/compress,
+ * model_miniz.c level 1 of miniz and model_quick.c that of zlib-ng, and igzip, which work
+ * otherwise.
  *
  * A model's answers are a function of its memory, the data and the calls before. Nothing
  * allocates. Used by one thread at a time; different models are independent.
@@ -21,6 +22,7 @@
 #include "deflate/model_klauspost.h"
 #include "deflate/model_klauspost_lazy.h"
 #include "deflate/model_miniz.h"
+#include "deflate/model_quick.h"
 
 /* How a match finder decides; docs/deflate.md gives each as steps. */
 enum {
@@ -33,7 +35,10 @@ enum {
     PK_GO_SPEED = 6,  /* one position a hash, in blocks of 65535 bytes: Go's level 1 */
     PK_KLAUSPOST = 7, /* klauspost/compress at levels 1 to 6, and Go 1.27; `chain` is the level */
     PK_KLAUSPOST_LAZY = 8, /* the same at levels 7 to 9 */
-    PK_MINIZ = 9           /* one position a hash, in pieces of 4096 bytes: miniz, level 1 */
+    PK_MINIZ = 9,          /* one position a hash, in pieces of 4096 bytes: miniz, level 1 */
+    PK_QUICK = 10,         /* one position a hash: zlib-ng, level 1 */
+    PK_IGZIP_USUAL = 11,   /* the same in igzip, level 0; `chain`: bits of its hash */
+    PK_IGZIP = 12          /* levels 1 and 2 */
 };
 
 /* The parameters of a match finder. Lengths are in bytes. */
@@ -47,7 +52,8 @@ typedef struct pk_rules {
      * quarter of `chain` only. zlib's good_length. */
     uint16_t good;
     /* Lazy kinds: a match this long is taken without a search at the next position. Fast kinds:
-     * the bytes of a longer match are not inserted into the chains. zlib's max_lazy. */
+     * the bytes of a longer match are not inserted into the chains. zlib's max_lazy. igzip:
+     * positions of a match that are entered. */
     uint16_t lazy;
     /* A search ends at a match this long. zlib's nice_length. */
     uint16_t nice;
@@ -105,6 +111,7 @@ typedef struct pk_model {
     pk_klauspost klauspost;
     pk_klauspost_lazy klauspost_lazy;
     pk_miniz miniz;
+    pk_quick quick;
     uint32_t heads_used;              /* entries of `head` that may be other than 0 */
     uint32_t lasts_used;              /* entries of `last` that may be other than 0 */
     uint32_t backs_used;              /* entries of `back` and `rank` that may be other than 0 */

@@ -198,6 +198,9 @@ typedef struct rebuilding {
     pk_settings with;
     corrector from;
     uint32_t flush; /* the next flush point or end of the stream, 0 if there is none */
+    int begun;      /* the next block is the one that began in the segment before */
+    int goes_on;    /* what ends with the input, goes on in the next segment */
+    int open;       /* that is so of the last block written */
 } rebuilding;
 
 static inline uint64_t lesser(uint64_t one, uint64_t other)
@@ -233,7 +236,8 @@ static uint32_t put_run(rebuilding *state, const record *block, uint32_t start, 
     const pk_settings *with = &state->with;
     const unsigned kind = pk_kind_of(with);
     const int plays = codec->tape.mode == PK_TAPE_PLAYS;
-    if ((!plays && kind != PK_KLAUSPOST) || kind == PK_MINIZ || codec->token_capacity == count)
+    if ((!plays && kind != PK_KLAUSPOST) || kind == PK_MINIZ || kind == PK_IGZIP
+        || codec->token_capacity == count)
         return 0;
     pk_token *to = codec->tokens + count;
     uint32_t last = end - 1;
@@ -283,7 +287,7 @@ static pk_status rebuild_tokens(rebuilding *state, const record *block, uint32_t
 
 /* Write the codec's tokens as a block of the type and with the header that are predicted or given.
  *
- * start, plain: its plaintext. last: whether it ends the stream. */
+ * start, plain: its plaintext. last: whether it is the stream's last. */
 static pk_status put_block(rebuilding *state, const record *block, uint32_t start, uint32_t plain,
                            uint32_t tokens, pk_header_basis basis, int last)
 {
@@ -295,21 +299,29 @@ static pk_status put_block(rebuilding *state, const record *block, uint32_t star
         (unsigned)pk_tape_predict_header(&codec->tape, &predicted, &facts, codec->tokens, tokens);
     if (block->given & PK_GIVES_TYPE)
         type = block->type;
+    const int begun = state->begun, open = state->open;
+    const pk_header *header = block->given & PK_GIVES_HEADER ? &block->header : &predicted;
+    state->begun = 0;
     if (type == PK_STORED) {
-        if (plain > PK_MAX_STORED)
+        if (plain > PK_MAX_STORED || begun || open)
             return PK_INVALID;
         pk_write_stored(&codec->output, (unsigned)last, codec->model.data + start, plain);
         return PK_OK;
     }
-    pk_write_bits(&codec->output, (uint32_t)last | type << 1, 3);
+    if (type == PK_DYNAMIC && !header->symbols)
+        return PK_INVALID; /* none was predicted */
+    if (begun)
+        codec->begun = (pk_carry){(uint8_t)type, (uint8_t)last, *header};
+    else
+        pk_write_bits(&codec->output, (uint32_t)last | type << 1, 3);
     if (type == PK_FIXED) {
         uint8_t fixed[PK_LENGTHS];
         pk_fixed_lengths(fixed);
-        pk_write_tokens(&codec->output, fixed, codec->tokens, tokens, 1);
+        pk_write_tokens(&codec->output, fixed, codec->tokens, tokens, !open);
     } else {
-        const pk_header *header = block->given & PK_GIVES_HEADER ? &block->header : &predicted;
-        pk_write_header(&codec->output, header);
-        pk_write_tokens(&codec->output, header->lengths, codec->tokens, tokens, 1);
+        if (!begun)
+            pk_write_header(&codec->output, header);
+        pk_write_tokens(&codec->output, header->lengths, codec->tokens, tokens, !open);
     }
     return PK_OK;
 }
@@ -327,6 +339,8 @@ static pk_status rebuild_block(rebuilding *state, uint32_t *at, uint32_t end, in
     if (status != PK_OK)
         return status;
     if (block.given & PK_GIVES_BYTES) {
+        if (state->begun)
+            return PK_INVALID;
         *at = start + block.bytes;
         pk_write_stored(&codec->output, may_be_last && *at == end, codec->model.data + start,
                         block.bytes);
@@ -338,6 +352,7 @@ static pk_status rebuild_block(rebuilding *state, uint32_t *at, uint32_t end, in
     status = rebuild_tokens(state, &block, at, end, &tokens, &basis);
     if (status != PK_OK)
         return status;
+    state->open = state->goes_on && *at == end;
     return put_block(state, &block, start, *at - start, tokens, basis, may_be_last && *at == end);
 }
 
@@ -383,14 +398,17 @@ static pk_status get_head(cursor *head, rebuilding *state, flush_points *points)
 {
     pk_settings *with = &state->with;
     with->rule = (uint8_t)get_byte(head);
-    with->flags = (uint8_t)get_byte(head);
+    const uint64_t flags = get_number(head);
     uint64_t limit = get_number(head);
     points->left = get_number(head);
     uint64_t flush_bytes = get_number(head), block_bytes = get_number(head);
     uint64_t left = (uint64_t)(head->end - head->at);
-    if (head->failed || with->rule >= pk_rule_count || with->flags > PK_FLAGS || !limit
+    if (head->failed || with->rule >= pk_rule_count || flags > PK_FLAGS || !limit
         || limit > PK_MAX_BLOCK_TOKENS || flush_bytes > left || block_bytes > left - flush_bytes
         || points->left > flush_bytes)
+        return PK_INVALID;
+    with->flags = (uint16_t)flags;
+    if (with->flags & (PK_FLAG_GOES_ON | PK_FLAG_OPEN) && pk_is_klauspost(with))
         return PK_INVALID;
     if (with->flags & PK_FLAG_PRIMED && (with->flags & PK_FLAG_FAR || !pk_may_be_primed(with)))
         return PK_INVALID;
@@ -446,6 +464,7 @@ static pk_status rebuild_to(rebuilding *state, uint32_t at, uint32_t end, int ma
 static pk_status rebuild_all(rebuilding *state, flush_points *points, uint32_t at, size_t size)
 {
     const int last = (state->with.flags & PK_FLAG_LAST) != 0;
+    state->begun = state->codec->begins_within = (state->with.flags & PK_FLAG_GOES_ON) != 0;
     for (;;) {
         unsigned code;
         uint32_t end;
@@ -453,14 +472,17 @@ static pk_status rebuild_all(rebuilding *state, flush_points *points, uint32_t a
         if (status != PK_OK)
             return status;
         const int ends = last && !points->left; /* the stream, behind the empty blocks */
+        state->goes_on = !points->left && state->with.flags & PK_FLAG_OPEN;
+        if (state->goes_on && code != PK_EMPTY_NONE)
+            return PK_INVALID;
         state->flush = points->left || last ? end : 0;
         status = rebuild_to(state, at, end, ends && code == PK_EMPTY_NONE);
         if (status != PK_OK)
             return status;
-        if (rebuild_empty(state->codec, &points->in, code, ends) != PK_OK)
+        if (state->begun || rebuild_empty(state->codec, &points->in, code, ends) != PK_OK)
             return PK_INVALID;
         if (!points->left)
-            return PK_OK;
+            return state->open || !state->goes_on ? PK_OK : PK_INVALID;
         points->left--;
         at = end;
         if (state->with.flags & PK_FLAG_PRIMED)
@@ -502,4 +524,11 @@ pk_status pk_rebuild(pk_codec *codec, const uint8_t *data, size_t window, size_t
     if (!is_spent(&state, &points))
         return PK_INVALID;
     return pk_writer_end(&codec->output, end_bit);
+}
+
+int pk_codec_carry(const pk_codec *codec, pk_carry *carry)
+{
+    if (codec->begins_within)
+        *carry = codec->begun;
+    return codec->begins_within;
 }

@@ -55,4 +55,8 @@ pk_status pk_rebuild(pk_codec *codec, const uint8_t *data, size_t window, size_t
 /* Return the bytes that the last pk_rebuild wrote; the codec owns them, until its next call. */
 const uint8_t *pk_codec_result(const pk_codec *codec);
 
+/* Write what is known of the block that the last rebuilt segment begins within, for
+ * pk_segment_inflate. Returns 1, or 0 if it begins with a block. */
+int pk_codec_carry(const pk_codec *codec, pk_carry *carry);
+
 #endif

@@ -19,12 +19,14 @@ enum {
                             * tables, as pigz does */
     PK_FLAG_FILLED = 32, /* klauspost's headers, see block_header.h */
     PK_FLAG_QUEUES = 64,
-    PK_FLAGS = 127 /* all of them */
+    PK_FLAG_GOES_ON = 128, /* the first block began in the segment before */
+    PK_FLAG_OPEN = 256,    /* the last one goes on in the next segment */
+    PK_FLAGS = 511         /* all of them */
 };
 
 typedef struct pk_settings {
     uint8_t rule;   /* index in pk_rule_table */
-    uint8_t flags;  /* PK_FLAG_... */
+    uint16_t flags; /* PK_FLAG_... */
     uint32_t limit; /* a block ends at this many tokens; 1..PK_MAX_BLOCK_TOKENS */
 } pk_settings;
 
@@ -38,6 +40,12 @@ static inline unsigned pk_kind_of(const pk_settings *with)
 static inline int pk_is_klauspost(const pk_settings *with)
 {
     return pk_kind_of(with) == PK_KLAUSPOST || pk_kind_of(with) == PK_KLAUSPOST_LAZY;
+}
+
+/* Tell whether the encoder writes one block, however long the stream is. */
+static inline int pk_is_endless(const pk_settings *with)
+{
+    return pk_kind_of(with) == PK_QUICK || pk_kind_of(with) == PK_IGZIP_USUAL;
 }
 
 /* Tell whether the encoder may start anew at flush points, with a window or dictionary. */
@@ -74,7 +82,7 @@ static inline int pk_is_fast(const pk_settings *with)
 {
     unsigned kind = pk_kind_of(with);
     return kind == PK_FAST || kind == PK_GO_FAST || kind == PK_GO_SPEED || kind == PK_KLAUSPOST
-           || kind == PK_MINIZ;
+           || kind >= PK_MINIZ;
 }
 
 /* Tell whether the encoder has looked one byte further, as zlib does, when it decides on a token.
@@ -95,6 +103,12 @@ static inline int pk_trees_of(const pk_settings *with)
         return PK_TREES_GO_SPEED;
     if (pk_kind_of(with) == PK_MINIZ)
         return PK_TREES_MINIZ;
+    if (pk_kind_of(with) == PK_QUICK)
+        return PK_TREES_FIXED;
+    if (pk_kind_of(with) == PK_IGZIP_USUAL)
+        return PK_TREES_IGZIP_USUAL;
+    if (pk_kind_of(with) == PK_IGZIP)
+        return PK_TREES_IGZIP;
     return with->flags & PK_FLAG_GO_TREES ? PK_TREES_GO : PK_TREES_ZLIB;
 }
 

@@ -2,6 +2,14 @@
 
 #include <string.h>
 
+#include "deflate/block_ends.h"
+
+/* Flags of the stream, not of its encoder. */
+enum { KEPT = PK_FLAG_LAST | PK_FLAG_GOES_ON | PK_FLAG_OPEN };
+
+/* Units of igzip's buffer by default, in the program and in Python. */
+enum { USUAL_UNITS = 65380 };
+
 enum { IN_UNITS_NOT = 0, IN_UNITS_MAYBE = 1, IN_UNITS = 2 };
 
 int pk_same_header(const pk_header *one, const pk_header *other)
@@ -64,7 +72,7 @@ static int ends_as_miniz(const pk_segment *segment)
 
 static pk_settings klauspost_settings(const pk_trials *of, int lazy, unsigned flags)
 {
-    return (pk_settings){lazy ? 38 : 33, (uint8_t)((of->plain.flags & PK_FLAG_LAST) | flags),
+    return (pk_settings){lazy ? 38 : 33, (uint16_t)((of->plain.flags & PK_FLAG_LAST) | flags),
                          lazy ? PK_KLAUSPOST_TOKENS : 1};
 }
 
@@ -136,6 +144,60 @@ static void add_klauspost(pk_trials *to, int lazy, int flushes)
     }
 }
 
+/* Whether blocks end where igzip ends them, but at level 0: all with as many units of its buffer,
+ * or one more.
+ *
+ * limit: set to so many. */
+static int ends_as_igzip(const pk_segment *segment, uint32_t *limit)
+{
+    uint32_t least = UINT32_MAX, most = 0, tokens_before = 0;
+    int differ = 0; /* the numbers of tokens, which other encoders limit */
+    *limit = USUAL_UNITS;
+    for (size_t at = 0; at + 1 < segment->block_count; at++) {
+        const pk_block *block = &segment->blocks[at];
+        const pk_token *tokens = segment->tokens + block->first_token;
+        pk_block_end end = {0, 0, block->start};
+        int whole = 1;
+        if (!block->plain || !block[1].plain || block->type == PK_STORED
+            || (!block->start && !segment->position))
+            continue; /* of a stream's first block one more is taken, by its first byte */
+        for (uint32_t token = 0; token < block->tokens; token++)
+            whole = pk_fills_igzip(&end, tokens[token]);
+        least = end.distances < least ? end.distances : least;
+        most = end.distances > most ? end.distances : most;
+        if (!whole || most - least > 1)
+            return IN_UNITS_NOT;
+        *limit = least;
+        differ = differ || (tokens_before && tokens_before != block->tokens);
+        tokens_before = block->tokens;
+    }
+    return differ ? IN_UNITS : IN_UNITS_MAYBE;
+}
+
+/* Encoders that write one block for a whole stream. */
+static void add_endless(pk_trials *to)
+{
+    const pk_segment *segment = to->segment;
+    size_t at = 0;
+    while (at < segment->block_count && segment->blocks[at].type == PK_STORED)
+        at++;
+    if (at == segment->block_count)
+        return;
+    const pk_block *block = &segment->blocks[at];
+    pk_header usual;
+    if (block->type == PK_FIXED)
+        add(to, 40, 0, 0);
+    else if (pk_igzip_usual(&usual), pk_same_header(&usual, &block->header))
+        add(to, 41, 0, 0);
+}
+
+/* igzip at levels 1 and 2. */
+static void add_igzip(pk_trials *to)
+{
+    add(to, 42, 0, 0);
+    add(to, 43, 0, 0);
+}
+
 void pk_trials_list(pk_trials *to, const pk_segment *segment, const pk_settings *plain, int primed)
 {
     /* The usual levels first, and rule 0 at the end. */
@@ -145,8 +207,13 @@ void pk_trials_list(pk_trials *to, const pk_segment *segment, const pk_settings 
     const int miniz = ends_as_miniz(segment);
     int flushes = 0;
     memset(to, 0, sizeof *to);
+    const int igzip = ends_as_igzip(segment, &to->units);
     to->segment = segment;
     to->plain = *plain;
+    if (segment->goes_on || segment->open) {
+        add_endless(to);
+        return;
+    }
     for (size_t at = 0; at + 1 < segment->block_count; at++)
         flushes = flushes || !segment->blocks[at].plain;
     if (ends[0] == IN_UNITS)
@@ -156,6 +223,8 @@ void pk_trials_list(pk_trials *to, const pk_segment *segment, const pk_settings 
             add_klauspost(to, lazy, flushes);
     if (miniz == IN_UNITS)
         add(to, 39, 0, 0);
+    if (igzip == IN_UNITS)
+        add_igzip(to);
     to->likely = to->count;
     for (unsigned at = 0; at < sizeof order; at++)
         if (order[at] != 28 || ends[0] != IN_UNITS)
@@ -166,6 +235,9 @@ void pk_trials_list(pk_trials *to, const pk_segment *segment, const pk_settings 
             add_klauspost(to, lazy, flushes);
     if (miniz == IN_UNITS_MAYBE)
         add(to, 39, 0, 0);
+    add_endless(to);
+    if (igzip == IN_UNITS_MAYBE)
+        add_igzip(to);
 }
 
 int pk_trials_set(pk_trials *of, unsigned place, pk_settings *with)
@@ -181,8 +253,8 @@ int pk_trials_set(pk_trials *of, unsigned place, pk_settings *with)
             return 0;
         *with = klauspost_settings(of, lazy, of->ways[lazy].flags[what->way]);
     }
-    if (kind == PK_MINIZ)
-        *with = (pk_settings){0, of->plain.flags & PK_FLAG_LAST, 1};
+    if (kind >= PK_MINIZ)
+        *with = (pk_settings){0, of->plain.flags & KEPT, kind == PK_IGZIP ? of->units : 1};
     with->rule = what->rule;
     with->flags |= what->flags;
     return 1;

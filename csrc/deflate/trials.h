@@ -25,6 +25,7 @@ typedef struct pk_trials {
     unsigned count;
     unsigned likely; /* so many come first, as the blocks' ends speak for them; may be 0 */
     pk_ways ways[2];
+    uint32_t units; /* the limit of igzip's blocks */
 } pk_trials;
 
 /* List the trials. `plain`: limit and flags of a rule that is not klauspost's; `primed`: the

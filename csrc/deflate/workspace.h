@@ -19,6 +19,9 @@ struct pk_codec {
     size_t token_capacity;
     /* The bits that are rebuilt. */
     pk_writer output;
+    /* The block that the rebuilt segment begins within, if `begins_within`. */
+    pk_carry begun;
+    int begins_within;
     /* Tokens seen by the analysis, and how many of them were predicted wrong. */
     uint64_t token_total, mispredicted;
 };

@@ -32,13 +32,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
     size_t left = size - 1, window_length = 0;
     uint8_t window[PK_FAR_WINDOW];
     uint64_t position = 0;
-    int guess = -1;
+    int guess = -1, goes_on = 0;
+    pk_carry carry, known;
     pk_segment *segment = pk_segment_new();
     pk_codec *codec = pk_codec_new(), *other = pk_codec_new();
     CHECK(segment && codec && other);
     while (left
            && pk_segment_inflate(segment, at, left, bit, window, window_length, position, target,
-                                 NULL, input[0] >> 7)
+                                 goes_on ? &carry : NULL, input[0] >> 7)
                   == PK_OK) {
         size_t length = segment->size - segment->window;
         uint64_t end = segment->end_bit;
@@ -62,6 +63,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
                              (size_t)(end / 8 + 1), &end_bit)
                       == PK_OK
                   && end_bit == end);
+            CHECK(pk_codec_carry(other, &known) == goes_on);
+            CHECK(!goes_on || (known.type == carry.type && known.last <= carry.last));
+            CHECK(!goes_on || known.type == PK_FIXED
+                  || !memcmp(known.header.lengths, carry.header.lengths,
+                             sizeof known.header.lengths));
             const uint8_t *made = pk_codec_result(other);
             for (uint64_t i = bit; i < end; i++)
                 CHECK(!((made[i >> 3] ^ at[i >> 3]) >> (i & 7) & 1));
@@ -69,8 +75,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *input, size_t size)
             free(data);
         }
         free(recipe);
-        if (segment->last || segment->open)
+        if (segment->last && !segment->open)
             break;
+        goes_on = pk_segment_carry(segment, &carry);
         size_t whole = segment->size, kept = whole < PK_FAR_WINDOW ? whole : PK_FAR_WINDOW;
         memcpy(window, segment->data + whole - kept, kept);
         window_length = kept;

@@ -196,6 +196,9 @@ class Segment:
         return bytes(out[: length[0]]) if status == lib.PK_OK else None
 
 
+_LAST_FLAGS_OF_A_BYTE = b"\x7f"
+"""Flags of a recipe up to which it has neither GOES_ON nor OPEN; they are a number."""
+
 _PADDING = bytes(lib.PK_PAD)
 """Zeros behind the plaintext, so that the C core compares ahead without checking for the end: the
 longest match has 258 bytes, and reads go by words."""
@@ -245,6 +248,17 @@ def rebuild(
     if status != lib.PK_OK:
         raise RecipeError("it does not fit the plaintext")
     return bytearray(ffi.buffer(lib.pk_codec_result(codec), (end[0] + 7) // 8)), end[0]
+
+
+def is_cut(recipe: Buffer) -> bool:
+    """Return whether the segment of a model's recipe begins or ends within a block."""
+    return bytes(memoryview(recipe)[1:2]) > _LAST_FLAGS_OF_A_BYTE
+
+
+def carry_of_rebuilt() -> bytes:
+    """Return the carry of the segment that this thread rebuilt last; see `Inflated`."""
+    carry = ffi.new("pk_carry *")
+    return bytes(ffi.buffer(carry)) if lib.pk_codec_carry(_codec(), carry) else b""
 
 
 def _codec() -> Any:

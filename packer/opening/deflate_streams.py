@@ -76,6 +76,7 @@ class DeflateStream:
         self._bit = 0
         self._window = b""
         self._position = 0
+        self._carry = b""
         self._input = _INPUT_BYTES
         self._last = False  # whether all parts are inflated
         self._parts: deque[_Part] = deque()
@@ -171,7 +172,9 @@ class DeflateStream:
             have = source.ahead(start + wanted) - start
             view = source.view(start, start + min(have, wanted))
             try:
-                got = segment.inflate(view, self._bit, self._window, self._position)
+                got = segment.inflate(
+                    view, self._bit, self._window, self._position, carry=self._carry
+                )
             except NotDeflate:
                 break
             if got is None:
@@ -180,7 +183,6 @@ class DeflateStream:
                 wanted = self._input = min(2 * wanted, MAX_SEGMENT_INPUT)
         if (
             got is None
-            or segment.is_cut  # no model has such blocks
             or got.end_bit + 7 >> 3 > most_coded(got.plain_length)
             or not budget.try_out(got.plain_length)
         ):
@@ -195,11 +197,17 @@ class DeflateStream:
             return False
         budget.workers.in_flight += got.plain_length
         key = key_of(
-            view[: got.end_bit + 7 >> 3], self._bit, got.end_bit, self._window, self._position
+            view[: got.end_bit + 7 >> 3],
+            self._bit,
+            got.end_bit,
+            self._window,
+            self._position,
+            self._carry,
         )
         wait = budget.workers.analyse(segment, key, self._guess)
         self._parts.append(_Part(segment, got, self._bit, self._next, end, wait))
         self._next, self._bit, self._last = end, got.end_bit & 7, got.last
+        self._carry = got.carry
         self._window = (self._window + bytes(segment.plain[-WINDOW_BYTES:]))[-WINDOW_BYTES:]
         self._position += got.plain_length
         return True

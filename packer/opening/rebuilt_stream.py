@@ -19,6 +19,8 @@ from packer.engine.deflate import (
     NotDeflate,
     RecipeError,
     Segment,
+    carry_of_rebuilt,
+    is_cut,
     most_coded,
     rebuild,
 )
@@ -197,6 +199,14 @@ class RebuiltStream:
             data, _ = bits_of(out, bit, most)
         else:
             data, _ = rebuild(plain, window, position, coded, bit, most)
+            if is_cut(coded):  # its bits alone do not tell what they mean
+                carry, before_it = carry_of_rebuilt(), window[-DISTANCE:]
+                found = out.inflate(
+                    data, bit, before_it, position, length, carry=carry, partial=True
+                )
+                if found is None or found.plain_length != length:
+                    raise NotDeflate
+                return True
         with self._made_lock:
             place = self._made.size
             if not self._made.append(data):

@@ -33,7 +33,9 @@ _HEAD = struct.Struct("=16sQ")
 _MAGIC = blake3.blake3(b"recipes of layer-packer " + VERSION.encode()).digest(16)
 
 
-def key_of(data: memoryview, bit: int, end_bit: int, window: bytes, position: int) -> bytes:
+def key_of(
+    data: memoryview, bit: int, end_bit: int, window: bytes, position: int, carry: bytes = b""
+) -> bytes:
     """Return the key of a segment's recipe: a digest of everything the recipe depends on.
 
     Args:
@@ -42,11 +44,13 @@ def key_of(data: memoryview, bit: int, end_bit: int, window: bytes, position: in
         end_bit: where it ends, in bits from the first byte.
         window: plaintext before it, as `Segment.inflate` takes it.
         position: bytes of plaintext before it.
+        carry: what is known of the block that it begins within, as `Segment.inflate` takes it.
 
     Returns:
         16 bytes.
     """
-    hasher = blake3.blake3(struct.pack("<4Q", len(window), position, bit, end_bit))
+    hasher = blake3.blake3(struct.pack("<5Q", len(window), position, bit, end_bit, len(carry)))
+    hasher.update(carry)
     hasher.update(window)
     hasher.update(data)
     return hasher.digest(_KEY_BYTES)

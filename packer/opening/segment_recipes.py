@@ -56,10 +56,10 @@ _LEAST_AHEAD_BYTES = 64 << 10
 """Plaintext in bytes below which a stream of one segment is not analysed ahead: inflating it again
 takes as long as handing it to another thread."""
 
-_QUICK = frozenset((*range(28, 36), 39))
-"""Models that are tried before tokens: Go's level 1, klauspost's levels 1 to 6 and miniz's level 1.
-They take no longer, and their recipes a hundredth: what such an encoder chooses depends on all that
-it matched before, so old tokens predict it badly."""
+_QUICK = frozenset((*range(28, 36), *range(39, 44)))
+"""Models that are tried before tokens: Go's level 1, klauspost's levels 1 to 6, miniz's and
+zlib-ng's level 1, and igzip. They take no longer, and their recipes a hundredth: what such an
+encoder chooses depends on all that it matched before, so old tokens predict it badly."""
 
 _UNKNOWN = 255
 """In place of the model of a stream of one segment: it is not known whether there is one."""
