@@ -128,7 +128,7 @@ class Patched:
 
     Args:
         make: makes the bytes.
-        last: keeps what was made last, for all pieces of a file.
+        last: keeps what was made last: for all DELTA of a file, or for one HOLD.
         start: of the first byte, in what is made.
         length: in bytes.
     """
@@ -552,6 +552,7 @@ class _Operations:
         """Yield the pieces of a stream up to its end; arguments as for `Rebuilder`."""
         recipe = self._recipe
         number, header = recipe.operations.number, bytes(BLOCK)
+        held = nothing = Patched(lambda: memoryview(b""), self._last, 0, 0)
         while (operation := number()) != op.END:
             if operation in (op.MEMBER, op.HEADER):
                 header = decode_header(recipe.headers, header)
@@ -584,5 +585,20 @@ class _Operations:
                 length = number()
                 make, _ = self._against.delta(recipe.next_stream(), length)
                 yield Patched(make, self._last, 0, length)
+            elif operation == op.HOLD:
+                if held.length:
+                    raise FormatError(recipe.what, "bytes held are left over")
+                length = number()
+                make, _ = self._against.delta(recipe.next_stream(), length)
+                held = Patched(make, LastMade(), 0, length)
+            elif operation == op.HELD:
+                length = number()
+                if not 1 <= length <= held.length:
+                    raise FormatError(recipe.what, "bytes that are not held")
+                part, rest = held.split(length)
+                held = rest if rest.length else nothing  # which keeps no memory
+                yield part
             else:
                 raise FormatError(recipe.what, f"unknown operation {operation}")
+        if held.length:
+            raise FormatError(recipe.what, "bytes held are left over")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
@@ -11,10 +11,12 @@ from packer.engine import delta
 from packer.engine.tokens import Span
 from packer.errors import FormatError
 from packer.files.temporary import Gathered
+from packer.opening.against import Against
+from packer.opening.members.stored_pieces import stored_stream
 from packer.opening.old_streams import OldFile, OldStreams
 from packer.opening.predecessor import WHOLE, OldStream
 from packer.opening.rebuilder import Rebuilder
-from packer.opening.recipe import RecipeWriter
+from packer.opening.recipe import Recipe, RecipeWriter
 from tests.builders import text
 
 OLD = text("old", 20_000)
@@ -36,6 +38,28 @@ def hold(recipe: RecipeWriter) -> None:
     payload = delta.encode(bytearray(OLD + HELD), len(OLD), 6)
     assert payload is not None
     recipe.delta(len(HELD), [(0, 0, len(OLD))], payload, hold=True)
+
+
+class Nothing:
+    """Content of no bytes."""
+
+    size = 0
+
+    def read(self, start: int, length: int) -> Iterator[memoryview]:
+        raise AssertionError
+
+
+def walked(write: Callable[[RecipeWriter], object], size: int, threads: int = 0) -> bytes:
+    """Return what the reader of insides gives."""
+    recipe, old = RecipeWriter(), streams()
+    write(recipe)
+    try:
+        against = Against(old, size, "f")
+        return stored_stream(
+            Recipe(memoryview(b"".join(recipe.finish())), "f"), Nothing(), against
+        ).read(size)
+    finally:
+        old.close()
 
 
 def rebuilt(write: Callable[[RecipeWriter], object], size: int, threads: int = 0) -> bytes:
@@ -66,6 +90,7 @@ def test_parts_between_others(threads: int) -> None:
 
     expected = HELD[:5_000] + b"between" + HELD[5_000:]
     assert rebuilt(write, 2 * len(expected), threads) == 2 * expected
+    assert walked(write, 2 * len(expected)) == 2 * expected
 
 
 @pytest.mark.parametrize(
@@ -81,8 +106,9 @@ def test_refused(parts: list[int]) -> None:
             else:
                 recipe.held(part)
 
-    with pytest.raises(FormatError, match="held"):
-        rebuilt(write, SIZE)
+    for reader in (rebuilt, walked):
+        with pytest.raises(FormatError, match="held"):
+            reader(write, SIZE + 1)
 
 
 def test_a_text_has_no_tokens() -> None:

@@ -70,6 +70,56 @@ def test_diff_ls_and_cat_inside(tmp_path: Path) -> None:
         list(packer.cat("app:2", path, store=store))
 
 
+def jar(version: int) -> dict[str, bytes]:
+    """Return the classes of a version: two of sixty differ."""
+    texts = {f"d/{at}.txt": values(100 + at) for at in range(60)}
+    texts["d/7.txt"] += b"%d" % version
+    texts["d/40.txt"] = b"%d" % version + texts["d/40.txt"]
+    return texts
+
+
+def timed_zip(version: int) -> bytes:
+    """Return a jar whose entries have the version's time."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(out, "w", 8) as archive:
+        for name, data in jar(version).items():
+            info = zipfile.ZipInfo(name, (2024, 1, 1 + version, 1, 1, 2))
+            info.compress_type = 8
+            archive.writestr(info, data)
+    return out.getvalue()
+
+
+def test_inside_of_a_zip_with_new_times_in_all_headers(tmp_path: Path) -> None:
+    """What lies between its streams is one delta, given in parts; so it is in a jar in a tgz."""
+    store = str(tmp_path / "store")
+    for version in range(3):
+        root = tmp_path / f"v{version}"
+        root.mkdir()
+        (root / "a.jar").write_bytes(timed_zip(version))
+        (root / "b.tgz").write_bytes(tgz({"lib/a.jar": timed_zip(version)}))
+        packer.pack(root, store=store, tag=f"app:{version}")
+    for version in (1, 2):
+        opened = packer.inspect(f"app:{version}", store=store).opened
+        assert {each.path for each in opened} == {"a.jar", "b.tgz"}
+        listed = packer.ls(f"app:{version}", store=store, inside=True)
+        found = {item.path: item.size for item in listed if item.kind == "member"}
+        texts = jar(version)
+        for name, data in texts.items():
+            assert found[f"a.jar!/{name}"] == found[f"b.tgz!/lib/a.jar!/{name}"] == len(data)
+            if name in ("d/0.txt", "d/7.txt", "d/40.txt", "d/59.txt"):
+                for path in (f"a.jar!/{name}", f"b.tgz!/lib/a.jar!/{name}"):
+                    content = packer.cat(f"app:{version}", path, store=store, inside=True)
+                    assert b"".join(content) == data
+        changes = packer.diff(f"app:{version - 1}", f"app:{version}", store=store, inside=True)
+        assert {change.path for change in changes if change.inside} == {
+            "b.tgz!/lib/a.jar",
+            *(f"a.jar!/d/{at}.txt" for at in (7, 40)),
+            *(f"b.tgz!/lib/a.jar!/d/{at}.txt" for at in (7, 40)),
+        }
+        patches = packer.patches(f"app:{version - 1}", f"app:{version}", store=store)
+        assert {patch.path for patch in patches if patch.hunks} >= {"a.jar!/d/7.txt"}
+
+
 def rows(listing: Listing | None) -> object:
     assert listing is not None
     return [(path, item[:5]) for path, item in listing.walk()], [*listing.all_problems()]
