@@ -16,7 +16,7 @@ from packer.engine.ordinals import Ordinals
 from packer.files.tree import Tree, show
 from packer.format.closed_files import ClosedFiles
 from packer.format.frame_reader import FrameReader
-from packer.format.index import DIGEST_BYTES
+from packer.format.index import DIGEST_BYTES, split_runs
 from packer.format.layer_writer import LayerWriter, layer_bytes_for, level_for
 from packer.opening.choice import ALL, NONE
 from packer.opening.closed import GZIP, LIMIT, ClosedStreams, kind_of, unopened
@@ -286,7 +286,9 @@ class Scan:
             if row is not None and _has_room(predecessors, found, file.update):
                 file.update.repeated = self._repeated
                 text = None if row.recipe_chunks else prefixes.alignment(row.runs)
-                runs, digests = self._pack_file(at, file, known, prefixes, text)
+                recipe = split_runs(row.runs, row.recipe_chunks)[1]
+                older = [chunk for start, count in recipe for chunk in range(start, start + count)]
+                runs, digests = self._pack_file(at, file, known, prefixes, text, older)
                 self.closed.add(at, [*source.closed.rows(), *file.closed()])
                 named = [predecessors.add(row, tuple(file.update.old_streams[0]))]
                 named += [each.add(tuple(streams)) for each, streams in file.update.used()]
@@ -315,6 +317,7 @@ class Scan:
         known: Ordinals,
         prefixes: PrefixFinder,
         text: Alignment | None = None,
+        older_recipe: Iterable[int] = (),
     ) -> tuple[list[tuple[int, int]], bytearray]:
         """Hand a file's new chunks to the writer.
 
@@ -324,6 +327,7 @@ class Scan:
             known: chunks by digest.
             prefixes: finds older chunks that are like new ones.
             text: the alignment with the chunks of the predecessor, if they are its text.
+            older_recipe: chunks of the predecessor's recipe.
 
         Returns:
             The runs, and the digests of all chunks.
@@ -331,10 +335,13 @@ class Scan:
         hasher = blake3.blake3
         chunks = ((chunk, len(chunk), hasher(chunk).digest()) for chunk in file.chunks())
         is_plain = (lambda: True) if isinstance(file, WholeFile) else (lambda: file.plain)
-        # The recipe of an update is deltas and entropy-coded: nothing older helps.
+        # The recipe of an update is deltas and entropy-coded. Of what is older, only the recipe of
+        # its predecessor helps: where the same entries change each time, both are alike.
         is_coded = (lambda: file.recipe_chunks > 0) if isinstance(file, UpdatedFile) else None
         where = file.place if text is not None and isinstance(file, UpdatedFile) else None
-        return self._pack_chunks(at, chunks, known, prefixes, is_plain, is_coded, text, where)
+        return self._pack_chunks(
+            at, chunks, known, prefixes, is_plain, is_coded, text, where, older_recipe
+        )
 
     def _pack_chunks(
         self,
@@ -346,6 +353,7 @@ class Scan:
         is_coded: Callable[[], bool] | None = None,
         alignment: Alignment | None = None,
         where: Callable[[], int] | None = None,
+        older_recipe: Iterable[int] = (),
     ) -> tuple[list[tuple[int, int]], bytearray]:
         """Hand new chunks to the writer.
 
@@ -355,10 +363,11 @@ class Scan:
             known: chunks by digest.
             prefixes: finds older chunks that are like new ones.
             is_plain: returns whether the chunks so far are the file as it is.
-            is_coded: returns whether no older chunk helps the next one; None for never.
+            is_coded: returns whether the next chunk is of a recipe that is coded; None for never.
             alignment: with the older chunks that help; None if the base's file has them.
             where: returns where the last chunk begins, for the alignment, -1 if no older one helps;
                 None if the chunks follow one another.
+            older_recipe: chunks of the predecessor's recipe.
 
         Returns:
             The runs, and the digests of all chunks.
@@ -376,8 +385,9 @@ class Scan:
                 if place >= 0:
                     aligned = (ordinal, place + length)
             else:
-                near: tuple[Iterable[int], Iterable[int]] = (), ()
-                helps = place >= 0 and (is_coded is None or not is_coded())
+                is_recipe = is_coded is not None and is_coded()
+                near: tuple[Iterable[int], Iterable[int]] = (), older_recipe if is_recipe else ()
+                helps = place >= 0 and not is_recipe
                 if alignment is None and helps:
                     alignment = prefixes.counterpart(self._source.found.paths[at])
                 if alignment is not None and helps:
