@@ -11,12 +11,21 @@ from typing import NamedTuple, TypeVar
 
 from packer.engine import bzip2, zstd_streams
 from packer.engine.deflate import MAX_SEGMENT_BYTES, WINDOW_BYTES, RecipeError, most_coded, rebuild
-from packer.engine.memory import writable
 from packer.errors import FormatError
 from packer.files.room import Room
 from packer.files.temporary import Gathered
 from packer.opening import recipe as op
 from packer.opening.against import Against, is_against, rebuilt_zstd
+from packer.opening.deferred import (
+    DEFERRED_BYTES,
+    NOTHING_HELD,
+    BlockJoint,
+    Bytes,
+    Deferred,
+    Held,
+    Joint,
+    Piece,
+)
 from packer.opening.expansion import most_opened
 from packer.opening.in_turn import InTurn
 from packer.opening.old_streams import OldStreams
@@ -33,16 +42,11 @@ _WORK_FACTOR = 8
 bytes and those of the old text that it refers to included."""
 _DELTA_FACTOR = 3
 """The same for a delta: its text, and the old text twice."""
-_DEFERRED_BYTES = 4 << 10
-"""Memory of a segment without its plaintext, about, in bytes."""
 _FIRST_BYTES, _FIRST_SEGMENTS = 1 << 30, 1024
 """Greatest plaintext in bytes, and number of segments, of a stream that is made without its file:
 it may take so much of the disk, and a table of them little of the memory."""
 _BESIDE_BYTES = 1 << 10
 """Bytes before and behind a stream that hold no other one that matters."""
-_VIEW_SHARE = 8
-"""A segment is a view of the piece that its plaintext lies in, if it is so large a part of it: the
-whole piece stays in memory with it."""
 _RELEASE_OPERATIONS = 8192
 """Operations between two releases of the recipe's memory."""
 
@@ -79,7 +83,7 @@ class Rebuilder:
         self._recipe = Recipe(recipe.data, f"recipe of {what}")
         self._against = Against(old, size, self._recipe.what)
         self._release = recipe.release
-        self._content = _Bytes(content, self._recipe.what)
+        self._content = Bytes(content, self._recipe.what)
         self._size = size
         self._spare = most_opened(size)
         self._executor = executor
@@ -122,7 +126,7 @@ class Rebuilder:
         found: list[tuple[list[SegmentRecord], int, Iterator[bytes | memoryview]] | None] = []
         count = position = 0
 
-        def first(depth: int) -> Iterator[_Piece]:
+        def first(depth: int) -> Iterator[Piece]:
             nonlocal count
             count += 1
             if count == 1:
@@ -133,7 +137,7 @@ class Rebuilder:
             left = _BESIDE_BYTES - position
             for piece in pieces:
                 left -= len(piece)
-                if left < 0 or count > 1 or isinstance(piece, _Deferred):
+                if left < 0 or count > 1 or isinstance(piece, Deferred):
                     return False
             return left >= 0
 
@@ -145,7 +149,7 @@ class Rebuilder:
                     return None
                 return FirstStream(*stream, self._against, position, is_alone)
             position += len(piece)
-            if isinstance(piece, _Deferred) or (offset is not None and position > offset):
+            if isinstance(piece, Deferred) or (offset is not None and position > offset):
                 return None
         return None
 
@@ -174,10 +178,10 @@ class Rebuilder:
     def _stream(
         self,
         depth: int,
-        deflate: Callable[[int], Iterator[_Piece]] | None = None,
+        deflate: Callable[[int], Iterator[Piece]] | None = None,
         *,
         within: bool = True,
-    ) -> Iterator[_Piece]:
+    ) -> Iterator[Piece]:
         """Follow the operations of a stream up to its end.
 
         Args:
@@ -192,7 +196,7 @@ class Rebuilder:
         recipe = self._recipe
         number, inline = recipe.operations.number, recipe.inline.take
         header = bytes(BLOCK)
-        held = _NOTHING_HELD
+        held = NOTHING_HELD
         for count in itertools.count(1):
             if not count % _RELEASE_OPERATIONS:
                 self._release()
@@ -222,7 +226,7 @@ class Rebuilder:
                 if held.left:
                     self._fail("bytes held are left over")
                 size = number()
-                held = _Held(self._delta(size), size)
+                held = Held(self._delta(size), size)
             elif operation == op.HELD:
                 size = number()
                 if not 1 <= size <= held.left:
@@ -244,22 +248,22 @@ class Rebuilder:
             else:
                 self._fail(f"unknown operation {operation}")
 
-    def _delta(self, size: int) -> _Deferred:
+    def _delta(self, size: int) -> Deferred:
         """Return the plaintext that a delta makes of a span of an old stream."""
         make, is_there = self._against.delta(self._recipe.next_stream(), size)
         cost = _DELTA_FACTOR * size
         if is_there or self._in_turn is None:
-            return _Deferred(size + _DEFERRED_BYTES, self._run(make, cost))
-        return _Deferred(
-            size + _DEFERRED_BYTES, self._in_turn.submit(partial(self._within_room, make, cost))
+            return Deferred(size + DEFERRED_BYTES, self._run(make, cost))
+        return Deferred(
+            size + DEFERRED_BYTES, self._in_turn.submit(partial(self._within_room, make, cost))
         )
 
-    def _deflate(self, depth: int) -> Iterator[_Deferred]:
+    def _deflate(self, depth: int) -> Iterator[Deferred]:
         """Yield the whole bytes of a deflate stream; the recipe keeps a shared last byte."""
         recipe = self._recipe
         records = recipe.next_stream()
-        plain = _Bytes(self._resolved(self._stream(depth)), recipe.what)
-        joint = _Joint()
+        plain = Bytes(self._resolved(self._stream(depth)), recipe.what)
+        joint = Joint()
         window, position = b"", 0
         while not records.ended:
             head = records.number()
@@ -270,7 +274,7 @@ class Rebuilder:
             coded = bytes(records.take(records.number()))
             data = plain.take(length)
             wait = self._rebuild(data, window, position, coded, bit)
-            yield _Deferred(length + _DEFERRED_BYTES, partial(self._joined, joint, wait))
+            yield Deferred(length + DEFERRED_BYTES, partial(self._joined, joint, wait))
             self._release()
             window = b"".join((window, data[-WINDOW_BYTES:]))[-WINDOW_BYTES:]
             position += length
@@ -278,8 +282,8 @@ class Rebuilder:
             self._fail("plaintext is left over")
 
     def _zstd(
-        self, deflate: Callable[[int], Iterator[_Piece]], depth: int, *, is_text: bool
-    ) -> Iterator[_Piece]:
+        self, deflate: Callable[[int], Iterator[Piece]], depth: int, *, is_text: bool
+    ) -> Iterator[Piece]:
         """Yield a stream of zstd frames, or its plaintext.
 
         Args:
@@ -295,7 +299,7 @@ class Rebuilder:
         if self._as_text and is_text:
             yield from self._stream(depth, deflate)
             return
-        plain = _Bytes(self._resolved(self._stream(depth)), recipe.what)
+        plain = Bytes(self._resolved(self._stream(depth)), recipe.what)
         while not records.ended:
             length, coded_length = records.number(), records.number()
             coded = bytes(records.take(records.number()))
@@ -309,7 +313,7 @@ class Rebuilder:
             else:
                 make = self._against.frames(data, coded, coded_length)
             wait = self._run(make, _WORK_FACTOR * length)
-            yield _Deferred(length + _DEFERRED_BYTES, partial(self._made, wait))
+            yield Deferred(length + DEFERRED_BYTES, partial(self._made, wait))
             self._release()
         if not plain.ended:
             self._fail("plaintext is left over")
@@ -321,52 +325,52 @@ class Rebuilder:
         except zstd_streams.RecipeError as error:
             raise FormatError(self._recipe.what, str(error)) from None
 
-    def _bzip2(self, depth: int) -> Iterator[_Piece]:
+    def _bzip2(self, depth: int) -> Iterator[Piece]:
         """Yield a bzip2 stream; without its trailer, the whole bytes of its blocks."""
         recipe = self._recipe
         records = recipe.next_stream()
         level = records.number()
         if not 1 <= level <= 9:
             self._fail("a bzip2 stream has no such level")
-        plain = _Bytes(self._resolved(self._stream(depth)), recipe.what)
+        plain = Bytes(self._resolved(self._stream(depth)), recipe.what)
         joint = BlockJoint(recipe.what)
         yield bzip2.header(level)
         while not records.ended:
             length = records.number()
             if not length:
-                yield _Deferred(_DEFERRED_BYTES, joint.trailer)
+                yield Deferred(DEFERRED_BYTES, joint.trailer)
                 break
             self._spare -= length
             if length > bzip2.MAX_BLOCK_PLAIN or self._spare < 0:
                 self._fail("a bzip2 stream is too long")
             make = partial(bzip2.rebuild, plain.take(length), level)
             wait = self._run(make, _WORK_FACTOR * length)
-            yield _Deferred(length + _DEFERRED_BYTES, partial(joint.add, wait))
+            yield Deferred(length + DEFERRED_BYTES, partial(joint.add, wait))
             self._release()
         if not records.ended:
             self._fail("records are left over")
         if not plain.ended:
             self._fail("plaintext is left over")
 
-    def _resolved(self, pieces: Iterator[_Piece]) -> Iterator[bytes | memoryview]:
+    def _resolved(self, pieces: Iterator[Piece]) -> Iterator[bytes | memoryview]:
         """Yield the bytes of all pieces in order, waiting for rebuilt ones as late as possible.
 
         So segments are rebuilt beside one another, whether streams are long or many. A delta may be
         longer than what is held: the next one is made while the text of the one before is used.
         """
         most = _AHEAD_BYTES if self._executor is not None else 0
-        held: deque[_Piece] = deque()
+        held: deque[Piece] = deque()
         size = 0
         for piece in pieces:
-            if held and not isinstance(piece, _Deferred):
+            if held and not isinstance(piece, Deferred):
                 piece = bytes(piece)  # a view keeps a whole frame alive
             held.append(piece)
             size += len(piece)
             del piece  # it has the bytes once they are made
-            while held and (size > most or not isinstance(held[0], _Deferred)):
+            while held and (size > most or not isinstance(held[0], Deferred)):
                 first = held.popleft()
                 size -= len(first)
-                if not isinstance(first, _Deferred):
+                if not isinstance(first, Deferred):
                     yield first
                     continue
                 ready = [first.result()]
@@ -377,7 +381,7 @@ class Rebuilder:
                     size += len(after)
                 yield ready.pop()  # nothing here holds it any longer
         for piece in held:
-            yield piece.result() if isinstance(piece, _Deferred) else piece
+            yield piece.result() if isinstance(piece, Deferred) else piece
 
     def _rebuild(
         self,
@@ -419,7 +423,7 @@ class Rebuilder:
         with self._room.take(cost):
             return function()
 
-    def _joined(self, joint: _Joint, wait: Callable[[], tuple[bytearray, int]]) -> memoryview:
+    def _joined(self, joint: Joint, wait: Callable[[], tuple[bytearray, int]]) -> memoryview:
         """Wait for a segment; return its whole bytes."""
         try:
             return joint.add(*wait())
@@ -472,156 +476,3 @@ def check_zstd(records: Cursor, plain_bytes: int, coded_bytes: int) -> None:
     most = zstd_streams.most_coded(plain_bytes)
     if plain_bytes > zstd_streams.MAX_SEGMENT_BYTES or coded_bytes > most:
         records.fail("a segment of a zstd stream is too long")
-
-
-class _Deferred:
-    """Bytes of a segment, or of a delta, that are being made.
-
-    Args:
-        size: of the memory that it holds, in bytes.
-        result: waits for the bytes; to be called once, in the order of the stream.
-    """
-
-    __slots__ = ("_size", "result")
-
-    def __init__(self, size: int, result: Callable[[], memoryview]) -> None:
-        self._size = size
-        self.result = result
-
-    def __len__(self) -> int:
-        return self._size
-
-
-_Piece = bytes | memoryview | _Deferred
-
-
-class _Held:
-    """The bytes of a delta, taken in parts.
-
-    Args:
-        made: the delta.
-        size: of its plaintext in bytes.
-    """
-
-    def __init__(self, made: _Deferred, size: int) -> None:
-        self._made = made
-        self._plain = memoryview(b"")
-        self._size = size
-        self.left = size
-        """Bytes that were not taken yet."""
-
-    def take(self, size: int) -> _Deferred:
-        """Return the next bytes, at most `left`; the first part counts with all of the memory."""
-        start = self._size - self.left
-        self.left -= size
-        memory = size + _DEFERRED_BYTES if start else len(self._made)
-        return _Deferred(memory, partial(self._part, start, size))
-
-    def _part(self, start: int, size: int) -> memoryview:
-        """Return a part of the plaintext; the parts are asked for in order."""
-        if not start:
-            self._plain = self._made.result()
-        return self._plain[start : start + size]
-
-
-_NOTHING_HELD = _Held(_Deferred(0, lambda: memoryview(b"")), 0)
-
-
-class _Joint:
-    """Joins parts of a deflate stream that end and begin within a byte."""
-
-    def __init__(self) -> None:
-        self._partial = 0
-
-    def add(self, out: bytearray, bits: int) -> memoryview:
-        """Return the whole bytes of a part, which changes: it gets the bits of the one before."""
-        if out:
-            out[0] |= self._partial
-        self._partial = out[-1] if bits & 7 else 0
-        return memoryview(out)[: bits >> 3]
-
-
-class BlockJoint:
-    """Joins the blocks of a bzip2 stream.
-
-    Args:
-        what: how errors name the recipe.
-    """
-
-    def __init__(self, what: str) -> None:
-        self._what = what
-        self._joiner = bzip2.Joiner()
-        self._trailer = bzip2.Trailer()
-
-    def add(self, wait: Callable[[], bzip2.Block]) -> memoryview:
-        """Wait for the next block; return the whole bytes up to its end."""
-        try:
-            block = wait()
-        except bzip2.NotBzip2 as error:
-            raise FormatError(self._what, str(error)) from None
-        self._trailer.add(block.crc)
-        return memoryview(self._joiner.add(block))
-
-    def trailer(self) -> memoryview:
-        """Return the end of the stream, behind all blocks."""
-        return memoryview(self._joiner.add(self._trailer.block()) + self._joiner.finish())
-
-
-class _Bytes:
-    """Pieces of bytes, taken in any lengths.
-
-    Args:
-        pieces: of any length.
-        what: how errors name the recipe.
-    """
-
-    def __init__(self, pieces: Iterator[bytes | memoryview], what: str) -> None:
-        self._pieces = pieces
-        self._rest: bytes | memoryview = b""
-        self._whole = 0
-        """Bytes of the piece that the rest is of."""
-        self._what = what
-
-    @property
-    def ended(self) -> bool:
-        """Whether nothing is left."""
-        while not self._rest:
-            piece = next(self._pieces, None)
-            if piece is None:
-                return True
-            self._rest = piece
-            self._whole = len(piece)
-        return False
-
-    def pieces(self, count: int) -> Iterator[bytes | memoryview]:
-        """Yield the next `count` bytes.
-
-        Args:
-            count: number of bytes.
-
-        Yields:
-            The bytes, in pieces.
-
-        Raises:
-            FormatError: fewer are left.
-        """
-        while count:
-            if self.ended:
-                raise FormatError(self._what, "the content is too short")
-            piece = self._rest[:count]
-            self._rest = self._rest[len(piece) :]
-            count -= len(piece)
-            yield piece
-
-    def take(self, count: int) -> bytes | memoryview:
-        """Return the next `count` bytes in one buffer."""
-        if not self.ended and count <= len(self._rest) and count * _VIEW_SHARE >= self._whole:
-            data, self._rest = self._rest[:count], self._rest[count:]
-            return data
-        # Copied one by one: a list of pieces would keep a whole frame alive for each.
-        out = writable(count)
-        at = 0
-        for piece in self.pieces(count):
-            out[at : at + len(piece)] = piece
-            at += len(piece)
-        return out

@@ -269,7 +269,8 @@ class FileReader:
 
     def _factory(self, entry: int, stack: ExitStack) -> Factory:
         """Return a function that opens a file as it is stored, until the stack is closed."""
-        from packer.opening.members.stored_pieces import Run, Stream, stored_stream
+        from packer.opening.members.stored_pieces import Run, Stream
+        from packer.opening.members.stored_stream import stored_stream
 
         reader, executor, old = self._tools()
         index = self._version.index

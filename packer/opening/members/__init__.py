@@ -7,6 +7,7 @@ it lies.
 
 Files in reading order:
     stored_pieces   a file as the pieces that are stored: content, and plaintext of opened streams
+    stored_stream   the pieces of a file, as its recipe tells them
     gzip_members    gzip: one member behind another
     bzip2_members   bzip2 likewise
     tar_members     tar: GNU, pax, old GNU, incremental, sparse and hard links

@@ -12,7 +12,7 @@ from packer.engine.tokens import Span
 from packer.errors import FormatError
 from packer.files.temporary import Gathered
 from packer.opening.against import Against
-from packer.opening.members.stored_pieces import stored_stream
+from packer.opening.members.stored_stream import stored_stream
 from packer.opening.old_streams import OldFile, OldStreams
 from packer.opening.predecessor import WHOLE, OldStream
 from packer.opening.rebuilder import Rebuilder
