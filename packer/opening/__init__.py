@@ -29,8 +29,8 @@ In reading order:
   their use.
 - `bzip2_streams`, `finder`: bzip2 streams likewise; both kinds found in a source, in order.
 - `recipe_cache`: recipes of streams that were analysed before.
-- `expander`, `rebuilder`: the two directions; `deferred`: bytes that are being made; `in_turn`: work
-  that waits without a thread.
+- `expander`, `rebuilder`: the two directions; `deferred`: bytes that are being made; `in_turn`:
+  work that waits without a thread.
 - `predecessor`: what the index records of older files that recipes refer to, and its bounds.
 - `further`: other files beside the predecessor, where that lacks much of a file's text.
 - `old_streams`, `inflated_stream`: plaintext and tokens of the deflate streams in them;

@@ -1,13 +1,12 @@
 """Rebuilds deflate segments by klauspost's rules, as docs/deflate.md says: a second implementation.
 
 It is written for reading, from the specification alone, and shares no code with the product. Rules
-29 to 38 are here; what all recipes by models have in common is in `model_recipes`.
+29 to 38 are here, and in `klauspost_lazy`; what all recipes by models have in common is in `model_recipes`.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_left
-
+from tests.conformance.klauspost_lazy import DICTIONARY, Lazy, Match
 from tests.conformance.model_recipes import (
     BYTES,
     COUNT,
@@ -19,12 +18,10 @@ from tests.conformance.model_recipes import (
     FIXED,
     FIXED_LENGTHS,
     GO_TREES,
-    HEADER,
     LAST,
     LENGTH_BASE,
     LENGTH_EXTRA,
     LITERAL,
-    LONGEST,
     PRIMED,
     QUEUES,
     STORED,
@@ -32,6 +29,8 @@ from tests.conformance.model_recipes import (
     TYPE,
     WINDOW,
     Bits,
+    Corrections,
+    GivenBlocks,
     Header,
     Numbers,
     Token,
@@ -43,10 +42,7 @@ from tests.conformance.model_recipes import (
     write_empty_blocks,
 )
 
-UNIT, DICTIONARY = 65535, 16384
-
-Match = tuple[int, int, int]
-"""Position, length, distance."""
+UNIT = 65535
 
 
 # The plan of a unit, levels 1 to 6
@@ -418,159 +414,6 @@ class Units:
         self.look()
 
 
-# Levels 7 to 9
-
-
-class Lazy:
-    """The model of levels 7 to 9."""
-
-    def __init__(self, data: bytes, size: int, origin: int, rule: int, flags: int) -> None:
-        self.data, self.size, self.origin, self.flags = data, size, origin, flags
-        self.lazy, self.nice, self.chain = {
-            36: (12, 16, 24),
-            37: (30, 40, 64),
-            38: (258, 258, 1024),
-        }[rule]
-        self.weighs = rule == 38
-        self.sees = size
-
-    def start(self, at: int) -> None:
-        self.least = max(0, at - (DICTIONARY if self.flags & PRIMED else WINDOW))
-        self.begun = self.origin + self.least if self.flags & PRIMED else 0
-        self.chains: dict[int, list[int]] = {}
-        self.entered = self.least
-        self.moved = -1
-        self.literals = self.skipped = 0
-        self.plan: Match | None = None
-        self.known: Token | None = None
-        self.enter(at, at if self.flags & PRIMED else self.size)
-        self.entered = at
-
-    def hash(self, at: int) -> int:
-        return (int.from_bytes(self.data[at : at + 4], "little") * 2654435761 & 0xFFFFFFFF) >> 15
-
-    def enter(self, end: int, whole: int) -> None:
-        for at in range(self.entered, min(end, whole - 3)):
-            self.chains.setdefault(self.hash(at), []).append(at)
-        self.entered = max(self.entered, end)
-
-    def moves(self, at: int) -> int:
-        position = self.origin + at - self.begun
-        return (position - 65275) // WINDOW + 1 if position > 65274 else 0
-
-    def buffer_end(self, at: int) -> int:
-        return min((self.moves(at) + 2) * WINDOW + self.begun - self.origin, self.sees)
-
-    def lowest(self, at: int) -> int:
-        buffer = self.moves(at) * WINDOW + self.begun - self.origin
-        return max(buffer, self.least, at - WINDOW, 0)
-
-    def weigh(self, at: int) -> None:
-        moves, end = self.moves(at), self.buffer_end(at)
-        if moves == self.moved:
-            return
-        if self.moved < 0 and moves:
-            first = 65275 + (moves - 1) * WINDOW + self.begun - self.origin
-            at = max(first, self.least)
-        self.moved = moves
-        if not self.flags & FILLED:
-            end = min(end, at + 32768)
-        counts = [0] * 256
-        for byte in self.data[at:end]:
-            counts[byte] += 1
-        self.bits = code_lengths(counts, 15, bool(self.flags & QUEUES))
-        if not self.flags & (FILLED | QUEUES):
-            self.bits = [max(1, bits) for bits in self.bits]
-
-    def gain(self, at: int, length: int, distance: int) -> int:
-        bits = sum(self.bits[byte] for byte in self.data[at : at + length])
-        extra = 6 if distance == 32768 else DISTANCE_EXTRA[symbol(distance + 1, DISTANCE_BASE)]
-        return bits - 3 - LENGTH_EXTRA[symbol(length, LENGTH_BASE)] - extra
-
-    def equal(self, one: int, other: int, most: int) -> int:
-        return equal_bytes(self.data, one, other, most)
-
-    def search(self, at: int, before: int) -> Token | None:
-        if at >= self.sees:
-            return None
-        if self.weighs:
-            self.weigh(at)
-        self.enter(at + 1, self.size)
-        most = min(self.sees - at, LONGEST)
-        if self.sees - at <= before or before >= self.lazy or most < 4:
-            return None
-        best, found, least = 3, None, 4
-        chain = self.chains.get(self.hash(at), [])
-        first, end = bisect_left(chain, self.lowest(at)), bisect_left(chain, at)
-        for place in range(end - 1, max(first, end - self.chain) - 1, -1):
-            other = chain[place]
-            if self.data[other + best] != self.data[at + best]:
-                continue
-            length = self.equal(other, at, most)
-            if length <= best:
-                continue
-            if self.weighs:
-                gain = self.gain(at, length, at - other)
-                if gain <= least:
-                    continue
-                least = gain
-            best, found = length, (length, at - other)
-            if length >= min(self.nice, most):
-                break
-        return found
-
-    def predict(self, at: int) -> Token:
-        if self.plan is None and at >= self.skipped:
-            if self.known is None:
-                self.here = self.search(at, 3)
-                if self.here:
-                    self.literals = 0
-            else:
-                self.here = self.known if self.known[1] else None
-            self.later = self.search(at + 1, self.here[0] if self.here else 3)
-            if self.here and not (self.later and self.later[0] > self.here[0]):
-                self.plan = self.extend(at, *self.here)
-        if self.plan and self.plan[0] == at:
-            return self.plan[1:]
-        return LITERAL
-
-    def extend(self, at: int, length: int, distance: int) -> Match:
-        end = at + length
-        if length >= 256 or end + 4 > self.sees:
-            return at, length, distance
-        chain = self.chains.get(self.hash(end), [])
-        place = bisect_left(chain, at + 2)
-        source = chain[place - 1] - length if place else -1
-        if source < self.lowest(at + 1) + 3 or at - source == distance:
-            return at, length, distance
-        most = min(258, self.sees - at - 3)
-        longer = self.equal(source + 2, at + 2, most)
-        if longer <= length:
-            return at, length, distance
-        start, distance = at + 2, at - source
-        while (
-            start > at and longer < 258 and self.data[start - 1] == self.data[start - 1 - distance]
-        ):
-            start, longer = start - 1, longer + 1
-        return start, longer, distance
-
-    def accept(self, at: int, predicted: Token, actual: Token) -> None:
-        self.known = None
-        if actual[1] or actual != predicted:
-            self.literals = self.skipped = 0
-            self.plan = None
-            return
-        if self.plan or at < self.skipped:
-            return
-        self.known = self.later or (0, 0)
-        self.literals = ((0 if self.later else self.literals) + 1) & 65535
-        over = self.literals - self.chain
-        if over > 0:
-            count = max(1, min(2 + over // 64, self.buffer_end(at + 1) - at - 2))
-            self.skipped = at + 1 + count
-            self.known = None
-
-
 # Headers
 
 
@@ -636,61 +479,44 @@ def rebuild(
     need(not (flags & PRIMED and flags & FAR), "PRIMED with FAR")
     need(not (flags & FILLED and flags & QUEUES), "FILLED with QUEUES")
     sizes = head.number(), head.number()
-    points, blocks = head.take(sizes[0]), head.take(sizes[1])
-    tokens = head.take(len(recipe) - head.at)
+    points, blocks = head.take(sizes[0]), GivenBlocks(head.take(sizes[1]), COUNT | TYPE | BYTES)
+    tokens = Corrections(head.take(len(recipe) - head.at))
     data = window + plain
     kind = Units if rule <= 35 else Lazy
     model = kind(data, len(data), position - len(window), rule, flags)
     model.start(len(window))
     out = Bits(bit)
     at = len(window)
-    next_block = None if blocks.empty else blocks.number()
-    next_token = None if tokens.empty else tokens.number()
     while True:
         coded = points.number() if flushes else points.byte()
         code, end = (coded & 3, at + (coded >> 2)) if flushes else (coded, len(data))
         last = bool(flags & LAST) and not flushes
         model.sees = end
         while at < end:
-            given = count = length = chosen = 0
-            if next_block == 0:
-                given = blocks.byte()
-                count = blocks.number() if given & COUNT else 0
-                chosen = blocks.byte() if given & TYPE else 0
-                need(not given & HEADER, "headers that are given are not read here")
-                length = blocks.number() if given & BYTES else 0
-                next_block = None if blocks.empty else blocks.number()
-            elif next_block is not None:
-                next_block -= 1
-            if given & BYTES:
-                final = last and at + length == end and code == 2
-                out.stored(data[at : at + length], final)
-                at += length
+            given = blocks.next()
+            if given.flags & BYTES:
+                final = last and at + given.stored == end and code == 2
+                out.stored(data[at : at + given.stored], final)
+                at += given.stored
                 model.start(at)
                 continue
             start, made, unit = at, [], 0
             while at < end:
-                predicted = actual = model.predict(at)
-                if next_token is not None and next_token >> 1 == 0:
-                    actual = LITERAL
-                    if not next_token & 1:
-                        actual = (tokens.number() + 3, tokens.number() + 1)
-                    next_token = None if tokens.empty else tokens.number()
-                elif next_token is not None:
-                    next_token -= 2
+                predicted = model.predict(at)
+                actual = tokens.token(predicted)
                 made.append(actual)
                 model.accept(at, predicted, actual)
                 at += actual[0]
                 ends = at - start == UNIT if rule <= 35 else len(made) == limit
                 if not unit and (at - start >= UNIT if rule <= 35 else ends):
                     unit = len(made)
-                if len(made) == count if count else ends:
+                if len(made) == given.tokens if given.tokens else ends:
                     break
             unit = unit or len(made)
             size = sum(token[0] for token in made[:unit])
             flushed = start + size == end and (flushes > 0 or bool(flags & LAST))
             header, type_ = header_of(made[:unit], data[start : start + size], rule, flags, flushed)
-            type_ = chosen if given & TYPE else type_
+            type_ = given.type if given.flags & TYPE else type_
             final = last and at == end and code == 2
             write_block(out, final, type_, header, made, data[:at], start)
         write_empty_blocks(out, points, code, last)

@@ -24,6 +24,8 @@ from tests.conformance.model_recipes import (
     TYPE,
     WINDOW,
     Bits,
+    Corrections,
+    GivenBlocks,
     Header,
     Numbers,
     Token,
@@ -195,48 +197,32 @@ def rebuild(
     need(rule == RULE and 1 <= limit <= 1 << 21, "the rule of miniz only")
     need(not flags & ~(LAST | FAR), "no such flags")
     sizes = head.number(), head.number()
-    points, blocks = head.take(sizes[0]), head.take(sizes[1])
-    corrections = head.take(len(recipe) - head.at)
+    points, blocks = head.take(sizes[0]), GivenBlocks(head.take(sizes[1]), COUNT | TYPE)
+    corrections = Corrections(head.take(len(recipe) - head.at))
     data = window + plain
     model = Pieces(data, len(data), position - len(window), flags)
     at = len(window)
     model.start(at)
     out = Bits(bit)
-    next_block = None if blocks.empty else blocks.number()
-    next_token = None if corrections.empty else corrections.number()
     while True:
         coded = points.number() if flushes else points.byte()
         code, end = (coded & 3, at + (coded >> 2)) if flushes else (coded, len(data))
         last = bool(flags & LAST) and not flushes
         model.sees = end
         while at < end:
-            given = count = chosen = 0
-            if next_block == 0:
-                given = blocks.byte()
-                need(not given & ~(COUNT | TYPE), "what is given otherwise is not read here")
-                count = blocks.number() if given & COUNT else 0
-                chosen = blocks.byte() if given & TYPE else 0
-                next_block = None if blocks.empty else blocks.number()
-            elif next_block is not None:
-                next_block -= 1
+            given = blocks.next()
             start, made, codes = at, [], 1
             while at < end:
-                predicted = actual = model.predict(at)
-                if next_token is not None and next_token >> 1 == 0:
-                    actual = LITERAL
-                    if not next_token & 1:
-                        actual = (corrections.number() + 3, corrections.number() + 1)
-                    next_token = None if corrections.empty else corrections.number()
-                elif next_token is not None:
-                    next_token -= 2
+                predicted = model.predict(at)
+                actual = corrections.token(predicted)
                 made.append(actual)
                 model.accept(at, predicted, actual)
                 at += actual[0]
                 codes += 3 if actual[1] else 1
-                if len(made) == count if count else codes + len(made) // 8 > FULL:
+                if len(made) == given.tokens if given.tokens else codes + len(made) // 8 > FULL:
                     break
             header, kind = header_of(made, data[start:at])
-            kind = chosen if given & TYPE else kind
+            kind = given.type if given.flags & TYPE else kind
             final = last and at == end and code == 2
             write_block(out, final, kind, header, made, data[:at], start)
         write_empty_blocks(out, points, code, last)

@@ -7,6 +7,7 @@ It is part of the second implementation, written from the specification alone. `
 from __future__ import annotations
 
 from itertools import accumulate
+from typing import NamedTuple
 
 from tests.conformance.code_constructions import package_merge
 
@@ -79,6 +80,70 @@ class Numbers:
     @property
     def empty(self) -> bool:
         return self.at == len(self.data)
+
+
+class Corrections:
+    """Tokens that are otherwise than predicted, in order."""
+
+    def __init__(self, numbers: Numbers) -> None:
+        self._numbers = numbers
+        self._next = None if numbers.empty else numbers.number()
+
+    @property
+    def empty(self) -> bool:
+        """Whether all were read."""
+        return self._numbers.empty
+
+    def token(self, predicted: Token) -> Token:
+        """Return the token that is, given what is predicted."""
+        if self._next is None:
+            return predicted
+        if self._next >> 1:
+            self._next -= 2
+            return predicted
+        actual = LITERAL
+        if not self._next & 1:
+            actual = (self._numbers.number() + 3, self._numbers.number() + 1)
+        self._next = None if self._numbers.empty else self._numbers.number()
+        return actual
+
+
+class Given(NamedTuple):
+    """What is told of a block: flags, its tokens, its type, and its bytes if it is stored."""
+
+    flags: int = 0
+    tokens: int = 0
+    type: int = 0
+    stored: int = 0
+
+
+class GivenBlocks:
+    """Blocks of which something is told, in order."""
+
+    def __init__(self, numbers: Numbers, allowed: int) -> None:
+        self._numbers, self._allowed = numbers, allowed
+        self._next = None if numbers.empty else numbers.number()
+
+    @property
+    def empty(self) -> bool:
+        """Whether all were read."""
+        return self._numbers.empty
+
+    def next(self) -> Given:
+        """Return what is told of the next block."""
+        if self._next is None:
+            return Given()
+        if self._next:
+            self._next -= 1
+            return Given()
+        numbers = self._numbers
+        flags = numbers.byte()
+        need(not flags & ~self._allowed, "what is given otherwise is not read here")
+        count = numbers.number() if flags & COUNT else 0
+        kind = numbers.byte() if flags & TYPE else 0
+        length = numbers.number() if flags & BYTES else 0
+        self._next = None if numbers.empty else numbers.number()
+        return Given(flags, count, kind, length)
 
 
 class Bits:

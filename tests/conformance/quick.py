@@ -28,6 +28,8 @@ from tests.conformance.model_recipes import (
     TYPE,
     WINDOW,
     Bits,
+    Corrections,
+    GivenBlocks,
     Header,
     Numbers,
     Token,
@@ -308,16 +310,14 @@ def rebuild(
     need(rule in RULES and 1 <= limit <= 1 << 21, "rules of zlib-ng and igzip only")
     need(not flags & ~(LAST | FAR | GOES_ON | OPEN), "no such flags")
     sizes = head.number(), head.number()
-    points, blocks = head.take(sizes[0]), head.take(sizes[1])
-    corrections = head.take(len(recipe) - head.at)
+    points, blocks = head.take(sizes[0]), GivenBlocks(head.take(sizes[1]), COUNT | TYPE)
+    corrections = Corrections(head.take(len(recipe) - head.at))
     data = window + plain
     kind = ZlibNg if rule == ZLIB_NG else Igzip
     model = kind(data, len(data), position - len(window), rule, flags)
     at = len(window)
     model.start(at)
     out = Bits(bit)
-    next_block = None if blocks.empty else blocks.number()
-    next_token = None if corrections.empty else corrections.number()
     begun, is_open = bool(flags & GOES_ON), False
     while True:
         coded = points.number() if flushes else points.byte()
@@ -327,34 +327,20 @@ def rebuild(
         need(not goes_on or code == 2, "empty blocks within a block")
         model.sees = end
         while at < end:
-            given = count = chosen = 0
-            if next_block == 0:
-                given = blocks.byte()
-                need(not given & ~(COUNT | TYPE), "what is given otherwise is not read here")
-                count = blocks.number() if given & COUNT else 0
-                chosen = blocks.byte() if given & TYPE else 0
-                next_block = None if blocks.empty else blocks.number()
-            elif next_block is not None:
-                next_block -= 1
+            given = blocks.next()
             start, units, is_half = at, 0, False
             made: list[Token] = []
             while at < end:
-                predicted = actual = model.predict(at)
-                if next_token is not None and next_token >> 1 == 0:
-                    actual = LITERAL
-                    if not next_token & 1:
-                        actual = (corrections.number() + 3, corrections.number() + 1)
-                    next_token = None if corrections.empty else corrections.number()
-                elif next_token is not None:
-                    next_token -= 2
+                predicted = model.predict(at)
+                actual = corrections.token(predicted)
                 made.append(actual)
                 model.accept(at, predicted, actual)
                 at += actual[0]
                 is_pair = is_half and not actual[1]
                 units += not is_pair
                 is_half = not is_pair and not actual[1]
-                if count:
-                    if len(made) == count:
+                if given.tokens:
+                    if len(made) == given.tokens:
                         break
                 elif rule >= LEVEL_1 and units >= limit and not is_half:
                     break
@@ -364,7 +350,7 @@ def rebuild(
                 header, type_ = UsualHeader(), DYNAMIC
             elif rule != ZLIB_NG:
                 header, type_ = header_of(made, data[start:at])
-            type_ = chosen if given & TYPE else type_
+            type_ = given.type if given.flags & TYPE else type_
             final = last and at == end and code == 2
             is_open = goes_on and at == end
             if type_ == STORED:
