@@ -15,12 +15,14 @@ from packer.engine.memory import writable
 from packer.errors import DigestMismatch, IntegrityError, NotFound, SizeMismatch
 from packer.files.room import Room
 from packer.forks import renew_in_children
+from packer.format.blob_ranges import BlobRanges
 from packer.format.cost import Cost
 from packer.format.damage import touched
 from packer.format.frame_cache import FrameCache
 from packer.format.frames import Frames, joined
 from packer.format.index import DIGEST_BYTES, Index
 from packer.format.tree_digest import Check
+from packer.format.version import Version
 from packer.oci import Descriptor
 from packer.stores.protocols import Store
 
@@ -280,3 +282,39 @@ class FrameReader:
         for frame in frames:
             for start, length in self.frames.prefix_runs(frame):
                 yield from range(of_chunk(start), of_chunk(start + length - 1) + 1)
+
+
+@contextmanager
+def opened_frames(
+    version: Version,
+    index: Index | None = None,
+    *,
+    check: Check | None = None,
+    cost: Cost | None = None,
+) -> Iterator[FrameReader]:
+    """Read the frames of a version from the store that it was loaded from.
+
+    Args:
+        version: whose layers are read.
+        index: of a part of it; None for all.
+        check: as for `FrameReader`.
+        cost: as for `FrameReader`.
+
+    Yields:
+        The reader, until the block ends.
+    """
+    layers = version.manifest.data_layers
+    with (
+        BlobRanges(version.store, layers) as ranges,
+        FrameReader(
+            version.index if index is None else index,
+            layers,
+            ranges.read,
+            check=check,
+            remote=ranges.remote,
+            store=version.store,
+            ahead=ranges.expect,
+            cost=cost,
+        ) as reader,
+    ):
+        yield reader

@@ -46,6 +46,9 @@ REPORT_ENTRIES = 64
 than looking one of them up."""
 REPORT_BYTES = 1 << 20
 """Bytes between two reports of progress, where these are fewer entries."""
+_LEAST_RECIPE_BYTES = 1 << 10
+"""Bytes of a recipe that is compressed against the older one, at least. It then depends on the
+layer of that one, which a reader that has the older file on its disk would not ask for."""
 
 
 class ScanBase(NamedTuple):
@@ -386,7 +389,9 @@ class Scan:
                     aligned = (ordinal, place + length)
             else:
                 is_recipe = is_coded is not None and is_coded()
-                near: tuple[Iterable[int], Iterable[int]] = (), older_recipe if is_recipe else ()
+                near: tuple[Iterable[int], Iterable[int]] = (), ()
+                if is_recipe and length >= _LEAST_RECIPE_BYTES:
+                    near = (), older_recipe
                 helps = place >= 0 and not is_recipe
                 if alignment is None and helps:
                     alignment = prefixes.counterpart(self._source.found.paths[at])

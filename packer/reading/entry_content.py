@@ -14,9 +14,8 @@ from packer.errors import DigestMismatch
 from packer.files.temporary import Gathered
 from packer.files.tree import show
 from packer.forks import renew_in_children
-from packer.format.blob_ranges import BlobRanges
 from packer.format.cost import Cost
-from packer.format.frame_reader import FrameReader
+from packer.format.frame_reader import FrameReader, opened_frames
 from packer.format.frames import Frames
 from packer.format.index import DIGEST_BYTES
 from packer.format.rebuilding import (
@@ -170,20 +169,8 @@ class FileReader:
         yield from read_entry(reader, entry, executor, old)
 
     def _open(self) -> tuple[FrameReader, Executor, OldFiles]:
-        enter, version = self._stack.enter_context, self._version
-        layers = version.manifest.data_layers
-        ranges = enter(BlobRanges(version.store, layers))
-        reader = enter(
-            FrameReader(
-                version.index,
-                layers,
-                ranges.read,
-                remote=ranges.remote,
-                store=version.store,
-                ahead=ranges.expect,
-                cost=self._cost,
-            )
-        )
+        enter = self._stack.enter_context
+        reader = enter(opened_frames(self._version, cost=self._cost))
         old = enter(closing(OldFiles(reader, kept=self._kept)))
         return reader, enter(ThreadPoolExecutor(os.cpu_count() or 1, "read")), old
 

@@ -14,9 +14,8 @@ from itertools import chain
 from packer.errors import FormatError
 from packer.files.tar_format import END, TarHeader, padded, write_header
 from packer.files.tree import DIRECTORY, FILE, show
-from packer.format.blob_ranges import BlobRanges
 from packer.format.cost import Cost
-from packer.format.frame_reader import FrameReader
+from packer.format.frame_reader import FrameReader, opened_frames
 from packer.format.index import Index
 from packer.format.version import Version
 from packer.reading.entry_content import frames_of, read_entry
@@ -63,18 +62,8 @@ def tars_of(
         IntegrityError: as for `tar_of`.
         FormatError: as for `tar_of`.
     """
-    layers = version.manifest.data_layers
     with (
-        BlobRanges(version.store, layers) as ranges,
-        FrameReader(
-            index,
-            layers,
-            ranges.read,
-            remote=ranges.remote,
-            store=version.store,
-            ahead=ranges.expect,
-            cost=cost,
-        ) as reader,
+        opened_frames(version, index, cost=cost) as reader,
         ThreadPoolExecutor(os.cpu_count() or 1, "rebuild") as executor,
     ):
         files = (entry for entry in chain.from_iterable(groups) if index.kinds[entry] == FILE)

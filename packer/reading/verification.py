@@ -9,9 +9,8 @@ from dataclasses import dataclass, replace
 from itertools import chain
 
 from packer.errors import IntegrityError, NotFound
-from packer.format.blob_ranges import BlobRanges
 from packer.format.damage import touched
-from packer.format.frame_reader import FrameReader
+from packer.format.frame_reader import FrameReader, opened_frames
 from packer.format.frames import Frames
 from packer.format.rebuilding import OldFiles
 from packer.format.tree_digest import TreeCheck
@@ -159,18 +158,9 @@ class _Verification:
     def decode_frames(self) -> int:
         """Decode every live frame and rebuild every archive; return the number of live chunks."""
         version, index = self._version, self._version.index
-        layers, check = version.manifest.data_layers, TreeCheck(index)
+        check = TreeCheck(index)
         with (
-            BlobRanges(version.store, layers) as ranges,
-            FrameReader(
-                index,
-                layers,
-                ranges.read,
-                check=check,
-                remote=ranges.remote,
-                store=version.store,
-                ahead=ranges.expect,
-            ) as frames_reader,
+            opened_frames(version, check=check) as frames_reader,
             ThreadPoolExecutor(os.cpu_count() or 1, "verify") as executor,
         ):
             checked = self._decode_live(frames_reader, executor)

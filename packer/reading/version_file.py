@@ -12,9 +12,8 @@ from typing import IO
 from packer.errors import InvalidParameter, NotFound
 from packer.files.temporary import temporary_file
 from packer.files.tree import FILE, KIND_NAMES, show
-from packer.format.blob_ranges import BlobRanges
 from packer.format.cost import Cost
-from packer.format.frame_reader import FrameReader
+from packer.format.frame_reader import opened_frames
 from packer.format.version import Version
 from packer.reading.entry_content import read_entry
 
@@ -81,18 +80,7 @@ class VersionFile(io.RawIOBase):
         """What was read and made so far."""
         self._stack = contextlib.ExitStack()
         self._rebuilt: IO[bytes] | None = None
-        layers = version.manifest.data_layers
-        ranges = self._stack.enter_context(BlobRanges(version.store, layers))
-        self._reader = self._stack.enter_context(
-            FrameReader(
-                index,
-                layers,
-                ranges.read,
-                remote=ranges.remote,
-                store=version.store,
-                cost=self.cost,
-            )
-        )
+        self._reader = self._stack.enter_context(opened_frames(version, cost=self.cost))
         self._expansion = index.expansions.get(entry)
         if self._expansion is not None:
             self.size = self._expansion.size

@@ -1,7 +1,8 @@
 """Rebuilds deflate segments by klauspost's rules, as docs/deflate.md says: a second implementation.
 
 It is written for reading, from the specification alone, and shares no code with the product. Rules
-29 to 38 are here, and in `klauspost_lazy`; what all recipes by models have in common is in `model_recipes`.
+29 to 38 are here and in `klauspost_lazy`; what all recipes by models have in common is in
+`model_recipes`.
 """
 
 from __future__ import annotations
