@@ -57,8 +57,9 @@ _LEAST_COVERED = 1 / 10
 """Share of the text that must be found in the older bytes for a delta to be tried. On all corpora,
 frames that saved a third had at least 0.13."""
 _ESTIMATE_LOG, _ESTIMATE_SHARE = 7, 3
-"""Of a long rest, the eight bytes at one position in 2^7 tell first how much of it may be found: so
-many times the share of those that the older bytes have, as few of a match's places begin eight."""
+"""Of a long rest, one position in 2^7 tells how much of it may be found: at how many of these begin
+eight bytes that the older bytes have. A match of n bytes has n - 7 such positions, a third of its
+bytes where it has 10 or 11: so three times as many bytes may be found."""
 _DENSE_LEVEL, _DENSE_SHARE = 1, 0.98
 """zstd level that tells in 1 to 3 ns a byte whether a rest can be compressed, and the share of its
 length from which it cannot."""
@@ -387,7 +388,7 @@ def _is_dense(rest: bytearray) -> bool:
 
 
 def _estimate(data: Any, prefix_bytes: int, rest: bytearray) -> int:
-    """Return about how many bytes of the rest `_select` would find in the older ones, or more."""
+    """Return how many bytes of the rest `_select` would find in the older ones, at most (about)."""
     text = ffi.from_buffer("uint8_t[]", rest)
     with _select_table(prefix_bytes >> _ESTIMATE_LOG) as table:
         alike = lib.pk_select_estimate(data, prefix_bytes, text, len(rest), _ESTIMATE_LOG, table)
