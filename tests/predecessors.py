@@ -74,7 +74,7 @@ def build(files: dict[str, File], older: Sequence[File] = ()) -> tuple[Index, by
     for row in older:
         runs, _ = chunks.add(row.content)
         recipe, count = chunks.add(row.recipe)
-        digest = blake3.blake3(row.data).digest()[:16]
+        digest = blake3.blake3(row.data).digest()[:16] if row.recipe else b""
         index.predecessors.append(
             Predecessor(
                 len(row.data), count, digest, (*runs, *recipe), row.predecessors, row.streams

@@ -26,6 +26,7 @@ from packer.files.temporary import Gathered, read_at, temporary_file, write_at
 from packer.format.cost import Cost
 from packer.format.frame_reader import FrameReader
 from packer.format.index import DIGEST_BYTES, Index, split_runs
+from packer.format.text_match import TextMatch
 from packer.opening.expansion import Expansion
 from packer.opening.predecessor import DEFLATE, Predecessor
 from packer.opening.recipe import SPILL_BYTES
@@ -140,7 +141,7 @@ def random_access(
 
     Args:
         reader: of the version's frames.
-        row: of the predecessor; its streams do not matter, and an empty digest is not compared.
+        row: of the predecessor; its streams do not matter.
         what: how errors name it.
         old: makes the streams that it refers to itself.
         executor: as for `rebuilt`.
@@ -362,7 +363,7 @@ class _Set:
         files = []
         for ordinal in self.key:
             row = reader.index.predecessors[ordinal]
-            name = f"predecessor blake3:{row.digest.hex()} of {what}"
+            name = f"predecessor {ordinal} of {what}"
             copy = _copied(old.copies[ordinal], row, reader) if ordinal in old.copies else None
             first = self._first(old, reader, ordinal, name, executor) if copy is None else None
             read: Callable[[int, int], bytes | memoryview]
@@ -474,7 +475,7 @@ def _rebuild(
                 digest: bytes = end.value
                 break
             file.append(piece)
-    if row.digest and digest[:DIGEST_BYTES] != row.digest:
+    if row.is_opened_file and digest[:DIGEST_BYTES] != row.digest:
         raise DigestMismatch(
             what, "blake3:" + row.digest.hex(), "blake3:" + digest[:DIGEST_BYTES].hex()
         )
@@ -505,7 +506,7 @@ def _copied(path: bytes, row: Predecessor, reader: FrameReader) -> _Held | None:
         source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         return None
-    hasher, file = blake3.blake3(), _Held(row, reader)
+    match, file = TextMatch(row, reader.index), _Held(row, reader)
     sound = False
     try:
         while file.size <= row.size:
@@ -513,11 +514,10 @@ def _copied(path: bytes, row: Predecessor, reader: FrameReader) -> _Held | None:
                 data = os.read(source, _COPY_BYTES)
             except OSError:
                 break
-            if not data:
+            if not data or not match.take(data):
                 break
-            hasher.update(data)
             file.append(data)
-        sound = file.size == row.size and hasher.digest()[:DIGEST_BYTES] == row.digest
+        sound = match.is_whole
     finally:
         os.close(source)
         if not sound:

@@ -28,6 +28,9 @@ DIGEST_BYTES = 16
 """Bytes of a predecessor's BLAKE3-256 that are stored, as of other digests in the index."""
 
 
+NO_FILE = bytes(DIGEST_BYTES)
+"""In place of the digest of a text that was never a file, so that nobody can have it as one."""
+
 DEFLATE, ZSTD, WHOLE = 0, 1, 2
 """Kinds of old streams; one of WHOLE is the predecessor's text itself."""
 _KIND_BITS = 2
@@ -60,7 +63,8 @@ class Predecessor(NamedTuple):
         size: of the text in bytes.
         recipe_chunks: number of chunks at the end of its runs that are its recipe; 0 if the text
             is closed, so that its chunks are its bytes.
-        digest: first DIGEST_BYTES of the BLAKE3-256 of the text.
+        digest: first DIGEST_BYTES of the BLAKE3-256 of the text, if that was opened and is the
+            file; NO_FILE if it is another text, empty if it is closed: its chunks have digests.
         runs: first ordinal and number of chunks of each; the content first, then the recipe.
         predecessors: ordinals of the ones that its recipe refers to, all smaller than its own.
         streams: deflate and zstd streams in it; of those with one parent, the offsets increase.
@@ -72,6 +76,11 @@ class Predecessor(NamedTuple):
     runs: tuple[tuple[int, int], ...]
     predecessors: tuple[int, ...] = ()
     streams: tuple[OldStream, ...] = ()
+
+    @property
+    def is_opened_file(self) -> bool:
+        """Whether it was opened, and its text is the file that its digest is of."""
+        return self.digest not in (b"", NO_FILE)
 
 
 def encode(predecessors: Sequence[Predecessor], expansions: Mapping[int, Expansion]) -> bytes:
@@ -92,7 +101,7 @@ def encode(predecessors: Sequence[Predecessor], expansions: Mapping[int, Expansi
     for own, row in enumerate(predecessors):
         put_number(out, row.size)
         put_number(out, row.recipe_chunks)
-        out += row.digest
+        out += row.digest  # none if it is closed
         put_number(out, len(row.runs))
         for start, length in row.runs:
             put_number(out, _folded(start - expected))
@@ -202,7 +211,7 @@ class _Section:
         """Read one predecessor."""
         cursor = self.cursor
         size, recipe_chunks = cursor.number(), cursor.number()
-        digest = bytes(cursor.take(DIGEST_BYTES))
+        digest = bytes(cursor.take(DIGEST_BYTES)) if recipe_chunks else b""
         runs = self._read_runs()
         if not runs or recipe_chunks > sum(length for _, length in runs):
             cursor.fail(f"predecessor {own} lacks chunks")

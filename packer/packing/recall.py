@@ -64,7 +64,7 @@ class Recall:
             for entry, row in base.expansions.items():
                 self._archives[row.size].append(entry)
             for link in base.predecessors:
-                if link.recipe_chunks:
+                if link.is_opened_file:
                     self._links[link.size].append(link)
         remembered = source.remembered
         self._rows_are_base = remembered is not None and remembered.tree == base_tree
@@ -203,7 +203,7 @@ class Recall:
             if row.digest == digest:
                 yield row, list(base.runs_of(entry))
         for link in self._links.get(size, ()):
-            if link.digest == digest and self._predecessors.is_file(link):
+            if link.digest == digest:
                 row = Expansion(size, link.recipe_chunks, digest, link.predecessors)
                 yield row, list(link.runs)
 

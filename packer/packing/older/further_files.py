@@ -18,14 +18,12 @@ from dataclasses import dataclass, field
 from threading import Event, Lock
 from typing import TYPE_CHECKING
 
-import blake3
-
 from packer.engine.pieces import key_set
 from packer.errors import SourceChanged
 from packer.files.tree import FILE, identity_of, open_file, show
 from packer.files.tree import Found as Item
 from packer.format.index import Index
-from packer.opening.predecessor import DIGEST_BYTES, MAX_LINKS, OldStream, Predecessor
+from packer.opening.predecessor import MAX_LINKS, OldStream, Predecessor
 from packer.packing.older.alike import samples
 from packer.packing.older.counterparts import shape
 from packer.packing.older.predecessors import Found, Predecessors
@@ -165,19 +163,20 @@ class FurtherFiles:
         if entry in self._entries:
             self._runs[entry] = tuple(runs)
 
-    def row(self, turn: Turn, digest: bytes) -> Predecessor:
+    def row(self, turn: Turn) -> Predecessor:
         """Return the row of a file of the new version, which was written.
 
         Args:
             turn: of the file.
-            digest: of the file, DIGEST_BYTES.
         """
-        row = Predecessor(turn.item.size, 0, digest, self._runs[turn.entry])
+        row = Predecessor(turn.item.size, 0, b"", self._runs[turn.entry])
         expansion = self._new.expansions.get(turn.entry)
         if expansion is None:
             return row
         return row._replace(
-            recipe_chunks=expansion.recipe_chunks, predecessors=expansion.predecessors
+            recipe_chunks=expansion.recipe_chunks,
+            digest=expansion.digest,
+            predecessors=expansion.predecessors,
         )
 
     def add(self, row: Predecessor) -> int:
@@ -273,7 +272,6 @@ class _OfNewVersion:
         self._files = files
         self._turn = turn
         self._directory = directory
-        self._digest = b""
 
     @contextmanager
     def open(self, beside: OldText) -> Iterator[OldText]:
@@ -285,7 +283,6 @@ class _OfNewVersion:
             data = file.readall()
             if identity_of(os.fstat(file.fileno())) != turn.item.identity:
                 raise SourceChanged(show(turn.full))
-        self._digest = blake3.blake3(data).digest(DIGEST_BYTES)
 
         def read(start: int, length: int) -> bytes:
             return data[start : start + length]
@@ -296,12 +293,11 @@ class _OfNewVersion:
 
     def rows(self) -> list[Predecessor]:
         """Return the rows that `add` adds to the new index, without streams."""
-        return [self._files.row(self._turn, self._digest)]
+        return [self._files.row(self._turn)]
 
     def add(self, streams: tuple[OldStream, ...]) -> int:
         """List it in the new index; return its ordinal there."""
-        row = self._files.row(self._turn, self._digest)
-        return self._files.add(row._replace(streams=streams))
+        return self._files.add(self._files.row(self._turn)._replace(streams=streams))
 
 
 class _OfBase:

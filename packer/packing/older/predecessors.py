@@ -12,8 +12,6 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, suppre
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-import blake3
-
 from packer.engine.memory import release_free_memory, release_large_blocks
 from packer.files.tree import show
 from packer.format.frame_reader import FrameReader
@@ -21,11 +19,11 @@ from packer.format.index import Index, split_runs
 from packer.format.rebuilding import OldFiles, chunks, only_stream, random_access, rebuilt, unread
 from packer.opening.expansion import Expansion
 from packer.opening.predecessor import (
-    DIGEST_BYTES,
     MAX_LINKS,
     MAX_OLD_STREAMS,
     MAX_PREDECESSORS,
     MAX_RUNS,
+    NO_FILE,
     PACKING_CACHE_BYTES,
     OldStream,
     Predecessor,
@@ -41,7 +39,6 @@ if TYPE_CHECKING:
     from packer.opening.old_text import OldText
     from packer.opening.workers import Workers
 
-_READ_BYTES = 256 << 10
 _SMALL_BYTES = 16 << 20
 """Size of a file in bytes up to which a chain may have MAX_LINKS."""
 _LINKS_OF_LARGE = 4
@@ -56,9 +53,10 @@ class Found(NamedTuple):
 
     Args:
         row: of the predecessor in the base's ordinals, without streams. What is not known before
-            it is read: its digest if that is empty, and its size if it `is_file`.
+            its recipe is read: its size and digest if it `is_file`.
         is_back: whether it lies further back in a chain that is not made longer.
-        is_file: whether the row's size is of the opened file, which may not be its text.
+        is_file: whether the row's size and digest are of the opened file, which may not be its
+            text.
     """
 
     row: Predecessor
@@ -208,11 +206,6 @@ class Predecessors:
         recipe = self._recipe(runs)
         return recipe.text_bytes is not None and recipe.is_content()
 
-    def is_file(self, row: Predecessor) -> bool:
-        """Return whether the text of a predecessor that was opened is the file that it is of."""
-        _, recipe = split_runs(row.runs, row.recipe_chunks)
-        return self._recipe(recipe).text_bytes is None
-
     def _recipe(self, runs: Iterable[tuple[int, int]]) -> Recipe:
         data = b"".join(chunks(self._base, runs))
         return Recipe(memoryview(data), "recipe of the base")
@@ -354,12 +347,12 @@ class Predecessors:
         if found.is_file:
             _, recipe = split_runs(row.runs, row.recipe_chunks)
             if (size := self._recipe(recipe).text_bytes) is not None:
-                row = row._replace(size=size, digest=b"")
+                row = row._replace(size=size, digest=NO_FILE)
         if row.size > _LARGE_BYTES:
             release_large_blocks()
         with ExitStack() as stack:
             only = None
-            if row.digest and not has_frames:  # else all of it has to be read for that
+            if row.is_opened_file and not has_frames:  # else all of it has to be read for that
                 only = stack.enter_context(only_stream(self._base, row, name, self._old))
             read = (
                 unread
@@ -377,11 +370,6 @@ class Predecessors:
                 run=run,
             )
             stack.callback(text.close)
-            if not row.digest:
-                hasher = blake3.blake3()
-                for start in range(0, row.size, _READ_BYTES):
-                    hasher.update(read(start, min(_READ_BYTES, row.size - start)))
-                row = row._replace(digest=hasher.digest(DIGEST_BYTES))
             yield Text(text, row)
 
     def has_room(self, found: Found, streams: int, further: Iterable[Predecessor] = ()) -> bool:

@@ -12,7 +12,7 @@ from packer.opening.predecessor import MAX_LINKS, OldStream, Predecessor, decode
 
 D = bytes(range(16))
 ROWS = [
-    Predecessor(1000, 0, D, ((3, 2), (0, 1)), (), (OldStream(0, 10, 5000), OldStream(1, 0, 9))),
+    Predecessor(1000, 0, b"", ((3, 2), (0, 1)), (), (OldStream(0, 10, 5000), OldStream(1, 0, 9))),
     Predecessor(
         70000,
         1,

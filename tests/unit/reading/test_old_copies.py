@@ -8,11 +8,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import blake3
 import pytest
 
 import packer
 from packer.format import rebuilding
+from packer.format.index import Index
 from packer.format.version import load_version
+from packer.opening.expansion import Expansion
 from packer.opening.predecessor import Predecessor
 from packer.reading.old_copies import old_copies
 from packer.stores.layout import LayoutStore
@@ -161,3 +164,22 @@ def test_a_file_of_the_same_size_is_no_copy(
     packer.unpack("app:3", tmp_path / "out", store=made / "store", seed=[tmp_path / "old"])
     assert (tmp_path / "out" / "a.tar.gz").read_bytes() == archive(3, SIZE)
     assert len(rebuilds) == 1
+
+
+def test_closed_predecessors_of_one_size(tmp_path: Path) -> None:
+    index = Index()
+    texts = [bytes([at]) * 300 + b"end" for at in range(3)]
+    for at, text in enumerate(texts):
+        index.chunk_lengths.append(len(text))
+        index.chunk_digests += blake3.blake3(text).digest()[:16]
+        index.predecessors.append(Predecessor(len(text), 0, b"", ((at, 1),)))
+    index.expansions[0] = Expansion(1, 1, bytes(16), (0, 1, 2))
+    for name, text in (("a", texts[2]), ("b", texts[0]), ("c", b"!" * 303), ("d", texts[2])):
+        (tmp_path / name).write_bytes(text)
+    where = [bytes(tmp_path)]
+    assert old_copies(index, [0], where, closed=True) == {
+        0: bytes(tmp_path / "b"),
+        2: bytes(tmp_path / "a"),
+    }
+    assert not old_copies(index, [0], where, closed=False)
+    assert not old_copies(index, [], where, closed=True)
