@@ -32,12 +32,12 @@ _NAME_BYTES = 100
 _COMPARED_BYTES = 1 << 20
 
 
-class EqualMembers(NamedTuple):
-    """Members that two texts hold alike.
+class Equal(NamedTuple):
+    """Stretches that two texts hold alike.
 
     Args:
-        new: their content in the new text, in order.
-        old: the same in the old text, in order.
+        new: in the new text, in order.
+        old: in the old text, in order.
     """
 
     new: Sequence[Stretch] = ()
@@ -50,7 +50,7 @@ def equal_members(
     old_read: Read,
     old_size: int,
     unknown: Callable[[int, int], Sequence[Stretch]],
-) -> EqualMembers:
+) -> Equal:
     """Return the members of a new text that an old one has under the same name.
 
     What lies in known chunks is taken for equal. It may be known from elsewhere; then the new
@@ -70,7 +70,7 @@ def equal_members(
         if 2 * sum(behind - first for first, behind in parts) <= end - start:
             found.append((member, parts))
     if not found:
-        return EqualMembers()
+        return Equal()
     older: dict[tuple[bytes, int], list[int]] = {}
     for member in members(old_read, old_size):
         older.setdefault(member.key, []).append(member.content[0])
@@ -86,7 +86,7 @@ def equal_members(
                 new.append(member.content)
                 old.add((at, at + end - start))
                 break
-    return EqualMembers(new, sorted(old))
+    return Equal(new, sorted(old))
 
 
 class Member(NamedTuple):

@@ -36,6 +36,7 @@ from packer.packing.watched_file import WatchedFile
 
 if TYPE_CHECKING:
     from packer.opening.equal_members import Read, Stretch
+    from packer.opening.equal_stretches import Chunk
     from packer.opening.flat_file import FlatFile
     from packer.opening.further import Find
     from packer.opening.old_text import OldText
@@ -223,12 +224,15 @@ class UpdatedFile(WatchedFile):
         self._check()
         self._report(self._found.size)
 
-    def set_aside(self, old_read: Read, old_size: int) -> Sequence[Stretch]:
+    def set_aside(
+        self, old_read: Read, old_size: int, old_chunks: Sequence[Chunk]
+    ) -> Sequence[Stretch]:
         """Find what the predecessor has alike, before `begin`.
 
         Args:
             old_read: reads the predecessor's text.
             old_size: of that in bytes.
+            old_chunks: what it consists of, in order; none if it was opened.
 
         Returns:
             The stretches of that text, in order.
@@ -236,9 +240,14 @@ class UpdatedFile(WatchedFile):
         if self._found.size > _MOST_KEPT:
             return ()
         from packer.opening.equal_members import equal_members
+        from packer.opening.equal_stretches import equal_stretches
 
-        size = self._found.size if self._flat is None else self._flat.size
-        equal = equal_members(self._read_text, size, old_read, old_size, self._unknown_in)
+        read, size = self._read_text, self._found.size if self._flat is None else self._flat.size
+        if old_chunks and self._lengths:
+            chunks = ((length, digest[:DIGEST_BYTES]) for length, _, digest in self._kept())
+            equal = equal_stretches(read, size, chunks, old_read, old_chunks)
+        else:
+            equal = equal_members(read, size, old_read, old_size, self._unknown_in)
         self._aside = equal.new
         return equal.old
 

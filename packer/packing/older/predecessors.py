@@ -35,9 +35,12 @@ from packer.packing.older.counterparts import Counterparts
 if TYPE_CHECKING:
     from packer.opening.ahead import Run
     from packer.opening.equal_members import Read, Stretch
+    from packer.opening.equal_stretches import Chunk
     from packer.opening.kept_texts import KeptTexts
     from packer.opening.old_text import OldText
     from packer.opening.workers import Workers
+
+    Aside = Callable[[Read, int, Sequence[Chunk]], Sequence[Stretch]]
 
 _SMALL_BYTES = 16 << 20
 """Size of a file in bytes up to which a chain may have MAX_LINKS."""
@@ -46,6 +49,11 @@ _LINKS_OF_LARGE = 4
 _LARGE_BYTES = 4 << 20
 """Size of a predecessor in bytes above which blocks are released to the system when they are freed:
 kept in an arena for each thread, they take 100 to 400 MB more."""
+
+
+def _look_everywhere(read: Read, size: int, chunks: Sequence[Chunk]) -> Sequence[Stretch]:
+    """Set no stretch of a text aside."""
+    return ()
 
 
 class Found(NamedTuple):
@@ -254,7 +262,7 @@ class Predecessors:
         self,
         found: Found,
         what: bytes,
-        aside: Callable[[Read, int], Sequence[Stretch]] = lambda read, size: (),
+        aside: Aside = _look_everywhere,
         *,
         has_frames: bool = False,
         run: Run | None = None,
@@ -264,8 +272,8 @@ class Predecessors:
         Args:
             found: the predecessor.
             what: path of the file that is opened, for errors.
-            aside: given what reads the text, and its size, returns the stretches in which no
-                stream is looked for, in order.
+            aside: given what reads the text, its size, and the lengths and digests of its chunks if
+                it is closed, returns the stretches in which no stream is looked for, in order.
             has_frames: whether to look for zstd streams as well.
             run: as for `OldText`.
         """
@@ -289,7 +297,7 @@ class Predecessors:
         self,
         found: Found,
         what: bytes,
-        aside: Callable[[Read, int], Sequence[Stretch]],
+        aside: Aside,
         workers: Workers,
     ) -> None:
         """Begin to read a predecessor that `text` will be asked for, in another thread.
@@ -322,7 +330,7 @@ class Predecessors:
         self,
         found: Found,
         what: bytes,
-        aside: Callable[[Read, int], Sequence[Stretch]] = lambda read, size: (),
+        aside: Aside = _look_everywhere,
         *,
         has_frames: bool = False,
         beside: OldText | None = None,
@@ -365,7 +373,7 @@ class Predecessors:
                 self._base.directory,
                 only,
                 has_frames=has_frames,
-                aside=() if only is not None else aside(read, row.size),
+                aside=() if only is not None else aside(read, row.size, self._chunks_of(row)),
                 beside=beside,
                 run=run,
             )
@@ -447,6 +455,14 @@ class Predecessors:
             if at not in self._links:
                 self._links[at] = self._links_of(rows[at])
         return 1 + max((self._links[at] for at in row.predecessors), default=0)
+
+    def _chunks_of(self, row: Predecessor) -> list[Chunk]:
+        """Return length and digest of each chunk of a closed predecessor; none of an opened one."""
+        index = self._base.index
+        if row.recipe_chunks:
+            return []
+        ordinals = [at for start, length in row.runs for at in range(start, start + length)]
+        return [(index.chunk_lengths[at], index.chunk_digest(at)) for at in ordinals]
 
     def _bytes(self, runs: Iterable[tuple[int, int]]) -> int:
         ends = self._base.frames.end
