@@ -12,7 +12,7 @@ from array import array
 from bisect import bisect_right
 from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from functools import partial
 from threading import Lock
 from typing import TYPE_CHECKING
@@ -509,15 +509,10 @@ def _copied(path: bytes, row: Predecessor, reader: FrameReader) -> _Held | None:
     match, file = TextMatch(row, reader.index), _Held(row, reader)
     sound = False
     try:
-        while file.size <= row.size:
-            try:
-                data = os.read(source, _COPY_BYTES)
-            except OSError:
-                break
-            if not data or not match.take(data):
-                break
-            file.append(data)
-        sound = match.is_whole
+        with suppress(OSError):
+            while (data := os.read(source, _COPY_BYTES)) and match.take(data):
+                file.append(data)
+            sound = match.is_whole
     finally:
         os.close(source)
         if not sound:

@@ -7,7 +7,7 @@ one not even read. Names of members do not matter, nor where the layers moved.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from itertools import pairwise
 
 from packer.opening.equal_members import LEAST_BYTES, Equal, Read, Stretch, is_same
@@ -20,13 +20,13 @@ Chunk = tuple[int, bytes]
 _WINDOW_BYTES = 64 << 10
 """Bytes searched for a header at a time."""
 _MAGIC, _MAGIC_AT = b"ustar", 257
-_LEFT_BYTES = 256 << 10
+_BESIDE_BYTES = 256 << 10
 """Bytes on either side of equal chunks in which an archive may begin or end that is set aside with
-them: the longest chunk."""
+them: more than two of the longest chunks of the usual size. One that reaches further is opened."""
 
 
 def equal_stretches(
-    read: Read, size: int, chunks: Iterable[Chunk], old_read: Read, old_chunks: Sequence[Chunk]
+    read: Read, size: int, chunks: Iterable[Chunk], old_read: Read, old_chunks: Iterable[Chunk]
 ) -> Equal:
     """Return the stretches of a tar archive that lie in chunks of its older self.
 
@@ -39,14 +39,15 @@ def equal_stretches(
         size: of it in bytes.
         chunks: of it, in order.
         old_read: reads the old text.
-        old_chunks: of it, in order.
+        old_chunks: of it, in order; taken if the new text is a tar archive.
     """
     if not is_header(bytes(read(0, min(BLOCK, size)))):
         return Equal()
     new: list[Stretch] = []
     old: list[Stretch] = []
-    walk = _Walk(read, size, old_read, sum(length for length, _ in old_chunks))
-    for start, old_start, length in _shared(chunks, old_chunks):
+    older = list(old_chunks)
+    walk = _Walk(read, size, old_read, sum(length for length, _ in older))
+    for start, old_start, length in _shared(chunks, older):
         shift = old_start - start
         begin, end = walk.stretch(start, start + length, shift)
         if end - begin >= LEAST_BYTES:
@@ -75,7 +76,9 @@ class _Walk:
         self._behind = 0  # the end of the last stretch
 
     def stretch(self, start: int, end: int, shift: int) -> Stretch:
-        """Return what of equal chunks, and beside them, is set aside; it is short if nothing is.
+        """Return what of equal chunks, and beside them, may be set aside.
+
+        It is worth it from LEAST_BYTES on; less, or an end before the start, is nothing.
 
         Args:
             start: of the chunks in the new text; they come in order.
@@ -87,13 +90,13 @@ class _Walk:
             return start, start
         header = self._header_before(start)
         first = header + BLOCK
-        least = max(self._behind, -shift, start - _LEFT_BYTES)
+        least = max(self._behind, -shift, start - _BESIDE_BYTES)
         if least <= first < start and self._is_archive(header) and self._same(first, start, shift):
             start = first
         header = self._header_before(end)
         if end < self._size and self._is_archive(header, end):
             last = header + BLOCK + content_size(bytes(self._read(header, BLOCK)))
-            most = min(self._size, self._old_size - shift, end + _LEFT_BYTES)
+            most = min(self._size, self._old_size - shift, end + _BESIDE_BYTES)
             is_held = header + BLOCK >= start and end <= last <= most
             end = last if is_held and self._same(end, last, shift) else header
         self._behind = max(end, self._behind)
@@ -106,11 +109,18 @@ class _Walk:
         return self._header
 
     def _is_archive(self, header: int, end: int | None = None) -> bool:
-        """Return whether a member may be an archive; it may if nothing of it lies before `end`."""
+        """Return whether a member may be an archive that reaches beyond `end`.
+
+        Args:
+            header: of the member.
+            end: what lies behind it is not looked at; None is the end of the text.
+        """
         content = header + BLOCK
         if end is not None and content >= end:
             return True
-        return may_begin(memoryview(self._read(content, SIGNATURE_BYTES)))
+        return may_begin(
+            memoryview(self._read(content, min(SIGNATURE_BYTES, self._size - content)))
+        )
 
     def _same(self, start: int, end: int, shift: int) -> bool:
         """Return whether the texts hold the same bytes in a stretch."""
@@ -119,8 +129,8 @@ class _Walk:
 
 def _shared(chunks: Iterable[Chunk], old_chunks: Iterable[Chunk]) -> Iterator[tuple[int, int, int]]:
     """Yield where chunks lie that follow one another in both texts, there and there, and bytes."""
-    places: dict[bytes, int] = {}
-    older: list[tuple[bytes, int]] = []
+    places: dict[bytes, int] = {}  # by digest, the number of the first such old chunk
+    older: list[tuple[bytes, int]] = []  # of each old chunk, its digest and where it begins
     position = 0
     for length, digest in old_chunks:
         places.setdefault(digest, len(older))

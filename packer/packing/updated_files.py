@@ -7,7 +7,7 @@ import io
 import os
 from array import array
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager
 from itertools import pairwise
 from operator import attrgetter, itemgetter
@@ -225,14 +225,14 @@ class UpdatedFile(WatchedFile):
         self._report(self._found.size)
 
     def set_aside(
-        self, old_read: Read, old_size: int, old_chunks: Sequence[Chunk]
+        self, old_read: Read, old_size: int, old_chunks: Iterable[Chunk] | None
     ) -> Sequence[Stretch]:
         """Find what the predecessor has alike, before `begin`.
 
         Args:
             old_read: reads the predecessor's text.
             old_size: of that in bytes.
-            old_chunks: what it consists of, in order; none if it was opened.
+            old_chunks: what that consists of, in order; None if it was opened.
 
         Returns:
             The stretches of that text, in order.
@@ -243,7 +243,7 @@ class UpdatedFile(WatchedFile):
         from packer.opening.equal_stretches import equal_stretches
 
         read, size = self._read_text, self._found.size if self._flat is None else self._flat.size
-        if old_chunks and self._lengths:
+        if old_chunks is not None:
             chunks = ((length, digest[:DIGEST_BYTES]) for length, _, digest in self._kept())
             equal = equal_stretches(read, size, chunks, old_read, old_chunks)
         else:

@@ -18,7 +18,7 @@ from packer.format.text_match import TextMatch
 from packer.reading.seeds import READ_FLAGS, files_below
 
 _READ_BYTES = 256 << 10
-"""Bytes read at a time."""
+"""Bytes read at a time: a closed predecessor of the same size differs in the first ones, mostly."""
 
 
 def old_copies(

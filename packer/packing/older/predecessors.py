@@ -40,7 +40,7 @@ if TYPE_CHECKING:
     from packer.opening.old_text import OldText
     from packer.opening.workers import Workers
 
-    Aside = Callable[[Read, int, Sequence[Chunk]], Sequence[Stretch]]
+    Aside = Callable[[Read, int, Iterable[Chunk] | None], Sequence[Stretch]]
 
 _SMALL_BYTES = 16 << 20
 """Size of a file in bytes up to which a chain may have MAX_LINKS."""
@@ -51,7 +51,7 @@ _LARGE_BYTES = 4 << 20
 kept in an arena for each thread, they take 100 to 400 MB more."""
 
 
-def _look_everywhere(read: Read, size: int, chunks: Sequence[Chunk]) -> Sequence[Stretch]:
+def _look_everywhere(read: Read, size: int, chunks: Iterable[Chunk] | None) -> Sequence[Stretch]:
     """Set no stretch of a text aside."""
     return ()
 
@@ -272,8 +272,8 @@ class Predecessors:
         Args:
             found: the predecessor.
             what: path of the file that is opened, for errors.
-            aside: given what reads the text, its size, and the lengths and digests of its chunks if
-                it is closed, returns the stretches in which no stream is looked for, in order.
+            aside: given what reads the text, its size, and its chunks (None if it was opened),
+                returns the stretches in which no stream is looked for, in order.
             has_frames: whether to look for zstd streams as well.
             run: as for `OldText`.
         """
@@ -456,13 +456,13 @@ class Predecessors:
                 self._links[at] = self._links_of(rows[at])
         return 1 + max((self._links[at] for at in row.predecessors), default=0)
 
-    def _chunks_of(self, row: Predecessor) -> list[Chunk]:
-        """Return length and digest of each chunk of a closed predecessor; none of an opened one."""
-        index = self._base.index
+    def _chunks_of(self, row: Predecessor) -> Iterator[Chunk] | None:
+        """Return the chunks of a closed predecessor; None for one that was opened."""
         if row.recipe_chunks:
-            return []
-        ordinals = [at for start, length in row.runs for at in range(start, start + length)]
-        return [(index.chunk_lengths[at], index.chunk_digest(at)) for at in ordinals]
+            return None
+        index = self._base.index
+        ordinals = (at for start, length in row.runs for at in range(start, start + length))
+        return ((index.chunk_lengths[at], index.chunk_digest(at)) for at in ordinals)
 
     def _bytes(self, runs: Iterable[tuple[int, int]]) -> int:
         ends = self._base.frames.end

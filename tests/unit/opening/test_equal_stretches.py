@@ -121,6 +121,27 @@ def test_what_is_set_aside_is_not_read() -> None:
     assert sum(end - start for start, end in asked) < len(old) / 5
 
 
+def test_nothing_is_read_behind_the_end() -> None:
+    """A member is cut off behind its header, and chunks end within what is left of it."""
+    start = tar({"a": NOISE[0], "b.gz": ZIPPED})
+    start = start[: start.index(ZIPPED)]
+    new, old = start + b"xy", start + b"xz"
+
+    def read(at: int, length: int) -> bytes:
+        assert at + length <= len(new)
+        return new[at : at + length]
+
+    one, two, three = (bytes([at]) * 16 for at in range(3))
+    found = equal_stretches(
+        read,
+        len(new),
+        [(len(start) + 1, one), (1, two)],
+        reading(old),
+        [(len(start) + 1, one), (1, three)],
+    )
+    assert list(found.new) == list(found.old) == [(0, len(start) + 1)]
+
+
 @settings(max_examples=40, deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 7), st.integers(0, 3)), min_size=1, max_size=9), st.data())
 def test_any_tars(members: list[tuple[int, int]], data: st.DataObject) -> None:
