@@ -13,8 +13,8 @@ write the table.
 
 In reading order: `index`, `frames`, `index_codec`, `index_checks`, `index_layers`, `version`;
 `frame_reader`, `cost`, `frame_cache`, `blob_ranges`, `reading_ahead`, `tree_digest`, `damage`,
-`text_match`, `rebuilding` (files that were opened, and their predecessors); `layer_writer`;
-`usage`, `archive_heads`, `closed_files`.
+`text_match`, `old_texts`, `rebuilding` (files that were opened, and their predecessors);
+`layer_writer`; `usage`, `archive_heads`, `closed_files`.
 
 Invariants: an index is checked before anything uses it, a chunk before anyone sees it (but for the
 first ten bytes of a file that may be an archive, which give it a name in a listing). Whatever

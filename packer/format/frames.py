@@ -76,6 +76,10 @@ class Frames:
             start += count
             length -= count
 
+    def run_bytes(self, runs: Iterable[tuple[int, int]]) -> int:
+        """Return the plaintext bytes of some runs, of which each has a first chunk and a number."""
+        return sum(self.end[start + length] - self.end[start] for start, length in runs)
+
     def plain_bytes(self, frame: int) -> int:
         """Return the plaintext bytes of a frame.
 

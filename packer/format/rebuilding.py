@@ -1,15 +1,13 @@
 """Rebuilds files that were opened, and the predecessors that their recipes refer to.
 
 A predecessor that is stored closed is read from its frames, as far as its old streams are asked
-for. One that was opened itself is rebuilt first, in memory or a temporary file. Either is copied
-from a file on this machine if there is an equal one.
+for. Of one that was opened itself, what its recipe makes is made first. Either is copied from a
+file on this machine if there is an equal one.
 """
 
 from __future__ import annotations
 
 import os
-from array import array
-from bisect import bisect_right
 from collections.abc import Callable, Container, Generator, Iterable, Iterator, Mapping
 from concurrent.futures import Executor
 from contextlib import ExitStack, closing, contextmanager, suppress
@@ -19,13 +17,20 @@ from typing import TYPE_CHECKING
 
 import blake3
 
-from packer.engine.memory import release_free_memory, release_large_blocks, writable
+from packer.engine.memory import release_free_memory, release_large_blocks
 from packer.errors import DigestMismatch
 from packer.files.spool import Memory, Spool
-from packer.files.temporary import Gathered, read_at, temporary_file, write_at
+from packer.files.temporary import Gathered
 from packer.format.cost import Cost
 from packer.format.frame_reader import FrameReader
 from packer.format.index import DIGEST_BYTES, Index, split_runs
+from packer.format.old_texts import (
+    ClosedText,
+    ContentPieces,
+    HeldText,
+    OpenedText,
+    RunContent,
+)
 from packer.format.text_match import TextMatch
 from packer.opening.expansion import Expansion
 from packer.opening.predecessor import DEFLATE, Predecessor
@@ -34,7 +39,7 @@ from packer.opening.recipe import SPILL_BYTES
 if TYPE_CHECKING:  # loaded by the first file that was opened: most versions hold none
     from packer.opening.kept_texts import KeptTexts
     from packer.opening.old_streams import OldStreams
-    from packer.opening.rebuilder import Rebuilder
+    from packer.opening.rebuilder import Leave, Rebuilder
     from packer.opening.rebuilt_stream import RebuiltStream
     from packer.opening.segment_cache import SegmentCache
 
@@ -69,7 +74,9 @@ def rebuilt(
         The BLAKE3-256 of these bytes, which the caller compares.
     """
     hasher = blake3.blake3()
-    for piece in _rebuilder(reader, row, runs, what, old, executor).pieces():
+    content, _ = split_runs(runs, row.recipe_chunks)
+    source = chunks(reader, content)
+    for piece in _rebuilder(reader, row, runs, what, old, executor, source).pieces():
         hasher.update(piece)
         yield piece
     return hasher.digest()
@@ -82,23 +89,36 @@ def _rebuilder(
     what: str,
     old: OldStreams | None,
     executor: Executor | None,
+    content: Iterator[memoryview],
+    leave: Leave | None = None,
 ) -> Rebuilder:
-    """Return what rebuilds a file that was opened; arguments as for `rebuilt`."""
+    """Return what rebuilds a file that was opened.
+
+    Args:
+        reader: as for `rebuilt`, like all arguments but the last two.
+        row: of the file or the predecessor.
+        runs: of its content, then its recipe.
+        what: how errors name the file.
+        old: streams of its predecessors.
+        executor: rebuilds parts of it.
+        content: its content.
+        leave: as for `Rebuilder`.
+    """
     from packer.opening.rebuilder import Rebuilder
 
-    content, recipe = split_runs(runs, row.recipe_chunks)
-    ends = reader.frames.end
-    size = sum(ends[start + length] - ends[start] for start, length in recipe)
+    _, recipe = split_runs(runs, row.recipe_chunks)
+    size = reader.frames.run_bytes(recipe)
     gathered = Gathered(chunks(reader, recipe), size, SPILL_BYTES, reader.directory)
     return Rebuilder(
         gathered,
-        chunks(reader, content),
+        content,
         row.size,
         what,
         executor,
         old,
         as_text=isinstance(row, Predecessor),
         room=reader.room,
+        leave=leave,
     )
 
 
@@ -123,9 +143,11 @@ def frames_of_predecessors(
         if ordinal in copied:
             continue
         row = reader.index.predecessors[ordinal]
+        # What lies in chunks for the most part is left there, and a frame read for each chunk.
+        in_chunks = 2 * reader.frames.run_bytes(row.runs) > row.size
         for start, length in row.runs:
             for frame, _, count in reader.frames.parts(start, length):
-                yield from (frame,) * (1 if row.recipe_chunks else count)
+                yield from (frame,) * (count if in_chunks else 1)
         yield from frames_of_predecessors(reader, row.predecessors, copied)
 
 
@@ -136,8 +158,8 @@ def random_access(
     what: str,
     old: OldFiles,
     executor: Executor | None,
-) -> Iterator[Callable[[int, int], bytes | memoryview]]:
-    """Open a predecessor for reading any part; one that was opened is rebuilt first.
+) -> Iterator[ClosedText | OpenedText]:
+    """Open a predecessor for reading any part; what the recipe of an opened one makes is made.
 
     Args:
         reader: of the version's frames.
@@ -147,21 +169,22 @@ def random_access(
         executor: as for `rebuilt`.
 
     Yields:
-        Returns bytes, given the first one and a length; in any thread.
+        Its text; to be read in any thread.
 
     Raises:
         FormatError: a frame or recipe is damaged.
-        DigestMismatch: a chunk, or the rebuilt file, has another digest than the index says.
+        DigestMismatch: a chunk, or a file all of which was made, has another digest than the index
+            says.
     """
     if not row.recipe_chunks:
-        yield _Closed(RunContent(reader, row.runs)).read
+        yield ClosedText(RunContent(reader, row.runs))
         return
-    file = _Held(row, reader)
+    text = OpenedText(row, reader)
     try:
-        _rebuild(file, reader, row, what, old, executor)
-        yield file.read
+        _rebuild(text, reader, row, what, old, executor)
+        yield text
     finally:
-        file.close()
+        text.close()
 
 
 @contextmanager
@@ -190,7 +213,8 @@ def only_stream(
     from packer.opening.rebuilt_stream import RebuiltStream
 
     with old.streams(row, what, None) as streams:
-        first = _rebuilder(reader, row, row.runs, what, streams, None).first_stream()
+        content = chunks(reader, split_runs(row.runs, row.recipe_chunks)[0])
+        first = _rebuilder(reader, row, row.runs, what, streams, None, content).first_stream()
         if first is None or not first.size:
             yield None
             return
@@ -373,7 +397,8 @@ class _Set:
             elif first is not None:
                 read = unread
             else:
-                read = self._stack.enter_context(random_access(reader, row, name, old, executor))
+                opened = random_access(reader, row, name, old, executor)
+                read = self._stack.enter_context(opened).read
             files.append(OldFile(read, row.size, row.streams, name, first))
         if sum(stream.size for file in files for stream in file.streams) > HEAVY_BYTES:
             release_large_blocks()
@@ -396,7 +421,8 @@ class _Set:
         with ExitStack() as stack:
             streams = stack.enter_context(old.streams(row, what, executor))
             # Without the executor: its threads ask for the stream, and must not wait for one.
-            rebuilder = _rebuilder(reader, row, row.runs, what, streams, None)
+            content = chunks(reader, split_runs(row.runs, row.recipe_chunks)[0])
+            rebuilder = _rebuilder(reader, row, row.runs, what, streams, None, content)
             first = rebuilder.first_stream(outer[0].offset)
             if first is None:
                 return None
@@ -424,61 +450,39 @@ class _Set:
         self._stack.close()
 
 
-class _Held:
-    """A predecessor as a whole, in memory or in a temporary file.
-
-    Args:
-        row: of the predecessor.
-        reader: of the version's frames.
-    """
-
-    def __init__(self, row: Predecessor, reader: FrameReader) -> None:
-        self._file = temporary_file(reader.directory) if row.size > SPILL_BYTES else None
-        self._held = bytearray()
-        self.size = 0
-
-    def append(self, piece: bytes | memoryview) -> None:
-        """Write the next bytes of the file."""
-        if self._file is not None:
-            write_at(self._file, piece, self.size)
-        else:
-            self._held += piece
-        self.size += len(piece)
-
-    def read(self, start: int, length: int) -> bytes | memoryview:
-        """Return a part of the file."""
-        if self._file is not None:
-            return read_at(self._file, length, start)
-        return memoryview(self._held)[start : start + length]
-
-    def close(self) -> None:
-        """Remove the temporary file."""
-        if self._file is not None:
-            self._file.close()
-
-
 def _rebuild(
-    file: _Held,
+    text: OpenedText,
     reader: FrameReader,
     row: Predecessor,
     what: str,
     old: OldFiles,
     executor: Executor | None,
 ) -> None:
-    """Rebuild a predecessor that was opened."""
+    """Make what the recipe of a predecessor makes.
+
+    Where long stretches of its content are left in their chunks, nobody has the digest of all of
+    it. Those chunks have digests, and so has the file that is made of it.
+
+    Raises:
+        FormatError: a frame or recipe is damaged.
+        DigestMismatch: a chunk, or a file all of which was made, has another digest than the index
+            says.
+    """
+    from packer.opening.rebuilder import Leave
+
+    content = ContentPieces(reader, split_runs(row.runs, row.recipe_chunks)[0])
+    hasher = blake3.blake3()
     with old.streams(row, what, executor) as streams:
-        pieces = rebuilt(reader, row, row.runs, what, streams, executor)
-        while True:
-            try:
-                piece = next(pieces)
-            except StopIteration as end:
-                digest: bytes = end.value
-                break
-            file.append(piece)
-    if row.is_opened_file and digest[:DIGEST_BYTES] != row.digest:
-        raise DigestMismatch(
-            what, "blake3:" + row.digest.hex(), "blake3:" + digest[:DIGEST_BYTES].hex()
+        rebuilder = _rebuilder(
+            reader, row, row.runs, what, streams, executor, content, Leave(content.skip, text.leave)
         )
+        for piece in rebuilder.pieces():
+            text.append(piece)
+            if text.is_made:
+                hasher.update(piece)
+    digest = hasher.digest()[:DIGEST_BYTES]
+    if text.is_made and row.is_opened_file and digest != row.digest:
+        raise DigestMismatch(what, "blake3:" + row.digest.hex(), "blake3:" + digest.hex())
 
 
 def _text_key(index: Index, row: Predecessor, offset: int) -> bytes:
@@ -500,13 +504,13 @@ def _text_key(index: Index, row: Predecessor, offset: int) -> bytes:
     return hasher.digest()
 
 
-def _copied(path: bytes, row: Predecessor, reader: FrameReader) -> _Held | None:
+def _copied(path: bytes, row: Predecessor, reader: FrameReader) -> HeldText | None:
     """Copy a file that equalled a predecessor; return None if it has changed since."""
     try:
         source = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK)
     except OSError:
         return None
-    match, file = TextMatch(row, reader.index), _Held(row, reader)
+    match, file = TextMatch(row, reader.index), HeldText(row.size, reader.directory)
     sound = False
     try:
         with suppress(OSError):
@@ -518,71 +522,3 @@ def _copied(path: bytes, row: Predecessor, reader: FrameReader) -> _Held | None:
         if not sound:
             file.close()
     return file if sound else None
-
-
-class RunContent:
-    """The bytes of some runs of chunks, with random access.
-
-    Args:
-        reader: of the version's frames.
-        runs: first chunk and number of chunks of each.
-    """
-
-    def __init__(self, reader: FrameReader, runs: Iterable[tuple[int, int]]) -> None:
-        self._reader = reader
-        self._chunks = array("I")
-        self._ends = array("Q")
-        ends, size = reader.frames.end, 0
-        for start, length in runs:
-            self._chunks.extend(range(start, start + length))
-            self._ends.extend(
-                size + ends[at] - ends[start] for at in range(start + 1, start + length + 1)
-            )
-            size += ends[start + length] - ends[start]
-        self.size = size
-
-    def read(self, start: int, length: int) -> Iterator[memoryview]:
-        """Yield the bytes ``[start, start + length)``, verified."""
-        while length > 0:
-            at, before = self.chunk_at(start)
-            part = self.chunk(at)[start - before :][:length]
-            yield part
-            start, length = start + len(part), length - len(part)
-
-    def chunk_at(self, position: int) -> tuple[int, int]:
-        """Return the number of the chunk that holds a position, and the bytes before it."""
-        at = bisect_right(self._ends, position)
-        return at, self._ends[at - 1] if at else 0
-
-    def chunk(self, at: int) -> memoryview:
-        """Return a chunk."""
-        return self._reader.chunks(self._chunks[at], 1)[0]
-
-
-class _Closed:
-    """A predecessor that is stored as it is.
-
-    Args:
-        content: its bytes.
-    """
-
-    def __init__(self, content: RunContent) -> None:
-        self._content = content
-        self._last = -1, memoryview(b"")
-        """The chunk that a read ended within: the next one often goes on there."""
-
-    def read(self, start: int, length: int) -> memoryview:
-        """Return a part of the file."""
-        out, done = writable(length), 0
-        while done < length:
-            at, before = self._content.chunk_at(start + done)
-            last, chunk = self._last
-            if last != at:
-                chunk = self._content.chunk(at)
-                if before + len(chunk) > start + length:
-                    chunk = memoryview(bytes(chunk))  # a view keeps a whole frame alive
-                    self._last = at, chunk
-            part = chunk[start + done - before :][: length - done]
-            out[done : done + len(part)] = part
-            done += len(part)
-        return out

@@ -24,12 +24,12 @@ from packer.opening.closed import (
     of_entry,
 )
 from packer.opening.discovery import Discovery
-from packer.opening.equal_members import Stretch, members
 from packer.opening.expander import SMALL_BYTES
 from packer.opening.found_stream import FoundStream, Read
 from packer.opening.frames_update import FoundFrames
 from packer.opening.locating import Votes
 from packer.opening.lookahead import find_signature
+from packer.opening.tar_members import Stretch, members
 from packer.opening.update_plan import Opened
 
 _OLD_SHARE = 0.5

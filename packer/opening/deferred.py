@@ -119,6 +119,8 @@ class Bytes:
 
     def __init__(self, pieces: Iterator[bytes | memoryview], what: str) -> None:
         self._pieces = pieces
+        self.position = 0
+        """Bytes taken so far."""
         self._rest: bytes | memoryview = b""
         self._whole = 0
         """Bytes of the piece that the rest is of."""
@@ -153,12 +155,32 @@ class Bytes:
             piece = self._rest[:count]
             self._rest = self._rest[len(piece) :]
             count -= len(piece)
+            self.position += len(piece)
             yield piece
+
+    def leave(self, count: int, skip: Callable[[int], int]) -> None:
+        """Take the next `count` bytes without looking at them.
+
+        Args:
+            count: number of bytes.
+            skip: passes over whole pieces that have not been asked for, of so many bytes at most;
+                returns their bytes.
+
+        Raises:
+            FormatError: fewer are left.
+        """
+        part = min(count, len(self._rest))
+        self._rest = self._rest[part:]
+        skipped = part + skip(count - part)
+        self.position += skipped
+        for _ in self.pieces(count - skipped):
+            pass
 
     def take(self, count: int) -> bytes | memoryview:
         """Return the next `count` bytes in one buffer."""
         if not self.ended and count <= len(self._rest) and count * _VIEW_SHARE >= self._whole:
             data, self._rest = self._rest[:count], self._rest[count:]
+            self.position += count
             return data
         # Copied one by one: a list of pieces would keep a whole frame alive for each.
         out = writable(count)

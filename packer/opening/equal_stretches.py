@@ -1,4 +1,4 @@
-"""Stretches of a tar archive that its closed older self has as well: nobody looks into them.
+"""Stretches of a tar archive that its older self has as well: nobody looks into them.
 
 A package of image layers that changed a little shares most of its chunks with the last one, in the
 same order. In such a stretch no archive changed; so the new text is not searched there, and the old
@@ -7,15 +7,16 @@ one not even read. Names of members do not matter, nor where the layers moved.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import pairwise
+from typing import NamedTuple
 
-from packer.opening.equal_members import LEAST_BYTES, Equal, Read, Stretch, is_same
 from packer.opening.finder import SIGNATURE_BYTES, may_begin
 from packer.opening.tar_headers import BLOCK, content_size, is_header
+from packer.opening.tar_members import LEAST_BYTES, Read, Stretch, is_same
 
 Chunk = tuple[int, bytes]
-"""Bytes of a chunk, and its digest as the index stores it."""
+"""Bytes of a stretch, and its digest if it is a chunk: as the index stores it, else empty."""
 
 _WINDOW_BYTES = 64 << 10
 """Bytes searched for a header at a time."""
@@ -25,8 +26,25 @@ _BESIDE_BYTES = 256 << 10
 them: more than two of the longest chunks of the usual size. One that reaches further is opened."""
 
 
+class Equal(NamedTuple):
+    """Stretches that two texts hold alike.
+
+    Args:
+        new: in the new text, in order.
+        old: in the old text, in order.
+    """
+
+    new: Sequence[Stretch] = ()
+    old: Sequence[Stretch] = ()
+
+
 def equal_stretches(
-    read: Read, size: int, chunks: Iterable[Chunk], old_read: Read, old_chunks: Iterable[Chunk]
+    read: Read,
+    size: int,
+    chunks: Iterable[Chunk],
+    old_read: Read,
+    old_size: int,
+    old_chunks: Iterable[Chunk],
 ) -> Equal:
     """Return the stretches of a tar archive that lie in chunks of its older self.
 
@@ -39,15 +57,15 @@ def equal_stretches(
         size: of it in bytes.
         chunks: of it, in order.
         old_read: reads the old text.
-        old_chunks: of it, in order; taken if the new text is a tar archive.
+        old_size: of it in bytes.
+        old_chunks: what it consists of, in order; taken if the new text is a tar archive.
     """
     if not is_header(bytes(read(0, min(BLOCK, size)))):
         return Equal()
     new: list[Stretch] = []
     old: list[Stretch] = []
-    older = list(old_chunks)
-    walk = _Walk(read, size, old_read, sum(length for length, _ in older))
-    for start, old_start, length in _shared(chunks, older):
+    walk = _Walk(read, size, old_read, old_size)
+    for start, old_start, length in _shared(chunks, old_chunks):
         shift = old_start - start
         begin, end = walk.stretch(start, start + length, shift)
         if end - begin >= LEAST_BYTES:

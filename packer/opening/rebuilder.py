@@ -49,6 +49,21 @@ _BESIDE_BYTES = 1 << 10
 """Bytes before and behind a stream that hold no other one that matters."""
 _RELEASE_OPERATIONS = 8192
 """Operations between two releases of the recipe's memory."""
+_LEAST_LEFT_BYTES = 256 << 10
+"""Content below which it is not left where it is."""
+
+
+class Leave(NamedTuple):
+    """How long stretches of content are left where they are.
+
+    Args:
+        skip: passes over pieces of the content, as `Bytes.leave` takes it.
+        left: called with the place and length of each such stretch in the content, when all before
+            it was yielded.
+    """
+
+    skip: Callable[[int], int]
+    left: Callable[[int, int], None]
 
 
 class Rebuilder:
@@ -64,6 +79,7 @@ class Rebuilder:
         as_text: whether to rebuild the file's text, in which zstd streams have their plaintext in
             their place.
         room: memory that the executor's threads take while they work; None does not bound it.
+        leave: leaves long stretches of content that lie in no stream, of a text; None leaves none.
     """
 
     def __init__(
@@ -77,8 +93,13 @@ class Rebuilder:
         *,
         as_text: bool = False,
         room: Room | None = None,
+        leave: Leave | None = None,
     ) -> None:
+        assert as_text or leave is None
         self._as_text = as_text
+        self._leave = leave
+        self._left = 0
+        """Bytes of the file that were left in the content."""
         self._room = room
         self._recipe = Recipe(recipe.data, f"recipe of {what}")
         self._against = Against(old, size, self._recipe.what)
@@ -90,7 +111,7 @@ class Rebuilder:
         self._in_turn = InTurn(executor) if executor is not None else None
 
     def pieces(self) -> Iterator[bytes | memoryview]:
-        """Yield the file's bytes in pieces.
+        """Yield the file's bytes in pieces, but for those that are left in the content.
 
         FormatError is raised if the recipe does not fit the content or the size; errors of reading
         the content pass through.
@@ -101,10 +122,10 @@ class Rebuilder:
         done = 0
         for piece in self._resolved(self._stream(0, within=False)):
             done += len(piece)
-            if done > self._size:
+            if done + self._left > self._size:
                 self._fail("it gives more than the file's size")
             yield piece
-        if done != self._size:
+        if done + self._left != self._size:
             self._fail("it gives less than the file's size")
         if not self._recipe.ended or not self._content.ended:
             self._fail("something is left over")
@@ -208,10 +229,10 @@ class Rebuilder:
                     size = content_size(header)
                     if size < 0:
                         self._fail("a member's size cannot be told")
-                    yield from self._content.pieces(size)
+                    yield from self._content_of(size, depth)
                     yield _ZEROS[: -size % BLOCK]
             elif operation == op.CONTENT:
-                yield from self._content.pieces(number())
+                yield from self._content_of(number(), depth)
             elif operation == op.INLINE:
                 yield inline(number())
             elif operation == op.ZEROS:
@@ -247,6 +268,22 @@ class Rebuilder:
                 return
             else:
                 self._fail(f"unknown operation {operation}")
+
+    def _content_of(self, size: int, depth: int) -> Iterator[Piece]:
+        """Take bytes of the content; yield those that are not left."""
+        if self._leave is None or depth or size < _LEAST_LEFT_BYTES:
+            return self._content.pieces(size)
+        start = self._content.position
+        self._content.leave(size, self._leave.skip)
+        # Deferred, so that it comes in turn: where it lies in the file is known only then.
+        return iter((Deferred(DEFERRED_BYTES, partial(self._pass_over, start, size)),))
+
+    def _pass_over(self, start: int, size: int) -> memoryview:
+        """Tell where content was left; return no bytes."""
+        assert self._leave is not None
+        self._left += size
+        self._leave.left(start, size)
+        return memoryview(b"")
 
     def _delta(self, size: int) -> Deferred:
         """Return the plaintext that a delta makes of a span of an old stream."""

@@ -19,7 +19,6 @@ from packer.engine.memory import release_free_memory
 from packer.engine.workspaces import release_workspaces
 from packer.opening.bzip2_members import OLD_SHARE, Bzip2Opening, Bzip2Piece, OpenedBzip2
 from packer.opening.discovery import Discovery
-from packer.opening.equal_members import Stretch, is_same
 from packer.opening.flat_file import FlatPart
 from packer.opening.found_stream import FoundStream, Read
 from packer.opening.frames_update import MAX_SHARE, FoundFrames
@@ -28,6 +27,7 @@ from packer.opening.old_text import OldText
 from packer.opening.recipe import MAX_DEFLATE_DEPTH, MAX_DELTA_BYTES
 from packer.opening.segment_recipes import SegmentRecipes
 from packer.opening.shelf import Shelf
+from packer.opening.tar_members import Stretch, is_same
 from packer.opening.text_pieces import (
     INLINE_BYTES,
     PIECE_BYTES,

@@ -16,7 +16,6 @@ from packer.engine.tokens import MAX_SPAN_BYTES
 from packer.opening.closed import LIMIT, NEW, SIGNATURE_BYTES, TEXT, ClosedTally, unopened
 from packer.opening.closed_update import Telling, of_entries
 from packer.opening.discovery import Discovery
-from packer.opening.equal_members import Stretch, is_same
 from packer.opening.expansion import most_recipe
 from packer.opening.flat_file import FlatPart
 from packer.opening.found_stream import FoundStream, Holder, MadeStream, Read
@@ -32,6 +31,7 @@ from packer.opening.repeated_text import RepeatedText
 from packer.opening.segment_recipes import SegmentRecipes
 from packer.opening.shelf import Shelf
 from packer.opening.stream_plans import StreamPlans, is_mostly
+from packer.opening.tar_members import Stretch, is_same
 from packer.opening.text_pieces import Stream
 from packer.opening.update_plan import Opened, used_streams, written
 from packer.opening.workers import RESERVED_BYTES, Workers

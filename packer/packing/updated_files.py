@@ -35,11 +35,11 @@ from packer.packing.older.predecessors import Text
 from packer.packing.watched_file import WatchedFile
 
 if TYPE_CHECKING:
-    from packer.opening.equal_members import Read, Stretch
     from packer.opening.equal_stretches import Chunk
     from packer.opening.flat_file import FlatFile
     from packer.opening.further import Find
     from packer.opening.old_text import OldText
+    from packer.opening.tar_members import Read, Stretch
     from packer.opening.updating import Update
 
 _SAMPLE_BYTES = 4 << 10
@@ -225,29 +225,25 @@ class UpdatedFile(WatchedFile):
         self._report(self._found.size)
 
     def set_aside(
-        self, old_read: Read, old_size: int, old_chunks: Iterable[Chunk] | None
+        self, old_read: Read, old_size: int, old_chunks: Iterable[Chunk]
     ) -> Sequence[Stretch]:
         """Find what the predecessor has alike, before `begin`.
 
         Args:
             old_read: reads the predecessor's text.
             old_size: of that in bytes.
-            old_chunks: what that consists of, in order; None if it was opened.
+            old_chunks: what that consists of, in order.
 
         Returns:
             The stretches of that text, in order.
         """
         if self._found.size > _MOST_KEPT:
             return ()
-        from packer.opening.equal_members import equal_members
         from packer.opening.equal_stretches import equal_stretches
 
         read, size = self._read_text, self._found.size if self._flat is None else self._flat.size
-        if old_chunks is not None:
-            chunks = ((length, digest[:DIGEST_BYTES]) for length, _, digest in self._kept())
-            equal = equal_stretches(read, size, chunks, old_read, old_chunks)
-        else:
-            equal = equal_members(read, size, old_read, old_size, self._unknown_in)
+        chunks = ((length, digest[:DIGEST_BYTES]) for length, _, digest in self._kept())
+        equal = equal_stretches(read, size, chunks, old_read, old_size, old_chunks)
         self._aside = equal.new
         return equal.old
 

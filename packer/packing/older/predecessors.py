@@ -34,13 +34,13 @@ from packer.packing.older.counterparts import Counterparts
 
 if TYPE_CHECKING:
     from packer.opening.ahead import Run
-    from packer.opening.equal_members import Read, Stretch
     from packer.opening.equal_stretches import Chunk
     from packer.opening.kept_texts import KeptTexts
     from packer.opening.old_text import OldText
+    from packer.opening.tar_members import Read, Stretch
     from packer.opening.workers import Workers
 
-    Aside = Callable[[Read, int, Iterable[Chunk] | None], Sequence[Stretch]]
+    Aside = Callable[[Read, int, Iterable[Chunk]], Sequence[Stretch]]
 
 _SMALL_BYTES = 16 << 20
 """Size of a file in bytes up to which a chain may have MAX_LINKS."""
@@ -51,7 +51,7 @@ _LARGE_BYTES = 4 << 20
 kept in an arena for each thread, they take 100 to 400 MB more."""
 
 
-def _look_everywhere(read: Read, size: int, chunks: Iterable[Chunk] | None) -> Sequence[Stretch]:
+def _look_everywhere(read: Read, size: int, chunks: Iterable[Chunk]) -> Sequence[Stretch]:
     """Set no stretch of a text aside."""
     return ()
 
@@ -142,7 +142,7 @@ class Predecessors:
         """Return the size in bytes of an entry of the base, which is a file."""
         index = self._base.index
         row = index.expansions.get(entry)
-        return row.size if row is not None else self._bytes(index.runs_of(entry))
+        return row.size if row is not None else self._base.frames.run_bytes(index.runs_of(entry))
 
     def head(self, entry: int) -> bytes:
         """Return the first bytes of an entry of the base, HEAD_BYTES of them."""
@@ -237,7 +237,7 @@ class Predecessors:
                 return None
             opened, runs = None, tuple(content)
         if opened is None:
-            row = Predecessor(self._bytes(runs), 0, b"", runs)
+            row = Predecessor(self._base.frames.run_bytes(runs), 0, b"", runs)
             return Found(row, False) if self._may_use(row) else None
         row = Predecessor(
             opened.size, opened.recipe_chunks, opened.digest, runs, opened.predecessors
@@ -272,8 +272,8 @@ class Predecessors:
         Args:
             found: the predecessor.
             what: path of the file that is opened, for errors.
-            aside: given what reads the text, its size, and its chunks (None if it was opened),
-                returns the stretches in which no stream is looked for, in order.
+            aside: given what reads the text, its size, and what it consists of, returns the
+                stretches in which no stream is looked for, in order.
             has_frames: whether to look for zstd streams as well.
             run: as for `OldText`.
         """
@@ -362,18 +362,18 @@ class Predecessors:
             only = None
             if row.is_opened_file and not has_frames:  # else all of it has to be read for that
                 only = stack.enter_context(only_stream(self._base, row, name, self._old))
-            read = (
-                unread
-                if only is not None
-                else stack.enter_context(random_access(self._base, row, name, self._old, None))
-            )
+            read: Read = unread
+            equal: Sequence[Stretch] = ()
+            if only is None:
+                old = stack.enter_context(random_access(self._base, row, name, self._old, None))
+                read, equal = old.read, aside(old.read, row.size, old.chunks())
             text = OldText(
                 read,
                 row.size,
                 self._base.directory,
                 only,
                 has_frames=has_frames,
-                aside=() if only is not None else aside(read, row.size, self._chunks_of(row)),
+                aside=equal,
                 beside=beside,
                 run=run,
             )
@@ -455,18 +455,6 @@ class Predecessors:
             if at not in self._links:
                 self._links[at] = self._links_of(rows[at])
         return 1 + max((self._links[at] for at in row.predecessors), default=0)
-
-    def _chunks_of(self, row: Predecessor) -> Iterator[Chunk] | None:
-        """Return the chunks of a closed predecessor; None for one that was opened."""
-        if row.recipe_chunks:
-            return None
-        index = self._base.index
-        ordinals = (at for start, length in row.runs for at in range(start, start + length))
-        return ((index.chunk_lengths[at], index.chunk_digest(at)) for at in ordinals)
-
-    def _bytes(self, runs: Iterable[tuple[int, int]]) -> int:
-        ends = self._base.frames.end
-        return sum(ends[start + length] - ends[start] for start, length in runs)
 
     def release(self) -> None:
         """Release the text that was returned last."""

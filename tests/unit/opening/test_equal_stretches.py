@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from packer.engine.chunking import iter_chunks
-from packer.opening.equal_members import LEAST_BYTES, Read, Stretch
 from packer.opening.equal_stretches import Chunk, equal_stretches
 from packer.opening.old_text import OldText
+from packer.opening.tar_members import LEAST_BYTES, Read, Stretch
 from tests.updates import tar
 
 RANDOM = random.Random(11)
@@ -38,7 +38,9 @@ def reading(data: bytes) -> Read:
 
 def equal(new: bytes, old: bytes) -> list[tuple[Stretch, bytes]]:
     """Return the stretches of the new text, and what they hold; both texts hold them."""
-    found = equal_stretches(reading(new), len(new), chunks(new), reading(old), chunks(old))
+    found = equal_stretches(
+        reading(new), len(new), chunks(new), reading(old), len(old), chunks(old)
+    )
     held = {old[start:end] for start, end in found.old}
     assert all(behind <= start for (_, behind), (start, _) in pairwise(found.new))
     assert all(behind < start for (_, behind), (start, _) in pairwise(found.old))
@@ -112,7 +114,7 @@ def test_what_is_set_aside_is_not_read() -> None:
         asked.append((start, start + length))
         return old[start : start + length]
 
-    found = equal_stretches(reading(new), len(new), chunks(new), read, chunks(old))
+    found = equal_stretches(reading(new), len(new), chunks(new), read, len(old), chunks(old))
     assert sum(end - start for start, end in asked) < 256 << 10
     asked.clear()
     assert list(found.old) == list(found.new)
@@ -137,6 +139,7 @@ def test_nothing_is_read_behind_the_end() -> None:
         len(new),
         [(len(start) + 1, one), (1, two)],
         reading(old),
+        len(old),
         [(len(start) + 1, one), (1, three)],
     )
     assert list(found.new) == list(found.old) == [(0, len(start) + 1)]

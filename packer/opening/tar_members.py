@@ -1,14 +1,8 @@
-"""Members of tar archives that two versions of a text hold alike: nobody looks into them.
-
-A package of image layers is a tar archive, and most layers of the next version are those of the
-last. An archive that did not change would be inflated once in the old text, to know where it ends,
-and digested in both. The outer archive tells where a member ends, and the table of known chunks
-tells that it is there already; so a layer that did not change is neither inflated nor read.
-"""
+"""Members of a tar archive, found by their headers alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple
 
 from packer.engine.native import ffi, lib
@@ -32,63 +26,6 @@ _NAME_BYTES = 100
 _COMPARED_BYTES = 1 << 20
 
 
-class Equal(NamedTuple):
-    """Stretches that two texts hold alike.
-
-    Args:
-        new: in the new text, in order.
-        old: in the old text, in order.
-    """
-
-    new: Sequence[Stretch] = ()
-    old: Sequence[Stretch] = ()
-
-
-def equal_members(
-    read: Read,
-    size: int,
-    old_read: Read,
-    old_size: int,
-    unknown: Callable[[int, int], Sequence[Stretch]],
-) -> Equal:
-    """Return the members of a new text that an old one has under the same name.
-
-    What lies in known chunks is taken for equal. It may be known from elsewhere; then the new
-    member stays closed all the same, and the old one is missed as old text.
-
-    Args:
-        read: reads the new text.
-        size: of it in bytes.
-        old_read: reads the old text.
-        old_size: of it in bytes.
-        unknown: returns the parts of a stretch of the new text that lie in no known chunk.
-    """
-    found: list[tuple[Member, Sequence[Stretch]]] = []
-    for member in members(read, size):
-        start, end = member.content
-        parts = unknown(start, end)
-        if 2 * sum(behind - first for first, behind in parts) <= end - start:
-            found.append((member, parts))
-    if not found:
-        return Equal()
-    older: dict[tuple[bytes, int], list[int]] = {}
-    for member in members(old_read, old_size):
-        older.setdefault(member.key, []).append(member.content[0])
-    new: list[Stretch] = []
-    old: set[Stretch] = set()
-    for member, parts in found:
-        start, end = member.content
-        for at in older.get(member.key, ()):
-            if all(
-                is_same(read, begin, old_read, begin - start + at, end - begin)
-                for begin, end in parts
-            ):
-                new.append(member.content)
-                old.add((at, at + end - start))
-                break
-    return Equal(new, sorted(old))
-
-
 class Member(NamedTuple):
     """A member of a tar archive.
 
@@ -99,11 +36,6 @@ class Member(NamedTuple):
 
     name: bytes
     content: Stretch
-
-    @property
-    def key(self) -> tuple[bytes, int]:
-        """What tells it from others."""
-        return self.name, self.content[1] - self.content[0]
 
 
 def members(read: Read, size: int, least: int = LEAST_BYTES) -> Iterator[Member]:
