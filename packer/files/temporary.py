@@ -136,6 +136,12 @@ def _directory_of(file: IO[bytes]) -> str | None:
     return None
 
 
+def free_bytes(file: IO[bytes]) -> int:
+    """Return how many bytes are free where a temporary file is."""
+    info = os.fstatvfs(file.fileno())
+    return info.f_bavail * info.f_frsize
+
+
 def read_at(file: IO[bytes], size: int, offset: int) -> bytes:
     """Read bytes of a temporary file.
 

@@ -7,13 +7,13 @@ from collections.abc import Callable
 from typing import IO
 
 from packer.engine.memory import writable
-from packer.files.temporary import fill_at, temporary_file, write_at
+from packer.files.temporary import fill_at, free_bytes, temporary_file, write_at
 
-SPILL_BYTES = 64 << 20
-"""Bytes of the temporary file that frames take which could be fetched and decoded again: reading
-one back takes a fifth of the time."""
-EXPECTED_SPILL_BYTES = 256 << 20
-"""The same where it is known that a frame will be asked for again."""
+SPILL_BYTES = 1 << 30
+"""Greatest size of the temporary file in bytes, but for frames that must not be lost: others could
+be decoded again, which takes five times as long as to read one back."""
+_FREE_SHARE = 8
+"""Such frames take one of so many bytes that are free where the file is."""
 
 
 class FrameCache:
@@ -44,7 +44,7 @@ class FrameCache:
         self._held: OrderedDict[int, memoryview] = OrderedDict()  # the one used last at end
         self._held_bytes = 0
         self._spill: IO[bytes] | None = None
-        self._spill_bytes = 0
+        self._spill_bytes = self._most_spilled = 0
         self._spilled: dict[int, int] = {}  # frame -> offset in the temporary file
         self._uses: Counter[int] | None = None
 
@@ -145,12 +145,12 @@ class FrameCache:
     def _write(self, frame: int, data: memoryview) -> None:
         """Write a frame to the temporary file, if that is worth its space."""
         precious = self._is_precious(frame)
-        most = SPILL_BYTES if self._uses is None else EXPECTED_SPILL_BYTES
-        if not precious and self._spill_bytes + len(data) > most:
-            return
         try:
             if self._spill is None:
                 self._spill = temporary_file(self._directory)
+                self._most_spilled = min(SPILL_BYTES, free_bytes(self._spill) // _FREE_SHARE)
+            if not precious and self._spill_bytes + len(data) > self._most_spilled:
+                return
             write_at(self._spill, data, self._spill_bytes)
         except OSError:
             if precious:
