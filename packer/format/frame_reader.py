@@ -107,6 +107,10 @@ class FrameReader:
 
     def __exit__(self, *_: object) -> None:
         """Remove the temporary file."""
+        self.close()
+
+    def close(self) -> None:
+        """Remove the temporary file; no frame may be asked for any more."""
         self._cache.close()
 
     def expect(self, frames: Iterable[int]) -> None:

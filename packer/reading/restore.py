@@ -148,6 +148,7 @@ def restore(
         if isinstance(check, TreeCheck):
             check.finish(version.config.tree)
         plan.finish(fd)
+        reader.close()  # else a sync of the file system writes its temporary file to the disk, too
         if durable:
             sync_tree(fd)
         deleted = 0

@@ -11,15 +11,20 @@ import shutil
 import stat
 import tempfile
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
+from typing import IO
 
 import pytest
 
 import packer
 from packer.files.durable import locked_directory
+from packer.files.temporary import write_at as write_temporary
+from packer.format.frame_reader import FrameReader
+from packer.reading import restore as restoring
 from packer.stores.layout import LayoutStore
 from packer.stores.memory import MemoryStore
-from tests.builders import text
+from tests.builders import noise, text
 from tests.builders import write as fill
 from tests.conformance.make_samples import read_tree
 from tests.unit.packing.test_pack import edited
@@ -401,3 +406,36 @@ def test_a_target_that_another_process_wrote_meanwhile(
     with pytest.raises(packer.TargetExists, match="another process has written it meanwhile"):
         packer.unpack("a:1", tmp_path / "out", store=tmp_path / "s")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "s", "v"]
+
+
+@pytest.mark.skipif(not Path("/proc/self/fd").exists(), reason="the system does not list them")
+def test_temporary_files_are_gone_when_the_file_system_is_synced(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else what they hold would be written to the disk first."""
+    data = noise("a", 3 << 20)
+    for version in range(1, 4):
+        files = {"a": b"%d" % version + data[:-9] + b"%d" % version, "b": text("b", 900_000)}
+        packer.pack(fill(tmp_path / f"v{version}", files), store=tmp_path / "s", tag=f"a:{version}")
+    monkeypatch.setattr(restoring, "FrameReader", partial(FrameReader, cache_bytes=0))
+    made: list[int] = []
+    open_now: list[list[str]] = []
+
+    def write_at(file: IO[bytes], piece: bytes | memoryview, offset: int) -> None:
+        made.append(len(piece))
+        write_temporary(file, piece, offset)
+
+    def deleted() -> list[str]:
+        names = []
+        for fd in os.listdir("/proc/self/fd"):
+            with contextlib.suppress(OSError):
+                names.append(os.readlink(f"/proc/self/fd/{fd}"))
+        return [name for name in names if name.endswith("(deleted)")]
+
+    before = deleted()
+    monkeypatch.setattr("packer.format.frame_cache.write_at", write_at)
+    monkeypatch.setattr(restoring, "sync_tree", lambda fd: open_now.append(deleted()))
+    packer.unpack("a:3", tmp_path / "out", store=tmp_path / "s")
+    assert made
+    assert open_now == [before]
+    assert read_tree(tmp_path / "out") == read_tree(tmp_path / "v3")
