@@ -37,12 +37,12 @@ In reading order:
   `segment_cache` keeps them; `rebuilt_stream`: the same of a file that was opened, without making
   it; `kept_texts`: its text for the next version; `against`: what recipes take from these.
 - `updating`: opens a file against its predecessor; `discovery` finds the streams of both, each a
-  `found_stream`, `equal_stretches` what both have alike (`tar_members`: members by their headers),
-  `locating` the old text that new text is like, `guesses` the old stream by its name;
-  `stream_plans` plans how each stream is opened, `segment_recipes` makes the recipes of segments,
-  `text_pieces` the deltas, `shelf` keeps recipes until all is decided; `pieces` is a file of given
-  pieces; `closed_update` tells what an update left closed, `ar_members` what a Debian package holds
-  of formats that are never opened; `bzip2_members` opens bzip2 streams in it.
+  `found_stream`, `equal_archives` and `equal_stretches` what both have alike (`tar_members`:
+  members by their headers), `locating` the old text that new text is like, `guesses` the old stream
+  by its name; `stream_plans` plans how each stream is opened, `segment_recipes` makes recipes of
+  segments, `text_pieces` the deltas, `shelf` keeps recipes until all is decided; `pieces` is a file
+  of given pieces; `closed_update` tells what an update left closed, `ar_members` what a Debian
+  package holds of formats that are never opened; `bzip2_members` opens bzip2 streams in it.
 - the room `members`: archives as people look into them; no part of packing or restoring.
 
 Invariants. A recipe is kept only if it has been verified to return the input's bits. No file is an

@@ -99,7 +99,7 @@ class Discovery:
         skip: called with each stream that begins.
         directory: of temporary files, as `temporary_file` takes it.
         only: the only stream in the file itself, if that was made; the file is not read then.
-        aside: stretches of the file in which no stream is looked for, in order.
+        places: where streams may begin in the file, in order; None to look for them everywhere.
         first: number of the first stream.
         run: does work for the next segment while one is visited; None to wait with it.
     """
@@ -113,7 +113,7 @@ class Discovery:
         skip: Skip | None = None,
         directory: bytes | None = None,
         only: MadeStream | None = None,
-        aside: Sequence[tuple[int, int]] = (),
+        places: Sequence[int] | None = None,
         first: int = 0,
         run: Run | None = None,
     ) -> None:
@@ -139,7 +139,8 @@ class Discovery:
         what holds them."""
         with self._calling(visit, skip, run):
             if only is None:
-                self._search(None, read, size, _signatures(read, size, aside))
+                found = signatures(read, size, 0, size) if places is None else iter(places)
+                self._search(None, read, size, found)
             else:
                 self.left -= only.size
                 self.is_full = self.left < 0
@@ -311,15 +312,19 @@ class Discovery:
             yield plain
 
 
-def _signatures(read: Read, size: int, aside: Sequence[tuple[int, int]]) -> Iterator[int]:
-    """Yield where archives may begin in a file, but for the stretches set aside."""
-    begin = 0
-    for end, behind in (*aside, (size, size)):
-        for start in range(begin, end, _SCAN_BYTES):
-            count = min(_SCAN_BYTES, end - start)
-            data = bytes(read(start, min(count + SIGNATURE_BYTES - 1, size - start)))
-            yield from _found_in(data, start, count)
-        begin = behind
+def signatures(read: Read, size: int, begin: int, end: int) -> Iterator[int]:
+    """Yield where archives may begin in a stretch of a file.
+
+    Args:
+        read: reads the file.
+        size: of the file in bytes.
+        begin: of the stretch.
+        end: of the stretch.
+    """
+    for start in range(begin, end, _SCAN_BYTES):
+        count = min(_SCAN_BYTES, end - start)
+        data = bytes(read(start, min(count + SIGNATURE_BYTES - 1, size - start)))
+        yield from _found_in(data, start, count)
 
 
 def _inner_signatures(texts: Iterator[memoryview]) -> Iterator[int]:

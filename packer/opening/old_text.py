@@ -51,8 +51,7 @@ class OldText:
         only: where its only stream begins, and the stream, if that was made without the file; then
             nothing of the file is read.
         has_frames: whether to look for zstd streams as well.
-        aside: stretches of it that the successor has alike, in order; no deflate stream is looked
-            for in them.
+        places: as `Discovery` takes it, without those in what the successor has alike.
         beside: another predecessor of the same file: streams are numbered behind its own, and
             pieces of text that it has keep their place.
         run: as `Discovery` takes it.
@@ -66,7 +65,7 @@ class OldText:
         only: tuple[int, PlainStream] | None = None,
         *,
         has_frames: bool = False,
-        aside: Sequence[tuple[int, int]] = (),
+        places: Sequence[int] | None = None,
         beside: OldText | None = None,
         run: Run | None = None,
     ) -> None:
@@ -74,7 +73,7 @@ class OldText:
         self._is_further = beside is not None
         self.read = read
         self.has_frames = has_frames
-        self.is_whole = not aside
+        self.is_whole = places is None
         """Whether deflate streams were looked for everywhere."""
         self._size = size
         self.frames: list[Frames] = list(frame_runs(self._part, size)) if has_frames else []
@@ -90,7 +89,7 @@ class OldText:
             directory=directory,
             only=MadeStream(first, *only) if only is not None else None,
             first=first,
-            aside=aside,
+            places=places,
             run=run,
         )
         self.prints.forget(self._found.number)

@@ -56,8 +56,7 @@ class Update:
             of the streams.
         parts: of the text; none if it is the file itself.
         texts: zstd streams of text in it, in order.
-        aside: stretches of the text that the predecessor has alike, in order; no deflate stream is
-            looked for in them.
+        places: as `Discovery` takes it, without those in what the predecessor has alike.
         further: finds further predecessors.
     """
 
@@ -73,9 +72,9 @@ class Update:
         further: Find = lambda missing: (),
         parts: Sequence[FlatPart] = (),
         texts: Sequence[Frames] = (),
-        aside: Sequence[tuple[int, int]] = (),
+        places: Sequence[int] | None = None,
     ) -> None:
-        self._aside = aside
+        self._places = places
         self._texts = texts
         self._frames: list[FoundFrames] = []
         self._unknown = unknown
@@ -130,7 +129,7 @@ class Update:
             visit=self._visit,
             skip=self._skip,
             directory=self._workers.directory,
-            aside=self._aside,
+            places=self._places,
             run=self._workers.ahead,
         )
         plan = Opened(None)

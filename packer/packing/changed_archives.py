@@ -296,7 +296,9 @@ class ChangedArchives:
             and changed.found.row.size <= MAX_LARGE_BYTES
             and not file.has_text
         ):
-            self._predecessors.begin_text(changed.found, item.path, file.set_aside, self._workers)
+            self._predecessors.begin_text(
+                changed.found, item.path, file.places_in_old, self._workers
+            )
 
     def _has_changed(self, file: UpdatedFile) -> bool:
         """Return whether so much of a file is new that it is compared with its predecessor."""
@@ -327,7 +329,7 @@ class ChangedArchives:
             old = self._predecessors.text(
                 found,
                 item.path,
-                file.set_aside,
+                file.places_in_old,
                 has_frames=bool(file.texts),
                 run=self._workers.ahead,
             )

@@ -39,7 +39,7 @@ if TYPE_CHECKING:
     from packer.opening.flat_file import FlatFile
     from packer.opening.further import Find
     from packer.opening.old_text import OldText
-    from packer.opening.tar_members import Read, Stretch
+    from packer.opening.tar_members import Read
     from packer.opening.updating import Update
 
 _SAMPLE_BYTES = 4 << 10
@@ -54,6 +54,9 @@ LEAST_NEW_BYTES = 1 << 10
 about a hundred."""
 LEAST_NEW_SHARE = 1 / 500
 """Share of a file that these bytes must have as well: all of the older file is read for them."""
+LEAST_CHANGED_SHARE = 1 / 128
+"""Share that the changed archives of a tar archive must have of what is read for them, of both
+files: at 50 MB/s that takes as long as to send them at 3 Mb/s."""
 _MOST_KEPT = 16 << 30
 """Greatest size in bytes of a file whose chunks are remembered when it turns out that it stays
 closed: 40 bytes each, 10 MB."""
@@ -134,7 +137,7 @@ class UpdatedFile(WatchedFile):
         self._lengths, self._begins, self._digests = array("I"), array("I"), bytearray()
         self.unknown: list[tuple[int, int]] = []
         """The stretches of the file that are in no known chunk, once `new_bytes` has returned."""
-        self._aside: Sequence[Stretch] = ()
+        self._places: Sequence[int] | None = None
         self._update: Update | None = None
         self._begun: Callable[[], Predecessor | None] | None = None
         self.recipe_chunks = 0
@@ -224,9 +227,9 @@ class UpdatedFile(WatchedFile):
         self._check()
         self._report(self._found.size)
 
-    def set_aside(
+    def places_in_old(
         self, old_read: Read, old_size: int, old_chunks: Iterable[Chunk]
-    ) -> Sequence[Stretch]:
+    ) -> Sequence[int] | None:
         """Find what the predecessor has alike, before `begin`.
 
         Args:
@@ -235,17 +238,25 @@ class UpdatedFile(WatchedFile):
             old_chunks: what that consists of, in order.
 
         Returns:
-            The stretches of that text, in order.
+            Where streams may begin in that text, as `Discovery` takes it.
         """
         if self._found.size > _MOST_KEPT:
-            return ()
-        from packer.opening.equal_stretches import equal_stretches
+            return None
+        from packer.opening.equal_archives import Text, changed_archives
 
-        read, size = self._read_text, self._found.size if self._flat is None else self._flat.size
+        size = self._found.size if self._flat is None else self._flat.size
         chunks = ((length, digest[:DIGEST_BYTES]) for length, _, digest in self._kept())
-        equal = equal_stretches(read, size, chunks, old_read, old_size, old_chunks)
-        self._aside = equal.new
-        return equal.old
+        changed = changed_archives(
+            Text(self._read_text, size, chunks), Text(old_read, old_size, old_chunks)
+        )
+        if changed is None:
+            return None
+        self._places = changed.places
+        least = max(LEAST_NEW_BYTES, changed.read_bytes * LEAST_CHANGED_SHARE)
+        if changed.bytes < least and not self.texts:
+            self._places = ()
+            return ()
+        return changed.old_places
 
     def begin(self, old: OldText, most: float, further: Find, *, was_opened: bool) -> bool:
         """Open the file.
@@ -274,7 +285,7 @@ class UpdatedFile(WatchedFile):
             further=further,
             parts=() if flat is None else flat.parts,
             texts=self.texts,
-            aside=self._aside,
+            places=self._places,
         )
         return self._update.begin(most)
 

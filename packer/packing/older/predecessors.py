@@ -37,10 +37,10 @@ if TYPE_CHECKING:
     from packer.opening.equal_stretches import Chunk
     from packer.opening.kept_texts import KeptTexts
     from packer.opening.old_text import OldText
-    from packer.opening.tar_members import Read, Stretch
+    from packer.opening.tar_members import Read
     from packer.opening.workers import Workers
 
-    Aside = Callable[[Read, int, Iterable[Chunk]], Sequence[Stretch]]
+    Places = Callable[[Read, int, Iterable[Chunk]], Sequence[int] | None]
 
 _SMALL_BYTES = 16 << 20
 """Size of a file in bytes up to which a chain may have MAX_LINKS."""
@@ -51,9 +51,8 @@ _LARGE_BYTES = 4 << 20
 kept in an arena for each thread, they take 100 to 400 MB more."""
 
 
-def _look_everywhere(read: Read, size: int, chunks: Iterable[Chunk]) -> Sequence[Stretch]:
-    """Set no stretch of a text aside."""
-    return ()
+def _look_everywhere(read: Read, size: int, chunks: Iterable[Chunk]) -> None:
+    """Let streams be looked for everywhere in a text."""
 
 
 class Found(NamedTuple):
@@ -262,7 +261,7 @@ class Predecessors:
         self,
         found: Found,
         what: bytes,
-        aside: Aside = _look_everywhere,
+        places: Places = _look_everywhere,
         *,
         has_frames: bool = False,
         run: Run | None = None,
@@ -272,8 +271,8 @@ class Predecessors:
         Args:
             found: the predecessor.
             what: path of the file that is opened, for errors.
-            aside: given what reads the text, its size, and what it consists of, returns the
-                stretches in which no stream is looked for, in order.
+            places: given what reads the text, its size, and what it consists of, returns where
+                streams may begin in it, as `Discovery` takes it.
             has_frames: whether to look for zstd streams as well.
             run: as for `OldText`.
         """
@@ -287,7 +286,7 @@ class Predecessors:
             self._stack.callback(ahead.close)
             text = ahead.wait()
         else:
-            opened = self.opened(found, what, aside, has_frames=has_frames, run=run)
+            opened = self.opened(found, what, places, has_frames=has_frames, run=run)
             text = self._stack.enter_context(opened)
         if text.text.is_whole:
             self._last = found.row, text
@@ -297,7 +296,7 @@ class Predecessors:
         self,
         found: Found,
         what: bytes,
-        aside: Aside,
+        places: Places,
         workers: Workers,
     ) -> None:
         """Begin to read a predecessor that `text` will be asked for, in another thread.
@@ -305,13 +304,13 @@ class Predecessors:
         Args:
             found: the predecessor; not the one that was read last, which is there.
             what: as for `text`.
-            aside: as for `text`; called in the other thread.
+            places: as for `text`; called in the other thread.
             workers: read it.
         """
         self.drop_ahead()
         if workers.is_parallel and (self._last is None or self._last[0] != found.row):
             # By one thread alone: it must not wait for work that other threads are to do.
-            opened = self.opened(found, what, aside)
+            opened = self.opened(found, what, places)
             self._ahead = _TextAhead(found, opened, workers)
 
     @property
@@ -330,7 +329,7 @@ class Predecessors:
         self,
         found: Found,
         what: bytes,
-        aside: Aside = _look_everywhere,
+        places: Places = _look_everywhere,
         *,
         has_frames: bool = False,
         beside: OldText | None = None,
@@ -341,7 +340,7 @@ class Predecessors:
         Args:
             found: the predecessor.
             what: path of the file that is opened, for errors.
-            aside: as for `text`.
+            places: as for `text`.
             has_frames: as for `text`.
             beside: as for `OldText`.
             run: as for `OldText`.
@@ -363,17 +362,17 @@ class Predecessors:
             if row.is_opened_file and not has_frames:  # else all of it has to be read for that
                 only = stack.enter_context(only_stream(self._base, row, name, self._old))
             read: Read = unread
-            equal: Sequence[Stretch] = ()
+            begins: Sequence[int] | None = None
             if only is None:
                 old = stack.enter_context(random_access(self._base, row, name, self._old, None))
-                read, equal = old.read, aside(old.read, row.size, old.chunks())
+                read, begins = old.read, places(old.read, row.size, old.chunks())
             text = OldText(
                 read,
                 row.size,
                 self._base.directory,
                 only,
                 has_frames=has_frames,
-                aside=equal,
+                places=begins,
                 beside=beside,
                 run=run,
             )

@@ -118,7 +118,8 @@ def test_what_is_set_aside_is_not_read() -> None:
     assert sum(end - start for start, end in asked) < 256 << 10
     asked.clear()
     assert list(found.old) == list(found.new)
-    with closing(OldText(read, len(old), None, aside=found.old)) as text:
+    places = [old.index(gzip.compress(b"old" * 999, mtime=0))]
+    with closing(OldText(read, len(old), None, places=places)) as text:
         assert [stream.size for stream in text.streams] == [3 * 999]
     assert sum(end - start for start, end in asked) < len(old) / 5
 
