@@ -189,7 +189,7 @@ def random_access(
 
 @contextmanager
 def only_stream(
-    reader: FrameReader, row: Predecessor, what: str, old: OldFiles
+    reader: FrameReader, row: Predecessor, what: str, old: OldFiles, executor: Executor | None
 ) -> Iterator[tuple[int, RebuiltStream] | None]:
     """Make the plaintext of a predecessor that is one deflate stream, without the predecessor.
 
@@ -198,6 +198,7 @@ def only_stream(
         row: of the predecessor; only its streams do not matter.
         what: how errors name it.
         old: makes the streams that it refers to itself.
+        executor: as for `rebuilt`.
 
     Yields:
         Where the stream begins in the predecessor, and the stream, not to be used behind the
@@ -212,9 +213,10 @@ def only_stream(
         return
     from packer.opening.rebuilt_stream import RebuiltStream
 
-    with old.streams(row, what, None) as streams:
+    with old.streams(row, what, executor) as streams:
         content = chunks(reader, split_runs(row.runs, row.recipe_chunks)[0])
-        first = _rebuilder(reader, row, row.runs, what, streams, None, content).first_stream()
+        rebuilder = _rebuilder(reader, row, row.runs, what, streams, executor, content)
+        first = rebuilder.first_stream()
         if first is None or not first.size:
             yield None
             return
@@ -256,6 +258,8 @@ class OldFiles:
             changed since is not used.
         cache_bytes: memory of segments, in bytes; None for what a reader takes.
         kept: keeps texts for readers of other versions; None keeps none.
+        is_alone: whether the streams are made without an executor, as its threads ask for the same:
+            they must not wait for one that waits for them.
     """
 
     cache: SegmentCache
@@ -269,8 +273,11 @@ class OldFiles:
         copies: Mapping[int, bytes] | None = None,
         cache_bytes: int | None = None,
         kept: KeptTexts | None = None,
+        *,
+        is_alone: bool = False,
     ) -> None:
         self._reader = reader
+        self._is_alone = is_alone
         self.kept = kept
         self.copies = copies or {}
         self._cache_bytes = cache_bytes
@@ -346,7 +353,7 @@ class OldFiles:
         try:
             with found.lock:
                 if found.streams is None:
-                    found.fill(self, self._reader, what, executor)
+                    found.fill(self, self._reader, what, None if self._is_alone else executor)
             yield found.streams
         finally:
             released: list[_Set] = []

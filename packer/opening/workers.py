@@ -108,6 +108,11 @@ class Workers:
         return self._executor is not None
 
     @property
+    def executor(self) -> Executor | None:
+        """Calls what waits for nothing that the executor is to do; None if there is none."""
+        return self._executor
+
+    @property
     def ahead(self) -> Run | None:
         """Does work ahead of its use in another thread; None if there is none."""
         return self.run if self.is_parallel else None

@@ -331,7 +331,7 @@ class ChangedArchives:
                 item.path,
                 file.places_in_old,
                 has_frames=bool(file.texts),
-                run=self._workers.ahead,
+                workers=self._workers,
             )
             self._look_behind(at)
             pays = file.begin(old.text, most, further, was_opened=was_opened)

@@ -111,7 +111,7 @@ class Predecessors:
         self._rows: dict[int, int] = {}  # of the base's predecessors that the new index lists
         self._links: dict[int, int] = {}
         # A predecessor that was opened needs segments of its own and of the file before it.
-        self._old = OldFiles(base, cache_bytes=2 * PACKING_CACHE_BYTES, kept=texts)
+        self._old = OldFiles(base, cache_bytes=2 * PACKING_CACHE_BYTES, kept=texts, is_alone=True)
         self._alike = Alike(base.index, is_gone, self.head, self._root_head)
         self._stack = ExitStack()
         self._last: tuple[Predecessor, Text] | None = None
@@ -264,7 +264,7 @@ class Predecessors:
         places: Places = _look_everywhere,
         *,
         has_frames: bool = False,
-        run: Run | None = None,
+        workers: Workers | None = None,
     ) -> Text:
         """Return a predecessor's text; valid until that of another one is asked for.
 
@@ -274,7 +274,7 @@ class Predecessors:
             places: given what reads the text, its size, and what it consists of, returns where
                 streams may begin in it, as `Discovery` takes it.
             has_frames: whether to look for zstd streams as well.
-            run: as for `OldText`.
+            workers: do a part of the work; None reads it in the calling thread alone.
         """
         last = self._last
         if last is not None and last[0] == found.row and last[1].text.has_frames >= has_frames:
@@ -286,7 +286,7 @@ class Predecessors:
             self._stack.callback(ahead.close)
             text = ahead.wait()
         else:
-            opened = self.opened(found, what, places, has_frames=has_frames, run=run)
+            opened = self.opened(found, what, places, has_frames=has_frames, workers=workers)
             text = self._stack.enter_context(opened)
         if text.text.is_whole:
             self._last = found.row, text
@@ -333,7 +333,7 @@ class Predecessors:
         *,
         has_frames: bool = False,
         beside: OldText | None = None,
-        run: Run | None = None,
+        workers: Workers | None = None,
     ) -> Iterator[Text]:
         """Read a predecessor; in any thread.
 
@@ -343,7 +343,7 @@ class Predecessors:
             places: as for `text`.
             has_frames: as for `text`.
             beside: as for `OldText`.
-            run: as for `OldText`.
+            workers: as for `text`.
 
         Yields:
             Its text, valid within the context.
@@ -357,14 +357,15 @@ class Predecessors:
                 row = row._replace(size=size, digest=NO_FILE)
         if row.size > _LARGE_BYTES:
             release_large_blocks()
+        executor = workers.executor if workers is not None else None
         with ExitStack() as stack:
             only = None
             if row.is_opened_file and not has_frames:  # else all of it has to be read for that
-                only = stack.enter_context(only_stream(self._base, row, name, self._old))
+                only = stack.enter_context(only_stream(self._base, row, name, self._old, executor))
             read: Read = unread
             begins: Sequence[int] | None = None
             if only is None:
-                old = stack.enter_context(random_access(self._base, row, name, self._old, None))
+                old = stack.enter_context(random_access(self._base, row, name, self._old, executor))
                 read, begins = old.read, places(old.read, row.size, old.chunks())
             text = OldText(
                 read,
@@ -374,7 +375,7 @@ class Predecessors:
                 has_frames=has_frames,
                 places=begins,
                 beside=beside,
-                run=run,
+                run=workers.ahead if workers is not None else None,
             )
             stack.callback(text.close)
             yield Text(text, row)
