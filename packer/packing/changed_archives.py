@@ -1,9 +1,9 @@
 """Changed archives of a tree, and their predecessors: small ones are opened before their turn.
 
 An archive of a few MiB has work for one core. So the next ones are opened beside it, each in one
-thread. A large one has work for all cores, but its predecessor is read front to back by one thread:
-while it is opened, that of the next large one is read. What is opened ahead, and what is known
-then, depends on the tree and the base alone; so does the result.
+thread. A large one has work for all cores, but its predecessor is read front to back, for the most
+part by one thread: while it is opened, that of the next large one is read. What is opened ahead,
+and what is known then, depends on the tree and the base alone; so does the result.
 """
 
 from __future__ import annotations
