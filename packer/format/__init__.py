@@ -13,7 +13,7 @@ write the table.
 
 In reading order: `index`, `frames`, `index_codec`, `index_checks`, `index_layers`, `version`;
 `frame_reader`, `cost`, `frame_cache`, `blob_ranges`, `reading_ahead`, `tree_digest`, `damage`,
-`text_match`, `old_texts`, `rebuilding` (files that were opened, and their predecessors);
+`text_match`, `predecessor_texts`, `rebuilding` (files that were opened, and their predecessors);
 `layer_writer`; `usage`, `archive_heads`, `closed_files`.
 
 Invariants: an index is checked before anything uses it, a chunk before anyone sees it (but for the

@@ -24,7 +24,7 @@ from packer.files.temporary import Gathered
 from packer.format.cost import Cost
 from packer.format.frame_reader import FrameReader
 from packer.format.index import DIGEST_BYTES, Index, split_runs
-from packer.format.old_texts import (
+from packer.format.predecessor_texts import (
     ClosedText,
     ContentPieces,
     HeldText,

@@ -25,15 +25,18 @@ _READ_BYTES = 1 << 20
 _DIGEST_BYTES = 16
 _MOST_PLACES = 1 << 20
 """Places in a text where archives may begin that are noted, at most: 8 MB."""
+_MOST_COMPARED = 1 << 16
+"""Such places in a text, at most, if archives are compared: 200 bytes each. No more than a quarter
+as many streams are listed."""
 
 
-class Text(NamedTuple):
-    """A text, or what is read of it.
+class TarText(NamedTuple):
+    """A tar archive as it is compared.
 
     Args:
         read: reads it.
         size: of it in bytes.
-        chunks: what it consists of, in order.
+        chunks: what it consists of, in order; taken once, and only if the new text is an archive.
     """
 
     read: Read
@@ -57,7 +60,7 @@ class Changed(NamedTuple):
     read_bytes: int
 
 
-def changed_archives(new: Text, old: Text) -> Changed | None:
+def changed_archives(new: TarText, old: TarText) -> Changed | None:
     """Find where a tar archive may hold archives that its older self has not.
 
     An old one counts only if it lies in chunks: what was opened lies in none, so it would have to
@@ -70,14 +73,19 @@ def changed_archives(new: Text, old: Text) -> Changed | None:
     Returns:
         The places; None if they may be anywhere.
     """
+    if not is_header(bytes(new.read(0, min(BLOCK, new.size)))):
+        return None
     old = old._replace(chunks=list(old.chunks))
     equal = equal_stretches(new.read, new.size, new.chunks, old.read, old.size, old.chunks)
     if not equal.new:
         return None
     gaps, old_gaps = _gaps(new.size, equal.new), _gaps(old.size, equal.old)
     places, old_places = _places(new, gaps), _places(old, old_gaps)
-    if max(len(places), len(old_places)) > _MOST_PLACES:
+    most, read_bytes = max(len(places), len(old_places)), _bytes(gaps) + _bytes(old_gaps)
+    if most > _MOST_PLACES:
         return None
+    if most > _MOST_COMPARED:
+        return Changed(places, old_places, _bytes(gaps), read_bytes)
     archives = list(_archives(new, gaps, places))
     sizes = {each.end - each.start for each in archives if each.is_member}
     made = _made(old.chunks)
@@ -100,7 +108,7 @@ def changed_archives(new: Text, old: Text) -> Changed | None:
         _outside(places, alike),
         _outside(old_places, old_alike),
         changed - sum(each.end - each.start for each in alike),
-        sum(end - start for start, end in (*gaps, *old_gaps)),
+        read_bytes,
     )
 
 
@@ -125,7 +133,11 @@ def _gaps(size: int, stretches: Sequence[Stretch]) -> list[Stretch]:
     return [(behind, start) for (_, behind), (start, _) in bounds if behind < start]
 
 
-def _places(text: Text, gaps: Iterable[Stretch]) -> array[int]:
+def _bytes(stretches: Iterable[Stretch]) -> int:
+    return sum(end - start for start, end in stretches)
+
+
+def _places(text: TarText, gaps: Iterable[Stretch]) -> array[int]:
     """Return where archives may begin; a few more than are noted, if there are more."""
     out = array("Q")
     for start, end in gaps:
@@ -135,7 +147,7 @@ def _places(text: Text, gaps: Iterable[Stretch]) -> array[int]:
     return out
 
 
-def _archives(text: Text, gaps: Iterable[Stretch], places: Sequence[int]) -> Iterator[_Archive]:
+def _archives(text: TarText, gaps: Iterable[Stretch], places: Sequence[int]) -> Iterator[_Archive]:
     """Yield what may be archives, in order; in others, none."""
     at = 0
     for _, end in gaps:
@@ -159,7 +171,7 @@ def _archives(text: Text, gaps: Iterable[Stretch], places: Sequence[int]) -> Ite
 
 
 def _by_digest(
-    text: Text, archives: Iterable[_Archive], sizes: Collection[int]
+    text: TarText, archives: Iterable[_Archive], sizes: Collection[int]
 ) -> dict[bytes, list[_Archive]]:
     """Return those archives that have certain sizes, by digest."""
     out: dict[bytes, list[_Archive]] = {}

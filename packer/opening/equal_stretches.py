@@ -53,15 +53,13 @@ def equal_stretches(
     where the versions differ. It begins with the archive that reaches into it, if both have that.
 
     Args:
-        read: reads the new text.
+        read: reads the new text, a tar archive.
         size: of it in bytes.
         chunks: of it, in order.
         old_read: reads the old text.
         old_size: of it in bytes.
-        old_chunks: what it consists of, in order; taken if the new text is a tar archive.
+        old_chunks: what it consists of, in order.
     """
-    if not is_header(bytes(read(0, min(BLOCK, size)))):
-        return Equal()
     new: list[Stretch] = []
     old: list[Stretch] = []
     walk = _Walk(read, size, old_read, old_size)

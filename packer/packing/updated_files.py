@@ -54,7 +54,7 @@ LEAST_NEW_BYTES = 1 << 10
 about a hundred."""
 LEAST_NEW_SHARE = 1 / 500
 """Share of a file that these bytes must have as well: all of the older file is read for them."""
-LEAST_CHANGED_SHARE = 1 / 128
+_LEAST_CHANGED_SHARE = 1 / 128
 """Share that the changed archives of a tar archive must have of what is read for them, of both
 files: at 50 MB/s that takes as long as to send them at 3 Mb/s."""
 _MOST_KEPT = 16 << 30
@@ -242,17 +242,17 @@ class UpdatedFile(WatchedFile):
         """
         if self._found.size > _MOST_KEPT:
             return None
-        from packer.opening.equal_archives import Text, changed_archives
+        from packer.opening.equal_archives import TarText, changed_archives
 
         size = self._found.size if self._flat is None else self._flat.size
         chunks = ((length, digest[:DIGEST_BYTES]) for length, _, digest in self._kept())
         changed = changed_archives(
-            Text(self._read_text, size, chunks), Text(old_read, old_size, old_chunks)
+            TarText(self._read_text, size, chunks), TarText(old_read, old_size, old_chunks)
         )
         if changed is None:
             return None
         self._places = changed.places
-        least = max(LEAST_NEW_BYTES, changed.read_bytes * LEAST_CHANGED_SHARE)
+        least = max(LEAST_NEW_BYTES, changed.read_bytes * _LEAST_CHANGED_SHARE)
         if changed.bytes < least and not self.texts:
             self._places = ()
             return ()

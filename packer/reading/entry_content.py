@@ -18,7 +18,7 @@ from packer.format.cost import Cost
 from packer.format.frame_reader import FrameReader, opened_frames
 from packer.format.frames import Frames
 from packer.format.index import DIGEST_BYTES
-from packer.format.old_texts import RunContent
+from packer.format.predecessor_texts import RunContent
 from packer.format.rebuilding import OldFiles, chunks, frames_of_predecessors, rebuilt
 from packer.format.tree_digest import Check
 from packer.format.version import Version

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import random
+from collections.abc import Iterator
 from itertools import pairwise
 
 import blake3
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 
 from packer.engine.chunking import iter_chunks
 from packer.opening import equal_archives as module
-from packer.opening.equal_archives import Changed, Text, changed_archives
+from packer.opening.equal_archives import Changed, TarText, changed_archives
 from packer.opening.equal_stretches import Chunk
 from packer.opening.tar_members import LEAST_BYTES
 from tests.builders import noise, text
@@ -52,7 +53,8 @@ def chunks(data: bytes, made: bytes = b"") -> list[Chunk]:
 
 def compared(new: bytes, old: bytes, made: bytes = b"") -> Changed | None:
     return changed_archives(
-        Text(Reader(new), len(new), chunks(new)), Text(Reader(old), len(old), chunks(old, made))
+        TarText(Reader(new), len(new), chunks(new)),
+        TarText(Reader(old), len(old), chunks(old, made)),
     )
 
 
@@ -105,6 +107,27 @@ def test_an_archive_behind_no_header() -> None:
 def test_more_places_than_are_noted(monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     monkeypatch.setattr(module, "_MOST_PLACES", most)
     assert compared(*versions(GZ[2])) is None
+
+
+def test_more_archives_than_are_compared(monkeypatch: pytest.MonkeyPatch) -> None:
+    """All of what lies between equal chunks may have changed then."""
+    monkeypatch.setattr(module, "_MOST_COMPARED", 2)
+    new, old = versions(GZ[2])
+    found = compared(new, old)
+    assert found is not None
+    assert {new.index(data) for data in GZ[:3]} <= set(found.places)
+    assert {old.index(data) for data in GZ[:3]} <= set(found.old_places)
+    assert 3 * len(GZ[0]) < found.bytes < found.read_bytes
+
+
+def test_chunks_of_what_is_no_tar_archive_are_not_listed() -> None:
+    def never() -> Iterator[Chunk]:
+        raise AssertionError
+        yield
+
+    for data in (b"", GZ[0], b"x" * 9_000):
+        text = TarText(Reader(data), len(data), never())
+        assert changed_archives(text, text) is None
 
 
 def test_what_is_no_tar_archive_or_shares_nothing() -> None:

@@ -99,12 +99,6 @@ def test_a_member_without_archives_is_set_aside_in_part() -> None:
     assert sum(len(held) for _, held in found) > len(NOISE[0]) - (512 << 10)
 
 
-def test_what_is_no_tar_archive() -> None:
-    data = b"".join(NOISE)
-    assert equal(data, data) == []
-    assert equal(b"", b"") == []
-
-
 def test_what_is_set_aside_is_not_read() -> None:
     old = tar({"a": NOISE[0], "b.gz": ZIPPED, "c.gz": gzip.compress(b"old" * 999, mtime=0)})
     new = tar({"a": NOISE[0], "b.gz": ZIPPED, "c.gz": gzip.compress(b"new" * 999, mtime=0)})

@@ -19,12 +19,15 @@ import packer
 from packer.errors import FormatError, SourceChanged
 from packer.format import rebuilding
 from packer.format.frame_reader import FrameReader
+from packer.opening import found_stream
 from packer.opening.predecessor import Predecessor
 from packer.opening.updating import Update
 from packer.packing import changed_archives
 from packer.packing.older import predecessors
 from packer.packing.updated_files import UpdatedFile
 from packer.packing.watched_file import WatchedFile
+from tests import builders
+from tests.updates import tar
 
 COUNT = 6
 
@@ -295,3 +298,37 @@ def test_entries_that_share_no_piece_are_compared_by_name(tmp_path: Path) -> Non
     assert packed.new_bytes < len(data) // 2
     packer.unpack("app:1", tmp_path / "out", store=tmp_path / "store")
     assert (tmp_path / "out" / "a.jar").read_bytes() == data
+
+
+def test_an_image_of_which_no_archive_changed_stays_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """All headers have a new time, so all archives lie in new chunks."""
+    large = {f"layer{at}": builders.noise(at, 900_000) for at in range(2)}
+    texts = {f"doc{at}.gz": builders.text(at, 9_000 + at) for at in range(30)}
+    texts["doc7.gz"] = builders.text(7, 90_000)
+    small = {name: gzip.compress(data, mtime=0) for name, data in texts.items()}
+    edited = texts["doc7.gz"][:50_000] + b"changed" + texts["doc7.gz"][50_000:]
+    changed = {**small, "doc7.gz": gzip.compress(edited, mtime=0)}
+    for version, files in enumerate((small, small, changed), 1):
+        image = tar({**files, **large}, mtime=1_700_000_000 + version)
+        builders.write(tmp_path / f"v{version}", {"image.tar": image})
+    found: list[int] = []
+    real = found_stream.FoundStream.measure
+
+    def measure(self: found_stream.FoundStream, *args: Any) -> Any:
+        found.append(self.number)
+        return real(self, *args)
+
+    monkeypatch.setattr(found_stream.FoundStream, "measure", measure)
+    opened = []
+    for version in range(1, 4):
+        found.clear()
+        packer.pack(tmp_path / f"v{version}", store=tmp_path / "s", tag=f"app:{version}")
+        index = packer.open_version(f"app:{version}", store=tmp_path / "s").index
+        opened.append((len(index.expansions), len(found)))
+        packer.unpack(f"app:{version}", tmp_path / f"out{version}", store=tmp_path / "s")
+        image = (tmp_path / f"v{version}/image.tar").read_bytes()
+        assert (tmp_path / f"out{version}/image.tar").read_bytes() == image
+    assert opened[:2] == [(0, 0), (0, 0)]
+    assert opened[2] == (1, 2)  # the archive that changed, old and new

@@ -18,7 +18,7 @@ from packer.errors import FormatError
 from packer.files.temporary import Gathered
 from packer.format.frame_reader import FrameReader, opened_frames
 from packer.format.index import DIGEST_BYTES
-from packer.format.old_texts import ContentPieces, OpenedText
+from packer.format.predecessor_texts import ContentPieces, OpenedText
 from packer.opening.predecessor import Predecessor
 from packer.opening.rebuilder import Leave, Rebuilder
 from packer.opening.recipe import RecipeWriter
