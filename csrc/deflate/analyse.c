@@ -99,13 +99,17 @@ static void put_header(pk_buffer *to, const pk_header *header)
 
 /* ---- The recipe of a segment, for given settings ---- */
 
+/* Rules that are refused: none; those that get a token of the sample wrong; and those that do not
+ * make the blocks that are stored. */
+enum { REFUSES_NONE = 0, REFUSES_TOKENS = 1, REFUSES_STORED = 2 };
+
 typedef struct analysis {
     pk_codec *codec;
     const pk_segment *segment;
     pk_settings with;
     uint64_t right_tokens; /* predictions that were right since the last correction */
     uint64_t right_blocks; /* blocks predicted in whole since the last record of one */
-    int strict;            /* refuse a rule that gets a token of the sample wrong */
+    int strict;            /* which rules are refused: REFUSES_... */
     int refused;           /* it does: there is no recipe with these settings */
     int trusts;            /* the model is promised that all its tokens are right */
     int lost;              /* one was not, and the model is of no use any more: refused as well */
@@ -139,6 +143,39 @@ static uint32_t flush_from(const analysis *state, const pk_block *block)
     return state->flush ? state->flush - block->start : 0;
 }
 
+/* Record tokens that the model predicts without being asked for each: none ends the block, or its
+ * first unit.
+ *
+ * token, at: the next one's number, and where it is; `at` is moved on. most: greatest number.
+ *     actual: as many, with which they agree, or NULL. Returns how many they are. */
+static inline uint32_t run_of_tokens(analysis *state, const pk_block *block, uint32_t token,
+                                     uint32_t most, const pk_token *actual, uint32_t *at)
+{
+    pk_codec *codec = state->codec;
+    if (!pk_model_may_run(&codec->model))
+        return 0;
+    uint32_t room = block->plain - 1;
+    if (pk_kind_of(&state->with) == PK_KLAUSPOST && *at - block->start < PK_UNIT
+        && room > PK_UNIT - 1)
+        room = PK_UNIT - 1;
+    const uint32_t left = pk_tokens_before_end(&state->with, token);
+    return pk_tape_record_run(&codec->tape, &codec->model, at, block->start + room,
+                              most < left ? most : left, actual);
+}
+
+/* Put tokens of a stored block that the model predicts into the codec's, behind the first `count`.
+ * Arguments and result as above. */
+static uint32_t put_run(analysis *state, const pk_block *block, uint32_t count, uint32_t *at)
+{
+    pk_codec *codec = state->codec;
+    const uint32_t run = run_of_tokens(state, block, count,
+                                       (uint32_t)(codec->token_capacity - count), NULL, at);
+    if (run)
+        memcpy(codec->tokens + count, codec->tape.tokens + codec->tape.count - run,
+               run * sizeof *codec->tokens);
+    return run;
+}
+
 enum { FITS_NOT = 0, FITS = 1, FITS_AND_STORED = 2 };
 
 /* Let the model, left alone, make one block of a stored block's bytes, and tell whether it does,
@@ -155,6 +192,7 @@ static int predicts_stored(analysis *state, const pk_block *block, uint32_t inpu
     pk_header_basis basis = {0, 0};
     int ended = 0;
     while (at < end && !ended) {
+        count += put_run(state, block, count, &at);
         pk_token token = pk_tape_predict(&codec->tape, &codec->model, at);
         if (pk_add_token(codec, count++, token) != PK_OK)
             return FITS_NOT;
@@ -185,25 +223,21 @@ static unsigned analyse_stored(analysis *state, const pk_block *block, uint32_t 
         state->right_tokens += tokens;
         return fits == FITS ? PK_GIVES_TYPE : 0;
     }
+    state->refused = state->strict == REFUSES_STORED;
     pk_tape_restart_from(&codec->tape, &codec->model, before, block->start + block->plain);
     return PK_GIVES_BYTES;
 }
 
-/* Step over tokens that klauspost's model predicts right, without asking for each, up to the one
- * that is the block's last or may end its unit.
+/* Step over tokens that the model predicts right, without asking for each, up to the one that is
+ * the block's last or may end its unit.
  *
  * token, at: the next one, and where it is; `at` is moved on. Returns how many they are. */
 static inline uint32_t check_run(analysis *state, const pk_block *block, uint32_t token,
                                  uint32_t *at)
 {
-    if (pk_kind_of(&state->with) != PK_KLAUSPOST)
-        return 0;
-    pk_codec *codec = state->codec;
-    const uint32_t last =
-                       block->start + (*at - block->start < PK_UNIT ? PK_UNIT - 1 : block->plain),
-                   known = pk_tape_record_run(&codec->tape, &codec->model, at, last,
-                                              block->tokens - token - 1,
-                                              state->segment->tokens + block->first_token + token);
+    const uint32_t known =
+        run_of_tokens(state, block, token, block->tokens - token - 1,
+                      state->segment->tokens + block->first_token + token, at);
     state->right_tokens += known;
     return known;
 }
@@ -440,6 +474,36 @@ static pk_status analyse_likely(analysis *state, pk_trials *of)
     return analyse(state);
 }
 
+static int has_stored(const pk_segment *segment)
+{
+    size_t at = 0;
+    while (at < segment->block_count
+           && (segment->blocks[at].type != PK_STORED || !segment->blocks[at].plain))
+        at++;
+    return at < segment->block_count;
+}
+
+/* Write the recipe of the first rule, in order, that is not refused.
+ *
+ * Stored blocks tell as soon as coded ones, and text that is stored has often nothing else. */
+static pk_status analyse_strictly(analysis *state, pk_trials *of)
+{
+    const pk_segment *segment = state->segment;
+    pk_status status = PK_INVALID;
+    state->refused = 1;
+    for (unsigned place = 0; place < (of->likely ? of->likely : of->count); place++) {
+        if (!pk_trials_set(of, place, &state->with))
+            continue;
+        if (pk_is_fast(&state->with) && !(state->with.flags & PK_FLAG_PRIMED)
+            && segment->position > PK_WINDOW)
+            continue; /* following the window is never quite right */
+        status = analyse(state);
+        if (!state->refused)
+            break;
+    }
+    return status;
+}
+
 /* Find settings, and write their recipe: the first rule in order that gets the whole sample right,
  * or the one that gets most of it right. The recipe is a function of the segment alone, so that it
  * can be cached. */
@@ -448,22 +512,15 @@ static pk_status analyse_best(analysis *state, int guess)
     pk_codec *codec = state->codec;
     const pk_segment *segment = state->segment;
     pk_trials of;
-    pk_status status;
     pk_trials_list(&of, segment, &state->with, pk_aligns_as_pigz(segment));
     if (!of.count)
         return PK_INVALID; /* a block that no encoder writes that has a model */
-    state->strict = 1;
-    for (unsigned place = 0; place < (of.likely ? of.likely : of.count); place++) {
-        if (!pk_trials_set(&of, place, &state->with))
-            continue;
-        if (pk_is_fast(&state->with) && !(state->with.flags & PK_FLAG_PRIMED)
-            && segment->position > PK_WINDOW)
-            continue; /* following the window is never quite right */
-        status = analyse(state);
+    for (state->strict = has_stored(segment) ? REFUSES_STORED : REFUSES_TOKENS; state->strict;
+         state->strict--) {
+        const pk_status status = analyse_strictly(state, &of);
         if (!state->refused)
             return of.likely && !is_good(state, status) ? analyse_likely(state, &of) : status;
     }
-    state->strict = 0;
     if (pk_choose_rule(codec, &of, &state->with, guess) && state->with.limit == 32767) {
         /* Blocks of this many tokens are gzip's, or zlib's with its largest hash. */
         pk_settings other = state->with;
@@ -473,7 +530,7 @@ static pk_status analyse_best(analysis *state, int guess)
             state->with = other;
     }
     pk_follow_far(segment, &state->with);
-    status = analyse(state);
+    const pk_status status = analyse(state);
     return of.likely && !is_good(state, status) ? analyse_likely(state, &of) : status;
 }
 

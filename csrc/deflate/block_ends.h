@@ -41,7 +41,23 @@ static inline int pk_fills_igzip(pk_block_end *state, pk_token token)
     return !state->distance_bits;
 }
 
-/* Tell whether the block ends behind a token. Call it for each of its tokens, in order.
+/* Return how many tokens a block that has `count` may get before one that can end it, or be gzip's
+ * moment to guess. For kinds whose blocks end at a number of tokens or bytes. */
+static inline uint32_t pk_tokens_before_end(const pk_settings *with, uint32_t count)
+{
+    const unsigned kind = pk_kind_of(with);
+    uint32_t left = UINT32_MAX;
+    if (kind != PK_KLAUSPOST && kind != PK_GO_SPEED && count < with->limit)
+        left = with->limit - count;
+    if (with->flags & PK_FLAG_TRUNCATES) {
+        const uint32_t guess = PK_TRUNCATION_EVERY - count % PK_TRUNCATION_EVERY;
+        left = left < guess ? left : guess;
+    }
+    return left - 1;
+}
+
+/* Tell whether the block ends behind a token. Call it for each of its tokens, in order; literals
+ * may be left out as pk_tokens_before_end says.
  *
  * count: tokens of the block, this one included. at: offset of the token's first byte. lazy:
  *     pk_is_lazy(with). */

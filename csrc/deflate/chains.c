@@ -19,6 +19,10 @@
  *   remembers two windows.
  * - Before a string is compared, its two bytes at the end of the best match are, in Go's manner
  *   four: a longer match has them.
+ * - Text that is not compressible has hardly a match, and hardly a chain: four bytes of it stand
+ *   once in a window. Where no position that a search looks at has the first bytes of the position
+ *   searched, it finds nothing, whatever its other limits; a loop tells that for position after
+ *   position.
  * - Long chains are not walked: see ranks.c. If that finds no match that is longer than the
  *   shortest, all that is left is whether there is a shortest one. So the walk stops at the
  *   first.
@@ -34,6 +38,7 @@ enum {
     AHEAD = 512,          /* positions inserted beyond those needed: amortises the loops' start */
     NONE = PK_WINDOW + 1, /* how far back an entry is that counts as none */
     SWEEP_EVERY = PK_WINDOW - 2 * 512, /* positions; entries are never a whole 2^16 back then */
+    FEW = 16, /* positions compared before a search is left to tell whether there is a match */
     /* Position in Go's buffer, of two windows, from which on it is moved by one: too little is
      * left behind it. */
     GO_MOVES_AT = PK_RING - (4 + PK_MAX_MATCH)
@@ -274,6 +279,34 @@ static inline uint32_t search_go(const pk_model *model, uint32_t at, uint32_t *d
 uint32_t pk_chains_search_go(const pk_model *model, uint32_t at, uint32_t *distance)
 {
     return search_go(model, at, distance);
+}
+
+uint32_t pk_chains_without_match(pk_model *model, uint32_t at, uint32_t most)
+{
+    const uint8_t *data = model->data;
+    const int zlib = model->rules.kind == PK_LAZY, all = model->rules.chain <= FEW;
+    const uint32_t farthest = zlib ? ZLIB_REACH : PK_WINDOW, bytes = zlib ? 0xffffff : UINT32_MAX,
+                   looks = all ? model->rules.chain : FEW, end = at + most, start = at;
+    while (at < end) {
+        pk_chains_insert_ahead(model, at);
+        const uint32_t stop = lesser(end, model->inserted);
+        for (; at < stop; at++) {
+            const uint32_t string = pk_load32(data + at),
+                           reach = lesser(at - model->floor, farthest);
+            uint32_t far = 0, left = looks;
+            for (; left; left--) {
+                const uint32_t step = model->back[(at - far) & PK_RING_MASK];
+                if (step - 1 >= reach - far) /* 0, none, is farthest */
+                    break;
+                far += step;
+                if (!((pk_load32(data + at - far) ^ string) & bytes))
+                    return at - start;
+            }
+            if (!left && !all)
+                return at - start;
+        }
+    }
+    return at - start;
 }
 
 uint32_t pk_chains_enter_and_search(pk_model *model, uint32_t at, uint32_t *distance)

@@ -37,6 +37,13 @@ uint32_t pk_chains_search_zlib(const pk_model *model, uint32_t at, uint32_t best
  * of Go's buffer. Arguments and result as for zlib; a match has 4 bytes or more. */
 uint32_t pk_chains_search_go(const pk_model *model, uint32_t at, uint32_t *distance);
 
+/* Count positions from `at` on that have no match for certain, as a search there that needs no more
+ * than a shortest one would tell: at most `most`. For lazy kinds, and text that is not
+ * compressible: the first position that may have a match ends the count, and the search tells.
+ *
+ * at: its shortest match, like that of each position counted, ends within the encoder's input. */
+uint32_t pk_chains_without_match(pk_model *model, uint32_t at, uint32_t most);
+
 /* Insert `at`, and find the match that a fast kind takes there, zlib's or Go's: one call for what
  * the fast kinds do at each token. Result as above. */
 uint32_t pk_chains_enter_and_search(pk_model *model, uint32_t at, uint32_t *distance);

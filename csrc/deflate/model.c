@@ -284,3 +284,43 @@ void pk_model_accept(pk_model *model, uint32_t at, pk_token predicted, pk_token 
         break;
     }
 }
+
+enum { AT_ONCE = 64 }; /* positions; bounds what is done in vain where the tokens disagree */
+
+/* The literals of text without matches, for pk_model_run.
+ *
+ * A literal behind which no match was found stays one whatever the next search finds. So the
+ * token at a position is known once the position behind it is known to have no match, and the
+ * search there is done with it. */
+static uint32_t run_of_literals(pk_model *model, uint32_t *at, uint32_t most,
+                                const pk_token *actual, pk_token *out)
+{
+    uint32_t count = 0;
+    for (int goes_on = 1; goes_on && count < most;) {
+        const uint32_t part = most - count < AT_ONCE ? most - count : AT_ONCE, from = *at;
+        uint32_t literals = 0;
+        while (literals < part && (!actual || actual[count + literals] < 256))
+            literals++;
+        const uint32_t run = pk_chains_without_match(model, from + 1, literals);
+        for (uint32_t each = 0; each < run; each++)
+            out[count + each] = model->data[from + each];
+        *at = from + run;
+        count += run;
+        goes_on = run == part;
+    }
+    return count;
+}
+
+uint32_t pk_model_run(pk_model *model, uint32_t *at, uint32_t last, uint64_t most,
+                      const pk_token *actual, pk_token *out)
+{
+    if (!pk_model_may_run(model))
+        return 0;
+    if (model->rules.kind == PK_KLAUSPOST)
+        return pk_klauspost_run(model, at, last, most, actual, out);
+    /* The string at the position behind the last literal lies within the input, too. */
+    const uint32_t ahead = model->end - *at, room = last - *at;
+    uint32_t literals = ahead > 4 ? ahead - 4 : 0;
+    literals = literals < room ? literals : room;
+    return run_of_literals(model, at, most < literals ? (uint32_t)most : literals, actual, out);
+}

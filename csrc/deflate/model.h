@@ -167,4 +167,21 @@ pk_token pk_model_predict(pk_model *model, uint32_t at);
  * predicted: the answer of pk_model_predict. actual: a match lies within the data. */
 void pk_model_accept(pk_model *model, uint32_t at, pk_token predicted, pk_token actual);
 
+/* Tell whether pk_model_run may know a token: it costs less than asking for one. */
+static inline int pk_model_may_run(const pk_model *model)
+{
+    const unsigned kind = model->rules.kind;
+    return kind == PK_KLAUSPOST
+           || (model->searched && !model->length && (kind == PK_LAZY || kind == PK_GO_LAZY));
+}
+
+/* Predict and accept tokens from `*at` on without being asked for each: those that klauspost's
+ * model has in hand; of lazy kinds, the literals of text without matches.
+ *
+ * at: where the last accepted token ended; moved on. last: none ends behind it; `*at` or more.
+ *     most: greatest number of tokens. actual: as many tokens, with which they must agree, or
+ *     NULL. out: written. Returns how many they are; there may be more. */
+uint32_t pk_model_run(pk_model *model, uint32_t *at, uint32_t last, uint64_t most,
+                      const pk_token *actual, pk_token *out);
+
 #endif

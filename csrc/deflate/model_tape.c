@@ -79,8 +79,8 @@ uint32_t pk_tape_record_run(pk_tape *tape, pk_model *model, uint32_t *at, uint32
     const size_t room = tape->capacity - tape->count;
     if (!room)
         return 0;
-    const uint32_t run = pk_klauspost_run(model, at, last, room < most ? room : most, actual,
-                                          tape->tokens + tape->count);
+    const uint32_t run = pk_model_run(model, at, last, room < most ? room : most, actual,
+                                      tape->tokens + tape->count);
     tape->next = *at;
     tape->count += run;
     return run;

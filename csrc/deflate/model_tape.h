@@ -117,8 +117,7 @@ void pk_tape_put_event(pk_tape *tape, uint32_t kind, uint32_t value);
 uint32_t pk_tape_play_run(pk_tape *tape, uint32_t *at, uint32_t last, uint64_t most, int matches,
                           pk_token *out);
 
-/* Record the tokens from `*at` on that klauspost's model predicts next, as far as the actual
- * ones, at most `most`, agree. Arguments as above. */
+/* Record the tokens that pk_model_run predicts; `actual` as there, the others as above. */
 uint32_t pk_tape_record_run(pk_tape *tape, pk_model *model, uint32_t *at, uint32_t last,
                             uint32_t most, const pk_token *actual);
 

@@ -214,18 +214,13 @@ static inline uint64_t lesser(uint64_t one, uint64_t other)
 static uint64_t tokens_left(const pk_settings *with, const record *block, uint32_t count,
                             uint32_t ahead)
 {
-    const unsigned kind = pk_kind_of(with);
-    const uint64_t most = lesser(block->count, PK_MAX_BLOCK_TOKENS);
-    uint64_t left = lesser(most > count ? most - count : 0, ahead);
-    if (kind != PK_KLAUSPOST && kind != PK_GO_SPEED && count < with->limit)
-        left = lesser(left, with->limit - count);
-    if (with->flags & PK_FLAG_TRUNCATES)
-        left = lesser(left, PK_TRUNCATION_EVERY - count % PK_TRUNCATION_EVERY);
-    return left ? left - 1 : 0;
+    const uint64_t most = lesser(block->count, PK_MAX_BLOCK_TOKENS),
+                   left = lesser(most > count ? most - count : 0, ahead);
+    return left ? lesser(left - 1, pk_tokens_before_end(with, count)) : 0;
 }
 
-/* Put tokens into the codec's that are known without asking for each: those that klauspost's
- * model has in hand, or on the tape. None ends the block, its first unit or the input.
+/* Put tokens into the codec's that are known without asking for each: those that the
+ * model has in hand, or the tape. None ends the block, its first unit or the input.
  *
  * start: of the block. here: where the last token ended; moved on. end: of the encoder's input.
  *     count: tokens of the block so far. Returns how many were put. */
@@ -236,7 +231,7 @@ static uint32_t put_run(rebuilding *state, const record *block, uint32_t start, 
     const pk_settings *with = &state->with;
     const unsigned kind = pk_kind_of(with);
     const int plays = codec->tape.mode == PK_TAPE_PLAYS;
-    if ((!plays && kind != PK_KLAUSPOST) || kind == PK_MINIZ || kind == PK_IGZIP
+    if ((!plays && !pk_model_may_run(&codec->model)) || kind == PK_MINIZ || kind == PK_IGZIP
         || codec->token_capacity == count)
         return 0;
     pk_token *to = codec->tokens + count;
@@ -247,7 +242,7 @@ static uint32_t put_run(rebuilding *state, const record *block, uint32_t start, 
     run = lesser(lesser(run, state->from.next_token), codec->token_capacity - count);
     run = plays ? pk_tape_play_run(&codec->tape, here, last, run,
                                    !(with->flags & PK_FLAG_TRUNCATES), to)
-                : pk_klauspost_run(&codec->model, here, last, run, NULL, to);
+                : pk_model_run(&codec->model, here, last, run, NULL, to);
     state->from.next_token -= run;
     return (uint32_t)run;
 }

@@ -61,6 +61,10 @@ _QUICK = frozenset((*range(28, 36), *range(39, 44)))
 zlib-ng's level 1, and igzip. They take no longer, and their recipes a hundredth: what such an
 encoder chooses depends on all that it matched before, so old tokens predict it badly."""
 
+_CODED_SHARE = 15 / 16
+"""Length of a segment by that of its text above which every model is quick, and tried before
+tokens: such text has hardly a match, and hardly a token that covers more than a byte."""
+
 _UNKNOWN = 255
 """In place of the model of a stream of one segment: it is not known whether there is one."""
 
@@ -204,7 +208,8 @@ class SegmentRecipes:
         _, size, bit = stream.extent(at)
         most = max(_TOKENS_BYTES, int(size * _TOKENS_SHARE))
         kind = self._model(stream) if stream.count > 1 else _UNKNOWN
-        has_model, is_new = kind >= 0, share < _OLD_SHARE or kind in _QUICK
+        is_quick = kind in _QUICK or segment.coded_share > _CODED_SHARE
+        has_model, is_new = kind >= 0, share < _OLD_SHARE or is_quick
         model, tokens, old, enough = None, None, -1, _SURE_BYTES
         if has_model and not is_new:
             old, tokens = self._from_tokens(part, segment, guess, most)
