@@ -168,8 +168,8 @@ static inline uint32_t run_of_tokens(analysis *state, const pk_block *block, uin
 static uint32_t put_run(analysis *state, const pk_block *block, uint32_t count, uint32_t *at)
 {
     pk_codec *codec = state->codec;
-    const uint32_t run = run_of_tokens(state, block, count,
-                                       (uint32_t)(codec->token_capacity - count), NULL, at);
+    const uint32_t run =
+        run_of_tokens(state, block, count, (uint32_t)(codec->token_capacity - count), NULL, at);
     if (run)
         memcpy(codec->tokens + count, codec->tape.tokens + codec->tape.count - run,
                run * sizeof *codec->tokens);
@@ -235,9 +235,8 @@ static unsigned analyse_stored(analysis *state, const pk_block *block, uint32_t 
 static inline uint32_t check_run(analysis *state, const pk_block *block, uint32_t token,
                                  uint32_t *at)
 {
-    const uint32_t known =
-        run_of_tokens(state, block, token, block->tokens - token - 1,
-                      state->segment->tokens + block->first_token + token, at);
+    const uint32_t known = run_of_tokens(state, block, token, block->tokens - token - 1,
+                                         state->segment->tokens + block->first_token + token, at);
     state->right_tokens += known;
     return known;
 }

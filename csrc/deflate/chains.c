@@ -23,6 +23,10 @@
  *   once in a window. Where no position that a search looks at has the first bytes of the position
  *   searched, it finds nothing, whatever its other limits; a loop tells that for position after
  *   position.
+ * - Once Go's walk has a match, a longer one has all strings of four bytes of the match. The chain
+ *   of the rarest of them is followed, as in ranks.c, and the walk goes on to what it leads to. No
+ *   ranks are kept for that: most chains end without a longer match, and the walk with them. Lazy
+ *   kinds only, as each position must be in its chain.
  * - Long chains are not walked: see ranks.c. If that finds no match that is longer than the
  *   shortest, all that is left is whether there is a shortest one. So the walk stops at the
  *   first.
@@ -220,17 +224,49 @@ uint32_t pk_chains_search_zlib(const pk_model *model, uint32_t at, uint32_t best
     return search_zlib(model, at, best, distance);
 }
 
-/* Walk the chain as Go does. */
-static uint32_t walk_go(const pk_model *model, uint32_t at, const pk_reach *to, uint32_t *distance)
+/* What find_longer returns if there is no such position, or if it gave up. */
+enum { NOWHERE = INT32_MAX, UNKNOWN = NOWHERE - 1 };
+
+/* Return the nearest position before `there` from which on more than `best` bytes are those at
+ * `at`.
+ *
+ * there: `at`, or a position from which on `best` bytes are. best: 4 or more; less than to->most.
+ */
+static uint32_t find_longer(const pk_model *model, uint32_t at, uint32_t there, uint32_t best,
+                            const pk_reach *to)
 {
     const uint8_t *data = model->data, *here = data + at;
-    uint32_t best = 3, found = 0, there = at, tail = pk_load32(here);
+    const uint32_t last = best - 3, head = pk_load32(here), tail = pk_load32(here + last),
+                   shift = pk_rarest(model->back, at, last);
+    /* Both have the same strings but for the last one. */
+    uint32_t from = shift == last ? at : there;
+    for (uint32_t left = to->chain; left; left--) {
+        const uint32_t step = model->back[(from + shift) & PK_RING_MASK];
+        if ((uint16_t)(step - 1) >= from - to->lowest) /* 0, none, is farthest */
+            return NOWHERE;
+        from -= step;
+        if (pk_load32(data + from + last) == tail && pk_load32(data + from) == head
+            && pk_match_length(data + from, here, to->most) > best)
+            return from;
+    }
+    return UNKNOWN;
+}
+
+/* Walk the chain as Go does. Once there is a match, find_longer looks for the next one, and the
+ * chain only tells whether the walk would come to it. */
+static uint32_t walk_go(const pk_model *model, uint32_t at, uint32_t best, const pk_reach *to,
+                        uint32_t *distance)
+{
+    const uint8_t *data = model->data, *here = data + at;
+    uint32_t found = 0, there = at, tail = pk_load32(here + best - 3), longer = UNKNOWN;
+    if (model->seeks && best > 3 && (longer = find_longer(model, at, there, best, to)) == NOWHERE)
+        return 0;
     for (uint32_t left = to->chain; left; left--) {
         uint32_t step = model->back[there & PK_RING_MASK];
         if (!step || there < to->lowest + step)
             break;
         there -= step;
-        if (pk_load32(data + there + best - 3) != tail)
+        if (there > longer || pk_load32(data + there + best - 3) != tail)
             continue;
         uint32_t length = pk_match_length(data + there, here, to->most);
         if (length > best && (length > 4 || at - there <= PK_TOO_FAR)) {
@@ -239,6 +275,8 @@ static uint32_t walk_go(const pk_model *model, uint32_t at, const pk_reach *to, 
             if (length >= to->nice)
                 break;
             tail = pk_load32(here + best - 3);
+            if (model->seeks && (longer = find_longer(model, at, there, best, to)) == NOWHERE)
+                break;
         }
     }
     return found;
@@ -254,7 +292,8 @@ static uint32_t go_buffer_start(const pk_model *model, uint32_t at)
     return start > model->origin ? (uint32_t)(start - model->origin) : 0;
 }
 
-static inline uint32_t search_go(const pk_model *model, uint32_t at, uint32_t *distance)
+static inline uint32_t search_go(const pk_model *model, uint32_t at, uint32_t best,
+                                 uint32_t *distance)
 {
     const pk_rules *rules = &model->rules;
     const uint32_t ahead = model->end - at, most = lesser(ahead, PK_MAX_MATCH);
@@ -267,18 +306,18 @@ static inline uint32_t search_go(const pk_model *model, uint32_t at, uint32_t *d
         lowest = at - PK_WINDOW;
     pk_reach to = {most, lesser(rules->nice, most), rules->chain, lowest, lowest};
     if (model->climbs) {
-        uint32_t found = pk_ranks_search(model, at, 3, &to, distance);
-        if (found && found != PK_TOO_MANY)
+        uint32_t found = pk_ranks_search(model, at, best, &to, distance);
+        if (found != PK_TOO_MANY && (found || best >= 4))
             return found;
         if (!found)
             seek_shortest(model, &to, at, 4);
     }
-    return walk_go(model, at, &to, distance);
+    return walk_go(model, at, best, &to, distance);
 }
 
-uint32_t pk_chains_search_go(const pk_model *model, uint32_t at, uint32_t *distance)
+uint32_t pk_chains_search_go(const pk_model *model, uint32_t at, uint32_t best, uint32_t *distance)
 {
-    return search_go(model, at, distance);
+    return search_go(model, at, best, distance);
 }
 
 uint32_t pk_chains_without_match(pk_model *model, uint32_t at, uint32_t most)
@@ -313,5 +352,5 @@ uint32_t pk_chains_enter_and_search(pk_model *model, uint32_t at, uint32_t *dist
 {
     insert(model, at + 1);
     return model->rules.kind == PK_FAST ? search_zlib(model, at, 2, distance)
-                                        : search_go(model, at, distance);
+                                        : search_go(model, at, 3, distance);
 }

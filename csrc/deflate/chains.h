@@ -34,14 +34,16 @@ uint32_t pk_chains_search_zlib(const pk_model *model, uint32_t at, uint32_t best
                                uint32_t *distance);
 
 /* Find the match that Go takes at `at`: chains reach a full window back, but not before the start
- * of Go's buffer. Arguments and result as for zlib; a match has 4 bytes or more. */
-uint32_t pk_chains_search_go(const pk_model *model, uint32_t at, uint32_t *distance);
+ * of Go's buffer. Arguments and result as for zlib; `best` is 3 or more, and less than what ends a
+ * search. (Go looks for the longest match of any length, and compares it with `best` then.) */
+uint32_t pk_chains_search_go(const pk_model *model, uint32_t at, uint32_t best,
+                             uint32_t *distance);
 
-/* Count positions from `at` on that have no match for certain, as a search there that needs no more
- * than a shortest one would tell: at most `most`. For lazy kinds, and text that is not
- * compressible: the first position that may have a match ends the count, and the search tells.
+/* Count positions from `at` on, at most `most`, at which a search for any match finds none. The
+ * count ends where there may be one: only the search itself tells. For lazy kinds, and text that is
+ * not compressible.
  *
- * at: its shortest match, like that of each position counted, ends within the encoder's input. */
+ * most: four bytes from each of the positions on lie within the encoder's input. */
 uint32_t pk_chains_without_match(pk_model *model, uint32_t at, uint32_t most);
 
 /* Insert `at`, and find the match that a fast kind takes there, zlib's or Go's: one call for what

@@ -110,6 +110,7 @@ void pk_model_start(pk_model *model, const pk_rules *rules, unsigned hash_bits,
     model->rules = *rules;
     model->hash_bits = hash_bits;
     model->climbs = pk_ranks_pay(rules, hash_bits);
+    model->seeks = rules->kind == PK_GO_LAZY;
     model->data = data;
     model->size = model->end = size;
     model->origin = origin;
@@ -188,7 +189,7 @@ static void search(pk_model *model, uint32_t at, uint32_t before)
         if (model->length == 3 && model->distance > PK_TOO_FAR)
             model->length = 0;
     } else if (before < rules->lazy && model->end - at > before) {
-        model->length = pk_chains_search_go(model, at, &model->distance);
+        model->length = pk_chains_search_go(model, at, before, &model->distance);
     }
 }
 

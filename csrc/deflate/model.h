@@ -94,6 +94,7 @@ typedef struct pk_model {
     pk_rules rules;
     unsigned hash_bits; /* of the hash of three bytes */
     int climbs;         /* ranks and rungs are kept, and searched first */
+    int seeks;          /* once there is a match, rarer strings lead to a longer one */
     const uint8_t *data;
     uint32_t size;     /* bytes of data: window and plaintext */
     uint32_t end;      /* the encoder saw no further than this */

@@ -46,8 +46,7 @@ enum {
     LONG_CHAIN = 256,
     LONG_CHAIN_OF_THREE = 128,
     SMALL_HASH = 11, /* bits; in a smaller table most chains are long, whatever their limit */
-    LONG_STRING = 8, /* bytes of the first rung's strings; chosen by measurement */
-    ASKED = 5        /* strings that are asked how rare they are */
+    LONG_STRING = 8  /* bytes of the first rung's strings; chosen by measurement */
 };
 
 int pk_ranks_pay(const pk_rules *rules, unsigned hash_bits)
@@ -89,23 +88,6 @@ void pk_ranks_insert(pk_model *model, uint32_t from, uint32_t to)
         insert_all(model, from, to, 4);
 }
 
-/* Return which of the strings that begin at `at` and behind, up to `most` bytes on, stands
- * farthest back before. Of many only some are asked: any of them leads to the match. Always as
- * many, of few some twice, as the processor would often guess wrong how many they are. */
-static inline uint32_t rarest(const uint16_t *back, uint32_t at, uint32_t most)
-{
-    uint32_t best = 0;
-    if (!most)
-        return 0;
-    for (uint32_t turn = 0; turn < ASKED; turn++) {
-        const uint32_t shift = most * turn / (ASKED - 1);
-        uint16_t step = (uint16_t)(back[(at + shift) & PK_RING_MASK] - 1); /* 0, none: farthest */
-        uint32_t key = (uint32_t)step << 16 | shift;
-        best = key > best ? key : best;
-    }
-    return best & 0xffff;
-}
-
 /* Tell whether the encoder's walk from `at` comes to `there`, a position of the same chain. */
 static inline int is_reached(const pk_model *model, uint32_t at, uint32_t there,
                              const pk_reach *to)
@@ -128,7 +110,7 @@ static inline uint32_t search_rung(const pk_model *model, const uint16_t *back, 
     const unsigned unused = 64 - 8 * bytes;
     const uint64_t head = pk_load64(here);
     uint32_t found = 0, there = at, nearest = at, last = length + 1 - bytes;
-    uint32_t shift = rarest(back, at, last);
+    uint32_t shift = pk_rarest(back, at, last);
     uint64_t tail = pk_load64(here + last);
     for (;;) {
         uint32_t step = back[(there + shift) & PK_RING_MASK];
@@ -157,7 +139,7 @@ static inline uint32_t search_rung(const pk_model *model, const uint16_t *back, 
          * is followed from the start. */
         nearest = there;
         last = length + 1 - bytes;
-        shift = rarest(back, at, last);
+        shift = pk_rarest(back, at, last);
         if (shift == last)
             there = at;
         tail = pk_load64(here + last);

@@ -26,6 +26,25 @@ static inline uint16_t pk_link(uint16_t *head, uint32_t at)
     return step;
 }
 
+enum { PK_ASKED = 5 }; /* strings that are asked how rare they are */
+
+/* Return which of the strings that begin at `at` and behind, up to `most` bytes on, stands
+ * farthest back before. Of many only some are asked: any of them leads to the match. Always as
+ * many, of few some twice, as the processor would often guess wrong how many they are. */
+static inline uint32_t pk_rarest(const uint16_t *back, uint32_t at, uint32_t most)
+{
+    uint32_t best = 0;
+    if (!most)
+        return 0;
+    for (uint32_t turn = 0; turn < PK_ASKED; turn++) {
+        const uint32_t shift = most * turn / (PK_ASKED - 1);
+        uint16_t step = (uint16_t)(back[(at + shift) & PK_RING_MASK] - 1); /* 0, none: farthest */
+        uint32_t key = (uint32_t)step << 16 | shift;
+        best = key > best ? key : best;
+    }
+    return best & 0xffff;
+}
+
 /* Tell whether ranks pay for these rules: they cost two more chains, and save long walks. */
 int pk_ranks_pay(const pk_rules *rules, unsigned hash_bits);
 
