@@ -40,8 +40,8 @@ uint32_t pk_chains_search_go(const pk_model *model, uint32_t at, uint32_t best,
                              uint32_t *distance);
 
 /* Count positions from `at` on, at most `most`, at which a search for any match finds none. The
- * count ends where there may be one: only the search itself tells. For lazy kinds, and text that is
- * not compressible.
+ * count ends where there may be one: only the search itself tells. For lazy kinds, and text that
+ * is not compressible.
  *
  * most: four bytes from each of the positions on lie within the encoder's input. */
 uint32_t pk_chains_without_match(pk_model *model, uint32_t at, uint32_t most);
